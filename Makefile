@@ -1,0 +1,58 @@
+# The commands of this project. `make` alone says what there is.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+target := $(or $(CARGO_TARGET_DIR),target)
+
+# The external parts, for the suites that want them. A suite that finds its variable unset says "skipped: run make test".
+define with_test_parts
+	export TEST_VENV="$(CURDIR)/.test/venv"
+	export TEST_NODE="$(CURDIR)/.test/node"
+	export TEST_BROWSER="$$(<.test/browser)"
+endef
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: test
+test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole suite; ARGS= goes to cargo test
+	@tests/setup.sh
+	$(with_test_parts)
+	cargo test --locked $(ARGS)
+
+.PHONY: check
+check: ## formatting, lints, documentation, the systemd unit
+	@set -x
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
+	cargo build --locked
+	tests/unit_file.sh "$(target)/debug/handout" || {
+		status=$$?
+		{ set +x; } 2>/dev/null
+		if [[ $$status -ne 77 ]]; then exit $$status; fi
+		if [[ $${SKIP_SYSTEMD:-} != 1 ]]; then
+			echo "check: to go without it, say SKIP_SYSTEMD=1" >&2
+			exit 1
+		fi
+	}
+
+.PHONY: bench
+bench: ## the numbers of the design; compare ratios within one run
+	@cargo bench --locked $(ARGS)
+
+.PHONY: screenshots
+screenshots: ## the pictures of the README, taken of a real `handout demo`
+	@tests/setup.sh
+	$(with_test_parts)
+	cargo build --release --locked
+	tests/browser/screenshots.sh "$(target)/release/handout" docs
+
+.PHONY: clean-test
+clean-test: ## forgets .test/
+	@rm -rf .test

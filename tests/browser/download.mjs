@@ -1,0 +1,23 @@
+// Asks Chromium under which names it would save links.
+//
+//   node tests/browser/download.mjs < urls.txt
+//
+// One URL a line in; one JSON string a line out: the name of the download. Exit 0, or 70 when a link is shown instead of saved.
+
+import { readFileSync } from 'node:fs';
+import { withPage } from './browser.mjs';
+
+const urls = readFileSync(0, 'utf8').split('\n').filter(Boolean);
+try {
+  await withPage({ acceptDownloads: true }, async (page) => {
+    for (const url of urls) {
+      const download = page.waitForEvent('download', { timeout: 20_000 });
+      // Going to a download ends with an error in playwright; the event is what counts.
+      await page.goto(url, { timeout: 20_000 }).catch(() => {});
+      console.log(JSON.stringify((await download).suggestedFilename()));
+    }
+  });
+} catch (error) {
+  console.error(`download: ${error.message}`);
+  process.exitCode = 70;
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""S3 and SQS of moto, in memory, on a free port of 127.0.0.1.
+
+    .test/venv/bin/python tests/servers/moto.py [--port N]
+
+Prints `ready <port>` when it listens, and ends when its standard input is closed: a test that dies takes it along. Any credentials will do.
+Use it for conditional writes, listings, odd keys, versions and queues; it never checks a signature. All is forgotten at the end. A second
+PurgeQueue within 60 s is refused, so a test wants a queue name of its own.
+"""
+
+import argparse
+import logging
+import os
+import sys
+
+# moto looks at these when it is imported; and nothing here may ever reach a real account.
+os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_EC2_METADATA_DISABLED="true")
+
+# This file is called what it starts: do not import ourselves.
+sys.path = [entry for entry in sys.path if os.path.realpath(entry or ".") != os.path.dirname(os.path.realpath(__file__))]
+
+from moto.server import ThreadedMotoServer  # noqa: E402
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
+    wanted = parser.parse_args()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=wanted.port, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    print(f"ready {port}", flush=True)
+    try:
+        sys.stdin.buffer.read()
+    except KeyboardInterrupt:
+        pass
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
+#
+#   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
+#   tests/setup.sh venv      only the named parts: venv, chromium, node
+#
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs); elsewhere it says which.
+# Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
+#
+#   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, jsonschema   (tests/requirements.txt)
+#   .test/node     playwright-core, axe-core                                            (tests/browser/package-lock.json)
+#   .test/browser  one line: the path of the browser
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+log=.test/setup.log
+mkdir -p .test/stamps
+exec 9>.test/setup.lock
+flock 9 # one at a time; whoever waited finds the stamps of the other
+
+# Only ASCII words to the terminal, all detail to the log.
+say() { echo "setup: $*"; }
+fail() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# quietly WHAT COMMAND…: runs with its output in the log; on failure shows the end of it.
+quietly() {
+    local what=$1 begun=$SECONDS
+    shift
+    echo "--- $(date -u +%FT%TZ) $what: $*" >>"$log"
+    if ! "$@" >>"$log" 2>&1 9>&- </dev/null; then
+        echo "setup: $what failed; the end of $log:" >&2
+        tail -n 15 "$log" | sed 's/^/    /' >&2
+        exit 1
+    fi
+    say "$what ($((SECONDS - begun)) s)"
+}
+
+# A part is ready when its stamp holds the hash of what it was made from.
+hash_of() { { cat "$@"; } | sha256sum | cut -d' ' -f1; }
+is_ready() { [[ -f .test/stamps/$1 && $(<".test/stamps/$1") == "$2" ]]; }
+stamp() { echo "$2" >".test/stamps/$1"; }
+
+# debian WHY PACKAGE…: installs, or says what to install.
+apt_is_fresh=
+debian() {
+    local why=$1
+    shift
+    if ! command -v apt-get >/dev/null; then
+        fail "$why is missing and this is not Debian: please install the equivalent of: $*"
+    elif [[ $(id -u) -ne 0 ]]; then
+        fail "$why is missing; please run as root: apt-get update && apt-get install -y --no-install-recommends $*"
+    fi
+    if [[ -z $apt_is_fresh ]]; then
+        quietly "apt-get update" apt-get -o DPkg::Lock::Timeout=120 update
+        apt_is_fresh=yes
+    fi
+    quietly "apt-get install $*" apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$@"
+}
+
+# --- venv -----------------------------------------------------------------------------------------------------------------------------
+
+good_python() { command -v "$1" >/dev/null && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3 python3.11 python3.12 python3.13 python3.14; do
+        if good_python "$candidate"; then
+            "$candidate" -c 'import sys; print(sys.executable)'
+            return
+        fi
+    done
+}
+
+prepare_venv() {
+    local python wanted
+    python=$(find_python)
+    if [[ -z $python ]]; then
+        debian "Python 3.11 or later" python3 python3-venv
+        python=$(find_python)
+        [[ -n $python ]] || fail "the tests need Python 3.11 or later; found $(python3 --version 2>&1)"
+    fi
+    wanted=$("$python" -VV | cat - tests/requirements.txt | sha256sum | cut -d' ' -f1)
+    if is_ready venv "$wanted" && .test/venv/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        debian "the venv module of $python" python3-venv # Debian keeps it apart
+    fi
+    rm -rf .test/venv .test/stamps/venv
+    quietly "making .test/venv with $("$python" -V)" "$python" -m venv .test/venv
+    quietly "installing tests/requirements.txt" .test/venv/bin/python -m pip install --no-deps -r tests/requirements.txt
+    quietly "checking the pins" .test/venv/bin/python -m pip check
+    quietly "compiling" .test/venv/bin/python -c 'import moto.server, boto3, aiosmtpd.controller, cryptography, jsonschema'
+    stamp venv "$wanted"
+}
+
+# --- chromium -------------------------------------------------------------------------------------------------------------------------
+
+find_browser() {
+    local candidate
+    for candidate in ${TEST_BROWSER:+"$TEST_BROWSER"} chromium chromium-browser google-chrome-stable google-chrome; do
+        if command -v "$candidate"; then return; fi
+    done
+}
+
+prepare_chromium() {
+    local browser
+    browser=$(find_browser)
+    if [[ -z $browser ]]; then
+        # Pictures are taken of pages with emoji and umlauts in their file names: two small fonts belong to it.
+        debian "chromium" chromium fonts-dejavu-core fonts-noto-color-emoji
+        browser=$(find_browser)
+        [[ -n $browser ]] || fail "chromium was installed but cannot be found in PATH"
+    fi
+    echo "$browser" >.test/browser
+}
+
+# --- node -----------------------------------------------------------------------------------------------------------------------------
+
+prepare_node() {
+    local wanted
+    # One after the other: some builds of nodejs bring npm along and conflict with the package of that name.
+    command -v node >/dev/null || debian "node" nodejs
+    command -v npm >/dev/null || debian "npm" npm
+    if ! node -e 'process.exit(+process.versions.node.split(".")[0] < 18 ? 1 : 0)'; then
+        fail "the browser tests need Node 18 or later; found $(node --version)"
+    fi
+    wanted=$(hash_of tests/browser/package.json tests/browser/package-lock.json)
+    if is_ready node "$wanted" && [[ -d .test/node/node_modules/playwright-core ]]; then
+        return
+    fi
+    rm -rf .test/node .test/stamps/node
+    mkdir -p .test/node
+    cp tests/browser/package.json tests/browser/package-lock.json .test/node/
+    quietly "installing tests/browser/package-lock.json" \
+        npm --prefix .test/node ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+    stamp node "$wanted"
+}
+
+# --------------------------------------------------------------------------------------------------------------------------------------
+
+if [[ $# -eq 0 ]]; then
+    set -- venv chromium node
+fi
+for part in "$@"; do
+    case $part in
+    venv | chromium | node) "prepare_$part" ;;
+    *)
+        echo "usage: tests/setup.sh [venv] [chromium] [node]" >&2
+        exit 64
+        ;;
+    esac
+done
+say "ready ($*)"

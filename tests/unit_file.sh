@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Judges systemd/handout.service without a running systemd.
+#
+#   tests/unit_file.sh target/debug/handout
+#
+# `systemd-analyze verify` exits 0 on an unknown value and only grumbles, so any output is a failure. It also wants the program to exist,
+# so a copy is judged whose ExecStart= points to the binary given. Exit 0 good, 1 bad, 64 usage, 77 systemd-analyze is not here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+unit=systemd/handout.service
+threshold=15 # tenths: an exposure of 1.5
+
+if [[ $# -ne 1 || ! -x $1 ]]; then
+    echo "usage: tests/unit_file.sh PATH-OF-AN-EXECUTABLE" >&2
+    exit 64
+fi
+program=$(realpath "$1")
+
+if ! command -v systemd-analyze >/dev/null; then
+    echo "unit file: not judged, systemd-analyze is missing (Debian: apt-get install systemd)" >&2
+    exit 77
+fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# By a link, since a path with a space would have to be quoted as systemd does.
+ln -s "$program" "$work/handout"
+if [[ $(grep -c '^ExecStart=' "$unit") -ne 1 ]]; then
+    echo "unit file: expected one ExecStart= line in $unit" >&2
+    exit 1
+fi
+sed "s|^ExecStart=[^ ]*|ExecStart=$work/handout|" "$unit" >"$work/handout.service"
+
+said=$(systemd-analyze verify --man=no "$work/handout.service" 2>&1) || true
+if [[ -n $said ]]; then
+    echo "unit file: systemd-analyze verify is not content:" >&2
+    sed 's/^/  /' <<<"$said" >&2
+    exit 1
+fi
+
+if ! report=$(systemd-analyze security --offline=yes --no-pager --threshold=$threshold "$work/handout.service" 2>&1); then
+    echo "unit file: exposed more than $((threshold / 10)).$((threshold % 10)):" >&2
+    grep -v '✓' <<<"$report" >&2
+    exit 1
+fi
+grep -o 'Overall exposure level.*[0-9.]\+' <<<"$report" | sed "s/^/unit file: verified; /"
