@@ -1,0 +1,546 @@
+//! The parsed, trusted order: what somebody wants handed out.
+//!
+//! A message's text becomes a [`Job`] here, once, or an error that names the field. A `Job` that exists has
+//! names that are names, addresses that are addresses, and one source; nothing after this checks them again.
+//! Whether the job *may* ask for what it asks is not known here: that is [`crate::plan`].
+
+pub mod envelope;
+pub mod glob;
+pub mod phrase;
+pub mod place;
+pub mod recipient;
+pub mod wire;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use globset::{GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+pub use phrase::{Phrase, Scope};
+pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
+pub use recipient::{Locale, Recipient};
+pub use wire::{Disposition, ManifestFormat, Order, Via, WhenEmpty};
+
+use crate::quantity::Span;
+
+/// The largest message body that is read, in bytes: what SQS carries at most.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
+pub const MAX_RECIPIENTS: usize = 10_000;
+
+/// The longest that S3 lets a link live.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+pub const MAX_S3_EXPIRES_IN: Span = Span::days(7);
+
+/// Names that a phrase or a template gives a meaning of its own, so that no variable can take them.
+const RESERVED_VARS: [&str; 9] = [
+    "recipient",
+    "object",
+    "job",
+    "event",
+    "vars",
+    "date",
+    "year",
+    "month",
+    "day",
+];
+
+/// Why a message is not a job.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseJobError {
+    /// Longer than a queue can have delivered it.
+    #[error("the message has {length} bytes; a job may have at most {MAX_BODY_BYTES}")]
+    TooLarge {
+        /// How many bytes it has.
+        length: usize,
+    },
+    /// Not JSON at all.
+    #[error("the message is not JSON")]
+    NotJson {
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// JSON, but not an object.
+    #[error("the message is JSON, but not an object: a job looks like {{\"v\":1,\"id\":…}}")]
+    NotAnObject,
+    /// Another version of the format, or none.
+    #[error(
+        "the job's version \"v\" is {found}: this program reads version {}",
+        wire::VERSION
+    )]
+    Version {
+        /// What stands there.
+        found: String,
+    },
+    /// A field of the job itself that is missing or unknown.
+    #[error("the job cannot be read: {reason}")]
+    Shape {
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A field that is wrong, missing or unknown.
+    #[error("the job's field {field} {reason}")]
+    Field {
+        /// The field's path, such as `email.to[1].address`.
+        field: String,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// An event of S3 that no `[[on_event]]` rule turns into a job.
+    #[error(
+        "no [[on_event]] rule of the configuration matches the event {event} for s3://{bucket}/{key}"
+    )]
+    NoRule {
+        /// The event's name.
+        event: String,
+        /// The bucket it happened in.
+        bucket: String,
+        /// The object it happened to.
+        key: String,
+    },
+    /// More events than S3 puts into one message.
+    #[error(
+        "the message has {count} events: at most {} are worked together",
+        envelope::MAX_RECORDS
+    )]
+    TooManyRecords {
+        /// How many.
+        count: usize,
+    },
+    /// An event that lacks what every event of its kind has.
+    #[error("the event has no {field}")]
+    Event {
+        /// The missing field.
+        field: &'static str,
+    },
+}
+
+impl ParseJobError {
+    fn field(field: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self::Field {
+            field: field.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// An order to hand out links.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The idempotency key.
+    pub id: JobId,
+    /// The instant that the job is about.
+    pub scheduled_at: Option<Timestamp>,
+    /// Which objects.
+    pub from: Source,
+    /// How their links are made, where the job says it.
+    pub links: LinkWishes,
+    /// The mails.
+    pub email: Option<EmailOrder>,
+    /// The page.
+    pub gallery: Option<GalleryOrder>,
+    /// The list.
+    pub manifest: Option<ManifestOrder>,
+    /// Values for templates and phrases.
+    pub vars: Map<String, Value>,
+    /// What the event said from which the job was made.
+    pub event: Option<Map<String, Value>>,
+    /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
+    pub body_sha256: String,
+}
+
+/// Which objects are handed out.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Who signs, and where.
+    pub connection: ConnectionName,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Which of its objects.
+    pub selection: Selection,
+    /// In which order.
+    pub order: Order,
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// What to do when there are none.
+    pub when_empty: WhenEmpty,
+}
+
+/// Which objects of a bucket.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All under a prefix that pass the filter.
+    Prefix(Phrase, Filter),
+    /// These, by name.
+    Keys(Vec<Key>),
+}
+
+/// Which of the listed objects count.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A key must match one of these, when there are any.
+    pub include: Option<GlobSet>,
+    /// A key must match none of these.
+    pub exclude: GlobSet,
+    /// Only objects changed after this.
+    pub modified_after: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether every object counts.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_none() && self.exclude.is_empty() && self.modified_after.is_none()
+    }
+
+    /// Whether an object counts; `path` is its key without the prefix.
+    pub fn accepts(&self, path: &str, modified: Timestamp) -> bool {
+        self.include
+            .as_ref()
+            .is_none_or(|include| include.is_match(path))
+            && !self.exclude.is_match(path)
+            && self.modified_after.is_none_or(|after| modified > after)
+    }
+}
+
+/// How links are made, where the job says it.
+#[derive(Debug, Clone, Default)]
+pub struct LinkWishes {
+    /// How long a link works.
+    pub expires_in: Option<Span>,
+    /// What a browser does with it.
+    pub disposition: Option<Disposition>,
+    /// The name under which it is saved.
+    pub filename: Option<Phrase>,
+    /// Who answers it.
+    pub via: Via,
+    /// Whether each recipient gets links of their own.
+    pub per_recipient: Option<bool>,
+}
+
+/// The mails of a job.
+#[derive(Debug, Clone)]
+pub struct EmailOrder {
+    /// Who gets one. Never empty, nobody twice.
+    pub to: Vec<Recipient>,
+    /// Where answers go.
+    pub reply_to: Option<Recipient>,
+    /// The subject, if it is not the template's.
+    pub subject: Option<Phrase>,
+    /// The template.
+    pub template: TemplateName,
+}
+
+/// The page of a job.
+#[derive(Debug, Clone)]
+pub struct GalleryOrder {
+    /// The page's title.
+    pub title: Option<Phrase>,
+    /// The template.
+    pub template: TemplateName,
+    /// Where the page goes.
+    pub publish: PublishTo,
+}
+
+/// The list of a job.
+#[derive(Debug, Clone)]
+pub struct ManifestOrder {
+    /// In which form.
+    pub format: ManifestFormat,
+    /// Where the list goes.
+    pub publish: PublishTo,
+}
+
+/// Where a page or a list is put.
+#[derive(Debug, Clone)]
+pub enum PublishTo {
+    /// A bucket of the job's connection.
+    Bucket(Bucket, Phrase),
+    /// A directory of this machine.
+    Dir(PathBuf),
+}
+
+impl Job {
+    /// What the names in its phrases mean, apart from those of a recipient and an object.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope {
+            vars: Some(&self.vars),
+            job: Some(&self.id),
+            scheduled_at: self.scheduled_at,
+            event: self.event.as_ref(),
+            ..Scope::default()
+        }
+    }
+
+    /// Reads a job from the text of a message.
+    pub fn parse(body: &str) -> Result<Self, ParseJobError> {
+        if body.len() > MAX_BODY_BYTES {
+            return Err(ParseJobError::TooLarge { length: body.len() });
+        }
+        let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
+        Self::from_wire(wire::parse(body)?, None, body_sha256)
+    }
+
+    fn from_wire(
+        wire: wire::Job,
+        event: Option<Map<String, Value>>,
+        body_sha256: String,
+    ) -> Result<Self, ParseJobError> {
+        if wire.email.is_none() && wire.gallery.is_none() && wire.manifest.is_none() {
+            let reason = "is missing: a job needs at least one of email, gallery and manifest";
+            return Err(ParseJobError::field("email", reason));
+        }
+        Ok(Self {
+            id: parse_field("id", &wire.id)?,
+            scheduled_at: wire.scheduled_at,
+            from: source(wire.from)?,
+            links: link_wishes(&wire.links)?,
+            email: wire.email.map(email_order).transpose()?,
+            gallery: wire.gallery.map(gallery_order).transpose()?,
+            manifest: wire.manifest.map(manifest_order).transpose()?,
+            vars: checked_vars("vars", wire.vars)?,
+            event,
+            body_sha256,
+        })
+    }
+}
+
+fn source(from: wire::From) -> Result<Source, ParseJobError> {
+    let selection = match (from.prefix, from.keys) {
+        (Some(_), keys) if !keys.is_empty() => {
+            return Err(ParseJobError::field(
+                "from.keys",
+                "stands beside from.prefix: give one of the two",
+            ));
+        }
+        (Some(prefix), _) => {
+            let filter = Filter {
+                include: globs("from.include", &from.include)?.filter(|globs| !globs.is_empty()),
+                exclude: globs("from.exclude", &from.exclude)?.unwrap_or_default(),
+                modified_after: from.modified_after,
+            };
+            Selection::Prefix(parse_field("from.prefix", &prefix)?, filter)
+        }
+        (None, keys) if keys.is_empty() => {
+            return Err(ParseJobError::field(
+                "from.prefix",
+                "is missing: give from.prefix or from.keys",
+            ));
+        }
+        (None, keys) => {
+            if !from.include.is_empty() || !from.exclude.is_empty() || from.modified_after.is_some()
+            {
+                let reason = "stands beside from.keys: include, exclude and modified_after go with from.prefix";
+                return Err(ParseJobError::field("from.include", reason));
+            }
+            Selection::Keys(parse_keys(&keys)?)
+        }
+    };
+    if from.limit == Some(0) {
+        return Err(ParseJobError::field(
+            "from.limit",
+            "is 0: leave it out, or give at least 1",
+        ));
+    }
+    Ok(Source {
+        connection: parse_field("from.connection", &from.connection)?,
+        bucket: parse_field("from.bucket", &from.bucket)?,
+        selection,
+        order: from.order,
+        limit: from.limit,
+        when_empty: from.when_empty,
+    })
+}
+
+fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
+    let mut parsed: Vec<Key> = Vec::with_capacity(keys.len());
+    let mut seen = std::collections::HashSet::with_capacity(keys.len());
+    for (index, text) in keys.iter().enumerate() {
+        let field = format!("from.keys[{index}]");
+        place::refuse_control(text).map_err(|error| ParseJobError::field(&field, error))?;
+        let key: Key = parse_field(&field, text)?;
+        if seen.insert(text) {
+            parsed.push(key);
+        }
+    }
+    Ok(parsed)
+}
+
+fn globs(field: &str, patterns: &[String]) -> Result<Option<GlobSet>, ParseJobError> {
+    if patterns.len() > glob::MAX_PATTERNS {
+        let reason = format!(
+            "has {} patterns: at most {} are allowed",
+            patterns.len(),
+            glob::MAX_PATTERNS
+        );
+        return Err(ParseJobError::field(field, reason));
+    }
+    let mut set = GlobSetBuilder::new();
+    for (index, pattern) in patterns.iter().enumerate() {
+        let glob = glob::parse(pattern, glob::Slashes::Separate)
+            .map_err(|reason| ParseJobError::field(format!("{field}[{index}]"), reason))?;
+        set.add(glob);
+    }
+    set.build()
+        .map(Some)
+        .map_err(|error| ParseJobError::field(field, error.kind()))
+}
+
+fn link_wishes(links: &wire::Links) -> Result<LinkWishes, ParseJobError> {
+    let via = links.via.unwrap_or_default();
+    if let Some(expires_in) = links.expires_in {
+        check_expires_in(expires_in, via)
+            .map_err(|reason| ParseJobError::field("links.expires_in", reason))?;
+    }
+    Ok(LinkWishes {
+        expires_in: links.expires_in,
+        disposition: links.disposition,
+        filename: parse_optional("links.filename", links.filename.as_deref())?,
+        via,
+        per_recipient: links.per_recipient,
+    })
+}
+
+/// Whether a link can be asked to live so long; S3's limit is the signature's own.
+pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String> {
+    if expires_in.as_secs() == 0 {
+        return Err("is 0: a link must live for at least one second".to_owned());
+    }
+    if via == Via::S3 && expires_in > MAX_S3_EXPIRES_IN {
+        return Err(format!(
+            "is {expires_in}: S3 lets a link live for {MAX_S3_EXPIRES_IN} at most"
+        ));
+    }
+    Ok(())
+}
+
+fn email_order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
+    if email.to.is_empty() {
+        return Err(ParseJobError::field(
+            "email.to",
+            "is empty: a mail needs at least one recipient",
+        ));
+    }
+    if email.to.len() > MAX_RECIPIENTS {
+        let reason = format!(
+            "has {} recipients: at most {MAX_RECIPIENTS} are allowed",
+            email.to.len()
+        );
+        return Err(ParseJobError::field("email.to", reason));
+    }
+    let mut to: Vec<Recipient> = Vec::with_capacity(email.to.len());
+    let mut seen = std::collections::HashSet::with_capacity(email.to.len());
+    for (index, wire) in email.to.into_iter().enumerate() {
+        let recipient = recipient(index, wire)?;
+        // Somebody who stands there twice is one person, and gets one mail.
+        if seen.insert(recipient.canonical_address()) {
+            to.push(recipient);
+        }
+    }
+    let reply_to = email.reply_to.as_deref().map(Recipient::parse).transpose();
+    Ok(EmailOrder {
+        to,
+        reply_to: reply_to.map_err(|error| ParseJobError::field("email.reply_to", error))?,
+        subject: parse_optional("email.subject", email.subject.as_deref())?,
+        template: parse_field("email.template", &email.template)?,
+    })
+}
+
+fn recipient(index: usize, wire: wire::Recipient) -> Result<Recipient, ParseJobError> {
+    let field = |name: &str| format!("email.to[{index}]{name}");
+    match wire {
+        wire::Recipient::Short(text) => {
+            Recipient::parse(&text).map_err(|error| ParseJobError::field(field(""), error))
+        }
+        wire::Recipient::Full(full) => {
+            let mut recipient = Recipient::from_parts(&full.address, full.name.as_deref())
+                .map_err(|error| ParseJobError::field(field(""), error))?;
+            let locale = full.locale.as_deref().map(Locale::from_str).transpose();
+            recipient.locale =
+                locale.map_err(|error| ParseJobError::field(field(".locale"), error))?;
+            recipient.vars = checked_vars(&field(".vars"), full.vars)?;
+            Ok(recipient)
+        }
+    }
+}
+
+fn gallery_order(gallery: wire::Gallery) -> Result<GalleryOrder, ParseJobError> {
+    Ok(GalleryOrder {
+        title: parse_optional("gallery.title", gallery.title.as_deref())?,
+        template: parse_field("gallery.template", &gallery.template)?,
+        publish: publish_to("gallery.publish", gallery.publish)?,
+    })
+}
+
+fn manifest_order(manifest: wire::Manifest) -> Result<ManifestOrder, ParseJobError> {
+    Ok(ManifestOrder {
+        format: manifest.format,
+        publish: publish_to("manifest.publish", manifest.publish)?,
+    })
+}
+
+fn publish_to(field: &str, publish: wire::Publish) -> Result<PublishTo, ParseJobError> {
+    match (publish.bucket, publish.dir) {
+        (Some(bucket), None) => Ok(PublishTo::Bucket(
+            parse_field(&format!("{field}.bucket"), &bucket)?,
+            parse_field(
+                &format!("{field}.prefix"),
+                &publish.prefix.unwrap_or_default(),
+            )?,
+        )),
+        (None, Some(dir)) => {
+            let path = PathBuf::from(&dir);
+            let plain = path.components().all(|part| {
+                matches!(
+                    part,
+                    std::path::Component::RootDir | std::path::Component::Normal(_)
+                )
+            });
+            if !path.is_absolute() || !plain {
+                let reason = "is not an absolute path without \"..\"";
+                return Err(ParseJobError::field(format!("{field}.dir"), reason));
+            }
+            Ok(PublishTo::Dir(path))
+        }
+        _ => Err(ParseJobError::field(
+            field,
+            "needs either a bucket (with a prefix) or a dir",
+        )),
+    }
+}
+
+fn checked_vars(
+    field: &str,
+    vars: Map<String, Value>,
+) -> Result<Map<String, Value>, ParseJobError> {
+    match vars
+        .keys()
+        .find(|name| RESERVED_VARS.contains(&name.as_str()))
+    {
+        Some(name) => {
+            let reason = format!(
+                "is a name with a meaning of its own ({}): choose another",
+                RESERVED_VARS.join(", ")
+            );
+            Err(ParseJobError::field(format!("{field}.{name}"), reason))
+        }
+        None => Ok(vars),
+    }
+}
+
+fn parse_field<T: FromStr<Err: std::fmt::Display>>(
+    field: &str,
+    text: &str,
+) -> Result<T, ParseJobError> {
+    text.parse()
+        .map_err(|error| ParseJobError::field(field, error))
+}
+
+fn parse_optional<T: FromStr<Err: std::fmt::Display>>(
+    field: &str,
+    text: Option<&str>,
+) -> Result<Option<T>, ParseJobError> {
+    text.map(|text| parse_field(field, text)).transpose()
+}

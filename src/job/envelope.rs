@@ -1,0 +1,413 @@
+//! What a message may be besides a job: an event of S3, bare, inside SNS, or by way of EventBridge.
+//!
+//! An event becomes a job by an `[[on_event]]` rule: a job file of the operator with `{{event.key}}` and the
+//! like in it. Its id comes from what the event says, never from when it was received, so that the same event
+//! delivered twice is one job.
+
+use std::sync::Arc;
+
+use globset::GlobMatcher;
+use serde_json::{Map, Value};
+
+use super::phrase::{Phrase, Scope};
+use super::{Bucket, Job, MAX_BODY_BYTES, ParseJobError, wire};
+use crate::keyring::sha256_hex;
+
+/// How often JSON may be wrapped in JSON text (SNS in SQS, a doubly encoded body) before we stop looking.
+const MAX_WRAPPINGS: usize = 3;
+
+/// How many events one message may hold; S3 sends one, and says that it may be more.
+pub(super) const MAX_RECORDS: usize = 100;
+
+/// A rule that turns an event into a job.
+#[derive(Debug, Clone)]
+pub struct EventRule {
+    /// The bucket in which it must have happened.
+    pub bucket: Bucket,
+    /// What the object's key must match.
+    pub key: GlobMatcher,
+    /// The job, as JSON with `{{event.…}}` in its texts.
+    pub template: Arc<Value>,
+}
+
+/// What was in a message.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The jobs to do; none for a test event.
+    pub jobs: Vec<Job>,
+    /// Events in the same message that no rule wants.
+    pub unwanted: usize,
+    /// Whether this was the test event that S3 sends when a notification is set up.
+    pub test_event: bool,
+}
+
+/// Opens a message.
+pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(ParseJobError::TooLarge { length: body.len() });
+    }
+    let Some(fields) = unwrap_event(body) else {
+        return Ok(Opened {
+            jobs: vec![Job::parse(body)?],
+            ..Opened::default()
+        });
+    };
+    if fields.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
+        return Ok(Opened {
+            test_event: true,
+            ..Opened::default()
+        });
+    }
+    let events = match fields.get("Records") {
+        Some(records) => {
+            let records = records.as_array().map(Vec::as_slice).unwrap_or_default();
+            if records.len() > MAX_RECORDS {
+                return Err(ParseJobError::TooManyRecords {
+                    count: records.len(),
+                });
+            }
+            records
+                .iter()
+                .map(notification_record)
+                .collect::<Result<_, _>>()?
+        }
+        None => vec![event_bridge(&fields)?],
+    };
+    jobs_of(&events, rules)
+}
+
+/// Looks through the wrappings for an event; `None` means that the body itself must be the job.
+fn unwrap_event(body: &str) -> Option<Map<String, Value>> {
+    let mut value: Value = serde_json::from_str(body).ok()?;
+    for _ in 0..MAX_WRAPPINGS {
+        match value {
+            Value::String(inner) => value = serde_json::from_str(&inner).ok()?,
+            Value::Object(fields) if is_event(&fields) => return Some(fields),
+            Value::Object(fields) if is_sns(&fields) => {
+                value = fields.get("Message").cloned()?;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn is_sns(fields: &Map<String, Value>) -> bool {
+    fields.get("Type").and_then(Value::as_str) == Some("Notification")
+        && fields.contains_key("TopicArn")
+}
+
+fn is_event(fields: &Map<String, Value>) -> bool {
+    let text = |name| fields.get(name).and_then(Value::as_str);
+    let is_notification = fields.get("Records").is_some_and(Value::is_array);
+    let is_event_bridge = text("source") == Some("aws.s3") && fields.contains_key("detail");
+    is_notification || is_event_bridge || text("Event") == Some("s3:TestEvent")
+}
+
+/// What an event says, whichever way it came.
+struct ObjectEvent {
+    name: String,
+    bucket: String,
+    key: String,
+    /// The version, or the sequencer, or the `ETag`: what sets two events for one key apart.
+    occurrence: String,
+    time: String,
+}
+
+/// One record of an S3 notification. MinIO's has `s3:` before the event's name.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
+fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
+    let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
+    let need = |field: &'static str| text(field).ok_or(ParseJobError::Event { field });
+    let occurrence = [
+        "/s3/object/versionId",
+        "/s3/object/sequencer",
+        "/s3/object/eTag",
+    ]
+    .into_iter()
+    .filter_map(text)
+    .find(|text| !text.is_empty())
+    .ok_or(ParseJobError::Event {
+        field: "/s3/object/sequencer",
+    })?;
+    Ok(ObjectEvent {
+        name: need("/eventName")?.trim_start_matches("s3:").to_owned(),
+        bucket: need("/s3/bucket/name")?.to_owned(),
+        key: decode_form(need("/s3/object/key")?),
+        occurrence: occurrence.to_owned(),
+        time: need("/eventTime")?.to_owned(),
+    })
+}
+
+/// "Object Created" of EventBridge; its key is not encoded.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html>
+fn event_bridge(fields: &Map<String, Value>) -> Result<ObjectEvent, ParseJobError> {
+    let detail = fields.get("detail").unwrap_or(&Value::Null);
+    let text = |pointer: &str| detail.pointer(pointer).and_then(Value::as_str);
+    let need = |field: &'static str| text(field).ok_or(ParseJobError::Event { field });
+    let top = |field: &'static str| {
+        fields
+            .get(field)
+            .and_then(Value::as_str)
+            .ok_or(ParseJobError::Event { field })
+    };
+    let occurrence = ["/object/version-id", "/object/sequencer", "/object/etag"]
+        .into_iter()
+        .find_map(text)
+        .ok_or(ParseJobError::Event {
+            field: "/object/sequencer",
+        })?;
+    Ok(ObjectEvent {
+        name: top("detail-type")?.to_owned(),
+        bucket: need("/bucket/name")?.to_owned(),
+        key: need("/object/key")?.to_owned(),
+        occurrence: occurrence.to_owned(),
+        time: top("time")?.to_owned(),
+    })
+}
+
+fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
+    let mut opened = Opened::default();
+    for event in events {
+        match rules.iter().find(|rule| rule.wants(event)) {
+            Some(rule) => opened.jobs.push(rule.job(event)?),
+            None => opened.unwanted += 1,
+        }
+    }
+    match (opened.jobs.is_empty(), events.first()) {
+        (true, Some(event)) => Err(ParseJobError::NoRule {
+            event: event.name.clone(),
+            bucket: event.bucket.clone(),
+            key: event.key.clone(),
+        }),
+        (true, None) => Err(ParseJobError::Event { field: "Records" }),
+        (false, _) => Ok(opened),
+    }
+}
+
+impl EventRule {
+    /// Only what comes into being is handed out: a removal or a tag is no reason for a mail.
+    fn wants(&self, event: &ObjectEvent) -> bool {
+        let created = event.name.starts_with("ObjectCreated:") || event.name == "Object Created";
+        created && event.bucket == self.bucket.as_str() && self.key.is_match(&event.key)
+    }
+
+    fn job(&self, event: &ObjectEvent) -> Result<Job, ParseJobError> {
+        let said: Map<String, Value> = [
+            ("bucket", &event.bucket),
+            ("key", &event.key),
+            ("time", &event.time),
+            ("name", &event.name),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), Value::from(value.as_str())))
+        .collect();
+        let mut template = (*self.template).clone();
+        fill(&mut template, &mut Vec::new(), &said)?;
+        let identity = [&event.bucket, &event.key, &event.occurrence]
+            .map(String::as_str)
+            .join("\n");
+        let base = template
+            .get("id")
+            .and_then(Value::as_str)
+            .unwrap_or("event");
+        let id = format!("{base}-{}", &sha256_hex(identity.as_bytes())[..32]);
+        template["id"] = Value::from(id);
+        // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
+        // is spelled differently by each way that an event takes.
+        let body_sha256 = sha256_hex(identity.as_bytes());
+        let mut job = Job::from_wire(wire::from_value(template)?, Some(said), body_sha256)?;
+        // An event's job is about the instant of the event.
+        job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
+        Ok(job)
+    }
+}
+
+/// The fields that are phrases: `{{event.key}}` in them is filled in later, with everything else, and once.
+const PHRASES: [&[&str]; 6] = [
+    &["from", "prefix"],
+    &["links", "filename"],
+    &["email", "subject"],
+    &["gallery", "title"],
+    &["gallery", "publish", "prefix"],
+    &["manifest", "publish", "prefix"],
+];
+
+/// Fills what the event said into the texts of a job file, but for its phrases.
+fn fill(
+    value: &mut Value,
+    path: &mut Vec<String>,
+    event: &Map<String, Value>,
+) -> Result<(), ParseJobError> {
+    match value {
+        Value::String(text) if text.contains("{{") && !is_phrase(path) => {
+            let scope = Scope {
+                event: Some(event),
+                ..Scope::default()
+            };
+            let filled = text
+                .parse::<Phrase>()
+                .and_then(|phrase| phrase.fill(&scope));
+            *text = filled.map_err(|error| ParseJobError::field(path.join("."), error))?;
+        }
+        Value::Array(items) => {
+            for item in items {
+                fill(item, path, event)?;
+            }
+        }
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                path.push(name.clone());
+                fill(field, path, event)?;
+                path.pop();
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    Ok(())
+}
+
+fn is_phrase(path: &[String]) -> bool {
+    PHRASES.iter().any(|phrase| phrase.iter().eq(path.iter()))
+}
+
+/// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
+pub(crate) fn decode_form(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => hex_pair(*high, *low),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(if *first == b'+' { b' ' } else { *first });
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use globset::Glob;
+    use serde_json::json;
+
+    fn rules() -> Vec<EventRule> {
+        let template = json!({
+            "v": 1,
+            "id": "upload",
+            "from": { "connection": "local", "bucket": "{{event.bucket}}", "keys": ["{{event.key}}"] },
+            "email": { "to": ["ann@acme.example"], "subject": "New: {{object.name}} {{event.key}}" },
+            "vars": { "when": "{{event.time}}" }
+        });
+        vec![EventRule {
+            bucket: "uploads".parse().unwrap(),
+            key: Glob::new("incoming/**").unwrap().compile_matcher(),
+            template: Arc::new(template),
+        }]
+    }
+
+    fn notification(key: &str, sequencer: &str) -> Value {
+        json!({ "Records": [{
+            "eventVersion": "2.3", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+            "eventTime": "2026-11-23T18:40:00Z",
+            "s3": { "bucket": { "name": "uploads" }, "object": { "key": key, "sequencer": sequencer, "size": 3 } }
+        }] })
+    }
+
+    fn only_job(body: &Value) -> Job {
+        let mut opened = open(&body.to_string(), &rules()).unwrap();
+        assert_eq!(opened.jobs.len(), 1);
+        opened.jobs.remove(0)
+    }
+
+    fn key_of(job: &Job) -> String {
+        match &job.from.selection {
+            crate::job::Selection::Keys(keys) => keys[0].to_string(),
+            crate::job::Selection::Prefix(..) => panic!("a rule with keys gave a prefix"),
+        }
+    }
+
+    #[test]
+    fn a_notification_becomes_a_job_with_the_decoded_key() {
+        let job = only_job(&notification("incoming/red+flower%2B%C3%BC.jpg", "0055"));
+        assert_eq!(key_of(&job), "incoming/red flower+ü.jpg");
+        assert_eq!(job.vars["when"], "2026-11-23T18:40:00Z");
+    }
+
+    #[test]
+    fn the_same_event_is_the_same_job_however_it_is_wrapped() {
+        let bare = notification("incoming/a.pdf", "0055");
+        let sns = json!({ "Type": "Notification", "TopicArn": "arn:x", "MessageId": "1", "Message": bare.to_string() });
+        let doubly = Value::String(bare.to_string());
+        let ids = [&bare, &sns, &doubly].map(|body| only_job(body).id);
+        assert_eq!(ids[0], ids[1]);
+        assert_eq!(ids[0], ids[2]);
+        assert_ne!(ids[0], only_job(&notification("incoming/a.pdf", "0056")).id);
+    }
+
+    #[test]
+    fn event_bridge_keys_are_taken_as_they_are() {
+        let job = only_job(&json!({
+            "source": "aws.s3", "detail-type": "Object Created", "time": "2026-11-23T18:40:00Z",
+            "detail": { "bucket": { "name": "uploads" }, "object": { "key": "incoming/a+b%20c.pdf", "sequencer": "1" } }
+        }));
+        assert_eq!(key_of(&job), "incoming/a+b%20c.pdf");
+    }
+
+    #[test]
+    fn braces_in_a_key_stay_what_they_are() {
+        let job = only_job(&notification("incoming/%7B%7Bvars.secret%7D%7D.pdf", "1"));
+        assert_eq!(key_of(&job), "incoming/{{vars.secret}}.pdf");
+        let subject = job.email.unwrap().subject.unwrap();
+        let scope = Scope {
+            event: job.event.as_ref(),
+            object: Some(&"x/y.pdf".parse().unwrap()),
+            ..Scope::default()
+        };
+        assert_eq!(
+            subject.fill(&scope).unwrap(),
+            "New: y.pdf incoming/{{vars.secret}}.pdf"
+        );
+    }
+
+    #[test]
+    fn a_test_event_is_no_job_and_no_error() {
+        let opened = open(
+            r#"{"Service":"Amazon S3","Event":"s3:TestEvent","Bucket":"uploads"}"#,
+            &[],
+        )
+        .unwrap();
+        assert!(opened.test_event && opened.jobs.is_empty());
+    }
+
+    #[test]
+    fn an_event_without_a_rule_or_without_a_key_is_an_error() {
+        let unwanted =
+            open(&notification("elsewhere/a.pdf", "1").to_string(), &rules()).unwrap_err();
+        insta::assert_snapshot!(unwanted, @"no [[on_event]] rule of the configuration matches the event ObjectCreated:Put for s3://uploads/elsewhere/a.pdf");
+        let keyless = open(
+            r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"object":{"sequencer":"1"}}}]}"#,
+            &rules(),
+        );
+        insta::assert_snapshot!(keyless.unwrap_err(), @"the event has no /s3/bucket/name");
+        assert!(open(r#"{"Records":[]}"#, &rules()).is_err());
+        let removed = notification("incoming/a.pdf", "1")
+            .to_string()
+            .replace("ObjectCreated:Put", "ObjectRemoved:Delete");
+        assert!(open(&removed, &rules()).is_err());
+    }
+}

@@ -1,0 +1,72 @@
+//! Patterns for keys and addresses, within limits.
+//!
+//! A pattern may come from a job. The glob library parses alternates by recursion, so that a pattern with thousands of
+//! nested braces would overflow the stack and end the process; length and nesting are bounded before it sees one.
+
+use globset::{Glob, GlobBuilder};
+
+/// The longest pattern, in bytes: as long as the longest key.
+const MAX_BYTES: usize = 1024;
+
+/// How deep `{a,{b,c}}` may nest.
+const MAX_NESTING: usize = 8;
+
+/// The most patterns in one list.
+pub const MAX_PATTERNS: usize = 1000;
+
+/// What a slash means in a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slashes {
+    /// `*` stops at a slash, as in a shell: `*.pdf` is this folder's, `**/*.pdf` is everybody's.
+    Separate,
+    /// A slash is a character like any other; capitals do not matter. For addresses.
+    Plain,
+}
+
+/// Reads a pattern, or says why it is none.
+pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
+    if pattern.len() > MAX_BYTES {
+        return Err(format!(
+            "is a pattern of {} bytes: at most {MAX_BYTES} are allowed",
+            pattern.len()
+        ));
+    }
+    if nesting(pattern) > MAX_NESTING {
+        return Err(format!(
+            "is a pattern with more than {MAX_NESTING} braces inside each other"
+        ));
+    }
+    GlobBuilder::new(pattern)
+        .literal_separator(slashes == Slashes::Separate)
+        .case_insensitive(slashes == Slashes::Plain)
+        .build()
+        .map_err(|error| format!("is not a pattern: {}", error.kind()))
+}
+
+fn nesting(pattern: &str) -> usize {
+    let mut open: usize = 0;
+    let mut deepest = 0;
+    for c in pattern.chars() {
+        match c {
+            '{' => open += 1,
+            '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_would_overflow_the_stack_is_refused() {
+        let bomb = format!("{}a{}", "{".repeat(100_000), "}".repeat(100_000));
+        assert!(parse(&bomb, Slashes::Separate).is_err());
+        let short_bomb = format!("{}a{}", "{".repeat(400), "}".repeat(400));
+        assert!(parse(&short_bomb, Slashes::Separate).is_err());
+        assert!(parse("**/*.{pdf,{csv,tsv}}", Slashes::Separate).is_ok());
+    }
+}

@@ -1,0 +1,264 @@
+//! Names of things in S3 and of jobs, each a type of its own: swapping two does not compile.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// S3's limit for a key, in bytes of UTF-8.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// Our limit for a job's id, in bytes: it is printed in every log line and table.
+pub const MAX_JOB_ID_BYTES: usize = 256;
+
+/// Why a text is not the name that it should be; the text says what would be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing was given.
+    #[error("is empty: give {0}")]
+    Empty(&'static str),
+    /// More bytes than the name may have.
+    #[error("has {length} bytes: at most {limit} are allowed")]
+    TooLong {
+        /// How many bytes it has.
+        length: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// A control character, shown escaped.
+    #[error("holds the control character {0:?}, which no mail or page can carry")]
+    Control(char),
+    /// An access point or another ARN where a bucket's name belongs.
+    #[error("is an ARN: only bucket names are linked, not access points or object lambdas")]
+    Arn,
+    /// A directory bucket of S3 Express.
+    #[error("is a directory bucket: its sessions end after five minutes, and every link with them")]
+    Directory,
+    /// A character that this kind of name cannot have.
+    #[error("holds the character {found:?}: {allowed}")]
+    Character {
+        /// The character.
+        found: char,
+        /// What may stand there.
+        allowed: &'static str,
+    },
+}
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                Self::check(&text)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+    };
+}
+
+text_type! {
+    /// A bucket's name. Capitals and underscores are allowed: old buckets and other S3 servers have them.
+    Bucket
+}
+
+impl Bucket {
+    fn check(text: &str) -> Result<(), NameError> {
+        if text.starts_with("arn:") {
+            return Err(NameError::Arn);
+        }
+        // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
+        if text.ends_with("--x-s3") {
+            return Err(NameError::Directory);
+        }
+        let allowed = "a bucket's name has letters, digits, '.', '-' and '_'";
+        check_characters(text, "the bucket's name", 255, allowed, |c| {
+            matches!(c, '.' | '-' | '_')
+        })
+    }
+}
+
+text_type! {
+    /// An object's key: 1 to 1,024 bytes of UTF-8, and any characters that a listing may return.
+    Key
+}
+
+impl Key {
+    fn check(text: &str) -> Result<(), NameError> {
+        check_length(text, "the object's key", MAX_KEY_BYTES)
+    }
+
+    /// The last segment: what people take for the file's name. Empty for a folder marker (`photos/`).
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// All before the last `/`, or nothing.
+    pub fn folder(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+}
+
+text_type! {
+    /// The beginning of keys; may be empty, which means the whole bucket.
+    Prefix
+}
+
+impl Prefix {
+    fn check(text: &str) -> Result<(), NameError> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        check_length(text, "a prefix", MAX_KEY_BYTES)?;
+        refuse_control(text)
+    }
+}
+
+text_type! {
+    /// A job's id: the key under which "was this done already?" is answered.
+    JobId
+}
+
+impl JobId {
+    fn check(text: &str) -> Result<(), NameError> {
+        check_length(
+            text,
+            "an id that is the same for the same job",
+            MAX_JOB_ID_BYTES,
+        )?;
+        refuse_control(text)
+    }
+}
+
+text_type! {
+    /// The name of a `[connections.NAME]` table of the configuration.
+    ConnectionName
+}
+
+impl ConnectionName {
+    fn check(text: &str) -> Result<(), NameError> {
+        let allowed = "a connection's name has letters, digits, '-' and '_'";
+        check_characters(text, "a connection's name", 64, allowed, |c| {
+            matches!(c, '-' | '_')
+        })
+    }
+}
+
+text_type! {
+    /// The name of a template that the operator installed.
+    TemplateName
+}
+
+impl TemplateName {
+    fn check(text: &str) -> Result<(), NameError> {
+        let allowed = "a template's name has letters, digits, '-' and '_'";
+        check_characters(text, "a template's name", 64, allowed, |c| {
+            matches!(c, '-' | '_')
+        })
+    }
+}
+
+fn check_length(text: &str, what: &'static str, limit: usize) -> Result<(), NameError> {
+    match text.len() {
+        0 => Err(NameError::Empty(what)),
+        length if length > limit => Err(NameError::TooLong { length, limit }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses control characters in a name that a job gives.
+pub(crate) fn refuse_control(text: &str) -> Result<(), NameError> {
+    match text.chars().find(|c| c.is_control()) {
+        Some(found) => Err(NameError::Control(found)),
+        None => Ok(()),
+    }
+}
+
+fn check_characters(
+    text: &str,
+    what: &'static str,
+    limit: usize,
+    allowed: &'static str,
+    extra: fn(char) -> bool,
+) -> Result<(), NameError> {
+    check_length(text, what, limit)?;
+    match text
+        .chars()
+        .find(|c| !c.is_ascii_alphanumeric() && !extra(*c))
+    {
+        Some(found) => Err(NameError::Character { found, allowed }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_knows_its_file_name_and_folder() {
+        let key: Key = "2026/11/a b.pdf".parse().unwrap();
+        assert_eq!((key.folder(), key.file_name()), ("2026/11", "a b.pdf"));
+        let marker: Key = "photos/".parse().unwrap();
+        assert_eq!((marker.folder(), marker.file_name()), ("photos", ""));
+    }
+
+    #[test]
+    fn names_that_are_none_say_why() {
+        let refusals = [
+            "".parse::<Bucket>().unwrap_err().to_string(),
+            "a/b".parse::<Bucket>().unwrap_err().to_string(),
+            "arn:aws:s3:eu-west-1:1:accesspoint/x"
+                .parse::<Bucket>()
+                .unwrap_err()
+                .to_string(),
+            "logs--use1-az4--x-s3"
+                .parse::<Bucket>()
+                .unwrap_err()
+                .to_string(),
+            "a\nb".parse::<JobId>().unwrap_err().to_string(),
+            "k".repeat(1025).parse::<Key>().unwrap_err().to_string(),
+        ];
+        insta::assert_snapshot!(refusals.join("\n"), @r"
+        is empty: give the bucket's name
+        holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
+        is an ARN: only bucket names are linked, not access points or object lambdas
+        is a directory bucket: its sessions end after five minutes, and every link with them
+        holds the control character '\n', which no mail or page can carry
+        has 1025 bytes: at most 1024 are allowed
+        ");
+    }
+}

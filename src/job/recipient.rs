@@ -1,0 +1,223 @@
+//! A person who is to be served, with an address that is one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use lettre::Address;
+use lettre::message::Mailbox;
+use serde_json::{Map, Value};
+
+/// The longest display name, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+
+/// Why a recipient could not be understood.
+///
+/// The texts do not repeat the address: errors reach logs, and addresses must not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientError {
+    /// No address in it.
+    #[error(
+        "is not an e-mail address: write \"ann@acme.example\" or \"Ann Bell <ann@acme.example>\""
+    )]
+    Address,
+    /// A control or bidirectional-override character where a header would carry it.
+    #[error("holds the character {0:?}, which could forge a mail's header or hide a name")]
+    Character(char),
+    /// A name longer than any name.
+    #[error("has a name of {0} bytes: at most {MAX_NAME_BYTES} are allowed")]
+    NameTooLong(usize),
+    /// Not a language tag.
+    #[error("has the locale {0:?}: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
+    Locale(String),
+}
+
+/// A language tag such as `en` or `pt-BR`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Locale(String);
+
+impl Locale {
+    /// The tag as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The language alone: `pt` of `pt-BR`.
+    pub fn language(&self) -> &str {
+        self.0.split('-').next().unwrap_or_default()
+    }
+}
+
+impl Default for Locale {
+    fn default() -> Self {
+        Self("en".to_owned())
+    }
+}
+
+impl fmt::Display for Locale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Locale {
+    type Err = RecipientError;
+
+    fn from_str(tag: &str) -> Result<Self, RecipientError> {
+        let is_subtag = |subtag: &str| {
+            (1..=8).contains(&subtag.len()) && subtag.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        let language = tag.split('-').next().unwrap_or_default();
+        let known_form = (2..=3).contains(&language.len()) && tag.split('-').all(is_subtag);
+        if !known_form {
+            return Err(RecipientError::Locale(tag.to_owned()));
+        }
+        Ok(Self(tag.to_owned()))
+    }
+}
+
+/// A person who gets a mail, or links of their own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Where the mail goes.
+    pub address: Address,
+    /// How the person is called, if the job says so.
+    pub name: Option<String>,
+    /// The language of the mail; the configuration's when the job says nothing.
+    pub locale: Option<Locale>,
+    /// Variables for this person alone.
+    pub vars: Map<String, Value>,
+}
+
+impl Recipient {
+    /// Reads `ann@acme.example` or `Ann Bell <ann@acme.example>`.
+    pub fn parse(text: &str) -> Result<Self, RecipientError> {
+        refuse_forging(text)?;
+        let mailbox: Mailbox = text.trim().parse().map_err(|_| RecipientError::Address)?;
+        Self::new(mailbox.email, mailbox.name)
+    }
+
+    /// A recipient from an address and a name apart.
+    pub fn from_parts(address: &str, name: Option<&str>) -> Result<Self, RecipientError> {
+        refuse_forging(address)?;
+        let address = address
+            .trim()
+            .parse()
+            .map_err(|_| RecipientError::Address)?;
+        Self::new(address, name.map(ToOwned::to_owned))
+    }
+
+    fn new(address: Address, name: Option<String>) -> Result<Self, RecipientError> {
+        let name = name
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty());
+        if let Some(name) = &name {
+            refuse_forging(name)?;
+            if name.len() > MAX_NAME_BYTES {
+                return Err(RecipientError::NameTooLong(name.len()));
+            }
+        }
+        Ok(Self {
+            address,
+            name,
+            locale: None,
+            vars: Map::new(),
+        })
+    }
+
+    /// The name, or the part before the `@`.
+    pub fn display_name(&self) -> &str {
+        self.name.as_deref().unwrap_or_else(|| self.address.user())
+    }
+
+    /// The address in the one spelling under which the ledger and the audit log know the person.
+    pub fn canonical_address(&self) -> String {
+        AsRef::<str>::as_ref(&self.address).to_lowercase()
+    }
+
+    /// The address with its name hidden: `a…@acme.example`, for logs.
+    pub fn masked(&self) -> String {
+        let first = self.address.user().chars().next().unwrap_or('?');
+        format!("{first}…@{}", self.address.domain())
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Recipient").field(&self.masked()).finish()
+    }
+}
+
+/// Refuses what could end a header (lettre panics on it, measured) or turn a name around on the screen.
+pub(crate) fn refuse_forging(text: &str) -> Result<(), RecipientError> {
+    let forges = |c: &char| c.is_control() || is_bidi_control(*c);
+    text.chars()
+        .find(forges)
+        .map_or(Ok(()), |found| Err(RecipientError::Character(found)))
+}
+
+/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
+pub(crate) const fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_with_and_without_a_name() {
+        let ann = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+        assert_eq!(
+            (ann.display_name(), ann.address.as_ref()),
+            ("Ann Bell", "ann@acme.example")
+        );
+        let bo = Recipient::parse("bo@acme.example").unwrap();
+        assert_eq!(bo.display_name(), "bo");
+        assert_eq!(format!("{bo:?}"), r#"Recipient("b…@acme.example")"#);
+    }
+
+    #[test]
+    fn what_is_no_recipient_is_refused_and_never_panics() {
+        for text in [
+            "",
+            "ann",
+            "@acme.example",
+            "ann@",
+            "a b@acme.example",
+            "a@b@c",
+            "<>",
+            "a@b\r\nBcc: x@y.example",
+        ] {
+            assert!(
+                Recipient::parse(text).is_err(),
+                "{text:?} was taken for a recipient"
+            );
+        }
+        for name in ["a\nb", "a\rb", "a\0b", "a\u{202E}b", "\u{1b}[31m"] {
+            assert!(
+                Recipient::from_parts("ann@acme.example", Some(name)).is_err(),
+                "{name:?}"
+            );
+        }
+        assert!(Recipient::from_parts("ann@acme.example", Some(&"n".repeat(201))).is_err());
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_address() {
+        let error = Recipient::parse("secret.person at acme.example")
+            .unwrap_err()
+            .to_string();
+        assert!(!error.contains("secret.person"), "{error}");
+    }
+
+    #[test]
+    fn locales_are_language_tags() {
+        assert_eq!("pt-BR".parse::<Locale>().unwrap().language(), "pt");
+        for tag in ["", "e", "english-language", "de_DE", "../en", "de-"] {
+            assert!(
+                tag.parse::<Locale>().is_err(),
+                "{tag:?} was taken for a locale"
+            );
+        }
+    }
+}

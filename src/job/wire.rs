@@ -1,0 +1,350 @@
+//! The job as JSON: format version 1, field by field, and nothing about what it means.
+//!
+//! Unknown fields are errors: a misspelt `exclude` would otherwise hand out what should have stayed. The
+//! schema that `handout schema` prints is derived from these very types.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::ParseJobError;
+use crate::error::with_nearest;
+use crate::quantity::Span;
+
+/// The version of the format that this program reads.
+pub const VERSION: u64 = 1;
+
+/// A job: what to hand out, to whom, and how.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub v: u64,
+    /// The idempotency key: a job with an id that was done already is not done again.
+    #[schemars(length(min = 1, max = 256))]
+    pub id: String,
+    /// The instant that the job is about (RFC 3339): `{{date}}` and the like in its phrases. A scheduler gives the
+    /// instant it was scheduled for, so that a job that is late, or comes again, is about the same day.
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub scheduled_at: Option<Timestamp>,
+    /// Which objects.
+    pub from: From,
+    /// How their links are made.
+    #[serde(default)]
+    pub links: Links,
+    /// The mails, if any.
+    pub email: Option<Email>,
+    /// The page of all links, if any.
+    pub gallery: Option<Gallery>,
+    /// The list of all links for programs, if any.
+    pub manifest: Option<Manifest>,
+    /// Values for templates and phrases.
+    #[serde(default)]
+    pub vars: Map<String, Value>,
+}
+
+/// Which objects are handed out: those under `prefix`, or those named in `keys`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct From {
+    /// The name of a connection in the configuration.
+    pub connection: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The beginning of the objects' keys; names in braces are filled in.
+    pub prefix: Option<String>,
+    /// The objects' keys, as they are.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// Globs of which a key must match one; relative to the prefix.
+    #[serde(default)]
+    pub include: Vec<String>,
+    /// Globs of which a key must match none; relative to the prefix.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Only objects changed after this instant (RFC 3339).
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub modified_after: Option<Timestamp>,
+    /// In which order.
+    #[serde(default)]
+    pub order: Order,
+    /// At most so many objects, the first in the order.
+    #[schemars(range(min = 1))]
+    pub limit: Option<u64>,
+    /// What to do when nothing is there.
+    #[serde(default)]
+    pub when_empty: WhenEmpty,
+}
+
+/// The order of the objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// By key, as S3 lists; streams without a limit.
+    #[default]
+    Key,
+    /// The last changed first.
+    Newest,
+    /// The last changed last.
+    Oldest,
+    /// The largest first.
+    Largest,
+    /// By file name, numbers by their value.
+    Name,
+}
+
+/// What to do when no object matches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenEmpty {
+    /// Park the job: somebody expected files.
+    #[default]
+    Refuse,
+    /// Deliver a mail that says that there is nothing.
+    Deliver,
+    /// Do nothing; the job is done.
+    Skip,
+}
+
+/// How links are made; what is left out is taken from the configuration.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// How long a link works.
+    pub expires_in: Option<Span>,
+    /// What a browser does with it.
+    pub disposition: Option<Disposition>,
+    /// The name under which it is saved; names in braces are filled in.
+    pub filename: Option<String>,
+    /// Who answers the link.
+    pub via: Option<Via>,
+    /// Whether each recipient gets links of their own.
+    pub per_recipient: Option<bool>,
+}
+
+/// What a browser does with a linked file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Disposition {
+    /// Saves it.
+    #[default]
+    Attachment,
+    /// Shows it, if it can; types that can run scripts are saved all the same.
+    Inline,
+}
+
+/// Who answers a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// S3 itself.
+    #[default]
+    S3,
+    /// A CloudFront distribution.
+    Cloudfront,
+}
+
+/// The mails of a job.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// Who gets one; everybody gets a mail of their own.
+    #[schemars(length(min = 1))]
+    pub to: Vec<Recipient>,
+    /// Where answers go.
+    pub reply_to: Option<String>,
+    /// The subject; names in braces are filled in. The template's own when left out.
+    pub subject: Option<String>,
+    /// The template's name.
+    #[serde(default = "Email::default_template")]
+    pub template: String,
+}
+
+impl Email {
+    fn default_template() -> String {
+        "report".to_owned()
+    }
+}
+
+/// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
+#[derive(Debug, Clone)]
+pub enum Recipient {
+    /// An address, with or without a name.
+    Short(String),
+    /// An address with a language and variables.
+    Full(FullRecipient),
+}
+
+/// A recipient as an object.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FullRecipient {
+    /// The address alone.
+    pub address: String,
+    /// The person's name.
+    pub name: Option<String>,
+    /// The mail's language, such as `de` or `pt-BR`.
+    pub locale: Option<String>,
+    /// Values for this person's mail.
+    #[serde(default)]
+    pub vars: Map<String, Value>,
+}
+
+// By hand, since serde's untagged enums answer "data did not match any variant" and name no field.
+impl<'de> Deserialize<'de> for Recipient {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Recipient;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address such as \"Ann Bell <ann@acme.example>\", or an object with an \"address\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Recipient, E> {
+                Ok(Recipient::Short(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Recipient, A::Error> {
+                FullRecipient::deserialize(MapAccessDeserializer::new(map)).map(Recipient::Full)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Recipient {
+    fn schema_name() -> Cow<'static, str> {
+        "Recipient".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let full = generator.subschema_for::<FullRecipient>();
+        json_schema!({
+            "description": "An address such as \"Ann Bell <ann@acme.example>\", or an object that says more.",
+            "anyOf": [{ "type": "string" }, full],
+        })
+    }
+}
+
+/// The page of all links.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gallery {
+    /// The page's title; names in braces are filled in.
+    pub title: Option<String>,
+    /// The template's name.
+    #[serde(default = "Gallery::default_template")]
+    pub template: String,
+    /// Where the page goes.
+    pub publish: Publish,
+}
+
+impl Gallery {
+    fn default_template() -> String {
+        "gallery".to_owned()
+    }
+}
+
+/// The list of all links, for programs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// In which form.
+    #[serde(default)]
+    pub format: ManifestFormat,
+    /// Where the list goes.
+    pub publish: Publish,
+}
+
+/// The form of a manifest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ManifestFormat {
+    /// A table for spreadsheets (RFC 4180).
+    #[default]
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// One URL a line, for `wget -i`.
+    Urls,
+}
+
+/// Where a page or a list is put: a bucket of the job's connection, or a directory of this machine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Publish {
+    /// The bucket.
+    pub bucket: Option<String>,
+    /// The beginning of the key; names in braces are filled in.
+    pub prefix: Option<String>,
+    /// A directory, in place of a bucket.
+    pub dir: Option<String>,
+}
+
+/// Reads the JSON of a job; the error names the field and, for a misspelt one, the nearest right one.
+pub fn parse(body: &str) -> Result<Job, ParseJobError> {
+    let value: Value =
+        serde_json::from_str(body).map_err(|source| ParseJobError::NotJson { source })?;
+    from_value(value)
+}
+
+/// Reads a job from JSON that was parsed already.
+pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
+    let Value::Object(fields) = &value else {
+        return Err(ParseJobError::NotAnObject);
+    };
+    // Before the fields: a job of another version has other fields, and "unknown field" would mislead.
+    match fields.get("v") {
+        Some(version) if version.as_u64() == Some(VERSION) => {}
+        Some(version) => {
+            let found = version.to_string().chars().take(40).collect();
+            return Err(ParseJobError::Version { found });
+        }
+        None => {
+            return Err(ParseJobError::Version {
+                found: "nothing".to_owned(),
+            });
+        }
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = error.path().to_string();
+        let reason = with_nearest(&without_value(&error.inner().to_string()));
+        match field.as_str() {
+            "." => ParseJobError::Shape { reason },
+            _ => ParseJobError::field(field, format!("cannot be read: {reason}")),
+        }
+    })
+}
+
+/// Leaves out the value that serde repeats: it may be an address, and reasons are logged.
+fn without_value(message: &str) -> String {
+    const MOST: usize = 500;
+    let value = message
+        .split_once(": string \"")
+        .and_then(|(kind, rest)| Some((kind, rest.rsplit_once("\", expected")?.1)));
+    let message = match value {
+        Some((kind, expected)) => format!(
+            "{kind}: a text, expected{}",
+            expected.replace("struct ", "the object ")
+        ),
+        None => message.to_owned(),
+    };
+    message.chars().take(MOST).collect()
+}
+
+/// The JSON Schema of the format, as `handout schema` prints it.
+pub fn schema() -> Schema {
+    let mut schema = schemars::schema_for!(Job);
+    schema.insert("title".to_owned(), "Handout job, version 1".into());
+    schema
+}
