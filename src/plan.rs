@@ -1,0 +1,441 @@
+//! What will be done for a job, or the reason why nothing will.
+//!
+//! [`draw`] is pure: it takes the job, the configuration's policy, what is known of the signing credentials and
+//! the present instant, and returns a [`Plan`] or a [`PlanError`]. Nothing was listed, signed or sent yet when a
+//! job is refused.
+
+pub mod expiry;
+pub mod policy;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Shortfall};
+pub use policy::{LinkDefaults, OnUnlinkable, Policy, Refusal};
+
+use crate::job::phrase::PhraseError;
+use crate::job::place::NameError;
+use crate::job::{
+    Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, Order,
+    Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
+};
+use crate::links::Audience;
+use crate::links::front::Reach;
+
+/// How many objects an order other than `key` may have to keep in memory, unless a limit bounds them.
+pub const MAX_SORTED_OBJECTS: usize = 100_000;
+
+/// What will be done for a job.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Who signs, and where.
+    pub connection: ConnectionName,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Which of its objects, with every name filled in.
+    pub objects: Objects,
+    /// In which order.
+    pub order: Order,
+    /// At most so many.
+    pub limit: Option<u64>,
+    /// What to do when there are none.
+    pub when_empty: WhenEmpty,
+    /// What to do about objects that cannot be linked.
+    pub on_unlinkable: OnUnlinkable,
+    /// Who answers the links to the objects.
+    pub via: Via,
+    /// From when until when the links work.
+    pub lifetime: Lifetime,
+    /// What to do when they could not work so long.
+    pub expiry_guard: ExpiryGuard,
+    /// What a browser does with a link.
+    pub disposition: Disposition,
+    /// The name under which an object is saved, if it is not its own.
+    pub filename: Option<Phrase>,
+    /// Whether each recipient gets links of their own.
+    pub per_recipient: bool,
+    /// Whether a link gives what was there when it was made, whatever is uploaded later.
+    pub pin_version: bool,
+    /// Whether each listed object is looked at before it is linked.
+    pub preflight: bool,
+    /// The most links that the job may make.
+    pub max_links: u64,
+    /// The page.
+    pub gallery: Option<GalleryPlan>,
+    /// The list.
+    pub manifest: Option<ManifestPlan>,
+}
+
+/// Which objects of a bucket.
+#[derive(Debug, Clone)]
+pub enum Objects {
+    /// All under a prefix that pass the filter.
+    Under(Prefix, Filter),
+    /// These.
+    Named(Vec<Key>),
+}
+
+/// The page that will be published.
+#[derive(Debug, Clone)]
+pub struct GalleryPlan {
+    /// Its title.
+    pub title: String,
+    /// Its template.
+    pub template: TemplateName,
+    /// Where it goes.
+    pub place: Place,
+    /// Links on one page.
+    pub page_size: usize,
+}
+
+/// The list that will be published.
+#[derive(Debug, Clone)]
+pub struct ManifestPlan {
+    /// In which form.
+    pub format: ManifestFormat,
+    /// Where it goes.
+    pub place: Place,
+}
+
+/// Where something is published, with every name filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Below a prefix of a bucket.
+    Bucket(Bucket, Prefix),
+    /// In a directory of this machine.
+    Dir(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bucket(bucket, prefix) => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Dir(dir) => write!(f, "dir:{}", dir.display()),
+        }
+    }
+}
+
+/// What a plan must know of those who will sign.
+#[derive(Debug, Clone, Default)]
+pub struct SignerFacts {
+    /// When the credentials for S3 end.
+    pub credentials_end: CredentialsEnd,
+    /// What CloudFront links can open, if any can be signed.
+    pub reach: Option<Reach>,
+}
+
+/// Why a job will not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The configuration does not allow what the job asks.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The links could not live as long as they would promise.
+    #[error(transparent)]
+    Shortfall(#[from] Shortfall),
+    /// A phrase of the job could not be filled in.
+    #[error("the job's field {field} {source}")]
+    Phrase {
+        /// Which field.
+        field: &'static str,
+        /// Why.
+        source: PhraseError,
+    },
+    /// A phrase was filled in, but does not make a name.
+    #[error("the job's field {field}, filled in, {source}")]
+    Name {
+        /// Which field.
+        field: &'static str,
+        /// Why.
+        source: NameError,
+    },
+    /// A prefix that browsers, and some servers, take for another.
+    #[error("the job's field {field} has \".\" or \"..\" as a folder, which browsers change")]
+    DotSegments {
+        /// Which field.
+        field: &'static str,
+    },
+    /// The job names a template that is not installed.
+    #[error(
+        "the job's field {field} names the template {name:?}, which is not installed; there are: {known}"
+    )]
+    Template {
+        /// Which field.
+        field: &'static str,
+        /// The name.
+        name: String,
+        /// The templates that are installed.
+        known: String,
+    },
+    /// CloudFront links are asked for where none can be signed.
+    #[error(
+        "the job's field links.via asks for cloudfront, and connection {connection} has no distribution in front of {place}: use \"s3\", or see [connections.{connection}.cloudfront]"
+    )]
+    NoCloudfront {
+        /// The connection.
+        connection: ConnectionName,
+        /// What it should open.
+        place: String,
+    },
+    /// The links to the page or the list could not live as long as the links on it.
+    #[error(
+        "links.expires_in asks for {}, but {}, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = \"clamp\" to print the real end",
+        .0.asked, .0.limit
+    )]
+    Published(Shortfall),
+}
+
+/// The templates that are installed, by name.
+pub trait Installed {
+    /// The names of the mail templates.
+    fn emails(&self) -> Vec<&str>;
+    /// The names of the page templates.
+    fn galleries(&self) -> Vec<&str>;
+}
+
+/// Draws the plan of a job at `now`.
+pub fn draw(
+    job: &Arc<Job>,
+    policy: &Policy,
+    installed: &impl Installed,
+    signer: &SignerFacts,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    check_templates(job, installed)?;
+    let scope = job.scope();
+    let objects = match &job.from.selection {
+        Selection::Keys(keys) => Objects::Named(keys.clone()),
+        Selection::Prefix(prefix, filter) => {
+            Objects::Under(fill_prefix("from.prefix", prefix, &scope)?, filter.clone())
+        }
+    };
+    if job.links.via == Via::Cloudfront {
+        check_reach(job, &objects, signer.reach.as_ref())?;
+    }
+    check_recipient_phrases(job, &scope)?;
+    let gallery = job.gallery.as_ref().map(|order| -> Result<_, PlanError> {
+        let title = match &order.title {
+            Some(title) => title.fill(&scope).map_err(|source| PlanError::Phrase {
+                field: "gallery.title",
+                source,
+            })?,
+            None => job.id.to_string(),
+        };
+        let place = fill_place("gallery.publish.prefix", &order.publish, &scope)?;
+        Ok(GalleryPlan {
+            title,
+            template: order.template.clone(),
+            place,
+            page_size: policy.page_size,
+        })
+    });
+    let manifest = job.manifest.as_ref().map(|order| {
+        fill_place("manifest.publish.prefix", &order.publish, &scope).map(|place| ManifestPlan {
+            format: order.format,
+            place,
+        })
+    });
+    let (gallery, manifest) = (gallery.transpose()?, manifest.transpose()?);
+    let places = [
+        gallery.as_ref().map(|plan| &plan.place),
+        manifest.as_ref().map(|plan| &plan.place),
+    ];
+    let rule = policy.allow(job, &objects, &places.into_iter().flatten())?;
+    let asked = policy.expires_in(job, rule);
+    let lifetime = |issuer| {
+        let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
+        expiry::lifetime(asked, issuer, cap, guard, now)
+    };
+    let s3 = Issuer::S3(signer.credentials_end);
+    let publishes_in_bucket = places
+        .into_iter()
+        .flatten()
+        .any(|place| matches!(place, Place::Bucket(..)));
+    let lifetime = match job.links.via {
+        Via::S3 => lifetime(s3)?,
+        // One end is told for all links, so it must be one that all of them have.
+        Via::Cloudfront if publishes_in_bucket => {
+            lifetime(Issuer::CloudFront)?;
+            lifetime(s3).map_err(PlanError::Published)?
+        }
+        Via::Cloudfront => lifetime(Issuer::CloudFront)?,
+    };
+    Ok(Plan {
+        job: Arc::clone(job),
+        connection: job.from.connection.clone(),
+        bucket: job.from.bucket.clone(),
+        objects,
+        order: job.from.order,
+        limit: job.from.limit,
+        when_empty: job.from.when_empty,
+        on_unlinkable: policy.links.on_unlinkable,
+        via: job.links.via,
+        lifetime,
+        expiry_guard: policy.links.expiry_guard,
+        disposition: job.links.disposition.unwrap_or(policy.links.disposition),
+        filename: job.links.filename.clone(),
+        per_recipient: job
+            .links
+            .per_recipient
+            .unwrap_or(policy.links.per_recipient),
+        pin_version: policy.links.pin_version,
+        preflight: policy.links.preflight,
+        max_links: rule.max_links,
+        gallery,
+        manifest,
+    })
+}
+
+impl Plan {
+    /// The mails, if the job asks for any.
+    pub fn email(&self) -> Option<&EmailOrder> {
+        self.job.email.as_ref()
+    }
+
+    /// The part of a key that is the same for all objects of the job: not shown where names are short.
+    pub fn prefix(&self) -> &str {
+        match &self.objects {
+            Objects::Under(prefix, _) => prefix.as_str(),
+            Objects::Named(_) => "",
+        }
+    }
+
+    /// The prefix, if the job hands out all that lies below it.
+    pub fn whole_prefix(&self) -> Option<&str> {
+        match &self.objects {
+            Objects::Under(prefix, filter) if filter.is_empty() && self.limit.is_none() => {
+                Some(prefix.as_str())
+            }
+            Objects::Under(..) | Objects::Named(_) => None,
+        }
+    }
+
+    /// Those who get links of their own: one for each recipient, or one for all.
+    pub fn audiences(&self) -> Vec<Audience> {
+        match self.email() {
+            Some(email) if self.per_recipient => email
+                .to
+                .iter()
+                .map(|recipient| Audience::Recipient(Arc::new(recipient.clone())))
+                .collect(),
+            _ => vec![Audience::Everyone],
+        }
+    }
+
+    /// The people who get a mail about an audience's links.
+    pub fn readers(&self, audience: &Audience) -> Vec<Arc<Recipient>> {
+        match (audience, self.email()) {
+            (Audience::Recipient(recipient), _) => vec![Arc::clone(recipient)],
+            (Audience::Everyone, Some(email)) => email.to.iter().cloned().map(Arc::new).collect(),
+            (Audience::Everyone, None) => Vec::new(),
+        }
+    }
+}
+
+fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanError> {
+    let check = |field, name: &TemplateName, known: Vec<&str>| {
+        if known.contains(&name.as_str()) {
+            return Ok(());
+        }
+        Err(PlanError::Template {
+            field,
+            name: name.to_string(),
+            known: known.join(", "),
+        })
+    };
+    if let Some(email) = &job.email {
+        check("email.template", &email.template, installed.emails())?;
+    }
+    if let Some(gallery) = &job.gallery {
+        check("gallery.template", &gallery.template, installed.galleries())?;
+    }
+    Ok(())
+}
+
+/// Whether CloudFront links can open everything that the job hands out.
+fn check_reach(job: &Job, objects: &Objects, reach: Option<&Reach>) -> Result<(), PlanError> {
+    let starts: Vec<&str> = match objects {
+        Objects::Under(prefix, _) => vec![prefix.as_str()],
+        Objects::Named(keys) => keys.iter().map(Key::as_str).collect(),
+    };
+    let bucket = &job.from.bucket;
+    let is_covered = |start: &str| reach.is_some_and(|reach| reach.covers(bucket, start));
+    match starts.into_iter().find(|start| !is_covered(start)) {
+        None => Ok(()),
+        Some(start) => Err(PlanError::NoCloudfront {
+            connection: job.from.connection.clone(),
+            place: format!("s3://{bucket}/{start}"),
+        }),
+    }
+}
+
+/// Fills subject and file name in for every recipient, so that a missing name shows before a link is made.
+fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError> {
+    let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
+    let recipients: Vec<Option<&Recipient>> = match &job.email {
+        Some(email) => email.to.iter().map(Some).collect(),
+        None => vec![None],
+    };
+    let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
+    for recipient in recipients {
+        if let Some(subject) = subject {
+            let scope = Scope {
+                recipient,
+                ..*scope
+            };
+            subject.fill(&scope).map_err(|source| PlanError::Phrase {
+                field: "email.subject",
+                source,
+            })?;
+        }
+        if let Some(filename) = &job.links.filename {
+            let scope = Scope {
+                recipient,
+                object: Some(&sample),
+                ..*scope
+            };
+            filename.fill(&scope).map_err(|source| PlanError::Phrase {
+                field: "links.filename",
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn fill_prefix(
+    field: &'static str,
+    prefix: &Phrase,
+    scope: &Scope<'_>,
+) -> Result<Prefix, PlanError> {
+    let filled = prefix
+        .fill(scope)
+        .map_err(|source| PlanError::Phrase { field, source })?;
+    if filled
+        .split('/')
+        .any(|segment| matches!(segment, "." | ".."))
+    {
+        return Err(PlanError::DotSegments { field });
+    }
+    filled
+        .parse()
+        .map_err(|source| PlanError::Name { field, source })
+}
+
+fn fill_place(
+    field: &'static str,
+    publish: &PublishTo,
+    scope: &Scope<'_>,
+) -> Result<Place, PlanError> {
+    match publish {
+        PublishTo::Bucket(bucket, prefix) => Ok(Place::Bucket(
+            bucket.clone(),
+            fill_prefix(field, prefix, scope)?,
+        )),
+        PublishTo::Dir(dir) => Ok(Place::Dir(dir.clone())),
+    }
+}

@@ -1,0 +1,398 @@
+//! How long a link will really work.
+//!
+//! A signed URL dies with the credentials that signed it, whatever its `X-Amz-Expires` says; the SDKs sign on
+//! and keep silent. Here the real end is worked out before anything is signed, and that end is what the mail,
+//! the page and the audit line say.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::job::MAX_S3_EXPIRES_IN;
+use crate::links::cloudfront::LAST_SECOND;
+use crate::quantity::Span;
+
+/// How far a signature is dated back, so that a server whose clock is a little behind ours accepts it at once.
+const BACK_DATED: Span = Span::seconds(60);
+
+/// What to do when a link cannot live as long as was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExpiryGuard {
+    /// Refuse the job and say what to change.
+    #[default]
+    Refuse,
+    /// Hand it out and print the real, earlier end everywhere.
+    Clamp,
+    /// Print what was asked, true or not; for tests.
+    Ignore,
+}
+
+/// What decided the end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bound {
+    /// The job or the configuration: as long as was asked.
+    Asked,
+    /// The signing credentials end earlier.
+    Credentials,
+    /// The `[[allow]]` rule allows no more.
+    Policy,
+    /// S3 itself allows no more.
+    S3,
+    /// CloudFront cannot count further.
+    Cloudfront,
+}
+
+/// When the signing credentials end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CredentialsEnd {
+    /// Never: a long-term key.
+    #[default]
+    Never,
+    /// At an instant.
+    At(Timestamp),
+    /// They are a session's, and nobody said when it ends.
+    Unknown,
+}
+
+impl CredentialsEnd {
+    /// Whether they last until `instant`, for certain.
+    pub fn reaches(self, instant: Timestamp) -> bool {
+        match self {
+            Self::Never => true,
+            Self::At(end) => end >= instant,
+            Self::Unknown => false,
+        }
+    }
+}
+
+/// Who answers for a link, and how long it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Issuer {
+    /// S3: seven days, and no longer than the credentials.
+    S3(CredentialsEnd),
+    /// CloudFront: as far as it can count. Its key ends when somebody takes it away.
+    CloudFront,
+}
+
+impl Issuer {
+    /// The most that a link may be signed for at `now`, and what says so.
+    fn most(self, now: Timestamp) -> (Span, Bound, String) {
+        match self {
+            Self::S3(_) => (
+                MAX_S3_EXPIRES_IN,
+                Bound::S3,
+                format!("S3 allows {MAX_S3_EXPIRES_IN} at most"),
+            ),
+            Self::CloudFront => {
+                let left = LAST_SECOND.saturating_sub(now.as_second());
+                (
+                    Span::seconds(u64::try_from(left).unwrap_or_default()),
+                    Bound::Cloudfront,
+                    "CloudFront counts to 2038-01-19T03:14:07Z and no further".to_owned(),
+                )
+            }
+        }
+    }
+
+    /// How far a link that is signed for `granted` can be dated back.
+    fn back(self, granted: Span) -> u64 {
+        match self {
+            // At the full seven days there is no second left.
+            Self::S3(_) => BACK_DATED
+                .as_secs()
+                .min(MAX_S3_EXPIRES_IN.as_secs() - granted.as_secs()),
+            // Its links have no beginning.
+            Self::CloudFront => 0,
+        }
+    }
+
+    const fn credentials_end(self) -> CredentialsEnd {
+        match self {
+            Self::S3(end) => end,
+            Self::CloudFront => CredentialsEnd::Never,
+        }
+    }
+}
+
+/// From when until when a link works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// The instant in the signature.
+    pub signed_at: Timestamp,
+    /// The seconds in the signature, counted from `signed_at`.
+    pub signed_for_secs: u64,
+    /// When the link really ends; the only end that anybody is told.
+    pub expires_at: Timestamp,
+    /// What decided that end.
+    pub bound: Bound,
+}
+
+impl Lifetime {
+    /// Whether at least half of the promised time is left at `now`: less, and a mail would bring links that are nearly
+    /// over.
+    pub fn is_fresh(&self, now: Timestamp) -> bool {
+        let whole = self.expires_at.duration_since(self.signed_at);
+        self.expires_at.duration_since(now) * 2 >= whole
+    }
+}
+
+/// Links grew old before they could be handed out; signed anew, they are fresh again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the links were signed so long ago that half of their time is over; they are signed anew")]
+pub struct Aged;
+
+/// Why links cannot live as long as was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "links.expires_in asks for {asked}, but {limit}; ask for less, set expiry_guard = \"clamp\" to print the real end, or sign with other credentials"
+)]
+pub struct Shortfall {
+    /// What was asked.
+    pub asked: Span,
+    /// What stands against it, in words.
+    pub limit: String,
+}
+
+/// Works out the lifetime of links that are signed at `now`.
+///
+/// `issuer` answers for them; `cap` is the most that the rule allows.
+pub fn lifetime(
+    asked: Span,
+    issuer: Issuer,
+    cap: Span,
+    guard: ExpiryGuard,
+    now: Timestamp,
+) -> Result<Lifetime, Shortfall> {
+    let mut granted = asked;
+    let mut bound = Bound::Asked;
+    if granted > cap {
+        refuse_if(guard, asked, || {
+            format!("the [[allow]] rule allows {cap} at most")
+        })?;
+        (granted, bound) = (cap, Bound::Policy);
+    }
+    let (most, by, limit) = issuer.most(now);
+    if granted > most {
+        refuse_if(guard, asked, || limit)?;
+        (granted, bound) = (most, by);
+    }
+    let back = issuer.back(granted);
+    let signed_at = whole_second(now) - seconds(back);
+    let mut expires_at = whole_second(now) + seconds(granted.as_secs());
+    match issuer.credentials_end() {
+        CredentialsEnd::Unknown if guard != ExpiryGuard::Ignore => {
+            let limit = "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set)";
+            return Err(Shortfall {
+                asked,
+                limit: limit.to_owned(),
+            });
+        }
+        CredentialsEnd::At(end) if end < expires_at => {
+            refuse_if(guard, asked, || {
+                format!("the signing credentials end at {}", whole_second(end))
+            })?;
+            if guard == ExpiryGuard::Clamp {
+                (expires_at, bound) = (whole_second(end), Bound::Credentials);
+            }
+        }
+        CredentialsEnd::Never | CredentialsEnd::At(_) | CredentialsEnd::Unknown => {}
+    }
+    if expires_at <= now {
+        let limit = format!("the signing credentials ended at {expires_at}");
+        return Err(Shortfall { asked, limit });
+    }
+    Ok(Lifetime {
+        signed_at,
+        signed_for_secs: granted.as_secs() + back,
+        expires_at,
+        bound,
+    })
+}
+
+fn refuse_if(
+    guard: ExpiryGuard,
+    asked: Span,
+    limit: impl FnOnce() -> String,
+) -> Result<(), Shortfall> {
+    match guard {
+        ExpiryGuard::Refuse => Err(Shortfall {
+            asked,
+            limit: limit(),
+        }),
+        ExpiryGuard::Clamp | ExpiryGuard::Ignore => Ok(()),
+    }
+}
+
+/// A signature knows whole seconds only; what is promised must not be later than what is signed.
+fn whole_second(instant: Timestamp) -> Timestamp {
+    Timestamp::from_second(instant.as_second()).unwrap_or(instant)
+}
+
+fn seconds(seconds: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Span = Span::hours(1);
+    const WEEK: Span = Span::days(7);
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn now() -> Timestamp {
+        at("2026-11-23T18:40:00.9Z")
+    }
+
+    #[test]
+    fn a_link_ends_when_it_was_asked_to_and_is_dated_back_a_minute() {
+        let life = lifetime(
+            HOUR,
+            Issuer::S3(CredentialsEnd::Never),
+            WEEK,
+            ExpiryGuard::Refuse,
+            now(),
+        )
+        .unwrap();
+        assert_eq!(life.signed_at, at("2026-11-23T18:39:00Z"));
+        assert_eq!(life.signed_for_secs, 3660);
+        assert_eq!(life.expires_at, at("2026-11-23T19:40:00Z"));
+        assert_eq!(life.bound, Bound::Asked);
+    }
+
+    #[test]
+    fn seven_days_are_not_dated_back_since_s3_counts_them_from_the_signature() {
+        let life = lifetime(
+            WEEK,
+            Issuer::S3(CredentialsEnd::Never),
+            WEEK,
+            ExpiryGuard::Refuse,
+            now(),
+        )
+        .unwrap();
+        assert_eq!(life.signed_for_secs, 604_800);
+        assert_eq!(life.signed_at, at("2026-11-23T18:40:00Z"));
+    }
+
+    #[test]
+    fn credentials_that_end_early_refuse_or_clamp() {
+        let end = at("2026-11-23T19:00:00Z");
+        let refused = lifetime(
+            HOUR,
+            Issuer::S3(CredentialsEnd::At(end)),
+            WEEK,
+            ExpiryGuard::Refuse,
+            now(),
+        )
+        .unwrap_err();
+        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 1h, but the signing credentials end at 2026-11-23T19:00:00Z; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials"#);
+        let clamped = lifetime(
+            HOUR,
+            Issuer::S3(CredentialsEnd::At(end)),
+            WEEK,
+            ExpiryGuard::Clamp,
+            now(),
+        )
+        .unwrap();
+        assert_eq!(
+            (clamped.expires_at, clamped.bound),
+            (end, Bound::Credentials)
+        );
+        let ignored = lifetime(
+            HOUR,
+            Issuer::S3(CredentialsEnd::At(end)),
+            WEEK,
+            ExpiryGuard::Ignore,
+            now(),
+        )
+        .unwrap();
+        assert_eq!(ignored.expires_at, at("2026-11-23T19:40:00Z"));
+    }
+
+    #[test]
+    fn a_rule_caps_what_may_be_asked() {
+        assert!(
+            lifetime(
+                WEEK,
+                Issuer::S3(CredentialsEnd::Never),
+                HOUR,
+                ExpiryGuard::Refuse,
+                now()
+            )
+            .is_err()
+        );
+        let clamped = lifetime(
+            WEEK,
+            Issuer::S3(CredentialsEnd::Never),
+            HOUR,
+            ExpiryGuard::Clamp,
+            now(),
+        )
+        .unwrap();
+        assert_eq!(
+            (clamped.expires_at, clamped.bound),
+            (at("2026-11-23T19:40:00Z"), Bound::Policy)
+        );
+    }
+
+    #[test]
+    fn a_session_that_does_not_say_when_it_ends_promises_nothing() {
+        for guard in [ExpiryGuard::Refuse, ExpiryGuard::Clamp] {
+            assert!(
+                lifetime(
+                    HOUR,
+                    Issuer::S3(CredentialsEnd::Unknown),
+                    WEEK,
+                    guard,
+                    now()
+                )
+                .is_err()
+            );
+        }
+        assert!(
+            lifetime(
+                HOUR,
+                Issuer::S3(CredentialsEnd::Unknown),
+                WEEK,
+                ExpiryGuard::Ignore,
+                now()
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn dead_credentials_sign_nothing() {
+        let end = Issuer::S3(CredentialsEnd::At(at("2026-11-23T18:00:00Z")));
+        assert!(lifetime(HOUR, end, WEEK, ExpiryGuard::Clamp, now()).is_err());
+    }
+
+    #[test]
+    fn cloudfront_links_know_no_seven_days_but_the_rule_and_the_year_2038() {
+        let of = |asked, cap, guard| lifetime(asked, Issuer::CloudFront, cap, guard, now());
+        let (month, ever) = (Span::days(30), Span::days(36_500));
+        let life = of(month, ever, ExpiryGuard::Refuse).unwrap();
+        assert_eq!(life.expires_at, at("2026-12-23T18:40:00Z"));
+        assert_eq!(
+            (life.signed_at, life.bound),
+            (at("2026-11-23T18:40:00Z"), Bound::Asked)
+        );
+        let clamped = of(month, WEEK, ExpiryGuard::Clamp).unwrap();
+        assert_eq!(
+            (clamped.expires_at, clamped.bound),
+            (at("2026-11-30T18:40:00Z"), Bound::Policy)
+        );
+        let refused = of(ever, ever, ExpiryGuard::Refuse).unwrap_err();
+        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials"#);
+        let clamped = of(ever, ever, ExpiryGuard::Clamp).unwrap();
+        assert_eq!(
+            (clamped.expires_at, clamped.bound),
+            (at("2038-01-19T03:14:07Z"), Bound::Cloudfront)
+        );
+    }
+}

@@ -1,0 +1,325 @@
+//! What a job may ask: the `[[allow]]` rules of the configuration.
+//!
+//! A queue message is untrusted. Nothing is allowed that no rule allows, and one rule must allow the whole job:
+//! two rules for two customers never add up to a mail of one's files to the other.
+
+use std::path::PathBuf;
+
+use globset::GlobMatcher;
+use serde::{Deserialize, Serialize};
+
+use super::{ExpiryGuard, Objects, Place};
+use crate::job::envelope::EventRule;
+use crate::job::{Bucket, ConnectionName, Disposition, Job, Prefix, Recipient};
+use crate::quantity::Span;
+
+/// What to do about objects that cannot be linked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnUnlinkable {
+    /// Leave them out and say so in the mail, the page and the list.
+    #[default]
+    Skip,
+    /// Refuse the job.
+    Refuse,
+}
+
+/// How links are made where a job does not say it.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkDefaults {
+    /// How long a link works.
+    pub expires_in: Span,
+    /// What to do when it cannot live so long.
+    pub expiry_guard: ExpiryGuard,
+    /// What a browser does with it.
+    pub disposition: Disposition,
+    /// Whether each recipient gets links of their own.
+    pub per_recipient: bool,
+    /// What to do about objects that cannot be linked.
+    pub on_unlinkable: OnUnlinkable,
+    /// Whether a link gives what was there when it was made.
+    pub pin_version: bool,
+    /// Whether each listed object is looked at before it is linked.
+    pub preflight: bool,
+}
+
+/// What jobs may ask, and what they get when they ask nothing.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The rules; the first that allows a job is the one that counts.
+    pub rules: Vec<AllowRule>,
+    /// The defaults.
+    pub links: LinkDefaults,
+    /// Links on one page of a gallery.
+    pub page_size: usize,
+    /// The domain of the sender, to which answers may always go.
+    pub sender_domain: String,
+    /// Where an event starts a job: nothing may be published there.
+    pub triggers: Vec<EventRule>,
+}
+
+/// One rule: together, what a job may ask.
+#[derive(Debug, Clone)]
+pub struct AllowRule {
+    /// Who signs.
+    pub connection: ConnectionName,
+    /// From which bucket.
+    pub bucket: Bucket,
+    /// Under which prefix.
+    pub prefix: Prefix,
+    /// To whom; matched against the address in lower case.
+    pub recipients: Vec<GlobMatcher>,
+    /// Where answers may go besides the recipients and the sender's own domain.
+    pub reply_to: Vec<GlobMatcher>,
+    /// Where pages and lists may go.
+    pub publish: Vec<PublishRule>,
+    /// The longest that a link may live.
+    pub max_expires_in: Span,
+    /// The most links of one job.
+    pub max_links: u64,
+}
+
+/// A place where pages and lists may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishRule {
+    /// Below a prefix of a bucket: `s3://bucket/prefix`.
+    Bucket(Bucket, String),
+    /// In or below a directory: `dir:/srv/galleries`.
+    Dir(PathBuf),
+}
+
+/// Why a job is not allowed. Nothing failed: somebody decided so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No rule speaks of the place.
+    #[error(
+        "no [[allow]] rule of the configuration lets connection {connection} hand out {place}; add one if this is wanted"
+    )]
+    Source {
+        /// The connection.
+        connection: ConnectionName,
+        /// The bucket and the prefix or key.
+        place: String,
+    },
+    /// A rule allows the place, but not this reader. The address is masked.
+    #[error(
+        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.to[{index}])"
+    )]
+    Recipient {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// Which recipient of the job.
+        index: usize,
+        /// The address, masked.
+        masked: String,
+    },
+    /// A rule allows the recipients, but not that their answers go there. The address is masked.
+    #[error(
+        "the [[allow]] rules for {place} do not let answers go to {masked} (email.reply_to): answers quote live links"
+    )]
+    ReplyTo {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The address, masked.
+        masked: String,
+    },
+    /// What would be published starts a job itself.
+    #[error(
+        "publishing to {target} would start a job by an [[on_event]] rule, and that job another"
+    )]
+    Loop {
+        /// Where it should have gone.
+        target: String,
+    },
+    /// A rule allows the place, but not publishing there.
+    #[error("the [[allow]] rules for {place} do not let it be published to {target}")]
+    Publish {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// Where it should have gone.
+        target: String,
+    },
+    /// More links than the rule allows.
+    #[error(
+        "the job makes more than {limit} links, which is all that its [[allow]] rule lets it make (max_links)"
+    )]
+    TooManyLinks {
+        /// How many it may make.
+        limit: u64,
+    },
+    /// There is nothing to hand out, and the job says that there must be.
+    #[error("nothing is there to hand out under {place} (from.when_empty = \"refuse\")")]
+    Empty {
+        /// Where nothing was found.
+        place: String,
+    },
+    /// An object cannot be linked, and the configuration says that all must be.
+    #[error("{place} cannot be linked: {reason} (on_unlinkable = \"refuse\")")]
+    Unlinkable {
+        /// The object.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// Too many objects for an order that needs all of them at once.
+    #[error(
+        "{place} has more than {limit} objects, too many for from.order = {order:?}: use \"key\", or a tighter prefix"
+    )]
+    TooManyToSort {
+        /// Where they are.
+        place: String,
+        /// How many can be sorted.
+        limit: usize,
+        /// The order.
+        order: String,
+    },
+}
+
+impl Policy {
+    /// Finds the rule that allows the whole job.
+    pub(super) fn allow<'a>(
+        &self,
+        job: &Job,
+        objects: &Objects,
+        places: &(impl Iterator<Item = &'a Place> + Clone),
+    ) -> Result<&AllowRule, Refusal> {
+        let place = describe(&job.from.bucket, objects);
+        if let Some(target) = places.clone().find(|target| self.triggers_itself(target)) {
+            return Err(Refusal::Loop {
+                target: target.to_string(),
+            });
+        }
+        let mut nearest = Refusal::Source {
+            connection: job.from.connection.clone(),
+            place: place.clone(),
+        };
+        for rule in self
+            .rules
+            .iter()
+            .filter(|rule| rule.allows_source(job, objects))
+        {
+            match rule.objection(job, &place, &self.sender_domain, places.clone()) {
+                None => return Ok(rule),
+                Some(objection) => nearest = objection,
+            }
+        }
+        Err(nearest)
+    }
+
+    /// Whether a page put there would be an event that starts a job.
+    fn triggers_itself(&self, target: &Place) -> bool {
+        let Place::Bucket(bucket, prefix) = target else {
+            return false;
+        };
+        let folder = "0".repeat(32);
+        let published = [
+            "index.html",
+            "page-1.html",
+            "manifest.csv",
+            "manifest.jsonl",
+            "urls.txt",
+        ]
+        .map(|name| format!("{prefix}{folder}/{name}"));
+        self.triggers.iter().any(|rule| {
+            rule.bucket == *bucket && published.iter().any(|key| rule.key.is_match(key))
+        })
+    }
+
+    /// How long links shall live: what the job asks, or the default as far as the rule allows it.
+    pub(super) fn expires_in(&self, job: &Job, rule: &AllowRule) -> Span {
+        job.links
+            .expires_in
+            .unwrap_or_else(|| self.links.expires_in.min(rule.max_expires_in))
+    }
+}
+
+impl AllowRule {
+    fn allows_source(&self, job: &Job, objects: &Objects) -> bool {
+        let allows = |key: &str| key.starts_with(self.prefix.as_str());
+        self.connection == job.from.connection
+            && self.bucket == job.from.bucket
+            && match objects {
+                Objects::Under(prefix, _) => allows(prefix.as_str()),
+                Objects::Named(keys) => keys.iter().all(|key| allows(key.as_str())),
+            }
+    }
+
+    /// What stands against the job, apart from its source.
+    fn objection<'a>(
+        &self,
+        job: &Job,
+        place: &str,
+        sender_domain: &str,
+        mut targets: impl Iterator<Item = &'a Place>,
+    ) -> Option<Refusal> {
+        let people = job
+            .email
+            .iter()
+            .flat_map(|email| email.to.iter().enumerate());
+        for (index, recipient) in people {
+            let address = recipient.canonical_address();
+            if !self
+                .recipients
+                .iter()
+                .any(|pattern| pattern.is_match(&address))
+            {
+                return Some(Refusal::Recipient {
+                    place: place.to_owned(),
+                    index,
+                    masked: recipient.masked(),
+                });
+            }
+        }
+        let reply_to = job.email.as_ref().and_then(|email| email.reply_to.as_ref());
+        if let Some(reply_to) =
+            reply_to.filter(|reply_to| !self.allows_answers(reply_to, sender_domain))
+        {
+            return Some(Refusal::ReplyTo {
+                place: place.to_owned(),
+                masked: reply_to.masked(),
+            });
+        }
+        let target = targets.find(|target| !self.publish.iter().any(|rule| rule.allows(target)))?;
+        Some(Refusal::Publish {
+            place: place.to_owned(),
+            target: target.to_string(),
+        })
+    }
+
+    fn allows_answers(&self, reply_to: &Recipient, sender_domain: &str) -> bool {
+        let address = reply_to.canonical_address();
+        reply_to
+            .address
+            .domain()
+            .eq_ignore_ascii_case(sender_domain)
+            || self
+                .recipients
+                .iter()
+                .chain(&self.reply_to)
+                .any(|pattern| pattern.is_match(&address))
+    }
+}
+
+impl PublishRule {
+    fn allows(&self, place: &Place) -> bool {
+        match (self, place) {
+            (Self::Bucket(bucket, prefix), Place::Bucket(asked, asked_prefix)) => {
+                bucket == asked && asked_prefix.as_str().starts_with(prefix.as_str())
+            }
+            (Self::Dir(dir), Place::Dir(asked)) => asked.starts_with(dir),
+            (Self::Bucket(..), Place::Dir(_)) | (Self::Dir(_), Place::Bucket(..)) => false,
+        }
+    }
+}
+
+/// Names a place for an error: `s3://bucket/prefix`, or the first of the keys.
+pub(crate) fn describe(bucket: &Bucket, objects: &Objects) -> String {
+    match objects {
+        Objects::Under(prefix, _) => format!("s3://{bucket}/{prefix}"),
+        Objects::Named(keys) => match keys.as_slice() {
+            [key] => format!("s3://{bucket}/{key}"),
+            [key, rest @ ..] => format!("s3://{bucket}/{key} and {} more", rest.len()),
+            [] => format!("s3://{bucket}"),
+        },
+    }
+}
