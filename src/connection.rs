@@ -1,0 +1,420 @@
+//! Named connections: who signs, and where; from the configuration to clients that work.
+//!
+//! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
+//! taken on. A connection with a directory gets keys of its own for the embedded endpoint of this process.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::config::{
+    Config, ConfigError, ConnectionConfig, Environment, QueueConfig, Secret, front,
+};
+use crate::edge::{retries, timeouts};
+use crate::job::ConnectionName;
+use crate::keyring::{Keyring, Purpose, hex};
+use crate::links::front::Front;
+use crate::links::signer::{Endpoint, Signer, regional_endpoint};
+use crate::links::sigv4::Addressing;
+use crate::store::ObjectStore;
+use crate::store::s3::S3Store;
+use crate::store::throttled::Throttled;
+use crate::throttle::Throttle;
+use crate::tools::OpenError;
+
+/// The region of the embedded endpoint: a scope needs one.
+pub const EMBEDDED_REGION: &str = "us-east-1";
+
+/// The name under which a role's session appears in AWS's logs.
+const SESSION_NAME: &str = "handout";
+
+/// What the connection is called that no configuration names.
+pub const OF_ENVIRONMENT: &str = "environment";
+
+/// A connection that works.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// Its objects.
+    pub store: Arc<dyn ObjectStore>,
+    /// Signs links to them.
+    pub signer: Signer,
+    /// The distribution in front of its bucket, if there is one.
+    pub front: Option<Arc<Front>>,
+    /// How many links it may sign.
+    pub link_rate: Throttle,
+}
+
+/// All connections, by name.
+pub type Connections = BTreeMap<ConnectionName, Connection>;
+
+/// A directory that the embedded endpoint serves, and the keys for it.
+#[derive(Clone)]
+pub struct EmbeddedSite {
+    /// The connection.
+    pub connection: String,
+    /// The directory.
+    pub directory: PathBuf,
+    /// The access key's id.
+    pub access_key_id: String,
+    /// Its secret.
+    pub secret_access_key: String,
+}
+
+impl fmt::Debug for EmbeddedSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedSite")
+            .field("connection", &self.connection)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The directories of the configuration. Their keys are derived, so that links outlive a restart.
+pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
+    let deriver = keyring.deriver(Purpose::EmbeddedCredentials);
+    let site = |(name, connection): (&String, &ConnectionConfig)| {
+        let directory = connection.directory.clone()?;
+        Some(EmbeddedSite {
+            connection: name.clone(),
+            directory: config.resolve(&directory),
+            access_key_id: format!(
+                "HANDOUT{}",
+                deriver.id(&[name.as_bytes(), b"id"])[..13].to_uppercase()
+            ),
+            secret_access_key: hex(&deriver.derive(&[name.as_bytes(), b"secret"])),
+        })
+    };
+    config.connections.iter().filter_map(site).collect()
+}
+
+/// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
+pub async fn open(
+    config: &Config,
+    keyring: &Keyring,
+    embedded: Option<SocketAddr>,
+    environment: &Environment,
+) -> Result<Connections, ConfigError> {
+    let sites: BTreeMap<String, EmbeddedSite> = embedded_sites(config, keyring)
+        .into_iter()
+        .map(|site| (site.connection.clone(), site))
+        .collect();
+    let mut connections = Connections::new();
+    for (name, wanted) in &config.connections {
+        let (store, signer) = match (sites.get(name), embedded) {
+            (Some(site), Some(address)) => {
+                embedded_connection(site, address, &config.embedded.public_url)
+            }
+            (Some(_), None) => {
+                let reason = "needs the embedded endpoint, which this build does not have (cargo feature \"embedded\")";
+                return Err(ConfigError::value(
+                    format!("connections.{name}.directory"),
+                    reason,
+                ));
+            }
+            (None, _) => aws_connection(name, wanted, environment).await?,
+        };
+        let front = wanted.cloudfront.as_ref();
+        let front = front.map(|wanted| front::open(name, wanted, environment));
+        let front = front.transpose()?.map(Arc::new);
+        let name = name
+            .parse()
+            .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
+        let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
+        connections.insert(
+            name,
+            Connection {
+                store,
+                signer,
+                front,
+                link_rate: Throttle::new(config.links.rate),
+            },
+        );
+    }
+    Ok(connections)
+}
+
+fn embedded_connection(
+    site: &EmbeddedSite,
+    address: SocketAddr,
+    public_url: &str,
+) -> (Arc<dyn ObjectStore>, Signer) {
+    let client = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(EMBEDDED_REGION))
+        .endpoint_url(format!("http://{address}"))
+        .force_path_style(true)
+        .credentials_provider(site.credentials())
+        .timeout_config(timeouts())
+        .retry_config(retries())
+        .build();
+    let store = S3Store::new(aws_sdk_s3::Client::from_conf(client));
+    (Arc::new(store), site.signer(public_url))
+}
+
+impl EmbeddedSite {
+    fn credentials(&self) -> SharedCredentialsProvider {
+        let Self {
+            access_key_id,
+            secret_access_key,
+            ..
+        } = self;
+        SharedCredentialsProvider::new(Credentials::new(
+            access_key_id,
+            secret_access_key,
+            None,
+            None,
+            "handout-embedded",
+        ))
+    }
+
+    /// Signs for the address under which others see the endpoint; it need not listen for that.
+    pub fn signer(&self, public_url: &str) -> Signer {
+        let endpoint = Endpoint {
+            region: EMBEDDED_REGION.to_owned(),
+            url: public_url.to_owned(),
+            addressing: Addressing::Path,
+        };
+        Signer::new(self.connection.clone(), endpoint, self.credentials(), None)
+    }
+}
+
+async fn aws_connection(
+    name: &str,
+    wanted: &ConnectionConfig,
+    environment: &Environment,
+) -> Result<(Arc<dyn ObjectStore>, Signer), ConfigError> {
+    let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
+    Ok((route.store(), route.signer(name, environment)))
+}
+
+/// What signs for one connection of the configuration. Nothing need listen for it, and no store is asked anything.
+pub async fn signer(
+    config: &Config,
+    name: &str,
+    environment: &Environment,
+) -> Result<Signer, OpenError> {
+    let Some(wanted) = config.connections.get(name) else {
+        let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
+        let reason = format!("have none named {name:?}; there are: {}", known.join(", "));
+        return Err(ConfigError::value("connections", reason).into());
+    };
+    if wanted.directory.is_some() {
+        let sites = embedded_sites(config, &Keyring::open(&config.secret_key_file())?);
+        let site = sites.into_iter().find(|site| site.connection == name);
+        let site = site.expect("each connection with a directory has its site");
+        return Ok(site.signer(&config.embedded.public_url));
+    }
+    let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
+    Ok(route.signer(name, environment))
+}
+
+/// What signs where no configuration is: as `wanted` says, and for the rest as every program of AWS would.
+pub async fn environment_signer(
+    wanted: &ConnectionConfig,
+    environment: &Environment,
+) -> Result<Signer, Missing> {
+    let route = Route::find(wanted, None).await?;
+    Ok(route.signer(OF_ENVIRONMENT, environment))
+}
+
+/// What neither the connection nor the environment nor a profile says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// The region.
+    #[error("is missing, and neither the environment nor the profile names one")]
+    Region,
+    /// A way to credentials.
+    #[error("gives no way to credentials")]
+    Credentials,
+}
+
+/// The way to S3: what a connection says, and for the rest the environment and its profile.
+struct Route {
+    sdk: SdkConfig,
+    /// An endpoint that is not AWS's own.
+    other_server: Option<String>,
+    region: String,
+    addressing: Addressing,
+    provider: SharedCredentialsProvider,
+}
+
+impl Route {
+    async fn of_connection(
+        name: &str,
+        wanted: &ConnectionConfig,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let fixed = fixed_keys(name, wanted, environment)?;
+        Self::find(wanted, fixed).await.map_err(|missing| {
+            let field = match missing {
+                Missing::Region => "region",
+                Missing::Credentials => "profile",
+            };
+            ConfigError::value(format!("connections.{name}.{field}"), missing)
+        })
+    }
+
+    async fn find(wanted: &ConnectionConfig, fixed: Option<Credentials>) -> Result<Self, Missing> {
+        let base = Base {
+            region: wanted.region.as_deref(),
+            profile: wanted.profile.as_deref(),
+            fixed,
+        };
+        let mut sdk = base.load(wanted.endpoint_url.is_some()).await;
+        if let Some(role) = &wanted.assume_role {
+            let provider = AssumeRoleProvider::builder(role)
+                .session_name(SESSION_NAME)
+                .configure(&sdk)
+                .build()
+                .await;
+            sdk = sdk
+                .into_builder()
+                .credentials_provider(SharedCredentialsProvider::new(provider))
+                .build();
+        }
+        let region = sdk.region().ok_or(Missing::Region)?.to_string();
+        let provider = sdk.credentials_provider().ok_or(Missing::Credentials)?;
+        let other_server = wanted.endpoint_url.clone().or_else(|| s3_endpoint(&sdk));
+        let addressing = match wanted.path_style.unwrap_or(other_server.is_some()) {
+            true => Addressing::Path,
+            false => Addressing::VirtualHost,
+        };
+        Ok(Self {
+            sdk,
+            other_server,
+            region,
+            addressing,
+            provider,
+        })
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
+            .force_path_style(self.addressing == Addressing::Path);
+        client.set_endpoint_url(self.other_server.clone());
+        let client = aws_sdk_s3::Client::from_conf(client.build());
+        // Only AWS has regions of which a bucket can be in another.
+        Arc::new(match self.other_server {
+            None => S3Store::regional(client),
+            Some(_) => S3Store::new(client),
+        })
+    }
+
+    fn signer(self, name: &str, environment: &Environment) -> Signer {
+        let url = self.other_server;
+        let endpoint = Endpoint {
+            url: url.unwrap_or_else(|| regional_endpoint(&self.region)),
+            addressing: self.addressing,
+            region: self.region,
+        };
+        Signer::new(
+            name.to_owned(),
+            endpoint,
+            self.provider,
+            session_end(environment),
+        )
+    }
+}
+
+/// The endpoint that the environment or the profile names for S3, before the one that it names for everything.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
+fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder()
+        .service_id("S3")
+        .env("AWS_ENDPOINT_URL")
+        .profile("endpoint_url")
+        .build()
+        .expect("all three parts are given");
+    let for_s3 = sdk.service_config().and_then(|all| all.load_config(key));
+    for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+}
+
+/// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does
+/// not read it.
+fn session_end(environment: &Environment) -> Option<jiff::Timestamp> {
+    environment.get("AWS_CREDENTIAL_EXPIRATION")?.parse().ok()
+}
+
+fn fixed_keys(
+    name: &str,
+    wanted: &ConnectionConfig,
+    environment: &Environment,
+) -> Result<Option<Credentials>, ConfigError> {
+    let read = |field: &str, path: &PathBuf| {
+        Secret::read(&format!("connections.{name}.{field}"), path, environment)
+    };
+    let (Some(id), Some(secret)) = (&wanted.access_key_id, &wanted.secret_access_key_file) else {
+        return Ok(None);
+    };
+    let secret = read("secret_access_key_file", secret)?;
+    let token = wanted
+        .session_token_file
+        .as_ref()
+        .map(|path| read("session_token_file", path))
+        .transpose()?;
+    let token = token.map(|token| token.expose().to_owned());
+    Ok(Some(Credentials::new(
+        id,
+        secret.expose(),
+        token,
+        None,
+        "handout-config",
+    )))
+}
+
+/// An SQS client for the queue of the configuration.
+pub async fn sqs_client(queue: &QueueConfig) -> aws_sdk_sqs::Client {
+    let base = Base {
+        region: queue.region.as_deref(),
+        profile: queue.profile.as_deref(),
+        fixed: None,
+    };
+    let sdk = base.load(queue.endpoint_url.is_some()).await;
+    let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
+    if let Some(endpoint) = &queue.endpoint_url {
+        client = client.endpoint_url(endpoint);
+    }
+    aws_sdk_sqs::Client::from_conf(client.build())
+}
+
+/// What S3 and SQS clients are made from alike.
+struct Base<'a> {
+    region: Option<&'a str>,
+    profile: Option<&'a str>,
+    fixed: Option<Credentials>,
+}
+
+impl Base<'_> {
+    async fn load(self, other_server: bool) -> SdkConfig {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .timeout_config(timeouts())
+            .retry_config(retries());
+        if let Some(region) = self.region {
+            loader = loader.region(Region::new(region.to_owned()));
+        }
+        if let Some(profile) = self.profile {
+            loader = loader.profile_name(profile);
+        }
+        if let Some(fixed) = self.fixed {
+            loader = loader.credentials_provider(fixed);
+        }
+        let sdk = loader.load().await;
+        let other_server = other_server || s3_endpoint(&sdk).is_some();
+        match sdk.region() {
+            // Other servers take any region; their users seldom name one.
+            None if other_server => sdk
+                .into_builder()
+                .region(Region::new(EMBEDDED_REGION))
+                .build(),
+            Some(_) | None => sdk,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The one SQLite file of a single machine: queue and ledger, one connection, one thread.
+//!
+//! Work is handed to the thread and answered after its transaction is on the disk. What has piled up meanwhile
+//! shares one transaction, and so one sync. A single writer also steps around the WAL-reset bug that concurrent
+//! connections could meet in SQLite before 3.51.3.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+/// How much work may wait for the thread before callers wait to hand theirs over.
+const QUEUE: usize = 1024;
+
+/// How much work shares one transaction at the most.
+const MAX_GROUP: usize = 500;
+
+/// How long SQLite waits for another process, such as `handout job submit`, to end its transaction.
+const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The first SQLite without the WAL-reset bug (fixed 2026-03-13), as SQLite spells versions: 3.51.3.
+const FIRST_SOUND_SQLITE: i32 = 3_051_003;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS message (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    body        TEXT    NOT NULL,
+    state       TEXT    NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')),
+    visible_at  INTEGER NOT NULL,
+    receives    INTEGER NOT NULL DEFAULT 0,
+    receipt     TEXT,
+    enqueued_at INTEGER NOT NULL,
+    reason      TEXT
+);
+CREATE INDEX IF NOT EXISTS message_ready ON message (state, visible_at);
+CREATE TABLE IF NOT EXISTS record (
+    job   TEXT    NOT NULL,
+    rid   TEXT    NOT NULL,
+    n     INTEGER NOT NULL,
+    kind  TEXT    NOT NULL,
+    nonce TEXT    NOT NULL,
+    body  TEXT    NOT NULL,
+    at    INTEGER NOT NULL,
+    PRIMARY KEY (job, rid, n, kind)
+) WITHOUT ROWID;
+";
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// It could not be opened.
+    #[error("could not open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The bundled SQLite is too old to be trusted with a write-ahead log.
+    #[error("this build has SQLite {0}: 3.51.3 or later is needed")]
+    TooOld(String),
+    /// A statement failed; nothing of its work was kept.
+    #[error("the database could not do it")]
+    Statement(#[from] rusqlite::Error),
+    /// The thread has stopped.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl DatabaseError {
+    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
+    pub fn is_disk(&self) -> bool {
+        let code = match self {
+            Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
+            Self::TooOld(_) | Self::Closed => None,
+        };
+        matches!(
+            code,
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
+        )
+    }
+}
+
+type Answer = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
+/// Does its statements, or none when there is no transaction to do them in.
+type Work = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> Answer + Send>;
+
+/// A handle to the thread that owns the connection.
+#[derive(Clone)]
+pub struct Database {
+    sender: mpsc::Sender<Work>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Database")
+    }
+}
+
+impl Database {
+    /// Opens the file, and makes it when it is not there.
+    pub fn open(path: &Path) -> Result<Self, DatabaseError> {
+        if rusqlite::version_number() < FIRST_SOUND_SQLITE {
+            return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
+        }
+        let connection = connect(path).map_err(|source| DatabaseError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        std::thread::Builder::new()
+            .name("database".to_owned())
+            .spawn(move || work(&connection, receiver))
+            .map_err(|_| DatabaseError::Closed)?;
+        Ok(Self { sender })
+    }
+
+    /// Runs `statements` in the thread and returns when what they changed is on the disk.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        statements: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let (done, answered) = oneshot::channel();
+        let work: Work = Box::new(move |connection| {
+            let result = connection.and_then(|connection| in_savepoint(connection, statements));
+            Box::new(move |committed: Result<(), rusqlite::Error>| {
+                // Somebody who does not wait any more was cancelled; what was committed stays so.
+                drop(done.send(committed.and(result)));
+            })
+        });
+        self.sender
+            .send(work)
+            .await
+            .map_err(|_| DatabaseError::Closed)?;
+        Ok(answered.await.map_err(|_| DatabaseError::Closed)??)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(SCHEMA)?;
+    Ok(connection)
+}
+
+fn work(connection: &Connection, mut receiver: mpsc::Receiver<Work>) {
+    while let Some(first) = receiver.blocking_recv() {
+        let begun = connection.execute_batch("BEGIN IMMEDIATE");
+        let mut answers = vec![first(again(&begun).map(|()| connection))];
+        while answers.len() < MAX_GROUP {
+            let Ok(next) = receiver.try_recv() else { break };
+            // Without a transaction, each piece would commit by itself and be told that it did not.
+            let open = again(&begun).and_then(|()| match connection.is_autocommit() {
+                true => Err(rolled_back()),
+                false => Ok(connection),
+            });
+            answers.push(next(open));
+        }
+        let committed = begun.and_then(|()| match connection.is_autocommit() {
+            true => Err(rolled_back()),
+            false => connection.execute_batch("COMMIT"),
+        });
+        if committed.is_err() {
+            // Nothing to roll back when BEGIN failed; otherwise all of the group was not done.
+            drop(connection.execute_batch("ROLLBACK"));
+        }
+        for answer in answers {
+            answer(again(&committed));
+        }
+    }
+}
+
+/// SQLite ended the transaction by itself, as it does when the disk is full.
+fn rolled_back() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+    rusqlite::Error::SqliteFailure(error, Some("the transaction was rolled back".to_owned()))
+}
+
+/// A savepoint of its own for each piece of work: one that fails takes nothing else of the group with it.
+fn in_savepoint<T>(
+    connection: &Connection,
+    statements: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.execute_batch("SAVEPOINT one")?;
+    match statements(connection) {
+        Ok(value) => connection.execute_batch("RELEASE one").map(|()| value),
+        Err(error) => {
+            // After a full disk SQLite has rolled back by itself and knows no savepoint: the first error is the one.
+            drop(connection.execute_batch("ROLLBACK TO one; RELEASE one"));
+            Err(error)
+        }
+    }
+}
+
+/// The same verdict for everybody in the group; `rusqlite::Error` cannot be cloned.
+fn again(committed: &rusqlite::Result<()>) -> rusqlite::Result<()> {
+    match committed {
+        Ok(()) => Ok(()),
+        Err(rusqlite::Error::SqliteFailure(error, message)) => {
+            Err(rusqlite::Error::SqliteFailure(*error, message.clone()))
+        }
+        Err(error) => Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+            Some(error.to_string()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_fails_takes_nothing_else_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+        let insert = |job: &'static str, fail: bool| {
+            let database = database.clone();
+            async move {
+                database
+                    .call(move |connection| {
+                        connection.execute(
+                            "INSERT INTO record VALUES (?1, '', 0, 'plan', '', '', 0)",
+                            [job],
+                        )?;
+                        if fail {
+                            Err(rusqlite::Error::InvalidQuery)
+                        } else {
+                            Ok(())
+                        }
+                    })
+                    .await
+            }
+        };
+        let (a, b, c) = tokio::join!(insert("a", false), insert("b", true), insert("c", false));
+        assert!(a.is_ok() && b.is_err() && c.is_ok());
+        let jobs = database
+            .call(|connection| {
+                let mut statement = connection.prepare("SELECT job FROM record ORDER BY job")?;
+                statement
+                    .query_map([], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()
+            })
+            .await
+            .unwrap();
+        assert_eq!(jobs, ["a", "c"]);
+    }
+}

@@ -1,0 +1,171 @@
+//! What the outside may answer, apart from yes: a few facts, the same for S3, SQS and everything else.
+//!
+//! An edge turns the outside's own error into a fact once, and keeps the error as the source. What follows from
+//! a fact is not decided here but in [`crate::error`].
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+/// What an edge may answer, apart from yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
+    /// There is no such bucket, object, queue or message.
+    NotFound,
+    /// The credentials may not do this, or there are none.
+    Denied,
+    /// Too many requests.
+    Throttled,
+    /// No answer, or no connection: the request may or may not have been carried out.
+    Unreachable,
+    /// The request is not taken as it is.
+    Rejected,
+}
+
+/// A request to the outside that did not succeed.
+#[derive(Debug)]
+pub struct EdgeError {
+    /// What was tried, with its coordinates: `list s3://reports/2026/`.
+    pub action: String,
+    /// What it means.
+    pub fact: Fact,
+    /// What the outside said, without secrets.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl fmt::Display for EdgeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let because = match self.fact {
+            Fact::NotFound => "it does not exist",
+            Fact::Denied => "the credentials do not allow it",
+            Fact::Throttled => "the service asks to slow down",
+            Fact::Unreachable => "the service could not be reached in time",
+            Fact::Rejected => "the service refused the request",
+        };
+        write!(f, "could not {}: {because}", self.action)
+    }
+}
+
+impl std::error::Error for EdgeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+impl EdgeError {
+    /// An error of an edge that is not the AWS SDK.
+    pub(crate) fn new(
+        action: impl Into<String>,
+        fact: Fact,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            action: action.into(),
+            fact,
+            source: source.into(),
+        }
+    }
+
+    /// Judges an error of the AWS SDK, which is the same shape for every service.
+    pub(crate) fn from_sdk<E>(action: impl Into<String>, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let fact = match error {
+            SdkError::ServiceError(answer) => fact_of(
+                answer.err().code().unwrap_or_default(),
+                answer.raw().status().as_u16(),
+            ),
+            // Credentials that cannot be had surface as a construction or dispatch failure.
+            SdkError::DispatchFailure(failure) if failure.is_user() => Fact::Denied,
+            SdkError::ConstructionFailure(_) => Fact::Denied,
+            SdkError::TimeoutError(_)
+            | SdkError::DispatchFailure(_)
+            | SdkError::ResponseError(_) => Fact::Unreachable,
+            // The enum is open to later SDKs; an answer nobody knows yet is tried again.
+            _ => Fact::Unreachable,
+        };
+        Self {
+            action: action.into(),
+            fact,
+            source: words(error).into(),
+        }
+    }
+}
+
+/// What the service or the network said, in a line. Not the answer itself: one about a wrong signature repeats it.
+fn words<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let SdkError::ServiceError(answer) = error else {
+        return crate::error::chain(error);
+    };
+    let (status, error) = (answer.raw().status().as_u16(), answer.err());
+    match (error.code(), error.message()) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => format!("the answer had the status {status}"),
+    }
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+fn fact_of(code: &str, status: u16) -> Fact {
+    match code {
+        "NoSuchBucket"
+        | "NoSuchKey"
+        | "NotFound"
+        | "QueueDoesNotExist"
+        | "AWS.SimpleQueueService.NonExistentQueue"
+        | "ReceiptHandleIsInvalid"
+        | "MessageNotInflight" => Fact::NotFound,
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
+            Fact::Denied
+        }
+        "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
+            Fact::Unreachable
+        }
+        "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestThrottled"
+        | "TooManyRequestsException"
+        | "OverLimit"
+        | "KmsThrottled" => Fact::Throttled,
+        _ => match status {
+            404 => Fact::NotFound,
+            401 | 403 => Fact::Denied,
+            429 | 503 => Fact::Throttled,
+            400..=499 => Fact::Rejected,
+            _ => Fact::Unreachable,
+        },
+    }
+}
+
+/// How long one attempt at a request may take. Without it, a call over a dead network never returns
+/// (aws-sdk-rust issue 1094).
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the whole of a small request may take, with its retries.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time limits of every request to AWS.
+pub(crate) fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT)
+        .build()
+}
+
+/// Three attempts with jittered backoff; what still fails goes back to the queue, which waits longer.
+pub(crate) fn retries() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(3)
+}

@@ -1,0 +1,102 @@
+//! The edge to messages: receive, hold, delete, set aside.
+//!
+//! [`Queue`] speaks SQS's words, whoever answers. A message that was received is hidden from others for the
+//! visibility timeout; whoever does not delete it in time will see it again.
+
+pub mod memory;
+pub mod sqlite;
+pub mod sqs;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use crate::edge::{EdgeError, Fact};
+
+/// The longest that a message can stay hidden, counted from its receipt.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
+pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// The handle of one receipt of a message. Whoever has it can delete the message, so it does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Receipt(String);
+
+impl Receipt {
+    /// A receipt as the queue spells it.
+    pub const fn new(handle: String) -> Self {
+        Self(handle)
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt(****)")
+    }
+}
+
+/// A message that was received.
+#[derive(Clone)]
+pub struct Message {
+    /// The queue's id for it, the same at every receipt.
+    pub id: String,
+    /// What it says.
+    pub body: String,
+    /// The handle of this receipt.
+    pub receipt: Receipt,
+    /// How often it was received, this time included. SQS counts approximately.
+    pub receive_count: u32,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("body_bytes", &self.body.len())
+            .field("receive_count", &self.receive_count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a message went that nobody can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parked {
+    /// It was set aside with its reason and is gone from the queue.
+    Aside,
+    /// The queue has no such place: it stays, and the queue's redrive policy will take it away.
+    LeftToRedrive,
+}
+
+/// A request to a queue that did not succeed. `Fact::NotFound` on a receipt means that it is not ours any more.
+pub type QueueError = EdgeError;
+
+/// A queue.
+#[async_trait]
+pub trait Queue: Send + Sync + fmt::Debug {
+    /// Receives up to `max` messages and hides each for `visibility`; waits up to `wait` for the first.
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, QueueError>;
+
+    /// Removes a message for good.
+    async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError>;
+
+    /// Hides a message for `visibility` from now; zero lets others have it at once.
+    async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError>;
+
+    /// Sets a message aside with the reason why nobody can work it.
+    async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError>;
+
+    /// Puts a message on the queue and returns its id.
+    async fn submit(&self, body: &str) -> Result<String, QueueError>;
+
+    /// How many messages wait, about; also the question whether the queue is there.
+    async fn waiting(&self) -> Result<u64, QueueError>;
+}

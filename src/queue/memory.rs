@@ -1,0 +1,183 @@
+//! A queue in memory with SQS's rules, for tests: visibility, receive counts, void receipts, failures on request.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt};
+
+/// Messages in memory. Time is tokio's, so a paused clock hides and shows them.
+#[derive(Debug, Default)]
+pub struct MemoryQueue {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: Vec<Held>,
+    parked: Vec<(String, String)>,
+    deleted: Vec<String>,
+    extensions: usize,
+    submitted: usize,
+    failures: Vec<Fact>,
+}
+
+#[derive(Debug)]
+struct Held {
+    id: String,
+    body: String,
+    receives: u32,
+    visible_at: Option<Instant>,
+}
+
+impl MemoryQueue {
+    /// The bodies that were set aside, with their reasons.
+    pub fn parked(&self) -> Vec<(String, String)> {
+        self.lock().parked.clone()
+    }
+
+    /// The ids of the messages that were deleted.
+    pub fn deleted(&self) -> Vec<String> {
+        self.lock().deleted.clone()
+    }
+
+    /// How often a hold was extended.
+    pub fn extensions(&self) -> usize {
+        self.lock().extensions
+    }
+
+    /// Makes the next request fail with `fact`.
+    pub fn fail_next(&self, fact: Fact) {
+        self.lock().failures.push(fact);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request<T>(
+        &self,
+        action: &str,
+        answer: impl FnOnce(&mut State) -> Option<T>,
+    ) -> Result<T, QueueError> {
+        let mut state = self.lock();
+        if let Some(fact) = state.failures.pop() {
+            return Err(EdgeError::new(action, fact, "told to fail"));
+        }
+        answer(&mut state)
+            .ok_or_else(|| EdgeError::new(action, Fact::NotFound, "the receipt is void"))
+    }
+}
+
+impl State {
+    fn held(&self, receipt: &Receipt) -> Option<usize> {
+        self.messages
+            .iter()
+            .position(|held| held.receipt() == *receipt)
+    }
+}
+
+impl Held {
+    fn receipt(&self) -> Receipt {
+        Receipt::new(format!("{}#{}", self.id, self.receives))
+    }
+}
+
+#[async_trait]
+impl Queue for MemoryQueue {
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let arrived = self.arrived.notified();
+            let now = Instant::now();
+            let received = self.request("receive from the queue", |state| {
+                let visible = |held: &&mut Held| held.visible_at.is_none_or(|at| at <= now);
+                let messages = state
+                    .messages
+                    .iter_mut()
+                    .filter(visible)
+                    .take(max)
+                    .map(|held| {
+                        held.receives += 1;
+                        held.visible_at = Some(now + visibility);
+                        Message {
+                            id: held.id.clone(),
+                            body: held.body.clone(),
+                            receipt: held.receipt(),
+                            receive_count: held.receives,
+                        }
+                    });
+                Some(messages.collect::<Vec<_>>())
+            })?;
+            if !received.is_empty() || now >= deadline {
+                return Ok(received);
+            }
+            let next = self
+                .lock()
+                .messages
+                .iter()
+                .filter_map(|held| held.visible_at)
+                .min()
+                .unwrap_or(deadline);
+            drop(tokio::time::timeout_at(deadline.min(next), arrived).await);
+        }
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError> {
+        self.request("delete a message", |state| {
+            let held = state.messages.remove(state.held(receipt)?);
+            state.deleted.push(held.id);
+            Some(())
+        })
+    }
+
+    async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        self.request("extend the hold on a message", |state| {
+            let at = state.held(receipt)?;
+            state.messages[at].visible_at = Some(Instant::now() + visibility);
+            state.extensions += 1;
+            Some(())
+        })?;
+        self.arrived.notify_waiters();
+        Ok(())
+    }
+
+    async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
+        self.request("park a message", |state| {
+            let held = state.messages.remove(state.held(&message.receipt)?);
+            state.parked.push((held.body, reason.to_owned()));
+            Some(Parked::Aside)
+        })
+    }
+
+    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        let id = self.request("submit a message", |state| {
+            state.submitted += 1;
+            let id = format!("m-{}", state.submitted);
+            state.messages.push(Held {
+                id: id.clone(),
+                body: body.to_owned(),
+                receives: 0,
+                visible_at: None,
+            });
+            Some(id)
+        })?;
+        self.arrived.notify_waiters();
+        Ok(id)
+    }
+
+    async fn waiting(&self) -> Result<u64, QueueError> {
+        self.request("look at the queue", |state| {
+            Some(state.messages.len() as u64)
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! A durable queue in a file: the default on one machine.
+//!
+//! Its rules are SQS's: a receipt hides a message for a while, a later receipt makes the earlier handle void,
+//! and what was parked stays with its reason until somebody looks at it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::params;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt};
+use crate::clock::Clock;
+use crate::database::{Database, DatabaseError};
+use crate::keyring::hex;
+
+/// How often a waiting receiver looks for messages that another process put there.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// Messages in a table.
+#[derive(Debug, Clone)]
+pub struct SqliteQueue {
+    database: Database,
+    clock: Clock,
+    arrived: Arc<Notify>,
+}
+
+/// A message that was set aside.
+#[derive(Debug, Clone)]
+pub struct ParkedMessage {
+    /// Its id.
+    pub id: String,
+    /// What it says.
+    pub body: String,
+    /// Why it was set aside.
+    pub reason: String,
+}
+
+impl SqliteQueue {
+    /// A queue in a database.
+    pub fn new(database: Database, clock: Clock) -> Self {
+        Self {
+            database,
+            clock,
+            arrived: Arc::default(),
+        }
+    }
+
+    /// The messages that were set aside, oldest first, at most `limit`.
+    pub async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.database
+            .call(move |connection| {
+                let mut statement = connection
+                    .prepare("SELECT id, body, coalesce(reason, '') FROM message WHERE state = 'parked' ORDER BY id LIMIT ?1")?;
+                statement
+                    .query_map([limit], |row| {
+                        Ok(ParkedMessage { id: row.get::<_, i64>(0)?.to_string(), body: row.get(1)?, reason: row.get(2)? })
+                    })?
+                    .collect()
+            })
+            .await
+            .map_err(|error| failed("read the parked messages", error))
+    }
+
+    /// Puts a message that was set aside back on the queue; whether there was one.
+    pub async fn unpark(&self, id: &str) -> Result<bool, QueueError> {
+        let (id, now) = (id.to_owned(), self.now());
+        let changed = self
+            .database
+            .call(move |connection| {
+                connection.execute(
+                    "UPDATE message SET state = 'ready', receives = 0, reason = NULL, visible_at = ?2 \
+                     WHERE id = ?1 AND state = 'parked'",
+                    params![id, now],
+                )
+            })
+            .await
+            .map_err(|error| failed("put a parked message back", error))?;
+        self.arrived.notify_waiters();
+        Ok(changed == 1)
+    }
+
+    fn now(&self) -> i64 {
+        (self.clock)().as_millisecond()
+    }
+
+    async fn take(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
+        let now = self.now();
+        let until = now.saturating_add(milliseconds(visibility));
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+        let nonce = hex(&nonce);
+        self.database
+            .call(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "UPDATE message SET visible_at = ?2, receives = receives + 1, receipt = ?3 || '-' || id \
+                     WHERE id IN (SELECT id FROM message WHERE state = 'ready' AND visible_at <= ?1 \
+                                  ORDER BY visible_at, id LIMIT ?4) \
+                     RETURNING id, body, receipt, receives",
+                )?;
+                statement
+                    .query_map(params![now, until, nonce, max], |row| {
+                        Ok(Message {
+                            id: row.get::<_, i64>(0)?.to_string(),
+                            body: row.get(1)?,
+                            receipt: Receipt::new(row.get(2)?),
+                            receive_count: row.get(3)?,
+                        })
+                    })?
+                    .collect()
+            })
+            .await
+            .map_err(|error| failed("receive from the queue", error))
+    }
+
+    /// Changes the one message that `receipt` holds; void receipts change nothing, and that is an error.
+    async fn change(
+        &self,
+        action: &'static str,
+        receipt: &Receipt,
+        statement: &'static str,
+        value: rusqlite::types::Value,
+    ) -> Result<(), QueueError> {
+        let receipt = receipt.expose().to_owned();
+        let changed = self
+            .database
+            .call(move |connection| connection.execute(statement, params![receipt, value]))
+            .await
+            .map_err(|error| failed(action, error))?;
+        match changed {
+            1 => Ok(()),
+            _ => Err(EdgeError::new(
+                action,
+                Fact::NotFound,
+                "the receipt is void: the message was received again",
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for SqliteQueue {
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let arrived = self.arrived.notified();
+            let messages = self.take(max, visibility).await?;
+            if !messages.is_empty() || Instant::now() >= deadline {
+                return Ok(messages);
+            }
+            let look_again = deadline.min(Instant::now() + LOOK_EVERY);
+            // Either way the table is asked again; the timer is not an error.
+            drop(tokio::time::timeout_at(look_again, arrived).await);
+        }
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError> {
+        let sql = "DELETE FROM message WHERE receipt = ?1 AND state = 'ready' AND ?2 IS NULL";
+        self.change(
+            "delete a message",
+            receipt,
+            sql,
+            rusqlite::types::Value::Null,
+        )
+        .await
+    }
+
+    async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        let until = self.now().saturating_add(milliseconds(visibility));
+        let sql = "UPDATE message SET visible_at = ?2 WHERE receipt = ?1 AND state = 'ready'";
+        self.change("extend the hold on a message", receipt, sql, until.into())
+            .await?;
+        if visibility.is_zero() {
+            self.arrived.notify_waiters();
+        }
+        Ok(())
+    }
+
+    async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
+        let sql = "UPDATE message SET state = 'parked', reason = ?2 WHERE receipt = ?1 AND state = 'ready'";
+        self.change(
+            "park a message",
+            &message.receipt,
+            sql,
+            reason.to_owned().into(),
+        )
+        .await?;
+        Ok(Parked::Aside)
+    }
+
+    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        let (body, now) = (body.to_owned(), self.now());
+        let id = self
+            .database
+            .call(move |connection| {
+                connection.execute(
+                    "INSERT INTO message (body, visible_at, enqueued_at) VALUES (?1, ?2, ?2)",
+                    params![body, now],
+                )?;
+                Ok(connection.last_insert_rowid())
+            })
+            .await
+            .map_err(|error| failed("submit a message", error))?;
+        self.arrived.notify_waiters();
+        Ok(id.to_string())
+    }
+
+    async fn waiting(&self) -> Result<u64, QueueError> {
+        self.database
+            .call(|connection| {
+                connection.query_row(
+                    "SELECT count(*) FROM message WHERE state = 'ready'",
+                    [],
+                    |row| row.get::<_, i64>(0),
+                )
+            })
+            .await
+            .map(|count| count.unsigned_abs())
+            .map_err(|error| failed("look at the queue", error))
+    }
+}
+
+fn failed(action: &'static str, error: DatabaseError) -> QueueError {
+    EdgeError::new(action, Fact::Unreachable, error)
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

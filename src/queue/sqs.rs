@@ -1,0 +1,218 @@
+//! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
+
+use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
+use crate::edge::ATTEMPT_TIMEOUT;
+
+/// The most messages that one call can receive.
+const MAX_RECEIVE: usize = 10;
+
+/// The longest that a call can wait for a message.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// The longest reason that is put beside a parked message, in characters.
+const MAX_REASON: usize = 1000;
+
+/// A queue by its URL, and the queue for messages that nobody can work.
+#[derive(Debug, Clone)]
+pub struct SqsQueue {
+    client: Client,
+    url: String,
+    parked_url: Option<String>,
+}
+
+impl SqsQueue {
+    /// A queue over a configured client.
+    pub const fn new(client: Client, url: String, parked_url: Option<String>) -> Self {
+        Self {
+            client,
+            url,
+            parked_url,
+        }
+    }
+}
+
+#[async_trait]
+impl Queue for SqsQueue {
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        let wait = wait.min(MAX_WAIT);
+        // A long poll must be allowed to last as long as it was asked to, and not for ever.
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(wait + ATTEMPT_TIMEOUT)
+            .operation_timeout(wait + ATTEMPT_TIMEOUT)
+            .build();
+        let answer = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(i32::try_from(max.clamp(1, MAX_RECEIVE)).unwrap_or(1))
+            .visibility_timeout(seconds(visibility))
+            .wait_time_seconds(seconds(wait))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(patience))
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(format!("receive from {}", self.url), &error))?;
+        Ok(answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(message)
+            .collect())
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError> {
+        let request = self
+            .client
+            .delete_message()
+            .queue_url(&self.url)
+            .receipt_handle(receipt.expose());
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| receipt_error("delete a message of", &self.url, &error))
+    }
+
+    async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        let request = self
+            .client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(receipt.expose())
+            .visibility_timeout(seconds(visibility.min(MAX_VISIBILITY)));
+        request
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| receipt_error("extend the hold on a message of", &self.url, &error))
+    }
+
+    async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
+        let Some(parked_url) = &self.parked_url else {
+            return Ok(Parked::LeftToRedrive);
+        };
+        let text = |value: String| {
+            MessageAttributeValue::builder()
+                .data_type("String")
+                .string_value(value)
+                .build()
+        };
+        let attribute = |value: String| {
+            text(value).map_err(|error| EdgeError::new("park a message", Fact::Rejected, error))
+        };
+        let send = || {
+            self.client
+                .send_message()
+                .queue_url(parked_url)
+                .message_body(&message.body)
+        };
+        let parked =
+            |error: &_| EdgeError::from_sdk(format!("park a message in {parked_url}"), error);
+        // First there, then gone here: a crash in between leaves two, never none.
+        let with_reason = send()
+            .message_attributes("handout-reason", attribute(printable(reason))?)
+            .message_attributes("handout-message-id", attribute(message.id.clone())?);
+        match with_reason.send().await.map_err(|error| parked(&error)) {
+            // A body near the limit leaves no room for attributes; the reason stands in the audit log.
+            Err(error) if error.fact == Fact::Rejected => {
+                send().send().await.map_err(|error| parked(&error))?;
+            }
+            sent => drop(sent?),
+        }
+        self.delete(&message.receipt).await?;
+        Ok(Parked::Aside)
+    }
+
+    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        let answer = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(body)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| {
+            EdgeError::from_sdk(format!("submit a message to {}", self.url), &error)
+        })?;
+        Ok(answer.message_id.unwrap_or_default())
+    }
+
+    async fn waiting(&self) -> Result<u64, QueueError> {
+        let name = QueueAttributeName::ApproximateNumberOfMessages;
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
+        let count = answer
+            .attributes
+            .and_then(|attributes| attributes.get(&name)?.parse().ok());
+        Ok(count.unwrap_or_default())
+    }
+}
+
+/// A message without a receipt or a body cannot be worked, nor deleted; SQS does not send one.
+fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
+    let receives = message.attributes.as_ref().and_then(|attributes| {
+        attributes
+            .get(&MessageSystemAttributeName::ApproximateReceiveCount)?
+            .parse()
+            .ok()
+    });
+    Some(Message {
+        id: message.message_id.unwrap_or_default(),
+        body: message.body?,
+        receipt: Receipt::new(message.receipt_handle?),
+        receive_count: receives.unwrap_or(1),
+    })
+}
+
+/// An invalid receipt handle is a message that is not ours any more, whatever status comes with it.
+fn receipt_error<E>(
+    action: &str,
+    url: &str,
+    error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
+) -> QueueError
+where
+    E: aws_sdk_sqs::error::ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let error = EdgeError::from_sdk(format!("{action} {url}"), error);
+    // "Message does not exist or is not available for visibility timeout change" comes as InvalidParameterValue.
+    match error.fact {
+        Fact::Rejected => EdgeError {
+            fact: Fact::NotFound,
+            ..error
+        },
+        _ => error,
+    }
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// SQS takes XML 1.0's characters in attributes, less its control characters here, and long ones cost.
+fn printable(reason: &str) -> String {
+    reason
+        .chars()
+        .filter(|c| !c.is_control() && !matches!(c, '\u{FFFE}' | '\u{FFFF}'))
+        .take(MAX_REASON)
+        .collect()
+}

@@ -1,0 +1,128 @@
+//! The edge to objects: list them, put a page, and the facts that a signer needs.
+//!
+//! [`ObjectStore`] is what the story asks of S3. An edge turns whatever S3 said into one of a few facts, once;
+//! what follows from a fact is judged in [`crate::error`].
+
+pub mod memory;
+pub mod s3;
+pub mod throttled;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use crate::edge::{EdgeError, Fact};
+use crate::job::{Bucket, Key};
+
+/// What S3 lists at most in one page.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+pub const MAX_PAGE: usize = 1000;
+
+/// An object as a listing tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectMeta {
+    /// Its key.
+    pub key: Key,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its entity tag, without quotes.
+    pub etag: String,
+    /// Its version, where it was asked for and the bucket has versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When it was last changed.
+    pub modified: Timestamp,
+    /// Whether S3 gives it out at once.
+    pub storage: Storage,
+}
+
+/// Whether S3 gives an object out at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// At once.
+    Ready,
+    /// Only after it was restored: GLACIER, `DEEP_ARCHIVE`.
+    Archived,
+}
+
+/// Whether a listing tells of versions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// A link gives whatever is there when it is opened.
+    #[default]
+    Floating,
+    /// A link gives what was there when it was made, whatever is uploaded later.
+    Pinned,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The objects, in the order of their keys.
+    pub objects: Vec<ObjectMeta>,
+    /// What to ask for the next page with, if there is one.
+    pub continuation_token: Option<String>,
+}
+
+/// Where the bytes of a published page or list come from.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// From memory.
+    Bytes(Vec<u8>),
+    /// From a file, which is read as it is sent.
+    File(PathBuf),
+}
+
+/// What a published object says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Content {
+    /// `Content-Type`.
+    pub media_type: &'static str,
+    /// `Cache-Control`.
+    pub cache_control: &'static str,
+}
+
+/// A request to an object store that did not succeed.
+pub type StoreError = EdgeError;
+
+/// The objects of one connection.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + fmt::Debug {
+    /// Lists one page of the objects whose keys begin with `prefix`, at most [`MAX_PAGE`].
+    async fn list(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        versions: Versions,
+        continuation_token: Option<&str>,
+    ) -> Result<Page, StoreError>;
+
+    /// Tells of one object.
+    async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError>;
+
+    /// Puts an object, in place of the one that may be there.
+    async fn put(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        body: Body,
+        content: Content,
+    ) -> Result<(), StoreError>;
+
+    /// The region of a bucket, where it may be another than the connection's.
+    async fn region(&self, _bucket: &Bucket) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    /// How far the store's clock was ahead of ours at its last answer; nothing before the first.
+    fn skew(&self) -> Option<SignedDuration> {
+        None
+    }
+
+    /// Asks whether the bucket is there and may be used.
+    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError>;
+}

@@ -1,0 +1,237 @@
+//! An object store in memory, for tests: it lists in order and by pages, as S3 does, and fails when told to.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{
+    Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+};
+use crate::job::{Bucket, Key};
+
+/// Objects by bucket and key.
+#[derive(Debug)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    page_size: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buckets: BTreeMap<String, BTreeMap<String, (ObjectMeta, Vec<u8>)>>,
+    failures: Vec<Fact>,
+    unreadable: BTreeMap<(String, String), Fact>,
+    requests: usize,
+}
+
+impl MemoryStore {
+    /// A store whose listings have pages of `page_size`.
+    pub fn new(page_size: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            page_size,
+        }
+    }
+
+    /// Makes a bucket, if it is not there.
+    pub fn create_bucket(&self, bucket: &str) {
+        self.lock().buckets.entry(bucket.to_owned()).or_default();
+    }
+
+    /// Puts an object that was changed at `modified`; makes its bucket if need be.
+    ///
+    /// # Panics
+    /// If `key` is no key.
+    pub fn insert(&self, bucket: &str, key: &str, bytes: &[u8], modified: Timestamp) {
+        let meta = ObjectMeta {
+            key: key.parse().expect("a test's key is a key"),
+            size_bytes: bytes.len() as u64,
+            etag: crate::keyring::sha256_hex(bytes)[..32].to_owned(),
+            modified,
+            version: None,
+            storage: Storage::Ready,
+        };
+        let mut state = self.lock();
+        state
+            .buckets
+            .entry(bucket.to_owned())
+            .or_default()
+            .insert(key.to_owned(), (meta, bytes.to_owned()));
+    }
+
+    /// What an object holds.
+    pub fn bytes(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
+        self.lock()
+            .buckets
+            .get(bucket)?
+            .get(key)
+            .map(|(_, bytes)| bytes.clone())
+    }
+
+    /// The keys of a bucket.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        self.lock()
+            .buckets
+            .get(bucket)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    /// Makes the next request fail with `fact`.
+    pub fn fail_next(&self, fact: Fact) {
+        self.lock().failures.push(fact);
+    }
+
+    /// Makes every look at an object fail with `fact`, as for one that is encrypted with another's key.
+    pub fn unreadable(&self, bucket: &str, key: &str, fact: Fact) {
+        self.lock()
+            .unreadable
+            .insert((bucket.to_owned(), key.to_owned()), fact);
+    }
+
+    /// How many requests there were.
+    pub fn requests(&self) -> usize {
+        self.lock().requests
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request<T>(
+        &self,
+        action: String,
+        answer: impl FnOnce(&mut State) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.lock();
+        state.requests += 1;
+        if let Some(fact) = state.failures.pop() {
+            return Err(EdgeError::new(action, fact, "told to fail"));
+        }
+        answer(&mut state)
+            .ok_or_else(|| EdgeError::new(action, Fact::NotFound, "there is nothing of that name"))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for MemoryStore {
+    async fn list(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        _: Versions,
+        token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        self.request(format!("list s3://{bucket}/{prefix}"), |state| {
+            let objects = state.buckets.get(bucket.as_str())?;
+            let after = token.unwrap_or_default();
+            let mut found: Vec<ObjectMeta> = objects
+                .range(prefix.to_owned()..)
+                .filter(|(key, _)| key.as_str() > after)
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .map(|(_, (meta, _))| meta.clone())
+                .take(self.page_size + 1)
+                .collect();
+            let more = found.len() > self.page_size;
+            found.truncate(self.page_size);
+            let last = found.last().map(|object| object.key.to_string());
+            Some(Page {
+                objects: found,
+                continuation_token: last.filter(|_| more),
+            })
+        })
+    }
+
+    async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+        let place = (bucket.to_string(), key.to_string());
+        if let Some(fact) = self.lock().unreadable.get(&place) {
+            return Err(EdgeError::new(
+                format!("look at s3://{bucket}/{key}"),
+                *fact,
+                "told to fail",
+            ));
+        }
+        self.request(format!("look at s3://{bucket}/{key}"), |state| {
+            state
+                .buckets
+                .get(bucket.as_str())?
+                .get(key.as_str())
+                .map(|(meta, _)| meta.clone())
+        })
+    }
+
+    async fn put(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        body: Body,
+        _: Content,
+    ) -> Result<(), StoreError> {
+        let action = format!("put s3://{bucket}/{key}");
+        let bytes = match body {
+            Body::Bytes(bytes) => bytes,
+            Body::File(path) => std::fs::read(path)
+                .map_err(|error| EdgeError::new(action.clone(), Fact::Rejected, error))?,
+        };
+        self.request(action, |state| state.buckets.get(bucket.as_str()).map(drop))?;
+        self.insert(bucket.as_str(), key.as_str(), &bytes, Timestamp::UNIX_EPOCH);
+        Ok(())
+    }
+
+    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+        self.request(format!("list s3://{bucket}"), |state| {
+            state.buckets.get(bucket.as_str()).map(drop)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_lists_by_pages_and_in_order() {
+        let store = MemoryStore::new(2);
+        for key in ["b", "a/2", "a/1", "a/3", "c"] {
+            store.insert("bucket", key, b"x", Timestamp::UNIX_EPOCH);
+        }
+        let bucket: Bucket = "bucket".parse().unwrap();
+        let first = store
+            .list(&bucket, "a/", Versions::Floating, None)
+            .await
+            .unwrap();
+        let second = store
+            .list(
+                &bucket,
+                "a/",
+                Versions::Floating,
+                first.continuation_token.as_deref(),
+            )
+            .await
+            .unwrap();
+        let keys: Vec<String> = [first.objects, second.objects]
+            .concat()
+            .iter()
+            .map(|object| object.key.to_string())
+            .collect();
+        assert_eq!(keys, ["a/1", "a/2", "a/3"]);
+        assert!(second.continuation_token.is_none());
+    }
+
+    #[tokio::test]
+    async fn it_fails_once_when_told_to() {
+        let store = MemoryStore::new(2);
+        store.create_bucket("bucket");
+        store.fail_next(Fact::Throttled);
+        let bucket: Bucket = "bucket".parse().unwrap();
+        assert_eq!(
+            store.probe(&bucket).await.unwrap_err().fact,
+            Fact::Throttled
+        );
+        assert!(store.probe(&bucket).await.is_ok());
+    }
+}

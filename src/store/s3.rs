@@ -1,0 +1,405 @@
+//! S3, or whatever speaks its protocol, through the AWS SDK.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as BlockingMutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{ConfigBag, Intercept, Region, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{EncodingType, Object, ObjectVersion};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+
+use super::{
+    Body, Content, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage, StoreError,
+    Versions,
+};
+use crate::job::envelope::decode_form;
+use crate::job::{Bucket, Key};
+
+/// How long an upload may take: a list of a million links at a slow 1 MB/s.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// The objects that a client's credentials reach.
+#[derive(Debug, Clone)]
+pub struct S3Store {
+    client: Client,
+    /// Clients for buckets in other regions; nothing for a server that has no regions.
+    regions: Option<Arc<Mutex<HashMap<Bucket, Regional>>>>,
+    clock: ServerClock,
+}
+
+/// A bucket's region, and a client for it.
+#[derive(Debug, Clone)]
+struct Regional {
+    region: String,
+    client: Client,
+}
+
+impl S3Store {
+    /// A store over a configured client, at a server that has one region or does not care.
+    pub fn new(client: Client) -> Self {
+        Self {
+            client,
+            regions: None,
+            clock: ServerClock::default(),
+        }
+    }
+
+    /// A store at AWS, where each bucket is in a region of its own: it is looked up once, and asked there.
+    pub fn regional(client: Client) -> Self {
+        Self {
+            regions: Some(Arc::default()),
+            ..Self::new(client)
+        }
+    }
+
+    /// The client for a bucket. S3 answers requests for another region's bucket with a redirect that no signature survives.
+    async fn client(&self, bucket: &Bucket) -> Result<Client, StoreError> {
+        Ok(self
+            .regional_client(bucket)
+            .await?
+            .map_or_else(|| self.client.clone(), |regional| regional.client))
+    }
+
+    async fn regional_client(&self, bucket: &Bucket) -> Result<Option<Regional>, StoreError> {
+        let Some(regions) = &self.regions else {
+            return Ok(None);
+        };
+        let mut regions = regions.lock().await;
+        if let Some(known) = regions.get(bucket) {
+            return Ok(Some(known.clone()));
+        }
+        let region = self.look_up_region(bucket).await?;
+        let config = self
+            .client
+            .config()
+            .to_builder()
+            .region(Region::new(region.clone()))
+            .build();
+        let regional = Regional {
+            region,
+            client: Client::from_conf(config),
+        };
+        regions.insert(bucket.clone(), regional.clone());
+        Ok(Some(regional))
+    }
+
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>: even a redirect names the region.
+    async fn look_up_region(&self, bucket: &Bucket) -> Result<String, StoreError> {
+        match self
+            .client
+            .head_bucket()
+            .bucket(bucket.as_str())
+            .send()
+            .await
+        {
+            Ok(answer) => Ok(answer.bucket_region.unwrap_or_else(|| self.own_region())),
+            Err(error) => {
+                let headers = error.raw_response().map(|answer| answer.headers());
+                let region = headers.and_then(|headers| headers.get("x-amz-bucket-region"));
+                let action = || format!("look up the region of s3://{bucket}");
+                region
+                    .map(ToOwned::to_owned)
+                    .ok_or_else(|| EdgeError::from_sdk(action(), &error))
+            }
+        }
+    }
+
+    fn own_region(&self) -> String {
+        self.client
+            .config()
+            .region()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    async fn list_current(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        continuation_token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let action = || format!("list s3://{bucket}/{prefix}");
+        let answer = self
+            .client(bucket)
+            .await?
+            .list_objects_v2()
+            .bucket(bucket.as_str())
+            .prefix(prefix)
+            .max_keys(i32::try_from(MAX_PAGE).unwrap_or(i32::MAX))
+            .set_continuation_token(continuation_token.map(ToOwned::to_owned))
+            // Otherwise a key with a control character makes an answer that is not XML.
+            .encoding_type(EncodingType::Url)
+            .customize()
+            .interceptor(self.clock.clone())
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        let encoded = answer.encoding_type == Some(EncodingType::Url);
+        let objects = answer.contents.unwrap_or_default().into_iter();
+        let objects = objects
+            .map(|object| object_meta(object, encoded))
+            .collect::<Result<_, _>>();
+        Ok(Page {
+            objects: objects.map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))?,
+            continuation_token: answer
+                .next_continuation_token
+                .filter(|_| answer.is_truncated == Some(true)),
+        })
+    }
+
+    /// Lists with versions; the token is the two markers of S3, one after the other.
+    async fn list_versions(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        continuation_token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let action = || format!("list the versions of s3://{bucket}/{prefix}");
+        let (version, key) = continuation_token
+            .and_then(|token| token.split_once(' '))
+            .unzip();
+        let answer = self
+            .client(bucket)
+            .await?
+            .list_object_versions()
+            .bucket(bucket.as_str())
+            .prefix(prefix)
+            .max_keys(i32::try_from(MAX_PAGE).unwrap_or(i32::MAX))
+            .set_key_marker(key.map(ToOwned::to_owned))
+            .set_version_id_marker(
+                version
+                    .filter(|version| !version.is_empty())
+                    .map(ToOwned::to_owned),
+            )
+            .encoding_type(EncodingType::Url)
+            .customize()
+            .interceptor(self.clock.clone())
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        let encoded = answer.encoding_type == Some(EncodingType::Url);
+        let current = answer.versions.unwrap_or_default().into_iter();
+        let current = current.filter(|version| version.is_latest == Some(true));
+        let objects = current
+            .map(|version| version_meta(version, encoded))
+            .collect::<Result<_, _>>();
+        let next = answer
+            .next_key_marker
+            .filter(|_| answer.is_truncated == Some(true))
+            .map(|key| {
+                let key = if encoded { decode_form(&key) } else { key };
+                format!(
+                    "{} {key}",
+                    answer.next_version_id_marker.unwrap_or_default()
+                )
+            });
+        Ok(Page {
+            objects: objects.map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))?,
+            continuation_token: next,
+        })
+    }
+}
+
+/// Reads the `Date` of answers: a free comparison of the server's clock with ours.
+#[derive(Debug, Clone, Default)]
+struct ServerClock {
+    skew: Arc<BlockingMutex<Option<SignedDuration>>>,
+}
+
+impl Intercept for ServerClock {
+    fn name(&self) -> &'static str {
+        "ServerClock"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
+            let skew = date.timestamp().duration_since(crate::clock::system());
+            *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ObjectStore for S3Store {
+    async fn list(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        versions: Versions,
+        continuation_token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        match versions {
+            Versions::Floating => self.list_current(bucket, prefix, continuation_token).await,
+            Versions::Pinned => self.list_versions(bucket, prefix, continuation_token).await,
+        }
+    }
+
+    async fn region(&self, bucket: &Bucket) -> Result<Option<String>, StoreError> {
+        Ok(self
+            .regional_client(bucket)
+            .await?
+            .map(|regional| regional.region))
+    }
+
+    fn skew(&self) -> Option<SignedDuration> {
+        *self
+            .clock
+            .skew
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+        let action = || format!("look at s3://{bucket}/{key}");
+        let answer = self
+            .client(bucket)
+            .await?
+            .head_object()
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .customize()
+            .interceptor(self.clock.clone())
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        let class = answer.storage_class.as_ref().map(|class| class.as_str());
+        let restored = answer
+            .restore
+            .as_deref()
+            .unwrap_or_default()
+            .contains("ongoing-request=\"false\"");
+        Ok(ObjectMeta {
+            key: key.clone(),
+            size_bytes: size(answer.content_length),
+            etag: plain_etag(answer.e_tag.as_deref()),
+            version: real_version(answer.version_id),
+            modified: instant(answer.last_modified.as_ref()),
+            storage: if restored {
+                Storage::Ready
+            } else {
+                storage(class)
+            },
+        })
+    }
+
+    async fn put(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        body: Body,
+        content: Content,
+    ) -> Result<(), StoreError> {
+        let action = || format!("put s3://{bucket}/{key}");
+        let body = match body {
+            Body::Bytes(bytes) => ByteStream::from(bytes),
+            Body::File(path) => ByteStream::from_path(path)
+                .await
+                .map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?,
+        };
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(UPLOAD_TIMEOUT)
+            .operation_timeout(UPLOAD_TIMEOUT)
+            .build();
+        self.client(bucket)
+            .await?
+            .put_object()
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .content_type(content.media_type)
+            .cache_control(content.cache_control)
+            .body(body)
+            .customize()
+            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience))
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        Ok(())
+    }
+
+    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+        // HEAD answers carry no error code, and a listing is what a job needs anyway.
+        self.client(bucket)
+            .await?
+            .list_objects_v2()
+            .bucket(bucket.as_str())
+            .max_keys(1)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| EdgeError::from_sdk(format!("list s3://{bucket}"), &error))
+    }
+}
+
+/// A listed object; an answer without a key, or with one that is none, is not S3's.
+fn object_meta(object: Object, encoded: bool) -> Result<ObjectMeta, String> {
+    let class = object.storage_class.as_ref().map(|class| class.as_str());
+    Ok(ObjectMeta {
+        key: listed_key(object.key, encoded)?,
+        size_bytes: size(object.size),
+        etag: plain_etag(object.e_tag.as_deref()),
+        version: None,
+        modified: instant(object.last_modified.as_ref()),
+        storage: storage(class),
+    })
+}
+
+/// A version in a listing of versions.
+fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
+    let class = version.storage_class.as_ref().map(|class| class.as_str());
+    Ok(ObjectMeta {
+        key: listed_key(version.key, encoded)?,
+        size_bytes: size(version.size),
+        etag: plain_etag(version.e_tag.as_deref()),
+        modified: instant(version.last_modified.as_ref()),
+        storage: storage(class),
+        version: real_version(version.version_id),
+    })
+}
+
+fn listed_key(key: Option<String>, encoded: bool) -> Result<Key, String> {
+    let key = key.ok_or("an object in the listing has no key")?;
+    let key = if encoded { decode_form(&key) } else { key };
+    key.parse()
+        .map_err(|error| format!("a key in the listing {error}"))
+}
+
+/// A bucket without versions calls the one it has `null`; a link needs none then.
+fn real_version(version: Option<String>) -> Option<String> {
+    version.filter(|version| version != "null")
+}
+
+fn storage(class: Option<&str>) -> Storage {
+    match class {
+        Some("GLACIER" | "DEEP_ARCHIVE") => Storage::Archived,
+        Some(_) | None => Storage::Ready,
+    }
+}
+
+fn size(bytes: Option<i64>) -> u64 {
+    bytes
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .unwrap_or_default()
+}
+
+fn plain_etag(etag: Option<&str>) -> String {
+    etag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn instant(time: Option<&DateTime>) -> Timestamp {
+    time.and_then(|time| Timestamp::from_second(time.secs()).ok())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,100 @@
+//! A store that is not asked more often than it should be.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::SignedDuration;
+
+use super::{Body, Content, ObjectMeta, ObjectStore, Page, StoreError, Versions};
+use crate::job::{Bucket, Key};
+use crate::throttle::Throttle;
+
+/// Another store, behind a rate.
+#[derive(Debug, Clone)]
+pub struct Throttled {
+    store: Arc<dyn ObjectStore>,
+    throttle: Throttle,
+}
+
+impl Throttled {
+    /// `store`, asked no more often than `throttle` lets through.
+    pub fn new(store: Arc<dyn ObjectStore>, throttle: Throttle) -> Self {
+        Self { store, throttle }
+    }
+}
+
+// Every method by name: one that is forgotten would go to the trait's default instead of to the store.
+#[deny(
+    clippy::missing_trait_methods,
+    reason = "a wrapper must not forget a method"
+)]
+#[async_trait]
+impl ObjectStore for Throttled {
+    async fn list(
+        &self,
+        bucket: &Bucket,
+        prefix: &str,
+        versions: Versions,
+        continuation_token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        self.throttle.pass(1).await;
+        self.store
+            .list(bucket, prefix, versions, continuation_token)
+            .await
+    }
+
+    async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+        self.throttle.pass(1).await;
+        self.store.head(bucket, key).await
+    }
+
+    async fn put(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        body: Body,
+        content: Content,
+    ) -> Result<(), StoreError> {
+        self.throttle.pass(1).await;
+        self.store.put(bucket, key, body, content).await
+    }
+
+    async fn region(&self, bucket: &Bucket) -> Result<Option<String>, StoreError> {
+        // Looked up once for a bucket, and then known.
+        self.store.region(bucket).await
+    }
+
+    fn skew(&self) -> Option<SignedDuration> {
+        self.store.skew()
+    }
+
+    async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
+        self.throttle.pass(1).await;
+        self.store.probe(bucket).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantity::Rate;
+    use crate::store::memory::MemoryStore;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_beyond_the_rate_wait_and_none_fails() {
+        let store = Arc::new(MemoryStore::new(10));
+        store.create_bucket("bucket");
+        let throttled = Throttled::new(store, Throttle::new(Rate::per_second(10)));
+        let bucket = "bucket".parse().unwrap();
+        let began = Instant::now();
+        for _ in 0..30 {
+            throttled.probe(&bucket).await.unwrap();
+        }
+        assert_eq!(
+            began.elapsed().as_secs(),
+            2,
+            "ten at once, and then ten a second"
+        );
+    }
+}
