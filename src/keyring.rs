@@ -1,0 +1,259 @@
+//! The installation's one secret, and everything that is derived from it.
+//!
+//! Link ids, recipient ids, Message-IDs, the audit log's fingerprints and the embedded endpoint's keys must be
+//! the same on every attempt and after every restart, and must tell an outsider nothing. All are HMAC-SHA256
+//! of what they name, under a key of their own purpose.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+/// The length of the secret, in bytes.
+const SECRET_LENGTH: usize = 32;
+
+/// What a derived value is for; each purpose has a key of its own, so that no two can be confused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The identity signed into a link.
+    LinkId,
+    /// A recipient, as the ledger and the audit log name one.
+    RecipientId,
+    /// A link's fingerprint in the audit log, made from its signature.
+    LinkFingerprint,
+    /// A mail's Message-ID.
+    MessageId,
+    /// The unguessable name of a published page or manifest.
+    PublishedName,
+    /// The embedded endpoint's keys for a connection.
+    EmbeddedCredentials,
+}
+
+impl Purpose {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::LinkId => "link-id",
+            Self::RecipientId => "recipient-id",
+            Self::LinkFingerprint => "link-fingerprint",
+            Self::MessageId => "message-id",
+            Self::PublishedName => "published-name",
+            Self::EmbeddedCredentials => "embedded-credentials",
+        }
+    }
+}
+
+/// Why the secret could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The file could not be read or made.
+    #[error("could not read or create the secret {}", path.display())]
+    Io {
+        /// The secret's file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The file is there, but is not a secret of ours.
+    #[error(
+        "the secret {} has {length} bytes instead of {SECRET_LENGTH}: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)",
+        path.display()
+    )]
+    Damaged {
+        /// The secret's file.
+        path: PathBuf,
+        /// How many bytes it has.
+        length: usize,
+    },
+}
+
+/// The installation's secret; prints as stars.
+#[derive(Clone)]
+pub struct Keyring {
+    secret: [u8; SECRET_LENGTH],
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyring(****)")
+    }
+}
+
+impl Keyring {
+    /// A keyring over a secret that the caller has.
+    pub const fn new(secret: [u8; SECRET_LENGTH]) -> Self {
+        Self { secret }
+    }
+
+    /// Reads the secret at `path`; makes it, readable by its owner alone, when there is none.
+    pub fn open(path: &Path) -> Result<Self, KeyringError> {
+        let failed = |source| KeyringError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        match fs::read(path) {
+            Ok(bytes) => {
+                bytes
+                    .as_slice()
+                    .try_into()
+                    .map(Self::new)
+                    .map_err(|_| KeyringError::Damaged {
+                        path: path.to_owned(),
+                        length: bytes.len(),
+                    })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_secret(path).map_err(failed)?;
+                // Read back rather than trust: of two processes that start together, one file wins.
+                Self::open(path)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// What derives values for one purpose; kept by whoever derives many.
+    pub fn deriver(&self, purpose: Purpose) -> Deriver {
+        let keyed = |key: &[u8]| {
+            Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length")
+        };
+        let mut key = keyed(&self.secret);
+        key.update(b"handout/1/");
+        key.update(purpose.label().as_bytes());
+        Deriver {
+            mac: keyed(&key.finalize().into_bytes()),
+        }
+    }
+
+    /// Derives 128 bits from `parts` and spells them as 32 hexadecimal digits.
+    pub fn id(&self, purpose: Purpose, parts: &[&[u8]]) -> String {
+        self.deriver(purpose).id(parts)
+    }
+}
+
+/// Derives values for one [`Purpose`]; prints as stars.
+#[derive(Clone)]
+pub struct Deriver {
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for Deriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deriver(****)")
+    }
+}
+
+impl Deriver {
+    /// Derives 32 bytes from `parts`; parts are length-prefixed, so no two lists collide.
+    pub fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.mac.clone();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Derives 128 bits from `parts` and spells them as 32 hexadecimal digits.
+    pub fn id(&self, parts: &[&[u8]]) -> String {
+        hex(&self.derive(parts)[..16])
+    }
+}
+
+/// Writes a new secret beside `path` and links it into place: the file is whole or it is not there.
+fn create_secret(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    let mut secret = [0; SECRET_LENGTH];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let draft = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    let linked = match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    };
+    fs::remove_file(&draft)?;
+    linked?;
+    File::open(parent)?.sync_all()
+}
+
+/// Hashes bytes with SHA-256 and spells the result as 64 hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Spells bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    push_hex(bytes, &mut text);
+    text
+}
+
+/// Appends bytes as lower-case hexadecimal digits.
+pub fn push_hex(bytes: &[u8], text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    // Whole hashes at a time: a signature is spelled for every link, and pushing single characters is slow.
+    for hash in bytes.chunks(32) {
+        let mut spelled = [0; 64];
+        for (pair, byte) in spelled.chunks_exact_mut(2).zip(hash) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        let spelled = &spelled[..hash.len() * 2];
+        text.push_str(std::str::from_utf8(spelled).expect("digits are ASCII"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_name_gives_the_same_id_and_another_purpose_another() {
+        let keyring = Keyring::new([7; 32]);
+        let id = keyring.id(Purpose::LinkId, &[b"job", b"key"]);
+        assert_eq!(id, keyring.id(Purpose::LinkId, &[b"job", b"key"]));
+        assert_ne!(id, keyring.id(Purpose::RecipientId, &[b"job", b"key"]));
+        assert_ne!(id, keyring.id(Purpose::LinkId, &[b"jobk", b"ey"]));
+        assert_eq!(id.len(), 32);
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_read_by_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/secret.key");
+        let first = Keyring::open(&path).unwrap();
+        let second = Keyring::open(&path).unwrap();
+        assert_eq!(first.secret, second.secret);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(format!("{first:?}"), "Keyring(****)");
+    }
+
+    #[test]
+    fn a_damaged_secret_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        fs::write(&path, b"short").unwrap();
+        assert!(
+            Keyring::open(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("has 5 bytes instead of 32")
+        );
+    }
+}

@@ -1,0 +1,319 @@
+//! From objects to links: list what is there, sign a link for each and for each audience, in batches.
+//!
+//! A batch is one page of a listing. Nothing here keeps more than one, so ten million objects need no more
+//! memory than ten. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
+
+pub mod cloudfront;
+pub mod direct;
+pub mod disposition;
+pub mod explain;
+pub mod front;
+pub mod linkable;
+pub mod listing;
+pub mod signer;
+pub mod sigv4;
+pub mod url;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use linkable::{Unavailable, Unlinkable};
+pub use url::PresignedUrl;
+
+use crate::job::phrase::PhraseError;
+use crate::job::{Bucket, Disposition, Key, Recipient, Scope};
+use crate::keyring::Deriver;
+use crate::links::cloudfront::CloudFrontError;
+use crate::links::disposition::{
+    clean_name, passive_type, push_content_disposition, with_extension_of,
+};
+use crate::links::front::FrontSigning;
+use crate::links::listing::Entry;
+use crate::links::sigv4::{Ask, Presigner};
+use crate::plan::{Lifetime, Plan};
+use crate::store::ObjectMeta;
+
+/// For whom a link was made.
+#[derive(Debug, Clone)]
+pub enum Audience {
+    /// Everybody that the job serves; nobody can be told from the link.
+    Everyone,
+    /// One person.
+    Recipient(Arc<Recipient>),
+}
+
+impl Audience {
+    /// The person, if it is one.
+    pub fn recipient(&self) -> Option<&Recipient> {
+        match self {
+            Self::Everyone => None,
+            Self::Recipient(recipient) => Some(recipient),
+        }
+    }
+
+    /// The one spelling under which ids are derived for this audience.
+    pub fn canonical(&self) -> String {
+        self.recipient()
+            .map_or_else(|| "everyone".to_owned(), Recipient::canonical_address)
+    }
+}
+
+/// A signed link to one object.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The identity signed into it: 32 hexadecimal digits, the same for the same job, audience and object. Empty only
+    /// where no books are kept ([`direct`]).
+    pub id: String,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What it opens.
+    pub object: ObjectMeta,
+    /// The name under which it is saved or shown.
+    pub name: String,
+    /// What a browser does with it.
+    pub disposition: Disposition,
+    /// The link.
+    pub url: PresignedUrl,
+}
+
+impl Link {
+    /// The object's key.
+    pub const fn key(&self) -> &Key {
+        &self.object.key
+    }
+}
+
+/// A batch of links, before anybody wrote down that they exist.
+#[derive(Debug)]
+pub struct Links {
+    /// The links.
+    pub links: Vec<Link>,
+    /// What could not be linked, and why.
+    pub unavailable: Vec<Unavailable>,
+    /// For whom they are.
+    pub audience: Audience,
+    /// From when until when they work.
+    pub lifetime: Lifetime,
+    /// Who signed: the access key's id, never its secret.
+    pub access_key_id: Arc<str>,
+}
+
+impl Links {
+    /// When the links end.
+    pub const fn expires_at(&self) -> Timestamp {
+        self.lifetime.expires_at
+    }
+}
+
+/// Why a link could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// Its name could not be filled in.
+    #[error("the job's field links.filename {0}")]
+    FileName(#[from] PhraseError),
+    /// CloudFront has no links like it.
+    #[error(transparent)]
+    CloudFront(#[from] CloudFrontError),
+}
+
+/// Links whose URLs are examples and open nothing. Can only be made by [`examples`].
+#[derive(Debug)]
+pub struct ExampleLinks(pub(crate) Links);
+
+/// Makes links that look like a page's and open nothing.
+pub fn examples(
+    plan: &Plan,
+    page: Vec<Entry>,
+    audience: &Audience,
+) -> Result<ExampleLinks, SignError> {
+    let mut links = Vec::with_capacity(page.len());
+    let mut unavailable = Vec::new();
+    for entry in page {
+        match entry {
+            Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
+            Entry::Linkable(object) => {
+                let name = file_name(plan, &object.key, audience)?;
+                let url = PresignedUrl::example(object.key.as_str());
+                let (id, bucket) = ("0".repeat(32), plan.bucket.clone());
+                links.push(Link {
+                    id,
+                    bucket,
+                    object,
+                    name,
+                    disposition: plan.disposition,
+                    url,
+                });
+            }
+        }
+    }
+    let (audience, lifetime) = (audience.clone(), plan.lifetime);
+    Ok(ExampleLinks(Links {
+        links,
+        unavailable,
+        audience,
+        lifetime,
+        access_key_id: "".into(),
+    }))
+}
+
+/// With whose key a link is signed, and for whom to verify.
+#[derive(Debug, Clone)]
+pub enum Hand {
+    /// S3 verifies it.
+    S3(Box<Presigner>),
+    /// CloudFront verifies it.
+    CloudFront(FrontSigning),
+}
+
+/// What signs the links of a job.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    /// Signs.
+    pub hand: Hand,
+    /// Whose key it signs with.
+    pub access_key_id: Arc<str>,
+    /// Derives the identities that are signed in.
+    pub link_ids: Deriver,
+}
+
+impl Signing {
+    /// Whether a page of links takes so long that other work should not wait for it.
+    pub const fn is_slow(&self) -> bool {
+        match &self.hand {
+            Hand::S3(_) => false,
+            Hand::CloudFront(signing) => signing.is_slow(),
+        }
+    }
+
+    fn url(&mut self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+        match &mut self.hand {
+            Hand::S3(presigner) => Ok(presigner.presign(ask)),
+            Hand::CloudFront(signing) => signing.sign(ask),
+        }
+    }
+}
+
+/// Signs a page of a listing for an audience. Arithmetic alone: no request is made.
+pub fn sign(
+    plan: &Plan,
+    page: Vec<Entry>,
+    audience: &Audience,
+    signing: &mut Signing,
+) -> Result<Links, SignError> {
+    let mut links = Vec::with_capacity(page.len());
+    let mut unavailable = Vec::new();
+    let canonical = audience.canonical();
+    for entry in page {
+        match entry {
+            Entry::Linkable(object) => {
+                links.push(sign_one(plan, object, audience, &canonical, signing)?);
+            }
+            Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
+        }
+    }
+    Ok(Links {
+        links,
+        unavailable,
+        audience: audience.clone(),
+        lifetime: plan.lifetime,
+        access_key_id: Arc::clone(&signing.access_key_id),
+    })
+}
+
+fn sign_one(
+    plan: &Plan,
+    object: ObjectMeta,
+    audience: &Audience,
+    canonical_audience: &str,
+    signing: &mut Signing,
+) -> Result<Link, SignError> {
+    let name = file_name(plan, &object.key, audience)?;
+    let media_type = passive_type(object.key.file_name());
+    // What could run scripts is saved, whatever the job says; see `passive_type`.
+    let disposition = match media_type {
+        Some(_) => plan.disposition,
+        None => Disposition::Attachment,
+    };
+    let key = object.key.as_str();
+    let parts = [
+        plan.job.id.as_str(),
+        canonical_audience,
+        plan.bucket.as_str(),
+        key,
+        object.version.as_deref().unwrap_or(&object.etag),
+    ];
+    let id = signing.link_ids.id(&parts.map(str::as_bytes));
+    let mut content_disposition = String::with_capacity(name.len() * 2 + 24);
+    push_content_disposition(disposition, &name, &mut content_disposition);
+    let url = signing.url(&Ask {
+        key,
+        content_disposition: Some(&content_disposition),
+        content_type: media_type.filter(|_| disposition == Disposition::Inline),
+        version_id: object.version.as_deref(),
+        link_id: Some(&id),
+    })?;
+    Ok(Link {
+        id,
+        bucket: plan.bucket.clone(),
+        object,
+        name,
+        disposition,
+        url,
+    })
+}
+
+/// The name under which a file is saved: the job's phrase, or the object's own.
+fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, PhraseError> {
+    let Some(phrase) = &plan.filename else {
+        return Ok(clean_name(key.file_name()));
+    };
+    let scope = Scope {
+        recipient: audience.recipient(),
+        object: Some(key),
+        ..plan.job.scope()
+    };
+    Ok(clean_name(&with_extension_of(
+        phrase.fill(&scope)?,
+        key.file_name(),
+    )))
+}
+
+/// Signs a link to a page or a list that the job itself publishes, shown in a browser or saved under `name`.
+pub fn sign_published(
+    plan: &Plan,
+    object: ObjectMeta,
+    bucket: &Bucket,
+    disposition: Disposition,
+    media_type: &str,
+    audience: &Audience,
+    signing: &mut Signing,
+) -> Result<Link, SignError> {
+    let key = object.key.as_str();
+    let name = clean_name(object.key.file_name());
+    let parts = [
+        plan.job.id.as_str(),
+        &audience.canonical(),
+        bucket.as_str(),
+        key,
+        "published",
+    ];
+    let id = signing.link_ids.id(&parts.map(str::as_bytes));
+    let mut content_disposition = String::new();
+    push_content_disposition(disposition, &name, &mut content_disposition);
+    let url = signing.url(&Ask {
+        key,
+        content_disposition: Some(&content_disposition),
+        content_type: Some(media_type),
+        version_id: None,
+        link_id: Some(&id),
+    })?;
+    Ok(Link {
+        id,
+        bucket: bucket.clone(),
+        object,
+        name,
+        disposition,
+        url,
+    })
+}

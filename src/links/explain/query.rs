@@ -1,0 +1,163 @@
+//! A URL, taken apart without believing any of it.
+
+use crate::job::recipient::is_bidi_control;
+
+/// A URL's parts as they stand in it.
+#[derive(Debug, Default)]
+pub(super) struct Parts<'a> {
+    pub(super) scheme: &'a str,
+    /// Host and port, without a user and password.
+    pub(super) authority: &'a str,
+    pub(super) has_user: bool,
+    /// With its leading slash.
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
+    pub(super) has_fragment: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// `None` for what is no absolute URL.
+    pub(super) fn of(url: &'a str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let (rest, has_fragment) = rest
+            .split_once('#')
+            .map_or((rest, false), |(rest, _)| (rest, true));
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let slash = place.find('/').unwrap_or(place.len());
+        let (authority, path) = place.split_at(slash);
+        let (has_user, authority) = authority
+            .rsplit_once('@')
+            .map_or((false, authority), |(_, authority)| (true, authority));
+        (!scheme.is_empty() && is_scheme && !authority.is_empty()).then_some(Self {
+            scheme,
+            authority,
+            has_user,
+            path,
+            query,
+            has_fragment,
+        })
+    }
+
+    /// The host in lower case, without a port.
+    pub(super) fn host(&self) -> String {
+        let host = match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => self.authority,
+        };
+        host.to_ascii_lowercase()
+    }
+
+    /// Whether nobody can listen between here and there.
+    pub(super) fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.starts_with("127.") || host == "[::1]"
+    }
+}
+
+/// One parameter, decoded.
+#[derive(Debug)]
+pub(super) struct Parameter<'a> {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) raw_value: &'a str,
+}
+
+/// A query's parameters in their order.
+#[derive(Debug, Default)]
+pub(super) struct Parameters<'a>(pub(super) Vec<Parameter<'a>>);
+
+impl<'a> Parameters<'a> {
+    pub(super) fn of(query: &'a str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let parameters = pairs.map(|pair| {
+            // A link that was copied out of a page's source: `&amp;` is one `&` there.
+            let pair = pair.strip_prefix("amp;").unwrap_or(pair);
+            let (name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
+            Parameter {
+                name: decoded(name),
+                value: decoded(raw_value),
+                raw_value,
+            }
+        });
+        Self(parameters.collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|parameter| parameter.value.as_str())
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.find(name).map(|parameter| parameter.raw_value)
+    }
+
+    fn find(&self, name: &str) -> Option<&Parameter<'a>> {
+        self.0.iter().find(|parameter| parameter.name == name)
+    }
+
+    /// Names that stand there twice, each once.
+    pub(super) fn duplicates(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.0.iter().map(|p| p.name.as_str()).collect();
+        names.sort_unstable();
+        let mut twice: Vec<&str> = names
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0])
+            .collect();
+        twice.dedup();
+        twice
+    }
+}
+
+/// Percent-decoded; what is no UTF-8 becomes U+FFFD, what is no escape stays as it is.
+pub(super) fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escape = bytes
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|digits| Some(nibble(digits[0])? << 4 | nibble(digits[1])?));
+        decoded.push(escape.unwrap_or(bytes[at]));
+        at += if escape.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// A text as a terminal may show it: nothing in it moves the cursor, turns it around or goes on for ever.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 1024;
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars().take(MOST) {
+        if c.is_control() || is_bidi_control(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A parameter's name for a sentence. A damaged URL may have anything for a name, even half a signature.
+pub(super) fn shown_name(name: &str) -> String {
+    const MOST: usize = 40;
+    let mut short: String = name.chars().take(MOST).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    shown(&short)
+}

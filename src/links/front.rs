@@ -1,0 +1,204 @@
+//! A distribution in front of a bucket: whose key signs a connection's CloudFront links, and what they can open.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::PresignedUrl;
+use super::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, Policy, Wildcard};
+use super::sigv4::Ask;
+use crate::job::Bucket;
+
+/// What a distribution can open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The bucket behind it; without one, whichever a rule lets the connection hand out.
+    pub bucket: Option<Bucket>,
+    /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
+    pub origin_path: String,
+}
+
+impl Reach {
+    /// Whether it can open everything in `bucket` whose key begins with `start`.
+    pub fn covers(&self, bucket: &Bucket, start: &str) -> bool {
+        self.bucket.as_ref().is_none_or(|behind| behind == bucket)
+            && start.starts_with(&self.origin_path)
+    }
+
+    /// The path of a URL for a key, without its first slash.
+    fn path<'a>(&self, key: &'a str) -> Result<&'a str, CloudFrontError> {
+        key.strip_prefix(&self.origin_path)
+            .ok_or_else(|| CloudFrontError::Unreached {
+                key: key.to_owned(),
+                origin_path: self.origin_path.clone(),
+            })
+    }
+}
+
+/// Whether one signature may serve everything that a job hands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each link has its own.
+    Never,
+    /// One for everything below the job's prefix.
+    WholePrefix,
+}
+
+/// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overrides {
+    /// They do.
+    HandedOn,
+    /// They do not: files come as S3 keeps them.
+    LeftOut,
+}
+
+/// A distribution in front of a connection's bucket.
+#[derive(Debug)]
+pub struct Front {
+    /// Signs.
+    pub signer: CloudFrontSigner,
+    /// Where the links point.
+    pub distribution: Distribution,
+    /// What they can open.
+    pub reach: Reach,
+    /// Whether they share a signature.
+    pub sharing: Sharing,
+    /// Whether they ask for a name and a type.
+    pub overrides: Overrides,
+}
+
+impl Front {
+    /// Signs links that end at `end`. `whole_prefix` is given if the job hands out all that lies below it.
+    pub fn signing(
+        self: &Arc<Self>,
+        end: Timestamp,
+        whole_prefix: Option<&str>,
+    ) -> Result<FrontSigning, CloudFrontError> {
+        let policy = Policy::until(end);
+        let shared = match (self.sharing, whole_prefix) {
+            (Sharing::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
+                // All of the distribution would be open, and it may have other origins.
+                "" => None,
+                path => {
+                    let resource = self.distribution.everything_below(path);
+                    Some(self.signer.wildcard(&resource, &policy)?)
+                }
+            },
+            (Sharing::WholePrefix, None) | (Sharing::Never, _) => None,
+        };
+        Ok(FrontSigning {
+            front: Arc::clone(self),
+            policy,
+            shared,
+        })
+    }
+}
+
+/// Signs links that all end at the same instant.
+#[derive(Debug, Clone)]
+pub struct FrontSigning {
+    front: Arc<Front>,
+    policy: Policy,
+    shared: Option<Wildcard>,
+}
+
+impl FrontSigning {
+    /// Signs one link.
+    pub fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+        let mut ask = Ask {
+            key: self.front.reach.path(ask.key)?,
+            ..*ask
+        };
+        if self.front.overrides == Overrides::LeftOut {
+            (ask.content_disposition, ask.content_type) = (None, None);
+        }
+        let url = self.front.distribution.url(&ask);
+        match &self.shared {
+            Some(shared) => shared.apply(&url),
+            None => self.front.signer.sign(&url, &self.policy),
+        }
+    }
+
+    /// Whether each link costs arithmetic with the private key: 0.1 ms for P-256, 3 ms for RSA.
+    pub const fn is_slow(&self) -> bool {
+        self.shared.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cloudfront::{Hash, PrivateKey};
+    use super::*;
+
+    const P256: &str = include_str!("../../tests/fixtures/cloudfront/p256-pkcs8.pem");
+
+    fn front(origin_path: &str, sharing: Sharing, overrides: Overrides) -> Arc<Front> {
+        let key = PrivateKey::from_pem(P256).unwrap();
+        Arc::new(Front {
+            signer: CloudFrontSigner::new("K1TESTKEY", key, Hash::Sha256).unwrap(),
+            distribution: Distribution::new("d111111abcdef8.cloudfront.net").unwrap(),
+            reach: Reach {
+                bucket: Some("reports".parse().unwrap()),
+                origin_path: origin_path.to_owned(),
+            },
+            sharing,
+            overrides,
+        })
+    }
+
+    fn ask(key: &str) -> Ask<'_> {
+        Ask {
+            key,
+            content_disposition: Some("inline"),
+            content_type: Some("text/plain"),
+            version_id: None,
+            link_id: Some("1"),
+        }
+    }
+
+    fn end() -> Timestamp {
+        "2027-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    /// A link without its signature.
+    fn shape(front: &Arc<Front>, whole_prefix: Option<&str>, key: &str) -> String {
+        let signing = front.signing(end(), whole_prefix).unwrap();
+        let url = signing.sign(&ask(key)).unwrap().expose().to_owned();
+        url.split('&')
+            .map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn a_link_leaves_out_what_the_distribution_adds_or_does_not_hand_on() {
+        let whole = front("", Sharing::Never, Overrides::HandedOn);
+        insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
+        let site = front("site/", Sharing::Never, Overrides::LeftOut);
+        insta::assert_snapshot!(shape(&site, None, "site/a.txt"), @"https://d111111abcdef8.cloudfront.net/a.txt?x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
+        let signing = site.signing(end(), None).unwrap();
+        insta::assert_snapshot!(signing.sign(&ask("other/a.txt")).unwrap_err(), @r#"the distribution cannot open "other/a.txt": its origin path is "site/""#);
+    }
+
+    #[test]
+    fn a_signature_is_shared_below_a_prefix_but_never_for_the_whole_distribution() {
+        let front = front("site/", Sharing::WholePrefix, Overrides::LeftOut);
+        let below = front.signing(end(), Some("site/2026/")).unwrap();
+        assert!(!below.is_slow());
+        insta::assert_snapshot!(shape(&front, Some("site/2026/"), "site/2026/a.txt"), @"https://d111111abcdef8.cloudfront.net/2026/a.txt?x-handout Policy Signature Key-Pair-Id Hash-Algorithm");
+        for whole_prefix in [Some("site/"), None] {
+            assert!(front.signing(end(), whole_prefix).unwrap().is_slow());
+        }
+    }
+
+    #[test]
+    fn a_distribution_opens_its_own_bucket_below_its_origin_path() {
+        let front = front("site/", Sharing::Never, Overrides::LeftOut);
+        let (reports, other) = ("reports".parse().unwrap(), "other".parse().unwrap());
+        assert!(front.reach.covers(&reports, "site/2026/"));
+        assert!(!front.reach.covers(&reports, "sit"));
+        assert!(!front.reach.covers(&other, "site/2026/"));
+        assert!(Reach::default().covers(&other, ""));
+    }
+}

@@ -1,0 +1,117 @@
+//! Which objects a link could open, before one is signed.
+//!
+//! Signing is arithmetic: it gives a perfect-looking link to what no browser can fetch. What is known to fail
+//! is not linked, and the mail says why.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::place::refuse_control;
+use crate::store::{ObjectMeta, Storage};
+
+/// Why an object is not linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unlinkable {
+    /// It is in an archive and must be restored first.
+    Archived,
+    /// A browser would rewrite `.` and `..` in the URL and ask for another object (URL Standard, path state).
+    DotSegments,
+    /// A control character, which mail and pages cannot carry.
+    ControlCharacters,
+    /// It is encrypted with a key that only its owner has (SSE-C): no browser can send that.
+    CustomerKey,
+    /// The signing credentials may not read it.
+    Forbidden,
+    /// It was listed, but is not there any more.
+    Missing,
+}
+
+impl fmt::Display for Unlinkable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Archived => "it is archived and must be restored first",
+            Self::DotSegments => "its name has \".\" or \"..\" as a folder, which browsers change",
+            Self::ControlCharacters => "its name has control characters",
+            Self::CustomerKey => {
+                "it is encrypted with its owner's own key (SSE-C), which no browser can send"
+            }
+            Self::Forbidden => "the credentials that sign are not allowed to read it",
+            Self::Missing => "it does not exist",
+        })
+    }
+}
+
+/// An object that is not linked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unavailable {
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub reason: Unlinkable,
+}
+
+/// Whether the object is only a folder's marker: nothing that anybody would want to open, so not even missed.
+pub fn is_folder_marker(object: &ObjectMeta) -> bool {
+    object.size_bytes == 0 && object.key.as_str().ends_with('/')
+}
+
+/// Finds what stands against a link to this object.
+pub fn obstacle(object: &ObjectMeta) -> Option<Unlinkable> {
+    if object.storage == Storage::Archived {
+        return Some(Unlinkable::Archived);
+    }
+    obstacle_in_name(object.key.as_str())
+}
+
+/// Finds what stands against a link to an object of this key, whatever the object may be.
+pub fn obstacle_in_name(key: &str) -> Option<Unlinkable> {
+    if key.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Some(Unlinkable::DotSegments);
+    }
+    refuse_control(key)
+        .is_err()
+        .then_some(Unlinkable::ControlCharacters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn object(key: &str) -> ObjectMeta {
+        ObjectMeta {
+            key: key.parse().unwrap(),
+            size_bytes: 0,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+        }
+    }
+
+    #[test]
+    fn what_no_browser_can_open_is_not_linked() {
+        assert_eq!(obstacle(&object("a/../b")), Some(Unlinkable::DotSegments));
+        assert_eq!(obstacle(&object("./b")), Some(Unlinkable::DotSegments));
+        assert_eq!(
+            obstacle(&object("a\nb")),
+            Some(Unlinkable::ControlCharacters)
+        );
+        let archived = ObjectMeta {
+            storage: Storage::Archived,
+            ..object("a")
+        };
+        assert_eq!(obstacle(&archived), Some(Unlinkable::Archived));
+        for key in ["a..b/c", "//", "a b+c%2F.pdf", "emoji 🎉.png"] {
+            assert_eq!(obstacle(&object(key)), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn folder_markers_are_no_files() {
+        assert!(is_folder_marker(&object("photos/")));
+        assert!(!is_folder_marker(&object("photos/a")));
+    }
+}

@@ -1,0 +1,561 @@
+//! What is there: the objects of a plan, listed once and kept aside for every audience.
+//!
+//! A listing is read once for a job, however many recipients get links of their own, so that all get the same
+//! objects. Few are kept in memory; more go to an unnamed file, a page at a time, so that memory stays flat.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+
+use super::linkable::{self, Unlinkable};
+use crate::job::{Bucket, Key, Order, WhenEmpty};
+use crate::plan::policy::describe;
+use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
+use crate::stop::{Stop, Stopped};
+use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
+
+/// How many pages stay in memory: enough that most jobs never touch a file.
+const PAGES_IN_MEMORY: usize = 4;
+
+/// How many named objects are asked for at once.
+const HEADS_AT_ONCE: usize = 8;
+
+/// How far a store's clock may be from ours. A signature is dated back by a minute; beyond five, somebody must set a clock.
+const LARGEST_SKEW: Duration = Duration::from_secs(5 * 60);
+
+/// Why the objects could not be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError {
+    /// The store did not answer as hoped.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is there is not allowed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The file for long listings could not be written or read.
+    #[error("could not keep the listing aside in {dir}")]
+    Spool {
+        /// Where it was to be.
+        dir: String,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The clocks disagree.
+    #[error(
+        "the clock of S3 is {seconds} s {direction} this machine's; links would not begin or end when they say: set the clock (NTP)"
+    )]
+    Skew {
+        /// By how much.
+        seconds: u64,
+        /// In which direction.
+        direction: &'static str,
+    },
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// A listed object: one that can be linked, or one that cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// Can be linked.
+    Linkable(ObjectMeta),
+    /// Cannot.
+    Unavailable(String, Unlinkable),
+}
+
+/// The objects of a job.
+#[derive(Debug)]
+pub struct Listing {
+    /// How many can be linked.
+    pub linkable: u64,
+    /// How many cannot.
+    pub unavailable: u64,
+    pages: Pages,
+    dir: String,
+}
+
+impl Listing {
+    /// Reads page `number` (from 0), or nothing after the last.
+    pub fn page(&self, number: usize) -> Result<Option<Vec<Entry>>, GatherError> {
+        self.pages
+            .read(number)
+            .map_err(|source| GatherError::Spool {
+                dir: self.dir.clone(),
+                source,
+            })
+    }
+
+    /// Whether there is nothing to link.
+    pub const fn is_empty(&self) -> bool {
+        self.linkable == 0
+    }
+}
+
+/// Lists the objects of a plan; `spool_dir` takes what does not fit into memory.
+pub async fn list(
+    plan: &Plan,
+    store: &dyn ObjectStore,
+    spool_dir: &Path,
+    stop: &Stop,
+) -> Result<Listing, GatherError> {
+    let mut gathering = Gathering::new(plan, spool_dir);
+    match &plan.objects {
+        Objects::Named(keys) => {
+            gather_named(&plan.bucket, keys, store, stop, &mut gathering).await?;
+        }
+        Objects::Under(prefix, _) => {
+            gather_under(&plan.bucket, prefix.as_str(), store, stop, &mut gathering).await?;
+        }
+    }
+    let listing = gathering.finish()?;
+    if listing.is_empty() && plan.when_empty == WhenEmpty::Refuse {
+        return Err(Refusal::Empty {
+            place: describe(&plan.bucket, &plan.objects),
+        }
+        .into());
+    }
+    Ok(listing)
+}
+
+async fn gather_under(
+    bucket: &Bucket,
+    prefix: &str,
+    store: &dyn ObjectStore,
+    stop: &Stop,
+    gathering: &mut Gathering<'_>,
+) -> Result<(), GatherError> {
+    let mut continuation_token = None;
+    let versions = match gathering.plan.pin_version {
+        true => Versions::Pinned,
+        false => Versions::Floating,
+    };
+    loop {
+        stop.heed()?;
+        let page = store
+            .list(bucket, prefix, versions, continuation_token.as_deref())
+            .await?;
+        check_clock(store)?;
+        let obstacles = match gathering.plan.preflight {
+            true => look_at_each(bucket, &page.objects, store).await?,
+            false => HashMap::new(),
+        };
+        for object in page.objects {
+            if let Some(reason) = obstacles.get(&object.key)
+                && gathering.is_wanted(&object)
+            {
+                gathering.leave_out(object.key.to_string(), *reason)?;
+            } else if gathering.add(object)? == Wants::NoMore {
+                return Ok(());
+            }
+        }
+        continuation_token = page.continuation_token;
+        if continuation_token.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Asks for each object what a listing does not tell: whether the signing credentials can read it at all.
+async fn look_at_each(
+    bucket: &Bucket,
+    objects: &[ObjectMeta],
+    store: &dyn ObjectStore,
+) -> Result<HashMap<Key, Unlinkable>, GatherError> {
+    let mut obstacles = HashMap::new();
+    for some in objects.chunks(HEADS_AT_ONCE) {
+        let heads = join_all(some.iter().map(|object| store.head(bucket, &object.key))).await;
+        for (object, head) in some.iter().zip(heads) {
+            if let Err(error) = head {
+                obstacles.insert(object.key.clone(), obstacle_of(error)?);
+            }
+        }
+    }
+    Ok(obstacles)
+}
+
+/// What an answer to HEAD says about a link; what it does not say is an error of the job.
+fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
+    match error.fact {
+        Fact::NotFound => Ok(Unlinkable::Missing),
+        Fact::Denied => Ok(Unlinkable::Forbidden),
+        // 400 is what S3 answers to whoever does not send the key of an SSE-C object.
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html
+        Fact::Rejected => Ok(Unlinkable::CustomerKey),
+        Fact::Throttled | Fact::Unreachable => Err(error),
+    }
+}
+
+async fn gather_named(
+    bucket: &Bucket,
+    keys: &[Key],
+    store: &dyn ObjectStore,
+    stop: &Stop,
+    gathering: &mut Gathering<'_>,
+) -> Result<(), GatherError> {
+    for some in keys.chunks(HEADS_AT_ONCE) {
+        stop.heed()?;
+        let heads = join_all(some.iter().map(|key| store.head(bucket, key))).await;
+        check_clock(store)?;
+        for (key, head) in some.iter().zip(heads) {
+            match head {
+                Ok(object) => {
+                    if gathering.add(object)? == Wants::NoMore {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.fact == Fact::Denied => return Err(error.into()),
+                Err(error) => gathering.leave_out(key.to_string(), obstacle_of(error)?)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A store whose clock is far from ours would call fresh links not yet valid, or let them end at another instant than the
+/// mail says.
+fn check_clock(store: &dyn ObjectStore) -> Result<(), GatherError> {
+    match store.skew() {
+        Some(skew) if skew.unsigned_abs() > LARGEST_SKEW => {
+            let direction = if skew.is_negative() {
+                "behind"
+            } else {
+                "ahead of"
+            };
+            Err(GatherError::Skew {
+                seconds: skew.as_secs().unsigned_abs(),
+                direction,
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    More,
+    NoMore,
+}
+
+/// Objects on their way into a [`Listing`].
+struct Gathering<'a> {
+    plan: &'a Plan,
+    /// The last key of a listing: S3 lists in order, and a listing that changes must not yield a key twice.
+    last_key: Option<Key>,
+    sorting: Vec<ObjectMeta>,
+    pages: Pages,
+    page: Vec<Entry>,
+    linkable: u64,
+    unavailable: u64,
+    audiences: u64,
+    spool_dir: &'a Path,
+}
+
+impl<'a> Gathering<'a> {
+    fn new(plan: &'a Plan, spool_dir: &'a Path) -> Self {
+        Self {
+            plan,
+            last_key: None,
+            sorting: Vec::new(),
+            pages: Pages::default(),
+            page: Vec::new(),
+            linkable: 0,
+            unavailable: 0,
+            audiences: plan.audiences().len() as u64,
+            spool_dir,
+        }
+    }
+
+    fn add(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
+        if !self.is_wanted(&object) {
+            return Ok(Wants::More);
+        }
+        if let Some(reason) = linkable::obstacle(&object) {
+            self.leave_out(object.key.to_string(), reason)?;
+            return Ok(Wants::More);
+        }
+        match self.plan.order {
+            Order::Key => self.keep(object),
+            Order::Newest | Order::Oldest | Order::Largest | Order::Name => {
+                self.sorting.push(object);
+                self.bound_sorting()
+            }
+        }
+    }
+
+    fn is_wanted(&mut self, object: &ObjectMeta) -> bool {
+        let Objects::Under(prefix, filter) = &self.plan.objects else {
+            return true;
+        };
+        if self
+            .last_key
+            .as_ref()
+            .is_some_and(|last| *last == object.key)
+        {
+            return false;
+        }
+        self.last_key = Some(object.key.clone());
+        // A server that answers with other keys than it was asked for is not believed.
+        let Some(path) = object.key.as_str().strip_prefix(prefix.as_str()) else {
+            return false;
+        };
+        !linkable::is_folder_marker(object) && filter.accepts(path, object.modified)
+    }
+
+    fn keep(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
+        // Each audience gets a link of its own to the object.
+        let links = (self.linkable + 1).saturating_mul(self.audiences);
+        if links > self.plan.max_links {
+            return Err(Refusal::TooManyLinks {
+                limit: self.plan.max_links,
+            }
+            .into());
+        }
+        self.linkable += 1;
+        self.push(Entry::Linkable(object))?;
+        let full = self.plan.limit.is_some_and(|limit| self.linkable >= limit);
+        Ok(if full { Wants::NoMore } else { Wants::More })
+    }
+
+    fn leave_out(&mut self, key: String, reason: Unlinkable) -> Result<(), GatherError> {
+        if self.plan.on_unlinkable == OnUnlinkable::Refuse {
+            let place = format!("s3://{}/{key}", self.plan.bucket);
+            return Err(Refusal::Unlinkable {
+                place,
+                reason: reason.to_string(),
+            }
+            .into());
+        }
+        self.unavailable += 1;
+        self.push(Entry::Unavailable(key, reason))
+    }
+
+    /// Keeps the sorted part bounded: with a limit, only the first of the order stay; without, too many refuse.
+    fn bound_sorting(&mut self) -> Result<Wants, GatherError> {
+        let limit = self
+            .plan
+            .limit
+            .and_then(|limit| usize::try_from(limit).ok());
+        match limit.filter(|limit| *limit <= MAX_SORTED_OBJECTS) {
+            Some(limit) if self.sorting.len() >= limit.saturating_mul(2).max(MAX_PAGE) => {
+                sort(&mut self.sorting, self.plan.order);
+                self.sorting.truncate(limit);
+            }
+            None if self.sorting.len() > MAX_SORTED_OBJECTS => {
+                return Err(Refusal::TooManyToSort {
+                    place: describe(&self.plan.bucket, &self.plan.objects),
+                    limit: MAX_SORTED_OBJECTS,
+                    order: format!("{:?}", self.plan.order).to_lowercase(),
+                }
+                .into());
+            }
+            Some(_) | None => {}
+        }
+        Ok(Wants::More)
+    }
+
+    fn push(&mut self, entry: Entry) -> Result<(), GatherError> {
+        self.page.push(entry);
+        if self.page.len() == MAX_PAGE {
+            self.turn_page()?;
+        }
+        Ok(())
+    }
+
+    fn turn_page(&mut self) -> Result<(), GatherError> {
+        let page = std::mem::take(&mut self.page);
+        self.pages
+            .push(page, self.spool_dir)
+            .map_err(|source| GatherError::Spool {
+                dir: self.spool_dir.display().to_string(),
+                source,
+            })
+    }
+
+    fn finish(mut self) -> Result<Listing, GatherError> {
+        let mut sorted = std::mem::take(&mut self.sorting);
+        sort(&mut sorted, self.plan.order);
+        for object in sorted {
+            if self.keep(object)? == Wants::NoMore {
+                break;
+            }
+        }
+        if !self.page.is_empty() {
+            self.turn_page()?;
+        }
+        let dir = self.spool_dir.display().to_string();
+        Ok(Listing {
+            linkable: self.linkable,
+            unavailable: self.unavailable,
+            pages: self.pages,
+            dir,
+        })
+    }
+}
+
+fn sort(objects: &mut [ObjectMeta], order: Order) {
+    match order {
+        Order::Key => {}
+        Order::Newest => {
+            objects.sort_by(|a, b| b.modified.cmp(&a.modified).then_with(|| a.key.cmp(&b.key)));
+        }
+        Order::Oldest => {
+            objects.sort_by(|a, b| a.modified.cmp(&b.modified).then_with(|| a.key.cmp(&b.key)));
+        }
+        Order::Largest => objects.sort_by(|a, b| {
+            b.size_bytes
+                .cmp(&a.size_bytes)
+                .then_with(|| a.key.cmp(&b.key))
+        }),
+        Order::Name => objects.sort_by(|a, b| {
+            natural(a.key.file_name(), b.key.file_name()).then_with(|| a.key.cmp(&b.key))
+        }),
+    }
+}
+
+/// Compares names as people do: runs of digits by their value, letters without regard to case.
+fn natural(a: &str, b: &str) -> std::cmp::Ordering {
+    let mut rest = (a, b);
+    loop {
+        let (Some(x), Some(y)) = (rest.0.chars().next(), rest.1.chars().next()) else {
+            return rest.0.len().cmp(&rest.1.len());
+        };
+        let (step, ordering) = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (n, m) = (digits(rest.0), digits(rest.1));
+            let (value_n, value_m) = (n.trim_start_matches('0'), m.trim_start_matches('0'));
+            let by_value = value_n
+                .len()
+                .cmp(&value_m.len())
+                .then_with(|| value_n.cmp(value_m));
+            (
+                (n.len(), m.len()),
+                by_value.then_with(|| n.len().cmp(&m.len())),
+            )
+        } else {
+            (
+                (x.len_utf8(), y.len_utf8()),
+                x.to_lowercase().cmp(y.to_lowercase()),
+            )
+        };
+        if ordering.is_ne() {
+            return ordering;
+        }
+        rest = (&rest.0[step.0..], &rest.1[step.1..]);
+    }
+}
+
+fn digits(text: &str) -> &str {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    &text[..end]
+}
+
+/// Pages in memory, and behind them a file without a name that goes away with its handle.
+#[derive(Debug, Default)]
+struct Pages {
+    memory: Vec<Vec<Entry>>,
+    file: Option<File>,
+    /// Where each page of the file begins and how long it is, in bytes.
+    places: Vec<(u64, usize)>,
+    end: u64,
+}
+
+impl Pages {
+    fn push(&mut self, page: Vec<Entry>, dir: &Path) -> io::Result<()> {
+        if self.memory.len() < PAGES_IN_MEMORY {
+            self.memory.push(page);
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.file = Some(tempfile::tempfile_in(dir)?);
+        }
+        let bytes = serde_json::to_vec(&page)?;
+        self.file
+            .as_mut()
+            .expect("it was opened above")
+            .write_all(&bytes)?;
+        self.places.push((self.end, bytes.len()));
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn read(&self, number: usize) -> io::Result<Option<Vec<Entry>>> {
+        if let Some(page) = self.memory.get(number) {
+            return Ok(Some(page.clone()));
+        }
+        let place = number
+            .checked_sub(self.memory.len())
+            .and_then(|number| self.places.get(number));
+        let (Some((start, length)), Some(file)) = (place, &self.file) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; *length];
+        file.read_exact_at(&mut bytes, *start)?;
+        Ok(Some(serde_json::from_slice(&bytes)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: usize) -> Entry {
+        Entry::Unavailable(format!("key-{number:07}"), Unlinkable::Missing)
+    }
+
+    #[test]
+    fn pages_come_back_from_memory_and_from_the_file_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pages = Pages::default();
+        for number in 0..10 {
+            pages
+                .push(vec![entry(number), entry(number + 100)], folder.path())
+                .unwrap();
+        }
+        for number in 0..10 {
+            assert_eq!(
+                pages.read(number).unwrap().unwrap(),
+                [entry(number), entry(number + 100)]
+            );
+        }
+        assert_eq!(pages.read(10).unwrap(), None);
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            0,
+            "the file has no name"
+        );
+    }
+
+    #[test]
+    fn names_are_ordered_as_people_order_them() {
+        let mut names = [
+            "IMG_10.jpg",
+            "img_9.jpg",
+            "IMG_9b.jpg",
+            "a",
+            "",
+            "IMG_010.jpg",
+            "Ä",
+        ];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(
+            names,
+            [
+                "",
+                "a",
+                "img_9.jpg",
+                "IMG_9b.jpg",
+                "IMG_10.jpg",
+                "IMG_010.jpg",
+                "Ä"
+            ]
+        );
+    }
+}

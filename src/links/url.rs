@@ -1,0 +1,62 @@
+//! A signed URL: a bearer token that must not be printed by accident.
+
+use std::fmt;
+
+/// A URL that opens an object for whoever holds it.
+///
+/// It has no `Display`, and its `Debug` hides it. [`PresignedUrl::expose`] is the one way to its text, and the
+/// places that call it are the places from which a link leaves the process.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PresignedUrl(String);
+
+impl PresignedUrl {
+    pub(crate) const fn new(url: String) -> Self {
+        Self(url)
+    }
+
+    /// A URL as long as a real one that opens nothing (RFC 2606), for previews.
+    pub(crate) fn example(key: &str) -> Self {
+        let mut url = String::from("https://example.invalid/");
+        super::sigv4::push_path_escaped(key, &mut url);
+        url.push_str("?x-handout=00000000000000000000000000000000&X-Amz-Signature=");
+        url.push_str(&"0".repeat(64));
+        Self(url)
+    }
+
+    /// The URL itself, for a mail, a page or a person's own terminal.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The signature in it, from which the audit log makes a fingerprint.
+    pub(crate) fn signature(&self) -> &str {
+        signature_in(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for PresignedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresignedUrl(****)")
+    }
+}
+
+/// Finds the signature in a URL's query, S3's or CloudFront's.
+pub fn signature_in(url: &str) -> Option<&str> {
+    let (_, query) = url.split_once('?')?;
+    query.split('&').find_map(|pair| {
+        pair.strip_prefix("X-Amz-Signature=")
+            .or_else(|| pair.strip_prefix("Signature="))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_url_does_not_print() {
+        let url = PresignedUrl::new("https://b.s3.amazonaws.com/k?X-Amz-Signature=abc".to_owned());
+        assert_eq!(format!("{url:?}"), "PresignedUrl(****)");
+        assert_eq!(url.signature(), "abc");
+    }
+}
