@@ -1,0 +1,277 @@
+//! What a line of the audit log says, and what it never says.
+//!
+//! A line names the link by its id and by a keyed fingerprint of its signature, the recipient by a keyed hash
+//! unless the configuration says otherwise. It never holds a signature, a token, a whole URL, a receipt handle
+//! or a template variable: the log must not be something that opens files.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::job::Recipient;
+use crate::keyring::{Deriver, Keyring, Purpose, hex};
+use crate::links::{Audience, Link, Links};
+use crate::plan::Bound;
+
+/// One record, without what only the log's writer knows (sequence, instant, the hash of the line before).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// What happened: `issue`, `outcome`, `refused` …
+    pub event: &'static str,
+    /// The JSON fields, without the braces around them.
+    pub fields: String,
+}
+
+impl AuditRecord {
+    fn new(event: &'static str, fields: &impl Serialize) -> Self {
+        let mut fields =
+            serde_json::to_string(fields).expect("a record is plain data with text keys");
+        let braces = (fields.pop(), fields.remove(0));
+        debug_assert_eq!(braces, (Some('}'), '{'), "a record is an object");
+        Self { event, fields }
+    }
+}
+
+/// How people are named in the log.
+#[derive(Debug, Clone)]
+pub struct Names {
+    recipient_ids: Deriver,
+    fingerprints: Deriver,
+    clear: bool,
+}
+
+impl Names {
+    /// Names by keyed hash, and in clear besides if `clear`.
+    pub fn new(keyring: &Keyring, clear: bool) -> Self {
+        Self {
+            recipient_ids: keyring.deriver(Purpose::RecipientId),
+            fingerprints: keyring.deriver(Purpose::LinkFingerprint),
+            clear,
+        }
+    }
+
+    /// The recipient's id, the same in the ledger and in the log.
+    pub fn recipient_id(&self, canonical_address: &str) -> String {
+        self.recipient_ids.id(&[canonical_address.as_bytes()])
+    }
+
+    /// The fingerprint of a link, from its signature.
+    pub fn fingerprint(&self, signature: &str) -> String {
+        format!(
+            "hmac:{}",
+            hex(&self.fingerprints.derive(&[signature.as_bytes()]))
+        )
+    }
+
+    fn in_clear(&self, recipient: Option<&Recipient>) -> Option<String> {
+        recipient
+            .filter(|_| self.clear)
+            .map(Recipient::canonical_address)
+    }
+}
+
+/// Whose links are recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The job's id.
+    pub job: &'a str,
+    /// The connection that signed.
+    pub connection: &'a str,
+    /// The message that carried it, if one did.
+    pub message_id: Option<&'a str>,
+    /// How often the job was started, from 1.
+    pub attempt: u32,
+    /// What kind of link it is.
+    pub kind: Kind,
+    /// The version of the object that the links are pinned to, if they are.
+    pub version_id: Option<&'a str>,
+    /// How people are named.
+    pub names: &'a Names,
+}
+
+/// What a recorded link opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An object of the job.
+    Object,
+    /// An object that was named and not looked at: nobody knows its size, or whether it is there.
+    Named,
+    /// A gallery page that the job published.
+    Gallery,
+    /// A list that the job published.
+    Manifest,
+}
+
+#[derive(Serialize)]
+struct Issue<'a> {
+    job: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    attempt: u32,
+    rid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
+    connection: &'a str,
+    bucket: &'a str,
+    key: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    etag: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    link_id: &'a str,
+    link: &'a str,
+    signed_at: Timestamp,
+    expires_at: Timestamp,
+    bound: Bound,
+    access_key_id: &'a str,
+    disposition: crate::job::Disposition,
+}
+
+/// One `issue`, `gallery` or `manifest` record for each link.
+pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
+    let rid = context.names.recipient_id(&links.audience.canonical());
+    let to = context.names.in_clear(links.audience.recipient());
+    let event = match context.kind {
+        Kind::Object | Kind::Named => "issue",
+        Kind::Gallery => "gallery",
+        Kind::Manifest => "manifest",
+    };
+    let line = |link: &Link| {
+        let fingerprint = context.names.fingerprint(link.url.signature());
+        AuditRecord::new(
+            event,
+            &Issue {
+                job: context.job,
+                message: context.message_id,
+                attempt: context.attempt,
+                rid: &rid,
+                to: to.as_deref(),
+                connection: context.connection,
+                bucket: link.bucket.as_str(),
+                key: link.object.key.as_str(),
+                etag: &link.object.etag,
+                version: context.version_id,
+                size: (context.kind != Kind::Named).then_some(link.object.size_bytes),
+                link_id: &link.id,
+                link: &fingerprint,
+                signed_at: links.lifetime.signed_at,
+                expires_at: links.lifetime.expires_at,
+                bound: links.lifetime.bound,
+                access_key_id: &links.access_key_id,
+                disposition: link.disposition,
+            },
+        )
+    };
+    links.links.iter().map(line).collect()
+}
+
+/// What became of a mail.
+#[derive(Debug, Serialize)]
+pub struct Outcome<'a> {
+    /// The job.
+    pub job: &'a str,
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// Which attempt at this recipient, from 0, as the ledger counts.
+    pub n: u32,
+    /// `accepted`, `rejected`, `not_sent` or `unknown`.
+    pub outcome: &'a str,
+    /// The relay's reply code, if it gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// The mail's Message-ID.
+    pub message_id: &'a str,
+}
+
+/// An `outcome` record.
+pub fn outcome(outcome: &Outcome<'_>) -> AuditRecord {
+    AuditRecord::new("outcome", outcome)
+}
+
+/// A `refused` record: what was asked, by whom, and why it was not done.
+pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message: Option<&'a str>,
+        reason: &'a str,
+    }
+    AuditRecord::new(
+        "refused",
+        &Refused {
+            job,
+            message: message_id,
+            reason,
+        },
+    )
+}
+
+/// A `published` record: a page or a list that was put somewhere.
+pub fn published(
+    job: &str,
+    audience: &Audience,
+    names: &Names,
+    place: &str,
+    bytes: u64,
+) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Published<'a> {
+        job: &'a str,
+        rid: &'a str,
+        place: &'a str,
+        bytes: u64,
+    }
+    let rid = names.recipient_id(&audience.canonical());
+    AuditRecord::new(
+        "published",
+        &Published {
+            job,
+            rid: &rid,
+            place,
+            bytes,
+        },
+    )
+}
+
+/// The first record of a stream.
+pub fn opened(program: &str) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Opened<'a> {
+        program: &'a str,
+        pid: u32,
+    }
+    AuditRecord::new(
+        "open",
+        &Opened {
+            program,
+            pid: std::process::id(),
+        },
+    )
+}
+
+/// The last record of a stream that ended in order.
+pub fn closed() -> AuditRecord {
+    AuditRecord {
+        event: "close",
+        fields: String::new(),
+    }
+}
+
+/// The last record of a stream that did not: what was cut from its end, if anything was.
+pub fn recovered(torn_bytes: usize, torn_sha256: &str) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Recovered<'a> {
+        torn_bytes: usize,
+        torn_sha256: &'a str,
+    }
+    AuditRecord::new(
+        "recover",
+        &Recovered {
+            torn_bytes,
+            torn_sha256,
+        },
+    )
+}
