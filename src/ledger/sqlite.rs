@@ -1,0 +1,163 @@
+//! The ledger of a single machine, in the same file as its queue.
+
+use async_trait::async_trait;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Created, Kind, Ledger, LedgerError, Record};
+use crate::clock::Clock;
+use crate::database::Database;
+use crate::job::JobId;
+
+/// Records in a table whose primary key makes them create-only.
+#[derive(Debug, Clone)]
+pub struct SqliteLedger {
+    database: Database,
+    clock: Clock,
+}
+
+/// A row as it is stored, before it is understood.
+struct Stored {
+    job: String,
+    rid: String,
+    n: u32,
+    kind: String,
+    nonce: String,
+    body: String,
+}
+
+impl SqliteLedger {
+    /// A ledger in a database.
+    pub const fn new(database: Database, clock: Clock) -> Self {
+        Self { database, clock }
+    }
+}
+
+impl SqliteLedger {
+    async fn select(
+        &self,
+        filter: &'static str,
+        values: Vec<String>,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let rows = self
+            .database
+            .call(move |connection| {
+                let mut statement = connection.prepare_cached(&format!("{SELECT} {filter}"))?;
+                statement
+                    .query_map(rusqlite::params_from_iter(values), stored)?
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await
+            .map_err(|source| LedgerError::Database {
+                action: "read",
+                source,
+            })?;
+        rows.into_iter().map(Stored::understand).collect()
+    }
+}
+
+const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn create(&self, record: Record) -> Result<Created, LedgerError> {
+        let at = (self.clock)().as_millisecond();
+        let existing = self
+            .database
+            .call(move |connection| {
+                let key = params![record.job.as_str(), record.rid, record.n, record.kind.as_str()];
+                let inserted = connection.execute(
+                    "INSERT INTO record (job, rid, n, kind, nonce, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                     ON CONFLICT DO NOTHING",
+                    params![
+                        record.job.as_str(),
+                        record.rid,
+                        record.n,
+                        record.kind.as_str(),
+                        record.nonce,
+                        record.body.to_string(),
+                        at
+                    ],
+                )?;
+                if inserted == 1 {
+                    return Ok(None);
+                }
+                let sql = format!("{SELECT} WHERE job = ?1 AND rid = ?2 AND n = ?3 AND kind = ?4");
+                connection.query_row(&sql, key, stored).optional()
+            })
+            .await
+            .map_err(|source| LedgerError::Database { action: "write to", source })?;
+        existing.map_or(Ok(Created::Ours), |existing| {
+            existing.understand().map(Created::Theirs)
+        })
+    }
+
+    async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        self.select("WHERE job = ?1", vec![job.to_string()]).await
+    }
+
+    async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError> {
+        self.select(
+            "WHERE job = ?1 AND rid = ?2",
+            vec![job.to_string(), rid.to_owned()],
+        )
+        .await
+    }
+
+    async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
+        let names = self
+            .database
+            .call(move |connection| {
+                let mut statement = connection.prepare(
+                    "SELECT job FROM record GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
+                )?;
+                statement
+                    .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?
+                    .collect::<rusqlite::Result<Vec<String>>>()
+            })
+            .await
+            .map_err(|source| LedgerError::Database {
+                action: "read",
+                source,
+            })?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.parse().ok())
+            .collect())
+    }
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        job: row.get(0)?,
+        rid: row.get(1)?,
+        n: row.get(2)?,
+        kind: row.get(3)?,
+        nonce: row.get(4)?,
+        body: row.get(5)?,
+    })
+}
+
+impl Stored {
+    fn understand(self) -> Result<Record, LedgerError> {
+        let (job, kind, body) = (
+            self.job.parse().ok(),
+            Kind::from_word(&self.kind),
+            serde_json::from_str(&self.body).ok(),
+        );
+        match (job, kind, body) {
+            (Some(job), Some(kind), Some(body)) => Ok(Record {
+                job,
+                rid: self.rid,
+                n: self.n,
+                kind,
+                nonce: self.nonce,
+                body,
+            }),
+            _ => Err(LedgerError::Damaged {
+                job: self.job,
+                kind: self.kind,
+                n: self.n,
+            }),
+        }
+    }
+}
