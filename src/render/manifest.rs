@@ -1,0 +1,213 @@
+//! The list of all links, for programs and spreadsheets: a stream of bytes.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::audit::AuditedLinks;
+use crate::job::ManifestFormat;
+use crate::links::{Link, Unavailable, Unlinkable};
+use crate::plan::Lifetime;
+
+/// The columns of the table, and the fields of each object.
+const COLUMNS: [&str; 8] = [
+    "key",
+    "name",
+    "size_bytes",
+    "modified",
+    "expires_at",
+    "link_id",
+    "url",
+    "unavailable",
+];
+
+/// A list that is being written.
+#[derive(Debug)]
+pub struct Manifest {
+    format: ManifestFormat,
+    expires_at: Timestamp,
+}
+
+impl Manifest {
+    /// Begins a list, and returns its first bytes.
+    pub fn begin(format: ManifestFormat, lifetime: Lifetime) -> (Self, Vec<u8>) {
+        let manifest = Self {
+            format,
+            expires_at: lifetime.expires_at,
+        };
+        let head = match format {
+            ManifestFormat::Csv => COLUMNS.join(",") + "\r\n",
+            ManifestFormat::Jsonl | ManifestFormat::Urls => String::new(),
+        };
+        (manifest, head.into_bytes())
+    }
+
+    /// Writes a batch.
+    pub fn push(&mut self, links: &AuditedLinks) -> Vec<u8> {
+        let mut text = String::new();
+        for link in links.links() {
+            match self.format {
+                ManifestFormat::Csv => self.push_row(link, &mut text),
+                ManifestFormat::Jsonl => push_line(&self.entry(link), &mut text),
+                ManifestFormat::Urls => {
+                    text.push_str(link.url.expose());
+                    text.push('\n');
+                }
+            }
+        }
+        for missed in links.unavailable() {
+            match self.format {
+                ManifestFormat::Csv => push_missed_row(missed, &mut text),
+                ManifestFormat::Jsonl => {
+                    push_line(
+                        &Gap {
+                            key: &missed.key,
+                            unavailable: missed.reason,
+                        },
+                        &mut text,
+                    );
+                }
+                // A list for download programs names what can be downloaded.
+                ManifestFormat::Urls => {}
+            }
+        }
+        text.into_bytes()
+    }
+
+    fn push_row(&self, link: &Link, text: &mut String) {
+        push_cell(link.key().as_str(), text);
+        text.push(',');
+        push_cell(&link.name, text);
+        // None of these can begin a formula or hold a comma: a number, instants, digits, a percent-encoded URL.
+        let (size, modified, id, url) = (
+            link.object.size_bytes,
+            link.object.modified,
+            &link.id,
+            link.url.expose(),
+        );
+        *text += &format!(",{size},{modified},{},{id},{url},\r\n", self.expires_at);
+    }
+
+    fn entry<'l>(&self, link: &'l Link) -> Entry<'l> {
+        Entry {
+            key: link.key().as_str(),
+            name: &link.name,
+            size_bytes: link.object.size_bytes,
+            modified: link.object.modified,
+            expires_at: self.expires_at,
+            link_id: &link.id,
+            url: link.url.expose(),
+        }
+    }
+}
+
+/// A line of JSON for a link; the field names are [`COLUMNS`].
+#[derive(Serialize)]
+struct Entry<'a> {
+    key: &'a str,
+    name: &'a str,
+    size_bytes: u64,
+    modified: Timestamp,
+    expires_at: Timestamp,
+    link_id: &'a str,
+    url: &'a str,
+}
+
+/// A line of JSON for an object that has no link.
+#[derive(Serialize)]
+struct Gap<'a> {
+    key: &'a str,
+    unavailable: Unlinkable,
+}
+
+fn push_line(entry: &impl Serialize, text: &mut String) {
+    *text += &serde_json::to_string(entry).expect("texts, numbers and instants are JSON");
+    text.push('\n');
+}
+
+fn push_missed_row(missed: &Unavailable, text: &mut String) {
+    push_cell(&missed.key, text);
+    *text += &format!(",,,,,,,{}\r\n", missed.reason);
+}
+
+/// Writes a cell of RFC 4180: quoted where it must be, and never a formula.
+///
+/// A spreadsheet runs a cell that begins with one of these, and a key may: an apostrophe makes it text.
+/// <https://owasp.org/www-community/attacks/CSV_Injection>
+fn push_cell(cell: &str, text: &mut String) {
+    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        "'"
+    } else {
+        ""
+    };
+    if cell.contains(['"', ',', '\r', '\n']) {
+        *text += &format!("\"{guard}{}\"", cell.replace('"', "\"\""));
+    } else {
+        text.push_str(guard);
+        text.push_str(cell);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::*;
+    use super::*;
+
+    fn written(format: ManifestFormat) -> String {
+        let links = [
+            "a, b/x \"y\".pdf",
+            "=HYPERLINK(\"http://evil.example\")",
+            "+1",
+            "-1",
+            "@x",
+            "\t=1",
+        ];
+        let links = links.map(|key| {
+            let mut link = link(key, 7);
+            link.name = key.to_owned();
+            link
+        });
+        let (mut manifest, mut bytes) = Manifest::begin(format, lifetime());
+        bytes.extend(manifest.push(&audited(links.into(), &[("=gone", Unlinkable::Missing)])));
+        let text = String::from_utf8(bytes).unwrap();
+        text.replace(SIGNATURE, "[SIGNATURE]")
+            .replace("https://acme-reports.s3.eu-west-1.amazonaws.com", "[HOST]")
+    }
+
+    #[test]
+    fn a_table_cannot_hold_a_formula() {
+        let text = written(ManifestFormat::Csv);
+        assert_eq!(text.matches("\r\n").count(), 8);
+        insta::assert_snapshot!(text.replace("\r\n", "\n"), @r#"
+        key,name,size_bytes,modified,expires_at,link_id,url,unavailable
+        "a, b/x ""y"".pdf","a, b/x ""y"".pdf",7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/a%2C%20b/x%20%22y%22.pdf?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        "'=HYPERLINK(""http://evil.example"")","'=HYPERLINK(""http://evil.example"")",7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%3DHYPERLINK%28%22http%3A//evil.example%22%29?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        '+1,'+1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%2B1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        '-1,'-1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/-1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        '@x,'@x,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%40x?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        '	=1,'	=1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%09%3D1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
+        '=gone,,,,,,,it does not exist
+        "#);
+    }
+
+    #[test]
+    fn a_line_of_json_for_each_object() {
+        insta::assert_snapshot!(written(ManifestFormat::Jsonl), @r#"
+        {"key":"a, b/x \"y\".pdf","name":"a, b/x \"y\".pdf","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/a%2C%20b/x%20%22y%22.pdf?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"=HYPERLINK(\"http://evil.example\")","name":"=HYPERLINK(\"http://evil.example\")","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/%3DHYPERLINK%28%22http%3A//evil.example%22%29?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"+1","name":"+1","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/%2B1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"-1","name":"-1","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/-1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"@x","name":"@x","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/%40x?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"\t=1","name":"\t=1","size_bytes":7,"modified":"2026-11-23T05:12:00Z","expires_at":"2026-11-30T17:40:00Z","link_id":"00112233445566778899aabbccddeeff","url":"[HOST]/%09%3D1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]"}
+        {"key":"=gone","unavailable":"missing"}
+        "#);
+    }
+
+    #[test]
+    fn a_list_of_urls_has_only_those() {
+        let text = written(ManifestFormat::Urls);
+        assert!(
+            text.lines().count() == 6 && text.lines().all(|line| line.starts_with("[HOST]/")),
+            "{text}"
+        );
+    }
+}

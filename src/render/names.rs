@@ -1,0 +1,391 @@
+//! Every name that a template uses must exist, before the first mail is made with it.
+//!
+//! The engine's strict mode lets a misspelt name pass in `{{#if typo}}` and in `{{#each typo}}…{{else}}`, so a
+//! mail could lack a part for ever and nobody would know. Here the parsed template is walked beside a sample
+//! of what it will be given. What a job brings along (`vars`) is open: it is looked at when a mail is made.
+//! <https://github.com/sunng87/handlebars-rust/issues/579>
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use handlebars::template::{
+    BlockParam, DecoratorTemplate, HelperTemplate, Parameter, Subexpression, TemplateElement,
+};
+use handlebars::{Handlebars, Path, PathSeg, Template};
+use serde_json::Value;
+
+use super::helpers;
+
+/// What is wrong, in which template and line.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub(super) template: String,
+    pub(super) line: Option<usize>,
+    pub(super) reason: String,
+}
+
+/// What a walk needs to know besides the template.
+pub(super) struct Walk<'a> {
+    /// Where included templates are found.
+    pub(super) engine: &'a Handlebars<'static>,
+    /// The words, and the places that each has.
+    pub(super) words: &'a BTreeMap<&'a str, BTreeSet<String>>,
+    /// What the template will be given.
+    pub(super) sample: &'a Value,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy)]
+enum Shape<'v> {
+    /// A value of the sample.
+    Known(&'v Value),
+    /// What only a job knows, or a helper works out.
+    Open,
+}
+
+/// A context that names are looked up in: the whole view, an element of a list, an included template's.
+#[derive(Debug, Clone)]
+struct Frame<'v> {
+    shape: Shape<'v>,
+    /// Names given beside it: `as |file|`, or `{{> partial name=value}}`.
+    named: BTreeMap<String, Shape<'v>>,
+}
+
+/// Where a walk is.
+struct Here<'t, 'v> {
+    template: &'t str,
+    line: Option<usize>,
+    frames: Vec<Frame<'v>>,
+}
+
+impl Here<'_, '_> {
+    fn stray(&self, reason: String) -> Stray {
+        Stray {
+            template: self.template.to_owned(),
+            line: self.line,
+            reason,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// Walks a template and all that it includes.
+    pub(super) fn check(&self, name: &str) -> Result<(), Stray> {
+        let root = Frame {
+            shape: Shape::Known(self.sample),
+            named: BTreeMap::new(),
+        };
+        self.named_template(name, None, vec![root])
+    }
+
+    fn named_template(
+        &self,
+        name: &str,
+        from: Option<&Here<'_, '_>>,
+        frames: Vec<Frame<'_>>,
+    ) -> Result<(), Stray> {
+        let Some(template) = self.engine.get_template(name) else {
+            let known = self.engine.get_templates().keys().map(String::as_str);
+            let reason = format!(
+                "{{{{> {name}}}}} includes a template that is not there{}",
+                hint(name, known)
+            );
+            return Err(from.map_or_else(
+                || Stray {
+                    template: name.to_owned(),
+                    line: None,
+                    reason: reason.clone(),
+                },
+                |here| here.stray(reason.clone()),
+            ));
+        };
+        self.template(
+            template,
+            &mut Here {
+                template: name,
+                line: None,
+                frames,
+            },
+        )
+    }
+
+    fn template(&self, template: &Template, here: &mut Here<'_, '_>) -> Result<(), Stray> {
+        for (index, element) in template.elements.iter().enumerate() {
+            here.line = template
+                .mapping
+                .get(index)
+                .map(|mapping| mapping.0)
+                .or(here.line);
+            self.element(element, here)?;
+        }
+        Ok(())
+    }
+
+    fn element(&self, element: &TemplateElement, here: &mut Here<'_, '_>) -> Result<(), Stray> {
+        match element {
+            TemplateElement::RawString(_) | TemplateElement::Comment(_) => Ok(()),
+            TemplateElement::Expression(call) => self.expression(call, here).map(drop),
+            TemplateElement::HelperBlock(block) => self.block(block, here),
+            TemplateElement::PartialExpression(partial)
+            | TemplateElement::PartialBlock(partial) => self.partial(partial, here),
+            // The text of the template was checked for these already.
+            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+        }
+    }
+
+    /// A value, or a helper that makes one.
+    fn expression<'v>(
+        &self,
+        call: &HelperTemplate,
+        here: &Here<'_, 'v>,
+    ) -> Result<Shape<'v>, Stray> {
+        let name = call.name.as_name().unwrap_or_default();
+        match &call.name {
+            Parameter::Path(path) if call.params.is_empty() && call.hash.is_empty() => {
+                // The engine asks its helpers first, so a value of that name is out of reach.
+                if helpers::names().any(|helper| helper == name) {
+                    return Err(without_value(name, here));
+                }
+                resolve(path, here)
+            }
+            _ => {
+                self.call(name, &call.params, &call.hash, here)?;
+                Ok(Shape::Open)
+            }
+        }
+    }
+
+    fn call<'h>(
+        &self,
+        helper: &str,
+        params: &[Parameter],
+        hash: impl IntoIterator<Item = (&'h String, &'h Parameter)>,
+        here: &Here<'_, '_>,
+    ) -> Result<(), Stray> {
+        if !helpers::names().any(|known| known == helper) {
+            return Err(here.stray(format!(
+                "uses the helper {helper:?}, which there is not{}",
+                hint(helper, helpers::names())
+            )));
+        }
+        if params.is_empty() {
+            return Err(without_value(helper, here));
+        }
+        for param in params {
+            self.parameter(param, here)?;
+        }
+        let mut given = BTreeSet::new();
+        for (name, param) in hash {
+            self.parameter(param, here)?;
+            given.insert(name.as_str());
+        }
+        match params.first() {
+            Some(Parameter::Literal(Value::String(word))) if helper == "t" => {
+                self.word(word, &given, here)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A word of the strings files, with a value for each of its places.
+    fn word(&self, word: &str, given: &BTreeSet<&str>, here: &Here<'_, '_>) -> Result<(), Stray> {
+        let Some(places) = self.words.get(word) else {
+            let reason = format!("uses the word {word:?}, which strings/en.toml does not have");
+            return Err(here.stray(reason + &hint(word, self.words.keys().copied())));
+        };
+        match places.iter().find(|place| !given.contains(place.as_str())) {
+            Some(place) => Err(here.stray(format!("uses the word {word:?} without {place}=…"))),
+            None => Ok(()),
+        }
+    }
+
+    fn parameter<'v>(
+        &self,
+        parameter: &Parameter,
+        here: &Here<'_, 'v>,
+    ) -> Result<Shape<'v>, Stray> {
+        match parameter {
+            Parameter::Path(path) => resolve(path, here),
+            Parameter::Subexpression(inner) => self.subexpression(inner, here),
+            Parameter::Name(_) | Parameter::Literal(_) => Ok(Shape::Open),
+            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+        }
+    }
+
+    fn subexpression<'v>(
+        &self,
+        inner: &Subexpression,
+        here: &Here<'_, 'v>,
+    ) -> Result<Shape<'v>, Stray> {
+        match inner.as_element() {
+            TemplateElement::Expression(call) => self.expression(call, here),
+            _ => Err(here.stray("has a tag that no template needs".to_owned())),
+        }
+    }
+
+    /// `{{#if}}`, `{{#each}}`, `{{#with}}`: the last two look names up elsewhere.
+    fn block(&self, block: &HelperTemplate, here: &mut Here<'_, '_>) -> Result<(), Stray> {
+        let helper = block.name.as_name().unwrap_or_default();
+        self.call(helper, &block.params, &block.hash, here)?;
+        let opened_in = here.line;
+        let inner = match (helper, block.params.first()) {
+            ("each", Some(list)) => Some(element_of(self.parameter(list, here)?)),
+            ("with", Some(value)) => Some(self.parameter(value, here)?),
+            _ => None,
+        };
+        if let Some(template) = &block.template {
+            match inner {
+                Some(shape) => {
+                    let frame = Frame {
+                        shape,
+                        named: block_names(block.block_param.as_ref(), shape),
+                    };
+                    let frames = here.frames.iter().cloned().chain([frame]).collect();
+                    self.template(
+                        template,
+                        &mut Here {
+                            template: here.template,
+                            line: opened_in,
+                            frames,
+                        },
+                    )?;
+                }
+                None => self.template(template, here)?,
+            }
+        }
+        here.line = opened_in;
+        block
+            .inverse
+            .as_ref()
+            .map_or(Ok(()), |inverse| self.template(inverse, here))
+    }
+
+    fn partial(&self, partial: &DecoratorTemplate, here: &mut Here<'_, '_>) -> Result<(), Stray> {
+        let name = partial.name.as_name().unwrap_or_default();
+        if name == "@partial-block" {
+            return Ok(());
+        }
+        let shape = match partial.params.first() {
+            Some(value) => self.parameter(value, here)?,
+            None => here.frames.last().map_or(Shape::Open, |frame| frame.shape),
+        };
+        let mut named = BTreeMap::new();
+        for (name, value) in &partial.hash {
+            named.insert(name.clone(), self.parameter(value, here)?);
+        }
+        let frames: Vec<Frame<'_>> = here
+            .frames
+            .iter()
+            .cloned()
+            .chain([Frame { shape, named }])
+            .collect();
+        if let Some(block) = &partial.template {
+            self.template(
+                block,
+                &mut Here {
+                    template: here.template,
+                    line: here.line,
+                    frames: frames.clone(),
+                },
+            )?;
+        }
+        self.named_template(name, Some(here), frames)
+    }
+}
+
+fn without_value(helper: &str, here: &Here<'_, '_>) -> Stray {
+    here.stray(format!("uses the helper {helper:?} without a value"))
+}
+
+/// Finds what a path stands for, or says which part of it stands for nothing.
+fn resolve<'v>(path: &Path, here: &Here<'_, 'v>) -> Result<Shape<'v>, Stray> {
+    let (segments, raw) = match path {
+        Path::Relative((segments, raw)) => (segments, raw),
+        // `@index`, `@first`, `@last`, `@key`: the engine's own.
+        Path::Local(_) => return Ok(Shape::Open),
+    };
+    let names: Vec<&str> = segments
+        .iter()
+        .filter_map(|segment| match segment {
+            PathSeg::Named(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let ups = raw.split('/').filter(|part| *part == "..").count();
+    let from = match raw.starts_with("@root") {
+        true => here.frames.first(),
+        false => here.frames.iter().rev().nth(ups),
+    };
+    let Some(from) = from else {
+        return Err(here.stray(format!("uses {raw}, but there is nothing so far up")));
+    };
+    let given = names.first().and_then(|first| {
+        here.frames
+            .iter()
+            .rev()
+            .skip(ups)
+            .find_map(|frame| frame.named.get(*first))
+    });
+    let (mut shape, rest) = match given {
+        Some(shape) => (*shape, &names[1..]),
+        None => (from.shape, names.as_slice()),
+    };
+    for name in rest {
+        shape = match shape {
+            Shape::Open => Shape::Open,
+            Shape::Known(Value::Object(fields)) => match fields.get(*name) {
+                Some(_) if *name == "vars" => Shape::Open,
+                Some(value) => Shape::Known(value),
+                None => {
+                    let known = fields.keys().map(String::as_str);
+                    return Err(here.stray(format!(
+                        "uses {raw}, but there is no {name:?}{}",
+                        hint(name, known)
+                    )));
+                }
+            },
+            Shape::Known(_) => {
+                return Err(here.stray(format!(
+                    "uses {raw}, but what stands before {name:?} has no parts"
+                )));
+            }
+        };
+    }
+    Ok(shape)
+}
+
+/// What a list holds, as its sample shows.
+fn element_of(list: Shape<'_>) -> Shape<'_> {
+    match list {
+        Shape::Known(Value::Array(elements)) => elements.first().map_or(Shape::Open, Shape::Known),
+        _ => Shape::Open,
+    }
+}
+
+fn block_names<'v>(names: Option<&BlockParam>, shape: Shape<'v>) -> BTreeMap<String, Shape<'v>> {
+    let name =
+        |parameter: &Parameter, shape| parameter.as_name().map(|name| (name.to_owned(), shape));
+    match names {
+        Some(BlockParam::Single(value)) => name(value, shape).into_iter().collect(),
+        Some(BlockParam::Pair((value, index))) => name(value, shape)
+            .into_iter()
+            .chain(name(index, Shape::Open))
+            .collect(),
+        _ => BTreeMap::new(),
+    }
+}
+
+/// `: did you mean "…"?`, or all that there is when nothing is near.
+fn hint<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    let near = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .min();
+    match near {
+        Some((distance, known)) if distance <= 1 + name.len() / 4 => {
+            format!(": did you mean {known:?}?")
+        }
+        _ => format!("; there are: {}", known.join(", ")),
+    }
+}

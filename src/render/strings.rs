@@ -1,0 +1,491 @@
+//! The words of mails and pages, a file for each language, and how that language writes numbers and dates.
+//!
+//! The files are compiled in from `templates/strings/`. One of the same name in the directory of overrides
+//! changes some words or adds a language; what a language does not say is said in English.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::civil::{Date, DateTime};
+use serde::{Deserialize, Serialize};
+
+use super::templates::TemplateError;
+use crate::job::Locale;
+
+/// The language that says everything, and that stands in for the others.
+const FALLBACK: &str = "en";
+
+const BUILT_IN: [(&str, &str); 6] = [
+    (FALLBACK, include_str!("../../templates/strings/en.toml")),
+    ("ar", include_str!("../../templates/strings/ar.toml")),
+    ("de", include_str!("../../templates/strings/de.toml")),
+    ("es", include_str!("../../templates/strings/es.toml")),
+    ("fr", include_str!("../../templates/strings/fr.toml")),
+    ("ja", include_str!("../../templates/strings/ja.toml")),
+];
+
+/// All languages that there are words in.
+#[derive(Debug)]
+pub struct Strings {
+    languages: BTreeMap<String, Language>,
+}
+
+/// One language.
+#[derive(Debug, Clone)]
+pub struct Language {
+    tag: String,
+    forms: Forms,
+    words: BTreeMap<String, Word>,
+}
+
+/// Which way a language runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// From left to right.
+    #[default]
+    Ltr,
+    /// From right to left.
+    Rtl,
+}
+
+/// How a language writes numbers, sizes and dates.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Forms {
+    direction: Direction,
+    plural: Plural,
+    decimal: String,
+    group: String,
+    /// Numbers with fewer digits are not grouped: Spanish writes 1234, but 12.345.
+    group_from_digits: usize,
+    /// Bytes and their thousands.
+    size_units: [String; 5],
+    date: String,
+    instant: String,
+    /// From January.
+    months: [String; 12],
+    months_short: [String; 12],
+    /// From Monday.
+    weekdays: [String; 7],
+}
+
+/// Which forms a counted word has. <https://cldr.unicode.org/index/cldr-spec/plural-rules>
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Plural {
+    /// One form for all numbers: Japanese.
+    Same,
+    /// One, and the others: English, German, Spanish.
+    OneOther,
+    /// None and one, and the others: French.
+    ZeroOneOther,
+    /// Six forms.
+    Arabic,
+}
+
+/// A word, or its forms by count.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "a word is a text, or a table of its forms")]
+enum Word {
+    Plain(String),
+    Counted(BTreeMap<String, String>),
+}
+
+/// A file of words; `language` may be left out where the language is known already.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    language: Option<Forms>,
+    #[serde(default)]
+    words: BTreeMap<String, Word>,
+}
+
+impl Strings {
+    /// Reads the words that are compiled in, and over them `overrides`: pairs of a language's tag and a file's text.
+    pub(super) fn load(overrides: &[(String, String)]) -> Result<Self, TemplateError> {
+        let mut strings = Self {
+            languages: BTreeMap::new(),
+        };
+        let built_in = BUILT_IN.iter().copied();
+        let overrides = overrides
+            .iter()
+            .map(|(tag, text)| (tag.as_str(), text.as_str()));
+        for (tag, text) in built_in.chain(overrides) {
+            strings.add(tag, text).map_err(|(line, reason)| {
+                TemplateError::new(format!("strings/{tag}.toml"), line, reason)
+            })?;
+        }
+        Ok(strings)
+    }
+
+    fn add(&mut self, tag: &str, text: &str) -> Result<(), (Option<usize>, String)> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map(|span| text[..span.start].matches('\n').count() + 1);
+            (line, format!("is not a file of words: {}", error.message()))
+        })?;
+        self.check_placeholders(&file.words)
+            .map_err(|reason| (None, reason))?;
+        let mut language = match (self.languages.remove(tag), file.language) {
+            (Some(known), None) => known,
+            (Some(known), Some(forms)) => Language { forms, ..known },
+            (None, Some(forms)) => {
+                let words = self
+                    .languages
+                    .get(FALLBACK)
+                    .map(|english| english.words.clone());
+                Language {
+                    tag: tag.to_owned(),
+                    forms,
+                    words: words.unwrap_or_default(),
+                }
+            }
+            (None, None) => {
+                let reason = "adds a language, and so needs a [language] table";
+                return Err((None, reason.to_owned()));
+            }
+        };
+        language.words.extend(file.words);
+        self.languages.insert(tag.to_owned(), language);
+        Ok(())
+    }
+
+    /// Refuses a word with a place that its English one does not have: nothing would ever be put there.
+    fn check_placeholders(&self, words: &BTreeMap<String, Word>) -> Result<(), String> {
+        let Some(english) = self.languages.get(FALLBACK) else {
+            return Ok(());
+        };
+        for (key, word) in words {
+            let Some(model) = english.words.get(key) else {
+                continue;
+            };
+            if let Some(stray) = word.placeholders().difference(&model.placeholders()).next() {
+                return Err(format!(
+                    "the word {key:?} has the place {{{stray}}}, for which there is no value"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The language that is nearest to a tag: `pt-BR`, else `pt`, else English.
+    pub fn language(&self, tag: &str) -> &Language {
+        let primary = tag
+            .split('-')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        self.languages
+            .get(tag)
+            .or_else(|| self.languages.get(&primary))
+            .or_else(|| self.languages.get(FALLBACK))
+            .expect("English is compiled in")
+    }
+
+    /// The language for a person's or the configuration's locale.
+    pub fn for_locale(&self, locale: &Locale) -> &Language {
+        self.language(locale.as_str())
+    }
+
+    /// The names of all words, and the places that each must be given values for.
+    pub(super) fn keys(&self) -> BTreeMap<&str, BTreeSet<String>> {
+        let english = self.language(FALLBACK);
+        english
+            .words
+            .iter()
+            .map(|(key, word)| (key.as_str(), word.placeholders()))
+            .collect()
+    }
+}
+
+impl Language {
+    /// The language's tag, for `lang`.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Which way it runs, for `dir`.
+    pub const fn direction(&self) -> Direction {
+        self.forms.direction
+    }
+
+    /// Says a word, with values in its places; a counted word takes its form from `count`.
+    pub(super) fn say(
+        &self,
+        key: &str,
+        count: Option<u64>,
+        values: &BTreeMap<&str, String>,
+    ) -> Result<String, String> {
+        let word = self
+            .words
+            .get(key)
+            .ok_or_else(|| format!("there is no word {key:?}"))?;
+        let pattern = match (word, count) {
+            (Word::Plain(pattern), _) => pattern,
+            (Word::Counted(forms), Some(count)) => self.form(forms, count),
+            (Word::Counted(_), None) => {
+                return Err(format!("the word {key:?} is counted: give it count=…"));
+            }
+        };
+        fill(pattern, |place| {
+            let value = values.get(place);
+            value
+                .map(|value| self.isolate(value))
+                .ok_or_else(|| format!("the word {key:?} needs {place}=…"))
+        })
+    }
+
+    /// Chooses among the forms that somebody gives; `other` is always one of them.
+    pub(super) fn form<'f>(&self, forms: &'f BTreeMap<String, String>, count: u64) -> &'f str {
+        let category = self.forms.plural.category(count);
+        forms
+            .get(category)
+            .or_else(|| forms.get("other"))
+            .map_or("", String::as_str)
+    }
+
+    /// A whole number, grouped.
+    pub fn number(&self, number: u64) -> String {
+        let digits = number.to_string();
+        if digits.len() < self.forms.group_from_digits {
+            return digits;
+        }
+        let mut text = String::with_capacity(digits.len() * 2);
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                text.push_str(&self.forms.group);
+            }
+            text.push(digit);
+        }
+        text
+    }
+
+    /// A size in powers of 1,000, as file managers show it: `850 KB`, `1.2 MB`.
+    pub fn size(&self, bytes: u64) -> String {
+        let (mut unit, mut scale) = (0, 1_u64);
+        // 999.5 of a unit would be shown as 1,000 of it: that is 1 of the next.
+        while unit + 1 < self.forms.size_units.len()
+            && bytes >= scale.saturating_mul(1000) - scale / 2
+        {
+            (unit, scale) = (unit + 1, scale.saturating_mul(1000));
+        }
+        let name = &self.forms.size_units[unit];
+        let tenths = tenths(bytes, scale);
+        match (tenths / 10, tenths % 10) {
+            (whole @ 0..=9, tenth @ 1..=9) if unit > 0 => {
+                format!("{whole}{}{tenth} {name}", self.forms.decimal)
+            }
+            (whole @ 0..=9, _) if unit > 0 => format!("{whole} {name}"),
+            _ => format!("{} {name}", self.number(rounded(bytes, scale))),
+        }
+    }
+
+    /// A day: `23 Nov 2026`.
+    pub fn date(&self, date: Date) -> String {
+        self.fill_date(&self.forms.date, date, |_| None)
+    }
+
+    /// A minute and the place whose clock shows it: `Monday 30 November 2026, 18:40 (Europe/Berlin)`.
+    pub fn instant(&self, local: DateTime, zone: &str) -> String {
+        self.fill_date(&self.forms.instant, local.date(), |place| match place {
+            "time" => Some(format!("{:02}:{:02}", local.hour(), local.minute())),
+            "zone" => Some(zone.to_owned()),
+            _ => None,
+        })
+    }
+
+    fn fill_date(
+        &self,
+        pattern: &str,
+        date: Date,
+        more: impl Fn(&str) -> Option<String>,
+    ) -> String {
+        let month = usize::from(date.month().unsigned_abs()) - 1;
+        let weekday = usize::from(date.weekday().to_monday_zero_offset().unsigned_abs());
+        let filled = fill(pattern, |place| {
+            Ok(match place {
+                "day" => date.day().to_string(),
+                "month" => self.forms.months[month].clone(),
+                "month_short" => self.forms.months_short[month].clone(),
+                "year" => date.year().to_string(),
+                "weekday" => self.forms.weekdays[weekday].clone(),
+                place => more(place).ok_or_else(String::new)?,
+            })
+        });
+        // A form with a place that no date has would show it in every mail; the ISO date is never wrong.
+        filled.unwrap_or_else(|_: String| date.to_string())
+    }
+
+    /// Keeps a value from turning around the sentence it stands in, where the two may run different ways.
+    fn isolate(&self, value: &str) -> String {
+        match self.forms.direction {
+            Direction::Ltr => value.to_owned(),
+            Direction::Rtl => format!("\u{2068}{value}\u{2069}"),
+        }
+    }
+}
+
+impl Plural {
+    const fn category(self, count: u64) -> &'static str {
+        match (self, count) {
+            (Self::Same, _) => "other",
+            (Self::OneOther, 1) | (Self::ZeroOneOther, 0 | 1) | (Self::Arabic, 1) => "one",
+            (Self::OneOther | Self::ZeroOneOther, _) => "other",
+            (Self::Arabic, 0) => "zero",
+            (Self::Arabic, 2) => "two",
+            (Self::Arabic, _) => match count % 100 {
+                3..=10 => "few",
+                11..=99 => "many",
+                _ => "other",
+            },
+        }
+    }
+}
+
+impl Word {
+    fn placeholders(&self) -> BTreeSet<String> {
+        let mut places = BTreeSet::new();
+        let patterns: Vec<&String> = match self {
+            Self::Plain(pattern) => vec![pattern],
+            Self::Counted(forms) => forms.values().collect(),
+        };
+        for pattern in patterns {
+            let collected = fill::<()>(pattern, |place| {
+                places.insert(place.to_owned());
+                Ok(String::new())
+            });
+            collected.unwrap_or_default();
+        }
+        places
+    }
+}
+
+/// Fills in the `{places}` of a pattern; a brace that opens none stands for itself.
+fn fill<E>(pattern: &str, mut value: impl FnMut(&str) -> Result<String, E>) -> Result<String, E> {
+    let mut text = String::with_capacity(pattern.len() * 2);
+    let mut rest = pattern;
+    while let Some((literal, opened)) = rest.split_once('{') {
+        let Some((place, after)) = opened.split_once('}') else {
+            break;
+        };
+        text.push_str(literal);
+        text.push_str(&value(place)?);
+        rest = after;
+    }
+    text.push_str(rest);
+    Ok(text)
+}
+
+const fn rounded(bytes: u64, scale: u64) -> u64 {
+    bytes / scale
+        + if bytes % scale >= scale.div_ceil(2) && scale > 1 {
+            1
+        } else {
+            0
+        }
+}
+
+/// Tenths of a unit, rounded; never past 9.9 unless the whole number is.
+fn tenths(bytes: u64, scale: u64) -> u64 {
+    let tenth = (scale / 10).max(1);
+    if scale == 1 {
+        bytes * 10
+    } else {
+        rounded(bytes, tenth)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings() -> Strings {
+        Strings::load(&[]).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn every_language_says_the_same_words_with_the_same_places() {
+        let english: File = toml::from_str(BUILT_IN[0].1).unwrap();
+        for (tag, text) in BUILT_IN {
+            let file: File = toml::from_str(text).unwrap();
+            let plural = file.language.expect("a language of its own").plural;
+            assert!(file.words.keys().eq(english.words.keys()), "{tag}");
+            for (key, word) in &file.words {
+                // A form for one or two may leave the number out: the word says it.
+                let (places, model) = (word.placeholders(), english.words[key].placeholders());
+                assert_eq!(places, model, "{tag}: {key}");
+                let Word::Counted(forms) = word else { continue };
+                let needed: BTreeSet<&str> = (0..200).map(|count| plural.category(count)).collect();
+                assert!(forms.keys().map(String::as_str).eq(needed), "{tag}: {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_sizes_and_dates_are_written_as_the_language_does() {
+        let (strings, local) = (
+            strings(),
+            "2026-11-30T18:40:00".parse::<DateTime>().unwrap(),
+        );
+        let told = ["en", "de", "fr", "es", "ja", "ar"].map(|tag| {
+            let language = strings.language(tag);
+            let sizes = [0, 999, 1000, 48_200, 1_234_567, 999_999, 5_000_000_000]
+                .map(|bytes| language.size(bytes));
+            let (date, instant) = (
+                language.date(local.date()),
+                language.instant(local, "Europe/Berlin"),
+            );
+            format!(
+                "{tag}: {} | {} {} | {date} | {instant}",
+                sizes.join(", "),
+                language.number(1234),
+                language.number(12_345)
+            )
+        });
+        insta::assert_snapshot!(told.join("\n"), @"
+        en: 0 B, 999 B, 1 KB, 48 KB, 1.2 MB, 1 MB, 5 GB | 1,234 12,345 | 30 Nov 2026 | Monday 30 November 2026, 18:40 (Europe/Berlin)
+        de: 0 B, 999 B, 1 KB, 48 KB, 1,2 MB, 1 MB, 5 GB | 1.234 12.345 | 30. Nov. 2026 | Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin)
+        fr: 0 o, 999 o, 1 Ko, 48 Ko, 1,2 Mo, 1 Mo, 5 Go | 1 234 12 345 | 30 nov. 2026 | lundi 30 novembre 2026 à 18:40 (Europe/Berlin)
+        es: 0 B, 999 B, 1 KB, 48 KB, 1,2 MB, 1 MB, 5 GB | 1234 12.345 | 30 nov 2026 | lunes, 30 de noviembre de 2026, 18:40 (Europe/Berlin)
+        ja: 0 B, 999 B, 1 KB, 48 KB, 1.2 MB, 1 MB, 5 GB | 1,234 12,345 | 2026/11/30 | 2026年11月30日（月）18:40（Europe/Berlin）
+        ar: 0 بايت, 999 بايت, 1 ك.ب, 48 ك.ب, 1.2 م.ب, 1 م.ب, 5 غ.ب | 1,234 12,345 | 30 نوفمبر 2026 | الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin)
+        ");
+    }
+
+    #[test]
+    fn a_word_takes_the_form_of_its_number() {
+        let strings = strings();
+        let say = |tag: &str, count: u64| {
+            let language = strings.language(tag);
+            language
+                .say(
+                    "files",
+                    Some(count),
+                    &BTreeMap::from([("count", language.number(count))]),
+                )
+                .unwrap()
+                .replace(['\u{2068}', '\u{2069}'], "")
+        };
+        let told = ["en", "fr", "ja", "ar"].map(|tag| {
+            [0, 1, 2, 3, 11, 100]
+                .map(|count| say(tag, count))
+                .join(", ")
+        });
+        insta::assert_snapshot!(told.join("\n"), @"
+        0 files, 1 file, 2 files, 3 files, 11 files, 100 files
+        0 fichier, 1 fichier, 2 fichiers, 3 fichiers, 11 fichiers, 100 fichiers
+        0 個のファイル, 1 個のファイル, 2 個のファイル, 3 個のファイル, 11 個のファイル, 100 個のファイル
+        لا ملفات, ملف واحد, ملفان, 3 ملفات, 11 ملفًا, 100 ملف
+        ");
+    }
+
+    #[test]
+    fn the_nearest_language_is_found() {
+        let strings = strings();
+        assert_eq!(
+            ["de-AT", "FR", "pt-BR"].map(|tag| strings.language(tag).tag()),
+            ["de", "fr", "en"]
+        );
+    }
+}

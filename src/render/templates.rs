@@ -1,0 +1,805 @@
+//! The installed templates: compiled in, replaced or joined by an operator's, and checked before the first use.
+//!
+//! A template that loads can be trusted to be finite, to escape, and to use no name that does not exist. What a
+//! reload finds wrong is told with file and line, and the templates in use stay as they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use handlebars::Handlebars;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::names::Walk;
+use super::strings::Strings;
+use super::syntax::{self, Medium};
+use super::{RenderError, email, gallery, helpers};
+use crate::job::TemplateName;
+use crate::plan::Installed;
+
+macro_rules! built_in {
+    ($($path:literal),* $(,)?) => {
+        [$(($path, include_str!(concat!("../../templates/", $path, ".hbs")))),*]
+    };
+}
+
+/// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
+const BUILT_IN: [(&str, &str); 10] = built_in![
+    "email/report/body.html",
+    "email/report/body.txt",
+    "email/report/subject.txt",
+    "gallery/index.html",
+    "gallery/page.html",
+    "partials/button.html",
+    "partials/gallery-head.html",
+    "partials/gallery.css",
+    "partials/gallery.js",
+    "partials/mail.html",
+];
+
+/// The files of a mail's template.
+const EMAIL_PARTS: [&str; 3] = ["body.html", "body.txt", "subject.txt"];
+
+/// The files of a gallery's template.
+const GALLERY_PARTS: [&str; 2] = ["index.html", "page.html"];
+
+/// The gallery's own name; others are folders below its.
+const GALLERY: &str = "gallery";
+
+/// Why templates could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The directory of overrides could not be read.
+    #[error("could not read the templates in {}", path.display())]
+    Read {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// A template is not one that can be used.
+    #[error("the template {file}{}: {reason}", line.map_or_else(String::new, |line| format!(", line {line}")))]
+    Wrong {
+        /// The file, as it is called below the directory.
+        file: String,
+        /// The line, where there is one.
+        line: Option<usize>,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl TemplateError {
+    pub(super) fn new(file: String, line: Option<usize>, reason: impl Into<String>) -> Self {
+        Self::Wrong {
+            file,
+            line,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Templates that passed every check.
+pub struct Templates {
+    /// Escapes what it fills in.
+    html: Handlebars<'static>,
+    /// Does not.
+    text: Handlebars<'static>,
+    strings: Arc<Strings>,
+    emails: BTreeSet<String>,
+    galleries: BTreeSet<String>,
+    /// What each page's policy lets run, by the page's template.
+    hashes: BTreeMap<String, InlineHashes>,
+}
+
+/// The `Content-Security-Policy` sources of what stands in a page itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InlineHashes {
+    pub(super) style: Vec<String>,
+    pub(super) script: Vec<String>,
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Templates")
+            .field("emails", &self.emails)
+            .field("galleries", &self.galleries)
+            .finish()
+    }
+}
+
+impl Installed for Templates {
+    fn emails(&self) -> Vec<&str> {
+        self.emails.iter().map(String::as_str).collect()
+    }
+
+    fn galleries(&self) -> Vec<&str> {
+        self.galleries.iter().map(String::as_str).collect()
+    }
+}
+
+impl Templates {
+    /// Loads what is compiled in, and over it the files of a directory with the same paths.
+    pub fn load(overrides: Option<&Path>) -> Result<Self, TemplateError> {
+        let mut sources: BTreeMap<String, String> = BUILT_IN
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), (*source).to_owned()))
+            .collect();
+        let mut words = Vec::new();
+        for (path, text) in overrides.map_or_else(|| Ok(Vec::new()), read_directory)? {
+            match (path.strip_suffix(".hbs"), language_of(&path)) {
+                (Some(name), _) => drop(sources.insert(name.to_owned(), text)),
+                (None, Some(tag)) => words.push((tag.to_owned(), text)),
+                (None, None) => {}
+            }
+        }
+        Self::from_sources(&sources, &words)
+    }
+
+    fn from_sources(
+        sources: &BTreeMap<String, String>,
+        words: &[(String, String)],
+    ) -> Result<Self, TemplateError> {
+        let strings = Arc::new(Strings::load(words)?);
+        let mut templates = Self {
+            html: engine(&strings, escape),
+            text: engine(&strings, handlebars::no_escape),
+            strings,
+            emails: whole(sources, "email/", &EMAIL_PARTS)?,
+            galleries: galleries(sources)?,
+            hashes: BTreeMap::new(),
+        };
+        let mut includes = BTreeMap::new();
+        for (name, source) in sources {
+            let medium = medium(name)?;
+            let included = syntax::check(source, medium);
+            let included = included.map_err(|(line, reason)| complain(name, Some(line), reason))?;
+            includes.insert(name.as_str(), included);
+        }
+        refuse_circles(&includes)?;
+        for (name, source) in sources {
+            templates.add(name, source)?;
+        }
+        templates.check_names()?;
+        templates.hash_inline_blocks(sources, &includes)?;
+        Ok(templates)
+    }
+
+    fn add(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
+        let engine = match medium(name)? {
+            Medium::Html | Medium::Inert => &mut self.html,
+            Medium::Text => &mut self.text,
+        };
+        engine
+            .register_template_string(name, without_indentation(name, source))
+            .map_err(|error| {
+                complain(
+                    name,
+                    error.pos().map(|(line, _)| line),
+                    "is not a template: a tag is not well formed there",
+                )
+            })
+    }
+
+    /// Walks all that is rendered by itself, and with it what that includes.
+    fn check_names(&self) -> Result<(), TemplateError> {
+        let words = self.strings.keys();
+        let (mail, page, index) = (
+            email::sample(),
+            gallery::page_sample(),
+            gallery::index_sample(),
+        );
+        let walk = |engine, name: String, sample| {
+            Walk {
+                engine,
+                words: &words,
+                sample,
+            }
+            .check(&name)
+            .map_err(|stray| complain(&stray.template, stray.line, stray.reason))
+        };
+        for email in &self.emails {
+            walk(&self.text, format!("email/{email}/subject.txt"), &mail)?;
+            walk(&self.text, format!("email/{email}/body.txt"), &mail)?;
+            walk(&self.html, format!("email/{email}/body.html"), &mail)?;
+        }
+        for gallery in &self.galleries {
+            walk(&self.html, gallery_file(gallery, "page.html"), &page)?;
+            walk(&self.html, gallery_file(gallery, "index.html"), &index)?;
+        }
+        Ok(())
+    }
+
+    /// Hashes the styles and scripts of every page, as the engine will write them.
+    fn hash_inline_blocks(
+        &mut self,
+        sources: &BTreeMap<String, String>,
+        includes: &BTreeMap<&str, Vec<String>>,
+    ) -> Result<(), TemplateError> {
+        let samples = [
+            ("page.html", gallery::page_sample()),
+            ("index.html", gallery::index_sample()),
+        ];
+        for gallery in &self.galleries {
+            for (part, sample) in &samples {
+                let page = gallery_file(gallery, part);
+                let mut hashes = InlineHashes::default();
+                for file in with_included(&page, includes) {
+                    let source = sources
+                        .get(file)
+                        .map(|source| without_indentation(file, source));
+                    let source = source.unwrap_or_default();
+                    self.hash_blocks(file, &source, "style", sample, &mut hashes.style)?;
+                    self.hash_blocks(file, &source, "script", sample, &mut hashes.script)?;
+                }
+                self.hashes.insert(page, hashes);
+            }
+        }
+        Ok(())
+    }
+
+    fn hash_blocks(
+        &self,
+        file: &str,
+        source: &str,
+        element: &str,
+        sample: &Value,
+        hashes: &mut Vec<String>,
+    ) -> Result<(), TemplateError> {
+        for block in syntax::inline_blocks(source, element) {
+            let written = self.html.render_template(block, sample).map_err(|_| {
+                complain(
+                    file,
+                    None,
+                    format!("has a <{element}> that cannot be put together by itself"),
+                )
+            })?;
+            let inside = written.split_once('>').map_or("", |(_, inside)| inside);
+            let inside = inside.rsplit_once("</").map_or("", |(inside, _)| inside);
+            hashes.push(format!(
+                "'sha256-{}'",
+                base64(&Sha256::digest(inside.as_bytes()))
+            ));
+        }
+        Ok(())
+    }
+
+    /// The words.
+    pub fn strings(&self) -> &Strings {
+        &self.strings
+    }
+
+    /// What the policy of a page lets run.
+    pub(super) fn inline_hashes(&self, page: &str) -> &InlineHashes {
+        self.hashes
+            .get(page)
+            .expect("every page is hashed when it is loaded")
+    }
+
+    /// Fills in a template.
+    pub(super) fn render(&self, name: &str, view: &impl Serialize) -> Result<String, RenderError> {
+        let engine = if name.ends_with(".html") {
+            &self.html
+        } else {
+            &self.text
+        };
+        engine
+            .render(name, view)
+            .map_err(|error| RenderError::Template {
+                file: format!("{}.hbs", error.template_name.as_deref().unwrap_or(name)),
+                line: error.line_no,
+                reason: reason(&error),
+            })
+    }
+}
+
+/// The path of a gallery's template.
+pub(super) fn gallery_file(name: &str, part: &str) -> String {
+    if name == GALLERY {
+        format!("gallery/{part}")
+    } else {
+        format!("gallery/{name}/{part}")
+    }
+}
+
+fn complain(name: &str, line: Option<usize>, reason: impl Into<String>) -> TemplateError {
+    TemplateError::new(format!("{name}.hbs"), line, reason)
+}
+
+/// What the engine says, as a sentence; never a value, since values can be links.
+fn reason(error: &handlebars::RenderError) -> String {
+    use handlebars::RenderErrorReason as Reason;
+    match error.reason() {
+        Reason::MissingVariable(Some(name)) => format!("{name} has no value in this job"),
+        Reason::MissingVariable(None) => "a name has no value in this job".to_owned(),
+        Reason::Other(reason) => reason.clone(),
+        Reason::InvalidParamType(expected) => {
+            format!("a helper was given something else than {expected}")
+        }
+        _ => "the engine could not carry it out".to_owned(),
+    }
+}
+
+fn engine(strings: &Arc<Strings>, escape: fn(&str) -> String) -> Handlebars<'static> {
+    let mut engine = Handlebars::new();
+    engine.set_strict_mode(true);
+    engine.set_prevent_indent(true);
+    engine.register_escape_fn(escape);
+    helpers::register(&mut engine, strings);
+    engine
+}
+
+/// Escapes for HTML text and quoted attributes; values stand nowhere else.
+///
+/// The engine's own also escapes `=` and `` ` ``, which only unquoted attributes need: five bytes for each
+/// parameter of each link, of the 90,000 that a mail may have.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + text.len() / 8);
+    let mut rest = text;
+    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
+        escaped.push_str(&rest[..at]);
+        escaped.push_str(match rest.as_bytes()[at] {
+            b'&' => "&amp;",
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'"' => "&quot;",
+            _ => "&#39;",
+        });
+        rest = &rest[at + 1..];
+    }
+    escaped.push_str(rest);
+    escaped
+}
+
+/// Takes the indentation out of what makes HTML: it is there for the author, and would be sent with every row.
+fn without_indentation(name: &str, source: &str) -> String {
+    match medium(name) {
+        Ok(Medium::Text) | Err(_) => source.to_owned(),
+        Ok(Medium::Html | Medium::Inert) => {
+            source.split_inclusive('\n').map(str::trim_start).collect()
+        }
+    }
+}
+
+fn medium(name: &str) -> Result<Medium, TemplateError> {
+    match name.rsplit_once('.') {
+        Some((_, "html")) => Ok(Medium::Html),
+        Some((_, "txt")) => Ok(Medium::Text),
+        Some((_, "css" | "js")) => Ok(Medium::Inert),
+        _ => Err(complain(
+            name,
+            None,
+            "has no known kind: it is called ….html.hbs, ….txt.hbs, ….css.hbs or ….js.hbs",
+        )),
+    }
+}
+
+/// The names below a folder for which all parts are there.
+fn whole(
+    sources: &BTreeMap<String, String>,
+    folder: &str,
+    parts: &[&str],
+) -> Result<BTreeSet<String>, TemplateError> {
+    let mut names = BTreeSet::new();
+    for path in sources.keys() {
+        let Some((name, part)) = path
+            .strip_prefix(folder)
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        if !parts.contains(&part) {
+            let reason = format!("is no part of a template: those are {}", parts.join(", "));
+            return Err(complain(path, None, reason));
+        }
+        name.parse::<TemplateName>()
+            .map_err(|error| complain(path, None, format!("has a folder that {error}")))?;
+        if let Some(part) = parts
+            .iter()
+            .find(|part| !sources.contains_key(&format!("{folder}{name}/{part}")))
+        {
+            return Err(complain(
+                &format!("{folder}{name}/{part}"),
+                None,
+                "is missing: the others of its folder are there",
+            ));
+        }
+        names.insert(name.to_owned());
+    }
+    Ok(names)
+}
+
+fn galleries(sources: &BTreeMap<String, String>) -> Result<BTreeSet<String>, TemplateError> {
+    let mut names = whole(sources, "gallery/", &GALLERY_PARTS)?;
+    names.insert(GALLERY.to_owned());
+    Ok(names)
+}
+
+/// Refuses templates that include each other in a circle: the engine would never end.
+fn refuse_circles(includes: &BTreeMap<&str, Vec<String>>) -> Result<(), TemplateError> {
+    for start in includes.keys() {
+        let mut trail = vec![*start];
+        follow(start, includes, &mut trail)?;
+    }
+    Ok(())
+}
+
+fn follow<'i>(
+    name: &str,
+    includes: &'i BTreeMap<&str, Vec<String>>,
+    trail: &mut Vec<&'i str>,
+) -> Result<(), TemplateError> {
+    for included in includes.get(name).into_iter().flatten() {
+        let seen = trail.iter().position(|earlier| earlier == included);
+        trail.push(included);
+        if let Some(start) = seen {
+            let circle = trail[start..].join(" → ");
+            return Err(complain(
+                included,
+                None,
+                format!("includes itself: {circle}"),
+            ));
+        }
+        follow(included, includes, trail)?;
+        trail.pop();
+    }
+    Ok(())
+}
+
+/// A template and all that it includes, each once.
+fn with_included<'i>(
+    page: &'i str,
+    includes: &'i BTreeMap<&str, Vec<String>>,
+) -> BTreeSet<&'i str> {
+    let mut found = BTreeSet::from([page]);
+    let mut waiting = vec![page];
+    while let Some(name) = waiting.pop() {
+        for included in includes.get(name).into_iter().flatten() {
+            if found.insert(included) {
+                waiting.push(included);
+            }
+        }
+    }
+    found
+}
+
+/// The language whose words a file of overrides has: `strings/de.toml`.
+fn language_of(path: &str) -> Option<&str> {
+    path.strip_prefix("strings/")?
+        .strip_suffix(".toml")
+        .filter(|tag| !tag.contains('/'))
+}
+
+/// Reads the templates and words of a directory, with their paths below it.
+fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, TemplateError> {
+    let mut files = Vec::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let failed = |source| TemplateError::Read {
+            path: folder.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let hidden = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if hidden {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let below = path.strip_prefix(directory).ok().and_then(Path::to_str);
+            if let Some(name) = below.filter(|name| is_template(name)) {
+                files.push((name.to_owned(), read_file(&path, name)?));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Whether a file of the directory is one of ours; a README beside them is not.
+fn is_template(name: &str) -> bool {
+    name.ends_with(".hbs") || language_of(name).is_some()
+}
+
+fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
+    let failed = |source| TemplateError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(failed)?.len();
+    if length > syntax::MAX_SOURCE_BYTES as u64 {
+        let reason = format!(
+            "has {length} bytes; {} are allowed",
+            syntax::MAX_SOURCE_BYTES
+        );
+        return Err(TemplateError::new(name.to_owned(), None, reason));
+    }
+    fs::read_to_string(path).map_err(failed)
+}
+
+/// RFC 4648 base 64, as a policy spells its hashes.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let triple = [0, 1, 2].map(|index| u32::from(chunk.get(index).copied().unwrap_or(0)));
+        let bits = triple[0] << 16 | triple[1] << 8 | triple[2];
+        for (digit, shift) in [18, 12, 6, 0].into_iter().enumerate() {
+            let symbol = char::from(DIGITS[(bits >> shift & 63) as usize]);
+            text.push(if digit <= chunk.len() { symbol } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loads with one file replaced or added, and returns what is said against it.
+    fn refusal(name: &str, source: &str) -> String {
+        loaded(&[(name, source)]).map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
+    }
+
+    fn loaded(files: &[(&str, &str)]) -> Result<Templates, TemplateError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, source) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, source).unwrap();
+        }
+        Templates::load(Some(folder.path()))
+    }
+
+    fn body(source: &str) -> String {
+        refusal("email/report/body.html.hbs", source)
+    }
+
+    #[test]
+    fn what_is_compiled_in_loads() {
+        let templates = Templates::load(None).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(templates.emails(), ["report"]);
+        assert_eq!(templates.galleries(), ["gallery"]);
+    }
+
+    #[test]
+    fn a_name_that_does_not_exist_is_refused_wherever_it_stands() {
+        let told = [
+            "<p>\n{{#if galery_url}}x{{/if}}</p>",
+            "{{#each fils}}{{else}}none{{/each}}",
+            "{{#each files}}{{#if sise}}x{{/if}}{{/each}}",
+            "{{#each files}}{{count}}{{/each}}",
+            "{{#each files as |file|}}{{file.nam}}{{/each}}",
+            "{{#with missed}}{{../cout}}{{/with}}",
+            "{{size size_byte}}",
+            "{{t \"greting\"}}",
+            "{{t \"works_until\"}}",
+            "{{sice count}}",
+            "{{size}}",
+            "{{subject.length}}",
+            "{{> partials/buton.html url=gallery_url label=\"x\"}}",
+            "{{> partials/button.html url=gallery_url}}",
+        ]
+        .map(body);
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the template email/report/body.html.hbs, line 2: uses galery_url, but there is no "galery_url": did you mean "gallery_url"?
+        the template email/report/body.html.hbs, line 1: uses fils, but there is no "fils": did you mean "files"?
+        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: folder, modified, name, size_bytes, url
+        the template email/report/body.html.hbs, line 1: uses count, but there is no "count"; there are: folder, modified, name, size_bytes, url
+        the template email/report/body.html.hbs, line 1: uses file.nam, but there is no "nam": did you mean "name"?
+        the template email/report/body.html.hbs, line 1: uses ../cout, but there is no "cout": did you mean "count"?
+        the template email/report/body.html.hbs, line 1: uses size_byte, but there is no "size_byte": did you mean "size_bytes"?
+        the template email/report/body.html.hbs, line 1: uses the word "greting", which strings/en.toml does not have: did you mean "greeting"?
+        the template email/report/body.html.hbs, line 1: uses the word "works_until" without when=…
+        the template email/report/body.html.hbs, line 1: uses the helper "sice", which there is not: did you mean "size"?
+        the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
+        the template email/report/body.html.hbs, line 1: uses subject.length, but what stands before "length" has no parts
+        the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes a template that is not there: did you mean "partials/button.html"?
+        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, expires_at, files, gallery_url, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        "#);
+    }
+
+    #[test]
+    fn what_only_a_job_knows_is_let_through() {
+        assert_eq!(
+            body("{{#if vars.customer}}{{vars.customer.name}}{{/if}}{{recipient.vars.x}}"),
+            "nothing"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_escaped_is_refused() {
+        let told = [
+            "{{{subject}}}",
+            "{{&subject}}",
+            "{{{{raw}}}}x{{{{/raw}}}}",
+            "{{#*inline \"x\"}}x{{/inline}}",
+            "<a href={{link gallery_url}}>x</a>",
+            "<a href=\"{{gallery_url}}\">x</a>",
+            "<p {{subject}}>x</p>",
+            "<p style=\"color:{{subject}}\">x</p>",
+            "<p onclick='{{subject}}'>x</p>",
+            "<script>\nlet x = \"{{subject}}\";</script>",
+            "<!-- {{subject}} -->",
+            "\\{{subject}}",
+        ]
+        .map(body);
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the template email/report/body.html.hbs, line 1: {{{subject}}} would show a value without escaping it: use two braces
+        the template email/report/body.html.hbs, line 1: {{&subject}} would show a value without escaping it: use two braces
+        the template email/report/body.html.hbs, line 1: {{{{raw}}} would show a value without escaping it: use two braces
+        the template email/report/body.html.hbs, line 1: {{#*inline "x"}} is a decorator: put a template of its own into partials/ in its place
+        the template email/report/body.html.hbs, line 1: {{link gallery_url}} stands in the attribute href without quotes: write href="…"
+        the template email/report/body.html.hbs, line 1: {{gallery_url}} stands in href: write {{link gallery_url}}, which lets https alone pass
+        the template email/report/body.html.hbs, line 1: {{subject}} stands in a tag, outside of a quoted attribute
+        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute style, where escaping does not protect
+        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute onclick, where escaping does not protect
+        the template email/report/body.html.hbs, line 2: {{subject}} stands in a <script>, where escaping does not protect
+        the template email/report/body.html.hbs, line 1: {{subject}} stands in a comment: use {{! … }}, which nobody is sent
+        the template email/report/body.html.hbs, line 1: a backslash before {{ does not belong there: write &#123; for a brace
+        "#);
+        assert_eq!(
+            body(
+                "<!--[if mso]><p title=\"{{subject}}\"><![endif]--><a href=\"{{link gallery_url}}#{{count}}\">{{subject}}</a>"
+            ),
+            "nothing"
+        );
+    }
+
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let deep = "{{#if count}}".repeat(17) + &"{{/if}}".repeat(17);
+        let calls = format!(
+            "{{{{#if {}count{}}}}}x{{{{/if}}}}",
+            "(not ".repeat(6),
+            ")".repeat(6)
+        );
+        let mut told = vec![body(&deep), body(&calls), body(&"x".repeat(300_000))];
+        told.push(
+            loaded(&[
+                ("partials/a.html.hbs", "{{> partials/b.html}}"),
+                (
+                    "partials/b.html.hbs",
+                    "<p>{{#> partials/a.html}}x{{/partials/a.html}}</p>",
+                ),
+            ])
+            .unwrap_err()
+            .to_string(),
+        );
+        told.push(refusal(
+            "partials/button.html.hbs",
+            "{{> partials/button.html}}",
+        ));
+        insta::assert_snapshot!(told.join("\n"), @"
+        the template email/report/body.html.hbs, line 1: blocks stand in each other more than 16 deep
+        the template email/report/body.html.hbs, line 1: {{#if (not (not (not (not (not (not count))))))}} has helpers in each other more than 4 deep
+        the template email/report/body.html.hbs: has 300000 bytes; 262144 are allowed
+        the template partials/a.html.hbs: includes itself: partials/a.html → partials/b.html → partials/a.html
+        the template partials/button.html.hbs: includes itself: partials/button.html → partials/button.html
+        ");
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_told_with_its_line() {
+        let told = [
+            "a\n{{#if count}}\nb",
+            "a\n{{count",
+            "{{/if}}",
+            "{{#if count}}\n{{/each}}",
+            "\n{{#each}}{{/each}}",
+            "{{count count=}}",
+        ]
+        .map(body);
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the template email/report/body.html.hbs, line 2: {{#if}} is opened and not closed
+        the template email/report/body.html.hbs, line 2: {{ is opened and not closed
+        the template email/report/body.html.hbs, line 1: {{/if}} closes what was not opened
+        the template email/report/body.html.hbs, line 2: {{/each}} closes {{#if}}, which was opened in line 1
+        the template email/report/body.html.hbs, line 1: uses the helper "each" without a value
+        the template email/report/body.html.hbs, line 1: is not a template: a tag is not well formed there
+        "#);
+    }
+
+    #[test]
+    fn a_file_is_part_of_something_or_refused() {
+        let told = [
+            refusal("email/report/body.htm.hbs", ""),
+            refusal("email/news/body.txt.hbs", ""),
+            refusal("email/report/notes.txt.hbs", ""),
+            refusal("strings/en.toml", "[words]\nopen = 1"),
+            refusal("strings/de.toml", "[words]\nopen = \"{nam}\""),
+            refusal("strings/it.toml", "[words]\nopen = \"Apri\""),
+        ];
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the template email/report/body.htm.hbs: is no part of a template: those are body.html, body.txt, subject.txt
+        the template email/news/body.html.hbs: is missing: the others of its folder are there
+        the template email/report/notes.txt.hbs: is no part of a template: those are body.html, body.txt, subject.txt
+        the template strings/en.toml, line 2: is not a file of words: a word is a text, or a table of its forms
+        the template strings/de.toml: the word "open" has the place {nam}, for which there is no value
+        the template strings/it.toml: adds a language, and so needs a [language] table
+        "#);
+    }
+
+    #[test]
+    fn a_template_of_ones_own_joins_the_others() {
+        let templates = loaded(&[
+            ("email/short/body.html.hbs", "<p>{{t \"open\"}}</p>"),
+            ("email/short/body.txt.hbs", "{{count}}"),
+            ("email/short/subject.txt.hbs", "{{topic}}"),
+            ("gallery/press/page.html.hbs", "<style>p{}</style>{{title}}"),
+            ("gallery/press/index.html.hbs", "{{title}}"),
+            ("strings/de.toml", "[words]\nopen = \"Ansehen\""),
+            ("README.md", "{{"),
+        ]);
+        let templates = templates.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(templates.emails(), ["report", "short"]);
+        assert_eq!(templates.galleries(), ["gallery", "press"]);
+        assert_eq!(
+            templates
+                .inline_hashes("gallery/press/page.html")
+                .style
+                .len(),
+            1
+        );
+        let german = templates.strings().language("de");
+        assert_eq!(
+            german.say("open", None, &BTreeMap::new()).unwrap(),
+            "Ansehen"
+        );
+    }
+
+    #[test]
+    fn the_readme_names_all_that_a_template_can_use() {
+        fn names(view: &Value, found: &mut BTreeSet<String>) {
+            match view {
+                Value::Object(fields) => {
+                    found.extend(fields.keys().cloned());
+                    fields.values().for_each(|field| names(field, found));
+                }
+                Value::Array(elements) => elements.iter().for_each(|element| names(element, found)),
+                _ => {}
+            }
+        }
+        let readme = include_str!("../../templates/README.md");
+        let mut known: BTreeSet<String> = helpers::names().map(ToOwned::to_owned).collect();
+        for sample in [
+            email::sample(),
+            gallery::page_sample(),
+            gallery::index_sample(),
+        ] {
+            names(&sample, &mut known);
+        }
+        // An instant's parts are for the helpers, but for `iso` in `datetime`.
+        let inner = ["iso", "local", "zone"];
+        let told = |name: &str| {
+            readme.contains(&format!("`{name}`")) || readme.contains(&format!("{{{{{name} "))
+        };
+        let missing: Vec<&String> = known
+            .iter()
+            .filter(|name| !inner.contains(&name.as_str()) && !told(name))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn base_64_is_that_of_the_rfc() {
+        let spelled =
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
+        assert_eq!(
+            spelled,
+            [
+                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
+            ]
+        );
+    }
+}

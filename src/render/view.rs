@@ -1,0 +1,112 @@
+//! What templates see, where mails and pages see the same.
+//!
+//! A view is serialised for the engine, and its sample is what templates are checked against when they are
+//! loaded: a name that no view has is an error then, not an empty place in a mail.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::strings::{Direction, Language};
+use crate::job::recipient::is_bidi_control;
+use crate::links::Unlinkable;
+use crate::plan::Bound;
+
+/// The language of a document.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Tongue<'a> {
+    pub(super) tag: &'a str,
+    pub(super) direction: Direction,
+}
+
+impl<'a> Tongue<'a> {
+    pub(super) fn of(language: &'a Language) -> Self {
+        Self {
+            tag: language.tag(),
+            direction: language.direction(),
+        }
+    }
+}
+
+/// An instant, as machines read it and as a clock on the wall shows it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Moment {
+    /// RFC 3339, for `<time datetime>`.
+    pub(super) iso: String,
+    /// The same on the clock of `zone`; what the helpers format.
+    pub(super) local: DateTime,
+    /// The zone's name.
+    pub(super) zone: String,
+}
+
+impl Moment {
+    pub(super) fn new(instant: Timestamp, zone: &TimeZone) -> Self {
+        let name = zone.iana_name().map_or_else(
+            || format!("UTC{}", zone.to_offset(instant)),
+            ToOwned::to_owned,
+        );
+        Self {
+            iso: instant.to_string(),
+            local: zone.to_datetime(instant),
+            zone: name,
+        }
+    }
+}
+
+/// A file that has no link.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Missed {
+    pub(super) name: String,
+    /// The word that says why.
+    pub(super) reason: &'static str,
+}
+
+/// The word for a reason, in `templates/strings/`.
+pub(super) const fn reason(reason: Unlinkable) -> &'static str {
+    match reason {
+        Unlinkable::Archived => "reason_archived",
+        Unlinkable::DotSegments => "reason_dot_segments",
+        Unlinkable::ControlCharacters => "reason_control_characters",
+        Unlinkable::CustomerKey => "reason_customer_key",
+        Unlinkable::Forbidden => "reason_forbidden",
+        Unlinkable::Missing => "reason_missing",
+    }
+}
+
+/// Why links end sooner than was asked for, as a key of the strings; nothing when they do not.
+pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
+    match bound {
+        Bound::Asked => None,
+        Bound::Credentials => Some("sooner_credentials"),
+        Bound::Policy | Bound::S3 | Bound::Cloudfront => Some("sooner_policy"),
+    }
+}
+
+/// Makes a name fit to be shown: what would end a line or turn the text around becomes a visible mark.
+pub(super) fn shown(name: &str) -> String {
+    let is_hidden =
+        |c: char| c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}');
+    name.chars()
+        .map(|c| {
+            if is_hidden(c) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// The part of a key that differs among the objects under `prefix`: what stands after the prefix's last folder.
+pub(super) fn below<'k>(key: &'k str, prefix: &str) -> &'k str {
+    let folder = prefix.rfind('/').map_or(0, |slash| slash + 1);
+    key.get(folder..)
+        .filter(|_| key.starts_with(&prefix[..folder]))
+        .unwrap_or(key)
+}
+
+/// The folder of a path, without its last slash.
+pub(super) fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
