@@ -1,0 +1,311 @@
+//! The page and the list of one audience, on their way out batch by batch.
+//!
+//! How many pages there will be is known from the listing, so the links from page to page are signed and recorded
+//! before the first page is rendered, and no page is kept in memory after it is full.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::audit::record::{self, Kind as LineKind};
+use crate::audit::{self, AuditedLinks};
+use crate::deliver::publish::{Draft, Publisher};
+use crate::distribute::{Order, context};
+use crate::error::JobError;
+use crate::job::{Disposition, ManifestFormat};
+use crate::links::listing::Listing;
+use crate::links::{self, Audience, Links, PresignedUrl, SignError};
+use crate::plan::Plan;
+use crate::render::RenderedPage;
+use crate::render::gallery::{Gallery, PageLinks};
+use crate::render::manifest::Manifest;
+use crate::store::{ObjectMeta, Storage};
+use crate::tools::Tools;
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The page and the list that a job asked for; either may be absent.
+pub struct Publication<'a> {
+    audience: Audience,
+    gallery: Option<(Gallery<'a>, Publisher, PublishedPages)>,
+    manifest: Option<(Manifest, Draft, PublishedList)>,
+}
+
+impl std::fmt::Debug for Publication<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publication")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was published, and the links to it.
+#[derive(Debug, Default)]
+pub struct Published {
+    /// The link to the first page, when it is in a bucket.
+    pub gallery_url: Option<PresignedUrl>,
+    /// The link to the list, when it is in a bucket.
+    pub manifest_url: Option<PresignedUrl>,
+    /// Where everything went, in words.
+    pub places: Vec<String>,
+}
+
+#[derive(Debug)]
+struct PublishedPages {
+    url: Option<PresignedUrl>,
+    bytes: u64,
+    place: String,
+}
+
+#[derive(Debug)]
+struct PublishedList {
+    url: Option<PresignedUrl>,
+    media_type: &'static str,
+    place: String,
+}
+
+impl<'a> Publication<'a> {
+    /// Begins what the plan asks for.
+    pub async fn begin(
+        order: &Order,
+        plan: &'a Plan,
+        listing: &Listing,
+        audience: &'a Audience,
+        tools: &'a Tools,
+    ) -> Result<Self, JobError> {
+        let gallery = match &plan.gallery {
+            Some(_) => Some(begin_gallery(order, plan, listing, audience, tools).await?),
+            None => None,
+        };
+        let manifest = match &plan.manifest {
+            Some(_) => Some(begin_manifest(order, plan, audience, tools).await?),
+            None => None,
+        };
+        Ok(Self {
+            audience: audience.clone(),
+            gallery,
+            manifest,
+        })
+    }
+
+    /// Shows a batch, and publishes every page that it fills.
+    pub async fn push(&mut self, batch: &AuditedLinks) -> Result<(), JobError> {
+        if let Some((gallery, publisher, pages)) = &mut self.gallery {
+            for page in gallery.push(batch)? {
+                pages.put(publisher, page).await?;
+            }
+        }
+        if let Some((manifest, draft, _)) = &mut self.manifest {
+            draft.append(&manifest.push(batch))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what is left and says where everything is.
+    pub async fn finish(self, order: &Order, tools: &Tools) -> Result<Published, JobError> {
+        let mut published = Published::default();
+        let mut lines = Vec::new();
+        let mut note = |place: &str, bytes: u64| {
+            lines.push(record::published(
+                order.job.id.as_str(),
+                &self.audience,
+                &tools.books.names,
+                place,
+                bytes,
+            ));
+        };
+        if let Some((gallery, publisher, mut pages)) = self.gallery {
+            for page in gallery.finish()? {
+                pages.put(&publisher, page).await?;
+            }
+            note(&pages.place, pages.bytes);
+            published.places.push(pages.place);
+            published.gallery_url = pages.url;
+        }
+        if let Some((_, draft, list)) = self.manifest {
+            let bytes = draft.finish(list.media_type).await?;
+            note(&list.place, bytes);
+            published.places.push(list.place);
+            published.manifest_url = list.url;
+        }
+        tools.books.audit.append(lines).await?;
+        Ok(published)
+    }
+}
+
+impl PublishedPages {
+    async fn put(&mut self, publisher: &Publisher, page: RenderedPage) -> Result<(), JobError> {
+        self.bytes += page.html.len() as u64;
+        Ok(publisher
+            .put(&page.file_name, page.html.into_bytes(), HTML)
+            .await?)
+    }
+}
+
+async fn begin_gallery<'a>(
+    order: &Order,
+    plan: &'a Plan,
+    listing: &Listing,
+    audience: &'a Audience,
+    tools: &'a Tools,
+) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
+    let wanted = plan.gallery.as_ref().expect("the caller saw it");
+    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
+    let publisher = Publisher::new(
+        store,
+        wanted.place.clone(),
+        &tools.keyring,
+        &plan.job.id,
+        audience,
+        "gallery",
+    );
+    let names = Gallery::file_names(listing.linkable, wanted.page_size);
+    let urls = sign_files(
+        order,
+        plan,
+        audience,
+        &publisher,
+        &names,
+        Shown::InBrowser,
+        LineKind::Gallery,
+        tools,
+    )
+    .await?;
+    let first = urls.first().cloned();
+    let place = publisher.describe(&names[0]);
+    let page_links = if urls.is_empty() {
+        PageLinks::Relative
+    } else {
+        PageLinks::Signed(urls)
+    };
+    let gallery = Gallery::begin(
+        &tools.templates,
+        plan,
+        audience,
+        listing.linkable,
+        page_links,
+        &tools.mail,
+        order.now,
+    )?;
+    Ok((
+        gallery,
+        publisher,
+        PublishedPages {
+            url: first,
+            bytes: 0,
+            place,
+        },
+    ))
+}
+
+async fn begin_manifest(
+    order: &Order,
+    plan: &Plan,
+    audience: &Audience,
+    tools: &Tools,
+) -> Result<(Manifest, Draft, PublishedList), JobError> {
+    let wanted = plan.manifest.as_ref().expect("the caller saw it");
+    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
+    let publisher = Publisher::new(
+        store,
+        wanted.place.clone(),
+        &tools.keyring,
+        &plan.job.id,
+        audience,
+        "manifest",
+    );
+    let (name, media_type) = match wanted.format {
+        ManifestFormat::Csv => ("manifest.csv", "text/csv; charset=utf-8"),
+        ManifestFormat::Jsonl => ("manifest.jsonl", "application/jsonl"),
+        ManifestFormat::Urls => ("urls.txt", "text/plain; charset=utf-8"),
+    };
+    let names = [name.to_owned()];
+    let urls = sign_files(
+        order,
+        plan,
+        audience,
+        &publisher,
+        &names,
+        Shown::Saved(media_type),
+        LineKind::Manifest,
+        tools,
+    )
+    .await?;
+    let mut draft = publisher.begin(name, &tools.spool_dir).await?;
+    let (manifest, head) = Manifest::begin(wanted.format, plan.lifetime);
+    draft.append(&head)?;
+    let list = PublishedList {
+        url: urls.into_iter().next(),
+        media_type,
+        place: publisher.describe(name),
+    };
+    Ok((manifest, draft, list))
+}
+
+#[derive(Clone, Copy)]
+enum Shown {
+    InBrowser,
+    Saved(&'static str),
+}
+
+/// Signs and records the links to what will be published; none when it goes into a directory.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing, and both callers have them all"
+)]
+async fn sign_files(
+    order: &Order,
+    plan: &Plan,
+    audience: &Audience,
+    publisher: &Publisher,
+    names: &[String],
+    shown: Shown,
+    kind: LineKind,
+    tools: &Tools,
+) -> Result<Vec<PresignedUrl>, JobError> {
+    let objects: Vec<_> = names
+        .iter()
+        .filter_map(|name| publisher.object(name))
+        .collect();
+    let Some((bucket, _)) = objects.first() else {
+        return Ok(Vec::new());
+    };
+    let mut signing = tools.published_signing(plan, bucket).await?;
+    let (disposition, media_type) = match shown {
+        Shown::InBrowser => (Disposition::Inline, HTML),
+        Shown::Saved(media_type) => (Disposition::Attachment, media_type),
+    };
+    let sign = |(bucket, key)| {
+        let object = ObjectMeta {
+            key,
+            size_bytes: 0,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+        };
+        links::sign_published(
+            plan,
+            object,
+            &bucket,
+            disposition,
+            media_type,
+            audience,
+            &mut signing,
+        )
+    };
+    let signed: Result<_, SignError> = objects.into_iter().map(sign).collect();
+    let links = Links {
+        links: signed?,
+        unavailable: Vec::new(),
+        audience: audience.clone(),
+        lifetime: plan.lifetime,
+        access_key_id: Arc::clone(&signing.access_key_id),
+    };
+    let audited = audit::record(links, &context(order, kind, tools), &tools.books.audit).await?;
+    Ok(audited
+        .links()
+        .iter()
+        .map(|link| link.url.clone())
+        .collect())
+}
