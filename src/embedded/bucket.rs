@@ -1,0 +1,578 @@
+//! One bucket: a folder, and the regular files in it, which are its objects.
+//!
+//! Two promises are kept here:
+//!
+//! - **Nothing outside of the folder is read.** A symbolic link below a bucket is no object and no folder, wherever it leads;
+//!   what was opened is compared with where it should be, so that a link put in place a moment too late is found out.
+//!   (Whoever may write into the folders of a bucket could still make us *write* elsewhere, by swapping a folder for a link
+//!   in the instant of a publication. Give such a person a site of their own.)
+//! - **An object is whole or absent.** Bytes go to a draft in the same file system, are synced, and then take their
+//!   name in one step, which does not replace anything if it must not.
+//!
+//! The reserved folder of a bucket holds the drafts and the descriptions. The file system must offer `rename`
+//! and hard links, and a bucket must be one file system.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tempfile::NamedTempFile;
+
+use super::description::Description;
+use super::names::{self, Places, Reading};
+
+/// Where uploads are written until they are whole.
+const DRAFTS: &str = "drafts";
+
+/// Age at which a draft was abandoned by a process that died: no upload takes as long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often we look again when a file is replaced under our hands; each time, somebody else made progress.
+const ATTEMPTS: usize = 8;
+
+/// The size, the age and the version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) size: u64,
+    /// Whole seconds, as HTTP and S3 give them.
+    pub(super) modified: SystemTime,
+    /// Size, inode and time of the last change in nanoseconds.
+    ///
+    /// A listing gives an `ETag` for each object, so it must be had without reading the file. A file that is
+    /// replaced has another inode, one that is written to has another time. S3 promises no more
+    /// than that it "reflects changes only to the contents"; the hyphens keep clients from taking it for an MD5.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
+    pub(super) etag: String,
+}
+
+impl Stat {
+    pub(super) fn new(metadata: &Metadata) -> Self {
+        let (size, seconds) = (metadata.len(), metadata.mtime());
+        let etag = format!(
+            "{size:x}-{:x}-{seconds:x}-{:x}",
+            metadata.ino(),
+            metadata.mtime_nsec()
+        );
+        let since_epoch = Duration::from_secs(seconds.try_into().unwrap_or(0));
+        Self {
+            size,
+            modified: SystemTime::UNIX_EPOCH + since_epoch,
+            etag,
+        }
+    }
+
+    /// Looks at a regular file; `None` if there is none, or something else.
+    pub(super) fn of_file(path: &Path) -> io::Result<Option<Self>> {
+        let metadata = absent_is_none(fs::symlink_metadata(path))?;
+        Ok(metadata.filter(Metadata::is_file).as_ref().map(Self::new))
+    }
+}
+
+/// An object that was opened.
+pub(super) struct Object {
+    pub(super) file: File,
+    pub(super) stat: Stat,
+    pub(super) description: Description,
+}
+
+/// What must be true of the present object for another to take its place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    Anything,
+    Absent,
+    Present,
+    Version(String),
+}
+
+/// Why a draft did not become an object.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PublishError {
+    #[error("the present object is not the one that was expected")]
+    Condition,
+    #[error("there is no object to replace")]
+    NoSuchKey,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A bucket that exists.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// Without symbolic links.
+    root: PathBuf,
+}
+
+impl Bucket {
+    /// Opens a bucket below the directory of a site, whose path is free of symbolic links.
+    pub(super) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
+        let root = directory.join(name);
+        let metadata = absent_is_none(fs::symlink_metadata(&root))?;
+        Ok(metadata.filter(Metadata::is_dir).map(|_| Self { root }))
+    }
+
+    /// The path of a folder in the bucket, if there is one and no symbolic link leads to it.
+    pub(super) fn folder(&self, folder: &Path) -> io::Result<Option<PathBuf>> {
+        // Joining nothing would append a "/".
+        let path = if folder.as_os_str().is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(folder)
+        };
+        let real = absent_is_none(fs::canonicalize(&path))?;
+        Ok(real.filter(|real| *real == path && real.is_dir()))
+    }
+
+    /// Opens the object of a key.
+    pub(super) fn find(&self, key: &str) -> io::Result<Option<Object>> {
+        for _ in 0..ATTEMPTS {
+            let Places { usual, beside } = names::places(key);
+            // In this order: a file may be moved from the one to the other, but never back.
+            let file = match open_file(&self.root.join(usual))? {
+                None => open_file(&self.root.join(beside))?,
+                file => file,
+            };
+            let Some(file) = file else { return Ok(None) };
+            let stat = Stat::new(&file.metadata()?);
+            let description = self.description(key, &stat.etag);
+            if let Some(description) = absent_is_none(Description::load(&description))? {
+                return Ok(Some(Object {
+                    file,
+                    stat,
+                    description,
+                }));
+            }
+            // It has none, unless the object was replaced and its description removed since we opened it.
+            if self.stat(key)?.is_some_and(|now| now.etag == stat.etag) {
+                return Ok(Some(Object {
+                    file,
+                    stat,
+                    description: Description::default(),
+                }));
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the object is replaced faster than it can be read",
+        ))
+    }
+
+    fn stat(&self, key: &str) -> io::Result<Option<Stat>> {
+        let Places { usual, beside } = names::places(key);
+        match Stat::of_file(&self.root.join(usual))? {
+            None => Stat::of_file(&self.root.join(beside)),
+            stat => Ok(stat),
+        }
+    }
+
+    /// Begins an object.
+    pub(super) fn draft(&self) -> io::Result<NamedTempFile> {
+        let folder = self.reserved(DRAFTS)?;
+        // As any program would create a file: the umask decides who may read it.
+        let permissions = Permissions::from_mode(0o666);
+        tempfile::Builder::new()
+            .prefix("put-")
+            .permissions(permissions)
+            .tempfile_in(folder)
+    }
+
+    /// Removes the drafts that a process left behind when it was killed.
+    pub(super) fn remove_abandoned_drafts(&self) -> io::Result<()> {
+        let folder = self.root.join(names::RESERVED).join(DRAFTS);
+        let Some(drafts) = absent_is_none(fs::read_dir(folder))? else {
+            return Ok(());
+        };
+        // The file system's own clock, which also dated the others.
+        let now = self.draft()?.as_file().metadata()?.modified()?;
+        for draft in drafts {
+            let draft = draft?;
+            let Some(metadata) = absent_is_none(draft.metadata())? else {
+                continue;
+            };
+            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+            if age > ABANDONED_AFTER && metadata.is_file() {
+                absent_is_none(fs::remove_file(draft.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
+    pub(super) fn publish(
+        &self,
+        key: &str,
+        draft: NamedTempFile,
+        description: &Description,
+        condition: &Condition,
+        turn: &Mutex<()>,
+    ) -> Result<Stat, PublishError> {
+        make_version_distinct(draft.as_file())?;
+        draft.as_file().sync_all()?;
+        let stat = Stat::new(&draft.as_file().metadata()?);
+        let described = self.describe(key, &stat.etag, description)?;
+
+        let published = {
+            let _turn = turn
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.replace(key, draft, condition)
+        };
+        match published {
+            Ok(Published {
+                replaced,
+                changed_folders,
+            }) => {
+                for folder in changed_folders {
+                    File::open(folder)?.sync_all()?;
+                }
+                if let Some(replaced) = replaced.filter(|replaced| replaced.etag != stat.etag) {
+                    absent_is_none(fs::remove_file(self.description(key, &replaced.etag)))?;
+                }
+                Ok(stat)
+            }
+            Err(error) => {
+                if described {
+                    absent_is_none(fs::remove_file(self.description(key, &stat.etag)))?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn replace(
+        &self,
+        key: &str,
+        mut draft: NamedTempFile,
+        condition: &Condition,
+    ) -> Result<Published, PublishError> {
+        let Places { usual, beside } = names::places(key);
+        for _ in 0..ATTEMPTS {
+            let (place, present) = self.choose(&usual, &beside)?;
+            match (condition, &present) {
+                (Condition::Absent, Some(_)) => return Err(PublishError::Condition),
+                (Condition::Present | Condition::Version(_), None) => {
+                    return Err(PublishError::NoSuchKey);
+                }
+                (Condition::Version(etag), Some(present)) if *etag != present.etag => {
+                    return Err(PublishError::Condition);
+                }
+                _ => {}
+            }
+            let mut changed_folders = self.make_folders(place)?;
+            let path = self.root.join(place);
+            // The lock binds this process; the file system binds the others too.
+            let persisted = match present {
+                None => draft.persist_noclobber(&path),
+                Some(_) => draft.persist(&path),
+            };
+            match persisted {
+                Ok(_) => {
+                    changed_folders.extend(path.parent().map(Path::to_owned));
+                    return Ok(Published {
+                        replaced: present,
+                        changed_folders,
+                    });
+                }
+                // Another process was faster: with a file, or with a folder.
+                Err(lost)
+                    if matches!(
+                        lost.error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory
+                    ) =>
+                {
+                    draft = lost.file;
+                }
+                Err(lost) => return Err(lost.error.into()),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the object is replaced faster than it can be written",
+        )
+        .into())
+    }
+
+    /// Decides where the file of a key goes, and says what it would replace.
+    fn choose<'a>(
+        &self,
+        usual: &'a Path,
+        beside: &'a Path,
+    ) -> io::Result<(&'a Path, Option<Stat>)> {
+        match absent_is_none(fs::symlink_metadata(self.root.join(usual)))? {
+            Some(metadata) if metadata.is_file() => Ok((usual, Some(Stat::new(&metadata)))),
+            Some(metadata) if !metadata.is_dir() => Err(in_the_way(usual)),
+            Some(_) => Ok((beside, Stat::of_file(&self.root.join(beside))?)),
+            None => match Stat::of_file(&self.root.join(beside))? {
+                Some(present) => Ok((beside, Some(present))),
+                None => Ok((usual, None)),
+            },
+        }
+    }
+
+    /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed.
+    fn make_folders(&self, place: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut changed = Vec::new();
+        let mut here = self.root.clone();
+        // Where the segment began, and what its parts say so far.
+        let (mut segment_folder, mut before) = (here.clone(), String::new());
+        for name in place.parent().into_iter().flatten() {
+            let reading = name.to_str().and_then(|name| names::read(&before, name));
+            let reading = reading.ok_or_else(|| in_the_way(place))?;
+            let path = here.join(name);
+            if let Reading::Segment(text) = &reading
+                && Stat::of_file(&path)?.is_some()
+            {
+                let beside = segment_folder.join(names::beside(text));
+                if let Some(parts) = beside.parent() {
+                    fs::create_dir_all(parts)?;
+                }
+                fs::rename(&path, &beside)?;
+            }
+            match fs::create_dir(&path) {
+                Ok(()) => changed.push(here),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !fs::symlink_metadata(&path)?.is_dir() {
+                        return Err(in_the_way(place));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            here = path;
+            match reading {
+                Reading::Part(text) => before = text,
+                Reading::Segment(_) | Reading::Beside(_) => {
+                    segment_folder.clone_from(&here);
+                    before.clear();
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Writes the description of a version, if there is anything to say; the version need not be there yet.
+    fn describe(&self, key: &str, etag: &str, description: &Description) -> io::Result<bool> {
+        if *description == Description::default() {
+            return Ok(false);
+        }
+        let path = self.description(key, etag);
+        let folder = path.parent().unwrap_or(&self.root);
+        fs::create_dir_all(self.reserved("")?.join(folder))?;
+        description.save(&path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(true)
+    }
+
+    /// Where the description of a version is: it belongs to these bytes under this key, and dies with them.
+    fn description(&self, key: &str, etag: &str) -> PathBuf {
+        self.root
+            .join(names::RESERVED)
+            .join(Description::place(key, etag))
+    }
+
+    /// A folder in the reserved one, which is made when it is first needed.
+    fn reserved(&self, folder: &str) -> io::Result<PathBuf> {
+        let place = Path::new(names::RESERVED).join(folder);
+        fs::create_dir_all(self.root.join(&place))?;
+        let real = fs::canonicalize(self.root.join(&place))?;
+        if real.starts_with(&self.root) {
+            Ok(real)
+        } else {
+            Err(in_the_way(&place))
+        }
+    }
+}
+
+/// The names of the buckets in the directory of a site, in order.
+pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let is_folder =
+            absent_is_none(entry.file_type())?.is_some_and(|file_type| file_type.is_dir());
+        let name = entry
+            .file_name()
+            .into_string()
+            .ok()
+            .filter(|name| s3s::path::check_bucket_name(name));
+        names.extend(name.filter(|_| is_folder));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Published {
+    replaced: Option<Stat>,
+    changed_folders: Vec<PathBuf>,
+}
+
+/// Opens a regular file if it really is at `path`.
+fn open_file(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..ATTEMPTS {
+        // Asked first, because opening a named pipe would wait for its writer.
+        if Stat::of_file(path)?.is_none() {
+            return Ok(None);
+        }
+        let Some(file) = absent_is_none(File::open(path))? else {
+            return Ok(None);
+        };
+        if is_at(&file, path)? {
+            return Ok(Some(file));
+        }
+        // A symbolic link leads there; or the file was replaced in this moment, and the next look finds the other.
+    }
+    Ok(None)
+}
+
+/// Whether a file was opened without following any symbolic link: what the kernel opened is the path that we meant.
+#[cfg(target_os = "linux")]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let real = real.map_err(|error| {
+        io::Error::other(format!("/proc is needed to serve files safely: {error}"))
+    })?;
+    Ok(real == path)
+}
+
+/// Whether no symbolic link leads to `path`; without `/proc` we can only ask before or after.
+#[cfg(not(target_os = "linux"))]
+fn is_at(_: &File, path: &Path) -> io::Result<bool> {
+    Ok(absent_is_none(fs::canonicalize(path))?.is_some_and(|real| real == path))
+}
+
+/// Gives a draft a time that no other draft of this process has.
+///
+/// The clock of a file system ticks every few milliseconds. Three objects that follow each other within a tick could share size,
+/// time and, since the third may get the inode that the first gave back, the `ETag`.
+fn make_version_distinct(file: &File) -> io::Result<()> {
+    static DRAFTS_SO_FAR: AtomicU32 = AtomicU32::new(0);
+    let nudge = DRAFTS_SO_FAR.fetch_add(1, Ordering::Relaxed) % 1_000_000;
+    file.set_modified(file.metadata()?.modified()? + Duration::from_nanos(nudge.into()))
+}
+
+fn in_the_way(place: &Path) -> io::Error {
+    let text = format!(
+        "something that is neither a file nor a folder of the bucket is in the way of {place:?}"
+    );
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
+}
+
+/// Turns "there is no such file" into `None`, in all its forms.
+pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidFilename) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::create_bucket;
+
+    fn bucket() -> (tempfile::TempDir, Bucket) {
+        let site = tempfile::tempdir().unwrap();
+        create_bucket(site.path(), "bucket").unwrap();
+        let bucket = Bucket::open(&site.path().canonicalize().unwrap(), "bucket")
+            .unwrap()
+            .unwrap();
+        (site, bucket)
+    }
+
+    fn put(
+        bucket: &Bucket,
+        key: &str,
+        text: &str,
+        condition: &Condition,
+    ) -> Result<Stat, PublishError> {
+        let draft = bucket.draft().unwrap();
+        fs::write(draft.path(), text).unwrap();
+        let description = Description {
+            content_type: Some(text.to_owned()),
+            ..Description::default()
+        };
+        bucket.publish(key, draft, &description, condition, &Mutex::new(()))
+    }
+
+    fn files(folder: &Path) -> usize {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| if path.is_dir() { files(&path) } else { 1 })
+            .sum()
+    }
+
+    #[test]
+    fn a_version_leaves_nothing_behind_when_it_is_replaced() {
+        let (_site, bucket) = bucket();
+        for text in ["one", "two", "three"] {
+            put(&bucket, "a/b", text, &Condition::Anything).unwrap();
+        }
+        assert!(matches!(
+            put(&bucket, "a/b", "four", &Condition::Absent),
+            Err(PublishError::Condition)
+        ));
+        // The object, and its description.
+        assert_eq!(files(&bucket.root), 2);
+        let object = bucket.find("a/b").unwrap().unwrap();
+        assert_eq!(object.description.content_type.as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn a_file_that_makes_room_for_a_folder_keeps_its_version_and_description() {
+        let (_site, bucket) = bucket();
+        let before = put(&bucket, "a", "file", &Condition::Absent).unwrap();
+        put(&bucket, "a/b/c", "below", &Condition::Absent).unwrap();
+        let object = bucket.find("a").unwrap().unwrap();
+        assert_eq!(object.stat, before);
+        assert_eq!(object.description.content_type.as_deref(), Some("file"));
+        let version = Condition::Version(before.etag);
+        put(&bucket, "a", "again", &version).unwrap();
+        assert!(matches!(
+            put(&bucket, "a", "late", &version),
+            Err(PublishError::Condition)
+        ));
+    }
+
+    /// Another process shares neither our lock nor our knowledge, only the directory.
+    #[test]
+    fn two_processes_cannot_both_create() {
+        for key in ["a", "a/b", "%~.."] {
+            let (_site, bucket) = bucket();
+            let winners = std::thread::scope(|scope| {
+                let writers: Vec<_> = (0..12)
+                    .map(|writer| {
+                        let bucket = &bucket;
+                        scope.spawn(move || {
+                            put(bucket, key, &writer.to_string(), &Condition::Absent).is_ok()
+                        })
+                    })
+                    .collect();
+                writers
+                    .into_iter()
+                    .map(|writer| writer.join().unwrap())
+                    .filter(|won| *won)
+                    .count()
+            });
+            assert_eq!(winners, 1);
+        }
+    }
+
+    #[test]
+    fn an_abandoned_draft_is_removed_and_a_fresh_one_is_not() {
+        let (_site, bucket) = bucket();
+        let fresh = bucket.draft().unwrap();
+        let (old, old_path) = bucket.draft().unwrap().keep().unwrap();
+        old.set_modified(old.metadata().unwrap().modified().unwrap() - 2 * ABANDONED_AFTER)
+            .unwrap();
+        bucket.remove_abandoned_drafts().unwrap();
+        assert!(fresh.path().exists() && !old_path.exists());
+    }
+}

@@ -1,0 +1,142 @@
+//! What an object says about itself beside its bytes: the headers that were given with it and are given back.
+//!
+//! A description is a small file in the reserved folder whose name holds the key and the version. It is written before its object
+//! appears, so no reader meets the one without the other, and a file that is replaced by hand
+//! has none, rather than that of its predecessor.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The headers of an object, as they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Description {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_disposition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) content_language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cache_control: Option<String>,
+    /// Seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<u64>,
+    /// `x-amz-meta-*`, without that prefix.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+impl Description {
+    /// Where the description of a version is, in the reserved folder.
+    pub(super) fn place(key: &str, etag: &str) -> PathBuf {
+        // A key is longer than a file name may be. 256 folders keep each of them small.
+        let digest: String = Sha256::digest(key)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Path::new("descriptions")
+            .join(&digest[..2])
+            .join(format!("{digest}-{etag}"))
+    }
+
+    pub(super) fn load(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(path)?)?)
+    }
+
+    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
+        let mut file = fs::File::create(path)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()
+    }
+}
+
+/// Guesses the type of a file that came without one, by the end of its name.
+pub(super) fn content_type(key: &str) -> &'static str {
+    let extension = key.rsplit_once('.').map_or("", |(_, extension)| extension);
+    match extension.to_ascii_lowercase().as_str() {
+        "avif" => "image/avif",
+        "bmp" => "image/bmp",
+        "csv" => "text/csv; charset=utf-8",
+        "doc" => "application/msword",
+        "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "eml" => "message/rfc822",
+        "gif" => "image/gif",
+        "gz" | "tgz" => "application/gzip",
+        "heic" => "image/heic",
+        "htm" | "html" => "text/html; charset=utf-8",
+        "ico" => "image/vnd.microsoft.icon",
+        "ics" => "text/calendar; charset=utf-8",
+        "jpeg" | "jpg" => "image/jpeg",
+        "json" => "application/json",
+        "m4a" => "audio/mp4",
+        "md" => "text/markdown; charset=utf-8",
+        "mov" => "video/quicktime",
+        "mp3" => "audio/mpeg",
+        "mp4" | "m4v" => "video/mp4",
+        "ods" => "application/vnd.oasis.opendocument.spreadsheet",
+        "odt" => "application/vnd.oasis.opendocument.text",
+        "ogg" | "oga" | "opus" => "audio/ogg",
+        "parquet" => "application/vnd.apache.parquet",
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "pptx" => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        "svg" => "image/svg+xml",
+        "tif" | "tiff" => "image/tiff",
+        "txt" | "log" => "text/plain; charset=utf-8",
+        "wav" => "audio/wav",
+        "webm" => "video/webm",
+        "webp" => "image/webp",
+        "xls" => "application/vnd.ms-excel",
+        "xlsx" => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "xml" => "application/xml",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("description");
+        let description = Description {
+            content_type: Some("text/plain".to_owned()),
+            expires: Some(1_790_000_000),
+            metadata: BTreeMap::from([("customer".to_owned(), "ACME".to_owned())]),
+            ..Description::default()
+        };
+        description.save(&path).unwrap();
+        assert_eq!(Description::load(&path).unwrap(), description);
+        assert!(!fs::read_to_string(&path).unwrap().contains("null"));
+    }
+
+    #[test]
+    fn each_version_of_each_key_has_a_description_of_its_own() {
+        let places =
+            [("a", "1"), ("a", "2"), ("b", "1")].map(|(key, etag)| Description::place(key, etag));
+        assert!(places[0] != places[1] && places[0] != places[2] && places[1] != places[2]);
+    }
+
+    #[test]
+    fn the_type_is_known_by_the_end_of_the_name() {
+        for (key, expected) in [
+            ("2026/Report.PDF", "application/pdf"),
+            ("a.tar.gz", "application/gzip"),
+            ("photos.d/IMG", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(key), expected);
+        }
+    }
+}

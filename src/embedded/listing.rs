@@ -1,0 +1,476 @@
+//! Listing: the keys of a bucket in the order of their bytes, a page at a time.
+//!
+//! Nothing is indexed. A walk through the folders in the order of their names *with a trailing `/`* meets the keys
+//! in order (`a-b` < `a/b` < `a0`), skips the folders that cannot hold a key of the page, and never knows more of
+//! a folder than a window of its next names: memory does not grow with the bucket. A page of a flat folder reads all
+//! names in it, which costs about a microsecond for each.
+//!
+//! Symbolic links, sockets and the like are no objects. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+
+use std::borrow::Cow;
+use std::collections::BinaryHeap;
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::bucket::{Bucket, Stat, absent_is_none};
+use super::names::{self, Reading};
+
+/// How many names of a folder are held: a page of the longest that S3 gives, and the one that says whether there is another.
+const WINDOW: usize = 1001;
+
+/// What to list.
+pub(super) struct Query<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) delimiter: Option<&'a str>,
+    /// Where the page before this one ended.
+    pub(super) after: Option<Mark>,
+    /// How many objects and groups at most; at least 1.
+    pub(super) limit: usize,
+}
+
+/// A place in the order of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Behind this key.
+    Key(String),
+    /// Behind all keys that begin with this.
+    Group(String),
+}
+
+impl Mark {
+    /// Spells the mark as a continuation token, which clients must not read anything into.
+    pub(super) fn token(&self) -> String {
+        let (kind, text) = match self {
+            Self::Key(key) => ('k', key),
+            Self::Group(group) => ('g', group),
+        };
+        text.bytes()
+            .fold(kind.to_string(), |token, byte| format!("{token}{byte:02x}"))
+    }
+
+    /// Reads a token; `None` if it is not one of ours.
+    pub(super) fn from_token(token: &str) -> Option<Self> {
+        let (kind, digits) = token.split_at_checked(1)?;
+        let bytes: Option<Vec<u8>> = digits
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| match pair {
+                [
+                    high @ (b'0'..=b'9' | b'a'..=b'f'),
+                    low @ (b'0'..=b'9' | b'a'..=b'f'),
+                ] => {
+                    let digit = |c: u8| if c < b'a' { c - b'0' } else { c - b'a' + 10 };
+                    Some(digit(*high) << 4 | digit(*low))
+                }
+                _ => None,
+            })
+            .collect();
+        let text = String::from_utf8(bytes?).ok()?;
+        match kind {
+            "k" => Some(Self::Key(text)),
+            "g" => Some(Self::Group(text)),
+            _ => None,
+        }
+    }
+}
+
+/// One page.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) objects: Vec<(String, Stat)>,
+    /// The common prefixes.
+    pub(super) groups: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub(super) next: Option<Mark>,
+}
+
+/// Lists a page.
+pub(super) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
+    let mut walk = Walk {
+        query,
+        page: Page::default(),
+        last: None,
+    };
+    let (folder, prefix) = match query.prefix.rsplit_once('/') {
+        Some((folders, _)) => (names::folder(folders), &query.prefix[..=folders.len()]),
+        None => (PathBuf::new(), ""),
+    };
+    if let Some(folder) = bucket.folder(&folder)? {
+        let _: ControlFlow<()> = walk.visit(&folder, prefix)?;
+    }
+    Ok(walk.page)
+}
+
+/// A name in a folder, in the order of the keys that it stands for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// The segment, with a `/` if it is a folder.
+    text: String,
+    kind: CandidateKind,
+    /// Where it lies in the folder.
+    place: PathBuf,
+}
+
+/// A usual file comes before the one beside it, which it hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CandidateKind {
+    Usual,
+    Beside,
+    Folder,
+}
+
+struct Walk<'a> {
+    query: &'a Query<'a>,
+    page: Page,
+    last: Option<Mark>,
+}
+
+impl Walk<'_> {
+    /// Meets the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
+    fn visit(&mut self, folder: &Path, prefix: &str) -> io::Result<ControlFlow<()>> {
+        let mut cursor = None;
+        while !self.is_grouped(prefix) {
+            let window = self.window(folder, prefix, cursor.as_ref())?;
+            let is_last = window.len() < WINDOW;
+            for candidate in window {
+                let key = format!("{prefix}{}", candidate.text);
+                let flow = match candidate.kind {
+                    CandidateKind::Folder => self.visit(&folder.join(&candidate.place), &key)?,
+                    CandidateKind::Usual => self.meet(key, &folder.join(&candidate.place))?,
+                    CandidateKind::Beside => {
+                        let usual = folder.join(names::segment(&candidate.text));
+                        match Stat::of_file(&usual)? {
+                            Some(_) => ControlFlow::Continue(()),
+                            None => self.meet(key, &folder.join(&candidate.place))?,
+                        }
+                    }
+                };
+                if flow.is_break() {
+                    return Ok(flow);
+                }
+                if self.is_grouped(prefix) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                cursor = Some(candidate);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Adds a key, or the group that it belongs to, to the page.
+    fn meet(&mut self, key: String, path: &Path) -> io::Result<ControlFlow<()>> {
+        if self.is_grouped(&key) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        // Gone since its name was read.
+        let Some(stat) = Stat::of_file(path)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        if self.page.objects.len() + self.page.groups.len() == self.query.limit {
+            self.page.next = self.last.take();
+            return Ok(ControlFlow::Break(()));
+        }
+        match self.group(&key).map(str::to_owned) {
+            Some(group) => {
+                self.page.groups.push(group.clone());
+                self.last = Some(Mark::Group(group));
+            }
+            None => {
+                self.page.objects.push((key.clone(), stat));
+                self.last = Some(Mark::Key(key));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The common prefix of a key, or of all keys that begin with `key`.
+    fn group<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self.query.delimiter?;
+        let rest = key.strip_prefix(self.query.prefix)?;
+        let end = rest.find(delimiter)? + delimiter.len();
+        Some(&key[..self.query.prefix.len() + end])
+    }
+
+    /// Whether the group of this key, or of all keys that begin with it, is on the page already.
+    fn is_grouped(&self, key: &str) -> bool {
+        matches!((&self.last, self.group(key)), (Some(Mark::Group(last)), Some(group)) if last == group)
+    }
+
+    /// Reads the next names of a folder behind `cursor`, in order.
+    fn window(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        cursor: Option<&Candidate>,
+    ) -> io::Result<Vec<Candidate>> {
+        let mut window = Window {
+            walk: self,
+            prefix,
+            cursor,
+            smallest: BinaryHeap::new(),
+        };
+        window.scan(folder, Path::new(""), "")?;
+        Ok(window.smallest.into_sorted_vec())
+    }
+
+    /// Whether a key may be on this page; of a folder, whether any key below it may.
+    fn wants(&self, key: &str, kind: CandidateKind) -> bool {
+        let is_folder = kind == CandidateKind::Folder;
+        let begins =
+            key.starts_with(self.query.prefix) || is_folder && self.query.prefix.starts_with(key);
+        begins
+            && key.len() <= names::LONGEST_KEY
+            && match &self.query.after {
+                None => true,
+                Some(Mark::Key(after)) => {
+                    key > after.as_str() || is_folder && after.starts_with(key)
+                }
+                Some(Mark::Group(group)) if key.starts_with(group) => false,
+                Some(Mark::Group(group)) => {
+                    key > group.as_str() || is_folder && group.starts_with(key)
+                }
+            }
+    }
+}
+
+/// The smallest names of a folder that a walk wants.
+struct Window<'a> {
+    walk: &'a Walk<'a>,
+    prefix: &'a str,
+    cursor: Option<&'a Candidate>,
+    smallest: BinaryHeap<Candidate>,
+}
+
+impl Window<'_> {
+    /// Reads a folder, and the parts of long names in it. `inside` and `before` are where we are, and what it says.
+    fn scan(&mut self, folder: &Path, inside: &Path, before: &str) -> io::Result<()> {
+        let Some(entries) = absent_is_none(fs::read_dir(folder))? else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            // What is not UTF-8 is no key.
+            let Some(name) = name.to_str() else { continue };
+            let Some(reading) = names::read(before, name) else {
+                continue;
+            };
+            // The type of a symbolic link is that, and not what it leads to.
+            let Some(file_type) = absent_is_none(entry.file_type())? else {
+                continue;
+            };
+            let place = || inside.join(name);
+            match reading {
+                Reading::Segment(text) if file_type.is_file() => {
+                    self.consider(text, CandidateKind::Usual, place);
+                }
+                Reading::Segment(text) if file_type.is_dir() => {
+                    self.consider(text + "/", CandidateKind::Folder, place);
+                }
+                Reading::Beside(text) if file_type.is_file() => {
+                    self.consider(text.into(), CandidateKind::Beside, place);
+                }
+                Reading::Part(text) if file_type.is_dir() => {
+                    self.scan(&folder.join(name), &place(), &text)?;
+                }
+                Reading::Segment(_) | Reading::Beside(_) | Reading::Part(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn consider(
+        &mut self,
+        text: Cow<'_, str>,
+        kind: CandidateKind,
+        place: impl FnOnce() -> PathBuf,
+    ) {
+        if self.smallest.len() == WINDOW
+            && self
+                .smallest
+                .peek()
+                .is_some_and(|largest| *text > *largest.text)
+        {
+            return;
+        }
+        if self
+            .cursor
+            .is_some_and(|cursor| (&*text, kind) <= (cursor.text.as_str(), cursor.kind))
+        {
+            return;
+        }
+        if !self.walk.wants(&format!("{}{text}", self.prefix), kind) {
+            return;
+        }
+        let candidate = Candidate {
+            text: text.into_owned(),
+            kind,
+            place: place(),
+        };
+        if !is_canonical(&candidate) {
+            return;
+        }
+        self.smallest.push(candidate);
+        if self.smallest.len() > WINDOW {
+            self.smallest.pop();
+        }
+    }
+}
+
+/// Whether a key finds what lies there: the parts of a long name can be arranged in more ways than we write them.
+fn is_canonical(candidate: &Candidate) -> bool {
+    let segment = candidate.text.trim_end_matches('/');
+    let place = match candidate.kind {
+        CandidateKind::Usual | CandidateKind::Folder => names::segment(segment),
+        CandidateKind::Beside => names::beside(segment),
+    };
+    place == candidate.place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::embedded::bucket::Condition;
+    use crate::embedded::create_bucket;
+    use crate::embedded::description::Description;
+
+    fn bucket_of(site: &Path, keys: &BTreeSet<String>) -> Bucket {
+        create_bucket(site, "bucket").unwrap();
+        let bucket = Bucket::open(&site.canonicalize().unwrap(), "bucket")
+            .unwrap()
+            .unwrap();
+        for key in keys {
+            let draft = bucket.draft().unwrap();
+            let nothing = Description::default();
+            bucket
+                .publish(key, draft, &nothing, &Condition::Absent, &Mutex::new(()))
+                .unwrap();
+        }
+        bucket
+    }
+
+    /// All pages, and what each of them must keep.
+    fn all(
+        bucket: &Bucket,
+        prefix: &str,
+        delimiter: Option<&str>,
+        limit: usize,
+        start: Option<&str>,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut after = start.map(|start| Mark::Key(start.to_owned()));
+        loop {
+            let query = Query {
+                prefix,
+                delimiter,
+                after,
+                limit,
+            };
+            let page = list(bucket, &query).unwrap();
+            let mut entries: Vec<String> = page
+                .objects
+                .into_iter()
+                .map(|(key, _)| key)
+                .chain(page.groups)
+                .collect();
+            entries.sort();
+            assert!(entries.len() == limit || page.next.is_none() && entries.len() < limit);
+            found.extend(entries);
+            let Some(next) = page.next else { return found };
+            after = Mark::from_token(&next.token());
+            assert_eq!(after.as_ref(), Some(&next));
+        }
+    }
+
+    /// The listing of S3, in the simplest words.
+    fn model(
+        keys: &BTreeSet<String>,
+        prefix: &str,
+        delimiter: Option<&str>,
+        start: Option<&str>,
+    ) -> Vec<String> {
+        let behind = keys
+            .iter()
+            .filter(|key| start.is_none_or(|start| key.as_str() > start));
+        let mut found: Vec<String> = behind
+            .filter_map(|key| {
+                let rest = key.strip_prefix(prefix)?;
+                let group =
+                    delimiter.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
+                Some(group.map_or(key.clone(), |end| key[..prefix.len() + end].to_owned()))
+            })
+            .collect();
+        found.dedup();
+        found
+    }
+
+    fn short_key() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a", "b", "-", "0", "/", "/", "//", ".", "..", "%", "%=", "\u{e9}", "\0",
+        ]);
+        prop::collection::vec(piece, 1..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn pages_of_any_size_are_the_listing_of_the_model(
+            keys in prop::collection::btree_set(short_key(), 1..40),
+            prefix in prop::sample::select(vec!["", "a", "a/", "/", "//", ".", "b/a", "%"]),
+            delimiter in prop::sample::select(vec![None, Some("/"), Some("-"), Some("a"), Some("//")]),
+            start in prop::option::of(short_key()),
+            limit in 1_usize..8,
+        ) {
+            let site = tempfile::tempdir().unwrap();
+            let bucket = bucket_of(site.path(), &keys);
+            let expected = model(&keys, prefix, delimiter, start.as_deref());
+            prop_assert_eq!(all(&bucket, prefix, delimiter, limit, start.as_deref()), expected);
+            prop_assert_eq!(all(&bucket, "", None, limit, None), Vec::from_iter(keys));
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_the_next_begins_even_in_a_folder_larger_than_the_window() {
+        let site = tempfile::tempdir().unwrap();
+        let bucket = bucket_of(site.path(), &BTreeSet::new());
+        let folder = bucket.folder(Path::new("")).unwrap().unwrap();
+        let keys: BTreeSet<String> = (0..2 * WINDOW)
+            .map(|i| format!("{:05}", i * 7919 % 100_003))
+            .collect();
+        for key in &keys {
+            fs::write(folder.join(key), "").unwrap();
+        }
+        let keys: Vec<String> = keys.into_iter().collect();
+        assert_eq!(all(&bucket, "", None, 700, None), keys);
+        // One list, which has to look through two windows.
+        let query = Query {
+            prefix: "",
+            delimiter: None,
+            after: None,
+            limit: keys.len(),
+        };
+        assert_eq!(list(&bucket, &query).unwrap().objects.len(), keys.len());
+    }
+
+    #[test]
+    fn a_token_that_is_not_ours_is_refused() {
+        for token in ["", "k1", "kzz", "x61", "k+1", "k\u{e9}", "kff"] {
+            assert_eq!(Mark::from_token(token), None, "{token}");
+        }
+        assert_eq!(
+            Mark::from_token("g612f"),
+            Some(Mark::Group("a/".to_owned()))
+        );
+    }
+}
