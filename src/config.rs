@@ -1,0 +1,563 @@
+//! The configuration: one file and the environment, read once into values that are right or refused.
+//!
+//! `config.toml` at the top of the project is the annotated default, and a test holds it against
+//! [`Config::default`]. A key that nobody knows is an error: a misspelt guard would guard nothing.
+
+pub(crate) mod front;
+pub(crate) mod load;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Environment, Secret};
+
+use crate::job::{Disposition, Recipient};
+use crate::links::cloudfront::Hash;
+use crate::plan::{ExpiryGuard, OnUnlinkable};
+use crate::quantity::{Rate, Span};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where queue, ledger, audit log and secret of this machine live.
+    pub state_dir: PathBuf,
+    /// The secret behind link ids and fingerprints; `<state_dir>/secret.key` when left out.
+    pub secret_key_file: Option<PathBuf>,
+    /// Where jobs come from.
+    pub queue: QueueConfig,
+    /// Who signs, and where, by name.
+    pub connections: BTreeMap<String, ConnectionConfig>,
+    /// The S3 endpoint of this process, for connections with a directory.
+    pub embedded: EmbeddedConfig,
+    /// How links are made where a job does not say it.
+    pub links: LinksConfig,
+    /// How mails leave.
+    pub mail: MailConfig,
+    /// Where "was this done already?" is kept.
+    pub ledger: LedgerConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
+    /// The pages.
+    pub gallery: GalleryConfig,
+    /// Templates of the operator's own.
+    pub templates: TemplatesConfig,
+    /// Metrics and health.
+    pub http: HttpConfig,
+    /// What jobs may ask.
+    pub allow: Vec<AllowConfig>,
+    /// Which events become jobs.
+    pub on_event: Vec<OnEventConfig>,
+    /// The directory of the file, against which the job files of `[[on_event]]` are found.
+    #[serde(skip)]
+    pub base_dir: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/handout"),
+            secret_key_file: None,
+            queue: QueueConfig::default(),
+            connections: BTreeMap::from([(
+                "local".to_owned(),
+                ConnectionConfig::local("/srv/handout"),
+            )]),
+            embedded: EmbeddedConfig::default(),
+            links: LinksConfig::default(),
+            mail: MailConfig::default(),
+            ledger: LedgerConfig::default(),
+            audit: AuditConfig::default(),
+            gallery: GalleryConfig::default(),
+            templates: TemplatesConfig::default(),
+            http: HttpConfig::default(),
+            allow: Vec::new(),
+            on_event: Vec::new(),
+            base_dir: PathBuf::new(),
+        }
+    }
+}
+
+/// Where jobs come from.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Which kind of queue.
+    pub kind: QueueKind,
+    /// The queue's URL, for SQS.
+    pub url: Option<String>,
+    /// Where messages go that nobody can work, for SQS.
+    pub parked_url: Option<String>,
+    /// The queue's region, for SQS.
+    pub region: Option<String>,
+    /// Another server that speaks SQS.
+    pub endpoint_url: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// How many jobs are worked at once.
+    pub max_in_flight: usize,
+    /// How long a received message is hidden from others; extended while the job is worked.
+    pub visibility_timeout: Span,
+    /// How long jobs may go on after a signal to stop.
+    pub grace_period: Span,
+    /// After how many receipts a job that still fails is parked.
+    pub max_receives: u32,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            kind: QueueKind::Sqlite,
+            url: None,
+            parked_url: None,
+            region: None,
+            endpoint_url: None,
+            profile: None,
+            max_in_flight: 8,
+            visibility_timeout: Span::minutes(5),
+            grace_period: Span::seconds(60),
+            max_receives: 20,
+        }
+    }
+}
+
+/// Which kind of queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueKind {
+    /// A file of this machine.
+    #[default]
+    Sqlite,
+    /// Amazon SQS.
+    Sqs,
+}
+
+/// Who signs, and where.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionConfig {
+    /// A directory that the embedded endpoint serves, one folder a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// The region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Another server that speaks S3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// Whether the bucket stands in the path instead of the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// A profile of the AWS configuration files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// A role to take on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<String>,
+    /// A fixed access key's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// The file with its secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key_file: Option<PathBuf>,
+    /// The file with its session token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token_file: Option<PathBuf>,
+    /// A distribution in front of its bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloudfront: Option<CloudFrontConfig>,
+}
+
+impl ConnectionConfig {
+    /// A connection to a directory of this machine.
+    pub fn local(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: Some(directory.into()),
+            ..Self::default()
+        }
+    }
+}
+
+/// A CloudFront distribution in front of a connection's bucket, for jobs with `links.via = "cloudfront"`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloudFrontConfig {
+    /// The distribution's name, or one of ours that points to it.
+    pub domain: String,
+    /// Under which id CloudFront knows the public key.
+    pub key_pair_id: String,
+    /// The file with the private key.
+    pub private_key_file: PathBuf,
+    /// The digest below the signature.
+    #[serde(default)]
+    pub hash: Hash,
+    /// Whether one signature serves a job's whole prefix.
+    #[serde(default)]
+    pub wildcard: bool,
+    /// Whether links ask for a file's name and type.
+    #[serde(default = "CloudFrontConfig::default_response_overrides")]
+    pub response_overrides: bool,
+    /// The bucket behind it.
+    #[serde(default)]
+    pub bucket: Option<String>,
+    /// The folder of the bucket that is the distribution's root.
+    #[serde(default)]
+    pub origin_path: Option<String>,
+}
+
+impl CloudFrontConfig {
+    const fn default_response_overrides() -> bool {
+        true
+    }
+}
+
+/// The S3 endpoint of this process.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What links say; a TLS proxy's address when others are to use them.
+    pub public_url: String,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9470)),
+            public_url: "http://127.0.0.1:9470".to_owned(),
+        }
+    }
+}
+
+/// How links are made where a job does not say it.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinksConfig {
+    /// How long a link works.
+    pub expires_in: Span,
+    /// What to do when it cannot work so long.
+    pub expiry_guard: ExpiryGuard,
+    /// What a browser does with it.
+    pub disposition: Disposition,
+    /// Whether each recipient gets links of their own.
+    pub per_recipient: bool,
+    /// What to do about objects that cannot be linked.
+    pub on_unlinkable: OnUnlinkable,
+    /// Whether a link gives what was there when it was made, whatever is uploaded later; needs a bucket with versions.
+    pub pin_version: bool,
+    /// Whether each listed object is looked at before it is linked: finds what a listing does not tell.
+    pub preflight: bool,
+    /// How many links may be signed, for each connection.
+    pub rate: Rate,
+    /// How many requests may be made to S3, for each connection.
+    pub requests: Rate,
+}
+
+impl Default for LinksConfig {
+    fn default() -> Self {
+        Self {
+            expires_in: Span::hours(24),
+            expiry_guard: ExpiryGuard::Refuse,
+            disposition: Disposition::Attachment,
+            per_recipient: true,
+            on_unlinkable: OnUnlinkable::Skip,
+            pin_version: false,
+            preflight: false,
+            rate: Rate::per_second(5000),
+            requests: Rate::per_second(500),
+        }
+    }
+}
+
+/// How mails leave.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MailConfig {
+    /// Which way.
+    pub transport: Transport,
+    /// The sender.
+    pub from: String,
+    /// The language where a recipient has none.
+    pub locale: String,
+    /// The time zone in which mails and pages say when links end.
+    pub time_zone: String,
+    /// How many mails of one job are under way at once.
+    pub at_once: usize,
+    /// The directory of the outbox; `<state_dir>/outbox` when left out.
+    pub outbox_dir: Option<PathBuf>,
+    /// The relay.
+    pub smtp: SmtpConfig,
+}
+
+impl Default for MailConfig {
+    fn default() -> Self {
+        Self {
+            transport: Transport::Outbox,
+            from: "Handout <handout@localhost.localdomain>".to_owned(),
+            locale: "en".to_owned(),
+            time_zone: "UTC".to_owned(),
+            at_once: 4,
+            outbox_dir: None,
+            smtp: SmtpConfig::default(),
+        }
+    }
+}
+
+/// Which way mails leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Into a directory, to be looked at.
+    #[default]
+    Outbox,
+    /// Through a relay.
+    Smtp,
+}
+
+/// The relay.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SmtpConfig {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is secured.
+    pub tls: Tls,
+    /// Who logs in.
+    pub username: Option<String>,
+    /// The file with the password.
+    pub password_file: Option<PathBuf>,
+    /// A certificate authority that is trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How many mails it is given.
+    pub rate: Rate,
+    /// How many connections it is given at once.
+    pub connections: usize,
+}
+
+impl Default for SmtpConfig {
+    fn default() -> Self {
+        Self {
+            host: "localhost".to_owned(),
+            port: 587,
+            tls: Tls::Starttls,
+            username: None,
+            password_file: None,
+            ca_file: None,
+            rate: Rate::per_second(14),
+            connections: 4,
+        }
+    }
+}
+
+/// How a connection to the relay is secured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// STARTTLS, required: a relay that does not offer it gets no mail.
+    #[default]
+    Starttls,
+    /// TLS from the first byte.
+    Implicit,
+    /// None; only on this machine.
+    None,
+}
+
+/// Where "was this done already?" is kept.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LedgerConfig {
+    /// Which kind of ledger.
+    pub kind: LedgerKind,
+    /// What to do when nobody knows whether a mail left.
+    pub on_doubt: OnDoubt,
+}
+
+/// Which kind of ledger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerKind {
+    /// The file of this machine.
+    #[default]
+    Sqlite,
+}
+
+/// What to do when nobody knows whether a mail left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDoubt {
+    /// Send it again with the same Message-ID: at least once.
+    #[default]
+    Resend,
+    /// Do not: at most once.
+    Hold,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Its directory; `<state_dir>/audit` when left out.
+    pub dir: Option<PathBuf>,
+    /// How recipients are named.
+    pub recipients: RecipientNames,
+}
+
+/// How recipients are named in the audit log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipientNames {
+    /// By a keyed hash.
+    #[default]
+    Hashed,
+    /// By their address besides.
+    Clear,
+}
+
+/// The pages.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GalleryConfig {
+    /// Links on one page.
+    pub page_size: usize,
+}
+
+impl Default for GalleryConfig {
+    fn default() -> Self {
+        Self { page_size: 1000 }
+    }
+}
+
+/// Templates of the operator's own.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TemplatesConfig {
+    /// A directory like `templates/`; what is in it replaces or adds to the shipped ones.
+    pub dir: Option<PathBuf>,
+}
+
+/// Metrics and health.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Where `/metrics`, `/live` and `/ready` are answered.
+    pub listen: SocketAddr,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+        }
+    }
+}
+
+/// One `[[allow]]` rule, as it is written.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowConfig {
+    /// Who signs.
+    pub connection: String,
+    /// From which bucket.
+    pub bucket: String,
+    /// Under which prefix.
+    #[serde(default)]
+    pub prefix: String,
+    /// To whom: `*@acme.example`.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// Where answers may go besides the recipients and the sender's own domain.
+    #[serde(default)]
+    pub reply_to: Vec<String>,
+    /// Where pages and lists may go: `s3://bucket/prefix` or `dir:/path`.
+    #[serde(default)]
+    pub publish: Vec<String>,
+    /// The longest that a link may live.
+    #[serde(default = "AllowConfig::default_max_expires_in")]
+    pub max_expires_in: Span,
+    /// The most links of one job.
+    #[serde(default = "AllowConfig::default_max_links")]
+    pub max_links: u64,
+}
+
+impl AllowConfig {
+    const fn default_max_expires_in() -> Span {
+        Span::days(7)
+    }
+
+    const fn default_max_links() -> u64 {
+        100_000
+    }
+}
+
+/// One `[[on_event]]` rule, as it is written.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnEventConfig {
+    /// The bucket in which it must have happened.
+    pub bucket: String,
+    /// What the object's key must match.
+    #[serde(default = "OnEventConfig::default_key")]
+    pub key: String,
+    /// The job's file, with `{{event.bucket}}`, `{{event.key}}`, `{{event.time}}` in its texts.
+    pub job: PathBuf,
+}
+
+impl OnEventConfig {
+    fn default_key() -> String {
+        "**".to_owned()
+    }
+}
+
+impl Config {
+    /// Who sends.
+    pub fn sender(&self) -> Result<Recipient, ConfigError> {
+        Recipient::parse(&self.mail.from).map_err(|error| ConfigError::value("mail.from", error))
+    }
+
+    /// The audit log's directory.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.audit
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("audit"))
+    }
+
+    /// The outbox's directory.
+    pub fn outbox_dir(&self) -> PathBuf {
+        self.mail
+            .outbox_dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("outbox"))
+    }
+
+    /// The secret's file.
+    pub fn secret_key_file(&self) -> PathBuf {
+        self.secret_key_file
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("secret.key"))
+    }
+
+    /// The file of queue and ledger.
+    pub fn database_file(&self) -> PathBuf {
+        self.state_dir.join("handout.sqlite")
+    }
+
+    /// Whether any connection is served by this process.
+    pub fn needs_embedded(&self) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.directory.is_some())
+    }
+
+    /// Where a path of the configuration is, seen from the file that names it.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        self.base_dir.join(path)
+    }
+}

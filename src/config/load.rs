@@ -1,0 +1,540 @@
+//! Reading the configuration: the file, then the environment over it, then the checks that need both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::{CloudFrontConfig, Config, ConnectionConfig, QueueKind, Tls, Transport, front};
+use crate::error::with_nearest;
+use crate::job::{Locale, Via};
+use crate::links::sigv4::{Addressing, Target};
+
+/// Where the file is looked for when none is named.
+const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
+
+/// What begins the variables that override the file: `HANDOUT_QUEUE__URL` is `url` of `[queue]`.
+const PREFIX: &str = "HANDOUT_";
+
+/// The one variable of ours that is no key of the file: the filter of the log.
+pub(crate) const LOG: &str = "HANDOUT_LOG";
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No file anywhere.
+    #[error(
+        "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
+    )]
+    Nowhere,
+    /// The file cannot be read.
+    #[error("could not read the configuration {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration {} is wrong: {reason}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A key has a value that cannot be used.
+    #[error("the configuration's {key} {reason}")]
+    Value {
+        /// The key, such as `queue.url`.
+        key: String,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    pub(crate) fn value(key: impl Into<String>, reason: impl fmt::Display) -> Self {
+        Self::Value {
+            key: key.into(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The environment, read once: everything in it that is ours.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.variables.keys()).finish()
+    }
+}
+
+impl Environment {
+    /// Reads the process's environment.
+    pub fn of_process() -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self {
+            variables: variables.collect(),
+        }
+    }
+
+    /// A made-up environment.
+    pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
+        let variables = variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            variables: variables.collect(),
+        }
+    }
+
+    /// A variable's value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// Where the user's own programs keep their state: `~/.local/state/handout`.
+    /// <https://specifications.freedesktop.org/basedir-spec/latest/>
+    pub fn user_state_dir(&self) -> Option<PathBuf> {
+        let absolute = |name| {
+            let path = self.get(name).map(PathBuf::from);
+            path.filter(|path| path.is_absolute())
+        };
+        let base =
+            absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+        Some(base?.join("handout"))
+    }
+}
+
+/// A secret from a file; prints as stars.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(****)")
+    }
+}
+
+impl Secret {
+    /// Reads a secret. A path that is a bare name is looked for among systemd's credentials first.
+    pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let in_credentials = environment
+            .get("CREDENTIALS_DIRECTORY")
+            .filter(|_| path.components().count() == 1)
+            .map(|directory| Path::new(directory).join(path))
+            .filter(|path| path.exists());
+        let path = in_credentials.unwrap_or_else(|| path.to_owned());
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            ConfigError::value(
+                key,
+                format!("names {}, which cannot be read: {error}", path.display()),
+            )
+        })?;
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(ConfigError::value(
+                key,
+                format!("names {}, which is empty", path.display()),
+            )),
+            text => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The secret itself.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Config {
+    /// Finds, reads and checks the configuration.
+    pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => PLACES
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|path| path.exists())
+                .ok_or(ConfigError::Nowhere)?,
+        };
+        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {
+            path: path.clone(),
+            reason,
+        })?;
+        config.base_dir = path.parent().map(Path::to_owned).unwrap_or_default();
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the text of a configuration, with the environment over it.
+    pub fn parse(text: &str, environment: &Environment) -> Result<Self, String> {
+        // The text by itself first: its errors point at a line, which a merged table cannot.
+        let _: Self =
+            toml::from_str(text).map_err(|error| with_nearest(error.to_string().trim_end()))?;
+        let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        for (name, value) in &environment.variables {
+            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != LOG) {
+                set(&mut table, &path.to_lowercase(), value);
+            }
+        }
+        let merged = Value::Table(table).try_into();
+        merged.map_err(|error: toml::de::Error| {
+            format!(
+                "with the variables {PREFIX}… over it: {}",
+                with_nearest(error.message())
+            )
+        })
+    }
+
+    /// Checks what no type could.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.queue.kind == QueueKind::Sqs && self.queue.url.is_none() {
+            return Err(ConfigError::value(
+                "queue.url",
+                "is missing: kind = \"sqs\" needs the queue's URL",
+            ));
+        }
+        let at_least = |key: &str, value: u64, least: u64| match value < least {
+            true => Err(ConfigError::value(
+                key,
+                format!("is {value}: it must be at least {least}"),
+            )),
+            false => Ok(()),
+        };
+        at_least("queue.max_in_flight", self.queue.max_in_flight as u64, 1)?;
+        // A hold is extended at a third of the timeout, which must leave time for a slow answer.
+        at_least(
+            "queue.visibility_timeout",
+            self.queue.visibility_timeout.as_secs(),
+            30,
+        )?;
+        at_least("queue.max_receives", u64::from(self.queue.max_receives), 1)?;
+        at_least("gallery.page_size", self.gallery.page_size as u64, 1)?;
+        at_least("mail.at_once", self.mail.at_once as u64, 1)?;
+        at_least(
+            "mail.smtp.connections",
+            self.mail.smtp.connections as u64,
+            1,
+        )?;
+        if self.queue.visibility_timeout.as_duration() > crate::queue::MAX_VISIBILITY {
+            return Err(ConfigError::value(
+                "queue.visibility_timeout",
+                "is more than 12h, the most that SQS allows",
+            ));
+        }
+        crate::job::check_expires_in(self.links.expires_in, Via::S3)
+            .map_err(|reason| ConfigError::value("links.expires_in", reason))?;
+        for (name, connection) in &self.connections {
+            check_connection(name, connection)?;
+            if let Some(cloudfront) = &connection.cloudfront {
+                front::reach(name, cloudfront)?;
+                self.check_versions(name, cloudfront)?;
+                self.check_one_bucket(name, cloudfront)?;
+            }
+        }
+        check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
+        self.check_mail()?;
+        self.policy()?;
+        self.event_rules()?;
+        Ok(())
+    }
+
+    /// The version travels in the query, which a distribution without overrides is not said to hand on.
+    fn check_versions(&self, name: &str, cloudfront: &CloudFrontConfig) -> Result<(), ConfigError> {
+        if cloudfront.response_overrides || !self.links.pin_version {
+            return Ok(());
+        }
+        Err(ConfigError::value(
+            format!("connections.{name}.cloudfront.response_overrides"),
+            "is false, and links.pin_version true: a link's version would not reach S3",
+        ))
+    }
+
+    /// A distribution stands before one bucket: links into another would open whatever has the same name there.
+    fn check_one_bucket(
+        &self,
+        name: &str,
+        cloudfront: &CloudFrontConfig,
+    ) -> Result<(), ConfigError> {
+        let rules = self.allow.iter().filter(|rule| rule.connection == name);
+        let buckets: BTreeSet<&str> = rules.map(|rule| rule.bucket.as_str()).collect();
+        if cloudfront.bucket.is_some() || buckets.len() < 2 {
+            return Ok(());
+        }
+        let buckets: Vec<&str> = buckets.into_iter().collect();
+        let reason = format!(
+            "is missing: the [[allow]] rules name several buckets ({}), and the distribution stands before one",
+            buckets.join(", ")
+        );
+        Err(ConfigError::value(
+            format!("connections.{name}.cloudfront.bucket"),
+            reason,
+        ))
+    }
+
+    fn check_mail(&self) -> Result<(), ConfigError> {
+        self.sender()?;
+        let locale = self.mail.locale.parse::<Locale>();
+        locale.map_err(|error| ConfigError::value("mail.locale", error))?;
+        self.time_zone()?;
+        let smtp = &self.mail.smtp;
+        if self.mail.transport == Transport::Smtp
+            && smtp.tls == Tls::None
+            && !is_loopback(&smtp.host)
+        {
+            let reason = "is \"none\", which is only for a relay on this machine: use \"starttls\" or \"implicit\"";
+            return Err(ConfigError::value("mail.smtp.tls", reason));
+        }
+        if smtp.username.is_some() != smtp.password_file.is_some() {
+            return Err(ConfigError::value(
+                "mail.smtp.username",
+                "and password_file go together: give both or neither",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The time zone in which mails and pages speak.
+    pub fn time_zone(&self) -> Result<jiff::tz::TimeZone, ConfigError> {
+        jiff::tz::TimeZone::get(&self.mail.time_zone).map_err(|_| {
+            let reason = format!(
+                "is {:?}, which is no time zone: write one like \"Europe/Berlin\"",
+                self.mail.time_zone
+            );
+            ConfigError::value("mail.time_zone", reason)
+        })
+    }
+}
+
+fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), ConfigError> {
+    let key = |field: &str| format!("connections.{name}.{field}");
+    name.parse::<crate::job::ConnectionName>()
+        .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
+    if connection.directory.is_some() {
+        let rest = ConnectionConfig {
+            directory: None,
+            ..connection.clone()
+        };
+        if rest != ConnectionConfig::default() {
+            let reason =
+                "stands beside keys that belong to a real S3: a directory needs nothing else";
+            return Err(ConfigError::value(key("directory"), reason));
+        }
+    }
+    if connection.access_key_id.is_some() != connection.secret_access_key_file.is_some() {
+        let reason = "and secret_access_key_file go together: give both or neither";
+        return Err(ConfigError::value(key("access_key_id"), reason));
+    }
+    if let Some(endpoint) = &connection.endpoint_url {
+        check_endpoint(endpoint, key("endpoint_url"))?;
+    }
+    Ok(())
+}
+
+fn check_endpoint(endpoint: &str, key: String) -> Result<(), ConfigError> {
+    let probe = "probe".parse().expect("the probe is a bucket's name");
+    Target::new(endpoint, &probe, Addressing::Path)
+        .map(drop)
+        .map_err(|error| ConfigError::value(key, error))
+}
+
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// Sets `queue__url` to a text, which is read as TOML if it is any.
+fn set(table: &mut Table, path: &str, text: &str) {
+    let (sections, key) = match path.rsplit_once("__") {
+        Some((sections, key)) => (sections.split("__").collect(), key),
+        None => (Vec::new(), path),
+    };
+    let mut table = table;
+    for section in sections {
+        let entry = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        if !entry.is_table() {
+            *entry = Value::Table(Table::new());
+        }
+        let Value::Table(inner) = entry else { return };
+        table = inner;
+    }
+    table.insert(key.to_owned(), literal(text));
+}
+
+/// `8` and `true` are a number and a truth value; everything else is the text that it is.
+fn literal(text: &str) -> Value {
+    let number = text.parse::<i64>().ok().map(Value::Integer);
+    let truth = text.parse::<bool>().ok().map(Value::Boolean);
+    let list = || {
+        toml::from_str::<Table>(&format!("v = {text}"))
+            .ok()?
+            .remove("v")
+            .filter(Value::is_array)
+    };
+    number
+        .or(truth)
+        .or_else(list)
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_file_is_the_default() {
+        let shipped =
+            Config::parse(include_str!("../../config.toml"), &Environment::default()).unwrap();
+        assert_eq!(shipped, Config::default());
+    }
+
+    #[test]
+    fn the_environment_stands_over_the_file() {
+        let environment = Environment::of([
+            ("HANDOUT_QUEUE__URL", "https://sqs.example/1/jobs"),
+            ("HANDOUT_QUEUE__MAX_IN_FLIGHT", "3"),
+            ("HANDOUT_STATE_DIR", "/tmp/state"),
+            ("HANDOUT_MAIL__SMTP__HOST", "relay.example"),
+            ("HANDOUT_LOG", "debug"),
+            ("OTHER", "x"),
+        ]);
+        let config =
+            Config::parse("[queue]\nkind = \"sqs\"\nmax_in_flight = 2\n", &environment).unwrap();
+        assert_eq!(
+            config.queue.url.as_deref(),
+            Some("https://sqs.example/1/jobs")
+        );
+        assert_eq!(config.queue.max_in_flight, 3);
+        assert_eq!(config.state_dir, Path::new("/tmp/state"));
+        assert_eq!(config.mail.smtp.host, "relay.example");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_neighbour() {
+        let error = Config::parse(
+            "[links]\nexpiry_gaurd = \"refuse\"\n",
+            &Environment::default(),
+        )
+        .unwrap_err();
+        assert!(
+            error.contains("did you mean expiry_guard?") && error.contains("line 2"),
+            "{error}"
+        );
+        let environment = Environment::of([("HANDOUT_QUEUE__ULR", "x")]);
+        let error = Config::parse("", &environment).unwrap_err();
+        assert!(error.contains("did you mean url?"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_say_why() {
+        let check = |text: &str| {
+            let config = Config::parse(text, &Environment::default()).unwrap();
+            config.check().unwrap_err().to_string()
+        };
+        let table = [
+            "[queue]\nkind = \"sqs\"",
+            "[queue]\nmax_in_flight = 0",
+            "[links]\nexpires_in = \"8d\"",
+            "[mail]\nfrom = \"nobody\"",
+            "[mail]\ntime_zone = \"Mars/Base\"",
+            "[mail]\ntransport = \"smtp\"\n[mail.smtp]\nhost = \"relay.example\"\ntls = \"none\"",
+            "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
+            "[connections.x]\naccess_key_id = \"AKIA\"",
+            "[connections.x]\nendpoint_url = \"s3.example\"",
+            "[[allow]]\nconnection = \"nope\"\nbucket = \"reports\"",
+            "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\npublish = [\"/srv\"]\n[connections.local]\ndirectory = \"/srv\"",
+        ]
+        .map(check);
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        the configuration's queue.url is missing: kind = "sqs" needs the queue's URL
+        the configuration's queue.max_in_flight is 0: it must be at least 1
+        the configuration's links.expires_in is 8d: S3 lets a link live for 7d at most
+        the configuration's mail.from is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
+        the configuration's mail.time_zone is "Mars/Base", which is no time zone: write one like "Europe/Berlin"
+        the configuration's mail.smtp.tls is "none", which is only for a relay on this machine: use "starttls" or "implicit"
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
+        the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
+        the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it
+        the configuration's allow[0].connection is "nope", which is no connection; there are: local
+        the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"
+        "#);
+    }
+
+    #[test]
+    fn a_distribution_is_written_as_cloudfront_names_it_or_refused() {
+        let with = |lines: &str| {
+            let rule = "[[allow]]\nconnection = \"x\"\nbucket";
+            let text = format!(
+                "{rule} = \"one\"\n{rule} = \"two\"\n[connections.x.cloudfront]\n{lines}\n"
+            );
+            match Config::parse(&text, &Environment::default()) {
+                Ok(config) => config
+                    .check()
+                    .map_or_else(|e| e.to_string(), |()| "fine".to_owned()),
+                Err(error) => error.lines().last().unwrap_or_default().to_owned(),
+            }
+        };
+        let right = "domain = \"d111111abcdef8.cloudfront.net\"\nkey_pair_id = \"K1\"\nprivate_key_file = \"cloudfront-key\"\nbucket = \"one\"\n";
+        let table = [
+            right.to_owned(),
+            format!("{right}origin_path = \"/site\"\nhash = \"sha256\"\nwildcard = true"),
+            right.replace("bucket = \"one\"\n", ""),
+            right.replace("key_pair_id = \"K1\"\n", ""),
+            right.replace("d111", "https://d111"),
+            right.replace("K1", "K 1"),
+            right.replace("cloudfront-key", ""),
+            right.replace("\"one\"", "\"o/e\""),
+            format!("{right}origin_path = \"/a/../b\""),
+            format!("{right}hash = \"md5\""),
+            format!("{right}response_overrides = false\n[links]\npin_version = true"),
+        ]
+        .map(|lines| with(&lines));
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        fine
+        fine
+        the configuration's connections.x.cloudfront.bucket is missing: the [[allow]] rules name several buckets (one, two), and the distribution stands before one
+        missing field `key_pair_id`
+        the configuration's connections.x.cloudfront.domain cannot be used: "https://d111111abcdef8.cloudfront.net" is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net
+        the configuration's connections.x.cloudfront.key_pair_id cannot be used: "K 1" is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F
+        the configuration's connections.x.cloudfront.private_key_file is empty: name the PEM file of the key
+        the configuration's connections.x.cloudfront.bucket holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
+        the configuration's connections.x.cloudfront.origin_path is "/a/../b": write the folder as in the distribution, such as "/site"
+        unknown variant `md5`, expected `sha1` or `sha256`
+        the configuration's connections.x.cloudfront.response_overrides is false, and links.pin_version true: a link's version would not reach S3
+        "#);
+    }
+
+    #[test]
+    fn a_secret_is_read_from_a_file_or_from_systemd_and_does_not_print() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("smtp-password"), "hunter2\n").unwrap();
+        let directory = folder.path().to_string_lossy().into_owned();
+        let environment = Environment::of([("CREDENTIALS_DIRECTORY", directory.as_str())]);
+        let secret = Secret::read(
+            "mail.smtp.password_file",
+            Path::new("smtp-password"),
+            &environment,
+        )
+        .unwrap();
+        assert_eq!(secret.expose(), "hunter2");
+        assert_eq!(format!("{secret:?}"), "Secret(****)");
+        assert!(Secret::read("k", Path::new("/nowhere/secret"), &environment).is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! `[[allow]]` and `[[on_event]]`: from what is written to what is decided with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use globset::GlobMatcher;
+
+use super::{AllowConfig, Config, ConfigError, OnEventConfig};
+use crate::job::envelope::EventRule;
+use crate::job::glob::{self, Slashes};
+use crate::plan::policy::{AllowRule, PublishRule};
+use crate::plan::{LinkDefaults, Policy};
+
+impl Config {
+    /// What jobs may ask, and what they get when they ask nothing.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        let rules = self
+            .allow
+            .iter()
+            .enumerate()
+            .map(|(index, allow)| self.allow_rule(index, allow));
+        Ok(Policy {
+            rules: rules.collect::<Result<_, _>>()?,
+            links: LinkDefaults {
+                expires_in: self.links.expires_in,
+                expiry_guard: self.links.expiry_guard,
+                disposition: self.links.disposition,
+                per_recipient: self.links.per_recipient,
+                on_unlinkable: self.links.on_unlinkable,
+                pin_version: self.links.pin_version,
+                preflight: self.links.preflight,
+            },
+            page_size: self.gallery.page_size,
+            sender_domain: self.sender()?.address.domain().to_owned(),
+            triggers: self.event_rules()?,
+        })
+    }
+
+    /// Which events become jobs.
+    pub fn event_rules(&self) -> Result<Vec<EventRule>, ConfigError> {
+        self.on_event
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| self.event_rule(index, rule))
+            .collect()
+    }
+
+    fn allow_rule(&self, index: usize, allow: &AllowConfig) -> Result<AllowRule, ConfigError> {
+        let key = |field: &str| format!("allow[{index}].{field}");
+        if !self.connections.contains_key(&allow.connection) {
+            let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
+            let reason = format!(
+                "is {:?}, which is no connection; there are: {}",
+                allow.connection,
+                known.join(", ")
+            );
+            return Err(ConfigError::value(key("connection"), reason));
+        }
+        let patterns =
+            |field: &str, patterns: &[String]| -> Result<Vec<GlobMatcher>, ConfigError> {
+                let patterns = patterns.iter().enumerate().map(|(at, pattern)| {
+                    matcher(pattern, Slashes::Plain)
+                        .map_err(|error| ConfigError::value(key(&format!("{field}[{at}]")), error))
+                });
+                patterns.collect()
+            };
+        let publish = allow.publish.iter().enumerate().map(|(at, target)| {
+            publish_rule(target).ok_or_else(|| {
+                let reason = format!(
+                    "is {target:?}: write \"s3://bucket/prefix\" or \"dir:/absolute/path\""
+                );
+                ConfigError::value(key(&format!("publish[{at}]")), reason)
+            })
+        });
+        Ok(AllowRule {
+            connection: allow
+                .connection
+                .parse()
+                .map_err(|error| ConfigError::value(key("connection"), error))?,
+            bucket: allow
+                .bucket
+                .parse()
+                .map_err(|error| ConfigError::value(key("bucket"), error))?,
+            prefix: allow
+                .prefix
+                .parse()
+                .map_err(|error| ConfigError::value(key("prefix"), error))?,
+            recipients: patterns("recipients", &allow.recipients)?,
+            reply_to: patterns("reply_to", &allow.reply_to)?,
+            publish: publish.collect::<Result<_, _>>()?,
+            max_expires_in: allow.max_expires_in,
+            max_links: allow.max_links,
+        })
+    }
+
+    fn event_rule(&self, index: usize, rule: &OnEventConfig) -> Result<EventRule, ConfigError> {
+        let key = |field: &str| format!("on_event[{index}].{field}");
+        let path = self.resolve(&rule.job);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            ConfigError::value(
+                key("job"),
+                format!("names {}, which is not a job file: {error}", path.display()),
+            )
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
+        let template: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
+        if !template.is_object() {
+            return Err(unreadable(&"it is not a JSON object"));
+        }
+        Ok(EventRule {
+            bucket: rule
+                .bucket
+                .parse()
+                .map_err(|error| ConfigError::value(key("bucket"), error))?,
+            key: matcher(&rule.key, Slashes::Separate)
+                .map_err(|error| ConfigError::value(key("key"), error))?,
+            template: Arc::new(template),
+        })
+    }
+}
+
+fn matcher(pattern: &str, slashes: Slashes) -> Result<GlobMatcher, String> {
+    glob::parse(pattern, slashes).map(|glob| glob.compile_matcher())
+}
+
+fn publish_rule(target: &str) -> Option<PublishRule> {
+    if let Some(dir) = target.strip_prefix("dir:") {
+        return Path::new(dir)
+            .is_absolute()
+            .then(|| PublishRule::Dir(dir.into()));
+    }
+    let place = target.strip_prefix("s3://")?;
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    Some(PublishRule::Bucket(bucket.parse().ok()?, prefix.to_owned()))
+}
