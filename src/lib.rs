@@ -1,1 +1,50 @@
-//! x
+//! Handout hands files out of S3 as links.
+//!
+//! Somebody puts a *job* on a queue: "give what lies under this prefix to these people". This is what becomes of it,
+//! and each word is a module:
+//!
+//! ```text
+//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ Delivered ─settle▶
+//!  queue     job        plan      links       audit           render          deliver          worker
+//! ```
+//!
+//! Four promises decide every argument about the code. A link works for as long as the mail says ([`plan::expiry`]).
+//! Nobody is mailed twice, and no job is lost, whatever crashes ([`ledger`]). No link leaves without a durable line that
+//! says who got it ([`audit`]): [`render`] takes [`audit::AuditedLinks`] and nothing else. And signing is cheap enough
+//! ([`links::sigv4`]) that everybody gets links of their own.
+//!
+//! Start with [`distribute`]: it is the story, step by step.
+
+// The story, in the order in which it happens.
+pub mod audit;
+pub mod deliver;
+pub mod distribute;
+pub mod job;
+pub mod links;
+pub mod plan;
+pub mod preview;
+pub mod publication;
+pub mod render;
+
+// The machine that runs it.
+pub mod clock;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod keyring;
+pub mod ledger;
+pub mod progress;
+pub mod quantity;
+pub mod stop;
+pub mod telemetry;
+pub mod throttle;
+pub mod tools;
+pub mod worker;
+
+// The edges, where the outside begins.
+pub mod database;
+pub mod edge;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod queue;
+pub mod store;

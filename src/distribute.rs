@@ -1,0 +1,367 @@
+//! The steps of a job, in order, and nothing else.
+//!
+//! Plan it, list its objects once, and then for each audience: sign a batch, record it, show it; publish the
+//! page and the list; mail those who were not mailed yet. Whoever was served before stays served.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use crate::audit::record::{Context, Kind as LineKind};
+use crate::audit::{self, AuditedLinks};
+use crate::deliver::{self, Turn};
+use crate::error::{Class, JobError};
+use crate::job::{Job, Recipient, WhenEmpty};
+use crate::ledger::{Created, Kind, Outcome, Record, Standing};
+use crate::links::listing::{self, Listing};
+use crate::links::{self, Audience, Links, Signing};
+use crate::plan::{self, Aged, Plan, SignerFacts};
+use crate::publication::Publication;
+use crate::render::email::{Digest, Letter};
+use crate::stop::Stop;
+use crate::tools::Tools;
+
+/// A job and the message that brought it.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The job.
+    pub job: Arc<Job>,
+    /// The message's id, if it came in one.
+    pub message_id: Option<String>,
+    /// How often the message was received.
+    pub attempt: u32,
+    /// The instant at which this attempt began.
+    pub now: Timestamp,
+    /// Heeded before each step that cannot be undone.
+    pub stop: Stop,
+}
+
+/// What a job came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Whether all of it had been done before.
+    pub done_before: bool,
+    /// How many links were made.
+    pub links: u64,
+    /// How many objects could not be linked.
+    pub unavailable: u64,
+    /// Until when the links work.
+    pub expires_at: Option<Timestamp>,
+    /// Mails that the relay took.
+    pub accepted: u64,
+    /// Mails that it will never take.
+    pub rejected: u64,
+    /// Mails of which nobody knows, and which are not sent again.
+    pub unknown: u64,
+    /// Where pages and lists went.
+    pub published: Vec<String>,
+}
+
+/// Does a job, from its plan to its last mail.
+pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
+    if begin(order, tools).await? == Begun::DoneBefore {
+        return Ok(Delivered {
+            done_before: true,
+            ..Delivered::default()
+        });
+    }
+    let plan = draw(order, tools).await?;
+    let connection = tools.connection(&plan.connection)?;
+    let listing = listing::list(&plan, &*connection.store, &tools.spool_dir, &order.stop).await?;
+    tools.progress.listed(&plan, &listing);
+    let mut delivered = Delivered {
+        unavailable: listing.unavailable,
+        expires_at: Some(plan.lifetime.expires_at),
+        ..Delivered::default()
+    };
+    if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
+        serve_everybody(order, &plan, &listing, tools, &mut delivered).await?;
+    }
+    finish(order, &delivered, tools).await?;
+    Ok(delivered)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Begun {
+    Now,
+    DoneBefore,
+}
+
+/// Takes the job's id: the same id with another body is another job under a taken name.
+async fn begin(order: &Order, tools: &Tools) -> Result<Begun, JobError> {
+    let job = &order.job;
+    let body = json!({ "body_sha256": job.body_sha256, "begun_at": order.now });
+    let plan = Record::new(&job.id, "", 0, Kind::Plan, body);
+    if let Created::Theirs(first) = tools.books.ledger.create(plan).await?
+        && first.body["body_sha256"].as_str() != Some(&job.body_sha256)
+    {
+        return Err(JobError::Conflict {
+            id: job.id.to_string(),
+        });
+    }
+    let records = tools.books.ledger.records_of(&job.id, "").await?;
+    let done = records.iter().any(|record| record.kind == Kind::Done);
+    Ok(if done { Begun::DoneBefore } else { Begun::Now })
+}
+
+/// Draws the plan of an order, with credentials that last as long as they can.
+pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError> {
+    let job = &order.job;
+    let connection = tools.connection(&job.from.connection)?;
+    let asked = job
+        .links
+        .expires_in
+        .unwrap_or(tools.policy.links.expires_in);
+    let asked = SignedDuration::from_secs(i64::try_from(asked.as_secs()).unwrap_or(i64::MAX));
+    let needed_until = order.now.checked_add(asked).unwrap_or(Timestamp::MAX);
+    let signer = SignerFacts {
+        reach: connection.front.as_ref().map(|front| front.reach.clone()),
+        ..connection.signer.facts(needed_until).await?
+    };
+    Ok(plan::draw(
+        job,
+        &tools.policy,
+        &*tools.templates,
+        &signer,
+        order.now,
+    )?)
+}
+
+/// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.
+///
+/// Nobody's turn is cut off for another's failure: a mail that was cut off in its last step would be a doubt.
+async fn serve_everybody(
+    order: &Order,
+    plan: &Plan,
+    listing: &Listing,
+    tools: &Tools,
+    delivered: &mut Delivered,
+) -> Result<(), JobError> {
+    let turns = plan
+        .audiences()
+        .into_iter()
+        .map(|audience| serve(order, plan, listing, audience, tools));
+    let mut turns =
+        std::pin::pin!(futures_util::stream::iter(turns).buffer_unordered(tools.at_once));
+    let mut failed = Vec::new();
+    while let Some(turn) = turns.next().await {
+        match turn {
+            Ok(served) => {
+                delivered.links += served.links;
+                delivered.published.extend(served.published);
+                for turn in served.turns {
+                    match turn {
+                        Ok(turn) => delivered.count(turn.outcome()),
+                        Err(error) => failed.push(error),
+                    }
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+        if failed.iter().any(|error| error.class() == Class::Disk) {
+            order.stop.ask();
+        }
+    }
+    delivered.published.sort();
+    let count = failed.len();
+    match JobError::most_hopeful(failed) {
+        None => Ok(()),
+        // These concern the whole job, however many recipients met them.
+        Some(error @ (JobError::Stopped(_) | JobError::Aged(_))) => Err(error),
+        Some(error) if error.class() == Class::Disk => Err(error),
+        Some(first) => Err(JobError::Deferred {
+            count,
+            first: Box::new(first),
+        }),
+    }
+}
+
+/// What one audience came to.
+struct Served {
+    links: u64,
+    published: Vec<String>,
+    turns: Vec<Result<Turn, JobError>>,
+}
+
+/// Serves one audience: its links, its page and list, its mails.
+async fn serve(
+    order: &Order,
+    plan: &Plan,
+    listing: &Listing,
+    audience: Audience,
+    tools: &Tools,
+) -> Result<Served, JobError> {
+    let readers = plan.readers(&audience);
+    let (waiting, turns) = who_waits(&plan.job, &readers, tools).await?;
+    let mut served = Served {
+        links: 0,
+        published: Vec::new(),
+        turns: turns.into_iter().map(Ok).collect(),
+    };
+    if waiting.is_empty() && !readers.is_empty() {
+        return Ok(served);
+    }
+    let mut signing = tools.signing(plan).await?;
+    let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
+    let mut digest = Digest::new(plan);
+    let mut number = 0;
+    while let Some(page) = listing.page(number)? {
+        let batch = gather(order, plan, page, &audience, &mut signing, tools).await?;
+        served.links += batch.links().len() as u64;
+        digest.push(&batch);
+        publication.push(&batch).await?;
+        number += 1;
+    }
+    let published = publication.finish(order, tools).await?;
+    for reader in waiting {
+        let turn = mail(order, plan, &digest, &published, &reader, tools).await;
+        tools.progress.mailed(&turn);
+        served.turns.push(turn);
+    }
+    served.published = published.places;
+    Ok(served)
+}
+
+/// Signs a batch and records it: from here on its links may be shown.
+async fn gather(
+    order: &Order,
+    plan: &Plan,
+    page: Vec<listing::Entry>,
+    audience: &Audience,
+    signing: &mut Signing,
+    tools: &Tools,
+) -> Result<AuditedLinks, JobError> {
+    may_go_on(order, plan, tools)?;
+    tools
+        .connection(&plan.connection)?
+        .link_rate
+        .pass(page.len())
+        .await;
+    let links = if signing.is_slow() {
+        // On the heap: a future holds the room for it in every job, and few jobs need it.
+        Box::pin(sign_aside(plan, page, audience, signing)).await?
+    } else {
+        links::sign(plan, page, audience, signing)?
+    };
+    let audited = audit::record(
+        links,
+        &context(order, LineKind::Object, tools),
+        &tools.books.audit,
+    )
+    .await?;
+    tools.progress.issued(audited.links().len());
+    Ok(audited)
+}
+
+/// Signs a batch that takes long on a thread of its own: heartbeats and other jobs go on meanwhile.
+async fn sign_aside(
+    plan: &Plan,
+    page: Vec<listing::Entry>,
+    audience: &Audience,
+    signing: &Signing,
+) -> Result<Links, JobError> {
+    let (plan, audience, mut signing) = (plan.clone(), audience.clone(), signing.clone());
+    let signed =
+        tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &mut signing));
+    Ok(signed.await.map_err(|_| JobError::Panicked)??)
+}
+
+/// Asked before each step that cannot be undone: whether the work shall go on, and whether its links are still what the
+/// mail will promise.
+fn may_go_on(order: &Order, plan: &Plan, tools: &Tools) -> Result<(), JobError> {
+    order.stop.heed()?;
+    if !plan.lifetime.is_fresh((tools.clock)()) {
+        return Err(Aged.into());
+    }
+    Ok(())
+}
+
+/// Whose links are recorded, for this order.
+pub(crate) fn context<'a>(order: &'a Order, kind: LineKind, tools: &'a Tools) -> Context<'a> {
+    Context {
+        job: order.job.id.as_str(),
+        connection: order.job.from.connection.as_str(),
+        message_id: order.message_id.as_deref(),
+        attempt: order.attempt,
+        kind,
+        version_id: None,
+        names: &tools.books.names,
+    }
+}
+
+/// Parts those who still wait for their mail from those whose turn has ended.
+async fn who_waits(
+    job: &Job,
+    readers: &[Arc<Recipient>],
+    tools: &Tools,
+) -> Result<(Vec<Arc<Recipient>>, Vec<Turn>), JobError> {
+    let mut waiting = Vec::new();
+    let mut ended = Vec::new();
+    for reader in readers {
+        match tools.books.standing(&job.id, reader).await? {
+            Standing::Terminal { outcome, .. } => ended.push(Turn::EndedBefore(outcome)),
+            Standing::Free { .. } | Standing::Busy { .. } | Standing::Exhausted => {
+                waiting.push(Arc::clone(reader));
+            }
+        }
+    }
+    Ok((waiting, ended))
+}
+
+/// Renders one reader's mail and delivers it.
+async fn mail(
+    order: &Order,
+    plan: &Plan,
+    digest: &Digest,
+    published: &crate::publication::Published,
+    reader: &Recipient,
+    tools: &Tools,
+) -> Result<Turn, JobError> {
+    let letter = Letter {
+        plan,
+        digest,
+        recipient: reader,
+        gallery_url: published.gallery_url.as_ref(),
+        manifest_url: published.manifest_url.as_ref(),
+        settings: &tools.mail,
+    };
+    let rendered = crate::render::email::mail(&tools.templates, &letter)?;
+    let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
+    let job = &plan.job.id;
+    may_go_on(order, plan, tools)?;
+    let letter = tools
+        .sender
+        .letter(job, reader, reply_to, rendered, order.now)?;
+    deliver::deliver(&letter, job, reader, &tools.mailer, &tools.books).await
+}
+
+/// Records that everybody has an end: only after this may the message be deleted.
+async fn finish(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
+    let body = json!({
+        "links": delivered.links,
+        "accepted": delivered.accepted,
+        "rejected": delivered.rejected,
+        "unknown": delivered.unknown,
+        "expires_at": delivered.expires_at,
+    });
+    tools
+        .books
+        .ledger
+        .create(Record::new(&order.job.id, "", 0, Kind::Done, body))
+        .await?;
+    Ok(())
+}
+
+impl Delivered {
+    const fn count(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Accepted { .. } => self.accepted += 1,
+            Outcome::Rejected { .. } => self.rejected += 1,
+            Outcome::Unknown { .. } => self.unknown += 1,
+            // Not an end: such a turn is an error, and the job comes back.
+            Outcome::NotSent { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Every way in which a job can fail, and the one judgement of each.
+//!
+//! Steps raise errors; nobody but [`JobError::class`] says what an error means, and nobody but [`disposition`]
+//! what is done with the message then. Both name every case: a new error must be judged, not swallowed.
+
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new error must be judged, not swallowed"
+)]
+
+use std::time::Duration;
+
+use crate::audit::RecordError;
+use crate::deliver::DeliverError;
+use crate::edge::{EdgeError, Fact};
+use crate::job::ParseJobError;
+use crate::ledger::LedgerError;
+use crate::links::SignError;
+use crate::links::listing::GatherError;
+use crate::links::signer::SignerError;
+use crate::plan::{Aged, PlanError};
+use crate::render::RenderError;
+use crate::stop::Stopped;
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The message is not a job.
+    #[error(transparent)]
+    Parse(#[from] ParseJobError),
+    /// The job is not allowed, or cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Its id belongs to another job.
+    #[error("the job id {id} was used before for another job: give this one an id of its own")]
+    Conflict {
+        /// The id.
+        id: String,
+    },
+    /// It names a connection that the configuration does not have.
+    #[error(
+        "the job's field from.connection is {name}, which is no connection of the configuration; there are: {known}"
+    )]
+    UnknownConnection {
+        /// The name.
+        name: String,
+        /// The connections that there are.
+        known: String,
+    },
+    /// Its objects could not be gathered.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// Nobody could sign its links.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// One of its links could not be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// Its audit lines could not be made durable.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A mail or a page could not be rendered.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// A mail or a page could not be delivered.
+    #[error(transparent)]
+    Deliver(#[from] DeliverError),
+    /// The ledger did not answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Some recipients were not served yet, the others were.
+    #[error("{count} of the job's recipients could not be served yet: {first}")]
+    Deferred {
+        /// How many.
+        count: usize,
+        /// Why the first could not.
+        first: Box<Self>,
+    },
+    /// Its links grew old while it was worked.
+    #[error(transparent)]
+    Aged(#[from] Aged),
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// A step panicked, which is a mistake of ours.
+    #[error("a step of the job panicked; please report this with the log around it")]
+    Panicked,
+}
+
+/// What an error means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Trying again cannot help: a person must change the job, a template or a bucket.
+    Permanent,
+    /// Trying again may help.
+    Transient,
+    /// A decision of the configuration's: nothing failed.
+    Policy,
+    /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
+    Disk,
+}
+
+/// What is done with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is done.
+    Delete,
+    /// It comes back after a while.
+    Retry {
+        /// How long it stays hidden.
+        after: Duration,
+    },
+    /// It is set aside, with the reason, for a person.
+    Park,
+}
+
+/// When to give up, and how long to wait before.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryLimits {
+    /// After how many receipts a failing job is parked.
+    pub max_receives: u32,
+    /// The wait after the first failure; doubled for each further one.
+    pub first_wait: Duration,
+    /// The longest wait.
+    pub longest_wait: Duration,
+}
+
+impl Default for RetryLimits {
+    fn default() -> Self {
+        Self {
+            max_receives: 20,
+            first_wait: Duration::from_secs(10),
+            longest_wait: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl JobError {
+    /// What the error means. The table of the design, row by row.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Parse(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Sign(_) => Class::Permanent,
+            Self::Plan(error) => match error {
+                PlanError::Refused(_)
+                | PlanError::Shortfall(_)
+                | PlanError::Published(_)
+                | PlanError::NoCloudfront { .. } => Class::Policy,
+                PlanError::Phrase { .. }
+                | PlanError::Name { .. }
+                | PlanError::DotSegments { .. }
+                | PlanError::Template { .. } => Class::Permanent,
+            },
+            Self::Gather(error) => match error {
+                GatherError::Store(error) => edge(error),
+                GatherError::Refused(_) => Class::Policy,
+                GatherError::Spool { .. } => Class::Transient,
+                GatherError::Skew { .. } | GatherError::Stopped(_) => Class::Transient,
+            },
+            Self::Signer(error) => signer(error),
+            Self::Record(error) => match error {
+                RecordError::Write { .. }
+                | RecordError::Closed
+                | RecordError::Open { .. }
+                | RecordError::Damaged { .. } => Class::Disk,
+            },
+            Self::Render(error) => match error {
+                RenderError::Template { .. }
+                | RenderError::Subject { .. }
+                | RenderError::TooLarge { .. } => Class::Permanent,
+                // The pages and the links were counted at different times: counted again, they agree.
+                RenderError::Changed { .. } | RenderError::PageLinks { .. } => Class::Transient,
+            },
+            Self::Deliver(error) => match error {
+                DeliverError::Publish(error) => edge(error),
+                DeliverError::Relay(_) | DeliverError::File { .. } => Class::Transient,
+                DeliverError::Message { .. } | DeliverError::Exhausted { .. } => Class::Permanent,
+            },
+            Self::Ledger(error) => match error {
+                LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
+                LedgerError::Database { .. } => Class::Transient,
+                LedgerError::Damaged { .. } => Class::Permanent,
+            },
+            Self::Deferred { first, .. } => first.class(),
+            Self::Aged(_) | Self::Stopped(_) | Self::Panicked => Class::Transient,
+        }
+    }
+
+    /// Whether the work was only asked to stop.
+    pub fn is_stopped(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped(_) | Self::Gather(GatherError::Stopped(_))
+        )
+    }
+
+    /// Of several errors, the one that decides what becomes of their message: whoever can still be served must be.
+    pub fn most_hopeful(errors: Vec<Self>) -> Option<Self> {
+        let hope = |error: &Self| match error.class() {
+            // The disk first: nothing may be handed out until it is repaired, and then everything can.
+            Class::Disk => 0,
+            Class::Transient if error.is_stopped() => 1,
+            Class::Transient => 2,
+            Class::Policy => 3,
+            Class::Permanent => 4,
+        };
+        errors.into_iter().min_by_key(hope)
+    }
+
+    /// Whether somebody should get up: credentials and disks are repaired by people.
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Gather(GatherError::Store(error))
+            | Self::Deliver(DeliverError::Publish(error)) => error.fact == Fact::Denied,
+            Self::Signer(_) | Self::Gather(GatherError::Skew { .. }) | Self::Panicked => true,
+            Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
+            Self::Deferred { first, .. } => first.needs_a_person(),
+            Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
+            Self::Parse(_)
+            | Self::Plan(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Gather(_)
+            | Self::Sign(_)
+            | Self::Render(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Deliver(_) => false,
+        }
+    }
+}
+
+fn edge(error: &EdgeError) -> Class {
+    match error.fact {
+        Fact::NotFound | Fact::Rejected => Class::Permanent,
+        // Denied is repaired by people, and then the job can be done: it waits.
+        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Transient,
+    }
+}
+
+const fn signer(error: &SignerError) -> Class {
+    match error {
+        SignerError::NoCredentials { .. }
+        | SignerError::Slow { .. }
+        | SignerError::Changed { .. } => Class::Transient,
+        SignerError::Endpoint { .. } => Class::Permanent,
+    }
+}
+
+/// What is done with the message of a job that ended so, when it was received `receive_count` times.
+///
+/// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
+pub fn disposition(
+    class: Class,
+    receive_count: u32,
+    limits: &RetryLimits,
+    jitter: f64,
+) -> Disposition {
+    match class {
+        Class::Permanent | Class::Policy => Disposition::Park,
+        Class::Transient if receive_count >= limits.max_receives => Disposition::Park,
+        Class::Transient | Class::Disk => {
+            let doublings = receive_count.saturating_sub(1).min(16);
+            let wait = limits
+                .first_wait
+                .saturating_mul(1 << doublings)
+                .min(limits.longest_wait);
+            Disposition::Retry {
+                after: wait.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)),
+            }
+        }
+    }
+}
+
+/// An error and its causes in one sentence, each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !words.is_empty() && !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Adds the nearest right name to serde's sentence about an unknown one.
+///
+/// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike.
+pub fn with_nearest(message: &str) -> String {
+    let from = message.find("unknown ").unwrap_or_default();
+    let mut quoted = message[from..].split('`').skip(1).step_by(2);
+    let is_about_a_name = message.contains("unknown field") || message.contains("unknown variant");
+    let (true, Some(wrong)) = (is_about_a_name, quoted.next()) else {
+        return message.to_owned();
+    };
+    let nearest = quoted
+        .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
+        .filter(|(distance, right)| *distance <= right.len().max(wrong.len()) / 2)
+        .min();
+    match nearest {
+        Some((_, right)) => format!("{message}; did you mean {right}?"),
+        None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_nearest_name_is_offered_when_one_is_near() {
+        let message = "unknown field `exipres_in`, expected one of `expires_in`, `filename`";
+        assert!(with_nearest(message).ends_with("; did you mean expires_in?"));
+        assert_eq!(
+            with_nearest("unknown field `zzz`, expected `expires_in`"),
+            "unknown field `zzz`, expected `expires_in`"
+        );
+        assert_eq!(with_nearest("missing field `id`"), "missing field `id`");
+    }
+
+    #[test]
+    fn a_permanent_error_is_parked_and_a_transient_one_comes_back_later_and_later() {
+        let limits = RetryLimits::default();
+        assert_eq!(
+            disposition(Class::Permanent, 1, &limits, 0.5),
+            Disposition::Park
+        );
+        assert_eq!(
+            disposition(Class::Policy, 1, &limits, 0.5),
+            Disposition::Park
+        );
+        let wait = |count| match disposition(Class::Transient, count, &limits, 1.0) {
+            Disposition::Retry { after } => after.as_secs(),
+            Disposition::Delete | Disposition::Park => 0,
+        };
+        assert_eq!([1, 2, 3, 10, 19].map(wait), [10, 20, 40, 900, 900]);
+        assert_eq!(
+            disposition(Class::Transient, 20, &limits, 1.0),
+            Disposition::Park
+        );
+        // The disk is ours, not the job's: however often, the job is not given up for it.
+        assert!(matches!(
+            disposition(Class::Disk, 99, &limits, 0.0),
+            Disposition::Retry { .. }
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
+            for class in [Class::Permanent, Class::Transient, Class::Policy, Class::Disk] {
+                match disposition(class, count, &RetryLimits::default(), jitter) {
+                    Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
+                    Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),
+                    Disposition::Park => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How far the work is: counted by the steps, read by the progress bar, the metrics and the watchdog.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::deliver::Turn;
+use crate::error::JobError;
+use crate::links::listing::Listing;
+use crate::plan::Plan;
+
+/// Counters that only rise.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    links_expected: AtomicU64,
+    links_issued: AtomicU64,
+    mails_expected: AtomicU64,
+    mails_accepted: AtomicU64,
+    mails_rejected: AtomicU64,
+    mails_unknown: AtomicU64,
+    mails_deferred: AtomicU64,
+    jobs_done: AtomicU64,
+    jobs_retried: AtomicU64,
+    jobs_parked: AtomicU64,
+    polls: AtomicU64,
+}
+
+/// The counters at one instant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Links that the jobs so far will make.
+    pub links_expected: u64,
+    /// Links that were signed and recorded.
+    pub links_issued: u64,
+    /// Mails that the jobs so far will send.
+    pub mails_expected: u64,
+    /// Mails that a relay took.
+    pub mails_accepted: u64,
+    /// Mails that a relay will never take.
+    pub mails_rejected: u64,
+    /// Mails of which nobody knows.
+    pub mails_unknown: u64,
+    /// Mails that must be tried again.
+    pub mails_deferred: u64,
+    /// Jobs that came to their end.
+    pub jobs_done: u64,
+    /// Jobs that will be tried again.
+    pub jobs_retried: u64,
+    /// Jobs that were set aside.
+    pub jobs_parked: u64,
+    /// Answers from the queue, empty ones included.
+    pub polls: u64,
+}
+
+impl Progress {
+    /// The counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let counts = &*self.counts;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            links_expected: read(&counts.links_expected),
+            links_issued: read(&counts.links_issued),
+            mails_expected: read(&counts.mails_expected),
+            mails_accepted: read(&counts.mails_accepted),
+            mails_rejected: read(&counts.mails_rejected),
+            mails_unknown: read(&counts.mails_unknown),
+            mails_deferred: read(&counts.mails_deferred),
+            jobs_done: read(&counts.jobs_done),
+            jobs_retried: read(&counts.jobs_retried),
+            jobs_parked: read(&counts.jobs_parked),
+            polls: read(&counts.polls),
+        }
+    }
+
+    pub(crate) fn listed(&self, plan: &Plan, listing: &Listing) {
+        let audiences = plan.audiences();
+        let readers: usize = audiences
+            .iter()
+            .map(|audience| plan.readers(audience).len())
+            .sum();
+        add(
+            &self.counts.links_expected,
+            listing.linkable * audiences.len() as u64,
+        );
+        add(&self.counts.mails_expected, readers as u64);
+    }
+
+    pub(crate) fn issued(&self, links: usize) {
+        add(&self.counts.links_issued, links as u64);
+    }
+
+    pub(crate) fn mailed(&self, turn: &Result<Turn, JobError>) {
+        use crate::ledger::Outcome;
+        let counter = match turn {
+            Ok(Turn::Ended(Outcome::Accepted { .. })) => &self.counts.mails_accepted,
+            Ok(Turn::Ended(Outcome::Rejected { .. })) => &self.counts.mails_rejected,
+            Ok(Turn::Ended(Outcome::Unknown { .. })) => &self.counts.mails_unknown,
+            Ok(Turn::Ended(Outcome::NotSent { .. })) | Err(_) => &self.counts.mails_deferred,
+            Ok(Turn::EndedBefore(_)) => return,
+        };
+        add(counter, 1);
+    }
+
+    pub(crate) fn settled(&self, disposition: crate::error::Disposition) {
+        use crate::error::Disposition;
+        let counter = match disposition {
+            Disposition::Delete => &self.counts.jobs_done,
+            Disposition::Retry { .. } => &self.counts.jobs_retried,
+            Disposition::Park => &self.counts.jobs_parked,
+        };
+        add(counter, 1);
+    }
+
+    pub(crate) fn polled(&self) {
+        add(&self.counts.polls, 1);
+    }
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Ordering::Relaxed);
+}

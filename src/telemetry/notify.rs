@@ -1,0 +1,78 @@
+//! What systemd is told: ready, still moving, stopping. Without systemd, nobody is.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::time::Instant;
+
+use crate::progress::Progress;
+
+/// Without an answer from the queue or an extended hold for so long, the worker is stuck: the longest poll and its
+/// attempt's timeout, with room.
+const LONGEST_SILENCE: Duration = Duration::from_secs(90);
+
+/// Whether the worker moves: fed by its progress, not by a timer that would beat in a dead process.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    progress: Progress,
+    last: Arc<Mutex<(u64, Instant)>>,
+}
+
+impl Pulse {
+    /// A pulse that is taken from `progress`.
+    pub fn of(progress: Progress) -> Self {
+        Self {
+            progress,
+            last: Arc::new(Mutex::new((0, Instant::now()))),
+        }
+    }
+
+    /// Whether there was any movement lately.
+    pub fn is_beating(&self) -> bool {
+        let counts = self.progress.snapshot();
+        let movement =
+            counts.polls + counts.links_issued + counts.mails_accepted + counts.jobs_done;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if movement != last.0 {
+            *last = (movement, Instant::now());
+        }
+        last.1.elapsed() < LONGEST_SILENCE
+    }
+}
+
+/// Says that the program is ready.
+pub fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// Says that the program ends by itself.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Feeds systemd's watchdog, if there is one, for as long as the worker moves.
+pub async fn feed_watchdog(pulse: Pulse) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(limit / 3).await;
+        if pulse.is_beating() {
+            let counts = pulse.progress.snapshot();
+            let status = format!(
+                "{} jobs done, {} parked, {} links",
+                counts.jobs_done, counts.jobs_parked, counts.links_issued
+            );
+            tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]);
+        }
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "could not tell systemd");
+    }
+}

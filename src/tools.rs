@@ -1,0 +1,396 @@
+//! What a job is worked with: every edge, opened once from the configuration.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::audit::record::Names;
+use crate::audit::{AuditLog, RecordError, log::Writer};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, Environment, QueueKind, RecipientNames, Transport};
+use crate::connection::{self, Connection, Connections};
+use crate::database::{Database, DatabaseError};
+use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
+use crate::error::JobError;
+use crate::job::envelope::EventRule;
+use crate::job::{Bucket, ConnectionName, Locale, Via};
+use crate::keyring::{Keyring, KeyringError, Purpose};
+use crate::ledger::sqlite::SqliteLedger;
+use crate::links::listing::GatherError;
+use crate::links::{Hand, SignError, Signing};
+use crate::plan::{Plan, PlanError, Policy};
+use crate::progress::Progress;
+use crate::queue::Queue;
+use crate::queue::sqlite::SqliteQueue;
+use crate::queue::sqs::SqsQueue;
+use crate::render::{MailSettings, TemplateError, Templates};
+
+/// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
+const HTML_BUDGET_BYTES: usize = 90_000;
+
+/// What a job is worked with.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// What jobs may ask.
+    pub policy: Arc<Policy>,
+    /// Who signs, and where.
+    pub connections: Arc<Connections>,
+    /// The templates.
+    pub templates: Arc<Templates>,
+    /// Ledger and audit log.
+    pub books: Books,
+    /// How mails leave.
+    pub mailer: Mailer,
+    /// Who sends them.
+    pub sender: Sender,
+    /// How they speak.
+    pub mail: Arc<MailSettings>,
+    /// The installation's secret.
+    pub keyring: Keyring,
+    /// Where long listings and lists are kept while they are worked on.
+    pub spool_dir: PathBuf,
+    /// How many audiences of a job are served at once.
+    pub at_once: usize,
+    /// How far everything is.
+    pub progress: Progress,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl Tools {
+    /// The connection of that name.
+    pub fn connection(&self, name: &ConnectionName) -> Result<&Connection, JobError> {
+        self.connections.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self
+                .connections
+                .keys()
+                .map(ConnectionName::as_str)
+                .collect();
+            JobError::UnknownConnection {
+                name: name.to_string(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    /// What signs the links to a plan's objects.
+    pub async fn signing(&self, plan: &Plan) -> Result<Signing, JobError> {
+        if plan.via == Via::S3 {
+            return self.published_signing(plan, &plan.bucket).await;
+        }
+        let connection = self.connection(&plan.connection)?;
+        let Some(front) = &connection.front else {
+            return Err(PlanError::NoCloudfront {
+                connection: plan.connection.clone(),
+                place: format!("s3://{}/", plan.bucket),
+            }
+            .into());
+        };
+        let signing = front
+            .signing(plan.lifetime.expires_at, plan.whole_prefix())
+            .map_err(SignError::from)?;
+        Ok(Signing {
+            hand: Hand::CloudFront(signing),
+            access_key_id: Arc::clone(front.signer.key_pair_id()),
+            link_ids: self.keyring.deriver(Purpose::LinkId),
+        })
+    }
+
+    /// What signs the links to what a plan publishes: S3's always, since a distribution stands before the objects.
+    pub async fn published_signing(
+        &self,
+        plan: &Plan,
+        bucket: &Bucket,
+    ) -> Result<Signing, JobError> {
+        let connection = self.connection(&plan.connection)?;
+        let region = connection
+            .store
+            .region(bucket)
+            .await
+            .map_err(GatherError::Store)?;
+        let signer = &connection.signer;
+        let (presigner, access_key_id) = signer
+            .presigner(bucket, region.as_deref(), plan.lifetime, plan.expiry_guard)
+            .await?;
+        Ok(Signing {
+            hand: Hand::S3(Box::new(presigner)),
+            access_key_id,
+            link_ids: self.keyring.deriver(Purpose::LinkId),
+        })
+    }
+}
+
+/// Why the tools could not be opened. Each variant has its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The templates cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The secret cannot be had.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] RecordError),
+    /// A directory cannot be made or locked.
+    #[error("could not prepare {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+    /// Another process works in the same directory.
+    #[error(
+        "another handout works in {}: one at a time may; use `handout job submit` to give it a job",
+        path.display()
+    )]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The embedded endpoint cannot be started.
+    #[cfg(feature = "embedded")]
+    #[error(transparent)]
+    Embedded(#[from] crate::embedded::EndpointError),
+}
+
+/// Whether the embedded endpoint is there for others, or for this command alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// On the address of the configuration, where links point.
+    Links,
+    /// On a free port, for listings and pages of this command.
+    Itself,
+}
+
+/// Everything open. Dropped in order by [`Opened::close`].
+#[derive(Debug)]
+pub struct Opened {
+    /// What jobs are worked with.
+    pub tools: Tools,
+    /// Where jobs come from.
+    pub queue: Arc<dyn Queue>,
+    /// Which events become jobs.
+    pub rules: Vec<EventRule>,
+    audit_writer: Writer,
+    #[cfg(feature = "embedded")]
+    embedded: Option<crate::embedded::Endpoint>,
+    _lock: File,
+}
+
+impl Opened {
+    /// Closes the embedded endpoint, then the audit log with its last line.
+    pub async fn close(self) {
+        #[cfg(feature = "embedded")]
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown(std::time::Duration::from_secs(5)).await;
+        }
+        drop(self.tools);
+        // The writer's thread ends when its last handle is gone; joining would block the runtime.
+        let closed = tokio::task::spawn_blocking(move || self.audit_writer.close());
+        drop(closed.await);
+    }
+}
+
+/// Opens everything that the configuration names, and locks its state directory.
+pub async fn open(
+    config: &Config,
+    environment: &Environment,
+    clock: Clock,
+    serving: Serving,
+) -> Result<Opened, OpenError> {
+    let lock = lock_state_dir(&config.state_dir)?;
+    let keyring = Keyring::open(&config.secret_key_file())?;
+    let database = Database::open(&config.database_file())?;
+    let templates = Templates::load(config.templates.dir.as_deref())?;
+    let policy = config.policy()?;
+    let rules = config.event_rules()?;
+    let spool_dir = fresh_spool(&config.state_dir)?;
+    let sender = Sender::new(&config.sender()?, keyring.clone());
+    let mailer = mailer(config, environment)?;
+    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
+    #[cfg(feature = "embedded")]
+    let embedded = start_embedded(config, &keyring, serving).await?;
+    #[cfg(feature = "embedded")]
+    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    #[cfg(not(feature = "embedded"))]
+    let (address, _) = (None, serving);
+    // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
+    let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
+    let queue: Arc<dyn Queue> = match config.queue.kind {
+        QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
+        QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
+    };
+    let books = Books {
+        ledger: Arc::new(SqliteLedger::new(database, clock)),
+        audit,
+        names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
+        on_doubt: config.ledger.on_doubt,
+    };
+    let mail = mail_settings(config, sender.display_name())?;
+    let tools = Tools {
+        policy: Arc::new(policy),
+        connections: Arc::new(connections),
+        templates: Arc::new(templates),
+        books,
+        mailer,
+        sender,
+        mail: Arc::new(mail),
+        keyring,
+        spool_dir,
+        at_once: config.mail.at_once,
+        progress: Progress::default(),
+        clock,
+    };
+    Ok(Opened {
+        tools,
+        queue,
+        rules,
+        audit_writer,
+        #[cfg(feature = "embedded")]
+        embedded,
+        _lock: lock,
+    })
+}
+
+/// The program and its version, as the audit log names it.
+pub const PROGRAM: &str = concat!("handout/", env!("CARGO_PKG_VERSION"));
+
+/// The queue alone, for a command that only puts a job there while the daemon works.
+pub async fn open_queue(config: &Config, clock: Clock) -> Result<Arc<dyn Queue>, OpenError> {
+    Ok(match config.queue.kind {
+        QueueKind::Sqlite => Arc::new(open_sqlite_queue(config, clock)?),
+        QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
+    })
+}
+
+/// The queue of this machine, which knows more than the trait: what was parked.
+pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, OpenError> {
+    make_dir(&config.state_dir)?;
+    Ok(SqliteQueue::new(
+        Database::open(&config.database_file())?,
+        clock,
+    ))
+}
+
+async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
+    let Some(url) = config.queue.url.clone() else {
+        return Err(ConfigError::value(
+            "queue.url",
+            "is missing: kind = \"sqs\" needs the queue's URL",
+        ));
+    };
+    let client = connection::sqs_client(&config.queue).await;
+    Ok(SqsQueue::new(client, url, config.queue.parked_url.clone()))
+}
+
+fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenError> {
+    Ok(match config.mail.transport {
+        Transport::Outbox => {
+            let dir = config.outbox_dir();
+            let outbox =
+                Outbox::open(&dir).map_err(|source| OpenError::Directory { path: dir, source })?;
+            Mailer::Outbox(outbox)
+        }
+        Transport::Smtp => Mailer::Smtp(Relay::new(&config.mail.smtp, environment)?),
+    })
+}
+
+/// How mails and pages speak.
+pub fn mail_settings(config: &Config, sender_name: &str) -> Result<MailSettings, ConfigError> {
+    let locale = config.mail.locale.parse::<Locale>();
+    Ok(MailSettings {
+        time_zone: config.time_zone()?,
+        locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
+        sender_name: sender_name.to_owned(),
+        html_budget_bytes: HTML_BUDGET_BYTES,
+    })
+}
+
+/// Starts the embedded endpoint, if any connection has a directory.
+#[cfg(feature = "embedded")]
+pub async fn start_embedded(
+    config: &Config,
+    keyring: &Keyring,
+    serving: Serving,
+) -> Result<Option<crate::embedded::Endpoint>, OpenError> {
+    if !config.needs_embedded() {
+        return Ok(None);
+    }
+    let listen = match serving {
+        Serving::Links => config.embedded.listen,
+        Serving::Itself => std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+    };
+    let mut sites = Vec::new();
+    for site in connection::embedded_sites(config, keyring) {
+        make_dir(&site.directory)?;
+        sites.push(crate::embedded::Site {
+            access_key_id: site.access_key_id,
+            secret_access_key: site.secret_access_key,
+            region: connection::EMBEDDED_REGION.to_owned(),
+            directory: site.directory,
+        });
+    }
+    Ok(Some(crate::embedded::Endpoint::start(listen, sites).await?))
+}
+
+/// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.
+fn fresh_spool(state_dir: &Path) -> Result<PathBuf, OpenError> {
+    let spool_dir = state_dir.join("spool");
+    match fs::remove_dir_all(&spool_dir) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(OpenError::Directory {
+                path: spool_dir,
+                source,
+            });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    make_dir(&spool_dir)?;
+    Ok(spool_dir)
+}
+
+fn make_dir(path: &Path) -> Result<(), OpenError> {
+    fs::create_dir_all(path).map_err(|source| OpenError::Directory {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Lets nobody but the owner in.
+fn keep_private(dir: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|source| {
+        OpenError::Directory {
+            path: dir.to_owned(),
+            source,
+        }
+    })
+}
+
+/// One process at a time: a recipient's intent without an outcome then belongs to a process that is dead.
+fn lock_state_dir(state_dir: &Path) -> Result<File, OpenError> {
+    make_dir(state_dir)?;
+    // Mails with live links and people's addresses are in there.
+    keep_private(state_dir)?;
+    let failed = |source| OpenError::Directory {
+        path: state_dir.to_owned(),
+        source,
+    };
+    let lock = File::create(state_dir.join(".lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked {
+            path: state_dir.to_owned(),
+        }),
+        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}

@@ -1,0 +1,430 @@
+//! Receive, hold, distribute, settle; until a signal, and then in order.
+//!
+//! Only as many messages are received as can be started at once, so none grows old while it waits. Each message
+//! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
+
+pub mod lease;
+pub mod settle;
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::distribute::{Delivered, Order, distribute};
+use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
+use crate::job::JobId;
+use crate::job::envelope::{self, EventRule};
+use crate::queue::{Message, Queue};
+use crate::stop::Stop;
+use crate::tools::Tools;
+use crate::worker::lease::{Held, Lease};
+
+/// How long a worker waits after a failed receive, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a message whose job is in flight already stays away.
+const IN_SHADOW: Duration = Duration::from_secs(15);
+
+/// How long work whose hold is lost may take to come to its next step before it is cut off: longer than a relay may take
+/// for its answer after a mail's dot. Until then nobody else works the job: its place among those in flight is taken.
+const LAST_STEP: Duration = Duration::from_secs(11 * 60);
+
+/// How the worker works.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How many messages are worked at once.
+    pub max_in_flight: usize,
+    /// How long a message is hidden from others.
+    pub visibility_timeout: Duration,
+    /// How long a receive waits for a message.
+    pub poll: Duration,
+    /// How long work may go on after the signal to stop.
+    pub grace_period: Duration,
+    /// When to give a job up, and how long to wait before.
+    pub limits: RetryLimits,
+}
+
+/// Why the worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, and everything in flight came to an end or was given back.
+    Drained,
+    /// A disk failed under the audit log or the ledger: nothing may be handed out.
+    DiskFailed,
+}
+
+/// Works a queue.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    queue: Arc<dyn Queue>,
+    tools: Tools,
+    rules: Arc<[EventRule]>,
+    pace: Pace,
+    clock: Clock,
+    in_flight: InFlight,
+    disk_failed: Arc<AtomicBool>,
+}
+
+/// The jobs that are being worked in this process; a job is worked once at a time.
+#[derive(Debug, Clone, Default)]
+struct InFlight {
+    jobs: Arc<Mutex<HashSet<JobId>>>,
+}
+
+/// A job's place among those in flight, given up when dropped.
+struct Place {
+    in_flight: InFlight,
+    job: JobId,
+}
+
+impl InFlight {
+    fn take(&self, job: &JobId) -> Option<Place> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.insert(job.clone()).then(|| Place {
+            in_flight: self.clone(),
+            job: job.clone(),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.in_flight
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.job);
+    }
+}
+
+/// How a message's work ended.
+enum Worked {
+    /// All of its jobs came to their end.
+    Done,
+    /// A job of it is in flight elsewhere.
+    InShadow,
+    /// A job of it failed.
+    Failed(Option<JobId>, JobError),
+}
+
+impl Worker {
+    /// A worker; nothing is received before [`Worker::run`].
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        tools: Tools,
+        rules: Vec<EventRule>,
+        pace: Pace,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            queue,
+            tools,
+            rules: rules.into(),
+            pace,
+            clock,
+            in_flight: InFlight::default(),
+            disk_failed: Arc::default(),
+        }
+    }
+
+    /// Works until `shutdown` completes, then lets what is in flight come to an end.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
+        let slots = Arc::new(Semaphore::new(self.pace.max_in_flight));
+        let stop = Stop::default();
+        let mut tasks = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut pause = FIRST_PAUSE;
+        let mut ended = Ended::Drained;
+        loop {
+            while let Some(finished) = tasks.try_join_next() {
+                log_panic(finished);
+            }
+            if self.has_failed() {
+                ended = Ended::DiskFailed;
+                break;
+            }
+            let slot = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+            };
+            match self.receive(slot, &slots, &mut shutdown).await {
+                Received::Messages(messages) => {
+                    pause = FIRST_PAUSE;
+                    for (message, slot) in messages {
+                        tasks.spawn(self.clone().work(message, slot, stop.child()));
+                    }
+                }
+                Received::Failed => {
+                    tokio::select! {
+                        biased;
+                        () = &mut shutdown => break,
+                        () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(LONGEST_PAUSE),
+                    }
+                }
+                Received::ToldToStop(messages) => {
+                    self.give_back(messages).await;
+                    break;
+                }
+            }
+        }
+        self.drain(tasks, &stop).await;
+        if self.has_failed() {
+            Ended::DiskFailed
+        } else {
+            ended
+        }
+    }
+
+    /// Whether the disk failed under the audit log or the ledger.
+    fn has_failed(&self) -> bool {
+        self.tools.books.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
+    }
+
+    /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited
+    /// for: cut off, its messages would stay hidden from everybody.
+    async fn receive(
+        &self,
+        first: OwnedSemaphorePermit,
+        slots: &Arc<Semaphore>,
+        shutdown: &mut std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Received {
+        let mut free = vec![first];
+        while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
+            free.push(slot);
+        }
+        let receiving =
+            self.queue
+                .receive(free.len(), self.pace.visibility_timeout, self.pace.poll);
+        let mut receiving = std::pin::pin!(receiving);
+        let (result, told_to_stop) = tokio::select! {
+            biased;
+            result = &mut receiving => (result, false),
+            () = shutdown.as_mut() => (receiving.await, true),
+        };
+        self.tools.progress.polled();
+        match result {
+            Ok(messages) if told_to_stop => Received::ToldToStop(messages),
+            Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
+            Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
+            Err(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "could not receive messages; trying again"
+                );
+                Received::Failed
+            }
+        }
+    }
+
+    async fn give_back(&self, messages: Vec<Message>) {
+        for message in messages {
+            if let Err(error) = self.queue.extend(&message.receipt, Duration::ZERO).await {
+                tracing::warn!(
+                    message.id,
+                    error = chain(&error),
+                    "could not give a message back; it comes back by itself"
+                );
+            }
+        }
+    }
+
+    /// Lets tasks end by themselves for the grace period, then asks them to stop at their next step.
+    async fn drain(&self, mut tasks: JoinSet<()>, stop: &Stop) {
+        while let Some(finished) = tasks.try_join_next() {
+            log_panic(finished);
+        }
+        let in_flight = tasks.len();
+        tracing::info!(
+            in_flight,
+            "receiving no more; waiting for what is in flight"
+        );
+        let all = async {
+            while let Some(finished) = tasks.join_next().await {
+                log_panic(finished);
+            }
+        };
+        if tokio::time::timeout(self.pace.grace_period, all)
+            .await
+            .is_err()
+        {
+            stop.ask();
+            // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
+            // does not wait for a relay's answer leaves a doubt.
+            while let Some(finished) = tasks.join_next().await {
+                log_panic(finished);
+            }
+        }
+    }
+
+    /// Works one message to its end.
+    async fn work(self, message: Message, slot: OwnedSemaphorePermit, stop: Stop) {
+        let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
+        let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
+        let held = lease
+            .hold_while(work, &stop, LAST_STEP, || self.tools.progress.polled())
+            .await;
+        let worked = match held {
+            Held::Finished(Ok(worked)) => worked,
+            Held::Finished(Err(_panic)) => Worked::Failed(None, JobError::Panicked),
+            Held::Lost => {
+                tracing::warn!(
+                    message.id,
+                    "lost the hold on a message; whoever has it now goes on"
+                );
+                return;
+            }
+            Held::CutOff => {
+                self.give_back(vec![message]).await;
+                return;
+            }
+        };
+        self.settle(&message, worked).await;
+        drop(slot);
+    }
+
+    async fn work_jobs(&self, message: &Message, stop: &Stop) -> Worked {
+        let opened = match envelope::open(&message.body, &self.rules) {
+            Ok(opened) => opened,
+            Err(error) => return Worked::Failed(None, error.into()),
+        };
+        if opened.test_event || opened.unwanted > 0 {
+            tracing::info!(
+                message.id,
+                test_event = opened.test_event,
+                unwanted = opened.unwanted,
+                "events that are no jobs"
+            );
+        }
+        // One event of a message that cannot be done does not keep the others from being done.
+        let mut failed = Vec::new();
+        for job in opened.jobs {
+            let Some(_place) = self.in_flight.take(&job.id) else {
+                return Worked::InShadow;
+            };
+            let id = job.id.clone();
+            let order = Order {
+                job: Arc::new(job),
+                message_id: Some(message.id.clone()),
+                attempt: message.receive_count,
+                now: (self.clock)(),
+                stop: stop.clone(),
+            };
+            match distribute(&order, &self.tools).await {
+                Ok(delivered) => report(&id, &delivered),
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        let ids: Vec<JobId> = failed.iter().map(|(id, _)| id.clone()).collect();
+        match JobError::most_hopeful(failed.into_iter().map(|(_, error)| error).collect()) {
+            None => Worked::Done,
+            Some(error) => Worked::Failed(ids.into_iter().next(), error),
+        }
+    }
+
+    async fn settle(&self, message: &Message, worked: Worked) {
+        let (disposition, job, error) = match worked {
+            Worked::Done => (Disposition::Delete, None, None),
+            Worked::InShadow => (Disposition::Retry { after: IN_SHADOW }, None, None),
+            Worked::Failed(job, error) if error.is_stopped() => (
+                Disposition::Retry {
+                    after: Duration::ZERO,
+                },
+                job,
+                None,
+            ),
+            Worked::Failed(job, error) => {
+                let disposition = crate::error::disposition(
+                    error.class(),
+                    message.receive_count,
+                    &self.pace.limits,
+                    random(),
+                );
+                (disposition, job, Some(error))
+            }
+        };
+        if let Some(error) = &error {
+            if error.class() == Class::Disk {
+                self.disk_failed.store(true, Ordering::Relaxed);
+            }
+            settle::log(message, job.as_ref(), error, disposition);
+        }
+        self.tools.progress.settled(disposition);
+        let reason = error.as_ref().map(|error| chain(error)).unwrap_or_default();
+        let settled = settle::settle(
+            &*self.queue,
+            message,
+            job.as_ref(),
+            disposition,
+            &reason,
+            &self.tools.books.audit,
+        );
+        if let Err(error) = settled.await {
+            tracing::error!(
+                message.id,
+                error = chain(&*error),
+                "could not settle a message; it comes back by itself"
+            );
+        }
+    }
+}
+
+enum Received {
+    Messages(Vec<(Message, OwnedSemaphorePermit)>),
+    Failed,
+    ToldToStop(Vec<Message>),
+}
+
+fn report(id: &JobId, delivered: &Delivered) {
+    if delivered.done_before {
+        tracing::info!(job.id = %id, "the job was done before; its message is deleted");
+        return;
+    }
+    macro_rules! tell {
+        ($level:ident) => {
+            tracing::$level!(
+                job.id = %id,
+                links = delivered.links,
+                unavailable = delivered.unavailable,
+                accepted = delivered.accepted,
+                rejected = delivered.rejected,
+                unknown = delivered.unknown,
+                expires_at = delivered.expires_at.map(tracing::field::display),
+                "handed out"
+            )
+        };
+    }
+    // A job is done when everybody has an end; an end that is no mail is something to look at.
+    match delivered.rejected + delivered.unknown {
+        0 => tell!(info),
+        _ => tell!(warn),
+    }
+}
+
+fn log_panic(finished: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = finished {
+        tracing::error!(%error, "a task ended badly");
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.5 + 0.5 * random())
+}
+
+/// A number between 0 and 1, to spread waits; no more random than that needs.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}

@@ -1,0 +1,187 @@
+//! The hold on a message while it is worked: extended at a third of its time, given up when it is lost.
+//!
+//! One task owns the receipt. It extends the hold between polls of the work, so an extension can never come after
+//! the message was deleted or given back.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::chain;
+use crate::queue::{Fact, MAX_VISIBILITY, Queue, Receipt};
+use crate::stop::Stop;
+
+/// How often work under way shows that its task is alive, however rarely the hold is extended.
+const PULSE: Duration = Duration::from_secs(15);
+
+/// How the work ended, and whether the message is still ours.
+#[derive(Debug)]
+pub enum Held<T> {
+    /// The work came to its end.
+    Finished(T),
+    /// Somebody else has the message now, or may have.
+    Lost,
+    /// The work was asked to stop and did not in time.
+    CutOff,
+}
+
+/// A hold on one receipt of a message.
+#[derive(Debug)]
+pub struct Lease<'a> {
+    queue: &'a dyn Queue,
+    receipt: &'a Receipt,
+    visibility: Duration,
+    taken_at: Instant,
+    held_until: Instant,
+}
+
+impl<'a> Lease<'a> {
+    /// A hold that began now, when the message was received.
+    pub fn new(queue: &'a dyn Queue, receipt: &'a Receipt, visibility: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            queue,
+            receipt,
+            visibility,
+            taken_at: now,
+            held_until: now + visibility,
+        }
+    }
+
+    /// Works `work` to its end while holding the message.
+    ///
+    /// When the hold is lost, `stop` is asked, so that the work ends before its next step that cannot be undone;
+    /// if it does not within `last_step`, it is cut off. `beat` is called now and then.
+    pub async fn hold_while<T>(
+        mut self,
+        work: impl Future<Output = T>,
+        stop: &Stop,
+        last_step: Duration,
+        beat: impl Fn(),
+    ) -> Held<T> {
+        let mut work = std::pin::pin!(work);
+        let mut extend = tokio::time::interval(self.visibility / 3);
+        let mut pulse = tokio::time::interval(PULSE);
+        extend.reset();
+        loop {
+            tokio::select! {
+                biased;
+                finished = &mut work => return Held::Finished(finished),
+                _ = pulse.tick() => beat(),
+                _ = extend.tick() => {
+                    if self.extend().await == Hold::Lost {
+                        stop.ask();
+                        return match tokio::time::timeout(last_step, work).await {
+                            Ok(_) => Held::Lost,
+                            Err(_) => Held::CutOff,
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    async fn extend(&mut self) -> Hold {
+        let now = Instant::now();
+        // SQS counts twelve hours from the receipt and then gives the message away, whatever we say.
+        if now + self.visibility > self.taken_at + MAX_VISIBILITY {
+            return Hold::Lost;
+        }
+        match self.queue.extend(self.receipt, self.visibility).await {
+            Ok(()) => {
+                self.held_until = now + self.visibility;
+                Hold::Kept
+            }
+            Err(error) if error.fact == Fact::NotFound => Hold::Lost,
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "could not extend the hold on a message; trying again"
+                );
+                // Until the hold runs out, nobody else can have it.
+                if Instant::now() >= self.held_until {
+                    Hold::Lost
+                } else {
+                    Hold::Kept
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Hold {
+    Kept,
+    Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::memory::MemoryQueue;
+
+    const VISIBILITY: Duration = Duration::from_secs(30);
+    const LAST_STEP: Duration = Duration::from_secs(5);
+
+    async fn received(queue: &MemoryQueue) -> Receipt {
+        queue.submit("x").await.unwrap();
+        queue
+            .receive(1, VISIBILITY, Duration::ZERO)
+            .await
+            .unwrap()
+            .remove(0)
+            .receipt
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_work_keeps_its_message() {
+        let queue = MemoryQueue::default();
+        let receipt = received(&queue).await;
+        let lease = Lease::new(&queue, &receipt, VISIBILITY);
+        let work = tokio::time::sleep(Duration::from_secs(300));
+        let held = lease
+            .hold_while(work, &Stop::default(), LAST_STEP, || {})
+            .await;
+        assert!(matches!(held, Held::Finished(())));
+        assert_eq!(queue.extensions(), 29);
+        assert!(
+            queue
+                .receive(1, VISIBILITY, Duration::ZERO)
+                .await
+                .unwrap()
+                .is_empty(),
+            "the message was hidden all the time"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_whose_message_is_lost_is_asked_to_stop() {
+        let queue = MemoryQueue::default();
+        let receipt = received(&queue).await;
+        queue.delete(&receipt).await.unwrap();
+        let stop = Stop::default();
+        let work = async {
+            while stop.heed().is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let held = Lease::new(&queue, &receipt, VISIBILITY)
+            .hold_while(work, &stop, LAST_STEP, || {})
+            .await;
+        assert!(matches!(held, Held::Lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_queue_is_asked_again_until_the_hold_has_run_out() {
+        let queue = MemoryQueue::default();
+        let receipt = received(&queue).await;
+        queue.fail_next(Fact::Unreachable);
+        let work = tokio::time::sleep(Duration::from_secs(25));
+        let held = Lease::new(&queue, &receipt, VISIBILITY)
+            .hold_while(work, &Stop::default(), LAST_STEP, || {})
+            .await;
+        assert!(matches!(held, Held::Finished(())));
+        assert_eq!(queue.extensions(), 1);
+    }
+}

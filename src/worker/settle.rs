@@ -1,0 +1,106 @@
+//! What is done with a message at the end, and the one place that logs why.
+
+use std::time::Duration;
+
+use crate::audit::{AuditLog, record};
+use crate::error::{Class, Disposition, JobError, chain};
+use crate::job::JobId;
+use crate::queue::{Fact, Message, Parked, Queue};
+
+/// How often a delete is tried: a message that stays is done again for nothing.
+const DELETE_ATTEMPTS: u32 = 3;
+
+/// The wait before a delete is tried again.
+const DELETE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a message stays away that only the queue's redrive policy can take out.
+const LEFT_TO_REDRIVE: Duration = Duration::from_secs(60);
+
+/// Logs a job that failed, once, with its causes.
+pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition: Disposition) {
+    let (id, job) = (message.id.as_str(), job.map(tracing::field::display));
+    let receive_count = message.receive_count;
+    let words = chain(error);
+    match (error.class(), disposition) {
+        (Class::Disk, _) => {
+            tracing::error!(
+                message.id = id,
+                job.id = job,
+                error = words,
+                "the disk failed; receiving no more"
+            );
+        }
+        (_, Disposition::Retry { after }) if error.needs_a_person() => {
+            let retry_in_secs = after.as_secs();
+            tracing::error!(
+                message.id = id,
+                job.id = job,
+                receive_count,
+                retry_in_secs,
+                error = words,
+                "a job waits for somebody to repair this"
+            );
+        }
+        (_, Disposition::Retry { after }) => {
+            let retry_in_secs = after.as_secs();
+            tracing::warn!(
+                message.id = id,
+                job.id = job,
+                receive_count,
+                retry_in_secs,
+                error = words,
+                "a job failed and is tried again"
+            );
+        }
+        (_, Disposition::Park | Disposition::Delete) => {
+            tracing::error!(
+                message.id = id,
+                job.id = job,
+                receive_count,
+                error = words,
+                "a job cannot be done and is parked"
+            );
+        }
+    }
+}
+
+/// Does with a message what was decided.
+pub async fn settle(
+    queue: &dyn Queue,
+    message: &Message,
+    job: Option<&JobId>,
+    disposition: Disposition,
+    reason: &str,
+    audit: &AuditLog,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match disposition {
+        Disposition::Delete => delete(queue, message).await?,
+        Disposition::Retry { after } => queue.extend(&message.receipt, after).await?,
+        Disposition::Park => {
+            // The line first: a refusal that nobody can find would be a silent drop.
+            let line = record::refused(job.map(JobId::as_str), Some(&message.id), reason);
+            audit.append(vec![line]).await?;
+            if queue.park(message, reason).await? == Parked::LeftToRedrive {
+                queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), crate::queue::QueueError> {
+    let mut attempt = 1;
+    loop {
+        match queue.delete(&message.receipt).await {
+            Ok(()) => return Ok(()),
+            // Received again by somebody: the ledger tells them that the job is done, and they delete it.
+            Err(error) if error.fact == Fact::NotFound || attempt == DELETE_ATTEMPTS => {
+                return Err(error);
+            }
+            Err(_) => {
+                tokio::time::sleep(DELETE_PAUSE * attempt).await;
+                attempt += 1;
+            }
+        }
+    }
+}
