@@ -1,0 +1,295 @@
+//! `handout check`: what would not work, before a job finds out.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::Args;
+use handout::clock;
+use handout::config::{Config, Environment, QueueKind, Transport};
+use handout::connection::{self, Connections};
+use handout::deliver::Relay;
+use handout::error::chain;
+use handout::job::Bucket;
+use handout::job::envelope;
+use handout::keyring::Keyring;
+use handout::plan::CredentialsEnd;
+use handout::quantity::Span;
+use handout::render::Templates;
+use handout::tools;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{ConfigArgs, exit, say};
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Prints the findings as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was looked at, and what came of it.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    ok: bool,
+    result: String,
+}
+
+type Findings = Vec<Finding>;
+type Outcome = Result<String, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Looks at everything; exit 1 if anything would not work.
+pub(super) async fn check(
+    arguments: &CheckArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let config = arguments.config.load(environment)?;
+    let mut findings = vec![found("configuration", Ok("can be read".to_owned()))];
+    findings.push(found("templates", templates(&config)));
+    findings.push(found("state directory", state_dir(&config)));
+    findings.push(found("allow rules", allow_rules(&config)));
+    findings.extend(event_rules(&config));
+    findings.extend(connections(&config, environment).await);
+    findings.push(found("queue", queue(&config).await));
+    findings.push(found("mail", mail(&config, environment).await));
+    report(&findings, arguments.json)?;
+    Ok(if findings.iter().all(|finding| finding.ok) {
+        ExitCode::SUCCESS
+    } else {
+        exit::FOUND.into()
+    })
+}
+
+fn found(what: impl Into<String>, outcome: Outcome) -> Finding {
+    match outcome {
+        Ok(result) => Finding {
+            what: what.into(),
+            ok: true,
+            result,
+        },
+        Err(error) => Finding {
+            what: what.into(),
+            ok: false,
+            result: chain(&*error),
+        },
+    }
+}
+
+fn report(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(say(serde_json::to_string(
+            &json!({ "findings": findings }),
+        )?)?);
+    }
+    let width = findings
+        .iter()
+        .map(|finding| finding.what.len())
+        .max()
+        .unwrap_or_default();
+    for Finding { what, ok, result } in findings {
+        say(format_args!(
+            "{}  {what:width$}  {result}",
+            if *ok { "ok  " } else { "FAIL" }
+        ))?;
+    }
+    Ok(())
+}
+
+fn templates(config: &Config) -> Outcome {
+    use handout::plan::Installed;
+    let templates = Templates::load(config.templates.dir.as_deref())?;
+    Ok(format!(
+        "mails: {}; pages: {}",
+        templates.emails().join(", "),
+        templates.galleries().join(", ")
+    ))
+}
+
+fn state_dir(config: &Config) -> Outcome {
+    let dir = &config.state_dir;
+    let explain = |error: std::io::Error| format!("{} cannot be written: {error}", dir.display());
+    std::fs::create_dir_all(dir).map_err(explain)?;
+    tempfile::tempfile_in(dir).map_err(explain)?;
+    Keyring::open(&config.secret_key_file())?;
+    Ok(format!("{} can be written", dir.display()))
+}
+
+fn allow_rules(config: &Config) -> Outcome {
+    let policy = config.policy()?;
+    match policy.rules.len() {
+        0 => Err("there is no [[allow]] rule: every job will be refused".into()),
+        1 => Ok("1 rule".to_owned()),
+        count => Ok(format!("{count} rules")),
+    }
+}
+
+/// Each rule's job file is made into a job with a made-up event, so that a mistake in it shows now.
+fn event_rules(config: &Config) -> Findings {
+    let rules = match config.event_rules() {
+        Ok(rules) => rules,
+        Err(error) => return vec![found("event rules", Err(error.into()))],
+    };
+    let check = |(index, rule): (usize, &envelope::EventRule)| {
+        let event = json!({
+            "source": "aws.s3", "detail-type": "Object Created", "time": "2026-01-01T00:00:00Z",
+            "detail": { "bucket": { "name": rule.bucket }, "object": { "key": "sample.pdf", "sequencer": "1" } },
+        });
+        let any_key = globset::Glob::new("**")
+            .expect("the pattern is one")
+            .compile_matcher();
+        let rule = envelope::EventRule {
+            key: any_key,
+            ..rule.clone()
+        };
+        let made = envelope::open(&event.to_string(), &[rule]);
+        found(
+            format!("on_event[{index}]"),
+            made.map(|_| "makes a job".to_owned()).map_err(Into::into),
+        )
+    };
+    rules.iter().enumerate().map(check).collect()
+}
+
+async fn connections(config: &Config, environment: &Environment) -> Findings {
+    let keyring = match Keyring::open(&config.secret_key_file()) {
+        Ok(keyring) => keyring,
+        Err(error) => return vec![found("secret", Err(error.into()))],
+    };
+    with_embedded(config, &keyring, async |address| {
+        match connection::open(config, &keyring, address, environment).await {
+            Ok(connections) => {
+                let mut findings = lifetimes(&connections).await;
+                findings.extend(buckets(config, &connections).await);
+                findings
+            }
+            Err(error) => vec![found("connections", Err(error.into()))],
+        }
+    })
+    .await
+}
+
+/// How long a link of each connection can really live, which is how long its credentials do.
+async fn lifetimes(connections: &Connections) -> Findings {
+    let now = clock::system();
+    let week = now
+        .checked_add(SignedDuration::from_hours(7 * 24))
+        .unwrap_or(Timestamp::MAX);
+    let mut findings = Findings::new();
+    for (name, connection) in connections {
+        let facts = connection.signer.facts(week).await;
+        let outcome = match facts {
+            Err(error) => Err(error.into()),
+            Ok(facts) => how_long(facts.credentials_end, now),
+        };
+        findings.push(found(format!("connections.{name}"), outcome));
+        if let Some(front) = &connection.front {
+            let (signer, origin) = (&front.signer, front.distribution.origin());
+            let result = format!(
+                "links to {origin} are signed with key {} ({}) and can live until 2038; whether a key group has that key, only a link will tell",
+                signer.key_pair_id(),
+                signer.kind()
+            );
+            findings.push(found(format!("connections.{name}.cloudfront"), Ok(result)));
+        }
+    }
+    findings
+}
+
+fn how_long(end: CredentialsEnd, now: Timestamp) -> Outcome {
+    match end {
+        CredentialsEnd::Never => Ok("links can live for 7d: the credentials do not end".to_owned()),
+        CredentialsEnd::At(end) => {
+            let left = u64::try_from(end.duration_since(now).as_secs()).unwrap_or_default();
+            let left = Span::minutes(left / 60);
+            Ok(format!("links can live for {left} at the most: the credentials end at {end}"))
+        }
+        CredentialsEnd::Unknown => {
+            Err("the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".into())
+        }
+    }
+}
+
+/// Whether each bucket that a rule names is there and may be listed.
+async fn buckets(config: &Config, connections: &Connections) -> Findings {
+    let named: BTreeSet<(&str, &str)> = config
+        .allow
+        .iter()
+        .map(|rule| (rule.connection.as_str(), rule.bucket.as_str()))
+        .collect();
+    let mut findings = Findings::new();
+    for (name, bucket) in named {
+        let connection = name.parse().ok().and_then(|name| connections.get(&name));
+        let (Some(connection), Ok(bucket)) = (connection, bucket.parse::<Bucket>()) else {
+            continue;
+        };
+        let listed = connection.store.probe(&bucket).await;
+        findings.push(found(
+            format!("s3://{bucket}"),
+            listed
+                .map(|()| format!("can be listed by {name}"))
+                .map_err(Into::into),
+        ));
+    }
+    findings
+}
+
+#[cfg(feature = "embedded")]
+async fn with_embedded<F: Future<Output = Findings>>(
+    config: &Config,
+    keyring: &Keyring,
+    work: impl FnOnce(Option<std::net::SocketAddr>) -> F,
+) -> Findings {
+    match tools::start_embedded(config, keyring, tools::Serving::Itself).await {
+        Ok(endpoint) => {
+            let findings = work(endpoint.as_ref().map(handout::embedded::Endpoint::address)).await;
+            if let Some(endpoint) = endpoint {
+                endpoint.shutdown(std::time::Duration::from_secs(1)).await;
+            }
+            findings
+        }
+        Err(error) => vec![found("embedded endpoint", Err(error.into()))],
+    }
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn with_embedded<F: Future<Output = Findings>>(
+    _: &Config,
+    _: &Keyring,
+    work: impl FnOnce(Option<std::net::SocketAddr>) -> F,
+) -> Findings {
+    work(None).await
+}
+
+async fn queue(config: &Config) -> Outcome {
+    let waiting = tools::open_queue(config, clock::system)
+        .await?
+        .waiting()
+        .await?;
+    let notes = match (config.queue.kind, &config.queue.parked_url) {
+        (QueueKind::Sqlite, _) => "",
+        (QueueKind::Sqs, Some(_)) => "; only this machine may work it, since its ledger is here",
+        (QueueKind::Sqs, None) => {
+            "; only this machine may work it, since its ledger is here; no parked_url: what cannot be done is left to the redrive policy"
+        }
+    };
+    Ok(format!("{waiting} messages wait{notes}"))
+}
+
+async fn mail(config: &Config, environment: &Environment) -> Outcome {
+    match config.mail.transport {
+        Transport::Outbox => Ok(format!(
+            "nothing is sent: mails go to {}",
+            config.outbox_dir().display()
+        )),
+        Transport::Smtp => {
+            let smtp = &config.mail.smtp;
+            Relay::new(smtp, environment)?.probe().await?;
+            Ok(format!("{}:{} can be used", smtp.host, smtp.port))
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `handout demo`: everything on this machine, without an account or another program.
+//!
+//! It writes what an operator would write (a configuration, jobs, files in buckets), then runs the very daemon on it.
+//! Nothing is simulated: the endpoint verifies signatures, the queue is durable, the audit log is chained.
+
+mod probe;
+mod seed;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use handout::clock;
+use handout::config::{Config, Environment};
+use handout::tools::{self, OpenError, Opened, Serving};
+use handout::worker::Worker;
+use tokio::sync::oneshot;
+
+use super::run::{Signals, pace};
+use super::{exit, say};
+
+/// How long the three jobs may take before something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  handout demo                 makes ./handout-demo and keeps its links alive until Ctrl-C
+  handout demo --once          fetches every link it issued, tampers with them, verifies the audit log; exit 0 or 1")]
+pub(crate) struct DemoArgs {
+    /// Where everything goes: buckets, mails, pages, audit log.
+    #[arg(long, value_name = "DIR", default_value = "handout-demo")]
+    dir: PathBuf,
+    /// Checks every link instead of keeping them alive.
+    #[arg(long)]
+    once: bool,
+}
+
+/// Seeds, works three jobs, and shows or checks what came of them.
+pub(super) async fn demo(
+    arguments: &DemoArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::listen()?;
+    std::fs::create_dir_all(&arguments.dir)
+        .with_context(|| format!("could not make {}", arguments.dir.display()))?;
+    let dir = arguments.dir.canonicalize()?;
+    let (seeded, config, opened) = open(&dir, environment).await?;
+    say(format_args!(
+        "Handout works three jobs in {} …",
+        dir.display()
+    ))?;
+    for job in &seeded.jobs {
+        opened.queue.submit(&job.body).await?;
+    }
+    let settled = work(&opened, &config, seeded.jobs.len()).await?;
+    ensure!(
+        settled,
+        "the jobs did not come to their end within {} s; see the log above",
+        PATIENCE.as_secs()
+    );
+    let made = probe::Made::collect(&config)?;
+    tell(&dir, &made)?;
+    let code = if arguments.once {
+        let verdict = probe::probe(&made, &opened.tools, &config).await?;
+        say(&verdict)?;
+        if verdict.is_good() {
+            ExitCode::SUCCESS
+        } else {
+            exit::FOUND.into()
+        }
+    } else {
+        say("\nThe links stay alive until Ctrl-C. Afterwards:")?;
+        say(format_args!(
+            "  handout run --config {}",
+            config_file(&dir).display()
+        ))?;
+        signals.next().await;
+        ExitCode::SUCCESS
+    };
+    opened.close().await;
+    Ok(code)
+}
+
+/// Seeds and opens everything. A port that was free can be taken a moment later: then on others.
+async fn open(
+    dir: &Path,
+    environment: &Environment,
+) -> anyhow::Result<(seed::Seeded, Config, Opened)> {
+    let mut ports = seed::Ports::Usual;
+    loop {
+        let seeded = seed::seed(dir, ports)?;
+        let config = Config::load(Some(&seeded.config_file), environment)?;
+        match tools::open(&config, environment, clock::system, Serving::Links).await {
+            Ok(opened) => return Ok((seeded, config, opened)),
+            Err(OpenError::Embedded(_)) if ports == seed::Ports::Usual => ports = seed::Ports::Any,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Runs the daemon's worker until `count` messages are settled; whether they were, in time.
+async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<bool> {
+    let worker = Worker::new(
+        Arc::clone(&opened.queue),
+        opened.tools.clone(),
+        opened.rules.clone(),
+        pace(config),
+        clock::system,
+    );
+    let progress = opened.tools.progress.clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let wait = async {
+        let all_settled = async {
+            loop {
+                let now = progress.snapshot();
+                if now.jobs_done + now.jobs_parked >= count as u64 {
+                    return now.jobs_parked == 0;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let settled = tokio::time::timeout(PATIENCE, all_settled)
+            .await
+            .unwrap_or(false);
+        drop(stop);
+        settled
+    };
+    let shutdown = async { drop(stopped.await) };
+    let (settled, _) = tokio::join!(wait, worker.run(shutdown));
+    Ok(settled)
+}
+
+fn config_file(dir: &Path) -> PathBuf {
+    dir.join("config.toml")
+}
+
+/// What was made, and where.
+fn tell(dir: &Path, made: &probe::Made) -> anyhow::Result<()> {
+    let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
+    say("")?;
+    for mail in &made.mails {
+        say(format_args!("  mail     {:34} {}", mail.to, mail.subject))?;
+    }
+    for page in &made.pages {
+        say(format_args!(
+            "  page     {:34} {} links",
+            page.title,
+            page.hrefs.len()
+        ))?;
+    }
+    say(format_args!(
+        "  audit    {:34} one line for each of {} links",
+        shown(&made.audit_dir),
+        made.issued
+    ))?;
+    say("\nLook at")?;
+    say(format_args!(
+        "  file://{}",
+        made.outbox.join("index.html").display()
+    ))?;
+    for mail in &made.mails {
+        if let Some(gallery) = &mail.gallery {
+            say(format_args!("  {gallery}"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! `--once`: reads what was made as its readers would, and tries to break it.
+//!
+//! Nothing here asks the program's own records what it sent: links are read out of the mails and pages, fetched over
+//! the network, and held against the sample files and the audit log.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use handout::audit::find::{Question, find};
+use handout::audit::record::Names;
+use handout::audit::verify::verify;
+use handout::clock;
+use handout::config::Config;
+use handout::job::Bucket;
+use handout::links::sigv4::Ask;
+use handout::links::url::signature_in;
+use handout::plan::{Bound, ExpiryGuard, Lifetime};
+use handout::tools::Tools;
+use http_body_util::{BodyExt, Empty};
+use hyper::StatusCode;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::seed::bytes_of;
+
+/// How often each link is tampered with, at places spread over it.
+const TAMPERINGS: usize = 6;
+
+/// A mail in the outbox.
+pub(super) struct Mail {
+    /// To whom.
+    pub(super) to: String,
+    /// About what.
+    pub(super) subject: String,
+    /// Its link to a gallery, if it has one.
+    pub(super) gallery: Option<String>,
+    hrefs: Vec<String>,
+}
+
+/// A published page.
+pub(super) struct Page {
+    /// Its title.
+    pub(super) title: String,
+    /// The links on it.
+    pub(super) hrefs: Vec<String>,
+}
+
+/// What the demo made.
+pub(super) struct Made {
+    pub(super) mails: Vec<Mail>,
+    pub(super) pages: Vec<Page>,
+    pub(super) outbox: PathBuf,
+    pub(super) audit_dir: PathBuf,
+    /// How many links the audit log knows.
+    pub(super) issued: usize,
+    lists: Vec<String>,
+}
+
+impl Made {
+    /// Reads the outbox, the published pages and the audit log.
+    pub(super) fn collect(config: &Config) -> anyhow::Result<Self> {
+        let outbox = config.outbox_dir();
+        let contents =
+            fs::read_to_string(outbox.join("index.jsonl")).context("the outbox is empty")?;
+        let mut mails = Vec::new();
+        for line in contents.lines() {
+            let entry: Value = serde_json::from_str(line)?;
+            let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+            let html = fs::read_to_string(outbox.join(format!("{}.html", text("file"))))?;
+            let hrefs = hrefs(&html);
+            let gallery = hrefs
+                .iter()
+                .find(|href| href.contains("/index.html?"))
+                .cloned();
+            mails.push(Mail {
+                to: text("to"),
+                subject: text("subject"),
+                gallery,
+                hrefs,
+            });
+        }
+        let published = config
+            .connections
+            .get("local")
+            .and_then(|local| local.directory.clone());
+        let published = published
+            .context("the demo's connection has a directory")?
+            .join("published");
+        let (mut pages, mut lists) = (Vec::new(), Vec::new());
+        for path in files_below(&published)? {
+            let text = fs::read_to_string(&path)?;
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("html") => pages.push(Page {
+                    title: title(&text),
+                    hrefs: hrefs(&text),
+                }),
+                Some("csv") => lists.push(text),
+                _ => {}
+            }
+        }
+        let audit_dir = config.audit_dir();
+        let mut issued = 0;
+        find(&audit_dir, &Question::default(), |_, line| {
+            issued += usize::from(line["link"].is_string());
+            Ok(())
+        })?;
+        Ok(Self {
+            mails,
+            pages,
+            outbox,
+            audit_dir,
+            issued,
+            lists,
+        })
+    }
+
+    /// Every link that left, wherever it stands.
+    fn links(&self) -> BTreeSet<&str> {
+        let in_mails = self.mails.iter().flat_map(|mail| &mail.hrefs);
+        let on_pages = self.pages.iter().flat_map(|page| &page.hrefs);
+        let in_lists = self
+            .lists
+            .iter()
+            .flat_map(|list| list.lines())
+            .filter_map(|line| line.rsplit(',').next());
+        in_mails
+            .chain(on_pages)
+            .map(String::as_str)
+            .chain(in_lists)
+            .filter(|link| signature_in(link).is_some())
+            .collect()
+    }
+}
+
+/// What came of the checks.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    opened: usize,
+    links: usize,
+    tampered: usize,
+    tamper_refused: usize,
+    expired_refused: bool,
+    audited: usize,
+    audit_lines: u64,
+    problems: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether everything was as it should be.
+    pub(super) const fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            opened,
+            links,
+            tampered,
+            tamper_refused,
+            audited,
+            audit_lines,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "\n  {opened} of {links} links open, with the right bytes"
+        )?;
+        writeln!(
+            f,
+            "  {tamper_refused} of {tampered} tampered links are refused (403)"
+        )?;
+        writeln!(
+            f,
+            "  an expired link is {}",
+            if self.expired_refused {
+                "refused (403)"
+            } else {
+                "NOT refused"
+            }
+        )?;
+        writeln!(f, "  {audited} of {links} links have their audit line")?;
+        write!(f, "  {audit_lines} audit lines, the chain is ")?;
+        match self.problems.as_slice() {
+            [] => write!(f, "whole\n\nAll good."),
+            problems => write!(f, "read\n\nNOT good:\n  {}", problems.join("\n  ")),
+        }
+    }
+}
+
+/// Fetches every link, tampers with every link, and verifies the audit log.
+pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::default();
+    let names = Names::new(&tools.keyring, false);
+    let known = fingerprints(&config.audit_dir())?;
+    for link in made.links() {
+        verdict.links += 1;
+        let (status, body) = get(link).await?;
+        let place = place(link)?;
+        match expected(&place) {
+            _ if status != StatusCode::OK => {
+                verdict.problems.push(format!("{}: {status}", place.1));
+            }
+            Some(bytes) if body != bytes => {
+                verdict.problems.push(format!("{}: other bytes", place.1));
+            }
+            Some(_) | None => verdict.opened += 1,
+        }
+        let signature = signature_in(link).context("the link has a signature")?;
+        match known.contains(&names.fingerprint(signature)) {
+            true => verdict.audited += 1,
+            false => verdict.problems.push(format!("{}: no audit line", place.1)),
+        }
+        tamper(link, &mut verdict).await?;
+    }
+    if verdict.links != made.issued {
+        verdict.problems.push(format!(
+            "{} links left, but the audit log issued {}",
+            verdict.links, made.issued
+        ));
+    }
+    verdict.expired_refused = get(&expired(tools).await?).await?.0 == StatusCode::FORBIDDEN;
+    if !verdict.expired_refused {
+        verdict
+            .problems
+            .push("an expired link is not refused".to_owned());
+    }
+    let report = verify(&config.audit_dir())?;
+    verdict.audit_lines = report.lines;
+    verdict.problems.extend(
+        report
+            .problems
+            .iter()
+            .map(|problem| format!("audit line {}: {}", problem.line, problem.reason)),
+    );
+    Ok(verdict)
+}
+
+/// Changes one character at several places; each change must be refused.
+async fn tamper(link: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
+    let path_at = link.match_indices('/').nth(3).map_or(0, |(at, _)| at + 1);
+    let places: Vec<usize> = (path_at..link.len())
+        .filter(|at| link.as_bytes()[*at].is_ascii_alphanumeric())
+        .collect();
+    for number in 0..TAMPERINGS {
+        let at = places[number * (places.len() - 1) / (TAMPERINGS - 1)];
+        let changed = if &link[at..=at] == "1" { "2" } else { "1" };
+        let tampered = format!("{}{changed}{}", &link[..at], &link[at + 1..]);
+        verdict.tampered += 1;
+        match get(&tampered).await?.0 {
+            StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => verdict.tamper_refused += 1,
+            status => verdict
+                .problems
+                .push(format!("a link that was changed at {at} answers {status}")),
+        }
+    }
+    Ok(())
+}
+
+/// A link that ended an hour ago. It is not handed to anybody, so it needs no line.
+async fn expired(tools: &Tools) -> anyhow::Result<String> {
+    let connection = tools.connection(&"local".parse()?)?;
+    let bucket: Bucket = "reports".parse()?;
+    let now = clock::system();
+    let lifetime = Lifetime {
+        signed_at: now.checked_sub(SignedDuration::from_hours(2))?,
+        signed_for_secs: 3600,
+        expires_at: now.checked_sub(SignedDuration::from_hours(1))?,
+        bound: Bound::Asked,
+    };
+    let (mut presigner, _) = connection
+        .signer
+        .presigner(&bucket, None, lifetime, ExpiryGuard::Refuse)
+        .await?;
+    let ask = Ask {
+        key: "2026/11/23/orders 2026-11-23.csv",
+        ..Ask::default()
+    };
+    Ok(presigner.presign(&ask).expose().to_owned())
+}
+
+async fn get(url: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let response = client
+        .get(url.parse().context("a link is not a URL")?)
+        .await
+        .context("the endpoint does not answer")?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+/// The bucket and key that a link opens.
+fn place(link: &str) -> anyhow::Result<(String, String)> {
+    let path = link.split('?').next().unwrap_or_default();
+    let mut parts = path.splitn(5, '/').skip(3);
+    let (Some(bucket), Some(key)) = (parts.next(), parts.next()) else {
+        bail!("a link has no bucket and key")
+    };
+    Ok((bucket.to_owned(), percent_decode(key)))
+}
+
+fn expected((bucket, key): &(String, String)) -> Option<&'static [u8]> {
+    bytes_of(bucket, key)
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn fingerprints(audit_dir: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let mut known = BTreeSet::new();
+    find(audit_dir, &Question::default(), |_, line| {
+        known.extend(line["link"].as_str().map(ToOwned::to_owned));
+        Ok(())
+    })?;
+    Ok(known)
+}
+
+/// The targets of all links and media of a page, unescaped.
+fn hrefs(html: &str) -> Vec<String> {
+    let values = ["href=\"", "src=\""]
+        .into_iter()
+        .flat_map(|attribute| html.split(attribute).skip(1));
+    let mut found: Vec<String> = values
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|value| value.starts_with("http"))
+        .map(unescape)
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn title(html: &str) -> String {
+    let title = html
+        .split("<title>")
+        .nth(1)
+        .and_then(|rest| rest.split("</title>").next());
+    unescape(title.unwrap_or_default().trim())
+}
+
+fn unescape(text: &str) -> String {
+    let pairs = [
+        ("&#x3D;", "="),
+        ("&#x27;", "'"),
+        ("&#x60;", "`"),
+        ("&quot;", "\""),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ];
+    pairs
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, plain)| {
+            text.replace(escaped, plain)
+        })
+}
+
+fn files_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in
+            fs::read_dir(&dir).with_context(|| format!("could not read {}", dir.display()))?
+        {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,315 @@
+//! What an operator would have written: files in buckets, a configuration, and jobs.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use handout::clock;
+use handout::embedded::create_bucket;
+use serde_json::{Value, json};
+
+/// A sample file and where it goes.
+struct Sample {
+    bucket: &'static str,
+    key: &'static str,
+    bytes: &'static [u8],
+}
+
+macro_rules! sample {
+    ($bucket:literal, $key:literal, $file:literal) => {
+        Sample {
+            bucket: $bucket,
+            key: $key,
+            bytes: include_bytes!(concat!("../../../samples/", $file)),
+        }
+    };
+}
+
+/// Names as people give them: spaces, umlauts, plus signs, quotes, emoji.
+const SAMPLES: [Sample; 14] = [
+    sample!(
+        "reports",
+        "2026/11/23/Umsatz Q3 – Süd.pdf",
+        "reports/Umsatz Q3 – Süd.pdf"
+    ),
+    sample!(
+        "reports",
+        "2026/11/23/Delivery report 2026-11-23.pdf",
+        "reports/Delivery report 2026-11-23.pdf"
+    ),
+    sample!(
+        "reports",
+        "2026/11/23/C++ & Rust costs +12%.pdf",
+        "reports/C++ & Rust costs +12%.pdf"
+    ),
+    sample!(
+        "reports",
+        "2026/11/23/orders 2026-11-23.csv",
+        "reports/orders 2026-11-23.csv"
+    ),
+    sample!(
+        "photos",
+        "shoot/Logo (transparent).png",
+        "gallery/Logo (transparent).png"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 1/Sunrise over the lake.jpg",
+        "gallery/Day 1/Sunrise over the lake.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 1/Nebel über den Hügeln.jpg",
+        "gallery/Day 1/Nebel über den Hügeln.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 1/Ann's night sky ✨.jpg",
+        "gallery/Day 1/Ann's night sky ✨.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 1/Music box 🎵.mp3",
+        "gallery/Day 1/Music box 🎵.mp3"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 2/Dunes + long shadows.jpg",
+        "gallery/Day 2/Dunes + long shadows.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 2/Panorama – Alpenglühen.jpg",
+        "gallery/Day 2/Panorama – Alpenglühen.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 2/Ballons über Südtirol 🎈.jpg",
+        "gallery/Day 2/Ballons über Südtirol 🎈.jpg"
+    ),
+    sample!(
+        "photos",
+        "shoot/Day 2/Zeitraffer – dawn in 3 s.mp4",
+        "gallery/Day 2/Zeitraffer – dawn in 3 s.mp4"
+    ),
+    sample!(
+        "uploads",
+        "incoming/Notizen & nächste Schritte 📝.txt",
+        "reports/Notizen & nächste Schritte 📝.txt"
+    ),
+];
+
+/// Where galleries and lists are published.
+const PUBLISHED: &str = "published";
+
+/// A job of the demo.
+pub(super) struct SeededJob {
+    /// The message's body.
+    pub(super) body: String,
+}
+
+/// On which ports the demo listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ports {
+    /// Those of the last time, or the usual ones.
+    Usual,
+    /// Any that are free.
+    Any,
+}
+
+/// What was seeded.
+pub(super) struct Seeded {
+    /// The configuration.
+    pub(super) config_file: PathBuf,
+    /// The jobs, to be put on the queue.
+    pub(super) jobs: Vec<SeededJob>,
+}
+
+/// The bytes that a link to a key must give.
+pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
+    SAMPLES
+        .iter()
+        .find(|sample| sample.bucket == bucket && sample.key == key)
+        .map(|sample| sample.bytes)
+}
+
+/// Writes files, configuration and jobs below `dir`.
+pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
+    let buckets = dir.join("buckets");
+    for bucket in ["reports", "photos", "uploads", PUBLISHED] {
+        create_bucket(&buckets, bucket)
+            .with_context(|| format!("could not make the bucket {bucket}"))?;
+    }
+    for sample in &SAMPLES {
+        let path = buckets.join(sample.bucket).join(sample.key);
+        // Left alone when it is there: its ETag, and with it the link's id, stay the same.
+        if fs::read(&path).is_ok_and(|bytes| bytes == sample.bytes) {
+            continue;
+        }
+        fs::create_dir_all(path.parent().context("a sample's path has a parent")?)?;
+        fs::write(&path, sample.bytes)
+            .with_context(|| format!("could not write {}", path.display()))?;
+    }
+    let jobs_dir = dir.join("jobs");
+    fs::create_dir_all(&jobs_dir)?;
+    // A job is done once, so each run of the demo needs ids of its own.
+    let stamp = clock::system().strftime("%Y%m%dT%H%M%S").to_string();
+    let mut jobs = Vec::new();
+    for (name, body) in [
+        ("report", report(&stamp)),
+        ("gallery", gallery(&stamp)),
+        ("event", event(&stamp)),
+    ] {
+        let body = serde_json::to_string_pretty(&body)?;
+        fs::write(jobs_dir.join(format!("{name}.json")), &body)?;
+        jobs.push(SeededJob { body });
+    }
+    fs::write(
+        jobs_dir.join("on-upload.json"),
+        serde_json::to_string_pretty(&on_upload())?,
+    )?;
+    let config_file = super::config_file(dir);
+    fs::write(&config_file, configuration(dir, ports)?)?;
+    Ok(Seeded { config_file, jobs })
+}
+
+/// A report for two people, in their languages.
+fn report(stamp: &str) -> Value {
+    json!({
+        "v": 1,
+        "id": format!("demo-report-{stamp}"),
+        "from": { "connection": "local", "bucket": "reports", "prefix": "2026/11/23/", "include": ["**/*.pdf", "**/*.csv"] },
+        "links": { "expires_in": "24h", "filename": "{{customer}} - {{object.name}}" },
+        "email": {
+            "to": [
+                { "address": "ann@acme.example", "name": "Ann Bell", "locale": "en" },
+                { "address": "bernd@acme.example", "name": "Bernd Grün", "locale": "de" },
+            ],
+            "reply_to": "reports@sender.example",
+            "subject": "Daily report for {{customer}}",
+        },
+        "manifest": { "format": "csv", "publish": { "bucket": PUBLISHED, "prefix": "manifests/" } },
+        "vars": { "customer": "ACME" },
+    })
+}
+
+/// A gallery, and the invitation to it.
+fn gallery(stamp: &str) -> Value {
+    json!({
+        "v": 1,
+        "id": format!("demo-gallery-{stamp}"),
+        "from": { "connection": "local", "bucket": "photos", "prefix": "shoot/" },
+        "links": { "expires_in": "7d", "disposition": "inline" },
+        "email": { "to": ["Carla Núñez <carla@client.example>"], "subject": "Your photos: {{shoot}}" },
+        "gallery": { "title": "{{shoot}}", "publish": { "bucket": PUBLISHED, "prefix": "galleries/" } },
+        "vars": { "shoot": "Two days in the mountains" },
+    })
+}
+
+/// What S3 says when an upload lands; a rule of the configuration makes a job of it.
+fn event(stamp: &str) -> Value {
+    json!({ "Records": [{
+        "eventVersion": "2.3",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-23T18:40:00.000Z",
+        "s3": {
+            "bucket": { "name": "uploads" },
+            "object": {
+                "key": "incoming/Notizen+%26+n%C3%A4chste+Schritte+%F0%9F%93%9D.txt",
+                "sequencer": stamp,
+            },
+        },
+    }] })
+}
+
+/// The job that an upload becomes.
+fn on_upload() -> Value {
+    json!({
+        "v": 1,
+        "id": "demo-upload",
+        "from": { "connection": "local", "bucket": "{{event.bucket}}", "keys": ["{{event.key}}"] },
+        "links": { "expires_in": "1h" },
+        "email": { "to": ["Desk <desk@acme.example>"], "subject": "New upload in {{event.bucket}}" },
+    })
+}
+
+fn configuration(dir: &Path, ports: Ports) -> anyhow::Result<String> {
+    let before = fs::read_to_string(super::config_file(dir)).unwrap_or_default();
+    let before: toml::Table = toml::from_str(&before).unwrap_or_default();
+    // The address of the last time, so that links from then still open.
+    let usual = |section: &str, port: u16| match ports {
+        Ports::Usual => listened(&before, section).unwrap_or(port),
+        Ports::Any => 0,
+    };
+    let (s3, http) = (
+        free_address(usual("embedded", 9470))?,
+        free_address(usual("http", 9464))?,
+    );
+    let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join("buckets")));
+    let (outbox, audit) = (quoted(&dir.join("outbox")), quoted(&dir.join("audit")));
+    let recipients = "recipients = [\"*@acme.example\", \"*@client.example\"]";
+    Ok(format!(
+        r#"# Written by `handout demo`. `handout run --config` with this file goes on where the demo ended.
+state_dir = {state}
+
+[connections.local]
+directory = {buckets}
+
+[embedded]
+listen = "{s3}"
+public_url = "http://{s3}"
+
+[mail]
+from = "Reports <reports@sender.example>"
+time_zone = "Europe/Berlin"
+outbox_dir = {outbox}
+
+[audit]
+dir = {audit}
+
+[http]
+listen = "{http}"
+
+[[allow]]
+connection = "local"
+bucket = "reports"
+{recipients}
+publish = ["s3://{PUBLISHED}/manifests/"]
+
+[[allow]]
+connection = "local"
+bucket = "photos"
+{recipients}
+publish = ["s3://{PUBLISHED}/galleries/"]
+
+[[allow]]
+connection = "local"
+bucket = "uploads"
+prefix = "incoming/"
+{recipients}
+
+[[on_event]]
+bucket = "uploads"
+key = "incoming/**"
+job = "jobs/on-upload.json"
+"#
+    ))
+}
+
+/// The port of a section of an earlier configuration.
+fn listened(config: &toml::Table, section: &str) -> Option<u16> {
+    let address: SocketAddr = config.get(section)?.get("listen")?.as_str()?.parse().ok()?;
+    Some(address.port())
+}
+
+/// The usual port, or a free one when something else has it.
+fn free_address(usual: u16) -> anyhow::Result<SocketAddr> {
+    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, usual));
+    let listener = usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    Ok(listener
+        .context("no port is free on this machine")?
+        .local_addr()?)
+}

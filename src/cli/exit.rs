@@ -1,0 +1,93 @@
+//! From errors to exit codes (sysexits.h), so that systemd and scripts can tell what to do.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use handout::audit::RecordError;
+use handout::config::ConfigError;
+use handout::error::{Class, JobError, chain};
+use handout::tools::OpenError;
+
+use super::presign::PresignError;
+
+/// The check or the job found something.
+pub(crate) const FOUND: u8 = 1;
+const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const UNAVAILABLE: u8 = 69;
+const SOFTWARE: u8 = 70;
+const CANNOT_CREATE: u8 = 73;
+/// The disk failed.
+pub(crate) const DISK: u8 = 74;
+const CONFIG: u8 = 78;
+
+/// Prints what clap has to say; help and version are no errors.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a terminal that does not take the text.
+    drop(error.print());
+    if error.use_stderr() {
+        USAGE.into()
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Prints an error with its causes, in one sentence, and finds its code.
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        return usage(error);
+    }
+    drop(writeln!(std::io::stderr(), "handout: {}", chain(&**error)));
+    code(error).into()
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() || error.is::<handout::render::TemplateError>() {
+        return CONFIG;
+    }
+    if let Some(error) = error.downcast_ref::<OpenError>() {
+        return open_code(error);
+    }
+    if let Some(error) = error.downcast_ref::<PresignError>() {
+        return match error {
+            PresignError::NoRegion | PresignError::NoCredentials(_) | PresignError::NoState => {
+                CONFIG
+            }
+            PresignError::TooShort { .. } => FOUND,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<JobError>() {
+        return match error.class() {
+            Class::Permanent | Class::Policy => FOUND,
+            Class::Transient => UNAVAILABLE,
+            Class::Disk => DISK,
+        };
+    }
+    if error.is::<handout::queue::QueueError>() {
+        return UNAVAILABLE;
+    }
+    if error.is::<std::io::Error>() {
+        return DISK;
+    }
+    SOFTWARE
+}
+
+const fn open_code(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Config(_) | OpenError::Template(_) => CONFIG,
+        OpenError::Audit(RecordError::Damaged { .. }) => DATA,
+        OpenError::Audit(_) | OpenError::Keyring(_) | OpenError::Database(_) => DISK,
+        OpenError::Directory { .. } | OpenError::Locked { .. } => CANNOT_CREATE,
+        #[cfg(feature = "embedded")]
+        OpenError::Embedded(_) => UNAVAILABLE,
+    }
+}

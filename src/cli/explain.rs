@@ -1,0 +1,60 @@
+//! `handout explain`: what a signed URL opens, how long it lives and why it fails.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use handout::clock;
+
+use super::{exit, say};
+
+/// The longest URL that is read from stdin; servers take an eighth of it.
+const MAX_BYTES: u64 = 64 * 1024;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  handout explain - < url.txt           from stdin, which keeps it out of the shell's history
+  handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
+
+Nothing is asked of any server. The signature and the session token are never printed.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The URL, or `-` to read it from stdin.
+    #[arg(value_name = "URL|-")]
+    url: String,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Explains one URL.
+pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let url = match arguments.url.as_str() {
+        "-" => read()?,
+        url => url.to_owned(),
+    };
+    let now = clock::system();
+    let explanation = handout::links::explain::explain(&url, now);
+    if arguments.json {
+        say(serde_json::to_string(&explanation)?)?;
+    } else {
+        say(explanation.in_words(now))?;
+    }
+    Ok(if explanation.is_wrong() {
+        exit::FOUND.into()
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// All of stdin, whatever its bytes: a link that was cut in two has a line break in it, and that is worth saying.
+fn read() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .context("could not read the URL from stdin")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

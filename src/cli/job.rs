@@ -1,0 +1,387 @@
+//! `handout job`: run one now, put it on the queue, or look at what it would send.
+
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use handout::clock;
+use handout::config::{Config, Environment, QueueKind};
+use handout::distribute::{Delivered, Order, distribute};
+use handout::error::JobError;
+use handout::job::Job;
+use handout::job::envelope;
+use handout::preview::{Preview, preview};
+use handout::progress::Progress;
+use handout::stop::Stop;
+use handout::tools::{self, Serving, Tools};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::run::Signals;
+use super::{ConfigArgs, exit, say};
+
+/// How often the bar looks at the counters, and how often a plain line is written.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How many parked messages are listed.
+const LISTED: usize = 100;
+
+/// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
+const GMAIL_CLIPS_AT: usize = 102_000;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Does one job now, without the queue, and shows how far it is.
+    #[command(
+        after_help = "Examples:\n  handout job run job.json\n  generate-job | handout job run -"
+    )]
+    Run {
+        #[command(flatten)]
+        job: JobArgs,
+        /// Prints the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Puts a job on the queue, after looking whether it is one.
+    #[command(after_help = "Example:\n  handout job submit job.json")]
+    Submit {
+        #[command(flatten)]
+        job: JobArgs,
+    },
+    /// Writes what a job would send: .eml, .html, counts. Nothing is signed for use or delivered.
+    #[command(after_help = "Example:\n  handout job preview job.json --out preview")]
+    Preview {
+        #[command(flatten)]
+        job: JobArgs,
+        /// The directory for the mails and pages.
+        #[arg(long, value_name = "DIR", default_value = "preview")]
+        out: PathBuf,
+    },
+    /// Lists the jobs that were set aside, with the reasons; puts one back (queue.kind = "sqlite").
+    #[command(after_help = "Examples:\n  handout job parked\n  handout job parked --requeue 7")]
+    Parked {
+        /// Puts this message back on the queue.
+        #[arg(long, value_name = "MESSAGE")]
+        requeue: Option<String>,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+/// A job and the configuration for it.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The job's file, or `-` for stdin.
+    #[arg(value_name = "FILE|-")]
+    file: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl JobArgs {
+    fn read(&self) -> anyhow::Result<String> {
+        if self.file == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("could not read the job from stdin")?;
+            return Ok(text);
+        }
+        std::fs::read_to_string(&self.file)
+            .with_context(|| format!("could not read the job {}", self.file.display()))
+    }
+}
+
+/// Does what the command says.
+pub(super) async fn job(
+    command: JobCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        JobCommand::Run { job, json } => {
+            Box::pin(run(
+                &job.read()?,
+                &job.config.load(environment)?,
+                environment,
+                json,
+            ))
+            .await
+        }
+        JobCommand::Submit { job } => submit(&job.read()?, &job.config.load(environment)?).await,
+        JobCommand::Preview { job, out } => {
+            Box::pin(show(
+                &job.read()?,
+                &job.config.load(environment)?,
+                environment,
+                &out,
+            ))
+            .await
+        }
+        JobCommand::Parked { requeue, config } => {
+            parked(&config.load(environment)?, requeue.as_deref()).await
+        }
+    }
+}
+
+fn order(body: &str) -> Result<Order, JobError> {
+    let job = Arc::new(Job::parse(body)?);
+    Ok(Order {
+        job,
+        message_id: None,
+        attempt: 1,
+        now: clock::system(),
+        stop: Stop::default(),
+    })
+}
+
+async fn run(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let order = order(body)?;
+    let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
+    let mut signals = Signals::listen()?;
+    let result = {
+        let work = with_progress(&opened.tools.progress, distribute(&order, &opened.tools));
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            result = &mut work => result,
+            // Not in the middle of a mail: that would leave a doubt.
+            () = signals.next() => {
+                order.stop.ask();
+                work.await
+            }
+        }
+    };
+    opened.close().await;
+    let delivered = result?;
+    if json {
+        say(as_json(&order, &delivered))?;
+    } else {
+        tell(&order, &delivered)?;
+        if config.needs_embedded() {
+            say("Links to a connection with a directory open while `handout run` runs.")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(order: &Order, delivered: &Delivered) -> serde_json::Value {
+    json!({
+        "job": order.job.id,
+        "done_before": delivered.done_before,
+        "links": delivered.links,
+        "unavailable": delivered.unavailable,
+        "expires_at": delivered.expires_at,
+        "mails": { "accepted": delivered.accepted, "rejected": delivered.rejected, "unknown": delivered.unknown },
+        "published": delivered.published,
+    })
+}
+
+fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
+    let id = &order.job.id;
+    if delivered.done_before {
+        return say(format_args!(
+            "{id} was done before: nothing was sent. Give it another id to do it again."
+        ));
+    }
+    say(format_args!("{id} is done."))?;
+    say(format_args!("  links        {}", delivered.links))?;
+    if delivered.unavailable > 0 {
+        say(format_args!("  unavailable  {}", delivered.unavailable))?;
+    }
+    if let Some(expires_at) = delivered.expires_at {
+        say(format_args!("  until        {expires_at}"))?;
+    }
+    if order.job.email.is_some() {
+        let Delivered {
+            accepted,
+            rejected,
+            unknown,
+            ..
+        } = delivered;
+        say(format_args!(
+            "  mails        {accepted} accepted, {rejected} rejected, {unknown} unknown"
+        ))?;
+    }
+    delivered
+        .published
+        .iter()
+        .try_for_each(|place| say(format_args!("  published    {place}")))
+}
+
+/// Shows the counters while the work goes on: a bar on a terminal, a line now and then elsewhere.
+async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
+    let terminal = std::io::stderr().is_terminal();
+    let bar = if terminal {
+        ProgressBar::new(0)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} links  {msg}  {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut work = std::pin::pin!(work);
+    let mut every = tokio::time::interval(if terminal { BAR_EVERY } else { LINE_EVERY });
+    every.tick().await;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => {
+                bar.finish_and_clear();
+                return result;
+            }
+            _ = every.tick() => {
+                let now = progress.snapshot();
+                bar.set_length(now.links_expected);
+                bar.set_position(now.links_issued);
+                bar.set_message(format!("{}/{} mails", now.mails_accepted, now.mails_expected));
+                if !terminal {
+                    tracing::info!(links = now.links_issued, of = now.links_expected, mails = now.mails_accepted, "under way");
+                }
+            }
+        }
+    }
+}
+
+async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
+    let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
+    let queue = tools::open_queue(config, clock::system).await?;
+    let id = queue.submit(body).await?;
+    let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
+    say(format_args!(
+        "submitted {} as message {id}",
+        jobs.join(", ")
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    out: &Path,
+) -> anyhow::Result<ExitCode> {
+    let order = order(body)?;
+    let tools = preview_tools(config, environment).await?;
+    let result = preview(&order, &tools.tools).await;
+    let written = match &result {
+        Ok(preview) => write_preview(preview, out),
+        Err(_) => Ok(()),
+    };
+    tools.close().await;
+    let preview = result?;
+    written?;
+    say(format_args!(
+        "{} would make {} links for each of {} audiences",
+        order.job.id,
+        preview.links,
+        preview.plan.audiences().len()
+    ))?;
+    say(format_args!(
+        "  until        {} ({:?})",
+        preview.plan.lifetime.expires_at, preview.plan.lifetime.bound
+    ))?;
+    if preview.unavailable > 0 {
+        say(format_args!("  unavailable  {}", preview.unavailable))?;
+    }
+    for mail in &preview.mails {
+        let (text, html, whole) = (
+            mail.rendered.text.len(),
+            mail.rendered.html.len(),
+            mail.letter.bytes.len(),
+        );
+        let risk = if html > GMAIL_CLIPS_AT {
+            "  WOULD BE CLIPPED by Gmail"
+        } else {
+            ""
+        };
+        say(format_args!(
+            "  mail         {}  {:?}  text {text}, html {html}, whole {whole} bytes{risk}",
+            mail.recipient.address, mail.rendered.subject
+        ))?;
+    }
+    say(format_args!("  pages        {}", preview.pages.len()))?;
+    say(format_args!(
+        "Look at {}. The links there are examples and open nothing.",
+        out.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
+async fn preview_tools(config: &Config, environment: &Environment) -> anyhow::Result<Previewing> {
+    let scratch = tempfile::tempdir()?;
+    let mut config = config.clone();
+    // The keys of the embedded endpoint come from the secret, so that is the one thing that is kept.
+    config.secret_key_file = Some(config.secret_key_file());
+    config.state_dir = scratch.path().to_owned();
+    config.audit.dir = None;
+    config.mail.outbox_dir = None;
+    config.queue.kind = QueueKind::Sqlite;
+    let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
+    Ok(Previewing {
+        tools: opened.tools.clone(),
+        opened,
+        _scratch: scratch,
+    })
+}
+
+struct Previewing {
+    tools: Tools,
+    opened: tools::Opened,
+    _scratch: tempfile::TempDir,
+}
+
+impl Previewing {
+    async fn close(self) {
+        drop(self.tools);
+        self.opened.close().await;
+    }
+}
+
+fn write_preview(preview: &Preview, out: &Path) -> anyhow::Result<()> {
+    let write = |name: String, bytes: &[u8]| {
+        let path = out.join(name);
+        std::fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))
+    };
+    std::fs::create_dir_all(out).with_context(|| format!("could not make {}", out.display()))?;
+    for (index, mail) in preview.mails.iter().enumerate() {
+        let name = format!("mail-{}", index + 1);
+        write(format!("{name}.eml"), &mail.letter.bytes)?;
+        write(format!("{name}.html"), mail.rendered.html.as_bytes())?;
+        write(format!("{name}.txt"), mail.rendered.text.as_bytes())?;
+    }
+    for page in &preview.pages {
+        write(format!("gallery-{}", page.file_name), page.html.as_bytes())?;
+    }
+    Ok(())
+}
+
+async fn parked(config: &Config, requeue: Option<&str>) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        config.queue.kind == QueueKind::Sqlite,
+        "queue.kind is \"sqs\": look into the queue of queue.parked_url, where the reason is the attribute handout-reason"
+    );
+    let queue = tools::open_sqlite_queue(config, clock::system)?;
+    if let Some(id) = requeue {
+        if !queue.unpark(id).await? {
+            say(format_args!("no message {id} is parked"))?;
+            return Ok(exit::FOUND.into());
+        }
+        say(format_args!("message {id} is on the queue again"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for message in queue.parked(LISTED).await? {
+        let job = Job::parse(&message.body)
+            .map_or_else(|_| "(no job)".to_owned(), |job| job.id.to_string());
+        say(format_args!("{}\t{job}\t{}", message.id, message.reason))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,508 @@
+//! `handout presign`: links on stdout, one a line, for objects that somebody names.
+//!
+//! Keys come and links go in batches, so a million need no more memory than a thousand. A batch is signed, its lines
+//! in the audit log are made durable, and only then is it printed.
+
+mod keys;
+
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use aws_credential_types::provider::error::CredentialsError;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
+use handout::audit::log::Writer;
+use handout::audit::record::{Context, Kind, Names};
+use handout::audit::{self, AuditLog};
+use handout::clock;
+use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
+use handout::connection::{self, Missing, OF_ENVIRONMENT};
+use handout::error::JobError;
+use handout::job::phrase::Phrase;
+use handout::job::{Bucket, Disposition, Recipient};
+use handout::keyring::{Keyring, Purpose};
+use handout::links::direct::{self, Identity, Wish};
+use handout::links::disposition::is_passive;
+use handout::links::signer::{Signer, SignerError};
+use handout::links::{Audience, Link, Links};
+use handout::plan::expiry::lifetime;
+use handout::plan::{CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Shortfall};
+use handout::quantity::Span;
+use handout::tools::{OpenError, PROGRAM};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use self::keys::{Batch, Keys, RECORDED, Refused, UNRECORDED};
+use super::{ConfigArgs, exit};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  handout presign s3://acme-reports/2026/q3.pdf --expires-in 24h
+  handout presign --connection reports --for ann@acme.example s3://acme-reports/2026/q3.pdf
+  handout presign --keys-from keys.txt s3://acme-reports > urls.txt
+
+Credentials, region and endpoint are found as by every program of AWS: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
+AWS_ENDPOINT_URL, the profile's files. The [[allow]] rules are for jobs and are not asked here: whoever may use the
+credentials may link what they open.
+
+Each link has its line in the audit log before it is printed. The log and its secret are those of the configuration,
+if there is one (run this as the daemon's user then), or else those in $XDG_STATE_HOME/handout, which is
+~/.local/state/handout. With --no-audit there is no line, and no identity is signed in but the one of --link-id.";
+
+/// What a link's identity may have besides letters and digits.
+const LINK_ID_MARKS: [char; 4] = ['-', '_', '.', '~'];
+
+/// The longest identity: more makes links that mail programs break.
+const MAX_LINK_ID_BYTES: usize = 64;
+
+#[derive(Debug, Args)]
+pub(crate) struct PresignArgs {
+    /// The objects, each key as it is, without any escapes; with --keys-from the bucket alone.
+    #[arg(value_name = "s3://BUCKET/KEY", required = true)]
+    places: Vec<Place>,
+    /// Reads the keys from a file or stdin, one a line, as they are; empty lines and a CR before the line's end are
+    /// no part of any.
+    #[arg(long, value_name = "FILE|-")]
+    keys_from: Option<PathBuf>,
+    /// How long the links shall work: "90s", "15m", "24h", "7d".
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = expires_in)]
+    expires_in: Span,
+    /// What to do when the credentials end before the links would: refuse, or clamp the links to that end.
+    #[arg(long, value_name = "refuse|clamp", default_value = "refuse", value_parser = guard())]
+    expiry_guard: ExpiryGuard,
+    /// The name under which the file is saved; may have {{object.name}}, .stem, .extension, .folder and .key.
+    #[arg(long, value_name = "TEXT")]
+    filename: Option<Phrase>,
+    /// Shows the file in the browser instead of saving it; HTML, SVG and the like are saved all the same.
+    #[arg(long)]
+    inline: bool,
+    /// The media type that the store shall send, instead of its own.
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    content_type: Option<String>,
+    /// The object's version, which then stays the linked one.
+    #[arg(long, value_name = "ID")]
+    version_id: Option<String>,
+    /// The identity that is signed in as x-handout, instead of one for each link.
+    #[arg(long, value_name = "ID", value_parser = link_id)]
+    link_id: Option<String>,
+    /// The person for whom the links are, as the audit log is to name them.
+    #[arg(long = "for", value_name = "ADDRESS", value_parser = Recipient::parse)]
+    recipient: Option<Recipient>,
+    /// Signs with this connection of the configuration.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "path_style", "profile"])]
+    connection: Option<String>,
+    /// The bucket's region.
+    #[arg(long)]
+    region: Option<String>,
+    /// Another S3 server than AWS's.
+    #[arg(long, value_name = "URL")]
+    endpoint_url: Option<String>,
+    /// Writes the bucket into the path, not into the host; so it is anyway with --endpoint-url.
+    #[arg(long)]
+    path_style: bool,
+    /// The profile of AWS's files.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Writes no line into the audit log, and needs no place for one.
+    #[arg(long)]
+    no_audit: bool,
+    /// Prints an object of JSON for each link, with its bucket, key, real end and identity.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// A bucket, and mostly a key in it.
+#[derive(Debug, Clone)]
+struct Place {
+    bucket: Bucket,
+    key: String,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let place = text
+            .strip_prefix("s3://")
+            .ok_or("it is not of the form s3://BUCKET/KEY")?;
+        let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
+        let bucket = bucket
+            .parse()
+            .map_err(|error| format!("the bucket {error}"))?;
+        Ok(Self {
+            bucket,
+            key: key.to_owned(),
+        })
+    }
+}
+
+fn expires_in(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
+    match span.as_secs() {
+        0 => Err("a link needs a second at least".to_owned()),
+        _ => Ok(span),
+    }
+}
+
+fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
+    PossibleValuesParser::new(["refuse", "clamp"]).map(|value| match value.as_str() {
+        "clamp" => ExpiryGuard::Clamp,
+        _ => ExpiryGuard::Refuse,
+    })
+}
+
+fn media_type(text: &str) -> Result<String, String> {
+    // It becomes a header.
+    let is_plain = |c: char| matches!(c, ' '..='~');
+    match text.contains('/') && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("it is not a media type, such as \"application/pdf\"".to_owned()),
+    }
+}
+
+fn link_id(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || LINK_ID_MARKS.contains(&c);
+    match (1..=MAX_LINK_ID_BYTES).contains(&text.len()) && text.chars().all(is_allowed) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "an identity has 1 to {MAX_LINK_ID_BYTES} letters, digits, '-', '_', '.' and '~'"
+        )),
+    }
+}
+
+/// Why nothing is signed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PresignError {
+    /// Nobody says which region it is.
+    #[error("no region is known: give --region, or set AWS_REGION or a region in the profile")]
+    NoRegion,
+    /// There is nothing to sign with.
+    #[error(
+        "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
+    )]
+    NoCredentials(#[source] Option<CredentialsError>),
+    /// There is no place for the log.
+    #[error(
+        "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
+    )]
+    NoState,
+    /// The links could not live as long as was asked.
+    #[error("--expires-in asks for {}, but {}; {advice}", shortfall.asked, shortfall.limit)]
+    TooShort {
+        /// What was asked, and what stands against it.
+        shortfall: Shortfall,
+        /// What to do about it.
+        advice: &'static str,
+    },
+}
+
+/// Prints the links.
+pub(super) async fn presign(
+    arguments: PresignArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    arguments.check()?;
+    let mut keys = arguments.keys()?;
+    let config = arguments.config(environment)?;
+    let signer = arguments.signer(config.as_ref(), environment).await?;
+    let books = match &config {
+        Some(config) if !arguments.no_audit => Some(Books::open(config)?),
+        Some(_) | None => None,
+    };
+    let desk = Desk {
+        wish: arguments.wish(books.as_ref()),
+        signer,
+        books,
+        arguments,
+    };
+    let result = desk.hand_out(&mut keys).await;
+    if let Some(books) = desk.books {
+        books.close();
+    }
+    result?;
+    report(&keys.refused)
+}
+
+impl PresignArgs {
+    /// Looks at what no single option shows.
+    fn check(&self) -> Result<(), clap::Error> {
+        let several = self.keys_from.is_some() || self.places.len() > 1;
+        let mut inline_type = self.content_type.iter().filter(|_| self.inline);
+        let wrong = if self.keys_from.is_some() && self.places.len() > 1 {
+            "--keys-from takes one bucket"
+        } else if self.keys_from.is_some() && !self.places[0].key.is_empty() {
+            "--keys-from takes a bucket without a key: the keys are the lines, whole"
+        } else if self.keys_from.is_none() && self.places.iter().any(|place| place.key.is_empty()) {
+            "a bucket is named without a key: write s3://BUCKET/KEY, or give the keys by --keys-from"
+        } else if self.version_id.is_some() && several {
+            "--version-id is one object's: name one"
+        } else if inline_type.any(|text| !is_passive(text)) {
+            "--inline shows no such --content-type: it could run scripts in the browser, where other objects of the bucket can be read"
+        } else {
+            return Ok(());
+        };
+        Err(super::Cli::command().error(ErrorKind::ValueValidation, wrong))
+    }
+
+    fn keys(&self) -> anyhow::Result<Keys> {
+        match &self.keys_from {
+            Some(path) => Keys::from_lines(self.places[0].bucket.clone(), path),
+            None => {
+                let places = self.places.iter();
+                let named = places.map(|place| (place.bucket.clone(), place.key.clone()));
+                Ok(Keys::named(named.collect()))
+            }
+        }
+    }
+
+    /// Whose books are kept and whose connections are known; `None` if that is of no use.
+    fn config(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
+        if self.config.is_named() || self.connection.is_some() {
+            return Ok(Some(self.config.load(environment)?));
+        }
+        if self.no_audit {
+            return Ok(None);
+        }
+        let config = self.config.load_or_of_user(environment)?;
+        Ok(Some(config.ok_or(PresignError::NoState)?))
+    }
+
+    async fn signer(
+        &self,
+        config: Option<&Config>,
+        environment: &Environment,
+    ) -> anyhow::Result<Signer> {
+        if let (Some(name), Some(config)) = (&self.connection, config) {
+            return Ok(connection::signer(config, name, environment).await?);
+        }
+        let wanted = ConnectionConfig {
+            region: self.region.clone(),
+            endpoint_url: self.endpoint_url.clone(),
+            path_style: self.path_style.then_some(true),
+            profile: self.profile.clone(),
+            ..ConnectionConfig::default()
+        };
+        let signer = connection::environment_signer(&wanted, environment).await;
+        Ok(signer.map_err(|missing| match missing {
+            Missing::Region => PresignError::NoRegion,
+            Missing::Credentials => PresignError::NoCredentials(None),
+        })?)
+    }
+
+    fn wish(&self, books: Option<&Books>) -> Wish {
+        let identity = match (&self.link_id, books) {
+            (Some(id), _) => Identity::Given(id.clone()),
+            (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
+            (None, None) => Identity::None,
+        };
+        let recipient = self.recipient.clone().map(Arc::new);
+        Wish {
+            filename: self.filename.clone(),
+            disposition: match self.inline {
+                true => Disposition::Inline,
+                false => Disposition::Attachment,
+            },
+            content_type: self.content_type.clone(),
+            version_id: self.version_id.clone(),
+            identity,
+            audience: recipient.map_or(Audience::Everyone, Audience::Recipient),
+        }
+    }
+}
+
+/// The audit log, in a stream of this command's own: the daemon goes on writing in its.
+struct Books {
+    keyring: Keyring,
+    names: Names,
+    log: AuditLog,
+    writer: Writer,
+}
+
+impl Books {
+    fn open(config: &Config) -> Result<Self, OpenError> {
+        make_private(&config.state_dir)?;
+        let keyring = Keyring::open(&config.secret_key_file())?;
+        let (log, writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock::system)?;
+        Ok(Self {
+            names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
+            keyring,
+            log,
+            writer,
+        })
+    }
+
+    fn close(self) {
+        drop(self.log);
+        self.writer.close();
+    }
+}
+
+/// Makes a directory that nobody but its owner may look into, if it is not there.
+fn make_private(path: &Path) -> Result<(), OpenError> {
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|source| OpenError::Directory {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// All that a batch needs on its way from keys to printed links.
+struct Desk {
+    arguments: PresignArgs,
+    wish: Wish,
+    signer: Signer,
+    books: Option<Books>,
+}
+
+impl Desk {
+    async fn hand_out(&self, keys: &mut Keys) -> anyhow::Result<()> {
+        let mut text = Vec::new();
+        let most = match self.books {
+            Some(_) => RECORDED,
+            None => UNRECORDED,
+        };
+        while let Some(batch) = keys.next_batch(most)? {
+            if batch.keys.is_empty() {
+                continue;
+            }
+            let links = self.sign(batch).await?;
+            text.clear();
+            match &self.books {
+                // The lines are durable before a link is printed.
+                Some(books) => {
+                    let links = audit::record(links, &self.context(books), &books.log)
+                        .await
+                        .map_err(OpenError::Audit)?;
+                    self.spell(links.links(), links.lifetime(), &mut text)?;
+                }
+                None => self.spell(&links.links, links.lifetime, &mut text)?,
+            }
+            std::io::stdout().lock().write_all(&text)?;
+        }
+        Ok(())
+    }
+
+    /// Signs a batch. Each is dated anew: keys may come slowly, and all links shall live as long as was asked.
+    async fn sign(&self, batch: Batch) -> anyhow::Result<Links> {
+        let now = clock::system();
+        let Batch { bucket, keys } = batch;
+        let (asked, guard) = (self.arguments.expires_in, self.arguments.expiry_guard);
+        let seconds = i64::try_from(asked.as_secs()).unwrap_or(i64::MAX);
+        let until = now.saturating_add(SignedDuration::from_secs(seconds))?;
+        let facts = self.signer.facts(until).await;
+        let facts = facts.map_err(|error| self.without_credentials(error))?;
+        // No rule caps it, so what is asked is the cap.
+        let lifetime = lifetime(asked, Issuer::S3(facts.credentials_end), asked, guard, now)
+            .map_err(|shortfall| PresignError::TooShort {
+                shortfall,
+                advice: advice(facts.credentials_end, guard, now),
+            })?;
+        let signing = self.signer.presigner(&bucket, None, lifetime, guard).await;
+        let (mut presigner, access_key_id) = signing.map_err(JobError::Signer)?;
+        let links = direct::sign(
+            &self.wish,
+            &bucket,
+            keys,
+            &mut presigner,
+            access_key_id,
+            lifetime,
+        );
+        Ok(links.map_err(|error| JobError::Sign(error.into()))?)
+    }
+
+    /// Says what to do about it, where no configuration says where credentials come from.
+    fn without_credentials(&self, error: SignerError) -> anyhow::Error {
+        match error {
+            SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
+                PresignError::NoCredentials(Some(source)).into()
+            }
+            SignerError::NoCredentials { .. }
+            | SignerError::Slow { .. }
+            | SignerError::Changed { .. }
+            | SignerError::Endpoint { .. } => JobError::Signer(error).into(),
+        }
+    }
+
+    fn context<'a>(&'a self, books: &'a Books) -> Context<'a> {
+        Context {
+            job: direct::JOB,
+            connection: self
+                .arguments
+                .connection
+                .as_deref()
+                .unwrap_or(OF_ENVIRONMENT),
+            message_id: None,
+            attempt: 1,
+            kind: Kind::Named,
+            version_id: self.wish.version_id.as_deref(),
+            names: &books.names,
+        }
+    }
+
+    fn spell(
+        &self,
+        links: &[Link],
+        lifetime: Lifetime,
+        text: &mut Vec<u8>,
+    ) -> Result<(), serde_json::Error> {
+        for link in links {
+            if self.arguments.json {
+                let line = json!({
+                    "url": link.url.expose(),
+                    "bucket": link.bucket,
+                    "key": link.object.key,
+                    "expires_at": lifetime.expires_at,
+                    "bound": lifetime.bound,
+                    "link_id": Some(&link.id).filter(|id| !id.is_empty()),
+                });
+                serde_json::to_writer(&mut *text, &line)?;
+            } else {
+                text.extend_from_slice(link.url.expose().as_bytes());
+            }
+            text.push(b'\n');
+        }
+        Ok(())
+    }
+}
+
+/// What helps when links cannot live as long as was asked.
+fn advice(end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -> &'static str {
+    if end == CredentialsEnd::Unknown {
+        "set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key"
+    } else if guard == ExpiryGuard::Clamp || !end.reaches(now) {
+        "renew the credentials, or sign with others"
+    } else {
+        "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
+    }
+}
+
+/// Says on stderr which keys were not linked.
+fn report(refused: &Refused) -> anyhow::Result<ExitCode> {
+    if refused.count == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut stderr = std::io::stderr().lock();
+    for reason in &refused.first {
+        writeln!(stderr, "handout: not linked: {reason}")?;
+    }
+    let (objects, more) = match refused.count {
+        1 => ("object was", ""),
+        count if count > refused.first.len() as u64 => ("objects were", "; the first are above"),
+        _ => ("objects were", ""),
+    };
+    writeln!(
+        stderr,
+        "handout: {} {objects} not linked{more}",
+        refused.count
+    )?;
+    Ok(exit::FOUND.into())
+}

@@ -1,0 +1,245 @@
+//! The keys that somebody named, in batches of one bucket: from the command line, or from the lines of a file.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::iter::Peekable;
+use std::path::Path;
+use std::vec::IntoIter;
+
+use anyhow::Context;
+use handout::job::place::MAX_KEY_BYTES;
+use handout::job::{Bucket, Key};
+use handout::links::linkable::obstacle_in_name;
+
+/// How many links are signed, recorded and printed at once: one sync of the audit log for each batch.
+pub(super) const RECORDED: usize = 4096;
+
+/// How many where nothing is recorded: what stays in the processor's cache is quicker.
+pub(super) const UNRECORDED: usize = 256;
+
+/// How much of the file is read at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// How much of a line is kept: a key, the end of the line, and a byte that shows that it was too long.
+const LINE_BYTES: u64 = MAX_KEY_BYTES as u64 + 3;
+
+/// How many of the keys that are not linked are told one by one.
+const TOLD: usize = 10;
+
+/// Keys of one bucket that can be linked.
+pub(super) struct Batch {
+    pub(super) bucket: Bucket,
+    pub(super) keys: Vec<Key>,
+}
+
+/// What was named and cannot be linked.
+#[derive(Default)]
+pub(super) struct Refused {
+    pub(super) count: u64,
+    pub(super) first: Vec<String>,
+}
+
+/// Where keys come from.
+pub(super) struct Keys {
+    source: Source,
+    pub(super) refused: Refused,
+}
+
+enum Source {
+    Named(Peekable<IntoIter<(Bucket, String)>>),
+    Lines(Bucket, Lines),
+}
+
+impl Keys {
+    pub(super) fn named(places: Vec<(Bucket, String)>) -> Self {
+        Self::of(Source::Named(places.into_iter().peekable()))
+    }
+
+    /// Keys from the lines of a file, or of stdin for `-`.
+    pub(super) fn from_lines(bucket: Bucket, path: &Path) -> anyhow::Result<Self> {
+        let input: Box<dyn Read> = match path == Path::new("-") {
+            true => Box::new(io::stdin()),
+            false => {
+                let file = File::open(path);
+                Box::new(
+                    file.with_context(|| format!("could not read the keys in {}", path.display()))?,
+                )
+            }
+        };
+        Ok(Self::of(Source::Lines(bucket, Lines::new(input))))
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            refused: Refused::default(),
+        }
+    }
+
+    /// The next keys that can be linked, at most so many of a file's; `None` when there are no more.
+    ///
+    /// Lines that are there are not kept waiting for lines that are still to come.
+    pub(super) fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<Batch>> {
+        let refused = &mut self.refused;
+        let batch = match &mut self.source {
+            Source::Named(places) => {
+                let Some((bucket, _)) = places.peek() else {
+                    return Ok(None);
+                };
+                let bucket = bucket.clone();
+                let mut keys = Vec::new();
+                while let Some((_, key)) = places.next_if(|(next, _)| *next == bucket) {
+                    keys.extend(refused.sort_out(key.as_bytes(), || {
+                        format!("s3://{bucket}/{}", key.escape_debug())
+                    }));
+                }
+                Batch { bucket, keys }
+            }
+            Source::Lines(bucket, lines) => {
+                let mut keys = Vec::with_capacity(most);
+                loop {
+                    let Some(line) = lines.next().context("could not read the keys")? else {
+                        match keys.is_empty() {
+                            true => return Ok(None),
+                            false => break,
+                        }
+                    };
+                    let number = line.number;
+                    keys.extend(refused.sort_out(line.text, || format!("line {number}")));
+                    if keys.len() == most || (!keys.is_empty() && !lines.has_another()) {
+                        break;
+                    }
+                }
+                Batch {
+                    bucket: bucket.clone(),
+                    keys,
+                }
+            }
+        };
+        Ok(Some(batch))
+    }
+}
+
+impl Refused {
+    /// A key that can be linked; what cannot is counted, and told under the name that `what` gives it.
+    fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
+        match linkable(text) {
+            Ok(key) => Some(key),
+            Err(reason) => {
+                self.count += 1;
+                if self.first.len() < TOLD {
+                    self.first.push(format!("{}: {reason}", what()));
+                }
+                None
+            }
+        }
+    }
+}
+
+fn linkable(text: &[u8]) -> Result<Key, String> {
+    let of_key = |error: &dyn Display| format!("its key {error}");
+    let text = std::str::from_utf8(text).map_err(|_| of_key(&"is not UTF-8"))?;
+    let key: Key = text.parse().map_err(|error| of_key(&error))?;
+    match obstacle_in_name(text) {
+        Some(obstacle) => Err(obstacle.to_string()),
+        None => Ok(key),
+    }
+}
+
+/// Lines of any length, of which no more is kept than a key can have.
+struct Lines {
+    input: BufReader<Box<dyn Read>>,
+    line: Vec<u8>,
+    number: u64,
+}
+
+struct Line<'a> {
+    text: &'a [u8],
+    number: u64,
+}
+
+impl Lines {
+    fn new(input: Box<dyn Read>) -> Self {
+        Self {
+            input: BufReader::with_capacity(BUFFER_BYTES, input),
+            line: Vec::new(),
+            number: 0,
+        }
+    }
+
+    /// The next line that is not empty, without its end.
+    fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            self.line.clear();
+            let mut head = self.input.by_ref().take(LINE_BYTES);
+            if head.read_until(b'\n', &mut self.line)? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            match self.line.pop_if(|last| *last == b'\n') {
+                Some(_) => drop(self.line.pop_if(|last| *last == b'\r')),
+                None => drop(self.input.skip_until(b'\n')?),
+            }
+            if !self.line.is_empty() {
+                return Ok(Some(Line {
+                    text: &self.line,
+                    number: self.number,
+                }));
+            }
+        }
+    }
+
+    /// Whether a whole line is there already.
+    fn has_another(&self) -> bool {
+        self.input.buffer().contains(&b'\n')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &'static [u8]) -> (Vec<String>, Refused) {
+        let lines = Lines::new(Box::new(text));
+        let mut keys = Keys::of(Source::Lines("reports".parse().unwrap(), lines));
+        let mut all = Vec::new();
+        while let Some(batch) = keys.next_batch(2).unwrap() {
+            all.extend(batch.keys.into_iter().map(String::from));
+        }
+        (all, keys.refused)
+    }
+
+    #[test]
+    fn a_line_is_a_key_as_it_is_without_its_end() {
+        let (keys, refused) = read(b"a b\r\n\n\r\n s3://x/%20 \nlast");
+        assert_eq!(keys, ["a b", " s3://x/%20 ", "last"]);
+        assert_eq!(refused.count, 0);
+        assert_eq!(read(b"").0, [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_linked_is_told_and_does_not_stop_the_others() {
+        let long = [&b"x".repeat(5000)[..], b"\nb\n"].concat();
+        let text = [&b"a/../b\nt\x07\n\xff\nok\n"[..], &long].concat();
+        let (keys, refused) = read(text.leak());
+        assert_eq!(keys, ["ok", "b"]);
+        insta::assert_snapshot!(refused.first.join("\n"), @r#"
+        line 1: its name has "." or ".." as a folder, which browsers change
+        line 2: its name has control characters
+        line 3: its key is not UTF-8
+        line 5: its key has 1027 bytes: at most 1024 are allowed
+        "#);
+        assert_eq!(refused.count, 4);
+    }
+
+    #[test]
+    fn a_batch_has_a_limit() {
+        let text: String = (0..4).map(|number| format!("{number}\n")).collect();
+        let lines = Lines::new(Box::new(io::Cursor::new(text.into_bytes())));
+        let mut keys = Keys::of(Source::Lines("reports".parse().unwrap(), lines));
+        assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 3);
+        assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 1);
+        assert!(keys.next_batch(3).unwrap().is_none());
+    }
+}
