@@ -1,0 +1,436 @@
+//! The commands, as somebody types them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::program;
+use crate::support::world::{World, email_job};
+
+fn handout(arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// A world's configuration and a job, as files.
+fn files(world: &World, job: &Value) -> (String, String) {
+    let path = |name: &str| world.dir.path().join(name).to_string_lossy().into_owned();
+    let (config, file) = (path("config.toml"), path("job.json"));
+    fs::write(&config, toml::to_string(&world.config).unwrap()).unwrap();
+    fs::write(&file, job.to_string()).unwrap();
+    (config, file)
+}
+
+#[test]
+fn the_demo_makes_links_that_open_mails_to_look_at_and_a_log_that_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    for run in ["first", "second"] {
+        let output = handout(&["demo", "--once", "--dir", &out.to_string_lossy()]);
+        let text = stdout(&output);
+        assert!(text.ends_with("All good.\n"), "{run}: {text}");
+        assert!(
+            text.contains(" of 21 links open, with the right bytes") || run == "second",
+            "{text}"
+        );
+    }
+    let count = |folder: &str, extension: &str| {
+        let entries = fs::read_dir(out.join(folder)).unwrap();
+        entries
+            .filter(|entry| {
+                entry
+                    .as_ref()
+                    .unwrap()
+                    .path()
+                    .extension()
+                    .is_some_and(|e| e == extension)
+            })
+            .count()
+    };
+    assert_eq!(
+        count("outbox", "eml"),
+        8,
+        "two people, a gallery and an upload, twice"
+    );
+    assert_eq!(count("audit", "jsonl"), 2);
+    let config = out.join("config.toml").to_string_lossy().into_owned();
+    let verified = stdout(&handout(&["audit", "verify", "--config", &config]));
+    assert!(verified.ends_with("whole\n"), "{verified}");
+}
+
+#[test]
+fn the_demo_finds_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let argument = out.to_string_lossy().into_owned();
+    stdout(&handout(&["demo", "--once", "--dir", &argument]));
+    // One character of one old line: the second demo must see it and say so.
+    let segment = fs::read_dir(out.join("audit"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let text = fs::read_to_string(&segment)
+        .unwrap()
+        .replacen("ann", "eve", 1)
+        .replacen("\"size\":", "\"size\":1", 1);
+    fs::write(&segment, text).unwrap();
+    let output = handout(&["demo", "--once", "--dir", &argument]);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn a_job_can_be_run_without_a_queue() {
+    let world = World::new().object("a.pdf", "x");
+    let (config, job) = files(&world, &email_job("now"));
+    let text = stdout(&handout(&["job", "run", &job, "--config", &config]));
+    assert!(
+        text.starts_with("now is done.\n") && text.contains("mails        1 accepted"),
+        "{text}"
+    );
+    let again: Value = serde_json::from_str(&stdout(&handout(&[
+        "job", "run", &job, "--config", &config, "--json",
+    ])))
+    .unwrap();
+    assert_eq!(again["done_before"], true);
+    assert_eq!(world.mails().len(), 1);
+}
+
+#[test]
+fn a_preview_shows_everything_and_does_nothing() {
+    let world = World::new().object("a.pdf", "x").object("a/../b.pdf", "y");
+    let mut order = email_job("later");
+    order["gallery"] = json!({ "publish": { "bucket": "published", "prefix": "g/" } });
+    let (config, job) = files(&world, &order);
+    let out = world.dir.path().join("preview");
+    let text = stdout(&handout(&[
+        "job",
+        "preview",
+        &job,
+        "--config",
+        &config,
+        "--out",
+        &out.to_string_lossy(),
+    ]));
+    assert!(
+        text.contains("later would make 2 links for each of 1 audiences"),
+        "{text}"
+    );
+    for name in [
+        "mail-1.eml",
+        "mail-1.html",
+        "mail-1.txt",
+        "gallery-index.html",
+    ] {
+        let shown = fs::read_to_string(out.join(name)).unwrap();
+        assert!(
+            shown.contains("example.invalid") && !shown.contains("127.0.0.1"),
+            "{name}: the links open nothing"
+        );
+    }
+    assert!(
+        !world.config.outbox_dir().exists() && !world.config.audit_dir().exists(),
+        "nothing was sent or recorded"
+    );
+    assert_eq!(fs::read_dir(world.bucket("published")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_refused_job_says_why_and_ends_with_1() {
+    let world = World::new();
+    let mut order = email_job("leak");
+    order["email"]["to"] = json!(["eve@evil.example"]);
+    let (config, job) = files(&world, &order);
+    for command in ["run", "preview"] {
+        let output = handout(&["job", command, &job, "--config", &config]);
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(words, @"handout: the [[allow]] rules for s3://reports/ do not let it go to the recipient e…@evil.example (email.to[0])");
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_none_is_not_submitted() {
+    let world = World::new();
+    let (config, job) = files(&world, &json!({ "v": 1, "id": "x" }));
+    let output = handout(&["job", "submit", &job, "--config", &config]);
+    assert_eq!(output.status.code(), Some(1));
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr), @"handout: the job cannot be read: missing field `from`");
+}
+
+#[tokio::test]
+async fn parked_messages_are_listed_and_put_back() {
+    let mut world = World::new().message("no job");
+    world.run().await;
+    let (config, _) = files(&world, &email_job("x"));
+    let listed = stdout(&handout(&["job", "parked", "--config", &config]));
+    assert_eq!(
+        listed,
+        "1\t(no job)\tthe message is not JSON: expected ident at line 1 column 2\n"
+    );
+    stdout(&handout(&[
+        "job",
+        "parked",
+        "--requeue",
+        "1",
+        "--config",
+        &config,
+    ]));
+    assert_eq!(world.waiting().await, 1);
+    assert_eq!(
+        handout(&["job", "parked", "--requeue", "9", "--config", &config])
+            .status
+            .code(),
+        Some(1)
+    );
+}
+
+#[tokio::test]
+async fn a_link_leads_back_to_its_line() {
+    let mut world = World::new().object("a.pdf", "x").job(&email_job("daily"));
+    world.run().await;
+    let (config, _) = files(&world, &email_job("x"));
+    let href = world.mails()[0].hrefs[0].clone();
+    let id = href.split("x-handout=").nth(1).unwrap()[..32].to_owned();
+    let questions = [
+        ["--url", &href],
+        ["--link-id", &id],
+        ["--recipient", "Ann <ANN@acme.example>"],
+        ["--key", "s3://reports/a.pdf"],
+        ["--job", "daily"],
+    ];
+    for [question, value] in questions {
+        let found = stdout(&handout(&[
+            "audit", "find", question, value, "--config", &config,
+        ]));
+        let line: Value = serde_json::from_str(found.lines().next().unwrap()).unwrap();
+        assert_eq!(line["key"], "a.pdf", "{question}");
+    }
+    let nobody = handout(&[
+        "audit",
+        "find",
+        "--recipient",
+        "eve@acme.example",
+        "--config",
+        &config,
+    ]);
+    assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(1), 0));
+}
+
+#[tokio::test]
+async fn a_log_that_was_changed_is_not_whole() {
+    let mut world = World::new().object("a.pdf", "x").job(&email_job("daily"));
+    world.run().await;
+    let dir = world.config.audit_dir().to_string_lossy().into_owned();
+    assert!(stdout(&handout(&["audit", "verify", &dir])).contains("whole"));
+    let segment = fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&segment).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let changes: [(&str, Vec<u8>); 4] = [
+        ("a byte", {
+            let mut bytes = whole.clone();
+            let at = lines[0].len() + 40;
+            bytes[at] ^= 1;
+            bytes
+        }),
+        ("a line less", [lines[0], &lines[2..].concat()].concat()),
+        (
+            "two lines swapped",
+            [lines[0], lines[2], lines[1], &lines[3..].concat()].concat(),
+        ),
+        (
+            "a line twice",
+            [lines[0], lines[1], lines[1], &lines[2..].concat()].concat(),
+        ),
+    ];
+    for (what, bytes) in changes {
+        fs::write(&segment, bytes).unwrap();
+        let output = handout(&["audit", "verify", &dir]);
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{what}: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn check_finds_what_a_job_would_find() {
+    let world = World::new().configured(|config| {
+        let mut other = config.allow[0].clone();
+        other.bucket = "missing".to_owned();
+        config.allow.push(other);
+    });
+    let (config, _) = files(&world, &email_job("x"));
+    let output = handout(&["check", "--config", &config, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bad: Vec<String> = findings["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["ok"] == false)
+        .map(|finding| {
+            format!(
+                "{}: {}",
+                finding["what"].as_str().unwrap(),
+                finding["result"].as_str().unwrap()
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(bad.join("\n"), @"s3://missing: could not list s3://missing: it does not exist: NoSuchBucket: The specified bucket does not exist");
+}
+
+#[test]
+fn check_names_the_key_of_a_distribution() {
+    let world = World::new().configured(|config| {
+        let fronted = r#"
+            region = "eu-west-1"
+            access_key_id = "AKIDEXAMPLE"
+            secret_access_key_file = "secret"
+            [cloudfront]
+            domain = "files.acme.example"
+            key_pair_id = "K1TESTKEY"
+            private_key_file = "tests/fixtures/cloudfront/rsa-pkcs8.pem"
+        "#;
+        let fronted = toml::from_str(fronted).unwrap();
+        config.connections.insert("fronted".to_owned(), fronted);
+    });
+    let (config, _) = files(&world, &email_job("x"));
+    let credentials = world.dir.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("secret"), "x").unwrap();
+    let output = Command::new(program())
+        .args(["check", "--config", &config, "--json"])
+        .env("CREDENTIALS_DIRECTORY", credentials)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let findings: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let mut findings = findings["findings"].as_array().unwrap().iter();
+    let key = findings
+        .find(|finding| finding["what"] == "connections.fronted.cloudfront")
+        .unwrap();
+    insta::assert_snapshot!(key["result"].as_str().unwrap(), @"links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
+}
+
+#[test]
+fn wrong_arguments_end_with_64_and_help_with_0() {
+    assert_eq!(handout(&["job", "run"]).status.code(), Some(64));
+    assert_eq!(handout(&["audit", "find"]).status.code(), Some(64));
+    assert_eq!(handout(&["nonsense"]).status.code(), Some(64));
+    for command in [
+        vec!["--help"],
+        vec!["--version"],
+        vec!["job", "run", "--help"],
+        vec!["demo", "--help"],
+    ] {
+        let output = handout(&command);
+        assert!(
+            output.status.success() && !output.stdout.is_empty(),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn every_command_has_an_example_in_its_help() {
+    let commands = [
+        "demo",
+        "run",
+        "check",
+        "job run",
+        "job submit",
+        "job preview",
+        "job parked",
+        "audit verify",
+        "audit find",
+        "ledger show",
+        "presign",
+        "explain",
+        "schema",
+        "completions",
+    ];
+    for command in commands {
+        let mut arguments: Vec<&str> = command.split(' ').collect();
+        arguments.push("--help");
+        let help = stdout(&handout(&arguments));
+        assert!(help.contains("Example"), "{command}: {help}");
+    }
+}
+
+#[test]
+fn the_schema_is_printed_as_json() {
+    let schema: Value = serde_json::from_str(&stdout(&handout(&["schema"]))).unwrap();
+    assert_eq!(schema["title"], "Handout job, version 1");
+    assert!(stdout(&handout(&["completions", "bash"])).contains("handout"));
+}
+
+/// Whoever copies a job from the README gets one that is read.
+#[test]
+fn the_examples_of_the_readme_are_jobs() {
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks = readme
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
+    let mut jobs = 0;
+    for block in blocks.filter(|block| block.contains("\"v\": 1")) {
+        handout::job::Job::parse(block).unwrap_or_else(|error| panic!("{error}: {block}"));
+        jobs += 1;
+    }
+    assert!(jobs >= 3, "{jobs} jobs");
+}
+
+#[test]
+fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
+    let urls = include_str!("../fixtures/cloudfront/openssl.txt");
+    let url = urls.lines().next().unwrap();
+    let output = handout(&["explain", url]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "it ended long ago: {text}");
+    assert!(
+        text.starts_with("a link to CloudFront, canned policy\n"),
+        "{text}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url.txt");
+    let live = url.replace("1767290400", "2147483647");
+    fs::write(&file, format!("{live}\n")).unwrap();
+    let output = Command::new(program())
+        .args(["explain", "--json", "-"])
+        .stdin(fs::File::open(&file).unwrap())
+        .output()
+        .unwrap();
+    let text = stdout(&output);
+    let explained: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(explained["opens"]["key"], "image.jpg");
+    assert_eq!(explained["ends_at"], "2038-01-19T03:14:07Z");
+    assert_eq!(explained["is_over"], false);
+    let signature = handout::links::url::signature_in(&live).unwrap();
+    assert!(!text.contains(signature), "{text}");
+
+    assert_eq!(handout(&["explain"]).status.code(), Some(64));
+}

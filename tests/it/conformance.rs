@@ -1,0 +1,609 @@
+//! One suite for each edge, played by everything that claims to be one: memory, SQLite, and the real SDK against a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handout::clock;
+use handout::database::Database;
+use handout::job::JobId;
+use handout::ledger::memory::MemoryLedger;
+use handout::ledger::sqlite::SqliteLedger;
+use handout::ledger::{Created, Kind, Ledger, Record};
+use handout::queue::memory::MemoryQueue;
+use handout::queue::sqlite::SqliteQueue;
+use handout::queue::sqs::SqsQueue;
+use handout::queue::{Fact, Parked, Queue};
+use handout::store::memory::MemoryStore;
+use handout::store::s3::S3Store;
+use handout::store::{Body, Content, ObjectStore, Versions};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::support::servers::{Parts, Server};
+use crate::support::world::World;
+use crate::support::{hostile, until};
+
+const HELD: Duration = Duration::from_secs(30);
+const NOW: Duration = Duration::ZERO;
+
+// ── Queue ──
+
+async fn a_queue_is_a_queue(queue: Arc<dyn Queue>) {
+    assert!(queue.receive(10, HELD, NOW).await.unwrap().is_empty());
+    let id = queue.submit("first").await.unwrap();
+    let received = until("the first message", async || {
+        queue.receive(10, HELD, NOW).await.unwrap().pop()
+    })
+    .await;
+    assert_eq!(
+        (
+            received.id.as_str(),
+            received.body.as_str(),
+            received.receive_count
+        ),
+        (id.as_str(), "first", 1)
+    );
+    assert!(
+        queue.receive(10, HELD, NOW).await.unwrap().is_empty(),
+        "a received message is hidden"
+    );
+
+    queue
+        .extend(&received.receipt, Duration::ZERO)
+        .await
+        .unwrap();
+    let again = until("the message again", async || {
+        queue.receive(10, HELD, NOW).await.unwrap().pop()
+    })
+    .await;
+    assert_eq!((again.id.as_str(), again.receive_count), (id.as_str(), 2));
+    assert_ne!(again.receipt, received.receipt, "each receipt is its own");
+
+    queue.extend(&again.receipt, HELD).await.unwrap();
+    queue.delete(&again.receipt).await.unwrap();
+    assert!(
+        queue.receive(10, HELD, NOW).await.unwrap().is_empty(),
+        "a deleted message is gone"
+    );
+
+    let waiting = {
+        let queue = Arc::clone(&queue);
+        async move {
+            queue
+                .receive(10, HELD, Duration::from_secs(10))
+                .await
+                .unwrap()
+        }
+    };
+    let submitting = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        queue.submit("late").await.unwrap();
+    };
+    let began = tokio::time::Instant::now();
+    let (late, ()) = tokio::join!(waiting, submitting);
+    assert_eq!(
+        late[0].body, "late",
+        "a waiting receive wakes when a message comes"
+    );
+    assert!(began.elapsed() < Duration::from_secs(9));
+
+    for number in 0..5 {
+        queue.submit(&format!("many {number}")).await.unwrap();
+    }
+    let mut bodies = Vec::new();
+    until("five messages", async || {
+        let some = queue.receive(2, HELD, NOW).await.unwrap();
+        assert!(some.len() <= 2, "no more than asked for");
+        bodies.extend(some.into_iter().map(|message| message.body));
+        (bodies.len() >= 5).then_some(())
+    })
+    .await;
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies, ["many 0", "many 1", "many 2", "many 3", "many 4"]);
+}
+
+/// What SQS promises and moto does not keep: a receipt is void once the message was received again.
+async fn an_old_receipt_is_void(queue: Arc<dyn Queue>) {
+    queue.submit("x").await.unwrap();
+    let first = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
+    queue.extend(&first.receipt, Duration::ZERO).await.unwrap();
+    let second = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
+    assert_eq!(
+        queue.delete(&first.receipt).await.unwrap_err().fact,
+        Fact::NotFound
+    );
+    assert_eq!(
+        queue.extend(&first.receipt, HELD).await.unwrap_err().fact,
+        Fact::NotFound
+    );
+    queue.delete(&second.receipt).await.unwrap();
+}
+
+fn sqlite_queue(dir: &tempfile::TempDir) -> Arc<SqliteQueue> {
+    let database = Database::open(&dir.path().join("handout.sqlite")).unwrap();
+    Arc::new(SqliteQueue::new(database, clock::system))
+}
+
+#[tokio::test]
+async fn the_queue_in_memory_is_a_queue() {
+    a_queue_is_a_queue(Arc::new(MemoryQueue::default())).await;
+    an_old_receipt_is_void(Arc::new(MemoryQueue::default())).await;
+}
+
+#[tokio::test]
+async fn the_queue_in_a_file_is_a_queue_and_survives_its_process() {
+    let dir = tempfile::tempdir().unwrap();
+    a_queue_is_a_queue(sqlite_queue(&dir)).await;
+    let dir = tempfile::tempdir().unwrap();
+    an_old_receipt_is_void(sqlite_queue(&dir)).await;
+    sqlite_queue(&dir).submit("kept").await.unwrap();
+    let reopened = sqlite_queue(&dir);
+    let message = reopened.receive(1, HELD, NOW).await.unwrap().remove(0);
+    assert_eq!(message.body, "kept");
+    assert_eq!(
+        reopened.park(&message, "because").await.unwrap(),
+        Parked::Aside
+    );
+    assert_eq!(reopened.waiting().await.unwrap(), 0);
+    let parked = reopened.parked(10).await.unwrap();
+    assert_eq!(
+        (parked[0].body.as_str(), parked[0].reason.as_str()),
+        ("kept", "because")
+    );
+    assert!(reopened.unpark(&parked[0].id).await.unwrap());
+    assert_eq!(
+        reopened.receive(1, HELD, NOW).await.unwrap()[0].receive_count,
+        1
+    );
+}
+
+fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+        .region(aws_sdk_sqs::config::Region::new("eu-west-1"))
+        .endpoint_url(server.url())
+        .credentials_provider(aws_sdk_sqs::config::Credentials::new(
+            "id", "secret", None, None, "test",
+        ));
+    aws_sdk_sqs::Client::from_conf(config.build())
+}
+
+#[tokio::test]
+async fn sqs_is_a_queue_and_parks_with_the_reason() {
+    let Some(parts) = Parts::or_skip("sqs_is_a_queue") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let make = async |name: &str| {
+        client
+            .create_queue()
+            .queue_name(name)
+            .send()
+            .await
+            .unwrap()
+            .queue_url
+            .unwrap()
+    };
+    let (url, parked_url) = (make("jobs").await, make("parked").await);
+    a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url, None))).await;
+
+    let queue = SqsQueue::new(
+        client.clone(),
+        make("other").await,
+        Some(parked_url.clone()),
+    );
+    queue.submit("bad").await.unwrap();
+    let message = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
+    assert_eq!(
+        queue.park(&message, "line one\nline two").await.unwrap(),
+        Parked::Aside
+    );
+    assert_eq!(queue.waiting().await.unwrap(), 0);
+    let answer = client
+        .receive_message()
+        .queue_url(parked_url)
+        .message_attribute_names("All")
+        .send()
+        .await
+        .unwrap();
+    let parked = answer.messages.unwrap().remove(0);
+    assert_eq!(parked.body.as_deref(), Some("bad"));
+    let reason = parked.message_attributes.unwrap()["handout-reason"]
+        .string_value
+        .clone();
+    assert_eq!(reason.as_deref(), Some("line oneline two"));
+
+    let missing = SqsQueue::new(client, format!("{}/123456789012/missing", moto.url()), None);
+    let error = missing.receive(1, HELD, NOW).await.unwrap_err();
+    assert_eq!(error.fact, Fact::NotFound);
+    assert!(
+        error.to_string().ends_with("/missing: it does not exist"),
+        "{error}"
+    );
+}
+
+// ── Ledger ──
+
+async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
+    let job: JobId = "job/with a strange id: ü".parse().unwrap();
+    let record = |kind, body| Record::new(&job, "ann", 0, kind, body);
+    let first = record(Kind::Intent, json!({ "by": "first" }));
+    assert_eq!(ledger.create(first.clone()).await.unwrap(), Created::Ours);
+    let second = record(Kind::Intent, json!({ "by": "second" }));
+    assert_eq!(
+        ledger.create(second).await.unwrap(),
+        Created::Theirs(first.clone())
+    );
+    assert_eq!(
+        ledger
+            .create(record(Kind::Outcome, json!(null)))
+            .await
+            .unwrap(),
+        Created::Ours
+    );
+    let records = ledger.records(&job).await.unwrap();
+    assert_eq!(records.len(), 2);
+    assert!(
+        records.contains(&first),
+        "what was created first stands unchanged"
+    );
+    assert!(
+        ledger
+            .records(&"other".parse().unwrap())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(ledger.jobs(10).await.unwrap(), std::slice::from_ref(&job));
+
+    let racing = (0..12).map(|number| {
+        let (ledger, job) = (Arc::clone(&ledger), job.clone());
+        async move {
+            ledger
+                .create(Record::new(&job, "bo", 0, Kind::Intent, json!(number)))
+                .await
+                .unwrap()
+        }
+    });
+    let created = futures_util::future::join_all(racing).await;
+    let winners = created
+        .iter()
+        .filter(|created| **created == Created::Ours)
+        .count();
+    assert_eq!(winners, 1, "of twelve who race, one wins");
+}
+
+#[tokio::test]
+async fn the_ledgers_are_ledgers() {
+    a_ledger_is_a_ledger(Arc::new(MemoryLedger::default())).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("handout.sqlite");
+    a_ledger_is_a_ledger(Arc::new(SqliteLedger::new(
+        Database::open(&path).unwrap(),
+        clock::system,
+    )))
+    .await;
+    let reopened = SqliteLedger::new(Database::open(&path).unwrap(), clock::system);
+    assert_eq!(
+        reopened
+            .records(&"job/with a strange id: ü".parse().unwrap())
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
+}
+
+// ── Object store ──
+
+/// `prepare` has made the bucket `reports`, and there is no bucket `missing`.
+async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
+    let bucket = "reports".parse().unwrap();
+    let content = Content {
+        media_type: "text/plain",
+        cache_control: "no-store",
+    };
+    assert!(
+        store
+            .list(&bucket, "", Versions::Floating, None)
+            .await
+            .unwrap()
+            .objects
+            .is_empty()
+    );
+    for key in &keys {
+        store
+            .put(
+                &bucket,
+                &key.parse().unwrap(),
+                Body::Bytes(key.clone().into_bytes()),
+                content,
+            )
+            .await
+            .unwrap();
+    }
+    keys.sort();
+    let listed = store
+        .list(&bucket, "", Versions::Floating, None)
+        .await
+        .unwrap();
+    let listed_keys: Vec<String> = listed
+        .objects
+        .iter()
+        .map(|object| object.key.to_string())
+        .collect();
+    assert_eq!(
+        listed_keys, keys,
+        "the listing is in the order of the keys and has them as they are"
+    );
+    for object in &listed.objects {
+        assert_eq!(object.size_bytes, object.key.as_str().len() as u64);
+        let head = store.head(&bucket, &object.key).await.unwrap();
+        assert_eq!(
+            (head.size_bytes, &head.etag),
+            (object.size_bytes, &object.etag)
+        );
+    }
+    let below = store
+        .list(&bucket, "a/", Versions::Floating, None)
+        .await
+        .unwrap()
+        .objects;
+    assert!(
+        below
+            .iter()
+            .all(|object| object.key.as_str().starts_with("a/"))
+            && !below.is_empty()
+    );
+
+    let fact = store
+        .head(&bucket, &"gone".parse().unwrap())
+        .await
+        .unwrap_err()
+        .fact;
+    assert_eq!(fact, Fact::NotFound);
+    let missing = "missing".parse().unwrap();
+    let error = store
+        .list(&missing, "", Versions::Floating, None)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.fact, error.to_string().as_str()),
+        (
+            Fact::NotFound,
+            "could not list s3://missing/: it does not exist"
+        )
+    );
+    assert_eq!(
+        store.probe(&missing).await.unwrap_err().fact,
+        Fact::NotFound
+    );
+    store.probe(&bucket).await.unwrap();
+}
+
+fn all_keys() -> Vec<String> {
+    hostile::keys()
+        .into_iter()
+        .chain(hostile::UNLINKABLE.map(ToOwned::to_owned))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_store_in_memory_is_a_store() {
+    let store = MemoryStore::new(1000);
+    store.create_bucket("reports");
+    a_store_is_a_store(&store, all_keys()).await;
+    assert!(store.requests() > 0);
+    store.insert("reports", "x", b"y", Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        store.bytes("reports", "x").as_deref(),
+        Some(b"y".as_slice())
+    );
+}
+
+#[tokio::test]
+async fn the_embedded_endpoint_is_a_store() {
+    let world = World::new();
+    let opened = world.open().await;
+    let connection = opened.tools.connection(&"local".parse().unwrap()).unwrap();
+    a_store_is_a_store(&*connection.store, all_keys()).await;
+    opened.close().await;
+}
+
+fn s3_client(url: &str) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .endpoint_url(url)
+        .force_path_style(true)
+        .credentials_provider(aws_sdk_s3::config::Credentials::new(
+            "id", "secret", None, None, "test",
+        ));
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+#[tokio::test]
+async fn s3_is_a_store() {
+    let Some(parts) = Parts::or_skip("s3_is_a_store") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = s3_client(&moto.url());
+    client
+        .create_bucket()
+        .bucket("reports")
+        .send()
+        .await
+        .unwrap();
+    // moto routes no path with a line break in it.
+    let keys = all_keys()
+        .into_iter()
+        .filter(|key| !key.contains('\n'))
+        .collect();
+    a_store_is_a_store(&S3Store::new(client.clone()), keys).await;
+
+    // Pages, which only many objects make.
+    client.create_bucket().bucket("many").send().await.unwrap();
+    for number in 0..1005 {
+        client
+            .put_object()
+            .bucket("many")
+            .key(format!("{number:05}"))
+            .send()
+            .await
+            .unwrap();
+    }
+    let (store, bucket) = (S3Store::new(client), "many".parse().unwrap());
+    let first = store
+        .list(&bucket, "", Versions::Floating, None)
+        .await
+        .unwrap();
+    assert_eq!(first.objects.len(), 1000);
+    let second = store
+        .list(
+            &bucket,
+            "",
+            Versions::Floating,
+            first.continuation_token.as_deref(),
+        )
+        .await
+        .unwrap();
+    assert_eq!((second.objects.len(), second.continuation_token), (5, None));
+    assert_eq!(second.objects[0].key.as_str(), "01000");
+}
+
+/// A pinned listing tells of the version that is there now; a link with it gives that one, whatever comes later.
+#[tokio::test]
+async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
+    let Some(parts) = Parts::or_skip("versions_are_listed") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = s3_client(&moto.url());
+    let bucket = "reports".parse().unwrap();
+    client
+        .create_bucket()
+        .bucket("reports")
+        .send()
+        .await
+        .unwrap();
+    let store = S3Store::new(client.clone());
+    let put = async |key: &str, text: &str| {
+        let body = aws_sdk_s3::primitives::ByteStream::from(text.as_bytes().to_vec());
+        client
+            .put_object()
+            .bucket("reports")
+            .key(key)
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+            .version_id
+    };
+    put("unversioned", "x").await;
+    let before = store
+        .list(&bucket, "", Versions::Pinned, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        before.objects[0].version, None,
+        "a bucket without versions has none to pin"
+    );
+    let versioning = aws_sdk_s3::types::VersioningConfiguration::builder()
+        .status(aws_sdk_s3::types::BucketVersioningStatus::Enabled)
+        .build();
+    client
+        .put_bucket_versioning()
+        .bucket("reports")
+        .versioning_configuration(versioning)
+        .send()
+        .await
+        .unwrap();
+    put("a b", "old").await;
+    let newest = put("a b", "new").await;
+    put("gone", "x").await;
+    client
+        .delete_object()
+        .bucket("reports")
+        .key("gone")
+        .send()
+        .await
+        .unwrap();
+    for number in 0..1200 {
+        put(&format!("many/{number:05}"), "x").await;
+    }
+    let mut objects = Vec::new();
+    let mut token = None;
+    loop {
+        let page = store
+            .list(&bucket, "", Versions::Pinned, token.as_deref())
+            .await
+            .unwrap();
+        objects.extend(page.objects);
+        token = page.continuation_token;
+        if token.is_none() {
+            break;
+        }
+    }
+    let keys: std::collections::BTreeSet<&str> =
+        objects.iter().map(|object| object.key.as_str()).collect();
+    assert_eq!(
+        (keys.len(), objects.len()),
+        (1202, 1202),
+        "each once, over several pages"
+    );
+    assert!(!keys.contains("gone"));
+    assert_eq!(
+        objects
+            .iter()
+            .find(|object| object.key.as_str() == "a b")
+            .unwrap()
+            .version,
+        newest
+    );
+    assert_eq!(
+        store
+            .head(&bucket, &"a b".parse().unwrap())
+            .await
+            .unwrap()
+            .version,
+        newest
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied() {
+    let nobody = S3Store::new(s3_client(&format!(
+        "http://{}",
+        crate::support::world::free_address()
+    )));
+    let bucket = "reports".parse().unwrap();
+    assert_eq!(
+        nobody
+            .list(&bucket, "", Versions::Floating, None)
+            .await
+            .unwrap_err()
+            .fact,
+        Fact::Unreachable
+    );
+    let world = World::new();
+    let opened = world.open().await;
+    let stranger = S3Store::new(s3_client(&format!(
+        "http://{}",
+        world.config.embedded.listen
+    )));
+    let error = stranger
+        .list(&bucket, "", Versions::Floating, None)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.fact, error.to_string().as_str()),
+        (
+            Fact::Denied,
+            "could not list s3://reports/: the credentials do not allow it"
+        )
+    );
+    opened.close().await;
+}

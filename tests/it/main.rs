@@ -1,0 +1,26 @@
+//! The whole program on real parts. Each module is a chapter; `support::World` is the small world they play in.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers of a test fail as the test does"
+)]
+
+mod support;
+
+mod architecture;
+mod bad_input;
+mod cloudfront;
+mod command_line;
+mod conformance;
+mod daemon;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod hostile;
+mod names;
+mod pages;
+mod presign;
+mod relay;
+mod s3_answers;
+mod schema;
+mod signer;
+mod story;

@@ -1,0 +1,387 @@
+//! Real SMTP to a real server, well-behaved and not.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use handout::config::{Tls, Transport};
+use serde_json::{Value, json};
+
+use crate::support::servers::{Parts, Server};
+use crate::support::world::{World, email_job};
+
+/// A relay with a certificate of its own authority, where handout may log in.
+struct Relay {
+    parts: Parts,
+    dir: tempfile::TempDir,
+    server: Server,
+}
+
+impl Relay {
+    fn start(parts: &Parts, options: &[&str], script: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        parts.make_ca(dir.path());
+        let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        fs::write(dir.path().join("script.json"), script.to_string()).unwrap();
+        fs::write(dir.path().join("password"), "correct horse\n").unwrap();
+        let (maildir, script, certificate, key) = (
+            path("mail"),
+            path("script.json"),
+            path("server.pem"),
+            path("server.key"),
+        );
+        let mut arguments = vec!["--maildir", &maildir, "--script", &script];
+        let tls = if options.contains(&"--implicit-tls") {
+            "--implicit-tls"
+        } else {
+            "--starttls"
+        };
+        if !options.contains(&"--plain") {
+            arguments.extend([
+                tls,
+                &certificate,
+                &key,
+                "--auth",
+                "handout",
+                "correct horse",
+            ]);
+        }
+        let server = parts.start("smtp_sink.py", &arguments);
+        Self {
+            parts: parts.clone(),
+            dir,
+            server,
+        }
+    }
+
+    /// A world whose mails go through this relay.
+    fn world(&self) -> World {
+        let ca = self.dir.path().join("ca.pem");
+        let password = self.dir.path().join("password");
+        let port = self.server.port;
+        World::new()
+            .object("a b.pdf", "x")
+            .configured(move |config| {
+                config.mail.transport = Transport::Smtp;
+                config.mail.from = "Reports <reports@sender.example>".to_owned();
+                let smtp = &mut config.mail.smtp;
+                (smtp.host, smtp.port, smtp.tls) = ("127.0.0.1".to_owned(), port, Tls::Starttls);
+                (smtp.username, smtp.password_file) = (Some("handout".to_owned()), Some(password));
+                smtp.ca_file = Some(ca);
+            })
+    }
+
+    /// The mails that the relay took, as an independent parser reads them, with their envelopes.
+    fn mails(&self) -> Vec<(Value, Value)> {
+        let maildir = self.dir.path().join("mail");
+        let mut paths: Vec<_> = fs::read_dir(maildir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "eml"));
+        paths.sort();
+        paths
+            .iter()
+            .map(|path| (self.parse(path), read_json(&path.with_extension("json"))))
+            .collect()
+    }
+
+    fn parse(&self, path: &Path) -> Value {
+        let output = run(self.parts.script("parse_mail.py").arg(path));
+        serde_json::from_slice(&output).unwrap()
+    }
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_mail_arrives_over_starttls_and_reads_well() {
+    let Some(parts) = Parts::or_skip("a_mail_arrives_over_starttls") else {
+        return;
+    };
+    let relay = Relay::start(&parts, &[], &json!([]));
+    let mut job = email_job("daily");
+    job["email"]["to"] = json!([{ "address": "ann@acme.example", "name": "Änn \"Bell\"" }]);
+    job["email"]["reply_to"] = json!("Desk <desk@sender.example>");
+    job["email"]["subject"] = json!("Täglicher Bericht 🎉");
+    let mut world = relay.world().job(&job);
+    world.run().await;
+    let mails = relay.mails();
+    let [(mail, envelope)] = mails.as_slice() else {
+        panic!("{} mails, parked {:?}", mails.len(), world.parked().await)
+    };
+    assert_eq!(
+        (&envelope["tls"], &envelope["authenticated"]),
+        (&json!(true), &json!(true)),
+        "{envelope}"
+    );
+    assert_eq!(
+        (&envelope["from"], &envelope["to"]),
+        (
+            &json!("reports@sender.example"),
+            &json!(["ann@acme.example"])
+        )
+    );
+    assert_eq!(mail["subject"], "Täglicher Bericht 🎉");
+    assert_eq!(mail["defects"], json!([]));
+    assert!(mail["max_line_octets"].as_u64().unwrap() <= 998);
+    assert_eq!(mail["hrefs"].as_array().unwrap().len(), 1);
+    assert!(
+        mail["text"]
+            .as_str()
+            .unwrap()
+            .contains(mail["hrefs"][0].as_str().unwrap()),
+        "both parts have the same link"
+    );
+    let ledger = world.audit_of("outcome");
+    assert_eq!(
+        (&ledger[0]["outcome"], &ledger[0]["code"]),
+        (&json!("accepted"), &json!(250))
+    );
+}
+
+#[tokio::test]
+async fn implicit_tls_works_too() {
+    let Some(parts) = Parts::or_skip("implicit_tls_works_too") else {
+        return;
+    };
+    let relay = Relay::start(&parts, &["--implicit-tls"], &json!([]));
+    let mut world = relay
+        .world()
+        .configured(|config| config.mail.smtp.tls = Tls::Implicit)
+        .job(&email_job("daily"));
+    world.run().await;
+    assert_eq!(relay.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn one_refused_recipient_does_not_keep_the_others_waiting() {
+    let Some(parts) = Parts::or_skip("one_refused_recipient") else {
+        return;
+    };
+    let relay = Relay::start(
+        &parts,
+        &[],
+        &json!([
+            { "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 <gone@acme.example>: no such user" },
+            { "verb": "DOT", "match": "spam@", "reply": "554 5.7.1 looks like spam" },
+        ]),
+    );
+    let mut job = email_job("daily");
+    job["email"]["to"] = json!([
+        "ann@acme.example",
+        "gone@acme.example",
+        "spam@acme.example",
+        "bo@acme.example"
+    ]);
+    let mut world = relay.world().job(&job);
+    world.run().await;
+    assert_eq!(relay.mails().len(), 2);
+    assert_eq!(world.waiting().await, 0, "a refusal is an end");
+    let mut outcomes: Vec<String> = world
+        .audit_of("outcome")
+        .iter()
+        .map(|line| format!("{} {}", line["outcome"].as_str().unwrap(), line["code"]))
+        .collect();
+    outcomes.sort();
+    assert_eq!(
+        outcomes,
+        [
+            "accepted 250",
+            "accepted 250",
+            "rejected 550",
+            "rejected 554"
+        ]
+    );
+}
+
+/// What the relay says → how many mails it has after one run, and what the job then waits for.
+#[tokio::test]
+async fn whatever_the_relay_does_nothing_is_lost_and_only_a_doubt_is_sent_again() {
+    let Some(parts) = Parts::or_skip("whatever_the_relay_does") else {
+        return;
+    };
+    let habits = [
+        (
+            "greylisted",
+            json!({ "verb": "RCPT", "reply": "451 4.7.1 try later", "times": 1 }),
+        ),
+        (
+            "throttled after the text",
+            json!({ "verb": "DOT", "reply": "454 4.7.0 Throttling failure", "times": 1 }),
+        ),
+        (
+            "busy at DATA",
+            json!({ "verb": "DATA", "reply": "452 4.3.1 full", "times": 1 }),
+        ),
+        (
+            "gone at MAIL",
+            json!({ "verb": "MAIL", "action": "abort", "times": 1 }),
+        ),
+        (
+            "gone at RCPT",
+            json!({ "verb": "RCPT", "action": "abort", "times": 1 }),
+        ),
+        (
+            "gone at DATA",
+            json!({ "verb": "DATA", "action": "abort", "times": 1 }),
+        ),
+        (
+            "gone after the text",
+            json!({ "verb": "DOT", "action": "abort", "times": 1 }),
+        ),
+        (
+            "closing",
+            json!({ "verb": "CONNECT", "reply": "421 4.3.2 closing", "times": 1 }),
+        ),
+        (
+            "taken, and the reply lost",
+            json!({ "verb": "DOT", "action": "abort-after-store", "times": 1 }),
+        ),
+    ];
+    for (what, rule) in habits {
+        let relay = Relay::start(&parts, &[], &json!([rule]));
+        let mut world = relay.world().job(&email_job("daily"));
+        world.run().await;
+        let lost_reply = what == "taken, and the reply lost";
+        assert_eq!(
+            relay.mails().len(),
+            usize::from(lost_reply),
+            "{what}: after the first attempt"
+        );
+        assert_eq!(
+            world.waiting().await,
+            1,
+            "{what}: the job comes back: {:?}",
+            world.parked().await
+        );
+        // The message is hidden for its back-off; the same job submitted again is the same job.
+        world = world.job(&email_job("daily"));
+        world.run().await;
+        let mails = relay.mails();
+        assert_eq!(
+            mails.len(),
+            1 + usize::from(lost_reply),
+            "{what}: after the second attempt"
+        );
+        let ids: std::collections::HashSet<_> = mails
+            .iter()
+            .map(|(mail, _)| mail["headers"]["message-id"].to_string())
+            .collect();
+        assert_eq!(
+            ids.len(),
+            1,
+            "{what}: the same mail has the same Message-ID"
+        );
+        world = world.job(&email_job("daily"));
+        world.run().await;
+        assert_eq!(
+            relay.mails().len(),
+            mails.len(),
+            "{what}: what is done stays done"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_about_us_is_nobodys_end() {
+    let Some(parts) = Parts::or_skip("a_refusal_that_is_about_us") else {
+        return;
+    };
+    for rule in [
+        json!({ "verb": "MAIL", "reply": "550 5.7.60 sender not authorised", "times": 1 }),
+        json!({ "verb": "RCPT", "reply": "530 5.7.0 Authentication required", "times": 1 }),
+    ] {
+        let relay = Relay::start(&parts, &[], &json!([rule]));
+        let mut world = relay.world().job(&email_job("daily"));
+        world.run().await;
+        assert_eq!(
+            (world.waiting().await, world.audit_of("outcome").len()),
+            (1, 0),
+            "{rule}"
+        );
+        world = world.job(&email_job("daily"));
+        world.run().await;
+        assert_eq!(relay.mails().len(), 1, "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_says_later_ever_so_often_gets_the_mail_in_the_end() {
+    let Some(parts) = Parts::or_skip("a_relay_that_says_later") else {
+        return;
+    };
+    let rule = json!([{ "verb": "DOT", "reply": "454 4.7.0 Throttling failure", "times": 7 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay.world();
+    for _ in 0..8 {
+        assert_eq!(relay.mails().len(), 0);
+        world = world.job(&email_job("daily"));
+        world.run().await;
+    }
+    assert_eq!(relay.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn with_hold_a_doubt_is_not_sent_again() {
+    use handout::config::OnDoubt;
+    let Some(parts) = Parts::or_skip("with_hold") else {
+        return;
+    };
+    let rule = json!([{ "verb": "DOT", "action": "abort-after-store", "times": 1 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay
+        .world()
+        .configured(|config| config.ledger.on_doubt = OnDoubt::Hold)
+        .job(&email_job("daily"));
+    world.run().await;
+    world = world.job(&email_job("daily"));
+    world.run().await;
+    assert_eq!(relay.mails().len(), 1);
+    assert_eq!(world.waiting().await, 0);
+    assert_eq!(world.audit_of("outcome")[0]["outcome"], "unknown");
+}
+
+#[tokio::test]
+async fn a_relay_that_cannot_be_trusted_or_logged_into_gets_no_mail() {
+    let Some(parts) = Parts::or_skip("a_relay_that_cannot_be_trusted") else {
+        return;
+    };
+    let relay = Relay::start(&parts, &[], &json!([]));
+    let other_ca = relay.dir.path().join("other-ca.pem");
+    let wrong = relay.dir.path().join("wrong");
+    fs::write(&wrong, "wrong\n").unwrap();
+    let mut untrusted = relay
+        .world()
+        .configured(move |config| config.mail.smtp.ca_file = Some(other_ca))
+        .job(&email_job("a"));
+    untrusted.run().await;
+    assert_eq!(untrusted.waiting().await, 1);
+    let mut stranger = relay
+        .world()
+        .configured(move |config| config.mail.smtp.password_file = Some(wrong))
+        .job(&email_job("b"));
+    stranger.run().await;
+    assert_eq!(stranger.waiting().await, 1);
+    assert_eq!(relay.mails().len(), 0);
+    let plain = Relay::start(&parts, &["--plain"], &json!([]));
+    let mut unencrypted = plain.world().job(&email_job("c"));
+    unencrypted.run().await;
+    assert_eq!(
+        (plain.mails().len(), unencrypted.waiting().await),
+        (0, 1),
+        "STARTTLS is required"
+    );
+}

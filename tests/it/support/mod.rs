@@ -1,0 +1,68 @@
+//! What the chapters share.
+
+pub(crate) mod hostile;
+pub(crate) mod servers;
+pub(crate) mod world;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything in a test may take before it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test, as cargo built it.
+pub(crate) fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_handout"))
+}
+
+/// Looks again and again until `look` sees something; panics when it does not in time.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "waited too long for {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The targets of all links and media of a page, unescaped.
+pub(crate) fn hrefs(html: &str) -> Vec<String> {
+    let values = ["href=\"", "src=\""]
+        .into_iter()
+        .flat_map(|attribute| html.split(attribute).skip(1));
+    values
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|value| value.starts_with("http"))
+        .map(|value| {
+            value
+                .replace("&#x3D;", "=")
+                .replace("&#x27;", "'")
+                .replace("&amp;", "&")
+        })
+        .collect()
+}
+
+/// Fetches a URL over HTTP/1.1; status and body.
+pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::client::legacy::Client;
+    let client =
+        Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
+    let response = client.get(url.parse().unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    (
+        status,
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .to_vec(),
+    )
+}

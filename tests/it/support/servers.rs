@@ -1,0 +1,162 @@
+//! Servers of others, started for a test on a free port and ended with it.
+//!
+//! They come with `make test`; without it, the tests that need them say so and pass.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+/// Says that a test did nothing, and what to do about it.
+#[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
+fn skipped(test: &str) {
+    eprintln!("{test}: skipped: run make test");
+}
+
+/// What `make test` prepared.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    venv: PathBuf,
+}
+
+impl Parts {
+    /// The parts, or a note that the test is skipped.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how make test tells the suite what it prepared"
+    )]
+    pub(crate) fn or_skip(test: &str) -> Option<Self> {
+        match std::env::var("TEST_VENV") {
+            Ok(venv) => Some(Self { venv: venv.into() }),
+            Err(_) => {
+                skipped(test);
+                None
+            }
+        }
+    }
+
+    /// A program of the prepared Python environment.
+    pub(crate) fn tool(&self, name: &str) -> Command {
+        Command::new(self.venv.join("bin").join(name))
+    }
+
+    /// A script of `tests/servers`.
+    pub(crate) fn script(&self, name: &str) -> Command {
+        let mut command = self.tool("python");
+        command.arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/servers")
+                .join(name),
+        );
+        command
+    }
+
+    /// Starts a server that says `ready <port>`.
+    pub(crate) fn start(&self, script: &str, arguments: &[&str]) -> Server {
+        let mut command = self.script(script);
+        Server::start(command.args(arguments))
+    }
+
+    /// A certificate authority and a server's certificate, made in `dir`.
+    pub(crate) fn make_ca(&self, dir: &Path) {
+        assert!(
+            self.script("make_ca.py")
+                .arg(dir)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+/// The browser that `make test` prepared.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how make test tells the suite what it prepared"
+)]
+pub(crate) fn browser_or_skip(test: &str) -> Option<Browser> {
+    match (std::env::var("TEST_NODE"), std::env::var("TEST_BROWSER")) {
+        (Ok(node), Ok(_)) => Some(Browser { node: node.into() }),
+        _ => {
+            skipped(test);
+            None
+        }
+    }
+}
+
+/// Headless Chromium behind a script.
+pub(crate) struct Browser {
+    node: PathBuf,
+}
+
+impl Browser {
+    /// A script of `tests/browser`.
+    pub(crate) fn script(&self, name: &str) -> Command {
+        let mut command = Command::new("node");
+        command.env("TEST_NODE", &self.node).arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/browser")
+                .join(name),
+        );
+        command
+    }
+
+    /// Opens a page, takes a picture, and returns what the browser complained about.
+    pub(crate) fn shoot(&self, url: &str, picture: &Path, arguments: &[&str]) -> serde_json::Value {
+        let output = self
+            .script("shot.mjs")
+            .arg(url)
+            .arg(picture)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text)
+            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+/// A running server; it ends when its standard input is closed, and is killed if it does not.
+pub(crate) struct Server {
+    child: Child,
+    _stdin: ChildStdin,
+    /// Where it listens on loopback.
+    pub(crate) port: u16,
+}
+
+impl Server {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let port = line
+            .trim()
+            .strip_prefix("ready ")
+            .expect("the server says that it is ready")
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            _stdin: stdin,
+            port,
+        }
+    }
+
+    /// Its address as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

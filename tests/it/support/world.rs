@@ -1,0 +1,273 @@
+//! A small world: buckets in a directory, a queue, an outbox, an audit log, and the worker between them.
+//!
+//! Everything in it is the real part of a single machine. A test puts objects and jobs in, lets it run, and reads what
+//! came out: mails as they lie in the outbox, lines as they stand in the log.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use handout::clock;
+use handout::config::{AllowConfig, Config, ConnectionConfig, Environment, OnDoubt};
+use handout::error::RetryLimits;
+use handout::queue::Queue;
+use handout::queue::sqlite::SqliteQueue;
+use handout::tools::{self, Opened, Serving};
+use handout::worker::{Ended, Pace, Worker};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{PATIENCE, hrefs};
+
+/// A world and what happened in it.
+pub(crate) struct World {
+    /// The directory of everything.
+    pub(crate) dir: TempDir,
+    /// The configuration, to be changed before the first run.
+    pub(crate) config: Config,
+    submitted: Vec<String>,
+}
+
+/// A mail in the outbox.
+#[derive(Debug, Clone)]
+pub(crate) struct SeenMail {
+    /// To whom.
+    pub(crate) to: String,
+    /// About what.
+    pub(crate) subject: String,
+    /// The links in it.
+    pub(crate) hrefs: Vec<String>,
+    /// Its page.
+    pub(crate) html: String,
+    /// The whole letter.
+    pub(crate) eml: String,
+}
+
+impl World {
+    /// A world with an empty bucket `reports`, whose rule lets everything go to `acme.example`.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            state_dir: dir.path().join("state"),
+            ..Config::default()
+        };
+        config.connections.insert(
+            "local".to_owned(),
+            ConnectionConfig::local(dir.path().join("buckets")),
+        );
+        config.embedded.listen = free_address();
+        config.embedded.public_url = format!("http://{}", config.embedded.listen);
+        config.http.listen = free_address();
+        config.ledger.on_doubt = OnDoubt::Resend;
+        config.allow = vec![AllowConfig {
+            connection: "local".to_owned(),
+            bucket: "reports".to_owned(),
+            prefix: String::new(),
+            recipients: vec!["*@acme.example".to_owned()],
+            reply_to: Vec::new(),
+            publish: vec![
+                "s3://published/".to_owned(),
+                format!("dir:{}", dir.path().join("pages").display()),
+            ],
+            max_expires_in: "7d".parse().unwrap(),
+            max_links: 100_000,
+        }];
+        let world = Self {
+            dir,
+            config,
+            submitted: Vec::new(),
+        };
+        for bucket in ["reports", "published"] {
+            handout::embedded::create_bucket(&world.dir.path().join("buckets"), bucket).unwrap();
+        }
+        world
+    }
+
+    /// Puts an object into `reports`, as an operator would: as a file.
+    pub(crate) fn object(self, key: &str, text: &str) -> Self {
+        let path = self.bucket("reports").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// Changes the configuration before the world runs.
+    pub(crate) fn configured(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Puts a job on the queue at the next run.
+    pub(crate) fn job(self, job: &Value) -> Self {
+        self.message(&job.to_string())
+    }
+
+    /// Puts any text on the queue at the next run.
+    pub(crate) fn message(mut self, body: &str) -> Self {
+        self.submitted.push(body.to_owned());
+        self
+    }
+
+    /// Opens everything.
+    pub(crate) async fn open(&self) -> Opened {
+        tools::open(
+            &self.config,
+            &Environment::default(),
+            clock::system,
+            Serving::Links,
+        )
+        .await
+        .unwrap()
+    }
+
+    /// Works what was submitted until each message is settled: deleted, parked, or given back for later.
+    pub(crate) async fn run(&mut self) -> &Self {
+        let opened = self.open().await;
+        let count = self.submitted.len() as u64;
+        for body in self.submitted.drain(..) {
+            opened.queue.submit(&body).await.unwrap();
+        }
+        run_until_settled(&opened, count).await;
+        opened.close().await;
+        self
+    }
+
+    /// The mails of the outbox, by recipient.
+    pub(crate) fn mails(&self) -> Vec<SeenMail> {
+        let outbox = self.config.outbox_dir();
+        let contents = fs::read_to_string(outbox.join("index.jsonl")).unwrap_or_default();
+        let mut mails: Vec<SeenMail> = contents
+            .lines()
+            .filter_map(|line| {
+                let entry: Value = serde_json::from_str(line).unwrap();
+                let file = entry["file"].as_str().unwrap();
+                // The letter is written last: without it, the mail is not there.
+                let eml = fs::read_to_string(outbox.join(format!("{file}.eml"))).ok()?;
+                let html = fs::read_to_string(outbox.join(format!("{file}.html"))).unwrap();
+                Some(SeenMail {
+                    to: entry["to"].as_str().unwrap().to_owned(),
+                    subject: entry["subject"].as_str().unwrap().to_owned(),
+                    hrefs: hrefs(&html),
+                    eml,
+                    html,
+                })
+            })
+            .collect();
+        mails.sort_by(|a, b| a.to.cmp(&b.to));
+        mails
+    }
+
+    /// The lines of the audit log, oldest first.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(self.config.audit_dir())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.sort();
+        let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());
+        texts
+            .flat_map(|text| {
+                text.lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// The lines of one kind.
+    pub(crate) fn audit_of(&self, event: &str) -> Vec<Value> {
+        self.audit()
+            .into_iter()
+            .filter(|line| line["ev"] == event)
+            .collect()
+    }
+
+    /// The reasons for which messages were parked.
+    pub(crate) async fn parked(&self) -> Vec<String> {
+        let queue = self.queue();
+        queue
+            .parked(100)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|message| message.reason)
+            .collect()
+    }
+
+    /// How many messages wait.
+    pub(crate) async fn waiting(&self) -> u64 {
+        self.queue().waiting().await.unwrap()
+    }
+
+    /// Where a bucket's files are.
+    pub(crate) fn bucket(&self, bucket: &str) -> PathBuf {
+        self.dir.path().join("buckets").join(bucket)
+    }
+
+    fn queue(&self) -> SqliteQueue {
+        tools::open_sqlite_queue(&self.config, clock::system).unwrap()
+    }
+}
+
+/// A mail job for Ann about everything in `reports`.
+pub(crate) fn email_job(id: &str) -> Value {
+    json!({
+        "v": 1,
+        "id": id,
+        "from": { "connection": "local", "bucket": "reports", "prefix": "" },
+        "email": { "to": ["Ann Bell <ann@acme.example>"], "subject": "Report {{job.id}}" },
+    })
+}
+
+/// The pace of tests: quick to look, quick to end.
+pub(crate) fn pace() -> Pace {
+    Pace {
+        max_in_flight: 4,
+        visibility_timeout: Duration::from_secs(60),
+        poll: Duration::from_millis(50),
+        grace_period: Duration::from_secs(20),
+        limits: RetryLimits::default(),
+    }
+}
+
+/// Runs a worker on what was opened until `count` messages are settled.
+pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
+    let progress = opened.tools.progress.clone();
+    let settled = async {
+        loop {
+            let now = progress.snapshot();
+            if now.jobs_done + now.jobs_parked + now.jobs_retried >= count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let queue: Arc<dyn Queue> = Arc::clone(&opened.queue);
+    let worker = Worker::new(
+        queue,
+        opened.tools.clone(),
+        opened.rules.clone(),
+        pace(),
+        clock::system,
+    );
+    let ended = tokio::time::timeout(PATIENCE, worker.run(settled))
+        .await
+        .expect("the jobs were settled in time");
+    assert_eq!(ended, Ended::Drained);
+}
+
+/// An address on loopback that nobody listens on now.
+///
+/// Below the ports that the system gives to outgoing connections, and never the same twice in a run.
+pub(crate) fn free_address() -> std::net::SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+}
