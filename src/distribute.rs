@@ -286,7 +286,6 @@ pub(crate) fn context<'a>(order: &'a Order, kind: LineKind, tools: &'a Tools) ->
         message_id: order.message_id.as_deref(),
         attempt: order.attempt,
         kind,
-        version_id: None,
         names: &tools.books.names,
     }
 }

@@ -82,8 +82,6 @@ pub struct Context<'a> {
     pub attempt: u32,
     /// What kind of link it is.
     pub kind: Kind,
-    /// The version of the object that the links are pinned to, if they are.
-    pub version_id: Option<&'a str>,
     /// How people are named.
     pub names: &'a Names,
 }
@@ -151,7 +149,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
                 bucket: link.bucket.as_str(),
                 key: link.object.key.as_str(),
                 etag: &link.object.etag,
-                version: context.version_id,
+                version: link.object.version.as_deref(),
                 size: (context.kind != Kind::Named).then_some(link.object.size_bytes),
                 link_id: &link.id,
                 link: &fingerprint,

@@ -62,6 +62,7 @@ fn code(error: &anyhow::Error) -> u8 {
             PresignError::NoRegion | PresignError::NoCredentials(_) | PresignError::NoState => {
                 CONFIG
             }
+            PresignError::Filename(_) => USAGE,
             PresignError::TooShort { .. } => FOUND,
         };
     }

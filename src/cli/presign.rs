@@ -24,15 +24,15 @@ use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
 use handout::connection::{self, Missing, OF_ENVIRONMENT};
 use handout::error::JobError;
-use handout::job::phrase::Phrase;
+use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
 use handout::links::signer::{Signer, SignerError};
 use handout::links::{Audience, Link, Links};
-use handout::plan::expiry::lifetime;
-use handout::plan::{CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Shortfall};
+use handout::plan::expiry::{Issuer, lifetime};
+use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Shortfall};
 use handout::quantity::Span;
 use handout::tools::{OpenError, PROGRAM};
 use jiff::{SignedDuration, Timestamp};
@@ -194,6 +194,9 @@ pub(crate) enum PresignError {
         "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
     )]
     NoState,
+    /// A name in --filename has no value.
+    #[error("--filename {0}")]
+    Filename(PhraseError),
     /// The links could not live as long as was asked.
     #[error("--expires-in asks for {}, but {}; {advice}", shortfall.asked, shortfall.limit)]
     TooShort {
@@ -416,7 +419,7 @@ impl Desk {
             access_key_id,
             lifetime,
         );
-        Ok(links.map_err(|error| JobError::Sign(error.into()))?)
+        Ok(links.map_err(PresignError::Filename)?)
     }
 
     /// Says what to do about it, where no configuration says where credentials come from.
@@ -443,7 +446,6 @@ impl Desk {
             message_id: None,
             attempt: 1,
             kind: Kind::Named,
-            version_id: self.wish.version_id.as_deref(),
             names: &books.names,
         }
     }

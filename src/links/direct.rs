@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::disposition::{
-    clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
-};
+use super::disposition::{clean_name, is_passive, passive_type, push_content_disposition, with_extension_of};
 use super::sigv4::{Ask, Presigner};
 use super::{Audience, Link, Links};
 use crate::job::phrase::{Phrase, PhraseError};
@@ -63,16 +61,9 @@ pub fn sign(
     for key in keys {
         let name = wish.name(&key)?;
         let passive = passive_type(key.file_name());
-        let may_be_shown = wish
-            .content_type
-            .as_deref()
-            .map_or(passive.is_some(), is_passive);
+        let may_be_shown = wish.content_type.as_deref().map_or(passive.is_some(), is_passive);
         // What could run scripts is saved, whatever was asked; see `passive_type`.
-        let disposition = if may_be_shown {
-            wish.disposition
-        } else {
-            Disposition::Attachment
-        };
+        let disposition = if may_be_shown { wish.disposition } else { Disposition::Attachment };
         let own_type = passive.filter(|_| disposition == Disposition::Inline);
         content_disposition.clear();
         push_content_disposition(disposition, &name, &mut content_disposition);
@@ -87,7 +78,7 @@ pub fn sign(
         links.push(Link {
             id,
             bucket: bucket.clone(),
-            object: unseen(key),
+            object: unseen(key, wish.version_id.clone()),
             name,
             disposition,
             url,
@@ -137,12 +128,12 @@ impl Wish {
 }
 
 /// All that is known of an object that nobody looked at.
-fn unseen(key: Key) -> ObjectMeta {
+fn unseen(key: Key, version: Option<String>) -> ObjectMeta {
     ObjectMeta {
         key,
         size_bytes: 0,
         etag: String::new(),
-        version: None,
+        version,
         modified: Timestamp::UNIX_EPOCH,
         storage: Storage::Ready,
     }

@@ -367,6 +367,13 @@ fn wrong_arguments_end_with_64() {
         &["--expiry-guard", "ignore", "s3://b/a.pdf"],
         &["--version-id", "v", "s3://b/a.pdf", "s3://b/b.pdf"],
         &["--link-id", "a b", "s3://b/a.pdf"],
+        &[
+            "--region",
+            "eu-west-1",
+            "--filename",
+            "{{customer}}",
+            "s3://b/a.pdf",
+        ],
         &["--content-type", "a/b\r\nX: y", "s3://b/a.pdf"],
         &["--inline", "--content-type", "text/html", "s3://b/a.html"],
         &[
