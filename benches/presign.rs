@@ -145,7 +145,7 @@ fn handout(token: Option<&str>) -> Sign<'static> {
         session_token: token.map(Into::into),
     };
     let at = INSTANT.parse().unwrap();
-    let mut presigner = Presigner::new(target, &keys, REGION, at, EXPIRES_IN.as_secs());
+    let presigner = Presigner::new(target, &keys, REGION, at, EXPIRES_IN.as_secs());
     Box::new(move |key, seen| {
         let url = presigner.presign(&Ask {
             key,

@@ -203,12 +203,12 @@ async fn serve(
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
     }
-    let mut signing = tools.signing(plan).await?;
+    let signing = tools.signing(plan).await?;
     let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
     let mut digest = Digest::new(plan);
     let mut number = 0;
     while let Some(page) = listing.page(number)? {
-        let batch = gather(order, plan, page, &audience, &mut signing, tools).await?;
+        let batch = gather(order, plan, page, &audience, &signing, tools).await?;
         served.links += batch.links().len() as u64;
         digest.push(&batch);
         publication.push(&batch).await?;
@@ -230,7 +230,7 @@ async fn gather(
     plan: &Plan,
     page: Vec<listing::Entry>,
     audience: &Audience,
-    signing: &mut Signing,
+    signing: &Signing,
     tools: &Tools,
 ) -> Result<AuditedLinks, JobError> {
     may_go_on(order, plan, tools)?;
@@ -262,9 +262,8 @@ async fn sign_aside(
     audience: &Audience,
     signing: &Signing,
 ) -> Result<Links, JobError> {
-    let (plan, audience, mut signing) = (plan.clone(), audience.clone(), signing.clone());
-    let signed =
-        tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &mut signing));
+    let (plan, audience, signing) = (plan.clone(), audience.clone(), signing.clone());
+    let signed = tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &signing));
     Ok(signed.await.map_err(|_| JobError::Panicked)??)
 }
 

@@ -202,17 +202,32 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Appends bytes as lower-case hexadecimal digits.
 pub fn push_hex(bytes: &[u8], text: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     // Whole hashes at a time: a signature is spelled for every link, and pushing single characters is slow.
-    for hash in bytes.chunks(32) {
-        let mut spelled = [0; 64];
-        for (pair, byte) in spelled.chunks_exact_mut(2).zip(hash) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
-        let spelled = &spelled[..hash.len() * 2];
-        text.push_str(std::str::from_utf8(spelled).expect("digits are ASCII"));
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    for hash in hashes {
+        text.push_str(std::str::from_utf8(&hex_of(hash)).expect("digits are ASCII"));
     }
+    for byte in rest {
+        text.extend(
+            [
+                DIGITS[usize::from(byte >> 4)],
+                DIGITS[usize::from(byte & 15)],
+            ]
+            .map(char::from),
+        );
+    }
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Spells a hash as 64 lower-case hexadecimal digits.
+pub fn hex_of(hash: &[u8; 32]) -> [u8; 64] {
+    let mut spelled = [0; 64];
+    for (pair, byte) in spelled.chunks_exact_mut(2).zip(hash) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    spelled
 }
 
 #[cfg(test)]

@@ -186,8 +186,8 @@ impl Signing {
         }
     }
 
-    fn url(&mut self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
-        match &mut self.hand {
+    fn url(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+        match &self.hand {
             Hand::S3(presigner) => Ok(presigner.presign(ask)),
             Hand::CloudFront(signing) => signing.sign(ask),
         }
@@ -199,7 +199,7 @@ pub fn sign(
     plan: &Plan,
     page: Vec<Entry>,
     audience: &Audience,
-    signing: &mut Signing,
+    signing: &Signing,
 ) -> Result<Links, SignError> {
     let mut links = Vec::with_capacity(page.len());
     let mut unavailable = Vec::new();
@@ -226,7 +226,7 @@ fn sign_one(
     object: ObjectMeta,
     audience: &Audience,
     canonical_audience: &str,
-    signing: &mut Signing,
+    signing: &Signing,
 ) -> Result<Link, SignError> {
     let name = file_name(plan, &object.key, audience)?;
     let media_type = passive_type(object.key.file_name());
@@ -287,7 +287,7 @@ pub fn sign_published(
     disposition: Disposition,
     media_type: &str,
     audience: &Audience,
-    signing: &mut Signing,
+    signing: &Signing,
 ) -> Result<Link, SignError> {
     let key = object.key.as_str();
     let name = clean_name(object.key.file_name());

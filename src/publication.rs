@@ -270,7 +270,7 @@ async fn sign_files(
     let Some((bucket, _)) = objects.first() else {
         return Ok(Vec::new());
     };
-    let mut signing = tools.published_signing(plan, bucket).await?;
+    let signing = tools.published_signing(plan, bucket).await?;
     let (disposition, media_type) = match shown {
         Shown::InBrowser => (Disposition::Inline, HTML),
         Shown::Saved(media_type) => (Disposition::Attachment, media_type),
@@ -291,7 +291,7 @@ async fn sign_files(
             disposition,
             media_type,
             audience,
-            &mut signing,
+            &signing,
         )
     };
     let signed: Result<_, SignError> = objects.into_iter().map(sign).collect();

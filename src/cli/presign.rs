@@ -410,12 +410,12 @@ impl Desk {
                 advice: advice(facts.credentials_end, guard, now),
             })?;
         let signing = self.signer.presigner(&bucket, None, lifetime, guard).await;
-        let (mut presigner, access_key_id) = signing.map_err(JobError::Signer)?;
+        let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
         let links = direct::sign(
             &self.wish,
             &bucket,
             keys,
-            &mut presigner,
+            &presigner,
             access_key_id,
             lifetime,
         );

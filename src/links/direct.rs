@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::disposition::{clean_name, is_passive, passive_type, push_content_disposition, with_extension_of};
+use super::disposition::{
+    clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
+};
 use super::sigv4::{Ask, Presigner};
 use super::{Audience, Link, Links};
 use crate::job::phrase::{Phrase, PhraseError};
@@ -51,7 +53,7 @@ pub fn sign(
     wish: &Wish,
     bucket: &Bucket,
     keys: Vec<Key>,
-    presigner: &mut Presigner,
+    presigner: &Presigner,
     access_key_id: Arc<str>,
     lifetime: Lifetime,
 ) -> Result<Links, PhraseError> {
@@ -61,9 +63,16 @@ pub fn sign(
     for key in keys {
         let name = wish.name(&key)?;
         let passive = passive_type(key.file_name());
-        let may_be_shown = wish.content_type.as_deref().map_or(passive.is_some(), is_passive);
+        let may_be_shown = wish
+            .content_type
+            .as_deref()
+            .map_or(passive.is_some(), is_passive);
         // What could run scripts is saved, whatever was asked; see `passive_type`.
-        let disposition = if may_be_shown { wish.disposition } else { Disposition::Attachment };
+        let disposition = if may_be_shown {
+            wish.disposition
+        } else {
+            Disposition::Attachment
+        };
         let own_type = passive.filter(|_| disposition == Disposition::Inline);
         content_disposition.clear();
         push_content_disposition(disposition, &name, &mut content_disposition);

@@ -517,7 +517,7 @@ mod tests {
             session_token: token.map(Into::into),
         };
         let signed_at = "2026-11-23T08:00:00Z".parse().unwrap();
-        let mut presigner = Presigner::new(target.unwrap(), &keys, "eu-west-1", signed_at, seconds);
+        let presigner = Presigner::new(target.unwrap(), &keys, "eu-west-1", signed_at, seconds);
         let url = presigner.presign(&Ask {
             key,
             content_disposition: Some("attachment; filename=\"a b.pdf\""),

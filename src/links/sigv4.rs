@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::PresignedUrl;
 use crate::job::Bucket;
-use crate::keyring::push_hex;
+use crate::keyring::{hex_of, push_hex};
 
 /// The service's name in every scope that we sign for.
 const SERVICE: &str = "s3";
@@ -145,7 +145,9 @@ pub struct Ask<'a> {
 /// Signs links to objects of one bucket, all for the same instant.
 #[derive(Debug, Clone)]
 pub struct Presigner {
-    signing_key: Hmac<Sha256>,
+    /// The HMAC under the signing key, fed with what every string to sign begins with:
+    /// `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`.
+    begun: Hmac<Sha256>,
     /// `https://bucket.s3.eu-west-1.amazonaws.com/`: what stands before the key in a URL.
     url_head: String,
     /// How much of `url_head` is not part of the signed path.
@@ -158,11 +160,6 @@ pub struct Presigner {
     canonical_middle: String,
     /// What stands after our parameters.
     canonical_tail: String,
-    /// `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`
-    string_to_sign_head: String,
-    /// Reused for each link.
-    canonical: String,
-    string_to_sign: String,
 }
 
 impl Presigner {
@@ -188,9 +185,11 @@ impl Presigner {
             security_token.push_str("&X-Amz-Security-Token=");
             push_escaped(token, Slash::Escaped, &mut security_token);
         }
+        let mut begun = signing_key(&keys.secret_access_key, date, region);
+        begun.update(format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n").as_bytes());
         let Target { origin, host, path } = target;
         Self {
-            signing_key: signing_key(&keys.secret_access_key, date, region),
+            begun,
             origin_length: origin.len(),
             url_head: origin + &path,
             url_signature: format!("&{claims}&X-Amz-SignedHeaders=host&X-Amz-Signature="),
@@ -198,14 +197,11 @@ impl Presigner {
             canonical_middle: format!("\n{claims}{security_token}&X-Amz-SignedHeaders=host"),
             canonical_tail: format!("&x-id=GetObject\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
             security_token,
-            string_to_sign_head: format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n"),
-            canonical: String::new(),
-            string_to_sign: String::new(),
         }
     }
 
     /// Signs one link.
-    pub fn presign(&mut self, ask: &Ask<'_>) -> PresignedUrl {
+    pub fn presign(&self, ask: &Ask<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
         let mut url = String::with_capacity(room + ask.spelled_length() + 128);
         url.push_str(&self.url_head);
@@ -224,8 +220,8 @@ impl Presigner {
     }
 
     /// Signs a path and our parameters, both as they stand in the URL, escaped and sorted.
-    fn signature(&mut self, path: &str, parameters: &str) -> [u8; 32] {
-        self.canonical.clear();
+    fn signature(&self, path: &str, parameters: &str) -> [u8; 32] {
+        let mut canonical_request = Sha256::new();
         for part in [
             "GET\n",
             path,
@@ -233,17 +229,11 @@ impl Presigner {
             parameters,
             &self.canonical_tail,
         ] {
-            self.canonical.push_str(part);
+            canonical_request.update(part.as_bytes());
         }
-        self.string_to_sign.clear();
-        self.string_to_sign.push_str(&self.string_to_sign_head);
-        push_hex(
-            &Sha256::digest(self.canonical.as_bytes()),
-            &mut self.string_to_sign,
-        );
-        let mut mac = self.signing_key.clone();
-        mac.update(self.string_to_sign.as_bytes());
-        mac.finalize().into_bytes().into()
+        let mut string_to_sign = self.begun.clone();
+        string_to_sign.update(&hex_of(&canonical_request.finalize().into()));
+        string_to_sign.finalize().into_bytes().into()
     }
 }
 
@@ -453,7 +443,7 @@ mod tests {
             secret_access_key: "secret".into(),
             session_token: None,
         };
-        let mut presigner = Presigner::new(
+        let presigner = Presigner::new(
             target.unwrap(),
             &keys,
             "eu-west-1",

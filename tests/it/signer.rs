@@ -72,7 +72,7 @@ impl Case {
             session_token: self.token.as_deref().map(Into::into),
         };
         let at = Timestamp::from_second(self.at).unwrap();
-        let mut presigner = Presigner::new(target, &keys, self.region, at, self.expires);
+        let presigner = Presigner::new(target, &keys, self.region, at, self.expires);
         let ask = Ask {
             key: &self.key,
             content_disposition: self.disposition.as_deref(),

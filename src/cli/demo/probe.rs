@@ -275,7 +275,7 @@ async fn expired(tools: &Tools) -> anyhow::Result<String> {
         expires_at: now.checked_sub(SignedDuration::from_hours(1))?,
         bound: Bound::Asked,
     };
-    let (mut presigner, _) = connection
+    let (presigner, _) = connection
         .signer
         .presigner(&bucket, None, lifetime, ExpiryGuard::Refuse)
         .await?;
