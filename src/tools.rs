@@ -216,13 +216,14 @@ pub async fn open(
     let spool_dir = fresh_spool(&config.state_dir)?;
     let sender = Sender::new(&config.sender()?, keyring.clone());
     let mailer = mailer(config, environment)?;
-    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
     let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
+    // After what can fail for a port that is taken: each opening of the log is a stream of its own.
+    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {

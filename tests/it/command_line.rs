@@ -1,16 +1,28 @@
 //! The commands, as somebody types them.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 use crate::support::program;
-use crate::support::world::{World, email_job};
+use crate::support::world::{World, email_job, free_address};
 
 fn handout(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().unwrap()
+}
+
+/// A demo in a directory, on a port of its own: others run at the same time, and its links must outlive the first.
+fn demo(dir: &Path, address: SocketAddr) -> Output {
+    Command::new(program())
+        .args(["demo", "--once", "--dir"])
+        .arg(dir)
+        .env("HANDOUT_EMBEDDED__LISTEN", address.to_string())
+        .env("HANDOUT_EMBEDDED__PUBLIC_URL", format!("http://{address}"))
+        .output()
+        .unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -35,9 +47,9 @@ fn files(world: &World, job: &Value) -> (String, String) {
 #[test]
 fn the_demo_makes_links_that_open_mails_to_look_at_and_a_log_that_is_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
+    let (out, address) = (dir.path().join("out"), free_address());
     for run in ["first", "second"] {
-        let output = handout(&["demo", "--once", "--dir", &out.to_string_lossy()]);
+        let output = demo(&out, address);
         let text = stdout(&output);
         assert!(text.ends_with("All good.\n"), "{run}: {text}");
         assert!(
@@ -72,9 +84,8 @@ fn the_demo_makes_links_that_open_mails_to_look_at_and_a_log_that_is_whole() {
 #[test]
 fn the_demo_finds_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("out");
-    let argument = out.to_string_lossy().into_owned();
-    stdout(&handout(&["demo", "--once", "--dir", &argument]));
+    let (out, address) = (dir.path().join("out"), free_address());
+    stdout(&demo(&out, address));
     // One character of one old line: the second demo must see it and say so.
     let segment = fs::read_dir(out.join("audit"))
         .unwrap()
@@ -87,7 +98,7 @@ fn the_demo_finds_what_is_wrong() {
         .replacen("ann", "eve", 1)
         .replacen("\"size\":", "\"size\":1", 1);
     fs::write(&segment, text).unwrap();
-    let output = handout(&["demo", "--once", "--dir", &argument]);
+    let output = demo(&out, address);
     assert_eq!(
         output.status.code(),
         Some(1),
