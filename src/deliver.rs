@@ -118,6 +118,14 @@ enum Opening<'a> {
 }
 
 impl Mailer {
+    /// Where mails go, for a sentence about it.
+    fn place(&self) -> String {
+        match self {
+            Self::Outbox(outbox) => outbox.dir().display().to_string(),
+            Self::Smtp(relay) => relay.place(),
+        }
+    }
+
     async fn open(&self, letter: &Letter) -> Result<Opening<'_>, DeliverError> {
         match self {
             Self::Outbox(outbox) => Ok(Opening::Ready(Opened::Outbox(outbox))),
@@ -182,18 +190,28 @@ impl Books {
     ) -> Result<Standing, LedgerError> {
         let rid = self.rid(recipient);
         let found = standing(&self.ledger.records_of(job, &rid).await?, &rid)?;
-        let Standing::Busy { n } = found else {
-            return Ok(found);
+        let n = match found {
+            // No living process works this job (the state directory is locked, and the worker has it once): whoever
+            // wrote the intent is dead, and whether its mail left, nobody here knows.
+            Standing::Busy { n } => {
+                tracing::warn!(job.id = %job, rid, n, on_doubt = ?self.on_doubt, "a mail may or may not have left before a crash");
+                let words = "the process ended between its intent and its outcome".to_owned();
+                let doubt = serde_json::to_value(Outcome::Unknown { words })
+                    .expect("an outcome is plain data");
+                self.ledger
+                    .create(Record::new(job, &rid, n, Kind::Outcome, doubt))
+                    .await?;
+                n
+            }
+            // Decided here alone, so that a crash between a doubt and its verdict does not leave a mail unsent.
+            Standing::Terminal {
+                n,
+                outcome: Outcome::Unknown { .. },
+            } if self.on_doubt == OnDoubt::Resend => n,
+            Standing::Free { .. } | Standing::Terminal { .. } | Standing::Exhausted => {
+                return Ok(found);
+            }
         };
-        // No living process works this job (the state directory is locked, and the worker has it once): whoever
-        // wrote the intent is dead, and whether its mail left, nobody here knows.
-        tracing::warn!(job.id = %job, rid, n, on_doubt = ?self.on_doubt, "a mail may or may not have left before a crash");
-        let words = "the process ended between its intent and its outcome".to_owned();
-        let doubt =
-            serde_json::to_value(Outcome::Unknown { words }).expect("an outcome is plain data");
-        self.ledger
-            .create(Record::new(job, &rid, n, Kind::Outcome, doubt))
-            .await?;
         if self.on_doubt == OnDoubt::Resend {
             let verdict = json!({ "verdict": "resend_ok", "by": "on_doubt" });
             self.ledger
@@ -309,15 +327,11 @@ pub async fn deliver(
         .await?;
     match outcome {
         Outcome::NotSent { code, words } => {
-            Err(DeliverError::Relay(RelayError::not_sent(code, &words)).into())
+            Err(DeliverError::Relay(RelayError::not_sent(mailer.place(), code, words)).into())
         }
+        // The next attempt begins with the verdict; see `Books::standing`.
         Outcome::Unknown { .. } if books.on_doubt == OnDoubt::Resend => {
-            let verdict = json!({ "verdict": "resend_ok", "by": "on_doubt" });
-            books
-                .ledger
-                .create(Record::new(job, &rid, n, Kind::Verdict, verdict))
-                .await?;
-            Err(DeliverError::Relay(RelayError::no_reply()).into())
+            Err(DeliverError::Relay(RelayError::no_reply(mailer.place())).into())
         }
         Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::Unknown { .. } => {
             Ok(Turn::Ended(outcome))
@@ -332,5 +346,54 @@ fn someone_else(recipient: &Recipient, n: u32) -> DeliverError {
     DeliverError::Message {
         masked: recipient.masked(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::Keyring;
+    use crate::ledger::memory::MemoryLedger;
+
+    /// Where Ann stands, whose first mail is a doubt that the process recorded before it died.
+    async fn standing_after_a_doubt(on_doubt: OnDoubt) -> Standing {
+        let dir = tempfile::tempdir().unwrap();
+        let (audit, _writer) = AuditLog::open(dir.path(), "test", crate::clock::system).unwrap();
+        let names = record::Names::new(&Keyring::new([1; 32]), false);
+        let books = Books {
+            ledger: Arc::new(MemoryLedger::default()),
+            audit,
+            names,
+            on_doubt,
+        };
+        let (job, ann) = (
+            "job".parse().unwrap(),
+            Recipient::parse("ann@acme.example").unwrap(),
+        );
+        let unknown = json!({ "outcome": "unknown", "words": "" });
+        for (kind, body) in [(Kind::Intent, json!({})), (Kind::Outcome, unknown)] {
+            books
+                .ledger
+                .create(Record::new(&job, &books.rid(&ann), 0, kind, body))
+                .await
+                .unwrap();
+        }
+        books.standing(&job, &ann).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_doubt_without_a_verdict_is_still_decided() {
+        assert_eq!(
+            standing_after_a_doubt(OnDoubt::Resend).await,
+            Standing::Free { n: 1 }
+        );
+        let held = standing_after_a_doubt(OnDoubt::Hold).await;
+        assert!(matches!(
+            held,
+            Standing::Terminal {
+                n: 0,
+                outcome: Outcome::Unknown { .. }
+            }
+        ));
     }
 }

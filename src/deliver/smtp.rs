@@ -128,28 +128,22 @@ impl fmt::Display for Trouble {
 
 impl RelayError {
     /// The relay took the mail's text and then said "not now".
-    pub(super) fn not_sent(code: Option<u16>, words: &str) -> Self {
+    pub(super) fn not_sent(host: String, code: Option<u16>, words: String) -> Self {
         let trouble = Trouble::NotNow {
             step: "after the mail's text",
             code,
-            words: words.to_owned(),
+            words,
         };
-        Self {
-            host: String::new(),
-            trouble,
-        }
+        Self { host, trouble }
     }
 
     /// The relay took the mail's text and said nothing.
-    pub(super) fn no_reply() -> Self {
+    pub(super) fn no_reply(host: String) -> Self {
         let trouble = Trouble::Unreachable {
             step: "after the mail's text",
             words: "no reply came".to_owned(),
         };
-        Self {
-            host: String::new(),
-            trouble,
-        }
+        Self { host, trouble }
     }
 
     /// Whether waiting will not repair it.
@@ -239,6 +233,11 @@ impl Relay {
         })
     }
 
+    /// The relay's host and port.
+    pub(super) fn place(&self) -> String {
+        self.inner.place()
+    }
+
     /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used.
     pub async fn probe(&self) -> Result<(), RelayError> {
         let mut connection = self.inner.connect().await?;
@@ -304,9 +303,13 @@ impl Relay {
 }
 
 impl Inner {
+    fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     fn error(&self, trouble: Trouble) -> RelayError {
         RelayError {
-            host: format!("{}:{}", self.host, self.port),
+            host: self.place(),
             trouble,
         }
     }
