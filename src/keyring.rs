@@ -208,26 +208,22 @@ pub fn push_hex(bytes: &[u8], text: &mut String) {
         text.push_str(std::str::from_utf8(&hex_of(hash)).expect("digits are ASCII"));
     }
     for byte in rest {
-        text.extend(
-            [
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]
-            .map(char::from),
-        );
+        text.extend([digit(byte >> 4), digit(byte & 15)].map(char::from));
     }
 }
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Spells a hash as 64 lower-case hexadecimal digits.
 pub fn hex_of(hash: &[u8; 32]) -> [u8; 64] {
     let mut spelled = [0; 64];
-    for (pair, byte) in spelled.chunks_exact_mut(2).zip(hash) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+    // Arithmetic, not a table: the compiler does it for many bytes at once.
+    for (pair, byte) in spelled.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
     spelled
+}
+
+const fn digit(half: u8) -> u8 {
+    half + if half > 9 { b'a' - 10 } else { b'0' }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod explain;
 pub mod front;
 pub mod linkable;
 pub mod listing;
+mod midstate;
 pub mod signer;
 pub mod sigv4;
 pub mod url;

@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::PresignedUrl;
+use super::midstate::{MacMidstate, Midstate};
 use crate::job::Bucket;
 use crate::keyring::{hex_of, push_hex};
 
@@ -147,7 +146,7 @@ pub struct Ask<'a> {
 pub struct Presigner {
     /// The HMAC under the signing key, fed with what every string to sign begins with:
     /// `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`.
-    begun: Hmac<Sha256>,
+    begun: MacMidstate,
     /// `https://bucket.s3.eu-west-1.amazonaws.com/`: what stands before the key in a URL.
     url_head: String,
     /// How much of `url_head` is not part of the signed path.
@@ -175,15 +174,15 @@ impl Presigner {
         let date = &instant[..8];
         let scope = format!("{date}/{region}/{SERVICE}/aws4_request");
         let mut claims = String::from("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=");
-        push_escaped(&keys.access_key_id, Slash::Escaped, &mut claims);
-        push_escaped(&format!("/{scope}"), Slash::Escaped, &mut claims);
+        push_escaped(&keys.access_key_id, &IN_QUERY, &mut claims);
+        push_escaped(&format!("/{scope}"), &IN_QUERY, &mut claims);
         claims.push_str(&format!(
             "&X-Amz-Date={instant}&X-Amz-Expires={signed_for_secs}"
         ));
         let mut security_token = String::new();
         if let Some(token) = &keys.session_token {
             security_token.push_str("&X-Amz-Security-Token=");
-            push_escaped(token, Slash::Escaped, &mut security_token);
+            push_escaped(token, &IN_QUERY, &mut security_token);
         }
         let mut begun = signing_key(&keys.secret_access_key, date, region);
         begun.update(format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n").as_bytes());
@@ -205,7 +204,7 @@ impl Presigner {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
         let mut url = String::with_capacity(room + ask.spelled_length() + 128);
         url.push_str(&self.url_head);
-        push_escaped(ask.key, Slash::Kept, &mut url);
+        push_escaped(ask.key, &IN_PATH, &mut url);
         let path = self.origin_length..url.len();
         // The SDK's order: its own parameter, the operation's, ours; then those of the signature.
         url.push_str("?x-id=GetObject");
@@ -221,7 +220,7 @@ impl Presigner {
 
     /// Signs a path and our parameters, both as they stand in the URL, escaped and sorted.
     fn signature(&self, path: &str, parameters: &str) -> [u8; 32] {
-        let mut canonical_request = Sha256::new();
+        let mut canonical_request = Midstate::new();
         for part in [
             "GET\n",
             path,
@@ -231,9 +230,9 @@ impl Presigner {
         ] {
             canonical_request.update(part.as_bytes());
         }
-        let mut string_to_sign = self.begun.clone();
-        string_to_sign.update(&hex_of(&canonical_request.finalize().into()));
-        string_to_sign.finalize().into_bytes().into()
+        let mut string_to_sign = self.begun;
+        string_to_sign.update(&hex_of(&canonical_request.finish()));
+        string_to_sign.finish()
     }
 }
 
@@ -271,34 +270,27 @@ pub(super) fn push_parameter(name: &str, value: Option<&str>, text: &mut String)
         text.push('&');
         text.push_str(name);
         text.push('=');
-        push_escaped(value, Slash::Escaped, text);
+        push_escaped(value, &IN_QUERY, text);
     }
 }
 
-fn signing_key(secret: &str, date: &str, region: &str) -> Hmac<Sha256> {
-    let keyed =
-        |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
+fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
     let step = |key: &[u8], data: &str| {
-        let mut mac = keyed(key);
+        let mut mac = MacMidstate::new(key);
         mac.update(data.as_bytes());
-        mac.finalize().into_bytes()
+        mac.finish()
     };
     let date_key = step(format!("AWS4{secret}").as_bytes(), date);
     let region_key = step(&date_key, region);
     let service_key = step(&region_key, SERVICE);
-    keyed(&step(&service_key, "aws4_request"))
+    MacMidstate::new(&step(&service_key, "aws4_request"))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slash {
-    /// In a path, a slash stands for itself.
-    Kept,
-    /// In a query, it does not.
-    Escaped,
-}
+/// Which bytes stand for themselves.
+type Plain = [bool; 256];
 
-/// RFC 3986's unreserved characters stand for themselves, everything else is `%XX`; never `+` for a space.
-const UNRESERVED: [bool; 256] = {
+/// In a query, RFC 3986's unreserved characters stand for themselves, everything else is `%XX`; never `+` for a space.
+const IN_QUERY: Plain = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -310,40 +302,58 @@ const UNRESERVED: [bool; 256] = {
     table
 };
 
-/// Appends a key as it stands in a URL's path.
-pub(super) fn push_path_escaped(key: &str, out: &mut String) {
-    push_escaped(key, Slash::Kept, out);
-}
-
-/// `%XX` for each byte.
-const ESCAPED: [[u8; 3]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut table = [[b'%'; 3]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte][1] = DIGITS[byte >> 4];
-        table[byte][2] = DIGITS[byte & 15];
-        byte += 1;
-    }
+/// In a path, a slash does too.
+const IN_PATH: Plain = {
+    let mut table = IN_QUERY;
+    table[b'/' as usize] = true;
     table
 };
 
-/// Appends `text` percent-encoded; runs of plain characters, which are most, are copied whole.
-fn push_escaped(text: &str, slash: Slash, out: &mut String) {
-    let mut plain_from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if UNRESERVED[usize::from(byte)] || (byte == b'/' && slash == Slash::Kept) {
-            continue;
+/// Appends a key as it stands in a URL's path.
+pub(super) fn push_path_escaped(key: &str, out: &mut String) {
+    push_escaped(key, &IN_PATH, out);
+}
+
+/// `%XX` for each byte, one after the other.
+const ESCAPES: &str = {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    const TABLE: [u8; 768] = {
+        let mut table = [b'%'; 768];
+        let mut byte = 0;
+        while byte < 256 {
+            table[3 * byte + 1] = DIGITS[byte >> 4];
+            table[3 * byte + 2] = DIGITS[byte & 15];
+            byte += 1;
         }
-        // A byte that is escaped and is not ASCII may stand inside of a character; a plain run never begins there.
-        if plain_from < at {
-            out.push_str(&text[plain_from..at]);
-        }
-        out.push_str(std::str::from_utf8(&ESCAPED[usize::from(byte)]).expect("an escape is ASCII"));
-        plain_from = at + 1;
+        table
+    };
+    match std::str::from_utf8(&TABLE) {
+        Ok(escapes) => escapes,
+        Err(_) => panic!("an escape is ASCII"),
     }
-    if plain_from < text.len() {
-        out.push_str(&text[plain_from..]);
+};
+
+fn escaped(byte: u8) -> &'static str {
+    let at = 3 * usize::from(byte);
+    &ESCAPES[at..at + 3]
+}
+
+/// Appends `text` percent-encoded; runs of plain characters, which are most, are copied whole.
+#[inline]
+fn push_escaped(text: &str, plain: &Plain, out: &mut String) {
+    // What is escaped and is not ASCII may stand inside of a character; a plain run never ends there.
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if !plain[usize::from(byte)] {
+            if from < at {
+                out.push_str(&text[from..at]);
+            }
+            out.push_str(escaped(byte));
+            from = at + 1;
+        }
+    }
+    if from < text.len() {
+        out.push_str(&text[from..]);
     }
 }
 
@@ -364,10 +374,12 @@ mod tests {
         let mut string_to_sign = String::from(
             "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n",
         );
-        push_hex(&Sha256::digest(canonical.as_bytes()), &mut string_to_sign);
+        let mut hash = Midstate::new();
+        hash.update(canonical.as_bytes());
+        push_hex(&hash.finish(), &mut string_to_sign);
         let mut mac = key;
         mac.update(string_to_sign.as_bytes());
-        let signature = crate::keyring::hex(&mac.finalize().into_bytes());
+        let signature = crate::keyring::hex(&mac.finish());
         assert_eq!(
             signature,
             "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
@@ -427,7 +439,7 @@ mod tests {
     #[test]
     fn escaping_keeps_the_unreserved_and_nothing_else() {
         let mut text = String::new();
-        push_escaped("/a b+ü~%2F'(*)", Slash::Kept, &mut text);
+        push_escaped("/a b+ü~%2F'(*)", &IN_PATH, &mut text);
         assert_eq!(text, "/a%20b%2B%C3%BC~%252F%27%28%2A%29");
     }
 
