@@ -234,11 +234,8 @@ async fn gather(
     tools: &Tools,
 ) -> Result<AuditedLinks, JobError> {
     may_go_on(order, plan, tools)?;
-    tools
-        .connection(&plan.connection)?
-        .link_rate
-        .pass(page.len())
-        .await;
+    let rate = &tools.connection(&plan.connection)?.link_rate;
+    order.stop.or(rate.pass(page.len())).await?;
     let links = if signing.is_slow() {
         // On the heap: a future holds the room for it in every job, and few jobs need it.
         Box::pin(sign_aside(plan, page, audience, signing)).await?

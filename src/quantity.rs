@@ -182,17 +182,22 @@ impl Rate {
         }
     }
 
-    /// The governor quota that lets this many through at once and refills evenly.
-    pub const fn quota(self) -> governor::Quota {
-        match self.every {
+    /// The pause between two, and the quota of a limiter that lets a tenth of a second's worth pass together.
+    pub fn quota(self) -> governor::Quota {
+        let quota = match self.every {
             RatePeriod::Second => governor::Quota::per_second(self.count),
             RatePeriod::Minute => governor::Quota::per_minute(self.count),
-        }
+        };
+        quota.allow_burst(self.together())
     }
 
-    /// How many may pass at once, before the rate is felt.
-    pub const fn burst(self) -> NonZeroU32 {
-        self.count
+    /// How many may pass together: a tenth of a second's worth, and one at least.
+    pub fn together(self) -> NonZeroU32 {
+        let in_a_tenth = match self.every {
+            RatePeriod::Second => self.count.get() / 10,
+            RatePeriod::Minute => self.count.get() / 600,
+        };
+        NonZeroU32::new(in_a_tenth).unwrap_or(NonZeroU32::MIN)
     }
 }
 

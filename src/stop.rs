@@ -3,15 +3,12 @@
 //! Work is not cut off in the middle of a mail: that would leave a doubt where an orderly end leaves none. It
 //! asks here before each such step and ends there.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// A request to stop, shared by whoever makes it and whoever heeds it.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    wanted: Arc<AtomicBool>,
-    /// Whoever stops everything stops this too; never the other way round.
-    above: Option<Arc<AtomicBool>>,
+    token: CancellationToken,
 }
 
 /// The work was asked to stop, and did.
@@ -23,22 +20,32 @@ impl Stop {
     /// A stop for a part of the work: it heeds its own request and this one's.
     pub fn child(&self) -> Self {
         Self {
-            wanted: Arc::default(),
-            above: Some(Arc::clone(&self.wanted)),
+            token: self.token.child_token(),
         }
     }
 
     /// Asks the work to stop.
     pub fn ask(&self) {
-        self.wanted.store(true, Ordering::Relaxed);
+        self.token.cancel();
     }
 
     /// Ends the work here if it was asked to stop.
     pub fn heed(&self) -> Result<(), Stopped> {
-        let asked = std::iter::once(&self.wanted)
-            .chain(&self.above)
-            .any(|flag| flag.load(Ordering::Relaxed));
-        if asked { Err(Stopped) } else { Ok(()) }
+        if self.token.is_cancelled() {
+            Err(Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for something that can be left waiting at any moment, such as a turn at a rate, but no longer than until
+    /// the work is asked to stop.
+    pub async fn or<T>(&self, wait: impl Future<Output = T>) -> Result<T, Stopped> {
+        tokio::select! {
+            biased;
+            () = self.token.cancelled() => Err(Stopped),
+            done = wait => Ok(done),
+        }
     }
 }
 
@@ -57,5 +64,15 @@ mod tests {
         );
         all.ask();
         assert_eq!(other.heed(), Err(Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_request() {
+        let all = Stop::default();
+        let part = all.child();
+        let waiting = part.or(std::future::pending::<()>());
+        let (waited, ()) = tokio::join!(waiting, async { all.ask() });
+        assert_eq!(waited, Err(Stopped));
+        assert_eq!(Stop::default().or(async { 1 }).await, Ok(1));
     }
 }

@@ -30,20 +30,21 @@ impl Clock for TokioClock {
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>;
 
-/// Lets so many through in a second or a minute, and makes the others wait.
+/// Lets so many through in a second or a minute, evenly, and makes the others wait.
 ///
-/// A burst of one period's worth passes at once; after it, `n` more take `n / rate`.
+/// From the first on, `n` take `(n - 1) / rate`. After a pause a tenth of a second's worth passes at once and no more:
+/// a relay that counts its seconds must not see twice its rate in one.
 #[derive(Clone)]
 pub struct Throttle {
     limiter: Arc<Limiter>,
     clock: TokioClock,
-    burst: NonZeroU32,
+    together: NonZeroU32,
 }
 
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle")
-            .field("burst", &self.burst)
+            .field("together", &self.together)
             .finish_non_exhaustive()
     }
 }
@@ -55,21 +56,27 @@ impl Throttle {
             began: Instant::now(),
         };
         let limiter = RateLimiter::direct_with_clock(rate.quota(), clock.clone());
+        let together = rate.together();
+        // One may pass at once; a limiter begins with all that may pass together.
+        if let Some(others) = NonZeroU32::new(together.get() - 1) {
+            let taken = limiter.check_n(others);
+            debug_assert!(matches!(taken, Ok(Ok(()))), "a new limiter is full");
+        }
         Self {
             limiter: Arc::new(limiter),
             clock,
-            burst: rate.burst(),
+            together,
         }
     }
 
-    /// Waits until `count` may pass. More than a burst pass in portions, so that no count is too large.
+    /// Waits until `count` may pass. Many pass in portions, so that no count is too large; between two, it sleeps.
     pub async fn pass(&self, count: usize) {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
-        while let Some(portion) = NonZeroU32::new(left.min(self.burst.get())) {
+        while let Some(portion) = NonZeroU32::new(left.min(self.together.get())) {
             let turn = self
                 .limiter
                 .check_n(portion)
-                .expect("a portion is no larger than the burst");
+                .expect("a portion is no larger than what may pass together");
             match turn {
                 Ok(()) => left -= portion.get(),
                 // Others may pass first when we wake: then there is another wait, and no spinning.
@@ -86,37 +93,45 @@ impl Throttle {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn after_a_burst_n_take_n_over_the_rate() {
-        let throttle = Throttle::new(Rate::per_second(100));
+    /// How long `batches` take, one after the other, in milliseconds.
+    async fn time(rate: &str, batches: impl IntoIterator<Item = usize>) -> u128 {
+        let throttle = Throttle::new(rate.parse().unwrap());
         let began = Instant::now();
-        throttle.pass(100).await;
-        assert_eq!(
-            began.elapsed(),
-            Duration::ZERO,
-            "a second's worth passes at once"
-        );
-        for _ in 0..50 {
-            throttle.pass(1).await;
+        for batch in batches {
+            throttle.pass(batch).await;
         }
-        assert_eq!(began.elapsed().as_millis(), 500);
-        throttle.pass(350).await;
-        assert_eq!(
-            began.elapsed().as_millis(),
-            4000,
-            "more than a burst passes in portions"
-        );
+        began.elapsed().as_millis()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_link_after_another_takes_n_minus_one_over_the_rate() {
-        let throttle = Throttle::new("60/m".parse().unwrap());
-        throttle.pass(60).await;
+    async fn n_take_n_minus_one_over_the_rate_however_they_are_batched() {
+        assert_eq!(time("14/s", [1]).await, 0);
+        assert_eq!(time("100/s", [1; 101]).await, 1000);
+        assert_eq!(time("100/s", [101]).await, 1000);
+        assert_eq!(time("5000/s", [1000; 10]).await, 2000);
+        assert_eq!(time("60/m", [1; 11]).await, 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pause_no_second_sees_more_than_the_rate_and_a_tenth() {
+        let throttle = Throttle::new("100/s".parse().unwrap());
+        throttle.pass(1).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         let began = Instant::now();
-        for _ in 0..10 {
+        let mut passed = 0;
+        while began.elapsed() < Duration::from_secs(1) {
             throttle.pass(1).await;
+            passed += 1;
         }
-        // The first waits too, since the burst is used up.
-        assert_eq!(began.elapsed().as_secs(), 10);
+        assert_eq!(passed, 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_together_passes_in_the_same_time() {
+        let throttle = Throttle::new("100/s".parse().unwrap());
+        let began = Instant::now();
+        let waiting = (0..4).map(|_| throttle.pass(50));
+        futures_util::future::join_all(waiting).await;
+        assert_eq!(began.elapsed().as_millis(), 1990);
     }
 }
