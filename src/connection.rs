@@ -121,9 +121,7 @@ pub async fn open(
             }
             (None, _) => aws_connection(name, wanted, environment).await?,
         };
-        let front = wanted.cloudfront.as_ref();
-        let front = front.map(|wanted| front::open(name, wanted, environment));
-        let front = front.transpose()?.map(Arc::new);
+        let front = open_front(name, wanted, environment)?;
         let name = name
             .parse()
             .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
@@ -195,34 +193,74 @@ async fn aws_connection(
     Ok((route.store(), route.signer(name, environment)))
 }
 
-/// What signs for one connection of the configuration. Nothing need listen for it, and no store is asked anything.
-pub async fn signer(
+/// What signs without a job.
+#[derive(Debug)]
+pub struct Direct {
+    /// Signs for S3.
+    pub signer: Signer,
+    /// Knows in which regions buckets are; a server with one region needs none.
+    pub regions: Option<Arc<dyn ObjectStore>>,
+    /// The distribution in front of the bucket, if the connection has one.
+    pub front: Option<Arc<Front>>,
+}
+
+/// What signs for one connection of the configuration. Nothing need listen for it, and no store is asked anything yet.
+pub async fn direct(
     config: &Config,
     name: &str,
     environment: &Environment,
-) -> Result<Signer, OpenError> {
+) -> Result<Direct, OpenError> {
     let Some(wanted) = config.connections.get(name) else {
         let known: Vec<&str> = config.connections.keys().map(String::as_str).collect();
         let reason = format!("have none named {name:?}; there are: {}", known.join(", "));
         return Err(ConfigError::value("connections", reason).into());
     };
+    let front = open_front(name, wanted, environment)?;
     if wanted.directory.is_some() {
         let sites = embedded_sites(config, &Keyring::open(&config.secret_key_file())?);
         let site = sites.into_iter().find(|site| site.connection == name);
         let site = site.expect("each connection with a directory has its site");
-        return Ok(site.signer(&config.embedded.public_url));
+        return Ok(Direct {
+            signer: site.signer(&config.embedded.public_url),
+            regions: None,
+            front,
+        });
     }
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
-    Ok(route.signer(name, environment))
+    Ok(Direct {
+        front,
+        ..route.direct(name, environment)
+    })
 }
 
-/// What signs where no configuration is: as `wanted` says, and for the rest as every program of AWS would.
-pub async fn environment_signer(
+/// What signs where no configuration is: as `wanted` says, and for the rest as every program of AWS would. Where nobody
+/// names a region and `region_of_last_resort` is given, requests go there until the bucket's own is known.
+pub async fn environment_direct(
+    wanted: &ConnectionConfig,
+    region_of_last_resort: Option<&str>,
+    environment: &Environment,
+) -> Result<Direct, Missing> {
+    let route = match Box::pin(Route::find(wanted, None)).await {
+        Err(Missing::Region) if region_of_last_resort.is_some() => {
+            let wanted = ConnectionConfig {
+                region: region_of_last_resort.map(ToOwned::to_owned),
+                ..wanted.clone()
+            };
+            Box::pin(Route::find(&wanted, None)).await?
+        }
+        found => found?,
+    };
+    Ok(route.direct(OF_ENVIRONMENT, environment))
+}
+
+fn open_front(
+    name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<Signer, Missing> {
-    let route = Route::find(wanted, None).await?;
-    Ok(route.signer(OF_ENVIRONMENT, environment))
+) -> Result<Option<Arc<Front>>, ConfigError> {
+    let front = wanted.cloudfront.as_ref();
+    let front = front.map(|wanted| front::open(name, wanted, environment));
+    Ok(front.transpose()?.map(Arc::new))
 }
 
 /// What neither the connection nor the environment nor a profile says.
@@ -306,6 +344,15 @@ impl Route {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
         })
+    }
+
+    fn direct(self, name: &str, environment: &Environment) -> Direct {
+        let regions = self.other_server.is_none().then(|| self.store());
+        Direct {
+            signer: self.signer(name, environment),
+            regions,
+            front: None,
+        }
     }
 
     fn signer(self, name: &str, environment: &Environment) -> Signer {

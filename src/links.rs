@@ -178,19 +178,21 @@ pub struct Signing {
     pub link_ids: Deriver,
 }
 
+impl Hand {
+    fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+        match self {
+            Self::S3(presigner) => Ok(presigner.presign(ask)),
+            Self::CloudFront(signing) => signing.sign(ask),
+        }
+    }
+}
+
 impl Signing {
     /// Whether a page of links takes so long that other work should not wait for it.
     pub const fn is_slow(&self) -> bool {
         match &self.hand {
             Hand::S3(_) => false,
             Hand::CloudFront(signing) => signing.is_slow(),
-        }
-    }
-
-    fn url(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
-        match &self.hand {
-            Hand::S3(presigner) => Ok(presigner.presign(ask)),
-            Hand::CloudFront(signing) => signing.sign(ask),
         }
     }
 }
@@ -247,7 +249,7 @@ fn sign_one(
     let id = signing.link_ids.id(&parts.map(str::as_bytes));
     let mut content_disposition = String::with_capacity(name.len() * 2 + 24);
     push_content_disposition(disposition, &name, &mut content_disposition);
-    let url = signing.url(&Ask {
+    let url = signing.hand.sign(&Ask {
         key,
         content_disposition: Some(&content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
@@ -302,7 +304,7 @@ pub fn sign_published(
     let id = signing.link_ids.id(&parts.map(str::as_bytes));
     let mut content_disposition = String::new();
     push_content_disposition(disposition, &name, &mut content_disposition);
-    let url = signing.url(&Ask {
+    let url = signing.hand.sign(&Ask {
         key,
         content_disposition: Some(&content_disposition),
         content_type: Some(media_type),

@@ -17,6 +17,7 @@ use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::keyring::{Keyring, KeyringError, Purpose};
 use crate::ledger::sqlite::SqliteLedger;
+use crate::links::cloudfront;
 use crate::links::listing::GatherError;
 use crate::links::{Hand, SignError, Signing};
 use crate::plan::{Plan, PlanError, Policy};
@@ -88,7 +89,10 @@ impl Tools {
             .into());
         };
         let signing = front
-            .signing(plan.lifetime.expires_at, plan.whole_prefix())
+            .signing(
+                cloudfront::Policy::until(plan.lifetime.expires_at),
+                plan.whole_prefix(),
+            )
             .map_err(SignError::from)?;
         Ok(Signing {
             hand: Hand::CloudFront(signing),

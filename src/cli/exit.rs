@@ -59,11 +59,13 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<PresignError>() {
         return match error {
-            PresignError::NoRegion | PresignError::NoCredentials(_) | PresignError::NoState => {
-                CONFIG
-            }
+            PresignError::NoRegion
+            | PresignError::NoCredentials(_)
+            | PresignError::NoState
+            | PresignError::NoCloudFront { .. } => CONFIG,
             PresignError::Filename(_) => USAGE,
-            PresignError::TooShort { .. } => FOUND,
+            PresignError::TooShort { .. } | PresignError::CloudFront(_) => FOUND,
+            PresignError::NoRegionFound(_) => UNAVAILABLE,
         };
     }
     if let Some(error) = error.downcast_ref::<JobError>() {

@@ -22,17 +22,19 @@ use handout::audit::record::{Context, Kind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
-use handout::connection::{self, Missing, OF_ENVIRONMENT};
+use handout::connection::{self, Direct, Missing, OF_ENVIRONMENT};
+use handout::edge::EdgeError;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
-use handout::job::{Bucket, Disposition, Recipient};
+use handout::job::{Bucket, Disposition, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
+use handout::links::cloudfront::{CloudFrontError, Network, Policy};
 use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
-use handout::links::signer::{Signer, SignerError};
-use handout::links::{Audience, Link, Links};
+use handout::links::signer::SignerError;
+use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, lifetime};
-use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Shortfall};
+use handout::plan::{ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
 use handout::tools::{OpenError, PROGRAM};
 use jiff::{SignedDuration, Timestamp};
@@ -45,6 +47,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   handout presign s3://acme-reports/2026/q3.pdf --expires-in 24h
   handout presign --connection reports --for ann@acme.example s3://acme-reports/2026/q3.pdf
+  handout presign --connection site --via cloudfront --from-network 192.0.2.0/24 s3://acme-site/q3.pdf
   handout presign --keys-from keys.txt s3://acme-reports > urls.txt
 
 Credentials, region and endpoint are found as by every program of AWS: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
@@ -97,9 +100,21 @@ pub(crate) struct PresignArgs {
     /// Signs with this connection of the configuration.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "path_style", "profile"])]
     connection: Option<String>,
+    /// Who answers the links: s3, or the cloudfront of the --connection.
+    #[arg(long, value_name = "s3|cloudfront", default_value = "s3", value_parser = via())]
+    via: Via,
+    /// The instant from which the links work; --expires-in counts from then. CloudFront's alone.
+    #[arg(long, value_name = "INSTANT")]
+    not_before: Option<Timestamp>,
+    /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7". CloudFront's alone.
+    #[arg(long, value_name = "NETWORK")]
+    from_network: Option<Network>,
     /// The bucket's region.
     #[arg(long)]
     region: Option<String>,
+    /// Asks S3 in which region the bucket is, instead of trusting AWS_REGION, the profile or the connection.
+    #[arg(long, conflicts_with_all = ["region", "endpoint_url"])]
+    find_region: bool,
     /// Another S3 server than AWS's.
     #[arg(long, value_name = "URL")]
     endpoint_url: Option<String>,
@@ -152,6 +167,13 @@ fn expires_in(text: &str) -> Result<Span, String> {
     }
 }
 
+fn via() -> impl TypedValueParser<Value = Via> {
+    PossibleValuesParser::new(["s3", "cloudfront"]).map(|value| match value.as_str() {
+        "cloudfront" => Via::Cloudfront,
+        _ => Via::S3,
+    })
+}
+
 fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
     PossibleValuesParser::new(["refuse", "clamp"]).map(|value| match value.as_str() {
         "clamp" => ExpiryGuard::Clamp,
@@ -182,7 +204,9 @@ fn link_id(text: &str) -> Result<String, String> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PresignError {
     /// Nobody says which region it is.
-    #[error("no region is known: give --region, or set AWS_REGION or a region in the profile")]
+    #[error(
+        "no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile"
+    )]
     NoRegion,
     /// There is nothing to sign with.
     #[error(
@@ -197,6 +221,22 @@ pub(crate) enum PresignError {
     /// A name in --filename has no value.
     #[error("--filename {0}")]
     Filename(PhraseError),
+    /// CloudFront has no links like it.
+    #[error(transparent)]
+    CloudFront(#[from] CloudFrontError),
+    /// There is no distribution.
+    #[error(
+        "connection {connection} has no distribution in front of s3://{bucket}/: see [connections.{connection}.cloudfront], or leave out --via"
+    )]
+    NoCloudFront {
+        /// The connection.
+        connection: String,
+        /// What it should open.
+        bucket: Bucket,
+    },
+    /// S3 does not say where the bucket is.
+    #[error("the bucket's region could not be found out; give --region")]
+    NoRegionFound(#[source] EdgeError),
     /// The links could not live as long as was asked.
     #[error("--expires-in asks for {}, but {}; {advice}", shortfall.asked, shortfall.limit)]
     TooShort {
@@ -215,14 +255,14 @@ pub(super) async fn presign(
     arguments.check()?;
     let mut keys = arguments.keys()?;
     let config = arguments.config(environment)?;
-    let signer = arguments.signer(config.as_ref(), environment).await?;
+    let direct = arguments.direct(config.as_ref(), environment).await?;
     let books = match &config {
         Some(config) if !arguments.no_audit => Some(Books::open(config)?),
         Some(_) | None => None,
     };
     let desk = Desk {
         wish: arguments.wish(books.as_ref()),
-        signer,
+        direct,
         books,
         arguments,
     };
@@ -238,6 +278,7 @@ impl PresignArgs {
     /// Looks at what no single option shows.
     fn check(&self) -> Result<(), clap::Error> {
         let several = self.keys_from.is_some() || self.places.len() > 1;
+        let wants_policy = self.not_before.is_some() || self.from_network.is_some();
         let mut inline_type = self.content_type.iter().filter(|_| self.inline);
         let wrong = if self.keys_from.is_some() && self.places.len() > 1 {
             "--keys-from takes one bucket"
@@ -247,6 +288,10 @@ impl PresignArgs {
             "a bucket is named without a key: write s3://BUCKET/KEY, or give the keys by --keys-from"
         } else if self.version_id.is_some() && several {
             "--version-id is one object's: name one"
+        } else if self.via == Via::Cloudfront && self.connection.is_none() {
+            "--via cloudfront needs the --connection whose distribution it is"
+        } else if self.via == Via::S3 && wants_policy {
+            "--not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront"
         } else if inline_type.any(|text| !is_passive(text)) {
             "--inline shows no such --content-type: it could run scripts in the browser, where other objects of the bucket can be read"
         } else {
@@ -278,14 +323,20 @@ impl PresignArgs {
         Ok(Some(config.ok_or(PresignError::NoState)?))
     }
 
-    async fn signer(
+    async fn direct(
         &self,
         config: Option<&Config>,
         environment: &Environment,
-    ) -> anyhow::Result<Signer> {
-        if let (Some(name), Some(config)) = (&self.connection, config) {
-            return Ok(connection::signer(config, name, environment).await?);
-        }
+    ) -> anyhow::Result<Direct> {
+        let mut direct = match (&self.connection, config) {
+            (Some(name), Some(config)) => connection::direct(config, name, environment).await?,
+            (Some(_) | None, _) => self.environment_direct(environment).await?,
+        };
+        direct.regions = direct.regions.filter(|_| self.find_region);
+        Ok(direct)
+    }
+
+    async fn environment_direct(&self, environment: &Environment) -> anyhow::Result<Direct> {
         let wanted = ConnectionConfig {
             region: self.region.clone(),
             endpoint_url: self.endpoint_url.clone(),
@@ -293,8 +344,9 @@ impl PresignArgs {
             profile: self.profile.clone(),
             ..ConnectionConfig::default()
         };
-        let signer = connection::environment_signer(&wanted, environment).await;
-        Ok(signer.map_err(|missing| match missing {
+        let last_resort = self.find_region.then_some("us-east-1");
+        let direct = connection::environment_direct(&wanted, last_resort, environment).await;
+        Ok(direct.map_err(|missing| match missing {
             Missing::Region => PresignError::NoRegion,
             Missing::Credentials => PresignError::NoCredentials(None),
         })?)
@@ -362,7 +414,7 @@ fn make_private(path: &Path) -> Result<(), OpenError> {
 struct Desk {
     arguments: PresignArgs,
     wish: Wish,
-    signer: Signer,
+    direct: Direct,
     books: Option<Books>,
 }
 
@@ -396,30 +448,80 @@ impl Desk {
 
     /// Signs a batch. Each is dated anew: keys may come slowly, and all links shall live as long as was asked.
     async fn sign(&self, batch: Batch) -> anyhow::Result<Links> {
-        let now = clock::system();
         let Batch { bucket, keys } = batch;
-        let (asked, guard) = (self.arguments.expires_in, self.arguments.expiry_guard);
+        let (hand, access_key_id, lifetime) = match self.arguments.via {
+            Via::S3 => self.hand_of_s3(&bucket).await?,
+            Via::Cloudfront => self.hand_of_cloudfront(&bucket)?,
+        };
+        let links = direct::sign(&self.wish, &bucket, keys, &hand, access_key_id, lifetime);
+        Ok(links.map_err(|error| match error {
+            SignError::FileName(error) => PresignError::Filename(error),
+            SignError::CloudFront(error) => PresignError::CloudFront(error),
+        })?)
+    }
+
+    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+        let now = clock::system();
+        let signer = &self.direct.signer;
+        let asked = self.arguments.expires_in;
         let seconds = i64::try_from(asked.as_secs()).unwrap_or(i64::MAX);
         let until = now.saturating_add(SignedDuration::from_secs(seconds))?;
-        let facts = self.signer.facts(until).await;
+        let facts = signer.facts(until).await;
         let facts = facts.map_err(|error| self.without_credentials(error))?;
-        // No rule caps it, so what is asked is the cap.
-        let lifetime = lifetime(asked, Issuer::S3(facts.credentials_end), asked, guard, now)
-            .map_err(|shortfall| PresignError::TooShort {
-                shortfall,
-                advice: advice(facts.credentials_end, guard, now),
-            })?;
-        let signing = self.signer.presigner(&bucket, None, lifetime, guard).await;
+        let lifetime = self.lifetime(Issuer::S3(facts.credentials_end), now)?;
+        let region = match &self.direct.regions {
+            Some(store) => store
+                .region(bucket)
+                .await
+                .map_err(PresignError::NoRegionFound)?,
+            None => None,
+        };
+        let guard = self.arguments.expiry_guard;
+        let signing = signer
+            .presigner(bucket, region.as_deref(), lifetime, guard)
+            .await;
         let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
-        let links = direct::sign(
-            &self.wish,
-            &bucket,
-            keys,
-            &presigner,
-            access_key_id,
-            lifetime,
-        );
-        Ok(links.map_err(PresignError::Filename)?)
+        Ok((Hand::S3(Box::new(presigner)), access_key_id, lifetime))
+    }
+
+    fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+        let now = clock::system();
+        let begin = self.arguments.not_before.filter(|begin| *begin > now);
+        let front = self.direct.front.as_ref().filter(|front| {
+            let behind = front.reach.bucket.as_ref();
+            behind.is_none_or(|behind| behind == bucket)
+        });
+        let front = front.ok_or_else(|| PresignError::NoCloudFront {
+            connection: self.connection().to_owned(),
+            bucket: bucket.clone(),
+        })?;
+        let lifetime = self.lifetime(Issuer::CloudFront, begin.unwrap_or(now))?;
+        let mut policy = Policy::until(lifetime.expires_at);
+        if let Some(begin) = begin {
+            policy = policy.starting(begin);
+        }
+        if let Some(network) = self.arguments.from_network {
+            policy = policy.from_network(network);
+        }
+        let signing = front.signing(policy, None);
+        let hand = Hand::CloudFront(signing.map_err(PresignError::CloudFront)?);
+        Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
+    }
+
+    /// No rule caps it, so what is asked is the cap.
+    fn lifetime(&self, issuer: Issuer, begin: Timestamp) -> Result<Lifetime, PresignError> {
+        let (asked, guard) = (self.arguments.expires_in, self.arguments.expiry_guard);
+        lifetime(asked, issuer, asked, guard, begin).map_err(|shortfall| PresignError::TooShort {
+            advice: advice(shortfall.limit, guard),
+            shortfall,
+        })
+    }
+
+    fn connection(&self) -> &str {
+        self.arguments
+            .connection
+            .as_deref()
+            .unwrap_or(OF_ENVIRONMENT)
     }
 
     /// Says what to do about it, where no configuration says where credentials come from.
@@ -438,11 +540,7 @@ impl Desk {
     fn context<'a>(&'a self, books: &'a Books) -> Context<'a> {
         Context {
             job: direct::JOB,
-            connection: self
-                .arguments
-                .connection
-                .as_deref()
-                .unwrap_or(OF_ENVIRONMENT),
+            connection: self.connection(),
             message_id: None,
             attempt: 1,
             kind: Kind::Named,
@@ -477,13 +575,20 @@ impl Desk {
 }
 
 /// What helps when links cannot live as long as was asked.
-fn advice(end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -> &'static str {
-    if end == CredentialsEnd::Unknown {
-        "set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key"
-    } else if guard == ExpiryGuard::Clamp || !end.reaches(now) {
-        "renew the credentials, or sign with others"
-    } else {
-        "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
+const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
+    match (limit, guard) {
+        (Limit::CredentialsUnknown, _) => {
+            "set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key"
+        }
+        (Limit::CredentialsEnded(_), _) | (Limit::CredentialsEnd(_), ExpiryGuard::Clamp) => {
+            "renew the credentials, or sign with others"
+        }
+        (Limit::CredentialsEnd(_), _) => {
+            "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
+        }
+        (Limit::S3 | Limit::CloudFront | Limit::Rule(_), _) => {
+            "ask for less, or take the real end by --expiry-guard clamp"
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::disposition::{
     clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
 };
-use super::sigv4::{Ask, Presigner};
-use super::{Audience, Link, Links};
+use super::sigv4::Ask;
+use super::{Audience, Hand, Link, Links, SignError};
 use crate::job::phrase::{Phrase, PhraseError};
 use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
@@ -53,10 +53,10 @@ pub fn sign(
     wish: &Wish,
     bucket: &Bucket,
     keys: Vec<Key>,
-    presigner: &Presigner,
+    hand: &Hand,
     access_key_id: Arc<str>,
     lifetime: Lifetime,
-) -> Result<Links, PhraseError> {
+) -> Result<Links, SignError> {
     let canonical = wish.audience.canonical();
     let mut links = Vec::with_capacity(keys.len());
     let mut content_disposition = String::new();
@@ -77,13 +77,13 @@ pub fn sign(
         content_disposition.clear();
         push_content_disposition(disposition, &name, &mut content_disposition);
         let id = wish.link_id(&canonical, bucket, &key);
-        let url = presigner.presign(&Ask {
+        let url = hand.sign(&Ask {
             key: key.as_str(),
             content_disposition: Some(&content_disposition),
             content_type: wish.content_type.as_deref().or(own_type),
             version_id: wish.version_id.as_deref(),
             link_id: Some(id.as_str()).filter(|id| !id.is_empty()),
-        });
+        })?;
         links.push(Link {
             id,
             bucket: bucket.clone(),

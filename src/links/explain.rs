@@ -146,6 +146,9 @@ pub fn explain(url: &str, now: Timestamp) -> Explanation {
         s3::explain_v2(&mut explanation, &parts, &parameters);
     } else if cloudfront::is_meant(&parameters) {
         cloudfront::explain(&mut explanation, &parts, &parameters);
+    } else if parameters.has("X-Goog-Signature") {
+        explanation.opens = Some(place::at_s3(&parts));
+        explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
     } else {
         explanation.opens = Some(place::at_s3(&parts));
         explanation.wrong("there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id");
@@ -713,6 +716,13 @@ mod tests {
             change("x-id=GetObject", "x-id=GetObject&x-id=GetObject"),
             findings("https://example.com/a.pdf").join("; "),
             findings("").join("; "),
+            findings("https://storage.googleapis.com/b/k?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Signature=0a")
+                .join("; "),
+            findings(&format!(
+                "{}&X-Amz-S3session-Token=t",
+                link("AKIAIOSFODNN7EXAMPLE", None, "k", 86_400)
+            ))
+            .join("; "),
         ];
         insta::assert_snapshot!(table.join("\n"), @r"
         it is http: whoever listens on the way can open it too
@@ -740,6 +750,8 @@ mod tests {
         the parameter x-id is there twice: servers differ in which they take
         there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id
         this is no URL: it must begin with https:// or http:// and a host
+        it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read
+        a session of a directory bucket signed it, which ends after five minutes
         ");
     }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::PresignedUrl;
 use super::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, Policy, Wildcard};
 use super::sigv4::Ask;
@@ -69,13 +67,12 @@ pub struct Front {
 }
 
 impl Front {
-    /// Signs links that end at `end`. `whole_prefix` is given if the job hands out all that lies below it.
+    /// Signs links under a policy. `whole_prefix` is given if all that lies below it is handed out.
     pub fn signing(
         self: &Arc<Self>,
-        end: Timestamp,
+        policy: Policy,
         whole_prefix: Option<&str>,
     ) -> Result<FrontSigning, CloudFrontError> {
-        let policy = Policy::until(end);
         let shared = match (self.sharing, whole_prefix) {
             (Sharing::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
                 // All of the distribution would be open, and it may have other origins.
@@ -95,7 +92,7 @@ impl Front {
     }
 }
 
-/// Signs links that all end at the same instant.
+/// Signs links under one policy.
 #[derive(Debug, Clone)]
 pub struct FrontSigning {
     front: Arc<Front>,
@@ -157,8 +154,8 @@ mod tests {
         }
     }
 
-    fn end() -> Timestamp {
-        "2027-01-01T00:00:00Z".parse().unwrap()
+    fn end() -> Policy {
+        Policy::until("2027-01-01T00:00:00Z".parse().unwrap())
     }
 
     /// A link without its signature.

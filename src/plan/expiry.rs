@@ -78,20 +78,13 @@ pub enum Issuer {
 
 impl Issuer {
     /// The most that a link may be signed for at `now`, and what says so.
-    fn most(self, now: Timestamp) -> (Span, Bound, String) {
+    fn most(self, now: Timestamp) -> (Span, Bound, Limit) {
         match self {
-            Self::S3(_) => (
-                MAX_S3_EXPIRES_IN,
-                Bound::S3,
-                format!("S3 allows {MAX_S3_EXPIRES_IN} at most"),
-            ),
+            Self::S3(_) => (MAX_S3_EXPIRES_IN, Bound::S3, Limit::S3),
             Self::CloudFront => {
                 let left = LAST_SECOND.saturating_sub(now.as_second());
-                (
-                    Span::seconds(u64::try_from(left).unwrap_or_default()),
-                    Bound::Cloudfront,
-                    "CloudFront counts to 2038-01-19T03:14:07Z and no further".to_owned(),
-                )
+                let left = Span::seconds(u64::try_from(left).unwrap_or_default());
+                (left, Bound::Cloudfront, Limit::CloudFront)
             }
         }
     }
@@ -144,15 +137,62 @@ impl Lifetime {
 pub struct Aged;
 
 /// Why links cannot live as long as was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "links.expires_in asks for {asked}, but {limit}; ask for less, set expiry_guard = \"clamp\" to print the real end, or sign with other credentials"
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("links.expires_in asks for {asked}, but {limit}; {}", limit.advice())]
 pub struct Shortfall {
     /// What was asked.
     pub asked: Span,
-    /// What stands against it, in words.
-    pub limit: String,
+    /// What stands against it.
+    pub limit: Limit,
+}
+
+/// What stands against a long life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Limit {
+    /// The rule under which the job falls.
+    #[error("the [[allow]] rule allows {0} at most")]
+    Rule(Span),
+    /// S3 itself.
+    #[error("S3 allows {MAX_S3_EXPIRES_IN} at most")]
+    S3,
+    /// CloudFront itself.
+    #[error("CloudFront counts to 2038-01-19T03:14:07Z and no further")]
+    CloudFront,
+    /// The credentials, which end too early.
+    #[error("the signing credentials end at {0}")]
+    CredentialsEnd(Timestamp),
+    /// The credentials, which are over.
+    #[error("the signing credentials ended at {0}")]
+    CredentialsEnded(Timestamp),
+    /// The credentials, whose end nobody knows.
+    #[error(
+        "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set)"
+    )]
+    CredentialsUnknown,
+}
+
+impl Limit {
+    /// What helps a job against it.
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Rule(_) => {
+                "ask for less, raise the rule's max_expires_in, or set expiry_guard = \"clamp\" to print the real end"
+            }
+            Self::S3 => {
+                "ask for less, set expiry_guard = \"clamp\" to print the real end, or hand out by CloudFront (links.via), which has no such limit"
+            }
+            Self::CloudFront => {
+                "ask for less, or set expiry_guard = \"clamp\" to print the real end"
+            }
+            Self::CredentialsEnd(_) => {
+                "ask for less, set expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer, such as an IAM user's key"
+            }
+            Self::CredentialsEnded(_) => "renew them",
+            Self::CredentialsUnknown => {
+                "set it to their end, as `aws configure export-credentials --format env` does, or sign with an IAM user's key"
+            }
+        }
+    }
 }
 
 /// Works out the lifetime of links that are signed at `now`.
@@ -168,14 +208,12 @@ pub fn lifetime(
     let mut granted = asked;
     let mut bound = Bound::Asked;
     if granted > cap {
-        refuse_if(guard, asked, || {
-            format!("the [[allow]] rule allows {cap} at most")
-        })?;
+        refuse_if(guard, asked, Limit::Rule(cap))?;
         (granted, bound) = (cap, Bound::Policy);
     }
     let (most, by, limit) = issuer.most(now);
     if granted > most {
-        refuse_if(guard, asked, || limit)?;
+        refuse_if(guard, asked, limit)?;
         (granted, bound) = (most, by);
     }
     let back = issuer.back(granted);
@@ -183,25 +221,20 @@ pub fn lifetime(
     let mut expires_at = whole_second(now) + seconds(granted.as_secs());
     match issuer.credentials_end() {
         CredentialsEnd::Unknown if guard != ExpiryGuard::Ignore => {
-            let limit = "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set)";
-            return Err(Shortfall {
-                asked,
-                limit: limit.to_owned(),
-            });
+            let limit = Limit::CredentialsUnknown;
+            return Err(Shortfall { asked, limit });
+        }
+        CredentialsEnd::At(end) if end <= now => {
+            let limit = Limit::CredentialsEnded(whole_second(end));
+            return Err(Shortfall { asked, limit });
         }
         CredentialsEnd::At(end) if end < expires_at => {
-            refuse_if(guard, asked, || {
-                format!("the signing credentials end at {}", whole_second(end))
-            })?;
+            refuse_if(guard, asked, Limit::CredentialsEnd(whole_second(end)))?;
             if guard == ExpiryGuard::Clamp {
                 (expires_at, bound) = (whole_second(end), Bound::Credentials);
             }
         }
         CredentialsEnd::Never | CredentialsEnd::At(_) | CredentialsEnd::Unknown => {}
-    }
-    if expires_at <= now {
-        let limit = format!("the signing credentials ended at {expires_at}");
-        return Err(Shortfall { asked, limit });
     }
     Ok(Lifetime {
         signed_at,
@@ -211,16 +244,9 @@ pub fn lifetime(
     })
 }
 
-fn refuse_if(
-    guard: ExpiryGuard,
-    asked: Span,
-    limit: impl FnOnce() -> String,
-) -> Result<(), Shortfall> {
+fn refuse_if(guard: ExpiryGuard, asked: Span, limit: Limit) -> Result<(), Shortfall> {
     match guard {
-        ExpiryGuard::Refuse => Err(Shortfall {
-            asked,
-            limit: limit(),
-        }),
+        ExpiryGuard::Refuse => Err(Shortfall { asked, limit }),
         ExpiryGuard::Clamp | ExpiryGuard::Ignore => Ok(()),
     }
 }
@@ -290,7 +316,7 @@ mod tests {
             now(),
         )
         .unwrap_err();
-        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 1h, but the signing credentials end at 2026-11-23T19:00:00Z; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials"#);
+        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 1h, but the signing credentials end at 2026-11-23T19:00:00Z; ask for less, set expiry_guard = "clamp" to print the real end, or sign with credentials that last longer, such as an IAM user's key"#);
         let clamped = lifetime(
             HOUR,
             Issuer::S3(CredentialsEnd::At(end)),
@@ -388,7 +414,7 @@ mod tests {
             (at("2026-11-30T18:40:00Z"), Bound::Policy)
         );
         let refused = of(ever, ever, ExpiryGuard::Refuse).unwrap_err();
-        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials"#);
+        insta::assert_snapshot!(refused, @r#"links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or set expiry_guard = "clamp" to print the real end"#);
         let clamped = of(ever, ever, ExpiryGuard::Clamp).unwrap();
         assert_eq!(
             (clamped.expires_at, clamped.bound),

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
 use handout::config::CloudFrontConfig;
@@ -17,7 +17,7 @@ use sha1::{Digest as _, Sha1};
 
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
-use crate::support::{hostile, hrefs};
+use crate::support::{hostile, hrefs, program};
 
 const NOW: i64 = 1_767_200_000;
 
@@ -245,6 +245,86 @@ async fn another_implementation_opens_what_a_job_hands_out_with_an_rsa_key() {
 }
 
 #[tokio::test]
+async fn another_implementation_opens_what_somebody_presigns_from_its_beginning_to_its_end() {
+    let Some(parts) = Parts::or_skip(
+        "another_implementation_opens_what_somebody_presigns_from_its_beginning_to_its_end",
+    ) else {
+        return;
+    };
+    let world = fronted(|cloudfront| cloudfront.bucket = Some("reports".to_owned()));
+    // Its keys for S3 are asked for nothing here, and there are none.
+    let world = world.configured(|config| {
+        let connection = config.connections.get_mut("local").unwrap();
+        connection.directory = None;
+        connection.region = Some("eu-west-1".to_owned());
+    });
+    let config = world.written().to_string_lossy().into_owned();
+    let presign = |arguments: &[&str]| {
+        Command::new(program())
+            .args(["presign", "--config", &config, "--connection", "local"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let links = |arguments: &[&str]| -> Vec<String> {
+        let output = presign(arguments);
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(ToOwned::to_owned).collect()
+    };
+    let (begin, month) = (1_900_000_000, 30 * 24 * 60 * 60);
+    let later = Timestamp::from_second(begin).unwrap().to_string();
+    let place = "s3://reports/2026/a ü.pdf";
+    let via = ["--via", "cloudfront", "--expires-in", "30d"];
+    let conditions = ["--not-before", &later, "--from-network", "192.0.2.0/24"];
+    let links = links(&[&via[..], &conditions, &[place, place]].concat());
+    assert_eq!(links.len(), 2);
+    let custom = json!({ "AWS:SourceIp": "192.0.2.0/24" });
+    for (now, opens) in [
+        (begin - 1, false),
+        (begin + 1, true),
+        (begin + month - 1, true),
+        (begin + month, false),
+    ] {
+        for said in judged(&parts, "p256-public.pem", now, &links) {
+            assert_eq!(said == "opens", opens, "at {now}: {said}");
+        }
+    }
+    let policy = parameter(&links[0], "Policy").unwrap();
+    let policy = policy.replace('-', "+").replace('_', "=").replace('~', "/");
+    let policy: Value = serde_json::from_slice(&Base64::decode_vec(&policy).unwrap()).unwrap();
+    assert_eq!(policy["Statement"][0]["Condition"]["IpAddress"], custom);
+    let line = world
+        .audit()
+        .into_iter()
+        .rfind(|line| line["ev"] == "issue");
+    let line = line.unwrap();
+    assert_eq!(line["access_key_id"], "K1TESTKEY");
+    assert_eq!(
+        line["expires_at"],
+        Timestamp::from_second(begin + month).unwrap().to_string()
+    );
+
+    let refusal = |arguments: &[&str]| {
+        let output = presign(arguments);
+        assert!(output.stdout.is_empty());
+        let code = output.status.code().unwrap();
+        format!(
+            "{code} {}",
+            String::from_utf8(output.stderr)
+                .unwrap()
+                .lines()
+                .next()
+                .unwrap()
+        )
+    };
+    insta::assert_snapshot!(refusal(&[&via[..], &["s3://other/a.pdf"]].concat()), @"78 handout: connection local has no distribution in front of s3://other/: see [connections.local.cloudfront], or leave out --via");
+    insta::assert_snapshot!(refusal(&["--via", "cloudfront", "--expires-in", "9999d", place]), @"1 handout: --expires-in asks for 9999d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or take the real end by --expiry-guard clamp");
+    insta::assert_snapshot!(refusal(&[&via[..], &["--from-network", "192.0.2.7/24", place]].concat()), @r#"64 error: invalid value '192.0.2.7/24' for '--from-network <NETWORK>': "192.0.2.7/24" is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"#);
+    insta::assert_snapshot!(refusal(&["--from-network", "192.0.2.7", place]), @"64 error: --not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront");
+}
+
+#[tokio::test]
 async fn one_signature_serves_a_whole_prefix_but_not_a_choice_of_it() {
     let wildcard = |cloudfront: &mut CloudFrontConfig| cloudfront.wildcard = true;
     let mut whole = month("whole");
@@ -311,8 +391,8 @@ async fn what_a_distribution_cannot_open_or_a_rule_does_not_allow_is_refused_wit
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
-    links.expires_in asks for 30d, but the [[allow]] rule allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials
-    links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, set expiry_guard = "clamp" to print the real end, or sign with other credentials
+    links.expires_in asks for 30d, but the [[allow]] rule allows 7d at most; ask for less, raise the rule's max_expires_in, or set expiry_guard = "clamp" to print the real end
+    links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or set expiry_guard = "clamp" to print the real end
     links.expires_in asks for 30d, but S3 allows 7d at most, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = "clamp" to print the real end
     "#);
 }

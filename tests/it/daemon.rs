@@ -76,17 +76,6 @@ fn daemon_log(config: &Path) -> String {
     fs::read_to_string(config.with_extension("log")).unwrap_or_default()
 }
 
-/// Writes a world's configuration to a file, as an operator would have it.
-fn written(world: &World) -> std::path::PathBuf {
-    let path = world.dir.path().join("config.toml");
-    let text = toml::to_string(&world.config).unwrap();
-    // What is written is what was meant.
-    let read: Config = toml::from_str(&text).unwrap();
-    assert_eq!(read.allow, world.config.allow);
-    fs::write(&path, text).unwrap();
-    path
-}
-
 fn submit(config: &Path, job: &Value) {
     let file = config.with_file_name("job.json");
     fs::write(&file, job.to_string()).unwrap();
@@ -107,7 +96,7 @@ fn submit(config: &Path, job: &Value) {
 #[tokio::test]
 async fn a_job_that_is_submitted_to_a_running_daemon_is_worked_and_sigterm_drains() {
     let world = World::new().object("a.pdf", "x");
-    let config = written(&world);
+    let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     submit(&config, &email_job("daily"));
     let mail = until("the mail", async || world.mails().pop()).await;
@@ -144,7 +133,7 @@ async fn a_job_that_is_submitted_to_a_running_daemon_is_worked_and_sigterm_drain
 #[tokio::test]
 async fn two_daemons_do_not_work_in_one_directory() {
     let world = World::new();
-    let config = written(&world);
+    let config = world.written();
     let _first = Daemon::start(&config, &[]).await;
     let second = Command::new(program())
         .arg("run")
@@ -178,7 +167,7 @@ async fn a_daemon_that_is_killed_at_any_moment_loses_nothing_and_mails_nobody_tw
     let mut world = World::new().object("a.pdf", "x").object("b.pdf", "y");
     // A message whose worker was killed comes back when its hold has run out.
     world.config.queue.visibility_timeout = "30s".parse().unwrap();
-    let config = written(&world);
+    let config = world.written();
     for kill in 0..KILLS {
         let mut daemon = Daemon::start(&config, &[]).await;
         submit(&config, &job);

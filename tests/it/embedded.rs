@@ -313,16 +313,16 @@ async fn a_link_changed_in_any_character_is_refused() {
     let world = World::new().await;
     world.put("a.txt", "text").await;
     let link = world.link("a.txt", 60).await;
-    let query_at = link.find('?').unwrap() + 1;
     let meaning = |link: &str| {
-        let pairs: BTreeSet<String> = link[query_at..]
+        let (path, query) = link.split_once('?').unwrap_or((link, ""));
+        let pairs: BTreeSet<String> = query
             .split('&')
             .map(|pair| decoded_or_same(&pair.replace('+', "%20")))
             .collect();
-        (link[..query_at].to_owned(), pairs)
+        (decoded_or_same(path), pairs)
     };
     let mut tried = 0;
-    for (index, old) in link.char_indices().skip(query_at) {
+    for (index, old) in link.char_indices() {
         for new in ['0', 'a', 'A', 'f', '%', '&', '=', '+', '#', '/', '~'] {
             if new == old {
                 continue;

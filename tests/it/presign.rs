@@ -91,9 +91,7 @@ fn lines(output: &Output) -> Vec<String> {
 
 /// The world's configuration as a file.
 fn config(world: &World) -> String {
-    let path = world.dir.path().join("config.toml");
-    fs::write(&path, toml::to_string(&world.config).unwrap()).unwrap();
-    path.to_string_lossy().into_owned()
+    world.written().to_string_lossy().into_owned()
 }
 
 #[tokio::test]
@@ -334,13 +332,13 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
         Presign::new(home.path(), &[place]).with_keys().failure(),
         Presign::new(home.path(), &["--connection", "reports", place]).failure(),
     ];
-    insta::assert_snapshot!(table.join("\n"), @"
+    insta::assert_snapshot!(table.join("\n"), @r"
     1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
     1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
-    1 handout: --expires-in asks for 1h, but the signing credentials end at 2020-01-01T00:00:00Z; renew the credentials, or sign with others
-    1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, take the real end by --expiry-guard clamp, or sign with other credentials
+    1 handout: --expires-in asks for 1h, but the signing credentials ended at 2020-01-01T00:00:00Z; renew the credentials, or sign with others
+    1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, or take the real end by --expiry-guard clamp
     78 handout: there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection: the credential provider was not enabled: no credentials found in chain. Attempted:
-    78 handout: no region is known: give --region, or set AWS_REGION or a region in the profile
+    78 handout: no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile
     78 handout: there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists
     ");
 
@@ -376,6 +374,10 @@ fn wrong_arguments_end_with_64() {
         ],
         &["--content-type", "a/b\r\nX: y", "s3://b/a.pdf"],
         &["--inline", "--content-type", "text/html", "s3://b/a.html"],
+        &["--via", "cloudfront", "s3://b/a.pdf"],
+        &["--not-before", "2027-01-01T00:00:00Z", "s3://b/a.pdf"],
+        &["--not-before", "tomorrow", "s3://b/a.pdf"],
+        &["--find-region", "--region", "eu-west-1", "s3://b/a.pdf"],
         &[
             "--connection",
             "reports",

@@ -185,6 +185,12 @@ fn look_at_token(explanation: &mut Explanation, parameters: &Parameters<'_>) {
         .or_else(|| parameters.raw("x-amz-security-token"))
         .filter(|token| !token.is_empty());
     explanation.token_length = token.map_or(0, str::len);
+    // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
+    if let Some(session) = parameters.raw("X-Amz-S3session-Token") {
+        explanation.token_length = session.len();
+        explanation
+            .risk("a session of a directory bucket signed it, which ends after five minutes");
+    }
     match (token, is_temporary(explanation)) {
         (Some(_), true) => {
             explanation.risk("temporary credentials signed it, and it dies with their session");

@@ -201,6 +201,17 @@ impl World {
         self.queue().waiting().await.unwrap()
     }
 
+    /// Writes the configuration to a file, as an operator would have it.
+    pub(crate) fn written(&self) -> PathBuf {
+        let path = self.dir.path().join("config.toml");
+        let text = toml::to_string(&self.config).unwrap();
+        // What is written is what was meant.
+        let read: Config = toml::from_str(&text).unwrap();
+        assert_eq!(read.allow, self.config.allow);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     /// Where a bucket's files are.
     pub(crate) fn bucket(&self, bucket: &str) -> PathBuf {
         self.dir.path().join("buckets").join(bucket)
