@@ -235,8 +235,7 @@ pub async fn direct(
 
 /// What signs where no configuration is: as `wanted` says, and for the rest as every program of AWS would.
 ///
-/// Where nobody
-/// names a region and `region_of_last_resort` is given, requests go there until the bucket's own is known.
+/// Where nobody names a region and `region_of_last_resort` is given, requests go there until the bucket's own is known.
 pub async fn environment_direct(
     wanted: &ConnectionConfig,
     region_of_last_resort: Option<&str>,

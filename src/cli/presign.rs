@@ -112,7 +112,7 @@ pub(crate) struct PresignArgs {
     /// The bucket's region.
     #[arg(long)]
     region: Option<String>,
-    /// Asks S3 in which region the bucket is, instead of trusting AWS_REGION, the profile or the connection.
+    /// Asks S3 in which region the bucket is, instead of trusting the environment, the profile or the connection.
     #[arg(long, conflicts_with_all = ["region", "endpoint_url"])]
     find_region: bool,
     /// Another S3 server than AWS's.

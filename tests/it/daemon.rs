@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use handout::config::Config;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -208,7 +208,7 @@ impl World {
         // What is written is what was meant.
         let read: Config = toml::from_str(&text).unwrap();
         assert_eq!(read.allow, self.config.allow);
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         path
     }
 
