@@ -50,6 +50,8 @@ pub struct Message {
     pub receipt: Receipt,
     /// How often it was received, this time included. SQS counts approximately.
     pub receive_count: u32,
+    /// The group of a FIFO queue, within which messages are worked in their order.
+    pub group: Option<String>,
 }
 
 impl fmt::Debug for Message {

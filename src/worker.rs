@@ -5,6 +5,7 @@
 
 pub mod lease;
 pub mod settle;
+mod turn;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -26,6 +27,8 @@ use crate::queue::{Message, Queue};
 use crate::stop::Stop;
 use crate::tools::Tools;
 use crate::worker::lease::{Held, Lease};
+use crate::worker::settle::Left;
+use crate::worker::turn::Turn;
 
 /// How long a worker waits after a failed receive, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -160,8 +163,8 @@ impl Worker {
             match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
                     pause = FIRST_PAUSE;
-                    for (message, slot) in messages {
-                        tasks.spawn(self.clone().work(message, slot, stop.child()));
+                    for turn in turn::turns(messages) {
+                        tasks.spawn(self.clone().work_in_turn(turn, stop.clone()));
                     }
                 }
                 Received::Failed => {
@@ -266,8 +269,29 @@ impl Worker {
         }
     }
 
+    /// Works messages one after the other, for as long as each leaves the queue.
+    async fn work_in_turn(self, mut waiting: Turn<OwnedSemaphorePermit>, stop: Stop) {
+        while let Some((message, slot)) = waiting.pop_front() {
+            let stays = {
+                let hold = turn::hold(&*self.queue, &waiting, self.pace.visibility_timeout);
+                tokio::select! {
+                    biased;
+                    left = self.work(message, stop.child()) => left == Left::Staying,
+                    () = hold => unreachable!("holding does not end by itself"),
+                }
+            };
+            drop(slot);
+            if stays {
+                break;
+            }
+        }
+        // In their order, so that they come again in it.
+        self.give_back(waiting.into_iter().map(|(message, _)| message).collect())
+            .await;
+    }
+
     /// Works one message to its end.
-    async fn work(self, message: Message, slot: OwnedSemaphorePermit, stop: Stop) {
+    async fn work(&self, message: Message, stop: Stop) -> Left {
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
         let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
         let held = lease
@@ -281,15 +305,14 @@ impl Worker {
                     message.id,
                     "lost the hold on a message; whoever has it now goes on"
                 );
-                return;
+                return Left::Staying;
             }
             Held::CutOff => {
                 self.give_back(vec![message]).await;
-                return;
+                return Left::Staying;
             }
         };
-        self.settle(&message, worked).await;
-        drop(slot);
+        self.settle(&message, worked).await
     }
 
     async fn work_jobs(&self, message: &Message, stop: &Stop) -> Worked {
@@ -331,7 +354,7 @@ impl Worker {
         }
     }
 
-    async fn settle(&self, message: &Message, worked: Worked) {
+    async fn settle(&self, message: &Message, worked: Worked) -> Left {
         let (disposition, job, error) = match worked {
             Worked::Done => (Disposition::Delete, None, None),
             Worked::InShadow => (Disposition::Retry { after: IN_SHADOW }, None, None),
@@ -368,12 +391,16 @@ impl Worker {
             &reason,
             &self.tools.books.audit,
         );
-        if let Err(error) = settled.await {
-            tracing::error!(
-                message.id,
-                error = chain(&*error),
-                "could not settle a message; it comes back by itself"
-            );
+        match settled.await {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::error!(
+                    message.id,
+                    error = chain(&*error),
+                    "could not settle a message; it comes back by itself"
+                );
+                Left::Staying
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ struct State {
 struct Held {
     id: String,
     body: String,
+    group: Option<String>,
     receives: u32,
     visible_at: Option<Instant>,
 }
@@ -53,6 +54,24 @@ impl MemoryQueue {
     /// Makes the next request fail with `fact`.
     pub fn fail_next(&self, fact: Fact) {
         self.lock().failures.push(fact);
+    }
+
+    /// Puts a message behind the others of its group: none of them can be had while an earlier one is hidden.
+    pub fn submit_to_group(&self, body: &str, group: Option<&str>) -> Result<String, QueueError> {
+        let id = self.request("submit a message", |state| {
+            state.submitted += 1;
+            let id = format!("m-{}", state.submitted);
+            state.messages.push(Held {
+                id: id.clone(),
+                body: body.to_owned(),
+                group: group.map(ToOwned::to_owned),
+                receives: 0,
+                visible_at: None,
+            });
+            Some(id)
+        })?;
+        self.arrived.notify_waiters();
+        Ok(id)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -100,11 +119,22 @@ impl Queue for MemoryQueue {
             let arrived = self.arrived.notified();
             let now = Instant::now();
             let received = self.request("receive from the queue", |state| {
-                let visible = |held: &&mut Held| held.visible_at.is_none_or(|at| at <= now);
+                let mut blocked = Vec::new();
+                let can_be_had = |held: &&mut Held| {
+                    let is_visible = held.visible_at.is_none_or(|at| at <= now);
+                    match &held.group {
+                        Some(group) if blocked.contains(group) => false,
+                        Some(group) if !is_visible => {
+                            blocked.push(group.clone());
+                            false
+                        }
+                        Some(_) | None => is_visible,
+                    }
+                };
                 let messages = state
                     .messages
                     .iter_mut()
-                    .filter(visible)
+                    .filter(can_be_had)
                     .take(max)
                     .map(|held| {
                         held.receives += 1;
@@ -114,6 +144,7 @@ impl Queue for MemoryQueue {
                             body: held.body.clone(),
                             receipt: held.receipt(),
                             receive_count: held.receives,
+                            group: held.group.clone(),
                         }
                     });
                 Some(messages.collect::<Vec<_>>())
@@ -160,19 +191,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn submit(&self, body: &str) -> Result<String, QueueError> {
-        let id = self.request("submit a message", |state| {
-            state.submitted += 1;
-            let id = format!("m-{}", state.submitted);
-            state.messages.push(Held {
-                id: id.clone(),
-                body: body.to_owned(),
-                receives: 0,
-                visible_at: None,
-            });
-            Some(id)
-        })?;
-        self.arrived.notify_waiters();
-        Ok(id)
+        self.submit_to_group(body, None)
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {

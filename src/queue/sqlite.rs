@@ -109,6 +109,7 @@ impl SqliteQueue {
                             body: row.get(1)?,
                             receipt: Receipt::new(row.get(2)?),
                             receive_count: row.get(3)?,
+                            group: None,
                         })
                     })?
                     .collect()

@@ -9,6 +9,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 
 use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
 use crate::edge::ATTEMPT_TIMEOUT;
+use crate::keyring::hex;
 
 /// The most messages that one call can receive.
 const MAX_RECEIVE: usize = 10;
@@ -60,6 +61,7 @@ impl Queue for SqsQueue {
             .visibility_timeout(seconds(visibility))
             .wait_time_seconds(seconds(wait))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(patience))
             .send()
@@ -113,11 +115,15 @@ impl Queue for SqsQueue {
         let attribute = |value: String| {
             text(value).map_err(|error| EdgeError::new("park a message", Fact::Rejected, error))
         };
+        let fifo = Fifo::of(parked_url, message.group.as_deref());
         let send = || {
+            let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
             self.client
                 .send_message()
                 .queue_url(parked_url)
                 .message_body(&message.body)
+                .set_message_group_id(group)
+                .set_message_deduplication_id(id)
         };
         let parked =
             |error: &_| EdgeError::from_sdk(format!("park a message in {parked_url}"), error);
@@ -137,11 +143,15 @@ impl Queue for SqsQueue {
     }
 
     async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        let fifo = Fifo::of(&self.url, None);
+        let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
         let answer = self
             .client
             .send_message()
             .queue_url(&self.url)
             .message_body(body)
+            .set_message_group_id(group)
+            .set_message_deduplication_id(id)
             .send()
             .await;
         let answer = answer.map_err(|error| {
@@ -170,18 +180,45 @@ impl Queue for SqsQueue {
 
 /// A message without a receipt or a body cannot be worked, nor deleted; SQS does not send one.
 fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
-    let receives = message.attributes.as_ref().and_then(|attributes| {
-        attributes
-            .get(&MessageSystemAttributeName::ApproximateReceiveCount)?
-            .parse()
-            .ok()
-    });
+    let attribute = |name| message.attributes.as_ref()?.get(&name);
+    let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
+        .and_then(|count| count.parse().ok());
+    let group = attribute(MessageSystemAttributeName::MessageGroupId).cloned();
     Some(Message {
         id: message.message_id.unwrap_or_default(),
         body: message.body?,
         receipt: Receipt::new(message.receipt_handle?),
         receive_count: receives.unwrap_or(1),
+        group,
     })
+}
+
+/// What a FIFO queue wants to know of a message: its group, and an id that no other message has, since what is once is
+/// the job and not the text.
+struct Fifo {
+    group: String,
+    deduplication_id: String,
+}
+
+impl Fifo {
+    /// `None` for a queue that is none, as its name says.
+    /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/fifo-queue-message-identifiers.html>
+    fn of(url: &str, group: Option<&str>) -> Option<Self> {
+        url.ends_with(".fifo").then(|| {
+            let mut nonce = [0; 16];
+            getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+            let deduplication_id = hex(&nonce);
+            Self {
+                // Jobs that nobody put into an order have none.
+                group: group.map_or_else(|| deduplication_id.clone(), ToOwned::to_owned),
+                deduplication_id,
+            }
+        })
+    }
+
+    fn parts(&self) -> (String, String) {
+        (self.group.clone(), self.deduplication_id.clone())
+    }
 }
 
 /// An invalid receipt handle is a message that is not ours any more, whatever status comes with it.

@@ -64,6 +64,15 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
     }
 }
 
+/// Whether a message is in the queue after it was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It is gone: done, or set aside.
+    Gone,
+    /// It comes again.
+    Staying,
+}
+
 /// Does with a message what was decided.
 pub async fn settle(
     queue: &dyn Queue,
@@ -72,20 +81,24 @@ pub async fn settle(
     disposition: Disposition,
     reason: &str,
     audit: &AuditLog,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Left, Box<dyn std::error::Error + Send + Sync>> {
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
-        Disposition::Retry { after } => queue.extend(&message.receipt, after).await?,
+        Disposition::Retry { after } => {
+            queue.extend(&message.receipt, after).await?;
+            return Ok(Left::Staying);
+        }
         Disposition::Park => {
             // The line first: a refusal that nobody can find would be a silent drop.
             let line = record::refused(job.map(JobId::as_str), Some(&message.id), reason);
             audit.append(vec![line]).await?;
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
                 queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
+                return Ok(Left::Staying);
             }
         }
     }
-    Ok(())
+    Ok(Left::Gone)
 }
 
 async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), crate::queue::QueueError> {

@@ -24,3 +24,4 @@ mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+mod worker;

@@ -1,0 +1,84 @@
+//! The order within a group of a FIFO queue: one message after the other, and none past one that stays.
+//!
+//! SQS gives several messages of a group at once, and nothing more of the group until they are gone or visible again. So a
+//! group's messages are worked by one task, in their order; those that wait are held meanwhile. When one stays in the
+//! queue, those behind it are given back at once: the queue gives them again only after it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::error::chain;
+use crate::queue::{Fact, Message, Queue};
+
+/// Messages to be worked one after the other.
+pub(super) type Turn<S> = VecDeque<(Message, S)>;
+
+/// Parts what was received at once into turns: each group is one, and so is each message without a group.
+pub(super) fn turns<S>(received: impl IntoIterator<Item = (Message, S)>) -> Vec<Turn<S>> {
+    let mut turns: Vec<Turn<S>> = Vec::new();
+    for (message, slot) in received {
+        let group = |turn: &&mut Turn<S>| turn[0].0.group == message.group;
+        match turns
+            .iter_mut()
+            .find(group)
+            .filter(|_| message.group.is_some())
+        {
+            Some(turn) => turn.push_back((message, slot)),
+            None => turns.push(VecDeque::from([(message, slot)])),
+        }
+    }
+    turns
+}
+
+/// Holds messages that wait for their turn, for as long as it is polled. One that was lost stays lost: the queue has
+/// given it to somebody, or will.
+pub(super) async fn hold<S>(queue: &dyn Queue, waiting: &Turn<S>, visibility: Duration) {
+    let mut extend = tokio::time::interval(visibility / 3);
+    extend.reset();
+    loop {
+        extend.tick().await;
+        for (message, _) in waiting {
+            if let Err(error) = queue.extend(&message.receipt, visibility).await
+                && error.fact != Fact::NotFound
+            {
+                tracing::warn!(
+                    message.id,
+                    error = chain(&error),
+                    "could not extend the hold on a message that waits for its turn; trying again"
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Receipt;
+
+    #[test]
+    fn a_group_is_one_turn_and_a_message_without_one_is_its_own() {
+        let message = |id: &str, group: Option<&str>| {
+            let message = Message {
+                id: id.to_owned(),
+                body: String::new(),
+                receipt: Receipt::new(String::new()),
+                receive_count: 1,
+                group: group.map(ToOwned::to_owned),
+            };
+            (message, ())
+        };
+        let received = [
+            message("1", Some("a")),
+            message("2", None),
+            message("3", Some("b")),
+            message("4", Some("a")),
+            message("5", None),
+        ];
+        let ids: Vec<Vec<String>> = turns(received)
+            .into_iter()
+            .map(|turn| turn.into_iter().map(|(message, ())| message.id).collect())
+            .collect();
+        assert_eq!(ids, [vec!["1", "4"], vec!["2"], vec!["3"], vec!["5"]]);
+    }
+}
