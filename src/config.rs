@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Environment, Secret};
 
+pub use crate::job::OnDoubt;
+
 use crate::job::{Disposition, Recipient};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
@@ -370,13 +372,34 @@ pub enum Tls {
 }
 
 /// Where "was this done already?" is kept.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerConfig {
     /// Which kind of ledger.
     pub kind: LedgerKind,
+    /// The connection to its bucket, for S3.
+    pub connection: Option<String>,
+    /// Its bucket, for S3.
+    pub bucket: Option<String>,
+    /// What its keys begin with, for S3.
+    pub prefix: String,
     /// What to do when nobody knows whether a mail left.
     pub on_doubt: OnDoubt,
+    /// A program that is asked before, and answers `sent`, `resend` or `hold`.
+    pub resolve_cmd: Option<PathBuf>,
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self {
+            kind: LedgerKind::Sqlite,
+            connection: None,
+            bucket: None,
+            prefix: "ledger/".to_owned(),
+            on_doubt: OnDoubt::Resend,
+            resolve_cmd: None,
+        }
+    }
 }
 
 /// Which kind of ledger.
@@ -386,17 +409,8 @@ pub enum LedgerKind {
     /// The file of this machine.
     #[default]
     Sqlite,
-}
-
-/// What to do when nobody knows whether a mail left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDoubt {
-    /// Send it again with the same Message-ID: at least once.
-    #[default]
-    Resend,
-    /// Do not: at most once.
-    Hold,
+    /// Objects in a bucket, for several workers.
+    S3,
 }
 
 /// The audit log.

@@ -44,6 +44,8 @@ pub const OF_ENVIRONMENT: &str = "environment";
 pub struct Connection {
     /// Its objects.
     pub store: Arc<dyn ObjectStore>,
+    /// The same without a limit to the rate, for the ledger.
+    pub s3: S3Store,
     /// Signs links to them.
     pub signer: Signer,
     /// The distribution in front of its bucket, if there is one.
@@ -125,11 +127,14 @@ pub async fn open(
         let name = name
             .parse()
             .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
+        let s3 = store;
+        let store = Arc::new(s3.clone());
         let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
         connections.insert(
             name,
             Connection {
                 store,
+                s3,
                 signer,
                 front,
                 link_rate: Throttle::new(config.links.rate),
@@ -143,7 +148,7 @@ fn embedded_connection(
     site: &EmbeddedSite,
     address: SocketAddr,
     public_url: &str,
-) -> (Arc<dyn ObjectStore>, Signer) {
+) -> (S3Store, Signer) {
     let client = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(EMBEDDED_REGION))
@@ -154,7 +159,7 @@ fn embedded_connection(
         .retry_config(retries())
         .build();
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(client));
-    (Arc::new(store), site.signer(public_url))
+    (store, site.signer(public_url))
 }
 
 impl EmbeddedSite {
@@ -188,7 +193,7 @@ async fn aws_connection(
     name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<(Arc<dyn ObjectStore>, Signer), ConfigError> {
+) -> Result<(S3Store, Signer), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
     Ok((route.store(), route.signer(name, environment)))
 }
@@ -335,20 +340,21 @@ impl Route {
         })
     }
 
-    fn store(&self) -> Arc<dyn ObjectStore> {
+    fn store(&self) -> S3Store {
         let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.clone());
         let client = aws_sdk_s3::Client::from_conf(client.build());
         // Only AWS has regions of which a bucket can be in another.
-        Arc::new(match self.other_server {
+        match self.other_server {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
-        })
+        }
     }
 
     fn direct(self, name: &str, environment: &Environment) -> Direct {
-        let regions = self.other_server.is_none().then(|| self.store());
+        let regions = self.other_server.is_none();
+        let regions = regions.then(|| Arc::new(self.store()) as Arc<dyn ObjectStore>);
         Direct {
             signer: self.signer(name, environment),
             regions,

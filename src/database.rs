@@ -44,6 +44,13 @@ CREATE TABLE IF NOT EXISTS record (
     at    INTEGER NOT NULL,
     PRIMARY KEY (job, rid, n, kind)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS page (
+    job     TEXT    NOT NULL,
+    listing TEXT    NOT NULL,
+    number  INTEGER NOT NULL,
+    body    BLOB    NOT NULL,
+    PRIMARY KEY (job, listing, number)
+);
 ";
 
 /// Why the database did not do what was asked.

@@ -11,10 +11,13 @@ use serde_json::json;
 
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
-use crate::deliver::{self, Turn};
-use crate::error::{Class, JobError};
-use crate::job::{Job, Recipient, WhenEmpty};
-use crate::ledger::{Created, Kind, Outcome, Record, Standing};
+use crate::deliver::{self, DeliverError, Turn};
+use crate::error::{Class, JobError, chain};
+use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
+use crate::ledger::lease::{self, Taken};
+use crate::ledger::standing::{is_done, reopenings};
+use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing};
+use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
 use crate::plan::{self, Aged, Plan, SignerFacts};
@@ -59,51 +62,129 @@ pub struct Delivered {
     pub published: Vec<String>,
 }
 
-/// Does a job, from its plan to its last mail.
+/// Does a job, from its plan to its last mail; nobody else who lives does it meanwhile.
 pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
-    if begin(order, tools).await? == Begun::DoneBefore {
-        return Ok(Delivered {
-            done_before: true,
-            ..Delivered::default()
-        });
+    let (job, books) = (&order.job.id, &tools.books);
+    let records = books.ledger.records_of(job, "").await?;
+    let first = records.iter().find(|record| record.kind == Kind::Plan);
+    if let Some(first) = first {
+        check_body(order, first)?;
     }
+    if is_done(&records) {
+        return Ok(Delivered::before());
+    }
+    let Some(leases) = books.ledger.leases() else {
+        return work(order, first, tools).await;
+    };
+    match lease::take(leases, job, &books.owner).await? {
+        Taken::Busy { left } => Err(JobError::Busy { left }),
+        Taken::Held(mut hold) => {
+            let worked = hold
+                .hold_while(work(order, first, tools), &order.stop)
+                .await;
+            hold.release().await;
+            worked
+        }
+    }
+}
+
+/// Works a job; `first` is its plan, if it was begun before.
+async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<Delivered, JobError> {
     let plan = draw(order, tools).await?;
-    let connection = tools.connection(&plan.connection)?;
-    let listing = listing::list(&plan, &*connection.store, &tools.spool_dir, &order.stop).await?;
-    tools.progress.listed(&plan, &listing);
+    let begun = match first {
+        Some(first) => go_on(order, &plan, first, tools).await?,
+        None => begin(order, &plan, tools).await?,
+    };
+    let Begun { listing, sheet } = &begun;
+    if is_done(sheet.of("")) {
+        return Ok(Delivered::before());
+    }
+    tools.progress.listed(&plan, listing);
     let mut delivered = Delivered {
         unavailable: listing.unavailable,
         expires_at: Some(plan.lifetime.expires_at),
         ..Delivered::default()
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
-        serve_everybody(order, &plan, &listing, tools, &mut delivered).await?;
+        serve_everybody(order, &plan, &begun, tools, &mut delivered).await?;
     }
-    finish(order, &delivered, tools).await?;
+    finish(order, sheet, &delivered, tools).await?;
     Ok(delivered)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Begun {
-    Now,
-    DoneBefore,
+/// A job under way: what it hands out, and what was done before.
+struct Begun {
+    listing: Listing,
+    sheet: Sheet,
 }
 
-/// Takes the job's id: the same id with another body is another job under a taken name.
-async fn begin(order: &Order, tools: &Tools) -> Result<Begun, JobError> {
-    let job = &order.job;
-    let body = json!({ "body_sha256": job.body_sha256, "begun_at": order.now });
-    let plan = Record::new(&job.id, "", 0, Kind::Plan, body);
-    if let Created::Theirs(first) = tools.books.ledger.create(plan).await?
-        && first.body["body_sha256"].as_str() != Some(&job.body_sha256)
+/// Begins a job: lists its objects, keeps them, and takes the job's id. Whoever creates the plan knows that nobody was
+/// served before, and need not look.
+async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobError> {
+    let (job, ledger) = (&order.job, &*tools.books.ledger);
+    let listing = list(order, plan, tools).await?;
+    let objects = kept::keep(&listing, &job.id, ledger, &order.stop).await?;
+    let body = json!({
+        "body_sha256": job.body_sha256,
+        "begun_at": order.now,
+        "objects": objects,
+    });
+    match ledger
+        .create(Record::new(&job.id, "", 0, Kind::Plan, body))
+        .await?
     {
-        return Err(JobError::Conflict {
-            id: job.id.to_string(),
-        });
+        Created::Ours => Ok(Begun {
+            listing,
+            sheet: Sheet::default(),
+        }),
+        Created::Theirs(first) => {
+            check_body(order, &first)?;
+            go_on(order, plan, &first, tools).await
+        }
     }
-    let records = tools.books.ledger.records_of(&job.id, "").await?;
-    let done = records.iter().any(|record| record.kind == Kind::Done);
-    Ok(if done { Begun::DoneBefore } else { Begun::Now })
+}
+
+/// Goes on with a job that was begun before: with the objects that it had then, and for those who have no end.
+async fn go_on(
+    order: &Order,
+    plan: &Plan,
+    first: &Record,
+    tools: &Tools,
+) -> Result<Begun, JobError> {
+    let ledger = &*tools.books.ledger;
+    let sheet = Sheet::new(ledger.records(&order.job.id).await?);
+    let kept = serde_json::from_value::<Kept>(first.body["objects"].clone()).ok();
+    let store = &*tools.connection(&plan.connection)?.store;
+    let recalled = match &kept {
+        Some(kept) => {
+            kept::recall(kept, plan, ledger, store, &tools.spool_dir, &order.stop).await?
+        }
+        None => None,
+    };
+    let listing = match recalled {
+        Some(listing) => listing,
+        None => {
+            tracing::warn!(job.id = %order.job.id, "the job's objects are not kept; they are listed anew");
+            list(order, plan, tools).await?
+        }
+    };
+    Ok(Begun { listing, sheet })
+}
+
+async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
+    let store = &*tools.connection(&plan.connection)?.store;
+    Ok(listing::list(plan, store, &tools.spool_dir, &order.stop).await?)
+}
+
+/// The same id with another body is another job under a taken name.
+fn check_body(order: &Order, first: &Record) -> Result<(), JobError> {
+    let job = &order.job;
+    match first.body["body_sha256"].as_str() == Some(&job.body_sha256) {
+        true => Ok(()),
+        false => Err(JobError::Conflict {
+            id: job.id.to_string(),
+        }),
+    }
 }
 
 /// Draws the plan of an order, with credentials that last as long as they can.
@@ -135,14 +216,14 @@ pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError>
 async fn serve_everybody(
     order: &Order,
     plan: &Plan,
-    listing: &Listing,
+    begun: &Begun,
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, plan, listing, audience, tools));
+        .map(|audience| serve(order, plan, begun, audience, tools));
     let mut turns =
         std::pin::pin!(futures_util::stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
@@ -189,16 +270,17 @@ struct Served {
 async fn serve(
     order: &Order,
     plan: &Plan,
-    listing: &Listing,
+    begun: &Begun,
     audience: Audience,
     tools: &Tools,
 ) -> Result<Served, JobError> {
+    let Begun { listing, sheet } = begun;
     let readers = plan.readers(&audience);
-    let (waiting, turns) = who_waits(&plan.job, &readers, tools).await?;
+    let (waiting, turns) = who_waits(plan, sheet, &readers, tools).await?;
     let mut served = Served {
         links: 0,
         published: Vec::new(),
-        turns: turns.into_iter().map(Ok).collect(),
+        turns,
     };
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
@@ -215,8 +297,8 @@ async fn serve(
         number += 1;
     }
     let published = publication.finish(order, tools).await?;
-    for reader in waiting {
-        let turn = mail(order, plan, &digest, &published, &reader, tools).await;
+    for (reader, n) in waiting {
+        let turn = mail(order, plan, &digest, &published, &reader, n, tools).await;
         tools.progress.mailed(&turn);
         served.turns.push(turn);
     }
@@ -286,23 +368,38 @@ pub(crate) fn context<'a>(order: &'a Order, kind: LineKind, tools: &'a Tools) ->
     }
 }
 
-/// Parts those who still wait for their mail from those whose turn has ended.
+/// Someone who waits for a mail, and which attempt at it is next.
+type Waiting = (Arc<Recipient>, u32);
+
+/// Parts those who still wait for their mail from those whose turn has ended, one way or another.
 async fn who_waits(
-    job: &Job,
+    plan: &Plan,
+    sheet: &Sheet,
     readers: &[Arc<Recipient>],
     tools: &Tools,
-) -> Result<(Vec<Arc<Recipient>>, Vec<Turn>), JobError> {
+) -> Result<(Vec<Waiting>, Vec<Result<Turn, JobError>>), JobError> {
     let mut waiting = Vec::new();
-    let mut ended = Vec::new();
+    let mut turns = Vec::new();
     for reader in readers {
-        match tools.books.standing(&job.id, reader).await? {
-            Standing::Terminal { outcome, .. } => ended.push(Turn::EndedBefore(outcome)),
-            Standing::Free { .. } | Standing::Busy { .. } | Standing::Exhausted => {
-                waiting.push(Arc::clone(reader));
+        let masked = reader.masked();
+        let found = tools
+            .books
+            .look(&plan.job.id, sheet, reader, plan.on_doubt)
+            .await?;
+        match found {
+            Standing::Free { n } => waiting.push((Arc::clone(reader), n)),
+            Standing::Terminal { outcome, .. } => turns.push(Ok(Turn::EndedBefore(outcome))),
+            Standing::Busy { n } => turns.push(Err(DeliverError::Taken { masked, n }.into())),
+            Standing::Doubt { doubts, .. }
+                if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
+            {
+                let attempts = doubts;
+                turns.push(Err(DeliverError::Exhausted { masked, attempts }.into()));
             }
+            Standing::Doubt { .. } => turns.push(Ok(Turn::EndedBefore(Outcome::held()))),
         }
     }
-    Ok((waiting, ended))
+    Ok((waiting, turns))
 }
 
 /// Renders one reader's mail and delivers it.
@@ -312,6 +409,7 @@ async fn mail(
     digest: &Digest,
     published: &crate::publication::Published,
     reader: &Recipient,
+    n: u32,
     tools: &Tools,
 ) -> Result<Turn, JobError> {
     let letter = Letter {
@@ -329,11 +427,17 @@ async fn mail(
     let letter = tools
         .sender
         .letter(job, reader, reply_to, rendered, order.now)?;
-    deliver::deliver(&letter, job, reader, &tools.mailer, &tools.books).await
+    let (mailer, books) = (&tools.mailer, &tools.books);
+    deliver::deliver(&letter, job, reader, n, plan.on_doubt, mailer, books).await
 }
 
 /// Records that everybody has an end: only after this may the message be deleted.
-async fn finish(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
+async fn finish(
+    order: &Order,
+    sheet: &Sheet,
+    delivered: &Delivered,
+    tools: &Tools,
+) -> Result<(), JobError> {
     let body = json!({
         "links": delivered.links,
         "accepted": delivered.accepted,
@@ -341,15 +445,29 @@ async fn finish(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(
         "unknown": delivered.unknown,
         "expires_at": delivered.expires_at,
     });
-    tools
-        .books
-        .ledger
-        .create(Record::new(&order.job.id, "", 0, Kind::Done, body))
+    let (job, ledger) = (&order.job.id, &tools.books.ledger);
+    let n = reopenings(sheet.of(""));
+    ledger
+        .create(Record::new(job, "", n, Kind::Done, body))
         .await?;
+    // An open doubt may yet be answered with another mail, which has the same objects.
+    if delivered.unknown == 0
+        && let Err(error) = ledger.forget_pages(job).await
+    {
+        tracing::warn!(job.id = %job, error = chain(&error), "could not forget a job's objects");
+    }
     Ok(())
 }
 
 impl Delivered {
+    /// There was nothing left to do.
+    fn before() -> Self {
+        Self {
+            done_before: true,
+            ..Self::default()
+        }
+    }
+
     const fn count(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Accepted { .. } => self.accepted += 1,

@@ -146,6 +146,15 @@ fn fact_of(code: &str, status: u16) -> Fact {
     }
 }
 
+/// A number between 0 and 1, to spread waits; no more random than that needs.
+pub(crate) fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 0.5,
+    }
+}
+
 /// How long one attempt at a request may take. Without it, a call over a dead network never returns
 /// (aws-sdk-rust issue 1094).
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);

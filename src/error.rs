@@ -68,6 +68,12 @@ pub enum JobError {
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// Another worker has the job and lives.
+    #[error("another worker is at the job; it is looked at again later")]
+    Busy {
+        /// How long its lease counts.
+        left: Duration,
+    },
     /// Some recipients were not served yet, the others were.
     #[error("{count} of the job's recipients could not be served yet: {first}")]
     Deferred {
@@ -96,9 +102,14 @@ pub enum Class {
     Transient,
     /// A decision of the configuration's: nothing failed.
     Policy,
+    /// Somebody else is at it (`busy-wait`): nothing failed, however often it is met.
+    Busy,
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
     Disk,
 }
+
+/// How long a message stays away whose job another worker is at: a lease of a dead one ends not much later.
+const BUSY_WAIT: Duration = Duration::from_secs(30);
 
 /// What is done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,12 +187,18 @@ impl JobError {
             Self::Deliver(error) => match error {
                 DeliverError::Publish(error) => edge(error),
                 DeliverError::Relay(_) | DeliverError::File { .. } => Class::Transient,
+                DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Message { .. } | DeliverError::Exhausted { .. } => Class::Permanent,
             },
+            Self::Busy { .. } => Class::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
-                LedgerError::Database { .. } => Class::Transient,
-                LedgerError::Damaged { .. } => Class::Permanent,
+                // A ledger that cannot be used is the operator's to repair, and then the job can be done.
+                LedgerError::Database { .. }
+                | LedgerError::Store(_)
+                | LedgerError::Careless { .. }
+                | LedgerError::OtherSecret { .. } => Class::Transient,
+                LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
             },
             Self::Deferred { first, .. } => first.class(),
             Self::Aged(_) | Self::Stopped(_) | Self::Panicked => Class::Transient,
@@ -202,9 +219,10 @@ impl JobError {
             // The disk first: nothing may be handed out until it is repaired, and then everything can.
             Class::Disk => 0,
             Class::Transient if error.is_stopped() => 1,
-            Class::Transient => 2,
-            Class::Policy => 3,
-            Class::Permanent => 4,
+            Class::Busy => 2,
+            Class::Transient => 3,
+            Class::Policy => 4,
+            Class::Permanent => 5,
         };
         errors.into_iter().min_by_key(hope)
     }
@@ -217,6 +235,9 @@ impl JobError {
             Self::Signer(_) | Self::Gather(GatherError::Skew { .. }) | Self::Panicked => true,
             Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
             Self::Deferred { first, .. } => first.needs_a_person(),
+            Self::Ledger(LedgerError::Store(error)) => {
+                !matches!(error.fact, Fact::Unreachable | Fact::Throttled)
+            }
             Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
             Self::Parse(_)
             | Self::Plan(_)
@@ -225,6 +246,7 @@ impl JobError {
             | Self::Gather(_)
             | Self::Sign(_)
             | Self::Render(_)
+            | Self::Busy { .. }
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Deliver(_) => false,
@@ -260,6 +282,9 @@ pub fn disposition(
 ) -> Disposition {
     match class {
         Class::Permanent | Class::Policy => Disposition::Park,
+        Class::Busy => Disposition::Retry {
+            after: BUSY_WAIT.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)),
+        },
         Class::Transient if receive_count >= limits.max_receives => Disposition::Park,
         Class::Transient | Class::Disk => {
             let doublings = receive_count.saturating_sub(1).min(16);
@@ -345,6 +370,11 @@ mod tests {
             disposition(Class::Transient, 20, &limits, 1.0),
             Disposition::Park
         );
+        // Nor is a job given up because somebody else works it.
+        assert!(matches!(
+            disposition(Class::Busy, 99, &limits, 0.0),
+            Disposition::Retry { .. }
+        ));
         // The disk is ours, not the job's: however often, the job is not given up for it.
         assert!(matches!(
             disposition(Class::Disk, 99, &limits, 0.0),
@@ -355,7 +385,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
-            for class in [Class::Permanent, Class::Transient, Class::Policy, Class::Disk] {
+            for class in [Class::Permanent, Class::Transient, Class::Policy, Class::Busy, Class::Disk] {
                 match disposition(class, count, &RetryLimits::default(), jitter) {
                     Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
                     Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),

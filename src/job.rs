@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, Order, Via, WhenEmpty};
+pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, WhenEmpty};
 
 use crate::quantity::Span;
 
@@ -144,6 +144,8 @@ pub struct Job {
     pub gallery: Option<GalleryOrder>,
     /// The list.
     pub manifest: Option<ManifestOrder>,
+    /// What to do when nobody knows whether a mail left, where the job says it.
+    pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
     pub vars: Map<String, Value>,
     /// What the event said from which the job was made.
@@ -300,6 +302,7 @@ impl Job {
             email: wire.email.map(email_order).transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
+            on_doubt: wire.on_doubt,
             vars: checked_vars("vars", wire.vars)?,
             event,
             body_sha256,

@@ -31,6 +31,8 @@ pub enum Purpose {
     PublishedName,
     /// The embedded endpoint's keys for a connection.
     EmbeddedCredentials,
+    /// Whose a shared ledger is.
+    Ledger,
 }
 
 impl Purpose {
@@ -42,6 +44,7 @@ impl Purpose {
             Self::MessageId => "message-id",
             Self::PublishedName => "published-name",
             Self::EmbeddedCredentials => "embedded-credentials",
+            Self::Ledger => "ledger",
         }
     }
 }

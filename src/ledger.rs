@@ -3,18 +3,48 @@
 //! All safety rests on records that are created and never changed. Whoever created the *intent* `i.<n>` of a
 //! recipient has the right to attempt `n` of that mail, and nobody else ever has; the *outcome* `o.<n>` says what
 //! became of it. An intent without an outcome, left behind by a process that died, is a *doubt*: the mail may or
-//! may not have left. A doubt is recorded as `unknown`, counted, and decided by `on_doubt`.
+//! may not have left. A doubt is recorded as `unknown`, counted, and decided: by `resolve_cmd`, by `on_doubt`, by a
+//! person.
 //!
 //! ```text
-//! plan      which job this id belongs to: the hash of its body
-//! i.<n>     INTENT   after the audit lines are durable, before the mail's last byte
-//! o.<n>     OUTCOME  accepted | rejected | not_sent | unknown
-//! v.<n>     VERDICT  resend_ok: attempt n may be followed by another, though it is unknown
-//! done      every recipient has an end: the message may be deleted
+//! plan       which job this id belongs to, and which objects it hands out
+//! i.<n>      INTENT    after the audit lines are durable, before the mail's last byte
+//! o.<n>      OUTCOME   accepted | rejected | not_sent | unknown
+//! l.<n>      LATE      what the owner of attempt n learnt after somebody wrote `unknown`
+//! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok
+//! done       every recipient has an end: the message may be deleted
+//! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
+//! lease      who works the job now; the one record that changes, and nothing rests on it
 //! ```
+//!
+//! The protocol was checked exhaustively in a model, `tests/model/ledger_model.py`. Its transitions are these places:
+//!
+//! | transition | place |
+//! |---|---|
+//! | `recv` | `Worker::receive` |
+//! | `look` | `Books::look`, over [`standing()`] |
+//! | `skip` | `Turn::EndedBefore` |
+//! | `go`, `audit` | `audit::record`, before a letter can be made |
+//! | `pre-ok`, `pre-fail` | `Mailer::open` |
+//! | `intent`, `intent-412` | `Books::intend`; 412 is [`Created::Theirs`] |
+//! | `intent-412-own` | `S3Ledger::create`: the nonce is ours, and so is the record |
+//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot: `Mail::send`, whose [`Outcome`] they are |
+//! | `out`, `late` | `Books::conclude` |
+//! | `busy-wait` | `JobError::Busy` |
+//! | `doubt` | `Books::doubt` |
+//! | `resend`, `hold`, `sent` | `Books::decide`, [`Answer`] |
+//! | `giveup` | `DeliverError::Exhausted` |
+//! | `fin`, `done` | `finish`, in `distribute.rs` |
+//! | `reopen` | [`resolve::resolve`] |
+//! | `delete` | `settle::settle` |
 
+pub mod lease;
 pub mod memory;
+pub mod resolve;
+pub mod resolver;
+pub mod s3;
 pub mod sqlite;
+pub mod standing;
 
 use std::fmt;
 
@@ -22,16 +52,16 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::database::DatabaseError;
-use crate::job::JobId;
+pub use standing::{MAX_DOUBTS, Sheet, Standing, standing};
 
-/// How many doubts about one recipient are answered with another attempt. Attempts that were not sent, for certain, do not
-/// count: how often those are made is bounded by the queue's receipts.
-pub const MAX_DOUBTS: usize = 5;
+use crate::database::DatabaseError;
+use crate::edge::EdgeError;
+use crate::job::JobId;
+use crate::ledger::lease::Leases;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Kind {
     /// Which body the job's id belongs to.
     Plan,
@@ -39,46 +69,68 @@ pub enum Kind {
     Intent,
     /// What became of an attempt.
     Outcome,
+    /// What the owner of an attempt learnt after somebody else had called it unknown.
+    Late,
     /// A decision about an attempt that is unknown.
     Verdict,
     /// Every recipient has an end.
     Done,
+    /// A verdict asks for a mail after the job was done.
+    Reopened,
 }
 
 impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Plan,
+        Self::Intent,
+        Self::Outcome,
+        Self::Late,
+        Self::Verdict,
+        Self::Done,
+        Self::Reopened,
+    ];
+
     /// The word under which a store keeps it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",
             Self::Intent => "i",
             Self::Outcome => "o",
+            Self::Late => "l",
             Self::Verdict => "v",
             Self::Done => "done",
+            Self::Reopened => "reopened",
         }
     }
 
     /// The kind that a store keeps under `word`.
     pub fn from_word(word: &str) -> Option<Self> {
-        [
-            Self::Plan,
-            Self::Intent,
-            Self::Outcome,
-            Self::Verdict,
-            Self::Done,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == word)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+impl From<Kind> for &'static str {
+    fn from(kind: Kind) -> Self {
+        kind.as_str()
+    }
+}
+
+impl TryFrom<String> for Kind {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Self::from_word(&word).ok_or_else(|| format!("{word:?} is no kind of record"))
     }
 }
 
 /// A record: created once, never changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The job.
     pub job: JobId,
     /// The recipient's id; empty for what belongs to the whole job.
     pub rid: String,
-    /// The attempt at this recipient, from 0.
+    /// The attempt at this recipient, from 0; for `done` and `reopened`, how often the job had been reopened.
     pub n: u32,
     /// What it says.
     pub kind: Kind,
@@ -91,17 +143,30 @@ pub struct Record {
 impl Record {
     /// A record with a nonce of its own.
     pub fn new(job: &JobId, rid: &str, n: u32, kind: Kind, body: Value) -> Self {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
         Self {
             job: job.clone(),
             rid: rid.to_owned(),
             n,
             kind,
-            nonce: crate::keyring::hex(&nonce),
+            nonce: nonce(),
             body,
         }
     }
+
+    fn damaged(&self) -> LedgerError {
+        LedgerError::Damaged {
+            job: self.job.to_string(),
+            kind: self.kind.as_str().to_owned(),
+            n: self.n,
+        }
+    }
+}
+
+/// 128 random bits, which nobody else has.
+pub(crate) fn nonce() -> String {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+    crate::keyring::hex(&nonce)
 }
 
 /// Who created a record first.
@@ -124,9 +189,38 @@ pub enum LedgerError {
         /// What it said.
         source: DatabaseError,
     },
+    /// The bucket did not answer as hoped.
+    #[error(transparent)]
+    Store(#[from] EdgeError),
+    /// The bucket's server does not keep its promise of conditional writes.
+    #[error(
+        "the ledger cannot be kept in {place}: the server there takes a write with {header} though its condition is not met, so two workers could send the same mail; use Amazon S3 or another server with conditional writes"
+    )]
+    Careless {
+        /// The bucket and the prefix.
+        place: String,
+        /// Which condition it does not heed.
+        header: &'static str,
+    },
+    /// Another installation keeps its ledger there.
+    #[error(
+        "the ledger in {place} belongs to workers with another secret: give all workers of one ledger the same secret_key_file, or this one a prefix of its own"
+    )]
+    OtherSecret {
+        /// The bucket and the prefix.
+        place: String,
+    },
+    /// An object of the ledger is there, but cannot be understood.
+    #[error(
+        "the ledger's object {key} cannot be read: restore it from an earlier version or a backup"
+    )]
+    Unreadable {
+        /// Its key.
+        key: String,
+    },
     /// A record is there, but cannot be understood.
     #[error(
-        "the ledger's record {kind}.{n} of the job {job} cannot be read: restore the database from a backup"
+        "the ledger's record {kind}.{n} of the job {job} cannot be read: restore it from a backup"
     )]
     Damaged {
         /// The job.
@@ -152,6 +246,32 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The jobs that have records, the latest first, at most `limit`.
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError>;
+
+    /// Keeps page `number` of a listing of the job's objects. A listing has a random name and is written by one process;
+    /// it counts when the job's plan names it.
+    async fn keep_page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+        page: Vec<u8>,
+    ) -> Result<(), LedgerError>;
+
+    /// Page `number` of a listing, if it is kept.
+    async fn page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+    ) -> Result<Option<Vec<u8>>, LedgerError>;
+
+    /// Says that the job's listings are not needed any more; they may stay.
+    async fn forget_pages(&self, job: &JobId) -> Result<(), LedgerError>;
+
+    /// How workers agree on who works a job; nothing where only one process can have the ledger open.
+    fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
 }
 
 /// What became of a mail.
@@ -204,166 +324,50 @@ impl Outcome {
             Self::Unknown { .. } => None,
         }
     }
-}
 
-/// Where a recipient stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// Attempt `n` may be made by whoever creates its intent.
-    Free {
-        /// The attempt.
-        n: u32,
-    },
-    /// An attempt was begun and its end was never recorded.
-    Busy {
-        /// The attempt.
-        n: u32,
-    },
-    /// There is an end, and nothing more will be sent.
-    Terminal {
-        /// The attempt that ended.
-        n: u32,
-        /// The end.
-        outcome: Outcome,
-    },
-    /// Nobody knows of so many attempts whether they were sent that no other is made.
-    Exhausted,
-}
-
-/// Works out where a recipient stands from the job's records; the `recip` of the model.
-pub fn standing(records: &[Record], rid: &str) -> Result<Standing, LedgerError> {
-    let of = |n: u32, kind: Kind| {
-        records
-            .iter()
-            .find(|record| record.rid == rid && record.n == n && record.kind == kind)
-    };
-    let attempts = records
-        .iter()
-        .filter(|record| record.rid == rid && record.kind == Kind::Intent);
-    let Some(n) = attempts.map(|intent| intent.n).max() else {
-        return Ok(Standing::Free { n: 0 });
-    };
-    let Some(record) = of(n, Kind::Outcome) else {
-        return Ok(Standing::Busy { n });
-    };
-    let outcome = outcome_of(record)?;
-    Ok(match outcome {
-        Outcome::NotSent { .. } => Standing::Free { n: n + 1 },
-        Outcome::Unknown { .. } if of(n, Kind::Verdict).is_some() => {
-            match records
-                .iter()
-                .filter(|record| record.rid == rid && record.kind == Kind::Verdict)
-                .count()
-            {
-                doubts if doubts < MAX_DOUBTS => Standing::Free { n: n + 1 },
-                _ => Standing::Exhausted,
-            }
+    /// A doubt that nobody has answered: nothing is sent until somebody does.
+    pub fn held() -> Self {
+        Self::Unknown {
+            words: "nobody has answered the doubt".to_owned(),
         }
-        Outcome::Unknown { .. } | Outcome::Accepted { .. } | Outcome::Rejected { .. } => {
-            Standing::Terminal { n, outcome }
+    }
+
+    /// As a record's particulars.
+    pub fn to_body(&self) -> Value {
+        serde_json::to_value(self).expect("an outcome is plain data")
+    }
+}
+
+/// The answer to a doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The mail left: nothing more is sent.
+    WasSent,
+    /// Another attempt may be made, though the mail may have left.
+    ResendOk,
+}
+
+/// An answer, and who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The answer.
+    pub verdict: Answer,
+    /// `on_doubt`, `resolve_cmd` or `operator`.
+    pub by: String,
+}
+
+impl Verdict {
+    /// A verdict by somebody.
+    pub fn new(verdict: Answer, by: &str) -> Self {
+        Self {
+            verdict,
+            by: by.to_owned(),
         }
-    })
-}
-
-fn outcome_of(record: &Record) -> Result<Outcome, LedgerError> {
-    serde_json::from_value(record.body.clone()).map_err(|_| LedgerError::Damaged {
-        job: record.job.to_string(),
-        kind: record.kind.as_str().to_owned(),
-        n: record.n,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn records(kinds: &[(u32, Kind, Value)]) -> Vec<Record> {
-        let job: JobId = "job".parse().unwrap();
-        kinds
-            .iter()
-            .map(|(n, kind, body)| Record::new(&job, "ann", *n, *kind, body.clone()))
-            .collect()
     }
 
-    fn not_sent() -> Value {
-        json!({ "outcome": "not_sent", "code": 451, "words": "later" })
-    }
-
-    fn unknown() -> Value {
-        json!({ "outcome": "unknown", "words": "" })
-    }
-
-    #[test]
-    fn a_recipient_without_records_is_free() {
-        assert_eq!(standing(&[], "ann").unwrap(), Standing::Free { n: 0 });
-        let others = records(&[(0, Kind::Intent, Value::Null)]);
-        assert_eq!(standing(&others, "bo").unwrap(), Standing::Free { n: 0 });
-    }
-
-    #[test]
-    fn an_intent_without_an_outcome_is_never_free() {
-        assert_eq!(
-            standing(&records(&[(0, Kind::Intent, Value::Null)]), "ann").unwrap(),
-            Standing::Busy { n: 0 }
-        );
-        let second = records(&[
-            (0, Kind::Intent, Value::Null),
-            (0, Kind::Outcome, not_sent()),
-            (1, Kind::Intent, Value::Null),
-        ]);
-        assert_eq!(standing(&second, "ann").unwrap(), Standing::Busy { n: 1 });
-    }
-
-    #[test]
-    fn what_was_not_sent_may_be_sent_again_and_what_is_unknown_only_after_a_verdict() {
-        let again = records(&[
-            (0, Kind::Intent, Value::Null),
-            (0, Kind::Outcome, not_sent()),
-        ]);
-        assert_eq!(standing(&again, "ann").unwrap(), Standing::Free { n: 1 });
-        let mut doubt = records(&[
-            (0, Kind::Intent, Value::Null),
-            (0, Kind::Outcome, unknown()),
-        ]);
-        assert!(matches!(
-            standing(&doubt, "ann").unwrap(),
-            Standing::Terminal {
-                n: 0,
-                outcome: Outcome::Unknown { .. }
-            }
-        ));
-        doubt.extend(records(&[(0, Kind::Verdict, json!("resend_ok"))]));
-        assert_eq!(standing(&doubt, "ann").unwrap(), Standing::Free { n: 1 });
-    }
-
-    #[test]
-    fn doubts_run_out_and_what_was_not_sent_does_not() {
-        let attempts = |outcome: fn() -> Value, count: u32| -> Vec<(u32, Kind, Value)> {
-            let attempt = |n| {
-                [
-                    (n, Kind::Intent, Value::Null),
-                    (n, Kind::Outcome, outcome()),
-                    (n, Kind::Verdict, Value::Null),
-                ]
-            };
-            (0..count).flat_map(attempt).collect()
-        };
-        assert_eq!(
-            standing(&records(&attempts(unknown, 4)), "ann").unwrap(),
-            Standing::Free { n: 4 }
-        );
-        assert_eq!(
-            standing(&records(&attempts(unknown, 5)), "ann").unwrap(),
-            Standing::Exhausted
-        );
-        let greylisted: Vec<_> = attempts(not_sent, 50)
-            .into_iter()
-            .filter(|(_, kind, _)| *kind != Kind::Verdict)
-            .collect();
-        assert_eq!(
-            standing(&records(&greylisted), "ann").unwrap(),
-            Standing::Free { n: 50 }
-        );
+    /// As a record's particulars.
+    pub fn to_body(&self) -> Value {
+        serde_json::to_value(self).expect("a verdict is plain data")
     }
 }

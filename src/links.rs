@@ -8,6 +8,7 @@ pub mod direct;
 pub mod disposition;
 pub mod explain;
 pub mod front;
+pub mod kept;
 pub mod linkable;
 pub mod listing;
 mod midstate;

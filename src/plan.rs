@@ -18,8 +18,8 @@ pub use policy::{LinkDefaults, OnUnlinkable, Policy, Refusal};
 use crate::job::phrase::PhraseError;
 use crate::job::place::NameError;
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, Order,
-    Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
+    Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, OnDoubt,
+    Order, Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
 };
 use crate::links::Audience;
 use crate::links::front::Reach;
@@ -62,6 +62,8 @@ pub struct Plan {
     pub pin_version: bool,
     /// Whether each listed object is looked at before it is linked.
     pub preflight: bool,
+    /// What to do when nobody knows whether a mail left.
+    pub on_doubt: OnDoubt,
     /// The most links that the job may make.
     pub max_links: u64,
     /// The page.
@@ -284,6 +286,7 @@ pub fn draw(
             .unwrap_or(policy.links.per_recipient),
         pin_version: policy.links.pin_version,
         preflight: policy.links.preflight,
+        on_doubt: on_doubt(job, policy)?,
         max_links: rule.max_links,
         gallery,
         manifest,
@@ -333,6 +336,14 @@ impl Plan {
             (Audience::Everyone, Some(email)) => email.to.iter().cloned().map(Arc::new).collect(),
             (Audience::Everyone, None) => Vec::new(),
         }
+    }
+}
+
+/// A job can be stricter than the configuration; the queue's word is not enough for a mail that may come twice.
+fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
+    match (job.on_doubt, policy.on_doubt) {
+        (Some(OnDoubt::Resend), OnDoubt::Hold) => Err(Refusal::OnDoubt),
+        (asked, configured) => Ok(asked.unwrap_or(configured)),
     }
 }
 

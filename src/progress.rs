@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::deliver::Turn;
 use crate::error::JobError;
+use crate::ledger::Answer;
 use crate::links::listing::Listing;
 use crate::plan::Plan;
 
@@ -27,6 +28,9 @@ struct Counts {
     jobs_retried: AtomicU64,
     jobs_parked: AtomicU64,
     polls: AtomicU64,
+    doubts: AtomicU64,
+    doubts_sent: AtomicU64,
+    doubts_resent: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -54,6 +58,12 @@ pub struct Snapshot {
     pub jobs_parked: u64,
     /// Answers from the queue, empty ones included.
     pub polls: u64,
+    /// Mails that may or may not have left.
+    pub doubts: u64,
+    /// Doubts that were answered: it was sent.
+    pub doubts_sent: u64,
+    /// Doubts that were answered: send it again.
+    pub doubts_resent: u64,
 }
 
 impl Progress {
@@ -73,6 +83,9 @@ impl Progress {
             jobs_retried: read(&counts.jobs_retried),
             jobs_parked: read(&counts.jobs_parked),
             polls: read(&counts.polls),
+            doubts: read(&counts.doubts),
+            doubts_sent: read(&counts.doubts_sent),
+            doubts_resent: read(&counts.doubts_resent),
         }
     }
 
@@ -111,6 +124,18 @@ impl Progress {
             Disposition::Delete => &self.counts.jobs_done,
             Disposition::Retry { .. } => &self.counts.jobs_retried,
             Disposition::Park => &self.counts.jobs_parked,
+        };
+        add(counter, 1);
+    }
+
+    pub(crate) fn doubted(&self) {
+        add(&self.counts.doubts, 1);
+    }
+
+    pub(crate) fn answered(&self, answer: Answer) {
+        let counter = match answer {
+            Answer::WasSent => &self.counts.doubts_sent,
+            Answer::ResendOk => &self.counts.doubts_resent,
         };
         add(counter, 1);
     }

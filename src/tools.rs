@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, RecordError, log::Writer};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Environment, QueueKind, RecipientNames, Transport};
+use crate::config::{
+    Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
+};
 use crate::connection::{self, Connection, Connections};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
@@ -16,7 +18,11 @@ use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::keyring::{Keyring, KeyringError, Purpose};
+use crate::ledger::lease::Owner;
+use crate::ledger::resolver::Resolver;
+use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
 use crate::links::{Hand, SignError, Signing};
@@ -143,6 +149,15 @@ pub enum OpenError {
     /// The audit log cannot be opened.
     #[error(transparent)]
     Audit(#[from] RecordError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// No job was ever begun here.
+    #[error("there is no ledger yet: {} does not exist", path.display())]
+    NoLedger {
+        /// The file.
+        path: PathBuf,
+    },
     /// A directory cannot be made or locked.
     #[error("could not prepare {}", path.display())]
     Directory {
@@ -234,11 +249,20 @@ pub async fn open(
         QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
         QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
     };
+    let ledger: Arc<dyn Ledger> = match config.ledger.kind {
+        LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
+        LedgerKind::S3 => Arc::new(s3_ledger(config, &connections, &keyring, clock).await?),
+    };
+    let progress = Progress::default();
+    let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {
-        ledger: Arc::new(SqliteLedger::new(database, clock)),
+        ledger,
         audit,
-        names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
-        on_doubt: config.ledger.on_doubt,
+        names: names(config, &keyring),
+        resolver: resolver.map(|program| Resolver::new(config.resolve(program))),
+        owner: Owner::new(),
+        progress: progress.clone(),
+        clock,
     };
     let mail = mail_settings(config, sender.display_name())?;
     let tools = Tools {
@@ -252,7 +276,7 @@ pub async fn open(
         keyring,
         spool_dir,
         at_once: config.mail.at_once,
-        progress: Progress::default(),
+        progress,
         clock,
     };
     Ok(Opened {
@@ -275,6 +299,87 @@ pub async fn open_queue(config: &Config, clock: Clock) -> Result<Arc<dyn Queue>,
         QueueKind::Sqlite => Arc::new(open_sqlite_queue(config, clock)?),
         QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
     })
+}
+
+/// The ledger in its bucket, after a look whether the store there keeps what the ledger rests on.
+pub async fn s3_ledger(
+    config: &Config,
+    connections: &Connections,
+    keyring: &Keyring,
+    clock: Clock,
+) -> Result<S3Ledger, OpenError> {
+    let place = config.ledger_place()?;
+    let connection = connections.get(&place.connection).ok_or_else(|| {
+        ConfigError::value("ledger.connection", "is no connection of the configuration")
+    })?;
+    let client = connection.s3.client(&place.bucket).await;
+    let client = client.map_err(LedgerError::Store)?;
+    let ledger = S3Ledger::new(&client, place.bucket, place.prefix, clock);
+    ledger
+        .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
+        .await?;
+    Ok(ledger)
+}
+
+/// The ledger alone, for a command that asks it or answers a doubt while the daemon works.
+#[derive(Debug)]
+pub struct OpenedLedger {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// How recipients are named in it.
+    pub names: Names,
+    #[cfg(feature = "embedded")]
+    embedded: Option<crate::embedded::Endpoint>,
+}
+
+impl OpenedLedger {
+    /// Closes what it was reached through.
+    pub async fn close(self) {
+        #[cfg(feature = "embedded")]
+        if let Some(embedded) = self.embedded {
+            embedded.shutdown(std::time::Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// Opens the ledger alone. One in a file must be there already.
+pub async fn open_ledger(
+    config: &Config,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<OpenedLedger, OpenError> {
+    if config.ledger.kind == LedgerKind::Sqlite {
+        let file = config.database_file();
+        if !file.exists() {
+            return Err(OpenError::NoLedger { path: file });
+        }
+        let ledger = SqliteLedger::new(Database::open(&file)?, clock);
+        return Ok(OpenedLedger {
+            ledger: Arc::new(ledger),
+            names: names(config, &Keyring::open(&config.secret_key_file())?),
+            #[cfg(feature = "embedded")]
+            embedded: None,
+        });
+    }
+    let keyring = Keyring::open(&config.secret_key_file())?;
+    #[cfg(feature = "embedded")]
+    let embedded = start_embedded(config, &keyring, Serving::Itself).await?;
+    #[cfg(feature = "embedded")]
+    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    #[cfg(not(feature = "embedded"))]
+    let address = None;
+    let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
+    let ledger = s3_ledger(config, &connections, &keyring, clock).await?;
+    Ok(OpenedLedger {
+        ledger: Arc::new(ledger),
+        names: names(config, &keyring),
+        #[cfg(feature = "embedded")]
+        embedded,
+    })
+}
+
+fn names(config: &Config, keyring: &Keyring) -> Names {
+    Names::new(keyring, config.audit.recipients == RecipientNames::Clear)
 }
 
 /// The queue of this machine, which knows more than the trait: what was parked.

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
+use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule};
@@ -445,13 +446,4 @@ fn log_panic(finished: Result<(), tokio::task::JoinError>) {
 
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * random())
-}
-
-/// A number between 0 and 1, to spread waits; no more random than that needs.
-fn random() -> f64 {
-    let mut bytes = [0; 4];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 0.5,
-    }
 }

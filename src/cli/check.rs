@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind, Transport};
+use handout::config::{Config, Environment, LedgerKind, QueueKind, Transport};
 use handout::connection::{self, Connections};
 use handout::deliver::Relay;
 use handout::error::chain;
@@ -165,12 +165,33 @@ async fn connections(config: &Config, environment: &Environment) -> Findings {
             Ok(connections) => {
                 let mut findings = lifetimes(&connections).await;
                 findings.extend(buckets(config, &connections).await);
+                findings.push(found(
+                    "ledger",
+                    ledger(config, &connections, &keyring).await,
+                ));
                 findings
             }
             Err(error) => vec![found("connections", Err(error.into()))],
         }
     })
     .await
+}
+
+/// Whether the ledger can be kept where it is to be.
+async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> Outcome {
+    match config.ledger.kind {
+        LedgerKind::Sqlite => Ok(format!(
+            "in {}: one worker, on this machine",
+            config.database_file().display()
+        )),
+        LedgerKind::S3 => {
+            let ledger = tools::s3_ledger(config, connections, keyring, clock::system).await?;
+            Ok(format!(
+                "{} keeps conditional writes: several workers may share it",
+                ledger.place()
+            ))
+        }
+    }
 }
 
 /// How long a link of each connection can really live, which is how long its credentials do.
@@ -270,14 +291,19 @@ async fn queue(config: &Config) -> Outcome {
         .await?
         .waiting()
         .await?;
-    let notes = match (config.queue.kind, &config.queue.parked_url) {
-        (QueueKind::Sqlite, _) => "",
-        (QueueKind::Sqs, Some(_)) => "; only this machine may work it, since its ledger is here",
-        (QueueKind::Sqs, None) => {
-            "; only this machine may work it, since its ledger is here; no parked_url: what cannot be done is left to the redrive policy"
+    let alone = match (config.queue.kind, config.ledger.kind) {
+        (QueueKind::Sqs, LedgerKind::Sqlite) => {
+            "; only this machine may work it, since its ledger is here"
         }
+        (QueueKind::Sqs, LedgerKind::S3) | (QueueKind::Sqlite, _) => "",
     };
-    Ok(format!("{waiting} messages wait{notes}"))
+    let parked = match (config.queue.kind, &config.queue.parked_url) {
+        (QueueKind::Sqs, None) => {
+            "; no parked_url: what cannot be done is left to the redrive policy"
+        }
+        (QueueKind::Sqs, Some(_)) | (QueueKind::Sqlite, _) => "",
+    };
+    Ok(format!("{waiting} messages wait{alone}{parked}"))
 }
 
 async fn mail(config: &Config, environment: &Environment) -> Outcome {

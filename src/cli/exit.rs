@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use handout::audit::RecordError;
 use handout::config::ConfigError;
 use handout::error::{Class, JobError, chain};
+use handout::ledger::LedgerError;
 use handout::tools::OpenError;
 
 use super::presign::PresignError;
@@ -71,7 +72,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error.class() {
             Class::Permanent | Class::Policy => FOUND,
-            Class::Transient => UNAVAILABLE,
+            Class::Transient | Class::Busy => UNAVAILABLE,
             Class::Disk => DISK,
         };
     }
@@ -89,6 +90,11 @@ const fn open_code(error: &OpenError) -> u8 {
         OpenError::Config(_) | OpenError::Template(_) => CONFIG,
         OpenError::Audit(RecordError::Damaged { .. }) => DATA,
         OpenError::Audit(_) | OpenError::Keyring(_) | OpenError::Database(_) => DISK,
+        OpenError::Ledger(LedgerError::Careless { .. } | LedgerError::OtherSecret { .. }) => CONFIG,
+        OpenError::Ledger(LedgerError::Database { .. }) => DISK,
+        OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
+        OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
+        OpenError::NoLedger { .. } => FOUND,
         OpenError::Directory { .. } | OpenError::Locked { .. } => CANNOT_CREATE,
         #[cfg(feature = "embedded")]
         OpenError::Embedded(_) => UNAVAILABLE,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
+use handout::config::{Config, Environment, LedgerKind, QueueKind};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
 use handout::job::Job;
@@ -325,6 +325,7 @@ async fn preview_tools(config: &Config, environment: &Environment) -> anyhow::Re
     config.audit.dir = None;
     config.mail.outbox_dir = None;
     config.queue.kind = QueueKind::Sqlite;
+    config.ledger.kind = LedgerKind::Sqlite;
     let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
     Ok(Previewing {
         tools: opened.tools.clone(),

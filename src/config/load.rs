@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{CloudFrontConfig, Config, ConnectionConfig, QueueKind, Tls, Transport, front};
+use super::{
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, Tls, Transport, front,
+};
 use crate::error::with_nearest;
-use crate::job::{Locale, Via};
+use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::sigv4::{Addressing, Target};
 
 /// Where the file is looked for when none is named.
@@ -20,6 +22,17 @@ const PREFIX: &str = "HANDOUT_";
 
 /// The one variable of ours that is no key of the file: the filter of the log.
 pub(crate) const LOG: &str = "HANDOUT_LOG";
+
+/// The longest prefix of a ledger in S3: the longest job id, spelled, and a recipient's record must fit into a key.
+const LONGEST_LEDGER_PREFIX: usize = 100;
+
+/// Where the ledger in S3 is.
+pub(crate) struct LedgerPlace {
+    pub(crate) connection: ConnectionName,
+    pub(crate) bucket: Bucket,
+    /// What its keys begin with.
+    pub(crate) prefix: String,
+}
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -247,6 +260,7 @@ impl Config {
         }
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_mail()?;
+        self.check_ledger()?;
         self.policy()?;
         self.event_rules()?;
         Ok(())
@@ -307,6 +321,79 @@ impl Config {
         Ok(())
     }
 
+    fn check_ledger(&self) -> Result<(), ConfigError> {
+        if self.ledger.kind == LedgerKind::Sqlite {
+            let stray = [
+                ("connection", &self.ledger.connection),
+                ("bucket", &self.ledger.bucket),
+            ];
+            return match stray.into_iter().find(|(_, value)| value.is_some()) {
+                None => Ok(()),
+                Some((field, _)) => Err(ConfigError::value(
+                    format!("ledger.{field}"),
+                    "stands beside kind = \"sqlite\": it belongs to kind = \"s3\"",
+                )),
+            };
+        }
+        let place = self.ledger_place()?;
+        // What a job may publish there could stand where a record belongs, and a record is nobody's file.
+        let meets = |bucket: &str, prefix: &str| {
+            bucket == place.bucket.as_str()
+                && (prefix.starts_with(&place.prefix) || place.prefix.starts_with(prefix))
+        };
+        for (index, rule) in self.allow.iter().enumerate() {
+            let publishes = rule.publish.iter().any(|target| {
+                let target = target.strip_prefix("s3://");
+                target.is_some_and(|target| {
+                    let (bucket, prefix) = target.split_once('/').unwrap_or((target, ""));
+                    meets(bucket, prefix)
+                })
+            });
+            if publishes || meets(&rule.bucket, &rule.prefix) {
+                let reason = format!(
+                    "is s3://{}/{}, which the rule allow[{index}] opens to jobs: give the ledger a bucket of its own",
+                    place.bucket, place.prefix
+                );
+                return Err(ConfigError::value("ledger.bucket", reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the ledger in S3 is.
+    pub(crate) fn ledger_place(&self) -> Result<LedgerPlace, ConfigError> {
+        let needed = |field: &str, value: &Option<String>| {
+            let missing = "is missing: kind = \"s3\" needs connection and bucket";
+            let value = value.clone();
+            value.ok_or_else(|| ConfigError::value(format!("ledger.{field}"), missing))
+        };
+        let connection = needed("connection", &self.ledger.connection)?;
+        if !self.connections.contains_key(&connection) {
+            let known: Vec<&str> = self.connections.keys().map(String::as_str).collect();
+            let reason = format!(
+                "is {connection:?}, which is no connection; there are: {}",
+                known.join(", ")
+            );
+            return Err(ConfigError::value("ledger.connection", reason));
+        }
+        let connection = connection.parse();
+        let bucket = needed("bucket", &self.ledger.bucket)?.parse();
+        let prefix = &self.ledger.prefix;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()/".contains(c);
+        if prefix.len() > LONGEST_LEDGER_PREFIX || !prefix.chars().all(is_plain) {
+            let reason = format!(
+                "is {prefix:?}: write at most {LONGEST_LEDGER_PREFIX} letters, digits and -_./"
+            );
+            return Err(ConfigError::value("ledger.prefix", reason));
+        }
+        Ok(LedgerPlace {
+            connection: connection
+                .map_err(|error| ConfigError::value("ledger.connection", error))?,
+            bucket: bucket.map_err(|error| ConfigError::value("ledger.bucket", error))?,
+            prefix: prefix.clone(),
+        })
+    }
+
     /// The time zone in which mails and pages speak.
     pub fn time_zone(&self) -> Result<jiff::tz::TimeZone, ConfigError> {
         jiff::tz::TimeZone::get(&self.mail.time_zone).map_err(|_| {
@@ -321,7 +408,7 @@ impl Config {
 
 fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), ConfigError> {
     let key = |field: &str| format!("connections.{name}.{field}");
-    name.parse::<crate::job::ConnectionName>()
+    name.parse::<ConnectionName>()
         .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
     if connection.directory.is_some() {
         let rest = ConnectionConfig {

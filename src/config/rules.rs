@@ -30,6 +30,7 @@ impl Config {
                 pin_version: self.links.pin_version,
                 preflight: self.links.preflight,
             },
+            on_doubt: self.ledger.on_doubt,
             page_size: self.gallery.page_size,
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,

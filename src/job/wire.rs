@@ -45,9 +45,23 @@ pub struct Job {
     pub gallery: Option<Gallery>,
     /// The list of all links for programs, if any.
     pub manifest: Option<Manifest>,
+    /// What to do when nobody knows whether a mail left; the configuration's way when left out. A job can be stricter than
+    /// the configuration (`hold`), and never laxer.
+    pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
     #[serde(default)]
     pub vars: Map<String, Value>,
+}
+
+/// What to do when nobody knows whether a mail left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDoubt {
+    /// Send it again with the same Message-ID: at least once.
+    #[default]
+    Resend,
+    /// Do not, unless a person says so: at most once.
+    Hold,
 }
 
 /// Which objects are handed out: those under `prefix`, or those named in `keys`.

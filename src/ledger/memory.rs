@@ -1,27 +1,42 @@
 //! A ledger in memory, for tests.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
+use super::lease::{Leases, Seen, Tag, Terms};
 use super::{Created, Ledger, LedgerError, Record};
 use crate::job::JobId;
+
+/// What is kept of a listing: the job, its name, the page's number.
+type PageName = (JobId, String, u32);
 
 /// Records in the order in which they were created.
 #[derive(Debug, Default)]
 pub struct MemoryLedger {
     records: Mutex<Vec<Record>>,
+    pages: Mutex<HashMap<PageName, Vec<u8>>>,
+    leases: Mutex<HashMap<JobId, (Terms, Instant)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = lock(&self.records);
         let same = |other: &&Record| {
             (&other.job, &other.rid, other.n, other.kind)
                 == (&record.job, &record.rid, record.n, record.kind)
         };
         if let Some(existing) = records.iter().find(same) {
+            if existing.nonce == record.nonce {
+                return Ok(Created::Ours);
+            }
             return Ok(Created::Theirs(existing.clone()));
         }
         records.push(record);
@@ -29,8 +44,7 @@ impl Ledger for MemoryLedger {
     }
 
     async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(records
+        Ok(lock(&self.records)
             .iter()
             .filter(|record| record.job == *job)
             .cloned()
@@ -47,14 +61,69 @@ impl Ledger for MemoryLedger {
     }
 
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
-        let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let mut jobs: Vec<JobId> = Vec::new();
-        for record in records.iter().rev() {
+        for record in lock(&self.records).iter().rev() {
             if !jobs.contains(&record.job) {
                 jobs.push(record.job.clone());
             }
         }
         jobs.truncate(limit);
         Ok(jobs)
+    }
+
+    async fn keep_page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+        page: Vec<u8>,
+    ) -> Result<(), LedgerError> {
+        lock(&self.pages).insert((job.clone(), listing.to_owned(), number), page);
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        let name = (job.clone(), listing.to_owned(), number);
+        Ok(lock(&self.pages).get(&name).cloned())
+    }
+
+    async fn forget_pages(&self, job: &JobId) -> Result<(), LedgerError> {
+        lock(&self.pages).retain(|name, _| name.0 != *job);
+        Ok(())
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Leases for MemoryLedger {
+    async fn lease(&self, job: &JobId) -> Result<Option<Seen>, LedgerError> {
+        Ok(lock(&self.leases).get(job).map(|(terms, written)| Seen {
+            terms: terms.clone(),
+            age: written.elapsed(),
+            tag: Tag(terms.nonce.clone()),
+        }))
+    }
+
+    async fn put_lease(
+        &self,
+        job: &JobId,
+        over: Option<&Tag>,
+        terms: &Terms,
+    ) -> Result<Option<Tag>, LedgerError> {
+        let mut leases = lock(&self.leases);
+        let present = leases.get(job).map(|(terms, _)| Tag(terms.nonce.clone()));
+        if present.as_ref() != over {
+            return Ok(None);
+        }
+        leases.insert(job.clone(), (terms.clone(), Instant::now()));
+        Ok(Some(Tag(terms.nonce.clone())))
     }
 }

@@ -1,11 +1,14 @@
 //! The ledger of a single machine, in the same file as its queue.
+//!
+//! It has no leases: the lock on the state directory lets one process at a time open it, so whoever wrote an intent and is
+//! not this process is dead.
 
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
-use crate::database::Database;
+use crate::database::{Database, DatabaseError};
 use crate::job::JobId;
 
 /// Records in a table whose primary key makes them create-only.
@@ -47,10 +50,7 @@ impl SqliteLedger {
                     .collect::<rusqlite::Result<Vec<_>>>()
             })
             .await
-            .map_err(|source| LedgerError::Database {
-                action: "read",
-                source,
-            })?;
+            .map_err(not_read)?;
         rows.into_iter().map(Stored::understand).collect()
     }
 }
@@ -61,6 +61,7 @@ const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
 impl Ledger for SqliteLedger {
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
         let at = (self.clock)().as_millisecond();
+        let nonce = record.nonce.clone();
         let existing = self
             .database
             .call(move |connection| {
@@ -81,14 +82,16 @@ impl Ledger for SqliteLedger {
                 if inserted == 1 {
                     return Ok(None);
                 }
+                // A record of our own that was there already: an earlier try whose answer was lost.
                 let sql = format!("{SELECT} WHERE job = ?1 AND rid = ?2 AND n = ?3 AND kind = ?4");
                 connection.query_row(&sql, key, stored).optional()
             })
             .await
-            .map_err(|source| LedgerError::Database { action: "write to", source })?;
-        existing.map_or(Ok(Created::Ours), |existing| {
-            existing.understand().map(Created::Theirs)
-        })
+            .map_err(not_written)?;
+        match existing.map(Stored::understand).transpose()? {
+            Some(existing) if existing.nonce != nonce => Ok(Created::Theirs(existing)),
+            Some(_) | None => Ok(Created::Ours),
+        }
     }
 
     async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
@@ -115,14 +118,76 @@ impl Ledger for SqliteLedger {
                     .collect::<rusqlite::Result<Vec<String>>>()
             })
             .await
-            .map_err(|source| LedgerError::Database {
-                action: "read",
-                source,
-            })?;
+            .map_err(not_read)?;
         Ok(names
             .into_iter()
             .filter_map(|name| name.parse().ok())
             .collect())
+    }
+
+    async fn keep_page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+        page: Vec<u8>,
+    ) -> Result<(), LedgerError> {
+        let (job, listing) = (job.to_string(), listing.to_owned());
+        self.database
+            .call(move |connection| {
+                connection.execute(
+                    "INSERT INTO page (job, listing, number, body) VALUES (?1, ?2, ?3, ?4) \
+                     ON CONFLICT DO NOTHING",
+                    params![job, listing, number, page],
+                )
+            })
+            .await
+            .map_err(not_written)?;
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        let (job, listing) = (job.to_string(), listing.to_owned());
+        self.database
+            .call(move |connection| {
+                connection
+                    .query_row(
+                        "SELECT body FROM page WHERE job = ?1 AND listing = ?2 AND number = ?3",
+                        params![job, listing, number],
+                        |row| row.get(0),
+                    )
+                    .optional()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn forget_pages(&self, job: &JobId) -> Result<(), LedgerError> {
+        let job = job.to_string();
+        self.database
+            .call(move |connection| connection.execute("DELETE FROM page WHERE job = ?1", [job]))
+            .await
+            .map_err(not_written)?;
+        Ok(())
+    }
+}
+
+fn not_read(source: DatabaseError) -> LedgerError {
+    LedgerError::Database {
+        action: "read",
+        source,
+    }
+}
+
+fn not_written(source: DatabaseError) -> LedgerError {
+    LedgerError::Database {
+        action: "write to",
+        source,
     }
 }
 

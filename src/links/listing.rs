@@ -92,6 +92,37 @@ impl Listing {
             })
     }
 
+    /// A listing that will be put together page by page; `spool_dir` takes what does not fit into memory.
+    pub(super) fn begin(spool_dir: &Path) -> Self {
+        Self {
+            linkable: 0,
+            unavailable: 0,
+            pages: Pages::default(),
+            dir: spool_dir.display().to_string(),
+        }
+    }
+
+    /// Adds a page.
+    pub(super) fn push(&mut self, page: Vec<Entry>) -> Result<(), GatherError> {
+        let linkable = page
+            .iter()
+            .filter(|entry| matches!(entry, Entry::Linkable(_)));
+        let linkable = linkable.count() as u64;
+        self.linkable += linkable;
+        self.unavailable += page.len() as u64 - linkable;
+        self.pages
+            .push(page, Path::new(&self.dir))
+            .map_err(|source| GatherError::Spool {
+                dir: self.dir.clone(),
+                source,
+            })
+    }
+
+    /// How many pages there are.
+    pub const fn pages(&self) -> usize {
+        self.pages.count()
+    }
+
     /// Whether there is nothing to link.
     pub const fn is_empty(&self) -> bool {
         self.linkable == 0
@@ -160,6 +191,32 @@ async fn gather_under(
             return Ok(());
         }
     }
+}
+
+/// Looks again at a page that was listed before. The objects stay what they were; those that are not there any more, or
+/// that nobody may read now, cannot be linked.
+pub(super) async fn look_again(
+    page: Vec<Entry>,
+    bucket: &Bucket,
+    store: &dyn ObjectStore,
+) -> Result<Vec<Entry>, GatherError> {
+    let objects: Vec<ObjectMeta> = page
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Linkable(object) => Some(object.clone()),
+            Entry::Unavailable(..) => None,
+        })
+        .collect();
+    let obstacles = look_at_each(bucket, &objects, store).await?;
+    check_clock(store)?;
+    let again = page.into_iter().map(|entry| match entry {
+        Entry::Linkable(object) => match obstacles.get(&object.key) {
+            Some(reason) => Entry::Unavailable(object.key.to_string(), *reason),
+            None => Entry::Linkable(object),
+        },
+        unavailable @ Entry::Unavailable(..) => unavailable,
+    });
+    Ok(again.collect())
 }
 
 /// Asks for each object what a listing does not tell: whether the signing credentials can read it at all.
@@ -484,6 +541,10 @@ impl Pages {
         self.places.push((self.end, bytes.len()));
         self.end += bytes.len() as u64;
         Ok(())
+    }
+
+    const fn count(&self) -> usize {
+        self.memory.len() + self.places.len()
     }
 
     fn read(&self, number: usize) -> io::Result<Option<Vec<Entry>>> {

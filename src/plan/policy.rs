@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, Disposition, Job, Prefix, Recipient};
+use crate::job::{Bucket, ConnectionName, Disposition, Job, OnDoubt, Prefix, Recipient};
 use crate::quantity::Span;
 
 /// What to do about objects that cannot be linked.
@@ -50,6 +50,8 @@ pub struct Policy {
     pub rules: Vec<AllowRule>,
     /// The defaults.
     pub links: LinkDefaults,
+    /// What to do when nobody knows whether a mail left.
+    pub on_doubt: OnDoubt,
     /// Links on one page of a gallery.
     pub page_size: usize,
     /// The domain of the sender, to which answers may always go.
@@ -123,6 +125,11 @@ pub enum Refusal {
         /// The address, masked.
         masked: String,
     },
+    /// The job would have mails sent twice where the configuration would rather have them not sent.
+    #[error(
+        "the job's on_doubt is \"resend\", and the configuration's ledger.on_doubt \"hold\": a job can be stricter, and not laxer"
+    )]
+    OnDoubt,
     /// What would be published starts a job itself.
     #[error(
         "publishing to {target} would start a job by an [[on_event]] rule, and that job another"

@@ -72,6 +72,7 @@ pub(super) fn plan(prefix: &str, over: &Value) -> Plan {
         disposition: Disposition::Attachment,
         filename: None,
         per_recipient: true,
+        on_doubt: crate::job::OnDoubt::Resend,
         max_links: 1000,
         gallery,
         manifest: None,

@@ -60,7 +60,7 @@ impl S3Store {
     }
 
     /// The client for a bucket. S3 answers requests for another region's bucket with a redirect that no signature survives.
-    async fn client(&self, bucket: &Bucket) -> Result<Client, StoreError> {
+    pub(crate) async fn client(&self, bucket: &Bucket) -> Result<Client, StoreError> {
         Ok(self
             .regional_client(bucket)
             .await?
@@ -209,8 +209,15 @@ impl S3Store {
 
 /// Reads the `Date` of answers: a free comparison of the server's clock with ours.
 #[derive(Debug, Clone, Default)]
-struct ServerClock {
+pub(crate) struct ServerClock {
     skew: Arc<BlockingMutex<Option<SignedDuration>>>,
+}
+
+impl ServerClock {
+    /// How far the server's clock was ahead of ours at its last answer; nothing before the first.
+    pub(crate) fn skew(&self) -> Option<SignedDuration> {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Intercept for ServerClock {
@@ -256,11 +263,7 @@ impl ObjectStore for S3Store {
     }
 
     fn skew(&self) -> Option<SignedDuration> {
-        *self
-            .clock
-            .skew
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.clock.skew()
     }
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {

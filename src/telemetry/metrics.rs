@@ -10,7 +10,7 @@ type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. Labels are bounded: results, never names.
 pub fn text(counts: &Snapshot) -> String {
-    let families: [Family<'_>; 4] = [
+    let families: [Family<'_>; 6] = [
         (
             "handout_jobs_total",
             "Messages settled, by what became of them.",
@@ -28,6 +28,19 @@ pub fn text(counts: &Snapshot) -> String {
                 ("{result=\"rejected\"}", counts.mails_rejected),
                 ("{result=\"unknown\"}", counts.mails_unknown),
                 ("{result=\"deferred\"}", counts.mails_deferred),
+            ],
+        ),
+        (
+            "handout_doubts_total",
+            "Mails that may or may not have left.",
+            &[("", counts.doubts)],
+        ),
+        (
+            "handout_doubts_answered_total",
+            "Doubts that on_doubt or resolve_cmd answered; what is left is held for a person.",
+            &[
+                ("{answer=\"sent\"}", counts.doubts_sent),
+                ("{answer=\"resend\"}", counts.doubts_resent),
             ],
         ),
         (

@@ -30,6 +30,15 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 "the disk failed; receiving no more"
             );
         }
+        (Class::Busy, _) => {
+            tracing::info!(
+                message.id = id,
+                job.id = job,
+                receive_count,
+                error = words,
+                "busy-wait: the message is released for later"
+            );
+        }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
             let retry_in_secs = after.as_secs();
             tracing::error!(

@@ -93,6 +93,7 @@ async fn listed(store: &dyn ObjectStore, preflight: bool) -> Result<Listing, Gat
             pin_version: false,
             preflight,
         },
+        on_doubt: handout::config::OnDoubt::Resend,
         page_size: 1000,
         sender_domain: "sender.example".to_owned(),
         triggers: Vec::new(),

@@ -1,0 +1,364 @@
+//! The books of deliveries: the ledger decides, the audit log tells.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::audit::{AuditLog, record};
+use crate::clock::Clock;
+use crate::error::JobError;
+use crate::job::{JobId, OnDoubt, Recipient};
+use crate::ledger::lease::Owner;
+use crate::ledger::resolver::{Question, Reply, Resolver};
+use crate::ledger::standing::record_of;
+use crate::ledger::{
+    Answer, Created, Kind, Ledger, LedgerError, MAX_DOUBTS, Outcome, Record, Sheet, Standing,
+    Verdict, standing,
+};
+use crate::progress::Progress;
+
+/// Until which pause the recording of an outcome is tried again: a minute and a half in all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(50);
+
+/// Where records of deliveries are kept.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// What was already done.
+    pub ledger: Arc<dyn Ledger>,
+    /// Who was given what.
+    pub audit: AuditLog,
+    /// How people are named in both.
+    pub names: record::Names,
+    /// Who answers doubts before `on_doubt` does.
+    pub resolver: Option<Resolver>,
+    /// This process.
+    pub owner: Owner,
+    /// Counts doubts.
+    pub progress: Progress,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// An attempt at a recipient, whose right we have or want.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The job.
+    pub job: &'a JobId,
+    /// The recipient's id.
+    pub rid: &'a str,
+    /// Which attempt.
+    pub n: u32,
+    /// The mail's Message-ID.
+    pub message_id: &'a str,
+}
+
+impl Books {
+    /// The recipient's id.
+    pub fn rid(&self, recipient: &Recipient) -> String {
+        self.names.recipient_id(&recipient.canonical_address())
+    }
+
+    /// Where a recipient stands, by the job's records; a doubt that a dead process left is recorded, and decided, here.
+    ///
+    /// Decided here alone, so that a crash between a doubt and its verdict does not leave a mail unsent.
+    pub async fn look(
+        &self,
+        job: &JobId,
+        sheet: &Sheet,
+        recipient: &Recipient,
+        on_doubt: OnDoubt,
+    ) -> Result<Standing, LedgerError> {
+        let rid = self.rid(recipient);
+        let mut records = sheet.of(&rid).to_vec();
+        let mut found = standing(&records)?;
+        if let Standing::Busy { n } = found {
+            records.push(self.doubt(job, &rid, n).await?);
+            found = standing(&records)?;
+        }
+        if let Standing::Doubt { n, doubts } = found
+            && let Some(verdict) = self.decide(job, &rid, n, doubts, &records, on_doubt).await
+        {
+            let answer = verdict.verdict;
+            let verdict = Record::new(job, &rid, n, Kind::Verdict, verdict.to_body());
+            let (nonce, stands) = (verdict.nonce.clone(), self.create_or_read(verdict).await?);
+            if stands.nonce == nonce {
+                self.progress.answered(answer);
+            }
+            records.push(stands);
+            found = standing(&records)?;
+        }
+        Ok(found)
+    }
+
+    /// Records that nobody knows what became of an attempt. Nobody who lives makes it: the job's lease is ours, or the
+    /// ledger's directory is locked. Somebody who lives all the same keeps the right to the attempt, and what comes of it is
+    /// recorded as late.
+    async fn doubt(&self, job: &JobId, rid: &str, n: u32) -> Result<Record, LedgerError> {
+        tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left before its process ended: a doubt");
+        let words = "the process ended between its intent and its outcome".to_owned();
+        let mut body = Outcome::Unknown { words }.to_body();
+        body["by"] = json!(self.owner.as_str());
+        let unknown = Record::new(job, rid, n, Kind::Outcome, body);
+        let nonce = unknown.nonce.clone();
+        let stands = self.create_or_read(unknown).await?;
+        if stands.nonce == nonce {
+            self.progress.doubted();
+        }
+        Ok(stands)
+    }
+
+    /// Answers a doubt: the resolver's word first, then `on_doubt`. Nothing when it is held, for a person to answer.
+    async fn decide(
+        &self,
+        job: &JobId,
+        rid: &str,
+        n: u32,
+        doubts: usize,
+        records: &[Record],
+        on_doubt: OnDoubt,
+    ) -> Option<Verdict> {
+        let reply = self.ask_resolver(job, rid, n, records).await;
+        let verdict = match (reply, on_doubt) {
+            (Some(Reply::Sent), _) => Some(Verdict::new(Answer::WasSent, "resolve_cmd")),
+            (Some(Reply::Resend), _) => Some(Verdict::new(Answer::ResendOk, "resolve_cmd")),
+            (None, OnDoubt::Resend) if doubts < MAX_DOUBTS => {
+                Some(Verdict::new(Answer::ResendOk, "on_doubt"))
+            }
+            (Some(Reply::Hold), _) | (None, OnDoubt::Resend | OnDoubt::Hold) => None,
+        };
+        let (answer, by) = match &verdict {
+            Some(Verdict { verdict, by }) => match verdict {
+                Answer::WasSent => ("sent", by.as_str()),
+                Answer::ResendOk => ("resend", by.as_str()),
+            },
+            None => ("hold", ""),
+        };
+        tracing::warn!(job.id = %job, rid, n, answer, by, "a doubt is decided");
+        verdict
+    }
+
+    async fn ask_resolver(
+        &self,
+        job: &JobId,
+        rid: &str,
+        n: u32,
+        records: &[Record],
+    ) -> Option<Reply> {
+        let intent = &record_of(records, n, Kind::Intent)?.body;
+        let question = Question {
+            job,
+            rid,
+            message_id: intent["message_id"].as_str().unwrap_or_default(),
+            intended_at: intent["at"].as_str().unwrap_or_default(),
+        };
+        self.resolver.as_ref()?.ask(&question).await
+    }
+
+    /// Creates a record, and returns the one that stands.
+    async fn create_or_read(&self, record: Record) -> Result<Record, LedgerError> {
+        Ok(match self.ledger.create(record.clone()).await? {
+            Created::Ours => record,
+            Created::Theirs(first) => first,
+        })
+    }
+
+    /// Asks for the right to an attempt; whether it is ours.
+    pub(super) async fn intend(&self, attempt: &Attempt<'_>) -> Result<bool, LedgerError> {
+        let body = json!({
+            "message_id": attempt.message_id,
+            "by": self.owner.as_str(),
+            "at": (self.clock)(),
+        });
+        let intent = Record::new(attempt.job, attempt.rid, attempt.n, Kind::Intent, body);
+        Ok(self.ledger.create(intent).await? == Created::Ours)
+    }
+
+    /// Records what became of our attempt; as late, if somebody took us for dead and called it unknown.
+    pub(super) async fn conclude(
+        &self,
+        attempt: &Attempt<'_>,
+        outcome: &Outcome,
+    ) -> Result<(), JobError> {
+        let Attempt {
+            job,
+            rid,
+            n,
+            message_id,
+        } = *attempt;
+        let record = |kind| Record::new(job, rid, n, kind, outcome.to_body());
+        if let Created::Theirs(_) = self.create_surely(record(Kind::Outcome)).await? {
+            tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "an outcome came late: another worker had recorded a doubt");
+            self.create_surely(record(Kind::Late)).await?;
+        } else if let Outcome::Unknown { .. } = outcome {
+            tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left: a doubt");
+            self.progress.doubted();
+        }
+        let (word, code) = (outcome.word(), outcome.code());
+        let line = record::outcome(&record::Outcome {
+            job: job.as_str(),
+            rid,
+            n,
+            outcome: word,
+            code,
+            message_id,
+        });
+        Ok(self.audit.append(vec![line]).await?)
+    }
+
+    /// Creates a record of what is known now and would be forgotten otherwise: an outcome that is not recorded is a doubt,
+    /// and a doubt may be a second mail. So a ledger that does not answer is asked again for a while.
+    async fn create_surely(&self, record: Record) -> Result<Created, LedgerError> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.ledger.create(record.clone()).await {
+                Ok(created) => return Ok(created),
+                Err(error) if pause > LONGEST_PAUSE => return Err(error),
+                Err(error) => {
+                    tracing::warn!(
+                        error = crate::error::chain(&error),
+                        "an outcome is not recorded yet; trying again"
+                    );
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::Keyring;
+    use crate::ledger::memory::MemoryLedger;
+
+    fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
+        let (audit, _writer) = AuditLog::open(dir, "test", crate::clock::system).unwrap();
+        Books {
+            ledger: Arc::new(MemoryLedger::default()),
+            audit,
+            names: record::Names::new(&Keyring::new([1; 32]), false),
+            resolver,
+            owner: Owner::new(),
+            progress: Progress::default(),
+            clock: crate::clock::system,
+        }
+    }
+
+    fn job() -> JobId {
+        "job".parse().unwrap()
+    }
+
+    fn ann() -> Recipient {
+        Recipient::parse("ann@acme.example").unwrap()
+    }
+
+    async fn put(books: &Books, n: u32, kind: Kind, body: serde_json::Value) {
+        let record = Record::new(&job(), &books.rid(&ann()), n, kind, body);
+        assert_eq!(books.ledger.create(record).await.unwrap(), Created::Ours);
+    }
+
+    async fn look(books: &Books, on_doubt: OnDoubt) -> Standing {
+        let sheet = Sheet::new(books.ledger.records(&job()).await.unwrap());
+        books.look(&job(), &sheet, &ann(), on_doubt).await.unwrap()
+    }
+
+    fn unknown() -> serde_json::Value {
+        json!({ "outcome": "unknown", "words": "" })
+    }
+
+    #[tokio::test]
+    async fn a_doubt_without_a_verdict_is_still_decided() {
+        for (on_doubt, wanted) in [
+            (OnDoubt::Resend, Standing::Free { n: 1 }),
+            (OnDoubt::Hold, Standing::Doubt { n: 0, doubts: 1 }),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let books = books(dir.path(), None);
+            put(&books, 0, Kind::Intent, json!({})).await;
+            put(&books, 0, Kind::Outcome, unknown()).await;
+            assert_eq!(look(&books, on_doubt).await, wanted);
+            assert_eq!(look(&books, on_doubt).await, wanted, "and stays so");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_intent_of_the_dead_is_a_doubt_and_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books(dir.path(), None);
+        put(&books, 0, Kind::Intent, json!({})).await;
+        let held = Standing::Doubt { n: 0, doubts: 1 };
+        assert_eq!(look(&books, OnDoubt::Hold).await, held);
+        assert_eq!(look(&books, OnDoubt::Hold).await, held);
+        assert_eq!(books.progress.snapshot().doubts, 1);
+        assert_eq!(look(&books, OnDoubt::Resend).await, Standing::Free { n: 1 });
+        assert_eq!(books.progress.snapshot().doubts_resent, 1);
+    }
+
+    #[tokio::test]
+    async fn after_five_doubts_a_person_must_decide() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books(dir.path(), None);
+        for n in 0..4 {
+            put(&books, n, Kind::Intent, json!({})).await;
+            assert_eq!(
+                look(&books, OnDoubt::Resend).await,
+                Standing::Free { n: n + 1 }
+            );
+        }
+        put(&books, 4, Kind::Intent, json!({})).await;
+        assert_eq!(
+            look(&books, OnDoubt::Resend).await,
+            Standing::Doubt { n: 4, doubts: 5 }
+        );
+    }
+
+    #[tokio::test]
+    async fn an_outcome_that_comes_late_is_kept_and_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books(dir.path(), None);
+        let (job, rid) = (job(), books.rid(&ann()));
+        let attempt = Attempt {
+            job: &job,
+            rid: &rid,
+            n: 0,
+            message_id: "<m@x>",
+        };
+        assert!(books.intend(&attempt).await.unwrap());
+        assert!(!books.intend(&attempt).await.unwrap(), "once");
+        assert_eq!(
+            look(&books, OnDoubt::Hold).await,
+            Standing::Doubt { n: 0, doubts: 1 }
+        );
+        let accepted = Outcome::Accepted {
+            words: "250".to_owned(),
+        };
+        books.conclude(&attempt, &accepted).await.unwrap();
+        assert_eq!(
+            look(&books, OnDoubt::Resend).await,
+            Standing::Terminal {
+                n: 0,
+                outcome: accepted
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn the_resolver_is_asked_before_on_doubt() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("resolve");
+        std::fs::write(&program, "#!/bin/sh\n[ \"$3\" = '<m@x>' ] && echo sent\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let books = books(&dir.path().join("audit"), Some(Resolver::new(program)));
+        put(&books, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
+        assert!(matches!(
+            look(&books, OnDoubt::Resend).await,
+            Standing::Terminal {
+                n: 0,
+                outcome: Outcome::Accepted { .. }
+            }
+        ));
+    }
+}

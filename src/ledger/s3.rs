@@ -1,0 +1,578 @@
+//! The ledger of several workers: small objects in a bucket, each written once, by S3's conditional writes.
+//!
+//! ```text
+//! <prefix>ledger                          whose ledger this is: a fingerprint of the installation's secret
+//! <prefix>jobs/<job>/plan                 and done, done.<n>, reopened.<n>, lease
+//! <prefix>jobs/<job>/r/<rid>/i.<n>        and o.<n>, l.<n>, v.<n>
+//! <prefix>objects/<job>/<listing>/<page>  the objects that the job hands out
+//! <prefix>latest/<time>-<job>             the jobs, the latest first
+//! ```
+//!
+//! A record is created by a PUT with `If-None-Match: *`. Whatever is answered to it, but a plain yes, leaves open whether it
+//! was carried out; so it is made again, and when the record is there, its nonce says whose it is.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
+//!
+//! Nothing is ever deleted, and no right to do so is needed: a lifecycle rule on the prefix lets old jobs expire.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::ByteStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::lease::{Leases, Seen, Tag, Terms};
+use super::{Created, Kind, Ledger, LedgerError, Record};
+use crate::clock::Clock;
+use crate::edge::{EdgeError, Fact, random};
+use crate::job::{Bucket, JobId};
+use crate::store::s3::ServerClock;
+
+/// How often a request is made before the store counts as out of reach: with one in five failing, one in 400,000 gives up.
+const ATTEMPTS: u32 = 8;
+
+/// The pause before the second attempt, doubled before each further one, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long one attempt may take: records are small.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many records are read at once: ten thousand recipients take seconds.
+const READS_AT_ONCE: usize = 64;
+
+/// How many race for the first write of a new ledger, of whom one may win.
+const RACERS: usize = 8;
+
+/// An entity tag that no object has.
+const NO_TAG: &str = "\"00000000000000000000000000000000\"";
+
+/// Records below a prefix of a bucket.
+#[derive(Debug, Clone)]
+pub struct S3Ledger {
+    client: Client,
+    bucket: Bucket,
+    prefix: String,
+    clock: Clock,
+}
+
+/// A record as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    v: u32,
+    at: Timestamp,
+    #[serde(flatten)]
+    record: Record,
+}
+
+/// When a PUT is carried out.
+#[derive(Debug, Clone, Copy)]
+enum Condition<'a> {
+    /// If there is no object of the key.
+    Absent,
+    /// If the object is in this state.
+    Unchanged(&'a str),
+}
+
+impl Condition<'_> {
+    const fn header(self) -> &'static str {
+        match self {
+            Self::Absent => "If-None-Match",
+            Self::Unchanged(_) => "If-Match",
+        }
+    }
+}
+
+/// What came of a PUT.
+enum Put {
+    /// It was carried out; the object's new tag.
+    Done(String),
+    /// Its condition was not met; perhaps since an earlier attempt of ours was carried out.
+    Unmet,
+}
+
+/// An object that was read.
+struct Found {
+    bytes: Vec<u8>,
+    tag: String,
+    /// How long ago it was written, by the store's clock.
+    age: Duration,
+}
+
+impl S3Ledger {
+    /// A ledger below `prefix`, with a client for the bucket's region. [`probe`](Self::probe) it before it is trusted.
+    pub fn new(client: &Client, bucket: Bucket, prefix: String, clock: Clock) -> Self {
+        let patience = TimeoutConfig::builder()
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(ATTEMPT_TIMEOUT)
+            .build();
+        // Our own attempts in place of the SDK's: those share an allowance that a store with failures uses up.
+        let config = client
+            .config()
+            .to_builder()
+            .timeout_config(patience)
+            .retry_config(RetryConfig::disabled())
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            bucket,
+            prefix,
+            clock,
+        }
+    }
+
+    /// Where the ledger is, for a sentence about it.
+    pub fn place(&self) -> String {
+        format!("s3://{}/{}", self.bucket, self.prefix)
+    }
+
+    /// Whether the store keeps what the ledger rests on, and whether the ledger belongs to those who have the secret whose
+    /// fingerprint this is.
+    ///
+    /// Several race to create one object, and one may win; then a write must fail that would change it.
+    pub async fn probe(&self, fingerprint: &str) -> Result<(), LedgerError> {
+        let key = format!("{}ledger", self.prefix);
+        let identity = json!({ "v": 1, "secret": fingerprint });
+        let bytes = identity.to_string().into_bytes();
+        if self.get(&key).await?.is_none() {
+            let race = (0..RACERS).map(|_| self.try_put(&key, bytes.clone(), Condition::Absent));
+            let ends = futures_util::future::join_all(race).await;
+            let winners = ends.iter().filter(|end| matches!(end, Ok(Put::Done(_))));
+            if winners.count() > 1 {
+                return Err(self.careless(Condition::Absent));
+            }
+        }
+        let found: Option<serde_json::Value> = match self.get(&key).await? {
+            Some(found) => serde_json::from_slice(&found.bytes).ok(),
+            // Nobody won the race: the requests failed. This one says why.
+            None => match self.put(&key, bytes.clone(), Condition::Absent).await? {
+                Put::Done(_) => Some(identity.clone()),
+                Put::Unmet => None,
+            },
+        };
+        if found.as_ref() != Some(&identity) {
+            return Err(LedgerError::OtherSecret {
+                place: self.place(),
+            });
+        }
+        for condition in [Condition::Absent, Condition::Unchanged(NO_TAG)] {
+            // The same bytes: a store that does not heed the condition changes nothing by it.
+            if let Put::Done(_) = self.put(&key, bytes.clone(), condition).await? {
+                return Err(self.careless(condition));
+            }
+        }
+        Ok(())
+    }
+
+    fn careless(&self, condition: Condition<'_>) -> LedgerError {
+        LedgerError::Careless {
+            place: self.place(),
+            header: condition.header(),
+        }
+    }
+
+    fn below_job(&self, job: &JobId) -> String {
+        format!("{}jobs/{}/", self.prefix, spell(job.as_str()))
+    }
+
+    fn key(&self, record: &Record) -> String {
+        let (job, word) = (self.below_job(&record.job), record.kind.as_str());
+        match (record.rid.as_str(), record.n) {
+            ("", 0) => format!("{job}{word}"),
+            ("", n) => format!("{job}{word}.{n}"),
+            (rid, n) => format!("{job}r/{}/{word}.{n}", spell(rid)),
+        }
+    }
+
+    fn page_key(&self, job: &JobId, listing: &str, number: u32) -> String {
+        let job = spell(job.as_str());
+        format!(
+            "{}objects/{job}/{}/{number:06}",
+            self.prefix,
+            spell(listing)
+        )
+    }
+
+    /// Where the list of the latest jobs names one: later instants come first, as S3 lists.
+    fn latest_key(&self, job: &JobId, at: Timestamp) -> String {
+        const LAST_SECOND: i64 = 9_999_999_999;
+        let left = LAST_SECOND - at.as_second().clamp(0, LAST_SECOND);
+        format!("{}latest/{left:010}-{}", self.prefix, spell(job.as_str()))
+    }
+
+    fn stored(&self, record: &Record) -> Stored {
+        Stored {
+            v: 1,
+            at: (self.clock)(),
+            record: record.clone(),
+        }
+    }
+
+    /// Names a job among the latest. Every delivery does it again, since the one that began the job may have died before.
+    async fn note(&self, stored: &Stored) -> Result<(), LedgerError> {
+        let key = self.latest_key(&stored.record.job, stored.at);
+        self.put(&key, Vec::new(), Condition::Absent).await?;
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: Condition<'_>,
+    ) -> Result<Put, LedgerError> {
+        let mut patience = Patience::default();
+        loop {
+            match self.try_put(key, bytes.clone(), condition).await {
+                Err(error) if patience.allows(&error).await => {}
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    /// One attempt at a PUT.
+    async fn try_put(
+        &self,
+        key: &str,
+        bytes: Vec<u8>,
+        condition: Condition<'_>,
+    ) -> Result<Put, EdgeError> {
+        let request = self
+            .client
+            .put_object()
+            .bucket(self.bucket.as_str())
+            .key(key)
+            .content_type("application/json")
+            .body(ByteStream::from(bytes));
+        let request = match condition {
+            Condition::Absent => request.if_none_match("*"),
+            Condition::Unchanged(tag) => request.if_match(tag),
+        };
+        match request.send().await {
+            Ok(answer) => Ok(Put::Done(answer.e_tag.unwrap_or_default())),
+            Err(SdkError::ServiceError(answer)) if answer.raw().status().as_u16() == 412 => {
+                Ok(Put::Unmet)
+            }
+            Err(error) => Err(EdgeError::from_sdk(self.action("write", key), &error)),
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Found>, LedgerError> {
+        let mut patience = Patience::default();
+        loop {
+            match self.try_get(key).await {
+                Err(error) if patience.allows(&error).await => {}
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    async fn try_get(&self, key: &str) -> Result<Option<Found>, EdgeError> {
+        let server = ServerClock::default();
+        let request = self.client.get_object().bucket(self.bucket.as_str());
+        let answer = request
+            .key(key)
+            .customize()
+            .interceptor(server.clone())
+            .send()
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(SdkError::ServiceError(answer)) if answer.err().is_no_such_key() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(EdgeError::from_sdk(self.action("read", key), &error)),
+        };
+        let written = answer.last_modified.map_or(0, |at| at.secs());
+        let now = (self.clock)() + server.skew().unwrap_or_default();
+        let age = now.as_second().saturating_sub(written);
+        let tag = answer.e_tag.unwrap_or_default();
+        let bytes =
+            answer.body.collect().await.map_err(|error| {
+                EdgeError::new(self.action("read", key), Fact::Unreachable, error)
+            })?;
+        Ok(Some(Found {
+            bytes: bytes.to_vec(),
+            tag,
+            age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
+        }))
+    }
+
+    /// The keys below a prefix, at most `limit`; not those in a folder below it if `flat`.
+    async fn list(
+        &self,
+        prefix: &str,
+        flat: bool,
+        limit: usize,
+    ) -> Result<Vec<String>, LedgerError> {
+        let mut keys = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let mut patience = Patience::default();
+            let page = loop {
+                let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
+                let answer = request
+                    .prefix(prefix)
+                    .set_delimiter(flat.then(|| "/".to_owned()))
+                    .set_max_keys(i32::try_from(limit).ok().filter(|limit| *limit < 1000))
+                    .set_continuation_token(token.clone())
+                    .send()
+                    .await
+                    .map_err(|error| EdgeError::from_sdk(self.action("list", prefix), &error));
+                match answer {
+                    Err(error) if patience.allows(&error).await => {}
+                    answer => break answer?,
+                }
+            };
+            let some = page.contents.unwrap_or_default().into_iter();
+            keys.extend(some.filter_map(|object| object.key));
+            token = page
+                .next_continuation_token
+                .filter(|_| page.is_truncated == Some(true));
+            if token.is_none() || keys.len() >= limit {
+                keys.truncate(limit);
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Reads the records of some keys, several at once.
+    async fn read(&self, keys: Vec<String>) -> Result<Vec<Record>, LedgerError> {
+        stream::iter(keys.into_iter().filter(|key| !key.ends_with("/lease")))
+            .map(async |key| {
+                match self.get(&key).await? {
+                    Some(found) => Ok(Some(read_json::<Stored>(&key, &found)?.record)),
+                    // Expired since it was listed.
+                    None => Ok(None),
+                }
+            })
+            .buffer_unordered(READS_AT_ONCE)
+            .try_filter_map(|record| std::future::ready(Ok(record)))
+            .try_collect()
+            .await
+    }
+
+    fn action(&self, verb: &str, key: &str) -> String {
+        format!("{verb} the ledger's s3://{}/{key}", self.bucket)
+    }
+}
+
+/// A request is made again until it is answered with a yes or a no, for a while.
+struct Patience {
+    attempts: u32,
+    pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            pause: FIRST_PAUSE,
+        }
+    }
+}
+
+impl Patience {
+    /// Whether to make the request again after this answer; waits before it says yes.
+    async fn allows(&mut self, error: &EdgeError) -> bool {
+        let may_pass = matches!(error.fact, Fact::Unreachable | Fact::Throttled);
+        if !may_pass || self.attempts == ATTEMPTS {
+            return false;
+        }
+        tokio::time::sleep(self.pause.mul_f64(0.5 + 0.5 * random())).await;
+        self.attempts += 1;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
+    }
+}
+
+#[async_trait]
+impl Ledger for S3Ledger {
+    async fn create(&self, record: Record) -> Result<Created, LedgerError> {
+        let key = self.key(&record);
+        let stored = self.stored(&record);
+        let bytes = serde_json::to_vec(&stored).expect("a record is plain data");
+        let put = self.put(&key, bytes, Condition::Absent).await;
+        if let Ok(Put::Done(_)) = put {
+            if record.kind == Kind::Plan {
+                self.note(&stored).await?;
+            }
+            return Ok(Created::Ours);
+        }
+        // A reply may have been lost, so the record that is there may be ours; its nonce says whose it is.
+        let Some(found) = self.get(&key).await? else {
+            put?;
+            return Err(LedgerError::Unreadable { key });
+        };
+        let existing: Stored = read_json(&key, &found)?;
+        if record.kind == Kind::Plan {
+            self.note(&existing).await?;
+        }
+        if existing.record.nonce == record.nonce {
+            return Ok(Created::Ours);
+        }
+        Ok(Created::Theirs(existing.record))
+    }
+
+    async fn records(&self, job: &JobId) -> Result<Vec<Record>, LedgerError> {
+        let keys = self.list(&self.below_job(job), false, usize::MAX).await?;
+        self.read(keys).await
+    }
+
+    async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError> {
+        let below = match rid {
+            "" => self.below_job(job),
+            rid => format!("{}r/{}/", self.below_job(job), spell(rid)),
+        };
+        let keys = self.list(&below, true, usize::MAX).await?;
+        self.read(keys).await
+    }
+
+    async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
+        let latest = format!("{}latest/", self.prefix);
+        let keys = self.list(&latest, false, limit).await?;
+        let job = |key: &String| {
+            let (_, job) = key.strip_prefix(&latest)?.split_once('-')?;
+            read_spelled(job)?.parse().ok()
+        };
+        Ok(keys.iter().filter_map(job).collect())
+    }
+
+    async fn keep_page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+        page: Vec<u8>,
+    ) -> Result<(), LedgerError> {
+        let key = self.page_key(job, listing, number);
+        // Unmet is an earlier attempt of ours: nobody else has the listing's name.
+        self.put(&key, page, Condition::Absent).await.map(drop)
+    }
+
+    async fn page(
+        &self,
+        job: &JobId,
+        listing: &str,
+        number: u32,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        let found = self.get(&self.page_key(job, listing, number)).await?;
+        Ok(found.map(|found| found.bytes))
+    }
+
+    async fn forget_pages(&self, _: &JobId) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    fn leases(&self) -> Option<&dyn Leases> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Leases for S3Ledger {
+    async fn lease(&self, job: &JobId) -> Result<Option<Seen>, LedgerError> {
+        let key = format!("{}lease", self.below_job(job));
+        let Some(found) = self.get(&key).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Seen {
+            terms: read_json(&key, &found)?,
+            age: found.age,
+            tag: Tag(found.tag),
+        }))
+    }
+
+    async fn put_lease(
+        &self,
+        job: &JobId,
+        over: Option<&Tag>,
+        terms: &Terms,
+    ) -> Result<Option<Tag>, LedgerError> {
+        let key = format!("{}lease", self.below_job(job));
+        let condition = over.map_or(Condition::Absent, |tag| Condition::Unchanged(&tag.0));
+        let bytes = serde_json::to_vec(terms).expect("terms are plain data");
+        if let Put::Done(tag) = self.put(&key, bytes, condition).await? {
+            return Ok(Some(Tag(tag)));
+        }
+        let seen = self.lease(job).await?;
+        Ok(seen
+            .filter(|seen| seen.terms.nonce == terms.nonce)
+            .map(|seen| seen.tag))
+    }
+}
+
+fn read_json<T: DeserializeOwned>(key: &str, found: &Found) -> Result<T, LedgerError> {
+    serde_json::from_slice(&found.bytes).map_err(|_| LedgerError::Unreadable {
+        key: key.to_owned(),
+    })
+}
+
+/// Spells a text with characters that every server takes in a key, so that it can be read back: `!` and two digits stand for
+/// each byte of any other, and for a dot at the beginning.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+fn spell(text: &str) -> String {
+    let mut spelled = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => spelled.push(byte.into()),
+            b'.' if at > 0 => spelled.push('.'),
+            _ => {
+                spelled.push('!');
+                crate::keyring::push_hex(&[byte], &mut spelled);
+            }
+        }
+    }
+    spelled
+}
+
+/// Reads what [`spell`] spelled.
+fn read_spelled(spelled: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(spelled.len());
+    let mut rest = spelled;
+    while let Some(first) = rest.chars().next() {
+        let (byte, length) = match first {
+            '!' => (u8::from_str_radix(rest.get(1..3)?, 16).ok()?, 3),
+            _ if first.is_ascii() => (u8::try_from(first).ok()?, 1),
+            _ => return None,
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_usual_id_is_its_own_spelling() {
+        assert_eq!(spell("acme-daily-2026-11-23"), "acme-daily-2026-11-23");
+        assert_eq!(spell("a/b: ü"), "a!2fb!3a!20!c3!bc");
+        assert_eq!(spell(".."), "!2e.");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_spelled_can_be_read_and_holds_nothing_but_safe_characters(text in "\\PC{0,60}") {
+            let spelled = spell(&text);
+            prop_assert!(spelled.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!-_.".contains(&byte)));
+            prop_assert!(!spelled.starts_with('.'));
+            prop_assert_eq!(read_spelled(&spelled), Some(text));
+        }
+
+        #[test]
+        fn what_nobody_spelled_is_refused_and_not_a_panic(text in "\\PC{0,20}") {
+            let _ = read_spelled(&text);
+        }
+    }
+}

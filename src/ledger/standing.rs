@@ -1,0 +1,287 @@
+//! Where a recipient stands, worked out from the records; pure, and the `recip` of the model.
+
+use std::collections::HashMap;
+
+use super::{Answer, Kind, LedgerError, Outcome, Record, Verdict};
+
+/// How many doubts about one recipient are answered with another attempt by themselves.
+///
+/// Attempts that were not sent, for certain, do not count: how often those are made is bounded by the queue's receipts.
+pub const MAX_DOUBTS: usize = 5;
+
+/// Where a recipient stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Attempt `n` may be made by whoever creates its intent.
+    Free {
+        /// The attempt.
+        n: u32,
+    },
+    /// An attempt was begun and its end was never recorded.
+    Busy {
+        /// The attempt.
+        n: u32,
+    },
+    /// Nobody knows whether attempt `n` was sent, and nobody has decided about it. Nothing is sent until somebody does.
+    Doubt {
+        /// The attempt.
+        n: u32,
+        /// How many attempts at this recipient are unknown, this one included.
+        doubts: usize,
+    },
+    /// There is an end, and nothing more will be sent.
+    Terminal {
+        /// The attempt that ended.
+        n: u32,
+        /// The end.
+        outcome: Outcome,
+    },
+}
+
+/// The records of a job, by recipient.
+#[derive(Debug, Clone, Default)]
+pub struct Sheet {
+    by_rid: HashMap<String, Vec<Record>>,
+}
+
+impl Sheet {
+    /// Sorts a job's records.
+    pub fn new(records: Vec<Record>) -> Self {
+        let mut by_rid: HashMap<String, Vec<Record>> = HashMap::new();
+        for record in records {
+            by_rid.entry(record.rid.clone()).or_default().push(record);
+        }
+        Self { by_rid }
+    }
+
+    /// The records of one recipient; of the whole job for the empty id.
+    pub fn of(&self, rid: &str) -> &[Record] {
+        self.by_rid.get(rid).map_or(&[], Vec::as_slice)
+    }
+
+    /// The recipients that have records, in order.
+    pub fn recipients(&self) -> Vec<&str> {
+        let mut rids: Vec<&str> = self.by_rid.keys().map(String::as_str).collect();
+        rids.retain(|rid| !rid.is_empty());
+        rids.sort_unstable();
+        rids
+    }
+}
+
+/// The record of one kind about one attempt.
+pub fn record_of(records: &[Record], n: u32, kind: Kind) -> Option<&Record> {
+    records
+        .iter()
+        .find(|record| record.n == n && record.kind == kind)
+}
+
+/// Works out where a recipient stands from its records.
+pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
+    let attempts = records
+        .iter()
+        .filter(|record| record.kind == Kind::Intent)
+        .map(|intent| intent.n);
+    let Some(n) = attempts.max() else {
+        return Ok(Standing::Free { n: 0 });
+    };
+    let Some(outcome) = outcome_of(records, n)? else {
+        return Ok(Standing::Busy { n });
+    };
+    if let Outcome::NotSent { .. } = outcome {
+        return Ok(Standing::Free { n: n + 1 });
+    }
+    let Outcome::Unknown { .. } = outcome else {
+        return Ok(Standing::Terminal { n, outcome });
+    };
+    let Some(verdict) = record_of(records, n, Kind::Verdict) else {
+        let mut doubts = 0;
+        for attempt in 0..=n {
+            doubts += usize::from(matches!(
+                outcome_of(records, attempt)?,
+                Some(Outcome::Unknown { .. })
+            ));
+        }
+        return Ok(Standing::Doubt { n, doubts });
+    };
+    let Verdict { verdict, by } =
+        serde_json::from_value(verdict.body.clone()).map_err(|_| verdict.damaged())?;
+    Ok(match verdict {
+        Answer::ResendOk => Standing::Free { n: n + 1 },
+        Answer::WasSent => Standing::Terminal {
+            n,
+            outcome: Outcome::Accepted {
+                words: format!("it was sent, says {by}"),
+            },
+        },
+    })
+}
+
+/// What became of an attempt: what its owner learnt late stands above what another wrote about it.
+pub fn outcome_of(records: &[Record], n: u32) -> Result<Option<Outcome>, LedgerError> {
+    let late = record_of(records, n, Kind::Late);
+    let Some(record) = late.or_else(|| record_of(records, n, Kind::Outcome)) else {
+        return Ok(None);
+    };
+    let outcome = serde_json::from_value(record.body.clone()).map_err(|_| record.damaged())?;
+    Ok(Some(outcome))
+}
+
+/// Whether every recipient had an end and no verdict came after it; from the records of the whole job.
+pub fn is_done(records: &[Record]) -> bool {
+    record_of(records, reopenings(records), Kind::Done).is_some()
+}
+
+/// How often the job was reopened: the `n` of its present or next `done`.
+pub fn reopenings(records: &[Record]) -> u32 {
+    let reopened = records
+        .iter()
+        .filter(|record| record.kind == Kind::Reopened);
+    reopened.map(|record| record.n).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobId;
+    use serde_json::{Value, json};
+
+    fn records(kinds: &[(u32, Kind, Value)]) -> Vec<Record> {
+        let job: JobId = "job".parse().unwrap();
+        kinds
+            .iter()
+            .map(|(n, kind, body)| Record::new(&job, "ann", *n, *kind, body.clone()))
+            .collect()
+    }
+
+    fn not_sent() -> Value {
+        json!({ "outcome": "not_sent", "code": 451, "words": "later" })
+    }
+
+    fn unknown() -> Value {
+        json!({ "outcome": "unknown", "words": "" })
+    }
+
+    fn accepted() -> Value {
+        json!({ "outcome": "accepted", "words": "250" })
+    }
+
+    fn verdict(answer: Answer) -> Value {
+        Verdict::new(answer, "operator").to_body()
+    }
+
+    #[test]
+    fn a_recipient_without_records_is_free() {
+        assert_eq!(standing(&[]).unwrap(), Standing::Free { n: 0 });
+        let sheet = Sheet::new(records(&[(0, Kind::Intent, Value::Null)]));
+        assert_eq!(
+            standing(sheet.of("bo")).unwrap(),
+            Standing::Free { n: 0 },
+            "another's records are another's"
+        );
+        assert_eq!(sheet.recipients(), ["ann"]);
+    }
+
+    #[test]
+    fn an_intent_without_an_outcome_is_never_free() {
+        assert_eq!(
+            standing(&records(&[(0, Kind::Intent, Value::Null)])).unwrap(),
+            Standing::Busy { n: 0 }
+        );
+        let second = records(&[
+            (0, Kind::Intent, Value::Null),
+            (0, Kind::Outcome, not_sent()),
+            (1, Kind::Intent, Value::Null),
+        ]);
+        assert_eq!(standing(&second).unwrap(), Standing::Busy { n: 1 });
+    }
+
+    #[test]
+    fn what_was_not_sent_may_be_sent_again_and_what_is_unknown_only_after_a_verdict() {
+        let again = records(&[
+            (0, Kind::Intent, Value::Null),
+            (0, Kind::Outcome, not_sent()),
+        ]);
+        assert_eq!(standing(&again).unwrap(), Standing::Free { n: 1 });
+        let doubt = [
+            (0, Kind::Intent, Value::Null),
+            (0, Kind::Outcome, unknown()),
+        ];
+        assert_eq!(
+            standing(&records(&doubt)).unwrap(),
+            Standing::Doubt { n: 0, doubts: 1 }
+        );
+        let answered = |answer| {
+            let mut all = doubt.to_vec();
+            all.push((0, Kind::Verdict, verdict(answer)));
+            standing(&records(&all)).unwrap()
+        };
+        assert_eq!(answered(Answer::ResendOk), Standing::Free { n: 1 });
+        assert!(matches!(
+            answered(Answer::WasSent),
+            Standing::Terminal {
+                n: 0,
+                outcome: Outcome::Accepted { .. }
+            }
+        ));
+    }
+
+    #[test]
+    fn what_the_owner_learnt_late_stands_above_what_another_wrote() {
+        let late = |body| {
+            let all = [
+                (0, Kind::Intent, Value::Null),
+                (0, Kind::Outcome, unknown()),
+                (0, Kind::Verdict, verdict(Answer::ResendOk)),
+                (0, Kind::Late, body),
+            ];
+            standing(&records(&all)).unwrap()
+        };
+        assert!(
+            matches!(late(accepted()), Standing::Terminal { n: 0, .. }),
+            "no second mail, though one was allowed"
+        );
+        assert_eq!(late(not_sent()), Standing::Free { n: 1 });
+        assert_eq!(late(unknown()), Standing::Free { n: 1 });
+    }
+
+    #[test]
+    fn doubts_are_counted_and_what_was_not_sent_is_none() {
+        let mut all = Vec::new();
+        for n in 0..4 {
+            let outcome = if n == 1 { not_sent() } else { unknown() };
+            all.push((n, Kind::Intent, Value::Null));
+            all.push((n, Kind::Outcome, outcome));
+            if n < 3 {
+                all.push((n, Kind::Verdict, verdict(Answer::ResendOk)));
+            }
+        }
+        assert_eq!(
+            standing(&records(&all)).unwrap(),
+            Standing::Doubt { n: 3, doubts: 3 }
+        );
+    }
+
+    #[test]
+    fn a_job_that_was_reopened_is_done_at_its_next_done() {
+        let mut all = vec![(0, Kind::Plan, Value::Null), (0, Kind::Done, Value::Null)];
+        assert!(is_done(&records(&all)));
+        all.push((1, Kind::Reopened, Value::Null));
+        assert!(!is_done(&records(&all)));
+        all.push((1, Kind::Done, Value::Null));
+        assert!(is_done(&records(&all)));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_said_to_be_damaged() {
+        let damaged = records(&[
+            (0, Kind::Intent, Value::Null),
+            (0, Kind::Outcome, json!({ "outcome": "perhaps" })),
+        ]);
+        assert!(
+            standing(&damaged)
+                .unwrap_err()
+                .to_string()
+                .contains("o.0 of the job job")
+        );
+    }
+}
