@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
 use crate::job::Bucket;
-use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime, SignerFacts};
+use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
 
 /// Why nothing can be signed.
 #[derive(Debug, thiserror::Error)]
@@ -125,13 +125,12 @@ impl Signer {
         }
     }
 
-    /// What a plan must know of the credentials, after one refresh if they end before `needed_until`.
-    pub async fn facts(&self, needed_until: Timestamp) -> Result<SignerFacts, SignerError> {
-        let current = self.credentials(needed_until).await?;
-        Ok(SignerFacts {
-            credentials_end: current.end,
-            ..SignerFacts::default()
-        })
+    /// When the credentials end, after one refresh if they end before `needed_until`.
+    pub async fn credentials_end(
+        &self,
+        needed_until: Timestamp,
+    ) -> Result<CredentialsEnd, SignerError> {
+        Ok(self.credentials(needed_until).await?.end)
     }
 
     /// A presigner for a bucket and the id of the key that it signs with; `region` is the bucket's, where it may be another

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
@@ -24,6 +24,7 @@ struct State {
     failures: Vec<Fact>,
     unreadable: BTreeMap<(String, String), Fact>,
     requests: usize,
+    clock_ahead: Option<SignedDuration>,
 }
 
 impl MemoryStore {
@@ -91,6 +92,11 @@ impl MemoryStore {
         self.lock()
             .unreadable
             .insert((bucket.to_owned(), key.to_owned()), fact);
+    }
+
+    /// Gives the store a clock that is so far ahead of ours; it is known after the first answer.
+    pub fn set_clock_ahead(&self, ahead: SignedDuration) {
+        self.lock().clock_ahead = Some(ahead);
     }
 
     /// How many requests there were.
@@ -180,6 +186,11 @@ impl ObjectStore for MemoryStore {
         self.request(action, |state| state.buckets.get(bucket.as_str()).map(drop))?;
         self.insert(bucket.as_str(), key.as_str(), &bytes, Timestamp::UNIX_EPOCH);
         Ok(())
+    }
+
+    fn skew(&self) -> Option<SignedDuration> {
+        let state = self.lock();
+        state.clock_ahead.filter(|_| state.requests > 0)
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
