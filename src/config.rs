@@ -44,6 +44,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// To whom the ends of jobs are told.
+    pub results: ResultsConfig,
     /// The pages.
     pub gallery: GalleryConfig,
     /// Templates of the operator's own.
@@ -74,6 +76,7 @@ impl Default for Config {
             mail: MailConfig::default(),
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
+            results: ResultsConfig::default(),
             gallery: GalleryConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
@@ -125,6 +128,22 @@ impl Default for QueueConfig {
             max_receives: 20,
         }
     }
+}
+
+/// `[results]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResultsConfig {
+    /// The URL of an SQS queue for them.
+    pub queue_url: Option<String>,
+    /// That queue's region.
+    pub region: Option<String>,
+    /// Another server that speaks SQS.
+    pub endpoint_url: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// A file for them, a line each.
+    pub file: Option<PathBuf>,
 }
 
 /// Which kind of queue.

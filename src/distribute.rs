@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::audit::record::{Context, Kind as LineKind};
@@ -21,7 +22,7 @@ use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
 use crate::plan::{self, Aged, Plan, SignerFacts};
-use crate::publication::Publication;
+use crate::publication::{self, Publication};
 use crate::render::email::{Digest, Letter};
 use crate::stop::Stop;
 use crate::tools::Tools;
@@ -41,16 +42,21 @@ pub struct Order {
     pub stop: Stop,
 }
 
+/// How many places and recipients a result names; more of them are only counted.
+const MOST_TOLD: usize = 100;
+
 /// What a job came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Delivered {
     /// Whether all of it had been done before.
+    #[serde(skip_deserializing)]
     pub done_before: bool,
-    /// How many links were made.
+    /// How many links were made at the last attempt.
     pub links: u64,
     /// How many objects could not be linked.
     pub unavailable: u64,
-    /// Until when the links work.
+    /// Until when the links of the last attempt work.
     pub expires_at: Option<Timestamp>,
     /// Mails that the relay took.
     pub accepted: u64,
@@ -58,8 +64,22 @@ pub struct Delivered {
     pub rejected: u64,
     /// Mails of which nobody knows, and which are not sent again.
     pub unknown: u64,
-    /// Where pages and lists went.
-    pub published: Vec<String>,
+    /// Recipients without a mail that was accepted; at most a hundred.
+    pub without_mail: Vec<WithoutMail>,
+    /// Where pages are; at most a hundred.
+    pub galleries: Vec<String>,
+    /// Where lists are; at most a hundred.
+    pub manifests: Vec<String>,
+}
+
+/// A recipient without a mail that was accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithoutMail {
+    /// The recipient's id, as in the audit log and the ledger.
+    pub rid: String,
+    /// What became of the mail, and the relay's words.
+    #[serde(flatten)]
+    pub outcome: Outcome,
 }
 
 /// Does a job, from its plan to its last mail; nobody else who lives does it meanwhile.
@@ -71,7 +91,7 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
         check_body(order, first)?;
     }
     if is_done(&records) {
-        return Ok(Delivered::before());
+        return Ok(Delivered::before(&records));
     }
     let Some(leases) = books.ledger.leases() else {
         return work(order, first, tools).await;
@@ -97,7 +117,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     };
     let Begun { listing, sheet } = &begun;
     if is_done(sheet.of("")) {
-        return Ok(Delivered::before());
+        return Ok(Delivered::before(sheet.of("")));
     }
     tools.progress.listed(&plan, listing);
     let mut delivered = Delivered {
@@ -107,6 +127,11 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
         serve_everybody(order, &plan, &begun, tools, &mut delivered).await?;
+        for audience in plan.audiences().iter().take(MOST_TOLD) {
+            let places = publication::places(&plan, listing, audience, tools)?;
+            delivered.galleries.extend(places.gallery);
+            delivered.manifests.extend(places.manifest);
+        }
     }
     finish(order, sheet, &delivered, tools).await?;
     Ok(delivered)
@@ -231,10 +256,9 @@ async fn serve_everybody(
         match turn {
             Ok(served) => {
                 delivered.links += served.links;
-                delivered.published.extend(served.published);
-                for turn in served.turns {
+                for (reader, turn) in served.turns {
                     match turn {
-                        Ok(turn) => delivered.count(turn.outcome()),
+                        Ok(turn) => delivered.count(turn.outcome(), || tools.books.rid(&reader)),
                         Err(error) => failed.push(error),
                     }
                 }
@@ -245,7 +269,6 @@ async fn serve_everybody(
             order.stop.ask();
         }
     }
-    delivered.published.sort();
     let count = failed.len();
     match JobError::most_hopeful(failed) {
         None => Ok(()),
@@ -262,9 +285,11 @@ async fn serve_everybody(
 /// What one audience came to.
 struct Served {
     links: u64,
-    published: Vec<String>,
-    turns: Vec<Result<Turn, JobError>>,
+    turns: Vec<Ended>,
 }
+
+/// How a recipient's turn ended.
+type Ended = (Arc<Recipient>, Result<Turn, JobError>);
 
 /// Serves one audience: its links, its page and list, its mails.
 async fn serve(
@@ -277,11 +302,7 @@ async fn serve(
     let Begun { listing, sheet } = begun;
     let readers = plan.readers(&audience);
     let (waiting, turns) = who_waits(plan, sheet, &readers, tools).await?;
-    let mut served = Served {
-        links: 0,
-        published: Vec::new(),
-        turns,
-    };
+    let mut served = Served { links: 0, turns };
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
     }
@@ -300,9 +321,8 @@ async fn serve(
     for (reader, n) in waiting {
         let turn = mail(order, plan, &digest, &published, &reader, n, tools).await;
         tools.progress.mailed(&turn);
-        served.turns.push(turn);
+        served.turns.push((reader, turn));
     }
-    served.published = published.places;
     Ok(served)
 }
 
@@ -377,7 +397,7 @@ async fn who_waits(
     sheet: &Sheet,
     readers: &[Arc<Recipient>],
     tools: &Tools,
-) -> Result<(Vec<Waiting>, Vec<Result<Turn, JobError>>), JobError> {
+) -> Result<(Vec<Waiting>, Vec<Ended>), JobError> {
     let mut waiting = Vec::new();
     let mut turns = Vec::new();
     for reader in readers {
@@ -386,18 +406,22 @@ async fn who_waits(
             .books
             .look(&plan.job.id, sheet, reader, plan.on_doubt)
             .await?;
-        match found {
-            Standing::Free { n } => waiting.push((Arc::clone(reader), n)),
-            Standing::Terminal { outcome, .. } => turns.push(Ok(Turn::EndedBefore(outcome))),
-            Standing::Busy { n } => turns.push(Err(DeliverError::Taken { masked, n }.into())),
+        let turn = match found {
+            Standing::Free { n } => {
+                waiting.push((Arc::clone(reader), n));
+                continue;
+            }
+            Standing::Terminal { outcome, .. } => Ok(Turn::EndedBefore(outcome)),
+            Standing::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
             Standing::Doubt { doubts, .. }
                 if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
             {
                 let attempts = doubts;
-                turns.push(Err(DeliverError::Exhausted { masked, attempts }.into()));
+                Err(DeliverError::Exhausted { masked, attempts }.into())
             }
-            Standing::Doubt { .. } => turns.push(Ok(Turn::EndedBefore(Outcome::held()))),
-        }
+            Standing::Doubt { .. } => Ok(Turn::EndedBefore(Outcome::held())),
+        };
+        turns.push((Arc::clone(reader), turn));
     }
     Ok((waiting, turns))
 }
@@ -407,7 +431,7 @@ async fn mail(
     order: &Order,
     plan: &Plan,
     digest: &Digest,
-    published: &crate::publication::Published,
+    published: &publication::Published,
     reader: &Recipient,
     n: u32,
     tools: &Tools,
@@ -438,13 +462,7 @@ async fn finish(
     delivered: &Delivered,
     tools: &Tools,
 ) -> Result<(), JobError> {
-    let body = json!({
-        "links": delivered.links,
-        "accepted": delivered.accepted,
-        "rejected": delivered.rejected,
-        "unknown": delivered.unknown,
-        "expires_at": delivered.expires_at,
-    });
+    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
     let n = reopenings(sheet.of(""));
     ledger
@@ -460,21 +478,32 @@ async fn finish(
 }
 
 impl Delivered {
-    /// There was nothing left to do.
-    fn before() -> Self {
+    /// There was nothing left to do: what the `done` record says was done.
+    fn before(records: &[Record]) -> Self {
+        let done = records.iter().rfind(|record| record.kind == Kind::Done);
+        let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
         Self {
             done_before: true,
-            ..Self::default()
+            ..told.unwrap_or_default()
         }
     }
 
-    const fn count(&mut self, outcome: &Outcome) {
+    fn count(&mut self, outcome: &Outcome, rid: impl FnOnce() -> String) {
         match outcome {
-            Outcome::Accepted { .. } => self.accepted += 1,
+            Outcome::Accepted { .. } => {
+                self.accepted += 1;
+                return;
+            }
             Outcome::Rejected { .. } => self.rejected += 1,
             Outcome::Unknown { .. } => self.unknown += 1,
             // Not an end: such a turn is an error, and the job comes back.
-            Outcome::NotSent { .. } => {}
+            Outcome::NotSent { .. } => return,
+        }
+        if self.without_mail.len() < MOST_TOLD {
+            self.without_mail.push(WithoutMail {
+                rid: rid(),
+                outcome: outcome.clone(),
+            });
         }
     }
 }

@@ -35,6 +35,7 @@ pub mod keyring;
 pub mod ledger;
 pub mod progress;
 pub mod quantity;
+pub mod results;
 pub mod stop;
 pub mod telemetry;
 pub mod throttle;

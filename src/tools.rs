@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{
     Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
 };
-use crate::connection::{self, Connection, Connections};
+use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
 use crate::error::JobError;
@@ -32,6 +32,7 @@ use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
+use crate::results::Results;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
@@ -59,6 +60,8 @@ pub struct Tools {
     pub spool_dir: PathBuf,
     /// How many audiences of a job are served at once.
     pub at_once: usize,
+    /// To whom the ends of jobs are told.
+    pub results: Results,
     /// How far everything is.
     pub progress: Progress,
     /// What time it is.
@@ -276,6 +279,7 @@ pub async fn open(
         keyring,
         spool_dir,
         at_once: config.mail.at_once,
+        results: results(config).await,
         progress,
         clock,
     };
@@ -398,8 +402,33 @@ async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
             "is missing: kind = \"sqs\" needs the queue's URL",
         ));
     };
-    let client = connection::sqs_client(&config.queue).await;
-    Ok(SqsQueue::new(client, url, config.queue.parked_url.clone()))
+    let client = connection::sqs_client(SqsRoute {
+        region: config.queue.region.as_deref(),
+        endpoint_url: config.queue.endpoint_url.as_deref(),
+        profile: config.queue.profile.as_deref(),
+    });
+    Ok(SqsQueue::new(
+        client.await,
+        url,
+        config.queue.parked_url.clone(),
+    ))
+}
+
+/// To whom the ends of jobs are told.
+async fn results(config: &Config) -> Results {
+    let wanted = &config.results;
+    match (&wanted.queue_url, &wanted.file) {
+        (Some(url), _) => {
+            let client = connection::sqs_client(SqsRoute {
+                region: wanted.region.as_deref(),
+                endpoint_url: wanted.endpoint_url.as_deref(),
+                profile: wanted.profile.as_deref(),
+            });
+            Results::Queue(Arc::new(SqsQueue::new(client.await, url.clone(), None)))
+        }
+        (None, Some(file)) => Results::File(config.resolve(file)),
+        (None, None) => Results::Nobody,
+    }
 }
 
 fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenError> {

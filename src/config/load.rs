@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, Tls, Transport, front,
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, ResultsConfig, Tls,
+    Transport, front,
 };
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -261,6 +262,7 @@ impl Config {
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_mail()?;
         self.check_ledger()?;
+        self.check_results()?;
         self.policy()?;
         self.event_rules()?;
         Ok(())
@@ -319,6 +321,32 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    fn check_results(&self) -> Result<(), ConfigError> {
+        let ResultsConfig {
+            queue_url,
+            region,
+            endpoint_url,
+            profile,
+            file,
+        } = &self.results;
+        if file.is_some() && queue_url.is_some() {
+            let reason = "stands beside queue_url: give one of them";
+            return Err(ConfigError::value("results.file", reason));
+        }
+        let of_queue = [
+            ("region", region),
+            ("endpoint_url", endpoint_url),
+            ("profile", profile),
+        ];
+        match of_queue.into_iter().find(|(_, value)| value.is_some()) {
+            Some((field, _)) if queue_url.is_none() => Err(ConfigError::value(
+                format!("results.{field}"),
+                "belongs to a queue: give queue_url too",
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_ledger(&self) -> Result<(), ConfigError> {
@@ -545,6 +573,8 @@ mod tests {
             "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
             "[connections.x]\naccess_key_id = \"AKIA\"",
             "[connections.x]\nendpoint_url = \"s3.example\"",
+            "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
+            "[results]\nregion = \"eu-west-1\"",
             "[[allow]]\nconnection = \"nope\"\nbucket = \"reports\"",
             "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\npublish = [\"/srv\"]\n[connections.local]\ndirectory = \"/srv\"",
         ]

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::audit::{AuditLog, record};
 use crate::error::{Class, Disposition, JobError, chain};
 use crate::job::JobId;
 use crate::queue::{Fact, Message, Parked, Queue};
@@ -86,10 +85,8 @@ pub enum Left {
 pub async fn settle(
     queue: &dyn Queue,
     message: &Message,
-    job: Option<&JobId>,
     disposition: Disposition,
     reason: &str,
-    audit: &AuditLog,
 ) -> Result<Left, Box<dyn std::error::Error + Send + Sync>> {
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
@@ -98,9 +95,6 @@ pub async fn settle(
             return Ok(Left::Staying);
         }
         Disposition::Park => {
-            // The line first: a refusal that nobody can find would be a silent drop.
-            let line = record::refused(job.map(JobId::as_str), Some(&message.id), reason);
-            audit.append(vec![line]).await?;
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
                 queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
                 return Ok(Left::Staying);

@@ -6,7 +6,7 @@ use handout::config::{AllowConfig, ConnectionConfig};
 use handout::queue::Queue;
 use handout::queue::memory::MemoryQueue;
 use handout::tools::Opened;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::world::{World, email_job, free_address, run_until_settled};
 
@@ -88,4 +88,81 @@ async fn behind_a_message_that_stays_its_group_waits_and_others_do_not() {
         next.await.unwrap().is_empty(),
         "what was given back comes after what it waits for"
     );
+}
+
+/// The lines that were written about jobs' ends, without what differs from run to run.
+fn told(world: &World) -> Vec<Value> {
+    let text = std::fs::read_to_string(world.dir.path().join("results.jsonl")).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .map(|mut line: Value| {
+            for field in ["at", "expires_at"] {
+                if let Some(value) = line.get_mut(field) {
+                    let _: jiff::Timestamp = value.as_str().unwrap().parse().unwrap();
+                    *value = json!("…");
+                }
+            }
+            line
+        })
+        .collect()
+}
+
+fn telling(world: World) -> World {
+    let file = world.dir.path().join("results.jsonl");
+    world.configured(|config| config.results.file = Some(file))
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_of_each_end_and_again_when_the_message_comes_again() {
+    let mut job = email_job("told");
+    job["manifest"] =
+        json!({ "format": "csv", "publish": { "bucket": "published", "prefix": "m/" } });
+    let mut refused = email_job("refused");
+    refused["from"]["bucket"] = json!("elsewhere");
+    let mut world = telling(World::new().object("a.pdf", "x"))
+        .job(&job)
+        .job(&refused)
+        .message("not a job");
+    world.run().await;
+    let mut first = told(&world);
+    first.sort_by_key(|line| line["message"].to_string());
+    let list = first[0]["manifests"][0].as_str().unwrap().to_owned();
+    let (_, key) = list.split_once("s3://published/").unwrap();
+    assert!(world.bucket("published").join(key).exists(), "{list}");
+    first[0]["manifests"] = json!(["…"]);
+    insta::assert_snapshot!(
+        first.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+        @r#"
+    {"accepted":1,"at":"…","done_before":false,"expires_at":"…","galleries":[],"job":"told","links":1,"manifests":["…"],"message":"1","outcome":"done","rejected":0,"unavailable":0,"unknown":0,"v":1,"without_mail":[]}
+    {"at":"…","job":"refused","message":"2","outcome":"parked","reason":"no [[allow]] rule of the configuration lets connection local hand out s3://elsewhere/; add one if this is wanted","v":1}
+    {"at":"…","job":null,"message":"3","outcome":"parked","reason":"the message is not JSON: expected ident at line 1 column 2","v":1}
+    "#
+    );
+
+    let mut world = world.job(&job);
+    world.run().await;
+    let mut again = told(&world).pop().unwrap();
+    assert_eq!(again["done_before"], true);
+    for field in ["done_before", "message", "manifests"] {
+        again[field] = first[0][field].clone();
+    }
+    assert_eq!(again, first[0], "it is told what was done then");
+    assert_eq!(world.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_stays_until_its_result_was_told() {
+    let world = telling(World::new().object("a.pdf", "x"));
+    let place = world.dir.path().join("results.jsonl");
+    std::fs::create_dir(&place).unwrap();
+    let mut world = world.job(&email_job("untold"));
+    world.run().await;
+    assert_eq!(world.mails().len(), 1);
+    assert_eq!(world.waiting().await, 1, "the message is still there");
+    std::fs::remove_dir(&place).unwrap();
+    // It comes again by itself after a while; here, somebody submits it again.
+    let mut world = world.job(&email_job("untold"));
+    world.run().await;
+    assert_eq!(told(&world).len(), 1);
+    assert_eq!(world.mails().len(), 1);
 }
