@@ -538,11 +538,18 @@ pub struct OnEventConfig {
     /// What the object's key must match.
     #[serde(default = "OnEventConfig::default_key")]
     pub key: String,
+    /// What must have happened to it.
+    #[serde(default = "OnEventConfig::default_events")]
+    pub events: Vec<String>,
     /// The job's file, with `{{event.bucket}}`, `{{event.key}}`, `{{event.time}}` in its texts.
     pub job: PathBuf,
 }
 
 impl OnEventConfig {
+    fn default_events() -> Vec<String> {
+        vec!["ObjectCreated:*".to_owned()]
+    }
+
     fn default_key() -> String {
         "**".to_owned()
     }

@@ -14,6 +14,7 @@ use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
 use crate::deliver::{self, DeliverError, Turn};
 use crate::error::{Class, JobError, chain};
+use crate::job::occurrence::Occurrence;
 use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
 use crate::ledger::standing::{is_done, reopenings};
@@ -52,6 +53,8 @@ pub struct Delivered {
     /// Whether all of it had been done before.
     #[serde(skip_deserializing)]
     pub done_before: bool,
+    /// Whether nothing was handed out since a later event of the same key had been served.
+    pub superseded: bool,
     /// How many links were made at the last attempt.
     pub links: u64,
     /// How many objects could not be linked.
@@ -93,6 +96,9 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
     if is_done(&records) {
         return Ok(Delivered::before(&records));
     }
+    if first.is_none() && comes_too_late(order, tools).await? {
+        return supersede(order, tools).await;
+    }
     let Some(leases) = books.ledger.leases() else {
         return work(order, first, tools).await;
     };
@@ -106,6 +112,27 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
             worked
         }
     }
+}
+
+/// Whether a later event of the same key was served: what this one is about is not there any more.
+async fn comes_too_late(order: &Order, tools: &Tools) -> Result<bool, JobError> {
+    let Some(occurrence) = &order.job.occurrence else {
+        return Ok(false);
+    };
+    let served = tools.books.ledger.records(&occurrence.series).await?;
+    Ok(served
+        .iter()
+        .any(|record| record.rid.as_str() > occurrence.sequencer.as_str()))
+}
+
+/// Ends a job that comes too late, for good.
+async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
+    let delivered = Delivered {
+        superseded: true,
+        ..Delivered::default()
+    };
+    conclude(order, 0, &delivered, tools).await?;
+    Ok(delivered)
 }
 
 /// Works a job; `first` is its plan, if it was begun before.
@@ -462,18 +489,32 @@ async fn finish(
     delivered: &Delivered,
     tools: &Tools,
 ) -> Result<(), JobError> {
-    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
-    let n = reopenings(sheet.of(""));
-    ledger
-        .create(Record::new(job, "", n, Kind::Done, body))
-        .await?;
+    if let Some(occurrence) = &order.job.occurrence {
+        let Occurrence { series, sequencer } = occurrence;
+        let body = json!({ "job": job });
+        let served = Record::new(series, sequencer.as_str(), 0, Kind::Served, body);
+        ledger.create(served).await?;
+    }
+    conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
     // An open doubt may yet be answered with another mail, which has the same objects.
     if delivered.unknown == 0
         && let Err(error) = ledger.forget_pages(job).await
     {
         tracing::warn!(job.id = %job, error = chain(&error), "could not forget a job's objects");
     }
+    Ok(())
+}
+
+async fn conclude(
+    order: &Order,
+    n: u32,
+    delivered: &Delivered,
+    tools: &Tools,
+) -> Result<(), JobError> {
+    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    let done = Record::new(&order.job.id, "", n, Kind::Done, body);
+    tools.books.ledger.create(done).await?;
     Ok(())
 }
 

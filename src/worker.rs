@@ -515,6 +515,10 @@ fn report(id: &JobId, delivered: &Delivered) {
         tracing::info!(job.id = %id, "the job was done before; its message is deleted");
         return;
     }
+    if delivered.superseded {
+        tracing::info!(job.id = %id, "a later event of the same key was served before; its message is deleted");
+        return;
+    }
     macro_rules! tell {
         ($level:ident) => {
             tracing::$level!(

@@ -263,7 +263,7 @@ impl Config {
         self.check_mail()?;
         self.check_ledger()?;
         self.check_results()?;
-        self.policy()?;
+        self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;
         Ok(())
     }
@@ -589,6 +589,8 @@ mod tests {
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it
+        the configuration's results.file stands beside queue_url: give one of them
+        the configuration's results.region belongs to a queue: give queue_url too
         the configuration's allow[0].connection is "nope", which is no connection; there are: local
         the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"
         "#);

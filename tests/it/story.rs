@@ -272,6 +272,7 @@ async fn an_event_becomes_a_job_by_a_rule_of_the_configuration() {
         config.on_event = vec![handout::config::OnEventConfig {
             bucket: "reports".to_owned(),
             key: "incoming/**".to_owned(),
+            events: vec!["ObjectCreated:*".to_owned()],
             job: template.clone(),
         }];
     });
@@ -399,6 +400,7 @@ async fn a_job_that_would_start_itself_is_refused() {
         let rule = |key: &str| handout::config::OnEventConfig {
             bucket: "published".to_owned(),
             key: key.to_owned(),
+            events: vec!["ObjectCreated:*".to_owned()],
             job: template.clone(),
         };
         config.on_event = vec![rule("elsewhere/**"), rule("**/*.html")];
