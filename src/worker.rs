@@ -40,8 +40,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a message whose job is in flight already stays away.
 const IN_SHADOW: Duration = Duration::from_secs(15);
 
-/// How long work whose hold is lost may take to come to its next step before it is cut off: longer than a relay may take
-/// for its answer after a mail's dot. Until then nobody else works the job: its place among those in flight is taken.
+/// How long work that was asked to stop, since its hold is lost or the program ends, may take to come to its next step
+/// before it is cut off: longer than a relay may take for its answer after a mail's dot. Until then nobody else works the
+/// job: its place among those in flight is taken.
 const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 
 /// How the worker works.
@@ -323,8 +324,13 @@ impl Worker {
             stop.ask();
             // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
             // does not wait for a relay's answer leaves a doubt.
-            while let Some(finished) = tasks.join_next().await {
-                log_panic(finished);
+            let rest = async {
+                while let Some(finished) = tasks.join_next().await {
+                    log_panic(finished);
+                }
+            };
+            if tokio::time::timeout(LAST_STEP, rest).await.is_err() {
+                tracing::error!("a step did not end in time; its message comes back by itself");
             }
         }
     }

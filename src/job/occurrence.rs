@@ -15,7 +15,9 @@ pub struct Occurrence {
     pub sequencer: Sequencer,
 }
 
-/// What S3 counts the events of a key with: hexadecimal digits, of which shorter ones are filled up with zeros at the right.
+/// What S3 counts the events of a key with.
+///
+/// Hexadecimal digits, of which shorter ones are filled up with zeros at the right.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sequencer(String);
