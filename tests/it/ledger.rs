@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handout::clock;
-use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, QueueKind, Tls, Transport};
+use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
 use handout::error::chain;
 use handout::job::{JobId, Recipient};
@@ -13,6 +13,7 @@ use handout::ledger::memory::MemoryLedger;
 use handout::ledger::s3::S3Ledger;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
+use handout::queue::sqs::SqsQueue;
 use handout::tools::Opened;
 use serde_json::{Value, json};
 
@@ -713,10 +714,6 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     let worker = || {
         World::new().configured(|config| {
             config.secret_key_file = Some(keys.path().join("shared.key"));
-            config.queue.kind = QueueKind::Sqs;
-            config.queue.url = Some(queue.clone());
-            config.queue.endpoint_url = Some(moto.url());
-            config.queue.region = Some("us-east-1".to_owned());
             let connection = |url: &str| ConnectionConfig {
                 endpoint_url: Some(url.to_owned()),
                 access_key_id: Some("id".to_owned()),
@@ -746,7 +743,7 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     let work = worlds.iter().map(|world| async {
         let opened = world.open().await;
         let worker = handout::worker::Worker::new(
-            Arc::clone(&opened.queue),
+            Arc::new(SqsQueue::new(sqs.clone(), queue.clone(), None)),
             opened.tools.clone(),
             Vec::new(),
             pace(),
@@ -781,4 +778,77 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     assert_eq!((count, mails.len()), (JOBS * PEOPLE, JOBS * PEOPLE));
     let (_, failed, lost) = proxy.counts();
     assert!(failed > 20 && lost > 5, "{failed} refused, {lost} lost");
+}
+
+// ── The model ──
+
+fn model(parts: &Parts, arguments: &[&str]) -> (bool, String) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/model/ledger_model.py");
+    let output = parts
+        .tool("python")
+        .arg(path)
+        .args(arguments)
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[test]
+fn the_protocol_holds_in_its_model_and_the_usual_mistakes_do_not() {
+    let Some(parts) = Parts::or_skip("the_protocol_holds_in_its_model") else {
+        return;
+    };
+    for arguments in [[].as_slice(), &["--broken"]] {
+        let (holds, words) = model(&parts, arguments);
+        assert!(holds, "{words}");
+    }
+}
+
+/// The table in `src/ledger.rs` has every transition of the model, and every place that it names is in the code.
+#[test]
+fn the_models_transitions_are_in_the_code() {
+    let Some(parts) = Parts::or_skip("the_models_transitions") else {
+        return;
+    };
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let doc = std::fs::read_to_string(source.join("ledger.rs")).unwrap();
+    let rows = doc.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    let rows: Vec<(&str, &str)> = rows.filter_map(|row| row.split_once("` | ")).collect();
+    let listed: Vec<&str> = rows.iter().flat_map(|row| row.0.split("`, `")).collect();
+    let names = model(&parts, &["--names"]).1;
+    assert_eq!(
+        names.lines().collect::<std::collections::BTreeSet<_>>(),
+        listed.iter().copied().collect()
+    );
+
+    let code: String = walk(&source)
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let places = rows
+        .iter()
+        .flat_map(|row| row.1.split('`').skip(1).step_by(2));
+    let mut count = 0;
+    for place in places.filter(|place| !place.ends_with(".rs")) {
+        let name = place.trim_end_matches("()").rsplit("::").next().unwrap();
+        let is_there = [
+            format!("fn {name}("),
+            format!("fn {name}<"),
+            format!("    {name} {{\n"),
+            format!("    {name}(Outcome),\n"),
+            format!("    {name}(Record),\n"),
+            format!("    {name},\n"),
+            format!("enum {name} "),
+        ];
+        assert!(
+            is_there.iter().any(|form| code.contains(form)),
+            "{place} is not in the code"
+        );
+        count += 1;
+    }
+    assert!(count > 15, "{count}");
 }
