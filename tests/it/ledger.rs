@@ -340,14 +340,32 @@ async fn a_store_that_does_not_heed_conditions_is_refused() {
         return;
     };
     let moto = moto_with_bucket(&parts).await;
-    let careless = Faults {
-        careless: true,
-        ..Faults::default()
+    let careless = async |writes| {
+        let faults = Faults {
+            careless: writes,
+            ..Faults::default()
+        };
+        FaultyProxy::start(&moto.url(), faults).await
     };
-    let proxy = FaultyProxy::start(&moto.url(), careless).await;
+    // One that looks first and then writes: of those who race, several win, and whoever comes later does not.
+    let racy = careless(3).await;
+    let bucket = || "ledger".parse().unwrap();
+    let racing = S3Ledger::new(
+        &s3_client(&racy.url),
+        bucket(),
+        "racy/".to_owned(),
+        clock::system,
+    );
+    let error = racing.probe("ours").await.unwrap_err().to_string();
+    assert!(error.contains("If-None-Match"), "{error}");
+    let proxy = careless(u32::MAX).await;
     let at = |url: &str| {
-        let bucket = "ledger".parse().unwrap();
-        S3Ledger::new(&s3_client(url), bucket, "ledger/".to_owned(), clock::system)
+        S3Ledger::new(
+            &s3_client(url),
+            bucket(),
+            "ledger/".to_owned(),
+            clock::system,
+        )
     };
     let error = at(&proxy.url).probe("ours").await.unwrap_err().to_string();
     assert!(

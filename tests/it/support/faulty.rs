@@ -21,8 +21,8 @@ pub(crate) struct Faults {
     /// Of a hundred requests, how many fail: a third each is refused with 500 and with 409 or 503, and of a third the answer is
     /// lost after the request was carried out.
     pub(crate) percent: u32,
-    /// Carries conditional writes out as if they had no condition.
-    pub(crate) careless: bool,
+    /// Carries so many of the first writes out as if they had no condition.
+    pub(crate) careless: u32,
     /// The longest that a request waits before it is looked at, in milliseconds.
     pub(crate) latency_ms: u32,
 }
@@ -43,6 +43,7 @@ struct Counts {
     lost: AtomicU32,
     /// How many of the next answers are lost for certain.
     to_lose: AtomicU32,
+    writes: AtomicU32,
 }
 
 /// What becomes of a request.
@@ -145,7 +146,7 @@ async fn answer(
     let patience = Duration::from_millis(counts.roll(faults.latency_ms + 1).into());
     tokio::time::sleep(patience).await;
     match counts.fate(faults.percent, request.method()) {
-        Fate::Carried => Ok(carry(request, upstream, faults).await),
+        Fate::Carried => Ok(carry(request, upstream, faults, counts).await),
         Fate::Refused(status, code) => {
             counts.failed.fetch_add(1, Ordering::SeqCst);
             let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
@@ -154,7 +155,7 @@ async fn answer(
             Ok(refusal)
         }
         Fate::Lost => {
-            carry(request, upstream, faults).await;
+            carry(request, upstream, faults, counts).await;
             counts.lost.fetch_add(1, Ordering::SeqCst);
             Err(std::io::Error::other("the answer is lost"))
         }
@@ -165,11 +166,13 @@ async fn carry(
     request: Request<Incoming>,
     upstream: &str,
     faults: Faults,
+    counts: &Counts,
 ) -> Response<Full<Bytes>> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path_and_query().unwrap().as_str();
     head.uri = format!("{upstream}{path}").parse().unwrap();
-    if faults.careless {
+    if head.method == Method::PUT && counts.writes.fetch_add(1, Ordering::SeqCst) < faults.careless
+    {
         head.headers.remove("if-none-match");
         head.headers.remove("if-match");
     }
