@@ -23,21 +23,21 @@
 //! | transition | place |
 //! |---|---|
 //! | `recv` | `Worker::receive` |
+//! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `Class::Busy` |
 //! | `look` | `Books::look`, over [`standing()`] |
 //! | `skip` | `Turn::EndedBefore` |
-//! | `go`, `audit` | `audit::record`, before a letter can be made |
+//! | `go` | `who_waits`, in `distribute.rs` |
+//! | `audit` | `gather`, in `distribute.rs`: no letter can be made before |
 //! | `pre-ok`, `pre-fail` | `Mailer::open` |
-//! | `intent`, `intent-412` | `Books::intend`; 412 is [`Created::Theirs`] |
-//! | `intent-412-own` | `S3Ledger::create`: the nonce is ours, and so is the record |
-//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot: `Mail::send`, whose [`Outcome`] they are |
+//! | `intent`, `intent-412`, `intent-412-own` | `Books::intend`; 412 is [`Created::Theirs`], or ours by its nonce |
+//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot, `Opened::send`; what it comes to is an [`Outcome`] |
 //! | `out`, `late` | `Books::conclude` |
-//! | `busy-wait` | `JobError::Busy` |
 //! | `doubt` | `Books::doubt` |
-//! | `resend`, `hold`, `sent` | `Books::decide`, [`Answer`] |
+//! | `resend`, `hold`, `sent` | `Books::decide`; a person's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
 //! | `fin`, `done` | `finish`, in `distribute.rs` |
-//! | `reopen` | [`resolve::resolve`] |
-//! | `delete` | `settle::settle` |
+//! | `reopen` | `resolve::reopen` |
+//! | `delete` | `settle::delete` |
 
 pub mod lease;
 pub mod memory;

@@ -16,6 +16,7 @@ mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod hostile;
+mod ledger;
 mod names;
 mod pages;
 mod presign;
