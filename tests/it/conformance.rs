@@ -164,6 +164,36 @@ pub(crate) fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
     aws_sdk_sqs::Client::from_conf(config.build())
 }
 
+async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Client) {
+    use aws_sdk_sqs::types::QueueAttributeName::FifoQueue;
+    let made = client
+        .create_queue()
+        .queue_name("ordered.fifo")
+        .attributes(FifoQueue, "true")
+        .send();
+    let url = made.await.unwrap().queue_url.unwrap();
+    let queue = SqsQueue::new(client.clone(), url.clone(), Some(url.clone()));
+    queue.submit("alone").await.unwrap();
+    let alone = queue.receive(10, HELD, NOW).await.unwrap().remove(0);
+    assert!(alone.group.is_some(), "a group of its own");
+    queue.delete(&alone.receipt).await.unwrap();
+    for number in 0..3 {
+        let send = client.send_message().queue_url(&url).message_group_id("a");
+        let body = format!("in order {number}");
+        let send = send.message_deduplication_id(&body).message_body(&body);
+        send.send().await.unwrap();
+    }
+    let received = queue.receive(10, HELD, NOW).await.unwrap();
+    let seen: Vec<_> = received
+        .iter()
+        .map(|message| (message.group.as_deref(), message.body.as_str()))
+        .collect();
+    let expected = ["in order 0", "in order 1", "in order 2"].map(|body| (Some("a"), body));
+    assert_eq!(seen, expected);
+    // Set aside within the group: here into the same queue, behind the others.
+    assert_eq!(queue.park(&received[0], "no").await.unwrap(), Parked::Aside);
+}
+
 #[tokio::test]
 async fn sqs_is_a_queue_and_parks_with_the_reason() {
     let Some(parts) = Parts::or_skip("sqs_is_a_queue") else {
@@ -183,6 +213,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
     };
     let (url, parked_url) = (make("jobs").await, make("parked").await);
     a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url, None))).await;
+    a_fifo_queue_says_which_group_a_message_is_of(&client).await;
 
     let queue = SqsQueue::new(
         client.clone(),
