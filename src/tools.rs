@@ -244,8 +244,6 @@ pub async fn open(
     let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
-    // After what can fail for a port that is taken: each opening of the log is a stream of its own.
-    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
@@ -256,6 +254,8 @@ pub async fn open(
         LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
         LedgerKind::S3 => Arc::new(s3_ledger(config, &connections, &keyring, clock).await?),
     };
+    // After what can fail for others' sake: each opening of the log is a stream of its own.
+    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
     let progress = Progress::default();
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {

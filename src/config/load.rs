@@ -641,6 +641,43 @@ mod tests {
     }
 
     #[test]
+    fn a_ledger_in_s3_is_where_no_job_can_reach_it_or_refused() {
+        let with = |ledger: &str, rule: &str| {
+            let text = format!(
+                "[ledger]\n{ledger}\n[connections.x]\nregion = \"eu-west-1\"\n[[allow]]\nconnection = \"x\"\n{rule}"
+            );
+            let config = Config::parse(&text, &Environment::default()).unwrap();
+            config
+                .check()
+                .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        };
+        let s3 = "kind = \"s3\"\nconnection = \"x\"\nbucket = \"books\"";
+        let reports = "bucket = \"reports\"";
+        let table = [
+            with(s3, reports),
+            with(s3, "bucket = \"books\"\nprefix = \"2026/\""),
+            with(s3, "bucket = \"books\""),
+            with(s3, "bucket = \"books\"\nprefix = \"ledger/jobs/\""),
+            with(s3, "bucket = \"reports\"\npublish = [\"s3://books\"]"),
+            with("kind = \"s3\"\nconnection = \"x\"", reports),
+            with(&s3.replace("\"x\"", "\"y\""), reports),
+            with(&format!("{s3}\nprefix = \"a b\""), reports),
+            with("bucket = \"books\"", reports),
+        ];
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        fine
+        fine
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is missing: kind = "s3" needs connection and bucket
+        the configuration's ledger.connection is "y", which is no connection; there are: x
+        the configuration's ledger.prefix is "a b": write at most 100 letters, digits and -_./
+        the configuration's ledger.bucket stands beside kind = "sqlite": it belongs to kind = "s3"
+        "#);
+    }
+
+    #[test]
     fn a_secret_is_read_from_a_file_or_from_systemd_and_does_not_print() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("smtp-password"), "hunter2\n").unwrap();
