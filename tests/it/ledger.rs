@@ -553,6 +553,21 @@ async fn a_doubt_is_resent_or_held_as_the_stricter_of_job_and_configuration_says
     }
 }
 
+/// Runs the program; its exit code and what it says.
+fn handout(config: &std::path::Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(crate::support::program())
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (
+        output.status.code(),
+        text + &String::from_utf8_lossy(&output.stderr),
+    )
+}
+
 /// What the operator of a held doubt does: looks, answers, submits the same job again.
 #[tokio::test]
 async fn a_held_doubt_is_listed_answered_and_then_sent() {
@@ -560,20 +575,7 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
         .object("a.pdf", "x")
         .configured(|config| config.ledger.on_doubt = OnDoubt::Hold);
     let config = world.written();
-    let ledger = |arguments: &[&str]| {
-        let output = std::process::Command::new(crate::support::program())
-            .arg("ledger")
-            .args(arguments)
-            .arg("--config")
-            .arg(&config)
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        (
-            output.status.code(),
-            text + &String::from_utf8_lossy(&output.stderr),
-        )
-    };
+    let ledger = |arguments: &[&str]| handout(&config, &[&["ledger"], arguments].concat());
     let job = job_for(&["ann@acme.example", "bo@acme.example"]);
     let opened = world.open().await;
     assert_eq!(ledger(&["show", "--doubts"]), (Some(0), String::new()));
@@ -796,6 +798,46 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     assert_eq!((count, mails.len()), (JOBS * PEOPLE, JOBS * PEOPLE));
     let (_, failed, lost) = proxy.counts();
     assert!(failed > 20 && lost > 5, "{failed} refused, {lost} lost");
+}
+
+#[tokio::test]
+async fn the_command_line_reaches_a_ledger_in_s3() {
+    let world = world_with_s3_ledger().object("a.pdf", "x");
+    let config = world.written();
+    let (code, findings) = handout(&config, &["check"]);
+    assert!(
+        code == Some(0) && findings.contains("s3://ledger/ledger/ keeps conditional writes"),
+        "{findings}"
+    );
+    let opened = world.open().await;
+    deliver(&world, &opened, &job_for(&["ann@acme.example"])).await;
+    opened.close().await;
+    let (code, shown) = handout(&config, &["ledger", "show"]);
+    assert_eq!((code, shown.as_str()), (Some(0), "done\tdaily\n"));
+    let shown = handout(&config, &["ledger", "show", "daily"]).1;
+    assert!(shown.contains("accepted at attempt 0"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_job_that_was_refused_has_not_taken_its_id() {
+    let world = World::new().object("a.pdf", "x");
+    let opened = world.open().await;
+    let refused = job_for(&["ann@elsewhere.example"]);
+    assert!(deliver(&world, &opened, &refused).await.is_empty());
+    let corrected = job_for(&["ann@acme.example"]);
+    assert_eq!(
+        deliver(&world, &opened, &corrected).await,
+        ["ann@acme.example"]
+    );
+    let other = job_for(&["bo@acme.example"]);
+    assert_eq!(deliver(&world, &opened, &other).await, ["ann@acme.example"]);
+    opened.close().await;
+    let parked = world.parked().await;
+    assert_eq!(parked.len(), 2);
+    assert!(
+        parked[1].contains("was used before for another job"),
+        "{parked:?}"
+    );
 }
 
 // ── The model ──
