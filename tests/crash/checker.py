@@ -32,7 +32,7 @@ import re
 import sqlite3
 import sys
 
-URL = re.compile(rb"https?://[^\s\"'<>]+[?&](?:X-Amz-)?Signature=[^\s\"'<>]+")
+URL = re.compile(r"https?://[^\s\"'<>,]+[?&](?:X-Amz-)?Signature=[^\s\"'<>,]+")
 SIGNATURE = re.compile(r"[?&](?:X-Amz-)?Signature=([^&\s]+)")
 LINK_ID = re.compile(r"[?&]x-handout=([0-9a-f]{32})")
 HEX64 = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -101,9 +101,10 @@ class Secret:
         return "hmac:" + self.derive(b"link-fingerprint", signature.encode())
 
 
-def links_of(octets):
+def links_of(octets, is_html):
     """The signed URLs in a text or a page."""
-    return sorted({html.unescape(url.decode()).rstrip(".,)") for url in URL.findall(octets)})
+    text = octets.decode("utf-8", "replace")
+    return sorted(set(URL.findall(html.unescape(text) if is_html else text)))
 
 
 def signature_of(url):
@@ -130,7 +131,7 @@ def gather(world):
     for directory in evidence.facts["pages"]:
         for path in sorted((world / directory).rglob("*")):
             if path.is_file():
-                evidence.pages.append((str(path.relative_to(world)), path.stat().st_mtime, links_of(path.read_bytes())))
+                evidence.pages.append((str(path.relative_to(world)), path.stat().st_mtime, links_of(path.read_bytes(), path.suffix == ".html")))
     read_queue(world, evidence)
     read_ledger(world, evidence)
     for pattern in evidence.facts["texts"]:
@@ -163,7 +164,7 @@ def mail_of(entry):
     links = set()
     for part in message.walk():
         if not part.is_multipart():
-            links.update(links_of(part.get_payload(decode=True)))
+            links.update(links_of(part.get_payload(decode=True), part.get_content_type() == "text/html"))
     job = re.search(r"\[([^\]]+)\]", str(message["subject"])).group(1)
     return Mail(job, entry["to"], str(message["message-id"]), sorted(links), entry["at"], entry["audit_sizes"])
 

@@ -68,6 +68,13 @@ class Table:
         self.ends.update(other.ends)
         self.violations += other.violations
 
+    def note(self, world, violations):
+        """Keeps each violation once, however often it is seen."""
+        for violation in violations:
+            words = f"{world.dir.name}: {violation}"
+            if words not in self.violations:
+                self.violations.append(words)
+
     def kills(self):
         return sum(row.kills for row in self.rows.values())
 
@@ -118,7 +125,7 @@ class Killer:
         for intent in new:
             world.labels[intent] = place
         if place == "SIGTERM" and new:
-            self.table.violations.append(f"an orderly stop left a doubt in {world.dir}")
+            self.table.note(world, [f"an orderly stop left a doubt: {new}"])
 
     def kill_at(self, place):
         """Whether it died there; where it does not come to the place in time, it is killed all the same."""
@@ -171,18 +178,18 @@ def run_world(directory, program, seed, kills, table):
         if table.kills() % LOOK == 0:
             judge_now(world, table, ended=False)
         books = checker.gather_books(directory)
-        table.violations += [f"{world.dir.name}: {violation}" for violation in checker.deleted_after_done(books, checker.Books(books))]
+        table.note(world, checker.deleted_after_done(books, checker.Books(books)))
         table.rows[place].violations += len(table.violations) - found
     code = world.settle()
     if code != 0:
-        table.violations.append(f"{directory}: the last worker ended with {code}:\n{world.worker.tail()}")
+        table.note(world, [f"the last worker ended with {code}:\n{world.worker.tail()}"])
     judge_now(world, table, ended=True)
     world.close()
 
 
 def judge_now(world, table, ended):
     evidence = checker.gather(world.dir)
-    table.violations += [f"{world.dir.name}: {violation}" for violation in checker.judge(evidence, ended)]
+    table.note(world, checker.judge(evidence, ended))
     if ended:
         table.ends.update(checker.tally(evidence))
         count_duplicates(evidence, world, table)
