@@ -21,6 +21,7 @@ import tempfile
 import time
 
 import checker
+from cloud import CloudWorld, Moto
 from sink import Trap
 from world import PATIENCE, SqliteWorld
 
@@ -100,27 +101,28 @@ def deck(rng, on_doubt):
 
 
 class Killer:
-    """Kills the worker of a world of one machine."""
+    """Kills one worker of a world, again and again."""
 
-    def __init__(self, world, rng, table):
-        self.world, self.rng, self.table = world, rng, table
+    def __init__(self, world, number, rng, table):
+        self.world, self.number, self.rng, self.table = world, number, rng, table
+        self.worker, self.port = world.workers[number], number
         self.start_takes = 0.1
 
     def kill(self, place):
         world = self.world
-        if place in ("doubted", "decided") and not world.open_intents():
+        if place in ("doubted", "decided") and not world.open_intents(self.number):
             self.kill("intended")
         if place == "refused":
             world.submit(*world.jobs.refused())
         world.top_up()
-        world.hours_pass(shuffled=True)
-        mails, before = world.sink.accepted, world.open_intents()
+        world.hours_pass(self.number)
+        mails, before = world.sink.accepted[self.port], world.open_intents(self.number)
         killed = self.kill_at(place)
+        new = world.open_intents(self.number) - before
         row = self.table.rows[place]
         row.kills += killed
         row.missed += not killed
-        row.mails += world.sink.accepted - mails
-        new = world.open_intents() - before
+        row.mails += world.sink.accepted[self.port] - mails
         row.doubts += len(new)
         for intent in new:
             world.labels[intent] = place
@@ -129,31 +131,31 @@ class Killer:
 
     def kill_at(self, place):
         """Whether it died there; where it does not come to the place in time, it is killed all the same."""
-        world, worker = self.world, self.world.worker
+        worker, traps = self.worker, self.world.sink.traps
+        if place in ("SIGTERM", "draining"):
+            return self.terminate(place)
         if place in TRAPS:
-            port = 0
-            world.sink.traps[port] = Trap(place, worker.kill, self.rng.randint(1, 2))
+            traps[self.port] = Trap(place, worker.kill, self.rng.choice((1, 1, 2)))
             worker.start()
         elif place == "random":
             worker.start()
-            time.sleep(self.rng.uniform(0.5, 1) * self.start_takes if self.rng.random() < 0.1 else self.start_takes + self.rng.uniform(0, 0.25))
+            early = self.rng.random() < 0.1
+            time.sleep(self.rng.uniform(0, self.start_takes) if early else self.start_takes + self.rng.uniform(0, 0.3))
             worker.kill()
-        elif place in ("SIGTERM", "draining"):
-            return self.terminate(place)
         else:
             worker.start(f"{place}:{1 if place in ONCE else self.rng.choice((1, 1, 1, 2, 3))}")
-        code = worker.wait(3.0)
+        code = worker.wait(2.0)
+        traps.pop(self.port, None)
         if code is None:
             worker.kill()
             worker.wait(PATIENCE)
-            world.sink.traps.clear()
             return False
         if code != -signal.SIGKILL:
             raise RuntimeError(f"the worker ended with {code} instead of being killed at {place}:\n{worker.tail()}")
         return True
 
     def terminate(self, place):
-        world, worker = self.world, self.world.worker
+        worker = self.worker
         worker.start(place if place == "draining" else None)
         worker.wait_until_ready()
         self.start_takes = 0.8 * self.start_takes + 0.2 * (time.monotonic() - worker.started_at)
@@ -165,34 +167,40 @@ class Killer:
         return True
 
 
-def run_world(directory, program, seed, kills, table):
+def run_world(world, seed, kills, table):
     """Kills in one world, lets it come to its end, and has it judged."""
-    rng = random.Random(seed)
-    on_doubt = rng.choice(("hold", "resend"))
-    world = SqliteWorld(directory, program, rng, on_doubt)
-    places, killer = deck(rng, on_doubt), Killer(world, rng, table)
-    while table.kills() < kills:
-        place = next(places)
-        found = len(table.violations)
-        killer.kill(place)
-        if table.kills() % LOOK == 0:
-            judge_now(world, table, ended=False)
-        books = checker.gather_books(directory)
-        table.note(world, checker.deleted_after_done(books, checker.Books(books)))
-        table.rows[place].violations += len(table.violations) - found
+    killers = [Killer(world, number, random.Random(f"{seed}/{number}"), table) for number in range(len(world.workers))]
+
+    def kill_one_worker(killer):
+        places = deck(killer.rng, world.facts["on_doubt"])
+        while table.kills() < kills:
+            place = next(places)
+            found = len(table.violations)
+            killer.kill(place)
+            if world.still:
+                judge_now(world, table)
+            table.rows[place].violations += len(table.violations) - found
+
+    with concurrent.futures.ThreadPoolExecutor(len(killers)) as threads:
+        for done in [threads.submit(kill_one_worker, killer) for killer in killers]:
+            done.result()
     code = world.settle()
     if code != 0:
-        table.note(world, [f"the last worker ended with {code}:\n{world.worker.tail()}"])
-    judge_now(world, table, ended=True)
+        tails = "\n".join(worker.tail() for worker in world.workers)
+        table.note(world, [f"the last worker ended with {code}:\n{tails}"])
+    evidence = checker.gather(world.dir)
+    table.note(world, checker.judge(evidence))
+    table.ends.update(checker.tally(evidence))
+    count_duplicates(evidence, world, table)
     world.close()
 
 
-def judge_now(world, table, ended):
-    evidence = checker.gather(world.dir)
-    table.note(world, checker.judge(evidence, ended))
-    if ended:
-        table.ends.update(checker.tally(evidence))
-        count_duplicates(evidence, world, table)
+def judge_now(world, table):
+    """What must hold at every instant, also between a kill and the next start."""
+    if table.kills() % LOOK == 0:
+        table.note(world, checker.judge(checker.gather(world.dir), ended=False))
+    books = checker.gather_books(world.dir)
+    table.note(world, checker.deleted_after_done(books, checker.Books(books)))
 
 
 def count_duplicates(evidence, world, table):
@@ -225,11 +233,15 @@ def main():
     table, started = Table(), time.monotonic()
     sizes = [min(WORLD, wanted.kills - at) for at in range(0, wanted.kills, WORLD)]
 
+    moto = Moto() if wanted.ledger == "s3" else None
+
     def world(number):
-        own = Table()
+        own, rng = Table(), random.Random(f"{seed}/{number}")
         directory = root / f"w{number}"
         directory.mkdir()
-        run_world(directory, wanted.program.resolve(), f"{seed}/{number}", sizes[number], own)
+        program, on_doubt = wanted.program.resolve(), ("hold", "resend")[number % 2]
+        made = CloudWorld(directory, program, rng, on_doubt, moto) if moto else SqliteWorld(directory, program, rng, on_doubt)
+        run_world(made, f"{seed}/{number}", sizes[number], own)
         if not own.violations and not wanted.keep:
             shutil.rmtree(directory)
         return own
@@ -239,6 +251,8 @@ def main():
             table.add(own)
             for violation in own.violations:
                 print(f"VIOLATION  {violation}", flush=True)
+    if moto:
+        moto.stop()
     table.show()
     took = time.monotonic() - started
     print(f"{table.kills()} kills in {took:.0f} s; {len(table.violations)} violations" + (f"; the worlds are in {root}" if table.violations else ""))

@@ -57,7 +57,7 @@ class Sink:
         self.audit_dirs = [self.world / directory for directory in audit_dirs]
         self.password = password
         self.log = open(self.world / "sink.jsonl", "a")
-        self.accepted = 0
+        self.accepted = [0] * ports
         self.sessions = 0
         self.traps = {}
         self.habits = []
@@ -114,12 +114,12 @@ class Sink:
                         sizes[os.path.relpath(entry.path, self.world)] = entry.stat().st_size
         return sizes
 
-    def accept(self, to, octets, audit_sizes):
+    def accept(self, port, to, octets, audit_sizes):
         line = {"at": time.time(), "to": to, "data": base64.b64encode(octets).decode(), "audit_sizes": audit_sizes}
         self.log.write(json.dumps(line) + "\n")
         self.log.flush()
         os.fsync(self.log.fileno())
-        self.accepted += 1
+        self.accepted[port] += 1
 
 
 class Closed(Exception):
@@ -227,7 +227,7 @@ class Session:
                 case "reply":
                     await self.say(habit.reply)
                     return
-        sink.accept(to, octets, sizes)
+        sink.accept(self.port, to, octets, sizes)
         if sink.spring(self.port, "kept"):
             raise Closed
         if habit is not None and habit.action != "stall":

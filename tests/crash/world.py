@@ -76,8 +76,8 @@ class Worker:
 class Jobs:
     """Makes up jobs; the same seed makes up the same."""
 
-    def __init__(self, rng, name, connection, publish):
-        self.rng, self.name, self.connection, self.publish = rng, name, connection, publish
+    def __init__(self, rng, name, connection, publish, bucket="reports"):
+        self.rng, self.name, self.connection, self.publish, self.bucket = rng, name, connection, publish, bucket
         self.count = 0
         self.asked = []
 
@@ -108,7 +108,7 @@ class Jobs:
         order = {
             "v": 1,
             "id": job,
-            "from": {"connection": self.connection, "bucket": "reports", "prefix": "2026/"},
+            "from": {"connection": self.connection, "bucket": self.bucket, "prefix": "2026/"},
             "email": {"to": recipients, "subject": "Report [{{job.id}}]"},
         }
         luck = self.rng.random()
@@ -157,6 +157,9 @@ publish = ["dir:{dir}/pages"]
 class SqliteWorld:
     """One worker, one state directory."""
 
+    #: Queue and ledger are one file, and nobody works while the worker is dead: one look sees an instant.
+    still = True
+
     def __init__(self, directory, program, rng, on_doubt, max_receives=100000, **facts):
         self.dir = pathlib.Path(directory)
         self.rng = rng
@@ -173,6 +176,7 @@ class SqliteWorld:
         config = self.dir / "config.toml"
         config.write_text(CONFIG.format(dir=self.dir, port=self.sink.ports[0], on_doubt=on_doubt, max_receives=max_receives))
         self.worker = Worker(program, config, self.dir / "logs/worker.log")
+        self.workers = [self.worker]
         self.jobs = Jobs(rng, self.dir.name, "local", {"dir": f"{self.dir}/pages"})
         self.facts = {
             "on_doubt": on_doubt,
@@ -225,15 +229,15 @@ class SqliteWorld:
             for submission in self.jobs.next():
                 self.submit(*submission)
 
-    def hours_pass(self, shuffled=False):
-        """What the dead held, and what waits for its next attempt, comes back now; in another order if `shuffled`."""
-        order = "abs(random()) % 1000" if shuffled else "0"
+    def hours_pass(self, _worker=0):
+        """What the dead held, and what waits for its next attempt, comes back now; in whatever order."""
+        order = "abs(random()) % 1000"
         database = self.database()
         with database:
             database.execute(f"UPDATE message SET visible_at = {int(time.time() * 1000)} - {order} WHERE state = 'ready'")
         database.close()
 
-    def open_intents(self):
+    def open_intents(self, _worker=0):
         """Intents without an outcome."""
         database = self.database()
         rows = database.execute(
