@@ -18,6 +18,7 @@ and every log; never a counter of the program, and none of its code. Prints one 
 
 import base64
 import collections
+import contextlib
 import dataclasses
 import datetime
 import email
@@ -190,7 +191,10 @@ def read_audit(world, directory, evidence):
 
 
 def sqlite(world, file):
-    return sqlite3.connect(f"file:{world / file}?mode=ro", uri=True)
+    """A connection that is really closed at the end: one left to the garbage collector keeps a write-ahead log alive that the worker
+    has replaced, and the next connection of this process would write over the new one. Nor may the file be read otherwise while one is
+    open: closing it would take SQLite's locks away."""
+    return contextlib.closing(sqlite3.connect(f"file:{world / file}?mode=ro", uri=True))
 
 
 def read_queue(world, evidence):
@@ -386,6 +390,13 @@ def deleted_after_done_on_the_wire(evidence):
             case "deleted":
                 if entry["message"] not in parked and job_of.get(entry["message"]) not in written:
                     yield Violation("D", f"the message {entry['message']} was deleted before its job was done or it was parked")
+
+
+def lost_records(before, after):
+    """A record that was there once is there for ever."""
+    names = [{(record["job"], record["rid"], record["n"], record["kind"]) for record in look.records} for look in (before, after)]
+    for record in sorted(names[0] - names[1]):
+        yield Violation("A", f"the record {record} is lost")
 
 
 def jobs_of(evidence):

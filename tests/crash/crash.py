@@ -11,6 +11,7 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
+import json
 import pathlib
 import random
 import secrets
@@ -126,6 +127,8 @@ class Killer:
         row.doubts += len(new)
         for intent in new:
             world.labels[intent] = place
+        with open(world.dir / "kills.jsonl", "a") as log:
+            log.write(json.dumps({"at": time.time(), "worker": self.number, "place": place, "killed": killed, "doubts": len(new)}) + "\n")
         if place == "SIGTERM" and new:
             self.table.note(world, [f"an orderly stop left a doubt: {new}"])
 
@@ -201,6 +204,8 @@ def judge_now(world, table):
         table.note(world, checker.judge(checker.gather(world.dir), ended=False))
     books = checker.gather_books(world.dir)
     table.note(world, checker.deleted_after_done(books, checker.Books(books)))
+    table.note(world, checker.lost_records(world.seen, books))
+    world.seen = books
 
 
 def count_duplicates(evidence, world, table):

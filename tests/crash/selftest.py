@@ -6,6 +6,7 @@
 
 import argparse
 import base64
+import contextlib
 import json
 import pathlib
 import random
@@ -164,10 +165,8 @@ def change_facts(world, **facts):
 
 
 def statement(world, sql, *values):
-    database = sqlite3.connect(world / "state/handout.sqlite")
-    with database:
+    with contextlib.closing(sqlite3.connect(world / "state/handout.sqlite")) as database, database:
         assert database.execute(sql, values).rowcount > 0, sql
-    database.close()
 
 
 def insert_record(world, rid, n, kind, body):

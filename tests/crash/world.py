@@ -1,5 +1,6 @@
 """A world of one machine: a directory with objects, a queue and a ledger in one SQLite file, a sink, and the worker that is killed."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sqlite3
 import subprocess
 import time
 
+from checker import Evidence
 from sink import Sink
 
 MAX_DOUBTS = 5
@@ -195,6 +197,7 @@ class SqliteWorld:
         (self.dir / "facts.json").write_text(json.dumps(self.facts, indent=1))
         self.submitted = open(self.dir / "submitted.jsonl", "a")
         self.labels = {}
+        self.seen = Evidence({})
         # The first start makes the database.
         self.worker.start()
         self.worker.wait_until_ready()
@@ -204,24 +207,25 @@ class SqliteWorld:
         self.sink.stop()
         self.submitted.close()
 
+    @contextlib.contextmanager
     def database(self):
-        return sqlite3.connect(self.dir / "state/handout.sqlite", timeout=10)
+        """A connection for one transaction; closed at its end, see `checker.sqlite`."""
+        with contextlib.closing(sqlite3.connect(self.dir / "state/handout.sqlite", timeout=10)) as database, database:
+            # Never a checkpoint: Python's SQLite may have the WAL-reset bug (before 3.51.3) that concurrent connections can meet.
+            database.execute("PRAGMA wal_autocheckpoint = 0")
+            yield database
 
     def submit(self, body, job, recipients, expect):
         now = int(time.time() * 1000)
-        database = self.database()
-        with database:
+        with self.database() as database:
             row = database.execute("INSERT INTO message (body, visible_at, enqueued_at) VALUES (?, ?, ?)", (body, now, now))
-        database.close()
         line = {"id": str(row.lastrowid), "job": job, "recipients": recipients, "expect": expect}
         self.submitted.write(json.dumps(line) + "\n")
         self.submitted.flush()
 
     def ready_messages(self):
-        database = self.database()
-        (count,) = database.execute("SELECT count(*) FROM message WHERE state = 'ready'").fetchone()
-        database.close()
-        return count
+        with self.database() as database:
+            return database.execute("SELECT count(*) FROM message WHERE state = 'ready'").fetchone()[0]
 
     def top_up(self, least=3):
         """Gives the next worker something to do."""
@@ -232,20 +236,17 @@ class SqliteWorld:
     def hours_pass(self, _worker=0):
         """What the dead held, and what waits for its next attempt, comes back now; in whatever order."""
         order = "abs(random()) % 1000"
-        database = self.database()
-        with database:
+        with self.database() as database:
             database.execute(f"UPDATE message SET visible_at = {int(time.time() * 1000)} - {order} WHERE state = 'ready'")
-        database.close()
 
     def open_intents(self, _worker=0):
         """Intents without an outcome."""
-        database = self.database()
-        rows = database.execute(
-            "SELECT job, rid, n FROM record AS i WHERE kind = 'i' AND NOT EXISTS "
-            "(SELECT 1 FROM record AS o WHERE o.job = i.job AND o.rid = i.rid AND o.n = i.n AND o.kind = 'o')"
-        ).fetchall()
-        database.close()
-        return set(rows)
+        with self.database() as database:
+            rows = database.execute(
+                "SELECT job, rid, n FROM record AS i WHERE kind = 'i' AND NOT EXISTS "
+                "(SELECT 1 FROM record AS o WHERE o.job = i.job AND o.rid = i.rid AND o.n = i.n AND o.kind = 'o')"
+            )
+            return set(rows)
 
     def settle(self, wrap=()):
         """Lets one worker come to the end of everything, undisturbed."""
@@ -267,9 +268,7 @@ class SqliteWorld:
     def retries_come_now(self):
         """Ends the wait of what failed; `receipt` would be held for the whole visibility timeout."""
         now = int(time.time() * 1000)
-        database = self.database()
-        with database:
+        with self.database() as database:
             database.execute(
                 "UPDATE message SET visible_at = ? WHERE state = 'ready' AND visible_at NOT BETWEEN ? AND ?", (now, now + 18000, now + 31000)
             )
-        database.close()
