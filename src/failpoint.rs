@@ -9,10 +9,12 @@
 pub enum Failpoint {
     /// A message was received; nothing is known about it yet.
     Received,
-    /// The job's id belongs to its body.
-    Planned,
+    /// The lease on the job is ours; only where several workers share a ledger.
+    Leased,
     /// The objects are known.
     Listed,
+    /// The job's id belongs to its body and to these objects.
+    Planned,
     /// A batch of links is signed, and not recorded.
     Signed,
     /// The lines of a batch are on the disk.
@@ -117,8 +119,9 @@ impl Failpoint {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Received => "received",
-            Self::Planned => "planned",
+            Self::Leased => "leased",
             Self::Listed => "listed",
+            Self::Planned => "planned",
             Self::Signed => "signed",
             Self::Recorded => "recorded",
             Self::Published => "published",

@@ -28,7 +28,7 @@ from world import PATIENCE, SqliteWorld
 
 #: Where a debug build ends itself; `tests/it/crash.rs` holds this against the program's own list.
 FAILPOINTS = (
-    "received planned listed signed recorded published go-ahead intended half-sent replied concluded told doubted decided served done deleted"
+    "received leased listed planned signed recorded published go-ahead intended half-sent replied concluded told doubted decided served done deleted"
     " refused draining"
 ).split()
 #: Where the relay ends it.
@@ -91,12 +91,14 @@ class Table:
         print("recipients: " + ", ".join(f"{count} {end}" for end, count in sorted(self.ends.items())))
 
 
-def deck(rng, on_doubt):
+def deck(rng, facts):
     """Places to kill at: each as often as the others, and random instants for a fourth of all."""
     while True:
         places = [*FAILPOINTS, *TRAPS, "SIGTERM"] + ["random"] * 8
-        if on_doubt == "hold":
+        if facts["on_doubt"] == "hold":
             places.remove("decided")
+        if facts["ledger"]["kind"] == "sqlite":
+            places.remove("leased")
         rng.shuffle(places)
         yield from places
 
@@ -175,7 +177,7 @@ def run_world(world, seed, kills, table):
     killers = [Killer(world, number, random.Random(f"{seed}/{number}"), table) for number in range(len(world.workers))]
 
     def kill_one_worker(killer):
-        places = deck(killer.rng, world.facts["on_doubt"])
+        places = deck(killer.rng, world.facts)
         while table.kills() < kills:
             place = next(places)
             found = len(table.violations)
