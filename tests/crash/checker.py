@@ -404,6 +404,15 @@ def jobs_of(evidence):
     return {message["job"]: message["recipients"] for message in evidence.submitted if message["expect"] == "done"}
 
 
+def bodies_of(evidence):
+    """Job -> body -> whether each message with it is parked; of those that may be done."""
+    bodies = collections.defaultdict(lambda: collections.defaultdict(list))
+    for message in evidence.submitted:
+        if message["expect"] == "done":
+            bodies[message["job"]][message["body_sha256"]].append(evidence.messages.get(message["id"]) == "parked")
+    return bodies
+
+
 def tally(evidence):
     """How many recipients ended how."""
     books = Books(evidence)
@@ -421,8 +430,12 @@ def every_job_ends(evidence, books):
         parked = evidence.messages.get(message["id"]) == "parked"
         if message["expect"] == "parked" and not parked:
             yield Violation("C", f"the message {message['id']} of {message['job']} should have been parked")
-        if message["expect"] == "done" and parked and not may_be_parked(evidence, books, message["job"]):
-            yield Violation("C", f"the message {message['id']} of {message['job']} is parked, and nothing was wrong with it")
+    for job, bodies in bodies_of(evidence).items():
+        # Of several bodies under one id, the first is the job, and the others are parked.
+        whole = [body for body, parked in bodies.items() if not any(parked)]
+        split = [body for body, parked in bodies.items() if any(parked) and not all(parked)]
+        if (len(whole) != 1 or split) and not may_be_parked(evidence, books, job):
+            yield Violation("C", f"{job}: of {len(bodies)} bodies, {len(whole)} were done and {len(split)} both done and parked")
     expected, ends = 0, collections.Counter()
     for job, recipients in jobs_of(evidence).items():
         expected += len(recipients)

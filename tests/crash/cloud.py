@@ -12,7 +12,7 @@ import time
 from checker import aws
 from proxy import Proxy
 from sink import Sink
-from world import MAX_DOUBTS, PATIENCE, Jobs, Worker
+from world import MAX_DOUBTS, PATIENCE, Jobs, Submissions, Worker
 
 CONFIG = """
 state_dir = "{dir}/state{worker}"
@@ -125,7 +125,7 @@ class CloudWorld:
             **facts,
         }
         (self.dir / "facts.json").write_text(json.dumps(self.facts, indent=1))
-        self.submitted = open(self.dir / "submitted.jsonl", "a")
+        self.submitted = Submissions(self.dir)
         self.labels = {}
         self.open = [set() for _ in range(workers)]  # intents without an outcome, by who made them
         self.leases = [{} for _ in range(workers)]  # key -> bucket, by who holds them
@@ -133,7 +133,7 @@ class CloudWorld:
     def close(self):
         self.sink.stop()
         self.proxy.stop()
-        self.submitted.close()
+        self.submitted.log.close()
 
     def saw(self, worker, path, octets):
         """The proxy saw an object being put: (worker, "/bucket/key", bytes)."""
@@ -159,8 +159,7 @@ class CloudWorld:
 
     def submit(self, body, job, recipients, expect):
         id = self.control.send_message(QueueUrl=self.queue, MessageBody=body)["MessageId"]
-        self.submitted.write(json.dumps({"id": id, "job": job, "recipients": recipients, "expect": expect}) + "\n")
-        self.submitted.flush()
+        self.submitted.note(id, body, job, recipients, expect)
 
     def count(self, *names):
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["All"])["Attributes"]

@@ -7,8 +7,9 @@ answered with success, in the order of the answers: a message sent, received or 
 import asyncio
 import json
 import pathlib
-import threading
 import urllib.parse
+
+from listener import Listener
 
 HOP = (b"connection", b"keep-alive", b"transfer-encoding")
 
@@ -42,27 +43,11 @@ class Proxy:
         self.is_done = None
         self.receipts = [{} for _ in range(workers + 1)]  # receipt -> message id, by who received it
         self.names = {}  # message id -> job
-        self.loop = asyncio.new_event_loop()
-        self.ports = []
-        ready = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=(workers + 1, ready), daemon=True)
-        self.thread.start()
-        ready.wait()
-
-    def _run(self, ports, ready):
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self._listen(ports))
-        ready.set()
-        self.loop.run_forever()
-
-    async def _listen(self, ports):
-        for number in range(ports):
-            server = await asyncio.start_server(lambda r, w, n=number: self.serve(n, r, w), "127.0.0.1", 0, limit=1 << 20)
-            self.ports.append(server.sockets[0].getsockname()[1])
+        self.listener = Listener(self.serve, workers + 1)
+        self.ports = self.listener.ports
 
     def stop(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
+        self.listener.stop()
         self.log.close()
 
     @property

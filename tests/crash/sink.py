@@ -9,8 +9,9 @@ import base64
 import json
 import os
 import pathlib
-import threading
 import time
+
+from listener import Listener
 
 USER = "handout"
 
@@ -63,27 +64,11 @@ class Sink:
         self.habits = []
         self.delay = lambda: 0.0
         self.on_data = {}
-        self.loop = asyncio.new_event_loop()
-        self.ports = []
-        ready = threading.Event()
-        self.thread = threading.Thread(target=self._run, args=(ports, ready), daemon=True)
-        self.thread.start()
-        ready.wait()
-
-    def _run(self, ports, ready):
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self._listen(ports))
-        ready.set()
-        self.loop.run_forever()
-
-    async def _listen(self, ports):
-        for number in range(ports):
-            server = await asyncio.start_server(lambda r, w, n=number: Session(self, n, r, w).serve(), "127.0.0.1", 0, limit=1 << 20)
-            self.ports.append(server.sockets[0].getsockname()[1])
+        self.listener = Listener(lambda number, reader, writer: Session(self, number, reader, writer).serve(), ports)
+        self.ports = self.listener.ports
 
     def stop(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
+        self.listener.stop()
         self.log.close()
 
     def spring(self, port, where):

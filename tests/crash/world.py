@@ -1,6 +1,7 @@
 """A world of one machine: a directory with objects, a queue and a ledger in one SQLite file, a sink, and the worker that is killed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -75,6 +76,19 @@ class Worker:
         return code
 
 
+class Submissions:
+    """What was put on the queue, for the checker."""
+
+    def __init__(self, world):
+        self.log = open(world / "submitted.jsonl", "a")
+
+    def note(self, id, body, job, recipients, expect):
+        sha256 = hashlib.sha256(body.encode()).hexdigest()
+        line = {"id": id, "job": job, "body_sha256": sha256, "recipients": recipients, "expect": expect}
+        self.log.write(json.dumps(line) + "\n")
+        self.log.flush()
+
+
 class Jobs:
     """Makes up jobs; the same seed makes up the same."""
 
@@ -87,8 +101,9 @@ class Jobs:
         """What to submit next, in order: (body, job, recipients, what must become of it)."""
         luck = self.rng.random()
         if luck < 0.05 and self.asked:
-            body, job, _ = self.rng.choice(self.asked)
-            return [(json.dumps({**json.loads(body), "vars": {"customer": "another"}}), job, [], "parked")]
+            # Whichever of the two comes first has the id; the other is parked.
+            body, job, recipients = self.rng.choice(self.asked)
+            return [(json.dumps({**json.loads(body), "vars": {"customer": "another"}}), job, recipients, "done")]
         if luck < 0.12:
             return [self.refused()]
         body, job, recipients = self.good()
@@ -195,7 +210,7 @@ class SqliteWorld:
             **facts,
         }
         (self.dir / "facts.json").write_text(json.dumps(self.facts, indent=1))
-        self.submitted = open(self.dir / "submitted.jsonl", "a")
+        self.submitted = Submissions(self.dir)
         self.labels = {}
         self.seen = Evidence({})
         # The first start makes the database.
@@ -205,7 +220,7 @@ class SqliteWorld:
 
     def close(self):
         self.sink.stop()
-        self.submitted.close()
+        self.submitted.log.close()
 
     @contextlib.contextmanager
     def database(self):
@@ -219,9 +234,7 @@ class SqliteWorld:
         now = int(time.time() * 1000)
         with self.database() as database:
             row = database.execute("INSERT INTO message (body, visible_at, enqueued_at) VALUES (?, ?, ?)", (body, now, now))
-        line = {"id": str(row.lastrowid), "job": job, "recipients": recipients, "expect": expect}
-        self.submitted.write(json.dumps(line) + "\n")
-        self.submitted.flush()
+        self.submitted.note(str(row.lastrowid), body, job, recipients, expect)
 
     def ready_messages(self):
         with self.database() as database:
