@@ -22,6 +22,7 @@ import tempfile
 import time
 
 import checker
+import conditions
 from cloud import CloudWorld, Moto
 from sink import Trap
 from world import PATIENCE, SqliteWorld
@@ -109,7 +110,7 @@ class Killer:
     def __init__(self, world, number, rng, table):
         self.world, self.number, self.rng, self.table = world, number, rng, table
         self.worker, self.port = world.workers[number], number
-        self.start_takes = 0.1
+        self.start_takes = world.start_takes
 
     def kill(self, place):
         world = self.world
@@ -136,7 +137,7 @@ class Killer:
 
     def kill_at(self, place):
         """Whether it died there; where it does not come to the place in time, it is killed all the same."""
-        worker, traps = self.worker, self.world.sink.traps
+        world, worker, traps = self.world, self.worker, self.world.sink.traps
         if place in ("SIGTERM", "draining"):
             return self.terminate(place)
         if place in TRAPS:
@@ -145,11 +146,11 @@ class Killer:
         elif place == "random":
             worker.start()
             early = self.rng.random() < 0.1
-            time.sleep(self.rng.uniform(0, self.start_takes) if early else self.start_takes + self.rng.uniform(0, 0.3))
+            time.sleep(self.rng.uniform(0, self.start_takes) if early else self.start_takes + self.rng.uniform(0, world.work_takes))
             worker.kill()
         else:
             worker.start(f"{place}:{1 if place in ONCE else self.rng.choice((1, 1, 1, 2, 3))}")
-        code = worker.wait(2.0)
+        code = worker.wait(world.patience)
         traps.pop(self.port, None)
         if code is None:
             worker.kill()
@@ -189,6 +190,18 @@ def run_world(world, seed, kills, table):
     with concurrent.futures.ThreadPoolExecutor(len(killers)) as threads:
         for done in [threads.submit(kill_one_worker, killer) for killer in killers]:
             done.result()
+    end(world, table)
+
+
+def run_condition(condition, world, seed, number, table):
+    """Plays one condition in a world, lets it come to its end, and has it judged."""
+    killers = [Killer(world, worker, random.Random(f"{seed}/{worker}"), table) for worker in range(len(world.workers))]
+    table.note(world, condition(world, killers if len(killers) > 1 else killers[0], number))
+    end(world, table)
+
+
+def end(world, table):
+    """Everything comes to its end and is judged."""
     code = world.settle()
     if code != 0:
         tails = "\n".join(worker.tail() for worker in world.workers)
@@ -227,34 +240,55 @@ def arguments():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ledger", choices=("sqlite", "s3"), default="sqlite")
     parser.add_argument("--lanes", type=int, default=2, help="worlds at once")
+    parser.add_argument("--condition", action="append", choices=[*CONDITIONS, "all"], help="instead of plain kills: what makes them worse")
     parser.add_argument("--keep", type=pathlib.Path, help="leaves the worlds there; they are kept in any case when something is found")
     return parser.parse_args()
+
+
+CONDITIONS = {condition.__name__.replace("_", "-"): condition for condition in (*conditions.ALONE, *conditions.TOGETHER)}
+
+
+def worlds(wanted, seed):
+    """What is played: (name, which ledger, how it is run)."""
+    if wanted.condition is None:
+        for number, at in enumerate(range(0, wanted.kills, WORLD)):
+            size = min(WORLD, wanted.kills - at)
+            yield f"w{number}", wanted.ledger, lambda world, table, number=number, size=size: run_world(world, f"{seed}/{number}", size, table)
+        return
+    for name, condition in CONDITIONS.items():
+        if name in wanted.condition or "all" in wanted.condition:
+            ledger = "s3" if condition in conditions.TOGETHER else "sqlite"
+            for on_doubt in ("hold", "resend"):
+                play = lambda world, table, condition=condition: run_condition(condition, world, seed, wanted.kills, table)  # noqa: E731
+                yield f"{name}-{on_doubt}", ledger, play
 
 
 def main():
     wanted = arguments()
     seed = wanted.seed if wanted.seed is not None else secrets.randbelow(1 << 32)
-    print(f"seed {seed}: {wanted.kills} kills, ledger {wanted.ledger}", flush=True)
     root = wanted.keep or pathlib.Path(tempfile.mkdtemp(prefix="handout-crash-"))
     root.mkdir(parents=True, exist_ok=True)
+    played = list(worlds(wanted, seed))
+    print(f"seed {seed}: {len(played)} worlds", flush=True)
     table, started = Table(), time.monotonic()
-    sizes = [min(WORLD, wanted.kills - at) for at in range(0, wanted.kills, WORLD)]
+    moto = Moto() if any(ledger == "s3" for _, ledger, _ in played) else None
 
-    moto = Moto() if wanted.ledger == "s3" else None
-
-    def world(number):
-        own, rng = Table(), random.Random(f"{seed}/{number}")
-        directory = root / f"w{number}"
+    def play(number):
+        name, ledger, run = played[number]
+        own, rng, directory = Table(), random.Random(f"{seed}/{number}"), root / name
         directory.mkdir()
         program, on_doubt = wanted.program.resolve(), ("hold", "resend")[number % 2]
-        made = CloudWorld(directory, program, rng, on_doubt, moto) if moto else SqliteWorld(directory, program, rng, on_doubt)
-        run_world(made, f"{seed}/{number}", sizes[number], own)
+        world = CloudWorld(directory, program, rng, on_doubt, moto) if ledger == "s3" else SqliteWorld(directory, program, rng, on_doubt)
+        run(world, own)
         if not own.violations and not wanted.keep:
             shutil.rmtree(directory)
+        if wanted.condition is not None:
+            row = [sum(getattr(row, name) for row in own.rows.values()) for name in ("kills", "duplicates")]
+            print(f"{name:40} {row[0]:5} kills, {dict(own.ends)}, {row[1]} duplicates, {len(own.violations)} violations", flush=True)
         return own
 
     with concurrent.futures.ThreadPoolExecutor(wanted.lanes) as lanes:
-        for own in lanes.map(world, range(len(sizes))):
+        for own in lanes.map(play, range(len(played))):
             table.add(own)
             for violation in own.violations:
                 print(f"VIOLATION  {violation}", flush=True)

@@ -176,6 +176,8 @@ class SqliteWorld:
 
     #: Queue and ledger are one file, and nobody works while the worker is dead: one look sees an instant.
     still = True
+    #: How long a worker takes to start, and to do what waits for it; in seconds.
+    start_takes, work_takes, patience = 0.09, 0.3, 2.0
 
     def __init__(self, directory, program, rng, on_doubt, max_receives=100000, **facts):
         self.dir = pathlib.Path(directory)
