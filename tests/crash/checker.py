@@ -444,6 +444,8 @@ def every_job_ends(evidence, books):
             ends[end] += 1
             if job in books.done and end == "not started":
                 yield Violation("C", f"{job} is done, and {to} was never served")
+            if job in books.done and books.intents[books.key(job, to)] - books.outcomes[books.key(job, to)].keys():
+                yield Violation("C", f"{job} is done, and an attempt at {to} has no outcome")
             if job in books.done and end == "doubt" and evidence.facts["on_doubt"] == "resend":
                 yield Violation("C", f"{job} is done, and the doubt about {to} was not decided")
         if job not in books.done and not may_be_parked(evidence, books, job):
@@ -488,7 +490,8 @@ def ledger_and_sink_agree(evidence, books):
         known.add(key)
         if not books.intents[key]:
             yield Violation("F", f"the sink has a mail to {to} of {job}, and the ledger no intent")
-        may_be = sum(outcome in ("accepted", "unknown") for outcome in {**books.outcomes[key], **books.late[key]}.values())
+        known_as = {**dict.fromkeys(books.intents[key], "unknown"), **books.outcomes[key], **books.late[key]}
+        may_be = sum(outcome in ("accepted", "unknown") for outcome in known_as.values())
         if len(accepted) > may_be:
             yield Violation("F", f"the sink has {len(accepted)} mails to {to} of {job}, and the ledger knows of {may_be}")
     for key, outcomes in books.outcomes.items():

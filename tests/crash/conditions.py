@@ -81,7 +81,7 @@ def clock_steps(world, killer, number):
         return
     steps = world.dir / "clock"
     world.workers[0].environment.update(
-        LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=str(steps), FAKETIME_NO_CACHE="1", FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1"
+        LD_PRELOAD=library, FAKETIME_TIMESTAMP_FILE=str(steps), FAKETIME_NO_CACHE="1", DONT_FAKE_MONOTONIC="1", FAKETIME_DONT_FAKE_MONOTONIC="1"
     )
     over = threading.Event()
 
@@ -91,7 +91,7 @@ def clock_steps(world, killer, number):
             fresh = steps.with_suffix(".new")
             fresh.write_text(f"{rng.randint(-86400, 86400):+d}")
             fresh.rename(steps)
-            if over.wait(0.25):
+            if over.wait(0.5):
                 return
 
     hand = threading.Thread(target=step)
@@ -102,35 +102,70 @@ def clock_steps(world, killer, number):
     finally:
         over.set()
         hand.join()
-    for name in ("LD_PRELOAD",):
-        del world.workers[0].environment[name]
+    del world.workers[0].environment["LD_PRELOAD"]
     yield from ()
+
+
+# A step within a request to the endpoint of the same process looks like a refusal, and a refused job is parked.
+clock_steps.facts = {"clock_steps": True, "may_park": True}
 
 
 def full_disk(world, killer, number):
     """The disk under the state directory is full, sooner or later: exit 74, and nothing leaves without its line."""
-    worker, filler = world.workers[0], world.dir / "state/filler"
+    worker, state = world.workers[0], world.dir / "state"
     told = 0
     for _ in range(number):
         world.top_up()
         world.hours_pass()
-        free = os.statvfs(world.dir / "state")
-        leave = killer.rng.randint(0, 400) * 1024
-        filler.write_bytes(b"\0" * max(0, free.f_bavail * free.f_frsize - leave))
-        worker.start()
-        code = worker.wait(3.0)
-        if code is None:
-            worker.kill()
-            worker.wait(PATIENCE)
-        elif code != 74:
-            yield f"the worker ended with {code} on a full disk:\n{worker.tail()}"
-        told += code == 74
-        filler.unlink()
-        found = checker.judge(checker.gather(world.dir), ended=False)
-        yield from found
+        room = killer.rng.randint(0, 400) * 1024
+        with filled(state, room) as limits:
+            worker.start(limits=limits)
+            code = worker.wait(3.0)
+            if code is None:
+                worker.kill()
+                worker.wait(PATIENCE)
+            elif code != 74:
+                yield f"the worker ended with {code} on a full disk:\n{worker.tail()}"
+            told += code == 74
+        yield from checker.judge(checker.gather(world.dir), ended=False)
     print(f"full disk: {told} of {number} starts ended with 74")
     if told == 0:
         yield "the disk was never full"
+
+
+@contextlib.contextmanager
+def filled(state, room):
+    """Leaves so much room on the small disk; where none can be mounted, no file may grow by more."""
+    if not os.path.ismount(state):
+        most = max(path.stat().st_size for path in state.rglob("*") if path.is_file()) + room
+
+        def limit():
+            # Without this the signal would end the program, and no disk does that.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+        yield limit
+        return
+    filler, disk = state / "filler", os.statvfs(state)
+    filler.write_bytes(b"\0" * max(0, disk.f_bavail * disk.f_frsize - room))
+    yield None
+    filler.unlink()
+
+
+@contextlib.contextmanager
+def small_disk(directory):
+    """A disk of 8 MiB under the state directory, if we may mount one."""
+    state = directory / "state"
+    state.mkdir()
+    mounted = os.geteuid() == 0 and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", state], stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", state], check=True)
+
+
+full_disk.around = small_disk
 
 
 def failing_calls(world, killers, number):

@@ -10,6 +10,7 @@ table by place, and exits 1 if the checker found anything.
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -249,18 +250,18 @@ CONDITIONS = {condition.__name__.replace("_", "-"): condition for condition in (
 
 
 def worlds(wanted, seed):
-    """What is played: (name, which ledger, how it is run)."""
+    """What is played: (name, which ledger, under which condition, how it is run)."""
     if wanted.condition is None:
         for number, at in enumerate(range(0, wanted.kills, WORLD)):
             size = min(WORLD, wanted.kills - at)
-            yield f"w{number}", wanted.ledger, lambda world, table, number=number, size=size: run_world(world, f"{seed}/{number}", size, table)
+            yield f"w{number}", wanted.ledger, None, lambda world, table, number=number, size=size: run_world(world, f"{seed}/{number}", size, table)
         return
     for name, condition in CONDITIONS.items():
         if name in wanted.condition or "all" in wanted.condition:
             ledger = "s3" if condition in conditions.TOGETHER else "sqlite"
             for on_doubt in ("hold", "resend"):
                 play = lambda world, table, condition=condition: run_condition(condition, world, seed, wanted.kills, table)  # noqa: E731
-                yield f"{name}-{on_doubt}", ledger, play
+                yield f"{name}-{on_doubt}", ledger, condition, play
 
 
 def main():
@@ -271,15 +272,20 @@ def main():
     played = list(worlds(wanted, seed))
     print(f"seed {seed}: {len(played)} worlds", flush=True)
     table, started = Table(), time.monotonic()
-    moto = Moto() if any(ledger == "s3" for _, ledger, _ in played) else None
+    moto = Moto() if any(ledger == "s3" for _, ledger, _, _ in played) else None
 
     def play(number):
-        name, ledger, run = played[number]
+        name, ledger, condition, run = played[number]
         own, rng, directory = Table(), random.Random(f"{seed}/{number}"), root / name
         directory.mkdir()
         program, on_doubt = wanted.program.resolve(), ("hold", "resend")[number % 2]
-        world = CloudWorld(directory, program, rng, on_doubt, moto) if ledger == "s3" else SqliteWorld(directory, program, rng, on_doubt)
-        run(world, own)
+        facts = getattr(condition, "facts", {})
+        with getattr(condition, "around", contextlib.nullcontext)(directory):
+            if ledger == "s3":
+                world = CloudWorld(directory, program, rng, on_doubt, moto, **facts)
+            else:
+                world = SqliteWorld(directory, program, rng, on_doubt, **facts)
+            run(world, own)
         if not own.violations and not wanted.keep:
             shutil.rmtree(directory)
         if wanted.condition is not None:

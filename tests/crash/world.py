@@ -30,14 +30,19 @@ class Worker:
         self.started_at = 0.0
         self.log_from = 0
 
-    def start(self, failpoint=None, wrap=()):
+    def start(self, failpoint=None, limits=None):
         environment = dict(self.environment)
         if failpoint:
             environment["HANDOUT_FAILPOINT"] = failpoint
         self.log_from = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*wrap, self.program, "run", "--config", self.config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                [self.program, "run", "--config", self.config],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=limits,
             )
         self.started_at = time.monotonic()
 
@@ -263,11 +268,11 @@ class SqliteWorld:
             )
             return set(rows)
 
-    def settle(self, wrap=()):
+    def settle(self):
         """Lets one worker come to the end of everything, undisturbed."""
         self.sink.habits, self.sink.traps = [], {}
         self.hours_pass()
-        self.worker.start(wrap=wrap)
+        self.worker.start()
         self.worker.wait_until_ready()
         deadline, next_push = time.monotonic() + 6 * PATIENCE, time.monotonic() + 0.3
         while self.ready_messages():
