@@ -115,6 +115,30 @@ mod armed {
 }
 
 impl Failpoint {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::Received,
+        Self::Leased,
+        Self::Listed,
+        Self::Planned,
+        Self::Signed,
+        Self::Recorded,
+        Self::Published,
+        Self::GoAhead,
+        Self::Intended,
+        Self::HalfSent,
+        Self::Replied,
+        Self::Concluded,
+        Self::Told,
+        Self::Doubted,
+        Self::Decided,
+        Self::Served,
+        Self::Done,
+        Self::Deleted,
+        Self::Refused,
+        Self::Draining,
+    ];
+
     /// The name by which a test asks for it.
     pub const fn name(self) -> &'static str {
         match self {

@@ -73,7 +73,7 @@ class CloudWorld:
     """Several workers; others go on while one is dead."""
 
     still = False
-    start_takes, work_takes, patience = 0.2, 0.8, 4.0
+    start_takes, work_takes, patience = 0.2, 2.0, 4.0
 
     def __init__(self, directory, program, rng, on_doubt, moto, workers=3, max_receives=100000, **facts):
         self.dir, self.moto, self.rng = pathlib.Path(directory), moto, rng

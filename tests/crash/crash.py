@@ -236,14 +236,18 @@ def count_duplicates(evidence, world, table):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", required=True, type=pathlib.Path, help="a debug build: others have no failpoints")
+    parser.add_argument("--program", type=pathlib.Path, help="a debug build: others have no failpoints")
+    parser.add_argument("--places", action="store_true", help="only prints the program's own places to be killed at")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ledger", choices=("sqlite", "s3"), default="sqlite")
     parser.add_argument("--lanes", type=int, default=2, help="worlds at once")
     parser.add_argument("--condition", action="append", choices=[*CONDITIONS, "all"], help="instead of plain kills: what makes them worse")
     parser.add_argument("--keep", type=pathlib.Path, help="leaves the worlds there; they are kept in any case when something is found")
-    return parser.parse_args()
+    wanted = parser.parse_args()
+    if not (wanted.program or wanted.places):
+        parser.error("--program is missing")
+    return wanted
 
 
 CONDITIONS = {condition.__name__.replace("_", "-"): condition for condition in (*conditions.ALONE, *conditions.TOGETHER)}
@@ -266,6 +270,9 @@ def worlds(wanted, seed):
 
 def main():
     wanted = arguments()
+    if wanted.places:
+        print(" ".join(FAILPOINTS))
+        return
     seed = wanted.seed if wanted.seed is not None else secrets.randbelow(1 << 32)
     root = wanted.keep or pathlib.Path(tempfile.mkdtemp(prefix="handout-crash-"))
     root.mkdir(parents=True, exist_ok=True)
