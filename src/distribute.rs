@@ -14,6 +14,7 @@ use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
 use crate::deliver::{self, DeliverError, Turn};
 use crate::error::{Class, JobError, chain};
+use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
 use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
@@ -105,6 +106,7 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
     match lease::take(leases, job, &books.owner).await? {
         Taken::Busy { left } => Err(JobError::Busy { left }),
         Taken::Held(mut hold) => {
+            failpoint::pass(Failpoint::Leased);
             let worked = hold
                 .hold_while(work(order, first, tools), &order.stop)
                 .await;
@@ -181,10 +183,10 @@ async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobEr
         "begun_at": order.now,
         "objects": objects,
     });
-    match ledger
-        .create(Record::new(&job.id, "", 0, Kind::Plan, body))
-        .await?
-    {
+    let plan_record = Record::new(&job.id, "", 0, Kind::Plan, body);
+    let created = ledger.create(plan_record).await?;
+    failpoint::pass(Failpoint::Planned);
+    match created {
         Created::Ours => Ok(Begun {
             listing,
             sheet: Sheet::default(),
@@ -225,7 +227,9 @@ async fn go_on(
 
 async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
-    Ok(listing::list(plan, store, &tools.spool_dir, &order.stop).await?)
+    let listing = listing::list(plan, store, &tools.spool_dir, &order.stop).await?;
+    failpoint::pass(Failpoint::Listed);
+    Ok(listing)
 }
 
 /// The same id with another body is another job under a taken name.
@@ -345,6 +349,7 @@ async fn serve(
         number += 1;
     }
     let published = publication.finish(order, tools).await?;
+    failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {
         let turn = mail(order, plan, &digest, &published, &reader, n, tools).await;
         tools.progress.mailed(&turn);
@@ -371,12 +376,14 @@ async fn gather(
     } else {
         links::sign(plan, page, audience, signing)?
     };
+    failpoint::pass(Failpoint::Signed);
     let audited = audit::record(
         links,
         &context(order, LineKind::Object, tools),
         &tools.books.audit,
     )
     .await?;
+    failpoint::pass(Failpoint::Recorded);
     tools.progress.issued(audited.links().len());
     Ok(audited)
 }
@@ -496,7 +503,9 @@ async fn finish(
         let served = Record::new(series, sequencer.as_str(), 0, Kind::Served, body);
         ledger.create(served).await?;
     }
+    failpoint::pass(Failpoint::Served);
     conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
+    failpoint::pass(Failpoint::Done);
     // An open doubt may yet be answered with another mail, which has the same objects.
     if delivered.unknown == 0
         && let Err(error) = ledger.forget_pages(job).await

@@ -31,6 +31,7 @@ pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod error;
+pub mod failpoint;
 pub mod keyring;
 pub mod ledger;
 pub mod progress;

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
 use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
+use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule};
 use crate::queue::{Message, Queue};
@@ -308,6 +309,7 @@ impl Worker {
             log_panic(finished);
         }
         let in_flight = tasks.len();
+        failpoint::pass(Failpoint::Draining);
         tracing::info!(
             in_flight,
             "receiving no more; waiting for what is in flight"
@@ -358,6 +360,7 @@ impl Worker {
 
     /// Works one message to its end.
     async fn work(&self, message: Message, stop: Stop) -> Left {
+        failpoint::pass(Failpoint::Received);
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
         let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
         let held = lease

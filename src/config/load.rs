@@ -169,6 +169,15 @@ impl Secret {
     }
 }
 
+/// Whether a variable of ours overrides a key of the file.
+fn is_key(name: &str) -> bool {
+    #[cfg(debug_assertions)]
+    if name == crate::failpoint::VARIABLE {
+        return false;
+    }
+    name != LOG
+}
+
 impl Config {
     /// Finds, reads and checks the configuration.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
@@ -200,7 +209,7 @@ impl Config {
             toml::from_str(text).map_err(|error| with_nearest(error.to_string().trim_end()))?;
         let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
         for (name, value) in &environment.variables {
-            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != LOG) {
+            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| is_key(name)) {
                 set(&mut table, &path.to_lowercase(), value);
             }
         }

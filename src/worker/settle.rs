@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Class, Disposition, JobError, chain};
+use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::queue::{Fact, Message, Parked, Queue};
 
@@ -95,6 +96,7 @@ pub async fn settle(
             return Ok(Left::Staying);
         }
         Disposition::Park => {
+            failpoint::pass(Failpoint::Refused);
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
                 queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
                 return Ok(Left::Staying);
@@ -108,7 +110,10 @@ async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), crate::queue
     let mut attempt = 1;
     loop {
         match queue.delete(&message.receipt).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                failpoint::pass(Failpoint::Deleted);
+                return Ok(());
+            }
             // Received again by somebody: the ledger tells them that the job is done, and they delete it.
             Err(error) if error.fact == Fact::NotFound || attempt == DELETE_ATTEMPTS => {
                 return Err(error);

@@ -12,6 +12,8 @@ mod bad_input;
 mod cloudfront;
 mod command_line;
 mod conformance;
+#[cfg(debug_assertions)]
+mod crash;
 mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
