@@ -33,6 +33,7 @@ pub mod connection;
 pub mod error;
 pub mod keyring;
 pub mod ledger;
+pub(crate) mod pem;
 pub mod progress;
 pub mod quantity;
 pub mod results;

@@ -233,6 +233,7 @@ pub async fn open(
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = Database::open(&config.database_file())?;
     let templates = Templates::load(config.templates.dir.as_deref())?;
+    let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
     let rules = config.event_rules()?;
     let spool_dir = fresh_spool(&config.state_dir)?;
@@ -245,7 +246,7 @@ pub async fn open(
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
     // After what can fail for a port that is taken: each opening of the log is a stream of its own.
-    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
+    let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {

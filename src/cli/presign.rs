@@ -257,7 +257,7 @@ pub(super) async fn presign(
     let config = arguments.config(environment)?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
     let books = match &config {
-        Some(config) if !arguments.no_audit => Some(Books::open(config)?),
+        Some(config) if !arguments.no_audit => Some(Books::open(config, environment)?),
         Some(_) | None => None,
     };
     let desk = Desk {
@@ -382,10 +382,11 @@ struct Books {
 }
 
 impl Books {
-    fn open(config: &Config) -> Result<Self, OpenError> {
+    fn open(config: &Config, environment: &Environment) -> Result<Self, OpenError> {
         make_private(&config.state_dir)?;
         let keyring = Keyring::open(&config.secret_key_file())?;
-        let (log, writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock::system)?;
+        let settings = config.audit_settings(&keyring, environment)?;
+        let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
         Ok(Self {
             names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
             keyring,
