@@ -222,12 +222,14 @@ impl AuditLog {
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                if let Err(error) = write_groups(stream, receiver, &timers, &failure) {
+                let mut receiver = receiver;
+                if let Err(error) = write_groups(stream, &mut receiver, &timers, &failure) {
                     tracing::error!(
                         error = crate::error::chain(&error),
                         "the audit log has stopped"
                     );
-                    // A group's failure is there already: those who waited for it are told after it.
+                    // Before callers find the log closed. A group's failure is there already: those who waited for it
+                    // were told after it.
                     drop(failure.set(error));
                 }
             })
@@ -286,7 +288,7 @@ fn stopped_at(path: &Path, error: WriteError) -> RecordError {
 /// Writes until all handles are gone, or something fails.
 fn write_groups(
     mut stream: Stream,
-    mut receiver: mpsc::Receiver<Request>,
+    receiver: &mut mpsc::Receiver<Request>,
     timers: &Runtime,
     failure: &OnceLock<RecordError>,
 ) -> Result<(), RecordError> {
@@ -294,7 +296,7 @@ fn write_groups(
         let due = stream.due();
         match timers.block_on(async { timeout_at(due, receiver.recv()).await }) {
             Ok(None) => break,
-            Ok(Some(first)) => write_group(&mut stream, first, &mut receiver, failure)?,
+            Ok(Some(first)) => write_group(&mut stream, first, receiver, failure)?,
             Err(_elapsed) => {}
         }
         stream.tend().map_err(|error| stopped(&stream, error))?;

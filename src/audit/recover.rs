@@ -279,6 +279,15 @@ mod tests {
 
     type Files = BTreeMap<String, Vec<u8>>;
 
+    /// A directory in memory, where there is one: what is tested is not the disk.
+    fn scratch() -> tempfile::TempDir {
+        let memory = Path::new("/dev/shm");
+        match memory.is_dir() {
+            true => tempfile::tempdir_in(memory).unwrap(),
+            false => tempfile::tempdir().unwrap(),
+        }
+    }
+
     fn means(settings: &Settings) -> Means {
         Means {
             directory: Directory::open(&settings.dir).unwrap(),
@@ -307,7 +316,7 @@ mod tests {
     /// A directory as a killed process leaves it: a first segment, a second with three lines, and a state that was kept
     /// when the second began.
     async fn broken_off() -> (Files, String) {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let mut settings = settings(dir.path());
         settings.rotate_size = "600B".parse().unwrap();
         let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
@@ -332,7 +341,7 @@ mod tests {
         let (files, last) = broken_off().await;
         let first_lines = whole_lines(&files[&last.replace("0002", "0001")]);
         for length in 0..files[&last].len() {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = scratch();
             let mut files = files.clone();
             files.get_mut(&last).unwrap().truncate(length);
             lay_out(&files, dir.path());
@@ -382,7 +391,7 @@ mod tests {
             ("another", changed(400)),
             ("the state", state_gone),
         ] {
-            let dir = tempfile::tempdir().unwrap();
+            let dir = scratch();
             lay_out(&files, dir.path());
             let settings = settings(dir.path());
             let error = recover(&means(&settings)).unwrap_err();
@@ -401,7 +410,7 @@ mod tests {
     #[tokio::test]
     async fn a_start_that_broke_off_before_it_was_registered_leaves_nothing_to_mend() {
         let (files, _) = broken_off().await;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         lay_out(&files, dir.path());
         let settings = settings(dir.path());
         let (empty, state) = (
@@ -420,7 +429,7 @@ mod tests {
     /// The close can be killed after its last line and before the registry knows.
     #[tokio::test]
     async fn an_end_that_was_not_registered_is_registered_by_the_next_start() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = scratch();
         let settings = settings(dir.path());
         let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
         let before = files(dir.path());
