@@ -71,6 +71,7 @@ impl Bench {
         Context {
             job: "acme-daily-2026-11-23",
             connection: "reports",
+            role: None,
             message_id: Some("5f4ecb8f-1d53-4b3f-9c0f-9a4c2a6d3e11"),
             attempt: 1,
             kind: Kind::Named,

@@ -88,6 +88,8 @@ pub struct Context<'a> {
     pub job: &'a str,
     /// The connection that signed.
     pub connection: &'a str,
+    /// The role whose credentials signed, if the connection takes one on.
+    pub role: Option<&'a str>,
     /// The message that carried it, if one did.
     pub message_id: Option<&'a str>,
     /// How often the job was started, from 1.
@@ -122,6 +124,8 @@ struct Whose<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     connection: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'a str>,
 }
 
 /// What they have in common after it.
@@ -151,6 +155,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         rid: &rid,
         to: to.as_deref(),
         connection: context.connection,
+        role: context.role,
     });
     let how_long = fields(&HowLong {
         signed_at: links.lifetime.signed_at,
