@@ -3,6 +3,7 @@
 //! `config.toml` at the top of the project is the annotated default, and a test holds it against
 //! [`Config::default`]. A key that nobody knows is an error: a misspelt guard would guard nothing.
 
+mod audit;
 pub(crate) mod front;
 pub(crate) mod load;
 mod rules;
@@ -20,7 +21,7 @@ pub use crate::job::OnDoubt;
 use crate::job::{Disposition, Recipient};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
-use crate::quantity::{Rate, Span};
+use crate::quantity::{Rate, Size, Span};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -433,13 +434,31 @@ pub enum LedgerKind {
 }
 
 /// The audit log.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
     /// Its directory; `<state_dir>/audit` when left out.
     pub dir: Option<PathBuf>,
     /// How recipients are named.
     pub recipients: RecipientNames,
+    /// The file with the Ed25519 key that signs checkpoints; one derived from the secret when left out.
+    pub checkpoint_key_file: Option<PathBuf>,
+    /// From which size on a segment is followed by a new one; each day begins a new one anyway.
+    pub rotate_size: Size,
+    /// How much room the log's disk must have for messages to be received.
+    pub min_free: Size,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            recipients: RecipientNames::default(),
+            checkpoint_key_file: None,
+            rotate_size: Size::mebibytes(64),
+            min_free: Size::mebibytes(100),
+        }
+    }
 }
 
 /// How recipients are named in the audit log.

@@ -48,6 +48,8 @@ pub struct Connection {
     pub signer: Signer,
     /// The distribution in front of its bucket, if there is one.
     pub front: Option<Arc<Front>>,
+    /// The role whose credentials sign, if it takes one on.
+    pub role: Option<Arc<str>>,
     /// How many links it may sign.
     pub link_rate: Throttle,
 }
@@ -135,6 +137,7 @@ pub async fn open(
                 s3,
                 signer,
                 front,
+                role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: Throttle::new(config.links.rate),
             },
         );

@@ -415,6 +415,10 @@ pub(crate) fn context<'a>(order: &'a Order, kind: LineKind, tools: &'a Tools) ->
     Context {
         job: order.job.id.as_str(),
         connection: order.job.from.connection.as_str(),
+        role: tools
+            .connections
+            .get(&order.job.from.connection)
+            .and_then(|connection| connection.role.as_deref()),
         message_id: order.message_id.as_deref(),
         attempt: order.attempt,
         kind,

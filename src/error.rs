@@ -179,6 +179,9 @@ impl JobError {
                 RecordError::Write { .. }
                 | RecordError::Closed
                 | RecordError::Open { .. }
+                | RecordError::Changed { .. }
+                | RecordError::Foreign { .. }
+                | RecordError::Registry { .. }
                 | RecordError::Damaged { .. } => Class::Disk,
             },
             Self::Render(error) => match error {

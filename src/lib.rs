@@ -34,6 +34,7 @@ pub mod error;
 pub mod failpoint;
 pub mod keyring;
 pub mod ledger;
+pub(crate) mod pem;
 pub mod progress;
 pub mod quantity;
 pub mod results;

@@ -233,6 +233,7 @@ pub async fn open(
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = Database::open(&config.database_file())?;
     let templates = Templates::load(config.templates.dir.as_deref())?;
+    let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
     let rules = config.event_rules()?;
     let spool_dir = fresh_spool(&config.state_dir)?;
@@ -255,7 +256,7 @@ pub async fn open(
         LedgerKind::S3 => Arc::new(s3_ledger(config, &connections, &keyring, clock).await?),
     };
     // After what can fail for others' sake: each opening of the log is a stream of its own.
-    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
+    let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let progress = Progress::default();
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {

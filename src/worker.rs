@@ -38,6 +38,9 @@ use crate::worker::turn::Turn;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How often a worker looks whether a disk that was nearly full has room again.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long a message whose job is in flight already stays away.
 const IN_SHADOW: Duration = Duration::from_secs(15);
 
@@ -209,6 +212,7 @@ impl Worker {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut pause = FIRST_PAUSE;
         let mut ended = Ended::Drained;
+        let mut nearly_full = false;
         loop {
             while let Some(finished) = tasks.try_join_next() {
                 log_panic(finished);
@@ -216,6 +220,13 @@ impl Worker {
             if self.has_failed() {
                 ended = Ended::DiskFailed;
                 break;
+            }
+            if !self.has_room(&mut nearly_full) {
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(NO_ROOM_PAUSE) => continue,
+                }
             }
             let slot = tokio::select! {
                 biased;
@@ -253,6 +264,25 @@ impl Worker {
     /// Whether the disk failed under the audit log or the ledger.
     fn has_failed(&self) -> bool {
         self.tools.books.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is received could be recorded; said when it changes, not each time.
+    fn has_room(&self, nearly_full: &mut bool) -> bool {
+        match self.tools.books.audit.room().check() {
+            Ok(()) => {
+                if std::mem::take(nearly_full) {
+                    tracing::info!("the audit log's disk has room again; receiving");
+                }
+                true
+            }
+            Err(full) => {
+                if !std::mem::replace(nearly_full, true) {
+                    tracing::error!("{full}");
+                }
+                self.tools.progress.waited();
+                false
+            }
+        }
     }
 
     /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited

@@ -270,6 +270,7 @@ impl Config {
         }
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_mail()?;
+        self.check_audit()?;
         self.check_ledger()?;
         self.check_results()?;
         self.check_event_rules(&self.policy()?)?;

@@ -240,7 +240,9 @@ mod tests {
     use crate::ledger::memory::MemoryLedger;
 
     fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
-        let (audit, _writer) = AuditLog::open(dir, "test", crate::clock::system).unwrap();
+        let key = crate::audit::note::SigningKey::from_seed(&[1; 32]);
+        let settings = crate::audit::Settings::new(dir, key);
+        let (audit, _writer) = AuditLog::open(&settings, "test", crate::clock::system).unwrap();
         Books {
             ledger: Arc::new(MemoryLedger::default()),
             audit,

@@ -14,13 +14,14 @@ use crate::support::world::{World, email_job, free_address};
 use crate::support::{get, program, until};
 
 /// A running daemon. Killed when the test ends, whatever happens.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    http: String,
+    /// Where it answers `/metrics`, `/live` and `/ready`.
+    pub(crate) http: String,
 }
 
 impl Daemon {
-    async fn start(config: &Path, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(config: &Path, variables: &[(&str, &str)]) -> Self {
         let log = fs::File::create(config.with_extension("log")).unwrap();
         let child = Command::new(program())
             .arg("run")
@@ -47,7 +48,7 @@ impl Daemon {
         daemon
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
@@ -57,7 +58,7 @@ impl Daemon {
     }
 
     /// Waits for the end; the exit code and how long it took.
-    async fn end(mut self) -> (Option<i32>, Duration) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, Duration) {
         let from = Instant::now();
         let status = until("the daemon's end", async || self.child.try_wait().unwrap()).await;
         (status.code(), from.elapsed())
@@ -71,11 +72,11 @@ impl Drop for Daemon {
     }
 }
 
-fn daemon_log(config: &Path) -> String {
+pub(crate) fn daemon_log(config: &Path) -> String {
     fs::read_to_string(config.with_extension("log")).unwrap_or_default()
 }
 
-fn submit(config: &Path, job: &Value) {
+pub(crate) fn submit(config: &Path, job: &Value) {
     let file = config.with_file_name("job.json");
     fs::write(&file, job.to_string()).unwrap();
     let output = Command::new(program())

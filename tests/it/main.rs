@@ -8,6 +8,7 @@
 mod support;
 
 mod architecture;
+mod audit;
 mod bad_input;
 mod cloudfront;
 mod command_line;
