@@ -25,6 +25,19 @@ test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole s
 	$(with_test_parts)
 	cargo test --locked $(ARGS)
 
+KILLS ?= 5000
+
+.PHONY: crash
+crash: ## kills real workers KILLS times (5000) with each ledger, and has an independent checker judge what is left; SEED= repeats
+	@tests/setup.sh
+	$(with_test_parts)
+	cargo build --locked
+	run() { "$$TEST_VENV/bin/python" "tests/crash/$$1.py" --program "$(target)/debug/handout" "$${@:2}"; }
+	run selftest
+	run crash --ledger sqlite --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	run crash --ledger s3 --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+	run crash --condition all --kills 40 $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: ## formatting, lints, documentation, the systemd unit
 	@set -x

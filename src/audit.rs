@@ -3,16 +3,35 @@
 //! [`record()`] is the only way from [`Links`] to [`AuditedLinks`], and [`crate::render`] takes nothing else: an
 //! unaudited link does not compile. It returns when the lines are on the disk (`fdatasync`), in groups with
 //! whoever else waits. Each line carries the SHA-256 of the one before, so that a line cannot be changed or
-//! taken out unseen.
+//! taken out unseen; signed checkpoints and a registry of all streams say where a chain must end.
 
+// A line, and what proves it.
 pub mod chain;
-pub mod find;
-pub mod log;
+pub mod checkpoint;
+pub mod note;
 pub mod record;
+pub mod tree;
+
+// The writer.
+mod directory;
+pub mod log;
+mod recover;
+mod registry;
+pub mod room;
+mod segment;
+mod stream;
+
+// The readers.
+pub mod find;
+pub mod schema;
+pub mod stats;
+pub mod table;
+pub mod tail;
 pub mod verify;
 
-pub use log::{AuditLog, RecordError};
+pub use log::{AuditLog, RecordError, Settings};
 pub use record::AuditRecord;
+pub use registry::REGISTRY;
 
 use crate::links::{ExampleLinks, Link, Links, Unavailable};
 use crate::plan::Lifetime;

@@ -59,15 +59,21 @@ enum Command {
     /// What a signed URL opens, who signed it, how long it lives, and why it fails; exit 1 if it does.
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::ExplainArgs),
-    /// The audit log: whether it is whole, and which line issued a link.
+    /// The audit log: whether it is whole, which line issued a link, how much was handed out.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// The ledger: what became of a job's recipients.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// Prints the JSON Schema of the job format.
-    #[command(after_help = "Example:\n  handout schema > job.schema.json")]
-    Schema,
+    /// Prints the JSON Schema of the job format, or of a line of the audit log.
+    #[command(
+        after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
+    )]
+    Schema {
+        /// That of a line of the audit log.
+        #[arg(long)]
+        audit: bool,
+    },
     /// Prints a completion script for a shell.
     #[command(after_help = "Example:\n  handout completions bash > /etc/bash_completion.d/handout")]
     Completions {
@@ -125,10 +131,13 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Audit(command) => audit::audit(command, environment),
+        Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
-        Command::Schema => {
-            say(serde_json::to_string_pretty(&handout::job::wire::schema())?)?;
+        Command::Schema { audit } => {
+            say(match audit {
+                true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
+                false => serde_json::to_string_pretty(&handout::job::wire::schema())?,
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {

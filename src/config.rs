@@ -3,6 +3,7 @@
 //! `config.toml` at the top of the project is the annotated default, and a test holds it against
 //! [`Config::default`]. A key that nobody knows is an error: a misspelt guard would guard nothing.
 
+mod audit;
 pub(crate) mod front;
 pub(crate) mod load;
 mod rules;
@@ -20,7 +21,7 @@ pub use crate::job::OnDoubt;
 use crate::job::{Disposition, Recipient};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
-use crate::quantity::{Rate, Span};
+use crate::quantity::{Rate, Size, Span};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub ledger: LedgerConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// To whom the ends of jobs are told.
+    pub results: ResultsConfig,
     /// The pages.
     pub gallery: GalleryConfig,
     /// Templates of the operator's own.
@@ -74,6 +77,7 @@ impl Default for Config {
             mail: MailConfig::default(),
             ledger: LedgerConfig::default(),
             audit: AuditConfig::default(),
+            results: ResultsConfig::default(),
             gallery: GalleryConfig::default(),
             templates: TemplatesConfig::default(),
             http: HttpConfig::default(),
@@ -125,6 +129,22 @@ impl Default for QueueConfig {
             max_receives: 20,
         }
     }
+}
+
+/// `[results]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResultsConfig {
+    /// The URL of an SQS queue for them.
+    pub queue_url: Option<String>,
+    /// That queue's region.
+    pub region: Option<String>,
+    /// Another server that speaks SQS.
+    pub endpoint_url: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// A file for them, a line each.
+    pub file: Option<PathBuf>,
 }
 
 /// Which kind of queue.
@@ -414,13 +434,31 @@ pub enum LedgerKind {
 }
 
 /// The audit log.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
     /// Its directory; `<state_dir>/audit` when left out.
     pub dir: Option<PathBuf>,
     /// How recipients are named.
     pub recipients: RecipientNames,
+    /// The file with the Ed25519 key that signs checkpoints; one derived from the secret when left out.
+    pub checkpoint_key_file: Option<PathBuf>,
+    /// From which size on a segment is followed by a new one; each day begins a new one anyway.
+    pub rotate_size: Size,
+    /// How much room the log's disk must have for messages to be received.
+    pub min_free: Size,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            recipients: RecipientNames::default(),
+            checkpoint_key_file: None,
+            rotate_size: Size::mebibytes(64),
+            min_free: Size::mebibytes(100),
+        }
+    }
 }
 
 /// How recipients are named in the audit log.
@@ -519,11 +557,18 @@ pub struct OnEventConfig {
     /// What the object's key must match.
     #[serde(default = "OnEventConfig::default_key")]
     pub key: String,
+    /// What must have happened to it.
+    #[serde(default = "OnEventConfig::default_events")]
+    pub events: Vec<String>,
     /// The job's file, with `{{event.bucket}}`, `{{event.key}}`, `{{event.time}}` in its texts.
     pub job: PathBuf,
 }
 
 impl OnEventConfig {
+    fn default_events() -> Vec<String> {
+        vec!["ObjectCreated:*".to_owned()]
+    }
+
     fn default_key() -> String {
         "**".to_owned()
     }

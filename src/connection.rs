@@ -15,9 +15,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::config::{
-    Config, ConfigError, ConnectionConfig, Environment, QueueConfig, Secret, front,
-};
+use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
 use crate::edge::{retries, timeouts};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
@@ -51,6 +49,8 @@ pub struct Connection {
     pub signer: Signer,
     /// The distribution in front of its bucket, if there is one.
     pub front: Option<Arc<Front>>,
+    /// The role whose credentials sign, if it takes one on.
+    pub role: Option<Arc<str>>,
     /// How many links it may sign.
     pub link_rate: Throttle,
 }
@@ -138,6 +138,7 @@ pub async fn open(
                 s3,
                 signer,
                 front,
+                role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: Throttle::new(config.links.rate),
             },
         );
@@ -432,16 +433,27 @@ fn fixed_keys(
     )))
 }
 
-/// An SQS client for the queue of the configuration.
-pub async fn sqs_client(queue: &QueueConfig) -> aws_sdk_sqs::Client {
+/// The way to an SQS queue; what is left out is the environment's or the profile's.
+#[derive(Debug, Clone, Copy)]
+pub struct SqsRoute<'a> {
+    /// The queue's region.
+    pub region: Option<&'a str>,
+    /// Another server that speaks SQS.
+    pub endpoint_url: Option<&'a str>,
+    /// A profile of the AWS configuration files.
+    pub profile: Option<&'a str>,
+}
+
+/// An SQS client.
+pub async fn sqs_client(route: SqsRoute<'_>) -> aws_sdk_sqs::Client {
     let base = Base {
-        region: queue.region.as_deref(),
-        profile: queue.profile.as_deref(),
+        region: route.region,
+        profile: route.profile,
         fixed: None,
     };
-    let sdk = base.load(queue.endpoint_url.is_some()).await;
+    let sdk = base.load(route.endpoint_url.is_some()).await;
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
-    if let Some(endpoint) = &queue.endpoint_url {
+    if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
     aws_sdk_sqs::Client::from_conf(client.build())

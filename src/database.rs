@@ -221,6 +221,32 @@ fn again(committed: &rusqlite::Result<()>) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
+    /// What a lost intent would break is asked of SQLite itself.
+    #[tokio::test]
+    async fn what_is_committed_is_on_the_disk_by_a_sqlite_that_keeps_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+        let (journal, synchronous, version) = database
+            .call(|connection| {
+                let journal: String =
+                    connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+                let synchronous: i64 =
+                    connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+                let version: String =
+                    connection.query_row("SELECT sqlite_version()", [], |row| row.get(0))?;
+                Ok((journal, synchronous, version))
+            })
+            .await
+            .unwrap();
+        // 2 is FULL. <https://www.sqlite.org/pragma.html#pragma_synchronous>
+        assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+        let parts: Vec<u32> = version
+            .split('.')
+            .map(|part| part.parse().unwrap())
+            .collect();
+        assert!(parts >= vec![3, 51, 3], "{version}");
+    }
+
     #[tokio::test]
     async fn work_that_fails_takes_nothing_else_with_it() {
         let folder = tempfile::tempdir().unwrap();

@@ -24,6 +24,7 @@ pub use smtp::{Relay, RelayError};
 
 use crate::edge::EdgeError;
 use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::Outcome;
 
@@ -192,15 +193,18 @@ pub async fn deliver(
         message_id: &letter.message_id,
     };
     let opening = mailer.open(letter).await?;
+    failpoint::pass(Failpoint::GoAhead);
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
         let masked = recipient.masked();
         return Err(DeliverError::Taken { masked, n }.into());
     }
+    failpoint::pass(Failpoint::Intended);
     let outcome = match opening {
         Opening::Ready(opened) => opened.send(letter).await,
         Opening::Rejected { code, words } => Outcome::Rejected { code, words },
     };
+    failpoint::pass(Failpoint::Replied);
     books.conclude(&attempt, &outcome).await?;
     match outcome {
         Outcome::NotSent { code, words } => {

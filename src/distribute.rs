@@ -7,12 +7,15 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
 use crate::deliver::{self, DeliverError, Turn};
 use crate::error::{Class, JobError, chain};
+use crate::failpoint::{self, Failpoint};
+use crate::job::occurrence::Occurrence;
 use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
 use crate::ledger::standing::{is_done, reopenings};
@@ -22,7 +25,7 @@ use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
-use crate::publication::Publication;
+use crate::publication::{self, Publication};
 use crate::render::email::{Digest, Letter};
 use crate::stop::Stop;
 use crate::tools::Tools;
@@ -42,16 +45,23 @@ pub struct Order {
     pub stop: Stop,
 }
 
+/// How many places and recipients a result names; more of them are only counted.
+const MOST_TOLD: usize = 100;
+
 /// What a job came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Delivered {
     /// Whether all of it had been done before.
+    #[serde(skip_deserializing)]
     pub done_before: bool,
-    /// How many links were made.
+    /// Whether nothing was handed out since a later event of the same key had been served.
+    pub superseded: bool,
+    /// How many links were made at the last attempt.
     pub links: u64,
     /// How many objects could not be linked.
     pub unavailable: u64,
-    /// Until when the links work.
+    /// Until when the links of the last attempt work.
     pub expires_at: Option<Timestamp>,
     /// Mails that the relay took.
     pub accepted: u64,
@@ -59,8 +69,22 @@ pub struct Delivered {
     pub rejected: u64,
     /// Mails of which nobody knows, and which are not sent again.
     pub unknown: u64,
-    /// Where pages and lists went.
-    pub published: Vec<String>,
+    /// Recipients without a mail that was accepted; at most a hundred.
+    pub without_mail: Vec<WithoutMail>,
+    /// Where pages are; at most a hundred.
+    pub galleries: Vec<String>,
+    /// Where lists are; at most a hundred.
+    pub manifests: Vec<String>,
+}
+
+/// A recipient without a mail that was accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithoutMail {
+    /// The recipient's id, as in the audit log and the ledger.
+    pub rid: String,
+    /// What became of the mail, and the relay's words.
+    #[serde(flatten)]
+    pub outcome: Outcome,
 }
 
 /// Does a job, from its plan to its last mail; nobody else who lives does it meanwhile.
@@ -72,7 +96,10 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
         check_body(order, first)?;
     }
     if is_done(&records) {
-        return Ok(Delivered::before());
+        return Ok(Delivered::before(&records));
+    }
+    if first.is_none() && comes_too_late(order, tools).await? {
+        return supersede(order, tools).await;
     }
     let Some(leases) = books.ledger.leases() else {
         return work(order, first, tools).await;
@@ -80,6 +107,7 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
     match lease::take(leases, job, &books.owner).await? {
         Taken::Busy { left } => Err(JobError::Busy { left }),
         Taken::Held(mut hold) => {
+            failpoint::pass(Failpoint::Leased);
             let worked = hold
                 .hold_while(work(order, first, tools), &order.stop)
                 .await;
@@ -87,6 +115,27 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
             worked
         }
     }
+}
+
+/// Whether a later event of the same key was served: what this one is about is not there any more.
+async fn comes_too_late(order: &Order, tools: &Tools) -> Result<bool, JobError> {
+    let Some(occurrence) = &order.job.occurrence else {
+        return Ok(false);
+    };
+    let served = tools.books.ledger.records(&occurrence.series).await?;
+    Ok(served
+        .iter()
+        .any(|record| record.rid.as_str() > occurrence.sequencer.as_str()))
+}
+
+/// Ends a job that comes too late, for good.
+async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
+    let delivered = Delivered {
+        superseded: true,
+        ..Delivered::default()
+    };
+    conclude(order, 0, &delivered, tools).await?;
+    Ok(delivered)
 }
 
 /// Works a job; `first` is its plan, if it was begun before.
@@ -104,7 +153,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     }
     let Begun { listing, sheet } = &begun;
     if is_done(sheet.of("")) {
-        return Ok(Delivered::before());
+        return Ok(Delivered::before(sheet.of("")));
     }
     tools.progress.listed(&plan, listing);
     let mut delivered = Delivered {
@@ -114,6 +163,11 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
         serve_everybody(order, &plan, &begun, tools, &mut delivered).await?;
+        for audience in plan.audiences().iter().take(MOST_TOLD) {
+            let places = publication::places(&plan, listing, audience, tools)?;
+            delivered.galleries.extend(places.gallery);
+            delivered.manifests.extend(places.manifest);
+        }
     }
     finish(order, sheet, &delivered, tools).await?;
     Ok(delivered)
@@ -136,10 +190,10 @@ async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobEr
         "begun_at": order.now,
         "objects": objects,
     });
-    match ledger
-        .create(Record::new(&job.id, "", 0, Kind::Plan, body))
-        .await?
-    {
+    let plan_record = Record::new(&job.id, "", 0, Kind::Plan, body);
+    let created = ledger.create(plan_record).await?;
+    failpoint::pass(Failpoint::Planned);
+    match created {
         Created::Ours => Ok(Begun {
             listing,
             sheet: Sheet::default(),
@@ -180,7 +234,9 @@ async fn go_on(
 
 async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
-    Ok(listing::list(plan, store, &tools.spool_dir, &order.stop).await?)
+    let listing = listing::list(plan, store, &tools.spool_dir, &order.stop).await?;
+    failpoint::pass(Failpoint::Listed);
+    Ok(listing)
 }
 
 /// The same id with another body is another job under a taken name.
@@ -239,10 +295,9 @@ async fn serve_everybody(
         match turn {
             Ok(served) => {
                 delivered.links += served.links;
-                delivered.published.extend(served.published);
-                for turn in served.turns {
+                for (reader, turn) in served.turns {
                     match turn {
-                        Ok(turn) => delivered.count(turn.outcome()),
+                        Ok(turn) => delivered.count(turn.outcome(), || tools.books.rid(&reader)),
                         Err(error) => failed.push(error),
                     }
                 }
@@ -253,7 +308,6 @@ async fn serve_everybody(
             order.stop.ask();
         }
     }
-    delivered.published.sort();
     let count = failed.len();
     match JobError::most_hopeful(failed) {
         None => Ok(()),
@@ -270,9 +324,11 @@ async fn serve_everybody(
 /// What one audience came to.
 struct Served {
     links: u64,
-    published: Vec<String>,
-    turns: Vec<Result<Turn, JobError>>,
+    turns: Vec<Ended>,
 }
+
+/// How a recipient's turn ended.
+type Ended = (Arc<Recipient>, Result<Turn, JobError>);
 
 /// Serves one audience: its links, its page and list, its mails.
 async fn serve(
@@ -285,11 +341,7 @@ async fn serve(
     let Begun { listing, sheet } = begun;
     let readers = plan.readers(&audience);
     let (waiting, turns) = who_waits(plan, sheet, &readers, tools).await?;
-    let mut served = Served {
-        links: 0,
-        published: Vec::new(),
-        turns,
-    };
+    let mut served = Served { links: 0, turns };
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
     }
@@ -305,12 +357,12 @@ async fn serve(
         number += 1;
     }
     let published = publication.finish(order, tools).await?;
+    failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {
         let turn = mail(order, plan, &digest, &published, &reader, n, tools).await;
         tools.progress.mailed(&turn);
-        served.turns.push(turn);
+        served.turns.push((reader, turn));
     }
-    served.published = published.places;
     Ok(served)
 }
 
@@ -332,12 +384,14 @@ async fn gather(
     } else {
         links::sign(plan, page, audience, signing)?
     };
+    failpoint::pass(Failpoint::Signed);
     let audited = audit::record(
         links,
         &context(order, LineKind::Object, tools),
         &tools.books.audit,
     )
     .await?;
+    failpoint::pass(Failpoint::Recorded);
     tools.progress.issued(audited.links().len());
     Ok(audited)
 }
@@ -369,6 +423,10 @@ pub(crate) fn context<'a>(order: &'a Order, kind: LineKind, tools: &'a Tools) ->
     Context {
         job: order.job.id.as_str(),
         connection: order.job.from.connection.as_str(),
+        role: tools
+            .connections
+            .get(&order.job.from.connection)
+            .and_then(|connection| connection.role.as_deref()),
         message_id: order.message_id.as_deref(),
         attempt: order.attempt,
         kind,
@@ -385,7 +443,7 @@ async fn who_waits(
     sheet: &Sheet,
     readers: &[Arc<Recipient>],
     tools: &Tools,
-) -> Result<(Vec<Waiting>, Vec<Result<Turn, JobError>>), JobError> {
+) -> Result<(Vec<Waiting>, Vec<Ended>), JobError> {
     let mut waiting = Vec::new();
     let mut turns = Vec::new();
     for reader in readers {
@@ -394,18 +452,22 @@ async fn who_waits(
             .books
             .look(&plan.job.id, sheet, reader, plan.on_doubt)
             .await?;
-        match found {
-            Standing::Free { n } => waiting.push((Arc::clone(reader), n)),
-            Standing::Terminal { outcome, .. } => turns.push(Ok(Turn::EndedBefore(outcome))),
-            Standing::Busy { n } => turns.push(Err(DeliverError::Taken { masked, n }.into())),
+        let turn = match found {
+            Standing::Free { n } => {
+                waiting.push((Arc::clone(reader), n));
+                continue;
+            }
+            Standing::Terminal { outcome, .. } => Ok(Turn::EndedBefore(outcome)),
+            Standing::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
             Standing::Doubt { doubts, .. }
                 if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
             {
                 let attempts = doubts;
-                turns.push(Err(DeliverError::Exhausted { masked, attempts }.into()));
+                Err(DeliverError::Exhausted { masked, attempts }.into())
             }
-            Standing::Doubt { .. } => turns.push(Ok(Turn::EndedBefore(Outcome::held()))),
-        }
+            Standing::Doubt { .. } => Ok(Turn::EndedBefore(Outcome::held())),
+        };
+        turns.push((Arc::clone(reader), turn));
     }
     Ok((waiting, turns))
 }
@@ -415,7 +477,7 @@ async fn mail(
     order: &Order,
     plan: &Plan,
     digest: &Digest,
-    published: &crate::publication::Published,
+    published: &publication::Published,
     reader: &Recipient,
     n: u32,
     tools: &Tools,
@@ -446,18 +508,16 @@ async fn finish(
     delivered: &Delivered,
     tools: &Tools,
 ) -> Result<(), JobError> {
-    let body = json!({
-        "links": delivered.links,
-        "accepted": delivered.accepted,
-        "rejected": delivered.rejected,
-        "unknown": delivered.unknown,
-        "expires_at": delivered.expires_at,
-    });
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
-    let n = reopenings(sheet.of(""));
-    ledger
-        .create(Record::new(job, "", n, Kind::Done, body))
-        .await?;
+    if let Some(occurrence) = &order.job.occurrence {
+        let Occurrence { series, sequencer } = occurrence;
+        let body = json!({ "job": job });
+        let served = Record::new(series, sequencer.as_str(), 0, Kind::Served, body);
+        ledger.create(served).await?;
+    }
+    failpoint::pass(Failpoint::Served);
+    conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
+    failpoint::pass(Failpoint::Done);
     // An open doubt may yet be answered with another mail, which has the same objects.
     if delivered.unknown == 0
         && let Err(error) = ledger.forget_pages(job).await
@@ -467,22 +527,45 @@ async fn finish(
     Ok(())
 }
 
+async fn conclude(
+    order: &Order,
+    n: u32,
+    delivered: &Delivered,
+    tools: &Tools,
+) -> Result<(), JobError> {
+    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    let done = Record::new(&order.job.id, "", n, Kind::Done, body);
+    tools.books.ledger.create(done).await?;
+    Ok(())
+}
+
 impl Delivered {
-    /// There was nothing left to do.
-    fn before() -> Self {
+    /// There was nothing left to do: what the `done` record says was done.
+    fn before(records: &[Record]) -> Self {
+        let done = records.iter().rfind(|record| record.kind == Kind::Done);
+        let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
         Self {
             done_before: true,
-            ..Self::default()
+            ..told.unwrap_or_default()
         }
     }
 
-    const fn count(&mut self, outcome: &Outcome) {
+    fn count(&mut self, outcome: &Outcome, rid: impl FnOnce() -> String) {
         match outcome {
-            Outcome::Accepted { .. } => self.accepted += 1,
+            Outcome::Accepted { .. } => {
+                self.accepted += 1;
+                return;
+            }
             Outcome::Rejected { .. } => self.rejected += 1,
             Outcome::Unknown { .. } => self.unknown += 1,
             // Not an end: such a turn is an error, and the job comes back.
-            Outcome::NotSent { .. } => {}
+            Outcome::NotSent { .. } => return,
+        }
+        if self.without_mail.len() < MOST_TOLD {
+            self.without_mail.push(WithoutMail {
+                rid: rid(),
+                outcome: outcome.clone(),
+            });
         }
     }
 }

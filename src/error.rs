@@ -20,6 +20,7 @@ use crate::links::listing::GatherError;
 use crate::links::signer::SignerError;
 use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
+use crate::results::ResultsError;
 use crate::stop::Stopped;
 
 /// Why a job was not done.
@@ -74,6 +75,9 @@ pub enum JobError {
         /// How long its lease counts.
         left: Duration,
     },
+    /// Whoever waits for the job's result could not be told.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
     /// Some recipients were not served yet, the others were.
     #[error("{count} of the job's recipients could not be served yet: {first}")]
     Deferred {
@@ -175,6 +179,9 @@ impl JobError {
                 RecordError::Write { .. }
                 | RecordError::Closed
                 | RecordError::Open { .. }
+                | RecordError::Changed { .. }
+                | RecordError::Foreign { .. }
+                | RecordError::Registry { .. }
                 | RecordError::Damaged { .. } => Class::Disk,
             },
             Self::Render(error) => match error {
@@ -201,7 +208,9 @@ impl JobError {
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
             },
             Self::Deferred { first, .. } => first.class(),
-            Self::Aged(_) | Self::Stopped(_) | Self::Panicked => Class::Transient,
+            Self::Results(_) | Self::Aged(_) | Self::Stopped(_) | Self::Panicked => {
+                Class::Transient
+            }
         }
     }
 
@@ -247,6 +256,7 @@ impl JobError {
             | Self::Sign(_)
             | Self::Render(_)
             | Self::Busy { .. }
+            | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Deliver(_) => false,

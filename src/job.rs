@@ -6,6 +6,7 @@
 
 pub mod envelope;
 pub mod glob;
+pub mod occurrence;
 pub mod phrase;
 pub mod place;
 pub mod recipient;
@@ -24,6 +25,7 @@ pub use recipient::{Locale, Recipient};
 pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, WhenEmpty};
 
 use crate::quantity::Span;
+use occurrence::Occurrence;
 
 /// The largest message body that is read, in bytes: what SQS carries at most.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -150,6 +152,8 @@ pub struct Job {
     pub vars: Map<String, Value>,
     /// What the event said from which the job was made.
     pub event: Option<Map<String, Value>>,
+    /// The event's place among those of its key, where it has one.
+    pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
     pub body_sha256: String,
 }
@@ -305,6 +309,7 @@ impl Job {
             on_doubt: wire.on_doubt,
             vars: checked_vars("vars", wire.vars)?,
             event,
+            occurrence: None,
             body_sha256,
         })
     }

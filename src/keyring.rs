@@ -33,6 +33,8 @@ pub enum Purpose {
     EmbeddedCredentials,
     /// Whose a shared ledger is.
     Ledger,
+    /// The key that signs the audit log's checkpoints, where the configuration names no other.
+    CheckpointKey,
 }
 
 impl Purpose {
@@ -45,6 +47,7 @@ impl Purpose {
             Self::PublishedName => "published-name",
             Self::EmbeddedCredentials => "embedded-credentials",
             Self::Ledger => "ledger",
+            Self::CheckpointKey => "checkpoint-key",
         }
     }
 }

@@ -14,6 +14,7 @@
 //! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok
 //! done       every recipient has an end: the message may be deleted
 //! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
+//! served     an event of a key was served; one before it comes too late
 //! lease      who works the job now; the one record that changes, and nothing rests on it
 //! ```
 //!
@@ -22,21 +23,21 @@
 //! | transition | place |
 //! |---|---|
 //! | `recv` | `Worker::receive` |
+//! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `Class::Busy` |
 //! | `look` | `Books::look`, over [`standing()`] |
 //! | `skip` | `Turn::EndedBefore` |
-//! | `go`, `audit` | `audit::record`, before a letter can be made |
+//! | `go` | `who_waits`, in `distribute.rs` |
+//! | `audit` | `gather`, in `distribute.rs`: no letter can be made before |
 //! | `pre-ok`, `pre-fail` | `Mailer::open` |
-//! | `intent`, `intent-412` | `Books::intend`; 412 is [`Created::Theirs`] |
-//! | `intent-412-own` | `S3Ledger::create`: the nonce is ours, and so is the record |
-//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot: `Mail::send`, whose [`Outcome`] they are |
+//! | `intent`, `intent-412`, `intent-412-own` | `Books::intend`; 412 is [`Created::Theirs`], or ours by its nonce |
+//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot, `Opened::send`; what it comes to is an [`Outcome`] |
 //! | `out`, `late` | `Books::conclude` |
-//! | `busy-wait` | `JobError::Busy` |
 //! | `doubt` | `Books::doubt` |
-//! | `resend`, `hold`, `sent` | `Books::decide`, [`Answer`] |
+//! | `resend`, `hold`, `sent` | `Books::decide`; a person's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
 //! | `fin`, `done` | `finish`, in `distribute.rs` |
-//! | `reopen` | [`resolve::resolve`] |
-//! | `delete` | `settle::settle` |
+//! | `reopen` | `resolve::reopen` |
+//! | `delete` | `settle::delete` |
 
 pub mod lease;
 pub mod memory;
@@ -77,10 +78,12 @@ pub enum Kind {
     Done,
     /// A verdict asks for a mail after the job was done.
     Reopened,
+    /// An event of a key was served: one before it comes too late. Of a series of events, not of a job.
+    Served,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Plan,
         Self::Intent,
         Self::Outcome,
@@ -88,6 +91,7 @@ impl Kind {
         Self::Verdict,
         Self::Done,
         Self::Reopened,
+        Self::Served,
     ];
 
     /// The word under which a store keeps it.
@@ -100,6 +104,7 @@ impl Kind {
             Self::Verdict => "v",
             Self::Done => "done",
             Self::Reopened => "reopened",
+            Self::Served => "served",
         }
     }
 
@@ -244,7 +249,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The records of a job that belong to one recipient; to the whole job when `rid` is empty.
     async fn records_of(&self, job: &JobId, rid: &str) -> Result<Vec<Record>, LedgerError>;
 
-    /// The jobs that have records, the latest first, at most `limit`.
+    /// The jobs that were begun, the latest first, at most `limit`.
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError>;
 
     /// Keeps page `number` of a listing of the job's objects. A listing has a random name and is written by one process;

@@ -14,6 +14,8 @@ fn main() -> ExitCode {
         Err(error) => return cli::exit::usage(&error),
     };
     let environment = Environment::of_process();
+    #[cfg(debug_assertions)]
+    handout::failpoint::arm(&environment);
     telemetry::start_logging(&environment, arguments.verbosity());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

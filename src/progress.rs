@@ -31,6 +31,7 @@ struct Counts {
     doubts: AtomicU64,
     doubts_sent: AtomicU64,
     doubts_resent: AtomicU64,
+    waits: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub doubts_sent: u64,
     /// Doubts that were answered: send it again.
     pub doubts_resent: u64,
+    /// Looks at a disk that had no room.
+    pub waits: u64,
 }
 
 impl Progress {
@@ -86,6 +89,7 @@ impl Progress {
             doubts: read(&counts.doubts),
             doubts_sent: read(&counts.doubts_sent),
             doubts_resent: read(&counts.doubts_resent),
+            waits: read(&counts.waits),
         }
     }
 
@@ -142,6 +146,10 @@ impl Progress {
 
     pub(crate) fn polled(&self) {
         add(&self.counts.polls, 1);
+    }
+
+    pub(crate) fn waited(&self) {
+        add(&self.counts.waits, 1);
     }
 }
 

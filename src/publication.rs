@@ -15,7 +15,7 @@ use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Audience, Links, PresignedUrl, SignError};
-use crate::plan::Plan;
+use crate::plan::{Place, Plan};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
@@ -46,8 +46,37 @@ pub struct Published {
     pub gallery_url: Option<PresignedUrl>,
     /// The link to the list, when it is in a bucket.
     pub manifest_url: Option<PresignedUrl>,
-    /// Where everything went, in words.
-    pub places: Vec<String>,
+}
+
+/// Where the page and the list of an audience are, in words: the same at every attempt.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The first page.
+    pub gallery: Option<String>,
+    /// The list.
+    pub manifest: Option<String>,
+}
+
+/// Says where a plan's page and list are for an audience, published now or before.
+pub fn places(
+    plan: &Plan,
+    listing: &Listing,
+    audience: &Audience,
+    tools: &Tools,
+) -> Result<Places, JobError> {
+    let gallery = plan.gallery.as_ref().map(|wanted| -> Result<_, JobError> {
+        let names = Gallery::file_names(listing.linkable, wanted.page_size);
+        let publisher = publisher(plan, &wanted.place, audience, "gallery", tools)?;
+        Ok(publisher.describe(&names[0]))
+    });
+    let manifest = plan.manifest.as_ref().map(|wanted| -> Result<_, JobError> {
+        let publisher = publisher(plan, &wanted.place, audience, "manifest", tools)?;
+        Ok(publisher.describe(list_kind(wanted.format).0))
+    });
+    Ok(Places {
+        gallery: gallery.transpose()?,
+        manifest: manifest.transpose()?,
+    })
 }
 
 #[derive(Debug)]
@@ -119,13 +148,11 @@ impl<'a> Publication<'a> {
                 pages.put(&publisher, page).await?;
             }
             note(&pages.place, pages.bytes);
-            published.places.push(pages.place);
             published.gallery_url = pages.url;
         }
         if let Some((_, draft, list)) = self.manifest {
             let bytes = draft.finish(list.media_type).await?;
             note(&list.place, bytes);
-            published.places.push(list.place);
             published.manifest_url = list.url;
         }
         tools.books.audit.append(lines).await?;
@@ -142,6 +169,34 @@ impl PublishedPages {
     }
 }
 
+fn publisher(
+    plan: &Plan,
+    place: &Place,
+    audience: &Audience,
+    what: &str,
+    tools: &Tools,
+) -> Result<Publisher, JobError> {
+    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
+    let (keyring, job) = (&tools.keyring, &plan.job.id);
+    Ok(Publisher::new(
+        store,
+        place.clone(),
+        keyring,
+        job,
+        audience,
+        what,
+    ))
+}
+
+/// The file name and the media type of a list.
+const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
+    match format {
+        ManifestFormat::Csv => ("manifest.csv", "text/csv; charset=utf-8"),
+        ManifestFormat::Jsonl => ("manifest.jsonl", "application/jsonl"),
+        ManifestFormat::Urls => ("urls.txt", "text/plain; charset=utf-8"),
+    }
+}
+
 async fn begin_gallery<'a>(
     order: &Order,
     plan: &'a Plan,
@@ -150,15 +205,7 @@ async fn begin_gallery<'a>(
     tools: &'a Tools,
 ) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
     let wanted = plan.gallery.as_ref().expect("the caller saw it");
-    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
-    let publisher = Publisher::new(
-        store,
-        wanted.place.clone(),
-        &tools.keyring,
-        &plan.job.id,
-        audience,
-        "gallery",
-    );
+    let publisher = publisher(plan, &wanted.place, audience, "gallery", tools)?;
     let names = Gallery::file_names(listing.linkable, wanted.page_size);
     let urls = sign_files(
         order,
@@ -205,20 +252,8 @@ async fn begin_manifest(
     tools: &Tools,
 ) -> Result<(Manifest, Draft, PublishedList), JobError> {
     let wanted = plan.manifest.as_ref().expect("the caller saw it");
-    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
-    let publisher = Publisher::new(
-        store,
-        wanted.place.clone(),
-        &tools.keyring,
-        &plan.job.id,
-        audience,
-        "manifest",
-    );
-    let (name, media_type) = match wanted.format {
-        ManifestFormat::Csv => ("manifest.csv", "text/csv; charset=utf-8"),
-        ManifestFormat::Jsonl => ("manifest.jsonl", "application/jsonl"),
-        ManifestFormat::Urls => ("urls.txt", "text/plain; charset=utf-8"),
-    };
+    let publisher = publisher(plan, &wanted.place, audience, "manifest", tools)?;
+    let (name, media_type) = list_kind(wanted.format);
     let names = [name.to_owned()];
     let urls = sign_files(
         order,

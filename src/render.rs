@@ -10,7 +10,7 @@ pub mod helpers;
 pub mod manifest;
 mod names;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod strings;
 mod syntax;
 pub mod templates;

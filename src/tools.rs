@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{
     Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
 };
-use crate::connection::{self, Connection, Connections};
+use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
 use crate::error::JobError;
@@ -32,6 +32,7 @@ use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
+use crate::results::Results;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
@@ -59,6 +60,8 @@ pub struct Tools {
     pub spool_dir: PathBuf,
     /// How many audiences of a job are served at once.
     pub at_once: usize,
+    /// To whom the ends of jobs are told.
+    pub results: Results,
     /// How far everything is.
     pub progress: Progress,
     /// What time it is.
@@ -230,6 +233,7 @@ pub async fn open(
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = Database::open(&config.database_file())?;
     let templates = Templates::load(config.templates.dir.as_deref())?;
+    let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
     let rules = config.event_rules()?;
     let spool_dir = fresh_spool(&config.state_dir)?;
@@ -241,8 +245,6 @@ pub async fn open(
     let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
-    // After what can fail for a port that is taken: each opening of the log is a stream of its own.
-    let (audit, audit_writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock)?;
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
@@ -253,6 +255,8 @@ pub async fn open(
         LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
         LedgerKind::S3 => Arc::new(s3_ledger(config, &connections, &keyring, clock).await?),
     };
+    // After what can fail for others' sake: each opening of the log is a stream of its own.
+    let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let progress = Progress::default();
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {
@@ -276,6 +280,7 @@ pub async fn open(
         keyring,
         spool_dir,
         at_once: config.mail.at_once,
+        results: results(config).await,
         progress,
         clock,
     };
@@ -398,8 +403,33 @@ async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
             "is missing: kind = \"sqs\" needs the queue's URL",
         ));
     };
-    let client = connection::sqs_client(&config.queue).await;
-    Ok(SqsQueue::new(client, url, config.queue.parked_url.clone()))
+    let client = connection::sqs_client(SqsRoute {
+        region: config.queue.region.as_deref(),
+        endpoint_url: config.queue.endpoint_url.as_deref(),
+        profile: config.queue.profile.as_deref(),
+    });
+    Ok(SqsQueue::new(
+        client.await,
+        url,
+        config.queue.parked_url.clone(),
+    ))
+}
+
+/// To whom the ends of jobs are told.
+async fn results(config: &Config) -> Results {
+    let wanted = &config.results;
+    match (&wanted.queue_url, &wanted.file) {
+        (Some(url), _) => {
+            let client = connection::sqs_client(SqsRoute {
+                region: wanted.region.as_deref(),
+                endpoint_url: wanted.endpoint_url.as_deref(),
+                profile: wanted.profile.as_deref(),
+            });
+            Results::Queue(Arc::new(SqsQueue::new(client.await, url.clone(), None)))
+        }
+        (None, Some(file)) => Results::File(config.resolve(file)),
+        (None, None) => Results::Nobody,
+    }
 }
 
 fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenError> {

@@ -18,13 +18,16 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::audit::record;
 use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
 use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
+use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule};
 use crate::queue::{Message, Queue};
+use crate::results::JobResult;
 use crate::stop::Stop;
 use crate::tools::Tools;
 use crate::worker::lease::{Held, Lease};
@@ -35,11 +38,15 @@ use crate::worker::turn::Turn;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// How often a worker looks whether a disk that was nearly full has room again.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
+
 /// How long a message whose job is in flight already stays away.
 const IN_SHADOW: Duration = Duration::from_secs(15);
 
-/// How long work whose hold is lost may take to come to its next step before it is cut off: longer than a relay may take
-/// for its answer after a mail's dot. Until then nobody else works the job: its place among those in flight is taken.
+/// How long work that was asked to stop, since its hold is lost or the program ends, may take to come to its next step
+/// before it is cut off: longer than a relay may take for its answer after a mail's dot. Until then nobody else works the
+/// job: its place among those in flight is taken.
 const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 
 /// How the worker works.
@@ -75,7 +82,34 @@ pub struct Worker {
     pace: Pace,
     clock: Clock,
     in_flight: InFlight,
+    refused: Refused,
     disk_failed: Arc<AtomicBool>,
+}
+
+/// Messages that were refused and may still be in the queue.
+#[derive(Debug, Clone, Default)]
+struct Refused {
+    messages: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Refused {
+    /// How many are remembered; a queue without a redrive policy and without `parked_url` would fill the memory.
+    const MOST: usize = 10_000;
+
+    fn has(&self, message: &str) -> bool {
+        let messages = self.messages.lock();
+        messages
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(message)
+    }
+
+    fn add(&self, message: &str) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        if messages.len() >= Self::MOST {
+            messages.clear();
+        }
+        messages.insert(message.to_owned());
+    }
 }
 
 /// The jobs that are being worked in this process; a job is worked once at a time.
@@ -116,8 +150,37 @@ enum Worked {
     Done,
     /// A job of it is in flight elsewhere.
     InShadow,
-    /// A job of it failed.
-    Failed(Option<JobId>, JobError),
+    /// Jobs of it failed, or no job could be read from it.
+    Failed(Failed),
+}
+
+/// Why a message's work did not come to its end.
+struct Failed {
+    /// Each job that failed, with its reason.
+    jobs: Vec<(JobId, String)>,
+    /// What decides about the message: the most hopeful of all.
+    error: JobError,
+}
+
+impl Failed {
+    /// Nothing is known of any job.
+    fn without_job(error: JobError) -> Self {
+        Self {
+            jobs: Vec::new(),
+            error,
+        }
+    }
+
+    /// Each job that failed, with its reason; the one reason where no job is known.
+    fn each(&self) -> Vec<(Option<&JobId>, String)> {
+        match self.jobs.as_slice() {
+            [] => vec![(None, chain(&self.error))],
+            jobs => jobs
+                .iter()
+                .map(|(job, reason)| (Some(job), reason.clone()))
+                .collect(),
+        }
+    }
 }
 
 impl Worker {
@@ -136,6 +199,7 @@ impl Worker {
             pace,
             clock,
             in_flight: InFlight::default(),
+            refused: Refused::default(),
             disk_failed: Arc::default(),
         }
     }
@@ -148,6 +212,7 @@ impl Worker {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut pause = FIRST_PAUSE;
         let mut ended = Ended::Drained;
+        let mut nearly_full = false;
         loop {
             while let Some(finished) = tasks.try_join_next() {
                 log_panic(finished);
@@ -155,6 +220,13 @@ impl Worker {
             if self.has_failed() {
                 ended = Ended::DiskFailed;
                 break;
+            }
+            if !self.has_room(&mut nearly_full) {
+                tokio::select! {
+                    biased;
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(NO_ROOM_PAUSE) => continue,
+                }
             }
             let slot = tokio::select! {
                 biased;
@@ -192,6 +264,25 @@ impl Worker {
     /// Whether the disk failed under the audit log or the ledger.
     fn has_failed(&self) -> bool {
         self.tools.books.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is received could be recorded; said when it changes, not each time.
+    fn has_room(&self, nearly_full: &mut bool) -> bool {
+        match self.tools.books.audit.room().check() {
+            Ok(()) => {
+                if std::mem::take(nearly_full) {
+                    tracing::info!("the audit log's disk has room again; receiving");
+                }
+                true
+            }
+            Err(full) => {
+                if !std::mem::replace(nearly_full, true) {
+                    tracing::error!("{full}");
+                }
+                self.tools.progress.waited();
+                false
+            }
+        }
     }
 
     /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited
@@ -248,6 +339,7 @@ impl Worker {
             log_panic(finished);
         }
         let in_flight = tasks.len();
+        failpoint::pass(Failpoint::Draining);
         tracing::info!(
             in_flight,
             "receiving no more; waiting for what is in flight"
@@ -264,8 +356,13 @@ impl Worker {
             stop.ask();
             // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
             // does not wait for a relay's answer leaves a doubt.
-            while let Some(finished) = tasks.join_next().await {
-                log_panic(finished);
+            let rest = async {
+                while let Some(finished) = tasks.join_next().await {
+                    log_panic(finished);
+                }
+            };
+            if tokio::time::timeout(LAST_STEP, rest).await.is_err() {
+                tracing::error!("a step did not end in time; its message comes back by itself");
             }
         }
     }
@@ -293,6 +390,7 @@ impl Worker {
 
     /// Works one message to its end.
     async fn work(&self, message: Message, stop: Stop) -> Left {
+        failpoint::pass(Failpoint::Received);
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
         let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
         let held = lease
@@ -300,7 +398,7 @@ impl Worker {
             .await;
         let worked = match held {
             Held::Finished(Ok(worked)) => worked,
-            Held::Finished(Err(_panic)) => Worked::Failed(None, JobError::Panicked),
+            Held::Finished(Err(_panic)) => Worked::Failed(Failed::without_job(JobError::Panicked)),
             Held::Lost => {
                 tracing::warn!(
                     message.id,
@@ -319,7 +417,7 @@ impl Worker {
     async fn work_jobs(&self, message: &Message, stop: &Stop) -> Worked {
         let opened = match envelope::open(&message.body, &self.rules) {
             Ok(opened) => opened,
-            Err(error) => return Worked::Failed(None, error.into()),
+            Err(error) => return Worked::Failed(Failed::without_job(error.into())),
         };
         if opened.test_event || opened.unwanted > 0 {
             tracing::info!(
@@ -343,55 +441,74 @@ impl Worker {
                 now: (self.clock)(),
                 stop: stop.clone(),
             };
-            match distribute(&order, &self.tools).await {
-                Ok(delivered) => report(&id, &delivered),
+            match self.work_job(&order, message).await {
+                Ok(()) => {}
                 Err(error) => failed.push((id, error)),
             }
         }
-        let ids: Vec<JobId> = failed.iter().map(|(id, _)| id.clone()).collect();
+        let jobs = failed
+            .iter()
+            .map(|(id, error)| (id.clone(), chain(error)))
+            .collect();
         match JobError::most_hopeful(failed.into_iter().map(|(_, error)| error).collect()) {
             None => Worked::Done,
-            Some(error) => Worked::Failed(ids.into_iter().next(), error),
+            Some(error) => Worked::Failed(Failed { jobs, error }),
         }
     }
 
+    async fn work_job(&self, order: &Order, message: &Message) -> Result<(), JobError> {
+        let delivered = distribute(order, &self.tools).await?;
+        let id = &order.job.id;
+        report(id, &delivered);
+        let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
+        Ok(self.tools.results.tell(&result).await?)
+    }
+
     async fn settle(&self, message: &Message, worked: Worked) -> Left {
-        let (disposition, job, error) = match worked {
-            Worked::Done => (Disposition::Delete, None, None),
-            Worked::InShadow => (Disposition::Retry { after: IN_SHADOW }, None, None),
-            Worked::Failed(job, error) if error.is_stopped() => (
-                Disposition::Retry {
-                    after: Duration::ZERO,
-                },
-                job,
-                None,
-            ),
-            Worked::Failed(job, error) => {
-                let disposition = crate::error::disposition(
-                    error.class(),
-                    message.receive_count,
-                    &self.pace.limits,
-                    random(),
-                );
-                (disposition, job, Some(error))
+        let failed = match worked {
+            Worked::Done => return self.settle_as(message, Disposition::Delete, None).await,
+            Worked::InShadow => {
+                let disposition = Disposition::Retry { after: IN_SHADOW };
+                return self.settle_as(message, disposition, None).await;
             }
+            Worked::Failed(failed) if failed.error.is_stopped() => {
+                let after = Duration::ZERO;
+                return self
+                    .settle_as(message, Disposition::Retry { after }, None)
+                    .await;
+            }
+            Worked::Failed(failed) => failed,
         };
-        if let Some(error) = &error {
-            if error.class() == Class::Disk {
-                self.disk_failed.store(true, Ordering::Relaxed);
-            }
-            settle::log(message, job.as_ref(), error, disposition);
+        if failed.error.class() == Class::Disk {
+            self.disk_failed.store(true, Ordering::Relaxed);
         }
-        self.tools.progress.settled(disposition);
-        let reason = error.as_ref().map(|error| chain(error)).unwrap_or_default();
-        let settled = settle::settle(
-            &*self.queue,
-            message,
-            job.as_ref(),
-            disposition,
-            &reason,
-            &self.tools.books.audit,
+        let disposition = crate::error::disposition(
+            failed.error.class(),
+            message.receive_count,
+            &self.pace.limits,
+            random(),
         );
+        let job = failed.jobs.first().map(|(job, _)| job);
+        settle::log(message, job, &failed.error, disposition);
+        self.settle_as(message, disposition, Some(&failed)).await
+    }
+
+    async fn settle_as(
+        &self,
+        message: &Message,
+        disposition: Disposition,
+        failed: Option<&Failed>,
+    ) -> Left {
+        self.tools.progress.settled(disposition);
+        let settled = async {
+            let reason = failed
+                .map(|failed| chain(&failed.error))
+                .unwrap_or_default();
+            if let (Disposition::Park, Some(failed)) = (disposition, failed) {
+                self.refuse(message, failed).await?;
+            }
+            settle::settle(&*self.queue, message, disposition, &reason).await
+        };
         match settled.await {
             Ok(left) => left,
             Err(error) => {
@@ -404,6 +521,26 @@ impl Worker {
             }
         }
     }
+
+    /// Says of a message that nobody can do it: a line first, since a refusal that nobody can find would be a silent drop.
+    /// One that stays for its queue's redrive policy is told of once, though it comes again until then.
+    async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
+        if self.refused.has(&message.id) {
+            return Ok(());
+        }
+        let each = failed.each();
+        let line = |(job, reason): &(Option<&JobId>, String)| {
+            record::refused(job.map(JobId::as_str), Some(&message.id), reason)
+        };
+        let lines = each.iter().map(line).collect();
+        self.tools.books.audit.append(lines).await?;
+        for (job, reason) in &each {
+            let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
+            self.tools.results.tell(&result).await?;
+        }
+        self.refused.add(&message.id);
+        Ok(())
+    }
 }
 
 enum Received {
@@ -415,6 +552,10 @@ enum Received {
 fn report(id: &JobId, delivered: &Delivered) {
     if delivered.done_before {
         tracing::info!(job.id = %id, "the job was done before; its message is deleted");
+        return;
+    }
+    if delivered.superseded {
+        tracing::info!(job.id = %id, "a later event of the same key was served before; its message is deleted");
         return;
     }
     macro_rules! tell {

@@ -1,12 +1,27 @@
 //! Answers questions of an audit log: which line issued this link, what did this person get.
+//!
+//! A line is not parsed to be judged: a field is searched as the bytes that the writer spells it with, which nothing
+//! else in a line can hold, since a quotation mark within a text is escaped. The segments are read on all cores.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
-use serde_json::Value;
+use jiff::Timestamp;
+use memchr::memmem::Finder;
+use memchr::{memchr, memrchr};
 
-use super::log::segments;
+use super::chain::LineHead;
+use super::directory::segments;
+use super::record::push_json;
+use super::stream::spelled;
+
+/// How much of a segment is looked at at once, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// How many chunks of answers may wait to be told, for each segment that is read.
+const AHEAD: usize = 4;
 
 /// What a line must say to be found; what is left out matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,52 +36,234 @@ pub struct Question {
     pub job: Option<String>,
     /// A bucket and a key.
     pub object: Option<(String, String)>,
+    /// The first instant.
+    pub since: Option<Timestamp>,
+    /// The instant before which.
+    pub until: Option<Timestamp>,
 }
 
-impl Question {
-    fn matches(&self, line: &Value) -> bool {
-        let is = |field: &str, wanted: &Option<String>| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| line[field].as_str() == Some(wanted))
+/// A question as it is put to bytes.
+struct Search {
+    /// What must stand in a line; the rarest first.
+    needles: Vec<Finder<'static>>,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Search {
+    fn new(question: &Question) -> Self {
+        let object = question.object.as_ref();
+        let fields = [
+            ("link", question.link.as_ref()),
+            ("link_id", question.link_id.as_ref()),
+            ("key", object.map(|(_, key)| key)),
+            ("rid", question.rid.as_ref()),
+            ("job", question.job.as_ref()),
+            ("bucket", object.map(|(bucket, _)| bucket)),
+        ];
+        let mut needles = Vec::new();
+        for (name, wanted) in fields {
+            if let Some(wanted) = wanted {
+                let mut needle = format!("\"{name}\":");
+                push_json(wanted, &mut needle);
+                needles.push(Finder::new(&needle).into_owned());
+            }
+        }
+        Self {
+            needles,
+            since: question.since.map(spelled),
+            until: question.until.map(spelled),
+        }
+    }
+
+    /// Whether a line, with its newline, is an answer. The first needle is known to be in it.
+    fn takes(&self, line: &[u8]) -> bool {
+        let mut others = self.needles.iter().skip(1);
+        others.all(|needle| needle.find(line).is_some()) && self.is_in_time(line)
+    }
+
+    fn is_in_time(&self, line: &[u8]) -> bool {
+        if self.since.is_none() && self.until.is_none() {
+            return true;
+        }
+        // Instants are spelled alike, so that they sort as texts.
+        LineHead::parse(line).is_some_and(|head| {
+            self.since.as_deref().is_none_or(|since| head.ts >= since)
+                && self.until.as_deref().is_none_or(|until| head.ts < until)
+        })
+    }
+
+    /// Appends the answers among whole lines.
+    fn sift(&self, lines: &[u8], answers: &mut Vec<u8>) {
+        let mut add = |line: &[u8]| {
+            if self.takes(line) {
+                answers.extend_from_slice(line);
+            }
         };
-        is("link", &self.link)
-            && is("link_id", &self.link_id)
-            && is("rid", &self.rid)
-            && is("job", &self.job)
-            && self.object.as_ref().is_none_or(|(bucket, key)| {
-                line["bucket"].as_str() == Some(bucket) && line["key"].as_str() == Some(key)
-            })
-    }
-
-    /// A text that each matching line must hold somewhere: spares parsing the others.
-    fn needle(&self) -> Option<&str> {
-        [&self.link, &self.link_id, &self.rid]
-            .into_iter()
-            .flatten()
-            .map(String::as_str)
-            .next()
+        let Some(rarest) = self.needles.first() else {
+            lines.split_inclusive(|byte| *byte == b'\n').for_each(add);
+            return;
+        };
+        let mut from = 0;
+        while let Some(at) = rarest.find(&lines[from..]) {
+            let at = from + at;
+            let start = memrchr(b'\n', &lines[..at]).map_or(0, |newline| newline + 1);
+            let end = memchr(b'\n', &lines[at..]).map_or(lines.len(), |newline| at + newline + 1);
+            add(&lines[start..end]);
+            from = end;
+        }
     }
 }
 
-/// Calls `found` with every line that answers the question, oldest stream first.
+/// Calls `found` with every line that answers the question, oldest stream first. A line that is being written, and has
+/// no end yet, is none.
 pub fn find(
     dir: &Path,
     question: &Question,
-    mut found: impl FnMut(&str, &Value) -> io::Result<()>,
+    mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
-    for path in segments(dir)? {
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(&path)?);
-        let mut line = String::new();
-        while reader.read_line(&mut line)? > 0 {
-            if question.needle().is_none_or(|needle| line.contains(needle))
-                && let Ok(value) = serde_json::from_str::<Value>(&line)
-                && question.matches(&value)
-            {
-                found(line.trim_end(), &value)?;
+    let search = Search::new(question);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for together in segments(dir)?.chunks(cores) {
+        std::thread::scope(|scope| {
+            let mut results = Vec::new();
+            for path in together {
+                let (sender, receiver) = sync_channel(AHEAD);
+                let search = &search;
+                let reader = scope.spawn(move || read(path, search, &sender));
+                results.push((reader, receiver));
             }
-            line.clear();
-        }
+            for (reader, answers) in results {
+                for chunk in answers {
+                    for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+                        found(String::from_utf8_lossy(line).trim_end_matches('\n'))?;
+                    }
+                }
+                reader
+                    .join()
+                    .map_err(|_| io::Error::other("a reader panicked"))??;
+            }
+            Ok::<_, io::Error>(())
+        })?;
     }
     Ok(())
+}
+
+/// Reads a segment and hands on the answers, until nobody wants them any more.
+fn read(path: &Path, search: &Search, answers: &SyncSender<Vec<u8>>) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut held = 0;
+    loop {
+        if held == buffer.len() {
+            // A line that is longer than all that is read at once.
+            buffer.resize(buffer.len() * 2, 0);
+        }
+        let read = file.read(&mut buffer[held..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        held += read;
+        let Some(newline) = memrchr(b'\n', &buffer[held - read..held]) else {
+            continue;
+        };
+        let whole = held - read + newline + 1;
+        let mut found = Vec::new();
+        search.sift(&buffer[..whole], &mut found);
+        if !found.is_empty() && answers.send(found).is_err() {
+            return Ok(());
+        }
+        buffer.copy_within(whole..held, 0);
+        held -= whole;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seq: u32, ts: &str, fields: &str) -> String {
+        format!(
+            "{{\"v\":2,\"ev\":\"issue\",\"seq\":{seq},\"ts\":\"{ts}\",\"stream\":\"s\",{fields},\"prev\":\"sha256:{}\"}}\n",
+            "0".repeat(64)
+        )
+    }
+
+    fn found(question: &Question) -> Vec<u32> {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = [
+            line(
+                0,
+                "2026-11-23T10:00:00.000Z",
+                r#""job":"a","bucket":"b","key":"x \"job\":\"z\"""#,
+            ),
+            line(
+                1,
+                "2026-11-23T11:00:00.000Z",
+                r#""job":"a","bucket":"b","key":"y""#,
+            ),
+            line(
+                2,
+                "2026-11-23T12:00:00.000Z",
+                r#""job":"z","bucket":"c","key":"y""#,
+            ),
+        ];
+        std::fs::write(
+            dir.path().join("s.0001.jsonl"),
+            lines.concat() + "{\"job\":\"a\"",
+        )
+        .unwrap();
+        let mut seen = Vec::new();
+        find(dir.path(), question, |line| {
+            let line: serde_json::Value = serde_json::from_str(line)?;
+            seen.push(u32::try_from(line["seq"].as_u64().unwrap()).unwrap());
+            Ok(())
+        })
+        .unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_line_is_found_by_its_fields_and_by_nothing_in_a_text() {
+        let job = |job: &str| Question {
+            job: Some(job.to_owned()),
+            ..Question::default()
+        };
+        let object = |bucket: &str, key: &str| Question {
+            object: Some((bucket.to_owned(), key.to_owned())),
+            ..Question::default()
+        };
+        assert_eq!(found(&Question::default()), [0, 1, 2]);
+        assert_eq!(found(&job("a")), [0, 1]);
+        assert_eq!(found(&job("z")), [2]);
+        assert_eq!(found(&object("b", "y")), [1]);
+        assert_eq!(found(&object("b", "x \"job\":\"z\"")), [0]);
+        assert_eq!(found(&object("b", "x")), [0; 0]);
+        let since = Question {
+            since: Some("2026-11-23T11:00:00Z".parse().unwrap()),
+            until: Some("2026-11-23T12:00:00Z".parse().unwrap()),
+            ..job("a")
+        };
+        assert_eq!(found(&since), [1]);
+    }
+
+    #[test]
+    fn lines_that_are_longer_than_a_chunk_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = line(
+            7,
+            "2026-11-23T10:00:00.000Z",
+            &format!("\"key\":\"{}\"", "x".repeat(3 * CHUNK)),
+        );
+        let short = line(8, "2026-11-23T10:00:00.000Z", "\"key\":\"y\"");
+        std::fs::write(dir.path().join("s.0001.jsonl"), long + &short).unwrap();
+        let mut lengths = Vec::new();
+        find(dir.path(), &Question::default(), |line| {
+            lengths.push(line.len());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(lengths.len(), 2);
+        assert!(lengths[0] > 3 * CHUNK && lengths[1] < 300, "{lengths:?}");
+    }
 }

@@ -1,28 +1,57 @@
-//! The log's writer: one thread, one file, one `fdatasync` for all who wait.
+//! The log's writer: one thread, one stream, one `fdatasync` for all who wait.
 //!
 //! Callers hand over records and wait. The writer takes what has piled up, chains it, writes it, syncs it, and
 //! only then lets them go on. After a failed write or sync nothing is written any more: Linux marks the pages
 //! clean, and a second sync would succeed over lost data (`PostgreSQL`'s "fsyncgate", 2018).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 
-use super::chain::Head;
-use super::record::{AuditRecord, closed, opened, recovered};
+use super::directory::Directory;
+use super::note::SigningKey;
+use super::record::{AuditRecord, closed, opened};
+use super::recover::{recover, sweep};
+use super::room::Room;
+use super::segment::WriteError;
+use super::stream::{Means, Stream};
 use crate::clock::Clock;
-use crate::keyring::sha256_hex;
+use crate::quantity::Size;
 
 /// How many requests may wait for the writer before callers wait to hand theirs over.
 const QUEUE: usize = 1024;
 
 /// How many records go into one group at the most: bounds the memory of a write and the wait for a sync.
 const MAX_GROUP: usize = 10_000;
+
+/// Where and how a log is written.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What signs its checkpoints and its registry.
+    pub key: SigningKey,
+    /// From which size on a segment is followed by a new one.
+    pub rotate_size: Size,
+    /// How much room must be left on the disk for messages to be received.
+    pub min_free: Size,
+}
+
+impl Settings {
+    /// The defaults, for a directory and a key.
+    pub fn new(dir: impl Into<PathBuf>, key: SigningKey) -> Self {
+        Self {
+            dir: dir.into(),
+            key,
+            rotate_size: Size::mebibytes(64),
+            min_free: Size::mebibytes(100),
+        }
+    }
+}
 
 /// Why lines could not be made durable, or the log could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -37,6 +66,16 @@ pub enum RecordError {
         /// What the disk said.
         source: Arc<io::Error>,
     },
+    /// Somebody else changed the file that is being written. The process must not issue links any more.
+    #[error(
+        "the audit log {path} was changed by somebody else: {reason}; nothing more is handed out. Rotation is Handout's own (audit.rotate_size): take the log out of logrotate's hands"
+    )]
+    Changed {
+        /// The segment.
+        path: String,
+        /// What was seen.
+        reason: &'static str,
+    },
     /// The writer has stopped, after a failure or at the end of the program.
     #[error("the audit log is closed")]
     Closed,
@@ -48,9 +87,19 @@ pub enum RecordError {
         /// What the file system said.
         source: Arc<io::Error>,
     },
+    /// A stream that broke off belongs to another user, so that it cannot be ended.
+    #[error(
+        "the audit log {path} belongs to another user and broke off, so it must be ended: give it to the directory's owner (chown --reference), then start again"
+    )]
+    Foreign {
+        /// The segment.
+        path: String,
+        /// What the file system said.
+        source: Arc<io::Error>,
+    },
     /// A segment was changed before its end.
     #[error(
-        "the audit log {path} is damaged at line {line}: {reason}; move it aside for an investigation (`handout audit verify` shows more), then start again"
+        "the audit log {path} is damaged at line {line}: {reason}; move the stream's files aside for an investigation (`handout audit verify` shows more), then start again"
     )]
     Damaged {
         /// The segment.
@@ -60,19 +109,66 @@ pub enum RecordError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The registry of streams was changed.
+    #[error(
+        "the registry streams.note of the audit log in {path} {reason}; bring the secret or the registry back, or move the directory aside for an investigation and start with a new one"
+    )]
+    Registry {
+        /// The directory.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl RecordError {
+    /// Whether the log is not as it was written, rather than the disk bad.
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Changed { .. } | Self::Damaged { .. } | Self::Registry { .. }
+        )
+    }
+}
+
+/// What failed on the way to an open log.
+pub(super) fn open_failed(path: &Path, source: io::Error) -> RecordError {
+    RecordError::Open {
+        path: path.display().to_string(),
+        source: Arc::new(source),
+    }
 }
 
 /// A handle to the writer.
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     sender: mpsc::Sender<Request>,
-    failed: Arc<AtomicBool>,
+    watch: Watch,
 }
 
 #[derive(Debug)]
 struct Request {
     records: Vec<AuditRecord>,
     done: oneshot::Sender<Result<(), RecordError>>,
+}
+
+/// How a log is, for those who do not write to it; does not keep it open.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    failure: Arc<OnceLock<RecordError>>,
+    room: Room,
+}
+
+impl Watch {
+    /// What stopped the writer, if anything did: the daemon must stop.
+    pub fn failure(&self) -> Option<&RecordError> {
+        self.failure.get()
+    }
+
+    /// How much room the disk has.
+    pub const fn room(&self) -> &Room {
+        &self.room
+    }
 }
 
 /// Ends the log in order when it is closed; without, the next start finds a stream that broke off.
@@ -91,30 +187,54 @@ impl Writer {
 }
 
 impl AuditLog {
-    /// Opens a stream of its own in `dir`, after mending streams that broke off there.
-    pub fn open(dir: &Path, program: &str, clock: Clock) -> Result<(Self, Writer), RecordError> {
-        let failed = |source| RecordError::Open {
-            path: dir.display().to_string(),
-            source: Arc::new(source),
+    /// Opens a stream of its own, after ending streams that broke off in the directory.
+    pub fn open(
+        settings: &Settings,
+        program: &str,
+        clock: Clock,
+    ) -> Result<(Self, Writer), RecordError> {
+        let failed = |source| open_failed(&settings.dir, source);
+        let means = Means {
+            directory: Directory::open(&settings.dir).map_err(failed)?,
+            key: settings.key.clone(),
+            rotate_size: settings.rotate_size.as_bytes(),
+            clock,
         };
-        fs::create_dir_all(dir).map_err(failed)?;
-        recover(dir, clock)?;
-        let mut segment = Segment::create(dir, clock).map_err(failed)?;
-        let write = segment.append(&[opened(program)]);
-        write
-            .and_then(|()| File::open(dir)?.sync_all())
-            .map_err(failed)?;
+        let mut stream = {
+            let _lock = means.directory.lock().map_err(failed)?;
+            let registry = recover(&means)?;
+            sweep(&means, &registry)?;
+            Stream::open(means, registry).map_err(failed)?
+        };
+        let first = stream.append(&[opened(program, &settings.key.public())]);
+        first.map_err(|error| stopped(&stream, error))?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let failed = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&failed);
+        let watch = Watch {
+            failure: Arc::default(),
+            room: Room::new(&settings.dir, settings.min_free),
+        };
+        let failure = Arc::clone(&watch.failure);
+        // Its timers are its own: it writes checkpoints while nobody calls.
+        let timers = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(failed)?;
         let thread = std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || write_groups(segment, receiver, &flag))
-            .map_err(|source| RecordError::Open {
-                path: "a writer thread".to_owned(),
-                source: Arc::new(source),
-            })?;
-        Ok((Self { sender, failed }, Writer { thread }))
+            .spawn(move || {
+                let mut receiver = receiver;
+                if let Err(error) = write_groups(stream, &mut receiver, &timers, &failure) {
+                    tracing::error!(
+                        error = crate::error::chain(&error),
+                        "the audit log has stopped"
+                    );
+                    // Before callers find the log closed. A group's failure is there already: those who waited for it
+                    // were told after it.
+                    drop(failure.set(error));
+                }
+            })
+            .map_err(failed)?;
+        Ok((Self { sender, watch }, Writer { thread }))
     }
 
     /// Writes the records and returns when they are on the disk.
@@ -126,233 +246,117 @@ impl AuditLog {
         self.sender
             .send(Request { records, done })
             .await
-            .map_err(|_| RecordError::Closed)?;
-        written.await.map_err(|_| RecordError::Closed)?
+            .map_err(|_| self.closed())?;
+        written.await.map_err(|_| self.closed())?
     }
 
-    /// Whether a write or a sync has failed: the daemon must stop.
+    fn closed(&self) -> RecordError {
+        self.watch.failure().cloned().unwrap_or(RecordError::Closed)
+    }
+
+    /// Whether the writer has stopped for a failure: the daemon must stop.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.watch.failure().is_some()
+    }
+
+    /// How much room the disk has.
+    pub const fn room(&self) -> &Room {
+        self.watch.room()
+    }
+
+    /// How the log is, without keeping it open.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 }
 
-fn write_groups(mut segment: Segment, mut receiver: mpsc::Receiver<Request>, failed: &AtomicBool) {
-    while let Some(first) = receiver.blocking_recv() {
-        let mut waiting = vec![first.done];
-        let mut records = first.records;
-        while records.len() < MAX_GROUP {
-            let Ok(next) = receiver.try_recv() else { break };
-            records.extend(next.records);
-            waiting.push(next.done);
-        }
-        let result = segment.append(&records).map_err(|source| {
-            failed.store(true, Ordering::Relaxed);
-            RecordError::Write {
-                path: segment.path.display().to_string(),
-                source: Arc::new(source),
-            }
-        });
-        for done in waiting {
-            // Somebody who does not wait any more was cancelled; the line stands all the same.
-            drop(done.send(result.clone()));
-        }
-        if result.is_err() {
-            return;
-        }
-    }
-    if let Err(error) = segment.append(&[closed()]) {
-        tracing::error!(%error, "the audit log could not be closed");
-    }
+fn stopped(stream: &Stream, error: WriteError) -> RecordError {
+    stopped_at(stream.segment().path(), error)
 }
 
-/// One file of a stream, locked for as long as it is written.
-#[derive(Debug)]
-struct Segment {
-    path: PathBuf,
-    file: File,
-    head: Head,
-    clock: Clock,
-    buffer: String,
-}
-
-impl Segment {
-    fn create(dir: &Path, clock: Clock) -> io::Result<Self> {
-        let mut nonce = [0; 4];
-        getrandom::fill(&mut nonce).map_err(io::Error::other)?;
-        let instant = clock().strftime("%Y%m%dT%H%M%SZ").to_string();
-        let stream = format!("{instant}-{}", crate::keyring::hex(&nonce));
-        let path = dir.join(format!("{stream}.0001.jsonl"));
-        // Locked before it has its name: another process that starts now would take it for one that broke off.
-        let draft = path.with_extension("draft");
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o640)
-            .open(&draft)?;
-        file.lock()?;
-        fs::rename(&draft, &path)?;
-        Ok(Self {
+fn stopped_at(path: &Path, error: WriteError) -> RecordError {
+    let path = path.display().to_string();
+    match error {
+        WriteError::Disk(source) => RecordError::Write {
             path,
-            file,
-            head: Head::new(&stream),
-            clock,
-            buffer: String::new(),
-        })
-    }
-
-    fn append(&mut self, records: &[AuditRecord]) -> io::Result<()> {
-        self.buffer.clear();
-        let now = (self.clock)();
-        for record in records {
-            self.head.append(record, now, &mut self.buffer);
-        }
-        self.file.write_all(self.buffer.as_bytes())?;
-        self.file.sync_data()
+            source: Arc::new(source),
+        },
+        WriteError::Changed(reason) => RecordError::Changed { path, reason },
     }
 }
 
-/// The segments of a directory, oldest first.
-pub(super) fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "jsonl")
-        {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// The stream that a segment's file name belongs to.
-pub(super) fn stream_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.split('.').next().unwrap_or_default().to_owned()
-}
-
-/// Mends every stream that broke off: a torn last line is cut and kept aside, and a last record says so.
-///
-/// A torn line belongs to links that never left: they leave only after the sync of their whole line.
-fn recover(dir: &Path, clock: Clock) -> Result<(), RecordError> {
-    let failed = |path: &Path, source| RecordError::Open {
-        path: path.display().to_string(),
-        source: Arc::new(source),
-    };
-    for path in segments(dir).map_err(|source| failed(dir, source))? {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(|source| failed(&path, source))?;
-        // A locked segment is another living process's.
-        if file.try_lock().is_ok() {
-            recover_segment(&path, &mut file, clock)?.map_err(|source| failed(&path, source))?;
-        }
-    }
-    Ok(())
-}
-
-fn recover_segment(
-    path: &Path,
-    file: &mut File,
-    clock: Clock,
-) -> Result<io::Result<()>, RecordError> {
-    match ends_in_order(file) {
-        Ok(true) => return Ok(Ok(())),
-        Ok(false) => {}
-        Err(error) => return Ok(Err(error)),
-    }
-    let mut head = Head::new(&stream_of(path));
-    let (mut whole, mut line) = (0, Vec::new());
-    let mut reader = io::BufReader::new(&*file);
-    if let Err(error) = reader.seek(SeekFrom::Start(0)) {
-        return Ok(Err(error));
-    }
+/// Writes until all handles are gone, or something fails.
+fn write_groups(
+    mut stream: Stream,
+    receiver: &mut mpsc::Receiver<Request>,
+    timers: &Runtime,
+    failure: &OnceLock<RecordError>,
+) -> Result<(), RecordError> {
     loop {
-        line.clear();
-        match reader.read_until(b'\n', &mut line) {
-            Err(error) => return Ok(Err(error)),
-            Ok(_) if !line.ends_with(b"\n") => break,
-            Ok(length) => whole += length as u64,
+        let due = stream.due();
+        match timers.block_on(async { timeout_at(due, receiver.recv()).await }) {
+            Ok(None) => break,
+            Ok(Some(first)) => write_group(&mut stream, first, receiver, failure)?,
+            Err(_elapsed) => {}
         }
-        let number = head.len() + 1;
-        head.check(&line).map_err(|error| RecordError::Damaged {
-            path: path.display().to_string(),
-            line: number,
-            reason: error.to_string(),
-        })?;
+        stream.tend().map_err(|error| stopped(&stream, error))?;
     }
-    Ok(cut_and_note(path, file, &line, whole, head, clock))
+    let path = stream.segment().path().to_owned();
+    let closing = stream.close(&closed());
+    closing.map_err(|error| stopped_at(&path, error))
 }
 
-fn cut_and_note(
-    path: &Path,
-    file: &mut File,
-    torn: &[u8],
-    whole: u64,
-    mut head: Head,
-    clock: Clock,
-) -> io::Result<()> {
-    if !torn.is_empty() {
-        let aside = path.with_extension("torn");
-        fs::write(&aside, torn)?;
-        File::open(&aside)?.sync_all()?;
-        file.set_len(whole)?;
+fn write_group(
+    stream: &mut Stream,
+    first: Request,
+    receiver: &mut mpsc::Receiver<Request>,
+    failure: &OnceLock<RecordError>,
+) -> Result<(), RecordError> {
+    let mut waiting = vec![first.done];
+    let mut records = first.records;
+    while records.len() < MAX_GROUP {
+        let Ok(next) = receiver.try_recv() else { break };
+        records.extend(next.records);
+        waiting.push(next.done);
     }
-    let mut line = String::new();
-    head.append(
-        &recovered(torn.len(), &sha256_hex(torn)),
-        clock(),
-        &mut line,
-    );
-    file.write_all(line.as_bytes())?;
-    file.sync_all()
-}
-
-/// Whether the last line says that the stream is over; reads only the end of the file.
-fn ends_in_order(file: &mut File) -> io::Result<bool> {
-    const LAST_LINE_AT_MOST: u64 = 4096;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE_AT_MOST)))?;
-    let mut tail = Vec::new();
-    file.take(LAST_LINE_AT_MOST).read_to_end(&mut tail)?;
-    let Some(tail) = tail.strip_suffix(b"\n") else {
-        return Ok(false);
-    };
-    let from = tail
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    Ok(is_last(&tail[from..]))
-}
-
-/// Whether a line is one after which nothing may come in its stream.
-pub(super) fn is_last(line: &[u8]) -> bool {
-    serde_json::from_slice::<super::chain::LineHead>(line)
-        .is_ok_and(|head| matches!(head.ev.as_str(), "close" | "recover"))
+    let result = stream.append(&records);
+    let result = result.map_err(|error| stopped(stream, error));
+    if let Err(error) = &result {
+        drop(failure.set(error.clone()));
+    }
+    for done in waiting {
+        // Somebody who does not wait any more was cancelled; the line stands all the same.
+        drop(done.send(result.clone()));
+    }
+    result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::verify::verify;
+pub(super) mod tests {
+    use std::fs;
 
-    fn clock() -> jiff::Timestamp {
+    use super::*;
+    use crate::audit::directory::segments;
+    use crate::audit::verify::{Report, verify};
+
+    pub(in crate::audit) fn clock() -> jiff::Timestamp {
         jiff::Timestamp::UNIX_EPOCH
     }
 
-    fn record(number: usize) -> AuditRecord {
+    pub(in crate::audit) fn settings(dir: &Path) -> Settings {
+        Settings::new(dir, SigningKey::from_seed(&[7; 32]))
+    }
+
+    pub(in crate::audit) fn record(number: usize) -> AuditRecord {
         AuditRecord {
             event: "issue",
             fields: format!("\"number\":{number}"),
         }
     }
 
-    async fn written(dir: &Path, records: usize) {
-        let (log, writer) = AuditLog::open(dir, "test", clock).unwrap();
+    /// A stream with so many records in it, each a group of its own.
+    async fn written(settings: &Settings, records: usize) {
+        let (log, writer) = AuditLog::open(settings, "test", clock).unwrap();
         for number in 0..records {
             log.append(vec![record(number)]).await.unwrap();
         }
@@ -360,28 +364,77 @@ mod tests {
         writer.close();
     }
 
-    fn only_segment(dir: &Path) -> PathBuf {
-        segments(dir).unwrap().remove(0)
+    fn verified(settings: &Settings) -> Report {
+        verify(&settings.dir, Some(&settings.key.public())).unwrap()
     }
 
     #[tokio::test]
     async fn a_log_that_was_closed_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        written(dir.path(), 3).await;
-        let report = verify(dir.path()).unwrap();
+        let settings = settings(dir.path());
+        written(&settings, 3).await;
+        let report = verified(&settings);
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
         assert_eq!(
-            (report.lines, report.streams, report.problems.len()),
-            (5, 1, 0)
+            (report.lines, report.streams, report.checkpoints),
+            (6, 1, 1),
+            "open, three records, a checkpoint, close"
         );
+    }
+
+    #[tokio::test]
+    async fn checkpoints_come_every_thousand_lines_and_segments_by_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        settings.rotate_size = "100KB".parse().unwrap();
+        let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
+        for _ in 0..7 {
+            log.append((0..500).map(record).collect()).await.unwrap();
+        }
+        let living = verified(&settings);
+        drop(log);
+        writer.close();
+        assert_eq!(
+            (living.problems.len(), living.open),
+            (0, 1),
+            "{:?}",
+            living.problems
+        );
+        let report = verified(&settings);
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        let segments = segments(dir.path()).unwrap();
+        assert!(segments.len() > 3, "{segments:?}");
+        assert_eq!(report.streams, 1);
+        let rotations = segments.len() as u64 - 1;
+        assert!(report.checkpoints > rotations + 1, "{}", report.checkpoints);
+    }
+
+    #[tokio::test]
+    async fn a_new_day_begins_a_new_segment() {
+        use std::sync::atomic::{AtomicI64, Ordering};
+        static HOURS: AtomicI64 = AtomicI64::new(23);
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let clock = || jiff::Timestamp::from_second(HOURS.load(Ordering::Relaxed) * 3600).unwrap();
+        let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
+        log.append(vec![record(1)]).await.unwrap();
+        assert_eq!(segments(dir.path()).unwrap().len(), 1);
+        HOURS.store(24, Ordering::Relaxed);
+        log.append(vec![record(2)]).await.unwrap();
+        drop(log);
+        writer.close();
+        assert_eq!(segments(dir.path()).unwrap().len(), 2);
+        assert!(verified(&settings).problems.is_empty());
     }
 
     /// Commands come and go while the daemon writes: none may take another's new stream for a broken one.
     #[test]
     fn streams_that_open_at_the_same_time_leave_each_other_alone() {
         let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
         let open_and_close = || {
-            for _ in 0..25 {
-                let (log, writer) = AuditLog::open(dir.path(), "test", clock).unwrap();
+            for _ in 0..10 {
+                let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
                 drop(log);
                 writer.close();
             }
@@ -391,67 +444,38 @@ mod tests {
                 scope.spawn(open_and_close);
             }
         });
-        let report = verify(dir.path()).unwrap();
-        assert_eq!(
-            (report.lines, report.streams, report.problems.len()),
-            (200, 100, 0)
-        );
+        let report = verified(&settings);
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        assert_eq!((report.lines, report.streams), (120, 40));
     }
 
-    /// A process can be killed, or the power fail, after any byte. The next start mends the stream and says so in it.
+    /// What logrotate's `copytruncate` and `create` do to the file that is being written.
     #[tokio::test]
-    async fn a_log_that_broke_off_at_any_byte_is_mended_and_nothing_whole_is_lost() {
-        let dir = tempfile::tempdir().unwrap();
-        written(dir.path(), 3).await;
-        let segment = only_segment(dir.path());
-        let bytes = fs::read(&segment).unwrap();
-        let last = bytes[..bytes.len() - 1]
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .unwrap()
-            + 1;
-        for length in 0..last {
-            fs::write(&segment, &bytes[..length]).unwrap();
-            recover(dir.path(), clock).unwrap();
-            let report = verify(dir.path()).unwrap();
-            assert!(
-                report.problems.is_empty(),
-                "cut at {length}: {:?}",
-                report.problems
-            );
-            let whole = bytes[..length]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count() as u64;
-            assert_eq!(
-                report.lines,
-                whole + 1,
-                "the whole lines and the one that says what was cut"
-            );
-            recover(dir.path(), clock).unwrap();
-            assert_eq!(
-                verify(dir.path()).unwrap().lines,
-                whole + 1,
-                "mended once is enough"
-            );
+    async fn a_file_that_somebody_else_cuts_renames_or_writes_to_stops_the_log() {
+        let cut = |path: &Path| drop(fs::write(path, ""));
+        let rename = |path: &Path| fs::rename(path, path.with_extension("1")).unwrap();
+        let exchange = |path: &Path| {
+            let bytes = fs::read(path).unwrap();
+            fs::remove_file(path).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        let write = |path: &Path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, [bytes, b"{}\n".to_vec()].concat()).unwrap();
+        };
+        let tamperings: [&dyn Fn(&Path); 4] = [&cut, &rename, &exchange, &write];
+        for (index, tamper) in tamperings.into_iter().enumerate() {
+            let dir = tempfile::tempdir().unwrap();
+            let (log, writer) = AuditLog::open(&settings(dir.path()), "test", clock).unwrap();
+            log.append(vec![record(1)]).await.unwrap();
+            tamper(&segments(dir.path()).unwrap()[0]);
+            let error = log.append(vec![record(2)]).await.unwrap_err();
+            assert!(error.is_damage(), "{index}: {error}");
+            assert!(log.has_failed());
+            let again = log.append(vec![record(3)]).await.unwrap_err();
+            assert!(again.is_damage(), "{index}: {again}");
+            drop(log);
+            writer.close();
         }
-    }
-
-    #[tokio::test]
-    async fn damage_before_the_end_is_never_mended() {
-        let dir = tempfile::tempdir().unwrap();
-        written(dir.path(), 3).await;
-        let segment = only_segment(dir.path());
-        let mut bytes = fs::read(&segment).unwrap();
-        bytes.truncate(bytes.len() - 20);
-        bytes[100] ^= 1;
-        fs::write(&segment, &bytes).unwrap();
-        let error = AuditLog::open(dir.path(), "test", clock).unwrap_err();
-        assert!(matches!(error, RecordError::Damaged { .. }), "{error}");
-        assert_eq!(
-            fs::read(&segment).unwrap(),
-            bytes,
-            "the evidence is as it was"
-        );
     }
 }

@@ -7,8 +7,9 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::job::Recipient;
-use crate::keyring::{Deriver, Keyring, Purpose, hex};
+use super::note::PublicKey;
+use crate::job::{Disposition, Recipient};
+use crate::keyring::{Deriver, Keyring, Purpose, push_hex};
 use crate::links::{Audience, Link, Links};
 use crate::plan::Bound;
 
@@ -22,13 +23,20 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    fn new(event: &'static str, fields: &impl Serialize) -> Self {
-        let mut fields =
-            serde_json::to_string(fields).expect("a record is plain data with text keys");
-        let braces = (fields.pop(), fields.remove(0));
-        debug_assert_eq!(braces, (Some('}'), '{'), "a record is an object");
-        Self { event, fields }
+    fn new(event: &'static str, record: &impl Serialize) -> Self {
+        Self {
+            event,
+            fields: fields(record),
+        }
     }
+}
+
+/// The fields of an object, without the braces around them.
+fn fields(record: &impl Serialize) -> String {
+    let mut fields = serde_json::to_string(record).expect("a record is plain data with text keys");
+    let braces = (fields.pop(), fields.remove(0));
+    debug_assert_eq!(braces, (Some('}'), '{'), "a record is an object");
+    fields
 }
 
 /// How people are named in the log.
@@ -56,10 +64,14 @@ impl Names {
 
     /// The fingerprint of a link, from its signature.
     pub fn fingerprint(&self, signature: &str) -> String {
-        format!(
-            "hmac:{}",
-            hex(&self.fingerprints.derive(&[signature.as_bytes()]))
-        )
+        let mut text = String::with_capacity(69);
+        self.push_fingerprint(signature, &mut text);
+        text
+    }
+
+    fn push_fingerprint(&self, signature: &str, text: &mut String) {
+        text.push_str("hmac:");
+        push_hex(&self.fingerprints.derive(&[signature.as_bytes()]), text);
     }
 
     fn in_clear(&self, recipient: Option<&Recipient>) -> Option<String> {
@@ -76,6 +88,8 @@ pub struct Context<'a> {
     pub job: &'a str,
     /// The connection that signed.
     pub connection: &'a str,
+    /// The role whose credentials signed, if the connection takes one on.
+    pub role: Option<&'a str>,
     /// The message that carried it, if one did.
     pub message_id: Option<&'a str>,
     /// How often the job was started, from 1.
@@ -99,8 +113,9 @@ pub enum Kind {
     Manifest,
 }
 
+/// What all links of a batch have in common, before what is each link's own.
 #[derive(Serialize)]
-struct Issue<'a> {
+struct Whose<'a> {
     job: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
@@ -109,24 +124,22 @@ struct Issue<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     connection: &'a str,
-    bucket: &'a str,
-    key: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    etag: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    link_id: &'a str,
-    link: &'a str,
+    role: Option<&'a str>,
+}
+
+/// What they have in common after it.
+#[derive(Serialize)]
+struct HowLong<'a> {
     signed_at: Timestamp,
     expires_at: Timestamp,
     bound: Bound,
     access_key_id: &'a str,
-    disposition: crate::job::Disposition,
 }
 
 /// One `issue`, `gallery` or `manifest` record for each link.
+///
+/// Millions are written: what a batch shares is spelled once, and the rest without a detour.
 pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
@@ -135,33 +148,72 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         Kind::Gallery => "gallery",
         Kind::Manifest => "manifest",
     };
+    let whose = fields(&Whose {
+        job: context.job,
+        message: context.message_id,
+        attempt: context.attempt,
+        rid: &rid,
+        to: to.as_deref(),
+        connection: context.connection,
+        role: context.role,
+    });
+    let how_long = fields(&HowLong {
+        signed_at: links.lifetime.signed_at,
+        expires_at: links.lifetime.expires_at,
+        bound: links.lifetime.bound,
+        access_key_id: &links.access_key_id,
+    });
+    let sized = context.kind != Kind::Named;
     let line = |link: &Link| {
-        let fingerprint = context.names.fingerprint(link.url.signature());
-        AuditRecord::new(
-            event,
-            &Issue {
-                job: context.job,
-                message: context.message_id,
-                attempt: context.attempt,
-                rid: &rid,
-                to: to.as_deref(),
-                connection: context.connection,
-                bucket: link.bucket.as_str(),
-                key: link.object.key.as_str(),
-                etag: &link.object.etag,
-                version: link.object.version.as_deref(),
-                size: (context.kind != Kind::Named).then_some(link.object.size_bytes),
-                link_id: &link.id,
-                link: &fingerprint,
-                signed_at: links.lifetime.signed_at,
-                expires_at: links.lifetime.expires_at,
-                bound: links.lifetime.bound,
-                access_key_id: &links.access_key_id,
-                disposition: link.disposition,
-            },
-        )
+        let mut fields = String::with_capacity(whose.len() + how_long.len() + 320);
+        fields.push_str(&whose);
+        push_text("bucket", link.bucket.as_str(), &mut fields);
+        push_text("key", link.object.key.as_str(), &mut fields);
+        if !link.object.etag.is_empty() {
+            push_text("etag", &link.object.etag, &mut fields);
+        }
+        if let Some(version) = &link.object.version {
+            push_text("version", version, &mut fields);
+        }
+        if sized {
+            fields.push_str(",\"size\":");
+            fields.push_str(&link.object.size_bytes.to_string());
+        }
+        push_text("link_id", &link.id, &mut fields);
+        fields.push_str(",\"link\":\"");
+        context
+            .names
+            .push_fingerprint(link.url.signature(), &mut fields);
+        fields.push_str("\",");
+        fields.push_str(&how_long);
+        fields.push_str(match link.disposition {
+            Disposition::Attachment => ",\"disposition\":\"attachment\"",
+            Disposition::Inline => ",\"disposition\":\"inline\"",
+        });
+        AuditRecord { event, fields }
     };
     links.links.iter().map(line).collect()
+}
+
+/// Appends `,"name":"text"`.
+fn push_text(name: &str, text: &str, fields: &mut String) {
+    fields.push_str(",\"");
+    fields.push_str(name);
+    fields.push_str("\":");
+    push_json(text, fields);
+}
+
+/// Appends a text as JSON has it.
+pub(super) fn push_json(text: &str, json: &mut String) {
+    // Most texts are as they are; only these need an escape (RFC 8259, section 7).
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        json.push('"');
+        json.push_str(text);
+        json.push('"');
+    } else {
+        json.push_str(&serde_json::to_string(text).expect("a text is JSON"));
+    }
 }
 
 /// What became of a mail.
@@ -234,20 +286,40 @@ pub fn published(
     )
 }
 
-/// The first record of a stream.
-pub fn opened(program: &str) -> AuditRecord {
+/// The first record of a stream; `key` checks what it signs.
+pub fn opened(program: &str, key: &PublicKey) -> AuditRecord {
     #[derive(Serialize)]
     struct Opened<'a> {
         program: &'a str,
         pid: u32,
+        checkpoint_key: &'a str,
     }
     AuditRecord::new(
         "open",
         &Opened {
             program,
             pid: std::process::id(),
+            checkpoint_key: &key.to_string(),
         },
     )
+}
+
+/// A `checkpoint` record: a signed note about all lines before it.
+pub fn checkpoint(note: &str) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Checkpoint<'a> {
+        note: &'a str,
+    }
+    AuditRecord::new("checkpoint", &Checkpoint { note })
+}
+
+/// The last record of a segment, and the name of the next.
+pub fn rotated(next: &str) -> AuditRecord {
+    #[derive(Serialize)]
+    struct Rotated<'a> {
+        next: &'a str,
+    }
+    AuditRecord::new("rotate", &Rotated { next })
 }
 
 /// The last record of a stream that ended in order.

@@ -1,39 +1,85 @@
-//! `handout audit`: whether the log is whole, and which line issued a link.
+//! `handout audit`: whether the log is whole, which line issued a link, and how much was handed out.
 
-use std::path::PathBuf;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use handout::audit::REGISTRY;
 use handout::audit::find::{Question, find};
+use handout::audit::note::PublicKey;
 use handout::audit::record::Names;
+use handout::audit::stats::stats;
+use handout::audit::table;
+use handout::audit::tail::Tail;
 use handout::audit::verify::verify;
 use handout::config::{Config, Environment};
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::Serialize;
 
 use super::{ConfigArgs, exit, say};
+
+/// How often a followed log is looked at.
+const FOLLOW: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Reads every line and says whether the log is whole; exit 1 and the first bad line if not.
-    #[command(after_help = "Example:\n  handout audit verify /var/lib/handout/audit")]
-    Verify {
-        /// The log's directory [default: the configuration's]
-        dir: Option<PathBuf>,
+    #[command(after_help = "Examples:
+  handout audit verify
+  handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
+
+The key of one's own log comes from the configuration. Of a log that came from elsewhere, give the key that its owner told
+(`handout audit key` there); without one, only damage shows, not a forgery.")]
+    Verify(VerifyArgs),
+    /// Prints the public key of the log, for whoever is to verify it.
+    #[command(after_help = "Example:\n  handout audit key > audit.pub")]
+    Key {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Prints the result as JSON.
-        #[arg(long)]
-        json: bool,
     },
     /// Prints the lines that answer a question, as they stand in the log.
     #[command(after_help = "Examples:
-  handout audit find --recipient ann@acme.example
-  handout audit find --key s3://acme-reports/2026/11/23/a.pdf
+  handout audit find --recipient ann@acme.example --since 2026-11-01
+  handout audit find --key s3://acme-reports/2026/11/23/a.pdf --csv
   handout audit find --url -   < leaked-url.txt      which line issued this link, and to whom")]
-    Find(FindArgs),
+    Find(Box<FindArgs>),
+    /// Prints the last lines of all streams, and with --follow those that come.
+    #[command(after_help = "Example:\n  handout audit tail -f")]
+    Tail {
+        /// How many lines.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+        lines: usize,
+        /// Goes on with the lines that come, until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Counts links and bytes, for each day, bucket and recipient.
+    #[command(after_help = "Example:\n  handout audit stats --since 2026-11-01 --json")]
+    Stats(StatsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The log's directory [default: the configuration's]
+    dir: Option<PathBuf>,
+    /// The public key, or a file with it, under which the log must be signed.
+    #[arg(long, value_name = "KEY|FILE")]
+    public_key: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -46,30 +92,94 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "ID", group = "question")]
     link_id: Option<String>,
     /// A recipient's address.
-    #[arg(long, value_name = "ADDRESS", group = "question")]
-    recipient: Option<String>,
+    #[arg(long, value_name = "ADDRESS", group = "question", value_parser = Recipient::parse)]
+    recipient: Option<Recipient>,
     /// An object.
-    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question")]
-    key: Option<String>,
+    #[arg(long, value_name = "s3://BUCKET/KEY", group = "question", value_parser = object)]
+    key: Option<(String, String)>,
     /// A job's id.
     #[arg(long, value_name = "ID", group = "question")]
     job: Option<String>,
     #[command(flatten)]
+    time: TimeArgs,
+    /// Prints the lines of JSON as they are; so it is anyway.
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Prints a table for a spreadsheet.
+    #[arg(long)]
+    csv: bool,
+    #[command(flatten)]
     config: ConfigArgs,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    time: TimeArgs,
+    /// Prints an object of JSON for each row.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct TimeArgs {
+    /// Only lines from then on: an instant, or a day (UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    since: Option<Timestamp>,
+    /// Only lines before then.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    until: Option<Timestamp>,
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let day = |text: &str| {
+        let date: Date = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(date.into()).ok()
+    };
+    let instant = text.parse().ok().or_else(|| day(text));
+    instant.ok_or_else(|| {
+        "write an instant such as 2026-11-23T18:40:00Z, or a day such as 2026-11-23".to_owned()
+    })
+}
+
+fn object(place: &str) -> Result<(String, String), String> {
+    let parts = place
+        .strip_prefix("s3://")
+        .and_then(|place| place.split_once('/'));
+    let (bucket, key) = parts.ok_or("it is not of the form s3://BUCKET/KEY")?;
+    Ok((bucket.to_owned(), key.to_owned()))
+}
+
 /// Does what the command says.
-pub(super) fn audit(command: AuditCommand, environment: &Environment) -> anyhow::Result<ExitCode> {
+pub(super) async fn audit(
+    command: AuditCommand,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     match command {
-        AuditCommand::Verify { dir, config, json } => {
-            let dir = match dir {
-                Some(dir) => dir,
-                None => books_of(&config, environment)?.audit_dir(),
-            };
-            verify_dir(&dir, json)
+        AuditCommand::Verify(arguments) => verify_dir(&arguments, environment),
+        AuditCommand::Key { config } => {
+            let config = books_of(&config, environment)?;
+            let keyring = Keyring::open(&config.secret_key_file())?;
+            say(config.checkpoint_key(&keyring, environment)?.public())?;
+            Ok(ExitCode::SUCCESS)
         }
         AuditCommand::Find(arguments) => {
             find_lines(&arguments, &books_of(&arguments.config, environment)?)
+        }
+        AuditCommand::Tail {
+            lines,
+            follow,
+            config,
+        } => {
+            let dir = books_of(&config, environment)?.audit_dir();
+            tail(&dir, lines, follow)
+                .await
+                .with_context(|| could_not_read(&dir))
+        }
+        AuditCommand::Stats(arguments) => {
+            show_stats(&arguments, &books_of(&arguments.config, environment)?)
         }
     }
 }
@@ -81,10 +191,21 @@ fn books_of(config: &ConfigArgs, environment: &Environment) -> anyhow::Result<Co
     kept.map_or_else(|| config.load(environment), Ok)
 }
 
-fn verify_dir(dir: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
-    let report = verify(dir)
-        .with_context(|| format!("could not read the audit log in {}", dir.display()))?;
-    if json {
+fn could_not_read(dir: &Path) -> String {
+    format!("could not read the audit log in {}", dir.display())
+}
+
+fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let dir = match &arguments.dir {
+        Some(dir) => dir.clone(),
+        None => books_of(&arguments.config, environment)?.audit_dir(),
+    };
+    let pinned = match &arguments.public_key {
+        Some(key) => Some(public_key(key)?),
+        None => own_key(&dir, &arguments.config, environment)?,
+    };
+    let report = verify(&dir, pinned.as_ref()).with_context(|| could_not_read(&dir))?;
+    if arguments.json {
         say(serde_json::to_string(&report)?)?;
     } else {
         for problem in &report.problems {
@@ -93,15 +214,19 @@ fn verify_dir(dir: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
                 problem.segment, problem.line, problem.reason
             ))?;
         }
+        for note in &report.notes {
+            say(format_args!("note: {note}"))?;
+        }
         let verdict = if report.problems.is_empty() {
             "whole"
         } else {
             "NOT whole"
         };
         say(format_args!(
-            "{}: {} lines in {} streams ({} still open): {verdict}",
+            "{}: {} lines and {} checkpoints in {} streams ({} still open): {verdict}",
             dir.display(),
             report.lines,
+            report.checkpoints,
             report.streams,
             report.open
         ))?;
@@ -113,16 +238,64 @@ fn verify_dir(dir: &std::path::Path, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// A key, as it is written or in a file.
+fn public_key(text: &str) -> anyhow::Result<PublicKey> {
+    if let Ok(key) = text.parse() {
+        return Ok(key);
+    }
+    let read = std::fs::read_to_string(text)
+        .with_context(|| format!("--public-key {text} is neither a key nor a file"))?;
+    let key = read.trim().parse();
+    key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))
+}
+
+/// The key of a log of our own; that of a log from elsewhere is not ours to know.
+fn own_key(
+    dir: &Path,
+    config: &ConfigArgs,
+    environment: &Environment,
+) -> anyhow::Result<Option<PublicKey>> {
+    let config = match config.is_named() {
+        true => Some(config.load(environment)?),
+        false => config.load_or_of_user(environment).unwrap_or_default(),
+    };
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let same = |one: &Path, other: &Path| {
+        let known = std::fs::canonicalize(one).ok();
+        known.is_some() && known == std::fs::canonicalize(other).ok()
+    };
+    // To look is not to make a secret.
+    if !same(dir, &config.audit_dir()) || !config.secret_key_file().exists() {
+        return Ok(None);
+    }
+    // A log from before there was a registry is not signed, and that is told as it is.
+    if !dir.join(REGISTRY).exists() {
+        return Ok(None);
+    }
+    let keyring = Keyring::open(&config.secret_key_file())?;
+    Ok(Some(config.checkpoint_key(&keyring, environment)?.public()))
+}
+
 fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let keyring = Keyring::open(&config.secret_key_file())?;
     let question = question(arguments, &Names::new(&keyring, false))?;
-    let mut count = 0;
+    let mut count = 0_u64;
     let dir = config.audit_dir();
-    find(&dir, &question, |line, _| {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if arguments.csv {
+        writeln!(out, "{}\r", table::heading())?;
+    }
+    let told = find(&dir, &question, |line| {
         count += 1;
-        say(line)
-    })
-    .with_context(|| format!("could not read the audit log in {}", dir.display()))?;
+        match arguments.csv {
+            true => writeln!(out, "{}\r", table::row(line)?),
+            false => writeln!(out, "{line}"),
+        }
+    });
+    told.with_context(|| could_not_read(&dir))?;
+    out.flush()?;
     Ok(if count > 0 {
         ExitCode::SUCCESS
     } else {
@@ -140,30 +313,15 @@ fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<Question> {
         Some(url) => Some(fingerprint(url, names)?),
         None => None,
     };
-    let rid = match &arguments.recipient {
-        Some(address) => {
-            let recipient = Recipient::parse(address)
-                .map_err(|error| anyhow::anyhow!("--recipient {error}"))?;
-            Some(names.recipient_id(&recipient.canonical_address()))
-        }
-        None => None,
-    };
-    let object = match &arguments.key {
-        Some(place) => {
-            let parts = place
-                .strip_prefix("s3://")
-                .and_then(|place| place.split_once('/'));
-            let (bucket, key) = parts.context("--key is not of the form s3://bucket/key")?;
-            Some((bucket.to_owned(), key.to_owned()))
-        }
-        None => None,
-    };
+    let recipient = arguments.recipient.as_ref();
     Ok(Question {
         link,
         link_id: arguments.link_id.clone(),
-        rid,
+        rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
         job: arguments.job.clone(),
-        object,
+        object: arguments.key.clone(),
+        since: arguments.time.since,
+        until: arguments.time.until,
     })
 }
 
@@ -171,4 +329,57 @@ fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
     let signature =
         signature_in(url).context("--url has no signature in it: give the whole link")?;
     Ok(names.fingerprint(signature))
+}
+
+async fn tail(dir: &Path, lines: usize, follow: bool) -> std::io::Result<ExitCode> {
+    let (mut tail, last) = Tail::of(dir, lines)?;
+    let tell = |lines: Vec<String>| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(lines.concat().as_bytes())?;
+        out.flush()
+    };
+    tell(last)?;
+    if !follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
+        tokio::time::sleep(FOLLOW).await;
+        tell(tail.news(dir)?)?;
+    }
+}
+
+fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let dir = config.audit_dir();
+    let question = Question {
+        since: arguments.time.since,
+        until: arguments.time.until,
+        ..Question::default()
+    };
+    let counts = stats(&dir, &question).with_context(|| could_not_read(&dir))?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    if !arguments.json {
+        writeln!(out, "day\tbucket\trecipient\tlinks\tbytes")?;
+    }
+    for (group, count) in &counts {
+        if arguments.json {
+            #[derive(Serialize)]
+            struct Row<'a> {
+                #[serde(flatten)]
+                group: &'a handout::audit::stats::Group,
+                #[serde(flatten)]
+                count: &'a handout::audit::stats::Count,
+            }
+            writeln!(out, "{}", serde_json::to_string(&Row { group, count })?)?;
+        } else {
+            let who = count.to.as_deref().unwrap_or(&group.rid);
+            let (links, bytes) = (count.links, count.bytes);
+            writeln!(
+                out,
+                "{}\t{}\t{who}\t{links}\t{bytes}",
+                group.day, group.bucket
+            )?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -69,6 +69,9 @@ fn code(error: &anyhow::Error) -> u8 {
             PresignError::NoRegionFound(_) => UNAVAILABLE,
         };
     }
+    if let Some(JobError::Record(error)) = error.downcast_ref::<JobError>() {
+        return audit_code(error);
+    }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error.class() {
             Class::Permanent | Class::Policy => FOUND,
@@ -85,11 +88,19 @@ fn code(error: &anyhow::Error) -> u8 {
     SOFTWARE
 }
 
+/// What a broken audit log ends the program with: it is damaged, or the disk is.
+pub(super) const fn audit_code(error: &RecordError) -> u8 {
+    match error.is_damage() {
+        true => DATA,
+        false => DISK,
+    }
+}
+
 const fn open_code(error: &OpenError) -> u8 {
     match error {
         OpenError::Config(_) | OpenError::Template(_) => CONFIG,
-        OpenError::Audit(RecordError::Damaged { .. }) => DATA,
-        OpenError::Audit(_) | OpenError::Keyring(_) | OpenError::Database(_) => DISK,
+        OpenError::Audit(error) => audit_code(error),
+        OpenError::Keyring(_) | OpenError::Database(_) => DISK,
         OpenError::Ledger(LedgerError::Careless { .. } | LedgerError::OtherSecret { .. }) => CONFIG,
         OpenError::Ledger(LedgerError::Database { .. }) => DISK,
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,

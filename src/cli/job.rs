@@ -174,15 +174,9 @@ async fn run(
 }
 
 fn as_json(order: &Order, delivered: &Delivered) -> serde_json::Value {
-    json!({
-        "job": order.job.id,
-        "done_before": delivered.done_before,
-        "links": delivered.links,
-        "unavailable": delivered.unavailable,
-        "expires_at": delivered.expires_at,
-        "mails": { "accepted": delivered.accepted, "rejected": delivered.rejected, "unknown": delivered.unknown },
-        "published": delivered.published,
-    })
+    let mut told = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    told["job"] = json!(order.job.id);
+    told
 }
 
 fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
@@ -211,10 +205,8 @@ fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
             "  mails        {accepted} accepted, {rejected} rejected, {unknown} unknown"
         ))?;
     }
-    delivered
-        .published
-        .iter()
-        .try_for_each(|place| say(format_args!("  published    {place}")))
+    let mut published = delivered.galleries.iter().chain(&delivered.manifests);
+    published.try_for_each(|place| say(format_args!("  published    {place}")))
 }
 
 /// Shows the counters while the work goes on: a bar on a terminal, a line now and then elsewhere.

@@ -257,7 +257,11 @@ pub(super) async fn presign(
     let config = arguments.config(environment)?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
     let books = match &config {
-        Some(config) if !arguments.no_audit => Some(Books::open(config)?),
+        Some(config) if !arguments.no_audit => Some(Books::open(
+            config,
+            arguments.connection.as_deref(),
+            environment,
+        )?),
         Some(_) | None => None,
     };
     let desk = Desk {
@@ -377,18 +381,26 @@ impl PresignArgs {
 struct Books {
     keyring: Keyring,
     names: Names,
+    /// The role whose credentials sign, if the connection takes one on.
+    role: Option<String>,
     log: AuditLog,
     writer: Writer,
 }
 
 impl Books {
-    fn open(config: &Config) -> Result<Self, OpenError> {
+    fn open(
+        config: &Config,
+        connection: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Self, OpenError> {
         make_private(&config.state_dir)?;
         let keyring = Keyring::open(&config.secret_key_file())?;
-        let (log, writer) = AuditLog::open(&config.audit_dir(), PROGRAM, clock::system)?;
+        let settings = config.audit_settings(&keyring, environment)?;
+        let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
         Ok(Self {
             names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
             keyring,
+            role: connection.and_then(|name| config.connections.get(name)?.assume_role.clone()),
             log,
             writer,
         })
@@ -539,6 +551,7 @@ impl Desk {
         Context {
             job: direct::JOB,
             connection: self.connection(),
+            role: books.role.as_deref(),
             message_id: None,
             attempt: 1,
             kind: Kind::Named,

@@ -30,9 +30,11 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         .await
         .with_context(|| format!("could not listen on {} (http.listen)", config.http.listen))?;
     let pulse = Pulse::of(opened.tools.progress.clone());
+    let audit = opened.tools.books.audit.watch();
     let health = Health {
         progress: opened.tools.progress.clone(),
         pulse: pulse.clone(),
+        audit: audit.clone(),
     };
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -69,6 +71,9 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         }
     };
     opened.close().await;
+    if let Some(failure) = audit.failure() {
+        return Ok(exit::audit_code(failure).into());
+    }
     match ended {
         Ended::Drained => {
             tracing::info!("everything came to its end");

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, Tls, Transport, front,
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, ResultsConfig, Tls,
+    Transport, front,
 };
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -168,6 +169,15 @@ impl Secret {
     }
 }
 
+/// Whether a variable of ours overrides a key of the file.
+fn is_key(name: &str) -> bool {
+    #[cfg(debug_assertions)]
+    if name == crate::failpoint::VARIABLE {
+        return false;
+    }
+    name != LOG
+}
+
 impl Config {
     /// Finds, reads and checks the configuration.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
@@ -199,7 +209,7 @@ impl Config {
             toml::from_str(text).map_err(|error| with_nearest(error.to_string().trim_end()))?;
         let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
         for (name, value) in &environment.variables {
-            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| name != LOG) {
+            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| is_key(name)) {
                 set(&mut table, &path.to_lowercase(), value);
             }
         }
@@ -260,8 +270,10 @@ impl Config {
         }
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
         self.check_mail()?;
+        self.check_audit()?;
         self.check_ledger()?;
-        self.policy()?;
+        self.check_results()?;
+        self.check_event_rules(&self.policy()?)?;
         self.event_rules()?;
         Ok(())
     }
@@ -319,6 +331,32 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    fn check_results(&self) -> Result<(), ConfigError> {
+        let ResultsConfig {
+            queue_url,
+            region,
+            endpoint_url,
+            profile,
+            file,
+        } = &self.results;
+        if file.is_some() && queue_url.is_some() {
+            let reason = "stands beside queue_url: give one of them";
+            return Err(ConfigError::value("results.file", reason));
+        }
+        let of_queue = [
+            ("region", region),
+            ("endpoint_url", endpoint_url),
+            ("profile", profile),
+        ];
+        match of_queue.into_iter().find(|(_, value)| value.is_some()) {
+            Some((field, _)) if queue_url.is_none() => Err(ConfigError::value(
+                format!("results.{field}"),
+                "belongs to a queue: give queue_url too",
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_ledger(&self) -> Result<(), ConfigError> {
@@ -545,6 +583,8 @@ mod tests {
             "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
             "[connections.x]\naccess_key_id = \"AKIA\"",
             "[connections.x]\nendpoint_url = \"s3.example\"",
+            "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
+            "[results]\nregion = \"eu-west-1\"",
             "[[allow]]\nconnection = \"nope\"\nbucket = \"reports\"",
             "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\npublish = [\"/srv\"]\n[connections.local]\ndirectory = \"/srv\"",
         ]
@@ -559,6 +599,8 @@ mod tests {
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it
+        the configuration's results.file stands beside queue_url: give one of them
+        the configuration's results.region belongs to a queue: give queue_url too
         the configuration's allow[0].connection is "nope", which is no connection; there are: local
         the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"
         "#);
@@ -605,6 +647,43 @@ mod tests {
         the configuration's connections.x.cloudfront.origin_path is "/a/../b": write the folder as in the distribution, such as "/site"
         unknown variant `md5`, expected `sha1` or `sha256`
         the configuration's connections.x.cloudfront.response_overrides is false, and links.pin_version true: a link's version would not reach S3
+        "#);
+    }
+
+    #[test]
+    fn a_ledger_in_s3_is_where_no_job_can_reach_it_or_refused() {
+        let with = |ledger: &str, rule: &str| {
+            let text = format!(
+                "[ledger]\n{ledger}\n[connections.x]\nregion = \"eu-west-1\"\n[[allow]]\nconnection = \"x\"\n{rule}"
+            );
+            let config = Config::parse(&text, &Environment::default()).unwrap();
+            config
+                .check()
+                .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        };
+        let s3 = "kind = \"s3\"\nconnection = \"x\"\nbucket = \"books\"";
+        let reports = "bucket = \"reports\"";
+        let table = [
+            with(s3, reports),
+            with(s3, "bucket = \"books\"\nprefix = \"2026/\""),
+            with(s3, "bucket = \"books\""),
+            with(s3, "bucket = \"books\"\nprefix = \"ledger/jobs/\""),
+            with(s3, "bucket = \"reports\"\npublish = [\"s3://books\"]"),
+            with("kind = \"s3\"\nconnection = \"x\"", reports),
+            with(&s3.replace("\"x\"", "\"y\""), reports),
+            with(&format!("{s3}\nprefix = \"a b\""), reports),
+            with("bucket = \"books\"", reports),
+        ];
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        fine
+        fine
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is missing: kind = "s3" needs connection and bucket
+        the configuration's ledger.connection is "y", which is no connection; there are: x
+        the configuration's ledger.prefix is "a b": write at most 100 letters, digits and -_./
+        the configuration's ledger.bucket stands beside kind = "sqlite": it belongs to kind = "s3"
         "#);
     }
 

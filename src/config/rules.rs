@@ -8,8 +8,9 @@ use globset::GlobMatcher;
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
+use crate::job::{Prefix, PublishTo};
 use crate::plan::policy::{AllowRule, PublishRule};
-use crate::plan::{LinkDefaults, Policy};
+use crate::plan::{LinkDefaults, Place, Policy};
 
 impl Config {
     /// What jobs may ask, and what they get when they ask nothing.
@@ -35,6 +36,39 @@ impl Config {
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,
         })
+    }
+
+    /// Looks at the rules' job files as if an event had come: a job that could never be done, or whose page would be the next
+    /// event, is found before there is one.
+    pub fn check_event_rules(&self, policy: &Policy) -> Result<(), ConfigError> {
+        for (index, rule) in policy.triggers.iter().enumerate() {
+            let wrong = |reason: String| {
+                let file = self.resolve(&self.on_event[index].job);
+                let reason = format!("names {}: {reason}", file.display());
+                ConfigError::value(format!("on_event[{index}].job"), reason)
+            };
+            let job = rule.example().map_err(|error| wrong(error.to_string()))?;
+            let targets = [
+                job.gallery.as_ref().map(|order| &order.publish),
+                job.manifest.as_ref().map(|order| &order.publish),
+            ];
+            for target in targets.into_iter().flatten() {
+                let PublishTo::Bucket(bucket, prefix) = target else {
+                    continue;
+                };
+                let filled = prefix.fill(&job.scope()).ok();
+                let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
+                // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
+                let Some(prefix) = prefix else { continue };
+                let place = Place::Bucket(bucket.clone(), prefix);
+                if policy.triggers_itself(&place) {
+                    return Err(wrong(format!(
+                        "what it publishes to {place} would be an event that starts it again; publish elsewhere, or let `key` leave that out"
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Which events become jobs.
@@ -116,6 +150,12 @@ impl Config {
                 .map_err(|error| ConfigError::value(key("bucket"), error))?,
             key: matcher(&rule.key, Slashes::Separate)
                 .map_err(|error| ConfigError::value(key("key"), error))?,
+            events: rule
+                .events
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_, String>>()
+                .map_err(|error| ConfigError::value(key("events"), error))?,
             template: Arc::new(template),
         })
     }

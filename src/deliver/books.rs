@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::audit::{AuditLog, record};
 use crate::clock::Clock;
 use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::{Question, Reply, Resolver};
@@ -82,6 +83,7 @@ impl Books {
             let answer = verdict.verdict;
             let verdict = Record::new(job, &rid, n, Kind::Verdict, verdict.to_body());
             let (nonce, stands) = (verdict.nonce.clone(), self.create_or_read(verdict).await?);
+            failpoint::pass(Failpoint::Decided);
             if stands.nonce == nonce {
                 self.progress.answered(answer);
             }
@@ -102,6 +104,7 @@ impl Books {
         let unknown = Record::new(job, rid, n, Kind::Outcome, body);
         let nonce = unknown.nonce.clone();
         let stands = self.create_or_read(unknown).await?;
+        failpoint::pass(Failpoint::Doubted);
         if stands.nonce == nonce {
             self.progress.doubted();
         }
@@ -194,6 +197,7 @@ impl Books {
             tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left: a doubt");
             self.progress.doubted();
         }
+        failpoint::pass(Failpoint::Concluded);
         let (word, code) = (outcome.word(), outcome.code());
         let line = record::outcome(&record::Outcome {
             job: job.as_str(),
@@ -203,7 +207,9 @@ impl Books {
             code,
             message_id,
         });
-        Ok(self.audit.append(vec![line]).await?)
+        self.audit.append(vec![line]).await?;
+        failpoint::pass(Failpoint::Told);
+        Ok(())
     }
 
     /// Creates a record of what is known now and would be forgotten otherwise: an outcome that is not recorded is a doubt,
@@ -234,7 +240,9 @@ mod tests {
     use crate::ledger::memory::MemoryLedger;
 
     fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
-        let (audit, _writer) = AuditLog::open(dir, "test", crate::clock::system).unwrap();
+        let key = crate::audit::note::SigningKey::from_seed(&[1; 32]);
+        let settings = crate::audit::Settings::new(dir, key);
+        let (audit, _writer) = AuditLog::open(&settings, "test", crate::clock::system).unwrap();
         Books {
             ledger: Arc::new(MemoryLedger::default()),
             audit,

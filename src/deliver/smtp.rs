@@ -20,6 +20,7 @@ use lettre::transport::smtp::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig, Tls};
+use crate::failpoint::{self, Failpoint};
 use crate::ledger::Outcome;
 use crate::throttle::Throttle;
 
@@ -433,7 +434,7 @@ impl fmt::Debug for Transaction<'_> {
 impl Transaction<'_> {
     /// Sends the text and its dot, and waits for the one reply that counts.
     pub(super) async fn send(mut self, bytes: &[u8]) -> Outcome {
-        match tokio::time::timeout(AFTER_DOT, self.connection.message(bytes)).await {
+        match tokio::time::timeout(AFTER_DOT, self.connection.message_iter(halves(bytes))).await {
             Ok(Ok(reply)) if reply.has_code(250) => {
                 let words = words(&reply);
                 self.relay.keep(self.connection);
@@ -468,6 +469,15 @@ impl Transaction<'_> {
             },
         }
     }
+}
+
+/// A text in two halves: a process can end between them.
+fn halves(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    std::iter::once(first).chain(std::iter::once_with(move || {
+        failpoint::pass(Failpoint::HalfSent);
+        second
+    }))
 }
 
 /// Whether the envelope can be told to a relay without SMTPUTF8 (RFC 6531).

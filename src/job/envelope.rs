@@ -4,11 +4,13 @@
 //! like in it. Its id comes from what the event says, never from when it was received, so that the same event
 //! delivered twice is one job.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use globset::GlobMatcher;
 use serde_json::{Map, Value};
 
+use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
 use super::{Bucket, Job, MAX_BODY_BYTES, ParseJobError, wire};
 use crate::keyring::sha256_hex;
@@ -26,8 +28,58 @@ pub struct EventRule {
     pub bucket: Bucket,
     /// What the object's key must match.
     pub key: GlobMatcher,
+    /// What must have happened.
+    pub events: Vec<EventName>,
     /// The job, as JSON with `{{event.…}}` in its texts.
     pub template: Arc<Value>,
+}
+
+/// What must have happened to an object. Only what can be opened now is handed out: a removal or a tag is no reason for a
+/// mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventName {
+    /// It came into being, in any way.
+    Created,
+    /// It came into being in one way: `Put`, `Post`, `Copy` or `CompleteMultipartUpload`.
+    CreatedBy(&'static str),
+    /// It was brought back from the archive.
+    Restored,
+}
+
+/// The ways in which an object comes into being.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html>
+const WAYS: [&str; 4] = ["Put", "Post", "Copy", "CompleteMultipartUpload"];
+
+impl EventName {
+    fn is_meant(&self, name: &str) -> bool {
+        match (self, name.split_once(':')) {
+            (Self::Created, Some(("ObjectCreated", _))) => true,
+            (Self::CreatedBy(way), Some(("ObjectCreated", how))) => *way == how,
+            (Self::Restored, Some(("ObjectRestore", "Completed"))) => true,
+            (Self::Created | Self::CreatedBy(_) | Self::Restored, _) => false,
+        }
+    }
+}
+
+impl FromStr for EventName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim_start_matches("s3:").split_once(':') {
+            Some(("ObjectCreated", "*")) => return Ok(Self::Created),
+            Some(("ObjectCreated", how)) => {
+                if let Some(way) = WAYS.into_iter().find(|way| *way == how) {
+                    return Ok(Self::CreatedBy(way));
+                }
+            }
+            Some(("ObjectRestore", "Completed" | "*")) => return Ok(Self::Restored),
+            Some(_) | None => {}
+        }
+        let ways = WAYS.map(|way| format!("ObjectCreated:{way}")).join(", ");
+        Err(format!(
+            "is {text:?}; there are: ObjectCreated:*, {ways}, ObjectRestore:Completed"
+        ))
+    }
 }
 
 /// What was in a message.
@@ -111,6 +163,7 @@ struct ObjectEvent {
     key: String,
     /// The version, or the sequencer, or the `ETag`: what sets two events for one key apart.
     occurrence: String,
+    sequencer: Option<String>,
     time: String,
 }
 
@@ -132,6 +185,7 @@ fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
     })?;
     Ok(ObjectEvent {
         name: need("/eventName")?.trim_start_matches("s3:").to_owned(),
+        sequencer: text("/s3/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/s3/bucket/name")?.to_owned(),
         key: decode_form(need("/s3/object/key")?),
         occurrence: occurrence.to_owned(),
@@ -158,12 +212,30 @@ fn event_bridge(fields: &Map<String, Value>) -> Result<ObjectEvent, ParseJobErro
             field: "/object/sequencer",
         })?;
     Ok(ObjectEvent {
-        name: top("detail-type")?.to_owned(),
+        name: event_bridge_name(top("detail-type")?, text("/reason")),
+        sequencer: text("/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/bucket/name")?.to_owned(),
         key: need("/object/key")?.to_owned(),
         occurrence: occurrence.to_owned(),
         time: top("time")?.to_owned(),
     })
+}
+
+/// `EventBridge`'s words as those of a notification, so that a rule names an event once, whichever way it comes.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-mapping-troubleshooting.html>
+fn event_bridge_name(detail_type: &str, reason: Option<&str>) -> String {
+    match (detail_type, reason) {
+        ("Object Created", Some("PutObject")) => "ObjectCreated:Put",
+        ("Object Created", Some("POST Object")) => "ObjectCreated:Post",
+        ("Object Created", Some("CopyObject")) => "ObjectCreated:Copy",
+        ("Object Created", Some("CompleteMultipartUpload")) => {
+            "ObjectCreated:CompleteMultipartUpload"
+        }
+        ("Object Created", _) => "ObjectCreated:",
+        ("Object Restore Completed", _) => "ObjectRestore:Completed",
+        (other, _) => other,
+    }
+    .to_owned()
 }
 
 fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
@@ -186,10 +258,24 @@ fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJ
 }
 
 impl EventRule {
-    /// Only what comes into being is handed out: a removal or a tag is no reason for a mail.
     fn wants(&self, event: &ObjectEvent) -> bool {
-        let created = event.name.starts_with("ObjectCreated:") || event.name == "Object Created";
-        created && event.bucket == self.bucket.as_str() && self.key.is_match(&event.key)
+        self.events
+            .iter()
+            .any(|wanted| wanted.is_meant(&event.name))
+            && event.bucket == self.bucket.as_str()
+            && self.key.is_match(&event.key)
+    }
+
+    /// The job of an event that nobody sent, for a look at the rule before there is one.
+    pub fn example(&self) -> Result<Job, ParseJobError> {
+        self.job(&ObjectEvent {
+            name: "ObjectCreated:Put".to_owned(),
+            bucket: self.bucket.to_string(),
+            key: "example/file.pdf".to_owned(),
+            occurrence: "0".to_owned(),
+            sequencer: None,
+            time: "2026-01-01T00:00:00Z".to_owned(),
+        })
     }
 
     fn job(&self, event: &ObjectEvent) -> Result<Job, ParseJobError> {
@@ -210,13 +296,18 @@ impl EventRule {
         let base = template
             .get("id")
             .and_then(Value::as_str)
-            .unwrap_or("event");
+            .unwrap_or("event")
+            .to_owned();
         let id = format!("{base}-{}", &sha256_hex(identity.as_bytes())[..32]);
         template["id"] = Value::from(id);
         // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
         // is spelled differently by each way that an event takes.
         let body_sha256 = sha256_hex(identity.as_bytes());
         let mut job = Job::from_wire(wire::from_value(template)?, Some(said), body_sha256)?;
+        job.occurrence = event
+            .sequencer
+            .as_deref()
+            .and_then(|sequencer| Occurrence::new(&base, &event.bucket, &event.key, sequencer));
         // An event's job is about the instant of the event.
         job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
         Ok(job)
@@ -316,6 +407,7 @@ mod tests {
         vec![EventRule {
             bucket: "uploads".parse().unwrap(),
             key: Glob::new("incoming/**").unwrap().compile_matcher(),
+            events: vec![EventName::Created],
             template: Arc::new(template),
         }]
     }
@@ -382,6 +474,79 @@ mod tests {
             subject.fill(&scope).unwrap(),
             "New: y.pdf incoming/{{vars.secret}}.pdf"
         );
+    }
+
+    #[test]
+    fn what_minio_sends_is_the_same_job_as_what_s3_sends() {
+        let mut minio = notification("incoming%2Fa+b.pdf", "17C3A5");
+        minio["EventName"] = json!("s3:ObjectCreated:Put");
+        minio["Key"] = json!("uploads/incoming/a b.pdf");
+        minio["Records"][0]["eventName"] = json!("s3:ObjectCreated:Put");
+        minio["Records"][0]["eventSource"] = json!("minio:s3");
+        let job = only_job(&minio);
+        assert_eq!(key_of(&job), "incoming/a b.pdf");
+        assert_eq!(
+            job.id,
+            only_job(&notification("incoming/a+b.pdf", "17C3A5")).id
+        );
+    }
+
+    #[test]
+    fn the_scheduler_sends_a_job_whose_id_has_the_scheduled_time() {
+        // EventBridge Scheduler puts in the instant for `<aws.scheduler.scheduled-time>` and sends the text as it then is.
+        let input = r#"{ "v": 1, "id": "daily-<aws.scheduler.scheduled-time>", "scheduled_at": "<aws.scheduler.scheduled-time>",
+            "from": { "connection": "local", "bucket": "reports", "prefix": "{{date}}/" }, "email": { "to": ["ann@acme.example"] } }"#;
+        let sent = |time: &str| input.replace("<aws.scheduler.scheduled-time>", time);
+        let opened = |body: &str| open(body, &[]).unwrap().jobs.remove(0);
+        let job = opened(&sent("2026-11-23T06:00:00Z"));
+        assert_eq!(job.id.as_str(), "daily-2026-11-23T06:00:00Z");
+        assert_eq!(job.scheduled_at, "2026-11-23T06:00:00Z".parse().ok());
+        assert_eq!(job.id, opened(&sent("2026-11-23T06:00:00Z")).id);
+        assert_ne!(job.id, opened(&sent("2026-11-24T06:00:00Z")).id);
+        // Nobody put it in: a test of the queue with the schedule's own text.
+        let unfilled = open(input, &[]).unwrap_err();
+        insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: failed to parse four digit integer as year: invalid digit, expected 0-9 but got <");
+    }
+
+    #[test]
+    fn a_rule_names_what_must_have_happened_in_the_words_of_a_notification() {
+        let of = |events: &[&str]| {
+            let mut rules = rules();
+            rules[0].events = events.iter().map(|name| name.parse().unwrap()).collect();
+            rules
+        };
+        let happened = |name: &str| {
+            let mut body = notification("incoming/a.pdf", "1");
+            body["Records"][0]["eventName"] = json!(name);
+            body.to_string()
+        };
+        let bridged = |detail_type: &str, reason: &str| {
+            json!({
+                "source": "aws.s3", "detail-type": detail_type, "time": "2026-11-23T18:40:00Z",
+                "detail": { "bucket": { "name": "uploads" }, "object": { "key": "incoming/a.pdf", "sequencer": "1" },
+                            "reason": reason }
+            })
+            .to_string()
+        };
+        let restored = of(&["ObjectRestore:Completed", "s3:ObjectCreated:Copy"]);
+        for (body, wanted) in [
+            (happened("ObjectRestore:Completed"), true),
+            (happened("ObjectRestore:Post"), false),
+            (happened("ObjectCreated:Copy"), true),
+            (happened("ObjectCreated:Put"), false),
+            (happened("ObjectRemoved:Delete"), false),
+            (bridged("Object Restore Completed", ""), true),
+            (bridged("Object Created", "CopyObject"), true),
+            (bridged("Object Created", "PutObject"), false),
+            (bridged("Object Created", "something new"), false),
+            (bridged("Object Deleted", "DeleteObject"), false),
+        ] {
+            assert_eq!(open(&body, &restored).is_ok(), wanted, "{body}");
+        }
+        let any = of(&["ObjectCreated:*"]);
+        assert!(open(&bridged("Object Created", "something new"), &any).is_ok());
+        let refused = "ObjectRemoved:*".parse::<EventName>().unwrap_err();
+        insta::assert_snapshot!(refused, @r#"is "ObjectRemoved:*"; there are: ObjectCreated:*, ObjectCreated:Put, ObjectCreated:Post, ObjectCreated:Copy, ObjectCreated:CompleteMultipartUpload, ObjectRestore:Completed"#);
     }
 
     #[test]

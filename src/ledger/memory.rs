@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::lease::{Leases, Seen, Tag, Terms};
-use super::{Created, Ledger, LedgerError, Record};
+use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
 /// What is kept of a listing: the job, its name, the page's number.
@@ -63,7 +63,7 @@ impl Ledger for MemoryLedger {
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError> {
         let mut jobs: Vec<JobId> = Vec::new();
         for record in lock(&self.records).iter().rev() {
-            if !jobs.contains(&record.job) {
+            if record.kind != Kind::Served && !jobs.contains(&record.job) {
                 jobs.push(record.job.clone());
             }
         }

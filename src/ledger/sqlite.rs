@@ -111,7 +111,7 @@ impl Ledger for SqliteLedger {
             .database
             .call(move |connection| {
                 let mut statement = connection.prepare(
-                    "SELECT job FROM record GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
+                    "SELECT job FROM record WHERE kind <> 'served' GROUP BY job ORDER BY max(at) DESC, job LIMIT ?1",
                 )?;
                 statement
                     .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| row.get(0))?

@@ -3,19 +3,22 @@
 //! They are kept page by page, as they were listed, so that a million need no more memory than ten. Which listing counts
 //! says the plan, which is created once: of two workers that list at the same time, one's pages are never read.
 
+use std::cmp::Ordering;
+use std::collections::VecDeque;
 use std::path::Path;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::listing::{self, Entry, Listing};
+use super::linkable::Unlinkable;
+use super::listing::{self, Entry, GatherError, Listing};
 use crate::error::JobError;
-use crate::job::{JobId, WhenEmpty};
+use crate::job::{JobId, Key, Order, WhenEmpty};
 use crate::ledger::{Ledger, nonce};
 use crate::plan::policy::describe;
-use crate::plan::{Plan, Refusal};
+use crate::plan::{Objects, Plan, Refusal};
 use crate::stop::Stop;
-use crate::store::ObjectStore;
+use crate::store::{ObjectMeta, ObjectStore, Versions};
 
 /// How many pages are on their way to the ledger at once.
 const PAGES_AT_ONCE: usize = 4;
@@ -65,6 +68,7 @@ pub async fn recall(
     stop: &Stop,
 ) -> Result<Option<Listing>, JobError> {
     let mut recalled = Listing::begin(spool_dir);
+    let mut presence = Presence::of(plan, kept, store);
     let mut pages = stream::iter(0..kept.pages)
         .map(|number| ledger.page(&plan.job.id, &kept.listing, number))
         .buffered(PAGES_AT_ONCE);
@@ -74,11 +78,184 @@ pub async fn recall(
         else {
             return Ok(None);
         };
-        recalled.push(listing::look_again(page, &plan.bucket, store).await?)?;
+        recalled.push(presence.look_again(page).await?)?;
     }
     if recalled.is_empty() && plan.when_empty == WhenEmpty::Refuse {
         let place = describe(&plan.bucket, &plan.objects);
-        return Err(listing::GatherError::from(Refusal::Empty { place }).into());
+        return Err(GatherError::from(Refusal::Empty { place }).into());
     }
     Ok(Some(recalled))
+}
+
+/// What is there now, asked for in the order in which it was kept.
+///
+/// A job that streams is compared with a new listing, a thousand objects a request; others, and what the listing does not
+/// have, are asked for one by one.
+struct Presence<'a> {
+    plan: &'a Plan,
+    store: &'a dyn ObjectStore,
+    listed: Option<Listed<'a>>,
+}
+
+/// A listing on its way, from the present key on.
+struct Listed<'a> {
+    prefix: &'a str,
+    keys: VecDeque<Key>,
+    next: Next,
+}
+
+/// Which page of a listing comes next.
+enum Next {
+    First,
+    After(String),
+    None,
+}
+
+impl<'a> Presence<'a> {
+    fn of(plan: &'a Plan, kept: &Kept, store: &'a dyn ObjectStore) -> Self {
+        let listed = match &plan.objects {
+            // One page may have few objects far apart.
+            Objects::Under(prefix, _) if plan.order == Order::Key && kept.pages > 1 => {
+                Some(Listed {
+                    prefix: prefix.as_str(),
+                    keys: VecDeque::new(),
+                    next: Next::First,
+                })
+            }
+            Objects::Under(..) | Objects::Named(_) => None,
+        };
+        Self {
+            plan,
+            store,
+            listed,
+        }
+    }
+
+    /// The objects of a page stay what they were; those that are not there any more cannot be linked.
+    async fn look_again(&mut self, page: Vec<Entry>) -> Result<Vec<Entry>, GatherError> {
+        let mut in_question: Vec<ObjectMeta> = Vec::new();
+        for entry in &page {
+            if let Entry::Linkable(object) = entry
+                && !self.is_listed(&object.key).await?
+            {
+                in_question.push(object.clone());
+            }
+        }
+        let bucket = &self.plan.bucket;
+        let missing = listing::missing_of(bucket, &in_question, self.store).await?;
+        let again = page.into_iter().map(|entry| match entry {
+            Entry::Linkable(object) if missing.contains(&object.key) => {
+                Entry::Unavailable(object.key.to_string(), Unlinkable::Missing)
+            }
+            entry @ (Entry::Linkable(_) | Entry::Unavailable(..)) => entry,
+        });
+        Ok(again.collect())
+    }
+
+    /// Whether a new listing has the key; false if there is none, and then somebody looks closer.
+    async fn is_listed(&mut self, key: &Key) -> Result<bool, GatherError> {
+        let Some(listed) = &mut self.listed else {
+            return Ok(false);
+        };
+        loop {
+            while let Some(first) = listed.keys.front() {
+                match first.cmp(key) {
+                    Ordering::Less => drop(listed.keys.pop_front()),
+                    Ordering::Equal => return Ok(true),
+                    Ordering::Greater => return Ok(false),
+                }
+            }
+            let token = match std::mem::replace(&mut listed.next, Next::None) {
+                Next::First => None,
+                Next::After(token) => Some(token),
+                Next::None => return Ok(false),
+            };
+            let (bucket, token) = (&self.plan.bucket, token.as_deref());
+            let page = self
+                .store
+                .list(bucket, listed.prefix, Versions::Floating, token)
+                .await?;
+            listed.keys.extend(page.objects.into_iter().map(|o| o.key));
+            listed.next = page.continuation_token.map_or(Next::None, Next::After);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::memory::MemoryLedger;
+    use crate::render::samples;
+    use crate::store::memory::MemoryStore;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    fn store(keys: impl Iterator<Item = u32>) -> MemoryStore {
+        let store = MemoryStore::new(1000);
+        store.create_bucket("acme-reports");
+        for number in keys {
+            let key = format!("r/{number:05}");
+            store.insert("acme-reports", &key, b"x", Timestamp::UNIX_EPOCH);
+        }
+        store
+    }
+
+    /// What comes back of 2,500 objects of which one has vanished, and how many requests that took.
+    async fn recalled(order: &str) -> (Listing, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, stop) = (MemoryLedger::default(), Stop::default());
+        let from = json!({ "connection": "reports", "bucket": "acme-reports", "prefix": "r/", "order": order });
+        let plan = Plan {
+            max_links: 10_000,
+            ..samples::plan("r/", &json!({ "from": from }))
+        };
+        let first = store(0..2500);
+        let listing = listing::list(&plan, &first, dir.path(), &stop)
+            .await
+            .unwrap();
+        let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
+        assert_eq!(kept.pages, 3);
+        let now = store((0..2600).filter(|number| *number != 1234));
+        let recalled = recall(&kept, &plan, &ledger, &now, dir.path(), &stop);
+        (recalled.await.unwrap().unwrap(), now.requests())
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_comes_back_and_what_has_vanished_is_not_available() {
+        for order in ["key", "name"] {
+            let (listing, requests) = recalled(order).await;
+            assert_eq!(
+                (listing.linkable, listing.unavailable),
+                (2499, 1),
+                "{order}"
+            );
+            let second = listing.page(1).unwrap().unwrap();
+            let vanished = Entry::Unavailable("r/01234".to_owned(), Unlinkable::Missing);
+            assert_eq!(second[234], vanished, "in its place");
+            assert_eq!(
+                listing.page(3).unwrap(),
+                None,
+                "and nothing that came later"
+            );
+            if order == "key" {
+                assert!(
+                    requests < 10,
+                    "a million objects are not asked for one by one"
+                );
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_does_not_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = samples::plan("r/", &json!({}));
+        let kept = Kept {
+            listing: "gone".to_owned(),
+            pages: 1,
+        };
+        let (ledger, store, stop) = (MemoryLedger::default(), store(0..1), Stop::default());
+        let recalled = recall(&kept, &plan, &ledger, &store, dir.path(), &stop).await;
+        assert!(recalled.unwrap().is_none());
+    }
 }

@@ -3,7 +3,7 @@
 //! A listing is read once for a job, however many recipients get links of their own, so that all get the same
 //! objects. Few are kept in memory; more go to an unnamed file, a page at a time, so that memory stays flat.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -193,30 +193,19 @@ async fn gather_under(
     }
 }
 
-/// Looks again at a page that was listed before. The objects stay what they were; those that are not there any more, or
-/// that nobody may read now, cannot be linked.
-pub(super) async fn look_again(
-    page: Vec<Entry>,
+/// Which of these objects are not there any more.
+pub(super) async fn missing_of(
     bucket: &Bucket,
+    objects: &[ObjectMeta],
     store: &dyn ObjectStore,
-) -> Result<Vec<Entry>, GatherError> {
-    let objects: Vec<ObjectMeta> = page
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Linkable(object) => Some(object.clone()),
-            Entry::Unavailable(..) => None,
-        })
-        .collect();
-    let obstacles = look_at_each(bucket, &objects, store).await?;
+) -> Result<HashSet<Key>, GatherError> {
+    let obstacles = look_at_each(bucket, objects, store).await?;
     check_clock(store)?;
-    let again = page.into_iter().map(|entry| match entry {
-        Entry::Linkable(object) => match obstacles.get(&object.key) {
-            Some(reason) => Entry::Unavailable(object.key.to_string(), *reason),
-            None => Entry::Linkable(object),
-        },
-        unavailable @ Entry::Unavailable(..) => unavailable,
-    });
-    Ok(again.collect())
+    // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
+    let missing = obstacles
+        .into_iter()
+        .filter(|(_, reason)| *reason == Unlinkable::Missing);
+    Ok(missing.map(|(key, _)| key).collect())
 }
 
 /// Asks for each object what a listing does not tell: whether the signing credentials can read it at all.

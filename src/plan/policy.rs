@@ -214,7 +214,7 @@ impl Policy {
     }
 
     /// Whether a page put there would be an event that starts a job.
-    fn triggers_itself(&self, target: &Place) -> bool {
+    pub(crate) fn triggers_itself(&self, target: &Place) -> bool {
         let Place::Bucket(bucket, prefix) = target else {
             return false;
         };

@@ -133,7 +133,7 @@ fn push_missed_row(missed: &Unavailable, text: &mut String) {
 ///
 /// A spreadsheet runs a cell that begins with one of these, and a key may: an apostrophe makes it text.
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
-fn push_cell(cell: &str, text: &mut String) {
+pub(crate) fn push_cell(cell: &str, text: &mut String) {
     let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         "'"
     } else {

@@ -31,7 +31,7 @@ pub(super) fn settings() -> MailSettings {
 }
 
 /// The plan of a job with this `from.prefix`, and whatever else the test says over it.
-pub(super) fn plan(prefix: &str, over: &Value) -> Plan {
+pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
     let mut job = json!({
         "v": 1,
         "id": "acme-daily-2026-11-23",

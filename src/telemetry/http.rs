@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::metrics;
 use super::notify::Pulse;
+use crate::audit::log::Watch;
 use crate::progress::Progress;
 
 /// How long a client may take to say what it wants.
@@ -31,6 +32,8 @@ pub struct Health {
     pub progress: Progress,
     /// Whether the worker moves.
     pub pulse: Pulse,
+    /// Whether links can be recorded.
+    pub audit: Watch,
 }
 
 /// Binds the address, so that a port that is taken shows at the start.
@@ -69,11 +72,15 @@ pub async fn serve(listener: TcpListener, health: Health) {
 fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/metrics" => (StatusCode::OK, metrics::text(&health.progress.snapshot())),
-        "/live" | "/ready" if health.pulse.is_beating() => (StatusCode::OK, "ok\n".to_owned()),
-        "/live" | "/ready" => (
+        "/live" | "/ready" if !health.pulse.is_beating() => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the worker does not get answers from its queue\n".to_owned(),
         ),
+        "/ready" => match health.audit.room().check() {
+            Err(full) => (StatusCode::SERVICE_UNAVAILABLE, format!("{full}\n")),
+            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        },
+        "/live" => (StatusCode::OK, "ok\n".to_owned()),
         _ => (
             StatusCode::NOT_FOUND,
             "there are /metrics, /live and /ready\n".to_owned(),

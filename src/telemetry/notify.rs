@@ -33,8 +33,12 @@ impl Pulse {
     /// Whether there was any movement lately.
     pub fn is_beating(&self) -> bool {
         let counts = self.progress.snapshot();
-        let movement =
-            counts.polls + counts.links_issued + counts.mails_accepted + counts.jobs_done;
+        // A worker that waits for room moves: ended, it would not come back to any.
+        let movement = counts.polls
+            + counts.waits
+            + counts.links_issued
+            + counts.mails_accepted
+            + counts.jobs_done;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if movement != last.0 {
             *last = (movement, Instant::now());

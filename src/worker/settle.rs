@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::audit::{AuditLog, record};
 use crate::error::{Class, Disposition, JobError, chain};
+use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::queue::{Fact, Message, Parked, Queue};
 
@@ -86,10 +86,8 @@ pub enum Left {
 pub async fn settle(
     queue: &dyn Queue,
     message: &Message,
-    job: Option<&JobId>,
     disposition: Disposition,
     reason: &str,
-    audit: &AuditLog,
 ) -> Result<Left, Box<dyn std::error::Error + Send + Sync>> {
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
@@ -98,9 +96,7 @@ pub async fn settle(
             return Ok(Left::Staying);
         }
         Disposition::Park => {
-            // The line first: a refusal that nobody can find would be a silent drop.
-            let line = record::refused(job.map(JobId::as_str), Some(&message.id), reason);
-            audit.append(vec![line]).await?;
+            failpoint::pass(Failpoint::Refused);
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
                 queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
                 return Ok(Left::Staying);
@@ -114,7 +110,10 @@ async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), crate::queue
     let mut attempt = 1;
     loop {
         match queue.delete(&message.receipt).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                failpoint::pass(Failpoint::Deleted);
+                return Ok(());
+            }
             // Received again by somebody: the ledger tells them that the job is done, and they delete it.
             Err(error) if error.fact == Fact::NotFound || attempt == DELETE_ATTEMPTS => {
                 return Err(error);

@@ -5,10 +5,6 @@ use std::time::Duration;
 
 use handout::clock;
 use handout::database::Database;
-use handout::job::JobId;
-use handout::ledger::memory::MemoryLedger;
-use handout::ledger::sqlite::SqliteLedger;
-use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::memory::MemoryQueue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
@@ -17,7 +13,6 @@ use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
 use handout::store::{Body, Content, ObjectStore, Versions};
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::support::servers::{Parts, Server};
 use crate::support::world::World;
@@ -158,7 +153,7 @@ async fn the_queue_in_a_file_is_a_queue_and_survives_its_process() {
     );
 }
 
-fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
+pub(crate) fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
         .region(aws_sdk_sqs::config::Region::new("eu-west-1"))
@@ -167,6 +162,36 @@ fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
             "id", "secret", None, None, "test",
         ));
     aws_sdk_sqs::Client::from_conf(config.build())
+}
+
+async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Client) {
+    use aws_sdk_sqs::types::QueueAttributeName::FifoQueue;
+    let made = client
+        .create_queue()
+        .queue_name("ordered.fifo")
+        .attributes(FifoQueue, "true")
+        .send();
+    let url = made.await.unwrap().queue_url.unwrap();
+    let queue = SqsQueue::new(client.clone(), url.clone(), Some(url.clone()));
+    queue.submit("alone").await.unwrap();
+    let alone = queue.receive(10, HELD, NOW).await.unwrap().remove(0);
+    assert!(alone.group.is_some(), "a group of its own");
+    queue.delete(&alone.receipt).await.unwrap();
+    for number in 0..3 {
+        let send = client.send_message().queue_url(&url).message_group_id("a");
+        let body = format!("in order {number}");
+        let send = send.message_deduplication_id(&body).message_body(&body);
+        send.send().await.unwrap();
+    }
+    let received = queue.receive(10, HELD, NOW).await.unwrap();
+    let seen: Vec<_> = received
+        .iter()
+        .map(|message| (message.group.as_deref(), message.body.as_str()))
+        .collect();
+    let expected = ["in order 0", "in order 1", "in order 2"].map(|body| (Some("a"), body));
+    assert_eq!(seen, expected);
+    // Set aside within the group: here into the same queue, behind the others.
+    assert_eq!(queue.park(&received[0], "no").await.unwrap(), Parked::Aside);
 }
 
 #[tokio::test]
@@ -188,6 +213,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
     };
     let (url, parked_url) = (make("jobs").await, make("parked").await);
     a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url, None))).await;
+    a_fifo_queue_says_which_group_a_message_is_of(&client).await;
 
     let queue = SqsQueue::new(
         client.clone(),
@@ -221,78 +247,6 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
     assert!(
         error.to_string().ends_with("/missing: it does not exist"),
         "{error}"
-    );
-}
-
-// ── Ledger ──
-
-async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
-    let job: JobId = "job/with a strange id: ü".parse().unwrap();
-    let record = |kind, body| Record::new(&job, "ann", 0, kind, body);
-    let first = record(Kind::Intent, json!({ "by": "first" }));
-    assert_eq!(ledger.create(first.clone()).await.unwrap(), Created::Ours);
-    let second = record(Kind::Intent, json!({ "by": "second" }));
-    assert_eq!(
-        ledger.create(second).await.unwrap(),
-        Created::Theirs(first.clone())
-    );
-    assert_eq!(
-        ledger
-            .create(record(Kind::Outcome, json!(null)))
-            .await
-            .unwrap(),
-        Created::Ours
-    );
-    let records = ledger.records(&job).await.unwrap();
-    assert_eq!(records.len(), 2);
-    assert!(
-        records.contains(&first),
-        "what was created first stands unchanged"
-    );
-    assert!(
-        ledger
-            .records(&"other".parse().unwrap())
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(ledger.jobs(10).await.unwrap(), std::slice::from_ref(&job));
-
-    let racing = (0..12).map(|number| {
-        let (ledger, job) = (Arc::clone(&ledger), job.clone());
-        async move {
-            ledger
-                .create(Record::new(&job, "bo", 0, Kind::Intent, json!(number)))
-                .await
-                .unwrap()
-        }
-    });
-    let created = futures_util::future::join_all(racing).await;
-    let winners = created
-        .iter()
-        .filter(|created| **created == Created::Ours)
-        .count();
-    assert_eq!(winners, 1, "of twelve who race, one wins");
-}
-
-#[tokio::test]
-async fn the_ledgers_are_ledgers() {
-    a_ledger_is_a_ledger(Arc::new(MemoryLedger::default())).await;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("handout.sqlite");
-    a_ledger_is_a_ledger(Arc::new(SqliteLedger::new(
-        Database::open(&path).unwrap(),
-        clock::system,
-    )))
-    .await;
-    let reopened = SqliteLedger::new(Database::open(&path).unwrap(), clock::system);
-    assert_eq!(
-        reopened
-            .records(&"job/with a strange id: ü".parse().unwrap())
-            .await
-            .unwrap()
-            .len(),
-        3
     );
 }
 
@@ -412,7 +366,7 @@ async fn the_embedded_endpoint_is_a_store() {
     opened.close().await;
 }
 
-fn s3_client(url: &str) -> aws_sdk_s3::Client {
+pub(crate) fn s3_client(url: &str) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
         .region(aws_sdk_s3::config::Region::new("us-east-1"))

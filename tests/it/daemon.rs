@@ -14,13 +14,14 @@ use crate::support::world::{World, email_job, free_address};
 use crate::support::{get, program, until};
 
 /// A running daemon. Killed when the test ends, whatever happens.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    http: String,
+    /// Where it answers `/metrics`, `/live` and `/ready`.
+    pub(crate) http: String,
 }
 
 impl Daemon {
-    async fn start(config: &Path, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(config: &Path, variables: &[(&str, &str)]) -> Self {
         let log = fs::File::create(config.with_extension("log")).unwrap();
         let child = Command::new(program())
             .arg("run")
@@ -47,7 +48,7 @@ impl Daemon {
         daemon
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
@@ -57,7 +58,7 @@ impl Daemon {
     }
 
     /// Waits for the end; the exit code and how long it took.
-    async fn end(mut self) -> (Option<i32>, Duration) {
+    pub(crate) async fn end(mut self) -> (Option<i32>, Duration) {
         let from = Instant::now();
         let status = until("the daemon's end", async || self.child.try_wait().unwrap()).await;
         (status.code(), from.elapsed())
@@ -71,11 +72,11 @@ impl Drop for Daemon {
     }
 }
 
-fn daemon_log(config: &Path) -> String {
+pub(crate) fn daemon_log(config: &Path) -> String {
     fs::read_to_string(config.with_extension("log")).unwrap_or_default()
 }
 
-fn submit(config: &Path, job: &Value) {
+pub(crate) fn submit(config: &Path, job: &Value) {
     let file = config.with_file_name("job.json");
     fs::write(&file, job.to_string()).unwrap();
     let output = Command::new(program())
@@ -322,6 +323,19 @@ async fn a_report_from_sqs_and_s3_is_mailed_through_a_relay() {
         "the message is not JSON: expected ident at line 1 column 2"
     );
 
+    // Whoever goes on from there is told of both.
+    let mut results = cloud.take_results();
+    results.sort_by_key(|result| result["outcome"].to_string());
+    assert_eq!(results.len(), 2, "{results:?}");
+    assert_eq!(results[0]["job"], "acme-daily-2026-11-23");
+    assert_eq!(results[0]["accepted"], 1);
+    let page = results[0]["galleries"][0].as_str().unwrap();
+    assert!(page.starts_with("s3://acme-out/galleries/"), "{page}");
+    assert_eq!(
+        (&results[1]["job"], &results[1]["reason"]),
+        (&Value::Null, &json!(reason))
+    );
+
     daemon.signal("TERM");
     let (code, took) = daemon.end().await;
     assert_eq!(code, Some(0), "{}", daemon_log(&config));
@@ -340,6 +354,7 @@ struct Cloud {
     relay: Server,
     queue: String,
     parked: String,
+    results: String,
 }
 
 impl Cloud {
@@ -366,12 +381,21 @@ impl Cloud {
             relay,
             queue: String::new(),
             parked: String::new(),
+            results: String::new(),
             dir,
         };
         let url = |answer: &Value| answer["QueueUrl"].as_str().unwrap().to_owned();
         cloud.queue = url(&cloud.aws(&["sqs", "create-queue", "--queue-name", "report-jobs"]));
         cloud.parked =
             url(&cloud.aws(&["sqs", "create-queue", "--queue-name", "report-jobs-parked"]));
+        cloud.results = url(&cloud.aws(&[
+            "sqs",
+            "create-queue",
+            "--queue-name",
+            "report-results.fifo",
+            "--attributes",
+            "FifoQueue=true",
+        ]));
         fs::write(cloud.dir.path().join("a b.pdf"), "%PDF").unwrap();
         let file = cloud
             .dir
@@ -422,6 +446,24 @@ impl Cloud {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
+    /// What was told, as another program would read it.
+    fn take_results(&self) -> Vec<Value> {
+        let url = &self.results;
+        let receive = [
+            "sqs",
+            "receive-message",
+            "--max-number-of-messages",
+            "10",
+            "--queue-url",
+            url,
+        ];
+        let answer = self.aws(&receive);
+        let bodies = answer["Messages"].as_array().unwrap().iter();
+        bodies
+            .map(|message| serde_json::from_str(message["Body"].as_str().unwrap()).unwrap())
+            .collect()
+    }
+
     /// Messages in a queue, in flight or not.
     fn count(&self, queue: &str) -> u64 {
         let answer = self.aws(&[
@@ -470,7 +512,7 @@ impl Cloud {
             self.dir.path().display(),
             free_address(),
         );
-        let (queue, parked) = (&self.queue, &self.parked);
+        let (queue, parked, results) = (&self.queue, &self.parked, &self.results);
         let text = format!(
             r#"
 state_dir = "{dir}/state"
@@ -478,6 +520,9 @@ state_dir = "{dir}/state"
 kind = "sqs"
 url = "{queue}"
 parked_url = "{parked}"
+endpoint_url = "{moto}"
+[results]
+queue_url = "{results}"
 endpoint_url = "{moto}"
 [connections.reports]
 region = "eu-west-1"

@@ -8,14 +8,18 @@
 mod support;
 
 mod architecture;
+mod audit;
 mod bad_input;
 mod cloudfront;
 mod command_line;
 mod conformance;
+#[cfg(debug_assertions)]
+mod crash;
 mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod hostile;
+mod ledger;
 mod names;
 mod pages;
 mod presign;

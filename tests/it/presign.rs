@@ -132,7 +132,7 @@ async fn a_link_with_a_connection_opens_and_its_line_is_found_while_the_daemon_w
     );
     opened.close().await;
     assert!(
-        verify(&world.config.audit_dir())
+        verify(&world.config.audit_dir(), None)
             .unwrap()
             .problems
             .is_empty()
@@ -195,7 +195,12 @@ async fn without_a_configuration_the_environment_says_who_signs_and_where() {
     }
     opened.close().await;
     let state = home.path().join(".local/state/handout");
-    assert!(verify(&state.join("audit")).unwrap().problems.is_empty());
+    assert!(
+        verify(&state.join("audit"), None)
+            .unwrap()
+            .problems
+            .is_empty()
+    );
     assert_eq!(
         lines(
             &handout(home.path())
@@ -405,5 +410,5 @@ fn a_reader_that_goes_away_is_no_error_and_the_log_is_whole() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
     let audit = home.path().join(".local/state/handout/audit");
-    assert!(verify(&audit).unwrap().problems.is_empty());
+    assert!(verify(&audit, None).unwrap().problems.is_empty());
 }

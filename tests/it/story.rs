@@ -65,7 +65,7 @@ async fn every_link_has_its_line_and_the_line_does_not_open_anything() {
         "the identity in the line is the one signed into the link"
     );
     assert_eq!(world.audit_of("outcome")[0]["outcome"], "accepted");
-    let report = verify(&world.config.audit_dir()).unwrap();
+    let report = verify(&world.config.audit_dir(), None).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
 
@@ -272,6 +272,7 @@ async fn an_event_becomes_a_job_by_a_rule_of_the_configuration() {
         config.on_event = vec![handout::config::OnEventConfig {
             bucket: "reports".to_owned(),
             key: "incoming/**".to_owned(),
+            events: vec!["ObjectCreated:*".to_owned()],
             job: template.clone(),
         }];
     });
@@ -399,6 +400,7 @@ async fn a_job_that_would_start_itself_is_refused() {
         let rule = |key: &str| handout::config::OnEventConfig {
             bucket: "published".to_owned(),
             key: key.to_owned(),
+            events: vec!["ObjectCreated:*".to_owned()],
             job: template.clone(),
         };
         config.on_event = vec![rule("elsewhere/**"), rule("**/*.html")];

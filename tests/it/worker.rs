@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use handout::config::{AllowConfig, ConnectionConfig};
+use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
 use handout::queue::Queue;
 use handout::queue::memory::MemoryQueue;
 use handout::tools::Opened;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::program;
 use crate::support::world::{World, email_job, free_address, run_until_settled};
 
 /// A world with a connection whose server does not answer, so that its jobs wait.
@@ -88,4 +89,149 @@ async fn behind_a_message_that_stays_its_group_waits_and_others_do_not() {
         next.await.unwrap().is_empty(),
         "what was given back comes after what it waits for"
     );
+}
+
+/// The lines that were written about jobs' ends, without what differs from run to run.
+fn told(world: &World) -> Vec<Value> {
+    let text = std::fs::read_to_string(world.dir.path().join("results.jsonl")).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .map(|mut line: Value| {
+            for field in ["at", "expires_at"] {
+                if let Some(instant) = line[field].as_str() {
+                    let _: jiff::Timestamp = instant.parse().unwrap();
+                    line[field] = json!("…");
+                }
+            }
+            line
+        })
+        .collect()
+}
+
+fn telling(world: World) -> World {
+    let file = world.dir.path().join("results.jsonl");
+    world.configured(|config| config.results.file = Some(file))
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_of_each_end_and_again_when_the_message_comes_again() {
+    let mut job = email_job("told");
+    job["manifest"] =
+        json!({ "format": "csv", "publish": { "bucket": "published", "prefix": "m/" } });
+    let mut refused = email_job("refused");
+    refused["from"]["bucket"] = json!("elsewhere");
+    let mut world = telling(World::new().object("a.pdf", "x"))
+        .job(&job)
+        .job(&refused)
+        .message("not a job");
+    world.run().await;
+    let mut first = told(&world);
+    first.sort_by_key(|line| line["message"].to_string());
+    let list = first[0]["manifests"][0].as_str().unwrap().to_owned();
+    let (_, key) = list.split_once("s3://published/").unwrap();
+    assert!(world.bucket("published").join(key).exists(), "{list}");
+    first[0]["manifests"] = json!(["…"]);
+    insta::assert_snapshot!(
+        first.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"),
+        @r#"
+    {"accepted":1,"at":"…","done_before":false,"expires_at":"…","galleries":[],"job":"told","links":1,"manifests":["…"],"message":"1","outcome":"done","rejected":0,"superseded":false,"unavailable":0,"unknown":0,"v":1,"without_mail":[]}
+    {"at":"…","job":"refused","message":"2","outcome":"parked","reason":"no [[allow]] rule of the configuration lets connection local hand out s3://elsewhere/; add one if this is wanted","v":1}
+    {"at":"…","job":null,"message":"3","outcome":"parked","reason":"the message is not JSON: expected ident at line 1 column 2","v":1}
+    "#
+    );
+
+    let mut world = world.job(&job);
+    world.run().await;
+    let mut again = told(&world).pop().unwrap();
+    assert_eq!(again["done_before"], true);
+    for field in ["done_before", "message", "manifests"] {
+        again[field] = first[0][field].clone();
+    }
+    assert_eq!(again, first[0], "it is told what was done then");
+    assert_eq!(world.mails().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_stays_until_its_result_was_told() {
+    let world = telling(World::new().object("a.pdf", "x"));
+    let place = world.dir.path().join("results.jsonl");
+    std::fs::create_dir(&place).unwrap();
+    let mut world = world.job(&email_job("untold"));
+    world.run().await;
+    assert_eq!(world.mails().len(), 1);
+    assert_eq!(world.waiting().await, 1, "the message is still there");
+    std::fs::remove_dir(&place).unwrap();
+    // It comes again by itself after a while; here, somebody submits it again.
+    let mut world = world.job(&email_job("untold"));
+    world.run().await;
+    assert_eq!(told(&world).len(), 1);
+    assert_eq!(world.mails().len(), 1);
+}
+
+/// A world in which an upload to `reports/incoming/` is mailed to Ann.
+fn on_upload(change: impl FnOnce(&mut Value)) -> World {
+    let mut job = email_job("upload");
+    job["from"] =
+        json!({ "connection": "local", "bucket": "{{event.bucket}}", "keys": ["{{event.key}}"] });
+    change(&mut job);
+    let world = World::new().object("incoming/new file.pdf", "x");
+    let file = world.dir.path().join("on-upload.json");
+    std::fs::write(&file, job.to_string()).unwrap();
+    world.configured(|config| {
+        config.on_event = vec![OnEventConfig {
+            bucket: "reports".to_owned(),
+            key: "incoming/**".to_owned(),
+            events: vec!["ObjectCreated:*".to_owned()],
+            job: file,
+        }];
+    })
+}
+
+fn upload(sequencer: &str) -> String {
+    json!({ "Records": [{
+        "eventVersion": "2.3", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-23T18:40:00Z",
+        "s3": { "bucket": { "name": "reports" }, "object": { "key": "incoming/new+file.pdf", "sequencer": sequencer } },
+    }] })
+    .to_string()
+}
+
+#[tokio::test]
+async fn an_event_older_than_one_that_was_served_is_ignored() {
+    let mut world = telling(on_upload(|_| {})).message(&upload("0055AED6DCD90281E6"));
+    world.run().await;
+    for (sequencer, mails, superseded) in [
+        ("0055AED6DCD90281E5", 1, true),
+        ("0055AED6DCD90281E6", 1, false),
+        ("0055AED6DCD90281E7", 2, false),
+        ("0055AED6DCD90281E5", 2, true),
+    ] {
+        world = world.message(&upload(sequencer));
+        world.run().await;
+        assert_eq!(world.mails().len(), mails, "after {sequencer}");
+        assert_eq!(told(&world).pop().unwrap()["superseded"], superseded);
+        assert_eq!(world.waiting().await, 0);
+    }
+}
+
+#[test]
+fn a_rule_whose_job_cannot_be_done_or_starts_itself_is_refused_at_the_start() {
+    let refusal = |change: fn(&mut Value)| {
+        let world = on_upload(change);
+        let output = std::process::Command::new(program())
+            .args(["run", "--config"])
+            .arg(world.written())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(78));
+        let words = String::from_utf8(output.stderr).unwrap();
+        words.replace(&world.dir.path().display().to_string(), "…")
+    };
+    insta::assert_snapshot!(refusal(|job| {
+        job["gallery"] = json!({ "publish": { "bucket": "reports", "prefix": "incoming/pages/" } });
+    }), @"handout: the configuration's on_event[0].job names …/on-upload.json: what it publishes to s3://reports/incoming/pages/ would be an event that starts it again; publish elsewhere, or let `key` leave that out");
+    insta::assert_snapshot!(refusal(|job| {
+        job["manifest"] = json!({ "format": "csv", "publish": { "bucket": "{{event.bucket}}", "prefix": "incoming/{{event.key}}/" } });
+    }), @"handout: the configuration's on_event[0].job names …/on-upload.json: what it publishes to s3://reports/incoming/example/file.pdf/ would be an event that starts it again; publish elsewhere, or let `key` leave that out");
+    insta::assert_snapshot!(refusal(|job| job["emial"] = json!({})), @"handout: the configuration's on_event[0].job names …/on-upload.json: the job's field emial cannot be read: unknown field `emial`, expected one of `v`, `id`, `scheduled_at`, `from`, `links`, `email`, `gallery`, `manifest`, `on_doubt`, `vars`; did you mean email?");
 }

@@ -106,7 +106,8 @@ impl Made {
         }
         let audit_dir = config.audit_dir();
         let mut issued = 0;
-        find(&audit_dir, &Question::default(), |_, line| {
+        find(&audit_dir, &Question::default(), |line| {
+            let line: Value = serde_json::from_str(line)?;
             issued += usize::from(line["link"].is_string());
             Ok(())
         })?;
@@ -232,7 +233,7 @@ pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow
             .problems
             .push("an expired link is not refused".to_owned());
     }
-    let report = verify(&config.audit_dir())?;
+    let report = verify(&config.audit_dir(), None)?;
     verdict.audit_lines = report.lines;
     verdict.problems.extend(
         report
@@ -335,7 +336,8 @@ fn percent_decode(text: &str) -> String {
 
 fn fingerprints(audit_dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut known = BTreeSet::new();
-    find(audit_dir, &Question::default(), |_, line| {
+    find(audit_dir, &Question::default(), |line| {
+        let line: Value = serde_json::from_str(line)?;
         known.extend(line["link"].as_str().map(ToOwned::to_owned));
         Ok(())
     })?;

@@ -6,7 +6,6 @@
 
 use std::fmt;
 
-use base64ct::{Base64, Encoding};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::pkcs8::DecodePrivateKey as _;
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
@@ -14,6 +13,8 @@ use rsa::traits::PublicKeyParts as _;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
+
+use crate::pem::blocks;
 
 /// The shortest RSA key that CloudFront takes.
 const MIN_RSA_BITS: u32 = 2048;
@@ -127,29 +128,6 @@ impl PrivateKey {
 fn der(key: &p256::ecdsa::SigningKey, digest: &[u8]) -> Option<Vec<u8>> {
     let signature: p256::ecdsa::Signature = key.sign_prehash(digest).ok()?;
     Some(signature.to_der().as_bytes().to_vec())
-}
-
-/// One `BEGIN`…`END` of a PEM text.
-struct Block<'a> {
-    label: &'a str,
-    body: &'a str,
-}
-
-impl Block<'_> {
-    /// Decoded, whatever the length or the indentation of its lines.
-    fn der(&self) -> Option<Vec<u8>> {
-        let digits: String = self.body.split_ascii_whitespace().collect();
-        Base64::decode_vec(&digits).ok()
-    }
-}
-
-/// The blocks in order. Several are usual: `openssl ecparam -genkey` writes its parameters before the key.
-fn blocks(pem: &str) -> impl Iterator<Item = Block<'_>> {
-    pem.split("-----BEGIN ").skip(1).filter_map(|rest| {
-        let (label, rest) = rest.split_once("-----")?;
-        let (body, _) = rest.split_once("-----END ")?;
-        Some(Block { label, body })
-    })
 }
 
 #[cfg(test)]

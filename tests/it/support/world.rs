@@ -164,6 +164,7 @@ impl World {
         let mut paths: Vec<PathBuf> = fs::read_dir(self.config.audit_dir())
             .unwrap()
             .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "jsonl"))
             .collect();
         paths.sort();
         let texts = paths.iter().map(|path| fs::read_to_string(path).unwrap());

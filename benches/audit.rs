@@ -1,0 +1,262 @@
+//! The audit log, measured: what a line costs, what a group costs, how fast a log is verified and searched.
+//!
+//! `cargo bench --bench audit`. Machines are shared and noisy. The log that is verified and searched has a million lines
+//! and lies where temporary files do.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and stops when something is wrong"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handout::audit::chain::Head;
+use handout::audit::find::{Question, find};
+use handout::audit::note::SigningKey;
+use handout::audit::record::{Context, Kind, Names, lines};
+use handout::audit::stats::stats;
+use handout::audit::verify::verify;
+use handout::audit::{AuditLog, Settings};
+use handout::clock;
+use handout::job::{Disposition, Recipient};
+use handout::keyring::{Keyring, Purpose};
+use handout::links::direct::{Identity, Wish, sign};
+use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
+use handout::links::{Audience, Hand, Links};
+use handout::plan::{Bound, Lifetime};
+use tokio::time::Instant;
+
+/// The lines of the long log.
+const MILLION: u32 = 1_000_000;
+
+/// The links of a batch.
+const BATCH: u32 = 1000;
+
+fn main() {
+    let bench = Bench::new();
+    bench.serialise();
+    bench.chain();
+    let groups = tempfile::tempdir().unwrap();
+    for size in [1, 50, 1000] {
+        bench.groups(groups.path(), size);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    bench.write_million(dir.path());
+    bench.read_million(dir.path());
+}
+
+/// Links that are signed, and how they are recorded.
+struct Bench {
+    keyring: Keyring,
+    names: Names,
+    batch: Links,
+    key: SigningKey,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let keyring = Keyring::new([7; 32]);
+        Self {
+            names: Names::new(&keyring, false),
+            batch: links(&keyring),
+            key: SigningKey::from_seed(&[7; 32]),
+            keyring,
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            job: "acme-daily-2026-11-23",
+            connection: "reports",
+            role: None,
+            message_id: Some("5f4ecb8f-1d53-4b3f-9c0f-9a4c2a6d3e11"),
+            attempt: 1,
+            kind: Kind::Named,
+            names: &self.names,
+        }
+    }
+
+    fn serialise(&self) {
+        let took = cpu(|| {
+            for _ in 0..MILLION / BATCH {
+                drop(lines(&self.batch, &self.context()));
+            }
+        });
+        tell("serialised", MILLION, took);
+    }
+
+    /// Serialised, hashed into chain and tree, with a checkpoint's signature every thousand lines.
+    fn chain(&self) {
+        let mut head = Head::new("20261123T000000Z-01234567");
+        let mut text = String::new();
+        let took = cpu(|| {
+            for _ in 0..MILLION / BATCH {
+                text.clear();
+                for record in lines(&self.batch, &self.context()) {
+                    head.append(&record, "2026-11-23T00:00:00.000Z", &mut text);
+                }
+                let checkpoint = handout::audit::checkpoint::Checkpoint::of(&head);
+                drop(checkpoint.sign(&self.key));
+            }
+        });
+        tell("serialised, chained, in the tree", MILLION, took);
+        println!("  a line has {} bytes", text.len() / BATCH as usize);
+    }
+
+    fn settings(&self, dir: &Path) -> Settings {
+        Settings::new(dir, self.key.clone())
+    }
+
+    /// Durable: each group is written and synced before the next.
+    fn groups(&self, dir: &Path, size: usize) {
+        let runtime = runtime();
+        let (log, writer) = AuditLog::open(&self.settings(dir), "bench", clock::system).unwrap();
+        let records = lines(&self.batch, &self.context());
+        let (mut count, from) = (0, Instant::now());
+        while from.elapsed() < Duration::from_secs(3) {
+            runtime
+                .block_on(log.append(records[..size].to_vec()))
+                .unwrap();
+            count += u32::try_from(size).unwrap();
+        }
+        tell(&format!("durable, {size} a group"), count, from.elapsed());
+        drop(log);
+        writer.close();
+    }
+
+    fn write_million(&self, dir: &Path) {
+        let runtime = runtime();
+        let (log, writer) = AuditLog::open(&self.settings(dir), "bench", clock::system).unwrap();
+        let from = Instant::now();
+        let took = cpu(|| {
+            for _ in 0..MILLION / BATCH {
+                let batch = links(&self.keyring);
+                runtime
+                    .block_on(log.append(lines(&batch, &self.context())))
+                    .unwrap();
+            }
+            drop(log);
+            writer.close();
+        });
+        tell(
+            "signed, recorded and durable, 1000 a group",
+            MILLION,
+            from.elapsed(),
+        );
+        println!("  and {:.2} s of CPU for the million", took.as_secs_f64());
+    }
+
+    fn read_million(&self, dir: &Path) {
+        let from = Instant::now();
+        let report = verify(dir, Some(&self.key.public())).unwrap();
+        let took = from.elapsed();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        tell("verified", u32::try_from(report.lines).unwrap(), took);
+
+        let rid = self.names.recipient_id("nobody@acme.example");
+        let line = Question {
+            rid: Some(rid),
+            ..Question::default()
+        };
+        let key = ("acme-reports".to_owned(), "exports/777.csv".to_owned());
+        let few = Question {
+            object: Some(key),
+            ..Question::default()
+        };
+        let job = Some("acme-daily-2026-11-23".to_owned());
+        let all = Question {
+            job,
+            ..Question::default()
+        };
+        for (what, question) in [
+            ("none is found", line),
+            ("one in 1000 is found", few),
+            ("all are found", all),
+        ] {
+            let (mut found, from) = (0, Instant::now());
+            find(dir, &question, |_| {
+                found += 1;
+                Ok(())
+            })
+            .unwrap();
+            let took = from.elapsed();
+            println!(
+                "find in a million lines, {what}: {:.2} s ({found})",
+                took.as_secs_f64()
+            );
+        }
+        let from = Instant::now();
+        assert_eq!(stats(dir, &Question::default()).unwrap().len(), 1);
+        println!(
+            "stats of a million lines: {:.2} s",
+            from.elapsed().as_secs_f64()
+        );
+    }
+}
+
+/// A batch of links to objects that are named.
+fn links(keyring: &Keyring) -> Links {
+    let bucket = "acme-reports".parse().unwrap();
+    let at = "2026-11-23T18:40:00Z".parse().unwrap();
+    let keys = Keys {
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+        secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+        session_token: None,
+    };
+    let endpoint = "https://s3.eu-west-1.amazonaws.com";
+    let target = Target::new(endpoint, &bucket, Addressing::VirtualHost).unwrap();
+    let presigner = Presigner::new(target, &keys, "eu-west-1", at, 86_400);
+    let wish = Wish {
+        filename: None,
+        disposition: Disposition::Attachment,
+        content_type: None,
+        version_id: None,
+        identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),
+        audience: Audience::Recipient(Arc::new(Recipient::parse("ann@acme.example").unwrap())),
+    };
+    let objects = (0..BATCH).map(|number| format!("exports/{number}.csv").parse().unwrap());
+    let lifetime = Lifetime {
+        signed_at: at,
+        signed_for_secs: 86_400,
+        expires_at: "2026-11-24T18:40:00Z".parse().unwrap(),
+        bound: Bound::Asked,
+    };
+    sign(
+        &wish,
+        &bucket,
+        objects.collect(),
+        &Hand::S3(Box::new(presigner)),
+        keys.access_key_id,
+        lifetime,
+    )
+    .unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+}
+
+/// How much CPU time the process takes for something, its threads that end included: proc(5), in hundredths of a second.
+fn cpu(work: impl FnOnce()) -> Duration {
+    let taken = || {
+        let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+        let (_, rest) = text.rsplit_once(')').unwrap();
+        // The state, then ten numbers, then the time in the program and in the system.
+        let fields = rest.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    };
+    let before = taken();
+    work();
+    taken().saturating_sub(before)
+}
+
+fn tell(what: &str, lines: u32, took: Duration) {
+    let seconds = took.as_secs_f64();
+    println!("{what:45} {:>10.0} lines/s", f64::from(lines) / seconds);
+}

@@ -1,0 +1,168 @@
+//! The registry: which streams there are, and what became of each, in one signed note.
+//!
+//! A chain proves what stands in a stream, not that a stream stands where it should: cut at a line's end, it is a
+//! shorter chain; taken away, it is none. So every stream is registered before its first line, and its last state is
+//! kept beside it: while it is written as its checkpoint `<stream>.checkpoint`, brought up to date at most a second
+//! after a line; when it has ended in the registry itself, `streams.note`. Neither is ever ahead of the lines on the
+//! disk, so a crash leaves at most a state that is too old, and the next start brings it up to date.
+//!
+//! A note that is replaced whole cannot be cut: whoever does not have the key has no way to a registry that knows less,
+//! but to one that they kept from before. Against that helps only a state that somebody else keeps: the line that
+//! `handout audit verify` prints, or a checkpoint.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::checkpoint::{Checkpoint, root, spelled};
+use super::directory::{Directory, read};
+use super::note::{BadNote, PublicKey, SigningKey};
+use super::tree::Hash;
+
+/// The registry's file, in the log's directory.
+pub const REGISTRY: &str = "streams.note";
+
+/// The first line of its text.
+const ORIGIN: &str = "handout/streams";
+
+/// What became of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// It is written, or broke off: its last state is in a file of its own.
+    Open,
+    /// As [`Entry::Open`], by a version that keeps no state.
+    Legacy,
+    /// It ended with so many lines and this root.
+    Closed {
+        /// How many lines.
+        lines: u64,
+        /// The root over them.
+        root: Hash,
+    },
+}
+
+/// All streams that were ever opened in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Registry {
+    /// The key under which the log is signed.
+    pub(super) key: PublicKey,
+    /// The streams by name, which is by age.
+    pub(super) streams: BTreeMap<String, Entry>,
+}
+
+impl Registry {
+    /// The registry of an empty directory.
+    pub(super) const fn new(key: PublicKey) -> Self {
+        Self {
+            key,
+            streams: BTreeMap::new(),
+        }
+    }
+
+    /// Reads a directory's registry and checks it: with the pinned key, or else with the one that it names itself, which
+    /// shows what was damaged, but not what was forged.
+    pub(super) fn load(
+        dir: &Path,
+        pinned: Option<&PublicKey>,
+    ) -> io::Result<Option<Result<Self, BadNote>>> {
+        let note = read(dir, REGISTRY)?;
+        Ok(note.map(|note| {
+            let named = || note.lines().nth(1)?.parse().ok();
+            let key = pinned.copied().or_else(named).ok_or(BadNote)?;
+            Self::parse(key.open(&note)?)
+                .filter(|registry| registry.key == key)
+                .ok_or(BadNote)
+        }))
+    }
+
+    /// Puts it in the place of the one before.
+    pub(super) fn save(&self, directory: &Directory, key: &SigningKey) -> io::Result<()> {
+        directory.replace(REGISTRY, key.sign(&self.text()).as_bytes())
+    }
+
+    fn text(&self) -> String {
+        use std::fmt::Write;
+        let mut text = format!("{ORIGIN}\n{}\n", self.key);
+        for (stream, entry) in &self.streams {
+            match entry {
+                Entry::Open => writeln!(text, "{stream} open"),
+                Entry::Legacy => writeln!(text, "{stream} legacy"),
+                Entry::Closed { lines, root } => {
+                    writeln!(text, "{stream} closed {lines} {}", spelled(root))
+                }
+            }
+            .expect("writing to a string does not fail");
+        }
+        text
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_prefix(ORIGIN)?.strip_prefix('\n')?;
+        let (key, streams) = text.split_once('\n')?;
+        let mut registry = Self::new(key.parse().ok()?);
+        for line in streams.lines() {
+            let (stream, state) = line.split_once(' ')?;
+            let entry = match state.split(' ').collect::<Vec<_>>()[..] {
+                ["open"] => Entry::Open,
+                ["legacy"] => Entry::Legacy,
+                ["closed", lines, spelled] => Entry::Closed {
+                    lines: lines.parse().ok()?,
+                    root: root(spelled)?,
+                },
+                _ => return None,
+            };
+            registry.streams.insert(stream.to_owned(), entry);
+        }
+        Some(registry)
+    }
+}
+
+/// The file of an open stream's last state.
+pub(super) fn state_name(stream: &str) -> String {
+    format!("{stream}.checkpoint")
+}
+
+/// An open stream's last state, if it has one.
+pub(super) fn state(
+    dir: &Path,
+    stream: &str,
+    key: &PublicKey,
+) -> io::Result<Option<Result<Checkpoint, BadNote>>> {
+    let note = read(dir, &state_name(stream))?;
+    Ok(note.map(|note| {
+        let state = Checkpoint::open(&note, key)?;
+        (state.stream == stream).then_some(state).ok_or(BadNote)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_read_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed(&[7; 32]);
+        let mut registry = Registry::new(key.public());
+        registry.streams = BTreeMap::from([
+            ("a".to_owned(), Entry::Open),
+            ("b".to_owned(), Entry::Legacy),
+            (
+                "c".to_owned(),
+                Entry::Closed {
+                    lines: 7,
+                    root: [3; 32],
+                },
+            ),
+        ]);
+        let directory = Directory::open(dir.path()).unwrap();
+        registry.save(&directory, &key).unwrap();
+        for pinned in [None, Some(&key.public())] {
+            let read = Registry::load(dir.path(), pinned).unwrap();
+            assert_eq!(read, Some(Ok(registry.clone())));
+        }
+        let other = SigningKey::from_seed(&[8; 32]).public();
+        let read = Registry::load(dir.path(), Some(&other)).unwrap();
+        assert_eq!(read, Some(Err(BadNote)));
+    }
+}

@@ -1,0 +1,184 @@
+//! The JSON Schema of a line, as `handout schema --audit` prints it: what every line has, and what each event adds.
+
+use serde_json::{Map, Value, json};
+
+/// What a field holds: a short name for a schema.
+fn field(name: &str) -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let count =
+        |description: &str| json!({ "type": "integer", "minimum": 0, "description": description });
+    let hash = |description: &str| json!({ "type": "string", "pattern": "^[0-9a-f]{32}$", "description": description });
+    let instant = |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
+    match name {
+        "v" => {
+            json!({ "enum": [1, 2], "description": "The version of the line format; 1 had no checkpoints." })
+        }
+        "seq" => count("The line's number in its stream, from 0."),
+        "ts" => {
+            json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$", "description": "When the line was written, UTC." })
+        }
+        "stream" => text("The stream: one for each process."),
+        "prev" => {
+            json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of the line before, its newline included; zeros in the first line." })
+        }
+        "program" => text("The program and its version."),
+        "pid" => count("The process."),
+        "checkpoint_key" => {
+            text("The public key of what the stream signs, as a C2SP verifier key.")
+        }
+        "job" => text("The job's id."),
+        "message" => text("The message that asked."),
+        "attempt" => {
+            json!({ "type": "integer", "minimum": 1, "description": "How often the job was started, from 1." })
+        }
+        "rid" => hash("The recipient, as a keyed hash of the address."),
+        "to" => text("The recipient's address, if the configuration says so."),
+        "connection" => text("The connection that signed."),
+        "role" => text("The role whose credentials signed."),
+        "bucket" => text("The bucket."),
+        "key" => text("The object's key."),
+        "etag" => text("What the listing said of the object's content."),
+        "version" => text("The object's version, if the link is of one."),
+        "size" => count("The object's size in bytes, if it is known."),
+        "link_id" => text("The identity that is signed into the link as x-handout."),
+        "link" => {
+            json!({ "type": "string", "pattern": "^hmac:[0-9a-f]{64}$", "description": "A keyed hash of the link's signature." })
+        }
+        "signed_at" => instant("When the link was signed."),
+        "expires_at" => instant("When the link really ends."),
+        "bound" => text("What sets that end: what was asked, or what is earlier."),
+        "access_key_id" => text("The id of the key that signed."),
+        "disposition" => {
+            json!({ "enum": ["attachment", "inline"], "description": "What a browser does with the file." })
+        }
+        "n" => count("Which attempt at this recipient, from 0."),
+        "outcome" => {
+            json!({ "enum": ["accepted", "rejected", "not_sent", "unknown"], "description": "What became of the mail." })
+        }
+        "code" => count("The relay's reply code."),
+        "message_id" => text("The mail's Message-ID."),
+        "reason" => text("Why it was not done."),
+        "place" => text("Where the page or list was put."),
+        "bytes" => count("How long it is."),
+        "note" => text("A C2SP checkpoint of all lines before this one: a signed note."),
+        "next" => text("The segment in which the stream goes on."),
+        "torn_bytes" => count("How much was cut from the end of the stream, in bytes."),
+        "torn_sha256" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The SHA-256 of what was cut." })
+        }
+        _ => unreachable!("every field of an event has its schema"),
+    }
+}
+
+/// What every line has.
+const EVERY: [&str; 6] = ["v", "ev", "seq", "ts", "stream", "prev"];
+
+/// What a line about a link has, and what it may have.
+const LINK: (&[&str], &[&str]) = (
+    &[
+        "job",
+        "attempt",
+        "rid",
+        "connection",
+        "bucket",
+        "key",
+        "link_id",
+        "link",
+        "signed_at",
+        "expires_at",
+        "bound",
+        "access_key_id",
+        "disposition",
+    ],
+    &["message", "to", "role", "etag", "version", "size"],
+);
+
+/// An event, what it is about, the fields it has besides those of every line, and those it may have.
+type Event = (
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+
+const EVENTS: [Event; 11] = [
+    (
+        "open",
+        "The first line of a stream.",
+        &["program", "pid"],
+        &["checkpoint_key"],
+    ),
+    ("issue", "A link to an object.", LINK.0, LINK.1),
+    (
+        "gallery",
+        "A link to a page that the job published.",
+        LINK.0,
+        LINK.1,
+    ),
+    (
+        "manifest",
+        "A link to a list that the job published.",
+        LINK.0,
+        LINK.1,
+    ),
+    (
+        "published",
+        "A page or a list that was put somewhere.",
+        &["job", "rid", "place", "bytes"],
+        &[],
+    ),
+    (
+        "refused",
+        "A job that was not done.",
+        &["reason"],
+        &["job", "message"],
+    ),
+    (
+        "outcome",
+        "What became of a mail.",
+        &["job", "rid", "n", "outcome", "message_id"],
+        &["code"],
+    ),
+    ("checkpoint", "All lines before it, signed.", &["note"], &[]),
+    ("rotate", "The last line of a segment.", &["next"], &[]),
+    (
+        "recover",
+        "The last line of a stream that broke off, written by the next start.",
+        &["torn_bytes", "torn_sha256"],
+        &[],
+    ),
+    (
+        "close",
+        "The last line of a stream that ended in order.",
+        &[],
+        &[],
+    ),
+];
+
+/// The schema of a line.
+pub fn schema() -> Value {
+    let events: Vec<Value> = EVENTS.iter().map(of).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A line of Handout's audit log",
+        "oneOf": events,
+    })
+}
+
+fn of((event, description, fields, optional): &Event) -> Value {
+    let mut properties = Map::new();
+    properties.insert("ev".to_owned(), json!({ "const": event }));
+    let others = EVERY.iter().filter(|name| **name != "ev");
+    for name in others.chain(*fields).chain(*optional) {
+        properties.insert((*name).to_owned(), field(name));
+    }
+    let required: Vec<&str> = EVERY.iter().chain(*fields).copied().collect();
+    json!({
+        "title": event,
+        "description": description,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}

@@ -1,0 +1,71 @@
+//! How much was handed out: links and bytes, for each day, bucket and recipient.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::find::{Question, find};
+
+/// What is counted apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Group {
+    /// The UTC day.
+    pub day: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The recipient's id.
+    pub rid: String,
+}
+
+/// How much it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// The recipient's address, if the log has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Links to objects, pages and lists.
+    pub links: u64,
+    /// The bytes they open, where they are known.
+    pub bytes: u64,
+}
+
+/// A line that names a link.
+#[derive(Deserialize)]
+struct Issued {
+    #[serde(default)]
+    link_id: Option<String>,
+    ts: String,
+    #[serde(default)]
+    bucket: String,
+    #[serde(default)]
+    rid: String,
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    size: u64,
+}
+
+/// Counts the links among the lines that answer the question.
+pub fn stats(dir: &Path, question: &Question) -> io::Result<BTreeMap<Group, Count>> {
+    let mut counts: BTreeMap<Group, Count> = BTreeMap::new();
+    find(dir, question, |line| {
+        let issued: Issued = serde_json::from_str(line)?;
+        if issued.link_id.is_none() {
+            return Ok(());
+        }
+        let day = issued.ts.get(..10).unwrap_or_default().to_owned();
+        let group = Group {
+            day,
+            bucket: issued.bucket,
+            rid: issued.rid,
+        };
+        let count = counts.entry(group).or_default();
+        count.to = issued.to;
+        count.links += 1;
+        count.bytes += issued.size;
+        Ok(())
+    })?;
+    Ok(counts)
+}

@@ -1,0 +1,230 @@
+//! A stream: one chain of lines over one or more segments, with its checkpoints, written by one process.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::chain::Head;
+use super::checkpoint::Checkpoint;
+use super::directory::{Directory, segment_name};
+use super::note::SigningKey;
+use super::record::{AuditRecord, checkpoint, rotated};
+use super::registry::{Entry, Registry, state_name};
+use super::segment::{Segment, WriteError};
+use crate::clock::Clock;
+use crate::keyring::hex;
+
+/// A checkpoint comes at the latest after so many lines …
+pub(super) const CHECKPOINT_LINES: u64 = 1000;
+
+/// … or after so long, also when there is no new line: a stream that says nothing is then known to have lived.
+const CHECKPOINT_TIME: Duration = Duration::from_secs(60);
+
+/// How far the kept state may be behind the lines: within it, a cut at a line's end is not seen once the process is dead.
+const STATE_TIME: Duration = Duration::from_secs(1);
+
+/// What a stream is written with.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
+    pub(super) directory: Directory,
+    pub(super) key: SigningKey,
+    pub(super) rotate_size: u64,
+    pub(super) clock: Clock,
+}
+
+/// A stream that is written.
+#[derive(Debug)]
+pub(super) struct Stream {
+    means: Means,
+    head: Head,
+    segment: Segment,
+    /// The first segment, locked for as long as the stream is written.
+    _alive: File,
+    day: Date,
+    /// How many lines the last checkpoint covers, and when it was written.
+    checkpoint: (u64, Instant),
+    /// How many lines the kept state covers, and when it was written.
+    state: (u64, Instant),
+    buffer: String,
+}
+
+impl Stream {
+    /// Makes a stream and enters it into the registry, which the caller has locked, read and brought up to date.
+    pub(super) fn open(means: Means, mut registry: Registry) -> io::Result<Self> {
+        let directory = &means.directory;
+        let now = (means.clock)();
+        let stream = name(now)?;
+        let segment = Segment::create(directory, &stream, 1)?;
+        let head = Head::new(&stream);
+        // The file is there, empty, before anything speaks of it, and its state before the registry asks for it.
+        let state = Checkpoint::of(&head).sign(&means.key);
+        directory.replace(&state_name(&stream), state.as_bytes())?;
+        registry.streams.insert(stream, Entry::Open);
+        registry.save(directory, &means.key)?;
+        directory.sync()?;
+        Ok(Self {
+            _alive: segment.keep_locked()?,
+            head,
+            segment,
+            day: day(now),
+            checkpoint: (0, Instant::now()),
+            state: (0, Instant::now()),
+            buffer: String::new(),
+            means,
+        })
+    }
+
+    /// The segment that is written now, for an error to name.
+    pub(super) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Writes records and returns when they are on the disk.
+    pub(super) fn append(&mut self, records: &[AuditRecord]) -> Result<(), WriteError> {
+        self.check_untouched()?;
+        let now = (self.means.clock)();
+        self.rotate_if_due(now)?;
+        let at = spelled(now);
+        self.buffer.clear();
+        for record in records {
+            self.head.append(record, &at, &mut self.buffer);
+            if self.head.len() - self.checkpoint.0 >= CHECKPOINT_LINES {
+                self.add_checkpoint(&at);
+            }
+        }
+        self.write()
+    }
+
+    /// When [`Stream::tend`] has something to do.
+    pub(super) fn due(&self) -> Instant {
+        let checkpoint = self.checkpoint.1 + CHECKPOINT_TIME;
+        match self.state.0 == self.head.len() {
+            true => checkpoint,
+            false => checkpoint.min(self.state.1 + STATE_TIME),
+        }
+    }
+
+    /// Does what is due: a checkpoint, the kept state.
+    pub(super) fn tend(&mut self) -> Result<(), WriteError> {
+        self.check_untouched()?;
+        let now = Instant::now();
+        if now >= self.checkpoint.1 + CHECKPOINT_TIME {
+            self.buffer.clear();
+            self.add_checkpoint(&spelled((self.means.clock)()));
+            self.write()?;
+        }
+        if self.state.0 != self.head.len() && now >= self.state.1 + STATE_TIME {
+            self.keep_state().map_err(WriteError::Disk)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the last lines and enters the stream's end into the registry.
+    pub(super) fn close(mut self, last: &AuditRecord) -> Result<(), WriteError> {
+        self.check_untouched()?;
+        let at = spelled((self.means.clock)());
+        self.buffer.clear();
+        self.add_checkpoint(&at);
+        self.head.append(last, &at, &mut self.buffer);
+        self.write()?;
+        let Means { directory, key, .. } = &self.means;
+        let _lock = directory.lock().map_err(WriteError::Disk)?;
+        let registry = Registry::load(directory.path(), Some(&key.public()));
+        let Some(Ok(mut registry)) = registry.map_err(WriteError::Disk)? else {
+            return Err(WriteError::Changed("the registry beside it was changed"));
+        };
+        registry
+            .streams
+            .insert(self.head.stream().to_owned(), ended(&self.head));
+        registry.save(directory, key).map_err(WriteError::Disk)?;
+        forget_state(directory, self.head.stream()).map_err(WriteError::Disk)
+    }
+
+    /// Looks for a foreign hand before the chain moves on. What was on the disk until then is kept, signed, so that the next
+    /// start cannot take what is left for a stream that broke off.
+    fn check_untouched(&mut self) -> Result<(), WriteError> {
+        let checked = self.segment.check_untouched();
+        if let Err(WriteError::Changed(_)) = checked {
+            self.keep_state().map_err(WriteError::Disk)?;
+        }
+        checked
+    }
+
+    fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), WriteError> {
+        let today = day(now);
+        if self.segment.size() < self.means.rotate_size && today == self.day {
+            return Ok(());
+        }
+        let (stream, next) = (self.head.stream().to_owned(), self.segment.number() + 1);
+        let at = spelled(now);
+        self.buffer.clear();
+        self.add_checkpoint(&at);
+        let record = rotated(&segment_name(&stream, next));
+        self.head.append(&record, &at, &mut self.buffer);
+        self.write()?;
+        let directory = &self.means.directory;
+        self.segment = Segment::create(directory, &stream, next).map_err(WriteError::Disk)?;
+        directory.sync().map_err(WriteError::Disk)?;
+        self.day = today;
+        self.keep_state().map_err(WriteError::Disk)
+    }
+
+    fn add_checkpoint(&mut self, at: &str) {
+        let record = checkpoint(&Checkpoint::of(&self.head).sign(&self.means.key));
+        self.head.append(&record, at, &mut self.buffer);
+        self.checkpoint = (self.head.len(), Instant::now());
+    }
+
+    fn write(&mut self) -> Result<(), WriteError> {
+        let written = self.segment.write(self.buffer.as_bytes());
+        written.map_err(WriteError::Disk)
+    }
+
+    fn keep_state(&mut self) -> io::Result<()> {
+        let state = Checkpoint::of(&self.head).sign(&self.means.key);
+        let name = state_name(self.head.stream());
+        self.means.directory.replace(&name, state.as_bytes())?;
+        self.state = (self.head.len(), Instant::now());
+        Ok(())
+    }
+}
+
+/// What the registry says of a chain that has its last line.
+pub(super) fn ended(head: &Head) -> Entry {
+    Entry::Closed {
+        lines: head.len(),
+        root: head.root(),
+    }
+}
+
+/// Removes an ended stream's own state. One that stays behind does no harm: the registry's is asked.
+pub(super) fn forget_state(directory: &Directory, stream: &str) -> io::Result<()> {
+    match std::fs::remove_file(directory.path().join(state_name(stream))) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// A name that sorts by age and is nobody else's.
+fn name(now: Timestamp) -> io::Result<String> {
+    let mut nonce = [0; 4];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    Ok(format!(
+        "{}-{}",
+        now.strftime("%Y%m%dT%H%M%SZ"),
+        hex(&nonce)
+    ))
+}
+
+/// An instant as lines spell it.
+pub(super) fn spelled(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+fn day(at: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(at).date()
+}

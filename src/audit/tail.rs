@@ -1,0 +1,139 @@
+//! The end of a log: its last lines, and those that come.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::chain::LineHead;
+use super::directory::segments;
+
+/// How much is read at once, from the end backwards.
+const STEP: u64 = 64 << 10;
+
+/// Where the reading of every segment is.
+#[derive(Debug, Default)]
+pub struct Tail {
+    read: BTreeMap<PathBuf, u64>,
+}
+
+impl Tail {
+    /// The last `count` lines of all streams, in the order in which they were written; what comes after them is for
+    /// [`Tail::news`].
+    pub fn of(dir: &Path, count: usize) -> io::Result<(Self, Vec<String>)> {
+        let mut tail = Self::default();
+        let mut lines = Vec::new();
+        let mut changed: Vec<_> = segments(dir)?
+            .into_iter()
+            .map(|path| Ok((fs::metadata(&path)?.modified()?, path)))
+            .collect::<io::Result<_>>()?;
+        changed.sort();
+        // The segments that changed last have the last lines, unless streams overlap: then their names tell which can.
+        let mut oldest_wanted = String::new();
+        for (changed, path) in changed.into_iter().rev() {
+            let changed = jiff::Timestamp::try_from(changed)
+                .map_or_else(|_| String::new(), super::stream::spelled);
+            let mut file = File::open(&path)?;
+            let (end, last) = match lines.len() >= count && changed < oldest_wanted {
+                true => (file.metadata()?.len(), Vec::new()),
+                false => last_lines(&mut file, count)?,
+            };
+            tail.read.insert(path, end);
+            lines.extend(last);
+            sort(&mut lines);
+            lines.drain(..lines.len().saturating_sub(count));
+            oldest_wanted = lines
+                .first()
+                .map(|line| written_at(line).to_owned())
+                .unwrap_or_default();
+        }
+        Ok((tail, lines))
+    }
+
+    /// The lines that have come since, in the order in which they were written.
+    pub fn news(&mut self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for path in segments(dir)? {
+            let read = self.read.entry(path.clone()).or_default();
+            let mut file = File::open(&path)?;
+            if file.metadata()?.len() <= *read {
+                continue;
+            }
+            file.seek(SeekFrom::Start(*read))?;
+            let mut bytes = Vec::new();
+            file.take(u64::MAX).read_to_end(&mut bytes)?;
+            // A line that has no end yet is still being written.
+            let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
+            *read += whole as u64;
+            lines.extend(split(&bytes[..whole]));
+        }
+        sort(&mut lines);
+        Ok(lines)
+    }
+}
+
+/// The last lines of a file that have an end, and where that end is.
+fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, Vec<String>)> {
+    let length = file.metadata()?.len();
+    let mut from = length;
+    loop {
+        from = from.saturating_sub(STEP.max(length - from));
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from))?;
+        file.take(length - from).read_to_end(&mut bytes)?;
+        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
+        let newlines = memchr::memchr_iter(b'\n', &bytes[..whole]).count();
+        if newlines > count || from == 0 {
+            let lines = split(&bytes[..whole]);
+            let lines = lines.skip(newlines.saturating_sub(count)).collect();
+            return Ok((from + whole as u64, lines));
+        }
+    }
+}
+
+fn split(bytes: &[u8]) -> impl Iterator<Item = String> {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| String::from_utf8_lossy(line).into_owned())
+}
+
+/// By their instants; the lines of one stream stay in their order.
+fn sort(lines: &mut [String]) {
+    lines.sort_by(|one, other| written_at(one).cmp(written_at(other)));
+}
+
+fn written_at(line: &str) -> &str {
+    LineHead::parse(line.as_bytes()).map_or("", |head| head.ts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seq: u32, at: u32) -> String {
+        format!(
+            "{{\"v\":2,\"ev\":\"x\",\"seq\":{seq},\"ts\":\"2026-11-23T10:00:{at:02}.000Z\",\"stream\":\"s\",\"prev\":\"sha256:{}\"}}\n",
+            "0".repeat(64)
+        )
+    }
+
+    #[test]
+    fn the_last_lines_of_several_streams_come_in_their_order_and_then_the_new_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (
+            dir.path().join("a.0001.jsonl"),
+            dir.path().join("b.0001.jsonl"),
+        );
+        let many: String = (0..1000).map(|seq| line(seq, 1)).collect();
+        fs::write(&one, many + &line(1000, 3)).unwrap();
+        fs::write(&two, line(0, 2) + &line(1, 4) + "{\"half").unwrap();
+        let (mut tail, lines) = Tail::of(dir.path(), 4).unwrap();
+        assert_eq!(lines, [line(999, 1), line(0, 2), line(1000, 3), line(1, 4)]);
+        let (_, all) = Tail::of(dir.path(), 5000).unwrap();
+        assert_eq!(all.len(), 1003);
+
+        assert_eq!(tail.news(dir.path()).unwrap(), [""; 0]);
+        fs::write(&two, line(0, 2) + &line(1, 4) + &line(2, 6)).unwrap();
+        fs::write(dir.path().join("c.0001.jsonl"), line(0, 5)).unwrap();
+        assert_eq!(tail.news(dir.path()).unwrap(), [line(0, 5), line(2, 6)]);
+    }
+}

@@ -1,0 +1,92 @@
+//! `[audit]`: from what is written to what writes and signs.
+
+use super::{Config, ConfigError, Environment, Secret};
+use crate::audit::Settings;
+use crate::audit::note::SigningKey;
+use crate::keyring::{Keyring, Purpose};
+
+/// The smallest segment: below it, a busy log would be a heap of files.
+const MIN_ROTATE_SIZE: u64 = 1_000_000;
+
+impl Config {
+    /// How the audit log is written, and what signs it.
+    pub fn audit_settings(
+        &self,
+        keyring: &Keyring,
+        environment: &Environment,
+    ) -> Result<Settings, ConfigError> {
+        Ok(Settings {
+            dir: self.audit_dir(),
+            key: self.checkpoint_key(keyring, environment)?,
+            rotate_size: self.audit.rotate_size,
+            min_free: self.audit.min_free,
+        })
+    }
+
+    /// The key of `checkpoint_key_file`, or else one that is derived from the installation's secret.
+    pub fn checkpoint_key(
+        &self,
+        keyring: &Keyring,
+        environment: &Environment,
+    ) -> Result<SigningKey, ConfigError> {
+        const KEY: &str = "audit.checkpoint_key_file";
+        let Some(path) = &self.audit.checkpoint_key_file else {
+            let seed = keyring.deriver(Purpose::CheckpointKey).derive(&[]);
+            return Ok(SigningKey::from_seed(&seed));
+        };
+        let pem = Secret::read(KEY, path, environment)?;
+        SigningKey::from_pem(pem.expose()).map_err(|error| {
+            ConfigError::value(KEY, format!("names {}, which {error}", path.display()))
+        })
+    }
+
+    pub(super) fn check_audit(&self) -> Result<(), ConfigError> {
+        match self.audit.rotate_size.as_bytes() {
+            0..MIN_ROTATE_SIZE => Err(ConfigError::value(
+                "audit.rotate_size",
+                format!("is {}: it must be at least 1MB", self.audit.rotate_size),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checkpoint_key_is_derived_or_comes_from_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment =
+            Environment::of([("CREDENTIALS_DIRECTORY", &*dir.path().to_string_lossy())]);
+        let keyring = Keyring::new([1; 32]);
+        let mut config = Config::default();
+        let derived = config.checkpoint_key(&keyring, &environment).unwrap();
+        let again = config.checkpoint_key(&keyring, &environment).unwrap();
+        assert_eq!(derived.public(), again.public());
+
+        config.audit.checkpoint_key_file = Some("audit-key".into());
+        std::fs::write(dir.path().join("audit-key"), "no key\n").unwrap();
+        let error = config.checkpoint_key(&keyring, &environment).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the configuration's audit.checkpoint_key_file names audit-key, which is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
+        );
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
+        std::fs::write(dir.path().join("audit-key"), pem).unwrap();
+        let named = config.checkpoint_key(&keyring, &environment).unwrap();
+        assert_ne!(named.public(), derived.public());
+    }
+
+    #[test]
+    fn segments_are_not_tiny() {
+        let mut config = Config::default();
+        config.audit.rotate_size = "10KB".parse().unwrap();
+        let error = config.check_audit().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the configuration's audit.rotate_size is 10KB: it must be at least 1MB"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! What a job came to, told to whoever goes on from there: one JSON message for each job.
+//!
+//! It is told after the job's `done` record, or its line of refusal, and before its message leaves the queue, so that none
+//! is missing after a crash. For the same reason it may come twice: the job's id says that it is the same.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
+
+use crate::distribute::Delivered;
+use crate::job::JobId;
+use crate::queue::{Queue, QueueError};
+
+/// The version of what is told.
+const VERSION: u32 = 1;
+
+/// To whom results are told. A closed set: all are for real use.
+#[derive(Debug, Clone, Default)]
+pub enum Results {
+    /// To nobody.
+    #[default]
+    Nobody,
+    /// As messages of a queue.
+    Queue(Arc<dyn Queue>),
+    /// As lines of a file.
+    File(PathBuf),
+}
+
+/// Why a result could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// The queue did not take it.
+    #[error("the job's result could not be told: results.queue_url")]
+    Queue(#[source] QueueError),
+    /// The file did not take it.
+    #[error("the job's result could not be written to {} (results.file)", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Done,
+    Parked,
+}
+
+/// The end of a job.
+#[derive(Debug, Serialize)]
+pub struct JobResult<'a> {
+    v: u32,
+    /// The job; nothing for a message in which none could be read.
+    job: Option<&'a JobId>,
+    /// The message that brought it.
+    message: &'a str,
+    outcome: Outcome,
+    at: Timestamp,
+    /// Why it was parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(flatten)]
+    delivered: Option<&'a Delivered>,
+}
+
+impl<'a> JobResult<'a> {
+    /// A job of which everybody has an end.
+    pub const fn done(
+        job: &'a JobId,
+        message: &'a str,
+        delivered: &'a Delivered,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            job: Some(job),
+            message,
+            outcome: Outcome::Done,
+            at,
+            reason: None,
+            delivered: Some(delivered),
+        }
+    }
+
+    /// A job that nobody can do, and that was set aside.
+    pub const fn parked(
+        job: Option<&'a JobId>,
+        message: &'a str,
+        reason: &'a str,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            job,
+            message,
+            outcome: Outcome::Parked,
+            at,
+            reason: Some(reason),
+            delivered: None,
+        }
+    }
+}
+
+impl Results {
+    /// Tells a result; returns when it cannot be lost any more.
+    pub async fn tell(&self, result: &JobResult<'_>) -> Result<(), ResultsError> {
+        let text = || serde_json::to_string(result).expect("a result is plain data");
+        match self {
+            Self::Nobody => Ok(()),
+            Self::Queue(queue) => {
+                let sent = queue.submit(&text()).await;
+                sent.map(drop).map_err(ResultsError::Queue)
+            }
+            Self::File(path) => {
+                let written = append(path, text() + "\n").await;
+                written.map_err(|source| ResultsError::File {
+                    path: path.clone(),
+                    source,
+                })
+            }
+        }
+    }
+}
+
+/// One write for a line: lines of several jobs do not mix.
+async fn append(path: &Path, line: String) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .await?;
+    file.write_all(line.as_bytes()).await?;
+    file.sync_data().await
+}

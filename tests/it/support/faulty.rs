@@ -1,0 +1,188 @@
+//! A server that fails, in front of one that does not: an HTTP proxy that refuses, loses answers, and takes its time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    /// Of a hundred requests, how many fail: a third each is refused with 500 and with 409 or 503, and of a third the answer is
+    /// lost after the request was carried out.
+    pub(crate) percent: u32,
+    /// Carries so many of the first writes out as if they had no condition.
+    pub(crate) careless: u32,
+    /// The longest that a request waits before it is looked at, in milliseconds.
+    pub(crate) latency_ms: u32,
+}
+
+/// A running proxy; it ends with the test.
+pub(crate) struct FaultyProxy {
+    /// Where it listens.
+    pub(crate) url: String,
+    counts: Arc<Counts>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    dice: AtomicU64,
+    requests: AtomicU32,
+    failed: AtomicU32,
+    lost: AtomicU32,
+    /// How many of the next answers are lost for certain.
+    to_lose: AtomicU32,
+    writes: AtomicU32,
+}
+
+/// What becomes of a request.
+enum Fate {
+    Carried,
+    Refused(StatusCode, &'static str),
+    Lost,
+}
+
+impl FaultyProxy {
+    /// A proxy in front of `upstream`, such as `http://127.0.0.1:5000`.
+    pub(crate) async fn start(upstream: &str, faults: Faults) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let counts = Arc::new(Counts::default());
+        let (upstream, shared) = (Arc::<str>::from(upstream), Arc::clone(&counts));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut conversations = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (upstream, counts) = (Arc::clone(&upstream), Arc::clone(&shared));
+                conversations.spawn(async move {
+                    let answer = service_fn(|request| answer(request, &upstream, faults, &counts));
+                    let conversation =
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+                    // A lost answer ends it.
+                    drop(conversation.await);
+                });
+            }
+        });
+        Self {
+            url,
+            counts,
+            _tasks: tasks,
+        }
+    }
+
+    /// Lets the next answers be lost, after their requests were carried out.
+    pub(crate) fn lose_next(&self, count: u32) {
+        self.counts.to_lose.store(count, Ordering::SeqCst);
+    }
+
+    /// How many requests came, how many were refused, and of how many the answer was lost.
+    pub(crate) fn counts(&self) -> (u32, u32, u32) {
+        let read = |counter: &AtomicU32| counter.load(Ordering::SeqCst);
+        (
+            read(&self.counts.requests),
+            read(&self.counts.failed),
+            read(&self.counts.lost),
+        )
+    }
+}
+
+impl Counts {
+    /// The next of a row of numbers that look random and are the same in every run (`SplitMix64`).
+    fn roll(&self, sides: u32) -> u32 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut mixed = self
+            .dice
+            .fetch_add(STEP, Ordering::SeqCst)
+            .wrapping_add(STEP);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        u32::try_from((mixed ^ (mixed >> 31)) % u64::from(sides.max(1))).unwrap()
+    }
+
+    fn fate(&self, percent: u32, method: &Method) -> Fate {
+        let less = |count: u32| count.checked_sub(1);
+        if self
+            .to_lose
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+            .is_ok()
+        {
+            return Fate::Lost;
+        }
+        match self.roll(300) {
+            roll if roll < percent => {
+                Fate::Refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+            }
+            roll if roll < 2 * percent && method == Method::PUT => {
+                Fate::Refused(StatusCode::CONFLICT, "ConditionalRequestConflict")
+            }
+            roll if roll < 2 * percent => {
+                Fate::Refused(StatusCode::SERVICE_UNAVAILABLE, "SlowDown")
+            }
+            roll if roll < 3 * percent => Fate::Lost,
+            _ => Fate::Carried,
+        }
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    upstream: &str,
+    faults: Faults,
+    counts: &Counts,
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
+    counts.requests.fetch_add(1, Ordering::SeqCst);
+    let patience = Duration::from_millis(counts.roll(faults.latency_ms + 1).into());
+    tokio::time::sleep(patience).await;
+    match counts.fate(faults.percent, request.method()) {
+        Fate::Carried => Ok(carry(request, upstream, faults, counts).await),
+        Fate::Refused(status, code) => {
+            counts.failed.fetch_add(1, Ordering::SeqCst);
+            let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
+            let mut refusal = Response::new(Full::new(Bytes::from(body)));
+            *refusal.status_mut() = status;
+            Ok(refusal)
+        }
+        Fate::Lost => {
+            carry(request, upstream, faults, counts).await;
+            counts.lost.fetch_add(1, Ordering::SeqCst);
+            Err(std::io::Error::other("the answer is lost"))
+        }
+    }
+}
+
+async fn carry(
+    request: Request<Incoming>,
+    upstream: &str,
+    faults: Faults,
+    counts: &Counts,
+) -> Response<Full<Bytes>> {
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path_and_query().unwrap().as_str();
+    head.uri = format!("{upstream}{path}").parse().unwrap();
+    if head.method == Method::PUT && counts.writes.fetch_add(1, Ordering::SeqCst) < faults.careless
+    {
+        head.headers.remove("if-none-match");
+        head.headers.remove("if-match");
+    }
+    let body = Full::new(body.collect().await.unwrap().to_bytes());
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let response = client
+        .request(Request::from_parts(head, body))
+        .await
+        .unwrap();
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Response::from_parts(head, Full::new(bytes))
+}
