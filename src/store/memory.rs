@@ -25,6 +25,7 @@ struct State {
     unreadable: BTreeMap<(String, String), Fact>,
     requests: usize,
     clock_ahead: Option<SignedDuration>,
+    storage: BTreeMap<(String, String), Storage>,
 }
 
 impl MemoryStore {
@@ -87,11 +88,17 @@ impl MemoryStore {
         self.lock().failures.push(fact);
     }
 
-    /// Makes every look at an object fail with `fact`, as for one that is encrypted with another's key.
+    /// Makes every look at an object fail with `fact`, as for one that the credentials may not read.
     pub fn unreadable(&self, bucket: &str, key: &str, fact: Fact) {
         self.lock()
             .unreadable
             .insert((bucket.to_owned(), key.to_owned()), fact);
+    }
+
+    /// Keeps an object otherwise than it was put. Only a look at it tells.
+    pub fn set_storage(&self, bucket: &str, key: &str, storage: Storage) {
+        let place = (bucket.to_owned(), key.to_owned());
+        self.lock().storage.insert(place, storage);
     }
 
     /// Gives the store a clock that is so far ahead of ours; it is known after the first answer.
@@ -162,11 +169,12 @@ impl ObjectStore for MemoryStore {
             ));
         }
         self.request(format!("look at s3://{bucket}/{key}"), |state| {
-            state
-                .buckets
-                .get(bucket.as_str())?
-                .get(key.as_str())
-                .map(|(meta, _)| meta.clone())
+            let objects = state.buckets.get(bucket.as_str())?;
+            let (mut meta, _) = objects.get(key.as_str())?.clone();
+            if let Some(storage) = state.storage.get(&place) {
+                meta.storage = *storage;
+            }
+            Some(meta)
         })
     }
 
