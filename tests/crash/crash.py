@@ -4,7 +4,13 @@
     .test/venv/bin/python tests/crash/crash.py --program target/debug/handout [--kills N] [--seed S] [--ledger sqlite|s3] [--keep DIR]
 
 The schedule (which place, which jobs, which delays) comes from the seed, which is printed; what the kernel makes of it does not. Prints a
-table by place, and exits 1 if the checker found anything.
+table by place, and exits 1 if the checker found anything. Ctrl-C ends it after the worlds under way, with the table so far.
+
+    kills        died where it should, or at some instant
+    missed       did not come to the place in time, and was killed all the same
+    mails        accepted by the sink in that life
+    doubts       intents without an outcome that it left behind
+    duplicates   second mails of which that doubt was the cause, with `resend`
 """
 
 import argparse
@@ -301,10 +307,19 @@ def main():
         return own
 
     with concurrent.futures.ThreadPoolExecutor(wanted.lanes) as lanes:
-        for own in lanes.map(play, range(len(played))):
-            table.add(own)
-            for violation in own.violations:
-                print(f"VIOLATION  {violation}", flush=True)
+        worlds_under_way = [lanes.submit(play, number) for number in range(len(played))]
+
+        def no_more(*_):
+            for world in worlds_under_way:
+                world.cancel()
+
+        signal.signal(signal.SIGINT, no_more)
+        for world in worlds_under_way:
+            with contextlib.suppress(concurrent.futures.CancelledError):
+                own = world.result()
+                table.add(own)
+                for violation in own.violations:
+                    print(f"VIOLATION  {violation}", flush=True)
     if moto:
         moto.stop()
     table.show()

@@ -43,6 +43,7 @@ class Worker:
                 stderr=log,
                 env=environment,
                 preexec_fn=limits,
+                start_new_session=True,  # Ctrl-C is for the harness
             )
         self.started_at = time.monotonic()
 
