@@ -117,14 +117,15 @@ class Killer:
     def __init__(self, world, number, rng, table):
         self.world, self.number, self.rng, self.table = world, number, rng, table
         self.worker, self.port = world.workers[number], number
-        self.start_takes = world.start_takes
 
     def kill(self, place):
         world = self.world
         if place in ("doubted", "decided") and not world.open_intents(self.number):
             self.kill("intended")
         if place == "refused":
-            world.submit(*world.jobs.refused())
+            # Some for each worker, since any may take them.
+            for _ in range(2 * len(world.workers)):
+                world.submit(*world.jobs.refused())
         world.top_up()
         world.hours_pass(self.number)
         mails, before = world.sink.accepted[self.port], world.open_intents(self.number)
@@ -152,8 +153,11 @@ class Killer:
             worker.start()
         elif place == "random":
             worker.start()
-            early = self.rng.random() < 0.1
-            time.sleep(self.rng.uniform(0, self.start_takes) if early else self.start_takes + self.rng.uniform(0, world.work_takes))
+            if self.rng.random() < 0.1:
+                time.sleep(self.rng.uniform(0, world.start_takes))
+            else:
+                worker.wait_until_ready()
+                time.sleep(self.rng.uniform(0, world.work_takes))
             worker.kill()
         else:
             worker.start(f"{place}:{1 if place in ONCE else self.rng.choice((1, 1, 1, 2, 3))}")
@@ -171,7 +175,6 @@ class Killer:
         worker = self.worker
         worker.start(place if place == "draining" else None)
         worker.wait_until_ready()
-        self.start_takes = 0.8 * self.start_takes + 0.2 * (time.monotonic() - worker.started_at)
         time.sleep(self.rng.uniform(0, 0.15))
         worker.process.terminate()
         code = worker.wait(PATIENCE)
