@@ -60,7 +60,9 @@ class Moto:
 
     def __init__(self):
         script = pathlib.Path(__file__).parent.parent / "servers/moto.py"
-        self.process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True  # Ctrl-C is for the harness
+        )
         self.port = int(self.process.stdout.readline().split()[1])
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -73,7 +75,7 @@ class CloudWorld:
     """Several workers; others go on while one is dead."""
 
     still = False
-    start_takes, work_takes, patience = 0.2, 2.0, 4.0
+    start_takes, work_takes, patience = 0.2, 2.0, 6.0
 
     def __init__(self, directory, program, rng, on_doubt, moto, workers=3, max_receives=100000, **facts):
         self.dir, self.moto, self.rng = pathlib.Path(directory), moto, rng

@@ -27,7 +27,6 @@ class Worker:
         self.program, self.config, self.log = program, config, log
         self.environment = {**os.environ, **(environment or {})}
         self.process = None
-        self.started_at = 0.0
         self.log_from = 0
 
     def start(self, failpoint=None, limits=None):
@@ -43,8 +42,8 @@ class Worker:
                 stderr=log,
                 env=environment,
                 preexec_fn=limits,
+                start_new_session=True,  # Ctrl-C is for the harness
             )
-        self.started_at = time.monotonic()
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
