@@ -76,6 +76,7 @@ class CloudWorld:
 
     still = False
     start_takes, work_takes, patience = 0.2, 2.0, 6.0
+    least = 4
 
     def __init__(self, directory, program, rng, on_doubt, moto, workers=3, max_receives=100000, **facts):
         self.dir, self.moto, self.rng = pathlib.Path(directory), moto, rng
@@ -168,7 +169,7 @@ class CloudWorld:
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["All"])["Attributes"]
         return sum(int(attributes[name]) for name in names)
 
-    def top_up(self, least=4):
+    def top_up(self, least):
         with self.lock:
             while self.count("ApproximateNumberOfMessages") < least:
                 for submission in self.jobs.next():

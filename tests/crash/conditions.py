@@ -110,12 +110,23 @@ def clock_steps(world, killer, number):
 clock_steps.facts = {"clock_steps": True, "may_park": True}
 
 
+def rotations(world, killer, number):
+    """So many links that the audit log goes on in another segment, and deaths while it does."""
+    world.least, world.patience = 1, 10.0
+    for _ in range(number):
+        killer.kill(killer.rng.choice(("rotating", "rotated", "random", "told", "SIGTERM")))
+    yield from ()
+
+
+rotations.objects = 900
+
+
 def full_disk(world, killer, number):
     """The disk under the state directory is full, sooner or later: exit 74, and nothing leaves without its line."""
     worker, state = world.workers[0], world.dir / "state"
     told = 0
     for _ in range(number):
-        world.top_up()
+        world.top_up(world.least)
         world.hours_pass()
         room = killer.rng.randint(0, 400) * 1024
         with filled(state, room) as limits:
@@ -217,5 +228,5 @@ def kill_all(world, killers, number):
 
 
 #: For one machine, and for several.
-ALONE = (relay_with_bad_habits, bad_habits_and_kills, duplicates_and_reorders, orderly_stops, clock_steps, full_disk)
+ALONE = (relay_with_bad_habits, bad_habits_and_kills, duplicates_and_reorders, orderly_stops, clock_steps, rotations, full_disk)
 TOGETHER = (failing_calls, tiny_visibility, wrong_leases)

@@ -37,7 +37,7 @@ from world import PATIENCE, SqliteWorld
 #: Where a debug build ends itself; `tests/it/crash.rs` holds this against the program's own list.
 FAILPOINTS = (
     "received leased listed planned signed recorded published go-ahead intended half-sent replied concluded told doubted decided served done deleted"
-    " refused draining"
+    " refused draining rotating rotated"
 ).split()
 #: Where the relay ends it.
 TRAPS = ("body", "dot", "kept", "reply")
@@ -51,7 +51,7 @@ WORLD = 50
 LOOK = 10
 
 #: Places that a worker seldom comes to twice.
-ONCE = ("refused", "doubted", "decided", "draining", "served", "done", "deleted")
+ONCE = ("rotating", "rotated", "refused", "doubted", "decided", "draining", "served", "done", "deleted")
 
 
 @dataclasses.dataclass
@@ -107,6 +107,8 @@ def deck(rng, facts):
             places.remove("decided")
         if facts["ledger"]["kind"] == "sqlite":
             places.remove("leased")
+        # A segment is at least 1 MB: see the condition `rotations`.
+        places = [place for place in places if place not in ("rotating", "rotated")]
         rng.shuffle(places)
         yield from places
 
@@ -126,7 +128,7 @@ class Killer:
             # Some for each worker, since any may take them.
             for _ in range(2 * len(world.workers)):
                 world.submit(*world.jobs.refused())
-        world.top_up()
+        world.top_up(world.least)
         world.hours_pass(self.number)
         mails, before = world.sink.accepted[self.port], world.open_intents(self.number)
         killed = self.kill_at(place)
@@ -300,7 +302,8 @@ def main():
             if ledger == "s3":
                 world = CloudWorld(directory, program, rng, on_doubt, moto, **facts)
             else:
-                world = SqliteWorld(directory, program, rng, on_doubt, **facts)
+                objects = getattr(condition, "objects", 2)
+                world = SqliteWorld(directory, program, rng, on_doubt, objects=objects, **facts)
             run(world, own)
         if not own.violations and not wanted.keep:
             shutil.rmtree(directory)
