@@ -20,7 +20,8 @@ use crate::edge::{retries, timeouts};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::front::Front;
-use crate::links::signer::{Endpoint, Signer, regional_endpoint};
+use crate::links::partition::Variant;
+use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::sigv4::Addressing;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
@@ -183,7 +184,7 @@ impl EmbeddedSite {
     pub fn signer(&self, public_url: &str) -> Signer {
         let endpoint = Endpoint {
             region: EMBEDDED_REGION.to_owned(),
-            url: public_url.to_owned(),
+            server: Server::Other(public_url.to_owned()),
             addressing: Addressing::Path,
         };
         Signer::new(self.connection.clone(), endpoint, self.credentials(), None)
@@ -364,9 +365,13 @@ impl Route {
     }
 
     fn signer(self, name: &str, environment: &Environment) -> Signer {
-        let url = self.other_server;
+        let variant = Variant {
+            fips: self.sdk.use_fips().unwrap_or_default(),
+            dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
+        };
+        let server = self.other_server.map(Server::Other);
         let endpoint = Endpoint {
-            url: url.unwrap_or_else(|| regional_endpoint(&self.region)),
+            server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
             region: self.region,
         };
@@ -394,8 +399,11 @@ fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
 
 /// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does
 /// not read it.
-fn session_end(environment: &Environment) -> Option<jiff::Timestamp> {
-    environment.get("AWS_CREDENTIAL_EXPIRATION")?.parse().ok()
+fn session_end(environment: &Environment) -> Option<SessionEnd> {
+    Some(SessionEnd {
+        session_token: environment.get("AWS_SESSION_TOKEN")?.trim().to_owned(),
+        at: environment.get("AWS_CREDENTIAL_EXPIRATION")?.parse().ok()?,
+    })
 }
 
 fn fixed_keys(

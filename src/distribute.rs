@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -23,6 +23,7 @@ use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing}
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
+use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
 use crate::publication::{self, Publication};
 use crate::render::email::{Digest, Letter};
@@ -139,11 +140,17 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
 
 /// Works a job; `first` is its plan, if it was begun before.
 async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<Delivered, JobError> {
-    let plan = draw(order, tools).await?;
+    let mut plan = draw(order, tools).await?;
+    let store = &tools.connection(&plan.connection)?.store;
+    let knew_the_time = store.skew().is_some();
     let begun = match first {
         Some(first) => go_on(order, &plan, first, tools).await?,
         None => begin(order, &plan, tools).await?,
     };
+    // Links are dated by the store's clock, and the listing may have been the first to tell it.
+    if !knew_the_time && store.skew().is_some() {
+        plan = draw(order, tools).await?;
+    }
     let Begun { listing, sheet } = &begun;
     if is_done(sheet.of("")) {
         return Ok(Delivered::before(sheet.of("")));
@@ -251,12 +258,13 @@ pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError>
         .links
         .expires_in
         .unwrap_or(tools.policy.links.expires_in);
-    let asked = SignedDuration::from_secs(i64::try_from(asked.as_secs()).unwrap_or(i64::MAX));
-    let needed_until = order.now.checked_add(asked).unwrap_or(Timestamp::MAX);
-    let signer = SignerFacts {
+    let mut signer = SignerFacts {
         reach: connection.front.as_ref().map(|front| front.reach.clone()),
-        ..connection.signer.facts(needed_until).await?
+        skew: connection.store.skew(),
+        ..SignerFacts::default()
     };
+    let needed_until = asked_until(asked, signer.time_there(order.now));
+    signer.credentials_end = connection.signer.credentials_end(needed_until).await?;
     Ok(plan::draw(
         job,
         &tools.policy,

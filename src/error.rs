@@ -170,6 +170,7 @@ impl JobError {
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),
+                GatherError::OutOfOrder { .. } => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
                 GatherError::Spool { .. } => Class::Transient,
                 GatherError::Skew { .. } | GatherError::Stopped(_) => Class::Transient,

@@ -12,6 +12,7 @@ pub mod kept;
 pub mod linkable;
 pub mod listing;
 mod midstate;
+pub mod partition;
 pub mod signer;
 pub mod sigv4;
 pub mod url;

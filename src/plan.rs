@@ -10,7 +10,7 @@ pub mod policy;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use policy::{LinkDefaults, OnUnlinkable, Policy, Refusal};
@@ -128,6 +128,16 @@ pub struct SignerFacts {
     pub credentials_end: CredentialsEnd,
     /// What CloudFront links can open, if any can be signed.
     pub reach: Option<Reach>,
+    /// How far the store's clock is ahead of ours, if it is known: links are dated by the store's.
+    pub skew: Option<SignedDuration>,
+}
+
+impl SignerFacts {
+    /// What time it is for those who answer for the links when it is `now` here.
+    pub fn time_there(&self, now: Timestamp) -> Timestamp {
+        now.saturating_add(expiry::noticed(self.skew))
+            .unwrap_or(now)
+    }
 }
 
 /// Why a job will not be done.
@@ -250,7 +260,8 @@ pub fn draw(
     let asked = policy.expires_in(job, rule);
     let lifetime = |issuer| {
         let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
-        expiry::lifetime(asked, issuer, cap, guard, now)
+        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
+        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
     };
     let s3 = Issuer::S3(signer.credentials_end);
     let publishes_in_bucket = places

@@ -30,7 +30,7 @@ pub struct ObjectMeta {
     pub size_bytes: u64,
     /// Its entity tag, without quotes.
     pub etag: String,
-    /// Its version, where it was asked for and the bucket has versions.
+    /// Its version, where it was asked for and the bucket has versions; `null` for an object from before it had any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// When it was last changed.
@@ -45,8 +45,16 @@ pub struct ObjectMeta {
 pub enum Storage {
     /// At once.
     Ready,
-    /// Only after it was restored: GLACIER, `DEEP_ARCHIVE`.
+    /// Only after it was restored: GLACIER, `DEEP_ARCHIVE`, the archive tiers of `INTELLIGENT_TIERING`.
     Archived,
+    /// From an archive, by a copy that goes away.
+    Restored {
+        /// Until when the copy is there.
+        until: Timestamp,
+    },
+    /// Only to who sends the key with which it is encrypted (SSE-C); of such an object, no more is known.
+    #[serde(rename = "customer-key")]
+    CustomerKey,
 }
 
 /// Whether a listing tells of versions.

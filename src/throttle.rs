@@ -10,6 +10,7 @@ use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::quantity::Rate;
@@ -39,6 +40,8 @@ pub struct Throttle {
     limiter: Arc<Limiter>,
     clock: TokioClock,
     together: NonZeroU32,
+    /// Who waits first passes first; without it, those who pass one by one would keep a portion waiting for ever.
+    turn: Arc<Mutex<()>>,
 }
 
 impl fmt::Debug for Throttle {
@@ -66,25 +69,30 @@ impl Throttle {
             limiter: Arc::new(limiter),
             clock,
             together,
+            turn: Arc::default(),
         }
     }
 
-    /// Waits until `count` may pass. Many pass in portions, so that no count is too large; between two, it sleeps.
+    /// Waits until `count` may pass. Many pass in portions, so that no count is too large; between two, others have their
+    /// turn, in the order in which they came.
     pub async fn pass(&self, count: usize) {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
         while let Some(portion) = NonZeroU32::new(left.min(self.together.get())) {
-            let turn = self
-                .limiter
-                .check_n(portion)
-                .expect("a portion is no larger than what may pass together");
-            match turn {
-                Ok(()) => left -= portion.get(),
-                // Others may pass first when we wake: then there is another wait, and no spinning.
-                Err(not_yet) => {
-                    let wait = not_yet.wait_time_from(self.clock.now());
-                    tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
-                }
-            }
+            let turn = self.turn.lock().await;
+            self.pass_portion(portion).await;
+            drop(turn);
+            left -= portion.get();
+        }
+    }
+
+    async fn pass_portion(&self, portion: NonZeroU32) {
+        let check = || {
+            let may_pass = self.limiter.check_n(portion);
+            may_pass.expect("a portion is no larger than what may pass together")
+        };
+        while let Err(not_yet) = check() {
+            let wait = not_yet.wait_time_from(self.clock.now());
+            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
         }
     }
 }
@@ -124,6 +132,27 @@ mod tests {
             passed += 1;
         }
         assert_eq!(passed, 110);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_at_once_are_not_kept_waiting_by_those_who_come_one_by_one() {
+        let throttle = Throttle::new("100/s".parse().unwrap());
+        let began = Instant::now();
+        let singly = async || {
+            loop {
+                throttle.pass(1).await;
+            }
+        };
+        let all_singly = futures_util::future::join_all((0..3).map(|_| singly()));
+        let many = async {
+            throttle.pass(100).await;
+            began.elapsed().as_millis()
+        };
+        tokio::select! {
+            took = many => assert!((1_000..=1_500).contains(&took), "{took}"),
+            _ = all_singly => {}
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("a hundred starve"),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -202,10 +202,9 @@ async fn lifetimes(connections: &Connections) -> Findings {
         .unwrap_or(Timestamp::MAX);
     let mut findings = Findings::new();
     for (name, connection) in connections {
-        let facts = connection.signer.facts(week).await;
-        let outcome = match facts {
+        let outcome = match connection.signer.credentials_end(week).await {
             Err(error) => Err(error.into()),
-            Ok(facts) => how_long(facts.credentials_end, now),
+            Ok(end) => how_long(end, now),
         };
         findings.push(found(format!("connections.{name}"), outcome));
         if let Some(front) = &connection.front {

@@ -33,11 +33,11 @@ use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
 use handout::links::signer::SignerError;
 use handout::links::{Audience, Hand, Link, Links, SignError};
-use handout::plan::expiry::{Issuer, lifetime};
+use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
 use handout::tools::{OpenError, PROGRAM};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use self::keys::{Batch, Keys, RECORDED, Refused, UNRECORDED};
@@ -476,11 +476,9 @@ impl Desk {
         let now = clock::system();
         let signer = &self.direct.signer;
         let asked = self.arguments.expires_in;
-        let seconds = i64::try_from(asked.as_secs()).unwrap_or(i64::MAX);
-        let until = now.saturating_add(SignedDuration::from_secs(seconds))?;
-        let facts = signer.facts(until).await;
-        let facts = facts.map_err(|error| self.without_credentials(error))?;
-        let lifetime = self.lifetime(Issuer::S3(facts.credentials_end), now)?;
+        let end = signer.credentials_end(asked_until(asked, now)).await;
+        let end = end.map_err(|error| self.without_credentials(error))?;
+        let lifetime = self.lifetime(Issuer::S3(end), now)?;
         let region = match &self.direct.regions {
             Some(store) => store
                 .region(bucket)

@@ -12,6 +12,15 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// Our limit for a job's id, in bytes: it is printed in every log line and table.
 pub const MAX_JOB_ID_BYTES: usize = 256;
 
+/// Endings that no bucket's name may have, and what has them: their links have other hosts, or another signature (4A).
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+const ALIASES: [(&str, &str); 4] = [
+    (".mrap", "a multi-region access point"),
+    ("--ol-s3", "an object lambda access point"),
+    ("--op-s3", "an access point on Outposts"),
+    ("--table-s3", "a table bucket"),
+];
+
 /// Why a text is not the name that it should be; the text says what would be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -35,6 +44,11 @@ pub enum NameError {
     /// A directory bucket of S3 Express.
     #[error("is a directory bucket: its sessions end after five minutes, and every link with them")]
     Directory,
+    /// Another alias that AWS keeps for what is no bucket.
+    #[error(
+        "is the alias of {0}: links to that are signed in a way that is not done here; name the bucket itself"
+    )]
+    Alias(&'static str),
     /// A character that this kind of name cannot have.
     #[error("holds the character {found:?}: {allowed}")]
     Character {
@@ -103,6 +117,10 @@ impl Bucket {
         // https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
         if text.ends_with("--x-s3") {
             return Err(NameError::Directory);
+        }
+        let alias = ALIASES.iter().find(|(suffix, _)| text.ends_with(suffix));
+        if let Some((_, what)) = alias {
+            return Err(NameError::Alias(what));
         }
         let allowed = "a bucket's name has letters, digits, '.', '-' and '_'";
         check_characters(text, "the bucket's name", 255, allowed, |c| {
@@ -249,6 +267,13 @@ mod tests {
                 .parse::<Bucket>()
                 .unwrap_err()
                 .to_string(),
+            "mfzwi23gnjvgw.mrap"
+                .parse::<Bucket>()
+                .unwrap_err()
+                .to_string(),
+            "x--ol-s3".parse::<Bucket>().unwrap_err().to_string(),
+            "x--op-s3".parse::<Bucket>().unwrap_err().to_string(),
+            "x--table-s3".parse::<Bucket>().unwrap_err().to_string(),
             "a\nb".parse::<JobId>().unwrap_err().to_string(),
             "k".repeat(1025).parse::<Key>().unwrap_err().to_string(),
         ];
@@ -257,6 +282,10 @@ mod tests {
         holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
         is an ARN: only bucket names are linked, not access points or object lambdas
         is a directory bucket: its sessions end after five minutes, and every link with them
+        is the alias of a multi-region access point: links to that are signed in a way that is not done here; name the bucket itself
+        is the alias of an object lambda access point: links to that are signed in a way that is not done here; name the bucket itself
+        is the alias of an access point on Outposts: links to that are signed in a way that is not done here; name the bucket itself
+        is the alias of a table bucket: links to that are signed in a way that is not done here; name the bucket itself
         holds the control character '\n', which no mail or page can carry
         has 1025 bytes: at most 1024 are allowed
         ");

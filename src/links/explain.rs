@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use place::{Place, Style};
 
-use query::{Parameters, Parts, shown, shown_name};
+use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
 /// RFC 5322's longest line.
 const LONGEST_LINE: usize = 998;
@@ -132,7 +132,7 @@ pub fn explain(url: &str, now: Timestamp) -> Explanation {
     explanation.look_for_damage(url);
     let Some(parts) = Parts::of(url) else {
         explanation.wrong("this is no URL: it must begin with https:// or http:// and a host");
-        return explanation.sorted();
+        return explanation.finished();
     };
     let parameters = Parameters::of(parts.query);
     let parameter = |name: &str| parameters.get(name).map(ToOwned::to_owned);
@@ -157,7 +157,7 @@ pub fn explain(url: &str, now: Timestamp) -> Explanation {
     explanation.look_at_parameters(&parameters);
     explanation.look_at_length();
     explanation.look_at_clock(now);
-    explanation.sorted()
+    explanation.finished()
 }
 
 impl Explanation {
@@ -219,8 +219,33 @@ impl Explanation {
         self.findings.push(Finding { severity, text });
     }
 
-    fn sorted(mut self) -> Self {
+    /// The worst first, and no secret in any text: a damaged URL may have them where nobody would look.
+    fn finished(mut self) -> Self {
         self.findings.sort_by_key(|finding| finding.severity);
+        let place = self.opens.iter_mut().flat_map(|place| {
+            [
+                Some(&mut place.host),
+                place.bucket.as_mut(),
+                Some(&mut place.key),
+                place.region.as_mut(),
+            ]
+        });
+        let own = [
+            self.signed_by.as_mut().map(|by| &mut by.key_id),
+            self.region.as_mut(),
+            self.network.as_mut(),
+            self.resource.as_mut(),
+            self.disposition.as_mut(),
+            self.content_type.as_mut(),
+            self.version_id.as_mut(),
+            self.link_id.as_mut(),
+        ];
+        for text in place.chain(own).flatten() {
+            *text = without_secrets(text);
+        }
+        for finding in &mut self.findings {
+            finding.text = without_secrets(&finding.text);
+        }
         self
     }
 
@@ -272,6 +297,14 @@ impl Explanation {
         }
         if place.key.is_empty() && self.scheme != Scheme::Unsigned {
             self.note("it opens no object: its path has no key");
+        }
+        let has_parameters = |text: &str| {
+            ["?", "&"]
+                .iter()
+                .any(|mark| text.contains(&format!("{mark}X-Amz-")))
+        };
+        if has_parameters(&place.key) || has_parameters(&query::decoded(&place.key)) {
+            self.wrong("its parameters stand in its path: the ? before them was escaped or lost on the way");
         }
         if parts.path.contains('+') {
             self.risk(
@@ -497,6 +530,9 @@ mod tests {
 
     const SIGNATURE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+    /// One that stands where none belongs.
+    const PLANTED: &str = "f00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabe";
+
     fn noon() -> Timestamp {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
@@ -607,8 +643,8 @@ mod tests {
           length       537 bytes
         wrong: it has "&amp;" where "&" belongs: it was copied out of a page's source
         wrong: it is signed for eu-west-1, but its host is in us-east-1
+        wrong: utm_source stands behind the signature: it was appended after signing, and the link gets 403
         wrong: it is over: it ended 2026-11-23T09:00:00Z, 3 hours ago
-        risk:  utm_source stands behind the signature: if it was appended after signing, the link gets 403
         risk:  its key has "." or ".." as a folder: browsers take that out and ask for another object
         "#);
     }
@@ -756,6 +792,107 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_in_the_wrong_place_is_not_shown_either() {
+        let good = link("ASIAIOSFODNN7EXAMPLE", Some("FwoTOKEN"), "k", 86_400);
+        let damaged = [
+            good.replace('?', "%3F"),
+            good.replace('?', "%253F"),
+            good.replace('?', "&"),
+            good.replace('?', "%3F")
+                .replace('&', "%26")
+                .replace('=', "%3D"),
+            good.replace("x-handout=", "x-handout=1%26X-Amz-Signature%3D")
+                .replace("X-Amz-Signature=", ""),
+            good.replace("filename%3D", &format!("X-Amz-Signature%3D{PLANTED}")),
+            good.replace(
+                "versionId=",
+                &format!("versionId=1%26x-amz-signature%3D{PLANTED}&"),
+            ),
+            good.replace(
+                "X-Amz-Credential=",
+                &format!("X-Amz-Credential=Signature%3D{PLANTED}%2F"),
+            ),
+            good.replace("x-id=GetObject", &format!("x-id=Signature%3D{PLANTED}")),
+            good.replace("/k", &format!("/Signature={PLANTED}")),
+        ];
+        let signature = crate::links::url::signature_in(&good).unwrap();
+        let mut words = String::new();
+        for url in &damaged {
+            let explanation = explain(url, noon());
+            let text = explanation.in_words(noon()).to_string();
+            let json = serde_json::to_string(&explanation).unwrap();
+            for secret in [signature, PLANTED, "FwoTOKEN"].map(|secret| &secret[..8]) {
+                assert!(
+                    !text.contains(secret) && !json.contains(secret),
+                    "{url}:\n{text}"
+                );
+            }
+            words.push_str(text.lines().nth(1).unwrap());
+            words.push('\n');
+            let damage = text
+                .lines()
+                .filter(|line| line.contains("stand in its path"));
+            words.extend(damage.map(|line| format!("{line}\n")));
+        }
+        insta::assert_snapshot!(words, @r#"
+          opens        s3://acme-reports/k?x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
+        wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+          opens        s3://acme-reports/k%3Fx-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
+        wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+          opens        s3://acme-reports/k&x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
+        wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+          opens        s3://acme-reports/k?x-id=GetObject&response-content-disposition=attachment; filename="a b.pdf"&versionId=3HL4kqtJlcpXroDTDmJ&x-handout=0123456789abcdef0123456789abcdef&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAIOSFODNN7EXAMPLE/20261123/eu-west-1/s3/aws4_request&X-Amz-Date=20261123T080000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=****
+        wrong: its parameters stand in its path: the ? before them was escaped or lost on the way
+          opens        s3://acme-reports/k
+          opens        s3://acme-reports/k
+          opens        s3://acme-reports/k
+          opens        s3://acme-reports/k
+          opens        s3://acme-reports/k
+          opens        s3://acme-reports/Signature=****
+        "#);
+    }
+
+    #[test]
+    fn what_was_appended_to_a_link_is_found() {
+        let good = link("AKIAIOSFODNN7EXAMPLE", None, "a.pdf", 86_400);
+        // As the SDK for JavaScript writes links: all parameters in their order, whatever belongs to the signature.
+        let (head, query) = good.split_once('?').unwrap();
+        let mut pairs: Vec<&str> = query.split('&').collect();
+        pairs.sort_unstable();
+        let sorted = format!("{head}?{}", pairs.join("&"));
+        // As boto3 does: the signature last, and no x-id.
+        let last = good.replace("x-id=GetObject&", "");
+        let table = [
+            format!("{good}&response-content-type=text/html"),
+            format!("{good}&versionId=1"),
+            format!("{good}&x-amz-checksum-mode=ENABLED"),
+            format!("{last}&response-content-type=text/html"),
+            format!("{last}&utm_source=mail"),
+            sorted.clone(),
+            format!("{sorted}&fbclid=1"),
+        ]
+        .map(|url| {
+            let behind = explain(&url, noon()).findings.into_iter();
+            let behind = behind.filter(|f| f.text.contains("behind the signature"));
+            let words: Vec<_> = behind
+                .map(|f| format!("{:?}: {}", f.severity, f.text))
+                .collect();
+            words.join("; ")
+        });
+        insta::assert_snapshot!(table.join("\n"), @r"
+        Wrong: response-content-type stands behind the signature: it was appended after signing, and the link gets 403
+        Wrong: versionId stands behind the signature: it was appended after signing, and the link gets 403
+        Wrong: x-amz-checksum-mode stands behind the signature: it was appended after signing, and the link gets 403
+        Risk: response-content-type stands behind the signature: if it was appended after signing, the link gets 403
+        Risk: utm_source stands behind the signature: if it was appended after signing, the link gets 403
+
+        Risk: fbclid stands behind the signature: if it was appended after signing, the link gets 403
+        ");
+        let token = link("ASIAIOSFODNN7EXAMPLE", Some("FwoTOKEN"), "a.pdf", 86_400);
+        assert!(!told(&token).contains("behind the signature"));
+    }
+
+    #[test]
     fn a_long_link_says_what_it_is_too_long_for() {
         let length = |bytes: usize| {
             let url = link("AKIAIOSFODNN7EXAMPLE", None, &"k".repeat(bytes), 86_400);
@@ -805,6 +942,7 @@ mod tests {
                         "\\PC{0,30}", "[0-9]{0,20}", "-?[0-9]{16,20}", "[A-Za-z0-9_~-]{0,60}", "[A-Z0-9/]{0,20}",
                         Just("20261123T080000Z".to_owned()), Just("99991231T235959Z".to_owned()),
                         Just("eyJTdGF0ZW1lbnQiOlt7fV19".to_owned()),
+                        Just(format!("k%26X-Amz-Signature%3D{SIGNATURE}")),
                     ],
                 ),
                 0..8,

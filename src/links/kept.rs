@@ -147,7 +147,9 @@ impl<'a> Presence<'a> {
             Entry::Linkable(object) if missing.contains(&object.key) => {
                 Entry::Unavailable(object.key.to_string(), Unlinkable::Missing)
             }
-            entry @ (Entry::Linkable(_) | Entry::Unavailable(..)) => entry,
+            // A copy that was restored for long enough then may not be there for long enough now.
+            Entry::Linkable(object) => listing::judged(object, self.plan),
+            entry @ Entry::Unavailable(..) => entry,
         });
         Ok(again.collect())
     }
@@ -171,10 +173,8 @@ impl<'a> Presence<'a> {
                 Next::None => return Ok(false),
             };
             let (bucket, token) = (&self.plan.bucket, token.as_deref());
-            let page = self
-                .store
-                .list(bucket, listed.prefix, Versions::Floating, token)
-                .await?;
+            let (prefix, store) = (listed.prefix, self.store);
+            let page = listing::page_of(bucket, prefix, Versions::Floating, token, store).await?;
             listed.keys.extend(page.objects.into_iter().map(|o| o.key));
             listed.next = page.continuation_token.map_or(Next::None, Next::After);
         }

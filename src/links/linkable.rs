@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::job::place::refuse_control;
@@ -16,6 +17,10 @@ use crate::store::{ObjectMeta, Storage};
 pub enum Unlinkable {
     /// It is in an archive and must be restored first.
     Archived,
+    /// It was restored from an archive, and goes back before the link would end.
+    RestoreEnds,
+    /// It is a folder's marker, which is nothing to open.
+    Folder,
     /// A browser would rewrite `.` and `..` in the URL and ask for another object (URL Standard, path state).
     DotSegments,
     /// A control character, which mail and pages cannot carry.
@@ -32,6 +37,10 @@ impl fmt::Display for Unlinkable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Archived => "it is archived and must be restored first",
+            Self::RestoreEnds => {
+                "it is archived, and its restored copy goes away before a link to it would end"
+            }
+            Self::Folder => "it is a folder, not a file",
             Self::DotSegments => "its name has \".\" or \"..\" as a folder, which browsers change",
             Self::ControlCharacters => "its name has control characters",
             Self::CustomerKey => {
@@ -52,17 +61,22 @@ pub struct Unavailable {
     pub reason: Unlinkable,
 }
 
-/// Whether the object is only a folder's marker: nothing that anybody would want to open, so not even missed.
+/// Whether the object is only a folder's marker, as consoles make them: nothing that anybody would want to open.
 pub fn is_folder_marker(object: &ObjectMeta) -> bool {
     object.size_bytes == 0 && object.key.as_str().ends_with('/')
 }
 
-/// Finds what stands against a link to this object.
-pub fn obstacle(object: &ObjectMeta) -> Option<Unlinkable> {
-    if object.storage == Storage::Archived {
-        return Some(Unlinkable::Archived);
+/// Finds what stands against a link to this object that works until `end`.
+pub fn obstacle(object: &ObjectMeta, end: Timestamp) -> Option<Unlinkable> {
+    match object.storage {
+        Storage::Archived => Some(Unlinkable::Archived),
+        Storage::Restored { until } if until < end => Some(Unlinkable::RestoreEnds),
+        Storage::CustomerKey => Some(Unlinkable::CustomerKey),
+        Storage::Ready | Storage::Restored { .. } if is_folder_marker(object) => {
+            Some(Unlinkable::Folder)
+        }
+        Storage::Ready | Storage::Restored { .. } => obstacle_in_name(object.key.as_str()),
     }
-    obstacle_in_name(object.key.as_str())
 }
 
 /// Finds what stands against a link to an object of this key, whatever the object may be.
@@ -78,7 +92,10 @@ pub fn obstacle_in_name(key: &str) -> Option<Unlinkable> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
+
+    fn obstacle(object: &ObjectMeta) -> Option<Unlinkable> {
+        super::obstacle(object, "2026-11-30T00:00:00Z".parse().unwrap())
+    }
 
     fn object(key: &str) -> ObjectMeta {
         ObjectMeta {
@@ -104,7 +121,27 @@ mod tests {
             ..object("a")
         };
         assert_eq!(obstacle(&archived), Some(Unlinkable::Archived));
-        for key in ["a..b/c", "//", "a b+c%2F.pdf", "emoji 🎉.png"] {
+        let restored = |until: &str| {
+            let until = until.parse().unwrap();
+            let storage = Storage::Restored { until };
+            obstacle(&ObjectMeta {
+                storage,
+                ..object("a")
+            })
+        };
+        assert_eq!(
+            restored("2026-11-29T23:59:59Z"),
+            Some(Unlinkable::RestoreEnds)
+        );
+        assert_eq!(restored("2026-11-30T00:00:00Z"), None);
+        let storage = Storage::CustomerKey;
+        let encrypted = ObjectMeta {
+            storage,
+            ..object("a")
+        };
+        assert_eq!(obstacle(&encrypted), Some(Unlinkable::CustomerKey));
+        assert_eq!(obstacle(&object("photos/")), Some(Unlinkable::Folder));
+        for key in ["a..b/c", "//x", "a b+c%2F.pdf", "emoji 🎉.png"] {
             assert_eq!(obstacle(&object(key)), None, "{key}");
         }
     }

@@ -3,7 +3,7 @@
 //! A listing is read once for a job, however many recipients get links of their own, so that all get the same
 //! objects. Few are kept in memory; more go to an unnamed file, a page at a time, so that memory stays flat.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -18,7 +18,7 @@ use crate::job::{Bucket, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::stop::{Stop, Stopped};
-use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
+use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, StoreError, Versions};
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
@@ -55,6 +55,16 @@ pub enum GatherError {
         seconds: u64,
         /// In which direction.
         direction: &'static str,
+    },
+    /// The store lists in no order that we know, so nobody could tell what it lists twice.
+    #[error(
+        "the store lists {key:?} after {last:?}, and keys must come in the order of their bytes, as S3 lists them; name the objects by from.keys"
+    )]
+    OutOfOrder {
+        /// The key.
+        key: String,
+        /// The one before it.
+        last: String,
     },
     /// The work was asked to stop.
     #[error(transparent)]
@@ -169,22 +179,16 @@ async fn gather_under(
     };
     loop {
         stop.heed()?;
-        let page = store
-            .list(bucket, prefix, versions, continuation_token.as_deref())
-            .await?;
-        check_clock(store)?;
-        let obstacles = match gathering.plan.preflight {
-            true => look_at_each(bucket, &page.objects, store).await?,
-            false => HashMap::new(),
-        };
+        let token = continuation_token.as_deref();
+        let page = page_of(bucket, prefix, versions, token, store).await?;
+        let mut wanted = Vec::with_capacity(page.objects.len());
         for object in page.objects {
-            if let Some(reason) = obstacles.get(&object.key)
-                && gathering.is_wanted(&object)
-            {
-                gathering.leave_out(object.key.to_string(), *reason)?;
-            } else if gathering.add(object)? == Wants::NoMore {
-                return Ok(());
+            if gathering.is_wanted(&object)? {
+                wanted.push(object);
             }
+        }
+        if gathering.take(wanted, store, stop).await? == Wants::NoMore {
+            return Ok(());
         }
         continuation_token = page.continuation_token;
         if continuation_token.is_none() {
@@ -193,48 +197,88 @@ async fn gather_under(
     }
 }
 
+/// Asks for one page of a listing.
+pub(super) async fn page_of(
+    bucket: &Bucket,
+    prefix: &str,
+    versions: Versions,
+    continuation_token: Option<&str>,
+    store: &dyn ObjectStore,
+) -> Result<Page, GatherError> {
+    let page = store
+        .list(bucket, prefix, versions, continuation_token)
+        .await;
+    // Before the answer itself: a clock that is far off makes S3 refuse requests, and then the clock is the reason.
+    check_clock(store)?;
+    Ok(page?)
+}
+
+/// Asks for a few objects at once.
+async fn heads_of<'a>(
+    bucket: &Bucket,
+    keys: impl Iterator<Item = &'a Key>,
+    store: &dyn ObjectStore,
+) -> Result<Vec<Result<ObjectMeta, StoreError>>, GatherError> {
+    let heads = join_all(keys.map(|key| store.head(bucket, key))).await;
+    check_clock(store)?;
+    Ok(heads)
+}
+
 /// Which of these objects are not there any more.
 pub(super) async fn missing_of(
     bucket: &Bucket,
     objects: &[ObjectMeta],
     store: &dyn ObjectStore,
 ) -> Result<HashSet<Key>, GatherError> {
-    let obstacles = look_at_each(bucket, objects, store).await?;
-    check_clock(store)?;
-    // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
-    let missing = obstacles
-        .into_iter()
-        .filter(|(_, reason)| *reason == Unlinkable::Missing);
-    Ok(missing.map(|(key, _)| key).collect())
-}
-
-/// Asks for each object what a listing does not tell: whether the signing credentials can read it at all.
-async fn look_at_each(
-    bucket: &Bucket,
-    objects: &[ObjectMeta],
-    store: &dyn ObjectStore,
-) -> Result<HashMap<Key, Unlinkable>, GatherError> {
-    let mut obstacles = HashMap::new();
+    let mut missing = HashSet::new();
     for some in objects.chunks(HEADS_AT_ONCE) {
-        let heads = join_all(some.iter().map(|object| store.head(bucket, &object.key))).await;
-        for (object, head) in some.iter().zip(heads) {
-            if let Err(error) = head {
-                obstacles.insert(object.key.clone(), obstacle_of(error)?);
+        let keys = some.iter().map(|object| &object.key);
+        for (key, head) in keys.clone().zip(heads_of(bucket, keys, store).await?) {
+            match head.map_err(|error| (error.fact, error)) {
+                Err((Fact::NotFound, _)) => drop(missing.insert(key.clone())),
+                Err((Fact::Throttled | Fact::Unreachable, error)) => return Err(error.into()),
+                // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
+                Err((Fact::Denied | Fact::Rejected, _)) | Ok(_) => {}
             }
         }
     }
-    Ok(obstacles)
+    Ok(missing)
 }
 
-/// What an answer to HEAD says about a link; what it does not say is an error of the job.
+/// Asks for each object what a listing does not tell: whether the signing credentials can read it, and whether it is in an
+/// archive now.
+async fn look_at(
+    objects: &[ObjectMeta],
+    plan: &Plan,
+    store: &dyn ObjectStore,
+) -> Result<Vec<Entry>, GatherError> {
+    let keys = objects.iter().map(|object| &object.key);
+    let heads = heads_of(&plan.bucket, keys, store).await?;
+    let looked = objects.iter().cloned().zip(heads);
+    let looked = looked.map(|(object, head)| match head {
+        Ok(head) => Ok(Entry::Linkable(ObjectMeta {
+            storage: head.storage,
+            ..object
+        })),
+        Err(error) => Ok(Entry::Unavailable(object.key.into(), obstacle_of(error)?)),
+    });
+    looked.collect()
+}
+
+/// An object as it was found, or the reason why it cannot be linked.
+pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
+    match linkable::obstacle(&object, plan.lifetime.expires_at) {
+        Some(reason) => Entry::Unavailable(object.key.into(), reason),
+        None => Entry::Linkable(object),
+    }
+}
+
+/// What a refused HEAD says about a link; what it does not say is an error of the job.
 fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
     match error.fact {
         Fact::NotFound => Ok(Unlinkable::Missing),
         Fact::Denied => Ok(Unlinkable::Forbidden),
-        // 400 is what S3 answers to whoever does not send the key of an SSE-C object.
-        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html
-        Fact::Rejected => Ok(Unlinkable::CustomerKey),
-        Fact::Throttled | Fact::Unreachable => Err(error),
+        Fact::Rejected | Fact::Throttled | Fact::Unreachable => Err(error),
     }
 }
 
@@ -247,8 +291,7 @@ async fn gather_named(
 ) -> Result<(), GatherError> {
     for some in keys.chunks(HEADS_AT_ONCE) {
         stop.heed()?;
-        let heads = join_all(some.iter().map(|key| store.head(bucket, key))).await;
-        check_clock(store)?;
+        let heads = heads_of(bucket, some.iter(), store).await?;
         for (key, head) in some.iter().zip(heads) {
             match head {
                 Ok(object) => {
@@ -289,11 +332,38 @@ enum Wants {
     NoMore,
 }
 
+/// The last keys of a listing. S3 lists in order, and goes on behind the last key; a server that counts instead repeats
+/// keys when others are added meanwhile, and none may be handed out twice.
+#[derive(Debug, Default)]
+struct Recent(Vec<Key>);
+
+impl Recent {
+    /// Whether a key was not listed before. One that should have come before, and did not, is an error.
+    fn is_new(&mut self, key: &Key) -> Result<bool, GatherError> {
+        match self.0.last() {
+            Some(last) if key <= last => match self.0.binary_search(key) {
+                Ok(_) => Ok(false),
+                Err(_) => Err(GatherError::OutOfOrder {
+                    key: key.to_string(),
+                    last: last.to_string(),
+                }),
+            },
+            Some(_) | None => {
+                // This page and the one before.
+                if self.0.len() == 2 * MAX_PAGE {
+                    self.0.drain(..MAX_PAGE);
+                }
+                self.0.push(key.clone());
+                Ok(true)
+            }
+        }
+    }
+}
+
 /// Objects on their way into a [`Listing`].
 struct Gathering<'a> {
     plan: &'a Plan,
-    /// The last key of a listing: S3 lists in order, and a listing that changes must not yield a key twice.
-    last_key: Option<Key>,
+    recent: Recent,
     sorting: Vec<ObjectMeta>,
     pages: Pages,
     page: Vec<Entry>,
@@ -307,7 +377,7 @@ impl<'a> Gathering<'a> {
     fn new(plan: &'a Plan, spool_dir: &'a Path) -> Self {
         Self {
             plan,
-            last_key: None,
+            recent: Recent::default(),
             sorting: Vec::new(),
             pages: Pages::default(),
             page: Vec::new(),
@@ -318,14 +388,45 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    fn add(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
-        if !self.is_wanted(&object) {
-            return Ok(Wants::More);
+    /// Takes objects in, a few at a time: where each is looked at first, none is looked at beyond the limit.
+    async fn take(
+        &mut self,
+        mut objects: Vec<ObjectMeta>,
+        store: &dyn ObjectStore,
+        stop: &Stop,
+    ) -> Result<Wants, GatherError> {
+        while !objects.is_empty() {
+            stop.heed()?;
+            let some: Vec<ObjectMeta> = objects.drain(..objects.len().min(HEADS_AT_ONCE)).collect();
+            let looked = match self.plan.preflight {
+                true => look_at(&some, self.plan, store).await?,
+                false => some.into_iter().map(Entry::Linkable).collect(),
+            };
+            for entry in looked {
+                let wants = match entry {
+                    Entry::Linkable(object) => self.add(object)?,
+                    Entry::Unavailable(key, reason) => {
+                        self.leave_out(key, reason)?;
+                        Wants::More
+                    }
+                };
+                if wants == Wants::NoMore {
+                    return Ok(wants);
+                }
+            }
         }
-        if let Some(reason) = linkable::obstacle(&object) {
-            self.leave_out(object.key.to_string(), reason)?;
-            return Ok(Wants::More);
-        }
+        Ok(Wants::More)
+    }
+
+    fn add(&mut self, mut object: ObjectMeta) -> Result<Wants, GatherError> {
+        object.version = object.version.filter(|_| self.plan.pin_version);
+        let object = match judged(object, self.plan) {
+            Entry::Linkable(object) => object,
+            Entry::Unavailable(key, reason) => {
+                self.leave_out(key, reason)?;
+                return Ok(Wants::More);
+            }
+        };
         match self.plan.order {
             Order::Key => self.keep(object),
             Order::Newest | Order::Oldest | Order::Largest | Order::Name => {
@@ -335,23 +436,18 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    fn is_wanted(&mut self, object: &ObjectMeta) -> bool {
+    /// Whether a listed object is one of the job's. Markers of folders are none: nobody misses them.
+    fn is_wanted(&mut self, object: &ObjectMeta) -> Result<bool, GatherError> {
         let Objects::Under(prefix, filter) = &self.plan.objects else {
-            return true;
+            return Ok(true);
         };
-        if self
-            .last_key
-            .as_ref()
-            .is_some_and(|last| *last == object.key)
-        {
-            return false;
-        }
-        self.last_key = Some(object.key.clone());
         // A server that answers with other keys than it was asked for is not believed.
         let Some(path) = object.key.as_str().strip_prefix(prefix.as_str()) else {
-            return false;
+            return Ok(false);
         };
-        !linkable::is_folder_marker(object) && filter.accepts(path, object.modified)
+        let is_new = self.recent.is_new(&object.key)?;
+        let is_file = !linkable::is_folder_marker(object);
+        Ok(is_new && is_file && filter.accepts(path, object.modified))
     }
 
     fn keep(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {

@@ -9,9 +9,10 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use super::partition::{Variant, plain_region, regional_endpoint};
 use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
 use crate::job::Bucket;
-use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime, SignerFacts};
+use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
 
 /// Why nothing can be signed.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +58,10 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Signer {
     connection: String,
-    region: String,
-    endpoint: String,
-    addressing: Addressing,
+    endpoint: Endpoint,
     provider: SharedCredentialsProvider,
-    /// When the session ends whose credentials do not say so themselves.
-    session_end: Option<Timestamp>,
+    /// The end of a session whose credentials do not say it themselves.
+    session_end: Option<SessionEnd>,
     current: Arc<Mutex<Option<Current>>>,
 }
 
@@ -80,25 +79,41 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// AWS's endpoint of a region: the global one redirects new buckets.
-pub fn regional_endpoint(region: &str) -> String {
-    let suffix = if region.starts_with("cn-") {
-        "amazonaws.com.cn"
-    } else {
-        "amazonaws.com"
-    };
-    format!("https://s3.{region}.{suffix}")
-}
-
 /// Where links of a connection point.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     /// The region in the scope.
     pub region: String,
-    /// `https://s3.eu-west-1.amazonaws.com`, or another server's.
-    pub url: String,
+    /// Who answers.
+    pub server: Server,
     /// How buckets stand in it.
     pub addressing: Addressing,
+}
+
+/// Who answers links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Server {
+    /// AWS, at the endpoint of the bucket's own region.
+    Aws(Variant),
+    /// Another server, at this URL.
+    Other(String),
+}
+
+/// When a session ends, as its owner says and its credentials do not.
+#[derive(Clone)]
+pub struct SessionEnd {
+    /// The session's token: of another session, nothing is said.
+    pub session_token: String,
+    /// Its end.
+    pub at: Timestamp,
+}
+
+impl fmt::Debug for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionEnd")
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Signer {
@@ -107,31 +122,23 @@ impl Signer {
         connection: String,
         endpoint: Endpoint,
         provider: SharedCredentialsProvider,
-        session_end: Option<Timestamp>,
+        session_end: Option<SessionEnd>,
     ) -> Self {
-        let Endpoint {
-            region,
-            url,
-            addressing,
-        } = endpoint;
         Self {
             connection,
-            region,
-            endpoint: url,
-            addressing,
+            endpoint,
             provider,
             session_end,
             current: Arc::default(),
         }
     }
 
-    /// What a plan must know of the credentials, after one refresh if they end before `needed_until`.
-    pub async fn facts(&self, needed_until: Timestamp) -> Result<SignerFacts, SignerError> {
-        let current = self.credentials(needed_until).await?;
-        Ok(SignerFacts {
-            credentials_end: current.end,
-            ..SignerFacts::default()
-        })
+    /// When the credentials end, after one refresh if they end before `needed_until`.
+    pub async fn credentials_end(
+        &self,
+        needed_until: Timestamp,
+    ) -> Result<CredentialsEnd, SignerError> {
+        Ok(self.credentials(needed_until).await?.end)
     }
 
     /// A presigner for a bucket and the id of the key that it signs with; `region` is the bucket's, where it may be another
@@ -151,7 +158,7 @@ impl Signer {
                 connection: self.connection.clone(),
             });
         }
-        let region = region.unwrap_or(&self.region);
+        let region = plain_region(region.unwrap_or(&self.endpoint.region));
         let target = self.target(bucket, region)?;
         let presigner = Presigner::new(
             target,
@@ -165,13 +172,11 @@ impl Signer {
 
     /// Where a bucket's links point: to its own region's endpoint, always, since a redirected signature fails.
     fn target(&self, bucket: &Bucket, region: &str) -> Result<Target, SignerError> {
-        let elsewhere = (region != self.region).then(|| regional_endpoint(region));
-        Target::new(
-            elsewhere.as_ref().unwrap_or(&self.endpoint),
-            bucket,
-            self.addressing,
-        )
-        .map_err(|source| SignerError::Endpoint {
+        let url = match &self.endpoint.server {
+            Server::Aws(variant) => &regional_endpoint(region, *variant),
+            Server::Other(url) => url,
+        };
+        Target::new(url, bucket, self.endpoint.addressing).map_err(|source| SignerError::Endpoint {
             connection: self.connection.clone(),
             source,
         })
@@ -200,9 +205,13 @@ impl Signer {
             (Some(end), _) => CredentialsEnd::At(end),
             (None, None) => CredentialsEnd::Never,
             // A token is a session's, and a session ends, whether it says when or not.
-            (None, Some(_)) => self
+            (None, Some(token)) => self
                 .session_end
-                .map_or(CredentialsEnd::Unknown, CredentialsEnd::At),
+                .as_ref()
+                .filter(|session| session.session_token == token)
+                .map_or(CredentialsEnd::Unknown, |session| {
+                    CredentialsEnd::At(session.at)
+                }),
         };
         let fresh = Current {
             keys: Keys {
@@ -214,5 +223,73 @@ impl Signer {
         };
         *current = Some(fresh.clone());
         Ok(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_credential_types::Credentials;
+
+    fn signer(region: &str, server: Server, token: Option<&str>) -> Signer {
+        let credentials =
+            Credentials::new("AKIA", "secret", token.map(ToOwned::to_owned), None, "test");
+        let endpoint = Endpoint {
+            region: region.to_owned(),
+            server,
+            addressing: Addressing::VirtualHost,
+        };
+        let session_end = SessionEnd {
+            session_token: "of the environment".to_owned(),
+            at: "2026-11-23T12:00:00Z".parse().unwrap(),
+        };
+        let provider = SharedCredentialsProvider::new(credentials);
+        Signer::new("test".to_owned(), endpoint, provider, Some(session_end))
+    }
+
+    #[tokio::test]
+    async fn the_end_that_the_environment_tells_is_that_of_its_own_session_only() {
+        let aws = || Server::Aws(Variant::default());
+        let end = async |token| {
+            let signer = signer("eu-west-1", aws(), token);
+            signer.credentials_end(Timestamp::UNIX_EPOCH).await.unwrap()
+        };
+        let told = CredentialsEnd::At("2026-11-23T12:00:00Z".parse().unwrap());
+        assert_eq!(end(Some("of the environment")).await, told);
+        assert_eq!(end(Some("of a profile")).await, CredentialsEnd::Unknown);
+        assert_eq!(end(None).await, CredentialsEnd::Never);
+    }
+
+    #[test]
+    fn links_point_to_the_buckets_own_region_in_the_variant_that_was_asked_for() {
+        let bucket = "reports".parse().unwrap();
+        let origin = |signer: Signer, region| {
+            let target = signer.target(&bucket, region).unwrap();
+            target.origin().to_owned()
+        };
+        let (fips, dual_stack) = (true, true);
+        let table = [
+            origin(
+                signer("eu-west-1", Server::Aws(Variant::default()), None),
+                "eu-west-1",
+            ),
+            origin(
+                signer("eu-west-1", Server::Aws(Variant { fips, dual_stack }), None),
+                "us-east-2",
+            ),
+            origin(
+                signer(
+                    "eu-west-1",
+                    Server::Other("http://minio.example:9000".to_owned()),
+                    None,
+                ),
+                "us-east-2",
+            ),
+        ];
+        insta::assert_snapshot!(table.join("\n"), @r"
+        https://reports.s3.eu-west-1.amazonaws.com
+        https://reports.s3-fips.dualstack.us-east-2.amazonaws.com
+        http://reports.minio.example:9000
+        ");
     }
 }

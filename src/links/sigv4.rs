@@ -81,9 +81,7 @@ impl Target {
             "https" => ":443",
             _ => return Err(refuse()),
         };
-        if authority.is_empty()
-            || authority.contains(|c: char| c.is_whitespace() || "/?#@\\".contains(c))
-        {
+        if !is_authority(authority) {
             return Err(refuse());
         }
         let (authority, path) = match addressing.fits(authority, bucket) {
@@ -107,19 +105,55 @@ impl Target {
     }
 }
 
+/// Whether a host with or without a port is one that every client sends as it stands here. What a browser would spell
+/// otherwise (`:0443`, `ü`, `127.1`) would not be what was signed.
+fn is_authority(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (authority, None),
+    };
+    let is_port = |port: &str| {
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
+        is_number && port.parse::<u16>().is_ok()
+    };
+    port.is_none_or(is_port) && is_host(host)
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        let parsed = address.parse::<std::net::Ipv6Addr>();
+        return parsed.is_ok_and(|parsed| parsed.to_string() == address);
+    }
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !label.is_empty() && label.bytes().all(is_plain)
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    host.split('.').all(is_label) && (!is_number || host.parse::<std::net::Ipv4Addr>().is_ok())
+}
+
 impl Addressing {
     /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no
-    /// host name has capitals or underscores, and an IP address has no subdomains.
+    /// host name has capitals, underscores or more than 63 characters in a part, and an IP address has no subdomains.
     fn fits(self, authority: &str, bucket: &Bucket) -> Self {
-        let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let name = bucket.as_str().as_bytes();
+        let is_label = (3..=63).contains(&name.len())
+            && name.iter().all(|byte| is_plain(byte) || *byte == b'-')
+            && [name.first(), name.last()]
+                .into_iter()
+                .flatten()
+                .all(is_plain);
         let host = authority
             .rsplit_once(':')
             .map_or(authority, |(host, _)| host);
         let is_ip = authority.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
         match self {
-            Self::VirtualHost if bucket.as_str().chars().all(is_label) && !is_ip => {
-                Self::VirtualHost
-            }
+            Self::VirtualHost if is_label && !is_ip => Self::VirtualHost,
             Self::VirtualHost | Self::Path => Self::Path,
         }
     }
@@ -142,7 +176,7 @@ pub struct Ask<'a> {
 }
 
 /// Signs links to objects of one bucket, all for the same instant.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Presigner {
     /// The HMAC under the signing key, fed with what every string to sign begins with:
     /// `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`.
@@ -159,6 +193,15 @@ pub struct Presigner {
     canonical_middle: String,
     /// What stands after our parameters.
     canonical_tail: String,
+}
+
+/// All that follows the place has the token of the session in it, or is as good as a signature.
+impl std::fmt::Debug for Presigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Presigner")
+            .field("url_head", &self.url_head)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Presigner {
@@ -362,27 +405,72 @@ mod tests {
     use super::*;
     use crate::links::url::signature_in;
 
+    /// A presigner for a bucket of `us-east-1`.
+    fn presigner(
+        endpoint: &str,
+        bucket: &str,
+        keys: (&str, &str, Option<&str>),
+        at: &str,
+        secs: u64,
+    ) -> Presigner {
+        let target = Target::new(endpoint, &bucket.parse().unwrap(), Addressing::VirtualHost);
+        let (id, secret, token) = keys;
+        let keys = Keys {
+            access_key_id: id.into(),
+            secret_access_key: secret.into(),
+            session_token: token.map(Into::into),
+        };
+        let at = at.parse().unwrap();
+        Presigner::new(target.unwrap(), &keys, "us-east-1", at, secs)
+    }
+
     #[test]
     fn aws_example() {
-        // The example of AWS's documentation; it has no x-id, so the canonical request is spelled out here.
-        let key = signing_key(
+        // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+        let keys = (
+            "AKIAIOSFODNN7EXAMPLE",
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-            "20130524",
-            "us-east-1",
+            None,
         );
-        let canonical = "GET\n/test.txt\nX-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\nhost:examplebucket.s3.amazonaws.com\n\nhost\nUNSIGNED-PAYLOAD";
-        let mut string_to_sign = String::from(
-            "AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/aws4_request\n",
-        );
-        let mut hash = Midstate::new();
-        hash.update(canonical.as_bytes());
-        push_hex(&hash.finish(), &mut string_to_sign);
-        let mut mac = key;
-        mac.update(string_to_sign.as_bytes());
-        let signature = crate::keyring::hex(&mac.finish());
+        let (endpoint, at) = ("https://s3.amazonaws.com", "2013-05-24T00:00:00Z");
+        let mut presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
+        // The example has no x-id, which all our links have.
+        presigner.canonical_tail = presigner.canonical_tail.replace("&x-id=GetObject", "");
+        let signature = presigner.signature("/test.txt", "");
         assert_eq!(
-            signature,
+            crate::keyring::hex(&signature),
             "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+        );
+    }
+
+    #[test]
+    fn example_of_the_sdk_with_a_session_token() {
+        // aws-sdk-s3, tests/presigning.rs
+        let keys = (
+            "ANOTREAL",
+            "notrealrnrELgWzOk3IfjzDKtFBhDby",
+            Some("notarealsessiontoken"),
+        );
+        let (endpoint, at) = ("https://s3.us-east-1.amazonaws.com", "2009-02-13T23:31:31Z");
+        let url = presigner(endpoint, "test-bucket", keys, at, 30).presign(&Ask {
+            key: "test-key",
+            ..Ask::default()
+        });
+        assert_eq!(
+            url.expose(),
+            "https://test-bucket.s3.us-east-1.amazonaws.com/test-key?x-id=GetObject&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ANOTREAL%2F20090213%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20090213T233131Z&X-Amz-Expires=30&X-Amz-SignedHeaders=host&X-Amz-Signature=758353318739033a850182c7b3435076eebbbd095f8dcf311383a6a1e124c4cb&X-Amz-Security-Token=notarealsessiontoken"
+        );
+    }
+
+    #[test]
+    fn what_signs_prints_no_secret() {
+        let keys = ("AKIA", "secret-of-keys", Some("token+of/session"));
+        let (endpoint, at) = ("https://s3.amazonaws.com", "2013-05-24T00:00:00Z");
+        let presigner = presigner(endpoint, "reports", keys, at, 60);
+        let debug = format!("{presigner:?}");
+        assert_eq!(
+            debug,
+            "Presigner { url_head: \"https://reports.s3.amazonaws.com/\", .. }"
         );
     }
 
@@ -411,6 +499,8 @@ mod tests {
             target("https://minio.example:9000/", "reports", Addressing::Path),
             target("http://127.0.0.1:9470", "reports", Addressing::VirtualHost),
             target("https://files.example:443", "reports", Addressing::Path),
+            target("http://[::1]:9470", "reports", Addressing::VirtualHost),
+            target("https://minio_1.example", "reports", Addressing::Path),
         ];
         insta::assert_snapshot!(table.join("\n"), @r"
         https://reports.s3.eu-west-1.amazonaws.com/ host=reports.s3.eu-west-1.amazonaws.com
@@ -419,6 +509,8 @@ mod tests {
         https://minio.example:9000/reports/ host=minio.example:9000
         http://127.0.0.1:9470/reports/ host=127.0.0.1:9470
         https://files.example:443/reports/ host=files.example
+        http://[::1]:9470/reports/ host=[::1]:9470
+        https://minio_1.example/reports/ host=minio_1.example
         ");
         for endpoint in [
             "",
@@ -428,6 +520,20 @@ mod tests {
             "https://x/y",
             "https://u@x",
             "https://x?y",
+            "https://münchen.example:99999x",
+            "https://münchen.example",
+            "https://x:",
+            "https://x:0443",
+            "https://x:99999",
+            "https://x:+80",
+            "https://x..y",
+            "https://.x",
+            "https://127.1",
+            "https://1.2.3.4.5",
+            "https://[::0001]",
+            "https://[::1",
+            "https://::1",
+            "https://%31",
         ] {
             assert!(
                 Target::new(endpoint, &"reports".parse().unwrap(), Addressing::Path).is_err(),
@@ -445,23 +551,8 @@ mod tests {
 
     #[test]
     fn every_parameter_changes_the_signature() {
-        let target = Target::new(
-            "https://s3.eu-west-1.amazonaws.com",
-            &"b".repeat(3).parse().unwrap(),
-            Addressing::Path,
-        );
-        let keys = Keys {
-            access_key_id: "AKIA".into(),
-            secret_access_key: "secret".into(),
-            session_token: None,
-        };
-        let presigner = Presigner::new(
-            target.unwrap(),
-            &keys,
-            "eu-west-1",
-            Timestamp::UNIX_EPOCH,
-            60,
-        );
+        let (endpoint, at) = ("https://s3.eu-west-1.amazonaws.com", "1970-01-01T00:00:00Z");
+        let presigner = presigner(endpoint, "bbb", ("AKIA", "secret", None), at, 60);
         let plain = Ask {
             key: "k",
             ..Ask::default()

@@ -15,6 +15,13 @@ use crate::quantity::Span;
 /// How far a signature is dated back, so that a server whose clock is a little behind ours accepts it at once.
 const BACK_DATED: Span = Span::seconds(60);
 
+/// From where on another clock counts as another. A `Date` header knows whole seconds only and takes a moment to come;
+/// what is less than this is covered by dating back.
+const NOTICED_SKEW: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long links may always be handed out, half over or not: signed anew, they would take as long again.
+const HANDED_OUT_WITHIN: SignedDuration = SignedDuration::from_secs(10);
+
 /// What to do when a link cannot live as long as was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -89,15 +96,12 @@ impl Issuer {
         }
     }
 
-    /// How far a link that is signed for `granted` can be dated back.
-    fn back(self, granted: Span) -> u64 {
+    /// How far links are dated back, and the most seconds that a signature may then have.
+    const fn dating(self) -> (Span, u64) {
         match self {
-            // At the full seven days there is no second left.
-            Self::S3(_) => BACK_DATED
-                .as_secs()
-                .min(MAX_S3_EXPIRES_IN.as_secs() - granted.as_secs()),
+            Self::S3(_) => (BACK_DATED, MAX_S3_EXPIRES_IN.as_secs()),
             // Its links have no beginning.
-            Self::CloudFront => 0,
+            Self::CloudFront => (Span::seconds(0), u64::MAX),
         }
     }
 
@@ -120,15 +124,41 @@ pub struct Lifetime {
     pub expires_at: Timestamp,
     /// What decided that end.
     pub bound: Bound,
+    /// Until when the link may be handed out, by this machine's clock: later, and a mail would bring links that are
+    /// nearly over.
+    pub fresh_until: Timestamp,
 }
 
 impl Lifetime {
-    /// Whether at least half of the promised time is left at `now`: less, and a mail would bring links that are nearly
-    /// over.
+    /// Whether the link may still be handed out at `now`, by this machine's clock.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
-        let whole = self.expires_at.duration_since(self.signed_at);
-        self.expires_at.duration_since(now) * 2 >= whole
+        now <= self.fresh_until
     }
+
+    /// The same lifetime for one whose own clock is `skew` behind the one by which it was worked out.
+    pub(super) fn here(self, skew: SignedDuration) -> Self {
+        let fresh_until = self
+            .fresh_until
+            .saturating_sub(skew)
+            .unwrap_or(self.fresh_until);
+        Self {
+            fresh_until,
+            ..self
+        }
+    }
+}
+
+/// What of a measured difference between two clocks counts; whatever a `Date` header can be wrong by does not.
+pub(super) fn noticed(skew: Option<SignedDuration>) -> SignedDuration {
+    skew.filter(|skew| skew.abs() > NOTICED_SKEW)
+        .unwrap_or(SignedDuration::ZERO)
+}
+
+/// Until when credentials must last for links that are asked for at `now`.
+pub fn asked_until(asked: Span, now: Timestamp) -> Timestamp {
+    next_second(now)
+        .saturating_add(seconds(asked.as_secs()))
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Links grew old before they could be handed out; signed anew, they are fresh again.
@@ -166,7 +196,7 @@ pub enum Limit {
     CredentialsEnded(Timestamp),
     /// The credentials, whose end nobody knows.
     #[error(
-        "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set)"
+        "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant)"
     )]
     CredentialsUnknown,
 }
@@ -195,9 +225,11 @@ impl Limit {
     }
 }
 
-/// Works out the lifetime of links that are signed at `now`.
+/// Works out the lifetime of links that are signed at `now`, by the clock of whoever answers for them.
 ///
-/// `issuer` answers for them; `cap` is the most that the rule allows.
+/// `issuer` answers for them; `cap` is the most that the rule allows. Links to S3 that are asked for the full seven days
+/// end a minute before: it is the minute by which they are dated back, and without it a server whose clock is a second
+/// behind would refuse them at first.
 pub fn lifetime(
     asked: Span,
     issuer: Issuer,
@@ -211,20 +243,22 @@ pub fn lifetime(
         refuse_if(guard, asked, Limit::Rule(cap))?;
         (granted, bound) = (cap, Bound::Policy);
     }
-    let (most, by, limit) = issuer.most(now);
+    let begin = next_second(now);
+    let (most, by, limit) = issuer.most(begin);
     if granted > most {
         refuse_if(guard, asked, limit)?;
         (granted, bound) = (most, by);
     }
-    let back = issuer.back(granted);
-    let signed_at = whole_second(now) - seconds(back);
-    let mut expires_at = whole_second(now) + seconds(granted.as_secs());
+    let (back, most_secs) = issuer.dating();
+    let signed_at = begin - seconds(back.as_secs());
+    let mut signed_for_secs = (granted.as_secs() + back.as_secs()).min(most_secs);
+    let mut expires_at = signed_at + seconds(signed_for_secs);
     match issuer.credentials_end() {
         CredentialsEnd::Unknown if guard != ExpiryGuard::Ignore => {
             let limit = Limit::CredentialsUnknown;
             return Err(Shortfall { asked, limit });
         }
-        CredentialsEnd::At(end) if end <= now => {
+        CredentialsEnd::At(end) if whole_second(end) <= now => {
             let limit = Limit::CredentialsEnded(whole_second(end));
             return Err(Shortfall { asked, limit });
         }
@@ -232,16 +266,26 @@ pub fn lifetime(
             refuse_if(guard, asked, Limit::CredentialsEnd(whole_second(end)))?;
             if guard == ExpiryGuard::Clamp {
                 (expires_at, bound) = (whole_second(end), Bound::Credentials);
+                // The signature must not outlive the promise: it may yet be made with keys that were renewed.
+                let left = expires_at.duration_since(signed_at).as_secs();
+                signed_for_secs = u64::try_from(left).unwrap_or_default();
             }
         }
         CredentialsEnd::Never | CredentialsEnd::At(_) | CredentialsEnd::Unknown => {}
     }
     Ok(Lifetime {
         signed_at,
-        signed_for_secs: granted.as_secs() + back,
+        signed_for_secs,
         expires_at,
         bound,
+        fresh_until: fresh_until(now, expires_at),
     })
+}
+
+/// Half of the time, or all of it if that is short.
+fn fresh_until(now: Timestamp, expires_at: Timestamp) -> Timestamp {
+    let whole = expires_at.duration_since(now);
+    now + (whole / 2).max(whole.min(HANDED_OUT_WITHIN))
 }
 
 fn refuse_if(guard: ExpiryGuard, asked: Span, limit: Limit) -> Result<(), Shortfall> {
@@ -254,6 +298,13 @@ fn refuse_if(guard: ExpiryGuard, asked: Span, limit: Limit) -> Result<(), Shortf
 /// A signature knows whole seconds only; what is promised must not be later than what is signed.
 fn whole_second(instant: Timestamp) -> Timestamp {
     Timestamp::from_second(instant.as_second()).unwrap_or(instant)
+}
+
+/// The first whole second that is not before `instant`: counted from there, nobody gets less than was asked.
+fn next_second(instant: Timestamp) -> Timestamp {
+    let whole = whole_second(instant);
+    let is_whole = whole == instant;
+    Timestamp::from_second(whole.as_second() + i64::from(!is_whole)).unwrap_or(whole)
 }
 
 fn seconds(seconds: u64) -> SignedDuration {
@@ -285,24 +336,56 @@ mod tests {
             now(),
         )
         .unwrap();
-        assert_eq!(life.signed_at, at("2026-11-23T18:39:00Z"));
+        assert_eq!(life.signed_at, at("2026-11-23T18:39:01Z"));
         assert_eq!(life.signed_for_secs, 3660);
-        assert_eq!(life.expires_at, at("2026-11-23T19:40:00Z"));
+        assert_eq!(life.expires_at, at("2026-11-23T19:40:01Z"));
         assert_eq!(life.bound, Bound::Asked);
     }
 
     #[test]
-    fn seven_days_are_not_dated_back_since_s3_counts_them_from_the_signature() {
-        let life = lifetime(
-            WEEK,
-            Issuer::S3(CredentialsEnd::Never),
-            WEEK,
-            ExpiryGuard::Refuse,
-            now(),
-        )
-        .unwrap();
+    fn seven_days_are_dated_back_too_and_end_so_much_earlier() {
+        let of = |asked| {
+            let s3 = Issuer::S3(CredentialsEnd::Never);
+            lifetime(asked, s3, WEEK, ExpiryGuard::Refuse, now()).unwrap()
+        };
+        let life = of(WEEK);
         assert_eq!(life.signed_for_secs, 604_800);
-        assert_eq!(life.signed_at, at("2026-11-23T18:40:00Z"));
+        assert_eq!(life.signed_at, at("2026-11-23T18:39:01Z"));
+        assert_eq!(life.expires_at, at("2026-11-30T18:39:01Z"));
+        let life = of(Span::seconds(604_770));
+        assert_eq!(life.signed_for_secs, 604_800);
+        assert_eq!(life.expires_at, at("2026-11-30T18:39:01Z"));
+    }
+
+    #[test]
+    fn links_are_handed_out_while_half_of_their_time_is_left_however_short_it_is() {
+        let fresh = |asked: Span| {
+            let s3 = Issuer::S3(CredentialsEnd::Never);
+            let life = lifetime(asked, s3, WEEK, ExpiryGuard::Refuse, now()).unwrap();
+            assert!(life.is_fresh(now()) && life.is_fresh(life.fresh_until));
+            assert!(!life.is_fresh(life.fresh_until + SignedDuration::from_nanos(1)));
+            format!("{asked}: {:#}", life.fresh_until.duration_since(now()))
+        };
+        let table = [1, 10, 15, 60, 3600].map(|secs| fresh(Span::seconds(secs)));
+        insta::assert_snapshot!(table.join("\n"), @r"
+            1s: 1s 100ms
+            10s: 10s
+            15s: 10s
+            1m: 30s 50ms
+            1h: 30m 50ms
+            ");
+    }
+
+    #[test]
+    fn freshness_is_told_by_our_own_clock_and_small_differences_are_none() {
+        let ahead = SignedDuration::from_secs(200);
+        let s3 = Issuer::S3(CredentialsEnd::Never);
+        let life = lifetime(HOUR, s3, WEEK, ExpiryGuard::Refuse, now() + ahead).unwrap();
+        let same = lifetime(HOUR, s3, WEEK, ExpiryGuard::Refuse, now()).unwrap();
+        assert_eq!(life.here(ahead).fresh_until, same.fresh_until);
+        let of = |secs| noticed(Some(SignedDuration::from_secs(secs))).as_secs();
+        assert_eq!([-300, -6, -5, 0, 5, 6].map(of), [-300, -6, 0, 0, 0, 6]);
+        assert_eq!(noticed(None), SignedDuration::ZERO);
     }
 
     #[test]
@@ -329,6 +412,11 @@ mod tests {
             (clamped.expires_at, clamped.bound),
             (end, Bound::Credentials)
         );
+        let signed_until = clamped.signed_at + seconds(clamped.signed_for_secs);
+        assert_eq!(
+            signed_until, end,
+            "the signature does not outlive the promise"
+        );
         let ignored = lifetime(
             HOUR,
             Issuer::S3(CredentialsEnd::At(end)),
@@ -337,7 +425,7 @@ mod tests {
             now(),
         )
         .unwrap();
-        assert_eq!(ignored.expires_at, at("2026-11-23T19:40:00Z"));
+        assert_eq!(ignored.expires_at, at("2026-11-23T19:40:01Z"));
     }
 
     #[test]
@@ -362,7 +450,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (clamped.expires_at, clamped.bound),
-            (at("2026-11-23T19:40:00Z"), Bound::Policy)
+            (at("2026-11-23T19:40:01Z"), Bound::Policy)
         );
     }
 
@@ -403,15 +491,15 @@ mod tests {
         let of = |asked, cap, guard| lifetime(asked, Issuer::CloudFront, cap, guard, now());
         let (month, ever) = (Span::days(30), Span::days(36_500));
         let life = of(month, ever, ExpiryGuard::Refuse).unwrap();
-        assert_eq!(life.expires_at, at("2026-12-23T18:40:00Z"));
+        assert_eq!(life.expires_at, at("2026-12-23T18:40:01Z"));
         assert_eq!(
             (life.signed_at, life.bound),
-            (at("2026-11-23T18:40:00Z"), Bound::Asked)
+            (at("2026-11-23T18:40:01Z"), Bound::Asked)
         );
         let clamped = of(month, WEEK, ExpiryGuard::Clamp).unwrap();
         assert_eq!(
             (clamped.expires_at, clamped.bound),
-            (at("2026-11-30T18:40:00Z"), Bound::Policy)
+            (at("2026-11-30T18:40:01Z"), Bound::Policy)
         );
         let refused = of(ever, ever, ExpiryGuard::Refuse).unwrap_err();
         insta::assert_snapshot!(refused, @r#"links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or set expiry_guard = "clamp" to print the real end"#);

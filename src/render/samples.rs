@@ -86,6 +86,7 @@ pub(super) fn lifetime() -> Lifetime {
         signed_for_secs: 604_800,
         expires_at: at("2026-11-30T17:40:00Z"),
         bound: Bound::Asked,
+        fresh_until: at("2026-11-27T05:40:00Z"),
     }
 }
 

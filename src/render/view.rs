@@ -66,6 +66,8 @@ pub(super) struct Missed {
 pub(super) const fn reason(reason: Unlinkable) -> &'static str {
     match reason {
         Unlinkable::Archived => "reason_archived",
+        Unlinkable::RestoreEnds => "reason_restore_ends",
+        Unlinkable::Folder => "reason_folder",
         Unlinkable::DotSegments => "reason_dot_segments",
         Unlinkable::ControlCharacters => "reason_control_characters",
         Unlinkable::CustomerKey => "reason_customer_key",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
@@ -24,6 +24,8 @@ struct State {
     failures: Vec<Fact>,
     unreadable: BTreeMap<(String, String), Fact>,
     requests: usize,
+    clock_ahead: Option<SignedDuration>,
+    storage: BTreeMap<(String, String), Storage>,
 }
 
 impl MemoryStore {
@@ -86,11 +88,22 @@ impl MemoryStore {
         self.lock().failures.push(fact);
     }
 
-    /// Makes every look at an object fail with `fact`, as for one that is encrypted with another's key.
+    /// Makes every look at an object fail with `fact`, as for one that the credentials may not read.
     pub fn unreadable(&self, bucket: &str, key: &str, fact: Fact) {
         self.lock()
             .unreadable
             .insert((bucket.to_owned(), key.to_owned()), fact);
+    }
+
+    /// Keeps an object otherwise than it was put. Only a look at it tells.
+    pub fn set_storage(&self, bucket: &str, key: &str, storage: Storage) {
+        let place = (bucket.to_owned(), key.to_owned());
+        self.lock().storage.insert(place, storage);
+    }
+
+    /// Gives the store a clock that is so far ahead of ours; it is known after the first answer.
+    pub fn set_clock_ahead(&self, ahead: SignedDuration) {
+        self.lock().clock_ahead = Some(ahead);
     }
 
     /// How many requests there were.
@@ -156,11 +169,12 @@ impl ObjectStore for MemoryStore {
             ));
         }
         self.request(format!("look at s3://{bucket}/{key}"), |state| {
-            state
-                .buckets
-                .get(bucket.as_str())?
-                .get(key.as_str())
-                .map(|(meta, _)| meta.clone())
+            let objects = state.buckets.get(bucket.as_str())?;
+            let (mut meta, _) = objects.get(key.as_str())?.clone();
+            if let Some(storage) = state.storage.get(&place) {
+                meta.storage = *storage;
+            }
+            Some(meta)
         })
     }
 
@@ -180,6 +194,11 @@ impl ObjectStore for MemoryStore {
         self.request(action, |state| state.buckets.get(bucket.as_str()).map(drop))?;
         self.insert(bucket.as_str(), key.as_str(), &bytes, Timestamp::UNIX_EPOCH);
         Ok(())
+    }
+
+    fn skew(&self) -> Option<SignedDuration> {
+        let state = self.lock();
+        state.clock_ahead.filter(|_| state.requests > 0)
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {

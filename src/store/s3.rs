@@ -9,7 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, Region, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{EncodingType, Object, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
@@ -268,33 +268,32 @@ impl ObjectStore for S3Store {
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
         let action = || format!("look at s3://{bucket}/{key}");
-        let answer = self
-            .client(bucket)
-            .await?
-            .head_object()
-            .bucket(bucket.as_str())
-            .key(key.as_str())
-            .customize()
-            .interceptor(self.clock.clone())
-            .send()
-            .await
-            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        let client = self.client(bucket).await?;
+        let request = client.head_object().bucket(bucket.as_str());
+        let request = request.key(key.as_str()).customize();
+        let answer = match request.interceptor(self.clock.clone()).send().await {
+            Ok(answer) => answer,
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|raw| raw.status().as_u16() == 400) =>
+            {
+                return why_not(&client, bucket, key).await;
+            }
+            Err(error) => return Err(EdgeError::from_sdk(action(), &error)),
+        };
         let class = answer.storage_class.as_ref().map(|class| class.as_str());
-        let restored = answer
-            .restore
-            .as_deref()
-            .unwrap_or_default()
-            .contains("ongoing-request=\"false\"");
+        let restored = answer.restore.as_deref().and_then(restored_until);
         Ok(ObjectMeta {
             key: key.clone(),
             size_bytes: size(answer.content_length),
             etag: plain_etag(answer.e_tag.as_deref()),
-            version: real_version(answer.version_id),
+            version: answer.version_id,
             modified: instant(answer.last_modified.as_ref()),
-            storage: if restored {
-                Storage::Ready
-            } else {
-                storage(class)
+            storage: match (answer.archive_status, restored) {
+                (Some(_), _) => Storage::Archived,
+                (None, Some(until)) => Storage::Restored { until },
+                (None, None) => storage(class),
             },
         })
     }
@@ -347,6 +346,39 @@ impl ObjectStore for S3Store {
     }
 }
 
+/// Asks for a byte of an object whose HEAD was refused with 400, which has no body and so gives no reason: a session that
+/// ended is told so, and so is an object that only its owner's key opens.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html>
+async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+    let request = client.get_object().bucket(bucket.as_str());
+    let request = request.key(key.as_str()).range("bytes=0-0");
+    let action = format!("look at s3://{bucket}/{key}");
+    match request.send().await {
+        Err(error) if error.code() == Some("InvalidRequest") => Ok(ObjectMeta {
+            key: key.clone(),
+            size_bytes: 0,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::CustomerKey,
+        }),
+        Err(error) => Err(EdgeError::from_sdk(action, &error)),
+        Ok(_) => {
+            let reason = "HEAD was refused with 400, and GET was not";
+            Err(EdgeError::new(action, Fact::Rejected, reason))
+        }
+    }
+}
+
+/// Until when a restored copy is there: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+fn restored_until(header: &str) -> Option<Timestamp> {
+    let date = header.split_once("expiry-date=\"")?.1.split('"').next()?;
+    let is_done = header.contains("ongoing-request=\"false\"");
+    let date = jiff::fmt::rfc2822::parse(date).ok().filter(|_| is_done)?;
+    Some(date.timestamp())
+}
+
 /// A listed object; an answer without a key, or with one that is none, is not S3's.
 fn object_meta(object: Object, encoded: bool) -> Result<ObjectMeta, String> {
     let class = object.storage_class.as_ref().map(|class| class.as_str());
@@ -369,7 +401,7 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
         etag: plain_etag(version.e_tag.as_deref()),
         modified: instant(version.last_modified.as_ref()),
         storage: storage(class),
-        version: real_version(version.version_id),
+        version: version.version_id,
     })
 }
 
@@ -378,11 +410,6 @@ fn listed_key(key: Option<String>, encoded: bool) -> Result<Key, String> {
     let key = if encoded { decode_form(&key) } else { key };
     key.parse()
         .map_err(|error| format!("a key in the listing {error}"))
-}
-
-/// A bucket without versions calls the one it has `null`; a link needs none then.
-fn real_version(version: Option<String>) -> Option<String> {
-    version.filter(|version| version != "null")
 }
 
 fn storage(class: Option<&str>) -> Storage {

@@ -5,15 +5,21 @@
 
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+use handout::job::{Bucket, Key};
 use handout::links::Unlinkable;
 use handout::links::listing::{Entry, GatherError, Listing, list};
 use handout::plan::policy::{AllowRule, LinkDefaults, Policy};
 use handout::plan::{self, ExpiryGuard, OnUnlinkable, SignerFacts};
 use handout::render::Templates;
 use handout::stop::Stop;
+use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
-use handout::store::{ObjectStore, Versions};
+use handout::store::{
+    Body, Content, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+};
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -21,8 +27,27 @@ use crate::support::world::email_job;
 
 const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
 
+/// An answer: its status line, more headers, its body.
+type Answer = (&'static str, String, &'static str);
+
 /// Answers every request with a listing, a date, and, for HEAD, a region; remembers what it was asked.
 async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let header = region.map_or_else(String::new, |region| {
+        format!("x-amz-bucket-region: {region}\r\n")
+    });
+    answering(date, move |head| match (head.starts_with("HEAD"), region) {
+        (true, Some(_)) => ("301 Moved Permanently", header.clone(), ""),
+        (true, None) => ("200 OK", header.clone(), ""),
+        (false, _) => ("200 OK", header.clone(), LISTING),
+    })
+    .await
+}
+
+/// Answers every request as it is told; remembers what it was asked.
+async fn answering(
+    date: String,
+    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let heads = Arc::new(Mutex::new(Vec::new()));
@@ -34,17 +59,10 @@ async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mute
                 && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0
             {}
             let head = String::from_utf8_lossy(&bytes).into_owned();
-            let (status, body) = match (head.starts_with("HEAD"), region) {
-                (true, Some(_)) => ("301 Moved Permanently", ""),
-                (true, None) => ("200 OK", ""),
-                (false, _) => ("200 OK", LISTING),
-            };
-            let region = region.map_or_else(String::new, |region| {
-                format!("x-amz-bucket-region: {region}\r\n")
-            });
+            let (status, headers, body) = answer(&head);
             let length = body.len();
             let answer = format!(
-                "HTTP/1.1 {status}\r\nDate: {date}\r\n{region}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+                "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             );
             seen.lock().unwrap().push(head);
             drop(stream.write_all(answer.as_bytes()).await);
@@ -72,8 +90,19 @@ fn client(url: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
+/// What a job for everything gets.
 async fn listed(store: &dyn ObjectStore, preflight: bool) -> Result<Listing, GatherError> {
-    let policy = Policy {
+    let all = json!({ "prefix": "" });
+    gathered(store, &all, |links| links.preflight = preflight).await
+}
+
+/// What a job gets that asks for `from`.
+async fn gathered(
+    store: &dyn ObjectStore,
+    from: &Value,
+    change: impl FnOnce(&mut LinkDefaults),
+) -> Result<Listing, GatherError> {
+    let mut policy = Policy {
         rules: vec![AllowRule {
             connection: "local".parse().unwrap(),
             bucket: "reports".parse().unwrap(),
@@ -91,14 +120,18 @@ async fn listed(store: &dyn ObjectStore, preflight: bool) -> Result<Listing, Gat
             per_recipient: true,
             on_unlinkable: OnUnlinkable::Skip,
             pin_version: false,
-            preflight,
+            preflight: false,
         },
         on_doubt: handout::config::OnDoubt::Resend,
         page_size: 1000,
         sender_domain: "sender.example".to_owned(),
         triggers: Vec::new(),
     };
-    let job = Arc::new(handout::job::Job::parse(&email_job("x").to_string()).unwrap());
+    change(&mut policy.links);
+    let mut job = email_job("x");
+    job["from"] = from.clone();
+    (job["from"]["connection"], job["from"]["bucket"]) = ("local".into(), "reports".into());
+    let job = Arc::new(handout::job::Job::parse(&job.to_string()).unwrap());
     let templates = Templates::load(None).unwrap();
     let now = handout::clock::system();
     let plan = plan::draw(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
@@ -116,9 +149,34 @@ async fn a_store_whose_clock_is_far_off_gets_no_links() {
         assert!(matches!(error, GatherError::Skew { .. }), "{error}");
         let text = error.to_string();
         assert!(
-            text.contains(words) && text.contains("3") && text.contains("set the clock"),
+            text.contains(words) && text.contains("set the clock"),
             "{text}"
         );
+        let seconds = text.strip_prefix("the clock of S3 is ").unwrap();
+        let seconds: i64 = seconds.split(' ').next().unwrap().parse().unwrap();
+        // The date has whole seconds, and takes a moment to come.
+        assert!((seconds - 360).abs() <= 3, "{text}");
+    }
+}
+
+/// Beyond fifteen minutes S3 refuses requests, and its answer does not look like one about clocks.
+#[tokio::test]
+async fn a_clock_so_far_off_that_s3_refuses_requests_is_the_reason() {
+    let refusal = "<Error><Code>RequestTimeTooSkewed</Code><Message>The difference is too large.</Message></Error>";
+    let ahead = date(SignedDuration::from_mins(20));
+    let (url, _) = answering(ahead, move |head| {
+        let body = if head.starts_with("HEAD") {
+            ""
+        } else {
+            refusal
+        };
+        ("403 Forbidden", String::new(), body)
+    })
+    .await;
+    for from in [json!({ "prefix": "" }), json!({ "keys": ["a.pdf"] })] {
+        let store = S3Store::new(client(&url));
+        let error = gathered(&store, &from, |_| {}).await.unwrap_err();
+        assert!(matches!(error, GatherError::Skew { .. }), "{error}");
     }
 }
 
@@ -164,37 +222,240 @@ async fn a_bucket_is_asked_in_its_own_region_which_is_looked_up_once() {
     );
 }
 
-/// A store that answers HEAD for some objects as S3 does when they cannot be read.
+/// The objects of a listing that are not linked, and why.
+fn left_out(listing: &Listing) -> Vec<(String, Unlinkable)> {
+    let page = listing.page(0).unwrap().unwrap_or_default();
+    let left_out = page.into_iter().filter_map(|entry| match entry {
+        Entry::Unavailable(key, reason) => Some((key, reason)),
+        Entry::Linkable(_) => None,
+    });
+    left_out.collect()
+}
+
 #[tokio::test]
 async fn what_the_credentials_cannot_read_is_found_when_each_object_is_looked_at() {
-    use handout::store::Fact;
-    use handout::store::memory::MemoryStore;
     let store = MemoryStore::new(1000);
-    for key in ["a.pdf", "b.pdf", "c.pdf", "d.pdf"] {
+    for key in ["a.pdf", "b.pdf", "c.pdf", "d.pdf", "e.pdf"] {
         store.insert("reports", key, b"x", jiff::Timestamp::UNIX_EPOCH);
     }
-    store.unreadable("reports", "b.pdf", Fact::Rejected);
+    store.set_storage("reports", "b.pdf", Storage::CustomerKey);
     store.unreadable("reports", "c.pdf", Fact::Denied);
+    store.set_storage("reports", "d.pdf", Storage::Archived);
     assert_eq!(
         listed(&store, false).await.unwrap().linkable,
-        4,
+        5,
         "a listing does not tell"
     );
     let looked_at = listed(&store, true).await.unwrap();
-    assert_eq!((looked_at.linkable, looked_at.unavailable), (2, 2));
-    let left_out: Vec<Entry> = looked_at
-        .page(0)
-        .unwrap()
-        .unwrap()
-        .into_iter()
-        .filter(|entry| matches!(entry, Entry::Unavailable(..)))
-        .collect();
+    assert_eq!((looked_at.linkable, looked_at.unavailable), (2, 3));
     let expected = [
         ("b.pdf", Unlinkable::CustomerKey),
         ("c.pdf", Unlinkable::Forbidden),
+        ("d.pdf", Unlinkable::Archived),
     ];
+    let expected = expected.map(|(key, reason)| (key.to_owned(), reason));
+    assert_eq!(left_out(&looked_at), expected);
+    store.unreadable("reports", "c.pdf", Fact::Rejected);
+    let error = listed(&store, true).await.unwrap_err();
+    insta::assert_snapshot!(error, @"could not look at s3://reports/c.pdf: the service refused the request");
+}
+
+/// What a job for one object gets if HEAD is answered like this, and GET like that.
+async fn looked_at(head: Answer, get: Answer) -> String {
+    let (url, _) = answering(date(SignedDuration::ZERO), move |request| {
+        match request.starts_with("HEAD") {
+            true => head.clone(),
+            false => get.clone(),
+        }
+    })
+    .await;
+    let from = json!({ "keys": ["a.pdf"], "when_empty": "skip" });
+    match gathered(&S3Store::new(client(&url)), &from, |_| {}).await {
+        Ok(listing) => match left_out(&listing).pop() {
+            Some((_, reason)) => format!("{reason:?}"),
+            None => "linked".to_owned(),
+        },
+        Err(error) => handout::error::chain(&error),
+    }
+}
+
+#[tokio::test]
+async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
+    let ok = |headers: &str| ("200 OK", headers.to_owned(), "");
+    let no = || ("400 Bad Request", String::new(), "");
+    let in_days = |days: i64| {
+        let date = date(SignedDuration::from_hours(24 * days));
+        format!("x-amz-restore: ongoing-request=\"false\", expiry-date=\"{date}\"\r\n")
+    };
+    let glacier = "x-amz-storage-class: GLACIER\r\n";
+    let error = |body| ("400 Bad Request", String::new(), body);
+    let encrypted = "<Error><Code>InvalidRequest</Code><Message>The object was stored using a form of Server Side Encryption.</Message></Error>";
+    let expired = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+    let table = [
+        looked_at(ok(""), ok("")).await,
+        looked_at(ok(glacier), ok("")).await,
+        looked_at(ok(&format!("{glacier}x-amz-restore: ongoing-request=\"true\"\r\n")), ok("")).await,
+        looked_at(ok(&format!("{glacier}{}", in_days(1))), ok("")).await,
+        looked_at(ok(&format!("{glacier}{}", in_days(0))), ok("")).await,
+        looked_at(ok("x-amz-storage-class: INTELLIGENT_TIERING\r\n"), ok("")).await,
+        looked_at(ok("x-amz-storage-class: INTELLIGENT_TIERING\r\nx-amz-archive-status: ARCHIVE_ACCESS\r\n"), ok("")).await,
+        looked_at(no(), error(encrypted)).await,
+        looked_at(no(), error(expired)).await,
+        looked_at(no(), ok("")).await,
+        looked_at(("405 Method Not Allowed", String::new(), ""), error(encrypted)).await,
+        looked_at(("404 Not Found", String::new(), ""), ok("")).await,
+    ];
+    insta::assert_snapshot!(table.join("\n"), @r"
+    linked
+    Archived
+    Archived
+    linked
+    RestoreEnds
+    linked
+    Archived
+    CustomerKey
+    could not look at s3://reports/a.pdf: the credentials do not allow it: ExpiredToken: The provided token has expired.
+    could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
+    could not look at s3://reports/a.pdf: the service refused the request: the answer had the status 405
+    Missing
+    ");
+}
+
+#[tokio::test]
+async fn only_objects_that_the_job_wants_are_looked_at_and_none_beyond_its_limit() {
+    let store = MemoryStore::new(1000);
+    for number in 0..100 {
+        for end in ["pdf", "txt"] {
+            let key = format!("{number:03}.{end}");
+            store.insert("reports", &key, b"x", jiff::Timestamp::UNIX_EPOCH);
+        }
+    }
+    let from = json!({ "prefix": "", "include": ["*.pdf"], "limit": 10 });
+    let listing = gathered(&store, &from, |links| links.preflight = true).await;
+    assert_eq!(listing.unwrap().linkable, 10);
+    let looks = store.requests() - 1;
+    assert!((10..20).contains(&looks), "{looks}");
+}
+
+/// Lists by counting instead of by the last key, as some servers do, while somebody adds objects.
+#[derive(Debug)]
+struct Restless {
+    keys: Mutex<Vec<String>>,
+    added: Mutex<Vec<Vec<&'static str>>>,
+    sorted: bool,
+}
+
+#[async_trait]
+impl ObjectStore for Restless {
+    async fn list(
+        &self,
+        _: &Bucket,
+        _: &str,
+        _: Versions,
+        token: Option<&str>,
+    ) -> Result<Page, StoreError> {
+        let mut keys = self.keys.lock().unwrap();
+        let from = token.map_or(0, |token| token.parse().unwrap());
+        let objects = keys.iter().skip(from).take(3).map(|key| ObjectMeta {
+            key: key.parse().unwrap(),
+            size_bytes: 1,
+            etag: String::new(),
+            version: None,
+            modified: jiff::Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+        });
+        let objects: Vec<ObjectMeta> = objects.collect();
+        let more = from + objects.len() < keys.len();
+        let added = self.added.lock().unwrap().pop().unwrap_or_default();
+        keys.extend(added.into_iter().map(ToOwned::to_owned));
+        if self.sorted {
+            keys.sort();
+        }
+        Ok(Page {
+            continuation_token: more.then(|| (from + objects.len()).to_string()),
+            objects,
+        })
+    }
+
+    async fn head(&self, _: &Bucket, _: &Key) -> Result<ObjectMeta, StoreError> {
+        unreachable!("nothing is looked at")
+    }
+
+    async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {
+        unreachable!("nothing is put")
+    }
+
+    async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_changes_while_it_is_read_yields_no_object_twice() {
+    let keys = ["b", "c", "d", "e", "f", "g", "h"].map(ToOwned::to_owned);
+    // Two before the second page, three before the third: each repeats what was listed.
+    let added = vec![vec!["a3", "a4", "a5"], vec!["a1", "a2"]];
+    let store = Restless {
+        keys: Mutex::new(keys.to_vec()),
+        added: Mutex::new(added),
+        sorted: true,
+    };
+    let listing = listed(&store, false).await.unwrap();
+    let page = listing.page(0).unwrap().unwrap();
+    let found: Vec<String> = page
+        .into_iter()
+        .map(|entry| match entry {
+            Entry::Linkable(object) => object.key.into(),
+            Entry::Unavailable(key, _) => key,
+        })
+        .collect();
+    assert_eq!(found, ["b", "c", "d", "e", "f", "g", "h"]);
+}
+
+#[tokio::test]
+async fn a_store_that_lists_in_no_order_is_refused_since_nobody_could_tell_what_it_repeats() {
+    let store = Restless {
+        keys: Mutex::new(["b", "d", "c"].map(ToOwned::to_owned).to_vec()),
+        added: Mutex::default(),
+        sorted: false,
+    };
+    let error = listed(&store, false).await.unwrap_err();
+    insta::assert_snapshot!(error, @r#"the store lists "c" after "d", and keys must come in the order of their bytes, as S3 lists them; name the objects by from.keys"#);
+}
+
+#[tokio::test]
+async fn a_folders_marker_is_no_file_whether_it_is_named_or_listed() {
+    let store = MemoryStore::new(1000);
+    store.insert("reports", "photos/", b"", jiff::Timestamp::UNIX_EPOCH);
+    store.insert("reports", "photos/a.jpg", b"x", jiff::Timestamp::UNIX_EPOCH);
+    let named = json!({ "keys": ["photos/", "photos/a.jpg"] });
+    let named = gathered(&store, &named, |_| {}).await.unwrap();
+    assert_eq!(named.linkable, 1);
     assert_eq!(
-        left_out,
-        expected.map(|(key, reason)| Entry::Unavailable(key.to_owned(), reason))
+        left_out(&named),
+        [("photos/".to_owned(), Unlinkable::Folder)]
     );
+    let listed = listed(&store, false).await.unwrap();
+    assert_eq!((listed.linkable, listed.unavailable), (1, 0));
+}
+
+#[tokio::test]
+async fn a_version_is_linked_only_if_it_is_to_be_pinned() {
+    let version = |version: &'static str| {
+        let header = format!("x-amz-version-id: {version}\r\n");
+        answering(date(SignedDuration::ZERO), move |_| {
+            ("200 OK", header.clone(), "")
+        })
+    };
+    for (given, pinned) in [("v1", true), ("null", true), ("v1", false)] {
+        let (url, _) = version(given).await;
+        let from = json!({ "keys": ["a.pdf"] });
+        let store = S3Store::new(client(&url));
+        let listing = gathered(&store, &from, |links| links.pin_version = pinned).await;
+        let page = listing.unwrap().page(0).unwrap().unwrap();
+        let [Entry::Linkable(object)] = &page[..] else {
+            panic!("{page:?}");
+        };
+        assert_eq!(object.version.as_deref(), Some(given).filter(|_| pinned));
+    }
 }

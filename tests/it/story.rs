@@ -437,6 +437,73 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
     opened.close().await;
 }
 
+/// The instant at which it was asked for first, whenever it is asked.
+fn stopped_clock() -> jiff::Timestamp {
+    static INSTANT: std::sync::OnceLock<jiff::Timestamp> = std::sync::OnceLock::new();
+    *INSTANT.get_or_init(handout::clock::system)
+}
+
+#[tokio::test]
+async fn the_shortest_links_are_handed_out_too() {
+    use handout::distribute::{Order, distribute};
+    let world = World::new().object("a.pdf", "x");
+    let mut opened = world.open().await;
+    opened.tools.clock = stopped_clock;
+    for expires_in in ["1s", "60s"] {
+        let mut job = email_job(expires_in);
+        job["links"] = json!({ "expires_in": expires_in });
+        let order = Order {
+            job: std::sync::Arc::new(handout::job::Job::parse(&job.to_string()).unwrap()),
+            message_id: None,
+            attempt: 1,
+            now: stopped_clock(),
+            stop: handout::stop::Stop::default(),
+        };
+        let delivered = distribute(&order, &opened.tools).await;
+        assert_eq!(delivered.unwrap().accepted, 1, "{expires_in}");
+    }
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
+    use handout::distribute::{Order, distribute};
+    use handout::store::memory::MemoryStore;
+    use jiff::SignedDuration;
+    for minutes in [-4, 4] {
+        let world = World::new();
+        let mut opened = world.open().await;
+        let store = MemoryStore::new(10);
+        store.insert("reports", "a.pdf", b"x", jiff::Timestamp::UNIX_EPOCH);
+        store.set_clock_ahead(SignedDuration::from_mins(minutes));
+        let connections = std::sync::Arc::make_mut(&mut opened.tools.connections);
+        let connection = connections.get_mut(&"local".parse().unwrap()).unwrap();
+        connection.store = std::sync::Arc::new(store);
+        // Twenty-nine minutes are not half of an hour, whatever the store's clock says.
+        let now = handout::clock::system() - SignedDuration::from_mins(29);
+        let now = jiff::Timestamp::from_second(now.as_second()).unwrap();
+        for id in ["first", "second"] {
+            let mut job = email_job(id);
+            job["links"] = json!({ "expires_in": "1h" });
+            let order = Order {
+                job: std::sync::Arc::new(handout::job::Job::parse(&job.to_string()).unwrap()),
+                message_id: None,
+                attempt: 1,
+                now,
+                stop: handout::stop::Stop::default(),
+            };
+            distribute(&order, &opened.tools).await.unwrap();
+            let line = world.audit_of("issue").pop().unwrap();
+            let told = ["signed_at", "expires_at"].map(|name| {
+                let instant: jiff::Timestamp = line[name].as_str().unwrap().parse().unwrap();
+                instant.duration_since(now).as_secs()
+            });
+            assert_eq!(told, [minutes * 60 - 60, minutes * 60 + 3600], "{id}");
+        }
+        opened.close().await;
+    }
+}
+
 #[tokio::test]
 async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_once() {
     use handout::distribute::{Order, distribute};

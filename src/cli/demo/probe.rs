@@ -275,6 +275,7 @@ async fn expired(tools: &Tools) -> anyhow::Result<String> {
         signed_for_secs: 3600,
         expires_at: now.checked_sub(SignedDuration::from_hours(1))?,
         bound: Bound::Asked,
+        fresh_until: now,
     };
     let (presigner, _) = connection
         .signer

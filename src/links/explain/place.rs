@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::query::{Parts, decoded};
+use crate::links::partition::before_suffix;
 
 /// How the bucket stands in the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -58,17 +59,6 @@ pub struct Place {
     pub region: Option<String>,
 }
 
-/// What follows the region in the hosts of AWS's partitions.
-const SUFFIXES: [&str; 7] = [
-    ".amazonaws.com",
-    ".amazonaws.com.cn",
-    ".amazonaws.eu",
-    ".c2s.ic.gov",
-    ".sc2s.sgov.gov",
-    ".cloud.adc-e.uk",
-    ".csp.hci.ic.gov",
-];
-
 /// Reads the place of a link to a distribution.
 pub(super) fn at_cloudfront(parts: &Parts<'_>) -> Place {
     Place {
@@ -83,10 +73,7 @@ pub(super) fn at_cloudfront(parts: &Parts<'_>) -> Place {
 /// Reads the place of a link to S3 or to a server like it.
 pub(super) fn at_s3(parts: &Parts<'_>) -> Place {
     let host = parts.host();
-    let aws = SUFFIXES
-        .iter()
-        .find_map(|suffix| host.strip_suffix(suffix))
-        .and_then(aws_host);
+    let aws = before_suffix(&host).and_then(aws_host);
     let (style, named_bucket, region) = aws.unwrap_or((Style::CustomEndpoint, None, None));
     let path = parts.path.strip_prefix('/').unwrap_or_default();
     let (bucket, key) = match named_bucket {
@@ -172,6 +159,8 @@ mod tests {
             "https://b.s3-accelerate.amazonaws.com/k",
             "https://b.s3.amazonaws.com/k",
             "https://b.s3.cn-north-1.amazonaws.com.cn/k",
+            "https://b.s3-fips.dualstack.eusc-de-east-1.amazonaws.eu/k",
+            "https://b.s3.us-isob-east-1.sc2s.sgov.gov/k",
             "http://b.s3-website-us-east-1.amazonaws.com/k",
             "http://b.s3-website.eu-central-1.amazonaws.com/k",
             "https://p-123456789012.s3-accesspoint.eu-west-1.amazonaws.com/k",
@@ -194,6 +183,8 @@ mod tests {
         b | k | VirtualHost | -
         b | k | VirtualHost | -
         b | k | VirtualHost | cn-north-1
+        b | k | VirtualHost | eusc-de-east-1
+        b | k | VirtualHost | us-isob-east-1
         b | k | Website | us-east-1
         b | k | Website | eu-central-1
         p-123456789012 | k | AccessPoint | eu-west-1

@@ -135,6 +135,53 @@ fn nibble(digit: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
+/// What a signature or a session token is called, wherever it stands; compared without regard to case.
+const SECRETS: [&str; 3] = ["signature", "security-token", "session-token"];
+
+/// A text without the signature or the token that a damaged URL may have anywhere: all behind `Signature=` is left out,
+/// however often that was escaped.
+pub(super) fn without_secrets(text: &str) -> String {
+    let mut end = secret_in(text);
+    let mut read = text.to_owned();
+    while end.is_none() && read.contains('%') {
+        let again = decoded(&read);
+        if again == read {
+            break;
+        }
+        read = again;
+        // Where it stands in the text itself is not known then, but it begins with an escape.
+        end = secret_in(&read).and(text.find('%'));
+    }
+    match end {
+        Some(end) => format!("{}****", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Where the first secret begins.
+fn secret_in(text: &str) -> Option<usize> {
+    let lower = text.to_ascii_lowercase();
+    let ends = SECRETS.iter().flat_map(|name| {
+        let found = lower.match_indices(name);
+        found.map(|(at, name)| at + name.len())
+    });
+    ends.filter_map(|end| Some(end + sign_of_equality(&lower[end..])?))
+        .min()
+}
+
+/// The length of the `=` with which a text begins, which may be escaped, more than once, or for a page's source.
+fn sign_of_equality(text: &str) -> Option<usize> {
+    let plain = ["=", "&#61;", "&#x3d;", "&equals;", "\\u003d"];
+    let plain = plain.iter().find(|sign| text.starts_with(**sign));
+    if let Some(sign) = plain {
+        return Some(sign.len());
+    }
+    let digits = text.strip_prefix('%')?.trim_start_matches("25");
+    digits
+        .starts_with("3d")
+        .then(|| text.len() - digits.len() + "3d".len())
+}
+
 /// A text as a terminal may show it: nothing in it moves the cursor, turns it around or goes on for ever.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 1024;
@@ -159,5 +206,39 @@ pub(super) fn shown_name(name: &str) -> String {
     if short.len() < name.len() {
         short.push('…');
     }
-    shown(&short)
+    shown(&without_secrets(&short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_name_of_a_secret_is_left_out() {
+        let table = [
+            "a/b.pdf",
+            "the signature of Ann.pdf",
+            "k?X-Amz-Expires=1&X-Amz-Signature=0a1b&X-Amz-Security-Token=Fwo",
+            "k&x-amz-signature=0a1b",
+            "k%3FX-Amz-Signature%3D0a1b",
+            "k%253FX-Amz-Signature%25253D0a1b",
+            "k%253F%2553ignature%253D0a1b",
+            "k&amp;X-Amz-Security-Token&#x3D;Fwo",
+            "1&X-Amz-S3session-Token=Fwo",
+            "ü%26Signature=~-_",
+        ]
+        .map(without_secrets);
+        insta::assert_snapshot!(table.join("\n"), @r"
+        a/b.pdf
+        the signature of Ann.pdf
+        k?X-Amz-Expires=1&X-Amz-Signature=****
+        k&x-amz-signature=****
+        k%3FX-Amz-Signature%3D****
+        k%253FX-Amz-Signature%25253D****
+        k****
+        k&amp;X-Amz-Security-Token&#x3D;****
+        1&X-Amz-S3session-Token=****
+        ü%26Signature=****
+        ");
+    }
 }

@@ -18,6 +18,9 @@ const REQUIRED: [&str; 6] = [
     "X-Amz-Signature",
 ];
 
+/// What a session token is called; a session of a directory bucket has a name of its own for it.
+const TOKENS: [&str; 2] = ["X-Amz-Security-Token", "X-Amz-S3session-Token"];
+
 /// The longest session there is: `GetSessionToken` of an IAM user.
 const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(36);
 
@@ -253,27 +256,31 @@ fn look_at_headers(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     }
 }
 
-/// Each parameter is signed, so one that somebody appended breaks the link. None can be told for certain.
+/// Each parameter is signed, so one that somebody appended breaks the link. Who writes `x-id` first (the SDK for Rust, and
+/// we) writes nothing but the token behind the signature; who sorts all parameters may have signed whatever is there.
 fn look_behind_signature(explanation: &mut Explanation, parameters: &Parameters<'_>) {
-    let behind = parameters
-        .0
-        .iter()
-        .skip_while(|parameter| parameter.name != "X-Amz-Signature")
-        .skip(1);
-    for parameter in behind {
-        let name = parameter.name.as_str();
-        // Some signers sort all parameters, some write the token last.
-        let is_usual = [
-            "X-Amz-",
-            "x-amz-",
-            "response-",
-            "x-id",
-            "versionId",
-            "partNumber",
-        ]
-        .iter()
-        .any(|usual| name.starts_with(usual));
-        if !is_usual {
+    let all = &parameters.0;
+    let names = || all.iter().map(|parameter| parameter.name.as_str());
+    let sorted = all
+        .windows(2)
+        .take_while(|pair| pair[0].name <= pair[1].name)
+        .count();
+    let is_own_form = sorted == 0 && names().next() == Some("x-id");
+    let behind = names()
+        .enumerate()
+        .skip_while(|(_, name)| *name != "X-Amz-Signature")
+        .skip(1)
+        .filter(|(_, name)| !TOKENS.iter().any(|token| name.eq_ignore_ascii_case(token)));
+    for (at, name) in behind {
+        let starts = |starts: &[&str]| starts.iter().any(|start| name.starts_with(start));
+        if is_own_form {
+            explanation.wrong(format!(
+                "{} stands behind the signature: it was appended after signing, and the link gets 403",
+                shown_name(name)
+            ));
+        } else if !(starts(&["X-Amz-", "x-amz-"])
+            || at <= sorted && starts(&["response-", "versionId", "partNumber", "x-"]))
+        {
             explanation.risk(format!(
                 "{} stands behind the signature: if it was appended after signing, the link gets 403",
                 shown_name(name)
