@@ -200,6 +200,8 @@ class CloudWorld:
         for number, worker in enumerate(self.workers):
             self.hours_pass(number)
             worker.start()
+        for worker in self.workers:
+            worker.wait_until_ready()
         deadline = time.monotonic() + 12 * PATIENCE
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
         while self.count(*names) and time.monotonic() < deadline and all(worker.process.poll() is None for worker in self.workers):

@@ -125,10 +125,11 @@ def full_disk(world, killer, number):
     """The disk under the state directory is full, sooner or later: exit 74, and nothing leaves without its line."""
     worker, state = world.workers[0], world.dir / "state"
     told = 0
-    for _ in range(number):
+    for attempt in range(number):
         world.top_up(world.least)
         world.hours_pass()
-        room = killer.rng.randint(0, 400) * 1024
+        # At first hardly enough to start.
+        room = (40 if attempt == 0 else killer.rng.randint(0, 400)) * 1024
         with filled(state, room) as limits:
             worker.start(limits=limits)
             code = worker.wait(3.0)
@@ -216,7 +217,7 @@ def wrong_leases(world, killers, number):
 
 def kill_all(world, killers, number):
     def some(killer):
-        for _ in range(number // len(killers)):
+        for _ in range(max(1, number // len(killers))):
             killer.kill(killer.rng.choice(("random", "random", "intended", "replied", "concluded", "done", "SIGTERM")))
 
     threads = [threading.Thread(target=some, args=(killer,)) for killer in killers]
