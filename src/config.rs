@@ -180,6 +180,9 @@ pub struct ConnectionConfig {
     /// A role to take on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<String>,
+    /// How long its sessions last, instead of STS's hour; links end with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assume_role_duration: Option<Span>,
     /// A fixed access key's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,

@@ -316,11 +316,13 @@ impl Route {
         };
         let mut sdk = base.load(wanted.endpoint_url.is_some()).await;
         if let Some(role) = &wanted.assume_role {
-            let provider = AssumeRoleProvider::builder(role)
+            let mut provider = AssumeRoleProvider::builder(role)
                 .session_name(SESSION_NAME)
-                .configure(&sdk)
-                .build()
-                .await;
+                .configure(&sdk);
+            if let Some(duration) = wanted.assume_role_duration {
+                provider = provider.session_length(duration.as_duration());
+            }
+            let provider = provider.build().await;
             sdk = sdk
                 .into_builder()
                 .credentials_provider(SharedCredentialsProvider::new(provider))

@@ -22,7 +22,7 @@ use crate::job::{
     Order, Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
 };
 use crate::links::Audience;
-use crate::links::front::Reach;
+use crate::links::front::{Overrides, Reach};
 
 /// How many objects an order other than `key` may have to keep in memory, unless a limit bounds them.
 pub const MAX_SORTED_OBJECTS: usize = 100_000;
@@ -48,6 +48,8 @@ pub struct Plan {
     pub on_unlinkable: OnUnlinkable,
     /// Who answers the links to the objects.
     pub via: Via,
+    /// Whether links ask for a name and a type; if not, files that could run scripts are not linked.
+    pub overrides: Overrides,
     /// From when until when the links work.
     pub lifetime: Lifetime,
     /// What to do when they could not work so long.
@@ -287,6 +289,13 @@ pub fn draw(
         when_empty: job.from.when_empty,
         on_unlinkable: policy.links.on_unlinkable,
         via: job.links.via,
+        overrides: match job.links.via {
+            Via::S3 => Overrides::HandedOn,
+            Via::Cloudfront => signer
+                .reach
+                .as_ref()
+                .map_or_else(Overrides::default, |reach| reach.overrides),
+        },
         lifetime,
         expiry_guard: policy.links.expiry_guard,
         disposition: job.links.disposition.unwrap_or(policy.links.disposition),

@@ -15,8 +15,19 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use crate::config::Environment;
 use crate::config::load::LOG;
 
-/// What is logged where nobody says it. The libraries below log requests, and with them URLs, at their debug level.
-const LIBRARIES: &str = "aws_config=warn,aws_runtime=warn,aws_sdk_s3=warn,aws_sdk_sqs=warn,aws_sigv4=off,aws_smithy_runtime=warn,hyper=warn,hyper_util=warn,s3s=off";
+/// The libraries below log requests, and with them URLs, at their debug level.
+const LIBRARIES: [&str; 7] = [
+    "aws_config",
+    "aws_runtime",
+    "aws_sdk_s3",
+    "aws_sdk_sqs",
+    "aws_smithy_runtime",
+    "hyper",
+    "hyper_util",
+];
+
+/// Libraries that say nothing, whatever is wanted: what they log has signatures in it.
+const SILENT: &str = "aws_sigv4=off,s3s=off";
 
 /// How much is told on stderr where `HANDOUT_LOG` does not say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +40,18 @@ pub enum Verbosity {
 
 /// Writes log lines to stderr: for people on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters.
 pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
-    let level = match verbosity {
-        Verbosity::Jobs => "info",
-        Verbosity::Warnings => "warn",
+    let wanted = environment.get(LOG);
+    let (level, of_libraries) = match verbosity {
+        Verbosity::Jobs => ("info", "warn"),
+        Verbosity::Warnings if wanted.is_some() => ("warn", "warn"),
+        // A command ends with a sentence of its own, which has the library's words in it.
+        Verbosity::Warnings => ("warn", "error"),
     };
+    let libraries = LIBRARIES.map(|library| format!("{library}={of_libraries}"));
+    let libraries = format!("{},{SILENT}", libraries.join(","));
     // The libraries' directives come last, whatever is wanted: a request's URL must not be in a log at any level.
-    let wanted = format!("{},{LIBRARIES}", environment.get(LOG).unwrap_or(level));
-    let filter = EnvFilter::try_new(wanted)
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},{LIBRARIES}")));
+    let filter = EnvFilter::try_new(format!("{},{libraries}", wanted.unwrap_or(level)))
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -31,6 +31,7 @@ use handout::keyring::{Keyring, Purpose};
 use handout::links::cloudfront::{CloudFrontError, Network, Policy};
 use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
+use handout::links::front::Overrides;
 use handout::links::signer::SignerError;
 use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
@@ -40,23 +41,25 @@ use handout::tools::{OpenError, PROGRAM};
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::keys::{Batch, Keys, RECORDED, Refused, UNRECORDED};
+use self::keys::{Batch, Keys, RECORDED, Refused, Saving, UNRECORDED};
 use super::{ConfigArgs, exit};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  handout presign s3://acme-reports/2026/q3.pdf --expires-in 24h
-  handout presign --connection reports --for ann@acme.example s3://acme-reports/2026/q3.pdf
-  handout presign --connection site --via cloudfront --from-network 192.0.2.0/24 s3://acme-site/q3.pdf
+  handout presign s3://acme-reports/q3.pdf --expires-in 24h
+  handout presign --connection reports --for ann@acme.example s3://acme-reports/q3.pdf
+  handout presign --connection site --via cloudfront s3://acme-site/q3.pdf
   handout presign --keys-from keys.txt s3://acme-reports > urls.txt
 
-Credentials, region and endpoint are found as by every program of AWS: AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION,
-AWS_ENDPOINT_URL, the profile's files. The [[allow]] rules are for jobs and are not asked here: whoever may use the
-credentials may link what they open.
+Credentials, region and endpoint are found as by every program of AWS: in
+AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the profile's files. The
+[[allow]] rules are for jobs and are not asked here: whoever may use the credentials may
+link what they open.
 
-Each link has its line in the audit log before it is printed. The log and its secret are those of the configuration,
-if there is one (run this as the daemon's user then), or else those in $XDG_STATE_HOME/handout, which is
-~/.local/state/handout. With --no-audit there is no line, and no identity is signed in but the one of --link-id.";
+Each link has its line in the audit log before it is printed. The log and its secret are
+those of the configuration, if there is one (run this as the daemon's user then), or else
+those in $XDG_STATE_HOME/handout, which is ~/.local/state/handout. With --no-audit there
+is no line, and no identity is signed in but the one of --link-id.";
 
 /// What a link's identity may have besides letters and digits.
 const LINK_ID_MARKS: [char; 4] = ['-', '_', '.', '~'];
@@ -103,7 +106,7 @@ pub(crate) struct PresignArgs {
     /// Who answers the links: s3, or the cloudfront of the --connection.
     #[arg(long, value_name = "s3|cloudfront", default_value = "s3", value_parser = via())]
     via: Via,
-    /// The instant from which the links work; --expires-in counts from then. CloudFront's alone.
+    /// The instant from which the links work, not in the past; --expires-in counts from then. CloudFront's alone.
     #[arg(long, value_name = "INSTANT")]
     not_before: Option<Timestamp>,
     /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7". CloudFront's alone.
@@ -132,6 +135,10 @@ pub(crate) struct PresignArgs {
     json: bool,
     #[command(flatten)]
     config: ConfigArgs,
+}
+
+fn usage(wrong: &str) -> clap::Error {
+    super::Cli::command().error(ErrorKind::ValueValidation, wrong)
 }
 
 /// A bucket, and mostly a key in it.
@@ -256,6 +263,10 @@ pub(super) async fn presign(
     let mut keys = arguments.keys()?;
     let config = arguments.config(environment)?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
+    if arguments.comes_as_kept(&direct) {
+        arguments.check_as_kept()?;
+        keys = keys.with_saving(Saving::Impossible);
+    }
     let books = match &config {
         Some(config) if !arguments.no_audit => Some(Books::open(
             config,
@@ -283,6 +294,7 @@ impl PresignArgs {
     fn check(&self) -> Result<(), clap::Error> {
         let several = self.keys_from.is_some() || self.places.len() > 1;
         let wants_policy = self.not_before.is_some() || self.from_network.is_some();
+        let is_past = |begin: Timestamp| begin <= clock::system();
         let mut inline_type = self.content_type.iter().filter(|_| self.inline);
         let wrong = if self.keys_from.is_some() && self.places.len() > 1 {
             "--keys-from takes one bucket"
@@ -296,12 +308,31 @@ impl PresignArgs {
             "--via cloudfront needs the --connection whose distribution it is"
         } else if self.via == Via::S3 && wants_policy {
             "--not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront"
+        } else if self.not_before.is_some_and(is_past) {
+            "--not-before is over: leave it out, and the links work at once"
         } else if inline_type.any(|text| !is_passive(text)) {
             "--inline shows no such --content-type: it could run scripts in the browser, where other objects of the bucket can be read"
         } else {
             return Ok(());
         };
-        Err(super::Cli::command().error(ErrorKind::ValueValidation, wrong))
+        Err(usage(wrong))
+    }
+
+    /// Whether the links leave out what they would ask for, so that files come as S3 keeps them.
+    fn comes_as_kept(&self, direct: &Direct) -> bool {
+        let front = direct.front.as_ref();
+        let front = front.filter(|_| self.via == Via::Cloudfront);
+        front.is_some_and(|front| front.reach.overrides == Overrides::LeftOut)
+    }
+
+    /// Refuses what such links cannot ask for.
+    fn check_as_kept(&self) -> Result<(), clap::Error> {
+        match self.filename.is_some() || self.content_type.is_some() || self.inline {
+            true => Err(usage(
+                "--filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn keys(&self) -> anyhow::Result<Keys> {
@@ -496,7 +527,7 @@ impl Desk {
 
     fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
         let now = clock::system();
-        let begin = self.arguments.not_before.filter(|begin| *begin > now);
+        let begin = self.arguments.not_before;
         let front = self.direct.front.as_ref().filter(|front| {
             let behind = front.reach.bucket.as_ref();
             behind.is_none_or(|behind| behind == bucket)

@@ -42,6 +42,10 @@ pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach
     Ok(Reach {
         bucket,
         origin_path,
+        overrides: match wanted.response_overrides {
+            true => Overrides::HandedOn,
+            false => Overrides::LeftOut,
+        },
     })
 }
 
@@ -68,10 +72,6 @@ pub(crate) fn open(
         sharing: match wanted.wildcard {
             true => Sharing::WholePrefix,
             false => Sharing::Never,
-        },
-        overrides: match wanted.response_overrides {
-            true => Overrides::HandedOn,
-            false => Overrides::LeftOut,
         },
     })
 }

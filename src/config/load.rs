@@ -14,6 +14,7 @@ use super::{
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::sigv4::{Addressing, Target};
+use crate::quantity::Span;
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
@@ -444,6 +445,10 @@ impl Config {
     }
 }
 
+/// How long sessions of a role can be.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const SESSIONS: std::ops::RangeInclusive<Span> = Span::minutes(15)..=Span::hours(12);
+
 fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), ConfigError> {
     let key = |field: &str| format!("connections.{name}.{field}");
     name.parse::<ConnectionName>()
@@ -462,6 +467,18 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if connection.access_key_id.is_some() != connection.secret_access_key_file.is_some() {
         let reason = "and secret_access_key_file go together: give both or neither";
         return Err(ConfigError::value(key("access_key_id"), reason));
+    }
+    if let Some(duration) = connection.assume_role_duration {
+        let reason = if connection.assume_role.is_none() {
+            "is of no use without assume_role"
+        } else if !SESSIONS.contains(&duration) {
+            "is not between 15m and 12h, which is what STS gives; a role may allow less"
+        } else {
+            ""
+        };
+        if !reason.is_empty() {
+            return Err(ConfigError::value(key("assume_role_duration"), reason));
+        }
     }
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
@@ -577,6 +594,8 @@ mod tests {
             "[queue]\nkind = \"sqs\"",
             "[queue]\nmax_in_flight = 0",
             "[links]\nexpires_in = \"8d\"",
+            "[connections.x]\nassume_role_duration = \"1h\"",
+            "[connections.x]\nassume_role = \"r\"\nassume_role_duration = \"13h\"",
             "[mail]\nfrom = \"nobody\"",
             "[mail]\ntime_zone = \"Mars/Base\"",
             "[mail]\ntransport = \"smtp\"\n[mail.smtp]\nhost = \"relay.example\"\ntls = \"none\"",
@@ -593,6 +612,8 @@ mod tests {
         the configuration's queue.url is missing: kind = "sqs" needs the queue's URL
         the configuration's queue.max_in_flight is 0: it must be at least 1
         the configuration's links.expires_in is 8d: S3 lets a link live for 7d at most
+        the configuration's connections.x.assume_role_duration is of no use without assume_role
+        the configuration's connections.x.assume_role_duration is not between 15m and 12h, which is what STS gives; a role may allow less
         the configuration's mail.from is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
         the configuration's mail.time_zone is "Mars/Base", which is no time zone: write one like "Europe/Berlin"
         the configuration's mail.smtp.tls is "none", which is only for a relay on this machine: use "starttls" or "implicit"

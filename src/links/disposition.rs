@@ -49,6 +49,18 @@ pub fn passive_type(name: &str) -> Option<&'static str> {
     Some(PASSIVE_TYPES[found].1)
 }
 
+/// Extensions of files that a browser runs scripts of, when they come as what they are.
+const ACTIVE: [&str; 17] = [
+    "hta", "htm", "html", "js", "mht", "mhtml", "mjs", "shtml", "svg", "svgz", "swf", "wasm",
+    "xht", "xhtml", "xml", "xsl", "xslt",
+];
+
+/// Whether a name is one of a file that could run scripts in a browser, if it is not saved.
+pub fn is_active(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    extension.is_some_and(|extension| ACTIVE.contains(&extension.to_ascii_lowercase().as_str()))
+}
+
 /// Whether a media type is one that may be shown in a browser.
 pub fn is_passive(media_type: &str) -> bool {
     let essence = |text: &str| {
@@ -207,6 +219,15 @@ mod tests {
         assert_eq!(clean_name("invoice\u{202E}fdp.exe"), "invoicefdp.exe");
         assert_eq!(clean_name("\u{0}\r\n"), "file");
         assert_eq!(clean_name(".htaccess"), "htaccess");
+    }
+
+    #[test]
+    fn what_could_run_scripts_is_never_passive() {
+        for extension in ACTIVE {
+            let name = format!("a.{}", extension.to_uppercase());
+            assert!(is_active(&name) && passive_type(&name).is_none(), "{name}");
+        }
+        assert!(!is_active("html") && !is_active("a.html.zip") && !is_active("a.pdf"));
     }
 
     #[test]

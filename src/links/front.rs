@@ -7,13 +7,15 @@ use super::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, Policy,
 use super::sigv4::Ask;
 use crate::job::Bucket;
 
-/// What a distribution can open.
+/// What a distribution can open, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
     /// The bucket behind it; without one, whichever a rule lets the connection hand out.
     pub bucket: Option<Bucket>,
     /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
     pub origin_path: String,
+    /// Whether links ask for a name and a type.
+    pub overrides: Overrides,
 }
 
 impl Reach {
@@ -43,11 +45,12 @@ pub enum Sharing {
 }
 
 /// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Overrides {
     /// They do.
+    #[default]
     HandedOn,
-    /// They do not: files come as S3 keeps them.
+    /// They do not: files come as S3 keeps them, and those that could run scripts are not linked.
     LeftOut,
 }
 
@@ -62,8 +65,6 @@ pub struct Front {
     pub reach: Reach,
     /// Whether they share a signature.
     pub sharing: Sharing,
-    /// Whether they ask for a name and a type.
-    pub overrides: Overrides,
 }
 
 impl Front {
@@ -107,7 +108,7 @@ impl FrontSigning {
             key: self.front.reach.path(ask.key)?,
             ..*ask
         };
-        if self.front.overrides == Overrides::LeftOut {
+        if self.front.reach.overrides == Overrides::LeftOut {
             (ask.content_disposition, ask.content_type) = (None, None);
         }
         let url = self.front.distribution.url(&ask);
@@ -138,9 +139,9 @@ mod tests {
             reach: Reach {
                 bucket: Some("reports".parse().unwrap()),
                 origin_path: origin_path.to_owned(),
+                overrides,
             },
             sharing,
-            overrides,
         })
     }
 

@@ -21,6 +21,8 @@ pub enum Unlinkable {
     RestoreEnds,
     /// It is a folder's marker, which is nothing to open.
     Folder,
+    /// It could run scripts, and the distribution would show it as a page.
+    Active,
     /// A browser would rewrite `.` and `..` in the URL and ask for another object (URL Standard, path state).
     DotSegments,
     /// A control character, which mail and pages cannot carry.
@@ -41,6 +43,9 @@ impl fmt::Display for Unlinkable {
                 "it is archived, and its restored copy goes away before a link to it would end"
             }
             Self::Folder => "it is a folder, not a file",
+            Self::Active => {
+                "it could run scripts, and the distribution cannot be told to have it saved (response_overrides = false)"
+            }
             Self::DotSegments => "its name has \".\" or \"..\" as a folder, which browsers change",
             Self::ControlCharacters => "its name has control characters",
             Self::CustomerKey => {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
+use super::disposition::is_active;
+use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use crate::job::{Bucket, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
@@ -267,7 +269,9 @@ async fn look_at(
 
 /// An object as it was found, or the reason why it cannot be linked.
 pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
-    match linkable::obstacle(&object, plan.lifetime.expires_at) {
+    let is_shown = plan.overrides == Overrides::LeftOut;
+    let active = (is_shown && is_active(object.key.file_name())).then_some(Unlinkable::Active);
+    match linkable::obstacle(&object, plan.lifetime.expires_at).or(active) {
         Some(reason) => Entry::Unavailable(object.key.into(), reason),
         None => Entry::Linkable(object),
     }

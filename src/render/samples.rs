@@ -69,6 +69,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
+        overrides: crate::links::front::Overrides::HandedOn,
         disposition: Disposition::Attachment,
         filename: None,
         per_recipient: true,

@@ -68,6 +68,7 @@ pub(super) const fn reason(reason: Unlinkable) -> &'static str {
         Unlinkable::Archived => "reason_archived",
         Unlinkable::RestoreEnds => "reason_restore_ends",
         Unlinkable::Folder => "reason_folder",
+        Unlinkable::Active => "reason_active",
         Unlinkable::DotSegments => "reason_dot_segments",
         Unlinkable::ControlCharacters => "reason_control_characters",
         Unlinkable::CustomerKey => "reason_customer_key",

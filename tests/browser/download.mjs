@@ -1,8 +1,8 @@
-// Asks Chromium under which names it would save links.
+// Asks Chromium under which names it would save links, and what it then has.
 //
 //   node tests/browser/download.mjs < urls.txt
 //
-// One URL a line in; one JSON string a line out: the name of the download. Exit 0, or 70 when a link is shown instead of saved.
+// One URL a line in; one JSON object a line out: the name and the text of the download. Exit 0, or 70 when a link is shown instead of saved.
 
 import { readFileSync } from 'node:fs';
 import { withPage } from './browser.mjs';
@@ -14,7 +14,9 @@ try {
       const download = page.waitForEvent('download', { timeout: 20_000 });
       // Going to a download ends with an error in playwright; the event is what counts.
       await page.goto(url, { timeout: 20_000 }).catch(() => {});
-      console.log(JSON.stringify((await download).suggestedFilename()));
+      const saved = await download;
+      const text = readFileSync(await saved.path(), 'utf8');
+      console.log(JSON.stringify({ name: saved.suggestedFilename(), text }));
     }
   });
 } catch (error) {

@@ -325,6 +325,61 @@ async fn another_implementation_opens_what_somebody_presigns_from_its_beginning_
 }
 
 #[tokio::test]
+async fn what_could_run_scripts_is_not_linked_where_nothing_would_have_it_saved() {
+    let as_kept = |cloudfront: &mut CloudFrontConfig| {
+        cloudfront.bucket = Some("reports".to_owned());
+        cloudfront.response_overrides = false;
+    };
+    let mut world = fronted(as_kept);
+    for key in ["a.html", "b.SVG", "c.pdf", "d.zip"] {
+        world = world.object(key, "x");
+    }
+    world = world.job(&month("as-kept"));
+    world.run().await;
+    let issued: Vec<Value> = world
+        .audit_of("issue")
+        .iter()
+        .map(|line| line["key"].clone())
+        .collect();
+    assert_eq!(issued, ["c.pdf", "d.zip"]);
+    let mail = world.mails().remove(0);
+    assert_eq!(mail.html.matches("It could run scripts").count(), 2);
+
+    let world = fronted(as_kept).configured(|config| {
+        let connection = config.connections.get_mut("local").unwrap();
+        connection.directory = None;
+        connection.region = Some("eu-west-1".to_owned());
+    });
+    let config = world.written().to_string_lossy().into_owned();
+    let presign = |arguments: &[&str]| {
+        let common = ["presign", "--config", &config, "--connection", "local"];
+        let via = ["--via", "cloudfront"];
+        let output = Command::new(program())
+            .args([&common[..], &via, arguments].concat())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let said = said.lines().next().unwrap_or_default().to_owned();
+        format!("{} {said}", output.status.code().unwrap())
+    };
+    let (pdf, html) = ("s3://reports/c.pdf", "s3://reports/a.html");
+    let table = [
+        presign(&[pdf]),
+        presign(&[html]),
+        presign(&["--inline", pdf]),
+        presign(&["--filename", "x", pdf]),
+        presign(&["--content-type", "text/plain", pdf]),
+    ];
+    insta::assert_snapshot!(table.join("\n"), @r"
+    0 
+    1 handout: not linked: s3://reports/a.html: it could run scripts, and the distribution cannot be told to have it saved (response_overrides = false)
+    64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
+    64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
+    64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
+    ");
+}
+
+#[tokio::test]
 async fn one_signature_serves_a_whole_prefix_but_not_a_choice_of_it() {
     let wildcard = |cloudfront: &mut CloudFrontConfig| cloudfront.wildcard = true;
     let mut whole = month("whole");

@@ -312,37 +312,86 @@ async fn a_link_gives_the_bytes_that_an_operator_dropped() {
 async fn a_link_changed_in_any_character_is_refused() {
     let world = World::new().await;
     world.put("a.txt", "text").await;
-    let link = world.link("a.txt", 60).await;
-    let meaning = |link: &str| {
-        let (path, query) = link.split_once('?').unwrap_or((link, ""));
-        let pairs: BTreeSet<String> = query
-            .split('&')
-            .map(|pair| decoded_or_same(&pair.replace('+', "%20")))
-            .collect();
-        (decoded_or_same(path), pairs)
-    };
-    let mut tried = 0;
-    for (index, old) in link.char_indices() {
-        for new in ['0', 'a', 'A', 'f', '%', '&', '=', '+', '#', '/', '~'] {
-            if new == old {
-                continue;
-            }
-            let mut changed = link.clone();
+    for link in [world.link("a.txt", 600).await, world.own_link("a.txt")] {
+        world.tamper_with(&link).await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_of_our_own_is_for_its_host_alone() {
+    let world = World::new().await;
+    world.put("a.txt", "text").await;
+    let link = world.own_link("a.txt");
+    let host = world.endpoint.address().to_string();
+    for (index, old) in host.char_indices() {
+        for new in ['0', '1', '7', 'a', '.', ':'] {
+            let mut changed = host.clone();
             changed.replace_range(index..=index, &new.to_string());
-            if meaning(&changed) == meaning(&link) {
-                continue;
+            let host = format!("Host: {changed}");
+            let status = world.exchange("GET", &link, &[&host]).await.status;
+            match new == old {
+                true => assert_eq!(status, 200),
+                false => assert!(matches!(status, 400 | 403), "{status} for {changed}"),
             }
-            let answer = world.fetch("GET", &changed, &[]).await;
-            assert!(
-                matches!(answer.status, 400 | 403),
-                "{} for {changed}",
-                answer.status
-            );
-            tried += 1;
         }
     }
-    assert!(tried > 2500, "{tried}");
-    assert_eq!(world.fetch("GET", &link, &[]).await.status, 200);
+}
+
+impl World {
+    /// A link of our own signer with all that it can have, as path and query.
+    fn own_link(&self, key: &str) -> String {
+        use handout::links::sigv4::{Addressing, Ask, Keys, Presigner, Target};
+        let endpoint = format!("http://{}", self.endpoint.address());
+        let target = Target::new(&endpoint, &BUCKET.parse().unwrap(), Addressing::Path);
+        let keys = Keys {
+            access_key_id: "AKIDONE".into(),
+            secret_access_key: "secret of AKIDONE".into(),
+            session_token: None,
+        };
+        let now = handout::clock::system();
+        let url = Presigner::new(target.unwrap(), &keys, REGION, now, 600).presign(&Ask {
+            key,
+            content_disposition: Some("attachment; filename=\"a b.txt\""),
+            content_type: Some("text/plain; charset=utf-8"),
+            version_id: Some("null"),
+            link_id: Some("0123456789abcdef0123456789abcdef"),
+        });
+        self.target(url.expose())
+    }
+
+    /// Changes each character of a link, and opens what comes of it.
+    async fn tamper_with(&self, link: &str) {
+        let meaning = |link: &str| {
+            let (path, query) = link.split_once('?').unwrap_or((link, ""));
+            let pairs: BTreeSet<String> = query
+                .split('&')
+                .map(|pair| decoded_or_same(&pair.replace('+', "%20")))
+                .collect();
+            (decoded_or_same(path), pairs)
+        };
+        let mut tried = 0;
+        for (index, old) in link.char_indices() {
+            for new in ['0', 'a', 'A', 'f', '%', '&', '=', '+', '#', '/', '~'] {
+                if new == old {
+                    continue;
+                }
+                let mut changed = link.to_owned();
+                changed.replace_range(index..=index, &new.to_string());
+                if meaning(&changed) == meaning(link) {
+                    continue;
+                }
+                let answer = self.fetch("GET", &changed, &[]).await;
+                assert!(
+                    matches!(answer.status, 400 | 403),
+                    "{} for {changed}",
+                    answer.status
+                );
+                tried += 1;
+            }
+        }
+        assert!(tried > 2500, "{tried}");
+        assert_eq!(self.fetch("GET", link, &[]).await.status, 200);
+    }
 }
 
 fn decoded_or_same(text: &str) -> String {

@@ -15,6 +15,7 @@ mod command_line;
 mod conformance;
 #[cfg(debug_assertions)]
 mod crash;
+mod credentials;
 mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;

@@ -7,7 +7,9 @@ use handout::job::Disposition;
 use handout::links::disposition::{clean_name, push_content_disposition};
 use serde_json::Value;
 
+use crate::hostile::put_all;
 use crate::support::hostile;
+use crate::support::program;
 use crate::support::servers::{Parts, browser_or_skip};
 use crate::support::world::{World, email_job};
 
@@ -22,6 +24,14 @@ fn names() -> Vec<String> {
 
 /// Gives `input` to a command and reads one JSON value from each line of its answer.
 fn answers(command: &mut Command, input: &str) -> Vec<Value> {
+    let text = printed(command, input);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Gives `input` to a command and reads its answer.
+fn printed(command: &mut Command, input: &str) -> String {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -35,10 +45,7 @@ fn answers(command: &mut Command, input: &str) -> Vec<Value> {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -74,6 +81,47 @@ fn others_find_the_intended_name_in_the_header() {
 }
 
 #[tokio::test]
+async fn a_browser_opens_every_link_to_what_it_says() {
+    let Some(browser) = browser_or_skip("a_browser_opens_every_link") else {
+        return;
+    };
+    let world = World::new();
+    let keys = hostile::keys();
+    put_all(&world, &keys).await;
+    let config = world.written();
+    let opened = world.open().await;
+    let mut presign = Command::new(program());
+    let arguments = [
+        "presign",
+        "--connection",
+        "local",
+        "--no-audit",
+        "--keys-from",
+        "-",
+    ];
+    presign
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .arg("s3://reports");
+    let lines = keys.join("\n");
+    let saved = tokio::task::spawn_blocking(move || {
+        let urls = printed(&mut presign, &lines);
+        answers(&mut browser.script("download.mjs"), &urls)
+    });
+    let saved = saved.await.unwrap();
+    opened.close().await;
+    assert_eq!(saved.len(), keys.len());
+    for (saved, key) in saved.iter().zip(&keys) {
+        assert_eq!(
+            saved["text"],
+            key.as_str(),
+            "each object has its key for a text"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_browser_saves_a_link_under_the_intended_name() {
     let Some(browser) = browser_or_skip("a_browser_saves_a_link") else {
         return;
@@ -103,7 +151,7 @@ async fn a_browser_saves_a_link_under_the_intended_name() {
         .await
         .unwrap()
         .iter()
-        .map(|name| name.as_str().unwrap().to_owned())
+        .map(|saved| saved["name"].as_str().unwrap().to_owned())
         .collect();
     opened.close().await;
     let mut wanted = keys.map(ToOwned::to_owned);

@@ -338,8 +338,8 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
         Presign::new(home.path(), &["--connection", "reports", place]).failure(),
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
+    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
+    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
     1 handout: --expires-in asks for 1h, but the signing credentials ended at 2020-01-01T00:00:00Z; renew the credentials, or sign with others
     1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, or take the real end by --expiry-guard clamp
     78 handout: there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection: the credential provider was not enabled: no credentials found in chain. Attempted:
@@ -355,6 +355,63 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
     let link: Value = serde_json::from_str(&link).unwrap();
     assert_eq!(link["bound"], "credentials");
     assert_eq!(link["expires_at"].as_str().unwrap()[..19], soon[..19]);
+}
+
+#[test]
+fn the_end_that_the_environment_tells_is_not_that_of_a_profiles_session() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let keys = format!("aws_access_key_id = {ID}\naws_secret_access_key = {SECRET}\n");
+    let profile = format!("[default]\n{keys}aws_session_token = of-the-profile\n");
+    fs::write(home.path().join(".aws/credentials"), profile).unwrap();
+    let presign = Presign::new(home.path(), &["--region", "eu-west-1", "s3://b/a.pdf"])
+        .env("AWS_SESSION_TOKEN", "of-the-environment")
+        .env("AWS_CREDENTIAL_EXPIRATION", "2099-01-01T00:00:00Z");
+    insta::assert_snapshot!(presign.failure(), @"1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key");
+}
+
+#[test]
+fn links_have_the_endpoint_that_the_environment_asks_for() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["--no-audit", "--region", "us-east-2", "s3://reports/a.pdf"];
+    let origin = |variables: &[&str]| {
+        let presign = Presign::new(home.path(), &arguments).with_keys();
+        let presign = variables
+            .iter()
+            .fold(presign, |presign, name| presign.env(name, "true"));
+        let link = presign.links().remove(0);
+        link.split("/a.pdf?").next().unwrap().to_owned()
+    };
+    let (fips, dual_stack) = ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT");
+    let table = [
+        origin(&[]),
+        origin(&[fips]),
+        origin(&[dual_stack]),
+        origin(&[fips, dual_stack]),
+    ];
+    insta::assert_snapshot!(table.join("\n"), @r"
+    https://reports.s3.us-east-2.amazonaws.com
+    https://reports.s3-fips.us-east-2.amazonaws.com
+    https://reports.s3.dualstack.us-east-2.amazonaws.com
+    https://reports.s3-fips.dualstack.us-east-2.amazonaws.com
+    ");
+}
+
+#[test]
+fn nothing_but_the_sentence_is_said_where_no_credentials_are() {
+    let home = tempfile::tempdir().unwrap();
+    // An instance that does not answer, as most machines have none.
+    let presign = Presign::new(home.path(), &["--region", "eu-west-1", "s3://b/a.pdf"])
+        .env("AWS_EC2_METADATA_DISABLED", "false")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9");
+    let output = presign.output();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("handout: there are no credentials"),
+        "{said}"
+    );
+    assert!(!said.contains("\"level\""), "{said}");
 }
 
 #[test]
@@ -382,6 +439,15 @@ fn wrong_arguments_end_with_64() {
         &["--via", "cloudfront", "s3://b/a.pdf"],
         &["--not-before", "2027-01-01T00:00:00Z", "s3://b/a.pdf"],
         &["--not-before", "tomorrow", "s3://b/a.pdf"],
+        &[
+            "--via",
+            "cloudfront",
+            "--connection",
+            "site",
+            "--not-before",
+            "2020-01-01T00:00:00Z",
+            "s3://b/a.pdf",
+        ],
         &["--find-region", "--region", "eu-west-1", "s3://b/a.pdf"],
         &[
             "--connection",

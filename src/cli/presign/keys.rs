@@ -10,7 +10,8 @@ use std::vec::IntoIter;
 use anyhow::Context;
 use handout::job::place::MAX_KEY_BYTES;
 use handout::job::{Bucket, Key};
-use handout::links::linkable::obstacle_in_name;
+use handout::links::disposition::is_active;
+use handout::links::linkable::{Unlinkable, obstacle_in_name};
 
 /// How many links are signed, recorded and printed at once: one sync of the audit log for each batch.
 pub(super) const RECORDED: usize = 4096;
@@ -34,8 +35,8 @@ pub(super) struct Batch {
 }
 
 /// What was named and cannot be linked.
-#[derive(Default)]
 pub(super) struct Refused {
+    saving: Saving,
     pub(super) count: u64,
     pub(super) first: Vec<String>,
 }
@@ -44,6 +45,15 @@ pub(super) struct Refused {
 pub(super) struct Keys {
     source: Source,
     pub(super) refused: Refused,
+}
+
+/// Whether the links can say that a file is to be saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Saving {
+    /// They can.
+    Possible,
+    /// They cannot, and so files that could run scripts are not linked.
+    Impossible,
 }
 
 enum Source {
@@ -75,6 +85,12 @@ impl Keys {
             source,
             refused: Refused::default(),
         }
+    }
+
+    /// The same keys, for links that can say that a file is to be saved, or cannot.
+    pub(super) fn with_saving(mut self, saving: Saving) -> Self {
+        self.refused.saving = saving;
+        self
     }
 
     /// The next keys that can be linked, at most so many of a file's; `None` when there are no more.
@@ -121,10 +137,20 @@ impl Keys {
     }
 }
 
+impl Default for Refused {
+    fn default() -> Self {
+        Self {
+            saving: Saving::Possible,
+            count: 0,
+            first: Vec::new(),
+        }
+    }
+}
+
 impl Refused {
     /// A key that can be linked; what cannot is counted, and told under the name that `what` gives it.
     fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
-        match linkable(text) {
+        match linkable(text, self.saving) {
             Ok(key) => Some(key),
             Err(reason) => {
                 self.count += 1;
@@ -137,11 +163,15 @@ impl Refused {
     }
 }
 
-fn linkable(text: &[u8]) -> Result<Key, String> {
+fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
     let of_key = |error: &dyn Display| format!("its key {error}");
     let text = std::str::from_utf8(text).map_err(|_| of_key(&"is not UTF-8"))?;
     let key: Key = text.parse().map_err(|error| of_key(&error))?;
-    match obstacle_in_name(text) {
+    // Nobody looks at the object: what is called like a folder's marker is taken for one.
+    let folder = text.ends_with('/').then_some(Unlinkable::Folder);
+    let is_shown = saving == Saving::Impossible;
+    let active = (is_shown && is_active(key.file_name())).then_some(Unlinkable::Active);
+    match obstacle_in_name(text).or(folder).or(active) {
         Some(obstacle) => Err(obstacle.to_string()),
         None => Ok(key),
     }
@@ -221,7 +251,7 @@ mod tests {
     #[test]
     fn what_cannot_be_linked_is_told_and_does_not_stop_the_others() {
         let long = [&b"x".repeat(5000)[..], b"\nb\n"].concat();
-        let text = [&b"a/../b\nt\x07\n\xff\nok\n"[..], &long].concat();
+        let text = [&b"a/../b\nt\x07\n\xff\nok\n"[..], &long, b"dir/\n"].concat();
         let (keys, refused) = read(text.leak());
         assert_eq!(keys, ["ok", "b"]);
         insta::assert_snapshot!(refused.first.join("\n"), @r#"
@@ -229,8 +259,9 @@ mod tests {
         line 2: its name has control characters
         line 3: its key is not UTF-8
         line 5: its key has 1027 bytes: at most 1024 are allowed
+        line 7: it is a folder, not a file
         "#);
-        assert_eq!(refused.count, 4);
+        assert_eq!(refused.count, 5);
     }
 
     #[test]
