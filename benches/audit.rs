@@ -223,6 +223,7 @@ fn links(keyring: &Keyring) -> Links {
         signed_for_secs: 86_400,
         expires_at: "2026-11-24T18:40:00Z".parse().unwrap(),
         bound: Bound::Asked,
+        fresh_until: "2026-11-24T06:40:00Z".parse().unwrap(),
     };
     sign(
         &wish,

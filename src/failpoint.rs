@@ -47,6 +47,10 @@ pub enum Failpoint {
     Refused,
     /// It was told to stop, and work is in flight.
     Draining,
+    /// A segment of the audit log has its last line, a checkpoint before it; the next segment is not there.
+    Rotating,
+    /// The next segment is there; the state beside the stream is that of before.
+    Rotated,
 }
 
 #[cfg(debug_assertions)]
@@ -116,7 +120,7 @@ mod armed {
 
 impl Failpoint {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Received,
         Self::Leased,
         Self::Listed,
@@ -137,6 +141,8 @@ impl Failpoint {
         Self::Deleted,
         Self::Refused,
         Self::Draining,
+        Self::Rotating,
+        Self::Rotated,
     ];
 
     /// The name by which a test asks for it.
@@ -162,6 +168,8 @@ impl Failpoint {
             Self::Deleted => "deleted",
             Self::Refused => "refused",
             Self::Draining => "draining",
+            Self::Rotating => "rotating",
+            Self::Rotated => "rotated",
         }
     }
 }

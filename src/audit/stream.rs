@@ -16,6 +16,7 @@ use super::record::{AuditRecord, checkpoint, rotated};
 use super::registry::{Entry, Registry, state_name};
 use super::segment::{Segment, WriteError};
 use crate::clock::Clock;
+use crate::failpoint::{self, Failpoint};
 use crate::keyring::hex;
 
 /// A checkpoint comes at the latest after so many lines …
@@ -166,10 +167,12 @@ impl Stream {
         let record = rotated(&segment_name(&stream, next));
         self.head.append(&record, &at, &mut self.buffer);
         self.write()?;
+        failpoint::pass(Failpoint::Rotating);
         let directory = &self.means.directory;
         self.segment = Segment::create(directory, &stream, next).map_err(WriteError::Disk)?;
         directory.sync().map_err(WriteError::Disk)?;
         self.day = today;
+        failpoint::pass(Failpoint::Rotated);
         self.keep_state().map_err(WriteError::Disk)
     }
 

@@ -1,4 +1,5 @@
 //! AWS's partitions: which regions belong to which, and how the hosts of each end.
+//!
 //! <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>; the names are those of
 //! the SDK's own table, with which the tests compare every host.
 

@@ -23,6 +23,7 @@ struct State {
     deleted: Vec<String>,
     extensions: usize,
     submitted: usize,
+    slow: Duration,
     failures: Vec<Fact>,
 }
 
@@ -49,6 +50,11 @@ impl MemoryQueue {
     /// How often a hold was extended.
     pub fn extensions(&self) -> usize {
         self.lock().extensions
+    }
+
+    /// Makes every extension take that long.
+    pub fn slow_down(&self, pause: Duration) {
+        self.lock().slow = pause;
     }
 
     /// Makes the next request fail with `fact`.
@@ -172,6 +178,8 @@ impl Queue for MemoryQueue {
     }
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        let pause = self.lock().slow;
+        tokio::time::sleep(pause).await;
         self.request("extend the hold on a message", |state| {
             let at = state.held(receipt)?;
             state.messages[at].visible_at = Some(Instant::now() + visibility);

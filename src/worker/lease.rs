@@ -1,11 +1,12 @@
 //! The hold on a message while it is worked: extended at a third of its time, given up when it is lost.
 //!
-//! One task owns the receipt. It extends the hold between polls of the work, so an extension can never come after
-//! the message was deleted or given back.
+//! One task owns the receipt. It extends the hold beside the work and ends with neither under way, so an extension can
+//! never come after the message was deleted or given back.
 
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use tokio::time::Instant;
 
 use crate::error::chain;
@@ -70,7 +71,18 @@ impl<'a> Lease<'a> {
                 finished = &mut work => return Held::Finished(finished),
                 _ = pulse.tick() => beat(),
                 _ = extend.tick() => {
-                    if self.extend().await == Hold::Lost {
+                    let hold = {
+                        // The work goes on meanwhile. If it ends, the extension does too, so that none comes after the deletion.
+                        let extending = std::pin::pin!(self.extend());
+                        match select(extending, work.as_mut()).await {
+                            Either::Left((hold, _)) => hold,
+                            Either::Right((finished, extending)) => {
+                                extending.await;
+                                return Held::Finished(finished);
+                            }
+                        }
+                    };
+                    if hold == Hold::Lost {
                         stop.ask();
                         return match tokio::time::timeout(last_step, work).await {
                             Ok(_) => Held::Lost,
@@ -152,6 +164,29 @@ mod tests {
                 .unwrap()
                 .is_empty(),
             "the message was hidden all the time"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_a_slow_queue_extends_its_hold() {
+        let queue = MemoryQueue::default();
+        let receipt = received(&queue).await;
+        queue.slow_down(Duration::from_secs(9));
+        let began = Instant::now();
+        let work = async {
+            for _ in 0..12 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            began.elapsed()
+        };
+        let held = Lease::new(&queue, &receipt, VISIBILITY)
+            .hold_while(work, &Stop::default(), LAST_STEP, || {})
+            .await;
+        assert!(matches!(held, Held::Finished(took) if took == Duration::from_secs(12)));
+        assert_eq!(
+            queue.extensions(),
+            1,
+            "the extension that was under way is not cut off"
         );
     }
 

@@ -60,7 +60,9 @@ class Moto:
 
     def __init__(self):
         script = pathlib.Path(__file__).parent.parent / "servers/moto.py"
-        self.process = subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True  # Ctrl-C is for the harness
+        )
         self.port = int(self.process.stdout.readline().split()[1])
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -73,7 +75,8 @@ class CloudWorld:
     """Several workers; others go on while one is dead."""
 
     still = False
-    start_takes, work_takes, patience = 0.2, 2.0, 4.0
+    start_takes, work_takes, patience = 0.2, 2.0, 6.0
+    least = 4
 
     def __init__(self, directory, program, rng, on_doubt, moto, workers=3, max_receives=100000, **facts):
         self.dir, self.moto, self.rng = pathlib.Path(directory), moto, rng
@@ -166,7 +169,7 @@ class CloudWorld:
         attributes = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["All"])["Attributes"]
         return sum(int(attributes[name]) for name in names)
 
-    def top_up(self, least=4):
+    def top_up(self, least):
         with self.lock:
             while self.count("ApproximateNumberOfMessages") < least:
                 for submission in self.jobs.next():
@@ -197,6 +200,8 @@ class CloudWorld:
         for number, worker in enumerate(self.workers):
             self.hours_pass(number)
             worker.start()
+        for worker in self.workers:
+            worker.wait_until_ready()
         deadline = time.monotonic() + 12 * PATIENCE
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
         while self.count(*names) and time.monotonic() < deadline and all(worker.process.poll() is None for worker in self.workers):

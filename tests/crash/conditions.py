@@ -110,14 +110,26 @@ def clock_steps(world, killer, number):
 clock_steps.facts = {"clock_steps": True, "may_park": True}
 
 
+def rotations(world, killer, number):
+    """So many links that the audit log goes on in another segment, and deaths while it does."""
+    world.least, world.patience = 1, 10.0
+    for _ in range(number):
+        killer.kill(killer.rng.choice(("rotating", "rotated", "random", "told", "SIGTERM")))
+    yield from ()
+
+
+rotations.objects = 900
+
+
 def full_disk(world, killer, number):
     """The disk under the state directory is full, sooner or later: exit 74, and nothing leaves without its line."""
     worker, state = world.workers[0], world.dir / "state"
     told = 0
-    for _ in range(number):
-        world.top_up()
+    for attempt in range(number):
+        world.top_up(world.least)
         world.hours_pass()
-        room = killer.rng.randint(0, 400) * 1024
+        # At first hardly enough to start.
+        room = (40 if attempt == 0 else killer.rng.randint(0, 400)) * 1024
         with filled(state, room) as limits:
             worker.start(limits=limits)
             code = worker.wait(3.0)
@@ -205,7 +217,7 @@ def wrong_leases(world, killers, number):
 
 def kill_all(world, killers, number):
     def some(killer):
-        for _ in range(number // len(killers)):
+        for _ in range(max(1, number // len(killers))):
             killer.kill(killer.rng.choice(("random", "random", "intended", "replied", "concluded", "done", "SIGTERM")))
 
     threads = [threading.Thread(target=some, args=(killer,)) for killer in killers]
@@ -217,5 +229,5 @@ def kill_all(world, killers, number):
 
 
 #: For one machine, and for several.
-ALONE = (relay_with_bad_habits, bad_habits_and_kills, duplicates_and_reorders, orderly_stops, clock_steps, full_disk)
+ALONE = (relay_with_bad_habits, bad_habits_and_kills, duplicates_and_reorders, orderly_stops, clock_steps, rotations, full_disk)
 TOGETHER = (failing_calls, tiny_visibility, wrong_leases)

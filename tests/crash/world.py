@@ -27,7 +27,6 @@ class Worker:
         self.program, self.config, self.log = program, config, log
         self.environment = {**os.environ, **(environment or {})}
         self.process = None
-        self.started_at = 0.0
         self.log_from = 0
 
     def start(self, failpoint=None, limits=None):
@@ -43,8 +42,8 @@ class Worker:
                 stderr=log,
                 env=environment,
                 preexec_fn=limits,
+                start_new_session=True,  # Ctrl-C is for the harness
             )
-        self.started_at = time.monotonic()
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -166,6 +165,9 @@ password_file = "{dir}/password"
 rate = "1000/s"
 [ledger]
 on_doubt = "{on_doubt}"
+[audit]
+rotate_size = "1MB"
+min_free = "1KB"
 [http]
 listen = "127.0.0.1:0"
 [[allow]]
@@ -183,13 +185,15 @@ class SqliteWorld:
     still = True
     #: How long a worker takes to start, and to do what waits for it; in seconds.
     start_takes, work_takes, patience = 0.09, 0.3, 2.0
+    #: How many messages wait for it at the least.
+    least = 3
 
-    def __init__(self, directory, program, rng, on_doubt, max_receives=100000, **facts):
+    def __init__(self, directory, program, rng, on_doubt, objects=2, max_receives=100000, **facts):
         self.dir = pathlib.Path(directory)
         self.rng = rng
         for name in ("buckets/reports/2026", "pages", "logs"):
             (self.dir / name).mkdir(parents=True)
-        for number in range(2):
+        for number in range(objects):
             (self.dir / f"buckets/reports/2026/report {number}.pdf").write_text("%PDF")
         password, secret = secrets.token_urlsafe(18), secrets.token_bytes(32)
         (self.dir / "password").write_text(password + "\n")
@@ -247,7 +251,7 @@ class SqliteWorld:
         with self.database() as database:
             return database.execute("SELECT count(*) FROM message WHERE state = 'ready'").fetchone()[0]
 
-    def top_up(self, least=3):
+    def top_up(self, least):
         """Gives the next worker something to do."""
         while self.ready_messages() < least:
             for submission in self.jobs.next():

@@ -87,12 +87,15 @@ fn the_demo_finds_what_is_wrong() {
     let (out, address) = (dir.path().join("out"), free_address());
     stdout(&demo(&out, address));
     // One character of one old line: the second demo must see it and say so.
-    let segment = fs::read_dir(out.join("audit"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let mut files = fs::read_dir(out.join("audit")).unwrap();
+    let segment = files
+        .find_map(|entry| {
+            let path = entry.unwrap().path();
+            path.extension()
+                .is_some_and(|end| end == "jsonl")
+                .then_some(path)
+        })
+        .unwrap();
     let text = fs::read_to_string(&segment)
         .unwrap()
         .replacen("ann", "eve", 1)
