@@ -125,7 +125,7 @@ async fn comes_too_late(order: &Order, tools: &Tools) -> Result<bool, JobError> 
     let served = tools.books.ledger.records(&occurrence.series).await?;
     Ok(served
         .iter()
-        .any(|record| record.rid.as_str() > occurrence.sequencer.as_str()))
+        .any(|record| occurrence.is_older_than(&record.rid, &record.body)))
 }
 
 /// Ends a job that comes too late, for good.
@@ -510,8 +510,10 @@ async fn finish(
 ) -> Result<(), JobError> {
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
     if let Some(occurrence) = &order.job.occurrence {
-        let Occurrence { series, sequencer } = occurrence;
-        let body = json!({ "job": job });
+        let Occurrence {
+            series, sequencer, ..
+        } = occurrence;
+        let body = occurrence.to_body(job, order.now);
         let served = Record::new(series, sequencer.as_str(), 0, Kind::Served, body);
         ledger.create(served).await?;
     }

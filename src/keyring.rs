@@ -194,6 +194,13 @@ fn create_secret(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// 128 random bits, which nobody else has, as 32 hexadecimal digits.
+pub(crate) fn nonce() -> String {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+    hex(&nonce)
+}
+
 /// Hashes bytes with SHA-256 and spells the result as 64 hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -58,6 +58,7 @@ pub use standing::{MAX_DOUBTS, Sheet, Standing, standing};
 use crate::database::DatabaseError;
 use crate::edge::EdgeError;
 use crate::job::JobId;
+use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
 
 /// What a record says.
@@ -165,13 +166,6 @@ impl Record {
             n: self.n,
         }
     }
-}
-
-/// 128 random bits, which nobody else has.
-pub(crate) fn nonce() -> String {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
-    crate::keyring::hex(&nonce)
 }
 
 /// Who created a record first.

@@ -235,7 +235,7 @@ pub async fn open(
     let templates = Templates::load(config.templates.dir.as_deref())?;
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
-    let rules = config.event_rules()?;
+    let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
     let sender = Sender::new(&config.sender()?, keyring.clone());
     let mailer = mailer(config, environment)?;

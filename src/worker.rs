@@ -344,26 +344,14 @@ impl Worker {
             in_flight,
             "receiving no more; waiting for what is in flight"
         );
-        let all = async {
-            while let Some(finished) = tasks.join_next().await {
-                log_panic(finished);
-            }
-        };
-        if tokio::time::timeout(self.pace.grace_period, all)
-            .await
-            .is_err()
-        {
-            stop.ask();
-            // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
-            // does not wait for a relay's answer leaves a doubt.
-            let rest = async {
-                while let Some(finished) = tasks.join_next().await {
-                    log_panic(finished);
-                }
-            };
-            if tokio::time::timeout(LAST_STEP, rest).await.is_err() {
-                tracing::error!("a step did not end in time; its message comes back by itself");
-            }
+        if all_end(&mut tasks, self.pace.grace_period).await {
+            return;
+        }
+        stop.ask();
+        // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
+        // does not wait for a relay's answer leaves a doubt.
+        if !all_end(&mut tasks, LAST_STEP).await {
+            tracing::error!("a step did not end in time; its message comes back by itself");
         }
     }
 
@@ -577,6 +565,16 @@ fn report(id: &JobId, delivered: &Delivered) {
         0 => tell!(info),
         _ => tell!(warn),
     }
+}
+
+/// Waits until all tasks have ended, but no longer than `patience`; whether they have.
+async fn all_end(tasks: &mut JoinSet<()>, patience: Duration) -> bool {
+    let all = async {
+        while let Some(finished) = tasks.join_next().await {
+            log_panic(finished);
+        }
+    };
+    tokio::time::timeout(patience, all).await.is_ok()
 }
 
 fn log_panic(finished: Result<(), tokio::task::JoinError>) {

@@ -61,7 +61,7 @@ impl Tail {
             }
             file.seek(SeekFrom::Start(*read))?;
             let mut bytes = Vec::new();
-            file.take(u64::MAX).read_to_end(&mut bytes)?;
+            file.read_to_end(&mut bytes)?;
             // A line that has no end yet is still being written.
             let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
             *read += whole as u64;

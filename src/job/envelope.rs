@@ -304,10 +304,10 @@ impl EventRule {
         // is spelled differently by each way that an event takes.
         let body_sha256 = sha256_hex(identity.as_bytes());
         let mut job = Job::from_wire(wire::from_value(template)?, Some(said), body_sha256)?;
-        job.occurrence = event
-            .sequencer
-            .as_deref()
-            .and_then(|sequencer| Occurrence::new(&base, &event.bucket, &event.key, sequencer));
+        job.occurrence = event.sequencer.as_deref().and_then(|sequencer| {
+            let object = (event.bucket.as_str(), event.key.as_str());
+            Occurrence::new(&base, object, sequencer, &event.time)
+        });
         // An event's job is about the instant of the event.
         job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
         Ok(job)

@@ -1,5 +1,8 @@
 //! Which of two events for one key is the later: S3 delivers them in any order.
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
 use super::JobId;
 use crate::keyring::sha256_hex;
 
@@ -13,6 +16,8 @@ pub struct Occurrence {
     pub series: JobId,
     /// The later event has the greater one.
     pub sequencer: Sequencer,
+    /// When it happened, as the event says.
+    pub at: Timestamp,
 }
 
 /// What S3 counts the events of a key with.
@@ -37,15 +42,34 @@ impl Sequencer {
 }
 
 impl Occurrence {
-    /// The event with this sequencer, for a key of a bucket; `rule` tells the rules' jobs apart.
-    pub(super) fn new(rule: &str, bucket: &str, key: &str, sequencer: &str) -> Option<Self> {
-        let sequencer = Sequencer::parse(sequencer)?;
+    /// The event with this sequencer, for a key of a bucket; `rule` tells the rules' jobs apart. `None` if it does not say
+    /// when it happened, or with which sequencer.
+    pub(super) fn new(
+        rule: &str,
+        (bucket, key): (&str, &str),
+        sequencer: &str,
+        at: &str,
+    ) -> Option<Self> {
+        let (sequencer, at) = (Sequencer::parse(sequencer)?, at.parse().ok()?);
         let of = sha256_hex([rule, bucket, key].join("\n").as_bytes());
         let series = format!("served-{}", &of[..32]).parse();
         Some(Self {
             series: series.expect("a hash makes an id"),
             sequencer,
+            at,
         })
+    }
+
+    /// What the ledger keeps of it once it is served, at `now`: an event that says that it happened later is not believed.
+    pub fn to_body(&self, job: &JobId, now: Timestamp) -> Value {
+        json!({ "job": job, "at": self.at.min(now) })
+    }
+
+    /// Whether it is older than the one that was served with that sequencer, by sequencer and time: the sequencer alone would let one forged message, with the
+    /// greatest there is, keep back whatever happens to the key from then on.
+    pub fn is_older_than(&self, served: &str, body: &Value) -> bool {
+        let at: Option<Timestamp> = body["at"].as_str().and_then(|at| at.parse().ok());
+        served > self.sequencer.as_str() && at.is_some_and(|at| at >= self.at)
     }
 }
 

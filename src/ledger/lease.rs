@@ -14,9 +14,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{LedgerError, nonce};
+use super::LedgerError;
 use crate::error::chain;
 use crate::job::JobId;
+use crate::keyring::nonce;
 use crate::stop::Stop;
 
 /// How long a lease lasts; renewed at a third of it.

@@ -228,13 +228,7 @@ impl S3Ledger {
         bytes: Vec<u8>,
         condition: Condition<'_>,
     ) -> Result<Put, LedgerError> {
-        let mut patience = Patience::default();
-        loop {
-            match self.try_put(key, bytes.clone(), condition).await {
-                Err(error) if patience.allows(&error).await => {}
-                answer => return Ok(answer?),
-            }
-        }
+        Ok(patiently(|| self.try_put(key, bytes.clone(), condition)).await?)
     }
 
     /// One attempt at a PUT.
@@ -265,13 +259,7 @@ impl S3Ledger {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Found>, LedgerError> {
-        let mut patience = Patience::default();
-        loop {
-            match self.try_get(key).await {
-                Err(error) if patience.allows(&error).await => {}
-                answer => return Ok(answer?),
-            }
-        }
+        Ok(patiently(|| self.try_get(key)).await?)
     }
 
     async fn try_get(&self, key: &str) -> Result<Option<Found>, EdgeError> {
@@ -315,8 +303,7 @@ impl S3Ledger {
         let mut keys = Vec::new();
         let mut token: Option<String> = None;
         loop {
-            let mut patience = Patience::default();
-            let page = loop {
+            let page = patiently(|| async {
                 let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
                 let answer = request
                     .prefix(prefix)
@@ -324,13 +311,10 @@ impl S3Ledger {
                     .set_max_keys(i32::try_from(limit).ok().filter(|limit| *limit < 1000))
                     .set_continuation_token(token.clone())
                     .send()
-                    .await
-                    .map_err(|error| EdgeError::from_sdk(self.action("list", prefix), &error));
-                match answer {
-                    Err(error) if patience.allows(&error).await => {}
-                    answer => break answer?,
-                }
-            };
+                    .await;
+                answer.map_err(|error| EdgeError::from_sdk(self.action("list", prefix), &error))
+            })
+            .await?;
             let some = page.contents.unwrap_or_default().into_iter();
             keys.extend(some.filter_map(|object| object.key));
             token = page
@@ -364,33 +348,21 @@ impl S3Ledger {
     }
 }
 
-/// A request is made again until it is answered with a yes or a no, for a while.
-struct Patience {
-    attempts: u32,
-    pause: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 1,
-            pause: FIRST_PAUSE,
+/// Makes a request again until it is answered with a yes or a no, for a while.
+async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, EdgeError>
+where
+    F: Future<Output = Result<T, EdgeError>>,
+{
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..ATTEMPTS {
+        match request().await {
+            Err(error) if matches!(error.fact, Fact::Unreachable | Fact::Throttled) => {}
+            answer => return answer,
         }
+        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * random())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-impl Patience {
-    /// Whether to make the request again after this answer; waits before it says yes.
-    async fn allows(&mut self, error: &EdgeError) -> bool {
-        let may_pass = matches!(error.fact, Fact::Unreachable | Fact::Throttled);
-        if !may_pass || self.attempts == ATTEMPTS {
-            return false;
-        }
-        tokio::time::sleep(self.pause.mul_f64(0.5 + 0.5 * random())).await;
-        self.attempts += 1;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        true
-    }
+    request().await
 }
 
 #[async_trait]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
-use crate::keyring::hex;
+use crate::keyring::nonce;
 
 /// How often a waiting receiver looks for messages that another process put there.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -91,9 +91,7 @@ impl SqliteQueue {
         let now = self.now();
         let until = now.saturating_add(milliseconds(visibility));
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
-        let nonce = hex(&nonce);
+        let nonce = nonce();
         self.database
             .call(move |connection| {
                 let mut statement = connection.prepare_cached(

@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 
 use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
 use crate::edge::ATTEMPT_TIMEOUT;
-use crate::keyring::hex;
+use crate::keyring::nonce;
 
 /// The most messages that one call can receive.
 const MAX_RECEIVE: usize = 10;
@@ -205,9 +205,7 @@ impl Fifo {
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/fifo-queue-message-identifiers.html>
     fn of(url: &str, group: Option<&str>) -> Option<Self> {
         url.ends_with(".fifo").then(|| {
-            let mut nonce = [0; 16];
-            getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
-            let deduplication_id = hex(&nonce);
+            let deduplication_id = nonce();
             Self {
                 // Jobs that nobody put into an order have none.
                 group: group.map_or_else(|| deduplication_id.clone(), ToOwned::to_owned),

@@ -12,7 +12,7 @@ import time
 from checker import aws
 from proxy import Proxy
 from sink import Sink
-from world import MAX_DOUBTS, PATIENCE, Jobs, Submissions, Worker
+from world import MAIL, MAX_DOUBTS, PATIENCE, Jobs, Submissions, Worker
 
 CONFIG = """
 state_dir = "{dir}/state{worker}"
@@ -30,17 +30,7 @@ grace_period = "5s"
 [connections.reports]
 region = "eu-west-1"
 endpoint_url = "{proxy}"
-[mail]
-transport = "smtp"
-from = "Reports <reports@sender.example>"
-[mail.smtp]
-host = "127.0.0.1"
-port = {port}
-tls = "none"
-username = "handout"
-password_file = "{dir}/password"
-rate = "1000/s"
-[ledger]
+""" + MAIL + """[ledger]
 kind = "s3"
 connection = "reports"
 bucket = "{name}-ledger"

@@ -140,6 +140,20 @@ class Jobs:
         return json.dumps(order), job, recipients
 
 
+#: How the worlds send, whatever else they are made of.
+MAIL = """
+[mail]
+transport = "smtp"
+from = "Reports <reports@sender.example>"
+[mail.smtp]
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+username = "handout"
+password_file = "{dir}/password"
+rate = "1000/s"
+"""
+
 CONFIG = """
 state_dir = "{dir}/state"
 secret_key_file = "{dir}/secret.key"
@@ -153,17 +167,7 @@ directory = "{dir}/buckets"
 [embedded]
 listen = "127.0.0.1:0"
 public_url = "http://127.0.0.1:9470"
-[mail]
-transport = "smtp"
-from = "Reports <reports@sender.example>"
-[mail.smtp]
-host = "127.0.0.1"
-port = {port}
-tls = "none"
-username = "handout"
-password_file = "{dir}/password"
-rate = "1000/s"
-[ledger]
+""" + MAIL + """[ledger]
 on_doubt = "{on_doubt}"
 [audit]
 rotate_size = "1MB"

@@ -378,6 +378,10 @@ pub(crate) fn s3_client(url: &str) -> aws_sdk_s3::Client {
     aws_sdk_s3::Client::from_conf(config.build())
 }
 
+pub(crate) async fn create_bucket(client: &aws_sdk_s3::Client, bucket: &str) {
+    client.create_bucket().bucket(bucket).send().await.unwrap();
+}
+
 #[tokio::test]
 async fn s3_is_a_store() {
     let Some(parts) = Parts::or_skip("s3_is_a_store") else {
@@ -385,12 +389,7 @@ async fn s3_is_a_store() {
     };
     let moto = parts.start("moto.py", &[]);
     let client = s3_client(&moto.url());
-    client
-        .create_bucket()
-        .bucket("reports")
-        .send()
-        .await
-        .unwrap();
+    create_bucket(&client, "reports").await;
     // moto routes no path with a line break in it.
     let keys = all_keys()
         .into_iter()
@@ -399,7 +398,7 @@ async fn s3_is_a_store() {
     a_store_is_a_store(&S3Store::new(client.clone()), keys).await;
 
     // Pages, which only many objects make.
-    client.create_bucket().bucket("many").send().await.unwrap();
+    create_bucket(&client, "many").await;
     for number in 0..1005 {
         client
             .put_object()
@@ -437,12 +436,7 @@ async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
     let moto = parts.start("moto.py", &[]);
     let client = s3_client(&moto.url());
     let bucket = "reports".parse().unwrap();
-    client
-        .create_bucket()
-        .bucket("reports")
-        .send()
-        .await
-        .unwrap();
+    create_bucket(&client, "reports").await;
     let store = S3Store::new(client.clone());
     let put = async |key: &str, text: &str| {
         let body = aws_sdk_s3::primitives::ByteStream::from(text.as_bytes().to_vec());

@@ -17,7 +17,7 @@ use handout::queue::sqs::SqsQueue;
 use handout::tools::Opened;
 use serde_json::{Value, json};
 
-use crate::conformance::s3_client;
+use crate::conformance::{create_bucket, s3_client};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::servers::{Parts, Server};
 use crate::support::until;
@@ -306,12 +306,7 @@ async fn a_record_whose_answer_was_lost_is_ours_and_nobody_elses() {
 async fn moto_with_bucket(parts: &Parts) -> Server {
     let moto = parts.start("moto.py", &[]);
     let client = s3_client(&moto.url());
-    client
-        .create_bucket()
-        .bucket("ledger")
-        .send()
-        .await
-        .unwrap();
+    create_bucket(&client, "ledger").await;
     moto
 }
 
@@ -713,12 +708,7 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     };
     let proxy = FaultyProxy::start(&moto.url(), faults).await;
     let client = s3_client(&moto.url());
-    client
-        .create_bucket()
-        .bucket("reports")
-        .send()
-        .await
-        .unwrap();
+    create_bucket(&client, "reports").await;
     client
         .put_object()
         .bucket("reports")

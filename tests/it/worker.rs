@@ -188,9 +188,13 @@ fn on_upload(change: impl FnOnce(&mut Value)) -> World {
 }
 
 fn upload(sequencer: &str) -> String {
+    upload_at("2026-11-23T18:40:00Z", sequencer)
+}
+
+fn upload_at(time: &str, sequencer: &str) -> String {
     json!({ "Records": [{
         "eventVersion": "2.3", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
-        "eventTime": "2026-11-23T18:40:00Z",
+        "eventTime": time,
         "s3": { "bucket": { "name": "reports" }, "object": { "key": "incoming/new+file.pdf", "sequencer": sequencer } },
     }] })
     .to_string()
@@ -212,6 +216,20 @@ async fn an_event_older_than_one_that_was_served_is_ignored() {
         assert_eq!(told(&world).pop().unwrap()["superseded"], superseded);
         assert_eq!(world.waiting().await, 0);
     }
+}
+
+#[tokio::test]
+async fn a_forged_event_keeps_back_nothing_that_happens_after_it() {
+    let greatest = "F".repeat(64);
+    // It says that it happened in the future, which is not believed either.
+    let mut world =
+        telling(on_upload(|_| {})).message(&upload_at("2999-01-01T00:00:00Z", &greatest));
+    world.run().await;
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    world = world.message(&upload_at(&soon.to_string(), "0055AED6DCD90281E6"));
+    world.run().await;
+    assert_eq!(told(&world).pop().unwrap()["superseded"], false);
+    assert_eq!(world.mails().len(), 2);
 }
 
 #[test]
