@@ -23,6 +23,7 @@ use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing}
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
+use crate::media::Pictures;
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
 use crate::publication::{self, Publication};
@@ -353,7 +354,7 @@ async fn serve(
         let batch = gather(order, plan, page, &audience, &signing, tools).await?;
         served.links += batch.links().len() as u64;
         digest.push(&batch);
-        publication.push(&batch).await?;
+        publication.push(&batch, &Pictures::default()).await?;
         number += 1;
     }
     let published = publication.finish(order, tools).await?;

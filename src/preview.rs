@@ -10,6 +10,7 @@ use crate::distribute::{Order, draw};
 use crate::error::JobError;
 use crate::job::Recipient;
 use crate::links::{self, Audience, PresignedUrl, listing};
+use crate::media::Pictures;
 use crate::plan::Plan;
 use crate::render::email::{self, Digest};
 use crate::render::gallery::{Gallery, PageLinks};
@@ -68,7 +69,7 @@ pub async fn preview(order: &Order, tools: &Tools) -> Result<Preview, JobError> 
             let batch = AuditedLinks::examples(links::examples(&plan, page, &audience)?);
             digest.push(&batch);
             if let Some(gallery) = &mut gallery {
-                pages.extend(gallery.push(&batch)?);
+                pages.extend(gallery.push(&batch, &Pictures::default())?);
             }
             number += 1;
         }

@@ -15,6 +15,7 @@ use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Audience, Links, PresignedUrl, SignError};
+use crate::media::Pictures;
 use crate::plan::{Place, Plan};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
@@ -118,9 +119,13 @@ impl<'a> Publication<'a> {
     }
 
     /// Shows a batch, and publishes every page that it fills.
-    pub async fn push(&mut self, batch: &AuditedLinks) -> Result<(), JobError> {
+    pub async fn push(
+        &mut self,
+        batch: &AuditedLinks,
+        pictures: &Pictures,
+    ) -> Result<(), JobError> {
         if let Some((gallery, publisher, pages)) = &mut self.gallery {
-            for page in gallery.push(batch)? {
+            for page in gallery.push(batch, pictures)? {
                 pages.put(publisher, page).await?;
             }
         }

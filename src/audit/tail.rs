@@ -56,12 +56,13 @@ impl Tail {
         for path in segments(dir)? {
             let read = self.read.entry(path.clone()).or_default();
             let mut file = File::open(&path)?;
-            if file.metadata()?.len() <= *read {
+            let length = file.metadata()?.len();
+            if length <= *read {
                 continue;
             }
             file.seek(SeekFrom::Start(*read))?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            file.take(length - *read).read_to_end(&mut bytes)?;
             // A line that has no end yet is still being written.
             let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
             *read += whole as u64;

@@ -18,6 +18,7 @@ use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
 use crate::job::Disposition;
 use crate::links::{Audience, Link, PresignedUrl, Unavailable, disposition};
+use crate::media::{Picture, Pictures};
 use crate::plan::Plan;
 
 /// The most files without a link that a page names.
@@ -139,7 +140,11 @@ impl<'a> Gallery<'a> {
     }
 
     /// Takes in a batch, and returns the pages that it filled.
-    pub fn push(&mut self, links: &AuditedLinks) -> Result<Vec<RenderedPage>, RenderError> {
+    pub fn push(
+        &mut self,
+        links: &AuditedLinks,
+        pictures: &Pictures,
+    ) -> Result<Vec<RenderedPage>, RenderError> {
         let mut full = Vec::new();
         for link in links.links() {
             self.found += 1;
@@ -149,7 +154,9 @@ impl<'a> Gallery<'a> {
                     found: self.found,
                 });
             }
-            self.page.add(link, self.found, self.prefix, self.time_zone);
+            let picture = pictures.of(link.key());
+            self.page
+                .add(link, picture, self.found, self.prefix, self.time_zone);
             // The last page waits for finish: files without a link may still come.
             if self.page.count == self.page_size && self.found < self.announced {
                 full.push(self.turn()?);
@@ -323,7 +330,14 @@ struct Page {
 }
 
 impl Page {
-    fn add(&mut self, link: &Link, nth: u64, prefix: &str, time_zone: &TimeZone) {
+    fn add(
+        &mut self,
+        link: &Link,
+        picture: Option<&Picture>,
+        nth: u64,
+        prefix: &str,
+        time_zone: &TimeZone,
+    ) {
         let name = view::folder(view::below(link.key().as_str(), prefix));
         let at = match self.by_name.get(name) {
             Some(at) => *at,
@@ -350,8 +364,8 @@ impl Page {
             size_bytes: link.object.size_bytes,
             modified: Moment::new(link.object.modified, time_zone),
             url: link.url.expose().to_owned(),
-            width: None,
-            height: None,
+            width: picture.map(|picture| picture.width),
+            height: picture.map(|picture| picture.height),
         };
         self.count += 1;
         self.size_bytes = self.size_bytes.saturating_add(link.object.size_bytes);
@@ -638,9 +652,12 @@ mod tests {
                 .map(|page| page.file_name)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(names(gallery.push(&batch(0..9)).unwrap()), [""; 0]);
         assert_eq!(
-            names(gallery.push(&batch(9..25)).unwrap()),
+            names(gallery.push(&batch(0..9), &Pictures::default()).unwrap()),
+            [""; 0]
+        );
+        assert_eq!(
+            names(gallery.push(&batch(9..25), &Pictures::default()).unwrap()),
             ["page-1.html", "page-2.html"]
         );
         assert_eq!(
@@ -695,7 +712,10 @@ mod tests {
         };
         insta::assert_snapshot!(begin(2).unwrap_err(), @"the gallery has 3 pages, but links to 2 of them");
         let mut gallery = begin(3).unwrap();
-        let first = gallery.push(&batch(0..15)).unwrap().remove(0);
+        let first = gallery
+            .push(&batch(0..15), &Pictures::default())
+            .unwrap()
+            .remove(0);
         let hrefs = hrefs(&first.html);
         assert!(
             hrefs.ends_with(&[
@@ -723,7 +743,7 @@ mod tests {
             )
             .unwrap()
         };
-        insta::assert_snapshot!(begin().push(&batch(0..4)).unwrap_err(), @"the gallery was laid out for 3 links, but 4 came: the objects changed meanwhile");
+        insta::assert_snapshot!(begin().push(&batch(0..4), &Pictures::default()).unwrap_err(), @"the gallery was laid out for 3 links, but 4 came: the objects changed meanwhile");
         insta::assert_snapshot!(begin().finish().unwrap_err(), @"the gallery was laid out for 3 links, but 0 came: the objects changed meanwhile");
     }
 
