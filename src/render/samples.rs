@@ -11,6 +11,7 @@ use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templa
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
 use crate::links::{Audience, Link, Links, PresignedUrl, Unavailable, Unlinkable};
+use crate::media::Pictures;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan};
 use crate::store::{ObjectMeta, Storage};
 
@@ -201,7 +202,7 @@ pub(super) fn pages(
     .unwrap();
     let mut pages: Vec<RenderedPage> = batches
         .iter()
-        .flat_map(|batch| gallery.push(batch).unwrap())
+        .flat_map(|batch| gallery.push(batch, &Pictures::default()).unwrap())
         .collect();
     pages.extend(gallery.finish().unwrap());
     pages
