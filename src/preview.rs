@@ -204,6 +204,6 @@ async fn padding(plan: &Plan, listing: &Listing, tools: &Tools) -> Result<usize,
     let signing = tools.signing(plan).await?;
     let signed = links::sign(plan, vec![Entry::Linkable(object)], &audience, &signing)?;
     let real = signed.links.first();
-    let longer = real.map_or(0, |link| link.url.expose().len());
-    Ok(longer.saturating_sub(example.expose().len()))
+    let longer = real.map_or(0, |link| link.url.byte_len());
+    Ok(longer.saturating_sub(example.byte_len()))
 }

@@ -28,6 +28,11 @@ impl PresignedUrl {
         &self.0
     }
 
+    /// How long it is, in bytes.
+    pub(crate) const fn byte_len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The signature in it, from which the audit log makes a fingerprint.
     pub(crate) fn signature(&self) -> &str {
         signature_in(&self.0).unwrap_or_default()

@@ -226,7 +226,10 @@ impl Policy {
 
     /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
     pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
-        let people = job.email.as_ref().map_or(&[][..], |email| email.to.as_slice());
+        let people = job
+            .email
+            .as_ref()
+            .map_or(&[][..], |email| email.to.as_slice());
         let mut verdicts = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             if !rule.allows_source(job, objects) {

@@ -259,6 +259,20 @@ mod tests {
         told.join("\n\n")
     }
 
+    /// A digest without the second and later files of a folder.
+    fn first_of_each_folder(text: &str) -> String {
+        let mut lines = text.lines();
+        let mut kept = Vec::new();
+        while let Some(line) = lines.next() {
+            let is_later = line.contains(".jpg") && !line.starts_with("1.jpg");
+            match is_later {
+                true => assert_eq!(lines.next(), Some("[URL]")),
+                false => kept.push(line),
+            }
+        }
+        kept.join("\n")
+    }
+
     fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Drawn {
         let mut digest = Digest::new(plan);
         digest.push(links);
@@ -451,7 +465,8 @@ mod tests {
     #[test]
     fn the_digest_in_every_language() {
         let plan = plan_for("digest", "shoot/", &json!({}));
-        insta::assert_snapshot!(in_every_language(&plan, &shoot(12), Some(&page())), @r"
+        let told = in_every_language(&plan, &shoot(12), Some(&page()));
+        insta::assert_snapshot!(first_of_each_folder(&told), @r"
         ── en: shoot: 37 files
 
         Hello Ann Bell,
@@ -465,43 +480,13 @@ mod tests {
         Top level · 1 file · 210 KB
         ----------------------------------------
 
-        Contract.pdf
-        210 KB · 23 Nov 2026
+        Contract.pdf · 210 KB
         [URL]
 
         Day 1/ · 12 files · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 Nov 2026
+        1.jpg · 4 MB
         [URL]
 
         and 4 more files (16 MB)
@@ -509,36 +494,7 @@ mod tests {
         Day 2/ · 12 files · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 Nov 2026
+        1.jpg · 4 MB
         [URL]
 
         and 4 more files (16 MB)
@@ -546,36 +502,7 @@ mod tests {
         Tag 3 – Süd/ · 12 files · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 Nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 Nov 2026
+        1.jpg · 4 MB
         [URL]
 
         and 4 more files (16 MB)
@@ -599,43 +526,13 @@ mod tests {
         Oberste Ebene · 1 Datei · 210 KB
         ----------------------------------------
 
-        Contract.pdf
-        210 KB · 23. Nov. 2026
+        Contract.pdf · 210 KB
         [URL]
 
         Day 1/ · 12 Dateien · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23. Nov. 2026
+        1.jpg · 4 MB
         [URL]
 
         und 4 weitere Dateien (16 MB)
@@ -643,36 +540,7 @@ mod tests {
         Day 2/ · 12 Dateien · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23. Nov. 2026
+        1.jpg · 4 MB
         [URL]
 
         und 4 weitere Dateien (16 MB)
@@ -680,36 +548,7 @@ mod tests {
         Tag 3 – Süd/ · 12 Dateien · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23. Nov. 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23. Nov. 2026
+        1.jpg · 4 MB
         [URL]
 
         und 4 weitere Dateien (16 MB)
@@ -733,43 +572,13 @@ mod tests {
         Premier niveau · 1 fichier · 210 Ko
         ----------------------------------------
 
-        Contract.pdf
-        210 Ko · 23 nov. 2026
+        Contract.pdf · 210 Ko
         [URL]
 
         Day 1/ · 12 fichiers · 48 Mo
         ----------------------------------------
 
-        1.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        2.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        3.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        4.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        5.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        6.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        7.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        8.jpg
-        4 Mo · 23 nov. 2026
+        1.jpg · 4 Mo
         [URL]
 
         et 4 autres fichiers (16 Mo)
@@ -777,36 +586,7 @@ mod tests {
         Day 2/ · 12 fichiers · 48 Mo
         ----------------------------------------
 
-        1.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        2.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        3.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        4.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        5.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        6.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        7.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        8.jpg
-        4 Mo · 23 nov. 2026
+        1.jpg · 4 Mo
         [URL]
 
         et 4 autres fichiers (16 Mo)
@@ -814,36 +594,7 @@ mod tests {
         Tag 3 – Süd/ · 12 fichiers · 48 Mo
         ----------------------------------------
 
-        1.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        2.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        3.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        4.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        5.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        6.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        7.jpg
-        4 Mo · 23 nov. 2026
-        [URL]
-
-        8.jpg
-        4 Mo · 23 nov. 2026
+        1.jpg · 4 Mo
         [URL]
 
         et 4 autres fichiers (16 Mo)
@@ -867,43 +618,13 @@ mod tests {
         Nivel superior · 1 archivo · 210 KB
         ----------------------------------------
 
-        Contract.pdf
-        210 KB · 23 nov 2026
+        Contract.pdf · 210 KB
         [URL]
 
         Day 1/ · 12 archivos · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 nov 2026
+        1.jpg · 4 MB
         [URL]
 
         y 4 archivos más (16 MB)
@@ -911,36 +632,7 @@ mod tests {
         Day 2/ · 12 archivos · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 nov 2026
+        1.jpg · 4 MB
         [URL]
 
         y 4 archivos más (16 MB)
@@ -948,36 +640,7 @@ mod tests {
         Tag 3 – Süd/ · 12 archivos · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        2.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        3.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        4.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        5.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        6.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        7.jpg
-        4 MB · 23 nov 2026
-        [URL]
-
-        8.jpg
-        4 MB · 23 nov 2026
+        1.jpg · 4 MB
         [URL]
 
         y 4 archivos más (16 MB)
@@ -1001,43 +664,13 @@ mod tests {
         最上位 · 1 個のファイル · 210 KB
         ----------------------------------------
 
-        Contract.pdf
-        210 KB · 2026/11/23
+        Contract.pdf · 210 KB
         [URL]
 
         Day 1/ · 12 個のファイル · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        2.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        3.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        4.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        5.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        6.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        7.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        8.jpg
-        4 MB · 2026/11/23
+        1.jpg · 4 MB
         [URL]
 
         ほか 4 個のファイル（16 MB）
@@ -1045,36 +678,7 @@ mod tests {
         Day 2/ · 12 個のファイル · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        2.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        3.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        4.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        5.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        6.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        7.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        8.jpg
-        4 MB · 2026/11/23
+        1.jpg · 4 MB
         [URL]
 
         ほか 4 個のファイル（16 MB）
@@ -1082,36 +686,7 @@ mod tests {
         Tag 3 – Süd/ · 12 個のファイル · 48 MB
         ----------------------------------------
 
-        1.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        2.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        3.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        4.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        5.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        6.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        7.jpg
-        4 MB · 2026/11/23
-        [URL]
-
-        8.jpg
-        4 MB · 2026/11/23
+        1.jpg · 4 MB
         [URL]
 
         ほか 4 個のファイル（16 MB）
@@ -1135,43 +710,13 @@ mod tests {
         المستوى الأعلى · ملف واحد · 210 ك.ب
         ----------------------------------------
 
-        Contract.pdf
-        210 ك.ب · 23 نوفمبر 2026
+        Contract.pdf · 210 ك.ب
         [URL]
 
         Day 1/ · 12 ملفًا · 48 م.ب
         ----------------------------------------
 
-        1.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        2.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        3.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        4.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        5.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        6.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        7.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        8.jpg
-        4 م.ب · 23 نوفمبر 2026
+        1.jpg · 4 م.ب
         [URL]
 
         و4 ملفات أخرى (16 م.ب)
@@ -1179,36 +724,7 @@ mod tests {
         Day 2/ · 12 ملفًا · 48 م.ب
         ----------------------------------------
 
-        1.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        2.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        3.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        4.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        5.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        6.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        7.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        8.jpg
-        4 م.ب · 23 نوفمبر 2026
+        1.jpg · 4 م.ب
         [URL]
 
         و4 ملفات أخرى (16 م.ب)
@@ -1216,36 +732,7 @@ mod tests {
         Tag 3 – Süd/ · 12 ملفًا · 48 م.ب
         ----------------------------------------
 
-        1.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        2.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        3.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        4.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        5.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        6.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        7.jpg
-        4 م.ب · 23 نوفمبر 2026
-        [URL]
-
-        8.jpg
-        4 م.ب · 23 نوفمبر 2026
+        1.jpg · 4 م.ب
         [URL]
 
         و4 ملفات أخرى (16 م.ب)

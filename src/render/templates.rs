@@ -30,7 +30,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 34] = built_in![
+const BUILT_IN: [(&str, &str); 35] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -55,6 +55,7 @@ const BUILT_IN: [(&str, &str); 34] = built_in![
     "partials/mail-head.html",
     "partials/mail-head.txt",
     "partials/mail-lines.html",
+    "partials/mail-lines.txt",
     "partials/mail-list.html",
     "partials/mail-list.txt",
     "partials/mail-missed.html",

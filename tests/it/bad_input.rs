@@ -63,7 +63,7 @@ async fn what_is_no_job_says_so() {
     the job's version "v" is 2: this program reads version 1
     the job cannot be read: missing field `id`
     the job's field links.exipres_in cannot be read: unknown field `exipres_in`, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
-    the job's field email.to[0].adress cannot be read: unknown field `adress`, expected one of `address`, `name`, `locale`, `vars`; did you mean address?
+    the job's field email.to[0].adress cannot be read: unknown field `adress`, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
     the job's field from.order cannot be read: unknown variant `newst`, expected one of `key`, `newest`, `oldest`, `largest`, `name`; did you mean newest?
     the message is not JSON: recursion limit exceeded at line 1 column 128
     the job's field email cannot be read: invalid type: a text, expected the object Email

@@ -161,11 +161,23 @@ fn a_preview_of_a_thousand_recipients_makes_as_many_mails_as_it_is_asked() {
     let out = world.dir.path().join("preview");
     let output = preview(&world, &order, &["--mails", "3", "--out", &path_text(&out)]);
     let text = words(&output).replace(&path_text(&out), "[OUT]");
-    let text: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.contains("until"))
+    let lines = text.lines().filter(|line| !line.contains("until"));
+    // How long a link is depends on the port of the moment.
+    let text: Vec<&str> = lines
+        .map(|line| line.split(" html ").next().unwrap())
         .collect();
-    insta::assert_snapshot!(text.join("\n"), @"");
+    insta::assert_snapshot!(text.join("\n"), @r#"
+    look-digest would make 57 links for each of 1000 recipients
+      mail         p0@acme.example  "shoot: 57 files"
+        57 files shown, 0 counted;
+      mail         p1@acme.example  "shoot: 57 files"
+        57 files shown, 0 counted;
+      mail         p2@acme.example  "shoot: 57 files"
+        57 files shown, 0 counted;
+      mails        3 of 1000; --mails 1000 makes all of them
+      pages        0
+    Look at [OUT]. The links there are examples and open nothing.
+    "#);
     let names: BTreeSet<String> = fs::read_dir(&out)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -192,7 +204,11 @@ async fn a_preview_for_scripts_prints_paths_or_json_and_nothing_else() {
         "what cannot be linked is named: {told}"
     );
     for mail in told["mails"].as_array().unwrap() {
-        assert_eq!(mail["shown"], 57);
+        let files = |field: &str| mail[field].as_u64().unwrap();
+        assert!(
+            files("shown") > 40 && files("shown") + files("more") == 57,
+            "{mail}"
+        );
         assert_eq!(mail["clipped"], false);
         let html = fs::read_to_string(mail["files"][0].as_str().unwrap()).unwrap();
         let bytes = mail["html_bytes"].as_u64().unwrap();
@@ -235,7 +251,11 @@ fn a_preview_says_whom_each_rule_keeps_out() {
     order["email"]["to"] = json!(["ann@acme.example", "eve@evil.example", "bo@acme.example"]);
     let output = preview(&world, &order, &[]);
     assert_eq!(output.status.code(), Some(1));
-    insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout), @"");
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout), @r"
+    leak would be refused
+      allow[0]     s3://reports/ is not for eve@evil.example
+      allow[1]     s3://reports/ is not for ann@acme.example, eve@evil.example
+    ");
     let output = preview(&world, &order, &["--json"]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(told["rules"][0]["recipients"], json!(["eve@evil.example"]));
