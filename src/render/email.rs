@@ -566,7 +566,7 @@ mod tests {
         37 fichiers sont à votre disposition, 144 Mo au total.
         Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
 
-        Ouvrir la galerie:
+        Ouvrir la galerie :
         [URL]
 
         Premier niveau · 1 fichier · 210 Ko
@@ -658,7 +658,7 @@ mod tests {
         37 個のファイル（合計 144 MB）をご用意しました。
         リンクの有効期限：2026年11月30日（月）18:40（Europe/Berlin）
 
-        ギャラリーを開く:
+        ギャラリーを開く：
         [URL]
 
         最上位 · 1 個のファイル · 210 KB
@@ -796,7 +796,7 @@ mod tests {
         Harbour Reports a mis 37 fichiers à votre disposition dans une galerie, 144 Mo au total.
         La galerie reste accessible jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
 
-        Ouvrir la galerie:
+        Ouvrir la galerie :
         [URL]
 
         Contract.pdf
@@ -832,7 +832,7 @@ mod tests {
         Harbour Reports より、37 個のファイル（合計 144 MB）のギャラリーをお届けします。
         ギャラリーの公開期限：2026年11月30日（月）18:40（Europe/Berlin）
 
-        ギャラリーを開く:
+        ギャラリーを開く：
         [URL]
 
         Contract.pdf
@@ -914,7 +914,7 @@ mod tests {
                 insta::assert_snapshot!(mail.text, @"
                 Hello Ann Bell,
 
-                Nothing to hand out this time.
+                Nothing to hand out this time
                 There were no new files. You do not need to do anything.
 
                 Sent by Harbour Reports.
