@@ -113,14 +113,9 @@ fn mails_for(
             settings: &tools.mail,
         };
         let rendered = email::mail(&tools.templates, &letter)?;
-        let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
-        let letter = tools.sender.letter(
-            &plan.job.id,
-            &recipient,
-            reply_to,
-            rendered.clone(),
-            order.now,
-        )?;
+        let letter = tools
+            .sender
+            .letter(&plan.job, &recipient, rendered.clone(), order.now);
         mails.push(PreviewedMail {
             recipient,
             rendered,

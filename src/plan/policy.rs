@@ -105,12 +105,14 @@ pub enum Refusal {
     },
     /// A rule allows the place, but not this reader. The address is masked.
     #[error(
-        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.to[{index}])"
+        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.{list}[{index}])"
     )]
     Recipient {
         /// The bucket and the prefix or key.
         place: String,
-        /// Which recipient of the job.
+        /// In which list of the job.
+        list: &'static str,
+        /// Which of its people.
         index: usize,
         /// The address, masked.
         masked: String,
@@ -259,11 +261,15 @@ impl AllowRule {
         sender_domain: &str,
         mut targets: impl Iterator<Item = &'a Place>,
     ) -> Option<Refusal> {
-        let people = job
+        let lists = job
             .email
             .iter()
-            .flat_map(|email| email.to.iter().enumerate());
-        for (index, recipient) in people {
+            .flat_map(|email| [("to", &email.to), ("cc", &email.cc)]);
+        let people = lists.flat_map(|(list, people)| {
+            let numbered = people.iter().enumerate();
+            numbered.map(move |(index, recipient)| (list, index, recipient))
+        });
+        for (list, index, recipient) in people {
             let address = recipient.canonical_address();
             if !self
                 .recipients
@@ -272,6 +278,7 @@ impl AllowRule {
             {
                 return Some(Refusal::Recipient {
                     place: place.to_owned(),
+                    list,
                     index,
                     masked: recipient.masked(),
                 });

@@ -21,6 +21,7 @@ mod daemon;
 mod embedded;
 mod hostile;
 mod ledger;
+mod letter;
 mod names;
 mod pages;
 mod presign;
