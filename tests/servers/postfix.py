@@ -112,9 +112,9 @@ def master(home):
 
 def lives(pid):
     try:
-        os.kill(pid, 0)
-        return True
-    except ProcessLookupError:
+        # A process that ended and was not fetched by its parent yet is a Z.
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
         return False
 
 
@@ -124,7 +124,7 @@ def stop(home, config):
     deadline = time.monotonic() + PATIENCE
     while pid and lives(pid):
         if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
+            return os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
