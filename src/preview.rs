@@ -173,14 +173,9 @@ impl<'t> Preview<'t> {
             settings: &tools.mail,
         };
         let drawn = email::draw(&tools.templates, &letter)?;
-        let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
-        let letter = tools.sender.letter(
-            &plan.job.id,
-            &recipient,
-            reply_to,
-            drawn.mail.clone(),
-            self.order.now,
-        )?;
+        let letter = tools
+            .sender
+            .letter(&plan.job, &recipient, drawn.mail.clone(), self.order.now);
         Ok(PreviewedMail {
             recipient,
             drawn,

@@ -144,7 +144,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         job: order.job.id.to_string(),
         links: preview.links(),
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
-        recipients: plan.email().map_or(0, |email| email.to.len()),
+        recipients: plan.email().map_or(0, |email| email.recipients().count()),
         expires_at: plan.lifetime.expires_at,
         because: because(plan.lifetime.bound),
         unavailable: preview.unavailable(),
