@@ -10,7 +10,7 @@ use crate::distribute::{Order, draw};
 use crate::error::JobError;
 use crate::job::Recipient;
 use crate::links::{self, Audience, PresignedUrl, listing};
-use crate::media::Pictures;
+use crate::media::Album;
 use crate::plan::Plan;
 use crate::render::email::{self, Digest};
 use crate::render::gallery::{Gallery, PageLinks};
@@ -48,6 +48,7 @@ pub async fn preview(order: &Order, tools: &Tools) -> Result<Preview, JobError> 
     let plan = draw(order, tools).await?;
     let connection = tools.connection(&plan.connection)?;
     let listing = listing::list(&plan, &*connection.store, &tools.spool_dir, &order.stop).await?;
+    let album = Album::new(&plan, tools, &order.stop)?;
     let mut mails = Vec::new();
     let mut pages = Vec::new();
     for (index, audience) in plan.audiences().into_iter().enumerate() {
@@ -66,10 +67,14 @@ pub async fn preview(order: &Order, tools: &Tools) -> Result<Preview, JobError> 
         };
         let mut number = 0;
         while let Some(page) = listing.page(number)? {
+            let pictures = match &gallery {
+                Some(_) => album.page(number, &page).await,
+                None => Arc::default(),
+            };
             let batch = AuditedLinks::examples(links::examples(&plan, page, &audience)?);
             digest.push(&batch);
             if let Some(gallery) = &mut gallery {
-                pages.extend(gallery.push(&batch, &Pictures::default())?);
+                pages.extend(gallery.push(&batch, &pictures)?);
             }
             number += 1;
         }

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::shelf::Shelf;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -54,6 +55,12 @@ impl SqliteLedger {
         rows.into_iter().map(Stored::understand).collect()
     }
 }
+
+/// How many things the shelf holds, the latest: with a small picture each, some 150 MB.
+const SHELF_ROOM: i64 = 20_000;
+
+/// How long it holds them, in milliseconds: thirty days.
+const SHELF_LIFE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
 
@@ -171,6 +178,53 @@ impl Ledger for SqliteLedger {
         let job = job.to_string();
         self.database
             .call(move |connection| connection.execute("DELETE FROM page WHERE job = ?1", [job]))
+            .await
+            .map_err(not_written)?;
+        Ok(())
+    }
+
+    fn shelf(&self) -> Option<&dyn Shelf> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Shelf for SqliteLedger {
+    async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
+        let names = names.to_owned();
+        let oldest = (self.clock)().as_millisecond() - SHELF_LIFE_MS;
+        self.database
+            .call(move |connection| {
+                let mut statement = connection
+                    .prepare_cached("SELECT body FROM shelf WHERE name = ?1 AND at > ?2")?;
+                let body = |name: &String| {
+                    let row = statement.query_row(params![name, oldest], |row| row.get(0));
+                    row.optional()
+                };
+                names.iter().map(body).collect()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {
+        let things = things.to_owned();
+        let now = (self.clock)().as_millisecond();
+        self.database
+            .call(move |connection| {
+                let mut insert = connection.prepare_cached(
+                    "INSERT OR REPLACE INTO shelf (name, body, at) VALUES (?1, ?2, ?3)",
+                )?;
+                for (name, body) in &things {
+                    insert.execute(params![name, body, now])?;
+                }
+                connection.execute("DELETE FROM shelf WHERE at <= ?1", [now - SHELF_LIFE_MS])?;
+                connection.execute(
+                    "DELETE FROM shelf WHERE name IN \
+                     (SELECT name FROM shelf ORDER BY at DESC, name LIMIT -1 OFFSET ?1)",
+                    [SHELF_ROOM],
+                )
+            })
             .await
             .map_err(not_written)?;
         Ok(())

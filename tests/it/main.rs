@@ -7,6 +7,7 @@
 
 mod support;
 
+mod album;
 mod architecture;
 mod audit;
 mod bad_input;
@@ -23,6 +24,7 @@ mod hostile;
 mod ledger;
 mod names;
 mod pages;
+mod pictures;
 mod presign;
 mod relay;
 mod s3_answers;
