@@ -280,3 +280,77 @@ impl Stored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const DAY: i64 = 24 * 60 * 60;
+
+    fn first_day() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn day_29() -> Timestamp {
+        Timestamp::from_second(29 * DAY).unwrap()
+    }
+
+    fn day_31() -> Timestamp {
+        Timestamp::from_second(31 * DAY).unwrap()
+    }
+
+    fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
+        let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+        SqliteLedger::new(database, first_day)
+    }
+
+    async fn rows(ledger: &SqliteLedger) -> i64 {
+        let count = |connection: &rusqlite::Connection| {
+            connection.query_row("SELECT count(*) FROM shelf", [], |row| row.get(0))
+        };
+        ledger.database.call(count).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_shelf_forgets_what_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = ledger(&folder);
+        let thing = |name: &str| (name.to_owned(), "known".to_owned());
+        first.keep(&[thing("a")]).await.unwrap();
+        let at = |clock| SqliteLedger::new(first.database.clone(), clock);
+        let name = ["a".to_owned()];
+        assert!(at(day_29).recall(&name).await.unwrap()[0].is_some());
+        assert_eq!(at(day_31).recall(&name).await.unwrap(), [None]);
+        at(day_29).keep(&[thing("b")]).await.unwrap();
+        assert_eq!(rows(&first).await, 2);
+        at(day_31).keep(&[thing("c")]).await.unwrap();
+        assert_eq!(rows(&first).await, 2, "the first is gone");
+    }
+
+    #[tokio::test]
+    async fn the_shelf_holds_so_many_things_the_latest() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = ledger(&folder);
+        let things = |from: i64, to: i64| -> Vec<(String, String)> {
+            (from..to)
+                .map(|number| (format!("{number:06}"), String::new()))
+                .collect()
+        };
+        first.keep(&things(0, SHELF_ROOM)).await.unwrap();
+        let later = SqliteLedger::new(first.database.clone(), day_29);
+        let new = things(SHELF_ROOM, SHELF_ROOM + 10);
+        later.keep(&new).await.unwrap();
+        assert_eq!(rows(&first).await, SHELF_ROOM);
+        let names: Vec<String> = new.into_iter().map(|(name, _)| name).collect();
+        assert!(
+            later
+                .recall(&names)
+                .await
+                .unwrap()
+                .iter()
+                .all(Option::is_some)
+        );
+    }
+}

@@ -28,7 +28,8 @@ const HEAD_BYTES: usize = 64 * 1024;
 /// How long one GET may take, with its wait for the connection's rate.
 const GET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long all looking for a job may take. What it does not reach is known the next time: what was found out is kept.
+/// How long all looking for a job may take, and no longer than a quarter of the time for which its links are signed. What it
+/// does not reach is looked at by the next job: what was found out is kept.
 const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
 /// How many GETs may fail before no more are made: who may not read ten may not read ten thousand.
@@ -108,9 +109,7 @@ impl<'a> Album<'a> {
     }
 
     async fn look(&self, state: &mut State, wanted: &[&ObjectMeta]) -> Pictures {
-        let until = *state
-            .until
-            .get_or_insert_with(|| Instant::now() + LONGEST_LOOK);
+        let until = *state.until.get_or_insert_with(|| self.deadline());
         let names: Vec<String> = wanted.iter().map(|object| self.name(object)).collect();
         let mut known = self.recall(&names, until).await;
         let missing: Vec<usize> = (0..wanted.len())
@@ -133,6 +132,11 @@ impl<'a> Album<'a> {
             }
         }
         pictures
+    }
+
+    fn deadline(&self) -> Instant {
+        let life = Duration::from_secs(self.plan.lifetime.signed_for_secs);
+        Instant::now() + LONGEST_LOOK.min(life / 4)
     }
 
     /// Asks for an object's first bytes and reads them. Nothing, if they could not be had; nothing in it, if they tell nothing.

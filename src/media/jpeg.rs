@@ -6,7 +6,7 @@ use super::Picture;
 use super::head::Head;
 use super::size::{Orientation, Size};
 use super::thumbnail;
-use super::tiff::Tiff;
+use super::tiff::{Directory, Tiff};
 
 pub(super) const SOI: u8 = 0xD8;
 pub(super) const EOI: u8 = 0xD9;
@@ -22,29 +22,39 @@ pub(super) fn is(head: Head<'_>) -> bool {
 }
 
 /// Reads its size, turned as EXIF says, and the camera's small picture.
+///
+/// A frame header that lies beyond the first bytes, behind EXIF that fills them, is replaced by the size in that EXIF.
 pub(super) fn read(head: Head<'_>) -> Option<Picture> {
     let mut exif = None;
-    for segment in Segments::of(head) {
+    let mut segments = Segments::of(head);
+    for segment in &mut segments {
         match segment.marker {
             APP1 if exif.is_none() => exif = segment.body.strip_prefix(EXIF),
             SOS => return None,
-            marker if is_frame(marker) => return picture(frame_size(segment.body)?, exif),
+            marker if is_frame(marker) => {
+                let stored = frame_size(segment.body)?;
+                return Some(picture(stored, exif.and_then(directory)));
+            }
             _ => {}
         }
     }
-    None
+    let first = exif.and_then(directory).filter(|_| segments.is_cut)?;
+    Some(picture(first.photo_size()?, Some(first)))
 }
 
-fn picture(stored: Size, exif: Option<&[u8]>) -> Option<Picture> {
-    let first = exif.and_then(|exif| Tiff::open(Head::new(exif))?.first());
-    let orientation = first.map_or(Orientation::UPRIGHT, |first| first.orientation());
-    let thumbnail = first.and_then(|first| first.thumbnail());
+fn directory(exif: &[u8]) -> Option<Directory<'_>> {
+    Tiff::open(Head::new(exif))?.first()
+}
+
+fn picture(stored: Size, exif: Option<Directory<'_>>) -> Picture {
+    let orientation = exif.map_or(Orientation::UPRIGHT, Directory::orientation);
+    let thumbnail = exif.and_then(Directory::thumbnail);
     let shown = stored.turned(orientation);
-    Some(Picture {
+    Picture {
         width: shown.width,
         height: shown.height,
         thumbnail: thumbnail.and_then(|bytes| thumbnail::data_uri(bytes, stored, orientation)),
-    })
+    }
 }
 
 /// Whether a marker is a frame header's: SOF0 to SOF15, without the three numbers in between that are something else.
@@ -73,12 +83,18 @@ pub(super) struct Segment<'a> {
 pub(super) struct Segments<'a> {
     head: Head<'a>,
     at: usize,
+    /// Whether they ended since the next goes on behind what is there.
+    is_cut: bool,
 }
 
 impl<'a> Segments<'a> {
     /// Those after the start marker.
     pub(super) const fn of(head: Head<'a>) -> Self {
-        Self { head, at: 2 }
+        Self {
+            head,
+            at: 2,
+            is_cut: false,
+        }
     }
 
     /// Those from an offset on.
@@ -91,6 +107,7 @@ impl<'a> Iterator for Segments<'a> {
     type Item = Segment<'a>;
 
     fn next(&mut self) -> Option<Segment<'a>> {
+        self.is_cut = self.at >= self.head.bytes().len();
         if self.head.u8(self.at)? != 0xFF {
             return None;
         }
@@ -105,7 +122,9 @@ impl<'a> Iterator for Segments<'a> {
             0x01 | 0xD0..=0xD9 => (&[], 0),
             _ => {
                 let length = usize::from(self.head.be16(at + 1)?);
-                (self.head.get(at + 3, length.checked_sub(2)?)?, length)
+                let body = self.head.get(at + 3, length.checked_sub(2)?);
+                self.is_cut = body.is_none();
+                (body?, length)
             }
         };
         self.at = at + 1 + length;

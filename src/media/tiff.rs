@@ -21,6 +21,9 @@ const IMAGE_LENGTH: u16 = 0x0101;
 const ORIENTATION: u16 = 0x0112;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
+const EXIF_OFFSET: u16 = 0x8769;
+const PHOTO_WIDTH: u16 = 0xA002;
+const PHOTO_HEIGHT: u16 = 0xA003;
 
 /// Reads the size of a TIFF file. Its directory often stands at its end, and then it is not known. `BigTIFF` is not read.
 pub(super) fn size(head: Head<'_>) -> Option<Size> {
@@ -51,12 +54,12 @@ impl<'a> Tiff<'a> {
 
     /// The first directory: of the picture itself.
     pub(super) fn first(self) -> Option<Directory<'a>> {
-        self.directory(4)
+        self.directory(self.u32(4)?)
     }
 
-    /// The directory whose offset stands at `at`.
-    fn directory(self, at: usize) -> Option<Directory<'a>> {
-        let at = self.offset(at)?;
+    /// The directory at an offset.
+    fn directory(self, offset: u32) -> Option<Directory<'a>> {
+        let at = usize::try_from(offset).ok()?;
         let count = self.u16(at)?;
         let is_whole = self.head.get(at, 2 + ENTRY_LENGTH * usize::from(count));
         let is_sane = is_whole.is_some() && (1..=MAX_ENTRIES).contains(&count);
@@ -65,10 +68,6 @@ impl<'a> Tiff<'a> {
             at,
             count,
         })
-    }
-
-    fn offset(self, at: usize) -> Option<usize> {
-        usize::try_from(self.u32(at)?).ok()
     }
 
     fn u16(self, at: usize) -> Option<u16> {
@@ -103,10 +102,17 @@ impl<'a> Directory<'a> {
 
     /// The small JPEG that the directory after this one names, if all of it is there.
     pub(super) fn thumbnail(self) -> Option<&'a [u8]> {
-        let second = self.tiff.directory(self.entry(self.count))?;
+        let second = self.tiff.u32(self.entry(self.count))?;
+        let second = self.tiff.directory(second)?;
         let at = usize::try_from(second.number(THUMBNAIL_OFFSET)?).ok()?;
         let length = usize::try_from(second.number(THUMBNAIL_LENGTH)?).ok()?;
         self.tiff.head.get(at, length)
+    }
+
+    /// The size of the photo as its camera wrote it down, before turning. Programs that cut photos forget it at times.
+    pub(super) fn photo_size(self) -> Option<Size> {
+        let exif = self.tiff.directory(self.number(EXIF_OFFSET)?)?;
+        Size::new(exif.number(PHOTO_WIDTH)?, exif.number(PHOTO_HEIGHT)?)
     }
 
     /// The whole number under a tag.

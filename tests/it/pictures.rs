@@ -182,6 +182,28 @@ fn odd_exif_turns_nothing_and_hides_no_size() {
 }
 
 #[test]
+fn exif_tells_the_size_of_a_photo_whose_frame_lies_behind_it() {
+    let exif = [
+        directory(&[(ORIENTATION, 3, 1, 6 << 16), (0x8769, 4, 1, 38)], 0),
+        directory(&[(0xA002, 3, 1, 4000 << 16), (0xA003, 4, 1, 3000)], 0),
+    ];
+    let photo = jpeg_with(&exif.concat());
+    assert_eq!(
+        size(&photo),
+        Some((23, 37)),
+        "the frame counts if it is there"
+    );
+    let end = photo.len() - (fixture("baseline.jpg").len() - 2);
+    // A profile that goes on beyond the first bytes.
+    let filler = [b"\xFF\xE2\xFF\xFF".as_slice(), &[0; 0xFFFD]].concat();
+    let long = [&photo[..end], &filler, &photo[end..]].concat();
+    assert_eq!(size(&long[..HEAD]), Some((3000, 4000)));
+    assert_eq!(size(&long), Some((23, 37)));
+    let odd = [&photo[..end], b"odd"].concat();
+    assert_eq!(size(&odd), None, "an odd end is no cut");
+}
+
+#[test]
 fn fill_bytes_and_unknown_segments_are_passed_over() {
     let rest = &fixture("baseline.jpg")[2..];
     let odd = [
