@@ -170,7 +170,7 @@ fn pages(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn pages_know_the_sizes_of_pictures_and_each_is_looked_at_once() {
-    looked_at_once(photos()).await;
+    Box::pin(looked_at_once(photos())).await;
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn pictures_are_looked_at_once_with_a_ledger_in_s3() {
     });
     let buckets = world.dir.path().join("buckets");
     handout::embedded::create_bucket(&buckets, "ledger").unwrap();
-    looked_at_once(world).await;
+    Box::pin(looked_at_once(world)).await;
 }
 
 async fn looked_at_once(world: World) {

@@ -273,9 +273,8 @@ fn camera_with(change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     let mut bytes = fixture("camera.jpg");
     let starts = bytes
         .windows(3)
-        .enumerate()
-        .filter(|(_, part)| *part == [0xFF, 0xD8, 0xFF]);
-    let (at, _) = starts.last().unwrap();
+        .rposition(|part| part == [0xFF, 0xD8, 0xFF]);
+    let at = starts.unwrap();
     change(&mut bytes[at..]);
     bytes
 }
@@ -305,7 +304,7 @@ fn an_odd_small_picture_is_left_out_and_the_size_stays() {
         ("a length that lies", |bytes| marker(bytes, 0xC0)[2] = 0x7F),
         ("Adobe's colours", |bytes| marker(bytes, 0xFE)[1] = 0xEE),
         ("a marker that nobody knows", |bytes| {
-            marker(bytes, 0xFE)[1] = 0xF0
+            marker(bytes, 0xFE)[1] = 0xF0;
         }),
     ];
     for (what, change) in changes {
