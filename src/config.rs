@@ -513,11 +513,22 @@ pub enum RecipientNames {
 pub struct GalleryConfig {
     /// Links on one page.
     pub page_size: usize,
+    /// Whether the beginnings of pictures are read, so that pages know their sizes.
+    pub picture_sizes: bool,
+    /// How many pictures of a job are looked at, at the most.
+    pub picture_limit: u64,
+    /// How many of them at once.
+    pub pictures_at_once: usize,
 }
 
 impl Default for GalleryConfig {
     fn default() -> Self {
-        Self { page_size: 1000 }
+        Self {
+            page_size: 1000,
+            picture_sizes: true,
+            picture_limit: 5000,
+            pictures_at_once: 8,
+        }
     }
 }
 

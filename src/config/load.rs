@@ -247,6 +247,11 @@ impl Config {
         )?;
         at_least("queue.max_receives", u64::from(self.queue.max_receives), 1)?;
         at_least("gallery.page_size", self.gallery.page_size as u64, 1)?;
+        at_least(
+            "gallery.pictures_at_once",
+            self.gallery.pictures_at_once as u64,
+            1,
+        )?;
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         at_least(
             "mail.smtp.connections",

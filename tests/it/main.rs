@@ -7,6 +7,7 @@
 
 mod support;
 
+mod album;
 mod architecture;
 mod audit;
 mod bad_input;
@@ -25,6 +26,7 @@ mod letter;
 mod mails;
 mod names;
 mod pages;
+mod pictures;
 mod presign;
 mod relay;
 mod s3_answers;

@@ -134,7 +134,8 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         mails.push(files.write_mail(mails.len() + 1, &mail?)?);
     }
     let mut page_files = Vec::new();
-    for page in preview.pages(MOST_PAGES)?.into_iter().take(MOST_PAGES) {
+    let pages = preview.pages(MOST_PAGES).await?;
+    for page in pages.into_iter().take(MOST_PAGES) {
         let name = format!("gallery-{}", page.file_name);
         page_files.push(files.write(&name, page.html.as_bytes())?);
     }
