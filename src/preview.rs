@@ -47,7 +47,14 @@ pub struct PreviewedMail {
 pub async fn preview(order: &Order, tools: &Tools) -> Result<Preview, JobError> {
     let plan = draw(order, tools).await?;
     let connection = tools.connection(&plan.connection)?;
-    let listing = listing::list(&plan, &*connection.store, &tools.spool_dir, &order.stop).await?;
+    let listing = listing::list(
+        &plan,
+        &*connection.store,
+        &tools.spool_dir,
+        &order.stop,
+        &tools.progress,
+    )
+    .await?;
     let mut mails = Vec::new();
     let mut pages = Vec::new();
     for (index, audience) in plan.audiences().into_iter().enumerate() {

@@ -10,6 +10,7 @@ mod support;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bulk;
 mod cloudfront;
 mod command_line;
 mod conformance;
