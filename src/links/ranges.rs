@@ -562,7 +562,13 @@ mod tests {
             );
             assert!(rounds * 2 < one.rounds, "{table}");
         }
-        insta::assert_snapshot!(table, @"");
+        insta::assert_snapshot!(table, @r"
+        numbers: 121 answers instead of 500, 681 requests
+        counted: 169 answers instead of 500, 679 requests
+        days: 77 answers instead of 300, 500 requests
+        hashes: 103 answers instead of 500, 614 requests
+        kana: 108 answers instead of 500, 602 requests
+        ");
     }
 
     #[test]

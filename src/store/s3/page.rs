@@ -329,11 +329,18 @@ mod tests {
         for contents in [
             "",
             "<Contents></Contents>",
-            "<Contents><Key><![CDATA[a<b]]></Key></Contents>",
             "<Contents><Key>a&#x26;&#38;b</Key></Contents>",
         ] {
             agree(&format!("<ListBucketResult>{contents}</ListBucketResult>"));
         }
+    }
+
+    #[test]
+    fn a_text_in_cdata_is_a_text_though_the_sdk_does_not_see_it() {
+        let xml =
+            "<ListBucketResult><Contents><Key><![CDATA[a<b]]></Key></Contents></ListBucketResult>";
+        let page = read(xml.as_bytes()).unwrap().unwrap().unwrap();
+        assert_eq!(page.objects[0].key.as_str(), "a<b");
     }
 
     #[test]
