@@ -56,7 +56,8 @@ impl<'t> Preview<'t> {
     pub async fn begin(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
         let plan = draw(order, tools).await?;
         let store = &*tools.connection(&plan.connection)?.store;
-        let listing = listing::list(&plan, store, &tools.spool_dir, &order.stop).await?;
+        let listing =
+            listing::list(&plan, store, &tools.spool_dir, &order.stop, &tools.progress).await?;
         let padding = padding(&plan, &listing, tools).await?;
         Ok(Self {
             plan,

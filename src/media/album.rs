@@ -272,7 +272,7 @@ mod tests {
 
     use super::*;
     use crate::job::{Bucket, Key};
-    use crate::store::{Body, Content, Page, Storage, StoreError, Versions};
+    use crate::store::{Body, Content, Cursor, Page, Storage, StoreError, Versions};
 
     /// A store that never answers.
     #[derive(Debug)]
@@ -285,7 +285,7 @@ mod tests {
             _: &Bucket,
             _: &str,
             _: Versions,
-            _: Option<&str>,
+            _: Cursor<'_>,
         ) -> Result<Page, StoreError> {
             std::future::pending().await
         }

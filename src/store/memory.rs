@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+    Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError,
+    Versions,
 };
 use crate::job::{Bucket, Key};
 
@@ -137,13 +138,16 @@ impl ObjectStore for MemoryStore {
         bucket: &Bucket,
         prefix: &str,
         _: Versions,
-        token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         self.request(format!("list s3://{bucket}/{prefix}"), |state| {
             let objects = state.buckets.get(bucket.as_str())?;
-            let after = token.unwrap_or_default();
+            let after = match cursor {
+                Cursor::Start => "",
+                Cursor::After(key) | Cursor::Token(key) => key,
+            };
             let mut found: Vec<ObjectMeta> = objects
-                .range(prefix.to_owned()..)
+                .range(prefix.max(after).to_owned()..)
                 .filter(|(key, _)| key.as_str() > after)
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .map(|(_, (meta, _))| meta.clone())
@@ -241,7 +245,7 @@ mod tests {
         }
         let bucket: Bucket = "bucket".parse().unwrap();
         let first = store
-            .list(&bucket, "a/", Versions::Floating, None)
+            .list(&bucket, "a/", Versions::Floating, Cursor::Start)
             .await
             .unwrap();
         let second = store
@@ -249,7 +253,7 @@ mod tests {
                 &bucket,
                 "a/",
                 Versions::Floating,
-                first.continuation_token.as_deref(),
+                Cursor::Token(first.continuation_token.as_deref().unwrap()),
             )
             .await
             .unwrap();

@@ -12,7 +12,7 @@ use handout::queue::sqs::SqsQueue;
 use handout::queue::{Fact, Parked, Queue};
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
-use handout::store::{Body, Content, ObjectStore, Versions};
+use handout::store::{Body, Content, Cursor, ObjectStore, Versions};
 use jiff::Timestamp;
 
 use crate::support::servers::{Parts, Server};
@@ -259,10 +259,11 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     let content = Content {
         media_type: "text/plain",
         cache_control: "no-store",
+        encoding: None,
     };
     assert!(
         store
-            .list(&bucket, "", Versions::Floating, None)
+            .list(&bucket, "", Versions::Floating, Cursor::Start)
             .await
             .unwrap()
             .objects
@@ -281,7 +282,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     }
     keys.sort();
     let listed = store
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap();
     let listed_keys: Vec<String> = listed
@@ -302,7 +303,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
         );
     }
     let below = store
-        .list(&bucket, "a/", Versions::Floating, None)
+        .list(&bucket, "a/", Versions::Floating, Cursor::Start)
         .await
         .unwrap()
         .objects;
@@ -321,7 +322,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     assert_eq!(fact, Fact::NotFound);
     let missing = "missing".parse().unwrap();
     let error = store
-        .list(&missing, "", Versions::Floating, None)
+        .list(&missing, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap_err();
     assert_eq!(
@@ -433,7 +434,7 @@ async fn s3_is_a_store() {
     }
     let (store, bucket) = (S3Store::new(client), "many".parse().unwrap());
     let first = store
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap();
     assert_eq!(first.objects.len(), 1000);
@@ -442,7 +443,7 @@ async fn s3_is_a_store() {
             &bucket,
             "",
             Versions::Floating,
-            first.continuation_token.as_deref(),
+            Cursor::Token(first.continuation_token.as_deref().unwrap()),
         )
         .await
         .unwrap();
@@ -475,7 +476,7 @@ async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
     };
     put("unversioned", "x").await;
     let before = store
-        .list(&bucket, "", Versions::Pinned, None)
+        .list(&bucket, "", Versions::Pinned, Cursor::Start)
         .await
         .unwrap();
     assert_eq!(
@@ -507,10 +508,11 @@ async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
         put(&format!("many/{number:05}"), "x").await;
     }
     let mut objects = Vec::new();
-    let mut token = None;
+    let mut token: Option<String> = None;
     loop {
+        let cursor = token.as_deref().map_or(Cursor::Start, Cursor::Token);
         let page = store
-            .list(&bucket, "", Versions::Pinned, token.as_deref())
+            .list(&bucket, "", Versions::Pinned, cursor)
             .await
             .unwrap();
         objects.extend(page.objects);
@@ -554,7 +556,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
     let bucket = "reports".parse().unwrap();
     assert_eq!(
         nobody
-            .list(&bucket, "", Versions::Floating, None)
+            .list(&bucket, "", Versions::Floating, Cursor::Start)
             .await
             .unwrap_err()
             .fact,
@@ -567,7 +569,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
         world.config.embedded.listen
     )));
     let error = stranger
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap_err();
     assert_eq!(

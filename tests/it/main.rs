@@ -11,6 +11,7 @@ mod album;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bulk;
 mod cloudfront;
 mod command_line;
 mod conformance;

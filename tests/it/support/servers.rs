@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Says that a test did nothing, and what to do about it.
 #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
-fn skipped(test: &str) {
+pub(crate) fn skipped(test: &str) {
     eprintln!("{test}: skipped: run make test");
 }
 
