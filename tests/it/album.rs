@@ -8,7 +8,7 @@ use handout::config::LedgerKind;
 use handout::job::{Bucket, Key};
 use handout::media::Picture;
 use handout::store::{
-    Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, StoreError, Versions,
+    Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, StoreError, Versions,
 };
 use handout::tools::Opened;
 use jiff::SignedDuration;
@@ -37,9 +37,9 @@ impl ObjectStore for Watched {
         bucket: &Bucket,
         prefix: &str,
         versions: Versions,
-        token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
-        self.store.list(bucket, prefix, versions, token).await
+        self.store.list(bucket, prefix, versions, cursor).await
     }
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {

@@ -344,6 +344,7 @@ async fn only_the_beginning_is_read(store: &dyn ObjectStore, bucket: &Bucket) {
     let content = Content {
         media_type: "text/plain",
         cache_control: "no-store",
+        encoding: None,
     };
     let key = "beginning".parse().unwrap();
     let put = async |text: &str| {
