@@ -495,12 +495,9 @@ async fn mail(
         settings: &tools.mail,
     };
     let rendered = crate::render::email::mail(&tools.templates, &letter)?;
-    let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
     let job = &plan.job.id;
     may_go_on(order, plan, tools)?;
-    let letter = tools
-        .sender
-        .letter(job, reader, reply_to, rendered, order.now)?;
+    let letter = tools.sender.letter(&plan.job, reader, rendered, order.now);
     let (mailer, books) = (&tools.mailer, &tools.books);
     deliver::deliver(&letter, job, reader, n, plan.on_doubt, mailer, books).await
 }

@@ -240,7 +240,9 @@ pub async fn open(
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
-    let sender = Sender::new(&config.sender()?, keyring.clone());
+    let sender = Sender::new(config.sender()?, keyring.clone())
+        .with_list(config.mailing_list()?)
+        .signed_by(config.dkim_signers(environment)?);
     let mailer = mailer(config, environment)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;

@@ -322,6 +322,8 @@ impl Config {
         let locale = self.mail.locale.parse::<Locale>();
         locale.map_err(|error| ConfigError::value("mail.locale", error))?;
         self.time_zone()?;
+        self.mailing_list()?;
+        self.check_dkim()?;
         let smtp = &self.mail.smtp;
         if self.mail.transport == Transport::Smtp
             && smtp.tls == Tls::None

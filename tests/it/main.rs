@@ -22,6 +22,8 @@ mod daemon;
 mod embedded;
 mod hostile;
 mod ledger;
+mod letter;
+mod mails;
 mod names;
 mod pages;
 mod pictures;
