@@ -95,7 +95,9 @@ try {
     const seen = await page.evaluate(() => ({
       scroll_width: document.documentElement.scrollWidth,
       images: document.images.length,
-      broken_images: [...document.images].filter((image) => !(image.complete && image.naturalWidth > 0)).length,
+      // A lazy one that is far below has not begun.
+      broken_images: [...document.images].filter((image) =>
+        image.complete ? image.naturalWidth === 0 : image.loading !== 'lazy').length,
       broken_media: [...document.querySelectorAll('video, audio')].filter((media) => media.error).length,
     }));
     // What the policy refused never left the browser.
