@@ -14,13 +14,14 @@ pub mod wire;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use phrase::{Phrase, Scope};
-pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
+pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, WhenEmpty};
 
@@ -156,6 +157,8 @@ pub struct Job {
     pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
     pub body_sha256: String,
+    /// The message that brought it, as it was: kept for those whom the job could not reach.
+    pub message: Arc<str>,
 }
 
 /// Which objects are handed out.
@@ -237,6 +240,8 @@ pub struct EmailOrder {
     pub subject: Option<Phrase>,
     /// The template.
     pub template: TemplateName,
+    /// The relay, if the job names one.
+    pub relay: Option<RelayName>,
 }
 
 /// The page of a job.
@@ -286,7 +291,11 @@ impl Job {
             return Err(ParseJobError::TooLarge { length: body.len() });
         }
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        Self::from_wire(wire::parse(body)?, None, body_sha256)
+        let job = Self::from_wire(wire::parse(body)?, None, body_sha256)?;
+        Ok(Self {
+            message: body.into(),
+            ..job
+        })
     }
 
     fn from_wire(
@@ -311,6 +320,7 @@ impl Job {
             event,
             occurrence: None,
             body_sha256,
+            message: Arc::from(""),
         })
     }
 }
@@ -453,6 +463,7 @@ fn email_order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
         reply_to: reply_to.map_err(|error| ParseJobError::field("email.reply_to", error))?,
         subject: parse_optional("email.subject", email.subject.as_deref())?,
         template: parse_field("email.template", &email.template)?,
+        relay: parse_optional("email.relay", email.relay.as_deref())?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! `handout job`: run one now, put it on the queue, or look at what it would send.
 
+mod resend;
+
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,12 +14,12 @@ use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
-use handout::job::Job;
 use handout::job::envelope;
+use handout::job::{Job, JobId};
 use handout::preview::{Preview, preview};
 use handout::progress::Progress;
 use handout::stop::Stop;
-use handout::tools::{self, Serving, Tools};
+use handout::tools::{self, Opened, Serving, Tools};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -61,6 +63,24 @@ pub(crate) enum JobCommand {
         /// The directory for the mails and pages.
         #[arg(long, value_name = "DIR", default_value = "preview")]
         out: PathBuf,
+    },
+    /// Sends a job once more to those whom it did not reach, and to nobody else.
+    #[command(after_help = "\
+Those are the recipients whose mail the relay refused, and those of whom nobody knows whether it left. They get fresh links in
+the mail with the same Message-ID; everybody else has had it. The job's message is kept for as long as there is one of them.
+
+Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`.
+
+Example:
+  handout job resend acme-daily-2026-11-23 --failed")]
+    Resend {
+        /// The job's id.
+        id: JobId,
+        /// Those who were refused or are in doubt; said, so that nobody takes it for a second mail to all.
+        #[arg(long, required = true)]
+        failed: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
     /// Lists the jobs that were set aside, with the reasons; puts one back (queue.kind = "sqlite").
     #[command(after_help = "Examples:\n  handout job parked\n  handout job parked --requeue 7")]
@@ -122,21 +142,27 @@ pub(super) async fn job(
             ))
             .await
         }
+        JobCommand::Resend { id, config, .. } => {
+            Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
+        }
         JobCommand::Parked { requeue, config } => {
             parked(&config.load(environment)?, requeue.as_deref()).await
         }
     }
 }
 
-fn order(body: &str) -> Result<Order, JobError> {
-    let job = Arc::new(Job::parse(body)?);
-    Ok(Order {
-        job,
+fn order(job: Job) -> Order {
+    Order {
+        job: Arc::new(job),
         message_id: None,
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
-    })
+    }
+}
+
+fn parse(body: &str) -> Result<Job, JobError> {
+    Ok(Job::parse(body)?)
 }
 
 async fn run(
@@ -145,11 +171,21 @@ async fn run(
     environment: &Environment,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let order = order(body)?;
+    let order = order(parse(body)?);
     let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
+    work(&order, opened, config, json).await
+}
+
+/// Does a job with what was opened for it, and closes that.
+async fn work(
+    order: &Order,
+    opened: Opened,
+    config: &Config,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let result = {
-        let work = with_progress(&opened.tools.progress, distribute(&order, &opened.tools));
+        let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
         let mut work = std::pin::pin!(work);
         tokio::select! {
             result = &mut work => result,
@@ -163,9 +199,9 @@ async fn run(
     opened.close().await;
     let delivered = result?;
     if json {
-        say(as_json(&order, &delivered))?;
+        say(as_json(order, &delivered))?;
     } else {
-        tell(&order, &delivered)?;
+        tell(order, &delivered)?;
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
@@ -260,7 +296,7 @@ async fn show(
     environment: &Environment,
     out: &Path,
 ) -> anyhow::Result<ExitCode> {
-    let order = order(body)?;
+    let order = order(parse(body)?);
     let tools = preview_tools(config, environment).await?;
     let result = preview(&order, &tools.tools).await;
     let written = match &result {
@@ -328,7 +364,7 @@ async fn preview_tools(config: &Config, environment: &Environment) -> anyhow::Re
 
 struct Previewing {
     tools: Tools,
-    opened: tools::Opened,
+    opened: Opened,
     _scratch: tempfile::TempDir,
 }
 

@@ -179,6 +179,8 @@ pub struct Email {
     /// The template's name.
     #[serde(default = "Email::default_template")]
     pub template: String,
+    /// The name of a relay in the configuration; the first that the job's rule allows when left out.
+    pub relay: Option<String>,
 }
 
 impl Email {
