@@ -13,7 +13,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
-pub use policy::{AllowRule, LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::job::phrase::PhraseError;
 use crate::job::place::NameError;
@@ -224,12 +224,7 @@ pub fn draw(
 ) -> Result<Plan, PlanError> {
     check_templates(job, installed)?;
     let scope = job.scope();
-    let objects = match &job.from.selection {
-        Selection::Keys(keys) => Objects::Named(keys.clone()),
-        Selection::Prefix(prefix, filter) => {
-            Objects::Under(fill_prefix("from.prefix", prefix, &scope)?, filter.clone())
-        }
-    };
+    let objects = objects(job)?;
     if job.links.via == Via::Cloudfront {
         check_reach(job, &objects, signer.reach.as_ref())?;
     }
@@ -317,6 +312,11 @@ pub fn draw(
     })
 }
 
+/// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
+pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
+    Ok(policy.kept_out(job, &objects(job)?))
+}
+
 impl Plan {
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
@@ -375,6 +375,16 @@ fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
 fn relay(job: &Job, rule: &AllowRule) -> RelayName {
     let asked = job.email.as_ref().and_then(|email| email.relay.as_ref());
     rule.relay(asked).cloned().unwrap_or_default()
+}
+
+fn objects(job: &Job) -> Result<Objects, PlanError> {
+    Ok(match &job.from.selection {
+        Selection::Keys(keys) => Objects::Named(keys.clone()),
+        Selection::Prefix(prefix, filter) => Objects::Under(
+            fill_prefix("from.prefix", prefix, &job.scope())?,
+            filter.clone(),
+        ),
+    })
 }
 
 fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanError> {

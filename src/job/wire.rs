@@ -176,17 +176,10 @@ pub struct Email {
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. The template's own when left out.
     pub subject: Option<String>,
-    /// The template's name.
-    #[serde(default = "Email::default_template")]
-    pub template: String,
+    /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
+    pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
     pub relay: Option<String>,
-}
-
-impl Email {
-    fn default_template() -> String {
-        "report".to_owned()
-    }
 }
 
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
@@ -208,6 +201,8 @@ pub struct FullRecipient {
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
     pub locale: Option<String>,
+    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the configuration's when left out.
+    pub time_zone: Option<String>,
     /// Values for this person's mail.
     #[serde(default)]
     pub vars: Map<String, Value>,

@@ -14,7 +14,7 @@ use handout::ledger::{Kind, Ledger, Record};
 use handout::links::kept;
 use handout::tools::{self, OpenError, Opened, Serving};
 
-use super::{order, work};
+use super::{order_of, work};
 use crate::cli::{exit, say};
 
 /// What is to be done, after the ledger was asked.
@@ -112,7 +112,7 @@ async fn do_now(
     let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
     let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
     match jobs.map(|opened| meant(opened.jobs)) {
-        Ok(Some(job)) => work(&order(job), opened, config, false).await,
+        Ok(Some(job)) => work(&order_of(job), opened, config, false).await,
         Ok(None) => {
             opened.close().await;
             anyhow::bail!("the [[on_event]] rules make another job of the message of {id} now")
