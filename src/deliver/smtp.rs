@@ -265,7 +265,7 @@ impl<'a> Turn<'a> {
                 Err(failure) => failure,
             };
             if !(is_kept && failure.is_about_the_connection()) {
-                return Err(relay.refused(failure, dialogue).await);
+                return Err(relay.refused(&failure, dialogue).await);
             }
         }
     }
@@ -285,9 +285,9 @@ impl Failure {
 
 impl Relay {
     /// What a "no" before the text means; its connection is kept if it goes on in good order.
-    async fn refused(&self, failure: Failure, mut dialogue: Dialogue) -> OpenError {
+    async fn refused(&self, failure: &Failure, mut dialogue: Dialogue) -> OpenError {
         let Cause::Said(reply) = &failure.cause else {
-            return OpenError::Relay(self.error(&failure));
+            return OpenError::Relay(self.error(failure));
         };
         let (verdict, code, words) = (judge(failure.step, reply), reply.code, reply.words());
         let goes_on = matches!(
@@ -300,7 +300,7 @@ impl Relay {
         match verdict {
             Verdict::Never => OpenError::Never { code, words },
             Verdict::Later(kind) => OpenError::Later { kind, code, words },
-            _ => OpenError::Relay(self.error(&failure)),
+            _ => OpenError::Relay(self.error(failure)),
         }
     }
 }
