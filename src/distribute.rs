@@ -25,7 +25,7 @@ use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing}
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
-use crate::media::Pictures;
+use crate::media::Album;
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
 use crate::publication::{self, Publication};
@@ -304,10 +304,11 @@ async fn serve_everybody(
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
+    let album = Album::new(plan, tools, &order.stop)?;
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, plan, begun, audience, tools));
+        .map(|audience| serve(order, plan, begun, &album, audience, tools));
     let mut turns =
         std::pin::pin!(futures_util::stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
@@ -354,6 +355,7 @@ async fn serve(
     order: &Order,
     plan: &Plan,
     begun: &Begun,
+    album: &Album<'_>,
     audience: Audience,
     tools: &Tools,
 ) -> Result<Served, JobError> {
@@ -369,10 +371,11 @@ async fn serve(
     let mut digest = Digest::new(plan);
     let mut number = 0;
     while let Some(page) = listing.page(number)? {
+        let pictures = album.page(number, &page).await;
         let batch = gather(order, plan, page, &audience, &signing, tools).await?;
         served.links += batch.links().len() as u64;
         digest.push(&batch);
-        publication.push(&batch, &Pictures::default()).await?;
+        publication.push(&batch, &pictures).await?;
         number += 1;
     }
     let published = publication.finish(order, tools).await?;
@@ -556,11 +559,8 @@ async fn mail(
         settings: &tools.mail,
     };
     let rendered = crate::render::email::mail(&tools.templates, &letter)?;
-    let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
     may_go_on(order, plan, tools)?;
-    let letter = tools
-        .sender
-        .letter(job, reader, reply_to, rendered, order.now)?;
+    let letter = tools.sender.letter(&plan.job, reader, rendered, order.now);
     let errand = Errand {
         job,
         recipient: reader,
@@ -641,7 +641,7 @@ impl Delivered {
 
     /// The addresses of those without a mail, as far as they are told, and what became of it.
     fn in_clear(&self, job: &Job, rid: impl Fn(&Recipient) -> String) -> Vec<(String, Outcome)> {
-        let people = job.email.iter().flat_map(|email| &email.to);
+        let people = job.email.iter().flat_map(|email| email.recipients());
         let by_rid: HashMap<String, String> = people
             .map(|reader| (rid(reader), reader.address.to_string()))
             .collect();

@@ -247,6 +247,11 @@ impl Config {
         )?;
         at_least("queue.max_receives", u64::from(self.queue.max_receives), 1)?;
         at_least("gallery.page_size", self.gallery.page_size as u64, 1)?;
+        at_least(
+            "gallery.pictures_at_once",
+            self.gallery.pictures_at_once as u64,
+            1,
+        )?;
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         if self.queue.visibility_timeout.as_duration() > crate::queue::MAX_VISIBILITY {
             return Err(ConfigError::value(
@@ -312,6 +317,8 @@ impl Config {
         let locale = self.mail.locale.parse::<Locale>();
         locale.map_err(|error| ConfigError::value("mail.locale", error))?;
         self.time_zone()?;
+        self.mailing_list()?;
+        self.check_dkim()?;
         self.notify()?;
         for (name, relay) in self.mail.relays_by_name()? {
             self.check_relay(&MailConfig::section_of(&name), relay)?;

@@ -11,6 +11,7 @@ use super::later::Later;
 use super::smtp::{Relay, Turn};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, MailConfig};
+use crate::job::recipient::ascii_domain;
 use crate::job::{JobId, Recipient, RelayName};
 use crate::progress::Progress;
 use crate::quantity::Rate;
@@ -51,8 +52,13 @@ impl Relays {
             let relay = Relay::new(&section, config, environment, progress.clone(), clock)?;
             Ok((name, relay))
         });
+        // Recipients' domains are in ASCII.
+        let spelled = |domain: &str| match ascii_domain(domain) {
+            Some(ascii) => ascii.to_lowercase(),
+            None => domain.to_lowercase(),
+        };
         let domain_rates = mail.domain_rates.iter();
-        let domain_rates = domain_rates.map(|(domain, rate)| (domain.to_lowercase(), *rate));
+        let domain_rates = domain_rates.map(|(domain, rate)| (spelled(domain), *rate));
         Ok(Self {
             by_name: Arc::new(relays.collect::<Result<_, ConfigError>>()?),
             limits: Limits {

@@ -382,6 +382,10 @@ impl ObjectStore for Restless {
         unreachable!("nothing is looked at")
     }
 
+    async fn beginning(&self, _: &Bucket, _: &ObjectMeta, _: usize) -> Result<Vec<u8>, StoreError> {
+        unreachable!("nothing is read")
+    }
+
     async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {
         unreachable!("nothing is put")
     }
