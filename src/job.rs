@@ -16,6 +16,7 @@ pub mod wire;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
@@ -24,7 +25,7 @@ use serde_json::{Map, Value};
 pub use email::EmailOrder;
 pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
-pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
+pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
 
@@ -157,6 +158,8 @@ pub struct Job {
     pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
     pub body_sha256: String,
+    /// The message that brought it, as it was: kept for those whom the job could not reach.
+    pub message: Arc<str>,
 }
 
 /// Which objects are handed out.
@@ -274,7 +277,11 @@ impl Job {
             return Err(ParseJobError::TooLarge { length: body.len() });
         }
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        Self::from_wire(wire::parse(body)?, None, body_sha256)
+        let job = Self::from_wire(wire::parse(body)?, None, body_sha256)?;
+        Ok(Self {
+            message: body.into(),
+            ..job
+        })
     }
 
     fn from_wire(
@@ -303,6 +310,7 @@ impl Job {
             event,
             occurrence: None,
             body_sha256,
+            message: Arc::from(""),
         })
     }
 }

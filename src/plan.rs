@@ -13,13 +13,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
-pub use policy::{KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, NameError};
 use crate::job::{
     Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, OnDoubt,
-    Order, Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
+    Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope, Selection, TemplateName, Via,
+    WhenEmpty,
 };
 use crate::links::Audience;
 use crate::links::front::{Overrides, Reach};
@@ -66,6 +67,8 @@ pub struct Plan {
     pub preflight: bool,
     /// What to do when nobody knows whether a mail left.
     pub on_doubt: OnDoubt,
+    /// Through which relay its mails go.
+    pub relay: RelayName,
     /// The most links that the job may make.
     pub max_links: u64,
     /// The page.
@@ -302,6 +305,7 @@ pub fn draw(
         pin_version: policy.links.pin_version,
         preflight: policy.links.preflight,
         on_doubt: on_doubt(job, policy)?,
+        relay: relay(job, rule),
         max_links: rule.max_links,
         gallery,
         manifest,
@@ -366,6 +370,12 @@ fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
         (Some(OnDoubt::Resend), OnDoubt::Hold) => Err(Refusal::OnDoubt),
         (asked, configured) => Ok(asked.unwrap_or(configured)),
     }
+}
+
+/// The relay of a job that its rule allows: the one that it names, or the rule's first.
+fn relay(job: &Job, rule: &AllowRule) -> RelayName {
+    let asked = job.email.as_ref().and_then(|email| email.relay.as_ref());
+    rule.relay(asked).cloned().unwrap_or_default()
 }
 
 fn objects(job: &Job) -> Result<Objects, PlanError> {

@@ -13,7 +13,8 @@ use crate::config::{
 };
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
-use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
+use crate::deliver::notice::Notices;
+use crate::deliver::{Books, Mailer, Outbox, Relays, Sender};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -53,6 +54,8 @@ pub struct Tools {
     pub mailer: Mailer,
     /// Who sends them.
     pub sender: Sender,
+    /// Who is told of those whom a job did not reach.
+    pub notices: Notices,
     /// How they speak.
     pub mail: Arc<MailSettings>,
     /// The installation's secret.
@@ -243,7 +246,9 @@ pub async fn open(
     let sender = Sender::new(config.sender()?, keyring.clone())
         .with_list(config.mailing_list()?)
         .signed_by(config.dkim_signers(environment)?);
-    let mailer = mailer(config, environment)?;
+    let progress = Progress::default();
+    let mailer = mailer(config, environment, &progress, clock)?;
+    let notices = Notices::new(config, &keyring)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
@@ -262,7 +267,6 @@ pub async fn open(
     };
     // After what can fail for others' sake: each opening of the log is a stream of its own.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
-    let progress = Progress::default();
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {
         ledger,
@@ -281,6 +285,7 @@ pub async fn open(
         books,
         mailer,
         sender,
+        notices,
         mail: Arc::new(mail),
         keyring,
         spool_dir,
@@ -438,7 +443,12 @@ async fn results(config: &Config) -> Results {
     }
 }
 
-fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenError> {
+fn mailer(
+    config: &Config,
+    environment: &Environment,
+    progress: &Progress,
+    clock: Clock,
+) -> Result<Mailer, OpenError> {
     Ok(match config.mail.transport {
         Transport::Outbox => {
             let dir = config.outbox_dir();
@@ -446,7 +456,7 @@ fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenErro
                 Outbox::open(&dir).map_err(|source| OpenError::Directory { path: dir, source })?;
             Mailer::Outbox(outbox)
         }
-        Transport::Smtp => Mailer::Smtp(Relay::new(&config.mail.smtp, environment)?),
+        Transport::Smtp => Mailer::Smtp(Relays::new(&config.mail, environment, progress, clock)?),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `handout job`: run one now, put it on the queue, or look at what it would send.
 
 mod preview;
+mod resend;
 
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,11 @@ use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
-use handout::job::Job;
 use handout::job::envelope;
+use handout::job::{Job, JobId};
 use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
-use handout::tools::{self, Serving};
+use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -53,6 +54,24 @@ pub(crate) enum JobCommand {
     },
     /// Writes what a job would send: .html, .txt, .eml, counts. Nothing is signed for use or delivered.
     Preview(preview::PreviewArgs),
+    /// Sends a job once more to those whom it did not reach, and to nobody else.
+    #[command(after_help = "\
+Those are the recipients whose mail the relay refused, and those of whom nobody knows whether it left. They get fresh links in
+the mail with the same Message-ID; everybody else has had it. The job's message is kept for as long as there is one of them.
+
+Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`.
+
+Example:
+  handout job resend acme-daily-2026-11-23 --failed")]
+    Resend {
+        /// The job's id.
+        id: JobId,
+        /// Those who were refused or are in doubt; said, so that nobody takes it for a second mail to all.
+        #[arg(long, required = true)]
+        failed: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Lists the jobs that were set aside, with the reasons; puts one back (queue.kind = "sqlite").
     #[command(after_help = "Examples:\n  handout job parked\n  handout job parked --requeue 7")]
     Parked {
@@ -105,6 +124,9 @@ pub(super) async fn job(
         }
         JobCommand::Submit { job } => submit(&job.read()?, &job.config.load(environment)?).await,
         JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
+        JobCommand::Resend { id, config, .. } => {
+            Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
+        }
         JobCommand::Parked { requeue, config } => {
             parked(&config.load(environment)?, requeue.as_deref()).await
         }
@@ -112,14 +134,17 @@ pub(super) async fn job(
 }
 
 fn order(body: &str) -> Result<Order, JobError> {
-    let job = Arc::new(Job::parse(body)?);
-    Ok(Order {
-        job,
+    Ok(order_of(Job::parse(body)?))
+}
+
+fn order_of(job: Job) -> Order {
+    Order {
+        job: Arc::new(job),
         message_id: None,
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
-    })
+    }
 }
 
 async fn run(
@@ -130,9 +155,19 @@ async fn run(
 ) -> anyhow::Result<ExitCode> {
     let order = order(body)?;
     let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
+    work(&order, opened, config, json).await
+}
+
+/// Does a job with what was opened for it, and closes that.
+async fn work(
+    order: &Order,
+    opened: Opened,
+    config: &Config,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let result = {
-        let work = with_progress(&opened.tools.progress, distribute(&order, &opened.tools));
+        let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
         let mut work = std::pin::pin!(work);
         tokio::select! {
             result = &mut work => result,
@@ -146,9 +181,9 @@ async fn run(
     opened.close().await;
     let delivered = result?;
     if json {
-        say(as_json(&order, &delivered))?;
+        say(as_json(order, &delivered))?;
     } else {
-        tell(&order, &delivered)?;
+        tell(order, &delivered)?;
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }

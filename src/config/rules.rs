@@ -10,7 +10,7 @@ use super::{AllowConfig, Config, ConfigError, OnEventConfig};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
 use crate::job::recipient::ascii_domain;
-use crate::job::{Prefix, PublishTo};
+use crate::job::{Prefix, PublishTo, RelayName};
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
 
@@ -110,7 +110,22 @@ impl Config {
                 ConfigError::value(key(&format!("publish[{at}]")), reason)
             })
         });
+        let known = self.mail.relays_by_name()?;
+        let relays = allow.relays.iter().enumerate().map(|(at, name)| {
+            let relay = name.parse::<RelayName>().ok();
+            relay
+                .filter(|relay| known.contains_key(relay))
+                .ok_or_else(|| {
+                    let known: Vec<&str> = known.keys().map(RelayName::as_str).collect();
+                    let reason = format!(
+                        "is {name:?}, which is no relay; there are: {}",
+                        known.join(", ")
+                    );
+                    ConfigError::value(key(&format!("relays[{at}]")), reason)
+                })
+        });
         Ok(AllowRule {
+            relays: relays.collect::<Result<_, _>>()?,
             connection: allow
                 .connection
                 .parse()

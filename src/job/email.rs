@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::wire::{self, Visibility};
-use super::{ListId, Locale, ParseJobError, Phrase, Recipient, TemplateName};
+use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{checked_vars, parse_field, parse_optional, place, recipient};
 
 /// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
@@ -34,6 +34,8 @@ pub struct EmailOrder {
     pub subject: Option<Phrase>,
     /// The template.
     pub template: TemplateName,
+    /// The relay, if the job names one.
+    pub relay: Option<RelayName>,
 }
 
 impl EmailOrder {
@@ -84,6 +86,7 @@ pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrd
             "email.template",
             email.template.as_deref().unwrap_or(usual_template),
         )?,
+        relay: parse_optional("email.relay", email.relay.as_deref())?,
     };
     if order.visibility == Visibility::To {
         check_shown("email.to", &order.to)?;

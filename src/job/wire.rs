@@ -187,6 +187,8 @@ pub struct Email {
     pub subject: Option<String>,
     /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
     pub template: Option<String>,
+    /// The name of a relay in the configuration; the first that the job's rule allows when left out.
+    pub relay: Option<String>,
 }
 
 /// Whom a mail shows as its recipients, besides those in `cc`.

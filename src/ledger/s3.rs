@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <prefix>ledger                          whose ledger this is: a fingerprint of the installation's secret
-//! <prefix>jobs/<job>/plan                 and done, done.<n>, reopened.<n>, lease
+//! <prefix>jobs/<job>/plan                 and done, done.<n>, reopened.<n>, notified, notified.<n>, lease
 //! <prefix>jobs/<job>/r/<rid>/i.<n>        and o.<n>, l.<n>, v.<n>
 //! <prefix>objects/<job>/<listing>/<page>  the objects that the job hands out
 //! <prefix>latest/<time>-<job>             the jobs, the latest first

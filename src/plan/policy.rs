@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{ExpiryGuard, Objects, Place};
 use crate::job::envelope::EventRule;
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient,
+    Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient, RelayName,
 };
 use crate::quantity::Span;
 
@@ -75,6 +75,8 @@ pub struct AllowRule {
     pub recipients: Vec<GlobMatcher>,
     /// Where answers may go besides the recipients and the sender's own domain.
     pub reply_to: Vec<GlobMatcher>,
+    /// Through which relays mails may go; the first is that of jobs that name none.
+    pub relays: Vec<RelayName>,
     /// Where pages and lists may go.
     pub publish: Vec<PublishRule>,
     /// The longest that a link may live.
@@ -139,6 +141,18 @@ pub enum Refusal {
         place: String,
         /// The address, masked.
         masked: String,
+    },
+    /// A rule allows the recipients, but not that their mails go this way.
+    #[error(
+        "the [[allow]] rules for {place} do not let its mails go through the relay {relay} (email.relay); there are: {known}"
+    )]
+    Relay {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The relay.
+        relay: String,
+        /// Those through which they may go.
+        known: String,
     },
     /// The job would have mails sent twice where the configuration would rather have them not sent.
     #[error(
@@ -323,11 +337,29 @@ impl AllowRule {
                 masked: reply_to.masked(),
             });
         }
+        let asked = job.email.as_ref().map(|email| email.relay.as_ref());
+        if asked.is_some_and(|asked| self.relay(asked).is_none()) {
+            let known: Vec<&str> = self.relays.iter().map(RelayName::as_str).collect();
+            return Some(Refusal::Relay {
+                place: place.to_owned(),
+                relay: asked
+                    .flatten()
+                    .map_or("default", RelayName::as_str)
+                    .to_owned(),
+                known: known.join(", "),
+            });
+        }
         let target = targets.find(|target| !self.publish.iter().any(|rule| rule.allows(target)))?;
         Some(Refusal::Publish {
             place: place.to_owned(),
             target: target.to_string(),
         })
+    }
+
+    /// The relay that a job gets which asks for this one, or for none in particular.
+    pub(super) fn relay(&self, asked: Option<&RelayName>) -> Option<&RelayName> {
+        let is_asked = |relay: &&RelayName| asked.is_none_or(|asked| asked == *relay);
+        self.relays.iter().find(is_asked)
     }
 
     fn allows_reader(&self, recipient: &Recipient) -> bool {

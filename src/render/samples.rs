@@ -75,6 +75,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         filename: None,
         per_recipient: true,
         on_doubt: crate::job::OnDoubt::Resend,
+        relay: crate::job::RelayName::default(),
         max_links: 1000,
         gallery,
         manifest: None,

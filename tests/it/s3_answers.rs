@@ -110,6 +110,7 @@ async fn gathered(
             prefix: "".parse().unwrap(),
             recipients: vec![globset::Glob::new("*").unwrap().compile_matcher()],
             reply_to: Vec::new(),
+            relays: vec!["default".parse().unwrap()],
             publish: Vec::new(),
             max_expires_in: "7d".parse().unwrap(),
             max_links: 10,
