@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(slug("Ann.Bell@acme.example"), "ann.bell_acme.example");
         assert_eq!(
             slug("\"../../etc/$(x)\"@a.example"),
-            "_..__..__etc____x____a.example"
+            "_.._.._etc___x___a.example"
         );
         assert_eq!(slug(&"ü".repeat(100)), "_".repeat(60));
     }

@@ -211,6 +211,7 @@ mod tests {
         let table = [
             "Ann",
             "Ann Bell",
+            "Ann  Bell",
             "J.R. \"Bob\" \\",
             "Änn",
             "Bell, Ann",
