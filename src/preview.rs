@@ -60,7 +60,6 @@ pub async fn preview(order: &Order, tools: &Tools) -> Result<Preview, JobError> 
                 listing.linkable,
                 PageLinks::Relative,
                 &tools.mail,
-                order.now,
             )?),
             Some(_) | None => None,
         };
