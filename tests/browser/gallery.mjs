@@ -92,7 +92,7 @@ const facts = (page) =>
     sideways: document.documentElement.scrollWidth > innerWidth,
     images: document.images.length,
     loaded: [...document.images].filter((image) => image.complete && image.naturalWidth > 0).length,
-    links: [...document.querySelectorAll('a[href^=http], img[src^=http], video, audio')].map((element) => element.href || element.src),
+    links: [...document.querySelectorAll('main :is(a[href^=http], img[src^=http], video, audio)')].map((element) => element.href || element.src),
   }));
 
 const stories = {
