@@ -44,7 +44,8 @@ check: ## formatting, lints, documentation, the systemd unit
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
-	cargo build --locked
+	# With a test, so that its dependencies are those that `make test` has built, and not once more with fewer features.
+	cargo build --bin handout --test it --locked
 	tests/unit_file.sh "$(target)/debug/handout" || {
 		status=$$?
 		{ set +x; } 2>/dev/null

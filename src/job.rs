@@ -298,12 +298,16 @@ impl Job {
             let reason = "is missing: a job needs at least one of email, gallery and manifest";
             return Err(ParseJobError::field("email", reason));
         }
+        let usual_template = usual_template(wire.gallery.as_ref());
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             from: source(wire.from)?,
             links: link_wishes(&wire.links)?,
-            email: wire.email.map(email_order).transpose()?,
+            email: wire
+                .email
+                .map(|email| email_order(email, usual_template))
+                .transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
@@ -424,7 +428,15 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
     Ok(())
 }
 
-fn email_order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
+/// The template of those who name none: a page that a mail can link is what the mail is about.
+fn usual_template(gallery: Option<&wire::Gallery>) -> &'static str {
+    match gallery {
+        Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",
+        Some(_) | None => "report",
+    }
+}
+
+fn email_order(email: wire::Email, usual_template: &str) -> Result<EmailOrder, ParseJobError> {
     if email.to.is_empty() {
         return Err(ParseJobError::field(
             "email.to",
@@ -452,7 +464,10 @@ fn email_order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
         to,
         reply_to: reply_to.map_err(|error| ParseJobError::field("email.reply_to", error))?,
         subject: parse_optional("email.subject", email.subject.as_deref())?,
-        template: parse_field("email.template", &email.template)?,
+        template: parse_field(
+            "email.template",
+            email.template.as_deref().unwrap_or(usual_template),
+        )?,
     })
 }
 
@@ -468,6 +483,10 @@ fn recipient(index: usize, wire: wire::Recipient) -> Result<Recipient, ParseJobE
             let locale = full.locale.as_deref().map(Locale::from_str).transpose();
             recipient.locale =
                 locale.map_err(|error| ParseJobError::field(field(".locale"), error))?;
+            let zone = full.time_zone.as_deref().map(recipient::time_zone);
+            recipient.time_zone = zone
+                .transpose()
+                .map_err(|error| ParseJobError::field(field(".time_zone"), error))?;
             recipient.vars = checked_vars(&field(".vars"), full.vars)?;
             Ok(recipient)
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
-pub use policy::{LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::job::phrase::PhraseError;
 use crate::job::place::NameError;
@@ -221,12 +221,7 @@ pub fn draw(
 ) -> Result<Plan, PlanError> {
     check_templates(job, installed)?;
     let scope = job.scope();
-    let objects = match &job.from.selection {
-        Selection::Keys(keys) => Objects::Named(keys.clone()),
-        Selection::Prefix(prefix, filter) => {
-            Objects::Under(fill_prefix("from.prefix", prefix, &scope)?, filter.clone())
-        }
-    };
+    let objects = objects(job)?;
     if job.links.via == Via::Cloudfront {
         check_reach(job, &objects, signer.reach.as_ref())?;
     }
@@ -313,6 +308,11 @@ pub fn draw(
     })
 }
 
+/// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
+pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
+    Ok(policy.kept_out(job, &objects(job)?))
+}
+
 impl Plan {
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
@@ -365,6 +365,16 @@ fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
         (Some(OnDoubt::Resend), OnDoubt::Hold) => Err(Refusal::OnDoubt),
         (asked, configured) => Ok(asked.unwrap_or(configured)),
     }
+}
+
+fn objects(job: &Job) -> Result<Objects, PlanError> {
+    Ok(match &job.from.selection {
+        Selection::Keys(keys) => Objects::Named(keys.clone()),
+        Selection::Prefix(prefix, filter) => Objects::Under(
+            fill_prefix("from.prefix", prefix, &job.scope())?,
+            filter.clone(),
+        ),
+    })
 }
 
 fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanError> {

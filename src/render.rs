@@ -7,6 +7,7 @@
 pub mod email;
 pub mod gallery;
 pub mod helpers;
+mod includes;
 pub mod manifest;
 mod names;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::tz::TimeZone;
 use lettre::Address;
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
@@ -29,6 +30,14 @@ pub enum RecipientError {
     /// Not a language tag.
     #[error("has the locale {0:?}: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
     Locale(String),
+    /// Not the name of a time zone.
+    #[error("has the time zone {0:?}: write the name of one, such as \"Europe/Berlin\" or \"UTC\"")]
+    TimeZone(String),
+}
+
+/// Finds a time zone by its IANA name.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
+    TimeZone::get(name).map_err(|_| RecipientError::TimeZone(name.to_owned()))
 }
 
 /// A language tag such as `en` or `pt-BR`.
@@ -84,6 +93,8 @@ pub struct Recipient {
     pub name: Option<String>,
     /// The language of the mail; the configuration's when the job says nothing.
     pub locale: Option<Locale>,
+    /// The clock by which the mail tells the time; the configuration's when the job says nothing.
+    pub time_zone: Option<TimeZone>,
     /// Variables for this person alone.
     pub vars: Map<String, Value>,
 }
@@ -120,6 +131,7 @@ impl Recipient {
             address,
             name,
             locale: None,
+            time_zone: None,
             vars: Map::new(),
         })
     }
@@ -208,6 +220,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(!error.contains("secret.person"), "{error}");
+    }
+
+    #[test]
+    fn a_time_zone_is_one_that_is_known() {
+        assert_eq!(
+            time_zone("Asia/Tokyo").unwrap().iana_name(),
+            Some("Asia/Tokyo")
+        );
+        for name in ["", "Berlin", "../../etc/passwd", "/etc/localtime", "CET+1"] {
+            assert!(
+                time_zone(name).is_err(),
+                "{name:?} was taken for a time zone"
+            );
+        }
     }
 
     #[test]

@@ -176,15 +176,8 @@ pub struct Email {
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. The template's own when left out.
     pub subject: Option<String>,
-    /// The template's name.
-    #[serde(default = "Email::default_template")]
-    pub template: String,
-}
-
-impl Email {
-    fn default_template() -> String {
-        "report".to_owned()
-    }
+    /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
+    pub template: Option<String>,
 }
 
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
@@ -206,6 +199,8 @@ pub struct FullRecipient {
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
     pub locale: Option<String>,
+    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the configuration's when left out.
+    pub time_zone: Option<String>,
     /// Values for this person's mail.
     #[serde(default)]
     pub vars: Map<String, Value>,

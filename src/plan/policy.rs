@@ -90,6 +90,17 @@ pub enum PublishRule {
     Dir(PathBuf),
 }
 
+/// Those whom a rule keeps out of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOut {
+    /// Which of the `[[allow]]` rules, from 0.
+    pub rule: usize,
+    /// What the rule is about.
+    pub place: String,
+    /// Whom it does not let in.
+    pub recipients: Vec<Recipient>,
+}
+
 /// Why a job is not allowed. Nothing failed: somebody decided so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -213,6 +224,31 @@ impl Policy {
         Err(nearest)
     }
 
+    /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
+    pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
+        let people = job
+            .email
+            .as_ref()
+            .map_or(&[][..], |email| email.to.as_slice());
+        let mut verdicts = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            if !rule.allows_source(job, objects) {
+                continue;
+            }
+            let strangers = people.iter().filter(|person| !rule.allows_reader(person));
+            let recipients: Vec<Recipient> = strangers.cloned().collect();
+            if recipients.is_empty() {
+                return Vec::new();
+            }
+            verdicts.push(KeptOut {
+                rule: index,
+                place: format!("s3://{}/{}", rule.bucket, rule.prefix),
+                recipients,
+            });
+        }
+        verdicts
+    }
+
     /// Whether a page put there would be an event that starts a job.
     pub(crate) fn triggers_itself(&self, target: &Place) -> bool {
         let Place::Bucket(bucket, prefix) = target else {
@@ -264,12 +300,7 @@ impl AllowRule {
             .iter()
             .flat_map(|email| email.to.iter().enumerate());
         for (index, recipient) in people {
-            let address = recipient.canonical_address();
-            if !self
-                .recipients
-                .iter()
-                .any(|pattern| pattern.is_match(&address))
-            {
+            if !self.allows_reader(recipient) {
                 return Some(Refusal::Recipient {
                     place: place.to_owned(),
                     index,
@@ -291,6 +322,13 @@ impl AllowRule {
             place: place.to_owned(),
             target: target.to_string(),
         })
+    }
+
+    fn allows_reader(&self, recipient: &Recipient) -> bool {
+        let address = recipient.canonical_address();
+        self.recipients
+            .iter()
+            .any(|pattern| pattern.is_match(&address))
     }
 
     fn allows_answers(&self, reply_to: &Recipient, sender_domain: &str) -> bool {

@@ -179,7 +179,7 @@ pub(super) fn mail_in(
         manifest_url: None,
         settings: &settings,
     };
-    mail(&templates(), &letter).unwrap()
+    mail(installed(), &letter).unwrap()
 }
 
 /// All pages of a gallery whose links come in batches.
@@ -205,6 +205,12 @@ pub(super) fn pages(
         .collect();
     pages.extend(gallery.finish().unwrap());
     pages
+}
+
+/// What is compiled in, loaded once.
+pub(super) fn installed() -> &'static Templates {
+    static INSTALLED: std::sync::LazyLock<Templates> = std::sync::LazyLock::new(templates);
+    &INSTALLED
 }
 
 pub(super) fn templates() -> Templates {

@@ -21,6 +21,7 @@ mod daemon;
 mod embedded;
 mod hostile;
 mod ledger;
+mod mails;
 mod names;
 mod pages;
 mod presign;

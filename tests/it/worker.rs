@@ -225,7 +225,7 @@ async fn a_forged_event_keeps_back_nothing_that_happens_after_it() {
     let mut world =
         telling(on_upload(|_| {})).message(&upload_at("2999-01-01T00:00:00Z", &greatest));
     world.run().await;
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let soon = handout::clock::system() + jiff::SignedDuration::from_secs(60);
     world = world.message(&upload_at(&soon.to_string(), "0055AED6DCD90281E6"));
     world.run().await;
     assert_eq!(told(&world).pop().unwrap()["superseded"], false);
