@@ -58,7 +58,9 @@ check: ## formatting, lints, documentation, the systemd unit
 
 .PHONY: bench
 bench: ## the numbers of the design; compare ratios within one run
-	@cargo bench --locked $(ARGS)
+	@tests/setup.sh venv
+	export TEST_VENV="$(CURDIR)/.test/venv"
+	cargo bench --locked $(ARGS)
 
 .PHONY: screenshots
 screenshots: ## the pictures of the README, taken of a real `handout demo`

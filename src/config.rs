@@ -5,6 +5,7 @@
 
 mod audit;
 pub(crate) mod front;
+mod letter;
 pub(crate) mod load;
 mod rules;
 
@@ -317,6 +318,10 @@ pub struct MailConfig {
     pub outbox_dir: Option<PathBuf>,
     /// The relay.
     pub smtp: SmtpConfig,
+    /// The list that mails belong to.
+    pub list: ListConfig,
+    /// What signs them.
+    pub dkim: Vec<DkimConfig>,
 }
 
 impl Default for MailConfig {
@@ -329,8 +334,35 @@ impl Default for MailConfig {
             at_once: 4,
             outbox_dir: None,
             smtp: SmtpConfig::default(),
+            list: ListConfig::default(),
+            dkim: Vec::new(),
         }
     }
+}
+
+/// The list that mails belong to, for mail programs.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListConfig {
+    /// Its id, with or without a name: `Daily reports <daily.sender.example>`.
+    pub id: Option<String>,
+    /// Who takes mails that ask to leave it.
+    pub unsubscribe_mailto: Option<String>,
+    /// What takes POST requests that ask to leave it.
+    pub unsubscribe_url: Option<String>,
+}
+
+/// A key that signs mails (DKIM).
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DkimConfig {
+    /// For which domain; the sender's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Under which name verifiers find the public key.
+    pub selector: String,
+    /// The file with the private key.
+    pub key_file: PathBuf,
 }
 
 /// Which way mails leave.
@@ -481,11 +513,22 @@ pub enum RecipientNames {
 pub struct GalleryConfig {
     /// Links on one page.
     pub page_size: usize,
+    /// Whether the beginnings of pictures are read, so that pages know their sizes.
+    pub picture_sizes: bool,
+    /// How many pictures of a job are looked at, at the most.
+    pub picture_limit: u64,
+    /// How many of them at once.
+    pub pictures_at_once: usize,
 }
 
 impl Default for GalleryConfig {
     fn default() -> Self {
-        Self { page_size: 1000 }
+        Self {
+            page_size: 1000,
+            picture_sizes: true,
+            picture_limit: 5000,
+            pictures_at_once: 8,
+        }
     }
 }
 

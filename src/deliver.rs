@@ -45,14 +45,6 @@ pub enum DeliverError {
     /// The relay could not be used.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The mail could not be put together.
-    #[error("the mail to {masked} could not be put together: {reason}")]
-    Message {
-        /// To whom; masked.
-        masked: String,
-        /// Why not.
-        reason: String,
-    },
     /// Another worker has taken up the attempt.
     #[error("another worker has taken up attempt {n} at the mail to {masked}")]
     Taken {

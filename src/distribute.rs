@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::join;
+use futures_util::stream::{self, Stream};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,9 +25,10 @@ use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing}
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
-use crate::media::Pictures;
+use crate::media::{Album, Pictures};
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
+use crate::progress::is_milestone;
 use crate::publication::{self, Publication};
 use crate::render::email::{Digest, Letter};
 use crate::stop::Stop;
@@ -45,6 +48,9 @@ pub struct Order {
     /// Heeded before each step that cannot be undone.
     pub stop: Stop,
 }
+
+/// How many batches are on their way to the disk at once: two keep both the processor and the disk busy.
+const BATCHES_AT_ONCE: usize = 2;
 
 /// How many places and recipients a result names; more of them are only counted.
 const MOST_TOLD: usize = 100;
@@ -235,7 +241,8 @@ async fn go_on(
 
 async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
-    let listing = listing::list(plan, store, &tools.spool_dir, &order.stop).await?;
+    let (spool_dir, progress) = (&tools.spool_dir, &tools.progress);
+    let listing = listing::list(plan, store, spool_dir, &order.stop, progress).await?;
     failpoint::pass(Failpoint::Listed);
     Ok(listing)
 }
@@ -285,12 +292,12 @@ async fn serve_everybody(
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
+    let album = Album::new(plan, tools, &order.stop)?;
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, plan, begun, audience, tools));
-    let mut turns =
-        std::pin::pin!(futures_util::stream::iter(turns).buffer_unordered(tools.at_once));
+        .map(|audience| serve(order, plan, begun, &album, audience, tools));
+    let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
         match turn {
@@ -336,6 +343,7 @@ async fn serve(
     order: &Order,
     plan: &Plan,
     begun: &Begun,
+    album: &Album<'_>,
     audience: Audience,
     tools: &Tools,
 ) -> Result<Served, JobError> {
@@ -349,13 +357,24 @@ async fn serve(
     let signing = tools.signing(plan).await?;
     let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
     let mut digest = Digest::new(plan);
-    let mut number = 0;
-    while let Some(page) = listing.page(number)? {
-        let batch = gather(order, plan, page, &audience, &signing, tools).await?;
+    let mut batches = std::pin::pin!(gather(
+        order, plan, begun, album, &audience, &signing, tools
+    ));
+    loop {
+        // While the pages that the last batch filled are on their way out, the next is signed and recorded.
+        let (put, batch) = join(publication.put_full(), batches.try_next()).await;
+        put?;
+        let Some((batch, pictures)) = batch? else {
+            break;
+        };
+        let before = served.links;
         served.links += batch.links().len() as u64;
+        if is_milestone(before, served.links) {
+            let (links, of) = (served.links, listing.linkable);
+            tracing::info!(job.id = %order.job.id, links, of, "links are signed and recorded");
+        }
         digest.push(&batch);
-        publication.push(&batch, &Pictures::default()).await?;
-        number += 1;
+        publication.push(&batch, &pictures)?;
     }
     let published = publication.finish(order, tools).await?;
     failpoint::pass(Failpoint::Published);
@@ -367,15 +386,40 @@ async fn serve(
     Ok(served)
 }
 
-/// Signs a batch and records it: from here on its links may be shown.
-async fn gather(
+/// Links that may be shown, and what is known of the pictures among them.
+type Batch = (AuditedLinks, Arc<Pictures>);
+
+/// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one batch are
+/// on their way to the disk, the next is signed.
+fn gather<'a>(
+    order: &'a Order,
+    plan: &'a Plan,
+    begun: &'a Begun,
+    album: &'a Album<'a>,
+    audience: &'a Audience,
+    signing: &'a Signing,
+    tools: &'a Tools,
+) -> impl Stream<Item = Result<Batch, JobError>> + Send + 'a {
+    let signed = stream::try_unfold(0, move |number| async move {
+        let Some(page) = begun.listing.page(number)? else {
+            return Ok(None);
+        };
+        let pictures = album.page(number, &page).await;
+        let links = sign(order, plan, page, audience, signing, tools).await?;
+        let recorded = record(order, plan, links, tools).map_ok(|links| (links, pictures));
+        Ok::<_, JobError>(Some((recorded, number + 1)))
+    });
+    signed.try_buffered(BATCHES_AT_ONCE)
+}
+
+async fn sign(
     order: &Order,
     plan: &Plan,
     page: Vec<listing::Entry>,
     audience: &Audience,
     signing: &Signing,
     tools: &Tools,
-) -> Result<AuditedLinks, JobError> {
+) -> Result<Links, JobError> {
     may_go_on(order, plan, tools)?;
     let rate = &tools.connection(&plan.connection)?.link_rate;
     order.stop.or(rate.pass(page.len())).await?;
@@ -386,6 +430,17 @@ async fn gather(
         links::sign(plan, page, audience, signing)?
     };
     failpoint::pass(Failpoint::Signed);
+    Ok(links)
+}
+
+/// Records a batch: from here on its links may be shown.
+async fn record(
+    order: &Order,
+    plan: &Plan,
+    links: Links,
+    tools: &Tools,
+) -> Result<AuditedLinks, JobError> {
+    may_go_on(order, plan, tools)?;
     let audited = audit::record(
         links,
         &context(order, LineKind::Object, tools),
@@ -492,12 +547,9 @@ async fn mail(
         settings: &tools.mail,
     };
     let rendered = crate::render::email::mail(&tools.templates, &letter)?;
-    let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
     let job = &plan.job.id;
     may_go_on(order, plan, tools)?;
-    let letter = tools
-        .sender
-        .letter(job, reader, reply_to, rendered, order.now)?;
+    let letter = tools.sender.letter(&plan.job, reader, rendered, order.now);
     let (mailer, books) = (&tools.mailer, &tools.books);
     deliver::deliver(&letter, job, reader, n, plan.on_doubt, mailer, books).await
 }

@@ -196,7 +196,7 @@ impl JobError {
                 DeliverError::Publish(error) => edge(error),
                 DeliverError::Relay(_) | DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
-                DeliverError::Message { .. } | DeliverError::Exhausted { .. } => Class::Permanent,
+                DeliverError::Exhausted { .. } => Class::Permanent,
             },
             Self::Busy { .. } => Class::Busy,
             Self::Ledger(error) => match error {

@@ -4,8 +4,10 @@
 //! names that are names, addresses that are addresses, and one source; nothing after this checks them again.
 //! Whether the job *may* ask for what it asks is not known here: that is [`crate::plan`].
 
+pub mod email;
 pub mod envelope;
 pub mod glob;
+pub mod list_id;
 pub mod occurrence;
 pub mod phrase;
 pub mod place;
@@ -19,19 +21,18 @@ use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use email::EmailOrder;
+pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, WhenEmpty};
+pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
 
 use crate::quantity::Span;
 use occurrence::Occurrence;
 
 /// The largest message body that is read, in bytes: what SQS carries at most.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-/// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
-pub const MAX_RECIPIENTS: usize = 10_000;
 
 /// The longest that S3 lets a link live.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
@@ -226,19 +227,6 @@ pub struct LinkWishes {
     pub per_recipient: Option<bool>,
 }
 
-/// The mails of a job.
-#[derive(Debug, Clone)]
-pub struct EmailOrder {
-    /// Who gets one. Never empty, nobody twice.
-    pub to: Vec<Recipient>,
-    /// Where answers go.
-    pub reply_to: Option<Recipient>,
-    /// The subject, if it is not the template's.
-    pub subject: Option<Phrase>,
-    /// The template.
-    pub template: TemplateName,
-}
-
 /// The page of a job.
 #[derive(Debug, Clone)]
 pub struct GalleryOrder {
@@ -306,7 +294,7 @@ impl Job {
             links: link_wishes(&wire.links)?,
             email: wire
                 .email
-                .map(|email| email_order(email, usual_template))
+                .map(|email| email::order(email, usual_template))
                 .transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
@@ -433,63 +421,6 @@ fn usual_template(gallery: Option<&wire::Gallery>) -> &'static str {
     match gallery {
         Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",
         Some(_) | None => "report",
-    }
-}
-
-fn email_order(email: wire::Email, usual_template: &str) -> Result<EmailOrder, ParseJobError> {
-    if email.to.is_empty() {
-        return Err(ParseJobError::field(
-            "email.to",
-            "is empty: a mail needs at least one recipient",
-        ));
-    }
-    if email.to.len() > MAX_RECIPIENTS {
-        let reason = format!(
-            "has {} recipients: at most {MAX_RECIPIENTS} are allowed",
-            email.to.len()
-        );
-        return Err(ParseJobError::field("email.to", reason));
-    }
-    let mut to: Vec<Recipient> = Vec::with_capacity(email.to.len());
-    let mut seen = std::collections::HashSet::with_capacity(email.to.len());
-    for (index, wire) in email.to.into_iter().enumerate() {
-        let recipient = recipient(index, wire)?;
-        // Somebody who stands there twice is one person, and gets one mail.
-        if seen.insert(recipient.canonical_address()) {
-            to.push(recipient);
-        }
-    }
-    let reply_to = email.reply_to.as_deref().map(Recipient::parse).transpose();
-    Ok(EmailOrder {
-        to,
-        reply_to: reply_to.map_err(|error| ParseJobError::field("email.reply_to", error))?,
-        subject: parse_optional("email.subject", email.subject.as_deref())?,
-        template: parse_field(
-            "email.template",
-            email.template.as_deref().unwrap_or(usual_template),
-        )?,
-    })
-}
-
-fn recipient(index: usize, wire: wire::Recipient) -> Result<Recipient, ParseJobError> {
-    let field = |name: &str| format!("email.to[{index}]{name}");
-    match wire {
-        wire::Recipient::Short(text) => {
-            Recipient::parse(&text).map_err(|error| ParseJobError::field(field(""), error))
-        }
-        wire::Recipient::Full(full) => {
-            let mut recipient = Recipient::from_parts(&full.address, full.name.as_deref())
-                .map_err(|error| ParseJobError::field(field(""), error))?;
-            let locale = full.locale.as_deref().map(Locale::from_str).transpose();
-            recipient.locale =
-                locale.map_err(|error| ParseJobError::field(field(".locale"), error))?;
-            let zone = full.time_zone.as_deref().map(recipient::time_zone);
-            recipient.time_zone = zone
-                .transpose()
-                .map_err(|error| ParseJobError::field(field(".time_zone"), error))?;
-            recipient.vars = checked_vars(&field(".vars"), full.vars)?;
-            Ok(recipient)
-        }
     }
 }
 

@@ -44,6 +44,7 @@ pub mod memory;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
+pub mod shelf;
 pub mod sqlite;
 pub mod standing;
 
@@ -60,6 +61,7 @@ use crate::edge::EdgeError;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
+use crate::ledger::shelf::Shelf;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -269,6 +271,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// How workers agree on who works a job; nothing where only one process can have the ledger open.
     fn leases(&self) -> Option<&dyn Leases> {
+        None
+    }
+
+    /// Where what can be found out again is kept, if there is room for it.
+    fn shelf(&self) -> Option<&dyn Shelf> {
         None
     }
 }

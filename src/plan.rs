@@ -16,7 +16,7 @@ pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Lim
 pub use policy::{KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::job::phrase::PhraseError;
-use crate::job::place::NameError;
+use crate::job::place::{self, NameError};
 use crate::job::{
     Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, OnDoubt,
     Order, Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
@@ -341,8 +341,7 @@ impl Plan {
     pub fn audiences(&self) -> Vec<Audience> {
         match self.email() {
             Some(email) if self.per_recipient => email
-                .to
-                .iter()
+                .recipients()
                 .map(|recipient| Audience::Recipient(Arc::new(recipient.clone())))
                 .collect(),
             _ => vec![Audience::Everyone],
@@ -353,7 +352,9 @@ impl Plan {
     pub fn readers(&self, audience: &Audience) -> Vec<Arc<Recipient>> {
         match (audience, self.email()) {
             (Audience::Recipient(recipient), _) => vec![Arc::clone(recipient)],
-            (Audience::Everyone, Some(email)) => email.to.iter().cloned().map(Arc::new).collect(),
+            (Audience::Everyone, Some(email)) => {
+                email.recipients().cloned().map(Arc::new).collect()
+            }
             (Audience::Everyone, None) => Vec::new(),
         }
     }
@@ -418,7 +419,7 @@ fn check_reach(job: &Job, objects: &Objects, reach: Option<&Reach>) -> Result<()
 fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError> {
     let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
     let recipients: Vec<Option<&Recipient>> = match &job.email {
-        Some(email) => email.to.iter().map(Some).collect(),
+        Some(email) => email.recipients().map(Some).collect(),
         None => vec![None],
     };
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
@@ -428,10 +429,10 @@ fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError
                 recipient,
                 ..*scope
             };
-            subject.fill(&scope).map_err(|source| PlanError::Phrase {
-                field: "email.subject",
-                source,
-            })?;
+            let field = "email.subject";
+            let filled = subject.fill(&scope);
+            let filled = filled.map_err(|source| PlanError::Phrase { field, source })?;
+            place::refuse_control(&filled).map_err(|source| PlanError::Name { field, source })?;
         }
         if let Some(filename) = &job.links.filename {
             let scope = Scope {

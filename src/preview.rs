@@ -13,7 +13,7 @@ use crate::error::JobError;
 use crate::job::Recipient;
 use crate::links::listing::{self, Entry, Listing};
 use crate::links::{self, Audience, PresignedUrl, Unavailable};
-use crate::media::Pictures;
+use crate::media::Album;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
 use crate::render::email::{self, Digest, Drawn};
@@ -56,7 +56,8 @@ impl<'t> Preview<'t> {
     pub async fn begin(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
         let plan = draw(order, tools).await?;
         let store = &*tools.connection(&plan.connection)?.store;
-        let listing = listing::list(&plan, store, &tools.spool_dir, &order.stop).await?;
+        let listing =
+            listing::list(&plan, store, &tools.spool_dir, &order.stop, &tools.progress).await?;
         let padding = padding(&plan, &listing, tools).await?;
         Ok(Self {
             plan,
@@ -102,7 +103,7 @@ impl<'t> Preview<'t> {
     }
 
     /// The first pages of the first audience's gallery: at least `most` of them, if there are so many.
-    pub fn pages(&self, most: usize) -> Result<Vec<RenderedPage>, JobError> {
+    pub async fn pages(&self, most: usize) -> Result<Vec<RenderedPage>, JobError> {
         let audience = self.plan.audiences().into_iter().next();
         let (Some(_), Some(audience)) = (&self.plan.gallery, audience) else {
             return Ok(Vec::new());
@@ -115,9 +116,12 @@ impl<'t> Preview<'t> {
             PageLinks::Relative,
             &self.tools.mail,
         )?;
+        let album = Album::new(&self.plan, self.tools, &self.order.stop)?;
         let mut pages = Vec::new();
         for number in 0..self.listing.pages() {
-            pages.extend(gallery.push(&self.batch(number, &audience)?, &Pictures::default())?);
+            let page = self.listing.page(number)?.unwrap_or_default();
+            let pictures = album.page(number, &page).await;
+            pages.extend(gallery.push(&self.batch(number, &audience)?, &pictures)?);
             if pages.len() >= most {
                 return Ok(pages);
             }
@@ -172,14 +176,9 @@ impl<'t> Preview<'t> {
             settings: &tools.mail,
         };
         let drawn = email::draw(&tools.templates, &letter)?;
-        let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
-        let letter = tools.sender.letter(
-            &plan.job.id,
-            &recipient,
-            reply_to,
-            drawn.mail.clone(),
-            self.order.now,
-        )?;
+        let letter = tools
+            .sender
+            .letter(&plan.job, &recipient, drawn.mail.clone(), self.order.now);
         Ok(PreviewedMail {
             recipient,
             drawn,

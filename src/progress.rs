@@ -9,6 +9,14 @@ use crate::ledger::Answer;
 use crate::links::listing::Listing;
 use crate::plan::Plan;
 
+/// After how many objects, and again after as many, a long job says in the log how far it is.
+const MILESTONE: u64 = 100_000;
+
+/// Whether a count that rises from `before` to `now` is to be told.
+pub(crate) const fn is_milestone(before: u64, now: u64) -> bool {
+    before / MILESTONE < now / MILESTONE
+}
+
 /// Counters that only rise.
 #[derive(Debug, Clone, Default)]
 pub struct Progress {
@@ -17,6 +25,7 @@ pub struct Progress {
 
 #[derive(Debug, Default)]
 struct Counts {
+    objects_found: AtomicU64,
     links_expected: AtomicU64,
     links_issued: AtomicU64,
     mails_expected: AtomicU64,
@@ -37,6 +46,8 @@ struct Counts {
 /// The counters at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
+    /// Objects that were listed; those that are left out are among them.
+    pub objects_found: u64,
     /// Links that the jobs so far will make.
     pub links_expected: u64,
     /// Links that were signed and recorded.
@@ -75,6 +86,7 @@ impl Progress {
         let counts = &*self.counts;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Snapshot {
+            objects_found: read(&counts.objects_found),
             links_expected: read(&counts.links_expected),
             links_issued: read(&counts.links_issued),
             mails_expected: read(&counts.mails_expected),
@@ -91,6 +103,10 @@ impl Progress {
             doubts_resent: read(&counts.doubts_resent),
             waits: read(&counts.waits),
         }
+    }
+
+    pub(crate) fn found(&self, objects: usize) {
+        add(&self.counts.objects_found, objects as u64);
     }
 
     pub(crate) fn listed(&self, plan: &Plan, listing: &Listing) {

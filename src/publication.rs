@@ -29,6 +29,8 @@ const HTML: &str = "text/html; charset=utf-8";
 pub struct Publication<'a> {
     audience: Audience,
     gallery: Option<(Gallery<'a>, Publisher, PublishedPages)>,
+    /// Pages that are full and not put yet.
+    full: Vec<RenderedPage>,
     manifest: Option<(Manifest, Draft, PublishedList)>,
 }
 
@@ -114,20 +116,15 @@ impl<'a> Publication<'a> {
         Ok(Self {
             audience: audience.clone(),
             gallery,
+            full: Vec::new(),
             manifest,
         })
     }
 
-    /// Shows a batch, and publishes every page that it fills.
-    pub async fn push(
-        &mut self,
-        batch: &AuditedLinks,
-        pictures: &Pictures,
-    ) -> Result<(), JobError> {
-        if let Some((gallery, publisher, pages)) = &mut self.gallery {
-            for page in gallery.push(batch, pictures)? {
-                pages.put(publisher, page).await?;
-            }
+    /// Shows a batch. The pages that it fills are to be put before the next.
+    pub fn push(&mut self, batch: &AuditedLinks, pictures: &Pictures) -> Result<(), JobError> {
+        if let Some((gallery, ..)) = &mut self.gallery {
+            self.full.extend(gallery.push(batch, pictures)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
             draft.append(&manifest.push(batch))?;
@@ -135,8 +132,19 @@ impl<'a> Publication<'a> {
         Ok(())
     }
 
+    /// Publishes the pages that are full.
+    pub async fn put_full(&mut self) -> Result<(), JobError> {
+        if let Some((_, publisher, pages)) = &mut self.gallery {
+            for page in self.full.drain(..) {
+                pages.put(publisher, page).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes what is left and says where everything is.
-    pub async fn finish(self, order: &Order, tools: &Tools) -> Result<Published, JobError> {
+    pub async fn finish(mut self, order: &Order, tools: &Tools) -> Result<Published, JobError> {
+        self.put_full().await?;
         let mut published = Published::default();
         let mut lines = Vec::new();
         let mut note = |place: &str, bytes: u64| {
@@ -167,10 +175,8 @@ impl<'a> Publication<'a> {
 
 impl PublishedPages {
     async fn put(&mut self, publisher: &Publisher, page: RenderedPage) -> Result<(), JobError> {
-        self.bytes += page.html.len() as u64;
-        Ok(publisher
-            .put(&page.file_name, page.html.into_bytes(), HTML)
-            .await?)
+        self.bytes += publisher.put_page(&page.file_name, page.html, HTML).await?;
+        Ok(())
     }
 }
 

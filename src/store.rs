@@ -67,6 +67,18 @@ pub enum Versions {
     Pinned,
 }
 
+/// Where a page of a listing begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cursor<'a> {
+    /// With the first key.
+    #[default]
+    Start,
+    /// With the first key that is greater than this text, which need not be a key.
+    After(&'a str),
+    /// Where the page ended that had this token.
+    Token(&'a str),
+}
+
 /// A page of a listing.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -92,6 +104,8 @@ pub struct Content {
     pub media_type: &'static str,
     /// `Cache-Control`.
     pub cache_control: &'static str,
+    /// `Content-Encoding`, if the bytes are not the text itself.
+    pub encoding: Option<&'static str>,
 }
 
 /// A request to an object store that did not succeed.
@@ -100,17 +114,25 @@ pub type StoreError = EdgeError;
 /// The objects of one connection.
 #[async_trait]
 pub trait ObjectStore: Send + Sync + fmt::Debug {
-    /// Lists one page of the objects whose keys begin with `prefix`, at most [`MAX_PAGE`].
+    /// Lists one page of the objects whose keys begin with `prefix`, at most [`MAX_PAGE`], from `cursor` on.
     async fn list(
         &self,
         bucket: &Bucket,
         prefix: &str,
         versions: Versions,
-        continuation_token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError>;
 
     /// Tells of one object.
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError>;
+
+    /// The first bytes of an object in the state in which it was listed, at most `most`. One that was changed since is an error.
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError>;
 
     /// Puts an object, in place of the one that may be there.
     async fn put(

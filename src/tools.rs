@@ -26,6 +26,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
 use crate::links::{Hand, SignError, Signing};
+use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
 use crate::progress::Progress;
 use crate::queue::Queue;
@@ -58,6 +59,8 @@ pub struct Tools {
     pub keyring: Keyring,
     /// Where long listings and lists are kept while they are worked on.
     pub spool_dir: PathBuf,
+    /// Which pictures of galleries are looked at.
+    pub pictures: media::Settings,
     /// How many audiences of a job are served at once.
     pub at_once: usize,
     /// To whom the ends of jobs are told.
@@ -237,7 +240,9 @@ pub async fn open(
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
-    let sender = Sender::new(&config.sender()?, keyring.clone());
+    let sender = Sender::new(config.sender()?, keyring.clone())
+        .with_list(config.mailing_list()?)
+        .signed_by(config.dkim_signers(environment)?);
     let mailer = mailer(config, environment)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
@@ -279,6 +284,7 @@ pub async fn open(
         mail: Arc::new(mail),
         keyring,
         spool_dir,
+        pictures: pictures(config),
         at_once: config.mail.at_once,
         results: results(config).await,
         progress,
@@ -442,6 +448,19 @@ fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenErro
         }
         Transport::Smtp => Mailer::Smtp(Relay::new(&config.mail.smtp, environment)?),
     })
+}
+
+/// Which pictures of galleries are looked at.
+fn pictures(config: &Config) -> media::Settings {
+    let gallery = &config.gallery;
+    media::Settings {
+        limit: if gallery.picture_sizes {
+            gallery.picture_limit
+        } else {
+            0
+        },
+        at_once: gallery.pictures_at_once,
+    }
 }
 
 /// How mails and pages speak.

@@ -9,6 +9,7 @@ use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind, Transport};
 use handout::connection::{self, Connections};
 use handout::deliver::Relay;
+use handout::deliver::message::dkim::Signer;
 use handout::error::chain;
 use handout::job::Bucket;
 use handout::job::envelope;
@@ -57,6 +58,7 @@ pub(super) async fn check(
     findings.extend(connections(&config, environment).await);
     findings.push(found("queue", queue(&config).await));
     findings.push(found("mail", mail(&config, environment).await));
+    findings.extend(signatures(&config, environment));
     report(&findings, arguments.json)?;
     Ok(if findings.iter().all(|finding| finding.ok) {
         ExitCode::SUCCESS
@@ -317,4 +319,24 @@ async fn mail(config: &Config, environment: &Environment) -> Outcome {
             Ok(format!("{}:{} can be used", smtp.host, smtp.port))
         }
     }
+}
+
+/// Whether the keys of DKIM can be read, and what the DNS must say of them. The DNS itself is not asked.
+fn signatures(config: &Config, environment: &Environment) -> Findings {
+    let signers = match config.dkim_signers(environment) {
+        Ok(signers) => signers,
+        Err(error) => return vec![found("mail.dkim", Err(error.into()))],
+    };
+    if signers.is_empty() && config.mail.list.unsubscribe_url.is_some() {
+        let result = "nothing is signed here: unsubscribing by one click counts only if the relay signs, List-Unsubscribe and List-Unsubscribe-Post included (RFC 8058)";
+        return vec![found("mail.dkim", Ok(result.to_owned()))];
+    }
+    let publish = |(index, signer): (usize, &Signer)| {
+        let (name, record) = (signer.record_name(), signer.record());
+        found(
+            format!("mail.dkim[{index}]"),
+            Ok(format!("publish: {name}. IN TXT {record}")),
+        )
+    };
+    signers.iter().enumerate().map(publish).collect()
 }

@@ -16,7 +16,7 @@ use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
 use handout::job::Job;
 use handout::job::envelope;
-use handout::progress::Progress;
+use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
 use handout::tools::{self, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -216,12 +216,20 @@ async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) ->
                 let now = progress.snapshot();
                 bar.set_length(now.links_expected);
                 bar.set_position(now.links_issued);
-                bar.set_message(format!("{}/{} mails", now.mails_accepted, now.mails_expected));
+                bar.set_message(message(&now));
                 if !terminal {
-                    tracing::info!(links = now.links_issued, of = now.links_expected, mails = now.mails_accepted, "under way");
+                    tracing::info!(objects = now.objects_found, links = now.links_issued, of = now.links_expected, mails = now.mails_accepted, "under way");
                 }
             }
         }
+    }
+}
+
+/// What stands beside the bar. How many links there will be is known when everything is listed.
+fn message(now: &Snapshot) -> String {
+    match now.links_expected {
+        0 => format!("{} objects listed", now.objects_found),
+        _ => format!("{}/{} mails", now.mails_accepted, now.mails_expected),
     }
 }
 

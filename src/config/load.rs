@@ -247,6 +247,11 @@ impl Config {
         )?;
         at_least("queue.max_receives", u64::from(self.queue.max_receives), 1)?;
         at_least("gallery.page_size", self.gallery.page_size as u64, 1)?;
+        at_least(
+            "gallery.pictures_at_once",
+            self.gallery.pictures_at_once as u64,
+            1,
+        )?;
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         at_least(
             "mail.smtp.connections",
@@ -317,6 +322,8 @@ impl Config {
         let locale = self.mail.locale.parse::<Locale>();
         locale.map_err(|error| ConfigError::value("mail.locale", error))?;
         self.time_zone()?;
+        self.mailing_list()?;
+        self.check_dkim()?;
         let smtp = &self.mail.smtp;
         if self.mail.transport == Transport::Smtp
             && smtp.tls == Tls::None

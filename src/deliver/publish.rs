@@ -1,5 +1,8 @@
 //! Pages and lists, put where their readers find them: into a bucket, or into a directory.
 //!
+//! In a bucket, pages are compressed: a thousand links are alike, and every browser takes `Content-Encoding: gzip`. In a
+//! directory they are not, so that they open with a double click; nor are lists anywhere, so that `wget -i` reads them.
+//!
 //! The name of what a job publishes is derived with the installation's secret: nobody can guess it, and the same
 //! job publishes under the same name again.
 
@@ -7,6 +10,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use flate2::{Compression, GzBuilder};
 
 use super::DeliverError;
 use super::outbox::{Readers, persist, write_whole};
@@ -18,6 +23,9 @@ use crate::store::{Body, Content, ObjectStore};
 
 /// A page of links is for the holder of its link alone: no cache on the way may keep it.
 const NO_CACHE: &str = "private, no-store";
+
+/// How hard pages are compressed. Of the levels, measured on a page of 1,000 links, this is where more time stops to pay.
+const COMPRESSION: Compression = Compression::fast();
 
 /// Publishes what a job made for one audience.
 #[derive(Debug, Clone)]
@@ -75,25 +83,34 @@ impl Publisher {
         }
     }
 
-    /// Puts a whole file.
-    pub async fn put(
+    /// Puts a whole page and returns the size of what was put, in bytes.
+    pub async fn put_page(
         &self,
         file_name: &str,
-        bytes: Vec<u8>,
+        html: String,
         media_type: &'static str,
-    ) -> Result<(), DeliverError> {
+    ) -> Result<u64, DeliverError> {
         match &self.place {
             Place::Dir(dir) => {
                 let path = dir.join(&self.folder).join(file_name);
+                let size = html.len() as u64;
                 self.blocking(path.clone(), move || {
                     fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-                    write_whole(&path, &bytes, Readers::Everybody)
+                    write_whole(&path, html.as_bytes(), Readers::Everybody)
                 })
-                .await
+                .await?;
+                Ok(size)
             }
             Place::Bucket(..) => {
-                self.put_object(file_name, Body::Bytes(bytes), media_type)
-                    .await
+                // A page takes a few milliseconds: other work goes on meanwhile.
+                let place = PathBuf::from(self.describe(file_name));
+                let compress = move || compressed(html.as_bytes());
+                let bytes = self.blocking(place, compress).await?;
+                let size = bytes.len() as u64;
+                let body = Body::Bytes(bytes);
+                self.put_object(file_name, body, media_type, Some("gzip"))
+                    .await?;
+                Ok(size)
             }
         }
     }
@@ -131,6 +148,7 @@ impl Publisher {
         file_name: &str,
         body: Body,
         media_type: &'static str,
+        encoding: Option<&'static str>,
     ) -> Result<(), DeliverError> {
         let Some((bucket, key)) = self.object(file_name) else {
             let source = io::Error::new(
@@ -145,6 +163,7 @@ impl Publisher {
         let content = Content {
             media_type,
             cache_control: NO_CACHE,
+            encoding,
         };
         self.store
             .put(&bucket, &key, body, content)
@@ -152,16 +171,24 @@ impl Publisher {
             .map_err(DeliverError::Publish)
     }
 
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         &self,
         path: PathBuf,
-        work: impl FnOnce() -> io::Result<()> + Send + 'static,
-    ) -> Result<(), DeliverError> {
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, DeliverError> {
         let done = tokio::task::spawn_blocking(work)
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
         done.map_err(|source| DeliverError::File { path, source })
     }
+}
+
+/// Compresses a text; the same text gives the same bytes, since neither time nor name is in them.
+fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
+    let room = Vec::with_capacity(text.len() / 8);
+    let mut encoder = GzBuilder::new().mtime(0).write(room, COMPRESSION);
+    encoder.write_all(text)?;
+    encoder.finish()
 }
 
 /// A file on its way to be published; it is not there before it is whole.
@@ -203,8 +230,9 @@ impl Draft {
                     .await?;
             }
             Place::Bucket(..) => {
+                let body = Body::File(file.path().to_owned());
                 publisher
-                    .put_object(file_name, Body::File(file.path().to_owned()), media_type)
+                    .put_object(file_name, body, media_type, None)
                     .await?;
             }
         }

@@ -187,7 +187,7 @@ fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
         name: need("/eventName")?.trim_start_matches("s3:").to_owned(),
         sequencer: text("/s3/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/s3/bucket/name")?.to_owned(),
-        key: decode_form(need("/s3/object/key")?),
+        key: decode_form(need("/s3/object/key")?.to_owned()),
         occurrence: occurrence.to_owned(),
         time: need("/eventTime")?.to_owned(),
     })
@@ -363,7 +363,10 @@ fn is_phrase(path: &[String]) -> bool {
 }
 
 /// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
-pub(crate) fn decode_form(text: &str) -> String {
+pub(crate) fn decode_form(text: String) -> String {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+        return text;
+    }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

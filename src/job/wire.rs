@@ -172,12 +172,32 @@ pub struct Email {
     /// Who gets one; everybody gets a mail of their own.
     #[schemars(length(min = 1))]
     pub to: Vec<Recipient>,
+    /// Who gets one as well, and is seen by everybody else: a mail and links of their own, like those in `to`.
+    #[serde(default)]
+    pub cc: Vec<Recipient>,
+    /// Whom a mail shows as its recipients.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// The list that the mails belong to (RFC 2919), such as `Daily reports <daily.sender.example>`; the
+    /// configuration's when left out.
+    pub list_id: Option<String>,
     /// Where answers go.
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. The template's own when left out.
     pub subject: Option<String>,
     /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
     pub template: Option<String>,
+}
+
+/// Whom a mail shows as its recipients, besides those in `cc`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// The person it is for, and nobody else in `to`.
+    #[default]
+    Individual,
+    /// All in `to`.
+    To,
 }
 
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.

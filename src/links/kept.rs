@@ -11,6 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::linkable::Unlinkable;
+use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
 use crate::error::JobError;
 use crate::job::{JobId, Key, Order, WhenEmpty};
@@ -49,9 +50,8 @@ pub async fn keep(
             let name = &kept.listing;
             async move {
                 stop.heed()?;
-                let page = listing.page(number as usize)?.unwrap_or_default();
-                let bytes = serde_json::to_vec(&page).expect("entries are plain data");
-                Ok::<_, JobError>(ledger.keep_page(job, name, number, bytes).await?)
+                let page = listing.page_bytes(number as usize)?.unwrap_or_default();
+                Ok::<_, JobError>(ledger.keep_page(job, name, number, page).await?)
             }
         })
         .await?;
@@ -100,16 +100,8 @@ struct Presence<'a> {
 
 /// A listing on its way, from the present key on.
 struct Listed<'a> {
-    prefix: &'a str,
+    lister: Lister<'a>,
     keys: VecDeque<Key>,
-    next: Next,
-}
-
-/// Which page of a listing comes next.
-enum Next {
-    First,
-    After(String),
-    None,
 }
 
 impl<'a> Presence<'a> {
@@ -117,10 +109,15 @@ impl<'a> Presence<'a> {
         let listed = match &plan.objects {
             // One page may have few objects far apart.
             Objects::Under(prefix, _) if plan.order == Order::Key && kept.pages > 1 => {
-                Some(Listed {
+                let under = Under {
+                    bucket: &plan.bucket,
                     prefix: prefix.as_str(),
+                    versions: Versions::Floating,
+                    is_limited: plan.limit.is_some(),
+                };
+                Some(Listed {
+                    lister: Lister::new(under, store),
                     keys: VecDeque::new(),
-                    next: Next::First,
                 })
             }
             Objects::Under(..) | Objects::Named(_) => None,
@@ -168,16 +165,10 @@ impl<'a> Presence<'a> {
                     Ordering::Greater => return Ok(false),
                 }
             }
-            let token = match std::mem::replace(&mut listed.next, Next::None) {
-                Next::First => None,
-                Next::After(token) => Some(token),
-                Next::None => return Ok(false),
-            };
-            let (bucket, token) = (&self.plan.bucket, token.as_deref());
-            let (prefix, store) = (listed.prefix, self.store);
-            let page = listing::page_of(bucket, prefix, Versions::Floating, token, store).await?;
-            listed.keys.extend(page.objects.into_iter().map(|o| o.key));
-            listed.next = page.continuation_token.map_or(Next::None, Next::After);
+            match listed.lister.page().await? {
+                Some(page) => listed.keys.extend(page.into_iter().map(|o| o.key)),
+                None => return Ok(false),
+            }
         }
     }
 }
@@ -186,6 +177,7 @@ impl<'a> Presence<'a> {
 mod tests {
     use super::*;
     use crate::ledger::memory::MemoryLedger;
+    use crate::progress::Progress;
     use crate::render::samples;
     use crate::store::memory::MemoryStore;
     use jiff::Timestamp;
@@ -211,9 +203,9 @@ mod tests {
             ..samples::plan("r/", &json!({ "from": from }))
         };
         let first = store(0..2500);
-        let listing = listing::list(&plan, &first, dir.path(), &stop)
-            .await
-            .unwrap();
+        let progress = Progress::default();
+        let listing = listing::list(&plan, &first, dir.path(), &stop, &progress);
+        let listing = listing.await.unwrap();
         let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
         assert_eq!(kept.pages, 3);
         let now = store((0..2600).filter(|number| *number != 1234));

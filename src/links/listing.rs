@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 use super::disposition::is_active;
 use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
+use super::lister::{Lister, Under};
 use crate::job::{Bucket, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
+use crate::progress::{Progress, is_milestone};
 use crate::stop::{Stop, Stopped};
-use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, StoreError, Versions};
+use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
@@ -98,10 +100,21 @@ impl Listing {
     pub fn page(&self, number: usize) -> Result<Option<Vec<Entry>>, GatherError> {
         self.pages
             .read(number)
-            .map_err(|source| GatherError::Spool {
-                dir: self.dir.clone(),
-                source,
-            })
+            .map_err(|source| self.failed(source))
+    }
+
+    /// Page `number` as it is kept for another attempt: as JSON.
+    pub(super) fn page_bytes(&self, number: usize) -> Result<Option<Vec<u8>>, GatherError> {
+        self.pages
+            .bytes(number)
+            .map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> GatherError {
+        GatherError::Spool {
+            dir: self.dir.clone(),
+            source,
+        }
     }
 
     /// A listing that will be put together page by page; `spool_dir` takes what does not fit into memory.
@@ -147,6 +160,7 @@ pub async fn list(
     store: &dyn ObjectStore,
     spool_dir: &Path,
     stop: &Stop,
+    progress: &Progress,
 ) -> Result<Listing, GatherError> {
     let mut gathering = Gathering::new(plan, spool_dir);
     match &plan.objects {
@@ -154,7 +168,7 @@ pub async fn list(
             gather_named(&plan.bucket, keys, store, stop, &mut gathering).await?;
         }
         Objects::Under(prefix, _) => {
-            gather_under(&plan.bucket, prefix.as_str(), store, stop, &mut gathering).await?;
+            gather_under(prefix.as_str(), store, stop, progress, &mut gathering).await?;
         }
     }
     let listing = gathering.finish()?;
@@ -168,51 +182,45 @@ pub async fn list(
 }
 
 async fn gather_under(
-    bucket: &Bucket,
     prefix: &str,
     store: &dyn ObjectStore,
     stop: &Stop,
+    progress: &Progress,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), GatherError> {
-    let mut continuation_token = None;
-    let versions = match gathering.plan.pin_version {
-        true => Versions::Pinned,
-        false => Versions::Floating,
+    let plan = gathering.plan;
+    let under = Under {
+        bucket: &plan.bucket,
+        prefix,
+        versions: match plan.pin_version {
+            true => Versions::Pinned,
+            false => Versions::Floating,
+        },
+        is_limited: plan.limit.is_some() && plan.order == Order::Key,
     };
-    loop {
+    let (mut lister, mut found) = (Lister::new(under, store), 0);
+    while let Some(mut objects) = lister.page().await? {
         stop.heed()?;
-        let token = continuation_token.as_deref();
-        let page = page_of(bucket, prefix, versions, token, store).await?;
-        let mut wanted = Vec::with_capacity(page.objects.len());
-        for object in page.objects {
-            if gathering.is_wanted(&object)? {
-                wanted.push(object);
+        progress.found(objects.len());
+        let before = found;
+        found += objects.len() as u64;
+        if is_milestone(before, found) {
+            tracing::info!(job.id = %plan.job.id, objects = found, "objects are listed");
+        }
+        let mut checked = Ok(());
+        objects.retain(|object| match gathering.is_wanted(object) {
+            Ok(is_wanted) => is_wanted,
+            Err(error) => {
+                checked = Err(error);
+                false
             }
-        }
-        if gathering.take(wanted, store, stop).await? == Wants::NoMore {
-            return Ok(());
-        }
-        continuation_token = page.continuation_token;
-        if continuation_token.is_none() {
-            return Ok(());
+        });
+        checked?;
+        if gathering.take(objects, store, stop).await? == Wants::NoMore {
+            break;
         }
     }
-}
-
-/// Asks for one page of a listing.
-pub(super) async fn page_of(
-    bucket: &Bucket,
-    prefix: &str,
-    versions: Versions,
-    continuation_token: Option<&str>,
-    store: &dyn ObjectStore,
-) -> Result<Page, GatherError> {
-    let page = store
-        .list(bucket, prefix, versions, continuation_token)
-        .await;
-    // Before the answer itself: a clock that is far off makes S3 refuse requests, and then the clock is the reason.
-    check_clock(store)?;
-    Ok(page?)
+    Ok(())
 }
 
 /// Asks for a few objects at once.
@@ -313,7 +321,7 @@ async fn gather_named(
 
 /// A store whose clock is far from ours would call fresh links not yet valid, or let them end at another instant than the
 /// mail says.
-fn check_clock(store: &dyn ObjectStore) -> Result<(), GatherError> {
+pub(super) fn check_clock(store: &dyn ObjectStore) -> Result<(), GatherError> {
     match store.skew() {
         Some(skew) if skew.unsigned_abs() > LARGEST_SKEW => {
             let direction = if skew.is_negative() {
@@ -392,31 +400,37 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes objects in, a few at a time: where each is looked at first, none is looked at beyond the limit.
+    /// Takes objects in. Where each is looked at first, a few are at a time, and none beyond the limit.
     async fn take(
         &mut self,
-        mut objects: Vec<ObjectMeta>,
+        objects: Vec<ObjectMeta>,
         store: &dyn ObjectStore,
         stop: &Stop,
     ) -> Result<Wants, GatherError> {
-        while !objects.is_empty() {
+        if !self.plan.preflight {
+            return self.take_in(objects.into_iter().map(Entry::Linkable));
+        }
+        for some in objects.chunks(HEADS_AT_ONCE) {
             stop.heed()?;
-            let some: Vec<ObjectMeta> = objects.drain(..objects.len().min(HEADS_AT_ONCE)).collect();
-            let looked = match self.plan.preflight {
-                true => look_at(&some, self.plan, store).await?,
-                false => some.into_iter().map(Entry::Linkable).collect(),
-            };
-            for entry in looked {
-                let wants = match entry {
-                    Entry::Linkable(object) => self.add(object)?,
-                    Entry::Unavailable(key, reason) => {
-                        self.leave_out(key, reason)?;
-                        Wants::More
-                    }
-                };
-                if wants == Wants::NoMore {
-                    return Ok(wants);
+            let looked = look_at(some, self.plan, store).await?;
+            if self.take_in(looked)? == Wants::NoMore {
+                return Ok(Wants::NoMore);
+            }
+        }
+        Ok(Wants::More)
+    }
+
+    fn take_in(&mut self, entries: impl IntoIterator<Item = Entry>) -> Result<Wants, GatherError> {
+        for entry in entries {
+            let wants = match entry {
+                Entry::Linkable(object) => self.add(object)?,
+                Entry::Unavailable(key, reason) => {
+                    self.leave_out(key, reason)?;
+                    Wants::More
                 }
+            };
+            if wants == Wants::NoMore {
+                return Ok(wants);
             }
         }
         Ok(Wants::More)
@@ -640,6 +654,21 @@ impl Pages {
         if let Some(page) = self.memory.get(number) {
             return Ok(Some(page.clone()));
         }
+        let Some(bytes) = self.in_file(number)? else {
+            return Ok(None);
+        };
+        Ok(Some(serde_json::from_slice(&bytes)?))
+    }
+
+    /// A page as the file has it, or would.
+    fn bytes(&self, number: usize) -> io::Result<Option<Vec<u8>>> {
+        match self.memory.get(number) {
+            Some(page) => Ok(Some(serde_json::to_vec(page)?)),
+            None => self.in_file(number),
+        }
+    }
+
+    fn in_file(&self, number: usize) -> io::Result<Option<Vec<u8>>> {
         let place = number
             .checked_sub(self.memory.len())
             .and_then(|number| self.places.get(number));
@@ -648,7 +677,7 @@ impl Pages {
         };
         let mut bytes = vec![0; *length];
         file.read_exact_at(&mut bytes, *start)?;
-        Ok(Some(serde_json::from_slice(&bytes)?))
+        Ok(Some(bytes))
     }
 }
 
@@ -670,10 +699,10 @@ mod tests {
                 .unwrap();
         }
         for number in 0..10 {
-            assert_eq!(
-                pages.read(number).unwrap().unwrap(),
-                [entry(number), entry(number + 100)]
-            );
+            let page = [entry(number), entry(number + 100)];
+            assert_eq!(pages.read(number).unwrap().unwrap(), page);
+            let bytes = pages.bytes(number).unwrap().unwrap();
+            assert_eq!(bytes, serde_json::to_vec(&page).unwrap());
         }
         assert_eq!(pages.read(10).unwrap(), None);
         assert_eq!(

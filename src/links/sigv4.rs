@@ -10,8 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::PresignedUrl;
-use super::midstate::{MacMidstate, Midstate};
 use crate::job::Bucket;
+use crate::keyring::midstate::{MacMidstate, Midstate};
 use crate::keyring::{hex_of, push_hex};
 
 /// The service's name in every scope that we sign for.

@@ -35,7 +35,9 @@ impl PresignedUrl {
 
     /// The signature in it, from which the audit log makes a fingerprint.
     pub(crate) fn signature(&self) -> &str {
-        signature_in(&self.0).unwrap_or_default()
+        // It stands near the end; only a session's token may follow.
+        let mut pairs = self.0.rsplit('&');
+        pairs.find_map(signature_of).unwrap_or_default()
     }
 }
 
@@ -48,10 +50,12 @@ impl fmt::Debug for PresignedUrl {
 /// Finds the signature in a URL's query, S3's or CloudFront's.
 pub fn signature_in(url: &str) -> Option<&str> {
     let (_, query) = url.split_once('?')?;
-    query.split('&').find_map(|pair| {
-        pair.strip_prefix("X-Amz-Signature=")
-            .or_else(|| pair.strip_prefix("Signature="))
-    })
+    query.split('&').find_map(signature_of)
+}
+
+fn signature_of(pair: &str) -> Option<&str> {
+    pair.strip_prefix("X-Amz-Signature=")
+        .or_else(|| pair.strip_prefix("Signature="))
 }
 
 #[cfg(test)]
@@ -60,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_signed_url_does_not_print() {
-        let url = PresignedUrl::new("https://b.s3.amazonaws.com/k?X-Amz-Signature=abc".to_owned());
+        let url = "https://b.s3.amazonaws.com/k?a=b&X-Amz-Signature=abc&X-Amz-Security-Token=d";
+        let url = PresignedUrl::new(url.to_owned());
         assert_eq!(format!("{url:?}"), "PresignedUrl(****)");
         assert_eq!(url.signature(), "abc");
     }

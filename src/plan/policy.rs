@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, Disposition, Job, OnDoubt, Prefix, Recipient};
+use crate::job::{
+    Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient,
+};
 use crate::quantity::Span;
 
 /// What to do about objects that cannot be linked.
@@ -116,12 +118,14 @@ pub enum Refusal {
     },
     /// A rule allows the place, but not this reader. The address is masked.
     #[error(
-        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.to[{index}])"
+        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.{list}[{index}])"
     )]
     Recipient {
         /// The bucket and the prefix or key.
         place: String,
-        /// Which recipient of the job.
+        /// In which list of the job.
+        list: &'static str,
+        /// Which of its people.
         index: usize,
         /// The address, masked.
         masked: String,
@@ -226,17 +230,14 @@ impl Policy {
 
     /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
     pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
-        let people = job
-            .email
-            .as_ref()
-            .map_or(&[][..], |email| email.to.as_slice());
+        let people: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
         let mut verdicts = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             if !rule.allows_source(job, objects) {
                 continue;
             }
             let strangers = people.iter().filter(|person| !rule.allows_reader(person));
-            let recipients: Vec<Recipient> = strangers.cloned().collect();
+            let recipients: Vec<Recipient> = strangers.copied().cloned().collect();
             if recipients.is_empty() {
                 return Vec::new();
             }
@@ -295,14 +296,19 @@ impl AllowRule {
         sender_domain: &str,
         mut targets: impl Iterator<Item = &'a Place>,
     ) -> Option<Refusal> {
-        let people = job
+        let lists = job
             .email
             .iter()
-            .flat_map(|email| email.to.iter().enumerate());
-        for (index, recipient) in people {
+            .flat_map(|email| [("to", &email.to), ("cc", &email.cc)]);
+        let people = lists.flat_map(|(list, people)| {
+            let numbered = people.iter().enumerate();
+            numbered.map(move |(index, recipient)| (list, index, recipient))
+        });
+        for (list, index, recipient) in people {
             if !self.allows_reader(recipient) {
                 return Some(Refusal::Recipient {
                     place: place.to_owned(),
+                    list,
                     index,
                     masked: recipient.masked(),
                 });

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Body, Content, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+    Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError,
+    Versions,
 };
 use crate::job::{Bucket, Key};
 
@@ -137,13 +138,16 @@ impl ObjectStore for MemoryStore {
         bucket: &Bucket,
         prefix: &str,
         _: Versions,
-        token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         self.request(format!("list s3://{bucket}/{prefix}"), |state| {
             let objects = state.buckets.get(bucket.as_str())?;
-            let after = token.unwrap_or_default();
+            let after = match cursor {
+                Cursor::Start => "",
+                Cursor::After(key) | Cursor::Token(key) => key,
+            };
             let mut found: Vec<ObjectMeta> = objects
-                .range(prefix.to_owned()..)
+                .range(prefix.max(after).to_owned()..)
                 .filter(|(key, _)| key.as_str() > after)
                 .take_while(|(key, _)| key.starts_with(prefix))
                 .map(|(_, (meta, _))| meta.clone())
@@ -176,6 +180,27 @@ impl ObjectStore for MemoryStore {
             }
             Some(meta)
         })
+    }
+
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = &object.key;
+        let action = format!("read the beginning of s3://{bucket}/{key}");
+        let is_listed = |state: &mut State| {
+            let (meta, bytes) = state.buckets.get(bucket.as_str())?.get(key.as_str())?;
+            Some((
+                meta.etag == object.etag,
+                bytes[..bytes.len().min(most)].to_owned(),
+            ))
+        };
+        match self.request(action.clone(), is_listed)? {
+            (true, bytes) => Ok(bytes),
+            (false, _) => Err(EdgeError::new(action, Fact::Rejected, "it was changed")),
+        }
     }
 
     async fn put(
@@ -220,7 +245,7 @@ mod tests {
         }
         let bucket: Bucket = "bucket".parse().unwrap();
         let first = store
-            .list(&bucket, "a/", Versions::Floating, None)
+            .list(&bucket, "a/", Versions::Floating, Cursor::Start)
             .await
             .unwrap();
         let second = store
@@ -228,7 +253,7 @@ mod tests {
                 &bucket,
                 "a/",
                 Versions::Floating,
-                first.continuation_token.as_deref(),
+                Cursor::Token(first.continuation_token.as_deref().unwrap()),
             )
             .await
             .unwrap();

@@ -1,5 +1,7 @@
 //! S3, or whatever speaks its protocol, through the AWS SDK.
 
+mod page;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as BlockingMutex, PoisonError};
 use std::time::Duration;
@@ -11,15 +13,17 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, Region, RuntimeComponents};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{EncodingType, Object, ObjectVersion};
+use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
+use self::page::PageReader;
 use super::{
-    Body, Content, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage, StoreError,
-    Versions,
+    Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
+    StoreError, Versions,
 };
 use crate::job::envelope::decode_form;
+use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
 
 /// How long an upload may take: a list of a million links at a slow 1 MB/s.
@@ -123,35 +127,34 @@ impl S3Store {
         &self,
         bucket: &Bucket,
         prefix: &str,
-        continuation_token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         let action = || format!("list s3://{bucket}/{prefix}");
-        let answer = self
-            .client(bucket)
+        let (after, token) = match cursor {
+            Cursor::Start => (None, None),
+            Cursor::After(key) => (Some(key.to_owned()), None),
+            Cursor::Token(token) => (None, Some(token.to_owned())),
+        };
+        let reader = PageReader::default();
+        self.client(bucket)
             .await?
             .list_objects_v2()
             .bucket(bucket.as_str())
             .prefix(prefix)
             .max_keys(i32::try_from(MAX_PAGE).unwrap_or(i32::MAX))
-            .set_continuation_token(continuation_token.map(ToOwned::to_owned))
+            .set_start_after(after)
+            .set_continuation_token(token)
             // Otherwise a key with a control character makes an answer that is not XML.
             .encoding_type(EncodingType::Url)
             .customize()
             .interceptor(self.clock.clone())
+            .interceptor(reader.clone())
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
-        let encoded = answer.encoding_type == Some(EncodingType::Url);
-        let objects = answer.contents.unwrap_or_default().into_iter();
-        let objects = objects
-            .map(|object| object_meta(object, encoded))
-            .collect::<Result<_, _>>();
-        Ok(Page {
-            objects: objects.map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))?,
-            continuation_token: answer
-                .next_continuation_token
-                .filter(|_| answer.is_truncated == Some(true)),
-        })
+        reader
+            .take()
+            .map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))
     }
 
     /// Lists with versions; the token is the two markers of S3, one after the other.
@@ -159,12 +162,14 @@ impl S3Store {
         &self,
         bucket: &Bucket,
         prefix: &str,
-        continuation_token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         let action = || format!("list the versions of s3://{bucket}/{prefix}");
-        let (version, key) = continuation_token
-            .and_then(|token| token.split_once(' '))
-            .unzip();
+        let (version, key) = match cursor {
+            Cursor::Start => (None, None),
+            Cursor::After(key) => (None, Some(key)),
+            Cursor::Token(token) => token.split_once(' ').unzip(),
+        };
         let answer = self
             .client(bucket)
             .await?
@@ -194,7 +199,7 @@ impl S3Store {
             .next_key_marker
             .filter(|_| answer.is_truncated == Some(true))
             .map(|key| {
-                let key = if encoded { decode_form(&key) } else { key };
+                let key = if encoded { decode_form(key) } else { key };
                 format!(
                     "{} {key}",
                     answer.next_version_id_marker.unwrap_or_default()
@@ -247,11 +252,11 @@ impl ObjectStore for S3Store {
         bucket: &Bucket,
         prefix: &str,
         versions: Versions,
-        continuation_token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         match versions {
-            Versions::Floating => self.list_current(bucket, prefix, continuation_token).await,
-            Versions::Pinned => self.list_versions(bucket, prefix, continuation_token).await,
+            Versions::Floating => self.list_current(bucket, prefix, cursor).await,
+            Versions::Pinned => self.list_versions(bucket, prefix, cursor).await,
         }
     }
 
@@ -298,6 +303,37 @@ impl ObjectStore for S3Store {
         })
     }
 
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = &object.key;
+        let action = || format!("read the beginning of s3://{bucket}/{key}");
+        let etag = &object.etag;
+        let request = self.client(bucket).await?.get_object();
+        let request = request
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .set_version_id(object.version.clone())
+            .set_if_match((!etag.is_empty()).then(|| format!("\"{etag}\"")))
+            .range(format!("bytes=0-{}", most.saturating_sub(1)));
+        let answer = request.send().await;
+        let mut body = answer
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?
+            .body;
+        let mut bytes = Vec::new();
+        // A server that knows no ranges would send all of it.
+        while bytes.len() < most
+            && let Some(some) = body.next().await
+        {
+            let some = some.map_err(|error| EdgeError::new(action(), Fact::Unreachable, error))?;
+            bytes.extend_from_slice(&some[..some.len().min(most - bytes.len())]);
+        }
+        Ok(bytes)
+    }
+
     async fn put(
         &self,
         bucket: &Bucket,
@@ -323,6 +359,7 @@ impl ObjectStore for S3Store {
             .key(key.as_str())
             .content_type(content.media_type)
             .cache_control(content.cache_control)
+            .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             .body(body)
             .customize()
             .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience))
@@ -379,19 +416,6 @@ fn restored_until(header: &str) -> Option<Timestamp> {
     Some(date.timestamp())
 }
 
-/// A listed object; an answer without a key, or with one that is none, is not S3's.
-fn object_meta(object: Object, encoded: bool) -> Result<ObjectMeta, String> {
-    let class = object.storage_class.as_ref().map(|class| class.as_str());
-    Ok(ObjectMeta {
-        key: listed_key(object.key, encoded)?,
-        size_bytes: size(object.size),
-        etag: plain_etag(object.e_tag.as_deref()),
-        version: None,
-        modified: instant(object.last_modified.as_ref()),
-        storage: storage(class),
-    })
-}
-
 /// A version in a listing of versions.
 fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
     let class = version.storage_class.as_ref().map(|class| class.as_str());
@@ -405,11 +429,12 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
     })
 }
 
+/// The key of a listed object; an answer without one, or with one that is none, is not S3's.
 fn listed_key(key: Option<String>, encoded: bool) -> Result<Key, String> {
     let key = key.ok_or("an object in the listing has no key")?;
-    let key = if encoded { decode_form(&key) } else { key };
-    key.parse()
-        .map_err(|error| format!("a key in the listing {error}"))
+    let key = if encoded { decode_form(key) } else { key };
+    key.try_into()
+        .map_err(|error: NameError| format!("a key in the listing {error}"))
 }
 
 fn storage(class: Option<&str>) -> Storage {

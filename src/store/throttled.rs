@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::SignedDuration;
 
-use super::{Body, Content, ObjectMeta, ObjectStore, Page, StoreError, Versions};
+use super::{Body, Content, Cursor, ObjectMeta, ObjectStore, Page, StoreError, Versions};
 use crate::job::{Bucket, Key};
 use crate::throttle::Throttle;
 
@@ -35,17 +35,25 @@ impl ObjectStore for Throttled {
         bucket: &Bucket,
         prefix: &str,
         versions: Versions,
-        continuation_token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         self.throttle.pass(1).await;
-        self.store
-            .list(bucket, prefix, versions, continuation_token)
-            .await
+        self.store.list(bucket, prefix, versions, cursor).await
     }
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
         self.throttle.pass(1).await;
         self.store.head(bucket, key).await
+    }
+
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.throttle.pass(1).await;
+        self.store.beginning(bucket, object, most).await
     }
 
     async fn put(

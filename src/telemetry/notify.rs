@@ -36,6 +36,7 @@ impl Pulse {
         // A worker that waits for room moves: ended, it would not come back to any.
         let movement = counts.polls
             + counts.waits
+            + counts.objects_found
             + counts.links_issued
             + counts.mails_accepted
             + counts.jobs_done;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use handout::clock;
 use handout::database::Database;
+use handout::job::Bucket;
 use handout::queue::memory::MemoryQueue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
 use handout::queue::{Fact, Parked, Queue};
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
-use handout::store::{Body, Content, ObjectStore, Versions};
+use handout::store::{Body, Content, Cursor, ObjectStore, Versions};
 use jiff::Timestamp;
 
 use crate::support::servers::{Parts, Server};
@@ -258,10 +259,11 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     let content = Content {
         media_type: "text/plain",
         cache_control: "no-store",
+        encoding: None,
     };
     assert!(
         store
-            .list(&bucket, "", Versions::Floating, None)
+            .list(&bucket, "", Versions::Floating, Cursor::Start)
             .await
             .unwrap()
             .objects
@@ -280,7 +282,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     }
     keys.sort();
     let listed = store
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap();
     let listed_keys: Vec<String> = listed
@@ -301,7 +303,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
         );
     }
     let below = store
-        .list(&bucket, "a/", Versions::Floating, None)
+        .list(&bucket, "a/", Versions::Floating, Cursor::Start)
         .await
         .unwrap()
         .objects;
@@ -320,7 +322,7 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     assert_eq!(fact, Fact::NotFound);
     let missing = "missing".parse().unwrap();
     let error = store
-        .list(&missing, "", Versions::Floating, None)
+        .list(&missing, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap_err();
     assert_eq!(
@@ -335,6 +337,29 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
         Fact::NotFound
     );
     store.probe(&bucket).await.unwrap();
+    only_the_beginning_is_read(store, &bucket).await;
+}
+
+async fn only_the_beginning_is_read(store: &dyn ObjectStore, bucket: &Bucket) {
+    let content = Content {
+        media_type: "text/plain",
+        cache_control: "no-store",
+        encoding: None,
+    };
+    let key = "beginning".parse().unwrap();
+    let put = async |text: &str| {
+        let body = Body::Bytes(text.as_bytes().to_vec());
+        store.put(bucket, &key, body, content).await.unwrap();
+    };
+    put("0123456789").await;
+    let object = store.head(bucket, &key).await.unwrap();
+    for (most, read) in [(4, "0123"), (10, "0123456789"), (99, "0123456789")] {
+        let bytes = store.beginning(bucket, &object, most).await.unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), read);
+    }
+    put("changed since").await;
+    let changed = store.beginning(bucket, &object, 4).await.unwrap_err();
+    assert_eq!(changed.fact, Fact::Rejected, "{changed:?}");
 }
 
 fn all_keys() -> Vec<String> {
@@ -410,7 +435,7 @@ async fn s3_is_a_store() {
     }
     let (store, bucket) = (S3Store::new(client), "many".parse().unwrap());
     let first = store
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap();
     assert_eq!(first.objects.len(), 1000);
@@ -419,7 +444,7 @@ async fn s3_is_a_store() {
             &bucket,
             "",
             Versions::Floating,
-            first.continuation_token.as_deref(),
+            Cursor::Token(first.continuation_token.as_deref().unwrap()),
         )
         .await
         .unwrap();
@@ -452,7 +477,7 @@ async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
     };
     put("unversioned", "x").await;
     let before = store
-        .list(&bucket, "", Versions::Pinned, None)
+        .list(&bucket, "", Versions::Pinned, Cursor::Start)
         .await
         .unwrap();
     assert_eq!(
@@ -484,10 +509,11 @@ async fn versions_are_listed_page_by_page_and_a_deleted_object_is_not() {
         put(&format!("many/{number:05}"), "x").await;
     }
     let mut objects = Vec::new();
-    let mut token = None;
+    let mut token: Option<String> = None;
     loop {
+        let cursor = token.as_deref().map_or(Cursor::Start, Cursor::Token);
         let page = store
-            .list(&bucket, "", Versions::Pinned, token.as_deref())
+            .list(&bucket, "", Versions::Pinned, cursor)
             .await
             .unwrap();
         objects.extend(page.objects);
@@ -531,7 +557,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
     let bucket = "reports".parse().unwrap();
     assert_eq!(
         nobody
-            .list(&bucket, "", Versions::Floating, None)
+            .list(&bucket, "", Versions::Floating, Cursor::Start)
             .await
             .unwrap_err()
             .fact,
@@ -544,7 +570,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
         world.config.embedded.listen
     )));
     let error = stranger
-        .list(&bucket, "", Versions::Floating, None)
+        .list(&bucket, "", Versions::Floating, Cursor::Start)
         .await
         .unwrap_err();
     assert_eq!(

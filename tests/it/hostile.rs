@@ -13,6 +13,7 @@ pub(crate) async fn put_all(world: &World, keys: &[String]) {
     let content = handout::store::Content {
         media_type: "application/octet-stream",
         cache_control: "no-store",
+        encoding: None,
     };
     for key in keys {
         let body = handout::store::Body::Bytes(key.clone().into_bytes());

@@ -7,9 +7,11 @@
 
 mod support;
 
+mod album;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bulk;
 mod cloudfront;
 mod command_line;
 mod conformance;
@@ -21,9 +23,11 @@ mod daemon;
 mod embedded;
 mod hostile;
 mod ledger;
+mod letter;
 mod mails;
 mod names;
 mod pages;
+mod pictures;
 mod presign;
 mod relay;
 mod s3_answers;

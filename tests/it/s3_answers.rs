@@ -11,12 +11,13 @@ use handout::links::Unlinkable;
 use handout::links::listing::{Entry, GatherError, Listing, list};
 use handout::plan::policy::{AllowRule, LinkDefaults, Policy};
 use handout::plan::{self, ExpiryGuard, OnUnlinkable, SignerFacts};
+use handout::progress::Progress;
 use handout::render::Templates;
 use handout::stop::Stop;
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
 use handout::store::{
-    Body, Content, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+    Body, Content, Cursor, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -136,7 +137,8 @@ async fn gathered(
     let now = handout::clock::system();
     let plan = plan::draw(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
     let spool = tempfile::tempdir().unwrap();
-    list(&plan, store, spool.path(), &Stop::default()).await
+    let (stop, progress) = (Stop::default(), Progress::default());
+    list(&plan, store, spool.path(), &stop, &progress).await
 }
 
 #[tokio::test]
@@ -198,7 +200,7 @@ async fn a_bucket_is_asked_in_its_own_region_which_is_looked_up_once() {
     let bucket = "reports".parse().unwrap();
     for _ in 0..3 {
         store
-            .list(&bucket, "", Versions::Floating, None)
+            .list(&bucket, "", Versions::Floating, Cursor::Start)
             .await
             .unwrap();
     }
@@ -352,10 +354,14 @@ impl ObjectStore for Restless {
         _: &Bucket,
         _: &str,
         _: Versions,
-        token: Option<&str>,
+        cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
         let mut keys = self.keys.lock().unwrap();
-        let from = token.map_or(0, |token| token.parse().unwrap());
+        let from = match cursor {
+            Cursor::Start => 0,
+            Cursor::After(after) => keys.iter().take_while(|key| key.as_str() <= after).count(),
+            Cursor::Token(token) => token.parse().unwrap(),
+        };
         let objects = keys.iter().skip(from).take(3).map(|key| ObjectMeta {
             key: key.parse().unwrap(),
             size_bytes: 1,
@@ -379,6 +385,10 @@ impl ObjectStore for Restless {
 
     async fn head(&self, _: &Bucket, _: &Key) -> Result<ObjectMeta, StoreError> {
         unreachable!("nothing is looked at")
+    }
+
+    async fn beginning(&self, _: &Bucket, _: &ObjectMeta, _: usize) -> Result<Vec<u8>, StoreError> {
+        unreachable!("nothing is read")
     }
 
     async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {

@@ -134,7 +134,8 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         mails.push(files.write_mail(mails.len() + 1, &mail?)?);
     }
     let mut page_files = Vec::new();
-    for page in preview.pages(MOST_PAGES)?.into_iter().take(MOST_PAGES) {
+    let pages = preview.pages(MOST_PAGES).await?;
+    for page in pages.into_iter().take(MOST_PAGES) {
         let name = format!("gallery-{}", page.file_name);
         page_files.push(files.write(&name, page.html.as_bytes())?);
     }
@@ -144,7 +145,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         job: order.job.id.to_string(),
         links: preview.links(),
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
-        recipients: plan.email().map_or(0, |email| email.to.len()),
+        recipients: plan.email().map_or(0, |email| email.recipients().count()),
         expires_at: plan.lifetime.expires_at,
         because: because(plan.lifetime.bound),
         unavailable: preview.unavailable(),

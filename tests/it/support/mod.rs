@@ -5,6 +5,7 @@ pub(crate) mod hostile;
 pub(crate) mod servers;
 pub(crate) mod world;
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,22 +49,30 @@ pub(crate) fn hrefs(html: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fetches a URL over HTTP/1.1; status and body.
-pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
+/// Fetches a URL over HTTP/1.1: status, headers and body, as they come.
+pub(crate) async fn answer(url: &str) -> (u16, hyper::HeaderMap, Vec<u8>) {
     use http_body_util::{BodyExt, Empty};
     use hyper_util::client::legacy::Client;
     let client =
         Client::builder(hyper_util::rt::TokioExecutor::new()).build_http::<Empty<bytes::Bytes>>();
     let response = client.get(url.parse().unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    (
-        status,
-        response
-            .into_body()
-            .collect()
-            .await
-            .unwrap()
-            .to_bytes()
-            .to_vec(),
-    )
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    (head.status.as_u16(), head.headers, body)
+}
+
+/// Fetches a URL as a browser does: status, and body as it is meant.
+pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
+    let (status, headers, body) = answer(url).await;
+    let is_compressed = headers
+        .get("content-encoding")
+        .is_some_and(|it| it == "gzip");
+    if !is_compressed {
+        return (status, body);
+    }
+    let mut whole = Vec::new();
+    flate2::read::GzDecoder::new(&body[..])
+        .read_to_end(&mut whole)
+        .unwrap();
+    (status, whole)
 }

@@ -26,7 +26,7 @@ const FIRST: [u32; 8] = [
 
 /// A SHA-256 that has hashed something already, and can be copied.
 #[derive(Clone, Copy)]
-pub(super) struct Midstate {
+pub(crate) struct Midstate {
     state: [u32; 8],
     /// What does not fill a block yet.
     pending: [u8; BLOCK],
@@ -36,7 +36,7 @@ pub(super) struct Midstate {
 
 impl Midstate {
     /// A hash of nothing so far.
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             state: FIRST,
             pending: [0; BLOCK],
@@ -46,7 +46,7 @@ impl Midstate {
 
     /// Feeds more.
     #[inline]
-    pub(super) fn update(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
         let held = self.length % BLOCK;
         self.length += bytes.len();
         if held > 0 {
@@ -69,7 +69,7 @@ impl Midstate {
 
     /// The hash of what was fed.
     #[inline]
-    pub(super) fn finish(mut self) -> [u8; 32] {
+    pub(crate) fn finish(mut self) -> [u8; 32] {
         let held = self.length % BLOCK;
         self.pending[held] = 0x80;
         self.pending[held + 1..].fill(0);
@@ -86,7 +86,7 @@ impl Midstate {
 
 /// An HMAC-SHA-256 (RFC 2104) that has a key and perhaps a beginning, and can be copied.
 #[derive(Clone, Copy)]
-pub(super) struct MacMidstate {
+pub(crate) struct MacMidstate {
     inner: Midstate,
     outer: Midstate,
 }
@@ -100,7 +100,7 @@ impl std::fmt::Debug for MacMidstate {
 
 impl MacMidstate {
     /// An HMAC under a key, of nothing so far.
-    pub(super) fn new(key: &[u8]) -> Self {
+    pub(crate) fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         if key.len() > BLOCK {
             let mut hash = Midstate::new();
@@ -122,13 +122,13 @@ impl MacMidstate {
 
     /// Feeds more.
     #[inline]
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
     }
 
     /// The code for what was fed.
     #[inline]
-    pub(super) fn finish(mut self) -> [u8; 32] {
+    pub(crate) fn finish(mut self) -> [u8; 32] {
         self.outer.update(&self.inner.finish());
         self.outer.finish()
     }

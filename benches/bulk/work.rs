@@ -1,0 +1,280 @@
+//! A job of many objects, as a whole and stage by stage, on real tools.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handout::audit::record::{Context, Kind};
+use handout::audit::{self};
+use handout::clock;
+use handout::config::{AllowConfig, Config, ConnectionConfig, Environment};
+use handout::deliver::publish::Publisher;
+use handout::distribute::{Order, distribute};
+use handout::job::Job;
+use handout::links::kept;
+use handout::links::listing::{self, Listing};
+use handout::links::{self, Audience};
+use handout::media::Pictures;
+use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
+use handout::quantity::Rate;
+use handout::render::{Gallery, Manifest, PageLinks};
+use handout::stop::Stop;
+use handout::tools::{self, Opened, Serving};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::time::Instant;
+
+use crate::measure;
+use crate::server::PREFIX;
+
+/// A rate that holds nobody up.
+const NO_LIMIT: Rate = Rate::per_second(1_000_000_000);
+
+/// A job and what it is worked with.
+struct Bench {
+    runtime: Runtime,
+    opened: Opened,
+    order: Order,
+    plan: Plan,
+    _dir: TempDir,
+}
+
+impl Bench {
+    fn new(endpoint: &str, from: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let config = config(dir.path(), endpoint);
+        let environment = Environment::default();
+        let opened = tools::open(&config, &environment, clock::system, Serving::Itself);
+        let opened = runtime.block_on(opened).unwrap();
+        let order = Order {
+            job: Arc::new(Job::parse(&job_text(from)).unwrap()),
+            message_id: None,
+            attempt: 1,
+            now: clock::system(),
+            stop: Stop::default(),
+        };
+        let facts = SignerFacts {
+            credentials_end: CredentialsEnd::Never,
+            ..SignerFacts::default()
+        };
+        let (policy, templates) = (&opened.tools.policy, &*opened.tools.templates);
+        let plan = plan::draw(&order.job, policy, templates, &facts, order.now).unwrap();
+        Self {
+            runtime,
+            opened,
+            order,
+            plan,
+            _dir: dir,
+        }
+    }
+
+    async fn list(&self) -> Listing {
+        let tools = &self.opened.tools;
+        let store = &*tools.connection(&self.plan.connection).unwrap().store;
+        listing::list(
+            &self.plan,
+            store,
+            &tools.spool_dir,
+            &self.order.stop,
+            &tools.progress,
+        )
+        .await
+        .unwrap()
+    }
+}
+
+fn config(dir: &Path, endpoint: &str) -> Config {
+    let secret = dir.join("secret");
+    std::fs::write(&secret, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY").unwrap();
+    let connection = ConnectionConfig {
+        endpoint_url: Some(endpoint.to_owned()),
+        region: Some("eu-west-1".to_owned()),
+        access_key_id: Some("AKIAIOSFODNN7EXAMPLE".to_owned()),
+        secret_access_key_file: Some(secret),
+        ..ConnectionConfig::default()
+    };
+    let mut config = Config {
+        state_dir: dir.join("state"),
+        allow: vec![AllowConfig {
+            connection: "reports".to_owned(),
+            bucket: "acme-reports".to_owned(),
+            prefix: String::new(),
+            recipients: Vec::new(),
+            reply_to: Vec::new(),
+            publish: vec!["s3://published/".to_owned()],
+            max_expires_in: "7d".parse().unwrap(),
+            max_links: u64::MAX,
+        }],
+        ..Config::default()
+    };
+    config.connections.insert("reports".to_owned(), connection);
+    config.links.rate = NO_LIMIT;
+    config.links.requests = NO_LIMIT;
+    config
+}
+
+/// A job that makes pages and a list of all that is there.
+fn job_text(from: &Value) -> String {
+    let mut from = from.clone();
+    from["connection"] = json!("reports");
+    from["bucket"] = json!("acme-reports");
+    from["prefix"] = json!(PREFIX);
+    let publish = json!({ "bucket": "published", "prefix": "" });
+    json!({
+        "v": 1,
+        "id": "acme-archive-2026",
+        "from": from,
+        "gallery": { "title": "The archive of 2026", "publish": publish },
+        "manifest": { "format": "csv", "publish": publish },
+    })
+    .to_string()
+}
+
+/// A whole job, as `handout job run` does it.
+pub(crate) fn job(endpoint: &str, objects: u64) {
+    let bench = Bench::new(endpoint, &json!({}));
+    let (before, began) = (measure::cpu(), Instant::now());
+    let distributed = distribute(&bench.order, &bench.opened.tools);
+    let delivered = bench.runtime.block_on(distributed).unwrap();
+    assert_eq!(delivered.links, objects);
+    println!(
+        "{}",
+        json!({
+            "cpu": micros(measure::cpu() - before, objects),
+            "seconds": began.elapsed().as_secs_f64(),
+            "peak_mib": measure::peak_mib(),
+        })
+    );
+}
+
+/// A listing alone; a limit keeps it to one page after the other.
+pub(crate) fn list(endpoint: &str, split: bool) {
+    let from = match split {
+        true => json!({}),
+        false => json!({ "limit": u32::MAX }),
+    };
+    let bench = Bench::new(endpoint, &from);
+    let began = Instant::now();
+    let listing = bench.runtime.block_on(bench.list());
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        json!({ "seconds": seconds, "objects": listing.linkable })
+    );
+}
+
+/// What each stage costs, in the order in which an object comes to them.
+#[derive(Default)]
+struct Costs(Vec<(&'static str, Duration)>);
+
+impl Costs {
+    /// Adds what something costs to a stage.
+    async fn of<T>(&mut self, stage: &'static str, work: impl Future<Output = T>) -> T {
+        let before = measure::cpu();
+        let result = work.await;
+        let cost = measure::cpu() - before;
+        match self.0.iter_mut().find(|(known, _)| *known == stage) {
+            Some((_, sum)) => *sum += cost,
+            None => self.0.push((stage, cost)),
+        }
+        result
+    }
+
+    fn tell(&self, objects: u64) {
+        let each = self.0.iter().map(|(stage, cost)| {
+            let cost = micros(*cost, objects);
+            ((*stage).to_owned(), json!(cost))
+        });
+        let all: Duration = self.0.iter().map(|(_, cost)| *cost).sum();
+        let stages: serde_json::Map<String, Value> = each.collect();
+        println!(
+            "{}",
+            json!({ "stages": stages, "all": micros(all, objects) })
+        );
+    }
+}
+
+fn micros(cost: Duration, objects: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a count of objects")]
+    let objects = objects as f64;
+    cost.as_secs_f64() * 1e6 / objects
+}
+
+/// Every stage on its own: the next begins when the last is done.
+pub(crate) fn stages(endpoint: &str, objects: u64) {
+    let bench = Bench::new(endpoint, &json!({}));
+    bench.runtime.block_on(staged(&bench, objects));
+}
+
+async fn staged(bench: &Bench, objects: u64) {
+    let Bench {
+        opened,
+        order,
+        plan,
+        ..
+    } = bench;
+    let tools = &opened.tools;
+    let mut costs = Costs::default();
+    let listing = costs.of("list", bench.list()).await;
+    assert_eq!(listing.linkable, objects);
+    let (job, ledger) = (&order.job.id, &*tools.books.ledger);
+    let keeping = kept::keep(&listing, job, ledger, &order.stop);
+    costs.of("keep for another attempt", keeping).await.unwrap();
+
+    let audience = Audience::Everyone;
+    let signing = tools.signing(plan).await.unwrap();
+    let context = Context {
+        job: job.as_str(),
+        connection: "reports",
+        role: None,
+        message_id: None,
+        attempt: 1,
+        kind: Kind::Object,
+        names: &tools.books.names,
+    };
+    let wanted = plan.gallery.as_ref().unwrap();
+    let mut gallery = Gallery::begin(
+        &tools.templates,
+        plan,
+        &audience,
+        objects,
+        PageLinks::Relative,
+        &tools.mail,
+    )
+    .unwrap();
+    let format = plan.manifest.as_ref().unwrap().format;
+    let (mut manifest, _) = Manifest::begin(format, plan.lifetime);
+    let store = Arc::clone(&tools.connection(&plan.connection).unwrap().store);
+    let place = wanted.place.clone();
+    let publisher = Publisher::new(store, place, &tools.keyring, job, &audience, "bench");
+    let mut draft = publisher
+        .begin("manifest.csv", &tools.spool_dir)
+        .await
+        .unwrap();
+
+    for number in 0.. {
+        let page = costs.of("read back", async { listing.page(number) }).await;
+        let Some(page) = page.unwrap() else { break };
+        let links = async { links::sign(plan, page, &audience, &signing) };
+        let links = costs.of("sign", links).await.unwrap();
+        let recording = audit::record(links, &context, &tools.books.audit);
+        let batch = costs.of("record, durably", recording).await.unwrap();
+        let rendering = async { gallery.push(&batch, &Pictures::default()) };
+        let pages = costs.of("render pages", rendering).await.unwrap();
+        let listed = async { draft.append(&manifest.push(&batch)) };
+        costs.of("write the list", listed).await.unwrap();
+        for page in pages {
+            let put = publisher.put_page(&page.file_name, page.html, "text/html");
+            costs.of("publish pages", put).await.unwrap();
+        }
+    }
+    let published = draft.finish("text/csv");
+    costs.of("publish the list", published).await.unwrap();
+    costs.tell(objects);
+}

@@ -1,0 +1,659 @@
+//! Where a long listing may be cut, so that its parts can be asked for at the same time.
+//!
+//! S3 gives a thousand keys an answer and the way to the next with it, so a million objects take a thousand answers, one after
+//! the other. But a listing may begin anywhere in the order of keys. While one page is on its way, others are asked for from
+//! places further on that are guessed from the keys seen so far: a guess is no risk, since the keys of one range end where the
+//! next begins, wherever that is; it can only be of no use.
+//!
+//! Nothing here waits or asks: [`Ranges::asks`] says what to ask for, [`Ranges::answer`] takes an answer, and
+//! [`Ranges::pop`] gives the pages in the order of their keys. Each key belongs to one range, and each range is listed from
+//! its beginning to its end; so nothing is listed twice or lost, also when objects come and go meanwhile.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::links::listing::GatherError;
+use crate::store::{Cursor, ObjectMeta, Page};
+
+/// How many pages may be ahead of the one that is wanted next, on their way or here; and how many may be here in all, with
+/// those that came before somewhere nearer was cut. It bounds the memory: a page takes some 200 KB.
+const AHEAD: usize = 32;
+const AHEAD_IN_ALL: usize = 64;
+
+/// How many pages lie between one guess and the next, if keys go on as they did.
+const PIECE: u128 = 2;
+
+/// How many guesses a long listing may have besides one for each page.
+const SPARE_GUESSES: usize = 8;
+
+/// How many characters of keys are taken for digits, and how many of them stand before the first that a page changes.
+const DIGITS: usize = 8;
+const BEFORE: usize = 3;
+
+/// The most different characters that are taken for digits, and how many keys are passed over for one that is looked at.
+const MAX_ALPHABET: usize = 1000;
+const SAMPLE: usize = 10;
+
+/// A range's name, which no other ever has.
+pub(super) type RangeId = u64;
+
+/// A page to ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) range: RangeId,
+    from: From,
+}
+
+impl Ask {
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        match &self.from {
+            From::Start => Cursor::Start,
+            From::After(key) => Cursor::After(key),
+            From::Token(token) => Cursor::Token(token),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum From {
+    Start,
+    After(String),
+    Token(String),
+}
+
+/// What there is to take.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Popped {
+    /// The next page.
+    Page(Vec<ObjectMeta>),
+    /// It is on its way.
+    NotYet,
+    /// There is none.
+    End,
+}
+
+/// Keys greater than `after` and not greater than `until`, and how far their listing is.
+#[derive(Debug)]
+struct Range {
+    id: RangeId,
+    after: Option<String>,
+    /// Without it, the range has no end.
+    until: Option<String>,
+    state: State,
+    /// The last keys of its last two pages; of one page, the first and the last.
+    seen: Option<(String, String)>,
+    /// Whether a page came since it was last cut, and more follow.
+    is_long: bool,
+    /// How often it was cut.
+    cuts: usize,
+    pages: VecDeque<Vec<ObjectMeta>>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waits(From),
+    Asked,
+    Done,
+}
+
+/// A listing in ranges, in the order of their keys.
+#[derive(Debug)]
+pub(super) struct Ranges {
+    ranges: VecDeque<Range>,
+    next_id: RangeId,
+    at_once: usize,
+    in_flight: usize,
+    /// How long the beginning is that all keys share, in characters.
+    shared: usize,
+    alphabet: BTreeSet<char>,
+    /// How many pages were followed by another.
+    long_pages: usize,
+    /// How many places were guessed.
+    guesses: usize,
+}
+
+impl Ranges {
+    /// All keys under a prefix, of which at most `at_once` pages are asked for at the same time.
+    pub(super) fn new(prefix: &str, at_once: usize) -> Self {
+        let all = Range::new(0, None, None, From::Start);
+        Self {
+            ranges: VecDeque::from([all]),
+            next_id: 1,
+            at_once,
+            in_flight: 0,
+            shared: prefix.chars().count(),
+            alphabet: BTreeSet::new(),
+            long_pages: 0,
+            guesses: 0,
+        }
+    }
+
+    /// What to ask for now, besides what is on its way.
+    pub(super) fn asks(&mut self) -> Vec<Ask> {
+        let mut asks = Vec::new();
+        while self.in_flight < self.at_once {
+            let Some(index) = self.first_that_waits() else {
+                break;
+            };
+            asks.extend(self.ranges[index].ask());
+            self.in_flight += 1;
+        }
+        // All that is free goes into one cut: pieces of a few pages beside each other keep the order.
+        let free = self.at_once.saturating_sub(self.in_flight);
+        let guesses = match self.long_pages {
+            0 => 0,
+            1 => free.min(1),
+            _ => free,
+        };
+        if (1..=self.guesses_left()).contains(&guesses)
+            && let Some(index) = self.first_to_cut()
+        {
+            let new = self.cut(index, guesses);
+            self.in_flight += new.len();
+            self.guesses += new.len();
+            asks.extend(new);
+        }
+        asks
+    }
+
+    /// A listing of two pages costs one guess, and none costs more than about twice its pages.
+    fn guesses_left(&self) -> usize {
+        let spare = if self.long_pages > 1 {
+            SPARE_GUESSES
+        } else {
+            0
+        };
+        (self.long_pages + spare).saturating_sub(self.guesses)
+    }
+
+    /// The ranges from the front on that are not too far ahead.
+    fn near(&self) -> impl Iterator<Item = (usize, &Range)> {
+        let in_all: usize = self.ranges.iter().map(|range| range.pages.len()).sum();
+        let mut ahead = 0;
+        let ranges = self.ranges.iter().enumerate();
+        ranges.take_while(move |(index, range)| {
+            let is_near = *index == 0 || (ahead < AHEAD && in_all < AHEAD_IN_ALL);
+            ahead += range.pages.len() + usize::from(matches!(range.state, State::Asked));
+            is_near
+        })
+    }
+
+    fn first_that_waits(&self) -> Option<usize> {
+        let waits = |range: &Range| matches!(range.state, State::Waits(_));
+        // The front's pages are taken at once; another's are set aside.
+        let mut near = self.near();
+        near.find(|(_, range)| waits(range)).map(|(index, _)| index)
+    }
+
+    fn first_to_cut(&self) -> Option<usize> {
+        let mut near = self.near();
+        let found = near.find(|(_, range)| range.is_long && matches!(range.state, State::Asked));
+        found.map(|(index, _)| index)
+    }
+
+    /// Cuts a range in several, whose first pages are to be asked for.
+    fn cut(&mut self, index: usize, guesses: usize) -> Vec<Ask> {
+        let range = &mut self.ranges[index];
+        range.is_long = false;
+        range.cuts += 1;
+        let places = range.places(self.shared, guesses, &self.alphabet);
+        let mut until = range.until.take();
+        range.until = places.first().cloned().or(until.clone());
+        let mut asks = Vec::new();
+        for place in places.into_iter().rev() {
+            let (id, from) = (self.next_id, From::After(place.clone()));
+            self.next_id += 1;
+            let mut new = Range::new(id, Some(place.clone()), until.replace(place), from);
+            asks.extend(new.ask());
+            self.ranges.insert(index + 1, new);
+        }
+        asks.reverse();
+        asks
+    }
+
+    /// Takes an answer in.
+    pub(super) fn answer(&mut self, id: RangeId, page: Page) -> Result<(), GatherError> {
+        self.in_flight -= 1;
+        check_order(&page.objects)?;
+        let range = self.ranges.iter_mut().find(|range| range.id == id);
+        let range = range.expect("a range stays until its last answer has come");
+        if !range.take(page) {
+            // It does not begin where it was asked to: this store lists page by page, or not at all.
+            self.at_once = 1;
+        }
+        self.long_pages += usize::from(range.is_long);
+        learn(range, &mut self.alphabet);
+        Ok(())
+    }
+
+    /// Gives the next page out.
+    pub(super) fn pop(&mut self) -> Popped {
+        while let Some(front) = self.ranges.front_mut() {
+            if let Some(page) = front.pages.pop_front() {
+                return Popped::Page(page);
+            }
+            match front.state {
+                State::Done => drop(self.ranges.pop_front()),
+                State::Waits(_) | State::Asked => return Popped::NotYet,
+            }
+        }
+        Popped::End
+    }
+}
+
+impl Range {
+    fn new(id: RangeId, after: Option<String>, until: Option<String>, from: From) -> Self {
+        Self {
+            id,
+            after,
+            until,
+            state: State::Waits(from),
+            seen: None,
+            is_long: false,
+            cuts: 0,
+            pages: VecDeque::new(),
+        }
+    }
+
+    fn ask(&mut self) -> Option<Ask> {
+        match std::mem::replace(&mut self.state, State::Asked) {
+            State::Waits(from) => Some(Ask {
+                range: self.id,
+                from,
+            }),
+            State::Asked | State::Done => None,
+        }
+    }
+
+    /// At most `count` places in the range, in order, behind the keys that it has given so far; none if little is left of it.
+    ///
+    /// Most are as far apart as the last pages were; one changes a folder or so, since keys may end there. Every second time
+    /// all do, for keys that go on nowhere else.
+    fn places(&self, shared: usize, count: usize, alphabet: &BTreeSet<char>) -> Vec<String> {
+        let Some((first, last)) = &self.seen else {
+            return Vec::new();
+        };
+        let is_in = |place: &String| {
+            let until = self.until.as_deref();
+            last < place && until.is_none_or(|until| place.as_str() < until)
+        };
+        let near = places_near(first, last, shared).into_iter();
+        let near = spread(near.filter(is_in).collect(), self.near_of(count));
+        let onward = count - near.len();
+        let places = places_onward(first, last, onward, alphabet);
+        let mut places: Vec<String> = places.into_iter().filter(is_in).collect();
+        if onward > 0 && places.is_empty() && self.until.is_some() {
+            return places;
+        }
+        places.extend(near);
+        places.sort();
+        places.dedup();
+        places
+    }
+
+    fn near_of(&self, count: usize) -> usize {
+        match (self.cuts % 2 == 0, count) {
+            (false, 1) => 0,
+            (false, _) => 1,
+            (true, _) => count,
+        }
+    }
+
+    /// Takes a page in, as far as it is the range's own; says whether it began where it should.
+    fn take(&mut self, page: Page) -> bool {
+        let mut objects = page.objects;
+        let is_before = |object: &ObjectMeta| {
+            let after = self.after.as_deref();
+            after.is_some_and(|after| object.key.as_str() <= after)
+        };
+        let before = objects.partition_point(is_before);
+        objects.drain(..before);
+        let until = self.until.as_deref();
+        let own = |object: &ObjectMeta| until.is_none_or(|until| object.key.as_str() <= until);
+        let count = objects.partition_point(own);
+        let is_over = count < objects.len();
+        objects.truncate(count);
+        self.state = match page.continuation_token {
+            Some(token) if !is_over => State::Waits(From::Token(token)),
+            Some(_) | None => State::Done,
+        };
+        self.is_long = !matches!(self.state, State::Done) && !objects.is_empty();
+        if let (Some(first), Some(last)) = (objects.first(), objects.last()) {
+            let before = self.seen.take().map(|(_, last)| last);
+            let before = before.unwrap_or_else(|| first.key.to_string());
+            self.seen = Some((before, last.key.to_string()));
+            self.pages.push_back(objects);
+        }
+        before == 0
+    }
+}
+
+/// Adds the characters that stand where the keys of a range's last page change.
+fn learn(range: &Range, alphabet: &mut BTreeSet<char>) {
+    let (Some((before, last)), Some(page)) = (&range.seen, range.pages.back()) else {
+        return;
+    };
+    let from = window(before, last);
+    let sample = page.iter().step_by(SAMPLE);
+    let texts = sample.filter_map(|object| object.key.as_str().get(from..));
+    let characters = texts.flat_map(|text| text.chars().take(2 * BEFORE));
+    let room = MAX_ALPHABET.saturating_sub(alphabet.len());
+    alphabet.extend(characters.filter(|c| !c.is_control()).take(room));
+}
+
+/// A page in another order than that of the keys' bytes could not be told from one that reaches beyond its range.
+fn check_order(objects: &[ObjectMeta]) -> Result<(), GatherError> {
+    match objects.array_windows().find(|[a, b]| a.key > b.key) {
+        Some([last, key]) => Err(GatherError::OutOfOrder {
+            key: key.key.to_string(),
+            last: last.key.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Places behind `last`, the nearest first: the first texts that begin with less and less of it.
+///
+/// Behind `2026/11/0999` these are `2026/11/1`, `2026/12`, `2027`, `3`; those that change no more than the page before did.
+fn places_near(first: &str, last: &str, shared: usize) -> Vec<String> {
+    let same = first.chars().zip(last.chars()).take_while(|(a, b)| a == b);
+    let same = same.count();
+    let beginnings = last.char_indices().skip(shared);
+    let mut places: Vec<String> = beginnings
+        .take((same + 1).saturating_sub(shared))
+        .filter_map(|(at, c)| Some(format!("{}{}", &last[..at], next_character(c)?)))
+        .collect();
+    places.reverse();
+    places
+}
+
+/// `count` of these, the same number of others between any two.
+fn spread(places: Vec<String>, count: usize) -> Vec<String> {
+    let all = places.len();
+    let chosen: BTreeSet<usize> = match all <= count {
+        true => (0..all).collect(),
+        false => (1..=count).map(|n| n * all / (count + 1)).collect(),
+    };
+    let places = places.into_iter().enumerate();
+    let chosen = places.filter(|(index, _)| chosen.contains(index));
+    chosen.map(|(_, place)| place).collect()
+}
+
+/// The next character that stands in a key without trouble.
+fn next_character(c: char) -> Option<char> {
+    (c..=char::MAX).skip(1).find(|c| !c.is_control())
+}
+
+/// Places behind `last`, so far from each other that a few pages like the one from `first` to `last` lie between any two. Keys
+/// are read as numbers for it, whose digits are the characters that were seen in keys.
+fn places_onward(first: &str, last: &str, count: usize, alphabet: &BTreeSet<char>) -> Vec<String> {
+    let alphabet: Vec<char> = alphabet.iter().copied().collect();
+    let same = window(first, last);
+    let from = number(&last[same..], &alphabet);
+    let page = from.saturating_sub(number(&first[same..], &alphabet));
+    let places = (1..=count as u128).map(|n| {
+        let place = from + (n * PIECE + 1) * page;
+        format!("{}{}", &last[..same], spelled(place, &alphabet))
+    });
+    places.collect()
+}
+
+/// Where the characters begin that change from page to page: a few before those that change within one.
+fn window(first: &str, last: &str) -> usize {
+    let same = &last[..same_bytes(first, last)];
+    let mut starts = same.char_indices().rev().map(|(at, _)| at);
+    starts.nth(BEFORE - 1).unwrap_or(0)
+}
+
+/// How many bytes two texts have in common at their beginnings, in whole characters.
+fn same_bytes(a: &str, b: &str) -> usize {
+    let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
+    same.map(|(c, _)| c.len_utf8()).sum()
+}
+
+/// The beginning of a text as a number. Its digits are 0 for the end of the text, and for a character how many of the alphabet
+/// are not greater.
+fn number(text: &str, alphabet: &[char]) -> u128 {
+    let digits = text.chars().map(|c| alphabet.partition_point(|a| *a <= c));
+    let digits = digits.chain(std::iter::repeat(0)).take(DIGITS);
+    let base = alphabet.len() as u128 + 1;
+    digits.fold(0, |number, digit| number * base + digit as u128)
+}
+
+fn spelled(mut number: u128, alphabet: &[char]) -> String {
+    let base = alphabet.len() as u128 + 1;
+    let mut digits = [0; DIGITS];
+    for digit in digits.iter_mut().rev() {
+        *digit = usize::try_from(number % base).unwrap_or_default();
+        number /= base;
+    }
+    let characters = digits
+        .into_iter()
+        .map(|digit| alphabet.get(digit.checked_sub(1)?).copied());
+    characters.map_while(|c| c).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Storage;
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    fn object(key: &str) -> ObjectMeta {
+        ObjectMeta {
+            key: key.parse().unwrap(),
+            size_bytes: 1,
+            etag: String::new(),
+            version: None,
+            modified: Timestamp::UNIX_EPOCH,
+            storage: Storage::Ready,
+        }
+    }
+
+    /// What a store answers whose pages have `size` keys.
+    fn page(keys: &BTreeSet<String>, cursor: Cursor<'_>, size: usize) -> Page {
+        let after = match cursor {
+            Cursor::Start => "",
+            Cursor::After(key) | Cursor::Token(key) => key,
+        };
+        let rest = keys.iter().filter(|key| key.as_str() > after);
+        let mut some: Vec<ObjectMeta> = rest.take(size + 1).map(|key| object(key)).collect();
+        let has_more = some.len() > size;
+        some.truncate(size);
+        let last = some.last().map(|object| object.key.to_string());
+        Page {
+            continuation_token: last.filter(|_| has_more),
+            objects: some,
+        }
+    }
+
+    /// What came of a listing.
+    #[derive(Debug, Default)]
+    struct Listed {
+        keys: Vec<String>,
+        requests: usize,
+        /// How many answers were waited for, one after the other: those of requests on their way together come together.
+        rounds: usize,
+        /// The most pages that were set aside.
+        ahead: usize,
+    }
+
+    fn list(keys: &BTreeSet<String>, prefix: &str, at_once: usize, size: usize) -> Listed {
+        let (mut ranges, mut listed) = (Ranges::new(prefix, at_once), Listed::default());
+        loop {
+            let asks = ranges.asks();
+            let set_aside: usize = ranges.ranges.iter().map(|range| range.pages.len()).sum();
+            listed.ahead = listed.ahead.max(set_aside);
+            assert!(ranges.in_flight <= at_once);
+            listed.requests += asks.len();
+            listed.rounds += usize::from(!asks.is_empty());
+            for ask in asks {
+                let answer = page(keys, ask.cursor(), size);
+                ranges.answer(ask.range, answer).unwrap();
+            }
+            loop {
+                match ranges.pop() {
+                    Popped::Page(page) => {
+                        listed
+                            .keys
+                            .extend(page.into_iter().map(|o| o.key.to_string()));
+                    }
+                    Popped::NotYet => break,
+                    Popped::End => return listed,
+                }
+            }
+        }
+    }
+
+    fn numbered(count: usize, spell: impl Fn(usize) -> String) -> BTreeSet<String> {
+        (0..count).map(spell).collect()
+    }
+
+    #[test]
+    fn a_long_listing_is_cut_whatever_its_keys_look_like() {
+        let day = |n: usize| {
+            format!(
+                "2026/{:02}/{:02}/{:05}.csv",
+                n / 2800,
+                n / 100 % 28,
+                n % 100
+            )
+        };
+        let shapes = [
+            (
+                "numbers",
+                "p/",
+                numbered(50_000, |n| format!("p/{n:08}.jpg")),
+            ),
+            ("counted", "p/", numbered(50_000, |n| format!("p/{n}.jpg"))),
+            ("days", "", numbered(30_000, day)),
+            (
+                "hashes",
+                "",
+                numbered(50_000, |n| crate::keyring::sha256_hex(&n.to_le_bytes())),
+            ),
+            (
+                "kana",
+                "写真/",
+                numbered(50_000, |n| {
+                    let kana =
+                        |n: usize| char::from_u32(0x30a1 + u32::try_from(n % 80).unwrap()).unwrap();
+                    format!("写真/{}{}{}", kana(n / 6400), kana(n / 80), kana(n))
+                }),
+            ),
+        ];
+        let mut table = String::new();
+        for (name, prefix, keys) in shapes {
+            let listed = list(&keys, prefix, 8, 100);
+            assert!(listed.keys.iter().eq(&keys), "{name}");
+            let one = list(&keys, prefix, 1, 100);
+            assert_eq!(one.rounds, keys.len().div_ceil(100), "{name}");
+            let Listed {
+                rounds,
+                requests,
+                ahead,
+                ..
+            } = listed;
+            assert!(requests <= 2 * one.requests + 2 * SPARE_GUESSES, "{name}");
+            assert!(ahead <= AHEAD_IN_ALL + 8, "{name}: {ahead}");
+            table += &format!(
+                "{name}: {rounds} answers instead of {}, {requests} requests\n",
+                one.rounds
+            );
+            assert!(rounds * 2 < one.rounds, "{table}");
+        }
+        insta::assert_snapshot!(table, @r"
+        numbers: 121 answers instead of 500, 681 requests
+        counted: 169 answers instead of 500, 679 requests
+        days: 77 answers instead of 300, 500 requests
+        hashes: 103 answers instead of 500, 614 requests
+        kana: 108 answers instead of 500, 602 requests
+        ");
+    }
+
+    #[test]
+    fn a_short_listing_costs_what_it_did() {
+        let keys = numbered(100, |n| format!("{n:03}"));
+        assert_eq!(list(&keys, "", 8, 100).requests, 1);
+        let keys = numbered(150, |n| format!("{n:03}"));
+        assert_eq!(
+            list(&keys, "", 8, 100).requests,
+            3,
+            "two pages, and a guess"
+        );
+    }
+
+    #[test]
+    fn a_store_that_begins_elsewhere_than_it_was_asked_is_listed_all_the_same() {
+        let keys = numbered(1000, |n| format!("{n:04}"));
+        let (mut ranges, mut found) = (Ranges::new("", 8), Vec::new());
+        loop {
+            for ask in ranges.asks() {
+                let cursor = match ask.cursor() {
+                    Cursor::After(_) => Cursor::Start,
+                    cursor => cursor,
+                };
+                ranges.answer(ask.range, page(&keys, cursor, 10)).unwrap();
+            }
+            match ranges.pop() {
+                Popped::Page(page) => found.extend(page.into_iter().map(|o| o.key.to_string())),
+                Popped::NotYet => {}
+                Popped::End => break,
+            }
+        }
+        assert!(found.iter().eq(&keys));
+    }
+
+    #[test]
+    fn a_page_out_of_order_is_an_error() {
+        let mut ranges = Ranges::new("", 8);
+        let asked = ranges.asks().remove(0).range;
+        let page = Page {
+            objects: vec![object("b"), object("a")],
+            continuation_token: None,
+        };
+        let error = ranges.answer(asked, page).unwrap_err();
+        assert!(matches!(error, GatherError::OutOfOrder { .. }), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_and_goes_meanwhile_neither_doubles_nor_hides_the_rest(
+            stay in proptest::collection::btree_set("[a-d]{1,5}", 1..200),
+            changes in proptest::collection::vec(("[a-d]{1,5}!", any::<bool>()), 0..60),
+            size in 1_usize..20,
+        ) {
+            let (mut ranges, mut keys, mut found) = (Ranges::new("", 8), stay.clone(), Vec::new());
+            let mut changes = changes.into_iter();
+            loop {
+                for ask in ranges.asks() {
+                    let answer = page(&keys, ask.cursor(), size);
+                    ranges.answer(ask.range, answer).unwrap();
+                    match changes.next() {
+                        Some((key, true)) => drop(keys.insert(key)),
+                        Some((key, false)) => drop(keys.remove(&key)),
+                        None => {}
+                    }
+                }
+                match ranges.pop() {
+                    Popped::Page(page) => found.extend(page.into_iter().map(|o| o.key.to_string())),
+                    Popped::NotYet => {}
+                    Popped::End => break,
+                }
+            }
+            prop_assert!(found.is_sorted_by(|a, b| a < b), "{:?}", found);
+            let found: BTreeSet<String> = found.into_iter().collect();
+            prop_assert!(found.is_superset(&stay));
+        }
+
+        #[test]
+        fn each_key_is_listed_once_and_in_order(
+            keys in proptest::collection::btree_set("[a-c/é🎉\u{7}\n ~]{1,6}|//.{1,4}|\\PC{1,3}", 0..300),
+            at_once in 1_usize..10,
+            size in 1_usize..20,
+        ) {
+            let listed = list(&keys, "", at_once, size);
+            prop_assert!(listed.keys.iter().eq(&keys), "{:?}", listed);
+        }
+    }
+}

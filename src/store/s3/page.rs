@@ -1,0 +1,356 @@
+//! A page of a listing, read from what S3 answered.
+//!
+//! The SDK makes a builder and a dozen optional texts of every object; of a million objects, that alone takes longer than
+//! signing them. So the answer to a listing is read here, in one pass, into what is wanted of it. All else about the request
+//! stays the SDK's: its signature, its retries, and what it makes of errors. The tests hold the two together.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::operation::list_objects_v2::{ListObjectsV2, ListObjectsV2Output};
+use aws_smithy_runtime_api::client::interceptors::context::{Output, OutputOrError};
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use jiff::Timestamp;
+use quick_xml::events::{BytesRef, Event};
+use quick_xml::reader::Reader;
+
+use super::{listed_key, plain_etag, storage};
+use crate::store::{ObjectMeta, Page};
+
+/// The element around a page.
+const ROOT: &[u8] = b"ListBucketResult";
+
+/// Why an answer is no page.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    /// It is not XML.
+    #[error("the listing is not XML")]
+    Xml(#[from] quick_xml::Error),
+    /// It is not in UTF-8.
+    #[error("the listing is not in UTF-8")]
+    Text(#[from] quick_xml::encoding::EncodingError),
+    /// It ends before its root does.
+    #[error("the listing ends in the middle")]
+    Torn,
+    /// It names a character in a way that XML does not know.
+    #[error("the listing has the unknown reference &{0};")]
+    Reference(String),
+}
+
+/// Takes the SDK's place when the answer to one listing is read; keeps the page.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PageReader {
+    page: Arc<Mutex<Option<Result<Page, String>>>>,
+}
+
+impl PageReader {
+    /// The page that was read last; or what was wrong with an object in it.
+    pub(super) fn take(&self) -> Result<Page, String> {
+        let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        page.take()
+            .unwrap_or_else(|| Err("the answer is no listing".to_owned()))
+    }
+}
+
+impl Intercept for PageReader {
+    fn name(&self) -> &'static str {
+        "PageReader"
+    }
+
+    fn read_after_transmit(
+        &self,
+        _: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let reader = SharedResponseDeserializer::new(self.clone());
+        config.interceptor_state().store_put(reader);
+        Ok(())
+    }
+}
+
+impl DeserializeResponse for PageReader {
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        response: &HttpResponse,
+        config: &ConfigBag,
+    ) -> OutputOrError {
+        let body = response.body().bytes().unwrap_or_default();
+        let read = match response.status().is_success() {
+            true => read(body).map_err(|error| OrchestratorError::response(error.into()))?,
+            false => None,
+        };
+        let Some(page) = read else {
+            return as_the_sdk_reads_it(response, config);
+        };
+        *self.page.lock().unwrap_or_else(PoisonError::into_inner) = Some(page);
+        Ok(Output::erase(ListObjectsV2Output::builder().build()))
+    }
+}
+
+/// An error, or a success that is none of ours.
+fn as_the_sdk_reads_it(response: &HttpResponse, config: &ConfigBag) -> OutputOrError {
+    let layer = ListObjectsV2::new().config();
+    let layer = layer.expect("the SDK's operation has a configuration");
+    let theirs = layer.load::<SharedResponseDeserializer>();
+    let theirs = theirs.expect("the SDK reads the answers to its operation");
+    theirs.deserialize_nonstreaming_with_config(response, config)
+}
+
+/// What is wanted of an object, as it stands in the answer.
+#[derive(Default)]
+struct Draft {
+    key: Option<String>,
+    size_bytes: u64,
+    etag: String,
+    modified: Option<Timestamp>,
+    class: String,
+}
+
+/// What is wanted of an answer.
+#[derive(Default)]
+struct Answer {
+    objects: Vec<Draft>,
+    token: Option<String>,
+    is_truncated: bool,
+    is_encoded: bool,
+}
+
+/// Reads an answer; nothing if it is of another kind, such as an error.
+fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
+    let mut reader = Reader::from_reader(xml);
+    // An empty element is one with an empty text.
+    reader.config_mut().expand_empty_elements = true;
+    let mut answer = Answer::default();
+    let (mut depth, mut text) = (0_u32, String::new());
+    let mut object: Option<Draft> = None;
+    loop {
+        match reader.read_event()? {
+            Event::Start(tag) => {
+                depth += 1;
+                text.clear();
+                match (depth, tag.local_name().as_ref()) {
+                    (1, name) if name != ROOT => return Ok(None),
+                    (2, b"Contents") => object = Some(Draft::default()),
+                    _ => {}
+                }
+            }
+            Event::Text(part) => text.push_str(&part.xml10_content()?),
+            Event::CData(part) => text.push_str(&part.xml10_content()?),
+            Event::GeneralRef(reference) => text.push(character(&reference)?),
+            Event::End(tag) => {
+                let name = tag.local_name();
+                match (depth, &mut object) {
+                    (2, object) => match object.take() {
+                        Some(object) => answer.objects.push(object),
+                        None => answer.set(name.as_ref(), &mut text),
+                    },
+                    (3, Some(object)) => object.set(name.as_ref(), &mut text),
+                    _ => {}
+                }
+                depth -= 1;
+                if depth == 0 {
+                    return Ok(Some(answer.page()));
+                }
+            }
+            Event::Eof => return Err(ReadError::Torn),
+            Event::Empty(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_) => {}
+        }
+    }
+}
+
+fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
+    if let Some(character) = reference.resolve_char_ref()? {
+        return Ok(character);
+    }
+    let name = reference.decode()?;
+    match &*name {
+        "quot" => Ok('"'),
+        "apos" => Ok('\''),
+        "amp" => Ok('&'),
+        "lt" => Ok('<'),
+        "gt" => Ok('>'),
+        _ => Err(ReadError::Reference(name.into_owned())),
+    }
+}
+
+impl Answer {
+    fn set(&mut self, name: &[u8], text: &mut String) {
+        match name {
+            b"NextContinuationToken" => self.token = Some(std::mem::take(text)),
+            b"IsTruncated" => self.is_truncated = text == "true",
+            b"EncodingType" => self.is_encoded = text == "url",
+            _ => {}
+        }
+    }
+
+    fn page(self) -> Result<Page, String> {
+        let objects = self.objects.into_iter();
+        let objects: Result<_, _> = objects.map(|object| object.meta(self.is_encoded)).collect();
+        Ok(Page {
+            objects: objects?,
+            continuation_token: self.token.filter(|_| self.is_truncated),
+        })
+    }
+}
+
+impl Draft {
+    fn set(&mut self, name: &[u8], text: &mut String) {
+        match name {
+            b"Key" => self.key = Some(std::mem::take(text)),
+            b"Size" => self.size_bytes = text.parse().unwrap_or_default(),
+            b"ETag" => self.etag = plain_etag(Some(text)),
+            b"LastModified" => self.modified = text.parse().ok(),
+            b"StorageClass" => self.class = std::mem::take(text),
+            _ => {}
+        }
+    }
+
+    fn meta(self, is_encoded: bool) -> Result<ObjectMeta, String> {
+        // To the second: what HEAD tells has no more.
+        let second = self.modified.map(Timestamp::as_second).unwrap_or_default();
+        Ok(ObjectMeta {
+            key: listed_key(self.key, is_encoded)?,
+            size_bytes: self.size_bytes,
+            etag: self.etag,
+            version: None,
+            modified: Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH),
+            storage: storage(Some(&self.class)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::primitives::DateTime;
+    use aws_sdk_s3::types::{EncodingType, Object};
+    use aws_smithy_runtime_api::http::StatusCode;
+    use proptest::prelude::*;
+
+    /// The same answer as the SDK reads it.
+    fn oracle(xml: &str) -> Option<ListObjectsV2Output> {
+        let status = StatusCode::try_from(200).unwrap();
+        let response = HttpResponse::new(status, xml.to_owned().into());
+        let read = as_the_sdk_reads_it(&response, &ConfigBag::base()).ok()?;
+        read.downcast().ok()
+    }
+
+    fn their_meta(object: &Object, is_encoded: bool) -> Result<ObjectMeta, String> {
+        let modified = object.last_modified.as_ref().map_or(0, DateTime::secs);
+        Ok(ObjectMeta {
+            key: listed_key(object.key.clone(), is_encoded)?,
+            size_bytes: object
+                .size
+                .and_then(|size| size.try_into().ok())
+                .unwrap_or(0),
+            etag: plain_etag(object.e_tag.as_deref()),
+            version: None,
+            modified: Timestamp::from_second(modified).unwrap(),
+            storage: storage(object.storage_class.as_ref().map(|class| class.as_str())),
+        })
+    }
+
+    fn agree(xml: &str) {
+        let ours = read(xml.as_bytes()).unwrap().unwrap();
+        let theirs = oracle(xml).unwrap();
+        let is_encoded = theirs.encoding_type == Some(EncodingType::Url);
+        let objects: Result<Vec<_>, _> = theirs
+            .contents()
+            .iter()
+            .map(|object| their_meta(object, is_encoded))
+            .collect();
+        match (ours, objects) {
+            (Ok(page), Ok(objects)) => {
+                assert_eq!(page.objects, objects);
+                let token = theirs.next_continuation_token;
+                let token = token.filter(|_| theirs.is_truncated == Some(true));
+                assert_eq!(page.continuation_token, token);
+            }
+            (ours, objects) => assert_eq!(ours.err(), objects.err()),
+        }
+    }
+
+    fn escaped(text: &str) -> String {
+        quick_xml::escape::escape(text).into_owned()
+    }
+
+    fn answer(key: &str, etag: &str, encoding: &str) -> String {
+        let (key, etag) = (escaped(key), escaped(etag));
+        format!(
+            "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><Prefix/>\
+             <IsTruncated>true</IsTruncated><NextContinuationToken>1/a&amp;b==</NextContinuationToken>\
+             <Contents><Key>{key}</Key><LastModified>2026-11-23T05:12:09.123Z</LastModified><ETag>{etag}</ETag><Size>7</Size>\
+             <Owner><ID>i</ID><DisplayName>Key</DisplayName></Owner><StorageClass>GLACIER</StorageClass>\
+             <RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress></RestoreStatus></Contents>\
+             <Contents><Key>z</Key><Size>0</Size></Contents>\
+             <CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes>{encoding}</ListBucketResult>"
+        )
+    }
+
+    const ENCODED: &str = "<EncodingType>url</EncodingType>";
+
+    proptest! {
+        #[test]
+        fn it_reads_what_the_sdk_reads(key in "\\PC{1,40}", etag in "\\PC{0,40}", encoded in any::<bool>()) {
+            agree(&answer(&key, &etag, if encoded { ENCODED } else { "" }));
+        }
+
+        #[test]
+        fn no_answer_makes_it_panic(xml in ".{0,200}") {
+            drop(read(xml.as_bytes()));
+            drop(read(answer("k", "e", &xml).as_bytes()));
+        }
+    }
+
+    #[test]
+    fn odd_answers_are_read_as_the_sdk_reads_them() {
+        for key in [
+            "a+b%2B%F0%9F%8E%89.png",
+            " a b ",
+            "a&b<c>\"d'",
+            "%0A%07",
+            "//x",
+            "",
+        ] {
+            for encoding in ["", ENCODED, "<EncodingType/>"] {
+                agree(&answer(key, "\"d41d8\"", encoding));
+            }
+        }
+        for contents in [
+            "",
+            "<Contents></Contents>",
+            "<Contents><Key>a&#x26;&#38;b</Key></Contents>",
+        ] {
+            agree(&format!("<ListBucketResult>{contents}</ListBucketResult>"));
+        }
+    }
+
+    #[test]
+    fn a_text_in_cdata_is_a_text_though_the_sdk_does_not_see_it() {
+        let xml =
+            "<ListBucketResult><Contents><Key><![CDATA[a<b]]></Key></Contents></ListBucketResult>";
+        let page = read(xml.as_bytes()).unwrap().unwrap().unwrap();
+        assert_eq!(page.objects[0].key.as_str(), "a<b");
+    }
+
+    #[test]
+    fn what_is_torn_or_something_else_is_no_page() {
+        let whole = answer("k", "e", ENCODED);
+        for end in (0..whole.len()).step_by(7) {
+            assert!(read(&whole.as_bytes()[..end]).is_err(), "{end}");
+        }
+        let error = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code></Error>";
+        assert!(read(error.as_bytes()).unwrap().is_none());
+        assert!(read(b"<ListBucketResult>&x;</ListBucketResult>").is_err());
+    }
+}
