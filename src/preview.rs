@@ -115,7 +115,6 @@ impl<'t> Preview<'t> {
             self.listing.linkable,
             PageLinks::Relative,
             &self.tools.mail,
-            self.order.now,
         )?;
         let album = Album::new(&self.plan, self.tools, &self.order.stop)?;
         let mut pages = Vec::new();

@@ -277,7 +277,7 @@ pub async fn open(
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, sender.display_name())?;
+    let mail = mail_settings(config, &sender)?;
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -474,12 +474,13 @@ fn pictures(config: &Config) -> media::Settings {
 }
 
 /// How mails and pages speak.
-pub fn mail_settings(config: &Config, sender_name: &str) -> Result<MailSettings, ConfigError> {
+pub fn mail_settings(config: &Config, sender: &Sender) -> Result<MailSettings, ConfigError> {
     let locale = config.mail.locale.parse::<Locale>();
     Ok(MailSettings {
         time_zone: config.time_zone()?,
         locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
-        sender_name: sender_name.to_owned(),
+        sender_name: sender.display_name().to_owned(),
+        sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
     })
 }

@@ -246,7 +246,6 @@ async fn staged(bench: &Bench, objects: u64) {
         objects,
         PageLinks::Relative,
         &tools.mail,
-        order.now,
     )
     .unwrap();
     let format = plan.manifest.as_ref().unwrap().format;

@@ -59,6 +59,11 @@ impl Sender {
         self.from.name.as_deref().unwrap_or_else(address)
     }
 
+    /// The address that recipients see.
+    pub fn address(&self) -> &str {
+        self.mailbox.email.as_ref()
+    }
+
     /// The Message-ID of a job's mail to a recipient: the same for every attempt, so that a mailbox that gets
     /// the mail twice can tell.
     pub fn message_id(&self, job: &JobId, recipient: &Recipient) -> String {

@@ -27,6 +27,7 @@ pub(super) fn settings() -> MailSettings {
         time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Harbour Reports".to_owned(),
+        sender_address: "reports@harbour.example".to_owned(),
         html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
     }
 }
@@ -190,7 +191,6 @@ pub(super) fn pages(
 ) -> Vec<RenderedPage> {
     let (templates, settings) = (templates(), settings());
     let total = batches.iter().map(|batch| batch.links().len() as u64).sum();
-    let now = at("2026-11-23T17:40:00Z");
     let mut gallery = Gallery::begin(
         &templates,
         plan,
@@ -198,7 +198,6 @@ pub(super) fn pages(
         total,
         PageLinks::Relative,
         &settings,
-        now,
     )
     .unwrap();
     let mut pages: Vec<RenderedPage> = batches

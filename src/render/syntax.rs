@@ -479,6 +479,19 @@ impl Reader {
     }
 }
 
+/// Whether a tag of a template that was checked uses a name.
+pub(super) fn uses(source: &str, name: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    pieces(source).is_ok_and(|pieces| {
+        pieces.iter().any(|piece| match piece {
+            Piece::Tag(tag) if tag.kind != Kind::Comment => without_quotes(tag.inside)
+                .split(|c| !is_name(c))
+                .any(|word| word == name),
+            _ => false,
+        })
+    })
+}
+
 fn line_at(source: &str, at: usize) -> usize {
     source[..at].matches('\n').count() + 1
 }

@@ -30,7 +30,7 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 35] = built_in![
+const BUILT_IN: [(&str, &str); 39] = built_in![
     "email/digest/body.html",
     "email/digest/body.txt",
     "email/digest/subject.txt",
@@ -44,7 +44,11 @@ const BUILT_IN: [(&str, &str); 35] = built_in![
     "gallery/page.html",
     "partials/button-wide.html",
     "partials/button.html",
+    "partials/cards.html",
+    "partials/gallery-facts.html",
+    "partials/gallery-foot.html",
     "partials/gallery-head.html",
+    "partials/gallery-tools.html",
     "partials/gallery.css",
     "partials/gallery.js",
     "partials/mail-all.html",
@@ -73,6 +77,12 @@ const EMAIL_PARTS: [&str; 3] = ["body.html", "body.txt", "subject.txt"];
 
 /// The files of a gallery's template.
 const GALLERY_PARTS: [&str; 2] = ["index.html", "page.html"];
+
+/// The folders and cards of a page: as compiled in, [`gallery`] writes them itself.
+pub(super) const CARDS: &str = "partials/cards.html";
+
+/// Where in a page the cards are written. No value can forge it, since none writes a `<`.
+const CARDS_MARK: &str = "<!-- cards -->";
 
 /// The gallery's own name; others are folders below its.
 const GALLERY: &str = "gallery";
@@ -121,6 +131,24 @@ pub struct Templates {
     galleries: BTreeSet<String>,
     /// What each page's policy lets run, by the page's template.
     hashes: BTreeMap<String, InlineHashes>,
+    /// The page templates that loop over the folders themselves.
+    loops: BTreeSet<String>,
+}
+
+/// Who writes the cards of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CardWriter {
+    /// The template is the one that is compiled in, which the program can do by itself.
+    Program,
+    /// The template is an operator's.
+    Engine,
+}
+
+impl CardWriter {
+    fn for_template(source: &str) -> Self {
+        let is_ours = BUILT_IN.contains(&(CARDS, source));
+        if is_ours { Self::Program } else { Self::Engine }
+    }
 }
 
 /// The `Content-Security-Policy` sources of what stands in a page itself.
@@ -164,12 +192,14 @@ impl Templates {
                 (None, None) => {}
             }
         }
-        Self::from_sources(&sources, &words)
+        let cards = CardWriter::for_template(&sources[CARDS]);
+        Self::from_sources(&sources, &words, cards)
     }
 
     fn from_sources(
         sources: &BTreeMap<String, String>,
         words: &[(String, String)],
+        cards: CardWriter,
     ) -> Result<Self, TemplateError> {
         let strings = Arc::new(Strings::load(words)?);
         let mut templates = Self {
@@ -179,6 +209,7 @@ impl Templates {
             emails: whole(sources, "email/", &EMAIL_PARTS)?,
             galleries: galleries(sources)?,
             hashes: BTreeMap::new(),
+            loops: BTreeSet::new(),
         };
         let mut outlines = Outlines::new();
         for (name, source) in sources {
@@ -192,7 +223,33 @@ impl Templates {
         }
         templates.check_names()?;
         templates.hash_inline_blocks(sources, &outlines)?;
+        templates.loops = templates.loops_over("folders", sources, &outlines, cards);
+        if cards == CardWriter::Program {
+            templates.add(CARDS, CARDS_MARK)?;
+        }
         Ok(templates)
+    }
+
+    /// The page templates in which a name is used, or in what they include.
+    fn loops_over(
+        &self,
+        name: &str,
+        sources: &BTreeMap<String, String>,
+        outlines: &Outlines<'_>,
+        cards: CardWriter,
+    ) -> BTreeSet<String> {
+        let is_filled_in = |file: &&str| *file != CARDS || cards == CardWriter::Engine;
+        let uses = |page: &String| {
+            includes::with_included(page, outlines)
+                .into_iter()
+                .filter(is_filled_in)
+                .any(|file| syntax::uses(&sources[file], name))
+        };
+        let pages = self.galleries.iter();
+        pages
+            .map(|gallery| gallery_file(gallery, "page.html"))
+            .filter(uses)
+            .collect()
     }
 
     fn add(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
@@ -306,6 +363,28 @@ impl Templates {
             .expect("every page is hashed when it is loaded")
     }
 
+    /// Whether the template of a page loops over the folders itself.
+    pub(super) fn loops_over_folders(&self, page: &str) -> bool {
+        self.loops.contains(page)
+    }
+
+    /// Fills in the template of a page, and lets `write_cards` write where it has the cards.
+    pub(super) fn render_around(
+        &self,
+        name: &str,
+        view: &impl Serialize,
+        mut write_cards: impl FnMut(&mut String) -> Result<(), RenderError>,
+    ) -> Result<String, RenderError> {
+        let frame = self.render(name, view)?;
+        let mut parts = frame.split(CARDS_MARK);
+        let mut html = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            write_cards(&mut html)?;
+            html.push_str(part);
+        }
+        Ok(html)
+    }
+
     /// Fills in a template.
     pub(super) fn render(&self, name: &str, view: &impl Serialize) -> Result<String, RenderError> {
         let engine = if name.ends_with(".html") {
@@ -365,20 +444,27 @@ fn engine(strings: &Arc<Strings>, escape: fn(&str) -> String) -> Handlebars<'sta
 /// parameter of each link, of the 90,000 that a mail may have.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 8);
-    let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
-        escaped.push_str(&rest[..at]);
-        escaped.push_str(match rest.as_bytes()[at] {
+    escape_into(text, &mut escaped);
+    escaped
+}
+
+/// Appends an escaped text, as [`escape`] does it.
+pub(super) fn escape_into(text: &str, escaped: &mut String) {
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let entity = match byte {
             b'&' => "&amp;",
             b'<' => "&lt;",
             b'>' => "&gt;",
             b'"' => "&quot;",
-            _ => "&#39;",
-        });
-        rest = &rest[at + 1..];
+            b'\'' => "&#39;",
+            _ => continue,
+        };
+        escaped.push_str(&text[from..at]);
+        escaped.push_str(entity);
+        from = at + 1;
     }
-    escaped.push_str(rest);
-    escaped
+    escaped.push_str(&text[from..]);
 }
 
 /// Takes the indentation out of what makes HTML: it is there for the author, and would be sent with every row.
@@ -517,6 +603,19 @@ pub(super) fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+impl Templates {
+    /// What is compiled in, all of it filled in by the engine.
+    pub(super) fn filled_in_by_the_engine() -> Self {
+        let sources = BUILT_IN
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), (*source).to_owned()))
+            .collect();
+        Self::from_sources(&sources, &[], CardWriter::Engine)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
 }
 
 #[cfg(test)]

@@ -119,5 +119,7 @@ async function unroll(page) {
     await page.waitForTimeout(30);
   }
   await page.waitForLoadState('networkidle').catch(() => {});
+  // What the browser leaves out while it is not seen would be empty in the picture.
+  await page.evaluate(() => document.querySelectorAll('section').forEach((section) => { section.style.contentVisibility = 'visible'; }));
   await page.evaluate(() => window.scrollTo(0, 0));
 }
