@@ -15,6 +15,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::conformance::s3_client;
+use crate::support::published_text;
 use crate::support::servers::browser_or_skip;
 use crate::support::world::{World, run_until_settled};
 
@@ -159,7 +160,7 @@ fn pages(world: &World) -> Vec<String> {
             let path = entry.unwrap().path();
             match path.is_dir() {
                 true => walk(&path, pages),
-                false => pages.push(fs::read_to_string(path).unwrap()),
+                false => pages.push(published_text(&path)),
             }
         }
     }
