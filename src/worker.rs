@@ -381,9 +381,9 @@ impl Worker {
         failpoint::pass(Failpoint::Received);
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
         let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
-        // On the heap: a job's future is large, and lives in every worker.
-        let held = lease.hold_while(work, &stop, LAST_STEP, || self.tools.progress.polled());
-        let held = Box::pin(held).await;
+        let held = lease
+            .hold_while(work, &stop, LAST_STEP, || self.tools.progress.polled())
+            .await;
         let worked = match held {
             Held::Finished(Ok(worked)) => worked,
             Held::Finished(Err(_panic)) => Worked::Failed(Failed::without_job(JobError::Panicked)),
