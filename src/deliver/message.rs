@@ -61,7 +61,7 @@ impl Sender {
 
     /// The address that recipients see.
     pub fn address(&self) -> &str {
-        self.mailbox.email.as_ref()
+        self.from.address.as_ref()
     }
 
     /// The Message-ID of a job's mail to a recipient: the same for every attempt, so that a mailbox that gets
