@@ -291,7 +291,7 @@ impl Range {
     }
 
     fn near_of(&self, count: usize) -> usize {
-        match (self.cuts % 2 == 0, count) {
+        match (self.cuts.is_multiple_of(2), count) {
             (false, 1) => 0,
             (false, _) => 1,
             (true, _) => count,
