@@ -4,7 +4,9 @@
 //! [`Config::default`]. A key that nobody knows is an error: a misspelt guard would guard nothing.
 
 mod audit;
+mod deadlines;
 pub(crate) mod front;
+mod letter;
 pub(crate) mod load;
 mod rules;
 
@@ -14,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use deadlines::Deadlines;
 pub use load::{ConfigError, Environment, Secret};
 
 pub use crate::job::OnDoubt;
 
-use crate::job::{Disposition, Recipient};
+use crate::job::{Disposition, Recipient, RelayName};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
@@ -315,8 +318,24 @@ pub struct MailConfig {
     pub at_once: usize,
     /// The directory of the outbox; `<state_dir>/outbox` when left out.
     pub outbox_dir: Option<PathBuf>,
-    /// The relay.
+    /// How many mails of one job are sent.
+    pub job_rate: Option<Rate>,
+    /// How many mails are sent to one domain.
+    pub domain_rate: Option<Rate>,
+    /// Who is told when mails of a job were refused.
+    pub notify: Option<String>,
+    /// How many such notices are sent.
+    pub notify_rate: Rate,
+    /// The relay of jobs that name none.
     pub smtp: SmtpConfig,
+    /// How many mails are sent to these domains.
+    pub domain_rates: BTreeMap<String, Rate>,
+    /// More relays, by name.
+    pub relays: BTreeMap<String, SmtpConfig>,
+    /// The list that mails belong to.
+    pub list: ListConfig,
+    /// What signs them.
+    pub dkim: Vec<DkimConfig>,
 }
 
 impl Default for MailConfig {
@@ -328,9 +347,68 @@ impl Default for MailConfig {
             time_zone: "UTC".to_owned(),
             at_once: 4,
             outbox_dir: None,
+            job_rate: None,
+            domain_rate: None,
+            notify: None,
+            notify_rate: Rate::per_hour(10),
             smtp: SmtpConfig::default(),
+            list: ListConfig::default(),
+            dkim: Vec::new(),
+            domain_rates: BTreeMap::new(),
+            relays: BTreeMap::new(),
         }
     }
+}
+
+impl MailConfig {
+    /// Every relay with its name.
+    pub fn relays_by_name(&self) -> Result<BTreeMap<RelayName, &SmtpConfig>, ConfigError> {
+        let mut relays = BTreeMap::from([(RelayName::default(), &self.smtp)]);
+        for (name, relay) in &self.relays {
+            let key = format!("mail.relays.{name}");
+            let name: RelayName = name
+                .parse()
+                .map_err(|error| ConfigError::value(&key, error))?;
+            if relays.insert(name, relay).is_some() {
+                let reason = "has the name of [mail.smtp]: choose another";
+                return Err(ConfigError::value(key, reason));
+            }
+        }
+        Ok(relays)
+    }
+
+    /// The section in which a relay is described.
+    pub fn section_of(name: &RelayName) -> String {
+        match *name == RelayName::default() {
+            true => "mail.smtp".to_owned(),
+            false => format!("mail.relays.{name}"),
+        }
+    }
+}
+
+/// The list that mails belong to, for mail programs.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListConfig {
+    /// Its id, with or without a name: `Daily reports <daily.sender.example>`.
+    pub id: Option<String>,
+    /// Who takes mails that ask to leave it.
+    pub unsubscribe_mailto: Option<String>,
+    /// What takes POST requests that ask to leave it.
+    pub unsubscribe_url: Option<String>,
+}
+
+/// A key that signs mails (DKIM).
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DkimConfig {
+    /// For which domain; the sender's when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Under which name verifiers find the public key.
+    pub selector: String,
+    /// The file with the private key.
+    pub key_file: PathBuf,
 }
 
 /// Which way mails leave.
@@ -344,7 +422,7 @@ pub enum Transport {
     Smtp,
 }
 
-/// The relay.
+/// A relay.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SmtpConfig {
@@ -364,6 +442,8 @@ pub struct SmtpConfig {
     pub rate: Rate,
     /// How many connections it is given at once.
     pub connections: usize,
+    /// How long each step of the dialogue may take.
+    pub deadlines: Deadlines,
 }
 
 impl Default for SmtpConfig {
@@ -377,6 +457,7 @@ impl Default for SmtpConfig {
             ca_file: None,
             rate: Rate::per_second(14),
             connections: 4,
+            deadlines: Deadlines::default(),
         }
     }
 }
@@ -481,11 +562,22 @@ pub enum RecipientNames {
 pub struct GalleryConfig {
     /// Links on one page.
     pub page_size: usize,
+    /// Whether the beginnings of pictures are read, so that pages know their sizes.
+    pub picture_sizes: bool,
+    /// How many pictures of a job are looked at, at the most.
+    pub picture_limit: u64,
+    /// How many of them at once.
+    pub pictures_at_once: usize,
 }
 
 impl Default for GalleryConfig {
     fn default() -> Self {
-        Self { page_size: 1000 }
+        Self {
+            page_size: 1000,
+            picture_sizes: true,
+            picture_limit: 5000,
+            pictures_at_once: 8,
+        }
     }
 }
 
@@ -530,6 +622,9 @@ pub struct AllowConfig {
     /// Where answers may go besides the recipients and the sender's own domain.
     #[serde(default)]
     pub reply_to: Vec<String>,
+    /// Through which relays mails may go; a job that names none goes through the first.
+    #[serde(default = "AllowConfig::default_relays")]
+    pub relays: Vec<String>,
     /// Where pages and lists may go: `s3://bucket/prefix` or `dir:/path`.
     #[serde(default)]
     pub publish: Vec<String>,
@@ -542,6 +637,11 @@ pub struct AllowConfig {
 }
 
 impl AllowConfig {
+    /// The relay of `[mail.smtp]`, and no other.
+    pub fn default_relays() -> Vec<String> {
+        vec![RelayName::default().to_string()]
+    }
+
     const fn default_max_expires_in() -> Span {
         Span::days(7)
     }
@@ -581,6 +681,13 @@ impl Config {
     /// Who sends.
     pub fn sender(&self) -> Result<Recipient, ConfigError> {
         Recipient::parse(&self.mail.from).map_err(|error| ConfigError::value("mail.from", error))
+    }
+
+    /// Who is told when mails of a job were refused.
+    pub fn notify(&self) -> Result<Option<Recipient>, ConfigError> {
+        let notify = self.mail.notify.as_deref().map(Recipient::parse);
+        let notify = notify.transpose();
+        notify.map_err(|error| ConfigError::value("mail.notify", error))
     }
 
     /// The audit log's directory.

@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS page (
     body    BLOB    NOT NULL,
     PRIMARY KEY (job, listing, number)
 );
+CREATE TABLE IF NOT EXISTS shelf (
+    name TEXT    PRIMARY KEY,
+    body TEXT    NOT NULL,
+    at   INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS shelf_at ON shelf (at);
 ";
 
 /// Why the database did not do what was asked.

@@ -1,17 +1,21 @@
 //! From rendered to delivered: one mail for each recipient, once.
 //!
-//! The relay is asked first (MAIL, RCPT, DATA); when it says "go on", the intent is recorded; only then the text
-//! and its dot are sent, and the outcome is recorded. Whatever fails before the intent leaves no trace and is
-//! tried again; whatever fails after it is never guessed about.
+//! A mail waits for its turn. Then the relay is asked (MAIL, RCPT, DATA); when it says "go on", the intent is recorded;
+//! only then the text and its dot are sent, and the outcome is recorded. Whatever fails before the intent leaves no
+//! trace and is tried again; whatever fails after it is never guessed about.
 
 pub mod books;
+mod later;
 pub mod message;
+pub mod notice;
 pub mod outbox;
 pub mod publish;
+pub mod relays;
 pub mod smtp;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lettre::Address;
 use lettre::address::Envelope;
@@ -20,12 +24,13 @@ pub use books::{Attempt, Books};
 pub use message::Sender;
 pub use outbox::Outbox;
 pub use publish::Publisher;
+pub use relays::Relays;
 pub use smtp::{Relay, RelayError};
 
 use crate::edge::EdgeError;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
-use crate::job::{JobId, OnDoubt, Recipient};
+use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::Outcome;
 
 /// Why something could not be delivered.
@@ -45,6 +50,22 @@ pub enum DeliverError {
     /// The relay could not be used.
     #[error(transparent)]
     Relay(#[from] RelayError),
+    /// The configuration has no such relay any more.
+    #[error("there is no relay {name}: see [mail.relays.{name}]")]
+    NoRelay {
+        /// Its name.
+        name: String,
+    },
+    /// The relay said "later" about this mail: 4yz.
+    #[error("the mail to {masked} is to be sent again in {} min: {words}", after.as_secs().div_ceil(60))]
+    Later {
+        /// To whom; masked.
+        masked: String,
+        /// How long there is no use in trying again.
+        after: Duration,
+        /// The relay's words, if it was asked just now.
+        words: String,
+    },
     /// The mail could not be put together.
     #[error("the mail to {masked} could not be put together: {reason}")]
     Message {
@@ -78,8 +99,8 @@ pub enum DeliverError {
 pub enum Mailer {
     /// Into a directory.
     Outbox(Outbox),
-    /// Through a relay.
-    Smtp(Relay),
+    /// Through relays.
+    Smtp(Relays),
 }
 
 /// A mail, ready to be handed over.
@@ -106,6 +127,15 @@ pub struct Summary {
     pub html: String,
 }
 
+/// A way out whose turn it is to take a mail.
+#[derive(Debug)]
+pub enum Way<'a> {
+    /// Into a directory.
+    Outbox(&'a Outbox),
+    /// Through a relay.
+    Smtp(smtp::Turn<'a>),
+}
+
 /// A mail that the other side is ready to take: one more step sends it.
 #[derive(Debug)]
 enum Opened<'a> {
@@ -118,41 +148,118 @@ enum Opened<'a> {
 enum Opening<'a> {
     Ready(Opened<'a>),
     /// It will never take this mail.
-    Rejected {
+    Never {
+        code: u16,
+        words: String,
+    },
+    /// It may take this mail later.
+    Later {
+        kind: smtp::Kind,
         code: u16,
         words: String,
     },
 }
 
+/// What was sent, and what is to be done when it is no end.
+struct Sent {
+    outcome: Outcome,
+    /// Where the relay said "later" and meant this mail: why.
+    later: Option<smtp::Kind>,
+    /// What is wrong with the way, if it comes to that.
+    error: Option<RelayError>,
+}
+
 impl Mailer {
-    /// Where mails go, for a sentence about it.
-    fn place(&self) -> String {
+    /// Waits until one more mail of a job may be sent to a recipient: for the rates, for a connection, for a relay to want
+    /// mail again. Can be left waiting at any moment.
+    pub async fn turn(
+        &self,
+        relay: &RelayName,
+        job: &JobId,
+        recipient: &Recipient,
+    ) -> Result<Way<'_>, DeliverError> {
+        Ok(match self {
+            Self::Outbox(outbox) => Way::Outbox(outbox),
+            Self::Smtp(relays) => Way::Smtp(relays.turn(relay, job, recipient).await?),
+        })
+    }
+
+    /// Who is to be served later.
+    const fn later(&self) -> Option<&later::Later> {
         match self {
-            Self::Outbox(outbox) => outbox.dir().display().to_string(),
-            Self::Smtp(relay) => relay.place(),
+            Self::Outbox(_) => None,
+            Self::Smtp(relays) => Some(&relays.later),
         }
     }
 
-    async fn open(&self, letter: &Letter) -> Result<Opening<'_>, DeliverError> {
-        match self {
-            Self::Outbox(outbox) => Ok(Opening::Ready(Opened::Outbox(outbox))),
-            Self::Smtp(relay) => match relay.open(&letter.envelope).await {
-                Ok(transaction) => Ok(Opening::Ready(Opened::Smtp(Box::new(transaction)))),
-                Err(smtp::OpenError::Rejected { code, words }) => {
-                    Ok(Opening::Rejected { code, words })
-                }
-                Err(smtp::OpenError::Relay(error)) => Err(error.into()),
-            },
-        }
+    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later".
+    pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
+        let after = self.later()?.left(job, rid)?;
+        Some(DeliverError::Later {
+            masked: recipient.masked(),
+            after,
+            words: "the relay said so before".to_owned(),
+        })
+    }
+}
+
+impl<'a> Way<'a> {
+    async fn open(self, letter: &Letter) -> Result<Opening<'a>, DeliverError> {
+        let turn = match self {
+            Self::Outbox(outbox) => return Ok(Opening::Ready(Opened::Outbox(outbox))),
+            Self::Smtp(turn) => turn,
+        };
+        Ok(match turn.open(&letter.envelope).await {
+            Ok(transaction) => Opening::Ready(Opened::Smtp(Box::new(transaction))),
+            Err(smtp::OpenError::Never { code, words }) => Opening::Never { code, words },
+            Err(smtp::OpenError::Later { kind, code, words }) => {
+                Opening::Later { kind, code, words }
+            }
+            Err(smtp::OpenError::Relay(error)) => return Err(error.into()),
+        })
+    }
+}
+
+impl Way<'_> {
+    /// Sends a letter that no ledger knows: a notice, a measurement. Nothing keeps it from being sent twice.
+    pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
+        Ok(match self.open(letter).await? {
+            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome,
+            Opening::Never { code, words } | Opening::Later { code, words, .. } => {
+                Outcome::Rejected { code, words }
+            }
+        })
     }
 }
 
 impl Opened<'_> {
     /// The irreversible step.
-    async fn send(self, letter: &Letter) -> Outcome {
-        match self {
-            Opened::Outbox(outbox) => outbox.put(letter).await,
-            Opened::Smtp(transaction) => transaction.send(&letter.bytes).await,
+    async fn send_and_tell(self, letter: &Letter) -> Sent {
+        let transaction = match self {
+            Opened::Outbox(outbox) => return Sent::end(outbox.put(letter).await),
+            Opened::Smtp(transaction) => transaction,
+        };
+        let relay = transaction.relay().clone();
+        let smtp::Sent { outcome, later } = transaction.send(&letter.bytes).await;
+        let error = match &outcome {
+            Outcome::NotSent { words, .. } => Some(relay.not_sent(words.clone())),
+            Outcome::Unknown { .. } => Some(relay.no_reply()),
+            Outcome::Accepted { .. } | Outcome::Rejected { .. } => None,
+        };
+        Sent {
+            outcome,
+            later,
+            error,
+        }
+    }
+}
+
+impl Sent {
+    const fn end(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            later: None,
+            error: None,
         }
     }
 }
@@ -175,16 +282,41 @@ impl Turn {
     }
 }
 
-/// Delivers one letter to one recipient of a job, as attempt `n`, which was free when somebody looked.
+/// Whether a relay that says "later" about a mail is heeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// It is asked again.
+    Left,
+    /// It was asked for as long as the links were to live: "later" is a no.
+    Over,
+}
+
+/// One attempt at one recipient of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Errand<'a> {
+    /// The job.
+    pub job: &'a JobId,
+    /// To whom.
+    pub recipient: &'a Recipient,
+    /// Which attempt; it was free when somebody looked.
+    pub n: u32,
+    /// What is done when nobody knows whether the mail left.
+    pub on_doubt: OnDoubt,
+    /// Whether a relay that says "later" is heeded.
+    pub patience: Patience,
+}
+
+/// Delivers one letter, when it is its turn.
 pub async fn deliver(
     letter: &Letter,
-    job: &JobId,
-    recipient: &Recipient,
-    n: u32,
-    on_doubt: OnDoubt,
+    errand: &Errand<'_>,
+    way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
 ) -> Result<Turn, JobError> {
+    let Errand {
+        job, recipient, n, ..
+    } = *errand;
     let rid = books.rid(recipient);
     let attempt = Attempt {
         job,
@@ -192,7 +324,12 @@ pub async fn deliver(
         n,
         message_id: &letter.message_id,
     };
-    let opening = mailer.open(letter).await?;
+    let opening = match way.open(letter).await? {
+        Opening::Later { kind, words, .. } if errand.patience == Patience::Left => {
+            return Err(later(errand, &rid, kind, words, mailer).into());
+        }
+        opening => opening,
+    };
     failpoint::pass(Failpoint::GoAhead);
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
@@ -200,22 +337,79 @@ pub async fn deliver(
         return Err(DeliverError::Taken { masked, n }.into());
     }
     failpoint::pass(Failpoint::Intended);
-    let outcome = match opening {
-        Opening::Ready(opened) => opened.send(letter).await,
-        Opening::Rejected { code, words } => Outcome::Rejected { code, words },
+    let sent = match opening {
+        Opening::Ready(opened) => opened.send_and_tell(letter).await,
+        Opening::Never { code, words } => Sent::end(Outcome::Rejected { code, words }),
+        Opening::Later { code, words, .. } => Sent::end(given_up(code, &words)),
+    };
+    let sent = match sent.outcome {
+        Outcome::NotSent {
+            code: Some(code),
+            ref words,
+        } if sent.later.is_some() && errand.patience == Patience::Over => {
+            Sent::end(given_up(code, words))
+        }
+        _ => sent,
     };
     failpoint::pass(Failpoint::Replied);
-    books.conclude(&attempt, &outcome).await?;
-    match outcome {
-        Outcome::NotSent { code, words } => {
-            Err(DeliverError::Relay(RelayError::not_sent(mailer.place(), code, words)).into())
-        }
+    books.conclude(&attempt, &sent.outcome).await?;
+    settle(errand, &rid, sent, mailer, books)
+}
+
+/// What a recorded outcome means for the recipient's turn.
+fn settle(
+    errand: &Errand<'_>,
+    rid: &str,
+    sent: Sent,
+    mailer: &Mailer,
+    books: &Books,
+) -> Result<Turn, JobError> {
+    let Sent {
+        outcome,
+        later: why,
+        error,
+    } = sent;
+    let is_end = match &outcome {
+        Outcome::Accepted { .. } | Outcome::Rejected { .. } => true,
+        Outcome::NotSent { .. } => false,
         // The next delivery begins with the decision; see `Books::look`.
-        Outcome::Unknown { .. } if on_doubt == OnDoubt::Resend || books.resolver.is_some() => {
-            Err(DeliverError::Relay(RelayError::no_reply(mailer.place())).into())
+        Outcome::Unknown { .. } => errand.on_doubt == OnDoubt::Hold && books.resolver.is_none(),
+    };
+    match (why, error) {
+        (Some(kind), _) => {
+            let words = outcome.words().to_owned();
+            Err(later(errand, rid, kind, words, mailer).into())
         }
-        Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::Unknown { .. } => {
+        (None, Some(error)) if !is_end => Err(DeliverError::Relay(error).into()),
+        (None, Some(_) | None) => {
+            if let Some(later) = mailer.later() {
+                later.forget(errand.job, rid);
+            }
             Ok(Turn::Ended(outcome))
         }
+    }
+}
+
+/// A recipient is to be served later.
+fn later(
+    errand: &Errand<'_>,
+    rid: &str,
+    kind: smtp::Kind,
+    words: String,
+    mailer: &Mailer,
+) -> DeliverError {
+    let put_off = |later: &later::Later| later.put_off(errand.job, rid, kind);
+    DeliverError::Later {
+        masked: errand.recipient.masked(),
+        after: mailer.later().map(put_off).unwrap_or_default(),
+        words,
+    }
+}
+
+/// The end of a mail that was to be sent later for too long.
+fn given_up(code: u16, words: &str) -> Outcome {
+    Outcome::Rejected {
+        code,
+        words: format!("given up, since it was to be sent later for too long: {words}"),
     }
 }

@@ -3,18 +3,20 @@
 //! Plan it, list its objects once, and then for each audience: sign a batch, record it, show it; publish the
 //! page and the list; mail those who were not mailed yet. Whoever was served before stays served.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::join;
 use futures_util::stream::{self, Stream};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
-use crate::deliver::{self, DeliverError, Turn};
+use crate::deliver::notice::Notice;
+use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
 use crate::error::{Class, JobError, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
@@ -25,11 +27,12 @@ use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing}
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
-use crate::media::Pictures;
+use crate::media::{Album, Pictures};
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, Plan, SignerFacts};
 use crate::progress::is_milestone;
 use crate::publication::{self, Publication};
+use crate::quantity::Span;
 use crate::render::email::{Digest, Letter};
 use crate::stop::Stop;
 use crate::tools::Tools;
@@ -94,8 +97,24 @@ pub struct WithoutMail {
     pub outcome: Outcome,
 }
 
-/// Does a job, from its plan to its last mail; nobody else who lives does it meanwhile.
+/// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
+const SHORTEST_PATIENCE: Span = Span::minutes(15);
+const LONGEST_PATIENCE: Span = Span::hours(24);
+
+/// Does a job, from its plan to its last mail, and tells the operator whom it did not reach.
 pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
+    let delivered = hand_out(order, tools).await?;
+    if delivered.failed() > 0
+        && tools.notices.are_wanted()
+        && let Err(error) = notify(order, &delivered, tools).await
+    {
+        tracing::warn!(job.id = %order.job.id, error = chain(&error), "could not tell the operator (mail.notify)");
+    }
+    Ok(delivered)
+}
+
+/// Does a job; nobody else who lives does it meanwhile.
+async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
     let (job, books) = (&order.job.id, &tools.books);
     let records = books.ledger.records_of(job, "").await?;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
@@ -292,10 +311,11 @@ async fn serve_everybody(
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
+    let album = Album::new(plan, tools, &order.stop)?;
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, plan, begun, audience, tools));
+        .map(|audience| serve(order, plan, begun, &album, audience, tools));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
@@ -315,17 +335,16 @@ async fn serve_everybody(
             order.stop.ask();
         }
     }
-    let count = failed.len();
-    match JobError::most_hopeful(failed) {
+    match JobError::deferred(failed) {
         None => Ok(()),
-        // These concern the whole job, however many recipients met them.
-        Some(error @ (JobError::Stopped(_) | JobError::Aged(_))) => Err(error),
-        Some(error) if error.class() == Class::Disk => Err(error),
-        Some(first) => Err(JobError::Deferred {
-            count,
-            first: Box::new(first),
-        }),
+        Some(JobError::Deferred { first, .. }) if concerns_everybody(&first) => Err(*first),
+        Some(error) => Err(error),
     }
+}
+
+/// Whether an error is the job's, however many recipients met it.
+fn concerns_everybody(error: &JobError) -> bool {
+    matches!(error, JobError::Stopped(_) | JobError::Aged(_)) || error.class() == Class::Disk
 }
 
 /// What one audience came to.
@@ -342,6 +361,7 @@ async fn serve(
     order: &Order,
     plan: &Plan,
     begun: &Begun,
+    album: &Album<'_>,
     audience: Audience,
     tools: &Tools,
 ) -> Result<Served, JobError> {
@@ -356,12 +376,16 @@ async fn serve(
     let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
     let mut digest = Digest::new(plan);
     // On the heap: the future of a job would hold room for all that is under way in it.
-    let mut batches = Box::pin(gather(order, plan, listing, &audience, &signing, tools));
+    let mut batches = Box::pin(gather(
+        order, plan, begun, album, &audience, &signing, tools,
+    ));
     loop {
         // While the pages that the last batch filled are on their way out, the next is signed and recorded.
         let (put, batch) = join(publication.put_full(), batches.try_next()).await;
         put?;
-        let Some(batch) = batch? else { break };
+        let Some((batch, pictures)) = batch? else {
+            break;
+        };
         let before = served.links;
         served.links += batch.links().len() as u64;
         if is_milestone(before, served.links) {
@@ -369,34 +393,45 @@ async fn serve(
             tracing::info!(job.id = %order.job.id, links, of, "links are signed and recorded");
         }
         digest.push(&batch);
-        publication.push(&batch, &Pictures::default())?;
+        publication.push(&batch, &pictures)?;
     }
     let published = publication.finish(order, tools).await?;
     failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {
-        let turn = mail(order, plan, &digest, &published, &reader, n, tools).await;
+        let to = To {
+            reader: &reader,
+            n,
+            patience: patience(order, plan, sheet),
+        };
+        let turn = mail(order, plan, &digest, &published, to, tools).await;
         tools.progress.mailed(&turn);
         served.turns.push((reader, turn));
     }
     Ok(served)
 }
 
+/// Links that may be shown, and what is known of the pictures among them.
+type Batch = (AuditedLinks, Arc<Pictures>);
+
 /// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one batch are
 /// on their way to the disk, the next is signed.
 fn gather<'a>(
     order: &'a Order,
     plan: &'a Plan,
-    listing: &'a Listing,
+    begun: &'a Begun,
+    album: &'a Album<'a>,
     audience: &'a Audience,
     signing: &'a Signing,
     tools: &'a Tools,
-) -> impl Stream<Item = Result<AuditedLinks, JobError>> + Send + 'a {
+) -> impl Stream<Item = Result<Batch, JobError>> + Send + 'a {
     let signed = stream::try_unfold(0, move |number| async move {
-        let Some(page) = listing.page(number)? else {
+        let Some(page) = begun.listing.page(number)? else {
             return Ok(None);
         };
+        let pictures = album.page(number, &page).await;
         let links = sign(order, plan, page, audience, signing, tools).await?;
-        Ok::<_, JobError>(Some((record(order, plan, links, tools), number + 1)))
+        let recorded = record(order, plan, links, tools).map_ok(|links| (links, pictures));
+        Ok::<_, JobError>(Some((recorded, number + 1)))
     });
     signed.try_buffered(BATCHES_AT_ONCE)
 }
@@ -499,8 +534,14 @@ async fn who_waits(
             .await?;
         let turn = match found {
             Standing::Free { n } => {
-                waiting.push((Arc::clone(reader), n));
-                continue;
+                let rid = tools.books.rid(reader);
+                match tools.mailer.put_off(&plan.job.id, &rid, reader) {
+                    Some(error) => Err(error.into()),
+                    None => {
+                        waiting.push((Arc::clone(reader), n));
+                        continue;
+                    }
+                }
             }
             Standing::Terminal { outcome, .. } => Ok(Turn::EndedBefore(outcome)),
             Standing::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
@@ -517,16 +558,51 @@ async fn who_waits(
     Ok((waiting, turns))
 }
 
-/// Renders one reader's mail and delivers it.
+/// Whether a relay that says "later" is asked again: the job was begun, or reopened, not too long ago.
+fn patience(order: &Order, plan: &Plan, sheet: &Sheet) -> Patience {
+    let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
+    let begins = sheet.of("").iter().filter(is_begin).filter_map(|record| {
+        let at = record.body.get("begun_at").or(record.body.get("at"))?;
+        at.as_str()?.parse::<Timestamp>().ok()
+    });
+    let Some(begun_at) = begins.max() else {
+        return Patience::Left;
+    };
+    let life = plan
+        .lifetime
+        .expires_at
+        .duration_since(plan.lifetime.signed_at);
+    let life = Span::seconds(u64::try_from(life.as_secs()).unwrap_or_default());
+    let longest = life.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
+    let waited = order.now.duration_since(begun_at);
+    match u64::try_from(waited.as_secs()).unwrap_or_default() >= longest.as_secs() {
+        true => Patience::Over,
+        false => Patience::Left,
+    }
+}
+
+/// A reader whose mail is next.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    reader: &'a Recipient,
+    n: u32,
+    patience: Patience,
+}
+
+/// Renders one reader's mail and delivers it, when it is its turn.
 async fn mail(
     order: &Order,
     plan: &Plan,
     digest: &Digest,
     published: &publication::Published,
-    reader: &Recipient,
-    n: u32,
+    to: To<'_>,
     tools: &Tools,
 ) -> Result<Turn, JobError> {
+    let (job, reader, mailer) = (&plan.job.id, to.reader, &tools.mailer);
+    let way = order
+        .stop
+        .or(mailer.turn(&plan.relay, job, reader))
+        .await??;
     let letter = Letter {
         plan,
         digest,
@@ -536,14 +612,16 @@ async fn mail(
         settings: &tools.mail,
     };
     let rendered = crate::render::email::mail(&tools.templates, &letter)?;
-    let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
-    let job = &plan.job.id;
     may_go_on(order, plan, tools)?;
-    let letter = tools
-        .sender
-        .letter(job, reader, reply_to, rendered, order.now)?;
-    let (mailer, books) = (&tools.mailer, &tools.books);
-    deliver::deliver(&letter, job, reader, n, plan.on_doubt, mailer, books).await
+    let letter = tools.sender.letter(&plan.job, reader, rendered, order.now);
+    let errand = Errand {
+        job,
+        recipient: reader,
+        n: to.n,
+        on_doubt: plan.on_doubt,
+        patience: to.patience,
+    };
+    deliver::deliver(&letter, &errand, way, mailer, &tools.books).await
 }
 
 /// Records that everybody has an end: only after this may the message be deleted.
@@ -563,10 +641,13 @@ async fn finish(
         ledger.create(served).await?;
     }
     failpoint::pass(Failpoint::Served);
+    if delivered.failed() > 0 {
+        kept::keep_message(&order.job, &**ledger).await?;
+    }
     conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
     failpoint::pass(Failpoint::Done);
-    // An open doubt may yet be answered with another mail, which has the same objects.
-    if delivered.unknown == 0
+    // Those without a mail may yet get one, which has the same objects.
+    if delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
     {
         tracing::warn!(job.id = %job, error = chain(&error), "could not forget a job's objects");
@@ -586,7 +667,44 @@ async fn conclude(
     Ok(())
 }
 
+/// Tells the operator whom a job did not reach; at most once for each time that it is done, whoever dies meanwhile.
+async fn notify(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
+    let (job, ledger) = (&order.job.id, &tools.books.ledger);
+    let n = reopenings(&ledger.records_of(job, "").await?);
+    let notified = Record::new(job, "", n, Kind::Notified, json!({ "at": order.now }));
+    if let Created::Theirs(_) = ledger.create(notified).await? {
+        return Ok(());
+    }
+    let notice = Notice {
+        job,
+        n,
+        accepted: delivered.accepted,
+        failed: delivered.failed(),
+        named: delivered.in_clear(&order.job, |reader| tools.books.rid(reader)),
+        at: order.now,
+    };
+    Ok(tools.notices.tell(&notice, &tools.mailer).await?)
+}
+
 impl Delivered {
+    /// How many recipients have no mail that was accepted.
+    pub const fn failed(&self) -> u64 {
+        self.rejected + self.unknown
+    }
+
+    /// The addresses of those without a mail, as far as they are told, and what became of it.
+    fn in_clear(&self, job: &Job, rid: impl Fn(&Recipient) -> String) -> Vec<(String, Outcome)> {
+        let people = job.email.iter().flat_map(|email| email.recipients());
+        let by_rid: HashMap<String, String> = people
+            .map(|reader| (rid(reader), reader.address.to_string()))
+            .collect();
+        let told = self.without_mail.iter().filter_map(|without| {
+            let address = by_rid.get(&without.rid)?;
+            Some((address.clone(), without.outcome.clone()))
+        });
+        told.collect()
+    }
+
     /// There was nothing left to do: what the `done` record says was done.
     fn before(records: &[Record]) -> Self {
         let done = records.iter().rfind(|record| record.kind == Kind::Done);

@@ -83,6 +83,8 @@ pub enum JobError {
     Deferred {
         /// How many.
         count: usize,
+        /// How long there is no use in trying again.
+        at_least: Duration,
         /// Why the first could not.
         first: Box<Self>,
     },
@@ -106,6 +108,8 @@ pub enum Class {
     Transient,
     /// A decision of the configuration's: nothing failed.
     Policy,
+    /// A relay must be repaired, or asks for time: the job waits, however often it is met.
+    Waits,
     /// Somebody else is at it (`busy-wait`): nothing failed, however often it is met.
     Busy,
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
@@ -194,9 +198,12 @@ impl JobError {
             },
             Self::Deliver(error) => match error {
                 DeliverError::Publish(error) => edge(error),
-                DeliverError::Relay(_) | DeliverError::File { .. } => Class::Transient,
+                DeliverError::Relay(_) | DeliverError::Later { .. } => Class::Waits,
+                DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
-                DeliverError::Message { .. } | DeliverError::Exhausted { .. } => Class::Permanent,
+                DeliverError::Message { .. }
+                | DeliverError::NoRelay { .. }
+                | DeliverError::Exhausted { .. } => Class::Permanent,
             },
             Self::Busy { .. } => Class::Busy,
             Self::Ledger(error) => match error {
@@ -230,11 +237,48 @@ impl JobError {
             Class::Disk => 0,
             Class::Transient if error.is_stopped() => 1,
             Class::Busy => 2,
-            Class::Transient => 3,
-            Class::Policy => 4,
-            Class::Permanent => 5,
+            Class::Waits => 3,
+            Class::Transient => 4,
+            Class::Policy => 5,
+            Class::Permanent => 6,
         };
         errors.into_iter().min_by_key(hope)
+    }
+
+    /// How long there is no use in trying again, as whoever failed said.
+    pub fn at_least(&self) -> Duration {
+        match self {
+            Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
+            Self::Deliver(DeliverError::Later { after, .. }) => *after,
+            Self::Deferred { at_least, .. } => *at_least,
+            Self::Deliver(_)
+            | Self::Parse(_)
+            | Self::Plan(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Gather(_)
+            | Self::Signer(_)
+            | Self::Sign(_)
+            | Self::Record(_)
+            | Self::Render(_)
+            | Self::Ledger(_)
+            | Self::Busy { .. }
+            | Self::Results(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Panicked => Duration::ZERO,
+        }
+    }
+
+    /// Several recipients' errors as one about their job.
+    pub fn deferred(failed: Vec<Self>) -> Option<Self> {
+        let count = failed.len();
+        let soonest = failed.iter().map(Self::at_least).min();
+        Some(Self::Deferred {
+            count,
+            at_least: soonest.unwrap_or_default(),
+            first: Box::new(Self::most_hopeful(failed)?),
+        })
     }
 
     /// Whether somebody should get up: credentials and disks are repaired by people.
@@ -282,29 +326,35 @@ const fn signer(error: &SignerError) -> Class {
     }
 }
 
-/// What is done with the message of a job that ended so, when it was received `receive_count` times.
+/// What is done with the message of a job that ended so, when it was received `receive_count` times. It comes back in
+/// `at_least` and a little more, or, where that is zero, later each time.
 ///
 /// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
 pub fn disposition(
     class: Class,
     receive_count: u32,
     limits: &RetryLimits,
+    at_least: Duration,
     jitter: f64,
 ) -> Disposition {
+    let jitter = jitter.clamp(0.0, 1.0);
     match class {
         Class::Permanent | Class::Policy => Disposition::Park,
         Class::Busy => Disposition::Retry {
-            after: BUSY_WAIT.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)),
+            after: BUSY_WAIT.mul_f64(0.5 + 0.5 * jitter),
+        },
+        Class::Waits if !at_least.is_zero() => Disposition::Retry {
+            after: at_least.mul_f64(1.0 + 0.1 * jitter),
         },
         Class::Transient if receive_count >= limits.max_receives => Disposition::Park,
-        Class::Transient | Class::Disk => {
+        Class::Transient | Class::Waits | Class::Disk => {
             let doublings = receive_count.saturating_sub(1).min(16);
             let wait = limits
                 .first_wait
                 .saturating_mul(1 << doublings)
                 .min(limits.longest_wait);
             Disposition::Retry {
-                after: wait.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)),
+                after: wait.mul_f64(0.5 + 0.5 * jitter),
             }
         }
     }
@@ -361,6 +411,27 @@ mod tests {
         assert_eq!(with_nearest("missing field `id`"), "missing field `id`");
     }
 
+    /// What is done where nobody says how long to wait.
+    fn disposition(class: Class, count: u32, limits: &RetryLimits, jitter: f64) -> Disposition {
+        super::disposition(class, count, limits, Duration::ZERO, jitter)
+    }
+
+    #[test]
+    fn a_job_that_waits_for_a_relay_comes_back_when_it_may_and_is_not_given_up() {
+        let limits = RetryLimits::default();
+        let after = |class, count, at_least| {
+            let at_least = Duration::from_secs(at_least);
+            match super::disposition(class, count, &limits, at_least, 1.0) {
+                Disposition::Retry { after } => after.as_secs(),
+                Disposition::Delete | Disposition::Park => 0,
+            }
+        };
+        assert_eq!(after(Class::Waits, 1, 300), 330);
+        assert_eq!(after(Class::Waits, 99, 300), 330);
+        assert_eq!(after(Class::Waits, 1, 0), 10);
+        assert_eq!(after(Class::Waits, 99, 0), 900);
+    }
+
     #[test]
     fn a_permanent_error_is_parked_and_a_transient_one_comes_back_later_and_later() {
         let limits = RetryLimits::default();
@@ -396,7 +467,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
-            for class in [Class::Permanent, Class::Transient, Class::Policy, Class::Busy, Class::Disk] {
+            for class in [Class::Permanent, Class::Transient, Class::Waits, Class::Policy, Class::Busy, Class::Disk] {
                 match disposition(class, count, &RetryLimits::default(), jitter) {
                     Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
                     Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),

@@ -4,8 +4,10 @@
 //! names that are names, addresses that are addresses, and one source; nothing after this checks them again.
 //! Whether the job *may* ask for what it asks is not known here: that is [`crate::plan`].
 
+pub mod email;
 pub mod envelope;
 pub mod glob;
+pub mod list_id;
 pub mod occurrence;
 pub mod phrase;
 pub mod place;
@@ -14,24 +16,24 @@ pub mod wire;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use globset::{GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use email::EmailOrder;
+pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
-pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, TemplateName};
+pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, WhenEmpty};
+pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
 
 use crate::quantity::Span;
 use occurrence::Occurrence;
 
 /// The largest message body that is read, in bytes: what SQS carries at most.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-/// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
-pub const MAX_RECIPIENTS: usize = 10_000;
 
 /// The longest that S3 lets a link live.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
@@ -156,6 +158,8 @@ pub struct Job {
     pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
     pub body_sha256: String,
+    /// The message that brought it, as it was: kept for those whom the job could not reach.
+    pub message: Arc<str>,
 }
 
 /// Which objects are handed out.
@@ -226,19 +230,6 @@ pub struct LinkWishes {
     pub per_recipient: Option<bool>,
 }
 
-/// The mails of a job.
-#[derive(Debug, Clone)]
-pub struct EmailOrder {
-    /// Who gets one. Never empty, nobody twice.
-    pub to: Vec<Recipient>,
-    /// Where answers go.
-    pub reply_to: Option<Recipient>,
-    /// The subject, if it is not the template's.
-    pub subject: Option<Phrase>,
-    /// The template.
-    pub template: TemplateName,
-}
-
 /// The page of a job.
 #[derive(Debug, Clone)]
 pub struct GalleryOrder {
@@ -286,7 +277,11 @@ impl Job {
             return Err(ParseJobError::TooLarge { length: body.len() });
         }
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        Self::from_wire(wire::parse(body)?, None, body_sha256)
+        let job = Self::from_wire(wire::parse(body)?, None, body_sha256)?;
+        Ok(Self {
+            message: body.into(),
+            ..job
+        })
     }
 
     fn from_wire(
@@ -298,12 +293,16 @@ impl Job {
             let reason = "is missing: a job needs at least one of email, gallery and manifest";
             return Err(ParseJobError::field("email", reason));
         }
+        let usual_template = usual_template(wire.gallery.as_ref());
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
             from: source(wire.from)?,
             links: link_wishes(&wire.links)?,
-            email: wire.email.map(email_order).transpose()?,
+            email: wire
+                .email
+                .map(|email| email::order(email, usual_template))
+                .transpose()?,
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
@@ -311,6 +310,7 @@ impl Job {
             event,
             occurrence: None,
             body_sha256,
+            message: Arc::from(""),
         })
     }
 }
@@ -424,53 +424,11 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
     Ok(())
 }
 
-fn email_order(email: wire::Email) -> Result<EmailOrder, ParseJobError> {
-    if email.to.is_empty() {
-        return Err(ParseJobError::field(
-            "email.to",
-            "is empty: a mail needs at least one recipient",
-        ));
-    }
-    if email.to.len() > MAX_RECIPIENTS {
-        let reason = format!(
-            "has {} recipients: at most {MAX_RECIPIENTS} are allowed",
-            email.to.len()
-        );
-        return Err(ParseJobError::field("email.to", reason));
-    }
-    let mut to: Vec<Recipient> = Vec::with_capacity(email.to.len());
-    let mut seen = std::collections::HashSet::with_capacity(email.to.len());
-    for (index, wire) in email.to.into_iter().enumerate() {
-        let recipient = recipient(index, wire)?;
-        // Somebody who stands there twice is one person, and gets one mail.
-        if seen.insert(recipient.canonical_address()) {
-            to.push(recipient);
-        }
-    }
-    let reply_to = email.reply_to.as_deref().map(Recipient::parse).transpose();
-    Ok(EmailOrder {
-        to,
-        reply_to: reply_to.map_err(|error| ParseJobError::field("email.reply_to", error))?,
-        subject: parse_optional("email.subject", email.subject.as_deref())?,
-        template: parse_field("email.template", &email.template)?,
-    })
-}
-
-fn recipient(index: usize, wire: wire::Recipient) -> Result<Recipient, ParseJobError> {
-    let field = |name: &str| format!("email.to[{index}]{name}");
-    match wire {
-        wire::Recipient::Short(text) => {
-            Recipient::parse(&text).map_err(|error| ParseJobError::field(field(""), error))
-        }
-        wire::Recipient::Full(full) => {
-            let mut recipient = Recipient::from_parts(&full.address, full.name.as_deref())
-                .map_err(|error| ParseJobError::field(field(""), error))?;
-            let locale = full.locale.as_deref().map(Locale::from_str).transpose();
-            recipient.locale =
-                locale.map_err(|error| ParseJobError::field(field(".locale"), error))?;
-            recipient.vars = checked_vars(&field(".vars"), full.vars)?;
-            Ok(recipient)
-        }
+/// The template of those who name none: a page that a mail can link is what the mail is about.
+fn usual_template(gallery: Option<&wire::Gallery>) -> &'static str {
+    match gallery {
+        Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",
+        Some(_) | None => "report",
     }
 }
 

@@ -11,9 +11,10 @@
 //! i.<n>      INTENT    after the audit lines are durable, before the mail's last byte
 //! o.<n>      OUTCOME   accepted | rejected | not_sent | unknown
 //! l.<n>      LATE      what the owner of attempt n learnt after somebody wrote `unknown`
-//! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok
+//! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok; about one that was rejected: resend_ok
 //! done       every recipient has an end: the message may be deleted
 //! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
+//! notified   the operator is told, or was, of the recipients without a mail at this `done`
 //! served     an event of a key was served; one before it comes too late
 //! lease      who works the job now; the one record that changes, and nothing rests on it
 //! ```
@@ -28,15 +29,16 @@
 //! | `skip` | `Turn::EndedBefore` |
 //! | `go` | `who_waits`, in `distribute.rs` |
 //! | `audit` | `gather`, in `distribute.rs`: no letter can be made before |
-//! | `pre-ok`, `pre-fail` | `Mailer::open` |
+//! | `pre-ok`, `pre-fail` | `Way::open` |
 //! | `intent`, `intent-412`, `intent-412-own` | `Books::intend`; 412 is [`Created::Theirs`], or ours by its nonce |
-//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot, `Opened::send`; what it comes to is an [`Outcome`] |
+//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot, `Opened::send_and_tell`; what it comes to is an [`Outcome`] |
 //! | `out`, `late` | `Books::conclude` |
 //! | `doubt` | `Books::doubt` |
 //! | `resend`, `hold`, `sent` | `Books::decide`; a person's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
 //! | `fin`, `done` | `finish`, in `distribute.rs` |
 //! | `reopen` | `resolve::reopen` |
+//! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |
 
 pub mod lease;
@@ -44,6 +46,7 @@ pub mod memory;
 pub mod resolve;
 pub mod resolver;
 pub mod s3;
+pub mod shelf;
 pub mod sqlite;
 pub mod standing;
 
@@ -60,6 +63,7 @@ use crate::edge::EdgeError;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
+use crate::ledger::shelf::Shelf;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,18 +77,20 @@ pub enum Kind {
     Outcome,
     /// What the owner of an attempt learnt after somebody else had called it unknown.
     Late,
-    /// A decision about an attempt that is unknown.
+    /// A decision about an attempt that is unknown or was rejected.
     Verdict,
     /// Every recipient has an end.
     Done,
     /// A verdict asks for a mail after the job was done.
     Reopened,
+    /// The operator is told of those whom the job did not reach, or was.
+    Notified,
     /// An event of a key was served: one before it comes too late. Of a series of events, not of a job.
     Served,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Plan,
         Self::Intent,
         Self::Outcome,
@@ -92,6 +98,7 @@ impl Kind {
         Self::Verdict,
         Self::Done,
         Self::Reopened,
+        Self::Notified,
         Self::Served,
     ];
 
@@ -105,6 +112,7 @@ impl Kind {
             Self::Verdict => "v",
             Self::Done => "done",
             Self::Reopened => "reopened",
+            Self::Notified => "notified",
             Self::Served => "served",
         }
     }
@@ -136,7 +144,7 @@ pub struct Record {
     pub job: JobId,
     /// The recipient's id; empty for what belongs to the whole job.
     pub rid: String,
-    /// The attempt at this recipient, from 0; for `done` and `reopened`, how often the job had been reopened.
+    /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been reopened.
     pub n: u32,
     /// What it says.
     pub kind: Kind,
@@ -271,6 +279,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     fn leases(&self) -> Option<&dyn Leases> {
         None
     }
+
+    /// Where what can be found out again is kept, if there is room for it.
+    fn shelf(&self) -> Option<&dyn Shelf> {
+        None
+    }
 }
 
 /// What became of a mail.
@@ -321,6 +334,16 @@ impl Outcome {
             Self::Rejected { code, .. } => Some(*code),
             Self::NotSent { code, .. } => *code,
             Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The relay's words, or ours.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Accepted { words }
+            | Self::Rejected { words, .. }
+            | Self::NotSent { words, .. }
+            | Self::Unknown { words } => words,
         }
     }
 

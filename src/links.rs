@@ -125,11 +125,12 @@ pub enum SignError {
 #[derive(Debug)]
 pub struct ExampleLinks(pub(crate) Links);
 
-/// Makes links that look like a page's and open nothing.
+/// Makes links that look like a page's and open nothing; `padding` makes them as long as real ones.
 pub fn examples(
     plan: &Plan,
     page: Vec<Entry>,
     audience: &Audience,
+    padding: usize,
 ) -> Result<ExampleLinks, SignError> {
     let mut links = Vec::with_capacity(page.len());
     let mut unavailable = Vec::new();
@@ -138,7 +139,7 @@ pub fn examples(
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
             Entry::Linkable(object) => {
                 let name = file_name(plan, &object.key, audience)?;
-                let url = PresignedUrl::example(object.key.as_str());
+                let url = PresignedUrl::example(object.key.as_str(), padding);
                 let (id, bucket) = ("0".repeat(32), plan.bucket.clone());
                 links.push(Link {
                     id,

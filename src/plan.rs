@@ -13,13 +13,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
-pub use policy::{LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::job::phrase::PhraseError;
-use crate::job::place::NameError;
+use crate::job::place::{self, NameError};
 use crate::job::{
     Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, OnDoubt,
-    Order, Phrase, Prefix, PublishTo, Recipient, Scope, Selection, TemplateName, Via, WhenEmpty,
+    Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope, Selection, TemplateName, Via,
+    WhenEmpty,
 };
 use crate::links::Audience;
 use crate::links::front::{Overrides, Reach};
@@ -66,6 +67,8 @@ pub struct Plan {
     pub preflight: bool,
     /// What to do when nobody knows whether a mail left.
     pub on_doubt: OnDoubt,
+    /// Through which relay its mails go.
+    pub relay: RelayName,
     /// The most links that the job may make.
     pub max_links: u64,
     /// The page.
@@ -221,12 +224,7 @@ pub fn draw(
 ) -> Result<Plan, PlanError> {
     check_templates(job, installed)?;
     let scope = job.scope();
-    let objects = match &job.from.selection {
-        Selection::Keys(keys) => Objects::Named(keys.clone()),
-        Selection::Prefix(prefix, filter) => {
-            Objects::Under(fill_prefix("from.prefix", prefix, &scope)?, filter.clone())
-        }
-    };
+    let objects = objects(job)?;
     if job.links.via == Via::Cloudfront {
         check_reach(job, &objects, signer.reach.as_ref())?;
     }
@@ -307,10 +305,16 @@ pub fn draw(
         pin_version: policy.links.pin_version,
         preflight: policy.links.preflight,
         on_doubt: on_doubt(job, policy)?,
+        relay: relay(job, rule),
         max_links: rule.max_links,
         gallery,
         manifest,
     })
+}
+
+/// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
+pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
+    Ok(policy.kept_out(job, &objects(job)?))
 }
 
 impl Plan {
@@ -341,8 +345,7 @@ impl Plan {
     pub fn audiences(&self) -> Vec<Audience> {
         match self.email() {
             Some(email) if self.per_recipient => email
-                .to
-                .iter()
+                .recipients()
                 .map(|recipient| Audience::Recipient(Arc::new(recipient.clone())))
                 .collect(),
             _ => vec![Audience::Everyone],
@@ -353,7 +356,9 @@ impl Plan {
     pub fn readers(&self, audience: &Audience) -> Vec<Arc<Recipient>> {
         match (audience, self.email()) {
             (Audience::Recipient(recipient), _) => vec![Arc::clone(recipient)],
-            (Audience::Everyone, Some(email)) => email.to.iter().cloned().map(Arc::new).collect(),
+            (Audience::Everyone, Some(email)) => {
+                email.recipients().cloned().map(Arc::new).collect()
+            }
             (Audience::Everyone, None) => Vec::new(),
         }
     }
@@ -365,6 +370,22 @@ fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
         (Some(OnDoubt::Resend), OnDoubt::Hold) => Err(Refusal::OnDoubt),
         (asked, configured) => Ok(asked.unwrap_or(configured)),
     }
+}
+
+/// The relay of a job that its rule allows: the one that it names, or the rule's first.
+fn relay(job: &Job, rule: &AllowRule) -> RelayName {
+    let asked = job.email.as_ref().and_then(|email| email.relay.as_ref());
+    rule.relay(asked).cloned().unwrap_or_default()
+}
+
+fn objects(job: &Job) -> Result<Objects, PlanError> {
+    Ok(match &job.from.selection {
+        Selection::Keys(keys) => Objects::Named(keys.clone()),
+        Selection::Prefix(prefix, filter) => Objects::Under(
+            fill_prefix("from.prefix", prefix, &job.scope())?,
+            filter.clone(),
+        ),
+    })
 }
 
 fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanError> {
@@ -408,7 +429,7 @@ fn check_reach(job: &Job, objects: &Objects, reach: Option<&Reach>) -> Result<()
 fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError> {
     let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
     let recipients: Vec<Option<&Recipient>> = match &job.email {
-        Some(email) => email.to.iter().map(Some).collect(),
+        Some(email) => email.recipients().map(Some).collect(),
         None => vec![None],
     };
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
@@ -418,10 +439,10 @@ fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError
                 recipient,
                 ..*scope
             };
-            subject.fill(&scope).map_err(|source| PlanError::Phrase {
-                field: "email.subject",
-                source,
-            })?;
+            let field = "email.subject";
+            let filled = subject.fill(&scope);
+            let filled = filled.map_err(|source| PlanError::Phrase { field, source })?;
+            place::refuse_control(&filled).map_err(|source| PlanError::Name { field, source })?;
         }
         if let Some(filename) = &job.links.filename {
             let scope = Scope {

@@ -41,6 +41,7 @@ struct Counts {
     doubts_sent: AtomicU64,
     doubts_resent: AtomicU64,
     waits: AtomicU64,
+    slowdowns: AtomicU64,
 }
 
 /// The counters at one instant.
@@ -78,6 +79,8 @@ pub struct Snapshot {
     pub doubts_resent: u64,
     /// Looks at a disk that had no room.
     pub waits: u64,
+    /// Times that a relay was given too much.
+    pub slowdowns: u64,
 }
 
 impl Progress {
@@ -102,6 +105,7 @@ impl Progress {
             doubts_sent: read(&counts.doubts_sent),
             doubts_resent: read(&counts.doubts_resent),
             waits: read(&counts.waits),
+            slowdowns: read(&counts.slowdowns),
         }
     }
 
@@ -162,6 +166,10 @@ impl Progress {
 
     pub(crate) fn polled(&self) {
         add(&self.counts.polls, 1);
+    }
+
+    pub(crate) fn slowed_down(&self) {
+        add(&self.counts.slowdowns, 1);
     }
 
     pub(crate) fn waited(&self) {

@@ -243,7 +243,6 @@ async fn begin_gallery<'a>(
         listing.linkable,
         page_links,
         &tools.mail,
-        order.now,
     )?;
     Ok((
         gallery,

@@ -25,7 +25,7 @@ pub enum QuantityError {
     Size(String),
     /// Not a rate.
     #[error(
-        "{0:?} is not a rate: write a whole number above 0 for each second or minute, such as \"14/s\" or \"600/m\""
+        "{0:?} is not a rate: write a whole number above 0 for each second, minute or hour, such as \"14/s\", \"600/m\" or \"10/h\""
     )]
     Rate(String),
 }
@@ -156,7 +156,7 @@ impl FromStr for Size {
     }
 }
 
-/// How often something may happen: `"5000/s"` or `"600/m"`.
+/// How often something may happen: `"5000/s"`, `"600/m"` or `"10/h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     count: NonZeroU32,
@@ -167,19 +167,46 @@ pub struct Rate {
 enum RatePeriod {
     Second,
     Minute,
+    Hour,
+}
+
+impl RatePeriod {
+    const fn as_secs(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3600,
+        }
+    }
 }
 
 impl Rate {
     /// `count` times a second; a count of 0 becomes 1, the slowest rate there is.
     pub const fn per_second(count: u32) -> Self {
+        Self::new(count, RatePeriod::Second)
+    }
+
+    /// `count` times an hour; a count of 0 becomes 1.
+    pub const fn per_hour(count: u32) -> Self {
+        Self::new(count, RatePeriod::Hour)
+    }
+
+    const fn new(count: u32, every: RatePeriod) -> Self {
         let count = match NonZeroU32::new(count) {
             Some(count) => count,
             None => NonZeroU32::MIN,
         };
-        Self {
-            count,
-            every: RatePeriod::Second,
-        }
+        Self { count, every }
+    }
+
+    /// How often it may happen within its period.
+    pub const fn count(self) -> u32 {
+        self.count.get()
+    }
+
+    /// The period.
+    pub const fn period(self) -> Duration {
+        Duration::from_secs(self.every.as_secs())
     }
 
     /// The pause between two, and the quota of a limiter that lets a tenth of a second's worth pass together.
@@ -187,16 +214,15 @@ impl Rate {
         let quota = match self.every {
             RatePeriod::Second => governor::Quota::per_second(self.count),
             RatePeriod::Minute => governor::Quota::per_minute(self.count),
+            RatePeriod::Hour => governor::Quota::per_hour(self.count),
         };
         quota.allow_burst(self.together())
     }
 
     /// How many may pass together: a tenth of a second's worth, and one at least.
     pub fn together(self) -> NonZeroU32 {
-        let in_a_tenth = match self.every {
-            RatePeriod::Second => self.count.get() / 10,
-            RatePeriod::Minute => self.count.get() / 600,
-        };
+        let in_a_tenth = u64::from(self.count.get()) / (10 * self.every.as_secs());
+        let in_a_tenth = u32::try_from(in_a_tenth).unwrap_or(u32::MAX);
         NonZeroU32::new(in_a_tenth).unwrap_or(NonZeroU32::MIN)
     }
 }
@@ -206,6 +232,7 @@ impl fmt::Display for Rate {
         let period = match self.every {
             RatePeriod::Second => "s",
             RatePeriod::Minute => "m",
+            RatePeriod::Hour => "h",
         };
         write!(f, "{}/{period}", self.count)
     }
@@ -220,6 +247,7 @@ impl FromStr for Rate {
         let every = match period {
             "s" => RatePeriod::Second,
             "m" => RatePeriod::Minute,
+            "h" => RatePeriod::Hour,
             _ => return Err(refuse()),
         };
         let count = count.parse().map_err(|_| refuse())?;
@@ -309,9 +337,9 @@ quantity_serde!(
 );
 quantity_serde!(
     Rate,
-    "a rate such as \"14/s\" or \"600/m\"",
+    "a rate such as \"14/s\", \"600/m\" or \"10/h\"",
     |_| None,
-    "^[0-9]+/[sm]$"
+    "^[0-9]+/[smh]$"
 );
 
 #[cfg(test)]
@@ -366,10 +394,10 @@ mod tests {
         for text in ["10MB", "64MiB", "1GB", "3B"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
-        for text in ["14/s", "600/m"] {
+        for text in ["14/s", "600/m", "10/h"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
-        for text in ["0/s", "14", "14/h", "/s", "-1/s"] {
+        for text in ["0/s", "14", "14/d", "/s", "-1/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?} was read as a rate");
         }
     }

@@ -7,6 +7,7 @@
 pub mod email;
 pub mod gallery;
 pub mod helpers;
+mod includes;
 pub mod manifest;
 mod names;
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub struct MailSettings {
     pub locale: Locale,
     /// Who sends, by name.
     pub sender_name: String,
+    /// Where those answers go that no job sends elsewhere.
+    pub sender_address: String,
     /// The most bytes that the HTML part of a mail may have, encoded for transport.
     pub html_budget_bytes: usize,
 }

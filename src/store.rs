@@ -126,6 +126,14 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// Tells of one object.
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError>;
 
+    /// The first bytes of an object in the state in which it was listed, at most `most`. One that was changed since is an error.
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError>;
+
     /// Puts an object, in place of the one that may be there.
     async fn put(
         &self,

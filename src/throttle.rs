@@ -1,8 +1,9 @@
 //! Rates: how often something may happen. A rate slows a job; it never fails one.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use governor::RateLimiter;
@@ -97,9 +98,76 @@ impl Throttle {
     }
 }
 
+/// Throttles by name, such as one for each domain that mails go to.
+///
+/// Only so many names are remembered, those that passed last: a name that was forgotten begins anew, and its first may then
+/// pass a little early.
+#[derive(Debug, Clone)]
+pub struct Lanes {
+    most: usize,
+    lanes: Arc<std::sync::Mutex<HashMap<String, Lane>>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    throttle: Throttle,
+    used_at: Instant,
+}
+
+impl Lanes {
+    /// Room for so many names.
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            lanes: Arc::default(),
+        }
+    }
+
+    /// Waits until one may pass under a name, at a rate that is always the same for it.
+    pub async fn pass(&self, name: &str, rate: Rate) {
+        let throttle = self.lane(name, rate);
+        throttle.pass(1).await;
+    }
+
+    fn lane(&self, name: &str, rate: Rate) -> Throttle {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if lanes.len() >= self.most && !lanes.contains_key(name) {
+            let oldest = lanes.iter().min_by_key(|(_, lane)| lane.used_at);
+            let oldest = oldest.map(|(name, _)| name.clone());
+            lanes.remove(&oldest.unwrap_or_default());
+        }
+        let lane = lanes.entry(name.to_owned()).or_insert_with(|| Lane {
+            throttle: Throttle::new(rate),
+            used_at: Instant::now(),
+        });
+        lane.used_at = Instant::now();
+        lane.throttle.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_name_has_a_rate_of_its_own_and_only_so_many_are_remembered() {
+        let lanes = Lanes::new(3);
+        let rate = "1/s".parse().unwrap();
+        let began = Instant::now();
+        for name in ["a", "b", "c", "a", "b", "c"] {
+            lanes.pass(name, rate).await;
+        }
+        assert_eq!(began.elapsed().as_millis(), 1000);
+        for n in 0..100 {
+            lanes.pass(&n.to_string(), rate).await;
+        }
+        assert_eq!(lanes.lanes.lock().unwrap().len(), 3);
+        assert_eq!(
+            began.elapsed().as_millis(),
+            1000,
+            "a stranger does not wait"
+        );
+    }
 
     /// How long `batches` take, one after the other, in milliseconds.
     async fn time(rate: &str, batches: impl IntoIterator<Item = usize>) -> u128 {

@@ -13,7 +13,8 @@ use crate::config::{
 };
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
-use crate::deliver::{Books, Mailer, Outbox, Relay, Sender};
+use crate::deliver::notice::Notices;
+use crate::deliver::{Books, Mailer, Outbox, Relays, Sender};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -26,6 +27,7 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
 use crate::links::{Hand, SignError, Signing};
+use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
 use crate::progress::Progress;
 use crate::queue::Queue;
@@ -52,12 +54,16 @@ pub struct Tools {
     pub mailer: Mailer,
     /// Who sends them.
     pub sender: Sender,
+    /// Who is told of those whom a job did not reach.
+    pub notices: Notices,
     /// How they speak.
     pub mail: Arc<MailSettings>,
     /// The installation's secret.
     pub keyring: Keyring,
     /// Where long listings and lists are kept while they are worked on.
     pub spool_dir: PathBuf,
+    /// Which pictures of galleries are looked at.
+    pub pictures: media::Settings,
     /// How many audiences of a job are served at once.
     pub at_once: usize,
     /// To whom the ends of jobs are told.
@@ -237,8 +243,12 @@ pub async fn open(
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
-    let sender = Sender::new(&config.sender()?, keyring.clone());
-    let mailer = mailer(config, environment)?;
+    let sender = Sender::new(config.sender()?, keyring.clone())
+        .with_list(config.mailing_list()?)
+        .signed_by(config.dkim_signers(environment)?);
+    let progress = Progress::default();
+    let mailer = mailer(config, environment, &progress, clock)?;
+    let notices = Notices::new(config, &keyring)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
@@ -257,7 +267,6 @@ pub async fn open(
     };
     // After what can fail for others' sake: each opening of the log is a stream of its own.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
-    let progress = Progress::default();
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = Books {
         ledger,
@@ -268,7 +277,7 @@ pub async fn open(
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, sender.display_name())?;
+    let mail = mail_settings(config, &sender)?;
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -276,9 +285,11 @@ pub async fn open(
         books,
         mailer,
         sender,
+        notices,
         mail: Arc::new(mail),
         keyring,
         spool_dir,
+        pictures: pictures(config),
         at_once: config.mail.at_once,
         results: results(config).await,
         progress,
@@ -432,7 +443,12 @@ async fn results(config: &Config) -> Results {
     }
 }
 
-fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenError> {
+fn mailer(
+    config: &Config,
+    environment: &Environment,
+    progress: &Progress,
+    clock: Clock,
+) -> Result<Mailer, OpenError> {
     Ok(match config.mail.transport {
         Transport::Outbox => {
             let dir = config.outbox_dir();
@@ -440,17 +456,31 @@ fn mailer(config: &Config, environment: &Environment) -> Result<Mailer, OpenErro
                 Outbox::open(&dir).map_err(|source| OpenError::Directory { path: dir, source })?;
             Mailer::Outbox(outbox)
         }
-        Transport::Smtp => Mailer::Smtp(Relay::new(&config.mail.smtp, environment)?),
+        Transport::Smtp => Mailer::Smtp(Relays::new(&config.mail, environment, progress, clock)?),
     })
 }
 
+/// Which pictures of galleries are looked at.
+fn pictures(config: &Config) -> media::Settings {
+    let gallery = &config.gallery;
+    media::Settings {
+        limit: if gallery.picture_sizes {
+            gallery.picture_limit
+        } else {
+            0
+        },
+        at_once: gallery.pictures_at_once,
+    }
+}
+
 /// How mails and pages speak.
-pub fn mail_settings(config: &Config, sender_name: &str) -> Result<MailSettings, ConfigError> {
+pub fn mail_settings(config: &Config, sender: &Sender) -> Result<MailSettings, ConfigError> {
     let locale = config.mail.locale.parse::<Locale>();
     Ok(MailSettings {
         time_zone: config.time_zone()?,
         locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
-        sender_name: sender_name.to_owned(),
+        sender_name: sender.display_name().to_owned(),
+        sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
     })
 }

@@ -474,6 +474,7 @@ impl Worker {
             failed.error.class(),
             message.receive_count,
             &self.pace.limits,
+            failed.error.at_least(),
             random(),
         );
         let job = failed.jobs.first().map(|(job, _)| job);

@@ -2,12 +2,12 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix
 #
-# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs); elsewhere it says which.
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
-#   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, jsonschema   (tests/requirements.txt)
+#   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
 #   .test/node     playwright-core, axe-core                                            (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
 set -euo pipefail
@@ -94,7 +94,7 @@ prepare_venv() {
     quietly "making .test/venv with $("$python" -V)" "$python" -m venv .test/venv
     quietly "installing tests/requirements.txt" .test/venv/bin/python -m pip install --no-deps -r tests/requirements.txt
     quietly "checking the pins" .test/venv/bin/python -m pip check
-    quietly "compiling" .test/venv/bin/python -c 'import moto.server, boto3, aiosmtpd.controller, cryptography, jsonschema'
+    quietly "compiling" .test/venv/bin/python -c 'import moto.server, boto3, aiosmtpd.controller, cryptography, dkim, jsonschema'
     stamp venv "$wanted"
 }
 
@@ -141,16 +141,41 @@ prepare_node() {
     stamp node "$wanted"
 }
 
+# --- postfix --------------------------------------------------------------------------------------------------------------------------
+
+# One test sends through a real mail server, and runs an own instance of it; the system's is neither configured nor started. That test
+# skips where there is none, so nothing here fails.
+prepare_postfix() {
+    if [[ -x /usr/sbin/postfix ]]; then return; fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "no postfix: the test with a real mail server will skip (as root on Debian, this installs it)"
+        return
+    fi
+    if [[ -x /usr/sbin/sendmail ]]; then
+        say "no postfix, since another mail server is installed and would be removed: the test with a real one will skip"
+        return
+    fi
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+    # Without a configuration its service does not start; with this nobody tries to.
+    local policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+        trap "rm -f $policy" EXIT
+    fi
+    debian "postfix" postfix
+}
+
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node
+    set -- venv chromium node postfix
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node) "prepare_$part" ;;
+    venv | chromium | node | postfix) "prepare_$part" ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix]" >&2
         exit 64
         ;;
     esac

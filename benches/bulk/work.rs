@@ -218,7 +218,10 @@ fn levels(html: &str) {
             size = encoder.finish().unwrap().len();
         }
         let cost = (measure::cpu() - before).as_secs_f64() * 1e3 / 20.0;
-        eprintln!("  gzip level {level}: {} bytes to {size}, {cost:.2} ms", html.len());
+        eprintln!(
+            "  gzip level {level}: {} bytes to {size}, {cost:.2} ms",
+            html.len()
+        );
     }
 }
 
@@ -262,7 +265,6 @@ async fn staged(bench: &Bench, objects: u64) {
         objects,
         PageLinks::Relative,
         &tools.mail,
-        order.now,
     )
     .unwrap();
     let format = plan.manifest.as_ref().unwrap().format;

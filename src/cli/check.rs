@@ -6,14 +6,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind, Transport};
+use handout::config::{Config, Environment, LedgerKind, MailConfig, QueueKind, Transport};
 use handout::connection::{self, Connections};
-use handout::deliver::Relay;
+use handout::deliver::Relays;
+use handout::deliver::message::dkim::Signer;
 use handout::error::chain;
 use handout::job::Bucket;
 use handout::job::envelope;
 use handout::keyring::Keyring;
 use handout::plan::CredentialsEnd;
+use handout::progress::Progress;
 use handout::quantity::Span;
 use handout::render::Templates;
 use handout::tools;
@@ -56,7 +58,8 @@ pub(super) async fn check(
     findings.extend(event_rules(&config));
     findings.extend(connections(&config, environment).await);
     findings.push(found("queue", queue(&config).await));
-    findings.push(found("mail", mail(&config, environment).await));
+    findings.extend(mail(&config, environment).await);
+    findings.extend(signatures(&config, environment));
     report(&findings, arguments.json)?;
     Ok(if findings.iter().all(|finding| finding.ok) {
         ExitCode::SUCCESS
@@ -305,16 +308,42 @@ async fn queue(config: &Config) -> Outcome {
     Ok(format!("{waiting} messages wait{alone}{parked}"))
 }
 
-async fn mail(config: &Config, environment: &Environment) -> Outcome {
-    match config.mail.transport {
-        Transport::Outbox => Ok(format!(
-            "nothing is sent: mails go to {}",
-            config.outbox_dir().display()
-        )),
-        Transport::Smtp => {
-            let smtp = &config.mail.smtp;
-            Relay::new(smtp, environment)?.probe().await?;
-            Ok(format!("{}:{} can be used", smtp.host, smtp.port))
-        }
+/// Whether each relay can be used.
+async fn mail(config: &Config, environment: &Environment) -> Findings {
+    if config.mail.transport == Transport::Outbox {
+        let dir = config.outbox_dir();
+        let result = format!("nothing is sent: mails go to {}", dir.display());
+        return vec![found("mail", Ok(result))];
     }
+    let progress = Progress::default();
+    let relays = match Relays::new(&config.mail, environment, &progress, clock::system) {
+        Ok(relays) => relays,
+        Err(error) => return vec![found("mail", Err(error.into()))],
+    };
+    let probes = relays.iter().map(|(name, relay)| async move {
+        let outcome = relay.probe().await;
+        let outcome = outcome.map(|()| format!("{} can be used", relay.place()));
+        found(MailConfig::section_of(name), outcome.map_err(Into::into))
+    });
+    futures_util::future::join_all(probes).await
+}
+
+/// Whether the keys of DKIM can be read, and what the DNS must say of them. The DNS itself is not asked.
+fn signatures(config: &Config, environment: &Environment) -> Findings {
+    let signers = match config.dkim_signers(environment) {
+        Ok(signers) => signers,
+        Err(error) => return vec![found("mail.dkim", Err(error.into()))],
+    };
+    if signers.is_empty() && config.mail.list.unsubscribe_url.is_some() {
+        let result = "nothing is signed here: unsubscribing by one click counts only if the relay signs, List-Unsubscribe and List-Unsubscribe-Post included (RFC 8058)";
+        return vec![found("mail.dkim", Ok(result.to_owned()))];
+    }
+    let publish = |(index, signer): (usize, &Signer)| {
+        let (name, record) = (signer.record_name(), signer.record());
+        found(
+            format!("mail.dkim[{index}]"),
+            Ok(format!("publish: {name}. IN TXT {record}")),
+        )
+    };
+    signers.iter().enumerate().map(publish).collect()
 }

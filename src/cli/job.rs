@@ -1,5 +1,8 @@
 //! `handout job`: run one now, put it on the queue, or look at what it would send.
 
+mod preview;
+mod resend;
+
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,15 +12,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind};
+use handout::config::{Config, Environment, QueueKind};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
-use handout::job::Job;
 use handout::job::envelope;
-use handout::preview::{Preview, preview};
+use handout::job::{Job, JobId};
 use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
-use handout::tools::{self, Serving, Tools};
+use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -30,9 +32,6 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How many parked messages are listed.
 const LISTED: usize = 100;
-
-/// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
-const GMAIL_CLIPS_AT: usize = 102_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -53,14 +52,25 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         job: JobArgs,
     },
-    /// Writes what a job would send: .eml, .html, counts. Nothing is signed for use or delivered.
-    #[command(after_help = "Example:\n  handout job preview job.json --out preview")]
-    Preview {
+    /// Writes what a job would send: .html, .txt, .eml, counts. Nothing is signed for use or delivered.
+    Preview(preview::PreviewArgs),
+    /// Sends a job once more to those whom it did not reach, and to nobody else.
+    #[command(after_help = "\
+Those are the recipients whose mail the relay refused, and those of whom nobody knows whether it left. They get fresh links in
+the mail with the same Message-ID; everybody else has had it. The job's message is kept for as long as there is one of them.
+
+Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`.
+
+Example:
+  handout job resend acme-daily-2026-11-23 --failed")]
+    Resend {
+        /// The job's id.
+        id: JobId,
+        /// Those who were refused or are in doubt; said, so that nobody takes it for a second mail to all.
+        #[arg(long, required = true)]
+        failed: bool,
         #[command(flatten)]
-        job: JobArgs,
-        /// The directory for the mails and pages.
-        #[arg(long, value_name = "DIR", default_value = "preview")]
-        out: PathBuf,
+        config: ConfigArgs,
     },
     /// Lists the jobs that were set aside, with the reasons; puts one back (queue.kind = "sqlite").
     #[command(after_help = "Examples:\n  handout job parked\n  handout job parked --requeue 7")]
@@ -113,14 +123,9 @@ pub(super) async fn job(
             .await
         }
         JobCommand::Submit { job } => submit(&job.read()?, &job.config.load(environment)?).await,
-        JobCommand::Preview { job, out } => {
-            Box::pin(show(
-                &job.read()?,
-                &job.config.load(environment)?,
-                environment,
-                &out,
-            ))
-            .await
+        JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
+        JobCommand::Resend { id, config, .. } => {
+            Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
         }
         JobCommand::Parked { requeue, config } => {
             parked(&config.load(environment)?, requeue.as_deref()).await
@@ -129,14 +134,17 @@ pub(super) async fn job(
 }
 
 fn order(body: &str) -> Result<Order, JobError> {
-    let job = Arc::new(Job::parse(body)?);
-    Ok(Order {
-        job,
+    Ok(order_of(Job::parse(body)?))
+}
+
+fn order_of(job: Job) -> Order {
+    Order {
+        job: Arc::new(job),
         message_id: None,
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
-    })
+    }
 }
 
 async fn run(
@@ -147,9 +155,19 @@ async fn run(
 ) -> anyhow::Result<ExitCode> {
     let order = order(body)?;
     let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
+    work(&order, opened, config, json).await
+}
+
+/// Does a job with what was opened for it, and closes that.
+async fn work(
+    order: &Order,
+    opened: Opened,
+    config: &Config,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let result = {
-        let work = with_progress(&opened.tools.progress, distribute(&order, &opened.tools));
+        let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
         let mut work = std::pin::pin!(work);
         tokio::select! {
             result = &mut work => result,
@@ -163,9 +181,9 @@ async fn run(
     opened.close().await;
     let delivered = result?;
     if json {
-        say(as_json(&order, &delivered))?;
+        say(as_json(order, &delivered))?;
     } else {
-        tell(&order, &delivered)?;
+        tell(order, &delivered)?;
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
@@ -260,109 +278,6 @@ async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
         jobs.join(", ")
     ))?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn show(
-    body: &str,
-    config: &Config,
-    environment: &Environment,
-    out: &Path,
-) -> anyhow::Result<ExitCode> {
-    let order = order(body)?;
-    let tools = preview_tools(config, environment).await?;
-    let result = preview(&order, &tools.tools).await;
-    let written = match &result {
-        Ok(preview) => write_preview(preview, out),
-        Err(_) => Ok(()),
-    };
-    tools.close().await;
-    let preview = result?;
-    written?;
-    say(format_args!(
-        "{} would make {} links for each of {} audiences",
-        order.job.id,
-        preview.links,
-        preview.plan.audiences().len()
-    ))?;
-    say(format_args!(
-        "  until        {} ({:?})",
-        preview.plan.lifetime.expires_at, preview.plan.lifetime.bound
-    ))?;
-    if preview.unavailable > 0 {
-        say(format_args!("  unavailable  {}", preview.unavailable))?;
-    }
-    for mail in &preview.mails {
-        let (text, html, whole) = (
-            mail.rendered.text.len(),
-            mail.rendered.html.len(),
-            mail.letter.bytes.len(),
-        );
-        let risk = if html > GMAIL_CLIPS_AT {
-            "  WOULD BE CLIPPED by Gmail"
-        } else {
-            ""
-        };
-        say(format_args!(
-            "  mail         {}  {:?}  text {text}, html {html}, whole {whole} bytes{risk}",
-            mail.recipient.address, mail.rendered.subject
-        ))?;
-    }
-    say(format_args!("  pages        {}", preview.pages.len()))?;
-    say(format_args!(
-        "Look at {}. The links there are examples and open nothing.",
-        out.display()
-    ))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
-async fn preview_tools(config: &Config, environment: &Environment) -> anyhow::Result<Previewing> {
-    let scratch = tempfile::tempdir()?;
-    let mut config = config.clone();
-    // The keys of the embedded endpoint come from the secret, so that is the one thing that is kept.
-    config.secret_key_file = Some(config.secret_key_file());
-    config.state_dir = scratch.path().to_owned();
-    config.audit.dir = None;
-    config.mail.outbox_dir = None;
-    config.queue.kind = QueueKind::Sqlite;
-    config.ledger.kind = LedgerKind::Sqlite;
-    let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
-    Ok(Previewing {
-        tools: opened.tools.clone(),
-        opened,
-        _scratch: scratch,
-    })
-}
-
-struct Previewing {
-    tools: Tools,
-    opened: tools::Opened,
-    _scratch: tempfile::TempDir,
-}
-
-impl Previewing {
-    async fn close(self) {
-        drop(self.tools);
-        self.opened.close().await;
-    }
-}
-
-fn write_preview(preview: &Preview, out: &Path) -> anyhow::Result<()> {
-    let write = |name: String, bytes: &[u8]| {
-        let path = out.join(name);
-        std::fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))
-    };
-    std::fs::create_dir_all(out).with_context(|| format!("could not make {}", out.display()))?;
-    for (index, mail) in preview.mails.iter().enumerate() {
-        let name = format!("mail-{}", index + 1);
-        write(format!("{name}.eml"), &mail.letter.bytes)?;
-        write(format!("{name}.html"), mail.rendered.html.as_bytes())?;
-        write(format!("{name}.txt"), mail.rendered.text.as_bytes())?;
-    }
-    for page in &preview.pages {
-        write(format!("gallery-{}", page.file_name), page.html.as_bytes())?;
-    }
-    Ok(())
 }
 
 async fn parked(config: &Config, requeue: Option<&str>) -> anyhow::Result<ExitCode> {

@@ -200,7 +200,16 @@ async fn answer_doubt(
         Word::Sent => Answer::WasSent,
         Word::Resend => Answer::ResendOk,
     };
-    let line = match resolve(&*opened.ledger, job, &rid, answer, "operator").await? {
+    let line = match resolve(
+        &*opened.ledger,
+        job,
+        &rid,
+        answer,
+        "operator",
+        clock::system(),
+    )
+    .await?
+    {
         Resolved::Recorded => {
             say(match word {
                 Word::Sent => "recorded: nothing more is sent",

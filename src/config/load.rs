@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, QueueKind, ResultsConfig, Tls,
-    Transport, front,
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueKind, ResultsConfig,
+    SmtpConfig, Tls, Transport, front,
 };
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -247,12 +247,12 @@ impl Config {
         )?;
         at_least("queue.max_receives", u64::from(self.queue.max_receives), 1)?;
         at_least("gallery.page_size", self.gallery.page_size as u64, 1)?;
-        at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         at_least(
-            "mail.smtp.connections",
-            self.mail.smtp.connections as u64,
+            "gallery.pictures_at_once",
+            self.gallery.pictures_at_once as u64,
             1,
         )?;
+        at_least("mail.at_once", self.mail.at_once as u64, 1)?;
         if self.queue.visibility_timeout.as_duration() > crate::queue::MAX_VISIBILITY {
             return Err(ConfigError::value(
                 "queue.visibility_timeout",
@@ -317,21 +317,32 @@ impl Config {
         let locale = self.mail.locale.parse::<Locale>();
         locale.map_err(|error| ConfigError::value("mail.locale", error))?;
         self.time_zone()?;
-        let smtp = &self.mail.smtp;
-        if self.mail.transport == Transport::Smtp
-            && smtp.tls == Tls::None
-            && !is_loopback(&smtp.host)
-        {
-            let reason = "is \"none\", which is only for a relay on this machine: use \"starttls\" or \"implicit\"";
-            return Err(ConfigError::value("mail.smtp.tls", reason));
-        }
-        if smtp.username.is_some() != smtp.password_file.is_some() {
-            return Err(ConfigError::value(
-                "mail.smtp.username",
-                "and password_file go together: give both or neither",
-            ));
+        self.mailing_list()?;
+        self.check_dkim()?;
+        self.notify()?;
+        for (name, relay) in self.mail.relays_by_name()? {
+            self.check_relay(&MailConfig::section_of(&name), relay)?;
         }
         Ok(())
+    }
+
+    fn check_relay(&self, section: &str, relay: &SmtpConfig) -> Result<(), ConfigError> {
+        let wrong = |field: &str, reason: &str| {
+            Err(ConfigError::value(format!("{section}.{field}"), reason))
+        };
+        let is_used = self.mail.transport == Transport::Smtp;
+        if is_used && relay.tls == Tls::None && !is_loopback(&relay.host) {
+            let reason = "is \"none\", which is only for a relay on this machine: use \"starttls\" or \"implicit\"";
+            return wrong("tls", reason);
+        }
+        if relay.username.is_some() != relay.password_file.is_some() {
+            let reason = "and password_file go together: give both or neither";
+            return wrong("username", reason);
+        }
+        if relay.connections == 0 {
+            return wrong("connections", "is 0: it must be at least 1");
+        }
+        relay.deadlines.check(section)
     }
 
     fn check_results(&self) -> Result<(), ConfigError> {
@@ -599,12 +610,17 @@ mod tests {
             "[mail]\nfrom = \"nobody\"",
             "[mail]\ntime_zone = \"Mars/Base\"",
             "[mail]\ntransport = \"smtp\"\n[mail.smtp]\nhost = \"relay.example\"\ntls = \"none\"",
+            "[mail]\nnotify = \"nobody\"",
+            "[mail.relays.bulk]\nusername = \"x\"",
+            "[mail.relays.default]\nhost = \"x\"",
+            "[mail.relays.bulk.deadlines]\ndot = \"11m\"",
             "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
             "[connections.x]\naccess_key_id = \"AKIA\"",
             "[connections.x]\nendpoint_url = \"s3.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
             "[[allow]]\nconnection = \"nope\"\nbucket = \"reports\"",
+            "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\nrelays = [\"bulk\"]\n[connections.local]\ndirectory = \"/srv\"",
             "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\npublish = [\"/srv\"]\n[connections.local]\ndirectory = \"/srv\"",
         ]
         .map(check);
@@ -617,12 +633,17 @@ mod tests {
         the configuration's mail.from is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
         the configuration's mail.time_zone is "Mars/Base", which is no time zone: write one like "Europe/Berlin"
         the configuration's mail.smtp.tls is "none", which is only for a relay on this machine: use "starttls" or "implicit"
+        the configuration's mail.notify is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
+        the configuration's mail.relays.bulk.username and password_file go together: give both or neither
+        the configuration's mail.relays.default has the name of [mail.smtp]: choose another
+        the configuration's mail.relays.bulk.deadlines.dot is 11m: write "1s" to "10m"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too
         the configuration's allow[0].connection is "nope", which is no connection; there are: local
+        the configuration's allow[0].relays[0] is "bulk", which is no relay; there are: default
         the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"
         "#);
     }

@@ -1,5 +1,6 @@
 //! `[[allow]]` and `[[on_event]]`: from what is written to what is decided with.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use globset::GlobMatcher;
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
-use crate::job::{Prefix, PublishTo};
+use crate::job::recipient::ascii_domain;
+use crate::job::{Prefix, PublishTo, RelayName};
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
 
@@ -94,7 +96,8 @@ impl Config {
         let patterns =
             |field: &str, patterns: &[String]| -> Result<Vec<GlobMatcher>, ConfigError> {
                 let patterns = patterns.iter().enumerate().map(|(at, pattern)| {
-                    matcher(pattern, Slashes::Plain)
+                    address_pattern(pattern)
+                        .and_then(|pattern| matcher(&pattern, Slashes::Plain))
                         .map_err(|error| ConfigError::value(key(&format!("{field}[{at}]")), error))
                 });
                 patterns.collect()
@@ -107,7 +110,22 @@ impl Config {
                 ConfigError::value(key(&format!("publish[{at}]")), reason)
             })
         });
+        let known = self.mail.relays_by_name()?;
+        let relays = allow.relays.iter().enumerate().map(|(at, name)| {
+            let relay = name.parse::<RelayName>().ok();
+            relay
+                .filter(|relay| known.contains_key(relay))
+                .ok_or_else(|| {
+                    let known: Vec<&str> = known.keys().map(RelayName::as_str).collect();
+                    let reason = format!(
+                        "is {name:?}, which is no relay; there are: {}",
+                        known.join(", ")
+                    );
+                    ConfigError::value(key(&format!("relays[{at}]")), reason)
+                })
+        });
         Ok(AllowRule {
+            relays: relays.collect::<Result<_, _>>()?,
             connection: allow
                 .connection
                 .parse()
@@ -161,6 +179,20 @@ impl Config {
     }
 }
 
+/// Spells the domain of a pattern as addresses have theirs, in ASCII: `*@xn--bcher-kva.example` for `*@bücher.example`.
+fn address_pattern(pattern: &str) -> Result<String, String> {
+    let (user, domain) = pattern.rsplit_once('@').unwrap_or(("", pattern));
+    let is_plain = |label: &str| !label.contains(['*', '?', '[', ']', '{', '}', ',', '\\']);
+    let labels = domain.split('.').map(|label| match label {
+        label if label.is_ascii() => Ok(Cow::Borrowed(label)),
+        label if is_plain(label) => ascii_domain(label).ok_or("has a domain that is none"),
+        _ => Err("mixes wildcards with a domain that is not ASCII: write that domain as \"xn--…\""),
+    });
+    let labels: Vec<Cow<'_, str>> = labels.collect::<Result<_, _>>()?;
+    let at = &pattern[user.len()..pattern.len() - domain.len()];
+    Ok(format!("{user}{at}{}", labels.join(".")))
+}
+
 fn matcher(pattern: &str, slashes: Slashes) -> Result<GlobMatcher, String> {
     glob::parse(pattern, slashes).map(|glob| glob.compile_matcher())
 }
@@ -174,4 +206,25 @@ fn publish_rule(target: &str) -> Option<PublishRule> {
     let place = target.strip_prefix("s3://")?;
     let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
     Some(PublishRule::Bucket(bucket.parse().ok()?, prefix.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_has_its_domain_in_the_spelling_of_addresses() {
+        for (written, read) in [
+            ("*@bücher.example", "*@xn--bcher-kva.example"),
+            ("*@*.BÜCHER.example", "*@*.xn--bcher-kva.example"),
+            ("jörg@acme.example", "jörg@acme.example"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("*", "*"),
+        ] {
+            assert_eq!(address_pattern(written).as_deref(), Ok(read));
+        }
+        for wrong in ["*@büch*.example", "*@{bücher,acme}.example", "*@-ü.example"] {
+            assert!(address_pattern(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -1,154 +1,221 @@
 //! The letter itself: headers and a body in two forms, the same bytes for the same mail.
+//!
+//! What stands in it was parsed before (`job/recipient.rs`, `job/email.rs`), so that nothing can go wrong here.
 
-use std::time::SystemTime;
+pub mod dkim;
+mod headers;
+pub mod list;
 
-use lettre::Message;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::tz::TimeZone;
 use lettre::address::Envelope;
-use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, MultiPart, SinglePart};
+use lettre::message::SinglePart;
+use lettre::message::header::{ContentTransferEncoding, ContentType};
 
-use super::{DeliverError, Letter, Summary};
-use crate::job::{JobId, Recipient};
+use super::{Letter, Summary};
+use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
 use crate::render::RenderedMail;
+use headers::Headers;
+use list::MailingList;
 
 /// Who sends.
 #[derive(Debug, Clone)]
 pub struct Sender {
-    mailbox: Mailbox,
+    from: Recipient,
     keyring: Keyring,
+    list: MailingList,
+    signers: Arc<[dkim::Signer]>,
 }
 
 impl Sender {
     /// A sender; its domain is also that of the Message-IDs.
-    pub fn new(from: &Recipient, keyring: Keyring) -> Self {
+    pub fn new(from: Recipient, keyring: Keyring) -> Self {
         Self {
-            mailbox: Mailbox::new(from.name.clone(), from.address.clone()),
+            from,
             keyring,
+            list: MailingList::default(),
+            signers: Arc::default(),
         }
+    }
+
+    /// The same, whose mails belong to a list and can be unsubscribed from.
+    pub fn with_list(self, list: MailingList) -> Self {
+        Self { list, ..self }
+    }
+
+    /// The same, whose mails are signed, once with each key.
+    pub fn signed_by(self, signers: Vec<dkim::Signer>) -> Self {
+        let signers = signers.into();
+        Self { signers, ..self }
     }
 
     /// The name that recipients see.
     pub fn display_name(&self) -> &str {
-        self.mailbox
-            .name
-            .as_deref()
-            .unwrap_or_else(|| self.mailbox.email.as_ref())
+        let address = || self.from.address.as_ref();
+        self.from.name.as_deref().unwrap_or_else(address)
+    }
+
+    /// The address that recipients see.
+    pub fn address(&self) -> &str {
+        self.mailbox.email.as_ref()
     }
 
     /// The Message-ID of a job's mail to a recipient: the same for every attempt, so that a mailbox that gets
     /// the mail twice can tell.
     pub fn message_id(&self, job: &JobId, recipient: &Recipient) -> String {
-        let address = recipient.canonical_address();
-        let id = self.keyring.id(
-            Purpose::MessageId,
-            &[job.as_str().as_bytes(), address.as_bytes()],
-        );
-        format!("<{id}@{}>", self.mailbox.email.domain())
+        format!(
+            "<{}@{}>",
+            self.mail_id(job, recipient),
+            self.from.address.domain()
+        )
     }
 
-    /// Puts the letter together. `at` is what its `Date` says.
+    fn mail_id(&self, job: &JobId, recipient: &Recipient) -> String {
+        let address = recipient.canonical_address();
+        self.keyring.id(
+            Purpose::MessageId,
+            &[job.as_str().as_bytes(), address.as_bytes()],
+        )
+    }
+
+    /// Puts the letter to one of a job's recipients together. `at` is what its `Date` says.
     pub fn letter(
         &self,
-        job: &JobId,
+        job: &Job,
         recipient: &Recipient,
-        reply_to: Option<&Recipient>,
         mail: RenderedMail,
-        at: jiff::Timestamp,
-    ) -> Result<Letter, DeliverError> {
-        let refuse = |reason: String| DeliverError::Message {
-            masked: recipient.masked(),
-            reason,
-        };
-        let message_id = self.message_id(job, recipient);
-        // lettre panics on CR, LF and NUL in a name (measured, 0.11.23); `Recipient` cannot hold one.
-        let to = Mailbox::new(recipient.name.clone(), recipient.address.clone());
-        let envelope = Envelope::new(
-            Some(self.mailbox.email.clone()),
-            vec![recipient.address.clone()],
-        )
-        .map_err(|error| refuse(error.to_string()))?;
-        let date = SystemTime::try_from(at).map_err(|error| refuse(error.to_string()))?;
-        let mut builder = Message::builder()
-            .from(self.mailbox.clone())
-            .to(to)
-            .subject(&mail.subject)
-            .date(date)
-            .message_id(Some(message_id.clone()))
-            .raw_header(header("X-Handout-Job", job.as_str()))
-            // RFC 3834: no vacation notice shall answer.
-            .raw_header(header("Auto-Submitted", "auto-generated"))
-            .raw_header(header("X-Auto-Response-Suppress", "All"));
-        if let Some(reply_to) = reply_to {
-            builder = builder.reply_to(Mailbox::new(
-                reply_to.name.clone(),
-                reply_to.address.clone(),
-            ));
+        at: Timestamp,
+    ) -> Letter {
+        let boundary = format!("=_{}", self.mail_id(&job.id, recipient));
+        let headers = self.headers(job, recipient, &mail.subject, &boundary, at);
+        let body = alternative(&boundary, mail.text, mail.html.clone());
+        let from = self.from.address.clone();
+        Letter {
+            envelope: Envelope::new(Some(from), vec![recipient.address.clone()])
+                .expect("there is a recipient"),
+            message_id: self.message_id(&job.id, recipient),
+            bytes: self.signed(&headers, &body, at).into_bytes(),
+            summary: Summary {
+                to: recipient.address.clone(),
+                subject: mail.subject,
+                html: mail.html,
+            },
         }
-        let boundary = format!(
-            "=_{}",
-            message_id
-                .trim_matches(['<', '>'])
-                .split('@')
-                .next()
-                .unwrap_or_default()
-        );
-        let body = MultiPart::alternative()
-            .boundary(boundary)
-            .singlepart(part(ContentType::TEXT_PLAIN, mail.text))
-            .singlepart(part(ContentType::TEXT_HTML, mail.html.clone()));
-        let message = builder
-            .multipart(body)
-            .map_err(|error| refuse(error.to_string()))?;
-        let summary = Summary {
-            to: recipient.address.clone(),
-            subject: mail.subject,
-            html: mail.html,
-        };
-        Ok(Letter {
-            envelope,
-            message_id,
-            bytes: message.formatted(),
-            summary,
-        })
     }
+
+    fn headers(
+        &self,
+        job: &Job,
+        recipient: &Recipient,
+        subject: &str,
+        boundary: &str,
+        at: Timestamp,
+    ) -> Headers {
+        let mut headers = Headers::default();
+        headers.people("From", [&self.from]);
+        match &job.email {
+            Some(email) => {
+                headers.people("To", email.shown_to(recipient));
+                headers.people("Cc", email.shown_cc(recipient));
+                headers.people("Reply-To", &email.reply_to);
+            }
+            None => headers.people("To", [recipient]),
+        }
+        headers.text("Subject", subject);
+        headers.put("Date", date(at));
+        headers.put("Message-ID", self.message_id(&job.id, recipient));
+        let list_id: Option<&ListId> = job.email.as_ref().and_then(|email| email.list_id.as_ref());
+        self.list.put(list_id, &self.rid(recipient), &mut headers);
+        // RFC 3834: no vacation notice shall answer; Exchange and Outlook look for their own.
+        headers.put("Auto-Submitted", "auto-generated");
+        headers.put("X-Auto-Response-Suppress", "All");
+        headers.text("X-Handout-Job", job.id.as_str());
+        headers.put("MIME-Version", "1.0");
+        headers.put(
+            "Content-Type",
+            format!("multipart/alternative;\r\n boundary=\"{boundary}\""),
+        );
+        headers
+    }
+
+    /// The recipient's id, as the ledger and the audit log have it.
+    fn rid(&self, recipient: &Recipient) -> String {
+        let address = recipient.canonical_address();
+        self.keyring.id(Purpose::RecipientId, &[address.as_bytes()])
+    }
+
+    /// The whole mail, with its signatures before it.
+    fn signed(&self, headers: &Headers, body: &str, at: Timestamp) -> String {
+        let body_hash = match self.signers.is_empty() {
+            true => String::new(),
+            false => dkim::body_hash(body),
+        };
+        let signatures = self.signers.iter();
+        let mut mail: String = signatures
+            .map(|signer| signer.sign(headers, &body_hash, at).line())
+            .collect();
+        mail.extend(headers.iter().map(headers::Header::line));
+        mail.push_str("\r\n");
+        mail.push_str(body);
+        mail
+    }
+}
+
+/// An instant as a mail's `Date` has it (RFC 5322, section 3.3).
+fn date(at: Timestamp) -> String {
+    rfc2822::to_string(&at.to_zoned_datetime(TimeZone::UTC))
+        .expect("no clock shows a year before 0")
+}
+
+/// Two forms of the same, the better one last (RFC 2046, section 5.1.4).
+fn alternative(boundary: &str, text: String, html: String) -> String {
+    let text = part(ContentType::TEXT_PLAIN, text);
+    let html = part(ContentType::TEXT_HTML, html);
+    format!("--{boundary}\r\n{text}--{boundary}\r\n{html}--{boundary}--\r\n")
 }
 
 /// Always quoted-printable: a signed URL is longer than the 998 octets that a line may have (RFC 5322 2.1.1).
-fn part(kind: ContentType, text: String) -> SinglePart {
-    SinglePart::builder()
+fn part(kind: ContentType, text: String) -> String {
+    let part = SinglePart::builder()
         .header(kind)
         .header(ContentTransferEncoding::QuotedPrintable)
-        .body(text)
-}
-
-fn header(name: &'static str, value: &str) -> HeaderValue {
-    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+        .body(text);
+    String::from_utf8(part.formatted()).expect("quoted-printable is ASCII")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn job() -> Job {
+        let job = serde_json::json!({
+            "v": 1, "id": "job-1",
+            "from": { "connection": "local", "bucket": "reports", "prefix": "" },
+            "email": {
+                "to": ["Ann Bell <ann@acme.example>", "bo@bücher.example"],
+                "cc": ["Cleo <cleo@acme.example>"],
+                "reply_to": "Reports <reports@sender.example>",
+            },
+        });
+        Job::parse(&job.to_string()).unwrap()
+    }
+
     fn letter() -> Letter {
         let from = Recipient::parse("Reports <reports@sender.example>").unwrap();
-        let sender = Sender::new(&from, Keyring::new([1; 32]));
+        let sender = Sender::new(from, Keyring::new([1; 32]));
         let url = format!("https://example.com/{}", "a".repeat(4000));
         let mail = RenderedMail {
             subject: "Täglicher Bericht".to_owned(),
             text: format!("Link:\n{url}\n"),
             html: format!("<a href=\"{url}\">x</a>"),
         };
-        let to = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
-        sender
-            .letter(
-                &"job-1".parse().unwrap(),
-                &to,
-                Some(&from),
-                mail,
-                jiff::Timestamp::UNIX_EPOCH,
-            )
-            .unwrap()
+        let job = job();
+        let to = &job.email.as_ref().unwrap().to[0];
+        sender.letter(&job, to, mail, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -163,16 +230,31 @@ mod tests {
         assert_eq!(letter().bytes, letter().bytes);
         let text = String::from_utf8(letter().bytes).unwrap();
         let headers = text.split("\r\n\r\n").next().unwrap();
-        for wanted in [
-            "Auto-Submitted: auto-generated",
-            "X-Handout-Job: job-1",
-            "Reply-To: Reports <reports@sender.example>",
-        ] {
-            assert!(headers.contains(wanted), "{headers}");
-        }
         assert!(
             headers.contains(&format!("Message-ID: {}", letter().message_id)),
             "{headers}"
         );
+        insta::assert_snapshot!(headers, @r#"
+        From: Reports <reports@sender.example>
+        To: "Ann Bell" <ann@acme.example>
+        Cc: Cleo <cleo@acme.example>
+        Reply-To: Reports <reports@sender.example>
+        Subject: =?utf-8?b?VMOkZ2xpY2hlciBCZXJpY2h0?=
+        Date: Thu, 1 Jan 1970 00:00:00 +0000
+        Message-ID: <558ba92b05a4c1b8bd11598974c27ae6@sender.example>
+        Auto-Submitted: auto-generated
+        X-Auto-Response-Suppress: All
+        X-Handout-Job: job-1
+        MIME-Version: 1.0
+        Content-Type: multipart/alternative;
+         boundary="=_558ba92b05a4c1b8bd11598974c27ae6"
+        "#);
+    }
+
+    #[test]
+    fn the_envelope_is_one_persons_whatever_the_mail_shows() {
+        let letter = letter();
+        let to: Vec<&str> = letter.envelope.to().iter().map(AsRef::as_ref).collect();
+        assert_eq!(to, ["ann@acme.example"]);
     }
 }

@@ -125,7 +125,12 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
         }
         None => vec![event_bridge(&fields)?],
     };
-    jobs_of(&events, rules)
+    let mut opened = jobs_of(&events, rules)?;
+    let message: Arc<str> = body.into();
+    for job in &mut opened.jobs {
+        job.message = Arc::clone(&message);
+    }
+    Ok(opened)
 }
 
 /// Looks through the wrappings for an event; `None` means that the body itself must be the job.

@@ -105,6 +105,27 @@ macro_rules! text_type {
 }
 
 text_type! {
+    /// The name of a relay in the configuration.
+    RelayName
+}
+
+impl RelayName {
+    fn check(text: &str) -> Result<(), NameError> {
+        let allowed = "a relay's name has letters, digits, '-' and '_'";
+        check_characters(text, "the relay's name", 64, allowed, |c| {
+            matches!(c, '-' | '_')
+        })
+    }
+}
+
+impl Default for RelayName {
+    /// The relay of `[mail.smtp]`.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+text_type! {
     /// A bucket's name. Capitals and underscores are allowed: old buckets and other S3 servers have them.
     Bucket
 }

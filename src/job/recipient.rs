@@ -1,8 +1,10 @@
 //! A person who is to be served, with an address that is one.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::tz::TimeZone;
 use lettre::Address;
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
@@ -20,6 +22,11 @@ pub enum RecipientError {
         "is not an e-mail address: write \"ann@acme.example\" or \"Ann Bell <ann@acme.example>\""
     )]
     Address,
+    /// A domain that the DNS has no spelling for.
+    #[error(
+        "has a domain that cannot be spelled in ASCII (IDNA): write it as its owner registered it"
+    )]
+    Domain,
     /// A control or bidirectional-override character where a header would carry it.
     #[error("holds the character {0:?}, which could forge a mail's header or hide a name")]
     Character(char),
@@ -29,6 +36,14 @@ pub enum RecipientError {
     /// Not a language tag.
     #[error("has the locale {0:?}: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
     Locale(String),
+    /// Not the name of a time zone.
+    #[error("has the time zone {0:?}: write the name of one, such as \"Europe/Berlin\" or \"UTC\"")]
+    TimeZone(String),
+}
+
+/// Finds a time zone by its IANA name.
+pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
+    TimeZone::get(name).map_err(|_| RecipientError::TimeZone(name.to_owned()))
 }
 
 /// A language tag such as `en` or `pt-BR`.
@@ -78,12 +93,14 @@ impl FromStr for Locale {
 /// A person who gets a mail, or links of their own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient {
-    /// Where the mail goes.
+    /// Where the mail goes; its domain is in ASCII, whichever way it was written.
     pub address: Address,
     /// How the person is called, if the job says so.
     pub name: Option<String>,
     /// The language of the mail; the configuration's when the job says nothing.
     pub locale: Option<Locale>,
+    /// The clock by which the mail tells the time; the configuration's when the job says nothing.
+    pub time_zone: Option<TimeZone>,
     /// Variables for this person alone.
     pub vars: Map<String, Value>,
 }
@@ -117,9 +134,10 @@ impl Recipient {
             }
         }
         Ok(Self {
-            address,
+            address: with_ascii_domain(address)?,
             name,
             locale: None,
+            time_zone: None,
             vars: Map::new(),
         })
     }
@@ -129,7 +147,13 @@ impl Recipient {
         self.name.as_deref().unwrap_or_else(|| self.address.user())
     }
 
-    /// The address in the one spelling under which the ledger and the audit log know the person.
+    /// Whether the address needs a relay that knows SMTPUTF8 (RFC 6531): its part before the `@` is not ASCII.
+    pub fn needs_smtputf8(&self) -> bool {
+        !self.address.user().is_ascii()
+    }
+
+    /// The address in the one spelling under which the ledger and the audit log know the person: lower case, and
+    /// `xn--bcher-kva.example` for `bücher.example` too.
     pub fn canonical_address(&self) -> String {
         AsRef::<str>::as_ref(&self.address).to_lowercase()
     }
@@ -147,12 +171,33 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Refuses what could end a header (lettre panics on it, measured) or turn a name around on the screen.
+/// Spells an address's domain as the DNS and every relay know it, so that two spellings are one person.
+fn with_ascii_domain(address: Address) -> Result<Address, RecipientError> {
+    if address.domain().is_ascii() {
+        return Ok(address);
+    }
+    let domain = ascii_domain(address.domain()).ok_or(RecipientError::Domain)?;
+    Address::new(address.user(), domain).map_err(|_| RecipientError::Domain)
+}
+
+/// A domain in ASCII: `xn--bcher-kva.example` for `bücher.example` (UTS 46). One that is ASCII stays as it is.
+pub(crate) fn ascii_domain(domain: &str) -> Option<Cow<'_, str>> {
+    if domain.is_ascii() {
+        return Some(Cow::Borrowed(domain));
+    }
+    idna::domain_to_ascii_strict(domain).ok().map(Cow::Owned)
+}
+
+/// Refuses what could end a header or turn a name around on the screen.
 pub(crate) fn refuse_forging(text: &str) -> Result<(), RecipientError> {
-    let forges = |c: &char| c.is_control() || is_bidi_control(*c);
     text.chars()
-        .find(forges)
+        .find(|c| forges(*c))
         .map_or(Ok(()), |found| Err(RecipientError::Character(found)))
+}
+
+/// The characters that end a line, command a terminal, or reorder the text around them.
+pub(crate) fn forges(c: char) -> bool {
+    c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
@@ -177,6 +222,29 @@ mod tests {
     }
 
     #[test]
+    fn both_spellings_of_a_domain_are_one_person() {
+        let spellings = [
+            "jörg@bücher.example",
+            "jörg@BÜCHER.example",
+            "jörg@bu\u{308}cher.example",
+            "Jörg@xn--bcher-kva.example",
+            "jörg@ｂücher。example",
+        ]
+        .map(|text| Recipient::parse(text).unwrap());
+        for recipient in &spellings {
+            assert_eq!(recipient.canonical_address(), "jörg@xn--bcher-kva.example");
+            assert!(recipient.address.domain().is_ascii() && recipient.needs_smtputf8());
+        }
+        let ascii = Recipient::parse("Ann@Acme.Example").unwrap();
+        assert_eq!(ascii.address.to_string(), "Ann@Acme.Example");
+        assert!(!ascii.needs_smtputf8());
+        let long = format!("ann@{}.example", "ü".repeat(63));
+        for text in [long.as_str(), "ann@-ü.example", "ann@ü..example"] {
+            assert!(Recipient::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_recipient_is_refused_and_never_panics() {
         for text in [
             "",
@@ -193,7 +261,14 @@ mod tests {
                 "{text:?} was taken for a recipient"
             );
         }
-        for name in ["a\nb", "a\rb", "a\0b", "a\u{202E}b", "\u{1b}[31m"] {
+        for name in [
+            "a\nb",
+            "a\rb",
+            "a\0b",
+            "a\u{202E}b",
+            "a\u{2028}b",
+            "\u{1b}[31m",
+        ] {
             assert!(
                 Recipient::from_parts("ann@acme.example", Some(name)).is_err(),
                 "{name:?}"
@@ -208,6 +283,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(!error.contains("secret.person"), "{error}");
+    }
+
+    #[test]
+    fn a_time_zone_is_one_that_is_known() {
+        assert_eq!(
+            time_zone("Asia/Tokyo").unwrap().iana_name(),
+            Some("Asia/Tokyo")
+        );
+        for name in ["", "Berlin", "../../etc/passwd", "/etc/localtime", "CET+1"] {
+            assert!(
+                time_zone(name).is_err(),
+                "{name:?} was taken for a time zone"
+            );
+        }
     }
 
     #[test]

@@ -172,19 +172,34 @@ pub struct Email {
     /// Who gets one; everybody gets a mail of their own.
     #[schemars(length(min = 1))]
     pub to: Vec<Recipient>,
+    /// Who gets one as well, and is seen by everybody else: a mail and links of their own, like those in `to`.
+    #[serde(default)]
+    pub cc: Vec<Recipient>,
+    /// Whom a mail shows as its recipients.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// The list that the mails belong to (RFC 2919), such as `Daily reports <daily.sender.example>`; the
+    /// configuration's when left out.
+    pub list_id: Option<String>,
     /// Where answers go.
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. The template's own when left out.
     pub subject: Option<String>,
-    /// The template's name.
-    #[serde(default = "Email::default_template")]
-    pub template: String,
+    /// The template's name; `gallery-invite` when left out beside a gallery in a bucket, else `report`.
+    pub template: Option<String>,
+    /// The name of a relay in the configuration; the first that the job's rule allows when left out.
+    pub relay: Option<String>,
 }
 
-impl Email {
-    fn default_template() -> String {
-        "report".to_owned()
-    }
+/// Whom a mail shows as its recipients, besides those in `cc`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// The person it is for, and nobody else in `to`.
+    #[default]
+    Individual,
+    /// All in `to`.
+    To,
 }
 
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
@@ -206,6 +221,8 @@ pub struct FullRecipient {
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
     pub locale: Option<String>,
+    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the configuration's when left out.
+    pub time_zone: Option<String>,
     /// Values for this person's mail.
     #[serde(default)]
     pub vars: Map<String, Value>,

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::lease::{Leases, Seen, Tag, Terms};
+use super::shelf::Shelf;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
@@ -19,6 +20,7 @@ pub struct MemoryLedger {
     records: Mutex<Vec<Record>>,
     pages: Mutex<HashMap<PageName, Vec<u8>>>,
     leases: Mutex<HashMap<JobId, (Terms, Instant)>>,
+    shelf: Mutex<HashMap<String, String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,6 +101,23 @@ impl Ledger for MemoryLedger {
 
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
+    }
+
+    fn shelf(&self) -> Option<&dyn Shelf> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Shelf for MemoryLedger {
+    async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
+        let shelf = lock(&self.shelf);
+        Ok(names.iter().map(|name| shelf.get(name).cloned()).collect())
+    }
+
+    async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {
+        lock(&self.shelf).extend(things.iter().cloned());
+        Ok(())
     }
 }
 

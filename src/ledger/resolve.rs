@@ -1,9 +1,12 @@
-//! A person's answer to a doubt.
+//! A person's word about a mail: the answer to a doubt, or another attempt after a refusal.
 
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::standing::reopenings;
-use super::{Answer, Created, Kind, Ledger, LedgerError, Record, Standing, Verdict, standing};
+use super::standing::{is_done, reopenings};
+use super::{
+    Answer, Created, Kind, Ledger, LedgerError, Outcome, Record, Sheet, Standing, Verdict, standing,
+};
 use crate::job::JobId;
 
 /// What came of an answer.
@@ -28,6 +31,7 @@ pub async fn resolve(
     rid: &str,
     answer: Answer,
     by: &str,
+    now: Timestamp,
 ) -> Result<Resolved, LedgerError> {
     let records = ledger.records_of(job, rid).await?;
     if records.is_empty() {
@@ -49,15 +53,73 @@ pub async fn resolve(
         return Ok(Resolved::NoDoubt(standing(&records)?));
     }
     if answer == Answer::ResendOk {
-        reopen(ledger, job, by).await?;
+        reopen(ledger, job, by, now).await?;
     }
     Ok(Resolved::Recorded)
 }
 
-async fn reopen(ledger: &dyn Ledger, job: &JobId, by: &str) -> Result<(), LedgerError> {
+/// What came of asking for another attempt at those whom a job did not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resent {
+    /// So many get it with the job's next delivery.
+    Asked(usize),
+    /// Everybody has had it, or waits for it anyway.
+    NobodyFailed,
+    /// The job is not known.
+    Unknown,
+}
+
+/// Allows another attempt at everybody whose mail was rejected or is in doubt, and reopens the job.
+///
+/// Whoever was allowed one before and has not had it is counted too: somebody who died between the verdicts and the
+/// reopening asks again.
+pub async fn resend(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    by: &str,
+    now: Timestamp,
+) -> Result<Resent, LedgerError> {
+    let sheet = Sheet::new(ledger.records(job).await?);
+    if sheet.of("").is_empty() {
+        return Ok(Resent::Unknown);
+    }
+    let mut asked = 0;
+    for rid in sheet.recipients() {
+        let n = match standing(sheet.of(rid))? {
+            Standing::Doubt { n, .. }
+            | Standing::Terminal {
+                n,
+                outcome: Outcome::Rejected { .. },
+            } => n,
+            Standing::Free { n } if n > 0 && is_done(sheet.of("")) => {
+                asked += 1;
+                continue;
+            }
+            Standing::Free { .. } | Standing::Busy { .. } | Standing::Terminal { .. } => continue,
+        };
+        let verdict = Verdict::new(Answer::ResendOk, by).to_body();
+        let verdict = Record::new(job, rid, n, Kind::Verdict, verdict);
+        if ledger.create(verdict).await? == Created::Ours {
+            asked += 1;
+        }
+    }
+    if asked == 0 {
+        return Ok(Resent::NobodyFailed);
+    }
+    reopen(ledger, job, by, now).await?;
+    Ok(Resent::Asked(asked))
+}
+
+async fn reopen(
+    ledger: &dyn Ledger,
+    job: &JobId,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
     let next = reopenings(&ledger.records_of(job, "").await?) + 1;
     // One that another has made just now will do as well.
-    let reopened = Record::new(job, "", next, Kind::Reopened, json!({ "by": by }));
+    let reopened = json!({ "by": by, "at": now });
+    let reopened = Record::new(job, "", next, Kind::Reopened, reopened);
     ledger.create(reopened).await?;
     Ok(())
 }
@@ -65,9 +127,9 @@ async fn reopen(ledger: &dyn Ledger, job: &JobId, by: &str) -> Result<(), Ledger
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Outcome;
     use crate::ledger::memory::MemoryLedger;
-    use crate::ledger::standing::is_done;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     async fn doubt_of_a_done_job() -> (MemoryLedger, JobId) {
         let (ledger, job) = (MemoryLedger::default(), "job".parse().unwrap());
@@ -93,12 +155,12 @@ mod tests {
     #[tokio::test]
     async fn resend_reopens_the_job_and_sent_does_not() {
         let (ledger, job) = doubt_of_a_done_job().await;
-        let sent = resolve(&ledger, &job, "ann", Answer::WasSent, "operator").await;
+        let sent = resolve(&ledger, &job, "ann", Answer::WasSent, "operator", NOW).await;
         assert_eq!(sent.unwrap(), Resolved::Recorded);
         assert!(!is_open(&ledger, &job).await);
 
         let (ledger, job) = doubt_of_a_done_job().await;
-        let resend = resolve(&ledger, &job, "ann", Answer::ResendOk, "operator").await;
+        let resend = resolve(&ledger, &job, "ann", Answer::ResendOk, "operator", NOW).await;
         assert_eq!(resend.unwrap(), Resolved::Recorded);
         assert!(is_open(&ledger, &job).await);
         let records = ledger.records_of(&job, "ann").await.unwrap();
@@ -109,13 +171,60 @@ mod tests {
     async fn the_first_answer_stands_and_what_is_no_doubt_is_said() {
         let (ledger, job) = doubt_of_a_done_job().await;
         for (answer, wanted) in [(Answer::WasSent, true), (Answer::ResendOk, false)] {
-            let resolved = resolve(&ledger, &job, "ann", answer, "operator")
+            let resolved = resolve(&ledger, &job, "ann", answer, "operator", NOW)
                 .await
                 .unwrap();
             assert_eq!(resolved == Resolved::Recorded, wanted);
         }
         assert!(!is_open(&ledger, &job).await);
-        let stranger = resolve(&ledger, &job, "bo", Answer::WasSent, "operator").await;
+        let stranger = resolve(&ledger, &job, "bo", Answer::WasSent, "operator", NOW).await;
         assert_eq!(stranger.unwrap(), Resolved::Unknown);
+    }
+
+    #[tokio::test]
+    async fn those_who_were_refused_or_are_in_doubt_may_be_served_again_and_nobody_else() {
+        let (ledger, job) = doubt_of_a_done_job().await;
+        let rejected = Outcome::Rejected {
+            code: 550,
+            words: String::new(),
+        };
+        let accepted = Outcome::Accepted {
+            words: String::new(),
+        };
+        for (rid, outcome) in [("bo", rejected), ("cy", accepted)] {
+            for (kind, body) in [
+                (Kind::Intent, json!({})),
+                (Kind::Outcome, outcome.to_body()),
+            ] {
+                let record = Record::new(&job, rid, 0, kind, body);
+                ledger.create(record).await.unwrap();
+            }
+        }
+        let again = async || resend(&ledger, &job, "operator", NOW).await.unwrap();
+        assert_eq!(again().await, Resent::Asked(2));
+        assert!(is_open(&ledger, &job).await);
+        assert_eq!(
+            again().await,
+            Resent::NobodyFailed,
+            "they wait for it already"
+        );
+        let sheet = Sheet::new(ledger.records(&job).await.unwrap());
+        let free = |rid| standing(sheet.of(rid)).unwrap() == Standing::Free { n: 1 };
+        assert_eq!((free("ann"), free("bo"), free("cy")), (true, true, false));
+        let stranger = "other".parse().unwrap();
+        let resent = resend(&ledger, &stranger, "operator", NOW).await;
+        assert_eq!(resent.unwrap(), Resent::Unknown);
+    }
+
+    #[tokio::test]
+    async fn whoever_died_before_the_reopening_asks_again() {
+        let (ledger, job) = doubt_of_a_done_job().await;
+        let verdict = Verdict::new(Answer::ResendOk, "operator").to_body();
+        let verdict = Record::new(&job, "ann", 0, Kind::Verdict, verdict);
+        ledger.create(verdict).await.unwrap();
+        assert!(!is_open(&ledger, &job).await);
+        let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
+        assert_eq!(resent, Resent::Asked(1));
+        assert!(is_open(&ledger, &job).await);
     }
 }

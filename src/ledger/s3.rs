@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! <prefix>ledger                          whose ledger this is: a fingerprint of the installation's secret
-//! <prefix>jobs/<job>/plan                 and done, done.<n>, reopened.<n>, lease
+//! <prefix>jobs/<job>/plan                 and done, done.<n>, reopened.<n>, notified, notified.<n>, lease
 //! <prefix>jobs/<job>/r/<rid>/i.<n>        and o.<n>, l.<n>, v.<n>
 //! <prefix>objects/<job>/<listing>/<page>  the objects that the job hands out
 //! <prefix>latest/<time>-<job>             the jobs, the latest first
+//! <prefix>shelf/<bundle>                  what is known of pictures, some together
 //! ```
 //!
 //! A record is created by a PUT with `If-None-Match: *`. Whatever is answered to it, but a plain yes, leaves open whether it
@@ -14,6 +15,7 @@
 //!
 //! Nothing is ever deleted, and no right to do so is needed: a lifecycle rule on the prefix lets old jobs expire.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::lease::{Leases, Seen, Tag, Terms};
+use super::shelf::{Bundle, Shelf, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::{EdgeError, Fact, random};
@@ -47,6 +50,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many records are read at once: ten thousand recipients take seconds.
 const READS_AT_ONCE: usize = 64;
+
+/// How many bundles of a shelf are read or written at once; each has some hundred kilobytes.
+const BUNDLES_AT_ONCE: usize = 8;
 
 /// How many race for the first write of a new ledger, of whom one may win.
 const RACERS: usize = 8;
@@ -198,6 +204,10 @@ impl S3Ledger {
             self.prefix,
             spell(listing)
         )
+    }
+
+    fn shelf_key(&self, bundle: &str) -> String {
+        format!("{}shelf/{bundle}", self.prefix)
     }
 
     /// Where the list of the latest jobs names one: later instants come first, as S3 lists.
@@ -445,6 +455,51 @@ impl Ledger for S3Ledger {
 
     fn leases(&self) -> Option<&dyn Leases> {
         Some(self)
+    }
+
+    fn shelf(&self) -> Option<&dyn Shelf> {
+        Some(self)
+    }
+}
+
+/// Each bundle is an object, written once: a request for each thing would cost as much as finding it out again.
+#[async_trait]
+impl Shelf for S3Ledger {
+    async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
+        let mut kept = vec![None; names.len()];
+        let mut read = stream::iter(bundles(names.iter().map(String::as_str)))
+            .map(async |Bundle { name, members }| {
+                let found = self.get(&self.shelf_key(&name)).await?;
+                // One that cannot be read is as good as none.
+                let things = found.and_then(|found| serde_json::from_slice(&found.bytes).ok());
+                let things: BTreeMap<String, String> = things.unwrap_or_default();
+                Ok::<_, LedgerError>((members, things))
+            })
+            .buffer_unordered(BUNDLES_AT_ONCE);
+        while let Some((members, mut things)) = read.try_next().await? {
+            for at in members {
+                kept[at] = things.remove(&names[at]);
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {
+        stream::iter(
+            bundles(things.iter().map(|(name, _)| name.as_str()))
+                .into_iter()
+                .map(Ok),
+        )
+        .try_for_each_concurrent(BUNDLES_AT_ONCE, async |Bundle { name, members }| {
+            let members = members.into_iter().map(|at| (&things[at].0, &things[at].1));
+            let members: BTreeMap<&String, &String> = members.collect();
+            let bytes = serde_json::to_vec(&members).expect("texts are plain data");
+            let put = self
+                .put(&self.shelf_key(&name), bytes, Condition::Absent)
+                .await;
+            put.map(drop)
+        })
+        .await
     }
 }
 

@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::shelf::Shelf;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -54,6 +55,12 @@ impl SqliteLedger {
         rows.into_iter().map(Stored::understand).collect()
     }
 }
+
+/// How many things the shelf holds, the latest: with a small picture each, some 150 MB.
+const SHELF_ROOM: i64 = 20_000;
+
+/// How long it holds them, in milliseconds: thirty days.
+const SHELF_LIFE_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 const SELECT: &str = "SELECT job, rid, n, kind, nonce, body FROM record";
 
@@ -175,6 +182,53 @@ impl Ledger for SqliteLedger {
             .map_err(not_written)?;
         Ok(())
     }
+
+    fn shelf(&self) -> Option<&dyn Shelf> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Shelf for SqliteLedger {
+    async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
+        let names = names.to_owned();
+        let oldest = (self.clock)().as_millisecond() - SHELF_LIFE_MS;
+        self.database
+            .call(move |connection| {
+                let mut statement = connection
+                    .prepare_cached("SELECT body FROM shelf WHERE name = ?1 AND at > ?2")?;
+                let body = |name: &String| {
+                    let row = statement.query_row(params![name, oldest], |row| row.get(0));
+                    row.optional()
+                };
+                names.iter().map(body).collect()
+            })
+            .await
+            .map_err(not_read)
+    }
+
+    async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError> {
+        let things = things.to_owned();
+        let now = (self.clock)().as_millisecond();
+        self.database
+            .call(move |connection| {
+                let mut insert = connection.prepare_cached(
+                    "INSERT OR REPLACE INTO shelf (name, body, at) VALUES (?1, ?2, ?3)",
+                )?;
+                for (name, body) in &things {
+                    insert.execute(params![name, body, now])?;
+                }
+                connection.execute("DELETE FROM shelf WHERE at <= ?1", [now - SHELF_LIFE_MS])?;
+                connection.execute(
+                    "DELETE FROM shelf WHERE name IN \
+                     (SELECT name FROM shelf ORDER BY at DESC, name LIMIT -1 OFFSET ?1)",
+                    [SHELF_ROOM],
+                )
+            })
+            .await
+            .map_err(not_written)?;
+        Ok(())
+    }
 }
 
 fn not_read(source: DatabaseError) -> LedgerError {
@@ -224,5 +278,79 @@ impl Stored {
                 n: self.n,
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const DAY: i64 = 24 * 60 * 60;
+
+    fn first_day() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn day_29() -> Timestamp {
+        Timestamp::from_second(29 * DAY).unwrap()
+    }
+
+    fn day_31() -> Timestamp {
+        Timestamp::from_second(31 * DAY).unwrap()
+    }
+
+    fn ledger(folder: &tempfile::TempDir) -> SqliteLedger {
+        let database = Database::open(&folder.path().join("handout.sqlite")).unwrap();
+        SqliteLedger::new(database, first_day)
+    }
+
+    async fn rows(ledger: &SqliteLedger) -> i64 {
+        let count = |connection: &rusqlite::Connection| {
+            connection.query_row("SELECT count(*) FROM shelf", [], |row| row.get(0))
+        };
+        ledger.database.call(count).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_shelf_forgets_what_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = ledger(&folder);
+        let thing = |name: &str| (name.to_owned(), "known".to_owned());
+        first.keep(&[thing("a")]).await.unwrap();
+        let at = |clock| SqliteLedger::new(first.database.clone(), clock);
+        let name = ["a".to_owned()];
+        assert!(at(day_29).recall(&name).await.unwrap()[0].is_some());
+        assert_eq!(at(day_31).recall(&name).await.unwrap(), [None]);
+        at(day_29).keep(&[thing("b")]).await.unwrap();
+        assert_eq!(rows(&first).await, 2);
+        at(day_31).keep(&[thing("c")]).await.unwrap();
+        assert_eq!(rows(&first).await, 2, "the first is gone");
+    }
+
+    #[tokio::test]
+    async fn the_shelf_holds_so_many_things_the_latest() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = ledger(&folder);
+        let things = |from: i64, to: i64| -> Vec<(String, String)> {
+            (from..to)
+                .map(|number| (format!("{number:06}"), String::new()))
+                .collect()
+        };
+        first.keep(&things(0, SHELF_ROOM)).await.unwrap();
+        let later = SqliteLedger::new(first.database.clone(), day_29);
+        let new = things(SHELF_ROOM, SHELF_ROOM + 10);
+        later.keep(&new).await.unwrap();
+        assert_eq!(rows(&first).await, SHELF_ROOM);
+        let names: Vec<String> = new.into_iter().map(|(name, _)| name).collect();
+        assert!(
+            later
+                .recall(&names)
+                .await
+                .unwrap()
+                .iter()
+                .all(Option::is_some)
+        );
     }
 }

@@ -90,10 +90,17 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
     if let Outcome::NotSent { .. } = outcome {
         return Ok(Standing::Free { n: n + 1 });
     }
+    let verdict = record_of(records, n, Kind::Verdict);
+    if let Outcome::Rejected { .. } = outcome
+        && let Some(verdict) = verdict
+        && understand(verdict)?.verdict == Answer::ResendOk
+    {
+        return Ok(Standing::Free { n: n + 1 });
+    }
     let Outcome::Unknown { .. } = outcome else {
         return Ok(Standing::Terminal { n, outcome });
     };
-    let Some(verdict) = record_of(records, n, Kind::Verdict) else {
+    let Some(verdict) = verdict else {
         let mut doubts = 0;
         for attempt in 0..=n {
             doubts += usize::from(matches!(
@@ -103,8 +110,7 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
         }
         return Ok(Standing::Doubt { n, doubts });
     };
-    let Verdict { verdict, by } =
-        serde_json::from_value(verdict.body.clone()).map_err(|_| verdict.damaged())?;
+    let Verdict { verdict, by } = understand(verdict)?;
     Ok(match verdict {
         Answer::ResendOk => Standing::Free { n: n + 1 },
         Answer::WasSent => Standing::Terminal {
@@ -114,6 +120,10 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
             },
         },
     })
+}
+
+fn understand(verdict: &Record) -> Result<Verdict, LedgerError> {
+    serde_json::from_value(verdict.body.clone()).map_err(|_| verdict.damaged())
 }
 
 /// What became of an attempt: what its owner learnt late stands above what another wrote about it.
@@ -223,6 +233,26 @@ mod tests {
                 outcome: Outcome::Accepted { .. }
             }
         ));
+    }
+
+    #[test]
+    fn what_was_rejected_is_an_end_until_a_person_wants_another_attempt() {
+        let rejected = json!({ "outcome": "rejected", "code": 550, "words": "no" });
+        let mut all = vec![(0, Kind::Intent, Value::Null), (0, Kind::Outcome, rejected)];
+        assert!(matches!(
+            standing(&records(&all)).unwrap(),
+            Standing::Terminal { n: 0, .. }
+        ));
+        all.push((0, Kind::Verdict, verdict(Answer::ResendOk)));
+        assert_eq!(standing(&records(&all)).unwrap(), Standing::Free { n: 1 });
+        all.push((0, Kind::Late, accepted()));
+        assert!(
+            matches!(
+                standing(&records(&all)).unwrap(),
+                Standing::Terminal { n: 0, .. }
+            ),
+            "what was accepted is not sent again"
+        );
     }
 
     #[test]

@@ -14,9 +14,9 @@ use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
 use crate::error::JobError;
-use crate::job::{JobId, Key, Order, WhenEmpty};
+use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::plan::policy::describe;
 use crate::plan::{Objects, Plan, Refusal};
 use crate::stop::Stop;
@@ -56,6 +56,21 @@ pub async fn keep(
         })
         .await?;
     Ok(kept)
+}
+
+/// The listing's name under which a job's message stands beside its objects; theirs are random and longer.
+const MESSAGE: &str = "message";
+
+/// Keeps the message that brought a job, for those whom the job did not reach.
+pub async fn keep_message(job: &Job, ledger: &dyn Ledger) -> Result<(), LedgerError> {
+    let message = job.message.as_bytes().to_vec();
+    ledger.keep_page(&job.id, MESSAGE, 0, message).await
+}
+
+/// The message that brought a job, if it is kept.
+pub async fn message(job: &JobId, ledger: &dyn Ledger) -> Result<Option<String>, LedgerError> {
+    let message = ledger.page(job, MESSAGE, 0).await?;
+    Ok(message.and_then(|bytes| String::from_utf8(bytes).ok()))
 }
 
 /// Brings the objects of a job back, and looks at each: what has vanished since is not available. Nothing, if the ledger

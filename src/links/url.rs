@@ -14,18 +14,23 @@ impl PresignedUrl {
         Self(url)
     }
 
-    /// A URL as long as a real one that opens nothing (RFC 2606), for previews.
-    pub(crate) fn example(key: &str) -> Self {
+    /// A URL that opens nothing (RFC 2606), for previews; `padding` bytes longer than it need be.
+    pub(crate) fn example(key: &str, padding: usize) -> Self {
         let mut url = String::from("https://example.invalid/");
         super::sigv4::push_path_escaped(key, &mut url);
         url.push_str("?x-handout=00000000000000000000000000000000&X-Amz-Signature=");
-        url.push_str(&"0".repeat(64));
+        url.push_str(&"0".repeat(64 + padding));
         Self(url)
     }
 
     /// The URL itself, for a mail, a page or a person's own terminal.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// How long it is, in bytes.
+    pub(crate) const fn byte_len(&self) -> usize {
+        self.0.len()
     }
 
     /// The signature in it, from which the audit log makes a fingerprint.

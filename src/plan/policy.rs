@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, Disposition, Job, OnDoubt, Prefix, Recipient};
+use crate::job::{
+    Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient, RelayName,
+};
 use crate::quantity::Span;
 
 /// What to do about objects that cannot be linked.
@@ -73,6 +75,8 @@ pub struct AllowRule {
     pub recipients: Vec<GlobMatcher>,
     /// Where answers may go besides the recipients and the sender's own domain.
     pub reply_to: Vec<GlobMatcher>,
+    /// Through which relays mails may go; the first is that of jobs that name none.
+    pub relays: Vec<RelayName>,
     /// Where pages and lists may go.
     pub publish: Vec<PublishRule>,
     /// The longest that a link may live.
@@ -90,6 +94,17 @@ pub enum PublishRule {
     Dir(PathBuf),
 }
 
+/// Those whom a rule keeps out of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptOut {
+    /// Which of the `[[allow]]` rules, from 0.
+    pub rule: usize,
+    /// What the rule is about.
+    pub place: String,
+    /// Whom it does not let in.
+    pub recipients: Vec<Recipient>,
+}
+
 /// Why a job is not allowed. Nothing failed: somebody decided so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -105,12 +120,14 @@ pub enum Refusal {
     },
     /// A rule allows the place, but not this reader. The address is masked.
     #[error(
-        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.to[{index}])"
+        "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.{list}[{index}])"
     )]
     Recipient {
         /// The bucket and the prefix or key.
         place: String,
-        /// Which recipient of the job.
+        /// In which list of the job.
+        list: &'static str,
+        /// Which of its people.
         index: usize,
         /// The address, masked.
         masked: String,
@@ -124,6 +141,18 @@ pub enum Refusal {
         place: String,
         /// The address, masked.
         masked: String,
+    },
+    /// A rule allows the recipients, but not that their mails go this way.
+    #[error(
+        "the [[allow]] rules for {place} do not let its mails go through the relay {relay} (email.relay); there are: {known}"
+    )]
+    Relay {
+        /// The bucket and the prefix or key.
+        place: String,
+        /// The relay.
+        relay: String,
+        /// Those through which they may go.
+        known: String,
     },
     /// The job would have mails sent twice where the configuration would rather have them not sent.
     #[error(
@@ -213,6 +242,28 @@ impl Policy {
         Err(nearest)
     }
 
+    /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
+    pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
+        let people: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
+        let mut verdicts = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            if !rule.allows_source(job, objects) {
+                continue;
+            }
+            let strangers = people.iter().filter(|person| !rule.allows_reader(person));
+            let recipients: Vec<Recipient> = strangers.copied().cloned().collect();
+            if recipients.is_empty() {
+                return Vec::new();
+            }
+            verdicts.push(KeptOut {
+                rule: index,
+                place: format!("s3://{}/{}", rule.bucket, rule.prefix),
+                recipients,
+            });
+        }
+        verdicts
+    }
+
     /// Whether a page put there would be an event that starts a job.
     pub(crate) fn triggers_itself(&self, target: &Place) -> bool {
         let Place::Bucket(bucket, prefix) = target else {
@@ -259,19 +310,19 @@ impl AllowRule {
         sender_domain: &str,
         mut targets: impl Iterator<Item = &'a Place>,
     ) -> Option<Refusal> {
-        let people = job
+        let lists = job
             .email
             .iter()
-            .flat_map(|email| email.to.iter().enumerate());
-        for (index, recipient) in people {
-            let address = recipient.canonical_address();
-            if !self
-                .recipients
-                .iter()
-                .any(|pattern| pattern.is_match(&address))
-            {
+            .flat_map(|email| [("to", &email.to), ("cc", &email.cc)]);
+        let people = lists.flat_map(|(list, people)| {
+            let numbered = people.iter().enumerate();
+            numbered.map(move |(index, recipient)| (list, index, recipient))
+        });
+        for (list, index, recipient) in people {
+            if !self.allows_reader(recipient) {
                 return Some(Refusal::Recipient {
                     place: place.to_owned(),
+                    list,
                     index,
                     masked: recipient.masked(),
                 });
@@ -286,11 +337,36 @@ impl AllowRule {
                 masked: reply_to.masked(),
             });
         }
+        let asked = job.email.as_ref().map(|email| email.relay.as_ref());
+        if asked.is_some_and(|asked| self.relay(asked).is_none()) {
+            let known: Vec<&str> = self.relays.iter().map(RelayName::as_str).collect();
+            return Some(Refusal::Relay {
+                place: place.to_owned(),
+                relay: asked
+                    .flatten()
+                    .map_or("default", RelayName::as_str)
+                    .to_owned(),
+                known: known.join(", "),
+            });
+        }
         let target = targets.find(|target| !self.publish.iter().any(|rule| rule.allows(target)))?;
         Some(Refusal::Publish {
             place: place.to_owned(),
             target: target.to_string(),
         })
+    }
+
+    /// The relay that a job gets which asks for this one, or for none in particular.
+    pub(super) fn relay(&self, asked: Option<&RelayName>) -> Option<&RelayName> {
+        let is_asked = |relay: &&RelayName| asked.is_none_or(|asked| asked == *relay);
+        self.relays.iter().find(is_asked)
+    }
+
+    fn allows_reader(&self, recipient: &Recipient) -> bool {
+        let address = recipient.canonical_address();
+        self.recipients
+            .iter()
+            .any(|pattern| pattern.is_match(&address))
     }
 
     fn allows_answers(&self, reply_to: &Recipient, sender_domain: &str) -> bool {

@@ -1,110 +1,31 @@
 //! A mail about links: what it shows, within what a mail may weigh.
 //!
-//! A [`Digest`] gathers from the stream of links what one mail can show, in memory that does not grow with the
-//! job. [`mail`] renders it for one person. When the HTML passes its budget, whole rows go until it fits, and
-//! both parts say how many more there are and where: a mail is never cut, and never silent about it.
+//! A [`Digest`] gathers from the stream of links what one mail can show. [`draw`] renders it for one person: as many
+//! rows as the budget allows, and in both parts how many more there are, in which folders, and where they are found. A
+//! mail is never cut, and never silent about it.
 
-use std::borrow::Cow;
+mod digest;
+mod fit;
+mod view;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use jiff::tz::TimeZone;
 
-use super::strings::Language;
+pub use digest::Digest;
+pub(super) use view::sample;
+
 use super::templates::Templates;
-use super::view::{self, Missed, Moment, Tongue};
 use super::{MailSettings, RenderError, RenderedMail};
-use crate::audit::AuditedLinks;
 use crate::job::recipient::is_bidi_control;
-use crate::job::{Disposition, Locale, Recipient, Scope};
-use crate::links::{Link, PresignedUrl};
+use crate::job::{Locale, Recipient, Scope};
+use crate::links::PresignedUrl;
 use crate::plan::Plan;
-
-/// The most rows that a digest keeps: more never fit into the budget.
-const MAX_ROWS: usize = 200;
+use view::{Sheet, View};
 
 /// The most rows beside a link to a page that shows them all: a mail is a letter, not a listing.
 const MAX_ROWS_BESIDE_GALLERY: usize = 25;
 
-/// The most files without a link that a mail names.
-const MAX_MISSED: usize = 20;
-
 /// The longest subject, in characters; mail readers show some 60.
 const MAX_SUBJECT_CHARS: usize = 200;
-
-/// What goes into a mail of the links of one audience.
-#[derive(Debug, Clone)]
-pub struct Digest {
-    prefix: String,
-    rows: Vec<Link>,
-    count: u64,
-    size_bytes: u64,
-    missed: Vec<Missed>,
-    missed_count: u64,
-    folders: Folders,
-}
-
-/// Whether all files are in one folder, and so need not say which.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Folders {
-    None,
-    One(String),
-    Several,
-}
-
-impl Digest {
-    /// A digest of nothing yet.
-    pub fn new(plan: &Plan) -> Self {
-        Self {
-            prefix: plan.prefix().to_owned(),
-            rows: Vec::new(),
-            count: 0,
-            size_bytes: 0,
-            missed: Vec::new(),
-            missed_count: 0,
-            folders: Folders::None,
-        }
-    }
-
-    /// Takes in a batch.
-    pub fn push(&mut self, links: &AuditedLinks) {
-        for link in links.links() {
-            self.count += 1;
-            self.size_bytes = self.size_bytes.saturating_add(link.object.size_bytes);
-            self.note_folder(link);
-            if self.rows.len() < MAX_ROWS {
-                self.rows.push(link.clone());
-            }
-        }
-        for missed in links.unavailable() {
-            self.missed_count += 1;
-            if self.missed.len() < MAX_MISSED {
-                let name = view::shown(view::below(&missed.key, &self.prefix));
-                self.missed.push(Missed {
-                    name,
-                    reason: view::reason(missed.reason),
-                });
-            }
-        }
-    }
-
-    /// How many links there are.
-    pub const fn count(&self) -> u64 {
-        self.count
-    }
-
-    fn note_folder(&mut self, link: &Link) {
-        let folder = self.folder(link);
-        match &self.folders {
-            Folders::None => self.folders = Folders::One(folder.to_owned()),
-            Folders::One(known) if known != folder => self.folders = Folders::Several,
-            Folders::One(_) | Folders::Several => {}
-        }
-    }
-
-    fn folder<'l>(&self, link: &'l Link) -> &'l str {
-        view::folder(view::below(link.key().as_str(), &self.prefix))
-    }
-}
 
 /// One person's mail.
 #[derive(Debug, Clone, Copy)]
@@ -123,30 +44,53 @@ pub struct Letter<'a> {
     pub settings: &'a MailSettings,
 }
 
+/// A mail, and what became of its files.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// The mail.
+    pub mail: RenderedMail,
+    /// How many files its HTML can show.
+    pub shown: u64,
+    /// How many it only counts.
+    pub more: u64,
+    /// The bytes of its HTML, encoded for transport: what the budget is about.
+    pub html_bytes: usize,
+}
+
 /// Renders a person's mail.
 pub fn mail(templates: &Templates, letter: &Letter<'_>) -> Result<RenderedMail, RenderError> {
+    draw(templates, letter).map(|drawn| drawn.mail)
+}
+
+/// Renders a person's mail, and says how much of the job is in it.
+pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderError> {
     let files = TemplateFiles::of(letter.plan);
-    let rows = letter.rows();
     let given = letter.subject()?;
     let language = templates.strings().for_locale(letter.locale());
-    let mut view = View::new(letter, language, given.as_deref());
-    view.show(&rows);
+    let folders = view::named_folders(letter.digest);
+    let sheet = Sheet::new(letter, &folders, letter.most_rows());
+    let mut view = View::new(letter, language, given.as_deref(), &sheet);
+    view.show(&sheet, sheet.most());
     view.subject = match &given {
         Some(given) => given.clone(),
         None => one_line(&templates.render(&files.subject, &view)?),
     };
-    let html = fit(
-        templates,
-        &files,
-        &mut view,
-        &rows,
-        letter.settings.html_budget_bytes,
-    )?;
+    let budget_bytes = letter.settings.html_budget_bytes;
+    let (shown, html) = fit::fit(sheet.most(), budget_bytes, &files.html, |count| {
+        view.show(&sheet, count);
+        templates.render(&files.html, &view)
+    })?;
+    view.show(&sheet, shown);
     let text = tidy(&templates.render(&files.text, &view)?);
-    Ok(RenderedMail {
-        subject: view.subject,
-        text,
-        html,
+    Ok(Drawn {
+        shown: shown as u64,
+        more: view.more.as_ref().map_or(0, |more| more.count),
+        html_bytes: fit::encoded_len(&html),
+        mail: RenderedMail {
+            subject: view.subject,
+            text,
+            html,
+        },
     })
 }
 
@@ -171,53 +115,61 @@ impl TemplateFiles {
     }
 }
 
-/// Renders the HTML with as many rows as the budget allows, and leaves the view showing those.
-fn fit<'a>(
-    templates: &Templates,
-    files: &TemplateFiles,
-    view: &mut View<'a>,
-    rows: &'a [Row<'a>],
-    budget: usize,
-) -> Result<String, RenderError> {
-    let mut attempt = |count: usize| -> Result<(usize, String), RenderError> {
-        view.show(&rows[..count]);
-        let html = templates.render(&files.html, view)?;
-        Ok((encoded_len(&html), html))
-    };
-    let (bytes, html) = attempt(rows.len())?;
-    if bytes <= budget {
-        return Ok(html);
+impl<'a> Letter<'a> {
+    fn locale(&self) -> &'a Locale {
+        self.recipient
+            .locale
+            .as_ref()
+            .unwrap_or(&self.settings.locale)
     }
-    // Every row makes a mail longer, so halving finds the most that fit.
-    let (mut fitting, mut too_many) = (0, rows.len());
-    while fitting + 1 < too_many {
-        let middle = usize::midpoint(fitting, too_many);
-        match attempt(middle)?.0 <= budget {
-            true => fitting = middle,
-            false => too_many = middle,
+
+    /// The clock by which this person is told the time.
+    fn time_zone(&self) -> &'a TimeZone {
+        let theirs = self.recipient.time_zone.as_ref();
+        theirs.unwrap_or(&self.settings.time_zone)
+    }
+
+    const fn most_rows(&self) -> usize {
+        match (self.gallery_url, self.manifest_url) {
+            (None, None) => digest::MAX_ROWS,
+            (Some(_), _) | (None, Some(_)) => MAX_ROWS_BESIDE_GALLERY,
         }
     }
-    match attempt(fitting)? {
-        (bytes, html) if bytes <= budget => Ok(html),
-        (bytes, _) => Err(RenderError::TooLarge {
-            file: format!("{}.hbs", files.html),
-            bytes,
-            budget,
-        }),
-    }
-}
 
-/// The length in quoted-printable, as a mail with long lines is sent: `=` and all that is not ASCII take three
-/// bytes, a line break two, and a line ends after 75.
-fn encoded_len(html: &str) -> usize {
-    let byte_len = |byte| match byte {
-        b'=' => 3,
-        b' '..=b'~' => 1,
-        b'\n' => 2,
-        _ => 3,
-    };
-    let encoded: usize = html.bytes().map(byte_len).sum();
-    encoded + encoded / 75 * 3
+    /// The subject that the job gives, on one line.
+    fn subject(&self) -> Result<Option<String>, RenderError> {
+        let job = &self.plan.job;
+        let scope = Scope {
+            recipient: Some(self.recipient),
+            ..job.scope()
+        };
+        let given = self.plan.email().and_then(|email| email.subject.as_ref());
+        let filled = given.map(|subject| subject.fill(&scope)).transpose();
+        let filled = filled.map_err(|source| RenderError::Subject { source })?;
+        Ok(filled.as_deref().map(one_line))
+    }
+
+    /// What the mail is about when its subject does not say it: the gallery's title, or else the last folder of
+    /// the prefix that is a word, or else the job.
+    fn topic(&self) -> String {
+        let plan = self.plan;
+        let titled = plan
+            .job
+            .gallery
+            .as_ref()
+            .is_some_and(|order| order.title.is_some());
+        let title = plan
+            .gallery
+            .as_ref()
+            .map(|gallery| gallery.title.as_str())
+            .filter(|_| titled);
+        let folder = plan
+            .prefix()
+            .rsplit('/')
+            .find(|segment| segment.contains(char::is_alphabetic));
+        let topic = title.or(folder);
+        view::brief(topic.unwrap_or_else(|| plan.job.id.as_str()))
+    }
 }
 
 /// Puts a text on one line and takes out what a header must not carry.
@@ -255,250 +207,93 @@ fn tidy(text: &str) -> String {
     tidied
 }
 
-/// What the templates of a mail see.
-#[derive(Serialize)]
-struct View<'a> {
-    language: Tongue<'a>,
-    subject: String,
-    /// What it is about: its heading.
-    topic: &'a str,
-    recipient: Person<'a>,
-    sender: &'a str,
-    job: JobView<'a>,
-    vars: Cow<'a, Map<String, Value>>,
-    count: u64,
-    size_bytes: u64,
-    files: &'a [Row<'a>],
-    more: Option<More>,
-    missed: Option<MissedFiles<'a>>,
-    gallery_url: Option<&'a str>,
-    manifest_url: Option<&'a str>,
-    expires_at: Moment,
-    sooner: Option<&'static str>,
-    /// Whether the links are this person's alone.
-    personal: bool,
-    /// Whether a link shows its file, rather than saving it.
-    opens: bool,
-}
-
-/// The person who reads the mail.
-#[derive(Serialize)]
-struct Person<'a> {
-    /// As the job calls them; nothing when it does not.
-    name: Option<&'a str>,
-    /// The name, or the address where there is none.
-    called: &'a str,
-    address: &'a str,
-    vars: Cow<'a, Map<String, Value>>,
-}
-
-#[derive(Serialize)]
-struct JobView<'a> {
-    id: &'a str,
-}
-
-/// A file and its link.
-#[derive(Clone, Default, Serialize)]
-struct Row<'a> {
-    name: String,
-    /// Nothing when all files are in one.
-    folder: Option<String>,
-    size_bytes: u64,
-    modified: Moment,
-    url: &'a str,
-}
-
-/// The files that a mail does not show.
-#[derive(Clone, Copy, Default, Serialize)]
-struct More {
-    count: u64,
-    size_bytes: u64,
-}
-
-/// The files that have no link.
-#[derive(Default, Serialize)]
-struct MissedFiles<'a> {
-    count: u64,
-    files: Cow<'a, [Missed]>,
-    /// Those that are not named.
-    more: Option<u64>,
-}
-
-impl<'a> Letter<'a> {
-    fn locale(&self) -> &'a Locale {
-        self.recipient
-            .locale
-            .as_ref()
-            .unwrap_or(&self.settings.locale)
-    }
-
-    /// The subject that the job gives, on one line.
-    fn subject(&self) -> Result<Option<String>, RenderError> {
-        let job = &self.plan.job;
-        let scope = Scope {
-            recipient: Some(self.recipient),
-            ..job.scope()
-        };
-        let given = self.plan.email().and_then(|email| email.subject.as_ref());
-        let filled = given.map(|subject| subject.fill(&scope)).transpose();
-        let filled = filled.map_err(|source| RenderError::Subject { source })?;
-        Ok(filled.as_deref().map(one_line))
-    }
-
-    fn rows(&self) -> Vec<Row<'a>> {
-        let whole_list = self.gallery_url.is_some() || self.manifest_url.is_some();
-        let most = if whole_list {
-            MAX_ROWS_BESIDE_GALLERY
-        } else {
-            MAX_ROWS
-        };
-        let digest = self.digest;
-        let with_folder = digest.folders == Folders::Several;
-        let row = |link: &'a Link| Row {
-            name: view::shown(&link.name),
-            folder: Some(digest.folder(link))
-                .filter(|folder| with_folder && !folder.is_empty())
-                .map(view::shown),
-            size_bytes: link.object.size_bytes,
-            modified: Moment::new(link.object.modified, &self.settings.time_zone),
-            url: link.url.expose(),
-        };
-        digest.rows.iter().take(most).map(row).collect()
-    }
-
-    /// What the mail is about when its subject does not say it: the gallery's title, or else the last folder of
-    /// the prefix that is a word, or else the job.
-    fn topic(&self) -> &'a str {
-        let plan = self.plan;
-        let titled = plan
-            .job
-            .gallery
-            .as_ref()
-            .is_some_and(|order| order.title.is_some());
-        let title = plan
-            .gallery
-            .as_ref()
-            .map(|gallery| gallery.title.as_str())
-            .filter(|_| titled);
-        let folder = plan
-            .prefix()
-            .rsplit('/')
-            .find(|segment| segment.contains(char::is_alphabetic));
-        title.or(folder).unwrap_or_else(|| plan.job.id.as_str())
-    }
-}
-
-impl<'a> View<'a> {
-    fn new(letter: &Letter<'a>, language: &'a Language, topic: Option<&'a str>) -> Self {
-        let Letter {
-            plan,
-            digest,
-            recipient,
-            settings,
-            ..
-        } = *letter;
-        Self {
-            language: Tongue::of(language),
-            subject: String::new(),
-            topic: topic.unwrap_or_else(|| letter.topic()),
-            recipient: Person {
-                name: recipient.name.as_deref(),
-                called: recipient
-                    .name
-                    .as_deref()
-                    .unwrap_or(recipient.address.as_ref()),
-                address: recipient.address.as_ref(),
-                vars: Cow::Borrowed(&recipient.vars),
-            },
-            sender: &settings.sender_name,
-            job: JobView {
-                id: plan.job.id.as_str(),
-            },
-            vars: Cow::Borrowed(&plan.job.vars),
-            count: digest.count,
-            size_bytes: digest.size_bytes,
-            files: &[],
-            more: None,
-            missed: (digest.missed_count > 0).then(|| MissedFiles {
-                count: digest.missed_count,
-                files: Cow::Borrowed(digest.missed.as_slice()),
-                more: Some(digest.missed_count - digest.missed.len() as u64)
-                    .filter(|more| *more > 0),
-            }),
-            gallery_url: letter.gallery_url.map(PresignedUrl::expose),
-            manifest_url: letter.manifest_url.map(PresignedUrl::expose),
-            expires_at: Moment::new(plan.lifetime.expires_at, &settings.time_zone),
-            sooner: view::sooner(plan.lifetime.bound),
-            personal: plan.per_recipient,
-            opens: plan.disposition == Disposition::Inline,
-        }
-    }
-
-    /// Shows these rows, and says how many more there are.
-    fn show(&mut self, rows: &'a [Row<'a>]) {
-        let shown_bytes: u64 = rows.iter().map(|row| row.size_bytes).sum();
-        let count = self.count.saturating_sub(rows.len() as u64);
-        let size_bytes = self.size_bytes.saturating_sub(shown_bytes);
-        self.files = rows;
-        self.more = (count > 0).then_some(More { count, size_bytes });
-    }
-}
-
-/// What mail templates are checked against: a view in which everything is there.
-pub(super) fn sample() -> Value {
-    let row = [Row {
-        folder: Some(String::new()),
-        ..Row::default()
-    }];
-    let view = View {
-        language: Tongue::default(),
-        subject: String::new(),
-        topic: "",
-        recipient: Person {
-            name: Some(""),
-            called: "",
-            address: "",
-            vars: Cow::default(),
-        },
-        sender: "",
-        job: JobView { id: "" },
-        vars: Cow::default(),
-        count: 1,
-        size_bytes: 0,
-        files: &row,
-        more: Some(More::default()),
-        missed: Some(MissedFiles {
-            count: 1,
-            files: Cow::Owned(vec![Missed::default()]),
-            more: Some(0),
-        }),
-        gallery_url: Some(""),
-        manifest_url: Some(""),
-        expires_at: Moment::default(),
-        sooner: Some("sooner_policy"),
-        personal: true,
-        opens: true,
-    };
-    serde_json::to_value(view).expect("a view has text keys only")
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
 
     use super::super::samples::*;
     use super::*;
-    use crate::links::Unlinkable;
+    use crate::audit::AuditedLinks;
+    use crate::links::{Link, Unlinkable};
+
+    const LANGUAGES: [&str; 6] = ["en", "de", "fr", "es", "ja", "ar"];
 
     fn daily() -> Plan {
         plan("reports/2026/11/23/", &json!({}))
     }
 
+    /// The plan of a job that asks for a template.
+    fn plan_for(template: &str, prefix: &str, more: &Value) -> Plan {
+        let mut over =
+            json!({ "email": { "to": ["Ann Bell <ann@acme.example>"], "template": template } });
+        for (field, value) in more.as_object().unwrap() {
+            over[field] = value.clone();
+        }
+        plan(prefix, &over)
+    }
+
+    fn page() -> PresignedUrl {
+        PresignedUrl::new("https://acme-out.s3.amazonaws.com/page?x=1".to_owned())
+    }
+
+    /// Three days of a shoot and a file beside them.
+    fn shoot(of_each: u64) -> AuditedLinks {
+        let photo = |day: &str, n: u64| link(&format!("shoot/{day}/{n}.jpg"), 4_000_000);
+        let mut links = vec![link("shoot/Contract.pdf", 210_000)];
+        for day in ["Day 1", "Day 2", "Tag 3 – Süd"] {
+            links.extend((1..=of_each).map(|n| photo(day, n)));
+        }
+        audited(links, &[])
+    }
+
+    /// Subject and text part in every language, without links.
+    fn in_every_language(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> String {
+        let told = LANGUAGES.map(|locale| {
+            let mail = mail_in(locale, plan, links, page);
+            // Marks that nobody sees would stand here as escapes.
+            let text = without_urls(&mail.text).replace(['\u{2068}', '\u{2069}'], "");
+            let subject = mail.subject.replace(['\u{2068}', '\u{2069}'], "");
+            format!("── {locale}: {subject}\n\n{text}")
+        });
+        told.join("\n\n")
+    }
+
+    /// A digest without the second and later files of a folder.
+    fn first_of_each_folder(text: &str) -> String {
+        let mut lines = text.lines();
+        let mut kept = Vec::new();
+        while let Some(line) = lines.next() {
+            let is_later = line.contains(".jpg") && !line.starts_with("1.jpg");
+            match is_later {
+                true => assert_eq!(lines.next(), Some("[URL]")),
+                false => kept.push(line),
+            }
+        }
+        kept.join("\n")
+    }
+
+    fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Drawn {
+        let mut digest = Digest::new(plan);
+        digest.push(links);
+        let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
+        let settings = settings();
+        let letter = Letter {
+            plan,
+            digest: &digest,
+            recipient: &recipient,
+            gallery_url: page,
+            manifest_url: None,
+            settings: &settings,
+        };
+        draw(installed(), &letter).unwrap()
+    }
+
     #[test]
-    fn the_text_part_reads_as_a_letter() {
-        let mail = mail_in("en", &daily(), &reports(), None);
-        insta::assert_snapshot!(mail.subject, @"reports: 3 files");
-        insta::assert_snapshot!(without_urls(&mail.text), @"
+    fn the_report_in_every_language() {
+        insta::assert_snapshot!(in_every_language(&daily(), &reports(), None), @r"
+        ── en: reports: 3 files
+
         Hello Ann Bell,
 
         3 files are ready for you, 1.3 MB in all.
@@ -524,15 +319,9 @@ mod tests {
 
         These links were made for Ann Bell alone. Please do not pass them on.
         Sent by Harbour Reports.
-        ");
-    }
 
-    #[test]
-    fn and_so_it_does_in_german() {
-        let page = PresignedUrl::new("https://acme-out.s3.amazonaws.com/page".to_owned());
-        let mail = mail_in("de-AT", &daily(), &reports(), Some(&page));
-        insta::assert_snapshot!(mail.subject, @"reports: 3 Dateien");
-        insta::assert_snapshot!(without_urls(&mail.text), @"
+        ── de: reports: 3 Dateien
+
         Guten Tag Ann Bell,
 
         für Sie stehen 3 Dateien bereit, zusammen 1,3 MB.
@@ -551,9 +340,6 @@ mod tests {
         812 B · 23. Nov. 2026
         [URL]
 
-        Galerie öffnen:
-        [URL]
-
         1 Datei hat keinen Link
 
         archive/2019.pdf
@@ -561,21 +347,604 @@ mod tests {
 
         Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
         Gesendet von Harbour Reports.
+
+        ── fr: reports : 3 fichiers
+
+        Bonjour Ann Bell,
+
+        3 fichiers sont à votre disposition, 1,3 Mo au total.
+        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+
+        Delivery report.pdf
+        1,2 Mo · 23 nov. 2026
+        [URL]
+
+        Umsatz Q3 – Süd.pdf
+        48 Ko · 23 nov. 2026
+        [URL]
+
+        orders.csv
+        raw/
+        812 o · 23 nov. 2026
+        [URL]
+
+        1 fichier n’a pas de lien
+
+        archive/2019.pdf
+        Il se trouve dans une archive et doit d’abord être restauré.
+
+        Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
+        Envoyé par Harbour Reports.
+
+        ── es: reports: 3 archivos
+
+        Hola, Ann Bell:
+
+        Tiene 3 archivos a su disposición, 1,3 MB en total.
+        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+
+        Delivery report.pdf
+        1,2 MB · 23 nov 2026
+        [URL]
+
+        Umsatz Q3 – Süd.pdf
+        48 KB · 23 nov 2026
+        [URL]
+
+        orders.csv
+        raw/
+        812 B · 23 nov 2026
+        [URL]
+
+        1 archivo no tiene enlace
+
+        archive/2019.pdf
+        Está en un archivo histórico y antes hay que restaurarlo.
+
+        Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
+        Enviado por Harbour Reports.
+
+        ── ja: reports：3 個のファイル
+
+        Ann Bell 様
+
+        3 個のファイル（合計 1.3 MB）をご用意しました。
+        リンクの有効期限：2026年11月30日（月）18:40（Europe/Berlin）
+
+        Delivery report.pdf
+        1.2 MB · 2026/11/23
+        [URL]
+
+        Umsatz Q3 – Süd.pdf
+        48 KB · 2026/11/23
+        [URL]
+
+        orders.csv
+        raw/
+        812 B · 2026/11/23
+        [URL]
+
+        リンクを作成できないファイル：1 個
+
+        archive/2019.pdf
+        アーカイブに保管されているため、先に復元が必要です。
+
+        これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
+        送信者：Harbour Reports
+
+        ── ar: reports: 3 ملفات
+
+        مرحبًا Ann Bell،
+
+        هناك 3 ملفات جاهزة لك، بحجم إجمالي 1.3 م.ب.
+        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+
+        Delivery report.pdf
+        1.2 م.ب · 23 نوفمبر 2026
+        [URL]
+
+        Umsatz Q3 – Süd.pdf
+        48 ك.ب · 23 نوفمبر 2026
+        [URL]
+
+        orders.csv
+        raw/
+        812 بايت · 23 نوفمبر 2026
+        [URL]
+
+        ملف واحد ليس له رابط
+
+        archive/2019.pdf
+        الملف محفوظ في الأرشيف ويجب استرجاعه أولًا.
+
+        أُنشئت هذه الروابط من أجل Ann Bell فقط. يُرجى عدم مشاركتها.
+        المرسل: Harbour Reports
+        ");
+    }
+
+    #[test]
+    fn the_digest_in_every_language() {
+        let plan = plan_for("digest", "shoot/", &json!({}));
+        let told = in_every_language(&plan, &shoot(12), Some(&page()));
+        insta::assert_snapshot!(first_of_each_folder(&told), @r"
+        ── en: shoot: 37 files
+
+        Hello Ann Bell,
+
+        37 files are ready for you, 144 MB in all.
+        The links work until Monday 30 November 2026, 18:40 (Europe/Berlin).
+
+        Open the gallery:
+        [URL]
+
+        Top level · 1 file · 210 KB
+        ----------------------------------------
+
+        Contract.pdf · 210 KB
+        [URL]
+
+        Day 1/ · 12 files · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        and 4 more files (16 MB)
+
+        Day 2/ · 12 files · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        and 4 more files (16 MB)
+
+        Tag 3 – Süd/ · 12 files · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        and 4 more files (16 MB)
+
+        and 12 more files (48 MB)
+        You will find all of them in the gallery.
+
+        These links were made for Ann Bell alone. Please do not pass them on.
+        Sent by Harbour Reports.
+
+        ── de: shoot: 37 Dateien
+
+        Guten Tag Ann Bell,
+
+        für Sie stehen 37 Dateien bereit, zusammen 144 MB.
+        Die Links funktionieren bis Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin).
+
+        Galerie öffnen:
+        [URL]
+
+        Oberste Ebene · 1 Datei · 210 KB
+        ----------------------------------------
+
+        Contract.pdf · 210 KB
+        [URL]
+
+        Day 1/ · 12 Dateien · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        und 4 weitere Dateien (16 MB)
+
+        Day 2/ · 12 Dateien · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        und 4 weitere Dateien (16 MB)
+
+        Tag 3 – Süd/ · 12 Dateien · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        und 4 weitere Dateien (16 MB)
+
+        und 12 weitere Dateien (48 MB)
+        Alle Dateien finden Sie in der Galerie.
+
+        Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
+        Gesendet von Harbour Reports.
+
+        ── fr: shoot : 37 fichiers
+
+        Bonjour Ann Bell,
+
+        37 fichiers sont à votre disposition, 144 Mo au total.
+        Les liens fonctionnent jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+
+        Ouvrir la galerie :
+        [URL]
+
+        Premier niveau · 1 fichier · 210 Ko
+        ----------------------------------------
+
+        Contract.pdf · 210 Ko
+        [URL]
+
+        Day 1/ · 12 fichiers · 48 Mo
+        ----------------------------------------
+
+        1.jpg · 4 Mo
+        [URL]
+
+        et 4 autres fichiers (16 Mo)
+
+        Day 2/ · 12 fichiers · 48 Mo
+        ----------------------------------------
+
+        1.jpg · 4 Mo
+        [URL]
+
+        et 4 autres fichiers (16 Mo)
+
+        Tag 3 – Süd/ · 12 fichiers · 48 Mo
+        ----------------------------------------
+
+        1.jpg · 4 Mo
+        [URL]
+
+        et 4 autres fichiers (16 Mo)
+
+        et 12 autres fichiers (48 Mo)
+        Vous les trouverez tous dans la galerie.
+
+        Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
+        Envoyé par Harbour Reports.
+
+        ── es: shoot: 37 archivos
+
+        Hola, Ann Bell:
+
+        Tiene 37 archivos a su disposición, 144 MB en total.
+        Los enlaces funcionan hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+
+        Abrir la galería:
+        [URL]
+
+        Nivel superior · 1 archivo · 210 KB
+        ----------------------------------------
+
+        Contract.pdf · 210 KB
+        [URL]
+
+        Day 1/ · 12 archivos · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        y 4 archivos más (16 MB)
+
+        Day 2/ · 12 archivos · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        y 4 archivos más (16 MB)
+
+        Tag 3 – Süd/ · 12 archivos · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        y 4 archivos más (16 MB)
+
+        y 12 archivos más (48 MB)
+        Los encontrará todos en la galería.
+
+        Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
+        Enviado por Harbour Reports.
+
+        ── ja: shoot：37 個のファイル
+
+        Ann Bell 様
+
+        37 個のファイル（合計 144 MB）をご用意しました。
+        リンクの有効期限：2026年11月30日（月）18:40（Europe/Berlin）
+
+        ギャラリーを開く：
+        [URL]
+
+        最上位 · 1 個のファイル · 210 KB
+        ----------------------------------------
+
+        Contract.pdf · 210 KB
+        [URL]
+
+        Day 1/ · 12 個のファイル · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        ほか 4 個のファイル（16 MB）
+
+        Day 2/ · 12 個のファイル · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        ほか 4 個のファイル（16 MB）
+
+        Tag 3 – Süd/ · 12 個のファイル · 48 MB
+        ----------------------------------------
+
+        1.jpg · 4 MB
+        [URL]
+
+        ほか 4 個のファイル（16 MB）
+
+        ほか 12 個のファイル（48 MB）
+        すべてのファイルはギャラリーでご覧いただけます。
+
+        これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
+        送信者：Harbour Reports
+
+        ── ar: shoot: 37 ملفًا
+
+        مرحبًا Ann Bell،
+
+        هناك 37 ملفًا جاهزًا لك، بحجم إجمالي 144 م.ب.
+        تعمل الروابط حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+
+        فتح المعرض:
+        [URL]
+
+        المستوى الأعلى · ملف واحد · 210 ك.ب
+        ----------------------------------------
+
+        Contract.pdf · 210 ك.ب
+        [URL]
+
+        Day 1/ · 12 ملفًا · 48 م.ب
+        ----------------------------------------
+
+        1.jpg · 4 م.ب
+        [URL]
+
+        و4 ملفات أخرى (16 م.ب)
+
+        Day 2/ · 12 ملفًا · 48 م.ب
+        ----------------------------------------
+
+        1.jpg · 4 م.ب
+        [URL]
+
+        و4 ملفات أخرى (16 م.ب)
+
+        Tag 3 – Süd/ · 12 ملفًا · 48 م.ب
+        ----------------------------------------
+
+        1.jpg · 4 م.ب
+        [URL]
+
+        و4 ملفات أخرى (16 م.ب)
+
+        و12 ملفًا آخر (48 م.ب)
+        ستجدها كلها في المعرض.
+
+        أُنشئت هذه الروابط من أجل Ann Bell فقط. يُرجى عدم مشاركتها.
+        المرسل: Harbour Reports
+        ");
+    }
+
+    #[test]
+    fn the_invitation_in_every_language() {
+        let gallery = json!({ "gallery": {
+            "title": "Three days in the mountains", "publish": { "bucket": "acme-out", "prefix": "g/" },
+        } });
+        let plan = plan("shoot/", &gallery);
+        assert_eq!(plan.email().unwrap().template.as_str(), "gallery-invite");
+        insta::assert_snapshot!(in_every_language(&plan, &shoot(12), Some(&page())), @r"
+        ── en: Three days in the mountains: a gallery with 37 files
+
+        Hello Ann Bell,
+
+        Harbour Reports has put 37 files into a gallery for you, 144 MB in all.
+        The gallery stays open until Monday 30 November 2026, 18:40 (Europe/Berlin).
+
+        Open the gallery:
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        and 34 more
+
+        These links were made for Ann Bell alone. Please do not pass them on.
+        Sent by Harbour Reports.
+
+        ── de: Three days in the mountains: Galerie mit 37 Dateien
+
+        Guten Tag Ann Bell,
+
+        Harbour Reports hat 37 Dateien für Sie in eine Galerie gestellt, zusammen 144 MB.
+        Die Galerie ist bis Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin) zugänglich.
+
+        Galerie öffnen:
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        und 34 weitere
+
+        Diese Links wurden nur für Ann Bell erstellt. Bitte geben Sie sie nicht weiter.
+        Gesendet von Harbour Reports.
+
+        ── fr: Three days in the mountains : une galerie de 37 fichiers
+
+        Bonjour Ann Bell,
+
+        Harbour Reports a mis 37 fichiers à votre disposition dans une galerie, 144 Mo au total.
+        La galerie reste accessible jusqu’au lundi 30 novembre 2026 à 18:40 (Europe/Berlin).
+
+        Ouvrir la galerie :
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        et 34 autres
+
+        Ces liens ont été créés pour Ann Bell uniquement. Merci de ne pas les transmettre.
+        Envoyé par Harbour Reports.
+
+        ── es: Three days in the mountains: galería con 37 archivos
+
+        Hola, Ann Bell:
+
+        Harbour Reports ha preparado para usted una galería con 37 archivos, 144 MB en total.
+        La galería estará disponible hasta el lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin).
+
+        Abrir la galería:
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        y 34 más
+
+        Estos enlaces se crearon solo para Ann Bell. Por favor, no los comparta.
+        Enviado por Harbour Reports.
+
+        ── ja: Three days in the mountains：37 個のファイルのギャラリー
+
+        Ann Bell 様
+
+        Harbour Reports より、37 個のファイル（合計 144 MB）のギャラリーをお届けします。
+        ギャラリーの公開期限：2026年11月30日（月）18:40（Europe/Berlin）
+
+        ギャラリーを開く：
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        ほか 34 個
+
+        これらのリンクは Ann Bell 様専用です。他の方への転送はお控えください。
+        送信者：Harbour Reports
+
+        ── ar: Three days in the mountains: معرض فيه 37 ملفًا
+
+        مرحبًا Ann Bell،
+
+        أعدّ Harbour Reports معرضًا لك فيه 37 ملفًا، بحجم إجمالي 144 م.ب.
+        يبقى المعرض متاحًا حتى الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin).
+
+        فتح المعرض:
+        [URL]
+
+        Contract.pdf
+        1.jpg
+        2.jpg
+        و34 ملفًا آخر
+
+        أُنشئت هذه الروابط من أجل Ann Bell فقط. يُرجى عدم مشاركتها.
+        المرسل: Harbour Reports
+        ");
+    }
+
+    #[test]
+    fn an_invitation_without_a_gallery_is_a_report() {
+        let invitation = plan_for("gallery-invite", "reports/2026/11/23/", &json!({}));
+        let (invited, told) = (
+            mail_in("en", &invitation, &reports(), None),
+            mail_in("en", &daily(), &reports(), None),
+        );
+        assert_eq!(invited, told);
+    }
+
+    #[test]
+    fn everybody_is_told_the_time_by_their_own_clock() {
+        let over = json!({ "email": { "to": [
+            { "address": "ann@acme.example" },
+            { "address": "yuki@acme.example", "locale": "ja", "time_zone": "Asia/Tokyo" },
+        ] } });
+        let plan = plan("", &over);
+        let mut digest = Digest::new(&plan);
+        digest.push(&reports());
+        let settings = settings();
+        let until = plan.email().unwrap().to.iter().map(|recipient| {
+            let letter = Letter {
+                plan: &plan,
+                digest: &digest,
+                recipient,
+                gallery_url: None,
+                manifest_url: None,
+                settings: &settings,
+            };
+            let text = mail(installed(), &letter).unwrap().text;
+            text.lines()
+                .find(|line| line.contains("2026"))
+                .unwrap()
+                .to_owned()
+        });
+        insta::assert_snapshot!(until.collect::<Vec<_>>().join("\n"), @"
+        The links work until Monday 30 November 2026, 18:40 (Europe/Berlin).
+        リンクの有効期限：2026年12月1日（火）02:40（Asia/Tokyo）
         ");
     }
 
     #[test]
     fn an_empty_job_says_so() {
-        let mail = mail_in("en", &daily(), &audited(Vec::new(), &[]), None);
-        insta::assert_snapshot!(mail.subject, @"reports: nothing this time");
-        insta::assert_snapshot!(mail.text, @"
-        Hello Ann Bell,
+        for template in ["report", "digest", "gallery-invite"] {
+            let plan = plan_for(template, "reports/2026/11/23/", &json!({}));
+            let mail = mail_in("en", &plan, &audited(Vec::new(), &[]), None);
+            assert_eq!(mail.subject, "reports: nothing this time");
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(mail.text, @"
+                Hello Ann Bell,
 
-        Nothing to hand out this time.
-        There were no new files. You do not need to do anything.
+                Nothing to hand out this time
+                There were no new files. You do not need to do anything.
 
+                Sent by Harbour Reports.
+                ");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_shown_is_counted_by_folder_in_both_parts() {
+        let plan = plan_for("report", "shoot/", &json!({}));
+        let drawn = drawn(&plan, &shoot(40), Some(&page()));
+        assert_eq!((drawn.shown, drawn.more), (25, 96));
+        insta::assert_snapshot!(drawn.mail.text.split("and 96").nth(1).unwrap(), @r"
+         more files (384 MB)
+          Day 1/ · 32 more, 128 MB
+          Day 2/ · 32 more, 128 MB
+          Tag 3 – Süd/ · 32 more, 128 MB
+        You will find all of them in the gallery.
+
+        These links were made for Ann Bell alone. Please do not pass them on.
         Sent by Harbour Reports.
         ");
+        for told in [
+            "32 more, 128 MB",
+            "Tag 3 – Süd",
+            "and 96 more files (384 MB)",
+        ] {
+            assert!(drawn.mail.html.contains(told), "{told}");
+        }
     }
 
     #[test]
@@ -589,6 +958,55 @@ mod tests {
         );
         assert_eq!(mail.subject, "Daily report for ACME");
         assert!(mail.html.contains("<bdi>Daily report for ACME</bdi>"));
+    }
+
+    #[test]
+    fn what_a_job_brings_along_is_shown_and_never_read_as_a_template() {
+        let hostile =
+            "{{#each files}}{{> partials/mail.html}}{{{vars}}} {when} {{recipient.address}}";
+        let over = json!({
+            "email": { "to": ["ann@acme.example"], "subject": "{{customer}}" },
+            "vars": { "customer": hostile },
+            "gallery": { "title": "{{customer}}", "publish": { "dir": "/srv/galleries" } },
+        });
+        let plan = plan("", &over);
+        let mut ann = Recipient::from_parts("ann@acme.example", Some(hostile)).unwrap();
+        ann.locale = Some("de".parse().unwrap());
+        let mut digest = Digest::new(&plan);
+        digest.push(&audited(
+            vec![link(&format!("{hostile}/{hostile}.pdf"), 1)],
+            &[],
+        ));
+        let settings = MailSettings {
+            sender_name: hostile.to_owned(),
+            ..settings()
+        };
+        let letter = Letter {
+            plan: &plan,
+            digest: &digest,
+            recipient: &ann,
+            gallery_url: None,
+            manifest_url: None,
+            settings: &settings,
+        };
+        let mail = mail(installed(), &letter).unwrap();
+        assert_eq!(mail.subject, hostile);
+        assert!(
+            mail.text.starts_with(&format!("Guten Tag {hostile},")),
+            "{}",
+            mail.text
+        );
+        assert!(
+            mail.text.contains(&format!("Gesendet von {hostile}.")),
+            "{}",
+            mail.text
+        );
+        let escaped = hostile.replace('>', "&gt;");
+        assert!(
+            mail.html.contains(&format!("<bdi>{escaped}</bdi></h1>")),
+            "{}",
+            mail.html
+        );
     }
 
     #[test]
@@ -613,22 +1031,28 @@ mod tests {
     fn every_language_fills_in_every_place() {
         let many = audited(
             (0..60)
-                .map(|n| link(&format!("reports/2026/11/23/{n}.pdf"), n))
+                .map(|n| link(&format!("reports/2026/11/23/{}/{n}.pdf", n % 7), n))
                 .collect(),
             &[("a", Unlinkable::Missing)],
         );
-        for locale in ["en", "de", "fr", "es", "ja", "ar"] {
-            for links in [&many, &reports(), &audited(Vec::new(), &[])] {
-                let mail = mail_in(locale, &daily(), links, None);
-                assert!(mail.html.contains(&format!(
-                    "<html lang=\"{locale}\" dir=\"{}\"",
-                    if locale == "ar" { "rtl" } else { "ltr" }
-                )));
-                assert!(
-                    !mail.text.contains('{') && !mail.subject.contains('{'),
-                    "{locale}: {}",
-                    mail.text
-                );
+        for template in ["report", "digest", "gallery-invite"] {
+            let plan = plan_for(template, "reports/2026/11/23/", &json!({}));
+            for locale in LANGUAGES {
+                for links in [&many, &reports(), &audited(Vec::new(), &[])] {
+                    for page in [None, Some(&page())] {
+                        let mail = mail_in(locale, &plan, links, page);
+                        let direction = if locale == "ar" { "rtl" } else { "ltr" };
+                        assert!(
+                            mail.html
+                                .contains(&format!("<html lang=\"{locale}\" dir=\"{direction}\""))
+                        );
+                        assert!(
+                            !mail.text.contains('{') && !mail.subject.contains('{'),
+                            "{locale}: {}",
+                            mail.text
+                        );
+                    }
+                }
             }
         }
     }
@@ -639,13 +1063,15 @@ mod tests {
             "https://b.s3.amazonaws.com/k?{}&X-Amz-Signature={SIGNATURE}",
             "a'b=%20".repeat(300)
         );
-        let mail = mail_in(
-            "en",
-            &daily(),
-            &audited(vec![link_to("k", 1, url.clone())], &[]),
-            None,
-        );
-        assert!(mail.text.lines().any(|line| line == url));
+        for template in ["report", "digest", "gallery-invite"] {
+            let mail = mail_in(
+                "en",
+                &plan_for(template, "", &json!({})),
+                &audited(vec![link_to("k", 1, url.clone())], &[]),
+                None,
+            );
+            assert!(mail.text.lines().any(|line| line == url), "{template}");
+        }
     }
 
     #[test]
@@ -658,7 +1084,7 @@ mod tests {
             "invoice\u{202E}fdp.exe",
             "party 🎉.pdf",
         ];
-        let long = "x".repeat(1000);
+        let long = format!("{}.pdf", "x".repeat(1000));
         let keys = names.iter().copied().chain([long.as_str()]);
         let mut links: Vec<Link> = keys.map(|key| link(key, 1)).collect();
         for link in &mut links {
@@ -679,37 +1105,113 @@ mod tests {
         assert!(
             !mail.text.contains(['\u{202E}', '\r']) && mail.text.contains("two\u{FFFD}lines.pdf")
         );
+        let shortened = format!("{}…{}.pdf", "x".repeat(71), "x".repeat(20));
+        assert!(
+            mail.text.lines().any(|line| line == shortened),
+            "{}",
+            mail.text
+        );
     }
 
     #[test]
     fn every_link_of_the_mail_is_one_that_was_given() {
         let links = reports();
-        let mail = mail_in("en", &daily(), &links, None);
         let given: Vec<&str> = links.links().iter().map(|link| link.url.expose()).collect();
-        assert_eq!(hrefs(&mail.html), given);
+        for template in ["report", "digest", "gallery-invite"] {
+            let plan = plan_for(template, "reports/2026/11/23/", &json!({}));
+            assert_eq!(
+                hrefs(&mail_in("en", &plan, &links, None).html),
+                given,
+                "{template}"
+            );
+        }
     }
 
     #[test]
     fn what_does_not_fit_is_counted_in_both_parts() {
         let filler = "t".repeat(2000);
         let url = |n: u64| format!("https://b.s3.amazonaws.com/{n}?X-Amz-Security-Token={filler}");
-        let links = (0..500)
+        let links: Vec<Link> = (0..500)
             .map(|n| link_to(&format!("{n}.pdf"), 1_000_000, url(n)))
             .collect();
-        let mail = mail_in("en", &daily(), &audited(links, &[]), None);
-        assert!(mail.html.len() <= MailSettings::HTML_BUDGET_BYTES);
-        assert!(
-            mail.html.len() > MailSettings::HTML_BUDGET_BYTES * 8 / 10,
-            "{} bytes",
-            mail.html.len()
-        );
-        let shown = hrefs(&mail.html).len();
+        let drawn = drawn(&daily(), &audited(links, &[]), None);
+        let (html, text) = (&drawn.mail.html, &drawn.mail.text);
+        let budget = MailSettings::HTML_BUDGET_BYTES;
+        assert!(drawn.html_bytes <= budget && drawn.html_bytes > budget * 9 / 10);
+        let shown = hrefs(html).len();
+        assert_eq!(drawn.shown, shown as u64);
         let told = format!("and {} more files ({} MB)", 500 - shown, 500 - shown);
         assert!(
-            mail.html.contains(&told) && mail.text.contains(&told),
+            html.contains(&told) && text.contains(&told),
             "{shown} shown"
         );
-        assert_eq!(mail.text.matches("https://").count(), shown);
+        assert_eq!(text.matches("https://").count(), shown);
+    }
+
+    /// Names that are long, and longer once they are escaped and encoded.
+    fn names() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "x", "\"", "<", "&", "=", "é", "字", "🎈", "\u{202E}", "\u{7}", " ", "{{x}}", ".pdf",
+        ]);
+        prop::collection::vec(piece, 1..150).prop_map(|pieces| pieces.concat())
+    }
+
+    /// The links of a job: so many, in so many folders, with such names.
+    fn many(count: usize, folders: usize, url_bytes: usize, name: &str) -> Vec<Link> {
+        let name: String = name.chars().take(150).collect();
+        let url = format!("https://b.example/{}", "&=".repeat(url_bytes / 2));
+        let link = |n: usize| {
+            let mut link = link_to(&format!("shoot/k{}/{n}", n % folders), 7, url.clone());
+            let key = format!("shoot/{}{name}/{n}{name}", n % folders);
+            if let Ok(key) = key.parse() {
+                link.object.key = key;
+            }
+            link.name = format!("{n}{name}");
+            link
+        };
+        (0..count).map(link).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn no_mail_is_too_long_and_every_file_is_shown_or_counted(
+            count in prop_oneof![0..40_usize, 150..10_000_usize],
+            folders in prop_oneof![1..4_usize, 15..400_usize],
+            url_bytes in prop_oneof![100..600_usize, Just(4000)],
+            name in names(),
+            missed in 0..50_usize,
+            template in prop::sample::select(vec!["report", "digest", "gallery-invite"]),
+            order in prop::sample::select(vec!["key", "newest"]),
+            with_page in any::<bool>(),
+        ) {
+            let over = json!({ "from": {
+                "connection": "reports", "bucket": "acme-reports", "prefix": "shoot/", "order": order,
+            } });
+            let plan = plan_for(template, "shoot/", &over);
+            let missed: Vec<(&str, Unlinkable)> =
+                (0..missed).map(|_| (name.as_str(), Unlinkable::DotSegments)).collect();
+            let links = audited(many(count, folders, url_bytes, &name), &missed);
+            let page = PresignedUrl::new(format!("https://p.example/{}", "&=".repeat(url_bytes / 2)));
+            let drawn = drawn(&plan, &links, Some(&page).filter(|_| with_page));
+            let html = &drawn.mail.html;
+            prop_assert!(drawn.html_bytes <= MailSettings::HTML_BUDGET_BYTES);
+            prop_assert_eq!(drawn.html_bytes, fit::encoded_len(html));
+            prop_assert_eq!(drawn.shown + drawn.more, count as u64);
+            if template != "gallery-invite" || !with_page {
+                let of_files = |found: &String| found.starts_with("https://b.example/");
+                let shown = hrefs(html).iter().filter(|href| of_files(href)).count();
+                prop_assert_eq!(shown as u64, drawn.shown);
+                prop_assert_eq!(drawn.mail.text.matches("\nhttps://b.example/").count(), shown);
+                let told = format!("and {} more file", settings_number(drawn.more));
+                prop_assert_eq!(html.contains(&told), drawn.more > 0);
+                prop_assert_eq!(drawn.mail.text.contains(&told), drawn.more > 0);
+            }
+        }
+    }
+
+    fn settings_number(number: u64) -> String {
+        installed().strings().language("en").number(number)
     }
 
     #[test]

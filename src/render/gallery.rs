@@ -3,26 +3,32 @@
 //! How many links there will be is told beforehand, since each page names the ones beside it, and their own
 //! links may have to be signed first.
 
-use std::collections::{BTreeSet, HashMap};
+mod ask;
+mod cards;
+mod page;
+mod policy;
+mod views;
+
+use std::collections::BTreeSet;
 use std::fmt;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::Serialize;
-use serde_json::Value;
 
-use super::helpers::is_safe_url;
-use super::templates::{InlineHashes, Templates, gallery_file};
-use super::view::{self, Missed, Moment, Tongue};
+use self::ask::Ask;
+use self::cards::{Cards, Words};
+use self::page::Page;
+use self::policy::policy;
+use self::views::{Frame, Head, IndexView, PageView, Summary};
+pub(super) use self::views::{index_sample, page_sample};
+use super::strings::Language;
+use super::templates::{Templates, gallery_file};
+use super::view::{self, Moment, Tongue};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
 use crate::job::Disposition;
-use crate::links::{Audience, Link, PresignedUrl, Unavailable, disposition};
-use crate::media::{Picture, Pictures};
+use crate::links::{Audience, PresignedUrl};
+use crate::media::Pictures;
 use crate::plan::Plan;
-
-/// The most files without a link that a page names.
-const MAX_MISSED: usize = 200;
 
 /// How pages link to each other.
 #[derive(Debug)]
@@ -49,6 +55,8 @@ pub struct Gallery<'a> {
     template: &'a str,
     prefix: &'a str,
     time_zone: &'a TimeZone,
+    language: &'a Language,
+    words: Words,
     frame: Frame<'a>,
     names: Vec<String>,
     nav: PageLinks,
@@ -102,7 +110,6 @@ impl<'a> Gallery<'a> {
         total_links: u64,
         nav: PageLinks,
         settings: &'a MailSettings,
-        now: Timestamp,
     ) -> Result<Self, RenderError> {
         let page_size = plan
             .gallery
@@ -118,6 +125,12 @@ impl<'a> Gallery<'a> {
                 links: urls.len(),
             });
         }
+        let locale = audience
+            .recipient()
+            .and_then(|person| person.locale.as_ref());
+        let language = templates
+            .strings()
+            .for_locale(locale.unwrap_or(&settings.locale));
         Ok(Self {
             templates,
             template: plan
@@ -126,7 +139,9 @@ impl<'a> Gallery<'a> {
                 .map_or("gallery", |gallery| gallery.template.as_str()),
             prefix: plan.prefix(),
             time_zone: &settings.time_zone,
-            frame: Frame::new(templates, plan, audience, total_links, settings, now),
+            language,
+            words: Words::new(language)?,
+            frame: frame(plan, audience, total_links, settings, language),
             names,
             nav,
             announced: total_links,
@@ -155,8 +170,7 @@ impl<'a> Gallery<'a> {
                 });
             }
             let picture = pictures.of(link.key());
-            self.page
-                .add(link, picture, self.found, self.prefix, self.time_zone);
+            self.page.add(link, picture, self.found, self.prefix);
             // The last page waits for finish: files without a link may still come.
             if self.page.count == self.page_size && self.found < self.announced {
                 full.push(self.turn()?);
@@ -187,20 +201,15 @@ impl<'a> Gallery<'a> {
     /// Renders the page that is being filled, and begins the next.
     fn turn(&mut self) -> Result<RenderedPage, RenderError> {
         let mut page = std::mem::take(&mut self.page);
-        // Photos first, whatever their folder is called; among folders with and without, the order stays.
-        page.folders.sort_by_key(|folder| folder.photos.is_empty());
+        page.lay_out();
         let number = self.summaries.len() + 1;
         let pages = self.names.len().max(2) - 1;
         // With an index, page n stands at n in the list of files; without, the only page stands at 0.
         let at = if pages == 1 { 0 } else { number };
         let href = |at: usize| self.nav.href(&self.names, at);
         let file = gallery_file(self.template, "page.html");
-        let head = self
-            .frame
-            .head(self.templates.inline_hashes(&file), &page.origins);
-        self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
         let view = PageView {
-            head,
+            head: self.head(&file, &page.origins),
             frame: &self.frame,
             count: page.count as u64,
             size_bytes: page.size_bytes,
@@ -212,13 +221,21 @@ impl<'a> Gallery<'a> {
             index: href(0).filter(|_| pages > 1),
             previous: href(number - 1).filter(|_| number > 1),
             next: href(number + 1).filter(|_| number < pages),
-            has_photos: page.folders.iter().any(|folder| !folder.photos.is_empty()),
-            missed: page.missed_view(),
-            folders: &page.folders,
+            has_photos: page.has_photos(),
+            missed: views::missed(&page),
+            contents: views::contents(&page),
+            folders: self
+                .templates
+                .loops_over_folders(&file)
+                .then(|| views::folders(&page, self.time_zone)),
         };
-        let html = self.templates.render(&file, &view)?;
+        let mut cards = Cards::new(self.language, &self.words, self.time_zone);
+        let html = self
+            .templates
+            .render_around(&file, &view, |html| cards.write(&page, html))?;
+        self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
         self.done += page.count as u64;
-        let summary = page.summary(number, href(at).unwrap_or_default());
+        let summary = Summary::of(&page, number, href(at).unwrap_or_default());
         self.summaries.push(summary);
         Ok(RenderedPage {
             file_name: self.names[at].clone(),
@@ -229,9 +246,7 @@ impl<'a> Gallery<'a> {
     fn index(&self) -> Result<RenderedPage, RenderError> {
         let file = gallery_file(self.template, "index.html");
         let view = IndexView {
-            head: self
-                .frame
-                .head(self.templates.inline_hashes(&file), &BTreeSet::new()),
+            head: self.head(&file, &BTreeSet::new()),
             frame: &self.frame,
             count: self.announced,
             size_bytes: self.size_bytes,
@@ -243,356 +258,39 @@ impl<'a> Gallery<'a> {
             html,
         })
     }
-}
 
-/// What is the same on all pages of a gallery.
-#[derive(Default, Serialize)]
-struct Frame<'a> {
-    language: Tongue<'a>,
-    title: String,
-    /// How many files all pages have together.
-    total: u64,
-    /// For whom the links are, if for one person.
-    recipient: Option<&'a str>,
-    sender: &'a str,
-    made_at: Moment,
-    expires_at: Moment,
-    sooner: Option<&'static str>,
-    /// Whether a link shows its file, rather than saving it.
-    opens: bool,
-}
-
-impl<'a> Frame<'a> {
-    fn new(
-        templates: &'a Templates,
-        plan: &'a Plan,
-        audience: &'a Audience,
-        total: u64,
-        settings: &'a MailSettings,
-        now: Timestamp,
-    ) -> Self {
-        let recipient = audience.recipient();
-        let locale = recipient
-            .and_then(|recipient| recipient.locale.as_ref())
-            .unwrap_or(&settings.locale);
-        let gallery = plan.gallery.as_ref();
-        Self {
-            language: Tongue::of(templates.strings().for_locale(locale)),
-            title: view::shown(
-                gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title),
-            ),
-            total,
-            recipient: recipient.map(|recipient| recipient.display_name()),
-            sender: &settings.sender_name,
-            made_at: Moment::new(now, &settings.time_zone),
-            expires_at: Moment::new(plan.lifetime.expires_at, &settings.time_zone),
-            sooner: view::sooner(plan.lifetime.bound),
-            opens: plan.disposition == Disposition::Inline,
-        }
-    }
-
-    /// The head of a page that may load pictures and sound from `origins` and nothing from anywhere else.
-    fn head(&self, hashes: &InlineHashes, origins: &BTreeSet<String>) -> Head<'_> {
-        let sources = |sources: Vec<&str>| match sources.is_empty() {
-            true => "'none'".to_owned(),
-            false => sources.join(" "),
-        };
-        let texts = |texts: &[String]| sources(texts.iter().map(String::as_str).collect());
-        let media: Vec<&str> = origins.iter().map(String::as_str).collect();
-        let images = media.iter().copied().chain(["data:"]).collect();
-        let policy = [
-            "default-src 'none'".to_owned(),
-            format!("img-src {}", sources(images)),
-            format!("media-src {}", sources(media)),
-            format!("style-src {}", texts(&hashes.style)),
-            format!("script-src {}", texts(&hashes.script)),
-            "base-uri 'none'".to_owned(),
-            "form-action 'none'".to_owned(),
-        ];
+    /// The head of a page that shows what comes from `origins`.
+    fn head(&self, file: &str, origins: &BTreeSet<String>) -> Head<'_> {
         Head {
-            title: &self.title,
-            policy: policy.join("; "),
+            title: &self.frame.title,
+            policy: policy(self.templates.inline_hashes(file), origins),
         }
     }
 }
 
-/// The links of one page, in their folders.
-#[derive(Default)]
-struct Page {
-    folders: Vec<Folder>,
-    /// Where in `folders` a folder is.
-    by_name: HashMap<String, usize>,
-    count: usize,
-    size_bytes: u64,
-    origins: BTreeSet<String>,
-    missed: Vec<Missed>,
-    missed_count: u64,
-}
-
-impl Page {
-    fn add(
-        &mut self,
-        link: &Link,
-        picture: Option<&Picture>,
-        nth: u64,
-        prefix: &str,
-        time_zone: &TimeZone,
-    ) {
-        let name = view::folder(view::below(link.key().as_str(), prefix));
-        let at = match self.by_name.get(name) {
-            Some(at) => *at,
-            None => {
-                self.by_name.insert(name.to_owned(), self.folders.len());
-                self.folders.push(Folder {
-                    name: view::shown(name),
-                    ..Folder::default()
-                });
-                self.folders.len() - 1
-            }
-        };
-        let folder = &mut self.folders[at];
-        let kind = Kind::of(&link.name);
-        if kind != Kind::File
-            && let Some(origin) = origin(link.url.expose())
-        {
-            self.origins.insert(origin.to_owned());
-        }
-        let item = Item {
-            nth,
-            name: view::shown(&link.name),
-            label: label(&link.name),
-            size_bytes: link.object.size_bytes,
-            modified: Moment::new(link.object.modified, time_zone),
-            url: link.url.expose().to_owned(),
-            width: picture.map(|picture| picture.width),
-            height: picture.map(|picture| picture.height),
-        };
-        self.count += 1;
-        self.size_bytes = self.size_bytes.saturating_add(link.object.size_bytes);
-        folder.count += 1;
-        match kind {
-            Kind::Photo => folder.photos.push(item),
-            Kind::Video => folder.videos.push(item),
-            Kind::Sound => folder.sounds.push(item),
-            Kind::File => folder.files.push(item),
-        }
+fn frame<'a>(
+    plan: &'a Plan,
+    audience: &'a Audience,
+    total: u64,
+    settings: &'a MailSettings,
+    language: &'a Language,
+) -> Frame<'a> {
+    let gallery = plan.gallery.as_ref();
+    let title = view::shown(gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title));
+    let moment = |instant| Moment::new(instant, &settings.time_zone);
+    Frame {
+        language: Tongue::of(language),
+        ask: Ask::new(plan, settings, language, &title),
+        title,
+        total,
+        recipient: audience.recipient().map(|person| person.display_name()),
+        sender: &settings.sender_name,
+        // Not the moment of this attempt: the same links make the same page.
+        made_at: moment(plan.lifetime.signed_at),
+        expires_at: moment(plan.lifetime.expires_at),
+        sooner: view::sooner(plan.lifetime.bound),
+        opens: plan.disposition == Disposition::Inline,
     }
-
-    fn miss(&mut self, missed: &Unavailable, prefix: &str) {
-        self.missed_count += 1;
-        if self.missed.len() < MAX_MISSED {
-            let name = view::shown(view::below(&missed.key, prefix));
-            self.missed.push(Missed {
-                name,
-                reason: view::reason(missed.reason),
-            });
-        }
-    }
-
-    fn missed_view(&self) -> Option<MissedFiles<'_>> {
-        let more = self.missed_count - self.missed.len() as u64;
-        (self.missed_count > 0).then(|| MissedFiles {
-            count: self.missed_count,
-            files: &self.missed,
-            more: (more > 0).then_some(more),
-        })
-    }
-
-    fn summary(&self, number: usize, href: &str) -> Summary {
-        let folder = |folder: Option<&Folder>| {
-            folder
-                .map(|folder| folder.name.clone())
-                .filter(|name| !name.is_empty())
-        };
-        Summary {
-            page: number as u64,
-            href: href.to_owned(),
-            count: self.count as u64,
-            size_bytes: self.size_bytes,
-            first: folder(self.folders.first()),
-            last: folder(self.folders.last()).filter(|_| self.folders.len() > 1),
-        }
-    }
-}
-
-/// How a file is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Photo,
-    Video,
-    Sound,
-    /// As a card: documents, and all that could run scripts.
-    File,
-}
-
-impl Kind {
-    fn of(name: &str) -> Self {
-        let media_type = disposition::passive_type(name).unwrap_or_default();
-        match media_type.split('/').next() {
-            Some("image") => Self::Photo,
-            Some("video") => Self::Video,
-            Some("audio") => Self::Sound,
-            _ => Self::File,
-        }
-    }
-}
-
-/// The badge of a file: its extension, if that is a short word.
-fn label(name: &str) -> String {
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let is_word =
-        (1..=5).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
-    if is_word {
-        extension.to_ascii_uppercase()
-    } else {
-        String::new()
-    }
-}
-
-/// The scheme and host of a link, as a policy names them.
-fn origin(url: &str) -> Option<&str> {
-    let host = url.find("://")? + 3;
-    let end = url[host..]
-        .find(['/', '?', '#'])
-        .map_or(url.len(), |end| host + end);
-    let origin = &url[..end];
-    let is_plain = url[host..end]
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']' | b'_'));
-    (is_plain && is_safe_url(origin)).then_some(origin)
-}
-
-/// What the template of a page sees.
-#[derive(Serialize)]
-struct PageView<'a> {
-    head: Head<'a>,
-    #[serde(flatten)]
-    frame: &'a Frame<'a>,
-    count: u64,
-    size_bytes: u64,
-    /// The numbers of its first and last file, among those of all pages.
-    first: u64,
-    last: u64,
-    /// Its number, and how many there are.
-    page: u64,
-    pages: u64,
-    /// Whether there are several.
-    paged: bool,
-    index: Option<&'a str>,
-    previous: Option<&'a str>,
-    next: Option<&'a str>,
-    has_photos: bool,
-    missed: Option<MissedFiles<'a>>,
-    folders: &'a [Folder],
-}
-
-/// What the template of an index sees.
-#[derive(Serialize)]
-struct IndexView<'a> {
-    head: Head<'a>,
-    #[serde(flatten)]
-    frame: &'a Frame<'a>,
-    count: u64,
-    size_bytes: u64,
-    pages: &'a [Summary],
-}
-
-#[derive(Default, Serialize)]
-struct Head<'a> {
-    title: &'a str,
-    policy: String,
-}
-
-#[derive(Default, Serialize)]
-struct Folder {
-    /// Nothing for files that are in none.
-    name: String,
-    count: u64,
-    photos: Vec<Item>,
-    videos: Vec<Item>,
-    sounds: Vec<Item>,
-    files: Vec<Item>,
-}
-
-#[derive(Default, Serialize)]
-struct Item {
-    /// Counted over all pages, from 1.
-    nth: u64,
-    name: String,
-    label: String,
-    size_bytes: u64,
-    modified: Moment,
-    url: String,
-    /// Not known yet for any picture; when they are, the page will not jump.
-    width: Option<u32>,
-    height: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct MissedFiles<'a> {
-    count: u64,
-    files: &'a [Missed],
-    more: Option<u64>,
-}
-
-/// A page, as the index tells of it.
-#[derive(Default, Serialize)]
-struct Summary {
-    page: u64,
-    href: String,
-    count: u64,
-    size_bytes: u64,
-    /// Its first and last folder.
-    first: Option<String>,
-    last: Option<String>,
-}
-
-/// What page templates are checked against: a view in which everything is there.
-pub(super) fn page_sample() -> Value {
-    let items = || vec![Item::default()];
-    let folder = Folder {
-        photos: items(),
-        videos: items(),
-        sounds: items(),
-        files: items(),
-        ..Folder::default()
-    };
-    sample(&PageView {
-        head: Head::default(),
-        frame: &Frame::default(),
-        count: 1,
-        size_bytes: 0,
-        first: 1,
-        last: 1,
-        page: 1,
-        pages: 1,
-        paged: true,
-        index: Some(""),
-        previous: Some(""),
-        next: Some(""),
-        has_photos: true,
-        missed: Some(MissedFiles {
-            count: 1,
-            files: &[Missed::default()],
-            more: Some(1),
-        }),
-        folders: &[folder],
-    })
-}
-
-/// What index templates are checked against.
-pub(super) fn index_sample() -> Value {
-    sample(&IndexView {
-        head: Head::default(),
-        frame: &Frame::default(),
-        count: 1,
-        size_bytes: 0,
-        pages: &[Summary::default()],
-    })
-}
-
-fn sample(view: &impl Serialize) -> Value {
-    serde_json::to_value(view).expect("a view has text keys only")
 }
 
 #[cfg(test)]
@@ -604,7 +302,7 @@ mod tests {
     use super::super::syntax::inline_blocks;
     use super::super::templates::base64;
     use super::*;
-    use crate::links::Unlinkable;
+    use crate::links::{Link, Unlinkable};
 
     fn photos(page_size: usize) -> Plan {
         let over =
@@ -635,7 +333,6 @@ mod tests {
     #[test]
     fn a_page_is_rendered_as_soon_as_it_is_full() {
         let (plan, templates, settings) = (photos(10), templates(), settings());
-        let now = at("2026-11-23T17:40:00Z");
         let mut gallery = Gallery::begin(
             &templates,
             &plan,
@@ -643,7 +340,6 @@ mod tests {
             25,
             PageLinks::Relative,
             &settings,
-            now,
         )
         .unwrap();
         let names = |pages: Vec<RenderedPage>| {
@@ -673,9 +369,7 @@ mod tests {
             let hrefs = hrefs(&page.html);
             hrefs
                 .into_iter()
-                .filter(|href| {
-                    !href.starts_with("http") && !matches!(href.as_str(), "#" | "data:,")
-                })
+                .filter(|href| href.ends_with(".html"))
                 .collect::<Vec<_>>()
         };
         let told: Vec<String> = pages
@@ -693,7 +387,6 @@ mod tests {
     #[test]
     fn signed_pages_lead_to_each_other_by_their_links() {
         let (plan, templates, settings) = (photos(10), templates(), settings());
-        let now = at("2026-11-23T17:40:00Z");
         let urls = |count: usize| {
             (0..count)
                 .map(|n| PresignedUrl::new(format!("https://out.example/{n}")))
@@ -707,7 +400,6 @@ mod tests {
                 15,
                 PageLinks::Signed(urls(count)),
                 &settings,
-                now,
             )
         };
         insta::assert_snapshot!(begin(2).unwrap_err(), @"the gallery has 3 pages, but links to 2 of them");
@@ -716,21 +408,14 @@ mod tests {
             .push(&batch(0..15), &Pictures::default())
             .unwrap()
             .remove(0);
-        let hrefs = hrefs(&first.html);
-        assert!(
-            hrefs.ends_with(&[
-                "https://out.example/0".to_owned(),
-                "https://out.example/2".to_owned(),
-                "#".to_owned()
-            ]),
-            "{hrefs:?}"
-        );
+        let mut hrefs = hrefs(&first.html);
+        hrefs.retain(|href| href.starts_with("https://out.example/"));
+        assert_eq!(hrefs, ["https://out.example/0", "https://out.example/2"]);
     }
 
     #[test]
     fn another_number_of_links_than_was_announced_is_an_error() {
         let (plan, templates, settings) = (photos(10), templates(), settings());
-        let now = at("2026-11-23T17:40:00Z");
         let begin = || {
             Gallery::begin(
                 &templates,
@@ -739,7 +424,6 @@ mod tests {
                 3,
                 PageLinks::Relative,
                 &settings,
-                now,
             )
             .unwrap()
         };
@@ -821,7 +505,7 @@ mod tests {
         let found: BTreeSet<&str> = found
             .iter()
             .map(String::as_str)
-            .filter(|href| !matches!(*href, "#" | "data:,"))
+            .filter(|href| href.starts_with("http"))
             .collect();
         assert_eq!(found, given);
     }
@@ -864,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_links_give_the_same_bytes() {
+    fn another_attempt_and_the_same_links_give_the_same_bytes() {
         let make = || pages(&photos(10), &Audience::Everyone, &[&batch(0..25)]);
         assert_eq!(make(), make());
     }

@@ -14,6 +14,7 @@ use handlebars::{Handlebars, Path, PathSeg, Template};
 use serde_json::Value;
 
 use super::helpers;
+use super::syntax::PARTIAL_BLOCK;
 
 /// What is wrong, in which template and line.
 #[derive(Debug)]
@@ -55,6 +56,14 @@ struct Here<'t, 'v> {
     template: &'t str,
     line: Option<usize>,
     frames: Vec<Frame<'v>>,
+    block: GivenBlock,
+}
+
+/// Whether the includer has given a block, which `{{> @partial-block}}` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivenBlock {
+    Yes,
+    No,
 }
 
 impl Here<'_, '_> {
@@ -74,7 +83,7 @@ impl Walk<'_> {
             shape: Shape::Known(self.sample),
             named: BTreeMap::new(),
         };
-        self.named_template(name, None, vec![root])
+        self.named_template(name, None, vec![root], GivenBlock::No)
     }
 
     fn named_template(
@@ -82,6 +91,7 @@ impl Walk<'_> {
         name: &str,
         from: Option<&Here<'_, '_>>,
         frames: Vec<Frame<'_>>,
+        block: GivenBlock,
     ) -> Result<(), Stray> {
         let Some(template) = self.engine.get_template(name) else {
             let known = self.engine.get_templates().keys().map(String::as_str);
@@ -104,6 +114,7 @@ impl Walk<'_> {
                 template: name,
                 line: None,
                 frames,
+                block,
             },
         )
     }
@@ -246,6 +257,7 @@ impl Walk<'_> {
                             template: here.template,
                             line: opened_in,
                             frames,
+                            block: here.block,
                         },
                     )?;
                 }
@@ -261,8 +273,8 @@ impl Walk<'_> {
 
     fn partial(&self, partial: &DecoratorTemplate, here: &mut Here<'_, '_>) -> Result<(), Stray> {
         let name = partial.name.as_name().unwrap_or_default();
-        if name == "@partial-block" {
-            return Ok(());
+        if name == PARTIAL_BLOCK {
+            return self.given_block(partial, here);
         }
         let shape = match partial.params.first() {
             Some(value) => self.parameter(value, here)?,
@@ -285,10 +297,30 @@ impl Walk<'_> {
                     template: here.template,
                     line: here.line,
                     frames: frames.clone(),
+                    block: here.block,
                 },
             )?;
         }
-        self.named_template(name, Some(here), frames)
+        let block = match partial.template {
+            Some(_) => GivenBlock::Yes,
+            None => GivenBlock::No,
+        };
+        self.named_template(name, Some(here), frames, block)
+    }
+
+    /// `{{> @partial-block}}`: what the includer has given, or else what stands in it.
+    fn given_block(
+        &self,
+        partial: &DecoratorTemplate,
+        here: &mut Here<'_, '_>,
+    ) -> Result<(), Stray> {
+        match (&partial.template, here.block) {
+            (Some(instead), _) => self.template(instead, here),
+            (None, GivenBlock::Yes) => Ok(()),
+            (None, GivenBlock::No) => Err(here.stray(format!(
+                "shows {PARTIAL_BLOCK}, but nothing gives it a block: include it by {{{{#> …}}}}"
+            ))),
+        }
     }
 }
 

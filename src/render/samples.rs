@@ -27,6 +27,7 @@ pub(super) fn settings() -> MailSettings {
         time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Harbour Reports".to_owned(),
+        sender_address: "reports@harbour.example".to_owned(),
         html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
     }
 }
@@ -75,6 +76,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         filename: None,
         per_recipient: true,
         on_doubt: crate::job::OnDoubt::Resend,
+        relay: crate::job::RelayName::default(),
         max_links: 1000,
         gallery,
         manifest: None,
@@ -178,7 +180,7 @@ pub(super) fn mail_in(
         manifest_url: None,
         settings: &settings,
     };
-    mail(&templates(), &letter).unwrap()
+    mail(installed(), &letter).unwrap()
 }
 
 /// All pages of a gallery whose links come in batches.
@@ -189,7 +191,6 @@ pub(super) fn pages(
 ) -> Vec<RenderedPage> {
     let (templates, settings) = (templates(), settings());
     let total = batches.iter().map(|batch| batch.links().len() as u64).sum();
-    let now = at("2026-11-23T17:40:00Z");
     let mut gallery = Gallery::begin(
         &templates,
         plan,
@@ -197,7 +198,6 @@ pub(super) fn pages(
         total,
         PageLinks::Relative,
         &settings,
-        now,
     )
     .unwrap();
     let mut pages: Vec<RenderedPage> = batches
@@ -206,6 +206,12 @@ pub(super) fn pages(
         .collect();
     pages.extend(gallery.finish().unwrap());
     pages
+}
+
+/// What is compiled in, loaded once.
+pub(super) fn installed() -> &'static Templates {
+    static INSTALLED: std::sync::LazyLock<Templates> = std::sync::LazyLock::new(templates);
+    &INSTALLED
 }
 
 pub(super) fn templates() -> Templates {

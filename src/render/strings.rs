@@ -62,6 +62,8 @@ struct Forms {
     size_units: [String; 5],
     date: String,
     instant: String,
+    /// How the first day of a month is written, where that is not 1: French writes 1er.
+    first_of_month: Option<String>,
     /// From January.
     months: [String; 12],
     months_short: [String; 12],
@@ -305,7 +307,10 @@ impl Language {
         let weekday = usize::from(date.weekday().to_monday_zero_offset().unsigned_abs());
         let filled = fill(pattern, |place| {
             Ok(match place {
-                "day" => date.day().to_string(),
+                "day" => match &self.forms.first_of_month {
+                    Some(first) if date.day() == 1 => first.clone(),
+                    _ => date.day().to_string(),
+                },
                 "month" => self.forms.months[month].clone(),
                 "month_short" => self.forms.months_short[month].clone(),
                 "year" => date.year().to_string(),
@@ -447,10 +452,12 @@ mod tests {
         en: 0 B, 999 B, 1 KB, 48 KB, 1.2 MB, 1 MB, 5 GB | 1,234 12,345 | 30 Nov 2026 | Monday 30 November 2026, 18:40 (Europe/Berlin)
         de: 0 B, 999 B, 1 KB, 48 KB, 1,2 MB, 1 MB, 5 GB | 1.234 12.345 | 30. Nov. 2026 | Montag, 30. November 2026, 18:40 Uhr (Europe/Berlin)
         fr: 0 o, 999 o, 1 Ko, 48 Ko, 1,2 Mo, 1 Mo, 5 Go | 1 234 12 345 | 30 nov. 2026 | lundi 30 novembre 2026 à 18:40 (Europe/Berlin)
-        es: 0 B, 999 B, 1 KB, 48 KB, 1,2 MB, 1 MB, 5 GB | 1234 12.345 | 30 nov 2026 | lunes, 30 de noviembre de 2026, 18:40 (Europe/Berlin)
+        es: 0 B, 999 B, 1 KB, 48 KB, 1,2 MB, 1 MB, 5 GB | 1234 12.345 | 30 nov 2026 | lunes 30 de noviembre de 2026 a las 18:40 (Europe/Berlin)
         ja: 0 B, 999 B, 1 KB, 48 KB, 1.2 MB, 1 MB, 5 GB | 1,234 12,345 | 2026/11/30 | 2026年11月30日（月）18:40（Europe/Berlin）
         ar: 0 بايت, 999 بايت, 1 ك.ب, 48 ك.ب, 1.2 م.ب, 1 م.ب, 5 غ.ب | 1,234 12,345 | 30 نوفمبر 2026 | الاثنين 30 نوفمبر 2026، 18:40 (Europe/Berlin)
         ");
+        let first = strings.language("fr").date(Date::constant(2026, 12, 1));
+        assert_eq!(first, "1er déc. 2026");
     }
 
     #[test]

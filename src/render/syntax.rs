@@ -13,6 +13,9 @@ const MAX_BLOCK_DEPTH: usize = 16;
 /// The deepest that helpers may stand in each other, `(size (lookup …))`.
 const MAX_CALL_DEPTH: usize = 4;
 
+/// What a template calls the block that it was given.
+pub(super) const PARTIAL_BLOCK: &str = "@partial-block";
+
 /// A line of a template, and what is wrong there.
 pub(super) type Complaint = (usize, String);
 
@@ -65,18 +68,42 @@ impl Tag<'_> {
     fn word(&self) -> &str {
         self.inside.split_whitespace().next().unwrap_or_default()
     }
+
+    /// Whether an `{{else}}` opens a block of its own: `{{else if …}}`.
+    fn is_chained(&self) -> bool {
+        let after = self.inside.strip_prefix("else").unwrap_or(self.inside);
+        !after.trim().is_empty()
+    }
 }
 
-/// Checks a template's text, and returns the names of the templates that it includes.
-pub(super) fn check(source: &str, medium: Medium) -> Result<Vec<String>, Complaint> {
+/// How a template is built, as far as it tells how deep the engine will go.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    /// The deepest that its blocks stand in each other.
+    pub(super) depth: usize,
+    /// What it includes.
+    pub(super) includes: Vec<Include>,
+}
+
+/// A template that another includes.
+#[derive(Debug)]
+pub(super) struct Include {
+    /// Its name.
+    pub(super) name: String,
+    /// In how many blocks it stands.
+    pub(super) depth: usize,
+}
+
+/// Checks a template's text, and returns how it is built.
+pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, Complaint> {
     let pieces = pieces(source)?;
-    check_nesting(&pieces)?;
+    let outline = outline(&pieces)?;
     match medium {
         Medium::Html => check_html(&pieces)?,
         Medium::Text => {}
         Medium::Inert => refuse_tags(&pieces)?,
     }
-    includes(&pieces)
+    Ok(outline)
 }
 
 /// Cuts a text into pieces, and refuses the tags that no template needs.
@@ -195,48 +222,76 @@ fn without_quotes(text: &str) -> String {
     outside
 }
 
-fn check_nesting(pieces: &[Piece<'_>]) -> Result<(), Complaint> {
-    let mut open: Vec<&Tag<'_>> = Vec::new();
+/// A block that was opened and not closed yet.
+struct Open<'t, 's> {
+    tag: &'t Tag<'s>,
+    /// How many `{{else if}}` it has: the engine puts each into the one before.
+    chained: usize,
+}
+
+/// Follows the blocks of a template, and refuses those that the engine could not carry out.
+fn outline(pieces: &[Piece<'_>]) -> Result<Outline, Complaint> {
+    let mut open: Vec<Open<'_, '_>> = Vec::new();
+    let mut outline = Outline::default();
     for piece in pieces {
         let Piece::Tag(tag) = piece else { continue };
         match tag.kind {
-            Kind::Open | Kind::OpenPartial => {
-                open.push(tag);
-                if open.len() > MAX_BLOCK_DEPTH {
-                    return Err((
-                        tag.line,
-                        format!("blocks stand in each other more than {MAX_BLOCK_DEPTH} deep"),
-                    ));
+            Kind::Open | Kind::OpenPartial => open.push(Open { tag, chained: 0 }),
+            Kind::Else if tag.is_chained() => {
+                if let Some(block) = open.last_mut() {
+                    block.chained += 1;
                 }
             }
-            Kind::Close => match open.pop() {
-                Some(opened) if tag.inside.is_empty() || opened.word() == tag.inside => {}
-                Some(opened) => {
-                    let reason = format!(
-                        "{{{{/{}}}}} closes {{{{#{}}}}}, which was opened in line {}",
-                        tag.inside,
-                        opened.word(),
-                        opened.line
-                    );
-                    return Err((tag.line, reason));
-                }
-                None => {
-                    return Err((
-                        tag.line,
-                        format!("{{{{/{}}}}} closes what was not opened", tag.inside),
-                    ));
-                }
-            },
+            Kind::Close => check_closing(tag, open.pop())?,
             Kind::Comment | Kind::Else | Kind::Partial | Kind::Value => {}
+        }
+        let depth: usize = open.iter().map(|block| 1 + block.chained).sum();
+        if depth > MAX_BLOCK_DEPTH {
+            let reason = format!("blocks stand in each other more than {MAX_BLOCK_DEPTH} deep");
+            return Err((tag.line, reason));
+        }
+        outline.depth = outline.depth.max(depth);
+        if let Some(name) = included(tag)? {
+            outline.includes.push(Include { name, depth });
         }
     }
     match open.pop() {
-        Some(tag) => Err((
+        Some(Open { tag, .. }) => Err((
             tag.line,
             format!("{{{{#{}}}}} is opened and not closed", tag.word()),
         )),
-        None => Ok(()),
+        None => Ok(outline),
     }
+}
+
+fn check_closing(tag: &Tag<'_>, opened: Option<Open<'_, '_>>) -> Result<(), Complaint> {
+    let Some(Open { tag: opened, .. }) = opened else {
+        let reason = format!("{{{{/{}}}}} closes what was not opened", tag.inside);
+        return Err((tag.line, reason));
+    };
+    if tag.inside.is_empty() || opened.word() == tag.inside {
+        return Ok(());
+    }
+    let reason = format!(
+        "{{{{/{}}}}} closes {{{{#{}}}}}, which was opened in line {}",
+        tag.inside,
+        opened.word(),
+        opened.line
+    );
+    Err((tag.line, reason))
+}
+
+/// The template that a tag includes, if it does.
+fn included(tag: &Tag<'_>) -> Result<Option<String>, Complaint> {
+    let includes = matches!(tag.kind, Kind::Partial | Kind::OpenPartial);
+    if !includes || tag.word() == PARTIAL_BLOCK {
+        return Ok(None);
+    }
+    if tag.word().starts_with(['(', '"', '\'']) {
+        let reason = "a template to include is named as it is, not worked out and not in quotes";
+        return Err((tag.line, reason.to_owned()));
+    }
+    Ok(Some(tag.word().to_owned()))
 }
 
 fn refuse_tags(pieces: &[Piece<'_>]) -> Result<(), Complaint> {
@@ -249,25 +304,6 @@ fn refuse_tags(pieces: &[Piece<'_>]) -> Result<(), Complaint> {
         }
     }
     Ok(())
-}
-
-fn includes(pieces: &[Piece<'_>]) -> Result<Vec<String>, Complaint> {
-    let mut included = Vec::new();
-    for piece in pieces {
-        let Piece::Tag(tag) = piece else { continue };
-        if !matches!(tag.kind, Kind::Partial | Kind::OpenPartial) || tag.word() == "@partial-block"
-        {
-            continue;
-        }
-        if tag.word().starts_with('(') {
-            return Err((
-                tag.line,
-                "a template to include is named, not worked out".to_owned(),
-            ));
-        }
-        included.push(tag.word().to_owned());
-    }
-    Ok(included)
 }
 
 /// Where in an HTML text one stands.
@@ -441,6 +477,19 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether a tag of a template that was checked uses a name.
+pub(super) fn uses(source: &str, name: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    pieces(source).is_ok_and(|pieces| {
+        pieces.iter().any(|piece| match piece {
+            Piece::Tag(tag) if tag.kind != Kind::Comment => without_quotes(tag.inside)
+                .split(|c| !is_name(c))
+                .any(|word| word == name),
+            _ => false,
+        })
+    })
 }
 
 fn line_at(source: &str, at: usize) -> usize {

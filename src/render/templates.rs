@@ -15,10 +15,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::includes::Outlines;
 use super::names::Walk;
 use super::strings::Strings;
 use super::syntax::{self, Medium};
-use super::{RenderError, email, gallery, helpers};
+use super::{RenderError, email, gallery, helpers, includes};
 use crate::job::TemplateName;
 use crate::plan::Installed;
 
@@ -29,16 +30,45 @@ macro_rules! built_in {
 }
 
 /// The templates that are compiled in, by their path below `templates/`, without `.hbs`.
-const BUILT_IN: [(&str, &str); 10] = built_in![
+const BUILT_IN: [(&str, &str); 39] = built_in![
+    "email/digest/body.html",
+    "email/digest/body.txt",
+    "email/digest/subject.txt",
+    "email/gallery-invite/body.html",
+    "email/gallery-invite/body.txt",
+    "email/gallery-invite/subject.txt",
     "email/report/body.html",
     "email/report/body.txt",
     "email/report/subject.txt",
     "gallery/index.html",
     "gallery/page.html",
+    "partials/button-wide.html",
     "partials/button.html",
+    "partials/cards.html",
+    "partials/gallery-facts.html",
+    "partials/gallery-foot.html",
     "partials/gallery-head.html",
+    "partials/gallery-tools.html",
     "partials/gallery.css",
     "partials/gallery.js",
+    "partials/mail-all.html",
+    "partials/mail-end.txt",
+    "partials/mail-files.html",
+    "partials/mail-files.txt",
+    "partials/mail-gallery.txt",
+    "partials/mail-head.html",
+    "partials/mail-head.txt",
+    "partials/mail-lines.html",
+    "partials/mail-lines.txt",
+    "partials/mail-list.html",
+    "partials/mail-list.txt",
+    "partials/mail-missed.html",
+    "partials/mail-more.html",
+    "partials/mail-more.txt",
+    "partials/mail-nothing.html",
+    "partials/mail-nothing.txt",
+    "partials/mail-until.html",
+    "partials/mail-until.txt",
     "partials/mail.html",
 ];
 
@@ -47,6 +77,12 @@ const EMAIL_PARTS: [&str; 3] = ["body.html", "body.txt", "subject.txt"];
 
 /// The files of a gallery's template.
 const GALLERY_PARTS: [&str; 2] = ["index.html", "page.html"];
+
+/// The folders and cards of a page: as compiled in, [`gallery`] writes them itself.
+pub(super) const CARDS: &str = "partials/cards.html";
+
+/// Where in a page the cards are written. No value can forge it, since none writes a `<`.
+const CARDS_MARK: &str = "<!-- cards -->";
 
 /// The gallery's own name; others are folders below its.
 const GALLERY: &str = "gallery";
@@ -95,6 +131,24 @@ pub struct Templates {
     galleries: BTreeSet<String>,
     /// What each page's policy lets run, by the page's template.
     hashes: BTreeMap<String, InlineHashes>,
+    /// The page templates that loop over the folders themselves.
+    loops: BTreeSet<String>,
+}
+
+/// Who writes the cards of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CardWriter {
+    /// The template is the one that is compiled in, which the program can do by itself.
+    Program,
+    /// The template is an operator's.
+    Engine,
+}
+
+impl CardWriter {
+    fn for_template(source: &str) -> Self {
+        let is_ours = BUILT_IN.contains(&(CARDS, source));
+        if is_ours { Self::Program } else { Self::Engine }
+    }
 }
 
 /// The `Content-Security-Policy` sources of what stands in a page itself.
@@ -138,12 +192,14 @@ impl Templates {
                 (None, None) => {}
             }
         }
-        Self::from_sources(&sources, &words)
+        let cards = CardWriter::for_template(&sources[CARDS]);
+        Self::from_sources(&sources, &words, cards)
     }
 
     fn from_sources(
         sources: &BTreeMap<String, String>,
         words: &[(String, String)],
+        cards: CardWriter,
     ) -> Result<Self, TemplateError> {
         let strings = Arc::new(Strings::load(words)?);
         let mut templates = Self {
@@ -153,21 +209,47 @@ impl Templates {
             emails: whole(sources, "email/", &EMAIL_PARTS)?,
             galleries: galleries(sources)?,
             hashes: BTreeMap::new(),
+            loops: BTreeSet::new(),
         };
-        let mut includes = BTreeMap::new();
+        let mut outlines = Outlines::new();
         for (name, source) in sources {
-            let medium = medium(name)?;
-            let included = syntax::check(source, medium);
-            let included = included.map_err(|(line, reason)| complain(name, Some(line), reason))?;
-            includes.insert(name.as_str(), included);
+            let outline = syntax::check(source, medium(name)?);
+            let outline = outline.map_err(|(line, reason)| complain(name, Some(line), reason))?;
+            outlines.insert(name, outline);
         }
-        refuse_circles(&includes)?;
+        includes::check(&outlines).map_err(|(name, reason)| complain(&name, None, reason))?;
         for (name, source) in sources {
             templates.add(name, source)?;
         }
         templates.check_names()?;
-        templates.hash_inline_blocks(sources, &includes)?;
+        templates.hash_inline_blocks(sources, &outlines)?;
+        templates.loops = templates.loops_over("folders", sources, &outlines, cards);
+        if cards == CardWriter::Program {
+            templates.add(CARDS, CARDS_MARK)?;
+        }
         Ok(templates)
+    }
+
+    /// The page templates in which a name is used, or in what they include.
+    fn loops_over(
+        &self,
+        name: &str,
+        sources: &BTreeMap<String, String>,
+        outlines: &Outlines<'_>,
+        cards: CardWriter,
+    ) -> BTreeSet<String> {
+        let is_filled_in = |file: &&str| *file != CARDS || cards == CardWriter::Engine;
+        let uses = |page: &String| {
+            includes::with_included(page, outlines)
+                .into_iter()
+                .filter(is_filled_in)
+                .any(|file| syntax::uses(&sources[file], name))
+        };
+        let pages = self.galleries.iter();
+        pages
+            .map(|gallery| gallery_file(gallery, "page.html"))
+            .filter(uses)
+            .collect()
     }
 
     fn add(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
@@ -219,7 +301,7 @@ impl Templates {
     fn hash_inline_blocks(
         &mut self,
         sources: &BTreeMap<String, String>,
-        includes: &BTreeMap<&str, Vec<String>>,
+        outlines: &Outlines<'_>,
     ) -> Result<(), TemplateError> {
         let samples = [
             ("page.html", gallery::page_sample()),
@@ -229,7 +311,7 @@ impl Templates {
             for (part, sample) in &samples {
                 let page = gallery_file(gallery, part);
                 let mut hashes = InlineHashes::default();
-                for file in with_included(&page, includes) {
+                for file in includes::with_included(&page, outlines) {
                     let source = sources
                         .get(file)
                         .map(|source| without_indentation(file, source));
@@ -279,6 +361,28 @@ impl Templates {
         self.hashes
             .get(page)
             .expect("every page is hashed when it is loaded")
+    }
+
+    /// Whether the template of a page loops over the folders itself.
+    pub(super) fn loops_over_folders(&self, page: &str) -> bool {
+        self.loops.contains(page)
+    }
+
+    /// Fills in the template of a page, and lets `write_cards` write where it has the cards.
+    pub(super) fn render_around(
+        &self,
+        name: &str,
+        view: &impl Serialize,
+        mut write_cards: impl FnMut(&mut String) -> Result<(), RenderError>,
+    ) -> Result<String, RenderError> {
+        let frame = self.render(name, view)?;
+        let mut parts = frame.split(CARDS_MARK);
+        let mut html = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            write_cards(&mut html)?;
+            html.push_str(part);
+        }
+        Ok(html)
     }
 
     /// Fills in a template.
@@ -340,20 +444,27 @@ fn engine(strings: &Arc<Strings>, escape: fn(&str) -> String) -> Handlebars<'sta
 /// parameter of each link, of the 90,000 that a mail may have.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 8);
-    let mut rest = text;
-    while let Some(at) = rest.find(['&', '<', '>', '"', '\'']) {
-        escaped.push_str(&rest[..at]);
-        escaped.push_str(match rest.as_bytes()[at] {
+    escape_into(text, &mut escaped);
+    escaped
+}
+
+/// Appends an escaped text, as [`escape`] does it.
+pub(super) fn escape_into(text: &str, escaped: &mut String) {
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let entity = match byte {
             b'&' => "&amp;",
             b'<' => "&lt;",
             b'>' => "&gt;",
             b'"' => "&quot;",
-            _ => "&#39;",
-        });
-        rest = &rest[at + 1..];
+            b'\'' => "&#39;",
+            _ => continue,
+        };
+        escaped.push_str(&text[from..at]);
+        escaped.push_str(entity);
+        from = at + 1;
     }
-    escaped.push_str(rest);
-    escaped
+    escaped.push_str(&text[from..]);
 }
 
 /// Takes the indentation out of what makes HTML: it is there for the author, and would be sent with every row.
@@ -418,54 +529,6 @@ fn galleries(sources: &BTreeMap<String, String>) -> Result<BTreeSet<String>, Tem
     let mut names = whole(sources, "gallery/", &GALLERY_PARTS)?;
     names.insert(GALLERY.to_owned());
     Ok(names)
-}
-
-/// Refuses templates that include each other in a circle: the engine would never end.
-fn refuse_circles(includes: &BTreeMap<&str, Vec<String>>) -> Result<(), TemplateError> {
-    for start in includes.keys() {
-        let mut trail = vec![*start];
-        follow(start, includes, &mut trail)?;
-    }
-    Ok(())
-}
-
-fn follow<'i>(
-    name: &str,
-    includes: &'i BTreeMap<&str, Vec<String>>,
-    trail: &mut Vec<&'i str>,
-) -> Result<(), TemplateError> {
-    for included in includes.get(name).into_iter().flatten() {
-        let seen = trail.iter().position(|earlier| earlier == included);
-        trail.push(included);
-        if let Some(start) = seen {
-            let circle = trail[start..].join(" → ");
-            return Err(complain(
-                included,
-                None,
-                format!("includes itself: {circle}"),
-            ));
-        }
-        follow(included, includes, trail)?;
-        trail.pop();
-    }
-    Ok(())
-}
-
-/// A template and all that it includes, each once.
-fn with_included<'i>(
-    page: &'i str,
-    includes: &'i BTreeMap<&str, Vec<String>>,
-) -> BTreeSet<&'i str> {
-    let mut found = BTreeSet::from([page]);
-    let mut waiting = vec![page];
-    while let Some(name) = waiting.pop() {
-        for included in includes.get(name).into_iter().flatten() {
-            if found.insert(included) {
-                waiting.push(included);
-            }
-        }
-    }
-    found
 }
 
 /// The language whose words a file of overrides has: `strings/de.toml`.
@@ -543,6 +606,19 @@ pub(super) fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+impl Templates {
+    /// What is compiled in, all of it filled in by the engine.
+    pub(super) fn filled_in_by_the_engine() -> Self {
+        let sources = BUILT_IN
+            .iter()
+            .map(|(name, source)| ((*name).to_owned(), (*source).to_owned()))
+            .collect();
+        Self::from_sources(&sources, &[], CardWriter::Engine)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -568,7 +644,7 @@ mod tests {
     #[test]
     fn what_is_compiled_in_loads() {
         let templates = Templates::load(None).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(templates.emails(), ["report"]);
+        assert_eq!(templates.emails(), ["digest", "gallery-invite", "report"]);
         assert_eq!(templates.galleries(), ["gallery"]);
     }
 
@@ -605,7 +681,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
         the template email/report/body.html.hbs, line 1: uses subject.length, but what stands before "length" has no parts
         the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes a template that is not there: did you mean "partials/button.html"?
-        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, expires_at, files, gallery_url, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
         "#);
     }
 
@@ -689,6 +765,84 @@ mod tests {
         ");
     }
 
+    /// Templates that include each other one after the other, `times` times each.
+    fn chain(length: usize, times: usize) -> Vec<(String, String)> {
+        let file = |n: usize| format!("partials/p{n}.html.hbs");
+        let source = |n: usize| format!("{{{{> partials/p{}.html}}}}", n + 1).repeat(times);
+        let mut files: Vec<_> = (0..length).map(|n| (file(n), source(n))).collect();
+        files.push((file(length), "<p>x</p>".to_owned()));
+        files
+    }
+
+    fn refused_chain(length: usize, times: usize) -> String {
+        let files = chain(length, times);
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(name, source)| (name.as_str(), source.as_str()))
+            .collect();
+        loaded(&files).map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
+    }
+
+    #[test]
+    fn what_would_overflow_the_stack_without_a_circle_is_refused() {
+        let mut chained = "{{#if count}}a".to_owned();
+        chained.push_str(&"{{else if size_bytes}}b".repeat(10_000));
+        chained.push_str("{{/if}}");
+        let told = [
+            body(&chained),
+            refused_chain(5000, 1),
+            refused_chain(33, 1),
+            refused_chain(10, 2),
+            refused_chain(30, 1),
+        ];
+        insta::assert_snapshot!(told.join("\n"), @r"
+        the template email/report/body.html.hbs, line 1: blocks stand in each other more than 16 deep
+        the template partials/p0.html.hbs: blocks and included templates stand in each other more than 32 deep
+        the template partials/p0.html.hbs: blocks and included templates stand in each other more than 32 deep
+        the template partials/p3.html.hbs: includes templates more than 200 times
+        nothing
+        ");
+    }
+
+    #[test]
+    fn the_deepest_that_is_let_in_is_carried_out_on_a_small_stack() {
+        let mut deep = "{{#if count}}".repeat(15);
+        deep.push_str("{{> partials/p16.html}}");
+        deep.push_str(&"{{/if}}".repeat(15));
+        let mut files = chain(30, 1).split_off(16);
+        files.push(("email/report/body.html.hbs".to_owned(), deep));
+        let files: Vec<(&str, &str)> = files
+            .iter()
+            .map(|(name, source)| (name.as_str(), source.as_str()))
+            .collect();
+        let templates = loaded(&files).unwrap_or_else(|error| panic!("{error}"));
+        // A worker's threads have two megabytes, and these builds need several times the stack of a release.
+        let render = move || templates.render("email/report/body.html", &email::sample());
+        let thread = std::thread::Builder::new().stack_size(2 << 20);
+        let html = thread.spawn(render).unwrap().join().unwrap().unwrap();
+        assert_eq!(html, "<p>x</p>");
+    }
+
+    #[test]
+    fn the_block_of_a_layout_is_given_by_whoever_includes_it() {
+        let told = [
+            body("{{> @partial-block}}"),
+            body("{{> partials/mail.html}}"),
+            body("{{#> partials/mail.html}}{{> @partial-block}}{{/partials/mail.html}}"),
+            body("{{#> @partial-block}}{{sise}}{{/@partial-block}}"),
+            body("{{> \"partials/mail.html\"}}"),
+            body("{{> (lookup vars \"x\")}}"),
+        ];
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
+        the template partials/mail.html.hbs, line 52: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
+        the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
+        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
+        the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
+        "#);
+    }
+
     #[test]
     fn what_is_not_well_formed_is_told_with_its_line() {
         let told = [
@@ -742,7 +896,10 @@ mod tests {
             ("README.md", "{{"),
         ]);
         let templates = templates.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(templates.emails(), ["report", "short"]);
+        assert_eq!(
+            templates.emails(),
+            ["digest", "gallery-invite", "report", "short"]
+        );
         assert_eq!(templates.galleries(), ["gallery", "press"]);
         assert_eq!(
             templates

@@ -182,6 +182,27 @@ impl ObjectStore for MemoryStore {
         })
     }
 
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = &object.key;
+        let action = format!("read the beginning of s3://{bucket}/{key}");
+        let is_listed = |state: &mut State| {
+            let (meta, bytes) = state.buckets.get(bucket.as_str())?.get(key.as_str())?;
+            Some((
+                meta.etag == object.etag,
+                bytes[..bytes.len().min(most)].to_owned(),
+            ))
+        };
+        match self.request(action.clone(), is_listed)? {
+            (true, bytes) => Ok(bytes),
+            (false, _) => Err(EdgeError::new(action, Fact::Rejected, "it was changed")),
+        }
+    }
+
     async fn put(
         &self,
         bucket: &Bucket,

@@ -303,6 +303,37 @@ impl ObjectStore for S3Store {
         })
     }
 
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = &object.key;
+        let action = || format!("read the beginning of s3://{bucket}/{key}");
+        let etag = &object.etag;
+        let request = self.client(bucket).await?.get_object();
+        let request = request
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .set_version_id(object.version.clone())
+            .set_if_match((!etag.is_empty()).then(|| format!("\"{etag}\"")))
+            .range(format!("bytes=0-{}", most.saturating_sub(1)));
+        let answer = request.send().await;
+        let mut body = answer
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?
+            .body;
+        let mut bytes = Vec::new();
+        // A server that knows no ranges would send all of it.
+        while bytes.len() < most
+            && let Some(some) = body.next().await
+        {
+            let some = some.map_err(|error| EdgeError::new(action(), Fact::Unreachable, error))?;
+            bytes.extend_from_slice(&some[..some.len().min(most - bytes.len())]);
+        }
+        Ok(bytes)
+    }
+
     async fn put(
         &self,
         bucket: &Bucket,

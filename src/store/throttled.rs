@@ -46,6 +46,16 @@ impl ObjectStore for Throttled {
         self.store.head(bucket, key).await
     }
 
+    async fn beginning(
+        &self,
+        bucket: &Bucket,
+        object: &ObjectMeta,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
+        self.throttle.pass(1).await;
+        self.store.beginning(bucket, object, most).await
+    }
+
     async fn put(
         &self,
         bucket: &Bucket,

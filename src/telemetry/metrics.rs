@@ -10,7 +10,7 @@ type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. Labels are bounded: results, never names.
 pub fn text(counts: &Snapshot) -> String {
-    let families: [Family<'_>; 6] = [
+    let families: [Family<'_>; 7] = [
         (
             "handout_jobs_total",
             "Messages settled, by what became of them.",
@@ -29,6 +29,11 @@ pub fn text(counts: &Snapshot) -> String {
                 ("{result=\"unknown\"}", counts.mails_unknown),
                 ("{result=\"deferred\"}", counts.mails_deferred),
             ],
+        ),
+        (
+            "handout_relay_slowdowns_total",
+            "Times that a relay said it was given too much, and was given less from then on.",
+            &[("", counts.slowdowns)],
         ),
         (
             "handout_doubts_total",

@@ -1,4 +1,4 @@
-// What shot.mjs and axe.mjs share: where playwright-core lives, and a chromium that talks to nobody of its own accord.
+// What the scripts of this folder share: where playwright-core lives, and a chromium that talks to nobody of its own accord.
 
 import { createRequire } from 'node:module';
 import { mkdtempSync, readFileSync, rmSync, existsSync } from 'node:fs';
@@ -22,32 +22,44 @@ export function address(argument) {
   return /^[a-z][a-z0-9+.-]+:/i.test(argument) ? argument : pathToFileURL(resolve(argument)).href;
 }
 
+const launch = () => ({
+  executablePath: executable(),
+  headless: true,
+  chromiumSandbox: false, // the tests run as root
+  args: [
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--hide-scrollbars',
+    '--force-color-profile=srgb',
+  ],
+});
+
 /** Opens a page with `options` of playwright's browser context, calls `work(page)`, and always cleans up. */
 export async function withPage(options, work) {
   const { chromium } = require('playwright-core');
   const profile = mkdtempSync(join(tmpdir(), 'handout-browser-'));
   let context;
   try {
-    context = await chromium.launchPersistentContext(profile, {
-      executablePath: executable(),
-      headless: true,
-      chromiumSandbox: false, // the tests run as root
-      args: [
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-        '--hide-scrollbars',
-        '--force-color-profile=srgb',
-      ],
-      ...options,
-    });
+    context = await chromium.launchPersistentContext(profile, { ...launch(), ...options });
     return await work(context.pages()[0] ?? (await context.newPage()));
   } finally {
     await context?.close();
     rmSync(profile, { recursive: true, force: true, maxRetries: 3 });
+  }
+}
+
+/** Starts a browser for many pages, each with a profile of its own, calls `work(browser)`, and always cleans up. */
+export async function withBrowser(work) {
+  const { chromium } = require('playwright-core');
+  const browser = await chromium.launch(launch());
+  try {
+    return await work(browser);
+  } finally {
+    await browser.close();
   }
 }
 

@@ -3,7 +3,7 @@
 #
 #   tests/browser/screenshots.sh target/release/handout docs
 #
-# Writes gallery.png and mail.png. Wants tests/setup.sh to have run.
+# Writes gallery.png, mail.png and digest.png. Wants tests/setup.sh to have run.
 set -euo pipefail
 
 program=$(realpath "$1")
@@ -49,3 +49,11 @@ shot "$(gallery)" "$out/gallery.png" --width 1100 --height 1000 --full
 "$python" tests/servers/parse_mail.py "$(mail)" >"$work/mail.json"
 "$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["html"] or "no HTML part")' "$work/mail.json" >"$work/mail.html"
 shot "$work/mail.html" "$out/mail.png" --width 760 --height 600 --full
+
+# What a digest of the same photos would look like.
+cat >"$work/digest.json" <<'JSON'
+{ "v": 1, "id": "digest", "from": { "connection": "local", "bucket": "photos", "prefix": "shoot/" },
+  "email": { "to": ["Carla Núñez <carla@client.example>"], "subject": "Two days in the mountains", "template": "digest" } }
+JSON
+"$program" job preview "$work/digest.json" --config "$work/demo/config.toml" --out "$work/preview" --open >"$work/written"
+shot "$(grep -m 1 '\.html$' "$work/written")" "$out/digest.png" --width 760 --height 600 --full

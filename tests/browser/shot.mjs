@@ -95,7 +95,9 @@ try {
     const seen = await page.evaluate(() => ({
       scroll_width: document.documentElement.scrollWidth,
       images: document.images.length,
-      broken_images: [...document.images].filter((image) => !(image.complete && image.naturalWidth > 0)).length,
+      // A lazy one that is far below has not begun.
+      broken_images: [...document.images].filter((image) =>
+        image.complete ? image.naturalWidth === 0 : image.loading !== 'lazy').length,
       broken_media: [...document.querySelectorAll('video, audio')].filter((media) => media.error).length,
     }));
     // What the policy refused never left the browser.
@@ -117,5 +119,7 @@ async function unroll(page) {
     await page.waitForTimeout(30);
   }
   await page.waitForLoadState('networkidle').catch(() => {});
+  // What the browser leaves out while it is not seen would be empty in the picture.
+  await page.evaluate(() => document.querySelectorAll('section').forEach((section) => { section.style.contentVisibility = 'visible'; }));
   await page.evaluate(() => window.scrollTo(0, 0));
 }

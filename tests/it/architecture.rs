@@ -79,9 +79,10 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
             "queue",
             "config/audit.rs",
             "config/front.rs",
+            "config/letter.rs",
             "config/load.rs",
             "connection.rs",
-            "deliver/smtp.rs",
+            "deliver/smtp",
             "links/sigv4.rs",
         ];
         if allowed

@@ -63,7 +63,7 @@ async fn what_is_no_job_says_so() {
     the job's version "v" is 2: this program reads version 1
     the job cannot be read: missing field `id`
     the job's field links.exipres_in cannot be read: unknown field `exipres_in`, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
-    the job's field email.to[0].adress cannot be read: unknown field `adress`, expected one of `address`, `name`, `locale`, `vars`; did you mean address?
+    the job's field email.to[0].adress cannot be read: unknown field `adress`, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
     the job's field from.order cannot be read: unknown variant `newst`, expected one of `key`, `newest`, `oldest`, `largest`, `name`; did you mean newest?
     the message is not JSON: recursion limit exceeded at line 1 column 128
     the job's field email cannot be read: invalid type: a text, expected the object Email
@@ -167,7 +167,7 @@ async fn what_does_not_exist_or_is_not_allowed_is_named() {
     insta::assert_snapshot!(reasons(&bodies).await, @r#"
     the job's field from.connection is elsewhere, which is no connection of the configuration; there are: local
     no [[allow]] rule of the configuration lets connection local hand out s3://secrets/; add one if this is wanted
-    the job's field email.template names the template "rapport", which is not installed; there are: report
+    the job's field email.template names the template "rapport", which is not installed; there are: digest, gallery-invite, report
     the job's field email.subject uses {{costumer}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, job.id
     the job's field links.filename uses {{object.nam}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, object.name, object.stem, object.extension, object.folder, object.key, job.id
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]

@@ -144,13 +144,13 @@ fn a_preview_shows_everything_and_does_nothing() {
         &out.to_string_lossy(),
     ]));
     assert!(
-        text.contains("later would make 2 links for each of 1 audiences"),
+        text.contains("later would make 2 links for each of 1 recipients"),
         "{text}"
     );
     for name in [
-        "mail-1.eml",
-        "mail-1.html",
-        "mail-1.txt",
+        "mail-0001-ann_acme.example.eml",
+        "mail-0001-ann_acme.example.html",
+        "mail-0001-ann_acme.example.txt",
         "gallery-index.html",
     ] {
         let shown = fs::read_to_string(out.join(name)).unwrap();

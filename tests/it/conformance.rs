@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handout::clock;
 use handout::database::Database;
+use handout::job::Bucket;
 use handout::queue::memory::MemoryQueue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
@@ -336,6 +337,29 @@ async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
         Fact::NotFound
     );
     store.probe(&bucket).await.unwrap();
+    only_the_beginning_is_read(store, &bucket).await;
+}
+
+async fn only_the_beginning_is_read(store: &dyn ObjectStore, bucket: &Bucket) {
+    let content = Content {
+        media_type: "text/plain",
+        cache_control: "no-store",
+        encoding: None,
+    };
+    let key = "beginning".parse().unwrap();
+    let put = async |text: &str| {
+        let body = Body::Bytes(text.as_bytes().to_vec());
+        store.put(bucket, &key, body, content).await.unwrap();
+    };
+    put("0123456789").await;
+    let object = store.head(bucket, &key).await.unwrap();
+    for (most, read) in [(4, "0123"), (10, "0123456789"), (99, "0123456789")] {
+        let bytes = store.beginning(bucket, &object, most).await.unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), read);
+    }
+    put("changed since").await;
+    let changed = store.beginning(bucket, &object, 4).await.unwrap_err();
+    assert_eq!(changed.fact, Fact::Rejected, "{changed:?}");
 }
 
 fn all_keys() -> Vec<String> {

@@ -39,7 +39,7 @@ fn every_failpoint_is_a_place_in_the_code_and_known_to_the_harness() {
         "audit/stream.rs",
         "deliver.rs",
         "deliver/books.rs",
-        "deliver/smtp.rs",
+        "deliver/smtp/dialogue.rs",
         "distribute.rs",
         "worker.rs",
         "worker/settle.rs",

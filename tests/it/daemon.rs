@@ -262,7 +262,7 @@ async fn a_report_from_sqs_and_s3_is_mailed_through_a_relay() {
         "v": 1, "id": "acme-daily-2026-11-23",
         "from": { "connection": "reports", "bucket": "acme-reports", "prefix": "2026/11/23/" },
         "links": { "expires_in": "24h" },
-        "email": { "to": ["Ann Bell <ann@acme.example>"], "subject": "Daily report for {{customer}}" },
+        "email": { "to": ["Ann Bell <ann@acme.example>"], "subject": "Daily report for {{customer}}", "template": "report" },
         "gallery": { "publish": { "bucket": "acme-out", "prefix": "galleries/" } },
         "vars": { "customer": "ACME" },
     });

@@ -8,9 +8,11 @@ use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
 use handout::error::chain;
 use handout::job::{JobId, Recipient};
+use handout::keyring::sha256_hex;
 use handout::ledger::lease::{LEASE, Leases, Owner, Terms};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::s3::S3Ledger;
+use handout::ledger::shelf::Shelf;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
@@ -34,6 +36,9 @@ async fn a_ledger_is_a_ledger(ledger: Arc<dyn Ledger>) {
     records_are_created_once(&*ledger).await;
     one_of_those_who_race_wins(&ledger).await;
     pages_come_back(&*ledger).await;
+    if let Some(shelf) = ledger.shelf() {
+        what_is_on_the_shelf_comes_back(shelf).await;
+    }
     if let Some(leases) = ledger.leases() {
         a_lease_is_taken_over_what_was_seen(leases).await;
         one_of_those_who_race_for_a_lease_wins(&ledger).await;
@@ -142,6 +147,35 @@ async fn pages_come_back(ledger: &dyn Ledger) {
         "a page is no record"
     );
     ledger.forget_pages(&job).await.unwrap();
+}
+
+async fn what_is_on_the_shelf_comes_back(shelf: &dyn Shelf) {
+    let thing = |number: u32| {
+        let name = sha256_hex(&number.to_be_bytes());
+        (name, format!("what is known of {number}: ü"))
+    };
+    let things: Vec<(String, String)> = (0..300).map(thing).collect();
+    let names: Vec<String> = things.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(shelf.recall(&names).await.unwrap(), vec![None; 300]);
+    assert_eq!(shelf.recall(&[]).await.unwrap(), []);
+    shelf.keep(&things).await.unwrap();
+    shelf.keep(&things).await.unwrap();
+    shelf.keep(&[]).await.unwrap();
+    let texts: Vec<Option<String>> = things.into_iter().map(|(_, text)| Some(text)).collect();
+    assert_eq!(shelf.recall(&names).await.unwrap(), texts);
+    // With others, and in another order.
+    let more: Vec<String> = (0..301).rev().map(|number| thing(number).0).collect();
+    let found = shelf.recall(&more).await.unwrap();
+    assert_eq!(found[0], None, "the new one");
+    let known: Vec<&Option<String>> = found[1..].iter().rev().collect();
+    assert!(
+        known
+            .iter()
+            .zip(&texts)
+            .all(|(found, text)| found.is_none() || *found == text)
+    );
+    let known = known.iter().filter(|text| text.is_some()).count();
+    assert!(known > 0, "a shelf may keep some together, and not all");
 }
 
 async fn a_lease_is_taken_over_what_was_seen(leases: &dyn Leases) {
@@ -433,7 +467,7 @@ async fn die_after_intent(opened: &Opened, job_text: &Value, person: &str) {
     let books = &opened.tools.books;
     let id = job(job_text["id"].as_str().unwrap());
     let rid = books.rid(&Recipient::parse(person).unwrap());
-    let body_sha256 = handout::keyring::sha256_hex(job_text.to_string().as_bytes());
+    let body_sha256 = sha256_hex(job_text.to_string().as_bytes());
     let intent = json!({ "message_id": "<lost@sender.example>", "at": "2026-11-23T18:40:00Z" });
     for (rid, kind, body) in [
         ("", Kind::Plan, json!({ "body_sha256": body_sha256 })),

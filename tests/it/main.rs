@@ -7,6 +7,7 @@
 
 mod support;
 
+mod album;
 mod architecture;
 mod audit;
 mod bad_input;
@@ -22,8 +23,11 @@ mod daemon;
 mod embedded;
 mod hostile;
 mod ledger;
+mod letter;
+mod mails;
 mod names;
 mod pages;
+mod pictures;
 mod presign;
 mod relay;
 mod s3_answers;

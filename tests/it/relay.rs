@@ -1,5 +1,7 @@
 //! Real SMTP to a real server, well-behaved and not.
 
+mod habits;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +9,9 @@ use std::process::Command;
 use handout::config::{Tls, Transport};
 use serde_json::{Value, json};
 
+use crate::support::program;
 use crate::support::servers::{Parts, Server};
-use crate::support::world::{World, email_job};
+use crate::support::world::{World, email_job, free_address, run_until_settled};
 
 /// A relay with a certificate of its own authority, where handout may log in.
 struct Relay {
@@ -384,4 +387,291 @@ async fn a_relay_that_cannot_be_trusted_or_logged_into_gets_no_mail() {
         (0, 1),
         "STARTTLS is required"
     );
+}
+
+/// The addresses to which the relay took mails, in order.
+fn takers(relay: &Relay) -> Vec<String> {
+    let to = |(_, envelope): (Value, Value)| envelope["to"][0].as_str().unwrap().to_owned();
+    let mut takers: Vec<String> = relay.mails().into_iter().map(to).collect();
+    takers.sort();
+    takers
+}
+
+fn job_for(id: &str, to: &[&str]) -> Value {
+    let mut job = email_job(id);
+    job["email"]["to"] = json!(to);
+    job
+}
+
+/// Runs `handout job resend ID --failed`; whether it did something, and what it said.
+fn resend(world: &World, id: &str) -> (bool, String) {
+    let output = Command::new(program())
+        .args(["job", "resend", id, "--failed", "--config"])
+        .arg(world.written())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), said + &wrong)
+}
+
+#[tokio::test]
+async fn the_operator_is_told_once_of_those_who_were_refused() {
+    let Some(parts) = Parts::or_skip("the_operator_is_told_once") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 <gone@acme.example>: no such user" }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let job = job_for("daily", &["ann@acme.example", "gone@acme.example"]);
+    let mut world = relay
+        .world()
+        .configured(|config| config.mail.notify = Some("ops@sender.example".to_owned()))
+        .job(&job)
+        .job(&email_job("harmless"));
+    world.run().await;
+    // The message comes again, as messages do.
+    world = world.job(&job);
+    world.run().await;
+    let mut told = relay.mails();
+    told.retain(|(_, envelope)| envelope["to"][0] == "ops@sender.example");
+    let [(notice, _)] = told.as_slice() else {
+        panic!("{} notices", told.len())
+    };
+    assert_eq!(
+        notice["headers"]["auto-submitted"],
+        json!(["auto-generated"])
+    );
+    assert_eq!(notice["subject"], "1 of 2 mails not sent: daily");
+    let text = notice["text"].as_str().unwrap();
+    assert!(text.contains("gone@acme.example"), "{text}");
+    assert!(text.contains("550 5.1.1 (address) no such user"), "{text}");
+    assert!(
+        text.contains("handout job resend 'daily' --failed"),
+        "{text}"
+    );
+    assert!(!text.contains("ann@acme.example"), "{text}");
+}
+
+#[tokio::test]
+async fn an_operator_who_cannot_be_told_is_no_reason_to_fail() {
+    let Some(parts) = Parts::or_skip("an_operator_who_cannot_be_told") else {
+        return;
+    };
+    let rule = json!([
+        { "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 no such user" },
+        { "verb": "RCPT", "match": "ops@", "reply": "550 5.1.1 no such user" },
+    ]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay
+        .world()
+        .configured(|config| config.mail.notify = Some("ops@sender.example".to_owned()))
+        .job(&job_for("daily", &["gone@acme.example"]));
+    world.run().await;
+    assert_eq!((relay.mails().len(), world.waiting().await), (0, 0));
+    assert!(world.parked().await.is_empty());
+}
+
+#[tokio::test]
+async fn resend_serves_those_who_failed_and_nobody_else() {
+    let Some(parts) = Parts::or_skip("resend_serves_those_who_failed") else {
+        return;
+    };
+    let rule = json!([
+        { "verb": "RCPT", "match": "bo@", "reply": "550 5.1.1 no such user", "times": 1 },
+        { "verb": "DOT", "match": "cy@", "action": "abort-after-store", "times": 1 },
+    ]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let (ann, bo, cy) = ("ann@acme.example", "bo@acme.example", "cy@acme.example");
+    let mut world = relay
+        .world()
+        .configured(|config| config.ledger.on_doubt = handout::config::OnDoubt::Hold)
+        .job(&job_for("daily", &[ann, bo, cy]));
+    world.run().await;
+    assert_eq!(takers(&relay), [ann, cy]);
+    let (did, said) = resend(&world, "daily");
+    assert!(did && said.contains("2 of daily get it again."), "{said}");
+    assert_eq!(takers(&relay), [ann, bo, cy, cy]);
+    let ids = |mails: Vec<(Value, Value)>| -> std::collections::HashSet<String> {
+        let of_cy = mails
+            .into_iter()
+            .filter(|(_, envelope)| envelope["to"][0] == cy);
+        of_cy
+            .map(|(mail, _)| mail["headers"]["message-id"].to_string())
+            .collect()
+    };
+    assert_eq!(
+        ids(relay.mails()).len(),
+        1,
+        "the same mail has the same Message-ID"
+    );
+    let attempts = world.audit_of("outcome");
+    let second = attempts.iter().filter(|line| line["n"] == 1).count();
+    assert_eq!((attempts.len(), second), (5, 2));
+    let (did, said) = resend(&world, "daily");
+    assert!(
+        !did && said.contains("nobody of daily was refused"),
+        "{said}"
+    );
+    let (did, said) = resend(&world, "unheard-of");
+    assert!(!did && said.contains("knows no job unheard-of"), "{said}");
+    assert_eq!(relay.mails().len(), 4);
+}
+
+#[tokio::test]
+async fn where_a_daemon_works_resend_gives_it_the_job() {
+    let Some(parts) = Parts::or_skip("where_a_daemon_works") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "bo@", "reply": "550 5.1.1 no", "times": 1 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay.world().job(&job_for("daily", &["bo@acme.example"]));
+    world.run().await;
+    let opened = world.open().await;
+    let (did, said) = resend(&world, "daily");
+    assert!(did && said.contains("on the queue as message"), "{said}");
+    assert_eq!(relay.mails().len(), 0);
+    run_until_settled(&opened, 1).await;
+    opened.close().await;
+    assert_eq!(takers(&relay), ["bo@acme.example"]);
+}
+
+#[tokio::test]
+async fn whoever_was_told_to_come_later_is_not_asked_for_too_soon() {
+    let Some(parts) = Parts::or_skip("whoever_was_told_to_come_later") else {
+        return;
+    };
+    let rule =
+        json!([{ "verb": "RCPT", "match": "bo@", "reply": "451 4.7.1 greylisted", "times": 1 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let job = job_for("daily", &["ann@acme.example", "bo@acme.example"]);
+    let world = relay.world();
+    let opened = world.open().await;
+    opened.queue.submit(&job.to_string()).await.unwrap();
+    run_until_settled(&opened, 1).await;
+    assert_eq!(takers(&relay), ["ann@acme.example"]);
+    let links = world.audit_of("issue").len();
+    opened.queue.submit(&job.to_string()).await.unwrap();
+    run_until_settled(&opened, 2).await;
+    opened.close().await;
+    assert_eq!(
+        takers(&relay),
+        ["ann@acme.example"],
+        "a second attempt would have been taken"
+    );
+    assert_eq!(
+        world.audit_of("issue").len(),
+        links,
+        "nor is a link made for it"
+    );
+    let mut world = world.job(&job);
+    world.run().await;
+    assert_eq!(takers(&relay), ["ann@acme.example", "bo@acme.example"]);
+}
+
+#[tokio::test]
+async fn later_for_ever_is_a_no_in_the_end() {
+    use handout::ledger::sqlite::SqliteLedger;
+    use handout::ledger::{Kind, Ledger, Record};
+    let Some(parts) = Parts::or_skip("later_for_ever_is_a_no") else {
+        return;
+    };
+    let rule = json!([
+        { "verb": "RCPT", "match": "bo@", "reply": "451 4.7.1 greylisted" },
+        { "verb": "DOT", "match": "cy@", "reply": "451 4.7.1 greylisted" },
+    ]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let job = job_for(
+        "daily",
+        &["ann@acme.example", "bo@acme.example", "cy@acme.example"],
+    );
+    let mut world = relay.world().job(&job);
+    fs::create_dir_all(&world.config.state_dir).unwrap();
+    let database = handout::database::Database::open(&world.config.database_file()).unwrap();
+    let ledger = SqliteLedger::new(database, handout::clock::system);
+    let begun = json!({
+        "body_sha256": handout::keyring::sha256_hex(job.to_string().as_bytes()),
+        "begun_at": "2026-01-01T00:00:00Z",
+    });
+    let plan = Record::new(&"daily".parse().unwrap(), "", 0, Kind::Plan, begun);
+    ledger.create(plan).await.unwrap();
+    drop(ledger);
+    world.run().await;
+    assert_eq!((relay.mails().len(), world.waiting().await), (1, 0));
+    let rejected = world.audit_of("outcome");
+    let rejected = rejected.iter().filter(|line| line["outcome"] == "rejected");
+    assert_eq!(
+        rejected.map(|line| &line["code"]).collect::<Vec<_>>(),
+        [451, 451]
+    );
+}
+
+#[tokio::test]
+async fn a_job_goes_through_the_relay_that_it_names_if_its_rule_lets_it() {
+    let Some(parts) = Parts::or_skip("a_job_goes_through_the_relay") else {
+        return;
+    };
+    let (first, second) = (
+        Relay::start(&parts, &[], &json!([])),
+        Relay::start(&parts, &[], &json!([])),
+    );
+    let through = |relay: &str| {
+        let mut job = email_job(relay);
+        job["email"]["relay"] = json!(relay);
+        job
+    };
+    let other = second.world().config.mail.smtp;
+    let mut world = first
+        .world()
+        .configured(|config| {
+            config.mail.relays.insert("bulk".to_owned(), other);
+            config.allow[0].relays = vec!["default".to_owned(), "bulk".to_owned()];
+        })
+        .job(&email_job("any"))
+        .job(&through("default"))
+        .job(&through("bulk"))
+        .job(&through("other"));
+    world.run().await;
+    assert_eq!((first.mails().len(), second.mails().len()), (2, 1));
+    let parked = world.parked().await;
+    assert!(
+        parked.len() == 1
+            && parked[0]
+                .contains("through the relay other (email.relay); there are: default, bulk"),
+        "{parked:?}"
+    );
+}
+
+#[tokio::test]
+async fn check_looks_at_each_relay() {
+    let Some(parts) = Parts::or_skip("check_looks_at_each_relay") else {
+        return;
+    };
+    let relay = Relay::start(&parts, &[], &json!([]));
+    let world = relay.world().configured(|config| {
+        let nowhere = free_address();
+        let mut dead = config.mail.smtp.clone();
+        (dead.host, dead.port) = (nowhere.ip().to_string(), nowhere.port());
+        config.mail.relays.insert("dead".to_owned(), dead);
+        let alive = config.mail.smtp.clone();
+        config.mail.relays.insert("alive".to_owned(), alive);
+    });
+    let output = Command::new(program())
+        .args(["check", "--config"])
+        .arg(world.written())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = |what: &str| {
+        said.lines()
+            .find(|line| line.contains(what))
+            .unwrap_or_default()
+    };
+    assert!(line("mail.smtp").starts_with("ok"), "{said}");
+    assert!(line("mail.relays.alive").starts_with("ok"), "{said}");
+    let dead = line("mail.relays.dead");
+    assert!(
+        dead.starts_with("FAIL") && dead.contains("could not be reached"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
 }

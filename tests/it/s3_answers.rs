@@ -110,6 +110,7 @@ async fn gathered(
             prefix: "".parse().unwrap(),
             recipients: vec![globset::Glob::new("*").unwrap().compile_matcher()],
             reply_to: Vec::new(),
+            relays: vec!["default".parse().unwrap()],
             publish: Vec::new(),
             max_expires_in: "7d".parse().unwrap(),
             max_links: 10,
@@ -385,6 +386,10 @@ impl ObjectStore for Restless {
 
     async fn head(&self, _: &Bucket, _: &Key) -> Result<ObjectMeta, StoreError> {
         unreachable!("nothing is looked at")
+    }
+
+    async fn beginning(&self, _: &Bucket, _: &ObjectMeta, _: usize) -> Result<Vec<u8>, StoreError> {
+        unreachable!("nothing is read")
     }
 
     async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {

@@ -41,6 +41,10 @@ fn jobs() -> Vec<(&'static str, Value)> {
             "a negative duration",
             with("/links", json!({ "expires_in": -1 })),
         ),
+        (
+            "an unknown visibility",
+            with("/email/visibility", json!("bcc")),
+        ),
         ("an unknown order", with("/from/order", json!("random"))),
         (
             "an unknown disposition",
@@ -82,6 +86,7 @@ fn everything() -> Value {
                 "Ann Bell <ann@acme.example>",
                 { "address": "bo@acme.example", "name": "Bo", "locale": "de", "vars": {} }
             ],
+            "cc": ["Cleo <cleo@acme.example>"], "visibility": "to", "list_id": "Daily <daily.sender.example>",
             "reply_to": "reports@sender.example", "subject": "Daily report for {{customer}}", "template": "report"
         },
         "gallery": { "title": "…", "template": "gallery", "publish": { "bucket": "acme-out", "prefix": "galleries/" } },

@@ -34,7 +34,7 @@ MISTAKES = {
 
 TRANSITIONS = (
     "recv busy-wait look skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
-    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done reopen delete"
+    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done reopen again delete"
 ).split()
 
 
@@ -59,7 +59,7 @@ def standing(records):
     effective = late or outcome
     if not effective:
         return "busy", n
-    if effective == "not" or (effective == "unk" and verdict == "resend"):
+    if effective == "not" or (effective in ("unk", "rej") and verdict == "resend"):
         return ("free", n + 1) if n + 1 < ATTEMPTS else ("bound", n)
     if effective == "unk" and not verdict:
         return "doubt", n
@@ -182,6 +182,10 @@ def steps(state, policy, mistake):
             if n + 1 < ATTEMPTS:
                 answered = put(records, n, 3, "resend")
                 yield "reopen", (*state[:3], answered, lines, mails, done, reopened + 1, nonce, workers)
+        if where == "end" and (records[n][2] or records[n][1]) == "rej" and not records[n][3] and n + 1 < ATTEMPTS:
+            # `resend`: another attempt at somebody whom the relay refused.
+            answered = put(records, n, 3, "resend")
+            yield "again", (*state[:3], answered, lines, mails, done, reopened + 1, nonce, workers)
         if not message and reopened not in done and deliveries < DELIVERIES[policy]:
             yield "submit", (True, *state[1:])
 
@@ -192,8 +196,8 @@ def broken(state):
     resent = sum(1 for _, outcome, _, verdict in records if verdict == "resend")
     if mails > 1 + resent:
         return "a recipient was mailed once more than anybody decided"
-    if any(verdict and outcome != "unk" for _, outcome, _, verdict in records):
-        return "a verdict stands where no doubt is recorded"
+    if any(verdict and outcome not in ("unk", "rej") for _, outcome, _, verdict in records):
+        return "a verdict stands where neither a doubt nor a refusal is recorded"
     if mails and not lines:
         return "a link left without its line"
     if mails == 0 and any("acc" in row for row in records):

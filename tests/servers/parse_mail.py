@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Reads a mail with Python's own parser and prints what it found, as JSON: an independent judge of the mails that we write.
 
-    python3 tests/servers/parse_mail.py FILE.eml
+    python3 tests/servers/parse_mail.py FILE.eml          an object
+    python3 tests/servers/parse_mail.py FILE.eml FILE.eml… a list of them
 
     subject, from, to, cc, reply_to    decoded
+    people         {"from": [["name", "address"]], "to": …, "cc": …, "reply_to": …}
     headers        every header, decoded, lower-case name → list of values
     structure      content types, nested: ["multipart/alternative", ["text/plain", "text/html"]]
     text, html     decoded bodies, or null
@@ -60,12 +62,16 @@ def judge(raw):
     def one(key):
         return headers.get(key, [None])[0]
 
+    def people(key):
+        return [[address.display_name, address.addr_spec] for address in message[key].addresses] if message[key] else []
+
     return {
         "subject": one("subject"),
         "from": one("from"),
         "to": one("to"),
         "cc": one("cc"),
         "reply_to": one("reply-to"),
+        "people": {key: people(key.replace("_", "-")) for key in ("from", "to", "cc", "reply_to")},
         "headers": headers,
         "structure": structure(message),
         "text": text.get_content() if text else None,
@@ -84,7 +90,8 @@ def judge(raw):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    json.dump(judge(pathlib.Path(sys.argv[1]).read_bytes()), sys.stdout, ensure_ascii=False, indent=1)
+    judged = [judge(pathlib.Path(path).read_bytes()) for path in sys.argv[1:]]
+    json.dump(judged if len(judged) > 1 else judged[0], sys.stdout, ensure_ascii=False, indent=1)
     print()

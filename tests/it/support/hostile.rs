@@ -55,3 +55,33 @@ pub(crate) const UNLINKABLE: [&str; 6] = [
     "bell\u{7}.pdf",
     "del\u{7f}.pdf",
 ];
+
+/// Words that have broken mail headers: as a name or a subject, each must arrive as it is.
+pub(crate) fn words() -> Vec<String> {
+    let others = [
+        "=?utf-8?q?not_encoded?=",
+        "a =?utf-8?b?SGk=?= b",
+        "Bell, Ann",
+        "Ann <ann@evil.example>",
+        "ann@evil.example",
+        "J.R. Bob",
+        "Bell; Ann: x@y.example;",
+        "(a comment) Ann",
+        "\"Ann\"",
+        "unclosed \"quote",
+        "two  spaces   three",
+        "Ännchen von Tharau, geborene \"Neander\"",
+        "%0d%0aBcc: evil@x.example",
+        "\\r\\nBcc: evil@x.example",
+        "Åsa 🎉 Öberg-日本語 ليلى שלום",
+        "z\u{336}a\u{336}l\u{336}g\u{336}o\u{336}",
+        "\u{feff}zero\u{200b}width",
+    ];
+    let long = ["w".repeat(150), "ü".repeat(99), "a b ".repeat(49)];
+    let all = others
+        .map(ToOwned::to_owned)
+        .into_iter()
+        .chain(long)
+        .chain(keys());
+    all.map(|word| word.trim().to_owned()).collect()
+}

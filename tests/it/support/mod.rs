@@ -1,12 +1,13 @@
 //! What the chapters share.
 
+pub(crate) mod bad_relay;
 pub(crate) mod faulty;
 pub(crate) mod hostile;
 pub(crate) mod servers;
 pub(crate) mod world;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long anything in a test may take before it hangs.
@@ -70,9 +71,23 @@ pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
     if !is_compressed {
         return (status, body);
     }
+    (status, gunzipped(&body))
+}
+
+/// A text that was published to a bucket: pages are compressed there, lists are not.
+pub(crate) fn published_text(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap();
+    let text = match bytes.starts_with(&[0x1f, 0x8b]) {
+        true => gunzipped(&bytes),
+        false => bytes,
+    };
+    String::from_utf8(text).unwrap()
+}
+
+fn gunzipped(bytes: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
-    flate2::read::GzDecoder::new(&body[..])
+    flate2::read::GzDecoder::new(bytes)
         .read_to_end(&mut whole)
         .unwrap();
-    (status, whole)
+    whole
 }

@@ -53,7 +53,34 @@ impl Parts {
     /// Starts a server that says `ready <port>`.
     pub(crate) fn start(&self, script: &str, arguments: &[&str]) -> Server {
         let mut command = self.script(script);
-        Server::start(command.args(arguments))
+        Server::start(command.args(arguments), Ending::Killed).expect("the server starts")
+    }
+
+    /// Starts postfix for mails to a domain; nothing, with the reason on stderr, where it cannot run.
+    #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
+    pub(crate) fn postfix_or_skip(
+        &self,
+        test: &str,
+        dir: &Path,
+        domain: &str,
+        refused: &[&str],
+    ) -> Option<Server> {
+        let mut command = self.script("postfix.py");
+        command.arg(dir).arg(domain).args(refused);
+        let server = Server::start(&mut command, Ending::Asked);
+        if server.is_none() {
+            eprintln!("{test}: skipped: see the line above");
+        }
+        server
+    }
+
+    /// What Python's own parser finds in mails.
+    pub(crate) fn parse_mails(&self, paths: &[PathBuf]) -> Vec<serde_json::Value> {
+        let output = run(self.script("parse_mail.py").args(paths));
+        match serde_json::from_slice(&output).unwrap() {
+            serde_json::Value::Array(mails) => mails,
+            mail => vec![mail],
+        }
     }
 
     /// A certificate authority and a server's certificate, made in `dir`.
@@ -66,6 +93,17 @@ impl Parts {
                 .success()
         );
     }
+}
+
+/// Runs a program to its good end; its output.
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
 }
 
 /// The browser that `make test` prepared.
@@ -115,37 +153,55 @@ impl Browser {
     }
 }
 
-/// A running server; it ends when its standard input is closed, and is killed if it does not.
+/// How a server is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// At once: nothing of it is left then.
+    Killed,
+    /// By closing its standard input, since it has to end others before itself.
+    Asked,
+}
+
+/// The exit code of a server that cannot run on this machine.
+const CANNOT: i32 = 69;
+
+/// A running server, which ends with the test.
 pub(crate) struct Server {
     child: Child,
-    _stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
+    ending: Ending,
     /// Where it listens on loopback.
     pub(crate) port: u16,
 }
 
 impl Server {
-    fn start(command: &mut Command) -> Self {
+    /// Starts it; nothing if it cannot run here.
+    fn start(command: &mut Command, ending: Ending) -> Option<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdin = child.stdin.take().unwrap();
+        let stdin = child.stdin.take();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let port = line
-            .trim()
-            .strip_prefix("ready ")
-            .expect("the server says that it is ready")
-            .parse()
-            .unwrap();
-        Self {
+        let Some(port) = line.trim().strip_prefix("ready ") else {
+            let status = child.wait().unwrap();
+            assert_eq!(
+                status.code(),
+                Some(CANNOT),
+                "the server says that it is ready"
+            );
+            return None;
+        };
+        Some(Self {
             child,
-            _stdin: stdin,
-            port,
-        }
+            stdin,
+            ending,
+            port: port.parse().unwrap(),
+        })
     }
 
     /// Its address as a URL.
@@ -156,7 +212,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.child.kill());
+        drop(self.stdin.take());
+        if self.ending == Ending::Killed {
+            drop(self.child.kill());
+        }
+        // One that is asked gives itself a time, after which it ends the others by force.
         drop(self.child.wait());
     }
 }

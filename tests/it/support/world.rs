@@ -67,6 +67,7 @@ impl World {
             prefix: String::new(),
             recipients: vec!["*@acme.example".to_owned()],
             reply_to: Vec::new(),
+            relays: AllowConfig::default_relays(),
             publish: vec![
                 "s3://published/".to_owned(),
                 format!("dir:{}", dir.path().join("pages").display()),

@@ -1,0 +1,235 @@
+//! The pages of a gallery, measured: what a card costs when the program writes it, and when the engine fills it in.
+//!
+//! `cargo bench --bench gallery`. Machines are shared and noisy: read the ratio. The time is that of the CPU, and both
+//! write the same bytes.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a bench prints, and stops when something is wrong"
+)]
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handout::audit::note::SigningKey;
+use handout::audit::record::{Context, Kind, Names};
+use handout::audit::{AuditLog, AuditedLinks, Settings, record};
+use handout::clock;
+use handout::job::{Disposition, Job, OnDoubt};
+use handout::keyring::{Keyring, Purpose};
+use handout::links::direct::{Identity, Wish, sign};
+use handout::links::front::Overrides;
+use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
+use handout::links::{Audience, Hand, Links};
+use handout::media::{Picture, Pictures};
+use handout::plan::{
+    Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
+};
+use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use jiff::tz::TimeZone;
+
+/// The links of a batch, and the cards of a page.
+const BATCH: usize = 1000;
+
+fn main() {
+    for (name, token) in [
+        ("long-term key", None),
+        ("1 KB session token", Some("A".repeat(1024))),
+    ] {
+        let (batch, pictures) = batch(token);
+        let own = tempfile::tempdir().unwrap();
+        let cards = "partials/cards.html.hbs";
+        let source = fs::read_to_string(format!("templates/{cards}")).unwrap();
+        fs::create_dir(own.path().join("partials")).unwrap();
+        fs::write(own.path().join(cards), source + "{{! ours }}").unwrap();
+        let (program, engine) = (
+            Templates::load(None).unwrap(),
+            Templates::load(Some(own.path())).unwrap(),
+        );
+        let (written, bytes) = measure(&program, &batch, &pictures, 100);
+        let (filled_in, same) = measure(&engine, &batch, &pictures, 3);
+        assert_eq!(bytes, same);
+        println!("{name:20} {:>9}", "µs a card");
+        println!("  by the program     {written:9.2}");
+        println!(
+            "  by the engine      {filled_in:9.2}   {:.0}×",
+            filled_in / written
+        );
+        println!("  a card has {} bytes", bytes / BATCH);
+    }
+}
+
+/// Microseconds of CPU a card, and the bytes of a page.
+fn measure(
+    templates: &Templates,
+    batch: &AuditedLinks,
+    pictures: &Pictures,
+    pages: usize,
+) -> (f64, usize) {
+    let (plan, settings) = (plan(), settings());
+    let total = (pages * BATCH) as u64;
+    let audience = Audience::Everyone;
+    let mut bytes = 0;
+    let took = cpu(|| {
+        let begun = Gallery::begin(
+            templates,
+            &plan,
+            &audience,
+            total,
+            PageLinks::Relative,
+            &settings,
+        );
+        let mut gallery = begun.unwrap();
+        for _ in 0..pages {
+            for page in gallery.push(batch, pictures).unwrap() {
+                bytes = page.html.len();
+            }
+        }
+        drop(gallery.finish().unwrap());
+    });
+    (took.as_secs_f64() * 1e6 / total as f64, bytes)
+}
+
+fn key(number: usize) -> String {
+    format!("photos/Day {}/IMG_{number:04}.jpg", number / 250)
+}
+
+/// Signed and recorded links to photos whose sizes are known.
+fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
+    let keyring = Keyring::new([7; 32]);
+    let links = links(&keyring, session_token);
+    let mut pictures = Pictures::default();
+    for (number, link) in links.links.iter().enumerate() {
+        let picture = Picture {
+            width: if number.is_multiple_of(3) { 4000 } else { 6000 },
+            height: if number.is_multiple_of(3) { 6000 } else { 4000 },
+            thumbnail: None,
+        };
+        pictures.insert(link.key().clone(), Arc::new(picture));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::new(dir.path(), SigningKey::from_seed(&[7; 32]));
+    let (log, writer) = AuditLog::open(&settings, "bench", clock::system).unwrap();
+    let names = Names::new(&keyring, false);
+    let context = Context {
+        job: "shoot",
+        connection: "photos",
+        role: None,
+        message_id: None,
+        attempt: 1,
+        kind: Kind::Named,
+        names: &names,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let audited = runtime.block_on(record(links, &context, &log)).unwrap();
+    drop(log);
+    writer.close();
+    (audited, pictures)
+}
+
+fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
+    let bucket = "acme-photos".parse().unwrap();
+    let lifetime = lifetime();
+    let keys = Keys {
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+        secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+        session_token: session_token.map(Into::into),
+    };
+    let endpoint = "https://s3.eu-west-1.amazonaws.com";
+    let target = Target::new(endpoint, &bucket, Addressing::VirtualHost).unwrap();
+    let presigner = Presigner::new(target, &keys, "eu-west-1", lifetime.signed_at, 604_800);
+    let wish = Wish {
+        filename: None,
+        disposition: Disposition::Inline,
+        content_type: None,
+        version_id: None,
+        identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),
+        audience: Audience::Everyone,
+    };
+    let objects = (0..BATCH).map(|number| key(number).parse().unwrap());
+    let hand = Hand::S3(Box::new(presigner));
+    sign(
+        &wish,
+        &bucket,
+        objects.collect(),
+        &hand,
+        keys.access_key_id,
+        lifetime,
+    )
+    .unwrap()
+}
+
+fn lifetime() -> Lifetime {
+    Lifetime {
+        signed_at: "2026-11-23T18:40:00Z".parse().unwrap(),
+        signed_for_secs: 604_800,
+        expires_at: "2026-11-30T18:40:00Z".parse().unwrap(),
+        bound: Bound::Asked,
+        fresh_until: "2026-11-27T06:40:00Z".parse().unwrap(),
+    }
+}
+
+fn settings() -> MailSettings {
+    MailSettings {
+        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        locale: "en".parse().unwrap(),
+        sender_name: "Reports".to_owned(),
+        sender_address: "reports@sender.example".to_owned(),
+        html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
+    }
+}
+
+fn plan() -> Plan {
+    let job = r#"{ "v": 1, "id": "shoot", "from": { "connection": "photos", "bucket": "acme-photos", "prefix": "photos/" },
+        "gallery": { "publish": { "dir": "/srv/galleries" } } }"#;
+    let job = Job::parse(job).unwrap();
+    let order = job.gallery.as_ref().unwrap();
+    let gallery = GalleryPlan {
+        title: "A shoot".to_owned(),
+        template: order.template.clone(),
+        place: Place::Dir("/srv/galleries".into()),
+        page_size: BATCH,
+    };
+    Plan {
+        connection: job.from.connection.clone(),
+        bucket: job.from.bucket.clone(),
+        objects: Objects::Named(Vec::new()),
+        order: job.from.order,
+        limit: None,
+        when_empty: job.from.when_empty,
+        on_unlinkable: OnUnlinkable::Skip,
+        expiry_guard: ExpiryGuard::Refuse,
+        pin_version: false,
+        preflight: false,
+        lifetime: lifetime(),
+        via: job.links.via,
+        overrides: Overrides::HandedOn,
+        disposition: Disposition::Inline,
+        filename: None,
+        per_recipient: false,
+        on_doubt: OnDoubt::Resend,
+        max_links: 1_000_000,
+        gallery: Some(gallery),
+        manifest: None,
+        job: Arc::new(job),
+    }
+}
+
+/// How much CPU time the process takes for something: proc(5), in hundredths of a second.
+fn cpu(work: impl FnOnce()) -> Duration {
+    let taken = || {
+        let text = fs::read_to_string("/proc/self/stat").unwrap();
+        let (_, rest) = text.rsplit_once(')').unwrap();
+        // The state, then ten numbers, then the time in the program and in the system.
+        let fields = rest.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    };
+    let before = taken();
+    work();
+    taken().saturating_sub(before)
+}

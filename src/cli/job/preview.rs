@@ -1,0 +1,392 @@
+//! `handout job preview`: what a job would send, as files to look at and numbers to check.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use handout::clock;
+use handout::config::{Config, Environment, LedgerKind, QueueKind};
+use handout::distribute::Order;
+use handout::error::{JobError, chain};
+use handout::links::{Audience, Unavailable};
+use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
+use handout::preview::{Preview, PreviewedMail};
+use handout::render::MailSettings;
+use handout::tools::{self, Serving, Tools};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{JobArgs, order};
+use crate::cli::say;
+
+/// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
+const GMAIL_CLIPS_AT: usize = 102_000;
+
+/// The most objects without a link, and recipients kept out by a rule, that are listed.
+const LISTED: usize = 100;
+
+/// The most pages of a gallery that are written.
+const MOST_PAGES: usize = 3;
+
+/// The longest part of a file name that is made of an address, in bytes.
+const MAX_SLUG_BYTES: usize = 60;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  handout job preview job.json --out preview
+  firefox $(handout job preview job.json --open | grep -m 1 html)
+  handout job preview job.json --json | jq '.mails[] | select(.more > 0)'")]
+pub(crate) struct PreviewArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// The directory for the mails and pages.
+    #[arg(long, value_name = "DIR", default_value = "preview")]
+    out: PathBuf,
+    /// How many recipients' mails are made; the others are only held against the rules.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    mails: usize,
+    /// Prints the paths of what was written and nothing else, one a line.
+    #[arg(long, conflicts_with = "json")]
+    open: bool,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found and written.
+#[derive(Debug, Serialize)]
+struct Report {
+    job: String,
+    links: u64,
+    /// Whether each recipient gets links of their own.
+    per_recipient: bool,
+    recipients: usize,
+    expires_at: jiff::Timestamp,
+    /// Why the links end then.
+    because: &'static str,
+    unavailable: u64,
+    /// The first of them.
+    not_linked: Vec<NotLinked>,
+    mails: Vec<Mail>,
+    pages: usize,
+    /// Those that were written.
+    page_files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct NotLinked {
+    key: String,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Mail {
+    to: String,
+    subject: String,
+    /// Files that the mail shows, and those that it only counts.
+    shown: u64,
+    more: u64,
+    text_bytes: usize,
+    /// Encoded for transport.
+    html_bytes: usize,
+    html_budget_bytes: usize,
+    /// The whole letter.
+    letter_bytes: usize,
+    /// Whether Gmail would hide the end of it.
+    clipped: bool,
+    files: [PathBuf; 3],
+}
+
+/// Writes a preview and says what is in it.
+pub(super) async fn show(
+    arguments: &PreviewArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let order = order(&arguments.job.read()?)?;
+    let config = arguments.job.config.load(environment)?;
+    let previewing = Previewing::open(&config, environment).await?;
+    let report = report(&order, &previewing.tools, arguments).await;
+    if let Err(error) = &report {
+        tell_refusal(&order, &previewing.tools, error, arguments)?;
+    }
+    previewing.close().await;
+    let report = report?;
+    if arguments.json {
+        say(serde_json::to_value(&report)?)?;
+    } else if arguments.open {
+        let mails = report.mails.iter().flat_map(|mail| &mail.files);
+        for path in mails.chain(&report.page_files) {
+            say(path.display())?;
+        }
+    } else {
+        tell(&report, &arguments.out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow::Result<Report> {
+    let preview = Preview::begin(order, tools).await?;
+    let files = Files::make(&arguments.out)?;
+    let not_linked = preview.first_unavailable(LISTED)?.into_iter();
+    let mut mails = Vec::new();
+    for mail in preview.mails().take(arguments.mails) {
+        mails.push(files.write_mail(mails.len() + 1, &mail?)?);
+    }
+    let mut page_files = Vec::new();
+    let pages = preview.pages(MOST_PAGES).await?;
+    for page in pages.into_iter().take(MOST_PAGES) {
+        let name = format!("gallery-{}", page.file_name);
+        page_files.push(files.write(&name, page.html.as_bytes())?);
+    }
+    let plan = &preview.plan;
+    let audiences = plan.audiences();
+    Ok(Report {
+        job: order.job.id.to_string(),
+        links: preview.links(),
+        per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
+        recipients: plan.email().map_or(0, |email| email.recipients().count()),
+        expires_at: plan.lifetime.expires_at,
+        because: because(plan.lifetime.bound),
+        unavailable: preview.unavailable(),
+        not_linked: not_linked.map(NotLinked::from).collect(),
+        mails,
+        pages: preview.page_count(),
+        page_files,
+    })
+}
+
+impl From<Unavailable> for NotLinked {
+    fn from(unavailable: Unavailable) -> Self {
+        Self {
+            key: unavailable.key,
+            reason: unavailable.reason.to_string(),
+        }
+    }
+}
+
+const fn because(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Asked => "as asked",
+        Bound::Credentials => "the credentials that sign end then",
+        Bound::Policy => "the [[allow]] rule allows no more",
+        Bound::S3 => "S3 allows no more",
+        Bound::Cloudfront => "CloudFront cannot count further",
+    }
+}
+
+fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
+    let whose = match report.per_recipient {
+        true => format!("for each of {} recipients", report.recipients),
+        false => "for all".to_owned(),
+    };
+    say(format_args!(
+        "{} would make {} links {whose}",
+        report.job, report.links
+    ))?;
+    say(format_args!(
+        "  until        {} ({})",
+        report.expires_at, report.because
+    ))?;
+    if report.unavailable > 0 {
+        say(format_args!("  unavailable  {}", report.unavailable))?;
+    }
+    for NotLinked { key, reason } in &report.not_linked {
+        // Keys can hold whatever turns a terminal around.
+        say(format_args!("    {}: {reason}", key.escape_debug()))?;
+    }
+    for mail in &report.mails {
+        tell_mail(mail)?;
+    }
+    let made = report.mails.len();
+    if made < report.recipients {
+        say(format_args!(
+            "  mails        {made} of {}; --mails {} makes all of them",
+            report.recipients, report.recipients
+        ))?;
+    }
+    say(format_args!("  pages        {}", report.pages))?;
+    say(format_args!(
+        "Look at {}. The links there are examples and open nothing.",
+        out.display()
+    ))?;
+    Ok(())
+}
+
+fn tell_mail(mail: &Mail) -> std::io::Result<()> {
+    let risk = if mail.clipped {
+        ": WOULD BE CLIPPED by Gmail"
+    } else {
+        ""
+    };
+    say(format_args!(
+        "  mail         {}  {:?}",
+        mail.to, mail.subject
+    ))?;
+    say(format_args!(
+        "    {} files shown, {} counted; html {} bytes, {} % of what fits{risk}; text {}, letter {}",
+        mail.shown,
+        mail.more,
+        mail.html_bytes,
+        mail.html_bytes * 100 / mail.html_budget_bytes,
+        mail.text_bytes,
+        mail.letter_bytes
+    ))
+}
+
+/// Lists whom the rules keep out, when that is why the job would be refused; the reason itself is the command's error.
+fn tell_refusal(
+    order: &Order,
+    tools: &Tools,
+    error: &anyhow::Error,
+    arguments: &PreviewArgs,
+) -> anyhow::Result<()> {
+    let Some(JobError::Plan(PlanError::Refused(Refusal::Recipient { .. }))) = error.downcast_ref()
+    else {
+        return Ok(());
+    };
+    let kept_out = plan::kept_out(&order.job, &tools.policy).unwrap_or_default();
+    if arguments.json {
+        let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
+        say(
+            json!({ "job": order.job.id, "refused": chain(&**error).to_string(), "rules": rules }),
+        )?;
+    } else if !arguments.open {
+        say(format_args!("{} would be refused", order.job.id))?;
+        for KeptOut {
+            rule,
+            place,
+            recipients,
+        } in &kept_out
+        {
+            say(format_args!(
+                "  allow[{rule}]     {place} is not for {}",
+                addresses(recipients).join(", ")
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn kept_out_as_json(kept_out: &KeptOut) -> serde_json::Value {
+    json!({
+        "rule": kept_out.rule,
+        "place": kept_out.place,
+        "count": kept_out.recipients.len(),
+        "recipients": addresses(&kept_out.recipients),
+    })
+}
+
+/// The first addresses; whoever wrote the job has them anyway.
+fn addresses(recipients: &[handout::job::Recipient]) -> Vec<String> {
+    let shown = recipients.iter().take(LISTED);
+    let mut shown: Vec<String> = shown.map(|person| person.address.to_string()).collect();
+    if recipients.len() > LISTED {
+        shown.push(format!("and {} more", recipients.len() - LISTED));
+    }
+    shown
+}
+
+/// The directory that a preview is written into.
+struct Files<'a> {
+    out: &'a Path,
+}
+
+impl<'a> Files<'a> {
+    fn make(out: &'a Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(out)
+            .with_context(|| format!("could not make {}", out.display()))?;
+        Ok(Self { out })
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+        let path = self.out.join(name);
+        std::fs::write(&path, bytes)
+            .with_context(|| format!("could not write {}", path.display()))?;
+        Ok(path)
+    }
+
+    fn write_mail(&self, number: usize, mail: &PreviewedMail) -> anyhow::Result<Mail> {
+        let address = mail.recipient.address.to_string();
+        let name = format!("mail-{number:04}-{}", slug(&address));
+        let drawn = &mail.drawn;
+        let (text, html) = (&drawn.mail.text, &drawn.mail.html);
+        let files = [
+            self.write(&format!("{name}.html"), html.as_bytes())?,
+            self.write(&format!("{name}.txt"), text.as_bytes())?,
+            self.write(&format!("{name}.eml"), &mail.letter.bytes)?,
+        ];
+        Ok(Mail {
+            to: address,
+            subject: drawn.mail.subject.clone(),
+            shown: drawn.shown,
+            more: drawn.more,
+            text_bytes: text.len(),
+            html_bytes: drawn.html_bytes,
+            html_budget_bytes: MailSettings::HTML_BUDGET_BYTES,
+            letter_bytes: mail.letter.bytes.len(),
+            clipped: drawn.html_bytes.max(html.len()) > GMAIL_CLIPS_AT,
+            files,
+        })
+    }
+}
+
+/// An address as a part of a file name: no slash, no dot at its beginning, nothing that a shell reads.
+fn slug(address: &str) -> String {
+    let mut slug = String::new();
+    for c in address.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' => slug.push(c.to_ascii_lowercase()),
+            _ => slug.push('_'),
+        }
+    }
+    slug.truncate(MAX_SLUG_BYTES);
+    slug
+}
+
+/// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
+struct Previewing {
+    tools: Tools,
+    opened: tools::Opened,
+    _scratch: tempfile::TempDir,
+}
+
+impl Previewing {
+    async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+        let scratch = tempfile::tempdir()?;
+        let mut config = config.clone();
+        // The keys of the embedded endpoint come from the secret, so that is the one thing that is kept.
+        config.secret_key_file = Some(config.secret_key_file());
+        config.state_dir = scratch.path().to_owned();
+        config.audit.dir = None;
+        config.mail.outbox_dir = None;
+        config.queue.kind = QueueKind::Sqlite;
+        config.ledger.kind = LedgerKind::Sqlite;
+        let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
+        Ok(Self {
+            tools: opened.tools.clone(),
+            opened,
+            _scratch: scratch,
+        })
+    }
+
+    async fn close(self) {
+        drop(self.tools);
+        self.opened.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_address_makes_a_harmless_file_name() {
+        assert_eq!(slug("Ann.Bell@acme.example"), "ann.bell_acme.example");
+        assert_eq!(
+            slug("\"../../etc/$(x)\"@a.example"),
+            "_.._.._etc___x___a.example"
+        );
+        assert_eq!(slug(&"ü".repeat(100)), "_".repeat(60));
+    }
+}

@@ -1,0 +1,125 @@
+//! `handout job resend`: a job once more, for those whom it did not reach.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use handout::clock;
+use handout::config::{Config, Environment, QueueKind};
+use handout::error::JobError;
+use handout::job::envelope;
+use handout::job::{Job, JobId};
+use handout::ledger::resolve::{Resent, resend};
+use handout::ledger::standing::is_done;
+use handout::ledger::{Kind, Ledger, Record};
+use handout::links::kept;
+use handout::tools::{self, OpenError, Opened, Serving};
+
+use super::{order_of, work};
+use crate::cli::{exit, say};
+
+/// What is to be done, after the ledger was asked.
+enum Asked {
+    /// So many get it with the job's next delivery, for which this message is needed.
+    Again(usize, String),
+    /// So many get it with the job's next delivery, whose message is where it was.
+    Waiting(usize),
+    /// Nothing, and why.
+    Nothing(String),
+}
+
+/// Asks for another attempt, and has it made: by whoever works the queue, or here if nobody does.
+pub(super) async fn again(
+    id: &JobId,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let opened = tools::open_ledger(config, environment, clock::system).await?;
+    let asked = ask(&*opened.ledger, id).await;
+    opened.close().await;
+    let (count, message) = match asked? {
+        Asked::Again(count, message) => (count, message),
+        Asked::Waiting(count) => {
+            say(format_args!(
+                "{count} get it again with the job's next delivery: its message is on the queue, or parked (`handout job parked`)"
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Asked::Nothing(why) => {
+            say(why)?;
+            return Ok(exit::FOUND.into());
+        }
+    };
+    say(format_args!("{count} of {id} get it again."))?;
+    if config.queue.kind == QueueKind::Sqs {
+        return put_on_queue(&message, config).await;
+    }
+    match tools::open(config, environment, clock::system, Serving::Itself).await {
+        Ok(opened) => do_now(id, &message, opened, config).await,
+        Err(OpenError::Locked { .. }) => put_on_queue(&message, config).await,
+        Err(error) => Err(error).context(
+            "they are marked for it; `handout job resend` again goes on when this is repaired",
+        ),
+    }
+}
+
+/// Marks those who are to get it again; before that, looks whether they can.
+async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<Asked> {
+    let records = ledger.records_of(id, "").await?;
+    let message = kept::message(id, ledger).await?;
+    if is_done(&records) && message.is_none() && has_failures(&records) {
+        return Ok(Asked::Nothing(format!(
+            "the message of {id} is not kept, so nothing was marked: give those who failed a job of their own"
+        )));
+    }
+    Ok(
+        match (
+            resend(ledger, id, "operator", clock::system()).await?,
+            message,
+        ) {
+            (Resent::Unknown, _) => Asked::Nothing(format!("the ledger knows no job {id}")),
+            (Resent::NobodyFailed, _) => Asked::Nothing(format!(
+                "nobody of {id} was refused or is in doubt: everybody has had the mail, or waits for it"
+            )),
+            (Resent::Asked(count), Some(message)) => Asked::Again(count, message),
+            (Resent::Asked(count), None) => Asked::Waiting(count),
+        },
+    )
+}
+
+/// Whether the job ended with somebody whom it did not reach.
+fn has_failures(records_of_job: &[Record]) -> bool {
+    let done = records_of_job
+        .iter()
+        .filter(|record| record.kind == Kind::Done);
+    let last = done.max_by_key(|record| record.n);
+    last.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)
+}
+
+async fn put_on_queue(message: &str, config: &Config) -> anyhow::Result<ExitCode> {
+    let queue = tools::open_queue(config, clock::system).await?;
+    let number = queue.submit(message).await?;
+    say(format_args!("It is on the queue as message {number}."))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Does the one job of the message that is meant; a message of several events has more.
+async fn do_now(
+    id: &JobId,
+    message: &str,
+    opened: Opened,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
+    let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
+    match jobs.map(|opened| meant(opened.jobs)) {
+        Ok(Some(job)) => work(&order_of(job), opened, config, false).await,
+        Ok(None) => {
+            opened.close().await;
+            anyhow::bail!("the [[on_event]] rules make another job of the message of {id} now")
+        }
+        Err(error) => {
+            opened.close().await;
+            Err(error.into())
+        }
+    }
+}

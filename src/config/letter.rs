@@ -1,0 +1,216 @@
+//! `[mail.list]` and `[[mail.dkim]]`: from what is written to what stands in a mail's headers and signs them.
+
+use super::{Config, ConfigError, DkimConfig, Environment, Secret};
+use crate::deliver::message::dkim::Signer;
+use crate::deliver::message::list::{MailingList, UnsubscribeUrl};
+use crate::job::Recipient;
+use crate::job::recipient::ascii_domain;
+
+impl Config {
+    /// The list that mails belong to, and the ways to leave it.
+    pub fn mailing_list(&self) -> Result<MailingList, ConfigError> {
+        let list = &self.mail.list;
+        let id = list.id.as_deref().map(str::parse).transpose();
+        let mailto = list.unsubscribe_mailto.as_deref();
+        let url = list.unsubscribe_url.as_deref();
+        let list = MailingList {
+            id: id.map_err(|error| ConfigError::value("mail.list.id", error))?,
+            unsubscribe_mailto: mailto
+                .map(unsubscribe_mailto)
+                .transpose()?
+                .map(|to| to.address),
+            unsubscribe_url: url
+                .map(UnsubscribeUrl::parse)
+                .transpose()
+                .map_err(|error| ConfigError::value("mail.list.unsubscribe_url", error))?,
+        };
+        let names_list = list
+            .unsubscribe_url
+            .as_ref()
+            .is_some_and(UnsubscribeUrl::names_list);
+        if names_list && list.id.is_none() {
+            let reason =
+                "has {{list}} in it, and there is no mail.list.id for jobs without a list_id";
+            return Err(ConfigError::value("mail.list.unsubscribe_url", reason));
+        }
+        Ok(list)
+    }
+
+    /// What signs mails: a signer for each key.
+    pub fn dkim_signers(&self, environment: &Environment) -> Result<Vec<Signer>, ConfigError> {
+        let keys = self.mail.dkim.iter().enumerate();
+        keys.map(|(index, dkim)| self.dkim_signer(index, dkim, environment))
+            .collect()
+    }
+
+    fn dkim_signer(
+        &self,
+        index: usize,
+        dkim: &DkimConfig,
+        environment: &Environment,
+    ) -> Result<Signer, ConfigError> {
+        let key = format!("mail.dkim[{index}].key_file");
+        let pem = Secret::read(&key, &dkim.key_file, environment)?;
+        let domain = self.dkim_domain(index, dkim)?;
+        Signer::new(&domain, &dkim.selector, pem.expose()).map_err(|error| {
+            ConfigError::value(
+                key,
+                format!("names {}, which {error}", dkim.key_file.display()),
+            )
+        })
+    }
+
+    /// Checks what can be checked without the keys.
+    pub(super) fn check_dkim(&self) -> Result<(), ConfigError> {
+        let mut names = Vec::new();
+        for (index, dkim) in self.mail.dkim.iter().enumerate() {
+            if !dkim.selector.split('.').all(is_label) {
+                let reason = format!(
+                    "is {:?}: write a name of letters, digits and '-', such as \"handout1\"",
+                    dkim.selector
+                );
+                return Err(ConfigError::value(
+                    format!("mail.dkim[{index}].selector"),
+                    reason,
+                ));
+            }
+            let name = (self.dkim_domain(index, dkim)?, dkim.selector.as_str());
+            if names.contains(&name) {
+                let reason = format!("is {:?} a second time: each key has its own", dkim.selector);
+                return Err(ConfigError::value(
+                    format!("mail.dkim[{index}].selector"),
+                    reason,
+                ));
+            }
+            names.push(name);
+        }
+        Ok(())
+    }
+
+    /// The domain of a signature, which must be the sender's or one above it: others do not count for DMARC (RFC 7489, 3.1.1).
+    fn dkim_domain(&self, index: usize, dkim: &DkimConfig) -> Result<String, ConfigError> {
+        let sender = self.sender()?.address.domain().to_lowercase();
+        let Some(written) = &dkim.domain else {
+            return Ok(sender);
+        };
+        let domain = ascii_domain(written).unwrap_or_default().to_lowercase();
+        let is_aligned = sender == domain || sender.ends_with(&format!(".{domain}"));
+        match is_aligned && domain.split('.').all(is_label) {
+            true => Ok(domain),
+            false => {
+                let reason = format!(
+                    "is {written:?}, and the sender's {sender:?}: a signature counts if its domain is the sender's or one above it"
+                );
+                Err(ConfigError::value(
+                    format!("mail.dkim[{index}].domain"),
+                    reason,
+                ))
+            }
+        }
+    }
+}
+
+fn unsubscribe_mailto(text: &str) -> Result<Recipient, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("mail.list.unsubscribe_mailto", reason);
+    let address = Recipient::from_parts(text, None).map_err(|error| wrong(error.to_string()))?;
+    match address.needs_smtputf8() {
+        false => Ok(address),
+        true => Err(wrong(
+            "is not ASCII before its \"@\": not every mail program could write to it".to_owned(),
+        )),
+    }
+}
+
+/// A name between the dots of the DNS.
+fn is_label(label: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=63).contains(&label.len()) && label.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> String {
+        let text = format!("[mail]\nfrom = \"Reports <reports@mail.sender.example>\"\n{text}");
+        let config = Config::parse(&text, &Environment::default()).unwrap();
+        config
+            .check()
+            .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn a_list_is_one_that_headers_can_carry_or_refused() {
+        let url = "https://sender.example/u/{{list}}/{{rid}}";
+        let long = "u".repeat(900);
+        let table = [
+            format!("[mail.list]\nid = \"Daily <d.sender.example>\"\nunsubscribe_url = \"{url}\""),
+            format!("[mail.list]\nunsubscribe_url = \"{url}\""),
+            format!("[mail.list]\nunsubscribe_url = \"https://sender.example/{long}/{{{{rid}}}}\""),
+            "[mail.list]\nunsubscribe_url = \"http://sender.example/{{rid}}\"".to_owned(),
+            "[mail.list]\nunsubscribe_url = \"https://sender.example/u\"".to_owned(),
+            "[mail.list]\nunsubscribe_mailto = \"mailto:leave@sender.example?x=1\"".to_owned(),
+            "[mail.list]\nunsubscribe_mailto = \"leave@sender.example\\nBcc: x@y.example\""
+                .to_owned(),
+            "[mail.list]\nid = \"Daily\\r\\n <d.sender.example>\"".to_owned(),
+            "[mail.list]\nid = \"Daily\"".to_owned(),
+        ]
+        .map(|text| check(&text));
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        fine
+        the configuration's mail.list.unsubscribe_url has {{list}} in it, and there is no mail.list.id for jobs without a list_id
+        the configuration's mail.list.unsubscribe_url is too long: filled in, it may have 900 bytes, since no header can fold it
+        the configuration's mail.list.unsubscribe_url is not an https URL in ASCII: write one like "https://sender.example/unsubscribe/{{rid}}"
+        the configuration's mail.list.unsubscribe_url has no {{rid}} in it: without the recipient's id nobody can tell who wants to leave
+        the configuration's mail.list.unsubscribe_mailto is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
+        the configuration's mail.list.unsubscribe_mailto holds the character '\n', which could forge a mail's header or hide a name
+        the configuration's mail.list.id holds the character '\r', which could forge a mail's header or hide a name
+        the configuration's mail.list.id is not the id of a list: write "daily.sender.example" or "Daily reports <daily.sender.example>"
+        "#);
+    }
+
+    #[test]
+    fn a_signature_is_the_senders_or_refused() {
+        let key = "[[mail.dkim]]\nkey_file = \"dkim\"\nselector = \"s1\"\n";
+        let table = [
+            key.to_owned(),
+            format!("{key}domain = \"Sender.example\""),
+            format!("{key}domain = \"nder.example\""),
+            format!("{key}domain = \"other.example\""),
+            key.replace("s1", "s 1"),
+            format!("{key}{key}"),
+            format!("{key}{}", key.replace("s1", "s2")),
+        ]
+        .map(|text| check(&text));
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        fine
+        fine
+        the configuration's mail.dkim[0].domain is "nder.example", and the sender's "mail.sender.example": a signature counts if its domain is the sender's or one above it
+        the configuration's mail.dkim[0].domain is "other.example", and the sender's "mail.sender.example": a signature counts if its domain is the sender's or one above it
+        the configuration's mail.dkim[0].selector is "s 1": write a name of letters, digits and '-', such as "handout1"
+        the configuration's mail.dkim[1].selector is "s1" a second time: each key has its own
+        fine
+        "#);
+    }
+
+    #[test]
+    fn a_key_is_read_from_its_file_or_refused_with_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment =
+            Environment::of([("CREDENTIALS_DIRECTORY", &*dir.path().to_string_lossy())]);
+        let mut config = Config::default();
+        config.mail.from = "reports@sender.example".to_owned();
+        config.mail.dkim = vec![DkimConfig {
+            domain: None,
+            selector: "s1".to_owned(),
+            key_file: "dkim-key".into(),
+        }];
+        std::fs::write(dir.path().join("dkim-key"), "no key\n").unwrap();
+        let error = config.dkim_signers(&environment).unwrap_err();
+        insta::assert_snapshot!(error, @"the configuration's mail.dkim[0].key_file names dkim-key, which has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it");
+        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
+        std::fs::write(dir.path().join("dkim-key"), pem).unwrap();
+        let signers = config.dkim_signers(&environment).unwrap();
+        assert_eq!(signers[0].record_name(), "s1._domainkey.sender.example");
+    }
+}

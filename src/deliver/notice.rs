@@ -1,0 +1,369 @@
+//! The notice to the operator about those whom a job did not reach: a mail of its own, in plain text.
+//!
+//! It holds addresses, which no log does. It is sent once and is nobody's job, so what becomes of it is logged and never
+//! told by another notice. More than `mail.notify_rate` are not sent: the next one that is names the jobs of the others.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use lettre::Message;
+use lettre::address::Envelope;
+use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, SinglePart};
+use tokio::time::Instant;
+
+use super::{DeliverError, Letter, Mailer, Summary};
+use crate::config::{Config, ConfigError};
+use crate::job::{JobId, Recipient, RelayName};
+use crate::keyring::{Keyring, Purpose};
+use crate::ledger::Outcome;
+use crate::quantity::Rate;
+
+/// How long a notice may take; its job's message waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many recipients, and jobs, a notice names; more are counted.
+const MOST_NAMED: usize = 100;
+
+/// Who is told, if anybody is.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    desk: Option<Arc<Desk>>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    from: Recipient,
+    to: Recipient,
+    rate: Rate,
+    keyring: Keyring,
+    window: Mutex<Window>,
+}
+
+/// What was sent within the rate's period, and what was not.
+#[derive(Debug, Default)]
+struct Window {
+    sent_at: VecDeque<Instant>,
+    held_back: Vec<JobId>,
+    held_back_more: u64,
+}
+
+/// What a notice is about.
+#[derive(Debug)]
+pub struct Notice<'a> {
+    /// The job.
+    pub job: &'a JobId,
+    /// How often it had been reopened.
+    pub n: u32,
+    /// How many mails were accepted.
+    pub accepted: u64,
+    /// How many were not.
+    pub failed: u64,
+    /// Those of them that are known by name, with what became of their mails.
+    pub named: Vec<(String, Outcome)>,
+    /// When it is told.
+    pub at: Timestamp,
+}
+
+impl Notices {
+    /// The notices of a configuration.
+    pub fn new(config: &Config, keyring: &Keyring) -> Result<Self, ConfigError> {
+        let from = config.sender()?;
+        let desk = config.notify()?.map(|to| Desk {
+            from,
+            to,
+            rate: config.mail.notify_rate,
+            keyring: keyring.clone(),
+            window: Mutex::default(),
+        });
+        Ok(Self {
+            desk: desk.map(Arc::new),
+        })
+    }
+
+    /// Whether anybody is told.
+    pub const fn are_wanted(&self) -> bool {
+        self.desk.is_some()
+    }
+
+    /// Tells the operator, or keeps it for the next notice.
+    pub async fn tell(&self, notice: &Notice<'_>, mailer: &Mailer) -> Result<(), DeliverError> {
+        let Some(desk) = &self.desk else {
+            return Ok(());
+        };
+        let Some(held_back) = desk.window().take(notice.job, desk.rate) else {
+            tracing::warn!(job.id = %notice.job, "a notice is held back: mail.notify_rate");
+            return Ok(());
+        };
+        let letter = desk.letter(notice, &held_back)?;
+        let sending = desk.send(&letter, notice.job, mailer);
+        match tokio::time::timeout(PATIENCE, sending).await {
+            Ok(Ok(Outcome::Accepted { .. })) => Ok(()),
+            Ok(Ok(outcome)) => Err(desk.refuse(outcome.words())),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(desk.refuse("the relay did not take it in time")),
+        }
+    }
+}
+
+impl Window {
+    /// What was held back before a notice that may be sent; nothing for one that is held back itself.
+    fn take(&mut self, job: &JobId, rate: Rate) -> Option<HeldBack> {
+        let now = Instant::now();
+        let is_over = |at: &mut Instant| now.duration_since(*at) >= rate.period();
+        while self.sent_at.pop_front_if(is_over).is_some() {}
+        if self.sent_at.len() < rate.count() as usize {
+            self.sent_at.push_back(now);
+            return Some(HeldBack {
+                jobs: std::mem::take(&mut self.held_back),
+                more: std::mem::take(&mut self.held_back_more),
+            });
+        }
+        match self.held_back.len() < MOST_NAMED {
+            true => self.held_back.push(job.clone()),
+            false => self.held_back_more += 1,
+        }
+        None
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct HeldBack {
+    jobs: Vec<JobId>,
+    more: u64,
+}
+
+impl Desk {
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, reason: &str) -> DeliverError {
+        DeliverError::Message {
+            masked: self.to.masked(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    async fn send(
+        &self,
+        letter: &Letter,
+        job: &JobId,
+        mailer: &Mailer,
+    ) -> Result<Outcome, DeliverError> {
+        let way = mailer.turn(&RelayName::default(), job, &self.to).await?;
+        way.send_unrecorded(letter).await
+    }
+
+    fn letter(&self, notice: &Notice<'_>, held_back: &HeldBack) -> Result<Letter, DeliverError> {
+        let refuse = |error: &dyn std::fmt::Display| self.refuse(&error.to_string());
+        let mailbox = |who: &Recipient| Mailbox::new(who.name.clone(), who.address.clone());
+        let (from, to) = (mailbox(&self.from), mailbox(&self.to));
+        let envelope = Envelope::new(Some(from.email.clone()), vec![to.email.clone()]);
+        let date = SystemTime::try_from(notice.at).map_err(|error| refuse(&error))?;
+        let message_id = self.message_id(notice);
+        let (subject, text) = (notice.subject(), notice.text(held_back));
+        let body = SinglePart::builder()
+            .header(ContentType::TEXT_PLAIN)
+            .header(ContentTransferEncoding::QuotedPrintable)
+            .body(text.clone());
+        let message = Message::builder()
+            .from(from)
+            .to(to)
+            .subject(&subject)
+            .date(date)
+            .message_id(Some(message_id.clone()))
+            // RFC 3834: nobody's program shall answer.
+            .raw_header(header("Auto-Submitted", "auto-generated"))
+            .raw_header(header("X-Auto-Response-Suppress", "All"))
+            .singlepart(body)
+            .map_err(|error| refuse(&error))?;
+        Ok(Letter {
+            envelope: envelope.map_err(|error| refuse(&error))?,
+            message_id,
+            bytes: message.formatted(),
+            summary: Summary {
+                to: self.to.address.clone(),
+                subject,
+                html: format!("<pre>{}</pre>\n", handlebars::html_escape(&text)),
+            },
+        })
+    }
+
+    fn message_id(&self, notice: &Notice<'_>) -> String {
+        let parts: [&[u8]; 3] = [
+            b"notice",
+            notice.job.as_str().as_bytes(),
+            &notice.n.to_be_bytes(),
+        ];
+        let id = self.keyring.id(Purpose::MessageId, &parts);
+        format!("<{id}@{}>", self.from.address.domain())
+    }
+}
+
+fn header(name: &'static str, value: &str) -> HeaderValue {
+    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
+}
+
+impl Notice<'_> {
+    fn subject(&self) -> String {
+        let Self { job, failed, .. } = self;
+        format!(
+            "{failed} of {} mails not sent: {job}",
+            failed + self.accepted
+        )
+    }
+
+    fn text(&self, held_back: &HeldBack) -> String {
+        let Self {
+            job,
+            accepted,
+            failed,
+            named,
+            ..
+        } = self;
+        let mut text = format!(
+            "The job {job} is done, but {failed} of its {} mails did not go out:\n\n",
+            failed + accepted
+        );
+        let mut line = |line: std::fmt::Arguments<'_>| {
+            writeln!(text, "{line}").expect("writing to a string does not fail");
+        };
+        for (address, outcome) in named.iter().take(MOST_NAMED) {
+            let what = match outcome {
+                Outcome::Unknown { .. } => "in doubt",
+                Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::NotSent { .. } => {
+                    "refused"
+                }
+            };
+            line(format_args!(
+                "  {address}\n      {what}: {}",
+                outcome.words()
+            ));
+        }
+        let shown = named.len().min(MOST_NAMED) as u64;
+        if *failed > shown {
+            line(format_args!("  and {} more", failed - shown));
+        }
+        line(format_args!(
+            "\nWhen the cause is repaired, this sends these mails again, and no others:\n\n  handout job resend '{job}' --failed"
+        ));
+        held_back.tell(line);
+        text
+    }
+}
+
+impl HeldBack {
+    fn tell(&self, mut line: impl FnMut(std::fmt::Arguments<'_>)) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        line(format_args!(
+            "\nSince the last notice, mails of these jobs did not go out either (mail.notify_rate):\n"
+        ));
+        for job in &self.jobs {
+            line(format_args!("  {job}"));
+        }
+        if self.more > 0 {
+            line(format_args!("  and {} more", self.more));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk() -> Desk {
+        let config = Config {
+            mail: crate::config::MailConfig {
+                notify: Some("ops@sender.example".to_owned()),
+                ..crate::config::MailConfig::default()
+            },
+            ..Config::default()
+        };
+        let notices = Notices::new(&config, &Keyring::new([1; 32])).unwrap();
+        Arc::into_inner(notices.desk.unwrap()).unwrap()
+    }
+
+    fn notice(job: &JobId) -> Notice<'_> {
+        let rejected = Outcome::Rejected {
+            code: 550,
+            words: "550 5.1.1 (address) no such user".to_owned(),
+        };
+        Notice {
+            job,
+            n: 0,
+            accepted: 12,
+            failed: 414,
+            named: vec![
+                ("bo@acme.example".to_owned(), rejected),
+                ("cy@acme.example".to_owned(), Outcome::held()),
+            ],
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_notice_says_who_why_and_what_to_do() {
+        let held_back = HeldBack {
+            jobs: vec!["acme-weekly".parse().unwrap()],
+            more: 3,
+        };
+        let job = "acme-daily".parse().unwrap();
+        let notice = notice(&job);
+        insta::assert_snapshot!(format!("{}\n\n{}", notice.subject(), notice.text(&held_back)), @r"
+        414 of 426 mails not sent: acme-daily
+
+        The job acme-daily is done, but 414 of its 426 mails did not go out:
+
+          bo@acme.example
+              refused: 550 5.1.1 (address) no such user
+          cy@acme.example
+              in doubt: nobody has answered the doubt
+          and 412 more
+
+        When the cause is repaired, this sends these mails again, and no others:
+
+          handout job resend 'acme-daily' --failed
+
+        Since the last notice, mails of these jobs did not go out either (mail.notify_rate):
+
+          acme-weekly
+          and 3 more
+        ");
+    }
+
+    #[test]
+    fn a_notice_is_a_mail_that_no_program_answers() {
+        let (desk, job) = (desk(), "acme-daily".parse().unwrap());
+        let letter = desk.letter(&notice(&job), &HeldBack::default()).unwrap();
+        let text = String::from_utf8(letter.bytes).unwrap();
+        assert!(
+            text.contains("Auto-Submitted: auto-generated\r\n"),
+            "{text}"
+        );
+        assert!(text.contains("To: ops@sender.example\r\n"), "{text}");
+        assert!(
+            text.contains("Content-Type: text/plain; charset=utf-8\r\n"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_an_hour_are_sent_and_the_next_names_the_others() {
+        let (mut window, rate) = (Window::default(), Rate::per_hour(2));
+        let mut take = |job: &str| window.take(&job.parse().unwrap(), rate);
+        assert!(take("a").is_some() && take("b").is_some());
+        assert_eq!((take("c"), take("d")), (None, None));
+        tokio::time::sleep(Duration::from_secs(3599)).await;
+        assert_eq!(take("e"), None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let jobs = ["c", "d", "e"].map(|job| job.parse().unwrap()).to_vec();
+        assert_eq!(take("f"), Some(HeldBack { jobs, more: 0 }));
+        assert_eq!(take("g"), Some(HeldBack::default()));
+    }
+}

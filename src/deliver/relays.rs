@@ -1,0 +1,169 @@
+//! The relays by name, the limits that stand before them, and who is to be served later.
+//!
+//! A mail waits for its recipient's domain and for its job before it waits for a connection, so that a slow domain
+//! keeps no connection from others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::DeliverError;
+use super::later::Later;
+use super::smtp::{Relay, Turn};
+use crate::clock::Clock;
+use crate::config::{ConfigError, Environment, MailConfig};
+use crate::job::recipient::ascii_domain;
+use crate::job::{JobId, Recipient, RelayName};
+use crate::progress::Progress;
+use crate::quantity::Rate;
+use crate::throttle::Lanes;
+
+/// How many domains, and jobs, are remembered with what they were given; about a megabyte.
+const MOST_LANES: usize = 10_000;
+
+/// Every way to a relay.
+#[derive(Debug, Clone)]
+pub struct Relays {
+    by_name: Arc<BTreeMap<RelayName, Relay>>,
+    limits: Limits,
+    /// Who was told to come later.
+    pub(super) later: Later,
+}
+
+/// What stands before all relays alike.
+#[derive(Debug, Clone)]
+struct Limits {
+    domain_rate: Option<Rate>,
+    domain_rates: Arc<BTreeMap<String, Rate>>,
+    domains: Lanes,
+    job_rate: Option<Rate>,
+    jobs: Lanes,
+}
+
+impl Relays {
+    /// The relays of the configuration. Nothing is connected yet.
+    pub fn new(
+        mail: &MailConfig,
+        environment: &Environment,
+        progress: &Progress,
+        clock: Clock,
+    ) -> Result<Self, ConfigError> {
+        let relays = mail.relays_by_name()?.into_iter().map(|(name, config)| {
+            let section = MailConfig::section_of(&name);
+            let relay = Relay::new(&section, config, environment, progress.clone(), clock)?;
+            Ok((name, relay))
+        });
+        // Recipients' domains are in ASCII.
+        let spelled = |domain: &str| match ascii_domain(domain) {
+            Some(ascii) => ascii.to_lowercase(),
+            None => domain.to_lowercase(),
+        };
+        let domain_rates = mail.domain_rates.iter();
+        let domain_rates = domain_rates.map(|(domain, rate)| (spelled(domain), *rate));
+        Ok(Self {
+            by_name: Arc::new(relays.collect::<Result<_, ConfigError>>()?),
+            limits: Limits {
+                domain_rate: mail.domain_rate,
+                domain_rates: Arc::new(domain_rates.collect()),
+                domains: Lanes::new(MOST_LANES),
+                job_rate: mail.job_rate,
+                jobs: Lanes::new(MOST_LANES),
+            },
+            later: Later::default(),
+        })
+    }
+
+    /// Each relay with its name.
+    pub fn iter(&self) -> impl Iterator<Item = (&RelayName, &Relay)> {
+        self.by_name.iter()
+    }
+
+    /// Waits until a relay may be given one more mail of a job, to a recipient.
+    pub(super) async fn turn(
+        &self,
+        name: &RelayName,
+        job: &JobId,
+        recipient: &Recipient,
+    ) -> Result<Turn<'_>, DeliverError> {
+        let relay = self
+            .by_name
+            .get(name)
+            .ok_or_else(|| DeliverError::NoRelay {
+                name: name.to_string(),
+            })?;
+        self.limits.pass(job, recipient).await;
+        Ok(relay.turn().await?)
+    }
+}
+
+impl Limits {
+    async fn pass(&self, job: &JobId, recipient: &Recipient) {
+        let domain = recipient.address.domain().to_lowercase();
+        let rate = self.domain_rates.get(&domain).copied();
+        if let Some(rate) = rate.or(self.domain_rate) {
+            self.domains.pass(&domain, rate).await;
+        }
+        if let Some(rate) = self.job_rate {
+            self.jobs.pass(job.as_str(), rate).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    fn limits(domain: Option<&str>, job: Option<&str>) -> Limits {
+        let rate = |text: &str| text.parse::<Rate>().unwrap();
+        Limits {
+            domain_rate: domain.map(rate),
+            domain_rates: Arc::new(BTreeMap::from([("fast.example".to_owned(), rate("100/s"))])),
+            domains: Lanes::new(MOST_LANES),
+            job_rate: job.map(rate),
+            jobs: Lanes::new(MOST_LANES),
+        }
+    }
+
+    /// How long 11 mails to each of these take, all at once, in milliseconds.
+    async fn time(limits: &Limits, mails: &[(&str, &str)]) -> u128 {
+        let began = Instant::now();
+        let mails = mails.iter().flat_map(|mail| std::iter::repeat_n(mail, 11));
+        let passing = mails.map(|(job, to)| async move {
+            let (job, to) = (job.parse().unwrap(), Recipient::parse(to).unwrap());
+            limits.pass(&job, &to).await;
+        });
+        futures_util::future::join_all(passing).await;
+        began.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_is_served_at_its_rate_whoever_asks_and_others_do_not_wait() {
+        let all = limits(Some("1/s"), None);
+        let (ann, bo) = (("a", "ann@slow.example"), ("b", "bo@SLOW.example"));
+        assert_eq!(
+            time(&all, &[ann, bo]).await,
+            21_000,
+            "one domain, however it is spelled"
+        );
+        let others = limits(Some("1/s"), None);
+        let cy = ("a", "cy@other.example");
+        assert_eq!(
+            time(&others, &[ann, cy]).await,
+            10_000,
+            "two domains, side by side"
+        );
+        assert_eq!(time(&others, &[("a", "di@fast.example")]).await, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_is_served_at_its_rate_beside_the_others() {
+        let all = limits(None, Some("1/s"));
+        let mails = [
+            ("a", "ann@x.example"),
+            ("a", "bo@y.example"),
+            ("b", "cy@x.example"),
+        ];
+        assert_eq!(time(&all, &mails).await, 21_000);
+        assert_eq!(time(&limits(None, None), &mails).await, 0);
+    }
+}

@@ -1,0 +1,170 @@
+//! Slowing down when a relay says that it is given too much, and slowly going on.
+//!
+//! Every complaint halves the rate, to a sixty-fourth at most, and pauses the relay, twice as long as the last time and
+//! ten minutes at most. Each quiet minute takes one step back. Several complaints at once, from several connections, are one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The first pause, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+/// The most that a mail costs of the relay's rate.
+const MOST_COST: usize = 64;
+
+/// How long without a complaint takes one step back.
+const CALM: Duration = Duration::from_secs(60);
+
+/// How long a relay is left alone whose daily quota is spent: the day's 24 hours are rolling, so room comes little by little.
+/// <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
+const QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// What a relay's complaint came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slowed {
+    /// How long the relay is left alone.
+    pub(super) pause: Duration,
+    /// How many times a mail's share of the rate each mail takes from now on.
+    pub(super) cost: usize,
+}
+
+/// How fast one relay is served.
+#[derive(Debug)]
+pub(super) struct Brake {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    cost: usize,
+    next_pause: Duration,
+    paused_until: Option<Instant>,
+    /// Since when nothing was heard that would count against taking a step back.
+    calm_since: Instant,
+}
+
+impl Brake {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                cost: 1,
+                next_pause: FIRST_PAUSE,
+                paused_until: None,
+                calm_since: Instant::now(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.recover(Instant::now());
+        state
+    }
+
+    /// How long the relay is to be left alone yet.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        let until = self.state().paused_until?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// How many times a mail's share of the rate a mail takes now.
+    pub(super) fn cost(&self) -> usize {
+        self.state().cost
+    }
+
+    /// The relay was given too much. Nothing, if that is known already.
+    pub(super) fn slow_down(&self) -> Option<Slowed> {
+        let mut state = self.state();
+        let pause = state.next_pause;
+        state.pause(pause)?;
+        state.next_pause = (pause * 2).min(LONGEST_PAUSE);
+        state.cost = (state.cost * 2).min(MOST_COST);
+        Some(Slowed {
+            pause,
+            cost: state.cost,
+        })
+    }
+
+    /// The relay takes nothing more today. Nothing, if that is known already.
+    pub(super) fn rest(&self) -> Option<Slowed> {
+        let mut state = self.state();
+        state.pause(QUOTA_PAUSE)?;
+        Some(Slowed {
+            pause: QUOTA_PAUSE,
+            cost: state.cost,
+        })
+    }
+}
+
+impl State {
+    fn pause(&mut self, pause: Duration) -> Option<()> {
+        let now = Instant::now();
+        if self.paused_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.paused_until = Some(now + pause);
+        self.calm_since = now + pause;
+        Some(())
+    }
+
+    fn recover(&mut self, now: Instant) {
+        while self.cost > 1 && now.saturating_duration_since(self.calm_since) >= CALM {
+            self.calm_since += CALM;
+            self.cost /= 2;
+            self.next_pause = (self.next_pause / 2).max(FIRST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_complaint_halves_the_rate_and_doubles_the_pause() {
+        let brake = Brake::new();
+        assert_eq!((brake.cost(), brake.pause()), (1, None));
+        let mut seen = Vec::new();
+        for _ in 0..11 {
+            let slowed = brake.slow_down().unwrap();
+            assert_eq!(brake.slow_down(), None, "what is known is said once");
+            seen.push((slowed.pause.as_secs(), slowed.cost));
+            tokio::time::sleep(slowed.pause).await;
+        }
+        assert_eq!(seen[..4], [(2, 2), (4, 4), (8, 8), (16, 16)]);
+        assert_eq!(seen[9..], [(600, 64), (600, 64)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_quiet_minute_takes_one_step_back() {
+        let brake = Brake::new();
+        for _ in 0..3 {
+            let slowed = brake.slow_down().unwrap();
+            tokio::time::sleep(slowed.pause).await;
+        }
+        assert_eq!(brake.cost(), 8);
+        tokio::time::sleep(secs(59)).await;
+        assert_eq!(brake.cost(), 8);
+        tokio::time::sleep(secs(1)).await;
+        assert_eq!(brake.cost(), 4);
+        tokio::time::sleep(secs(600)).await;
+        assert_eq!((brake.cost(), brake.pause()), (1, None));
+        assert_eq!(brake.slow_down().unwrap().pause, FIRST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spent_quota_is_an_hours_rest_at_the_old_rate() {
+        let brake = Brake::new();
+        let slowed = brake.rest().unwrap();
+        assert_eq!((slowed.pause, slowed.cost), (secs(3600), 1));
+        assert_eq!(brake.rest(), None);
+        assert_eq!(brake.pause(), Some(secs(3600)));
+    }
+}

@@ -1,0 +1,444 @@
+//! The dialogue with a relay, verb by verb: RFC 5321 and its extensions for TLS (3207), logins (4954) and UTF-8 (6531).
+//!
+//! Each verb has a deadline. A dialogue that failed is over: whoever holds it drops it, but for a "no" in good order,
+//! after which [`Dialogue::reset`] begins anew.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64ct::{Base64, Encoding};
+use lettre::address::Envelope;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::reply::Reply;
+use super::wire::{Trust, Wire, WireError};
+use crate::config::{Deadlines, SmtpConfig, Tls};
+use crate::failpoint::{self, Failpoint};
+
+/// For each of the relay's addresses: one that swallows packets must not keep the next from its turn.
+const CONNECT_EACH: Duration = Duration::from_secs(10);
+
+/// A connection that was kept must answer at once, or another is made.
+const STILL_THERE: Duration = Duration::from_secs(10);
+
+/// How long a relay that broke a text off is listened to for its reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How much of a text is sent under one deadline, in bytes.
+const PIECE: usize = 32 * 1024;
+
+/// A step of the dialogue, as it is named in errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Connect,
+    Greeting,
+    Ehlo,
+    Starttls,
+    Auth,
+    Noop,
+    Rset,
+    Mail,
+    Rcpt,
+    Data,
+    /// The mail's text, before its end.
+    Text,
+    /// The dot that ends it.
+    Dot,
+}
+
+impl Step {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connecting",
+            Self::Greeting => "greeting",
+            Self::Ehlo => "EHLO",
+            Self::Starttls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Noop => "NOOP",
+            Self::Rset => "RSET",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Text => "in the mail's text",
+            Self::Dot => "after the mail's text",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A step that did not go as hoped.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) step: Step,
+    pub(super) cause: Cause,
+}
+
+/// Why.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The relay said something else than hoped.
+    Said(Reply),
+    /// It said something before it was asked.
+    Unasked(Option<Reply>),
+    /// It said nothing in time.
+    Late,
+    /// The connection failed.
+    Wire(WireError),
+    /// It does not offer what is needed.
+    Lacks(&'static str),
+}
+
+impl Cause {
+    /// What happened, as it may be logged.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Said(reply) => reply.words(),
+            Self::Unasked(Some(reply)) => format!("unasked, it said {}", reply.words()),
+            Self::Unasked(None) => "it spoke unasked, or closed the connection".to_owned(),
+            Self::Late => "no answer in time".to_owned(),
+            Self::Wire(error) => super::reply::clean(&crate::error::chain(error)),
+            Self::Lacks(what) => format!("it does not offer {what}"),
+        }
+    }
+}
+
+type Said<T> = Result<T, Failure>;
+
+/// How a mail's text ended.
+#[derive(Debug)]
+pub(super) enum TextEnd {
+    /// The relay answered the dot.
+    Answered(Reply),
+    /// The dot was not sent, so the mail was not either; what the relay said about it, or what happened.
+    NotSent(Cause),
+    /// The dot was sent, and no answer came.
+    NoAnswer(Cause),
+}
+
+/// Who we say we are, and how it is proved.
+#[derive(Clone)]
+pub(super) struct Login {
+    pub(super) username: String,
+    pub(super) password: String,
+}
+
+/// A connection that speaks SMTP.
+pub(super) struct Dialogue {
+    wire: Wire,
+    deadlines: Deadlines,
+    /// What the relay offers, in capitals.
+    offers: Vec<String>,
+    used_at: Instant,
+}
+
+impl fmt::Debug for Dialogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialogue").finish_non_exhaustive()
+    }
+}
+
+impl Dialogue {
+    /// Connects, greets, secures the connection and logs in.
+    pub(super) async fn begin(
+        config: &SmtpConfig,
+        trust: &Trust,
+        login: Option<&Login>,
+        hello: &str,
+    ) -> Said<Self> {
+        let deadlines = config.deadlines;
+        let connecting = connect(&config.host, config.port);
+        let mut wire = in_time(Step::Connect, deadlines.connect.as_duration(), connecting).await?;
+        if config.tls == Tls::Implicit {
+            let securing = wire.secure(trust);
+            wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
+        }
+        let greeting = in_time(
+            Step::Greeting,
+            deadlines.greeting.as_duration(),
+            wire.reply(),
+        );
+        hoped(Step::Greeting, greeting.await?, &[220])?;
+        let mut dialogue = Self {
+            wire,
+            deadlines,
+            offers: Vec::new(),
+            used_at: Instant::now(),
+        };
+        dialogue.hello(hello).await?;
+        if config.tls == Tls::Starttls {
+            dialogue = dialogue.starttls(trust).await?;
+            dialogue.hello(hello).await?;
+        }
+        if let Some(login) = login {
+            dialogue.log_in(login).await?;
+        }
+        Ok(dialogue)
+    }
+
+    async fn ask(
+        &mut self,
+        step: Step,
+        deadline: Duration,
+        line: &str,
+        wanted: &[u16],
+    ) -> Said<Reply> {
+        self.listen(step).await?;
+        let exchange = async {
+            self.wire.send(format!("{line}\r\n").as_bytes()).await?;
+            self.wire.reply().await
+        };
+        let reply = in_time(step, deadline, exchange).await?;
+        self.used_at = Instant::now();
+        hoped(step, reply, wanted)
+    }
+
+    /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
+    async fn listen(&mut self, step: Step) -> Said<()> {
+        if self.wire.is_quiet() {
+            return Ok(());
+        }
+        let said = timeout(LAST_WORDS, self.wire.reply()).await;
+        let cause = Cause::Unasked(said.ok().and_then(Result::ok));
+        Err(Failure { step, cause })
+    }
+
+    async fn hello(&mut self, hello: &str) -> Said<()> {
+        let deadline = self.deadlines.ehlo.as_duration();
+        let line = format!("EHLO {hello}");
+        let reply = self.ask(Step::Ehlo, deadline, &line, &[250]).await?;
+        let offers = reply.lines.iter().skip(1);
+        self.offers = offers.map(|offer| offer.to_ascii_uppercase()).collect();
+        Ok(())
+    }
+
+    /// What an extension offers, if it is offered.
+    fn offer(&self, extension: &str) -> Option<&str> {
+        self.offers.iter().find_map(|offer| {
+            let (name, rest) = offer.split_once([' ', '=']).unwrap_or((offer, ""));
+            (name == extension).then_some(rest)
+        })
+    }
+
+    async fn starttls(mut self, trust: &Trust) -> Said<Self> {
+        let step = Step::Starttls;
+        if self.offer("STARTTLS").is_none() {
+            let cause = Cause::Lacks("STARTTLS");
+            return Err(Failure { step, cause });
+        }
+        let deadline = self.deadlines.starttls.as_duration();
+        self.ask(step, deadline, "STARTTLS", &[220]).await?;
+        let Self {
+            wire, deadlines, ..
+        } = self;
+        Ok(Self {
+            wire: in_time(step, deadline, wire.secure(trust)).await?,
+            deadlines,
+            // What was offered before the handshake was offered by anybody.
+            offers: Vec::new(),
+            used_at: Instant::now(),
+        })
+    }
+
+    async fn log_in(&mut self, login: &Login) -> Said<()> {
+        let (step, deadline) = (Step::Auth, self.deadlines.auth.as_duration());
+        let offered = self.offer("AUTH").unwrap_or_default();
+        let offers = |mechanism| {
+            offered
+                .split_whitespace()
+                .any(|offered| offered == mechanism)
+        };
+        let (plain, in_two) = (offers("PLAIN"), offers("LOGIN"));
+        let base64 = |text: &str| Base64::encode_string(text.as_bytes());
+        let (username, password) = (&login.username, &login.password);
+        if plain {
+            let answer = base64(&format!("\0{username}\0{password}"));
+            let line = format!("AUTH PLAIN {answer}");
+            self.ask(step, deadline, &line, &[235]).await?;
+            return Ok(());
+        }
+        if in_two {
+            self.ask(step, deadline, "AUTH LOGIN", &[334]).await?;
+            self.ask(step, deadline, &base64(username), &[334]).await?;
+            self.ask(step, deadline, &base64(password), &[235]).await?;
+            return Ok(());
+        }
+        let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
+        Err(Failure { step, cause })
+    }
+
+    /// How long ago the relay was last heard.
+    pub(super) fn idle(&self) -> Duration {
+        self.used_at.elapsed()
+    }
+
+    /// Whether addresses may be other than ASCII.
+    pub(super) fn takes_utf8(&self) -> bool {
+        self.offer("SMTPUTF8").is_some()
+    }
+
+    /// Whether the relay still answers.
+    pub(super) async fn is_there(&mut self) -> bool {
+        let answer = self.ask(Step::Noop, STILL_THERE, "NOOP", &[250]);
+        answer.await.is_ok()
+    }
+
+    /// Whether the relay forgets the mail that it refused, so that another can follow.
+    pub(super) async fn reset(&mut self) -> bool {
+        let answer = self.ask(Step::Rset, STILL_THERE, "RSET", &[250]);
+        answer.await.is_ok()
+    }
+
+    /// Says goodbye.
+    pub(super) async fn quit(mut self) {
+        let answer = self.ask(Step::Noop, STILL_THERE, "QUIT", &[221]);
+        // Either way it is over.
+        drop(answer.await);
+    }
+
+    /// Asks the relay to take a mail, up to its "go on" (354).
+    pub(super) async fn announce(&mut self, envelope: &Envelope) -> Said<()> {
+        let Deadlines {
+            mail, rcpt, data, ..
+        } = self.deadlines;
+        let from = envelope.from().map(AsRef::<str>::as_ref);
+        let utf8 = if is_ascii(envelope) { "" } else { " SMTPUTF8" };
+        let line = format!("MAIL FROM:<{}>{utf8}", from.unwrap_or_default());
+        self.ask(Step::Mail, mail.as_duration(), &line, &[250])
+            .await?;
+        for to in envelope.to() {
+            let line = format!("RCPT TO:<{}>", AsRef::<str>::as_ref(to));
+            // 251: it forwards the mail. 252: it does not know, and takes it.
+            self.ask(Step::Rcpt, rcpt.as_duration(), &line, &[250, 251, 252])
+                .await?;
+        }
+        self.ask(Step::Data, data.as_duration(), "DATA", &[354])
+            .await?;
+        Ok(())
+    }
+
+    /// Sends a mail's text, and its end if nothing stands against it.
+    pub(super) async fn text(&mut self, text: &[u8]) -> TextEnd {
+        let text = dotted(text);
+        // A process can end between the halves.
+        let (first, second) = text.split_at(text.len() / 2);
+        for (half, is_last) in [(first, false), (second, true)] {
+            for piece in half.chunks(PIECE) {
+                if let Err(cause) = self.piece(piece).await {
+                    return TextEnd::NotSent(cause);
+                }
+            }
+            if !is_last {
+                failpoint::pass(Failpoint::HalfSent);
+            }
+        }
+        // From here on nobody can tell but the relay.
+        let deadline = self.deadlines.dot.as_duration();
+        let exchange = async {
+            self.wire.send(b".\r\n").await?;
+            self.wire.reply().await
+        };
+        let end = in_time(Step::Dot, deadline, exchange).await;
+        self.used_at = Instant::now();
+        match end {
+            Ok(reply) => TextEnd::Answered(reply),
+            Err(failure) => TextEnd::NoAnswer(failure.cause),
+        }
+    }
+
+    /// Sends a piece of the text; fails if the relay does not wait for its end.
+    async fn piece(&mut self, piece: &[u8]) -> Result<(), Cause> {
+        let deadline = self.deadlines.piece.as_duration();
+        let sent = in_time(Step::Text, deadline, self.wire.send(piece)).await;
+        if sent.is_ok() && self.wire.is_quiet() {
+            return Ok(());
+        }
+        let said = timeout(LAST_WORDS, self.wire.reply()).await;
+        match (said, sent) {
+            (Ok(Ok(reply)), _) => Err(Cause::Said(reply)),
+            (_, Err(failure)) => Err(failure.cause),
+            (Ok(Err(error)), Ok(())) => Err(Cause::Wire(error)),
+            (Err(_), Ok(())) => Err(Cause::Unasked(None)),
+        }
+    }
+}
+
+/// Tries the relay's addresses, one after the other.
+async fn connect(host: &str, port: u16) -> Result<Wire, WireError> {
+    let mut last = None;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match timeout(CONNECT_EACH, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => return Ok(Wire::new(socket)?),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(std::io::ErrorKind::TimedOut.into()),
+        }
+    }
+    let nowhere = || std::io::Error::other("the name has no address");
+    Err(last.unwrap_or_else(nowhere).into())
+}
+
+async fn in_time<T>(
+    step: Step,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Said<T> {
+    let cause = match timeout(deadline, work).await {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => Cause::Wire(error),
+        Err(_) => Cause::Late,
+    };
+    Err(Failure { step, cause })
+}
+
+fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
+    if wanted.contains(&reply.code) {
+        return Ok(reply);
+    }
+    let cause = Cause::Said(reply);
+    Err(Failure { step, cause })
+}
+
+/// Whether the envelope can be told to a relay without SMTPUTF8 (RFC 6531).
+pub(super) fn is_ascii(envelope: &Envelope) -> bool {
+    envelope
+        .from()
+        .into_iter()
+        .chain(envelope.to())
+        .all(|address| AsRef::<str>::as_ref(address).is_ascii())
+}
+
+/// A text as it is sent: a dot before each that begins a line, and an end of line at its end (RFC 5321, section 4.5.2).
+fn dotted(text: &[u8]) -> Vec<u8> {
+    let mut dotted = Vec::with_capacity(text.len() + 64);
+    let mut begins = true;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if begins && line.starts_with(b".") {
+            dotted.push(b'.');
+        }
+        dotted.extend(line);
+        begins = line.ends_with(b"\r\n");
+    }
+    if !begins {
+        dotted.extend(b"\r\n");
+    }
+    dotted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_begins_with_a_dot_does_not_end_the_mail() {
+        let dotted = |text: &str| String::from_utf8(dotted(text.as_bytes())).unwrap();
+        assert_eq!(dotted("a\r\n.\r\n..b\r\n"), "a\r\n..\r\n...b\r\n");
+        assert_eq!(dotted(".a"), "..a\r\n");
+        assert_eq!(dotted("a.b\n.c\r\n"), "a.b\n.c\r\n");
+        assert_eq!(dotted(""), "");
+    }
+}

@@ -1,0 +1,140 @@
+//! A relay's reply: a code, and words for people. RFC 5321, section 4.2.
+
+/// The longest reply that is read, in bytes, and its longest line; Postfix has the same limits.
+pub(super) const MOST_BYTES: usize = 100_000;
+pub(super) const LONGEST_LINE: usize = 2_000;
+
+/// What a relay said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    /// The three digits that count.
+    pub(super) code: u16,
+    /// The words, line by line.
+    pub(super) lines: Vec<String>,
+}
+
+/// One line of a reply.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) code: u16,
+    pub(super) is_last: bool,
+    pub(super) words: String,
+}
+
+impl Line {
+    /// Reads `250-words` or `250 words`; also `250` alone, which is no mistake (RFC 5321, section 4.2).
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (digits, rest) = bytes.split_at_checked(3)?;
+        let is_code = matches!(digits, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']);
+        let code = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let (is_last, words) = match rest {
+            [] => (true, rest),
+            [b' ', words @ ..] => (true, words),
+            [b'-', words @ ..] => (false, words),
+            _ => return None,
+        };
+        is_code.then(|| Self {
+            code,
+            is_last,
+            words: String::from_utf8_lossy(words).into_owned(),
+        })
+    }
+}
+
+impl Reply {
+    /// The code and the words as they may be kept and logged.
+    pub(super) fn words(&self) -> String {
+        clean(&format!("{} {}", self.code, self.lines.join(" ")))
+    }
+
+    /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463).
+    pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
+        let word = self.lines.first()?.split_whitespace().next()?;
+        let mut parts = word.split('.').map(|part| part.parse().ok());
+        let (class, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
+        (class == self.code / 100 && parts.next().is_none()).then_some((subject, detail))
+    }
+
+    /// Whether the words say this, in any case of letters.
+    pub(super) fn says(&self, phrase: &str) -> bool {
+        self.lines.join(" ").to_ascii_lowercase().contains(phrase)
+    }
+}
+
+/// A relay's words as they may be kept and logged: one line, bounded, without the addresses and links that it repeats.
+///
+/// A filter that dislikes a link says which, and that link may open a file: only its host is kept.
+pub(super) fn clean(words: &str) -> String {
+    const MOST: usize = 300;
+    let hidden: Vec<String> = words.split_whitespace().map(hide).collect();
+    hidden
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MOST)
+        .collect()
+}
+
+fn hide(word: &str) -> String {
+    if let Some((_, rest)) = word.split_once("://") {
+        let is_of_a_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        let host: String = rest.chars().take_while(is_of_a_name).collect();
+        return format!("(link to {host})");
+    }
+    if word.contains('@') {
+        return "(address)".to_owned();
+    }
+    word.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Option<(u16, bool, String)> {
+        Line::parse(text.as_bytes()).map(|line| (line.code, line.is_last, line.words))
+    }
+
+    #[test]
+    fn a_line_is_a_code_and_words_or_nothing() {
+        assert_eq!(line("250 ok"), Some((250, true, "ok".to_owned())));
+        assert_eq!(line("250-SIZE 1"), Some((250, false, "SIZE 1".to_owned())));
+        assert_eq!(line("354"), Some((354, true, String::new())));
+        for garbage in [
+            "",
+            "25",
+            "2x0 ok",
+            "250ok",
+            "650 ok",
+            "HTTP/1.1 400",
+            "\u{fc}\u{fc}",
+        ] {
+            assert_eq!(line(garbage), None, "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn an_enhanced_code_counts_when_it_agrees_with_the_code() {
+        let enhanced = |code, words: &str| {
+            let lines = vec![words.to_owned()];
+            Reply { code, lines }.enhanced()
+        };
+        assert_eq!(enhanced(451, "4.7.1 later"), Some((7, 1)));
+        assert_eq!(enhanced(451, "5.7.1 later"), None);
+        assert_eq!(enhanced(451, "4.7.1.2 later"), None);
+        assert_eq!(enhanced(451, "later"), None);
+    }
+
+    #[test]
+    fn a_relays_words_lose_their_addresses_their_links_and_their_lines() {
+        assert_eq!(
+            clean("5.1.1 <bo@acme.example>: Recipient\r\naddress rejected"),
+            "5.1.1 (address) Recipient address rejected"
+        );
+        assert_eq!(
+            clean("554 bad link https://b.s3.amazonaws.com/a?X-Amz-Signature=00 in it"),
+            "554 bad link (link to b.s3.amazonaws.com) in it"
+        );
+        assert_eq!(clean(&"x".repeat(1000)).len(), 300);
+    }
+}

@@ -1,0 +1,152 @@
+//! What can be wrong with a relay, in sentences for whoever repairs it.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::dialogue::{Cause, Failure, Step};
+use super::verdict::{Verdict, judge};
+use super::wire::WireError;
+
+/// Why a relay could not be used. Nothing is known against any mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayError {
+    /// The relay's host and port.
+    pub host: String,
+    /// Its section of the configuration.
+    pub section: String,
+    /// What was wrong.
+    pub trouble: Trouble,
+}
+
+/// What can be wrong with a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// No connection, or one that broke, or no answer in time.
+    Unreachable {
+        /// During which step.
+        step: &'static str,
+        /// What the network said.
+        words: String,
+    },
+    /// It does not offer STARTTLS, or its certificate is not trusted.
+    Insecure {
+        /// What is wrong.
+        words: String,
+    },
+    /// It does not take the user name and password.
+    Login {
+        /// Its words.
+        words: String,
+    },
+    /// It refuses whatever we send: 5yz to something that is not about this mail.
+    Refuses {
+        /// During which step.
+        step: &'static str,
+        /// Its words.
+        words: String,
+    },
+    /// It takes no mail now: 4yz.
+    NotNow {
+        /// During which step.
+        step: &'static str,
+        /// Its words.
+        words: String,
+    },
+    /// It is left alone for a while, since it was given too much.
+    Paused {
+        /// For how long yet.
+        left: Duration,
+        /// Until when.
+        until: Timestamp,
+    },
+}
+
+impl std::error::Error for RelayError {}
+
+impl fmt::Display for RelayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            section,
+            trouble,
+        } = self;
+        write!(f, "the relay {host} ")?;
+        match trouble {
+            Trouble::Unreachable { step, words } => write!(
+                f,
+                "could not be reached or did not answer in time ({step}): {words}"
+            ),
+            Trouble::Insecure { words } => write!(
+                f,
+                "does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
+            ),
+            Trouble::Login { words } => write!(
+                f,
+                "does not take the user name and password of {section}: {words}"
+            ),
+            Trouble::Refuses { step, words } => write!(
+                f,
+                "refuses what we send ({step}: {words}); see mail.from and {section}"
+            ),
+            Trouble::NotNow { step, words } => write!(f, "takes no mail now ({step}: {words})"),
+            Trouble::Paused { until, .. } => write!(
+                f,
+                "was given more than it takes and is left alone until {until}"
+            ),
+        }
+    }
+}
+
+impl RelayError {
+    /// Whether waiting will not repair it.
+    pub const fn needs_a_person(&self) -> bool {
+        matches!(
+            self.trouble,
+            Trouble::Login { .. } | Trouble::Insecure { .. } | Trouble::Refuses { .. }
+        )
+    }
+
+    /// How long there is no use in trying again.
+    pub const fn at_least(&self) -> Duration {
+        match self.trouble {
+            Trouble::Paused { left, .. } => left,
+            Trouble::Unreachable { .. }
+            | Trouble::Insecure { .. }
+            | Trouble::Login { .. }
+            | Trouble::Refuses { .. }
+            | Trouble::NotNow { .. } => Duration::ZERO,
+        }
+    }
+}
+
+impl Trouble {
+    /// What a failed step says about the relay.
+    pub(super) fn of(failure: &Failure) -> Self {
+        let (step, words) = (failure.step.as_str(), failure.cause.words());
+        match &failure.cause {
+            Cause::Said(reply) => match judge(failure.step, reply) {
+                Verdict::Login => Self::Login { words },
+                Verdict::Insecure => Self::Insecure { words },
+                Verdict::Refuses | Verdict::Never => Self::Refuses { step, words },
+                Verdict::OutOfStep => Self::Unreachable { step, words },
+                Verdict::Later(_)
+                | Verdict::TooFast
+                | Verdict::QuotaSpent
+                | Verdict::NotNow
+                | Verdict::Closing => Self::NotNow { step, words },
+            },
+            Cause::Lacks(_) if failure.step == Step::Auth => Self::Login { words },
+            Cause::Lacks(_) => Self::Insecure { words },
+            Cause::Wire(WireError::Network(error)) if is_tls(error) => Self::Insecure { words },
+            Cause::Wire(_) | Cause::Late | Cause::Unasked(_) => Self::Unreachable { step, words },
+        }
+    }
+}
+
+/// Whether TLS is what failed: a certificate that is not trusted, an alert, no common version.
+fn is_tls(error: &std::io::Error) -> bool {
+    let cause = error.get_ref();
+    cause.is_some_and(|cause| cause.is::<rustls::Error>())
+}

@@ -1,0 +1,391 @@
+//! The pictures of one job, looked at once for all its recipients.
+//!
+//! What is known from earlier jobs comes from the ledger's shelf; for the rest, one GET each asks for the first bytes, a few
+//! at a time. Time, requests and failures are bounded, and whatever fails leaves a picture without a known size.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{Picture, Pictures, format};
+use crate::edge::EdgeError;
+use crate::error::{JobError, chain};
+use crate::keyring::sha256_hex;
+use crate::ledger::shelf::Shelf;
+use crate::links::listing::Entry;
+use crate::plan::Plan;
+use crate::stop::Stop;
+use crate::store::{ObjectMeta, ObjectStore};
+use crate::tools::Tools;
+
+/// How many bytes of a file are asked for. Cameras put EXIF first, and an EXIF segment has 64 KiB at the most.
+const HEAD_BYTES: usize = 64 * 1024;
+
+/// How long one GET may take, with its wait for the connection's rate.
+const GET_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long all looking for a job may take, and no longer than a quarter of the time for which its links are signed. What it
+/// does not reach is looked at by the next job: what was found out is kept.
+const LONGEST_LOOK: Duration = Duration::from_secs(120);
+
+/// How many GETs may fail before no more are made: who may not read ten may not read ten thousand.
+const MOST_FAILURES: u32 = 10;
+
+/// How many bytes of small pictures one job shows, those that come first.
+const MOST_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
+
+/// Which of a gallery's pictures are looked at, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// At most so many pictures of a job, the first.
+    pub limit: u64,
+    /// So many at once.
+    pub at_once: usize,
+}
+
+/// The pictures of a job.
+#[derive(Debug)]
+pub struct Album<'a> {
+    plan: &'a Plan,
+    store: &'a dyn ObjectStore,
+    shelf: Option<&'a dyn Shelf>,
+    stop: &'a Stop,
+    at_once: usize,
+    failures: AtomicU32,
+    /// Held while somebody looks: others who want the same page wait for it instead of looking too.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What is known of the pages so far. Everybody reads them in order.
+    pages: Vec<Arc<Pictures>>,
+    /// How many pictures may still be looked at.
+    left: u64,
+    /// How many bytes of small pictures may still be shown.
+    thumbnail_bytes_left: usize,
+    /// Until when is looked; known from the first look on.
+    until: Option<Instant>,
+}
+
+impl<'a> Album<'a> {
+    /// The album of a plan; nothing is looked at before a page is asked for, and nothing ever for a plan without a gallery.
+    pub fn new(plan: &'a Plan, tools: &'a Tools, stop: &'a Stop) -> Result<Self, JobError> {
+        let Settings { limit, at_once } = tools.pictures;
+        Ok(Self {
+            plan,
+            store: &*tools.connection(&plan.connection)?.store,
+            shelf: tools.books.ledger.shelf(),
+            stop,
+            at_once: at_once.max(1),
+            failures: AtomicU32::new(0),
+            state: Mutex::new(State {
+                pages: Vec::new(),
+                left: plan.gallery.as_ref().map_or(0, |_| limit),
+                thumbnail_bytes_left: MOST_THUMBNAIL_BYTES,
+                until: None,
+            }),
+        })
+    }
+
+    /// What is known of the pictures of page `number` of the job's listing. Pages are asked for in order; one that was asked
+    /// for before is not looked at again.
+    pub async fn page(&self, number: usize, page: &[Entry]) -> Arc<Pictures> {
+        let mut state = self.state.lock().await;
+        if let Some(known) = state.pages.get(number) {
+            return Arc::clone(known);
+        }
+        if state.left == 0 {
+            return Arc::default();
+        }
+        let wanted = state.take(page);
+        let pictures = Arc::new(self.look(&mut state, &wanted).await);
+        state.pages.push(Arc::clone(&pictures));
+        pictures
+    }
+
+    async fn look(&self, state: &mut State, wanted: &[&ObjectMeta]) -> Pictures {
+        let until = *state.until.get_or_insert_with(|| self.deadline());
+        let names: Vec<String> = wanted.iter().map(|object| self.name(object)).collect();
+        let mut known = self.recall(&names, until).await;
+        let missing: Vec<usize> = (0..wanted.len())
+            .filter(|at| known[*at].is_none())
+            .collect();
+        let found: Vec<(usize, Option<Picture>)> = stream::iter(missing)
+            .map(|at| async move { Some((at, self.ask(wanted[at], until).await?)) })
+            .buffered(self.at_once)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        self.keep(&names, &found, until).await;
+        for (at, picture) in found {
+            known[at] = Some(picture);
+        }
+        let mut pictures = Pictures::default();
+        for (object, picture) in wanted.iter().zip(known) {
+            if let Some(picture) = picture.flatten() {
+                pictures.insert(object.key.clone(), Arc::new(state.within_bounds(picture)));
+            }
+        }
+        pictures
+    }
+
+    fn deadline(&self) -> Instant {
+        let life = Duration::from_secs(self.plan.lifetime.signed_for_secs);
+        Instant::now() + LONGEST_LOOK.min(life / 4)
+    }
+
+    /// Asks for an object's first bytes and reads them. Nothing, if they could not be had; nothing in it, if they tell nothing.
+    async fn ask(&self, object: &ObjectMeta, until: Instant) -> Option<Option<Picture>> {
+        if object.size_bytes == 0 {
+            return Some(None);
+        }
+        if self.failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+            return None;
+        }
+        let bytes = self.store.beginning(&self.plan.bucket, object, HEAD_BYTES);
+        let bytes = timeout_at(until.min(Instant::now() + GET_TIMEOUT), bytes);
+        match self.stop.or(bytes).await.ok()? {
+            Ok(Ok(bytes)) => Some(Picture::read(&bytes)),
+            Ok(Err(error)) => self.fail(object, Some(&error)),
+            Err(_) => self.fail(object, None),
+        }
+    }
+
+    /// Counts a failure, and tells of the first.
+    fn fail<T>(&self, object: &ObjectMeta, error: Option<&EdgeError>) -> Option<T> {
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            let error = error.map_or_else(|| "it took too long".to_owned(), |error| chain(error));
+            tracing::warn!(
+                job.id = %self.plan.job.id,
+                object.key = object.key.as_str(),
+                error,
+                "a picture cannot be looked at; its place in the gallery has no known size"
+            );
+        }
+        None
+    }
+
+    /// What earlier jobs found out: nothing, or that nothing can be known, or a picture.
+    async fn recall(&self, names: &[String], until: Instant) -> Vec<Option<Option<Picture>>> {
+        let nothing = || vec![None; names.len()];
+        let Some(shelf) = self.shelf.filter(|_| !names.is_empty()) else {
+            return nothing();
+        };
+        match timeout_at(until, shelf.recall(names)).await {
+            Ok(Ok(kept)) => {
+                let read = |text: String| serde_json::from_str(&text).ok();
+                let kept = kept.into_iter().map(|text| text.and_then(read));
+                kept.chain(std::iter::repeat_n(None, names.len()))
+                    .take(names.len())
+                    .collect()
+            }
+            Ok(Err(error)) => {
+                self.shelf_failed(&error);
+                nothing()
+            }
+            Err(_) => nothing(),
+        }
+    }
+
+    /// Keeps what was found out for later jobs. That it could not be kept is no reason to stop.
+    async fn keep(&self, names: &[String], found: &[(usize, Option<Picture>)], until: Instant) {
+        let Some(shelf) = self.shelf else { return };
+        let things: Vec<(String, String)> = found
+            .iter()
+            .map(|(at, picture)| {
+                let text = serde_json::to_string(picture).expect("a picture is plain data");
+                (names[*at].clone(), text)
+            })
+            .collect();
+        if things.is_empty() {
+            return;
+        }
+        // A little longer than looking may take: what was found out last is worth keeping too.
+        let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), shelf.keep(&things));
+        if let Ok(Err(error)) = kept.await {
+            self.shelf_failed(&error);
+        }
+    }
+
+    fn shelf_failed(&self, error: &(dyn std::error::Error + 'static)) {
+        let error = chain(error);
+        tracing::warn!(job.id = %self.plan.job.id, error, "what is known of pictures is not kept or not found");
+    }
+
+    /// Under which name a picture is kept. Another state of the object has another name, and so has whatever a later version
+    /// of this program reads otherwise.
+    fn name(&self, object: &ObjectMeta) -> String {
+        let Plan {
+            connection, bucket, ..
+        } = self.plan;
+        let parts = (
+            "picture/1",
+            connection.as_str(),
+            bucket.as_str(),
+            object.key.as_str(),
+            &object.etag,
+        );
+        let parts = serde_json::to_vec(&parts).expect("texts are plain data");
+        sha256_hex(&parts)
+    }
+}
+
+impl State {
+    /// The pictures of a page that may be looked at.
+    fn take<'p>(&mut self, page: &'p [Entry]) -> Vec<&'p ObjectMeta> {
+        let objects = page.iter().filter_map(|entry| match entry {
+            Entry::Linkable(object) => Some(object),
+            Entry::Unavailable(..) => None,
+        });
+        // Without a tag, nobody could tell a changed one from this.
+        let pictures = objects
+            .filter(|object| format::is_picture(object.key.as_str()) && !object.etag.is_empty());
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let pictures: Vec<&ObjectMeta> = pictures.take(most).collect();
+        self.left -= pictures.len() as u64;
+        pictures
+    }
+
+    /// A picture whose small one still has room among those of the job, or without it.
+    fn within_bounds(&mut self, picture: Picture) -> Picture {
+        let length = picture.thumbnail.as_ref().map_or(0, String::len);
+        match self.thumbnail_bytes_left.checked_sub(length) {
+            Some(left) => {
+                self.thumbnail_bytes_left = left;
+                picture
+            }
+            None => picture.without_thumbnail(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::job::{Bucket, Key};
+    use crate::store::{Body, Content, Cursor, Page, Storage, StoreError, Versions};
+
+    /// A store that never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl ObjectStore for Silent {
+        async fn list(
+            &self,
+            _: &Bucket,
+            _: &str,
+            _: Versions,
+            _: Cursor<'_>,
+        ) -> Result<Page, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn head(&self, _: &Bucket, _: &Key) -> Result<ObjectMeta, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn beginning(
+            &self,
+            _: &Bucket,
+            _: &ObjectMeta,
+            _: usize,
+        ) -> Result<Vec<u8>, StoreError> {
+            std::future::pending().await
+        }
+
+        async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+
+        async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+    }
+
+    fn photos(count: usize) -> Vec<Entry> {
+        let photo = |number: usize| {
+            Entry::Linkable(ObjectMeta {
+                key: format!("{number}.jpg").parse().unwrap(),
+                size_bytes: 1000,
+                etag: "e".to_owned(),
+                version: None,
+                modified: Timestamp::UNIX_EPOCH,
+                storage: Storage::Ready,
+            })
+        };
+        (0..count).map(photo).collect()
+    }
+
+    fn state(left: u64) -> State {
+        State {
+            pages: Vec::new(),
+            left,
+            thumbnail_bytes_left: 10,
+            until: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_given_up_and_so_is_a_job_that_stops() {
+        let plan = crate::render::samples::plan("", &json!({}));
+        let stop = Stop::default();
+        let album = Album {
+            plan: &plan,
+            store: &Silent,
+            shelf: None,
+            stop: &stop,
+            at_once: 8,
+            failures: AtomicU32::new(0),
+            state: Mutex::new(state(1000)),
+        };
+        let began = Instant::now();
+        let pictures = album.page(0, &photos(500)).await;
+        assert!(pictures.of(&"0.jpg".parse().unwrap()).is_none());
+        assert_eq!(
+            began.elapsed().as_secs(),
+            20,
+            "eight at once, until ten have failed"
+        );
+        album.page(0, &photos(500)).await;
+        album.page(1, &photos(500)).await;
+        assert_eq!(began.elapsed().as_secs(), 20, "nobody is asked again");
+
+        album.failures.store(0, Ordering::Relaxed);
+        *album.state.lock().await = state(1000);
+        stop.ask();
+        album.page(0, &photos(500)).await;
+        assert_eq!(began.elapsed().as_secs(), 20);
+    }
+
+    #[test]
+    fn the_first_pictures_are_taken_and_then_none() {
+        let mut state = state(5);
+        let page = photos(3);
+        let taken: Vec<usize> = (0..3).map(|_| state.take(&page).len()).collect();
+        assert_eq!((taken, state.left), (vec![3, 2, 0], 0));
+    }
+
+    #[test]
+    fn small_pictures_are_shown_while_there_is_room() {
+        let mut state = state(5);
+        let picture = Picture {
+            width: 4,
+            height: 3,
+            thumbnail: Some("data:,".to_owned()),
+        };
+        let shown: Vec<bool> = (0..3)
+            .map(|_| state.within_bounds(picture.clone()).thumbnail.is_some())
+            .collect();
+        assert_eq!(shown, [true, false, false], "six bytes of ten");
+    }
+}

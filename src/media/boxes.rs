@@ -1,0 +1,120 @@
+//! Boxes: the form of HEIF, AVIF, JPEG 2000 and JPEG XL files. ISO/IEC 14496-12, 4.2
+
+use super::head::Head;
+use super::size::{Orientation, Size};
+
+/// The most properties that are looked at: those of a photo in tiles are few, since its tiles share them.
+const MAX_PROPERTIES: usize = 1024;
+
+/// A box: four letters, and the part of its content that is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub(super) kind: [u8; 4],
+    pub(super) content: Head<'a>,
+}
+
+/// The boxes that stand one after the other in a part of a file.
+pub(super) fn boxes(mut rest: Head<'_>) -> impl Iterator<Item = Part<'_>> {
+    std::iter::from_fn(move || {
+        let kind = rest.get(4, 4)?.try_into().ok()?;
+        let (begin, end) = match rest.be32(0)? {
+            0 => (8, rest.bytes().len()),
+            1 => (16, usize::try_from(rest.be64(8)?).ok()?),
+            length => (8, usize::try_from(length).ok()?),
+        };
+        let content = rest.part(begin, end)?;
+        // Each takes eight bytes at the least, so this ends.
+        rest = rest.after(end).unwrap_or(Head::new(&[]));
+        Some(Part { kind, content })
+    })
+}
+
+/// The first box of a kind.
+pub(super) fn find<'a>(part: Head<'a>, kind: &[u8; 4]) -> Option<Head<'a>> {
+    let mut all = boxes(part);
+    all.find(|one| one.kind == *kind).map(|one| one.content)
+}
+
+/// Reads the size of a HEIF or AVIF picture: of the one that is the file's primary, among tiles, small ones and masks.
+/// ISO/IEC 23008-12, 6
+pub(super) fn heif_size(head: Head<'_>) -> Option<Size> {
+    let meta = find(head, b"meta")?.after(4)?;
+    let primary = primary_item(meta)?;
+    let properties = find(meta, b"iprp")?;
+    let container = find(properties, b"ipco")?;
+    let container: Vec<Part<'_>> = boxes(container).take(MAX_PROPERTIES).collect();
+    let mut size = None;
+    for number in associations(properties, primary)? {
+        // They are numbered from 1; 0 stands for none.
+        let Some(at) = number.checked_sub(1) else {
+            continue;
+        };
+        let property = container.get(at)?;
+        let content = property.content;
+        match &property.kind {
+            b"ispe" => size = Size::new(content.be32(4)?, content.be32(8)?),
+            b"clap" => size = Some(cut(size?, content)?),
+            b"irot" => size = Some(size?.turned(quarters(content.u8(0)?))),
+            _ => {}
+        }
+    }
+    size
+}
+
+fn primary_item(meta: Head<'_>) -> Option<u32> {
+    let pitm = find(meta, b"pitm")?;
+    match pitm.u8(0)? {
+        0 => pitm.be16(4).map(u32::from),
+        _ => pitm.be32(4),
+    }
+}
+
+/// The numbers of an item's properties, in the order in which they apply.
+fn associations(properties: Head<'_>, item: u32) -> Option<Vec<usize>> {
+    let ipma = find(properties, b"ipma")?;
+    let (has_long_ids, has_long_numbers) = (ipma.u8(0)? >= 1, ipma.u8(3)? & 1 == 1);
+    let mut at = 8;
+    for _ in 0..ipma.be32(4)? {
+        let (id, id_length) = match has_long_ids {
+            true => (ipma.be32(at)?, 4),
+            false => (u32::from(ipma.be16(at)?), 2),
+        };
+        let count = usize::from(ipma.u8(at + id_length)?);
+        at += id_length + 1;
+        // The uppermost bit says whether a property must be understood.
+        let number = |nth: usize| match has_long_numbers {
+            true => Some(usize::from(ipma.be16(at + 2 * nth)? & 0x7FFF)),
+            false => Some(usize::from(ipma.u8(at + nth)? & 0x7F)),
+        };
+        if id == item {
+            return (0..count).map(number).collect();
+        }
+        at += count * if has_long_numbers { 2 } else { 1 };
+    }
+    None
+}
+
+/// Turned by so many quarters, against the clock.
+const fn quarters(count: u8) -> Orientation {
+    match count & 3 {
+        1 => Orientation::LEFT,
+        3 => Orientation::RIGHT,
+        _ => Orientation::UPRIGHT,
+    }
+}
+
+/// Cut to the whole pixels of a clean aperture. Codecs whose sizes are even have it for pictures whose are odd.
+fn cut(size: Size, aperture: Head<'_>) -> Option<Size> {
+    let side = |at: usize| {
+        let (dividend, divisor) = (aperture.be32(at)?, aperture.be32(at + 4)?);
+        (dividend.checked_rem(divisor)? == 0).then(|| dividend / divisor)
+    };
+    let cut = Size::new(side(0)?, side(8)?)?;
+    (cut.width <= size.width && cut.height <= size.height).then_some(cut)
+}
+
+/// Reads the size of a JPEG 2000 file. <https://www.itu.int/rec/T-REC-T.800> annex I.5.3.1
+pub(super) fn jp2_size(head: Head<'_>) -> Option<Size> {
+    let header = find(find(head, b"jp2h")?, b"ihdr")?;
+    Size::new(header.be32(4)?, header.be32(0)?)
+}

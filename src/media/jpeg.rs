@@ -1,0 +1,137 @@
+//! JPEG: segments up to the frame header, EXIF among them.
+//!
+//! <https://www.w3.org/Graphics/JPEG/itu-t81.pdf> annex B
+
+use super::Picture;
+use super::head::Head;
+use super::size::{Orientation, Size};
+use super::thumbnail;
+use super::tiff::{Directory, Tiff};
+
+pub(super) const SOI: u8 = 0xD8;
+pub(super) const EOI: u8 = 0xD9;
+pub(super) const SOS: u8 = 0xDA;
+const APP1: u8 = 0xE1;
+
+/// What an APP1 segment with EXIF begins with.
+pub(super) const EXIF: &[u8] = b"Exif\0\0";
+
+/// Whether a file is one.
+pub(super) fn is(head: Head<'_>) -> bool {
+    head.has(0, &[0xFF, SOI, 0xFF])
+}
+
+/// Reads its size, turned as EXIF says, and the camera's small picture.
+///
+/// A frame header that lies beyond the first bytes, behind EXIF that fills them, is replaced by the size in that EXIF.
+pub(super) fn read(head: Head<'_>) -> Option<Picture> {
+    let mut exif = None;
+    let mut segments = Segments::of(head);
+    for segment in &mut segments {
+        match segment.marker {
+            APP1 if exif.is_none() => exif = segment.body.strip_prefix(EXIF),
+            SOS => return None,
+            marker if is_frame(marker) => {
+                let stored = frame_size(segment.body)?;
+                return Some(picture(stored, exif.and_then(directory)));
+            }
+            _ => {}
+        }
+    }
+    let first = exif.and_then(directory).filter(|_| segments.is_cut)?;
+    Some(picture(first.photo_size()?, Some(first)))
+}
+
+fn directory(exif: &[u8]) -> Option<Directory<'_>> {
+    Tiff::open(Head::new(exif))?.first()
+}
+
+fn picture(stored: Size, exif: Option<Directory<'_>>) -> Picture {
+    let orientation = exif.map_or(Orientation::UPRIGHT, Directory::orientation);
+    let thumbnail = exif.and_then(Directory::thumbnail);
+    let shown = stored.turned(orientation);
+    Picture {
+        width: shown.width,
+        height: shown.height,
+        thumbnail: thumbnail.and_then(|bytes| thumbnail::data_uri(bytes, stored, orientation)),
+    }
+}
+
+/// Whether a marker is a frame header's: SOF0 to SOF15, without the three numbers in between that are something else.
+pub(super) const fn is_frame(marker: u8) -> bool {
+    matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
+}
+
+/// The size in a frame header. A height of 0 is told later, by a DNL segment that nobody writes.
+pub(super) fn frame_size(body: &[u8]) -> Option<Size> {
+    let body = Head::new(body);
+    Size::new(body.be16(3)?.into(), body.be16(1)?.into())
+}
+
+/// A marker and what belongs to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment<'a> {
+    pub(super) marker: u8,
+    /// Without its length.
+    pub(super) body: &'a [u8],
+    /// Where it ends.
+    pub(super) end: usize,
+}
+
+/// The segments of a JPEG file, up to the first that is not whole.
+#[derive(Debug)]
+pub(super) struct Segments<'a> {
+    head: Head<'a>,
+    at: usize,
+    /// Whether they ended since the next goes on behind what is there.
+    is_cut: bool,
+}
+
+impl<'a> Segments<'a> {
+    /// Those after the start marker.
+    pub(super) const fn of(head: Head<'a>) -> Self {
+        Self {
+            head,
+            at: 2,
+            is_cut: false,
+        }
+    }
+
+    /// Those from an offset on.
+    pub(super) const fn go_on_at(&mut self, at: usize) {
+        self.at = at;
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        self.is_cut = self.at >= self.head.bytes().len();
+        if self.head.u8(self.at)? != 0xFF {
+            return None;
+        }
+        // Any number of fill bytes may stand before a marker.
+        let fill = self.head.after(self.at)?.bytes().iter();
+        let fill = fill.take_while(|byte| **byte == 0xFF).count();
+        let at = self.at + fill;
+        let marker = self.head.u8(at)?;
+        let (body, length): (&[u8], usize) = match marker {
+            0x00 => return None,
+            // Alone, without a length.
+            0x01 | 0xD0..=0xD9 => (&[], 0),
+            _ => {
+                let length = usize::from(self.head.be16(at + 1)?);
+                let body = self.head.get(at + 3, length.checked_sub(2)?);
+                self.is_cut = body.is_none();
+                (body?, length)
+            }
+        };
+        self.at = at + 1 + length;
+        Some(Segment {
+            marker,
+            body,
+            end: self.at,
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A picture's size, within limits; and which way up it is shown.
+
+/// The longest side, in pixels. No format that browsers show has more than 65,535.
+const MAX_SIDE: u32 = 100_000;
+
+/// The most pixels: a gigapixel.
+const MAX_PIXELS: u64 = 1_000_000_000;
+
+/// How large a picture is, in pixels: neither side is 0, and both are within limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+impl Size {
+    /// A size that a header tells, unless it cannot be true.
+    pub(super) fn new(width: u32, height: u32) -> Option<Self> {
+        let sides = [width, height];
+        let is_sane = sides.iter().all(|side| (1..=MAX_SIDE).contains(side))
+            && u64::from(width) * u64::from(height) <= MAX_PIXELS;
+        is_sane.then_some(Self { width, height })
+    }
+
+    /// As it is shown.
+    pub(super) const fn turned(self, orientation: Orientation) -> Self {
+        match orientation.is_sideways() {
+            true => Self {
+                width: self.height,
+                height: self.width,
+            },
+            false => self,
+        }
+    }
+}
+
+/// How a picture must be turned and mirrored to be shown: 1 not at all, from 5 on by a quarter.
+/// <https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E> 4.6.5.1, tag 274
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Orientation(u8);
+
+impl Orientation {
+    /// As it is stored.
+    pub(super) const UPRIGHT: Self = Self(1);
+
+    /// A quarter to the right, and to the left.
+    pub(super) const RIGHT: Self = Self(6);
+    pub(super) const LEFT: Self = Self(8);
+
+    /// An orientation as EXIF numbers them; a number that is none turns nothing, as in browsers.
+    pub(super) fn new(number: u32) -> Self {
+        match u8::try_from(number) {
+            Ok(number @ 1..=8) => Self(number),
+            Ok(_) | Err(_) => Self::UPRIGHT,
+        }
+    }
+
+    /// Its number.
+    pub(super) const fn number(self) -> u8 {
+        self.0
+    }
+
+    const fn is_sideways(self) -> bool {
+        self.0 >= 5
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_cannot_be_true_are_none() {
+        for (width, height) in [
+            (0, 1),
+            (1, 0),
+            (100_001, 1),
+            (1, u32::MAX),
+            (50_000, 50_000),
+        ] {
+            assert_eq!(Size::new(width, height), None, "{width} × {height}");
+        }
+        assert!(Size::new(100_000, 10_000).is_some());
+    }
+
+    #[test]
+    fn a_quarter_turn_swaps_the_sides() {
+        let size = Size::new(4, 3).unwrap();
+        let wide = |number| size.turned(Orientation::new(number)).width == 4;
+        let shown: Vec<bool> = (0..10).map(wide).collect();
+        assert_eq!(
+            shown,
+            [
+                true, true, true, true, true, false, false, false, false, true
+            ],
+            "0 and 9 are no orientations"
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! A camera's small picture, as a `data:` URI in which there is a picture and nothing else.
+//!
+//! It is written anew, segment by segment, with what a decoder needs and no more: no EXIF with a place in it, no comment,
+//! no profile, nothing after the end. How it is to be turned stands in an EXIF segment of our own, which has one value.
+//! It is not decoded. Cameras put black bars above and below where the small picture has another shape than the large
+//! one; so it is to cover the place of the picture, as with `object-fit: cover`.
+
+use base64ct::{Base64, Encoding};
+
+use super::head::Head;
+use super::jpeg::{EOI, EXIF, SOI, SOS, Segments, frame_size};
+use super::size::{Orientation, Size};
+
+/// The longest URI, in bytes.
+const MAX_URI_BYTES: usize = 8 * 1024;
+
+/// The shortest and the longest side, in pixels. Cameras write 160 × 120.
+const SIDES: std::ops::RangeInclusive<u32> = 16..=512;
+
+const URI_BEGIN: &str = "data:image/jpeg;base64,";
+
+const DHT: u8 = 0xC4;
+const DQT: u8 = 0xDB;
+const DRI: u8 = 0xDD;
+const APP1: u8 = 0xE1;
+const APP14: u8 = 0xEE;
+
+/// Makes the URI, unless something about the small picture is odd. `stored` is the size of the large one before turning.
+pub(super) fn data_uri(jpeg: &[u8], stored: Size, orientation: Orientation) -> Option<String> {
+    let bytes = bare(jpeg, stored, orientation)?;
+    let length = URI_BEGIN.len() + Base64::encoded_len(&bytes);
+    (length <= MAX_URI_BYTES).then(|| format!("{URI_BEGIN}{}", Base64::encode_string(&bytes)))
+}
+
+/// The picture alone.
+fn bare(jpeg: &[u8], stored: Size, orientation: Orientation) -> Option<Vec<u8>> {
+    let head = Head::new(jpeg);
+    if !super::jpeg::is(head) || jpeg.len() > MAX_URI_BYTES {
+        return None;
+    }
+    let mut bare = vec![0xFF, SOI];
+    push_orientation(&mut bare, orientation);
+    let mut seen = Seen::default();
+    let mut segments = Segments::of(head);
+    while let Some(segment) = segments.next() {
+        match segment.marker {
+            DQT => seen.quantization = true,
+            DHT => seen.huffman = true,
+            DRI => {}
+            // Baseline and progressive, and not twice.
+            0xC0..=0xC2 if !seen.frame => {
+                seen.frame = true;
+                check_frame(segment.body, stored)?;
+            }
+            SOS if seen.all() => {
+                push_segment(&mut bare, SOS, segment.body);
+                let end = scan_end(head, segment.end)?;
+                bare.extend_from_slice(head.part(segment.end, end)?.bytes());
+                segments.go_on_at(end);
+                seen.scan = true;
+                continue;
+            }
+            EOI if seen.scan => {
+                bare.extend_from_slice(&[0xFF, EOI]);
+                return Some(bare);
+            }
+            // Adobe's, without which colours may be others: cameras do not write it.
+            APP14 => return None,
+            // All other application segments, and comments.
+            0xE0..=0xEF | 0xFE => continue,
+            _ => return None,
+        }
+        push_segment(&mut bare, segment.marker, segment.body);
+    }
+    None
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    quantization: bool,
+    huffman: bool,
+    frame: bool,
+    scan: bool,
+}
+
+impl Seen {
+    const fn all(&self) -> bool {
+        self.quantization && self.huffman && self.frame
+    }
+}
+
+/// A frame of eight bits, in grey or colours, small, and of about the shape of the large picture. One of another shape was
+/// left behind by a program that cut the picture to size, and may show what was cut away.
+fn check_frame(body: &[u8], stored: Size) -> Option<()> {
+    let [8, .., components @ (1 | 3)] = body.get(..6)? else {
+        return None;
+    };
+    let size = frame_size(body)?;
+    let is_small = SIDES.contains(&size.width) && SIDES.contains(&size.height);
+    let is_whole = body.len() == 6 + 3 * usize::from(*components);
+    let (a, b) = (
+        u64::from(size.width) * u64::from(stored.height),
+        u64::from(stored.width) * u64::from(size.height),
+    );
+    // 16:9 in 4:3 with bars is the widest that cameras do.
+    let is_alike = 3 * a.max(b) <= 4 * a.min(b);
+    (is_small && is_whole && is_alike).then_some(())
+}
+
+/// Where a scan's data end: at the first marker that does not belong to them.
+fn scan_end(head: Head<'_>, begin: usize) -> Option<usize> {
+    let data = head.after(begin)?.bytes();
+    let is_end = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7);
+    data.windows(2).position(is_end).map(|at| begin + at)
+}
+
+fn push_segment(bare: &mut Vec<u8>, marker: u8, body: &[u8]) {
+    let length = u16::try_from(body.len() + 2).expect("a segment had a length of two bytes");
+    bare.extend_from_slice(&[0xFF, marker]);
+    bare.extend_from_slice(&length.to_be_bytes());
+    bare.extend_from_slice(body);
+}
+
+/// EXIF that says how to turn the picture, and nothing else.
+fn push_orientation(bare: &mut Vec<u8>, orientation: Orientation) {
+    if orientation == Orientation::UPRIGHT {
+        return;
+    }
+    let mut exif = EXIF.to_vec();
+    // The head; a directory of one entry: tag 0x112, a SHORT, one; no other directory.
+    exif.extend_from_slice(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0");
+    exif.extend_from_slice(&[orientation.number(), 0, 0, 0, 0, 0, 0]);
+    push_segment(bare, APP1, &exif);
+}

@@ -1,0 +1,283 @@
+//! What one mail can show of the links of an audience, in memory that does not grow with the job.
+//!
+//! Every file is counted, in its folder; some are kept as rows. Where the job's order means something (the newest
+//! first), those are the first. Where it is only that of the names, they are the first of each folder, so that a
+//! mail about ten days shows something of each day.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::super::view::{self, Missed};
+use super::view::brief;
+use crate::audit::AuditedLinks;
+use crate::job::Order;
+use crate::links::Link;
+use crate::plan::Plan;
+
+/// The most rows that a digest keeps: more never fit into the budget.
+pub(super) const MAX_ROWS: usize = 200;
+
+/// The most folders that are told apart; files in others are counted together.
+const MAX_FOLDERS: usize = MAX_ROWS;
+
+/// The most files without a link that a mail names.
+const MAX_MISSED: usize = 20;
+
+/// A number of files and what they weigh together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Tally {
+    pub(super) count: u64,
+    pub(super) size_bytes: u64,
+}
+
+impl Tally {
+    pub(super) const fn add(&mut self, size_bytes: u64) {
+        self.add_all(Self {
+            count: 1,
+            size_bytes,
+        });
+    }
+
+    pub(super) const fn add_all(&mut self, other: Self) {
+        self.count += other.count;
+        self.size_bytes = self.size_bytes.saturating_add(other.size_bytes);
+    }
+
+    /// What is left when `part` of it is taken away; nothing when nothing is left.
+    pub(super) fn without(self, part: Self) -> Option<Self> {
+        let count = self.count.saturating_sub(part.count);
+        let size_bytes = self.size_bytes.saturating_sub(part.size_bytes);
+        (count > 0).then_some(Self { count, size_bytes })
+    }
+
+    /// The tally, if it counts anything.
+    pub(super) fn some(self) -> Option<Self> {
+        self.without(Self::default())
+    }
+}
+
+/// What goes into a mail of the links of one audience.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    prefix: String,
+    choice: Choice,
+    pub(super) rows: Vec<Kept>,
+    /// The most rows of one folder; it sinks as more folders come.
+    most_of_folder: u64,
+    /// In the order of their first files.
+    pub(super) folders: Vec<Folder>,
+    numbers: HashMap<String, usize>,
+    /// Files in folders that are not told apart.
+    pub(super) elsewhere: Tally,
+    pub(super) total: Tally,
+    pub(super) missed: Vec<Missed>,
+    pub(super) missed_count: u64,
+}
+
+/// Which files become rows when not all can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    First,
+    FirstOfEachFolder,
+}
+
+/// A file that can be shown.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) link: Link,
+    /// The number of its folder.
+    pub(super) folder: usize,
+    /// How many of its folder came before it.
+    nth: u64,
+}
+
+/// A folder and all that is in it, shown or not.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    /// Its path below the job's prefix; empty for the prefix itself.
+    pub(super) path: String,
+    pub(super) all: Tally,
+}
+
+impl Digest {
+    /// A digest of nothing yet.
+    pub fn new(plan: &Plan) -> Self {
+        Self {
+            prefix: plan.prefix().to_owned(),
+            choice: match plan.order {
+                Order::Newest | Order::Oldest | Order::Largest => Choice::First,
+                Order::Key | Order::Name => Choice::FirstOfEachFolder,
+            },
+            rows: Vec::new(),
+            most_of_folder: u64::MAX,
+            folders: Vec::new(),
+            numbers: HashMap::new(),
+            elsewhere: Tally::default(),
+            total: Tally::default(),
+            missed: Vec::new(),
+            missed_count: 0,
+        }
+    }
+
+    /// Takes in a batch.
+    pub fn push(&mut self, links: &AuditedLinks) {
+        for link in links.links() {
+            self.take(link);
+        }
+        for missed in links.unavailable() {
+            self.missed_count += 1;
+            if self.missed.len() < MAX_MISSED {
+                self.missed.push(Missed {
+                    name: brief(view::below(&missed.key, &self.prefix)),
+                    reason: view::reason(missed.reason),
+                });
+            }
+        }
+    }
+
+    /// How many links there are.
+    pub const fn count(&self) -> u64 {
+        self.total.count
+    }
+
+    /// Whether the files are in several folders, and so need to say in which.
+    pub(super) const fn is_grouped(&self) -> bool {
+        self.folders.len() > 1
+    }
+
+    /// The rows' numbers, those first that a shorter mail keeps longest.
+    pub(super) fn ranked(&self) -> Vec<usize> {
+        let mut ranked: Vec<usize> = (0..self.rows.len()).collect();
+        if self.choice == Choice::FirstOfEachFolder {
+            ranked.sort_by_key(|row| self.rows[*row].nth);
+        }
+        ranked
+    }
+
+    fn take(&mut self, link: &Link) {
+        let size_bytes = link.object.size_bytes;
+        self.total.add(size_bytes);
+        let Some(number) = self.folder_of(link) else {
+            self.elsewhere.add(size_bytes);
+            return;
+        };
+        let folder = &mut self.folders[number];
+        let nth = folder.all.count;
+        folder.all.add(size_bytes);
+        let is_wanted = match self.choice {
+            Choice::First => self.rows.len() < MAX_ROWS,
+            Choice::FirstOfEachFolder => nth < self.most_of_folder,
+        };
+        if is_wanted {
+            self.rows.push(Kept {
+                link: link.clone(),
+                folder: number,
+                nth,
+            });
+            self.make_room();
+        }
+    }
+
+    /// Takes the last row from each of the folders that have the most.
+    fn make_room(&mut self) {
+        if self.rows.len() > MAX_ROWS {
+            let most = self.rows.iter().map(|row| row.nth).max();
+            self.most_of_folder = most.unwrap_or_default();
+            self.rows.retain(|row| row.nth < self.most_of_folder);
+        }
+    }
+
+    fn folder_of(&mut self, link: &Link) -> Option<usize> {
+        let path = view::folder(view::below(link.key().as_str(), &self.prefix));
+        if let Some(number) = self.numbers.get(path) {
+            return Some(*number);
+        }
+        let number = self.folders.len();
+        (number < MAX_FOLDERS).then(|| {
+            self.numbers.insert(path.to_owned(), number);
+            self.folders.push(Folder {
+                path: path.to_owned(),
+                all: Tally::default(),
+            });
+            number
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::samples::{audited, link, plan};
+    use super::*;
+
+    fn digest(order: &str, keys: impl Iterator<Item = String>) -> Digest {
+        let over = json!({ "from": {
+            "connection": "reports", "bucket": "acme-reports", "prefix": "shoot/", "order": order,
+        } });
+        let mut digest = Digest::new(&plan("shoot/", &over));
+        for key in keys {
+            digest.push(&audited(vec![link(&key, 10)], &[]));
+        }
+        digest
+    }
+
+    fn days(days: usize, files: usize) -> impl Iterator<Item = String> {
+        (0..days).flat_map(move |day| (0..files).map(move |n| format!("shoot/Day {day}/{n}.jpg")))
+    }
+
+    /// How many rows each folder has.
+    fn rows(digest: &Digest) -> Vec<usize> {
+        (0..digest.folders.len())
+            .map(|number| {
+                let of_it = digest.rows.iter().filter(|row| row.folder == number);
+                of_it.count()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_folder_shows_its_first_files_when_not_all_fit() {
+        let digest = digest("key", days(3, 300));
+        assert_eq!(rows(&digest), [66, 66, 66]);
+        assert!(digest.folders.iter().all(|folder| folder.all.count == 300));
+        let first: Vec<&str> = digest
+            .ranked()
+            .into_iter()
+            .take(4)
+            .map(|row| digest.rows[row].link.key().as_str())
+            .collect();
+        assert_eq!(
+            first,
+            [
+                "shoot/Day 0/0.jpg",
+                "shoot/Day 1/0.jpg",
+                "shoot/Day 2/0.jpg",
+                "shoot/Day 0/1.jpg"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_order_that_means_something_keeps_the_first() {
+        let digest = digest("newest", days(3, 300));
+        assert_eq!(rows(&digest), [200, 0, 0]);
+        assert_eq!(digest.ranked()[..3], [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_job_of_many_folders_needs_no_more_memory_than_one_of_some() {
+        let digest = digest("key", days(1000, 2));
+        assert_eq!(
+            (digest.rows.len(), digest.folders.len()),
+            (MAX_ROWS, MAX_FOLDERS)
+        );
+        let mut counted = digest.elsewhere;
+        for folder in &digest.folders {
+            counted.add_all(folder.all);
+        }
+        assert_eq!(counted, digest.total);
+        assert_eq!(digest.total.count, 2000);
+    }
+}

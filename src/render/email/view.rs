@@ -1,0 +1,501 @@
+//! What the templates of a mail see.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::super::strings::Language;
+use super::super::view::{self, Missed, Moment, Tongue};
+use super::Letter;
+use super::digest::{Digest, Kept, Tally};
+use crate::job::Disposition;
+use crate::links::PresignedUrl;
+
+/// The longest name that a mail shows, in characters; a longer one loses its middle. The file is saved under the whole.
+const MAX_NAME_CHARS: usize = 96;
+
+/// How many of them stand at the end, with the extension.
+const NAME_END_CHARS: usize = 24;
+
+/// The most folders that are named without any of their files.
+const MAX_NAMED_FOLDERS: usize = 20;
+
+/// How many files an invitation names.
+const GLIMPSE: usize = 3;
+
+/// What the templates of a mail see.
+#[derive(Serialize)]
+pub(super) struct View<'a> {
+    language: Tongue<'a>,
+    pub(super) subject: String,
+    /// What it is about: its heading.
+    topic: String,
+    recipient: Person<'a>,
+    sender: &'a str,
+    job: JobView<'a>,
+    vars: Cow<'a, Map<String, Value>>,
+    count: u64,
+    size_bytes: u64,
+    /// The files that are shown, in the job's order.
+    files: Vec<&'a Row<'a>>,
+    /// The same files, by folder.
+    folders: Vec<Group<'a>>,
+    /// The files in folders that are not in that list.
+    elsewhere: Option<Tally>,
+    /// Whether there are several folders.
+    grouped: bool,
+    pub(super) more: Option<More<'a>>,
+    glimpse: Glimpse<'a>,
+    missed: Option<MissedFiles<'a>>,
+    gallery_url: Option<&'a str>,
+    manifest_url: Option<&'a str>,
+    expires_at: Moment,
+    sooner: Option<&'static str>,
+    /// Whether the links are this person's alone.
+    personal: bool,
+    /// Whether a link shows its file, rather than saving it.
+    opens: bool,
+}
+
+/// The person who reads the mail.
+#[derive(Serialize)]
+struct Person<'a> {
+    /// As the job calls them; nothing when it does not.
+    name: Option<&'a str>,
+    /// The name, or the address where there is none.
+    called: &'a str,
+    address: &'a str,
+    vars: Cow<'a, Map<String, Value>>,
+}
+
+#[derive(Serialize)]
+struct JobView<'a> {
+    id: &'a str,
+}
+
+/// A file and its link.
+#[derive(Clone, Default, Serialize)]
+pub(super) struct Row<'a> {
+    name: String,
+    /// Nothing when all files are in one.
+    folder: Option<&'a str>,
+    size_bytes: u64,
+    modified: Moment,
+    url: &'a str,
+    #[serde(skip)]
+    number: usize,
+}
+
+/// A folder and the files of it that are shown.
+#[derive(Serialize)]
+struct Group<'a> {
+    /// Nothing for files in no folder.
+    name: Option<&'a str>,
+    count: u64,
+    size_bytes: u64,
+    files: Vec<&'a Row<'a>>,
+    /// Those that are not shown.
+    more: Option<Tally>,
+}
+
+/// The files that a mail does not show.
+#[derive(Serialize)]
+pub(super) struct More<'a> {
+    pub(super) count: u64,
+    size_bytes: u64,
+    /// By folder; empty when there is but one.
+    folders: Vec<MoreInFolder<'a>>,
+    /// Those in folders that are not in that list.
+    elsewhere: Option<Tally>,
+}
+
+#[derive(Serialize)]
+struct MoreInFolder<'a> {
+    name: Option<&'a str>,
+    count: u64,
+    size_bytes: u64,
+}
+
+/// The first few files, for a mail that only says what is there.
+#[derive(Default, Serialize)]
+struct Glimpse<'a> {
+    files: Vec<&'a Row<'a>>,
+    more: Option<u64>,
+}
+
+/// The files that have no link.
+#[derive(Default, Serialize)]
+struct MissedFiles<'a> {
+    count: u64,
+    files: Cow<'a, [Missed]>,
+    /// Those that are not named.
+    more: Option<u64>,
+}
+
+/// The rows and folders of a digest, as they are written for one person.
+pub(super) struct Sheet<'a> {
+    rows: Vec<Row<'a>>,
+    /// The rows' numbers, those first that a shorter mail keeps longest.
+    ranked: Vec<usize>,
+    folders: &'a [Named],
+    total: Tally,
+    elsewhere: Tally,
+}
+
+/// A folder with a name that can be shown.
+pub(super) struct Named {
+    name: Option<String>,
+    all: Tally,
+}
+
+/// Names the folders of a digest.
+pub(super) fn named_folders(digest: &Digest) -> Vec<Named> {
+    let name = |path: &str| (!path.is_empty()).then(|| brief(path));
+    let folders = digest.folders.iter();
+    folders
+        .map(|folder| Named {
+            name: name(&folder.path),
+            all: folder.all,
+        })
+        .collect()
+}
+
+impl<'a> Sheet<'a> {
+    /// At most `most` rows of a letter's digest.
+    pub(super) fn new(letter: &Letter<'a>, folders: &'a [Named], most: usize) -> Self {
+        let digest = letter.digest;
+        let zone = letter.time_zone();
+        let mut ranked = digest.ranked();
+        ranked.truncate(most);
+        let row = |kept: &'a Kept| Row {
+            name: brief(&kept.link.name),
+            folder: folders[kept.folder]
+                .name
+                .as_deref()
+                .filter(|_| digest.is_grouped()),
+            size_bytes: kept.link.object.size_bytes,
+            modified: Moment::new(kept.link.object.modified, zone),
+            url: kept.link.url.expose(),
+            number: kept.folder,
+        };
+        Self {
+            rows: digest.rows.iter().map(row).collect(),
+            ranked,
+            folders,
+            total: digest.total,
+            elsewhere: digest.elsewhere,
+        }
+    }
+
+    /// How many rows can be shown.
+    pub(super) const fn most(&self) -> usize {
+        self.ranked.len()
+    }
+
+    /// The first `count` of the rows, in the job's order.
+    fn chosen(&'a self, count: usize) -> Vec<&'a Row<'a>> {
+        let mut chosen = self.ranked[..count].to_vec();
+        chosen.sort_unstable();
+        chosen.into_iter().map(|row| &self.rows[row]).collect()
+    }
+
+    /// The shown rows by folder; after them, some folders without any, and what is in all others.
+    fn grouped(&'a self, shown: &[&'a Row<'a>]) -> (Vec<Group<'a>>, Tally) {
+        let mut rows: Vec<Vec<&Row<'_>>> = vec![Vec::new(); self.folders.len()];
+        for &row in shown {
+            rows[row.number].push(row);
+        }
+        let (mut groups, mut without_rows) = (Vec::new(), 0);
+        let mut elsewhere = self.elsewhere;
+        for (folder, files) in self.folders.iter().zip(rows) {
+            if files.is_empty() {
+                without_rows += 1;
+                if without_rows > MAX_NAMED_FOLDERS {
+                    elsewhere.add_all(folder.all);
+                    continue;
+                }
+            }
+            groups.push(Group {
+                name: folder.name.as_deref(),
+                count: folder.all.count,
+                size_bytes: folder.all.size_bytes,
+                more: folder.all.without(weight(&files)),
+                files,
+            });
+        }
+        (groups, elsewhere)
+    }
+}
+
+/// What is not shown, by folder as far as these can be named.
+fn more<'a>(groups: &[Group<'a>], elsewhere: Tally, hidden: Tally) -> More<'a> {
+    let mut left = elsewhere;
+    let mut folders = Vec::new();
+    for (name, more) in groups
+        .iter()
+        .filter_map(|group| Some((group.name, group.more?)))
+    {
+        if folders.len() == MAX_NAMED_FOLDERS {
+            left.add_all(more);
+            continue;
+        }
+        folders.push(MoreInFolder {
+            name,
+            count: more.count,
+            size_bytes: more.size_bytes,
+        });
+    }
+    More {
+        count: hidden.count,
+        size_bytes: hidden.size_bytes,
+        folders,
+        elsewhere: left.some(),
+    }
+}
+
+fn weight(rows: &[&Row<'_>]) -> Tally {
+    let mut weight = Tally::default();
+    for row in rows {
+        weight.add(row.size_bytes);
+    }
+    weight
+}
+
+/// Makes a name fit for a mail: what hides is made visible, and of a name as long as a page the middle is left out.
+pub(super) fn brief(name: &str) -> String {
+    let shown = view::shown(name);
+    let count = shown.chars().count();
+    if count <= MAX_NAME_CHARS {
+        return shown;
+    }
+    let begin = shown.chars().take(MAX_NAME_CHARS - NAME_END_CHARS - 1);
+    let end = shown.chars().skip(count - NAME_END_CHARS);
+    begin.chain(['…']).chain(end).collect()
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        letter: &Letter<'a>,
+        language: &'a Language,
+        topic: Option<&str>,
+        sheet: &'a Sheet<'a>,
+    ) -> Self {
+        let Letter {
+            plan,
+            digest,
+            recipient,
+            settings,
+            ..
+        } = *letter;
+        let files: Vec<&Row<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
+        let named = files.len() as u64;
+        Self {
+            language: Tongue::of(language),
+            subject: String::new(),
+            topic: topic.map_or_else(|| letter.topic(), ToOwned::to_owned),
+            recipient: Person {
+                name: recipient.name.as_deref(),
+                called: recipient
+                    .name
+                    .as_deref()
+                    .unwrap_or(recipient.address.as_ref()),
+                address: recipient.address.as_ref(),
+                vars: Cow::Borrowed(&recipient.vars),
+            },
+            sender: &settings.sender_name,
+            job: JobView {
+                id: plan.job.id.as_str(),
+            },
+            vars: Cow::Borrowed(&plan.job.vars),
+            count: digest.total.count,
+            size_bytes: digest.total.size_bytes,
+            files: Vec::new(),
+            folders: Vec::new(),
+            elsewhere: None,
+            grouped: digest.is_grouped(),
+            more: None,
+            glimpse: Glimpse {
+                files,
+                more: Some(digest.total.count - named).filter(|more| *more > 0),
+            },
+            missed: (digest.missed_count > 0).then(|| MissedFiles {
+                count: digest.missed_count,
+                files: Cow::Borrowed(digest.missed.as_slice()),
+                more: Some(digest.missed_count - digest.missed.len() as u64)
+                    .filter(|more| *more > 0),
+            }),
+            gallery_url: letter.gallery_url.map(PresignedUrl::expose),
+            manifest_url: letter.manifest_url.map(PresignedUrl::expose),
+            expires_at: Moment::new(plan.lifetime.expires_at, letter.time_zone()),
+            sooner: view::sooner(plan.lifetime.bound),
+            personal: plan.per_recipient,
+            opens: plan.disposition == Disposition::Inline,
+        }
+    }
+
+    /// Shows the first `count` rows of a sheet, and says what else there is.
+    pub(super) fn show(&mut self, sheet: &'a Sheet<'a>, count: usize) {
+        self.files = sheet.chosen(count);
+        let hidden = sheet.total.without(weight(&self.files));
+        let (groups, elsewhere) = sheet.grouped(&self.files);
+        self.more = hidden.map(|hidden| match self.grouped {
+            true => more(&groups, elsewhere, hidden),
+            false => more(&[], Tally::default(), hidden),
+        });
+        self.folders = groups;
+        self.elsewhere = elsewhere.some();
+    }
+}
+
+/// What mail templates are checked against: a view in which everything is there.
+pub(in super::super) fn sample() -> Value {
+    let row = Row {
+        folder: Some(""),
+        ..Row::default()
+    };
+    let view = View {
+        language: Tongue::default(),
+        subject: String::new(),
+        topic: String::new(),
+        recipient: Person {
+            name: Some(""),
+            called: "",
+            address: "",
+            vars: Cow::default(),
+        },
+        sender: "",
+        job: JobView { id: "" },
+        vars: Cow::default(),
+        count: 1,
+        size_bytes: 0,
+        files: vec![&row],
+        folders: vec![Group {
+            name: Some(""),
+            count: 1,
+            size_bytes: 0,
+            files: vec![&row],
+            more: Some(Tally::default()),
+        }],
+        elsewhere: Some(Tally::default()),
+        grouped: true,
+        more: Some(More {
+            count: 1,
+            size_bytes: 0,
+            folders: vec![MoreInFolder {
+                name: Some(""),
+                count: 1,
+                size_bytes: 0,
+            }],
+            elsewhere: Some(Tally::default()),
+        }),
+        glimpse: Glimpse {
+            files: vec![&row],
+            more: Some(1),
+        },
+        missed: Some(MissedFiles {
+            count: 1,
+            files: Cow::Owned(vec![Missed::default()]),
+            more: Some(0),
+        }),
+        gallery_url: Some(""),
+        manifest_url: Some(""),
+        expires_at: Moment::default(),
+        sooner: Some("sooner_policy"),
+        personal: true,
+        opens: true,
+    };
+    serde_json::to_value(view).expect("a view has text keys only")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::super::samples::{audited, installed, link, plan, settings};
+    use super::*;
+    use crate::job::Recipient;
+
+    /// What a mail is shown of a job with so many files in so many folders, when it has room for `rows` of them.
+    fn shown(files: usize, folders: usize, order: &str, rows: usize) -> (Value, usize) {
+        let over = json!({ "from": {
+            "connection": "reports", "bucket": "acme-reports", "prefix": "shoot/", "order": order,
+        } });
+        let plan = plan("shoot/", &over);
+        let key = |n: usize| match n % folders {
+            0 => format!("shoot/{n}.jpg"),
+            day => format!("shoot/Day {day}/{n}.jpg"),
+        };
+        let mut digest = Digest::new(&plan);
+        digest.push(&audited(
+            (0..files).map(|n| link(&key(n), n as u64)).collect(),
+            &[],
+        ));
+        let (ann, settings) = (Recipient::parse("ann@acme.example").unwrap(), settings());
+        let letter = Letter {
+            plan: &plan,
+            digest: &digest,
+            recipient: &ann,
+            gallery_url: None,
+            manifest_url: None,
+            settings: &settings,
+        };
+        let names = named_folders(&digest);
+        let sheet = Sheet::new(&letter, &names, rows);
+        let language = installed().strings().language("en");
+        let mut view = View::new(&letter, language, None, &sheet);
+        view.show(&sheet, sheet.most());
+        (serde_json::to_value(view).unwrap(), sheet.most())
+    }
+
+    fn sum(list: &Value, field: &str) -> u64 {
+        let list = list.as_array().into_iter().flatten();
+        list.map(|element| element[field].as_u64().unwrap()).sum()
+    }
+
+    fn length(list: &Value) -> usize {
+        list.as_array().map_or(0, Vec::len)
+    }
+
+    proptest! {
+        #[test]
+        fn every_file_is_shown_or_counted_once_in_its_folder(
+            files in 0..700_usize,
+            folders in prop_oneof![1..5_usize, 5..500_usize],
+            order in prop::sample::select(vec!["key", "largest"]),
+            rows in 0..210_usize,
+        ) {
+            let (view, shown) = shown(files, folders, order, rows);
+            let total: u64 = (0..files as u64).sum();
+            for (field, all) in [("count", files as u64), ("size_bytes", total)] {
+                let elsewhere = view["elsewhere"][field].as_u64().unwrap_or(0);
+                prop_assert_eq!(sum(&view["folders"], field) + elsewhere, all);
+                let more = &view["more"];
+                let told = more[field].as_u64().unwrap_or(0);
+                if view["grouped"] == true {
+                    let elsewhere = more["elsewhere"][field].as_u64().unwrap_or(0);
+                    prop_assert_eq!(sum(&more["folders"], field) + elsewhere, told);
+                }
+                if field == "count" {
+                    prop_assert_eq!(told + shown as u64, all);
+                }
+            }
+            let groups = view["folders"].as_array().unwrap();
+            prop_assert_eq!(groups.iter().map(|group| length(&group["files"])).sum::<usize>(), shown);
+            prop_assert_eq!(length(&view["files"]), shown);
+            let empty = groups.iter().filter(|group| length(&group["files"]) == 0).count();
+            prop_assert!(empty <= MAX_NAMED_FOLDERS);
+            prop_assert!(length(&view["more"]["folders"]) <= MAX_NAMED_FOLDERS);
+        }
+    }
+
+    #[test]
+    fn a_long_name_loses_its_middle_and_keeps_its_extension() {
+        let name = format!("Schedule {}final.xlsx", "very ".repeat(100));
+        let brief = brief(&name);
+        assert_eq!(brief.chars().count(), MAX_NAME_CHARS);
+        assert!(brief.starts_with("Schedule very") && brief.ends_with("very final.xlsx"));
+        assert_eq!(super::brief("two\nlines.pdf"), "two\u{FFFD}lines.pdf");
+    }
+}

@@ -1,0 +1,82 @@
+//! Whom a reader asks for new links, and how: a mail that says which job they were of.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::super::MailSettings;
+use super::super::strings::Language;
+use crate::plan::Plan;
+
+/// The parts of a `mailto:` URL, percent-encoded. RFC 6068.
+#[derive(Default, Serialize)]
+pub(super) struct Ask {
+    address: String,
+    subject: String,
+}
+
+impl Ask {
+    /// Asks whoever the mail says that answers go to, or else the sender.
+    pub(super) fn new(
+        plan: &Plan,
+        settings: &MailSettings,
+        language: &Language,
+        title: &str,
+    ) -> Self {
+        let reply_to = plan.email().and_then(|email| email.reply_to.as_ref());
+        let address = reply_to.map_or(settings.sender_address.as_str(), |reply_to| {
+            reply_to.address.as_ref()
+        });
+        let places = BTreeMap::from([
+            ("title", title.to_owned()),
+            ("job", plan.job.id.to_string()),
+        ]);
+        let subject = language.say("ask_subject", None, &places);
+        Self {
+            address: percent_encoded(address, b"@"),
+            // A word of an operator's that cannot be filled in leaves the one thing that matters.
+            subject: percent_encoded(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
+        }
+    }
+}
+
+/// Encodes all but RFC 3986's unreserved characters and those that are `kept`.
+fn percent_encoded(text: &str, kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            byte if kept.contains(&byte) => encoded.push(char::from(byte)),
+            byte => encoded += &format!("%{byte:02X}"),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::samples::*;
+    use super::*;
+
+    fn asked(over: &serde_json::Value, title: &str) -> String {
+        let templates = templates();
+        let ask = Ask::new(
+            &plan("photos/", over),
+            &settings(),
+            templates.strings().language("en"),
+            title,
+        );
+        format!("mailto:{}?subject={}", ask.address, ask.subject)
+    }
+
+    #[test]
+    fn answers_go_where_the_mail_says_or_to_the_sender() {
+        let over = json!({ "email": { "to": ["ann@acme.example"], "reply_to": "Desk <desk+photos@acme.example>" } });
+        insta::assert_snapshot!(asked(&over, "Day 1 & 2"), @"mailto:desk%2Bphotos@acme.example?subject=New%20links%2C%20please%3A%20Day%201%20%26%202%20%28acme-daily-2026-11-23%29");
+        insta::assert_snapshot!(asked(&json!({}), "A\r\nBcc: x?&body=y"), @"mailto:reports@harbour.example?subject=New%20links%2C%20please%3A%20A%0D%0ABcc%3A%20x%3F%26body%3Dy%20%28acme-daily-2026-11-23%29");
+    }
+}

@@ -1,0 +1,429 @@
+//! The folders and cards of a page, written as `partials/cards.html.hbs` would be filled in, and to the same byte.
+//!
+//! A page has a thousand of them, and the engine takes tens of microseconds for each: it makes every value into JSON
+//! and looks every name up. A test holds the two against each other.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::super::RenderError;
+use super::super::helpers::is_safe_url;
+use super::super::strings::Language;
+use super::super::templates::{CARDS, escape_into};
+use super::page::{Crumb, Folder, Item, Neighbours, Page};
+
+/// What names of links share: they open beside the page and tell nobody whence.
+const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";
+
+/// The words on a gallery's cards, escaped.
+pub(super) struct Words {
+    preview: String,
+    name: String,
+    size: String,
+    date: String,
+    previous: String,
+    next: String,
+    close: String,
+}
+
+impl Words {
+    pub(super) fn new(language: &Language) -> Result<Self, RenderError> {
+        let word = |key| said(language, key, None);
+        Ok(Self {
+            preview: word("column_preview")?,
+            name: word("column_name")?,
+            size: word("column_size")?,
+            date: word("column_date")?,
+            previous: word("previous")?,
+            next: word("next")?,
+            close: word("close")?,
+        })
+    }
+}
+
+/// Says a word, escaped.
+fn said(language: &Language, key: &str, count: Option<u64>) -> Result<String, RenderError> {
+    let values = count.map(|count| ("count", language.number(count)));
+    let text = language
+        .say(key, count, &values.into_iter().collect::<BTreeMap<_, _>>())
+        .map_err(|reason| complaint(format!("{{{{t}}}} {reason}")))?;
+    let mut escaped = String::with_capacity(text.len());
+    escape_into(&text, &mut escaped);
+    Ok(escaped)
+}
+
+fn complaint(reason: String) -> RenderError {
+    RenderError::Template {
+        file: format!("{CARDS}.hbs"),
+        line: None,
+        reason,
+    }
+}
+
+/// Writes the cards of a page.
+pub(super) struct Cards<'a> {
+    language: &'a Language,
+    words: &'a Words,
+    time_zone: &'a TimeZone,
+    /// The day that was written last, escaped: most files of a folder are of one day.
+    day: Option<(Date, String)>,
+    /// The name and the link of the card that is written, escaped: each stands there more than once.
+    name: String,
+    url: String,
+}
+
+impl<'a> Cards<'a> {
+    pub(super) const fn new(
+        language: &'a Language,
+        words: &'a Words,
+        time_zone: &'a TimeZone,
+    ) -> Self {
+        Self {
+            language,
+            words,
+            time_zone,
+            day: None,
+            name: String::new(),
+            url: String::new(),
+        }
+    }
+
+    /// Writes all folders of a page that is laid out.
+    pub(super) fn write(&mut self, page: &Page, html: &mut String) -> Result<(), RenderError> {
+        let mut photos = Neighbours::of(page);
+        for (at, folder) in page.folders.iter().enumerate() {
+            self.folder(at, folder, &mut photos, html)?;
+        }
+        Ok(())
+    }
+
+    fn folder(
+        &mut self,
+        at: usize,
+        folder: &Folder,
+        photos: &mut Neighbours,
+        html: &mut String,
+    ) -> Result<(), RenderError> {
+        let words = self.words;
+        push(html, format_args!("<section id=\"f{}\">\n", at + 1));
+        if !folder.trail.is_empty() {
+            let count = said(self.language, "files", Some(folder.count))?;
+            heading(&folder.trail, &count, html);
+        }
+        push(
+            html,
+            format_args!(
+                "<table>\n<thead><tr><th scope=\"col\">{}</th><th scope=\"col\">{}</th><th scope=\"col\">{}</th>\
+                 <th scope=\"col\">{}</th></tr></thead>\n",
+                words.preview, words.name, words.size, words.date
+            ),
+        );
+        if !folder.photos.is_empty() {
+            let is_sized = folder.photos.iter().any(|item| item.size.is_some());
+            html.push_str(if is_sized {
+                "<tbody class=\"photos rows\">\n"
+            } else {
+                "<tbody class=\"photos\">\n"
+            });
+            for item in &folder.photos {
+                let (previous, next) = photos.beside_the_next();
+                self.photo(item, previous, next, html)?;
+            }
+            html.push_str("</tbody>\n");
+        }
+        self.group("videos", "video", &folder.videos, html)?;
+        self.group("sounds", "audio", &folder.sounds, html)?;
+        self.group("files", "", &folder.files, html)?;
+        html.push_str("</table>\n</section>\n");
+        Ok(())
+    }
+
+    fn photo(
+        &mut self,
+        item: &Item,
+        previous: Option<u64>,
+        next: Option<u64>,
+        html: &mut String,
+    ) -> Result<(), RenderError> {
+        self.take(item)?;
+        let nth = item.nth;
+        push(html, format_args!("<tr id=\"i{nth}\""));
+        if let Some(shape) = item.shape() {
+            push(html, format_args!(" class=\"r{shape}\""));
+        }
+        preview(item, html);
+        let name = &self.name;
+        push(
+            html,
+            format_args!("\"><a id=\"p{nth}\" href=\"#i{nth}\" aria-label=\"{name}\">"),
+        );
+        if let Some(thumbnail) = &item.thumbnail {
+            html.push_str("<img class=\"small\" src=\"data:image/jpeg;base64,");
+            html.push_str(thumbnail);
+            html.push_str("\" alt=\"\">");
+        }
+        html.push_str("<img src=\"");
+        html.push_str(&self.url);
+        html.push_str("\" alt=\"");
+        html.push_str(&self.name);
+        if let Some((width, height)) = item.size {
+            push(html, format_args!("\" width=\"{width}\" height=\"{height}"));
+        }
+        html.push_str("\" loading=\"lazy\" decoding=\"async\"></a><noscript><nav>");
+        let words = self.words;
+        let beside = |nth: Option<u64>, rel: &str, word: &str, arrow: char, html: &mut String| {
+            if let Some(nth) = nth {
+                push(
+                    html,
+                    format_args!(
+                        "<a rel=\"{rel}\" href=\"#i{nth}\" aria-label=\"{word}\">{arrow}</a>"
+                    ),
+                );
+            }
+        };
+        beside(previous, "prev", &words.previous, '‹', html);
+        beside(next, "next", &words.next, '›', html);
+        push(
+            html,
+            format_args!(
+                "<a href=\"#p{nth}\" aria-label=\"{}\">×</a></nav></noscript></td>",
+                words.close
+            ),
+        );
+        self.facts(item, None, html)
+    }
+
+    /// Writes what is played in its card by an element, or opened from it.
+    fn group(
+        &mut self,
+        class: &str,
+        player: &str,
+        items: &[Item],
+        html: &mut String,
+    ) -> Result<(), RenderError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        push(html, format_args!("<tbody class=\"{class}\">\n"));
+        for item in items {
+            self.take(item)?;
+            push(html, format_args!("<tr id=\"i{}\"", item.nth));
+            preview(item, html);
+            html.push_str("\">");
+            if !player.is_empty() {
+                push(
+                    html,
+                    format_args!(
+                        "<{player} controls preload=\"none\" src=\"{}\" aria-label=\"{}\"></{player}>",
+                        self.url, self.name
+                    ),
+                );
+            }
+            html.push_str("</td>");
+            let note = item.note().filter(|_| player.is_empty());
+            self.facts(item, note, html)?;
+        }
+        html.push_str("</tbody>\n");
+        Ok(())
+    }
+
+    /// Writes the name, the size and the day.
+    fn facts(
+        &mut self,
+        item: &Item,
+        note: Option<&str>,
+        html: &mut String,
+    ) -> Result<(), RenderError> {
+        html.push_str("<th scope=\"row\"><a href=\"");
+        html.push_str(&self.url);
+        html.push_str(NAME);
+        html.push_str(&self.name);
+        html.push_str("</a>");
+        if let Some(note) = note {
+            let note = said(self.language, note, None)?;
+            push(html, format_args!("<small>{note}</small>"));
+        }
+        let size_bytes = item.size_bytes;
+        push(html, format_args!("</th><td data-v=\"{size_bytes}\">"));
+        escape_into(&self.language.size(size_bytes), html);
+        let seconds = item.modified.as_second();
+        push(html, format_args!("</td><td data-v=\"{seconds}\">"));
+        self.push_day(item, html);
+        html.push_str("</td></tr>\n");
+        Ok(())
+    }
+
+    fn push_day(&mut self, item: &Item, html: &mut String) {
+        let date = self.time_zone.to_datetime(item.modified).date();
+        let day = match self.day.take() {
+            Some((day, text)) if day == date => text,
+            _ => {
+                let mut escaped = String::new();
+                escape_into(&self.language.date(date), &mut escaped);
+                escaped
+            }
+        };
+        html.push_str(&day);
+        self.day = Some((date, day));
+    }
+
+    /// Escapes the name and the link of a card.
+    fn take(&mut self, item: &Item) -> Result<(), RenderError> {
+        if !is_safe_url(&item.url) {
+            // The URL is a secret, so the sentence does not show it.
+            let reason = "{{link}} was given something that is no https link";
+            return Err(complaint(reason.to_owned()));
+        }
+        self.name.clear();
+        escape_into(&item.name, &mut self.name);
+        self.url.clear();
+        escape_into(&item.url, &mut self.url);
+        Ok(())
+    }
+}
+
+/// Opens the cell of a file's badge.
+fn preview(item: &Item, html: &mut String) {
+    html.push_str("><td data-l=\"");
+    // A label is a word of ASCII letters and digits.
+    html.push_str(&item.label());
+}
+
+fn heading(trail: &[Crumb], count: &str, html: &mut String) {
+    html.push_str("<h2>");
+    for (at, crumb) in trail.iter().enumerate() {
+        if at > 0 {
+            html.push_str(" <i>/</i> ");
+        }
+        if let Some(section) = crumb.section {
+            push(html, format_args!("<a href=\"#f{}\">", section + 1));
+        }
+        html.push_str("<bdi>");
+        escape_into(&crumb.name, html);
+        html.push_str("</bdi>");
+        if crumb.section.is_some() {
+            html.push_str("</a>");
+        }
+    }
+    push(html, format_args!(" <small>{count}</small></h2>\n"));
+}
+
+/// Appends what is already escaped, or cannot need it.
+fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
+    html.write_fmt(text)
+        .expect("a text takes all that is written");
+}
+
+#[cfg(test)]
+#[path = "../../../tests/it/support/hostile.rs"]
+mod hostile;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::super::samples::*;
+    use super::super::super::{RenderedPage, Templates};
+    use super::super::{Gallery, PageLinks};
+    use super::*;
+    use crate::audit::AuditedLinks;
+    use crate::job::Recipient;
+    use crate::links::{Audience, Link, Unlinkable};
+    use crate::media::{Picture, Pictures};
+
+    /// Hostile names in hostile folders, each as every kind of file.
+    fn links() -> (AuditedLinks, Pictures) {
+        let mut pictures = Pictures::default();
+        let mut links: Vec<Link> = Vec::new();
+        // A key holds its folder and its name: each gets half of the room.
+        let mut keys = hostile::keys();
+        keys.retain(|key| key.len() < 500);
+        for (number, name) in hostile::words().into_iter().enumerate() {
+            let key = &keys[number % keys.len()];
+            for ending in ["", ".jpg", ".mp4", ".ogg", ".heic"] {
+                let mut link = link(&format!("photos/{key}/{key}{ending}"), 1 << number);
+                // A name that was not cleaned: the page must not depend on it.
+                link.name = format!("{name}{ending}");
+                if number % 3 > 0 {
+                    let thumbnail = format!("data:image/jpeg;base64,{number}AAA=");
+                    let picture = Picture {
+                        width: 100,
+                        height: 10 + 10 * u32::try_from(number).unwrap(),
+                        thumbnail: (number % 3 == 1).then_some(thumbnail),
+                    };
+                    pictures.insert(link.key().clone(), Arc::new(picture));
+                }
+                links.push(link);
+            }
+        }
+        let missed = hostile::UNLINKABLE.map(|key| (key, Unlinkable::ControlCharacters));
+        (audited(links, &missed), pictures)
+    }
+
+    fn pages(templates: &Templates, locale: &str) -> Vec<RenderedPage> {
+        let over = json!({ "gallery": { "title": "</script>&", "publish": { "dir": "/srv/g" } } });
+        let mut plan = plan("photos/", &over);
+        plan.gallery.as_mut().unwrap().page_size = 50;
+        let mut ann = Recipient::parse("Ann <ann@acme.example>").unwrap();
+        ann.locale = Some(locale.parse().unwrap());
+        let audience = Audience::Recipient(Arc::new(ann));
+        let (settings, (links, pictures)) = (settings(), links());
+        let total = links.links().len() as u64;
+        let nav = PageLinks::Relative;
+        let mut gallery =
+            Gallery::begin(templates, &plan, &audience, total, nav, &settings).unwrap();
+        let mut pages = gallery.push(&links, &pictures).unwrap();
+        pages.extend(gallery.finish().unwrap());
+        pages
+    }
+
+    #[test]
+    fn the_program_writes_what_the_engine_would() {
+        let (program, engine) = (templates(), Templates::filled_in_by_the_engine());
+        for locale in ["en", "de", "fr", "es", "ja", "ar"] {
+            let (written, filled_in) = (pages(&program, locale), pages(&engine, locale));
+            assert!(written.len() > 3);
+            for (written, filled_in) in written.iter().zip(&filled_in) {
+                let mut both = written.html.lines().zip(filled_in.html.lines());
+                let first = both.find(|(ours, theirs)| ours != theirs);
+                assert_eq!(first, None, "{locale} {}", written.file_name);
+                assert!(
+                    written.html == filled_in.html,
+                    "{locale} {}",
+                    written.file_name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_key_becomes_markup() {
+        for page in pages(&templates(), "en") {
+            let html = page.html;
+            assert!(!html.contains("<script>alert") && !html.contains("<img src=x"));
+            assert_eq!(html.matches("<script>").count(), 1, "{}", page.file_name);
+            assert!(!html.contains("onerror=alert(1)>\""));
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_none_is_not_written() {
+        let links = audited(
+            vec![link_to("photos/a.jpg", 1, "javascript:alert(1)".to_owned())],
+            &[],
+        );
+        let (templates, settings) = (templates(), settings());
+        let over = json!({ "gallery": { "publish": { "dir": "/srv/g" } } });
+        let plan = plan("photos/", &over);
+        let nav = PageLinks::Relative;
+        let everyone = Audience::Everyone;
+        let mut gallery = Gallery::begin(&templates, &plan, &everyone, 1, nav, &settings).unwrap();
+        gallery.push(&links, &Pictures::default()).unwrap();
+        insta::assert_snapshot!(gallery.finish().unwrap_err(), @"the template partials/cards.html.hbs could not be filled in: {{link}} was given something that is no https link");
+    }
+}

@@ -1,0 +1,405 @@
+//! The links of one page, sorted into their folders and by how they are shown.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::super::view::{self, Missed};
+use super::policy::origin;
+use crate::links::{Link, Unavailable, disposition};
+use crate::media::Picture;
+
+/// The most files without a link that a page names.
+const MAX_MISSED: usize = 200;
+
+/// The most bytes of small pictures that a page carries: they do not compress, and the first ones are seen first.
+const MAX_THUMBNAIL_BYTES: usize = 1_000_000;
+
+/// The most folders that a heading names, from the last: who is deeper than that finds the way by the name.
+const MAX_CRUMBS: usize = 8;
+
+/// The shapes that the style sheet knows, in twentieths of the height: 8 is 2:5, 60 is 3:1. What is beyond is cut off
+/// in the overview.
+pub(super) const SHAPES: std::ops::RangeInclusive<u32> = 8..=60;
+
+/// What a thumbnail begins with; the rest is base 64.
+const THUMBNAIL: &str = "data:image/jpeg;base64,";
+
+/// The links of a page.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) folders: Vec<Folder>,
+    pub(super) count: usize,
+    pub(super) size_bytes: u64,
+    /// Whence pictures and sound come.
+    pub(super) origins: BTreeSet<String>,
+    pub(super) missed: Vec<Missed>,
+    pub(super) missed_count: u64,
+    /// Where in `folders` a folder is, until they are laid out.
+    by_name: HashMap<String, usize>,
+    /// Which folder the last link was in.
+    last: Option<(String, usize)>,
+    thumbnail_bytes: usize,
+}
+
+/// The files of a folder that are on a page.
+#[derive(Default)]
+pub(super) struct Folder {
+    /// Its path below the job's prefix, fit to be shown; empty for files that are in none.
+    pub(super) name: String,
+    pub(super) count: u64,
+    pub(super) photos: Vec<Item>,
+    pub(super) videos: Vec<Item>,
+    pub(super) sounds: Vec<Item>,
+    pub(super) files: Vec<Item>,
+    /// Its heading.
+    pub(super) trail: Vec<Crumb>,
+}
+
+/// A folder on the way to another.
+pub(super) struct Crumb {
+    pub(super) name: String,
+    /// The place of its section on the page, if it has one.
+    pub(super) section: Option<usize>,
+}
+
+/// A file with its link.
+pub(super) struct Item {
+    /// Counted over all pages, from 1.
+    pub(super) nth: u64,
+    pub(super) name: String,
+    pub(super) size_bytes: u64,
+    pub(super) modified: Timestamp,
+    pub(super) url: String,
+    /// Width and height in pixels, where they are known: the page will not jump when the picture is there.
+    pub(super) size: Option<(u32, u32)>,
+    /// The small picture, in base 64.
+    pub(super) thumbnail: Option<String>,
+}
+
+impl Page {
+    pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, prefix: &str) {
+        let at = self.folder_of(view::folder(view::below(link.key().as_str(), prefix)));
+        let kind = Kind::of(&link.name);
+        let url = link.url.expose();
+        if kind != Kind::File
+            && let Some(origin) = origin(url)
+            && !self.origins.contains(origin)
+        {
+            self.origins.insert(origin.to_owned());
+        }
+        let item = Item {
+            nth,
+            name: view::shown(&link.name),
+            size_bytes: link.object.size_bytes,
+            modified: link.object.modified,
+            url: url.to_owned(),
+            size: picture
+                .filter(|picture| picture.width > 0 && picture.height > 0)
+                .map(|picture| (picture.width, picture.height)),
+            thumbnail: picture.and_then(|picture| self.thumbnail(picture)),
+        };
+        self.count += 1;
+        self.size_bytes = self.size_bytes.saturating_add(item.size_bytes);
+        let folder = &mut self.folders[at];
+        folder.count += 1;
+        match kind {
+            Kind::Photo => folder.photos.push(item),
+            Kind::Video => folder.videos.push(item),
+            Kind::Sound => folder.sounds.push(item),
+            Kind::File => folder.files.push(item),
+        }
+    }
+
+    /// Finds a folder, or begins it. Links come in the order of their keys, so it is mostly the last one.
+    fn folder_of(&mut self, name: &str) -> usize {
+        if let Some((last, at)) = &self.last
+            && last == name
+        {
+            return *at;
+        }
+        let at = match self.by_name.get(name) {
+            Some(at) => *at,
+            None => {
+                self.by_name.insert(name.to_owned(), self.folders.len());
+                self.folders.push(Folder {
+                    name: view::shown(name),
+                    ..Folder::default()
+                });
+                self.folders.len() - 1
+            }
+        };
+        self.last = Some((name.to_owned(), at));
+        at
+    }
+
+    /// The small picture's base 64, as long as there is room for it.
+    fn thumbnail(&mut self, picture: &Picture) -> Option<String> {
+        let base64 = picture.thumbnail.as_deref()?.strip_prefix(THUMBNAIL)?;
+        let fits = self.thumbnail_bytes + base64.len() <= MAX_THUMBNAIL_BYTES;
+        let is_base64 = base64
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='));
+        (fits && is_base64).then(|| {
+            self.thumbnail_bytes += base64.len();
+            base64.to_owned()
+        })
+    }
+
+    pub(super) fn miss(&mut self, missed: &Unavailable, prefix: &str) {
+        self.missed_count += 1;
+        if self.missed.len() < MAX_MISSED {
+            self.missed.push(Missed {
+                name: view::shown(view::below(&missed.key, prefix)),
+                reason: view::reason(missed.reason),
+            });
+        }
+    }
+
+    pub(super) fn has_photos(&self) -> bool {
+        self.folders.iter().any(|folder| !folder.photos.is_empty())
+    }
+
+    /// Puts the folders into their order and gives them their headings.
+    pub(super) fn lay_out(&mut self) {
+        // Photos first, whatever their folder is called; among folders with and without, the order stays.
+        self.folders.sort_by_key(|folder| folder.photos.is_empty());
+        let sections: HashMap<&str, usize> = self
+            .folders
+            .iter()
+            .enumerate()
+            .map(|(at, folder)| (folder.name.as_str(), at))
+            .collect();
+        let trails: Vec<Vec<Crumb>> = self
+            .folders
+            .iter()
+            .map(|folder| trail(&folder.name, &sections))
+            .collect();
+        for (folder, trail) in self.folders.iter_mut().zip(trails) {
+            folder.trail = trail;
+        }
+    }
+}
+
+/// The way to a folder, each part of it with its section.
+fn trail(path: &str, sections: &HashMap<&str, usize>) -> Vec<Crumb> {
+    let ends = path.match_indices('/').map(|(at, _)| at);
+    let mut crumbs = Vec::new();
+    let mut begin = 0;
+    for end in ends.chain([path.len()]) {
+        if end > begin {
+            crumbs.push((&path[begin..end], &path[..end]));
+        }
+        begin = end + 1;
+    }
+    let hidden = crumbs.len().saturating_sub(MAX_CRUMBS);
+    let ellipsis = (hidden > 0).then(|| Crumb {
+        name: "…".to_owned(),
+        section: None,
+    });
+    let shown = crumbs[hidden..].iter().map(|(name, parent)| Crumb {
+        name: (*name).to_owned(),
+        section: sections.get(parent).copied().filter(|_| *parent != path),
+    });
+    ellipsis.into_iter().chain(shown).collect()
+}
+
+impl Item {
+    /// The badge of a file: its extension, if that is a short word.
+    pub(super) fn label(&self) -> String {
+        let extension = extension(&self.name);
+        let is_word = (1..=5).contains(&extension.len())
+            && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+        if is_word {
+            extension.to_ascii_uppercase()
+        } else {
+            String::new()
+        }
+    }
+
+    /// The nearest of the style sheet's shapes.
+    pub(super) fn shape(&self) -> Option<u32> {
+        let (width, height) = self.size?;
+        let twentieths = (u64::from(width) * 20 + u64::from(height) / 2) / u64::from(height);
+        let nearest = u32::try_from(twentieths).unwrap_or(u32::MAX);
+        Some(nearest.clamp(*SHAPES.start(), *SHAPES.end()))
+    }
+
+    /// The word that says what a reader should know before opening it.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        let extension = extension(&self.name);
+        let is_heic = ["heic", "heif"]
+            .iter()
+            .any(|heic| extension.eq_ignore_ascii_case(heic));
+        is_heic.then_some("note_heic")
+    }
+}
+
+fn extension(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, extension)| extension)
+}
+
+/// The photos of a page in the order in which it shows them.
+pub(super) struct Neighbours {
+    order: Vec<u64>,
+    at: usize,
+}
+
+impl Neighbours {
+    pub(super) fn of(page: &Page) -> Self {
+        let photos = page.folders.iter().flat_map(|folder| &folder.photos);
+        Self {
+            order: photos.map(|item| item.nth).collect(),
+            at: 0,
+        }
+    }
+
+    /// Goes on to the next photo, and returns the ones before and after it.
+    pub(super) fn beside_the_next(&mut self) -> (Option<u64>, Option<u64>) {
+        let before = self.at.checked_sub(1);
+        let beside = (
+            before.and_then(|at| self.order.get(at)).copied(),
+            self.order.get(self.at + 1).copied(),
+        );
+        self.at += 1;
+        beside
+    }
+}
+
+/// How a file is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Photo,
+    Video,
+    Sound,
+    /// As a card: documents, and all that could run scripts.
+    File,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        let media_type = disposition::passive_type(name).unwrap_or_default();
+        match media_type.split('/').next() {
+            Some("image") => Self::Photo,
+            Some("video") => Self::Video,
+            Some("audio") => Self::Sound,
+            _ => Self::File,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::samples::*;
+    use super::*;
+
+    fn page(keys: &[&str]) -> Page {
+        let mut page = Page::default();
+        for key in keys {
+            page.add(&link(key, 1), None, 1, "photos/");
+        }
+        page.lay_out();
+        page
+    }
+
+    fn picture(width: u32, height: u32, thumbnail: Option<String>) -> Picture {
+        Picture {
+            width,
+            height,
+            thumbnail,
+        }
+    }
+
+    #[test]
+    fn a_heading_leads_to_the_folders_above_it() {
+        let page = page(&[
+            "photos/a/1.jpg",
+            "photos/a/b//c/2.jpg",
+            "photos/3.jpg",
+            "photos/1/2/3/4/5/6/7/8/9/4.jpg",
+        ]);
+        let told: Vec<String> = page
+            .folders
+            .iter()
+            .map(|folder| {
+                let crumbs = folder.trail.iter().map(|crumb| {
+                    let section = crumb.section.map(|at| format!(" (section {at})"));
+                    crumb.name.clone() + &section.unwrap_or_default()
+                });
+                crumbs.collect::<Vec<_>>().join(" / ")
+            })
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r"
+        a
+        a (section 0) / b / c
+
+        … / 2 / 3 / 4 / 5 / 6 / 7 / 8 / 9
+        ");
+    }
+
+    #[test]
+    fn every_shape_has_a_class_of_that_shape_in_the_style_sheet() {
+        let style = include_str!("../../../templates/partials/gallery.css.hbs");
+        for shape in SHAPES {
+            let class = format!(".r{shape}{{--r:{}}}", f64::from(shape) / 20.0);
+            assert!(style.contains(&class), "{class}");
+        }
+    }
+
+    #[test]
+    fn a_shape_is_the_nearest_and_never_beyond_what_there_is() {
+        let shape = |width, height| {
+            let mut page = Page::default();
+            page.add(
+                &link("photos/a.jpg", 1),
+                Some(&picture(width, height, None)),
+                1,
+                "photos/",
+            );
+            page.folders[0].photos[0].shape()
+        };
+        let told = [
+            (1200, 800),
+            (800, 1200),
+            (4000, 3000),
+            (1, 100_000),
+            (u32::MAX, 1),
+            (0, 10),
+            (10, 0),
+        ]
+        .map(|(width, height)| shape(width, height));
+        assert_eq!(
+            told,
+            [Some(30), Some(13), Some(27), Some(8), Some(60), None, None]
+        );
+    }
+
+    #[test]
+    fn small_pictures_are_carried_until_the_page_is_heavy() {
+        let mut page = Page::default();
+        let data = |base64: &str| Some(format!("{THUMBNAIL}{base64}"));
+        let heavy = "A".repeat(MAX_THUMBNAIL_BYTES / 2);
+        for thumbnail in [
+            data(&heavy),
+            data("A\" onload=\"x"),
+            Some("data:image/svg+xml;base64,AAAA".to_owned()),
+            data(&heavy),
+            data("AAAA"),
+        ] {
+            page.add(
+                &link("photos/a.jpg", 1),
+                Some(&picture(3, 2, thumbnail)),
+                1,
+                "photos/",
+            );
+        }
+        let carried = page.folders[0]
+            .photos
+            .iter()
+            .map(|item| item.thumbnail.as_ref().map_or(0, String::len));
+        assert_eq!(
+            carried.collect::<Vec<_>>(),
+            [heavy.len(), 0, 0, heavy.len(), 0]
+        );
+    }
+}

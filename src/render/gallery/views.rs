@@ -1,0 +1,293 @@
+//! What the templates of pages see.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::view::{Missed, Moment, Tongue};
+use super::ask::Ask;
+use super::page::{Folder, Item, Neighbours, Page};
+
+/// What is the same on all pages of a gallery.
+#[derive(Default, Serialize)]
+pub(super) struct Frame<'a> {
+    pub(super) language: Tongue<'a>,
+    pub(super) title: String,
+    /// How many files all pages have together.
+    pub(super) total: u64,
+    /// For whom the links are, if for one person.
+    pub(super) recipient: Option<&'a str>,
+    pub(super) sender: &'a str,
+    /// Whom to ask for new links.
+    pub(super) ask: Ask,
+    pub(super) made_at: Moment,
+    pub(super) expires_at: Moment,
+    pub(super) sooner: Option<&'static str>,
+    /// Whether a link shows its file, rather than saving it.
+    pub(super) opens: bool,
+}
+
+#[derive(Default, Serialize)]
+pub(super) struct Head<'a> {
+    pub(super) title: &'a str,
+    pub(super) policy: String,
+}
+
+/// What the template of a page sees.
+#[derive(Serialize)]
+pub(super) struct PageView<'a> {
+    pub(super) head: Head<'a>,
+    #[serde(flatten)]
+    pub(super) frame: &'a Frame<'a>,
+    pub(super) count: u64,
+    pub(super) size_bytes: u64,
+    /// The numbers of its first and last file, among those of all pages.
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// Its number, and how many there are.
+    pub(super) page: u64,
+    pub(super) pages: u64,
+    /// Whether there are several.
+    pub(super) paged: bool,
+    pub(super) index: Option<&'a str>,
+    pub(super) previous: Option<&'a str>,
+    pub(super) next: Option<&'a str>,
+    pub(super) has_photos: bool,
+    pub(super) missed: Option<MissedFiles<'a>>,
+    /// The folders that have a heading, when there are several.
+    pub(super) contents: Vec<Entry<'a>>,
+    /// For templates that loop over the files themselves; costly, so it is left out for those that do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) folders: Option<Vec<FolderView<'a>>>,
+}
+
+/// A folder in the list of contents.
+#[derive(Default, Serialize)]
+pub(super) struct Entry<'a> {
+    anchor: String,
+    name: &'a str,
+    count: u64,
+}
+
+/// A folder, as templates loop over it.
+#[derive(Default, Serialize)]
+pub(super) struct FolderView<'a> {
+    anchor: String,
+    /// Nothing for files that are in none.
+    name: &'a str,
+    trail: Vec<CrumbView<'a>>,
+    count: u64,
+    /// Whether the shape of any of its photos is known.
+    sized: bool,
+    photos: Vec<ItemView<'a>>,
+    videos: Vec<ItemView<'a>>,
+    sounds: Vec<ItemView<'a>>,
+    files: Vec<ItemView<'a>>,
+}
+
+#[derive(Default, Serialize)]
+struct CrumbView<'a> {
+    name: &'a str,
+    anchor: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct ItemView<'a> {
+    /// Counted over all pages, from 1.
+    nth: u64,
+    name: &'a str,
+    label: String,
+    size_bytes: u64,
+    modified: Moment,
+    /// The same in seconds since 1970, to sort by.
+    seconds: i64,
+    url: &'a str,
+    width: Option<u32>,
+    height: Option<u32>,
+    /// The class of its shape.
+    shape: Option<String>,
+    thumbnail: Option<&'a str>,
+    /// The photos beside it.
+    previous: Option<u64>,
+    next: Option<u64>,
+    note: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+pub(super) struct MissedFiles<'a> {
+    count: u64,
+    files: &'a [Missed],
+    more: Option<u64>,
+}
+
+/// What the template of an index sees.
+#[derive(Serialize)]
+pub(super) struct IndexView<'a> {
+    pub(super) head: Head<'a>,
+    #[serde(flatten)]
+    pub(super) frame: &'a Frame<'a>,
+    pub(super) count: u64,
+    pub(super) size_bytes: u64,
+    pub(super) pages: &'a [Summary],
+}
+
+/// A page, as the index tells of it.
+#[derive(Default, Serialize)]
+pub(super) struct Summary {
+    page: u64,
+    href: String,
+    count: u64,
+    size_bytes: u64,
+    /// Its first and last folder.
+    first: Option<String>,
+    last: Option<String>,
+}
+
+impl Summary {
+    pub(super) fn of(page: &Page, number: usize, href: &str) -> Self {
+        let name = |folder: Option<&Folder>| {
+            folder
+                .map(|folder| folder.name.clone())
+                .filter(|name| !name.is_empty())
+        };
+        Self {
+            page: number as u64,
+            href: href.to_owned(),
+            count: page.count as u64,
+            size_bytes: page.size_bytes,
+            first: name(page.folders.first()),
+            last: name(page.folders.last()).filter(|_| page.folders.len() > 1),
+        }
+    }
+}
+
+/// The place of a section on its page.
+fn anchor(section: usize) -> String {
+    format!("f{}", section + 1)
+}
+
+pub(super) fn contents(page: &Page) -> Vec<Entry<'_>> {
+    let named: Vec<Entry<'_>> = page
+        .folders
+        .iter()
+        .enumerate()
+        .filter(|(_, folder)| !folder.trail.is_empty())
+        .map(|(at, folder)| Entry {
+            anchor: anchor(at),
+            name: &folder.name,
+            count: folder.count,
+        })
+        .collect();
+    if named.len() > 1 { named } else { Vec::new() }
+}
+
+pub(super) fn missed(page: &Page) -> Option<MissedFiles<'_>> {
+    let more = page.missed_count - page.missed.len() as u64;
+    (page.missed_count > 0).then(|| MissedFiles {
+        count: page.missed_count,
+        files: &page.missed,
+        more: (more > 0).then_some(more),
+    })
+}
+
+pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderView<'p>> {
+    let mut photos = Neighbours::of(page);
+    let item = |item| ItemView::of(item, (None, None), time_zone);
+    page.folders
+        .iter()
+        .enumerate()
+        .map(|(at, folder)| FolderView {
+            anchor: anchor(at),
+            name: &folder.name,
+            trail: folder
+                .trail
+                .iter()
+                .map(|crumb| CrumbView {
+                    name: &crumb.name,
+                    anchor: crumb.section.map(anchor),
+                })
+                .collect(),
+            count: folder.count,
+            sized: folder.photos.iter().any(|item| item.size.is_some()),
+            photos: folder
+                .photos
+                .iter()
+                .map(|item| ItemView::of(item, photos.beside_the_next(), time_zone))
+                .collect(),
+            videos: folder.videos.iter().map(item).collect(),
+            sounds: folder.sounds.iter().map(item).collect(),
+            files: folder.files.iter().map(item).collect(),
+        })
+        .collect()
+}
+
+impl<'p> ItemView<'p> {
+    fn of(item: &'p Item, beside: (Option<u64>, Option<u64>), time_zone: &TimeZone) -> Self {
+        Self {
+            nth: item.nth,
+            name: &item.name,
+            label: item.label(),
+            size_bytes: item.size_bytes,
+            modified: Moment::new(item.modified, time_zone),
+            seconds: item.modified.as_second(),
+            url: &item.url,
+            width: item.size.map(|(width, _)| width),
+            height: item.size.map(|(_, height)| height),
+            shape: item.shape().map(|shape| format!("r{shape}")),
+            thumbnail: item.thumbnail.as_deref(),
+            previous: beside.0,
+            next: beside.1,
+            note: item.note(),
+        }
+    }
+}
+
+/// What page templates are checked against: a view in which everything is there.
+pub(in super::super) fn page_sample() -> Value {
+    let items = || vec![ItemView::default()];
+    let folder = FolderView {
+        trail: vec![CrumbView::default()],
+        photos: items(),
+        videos: items(),
+        sounds: items(),
+        files: items(),
+        ..FolderView::default()
+    };
+    sample(&PageView {
+        head: Head::default(),
+        frame: &Frame::default(),
+        count: 1,
+        size_bytes: 0,
+        first: 1,
+        last: 1,
+        page: 1,
+        pages: 1,
+        paged: true,
+        index: Some(""),
+        previous: Some(""),
+        next: Some(""),
+        has_photos: true,
+        missed: Some(MissedFiles {
+            count: 1,
+            files: &[Missed::default()],
+            more: Some(1),
+        }),
+        contents: vec![Entry::default()],
+        folders: Some(vec![folder]),
+    })
+}
+
+/// What index templates are checked against.
+pub(in super::super) fn index_sample() -> Value {
+    sample(&IndexView {
+        head: Head::default(),
+        frame: &Frame::default(),
+        count: 1,
+        size_bytes: 0,
+        pages: &[Summary::default()],
+    })
+}
+
+fn sample(view: &impl Serialize) -> Value {
+    serde_json::to_value(view).expect("a view has text keys only")
+}

@@ -1,0 +1,234 @@
+//! A relay with bad habits: it speaks SMTP as it should, but where its script says otherwise.
+//!
+//! Unlike aiosmtpd, it can be as wrong as bytes can be: an answer before the question, two for one, none, half of one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+
+/// Longer than any deadline of a test.
+const FOR_EVER: Duration = Duration::from_secs(30);
+
+/// What is done at a step in place of what should be.
+#[derive(Debug, Clone)]
+pub(crate) enum Habit {
+    /// Says this, whatever it is, and goes on.
+    Say(String),
+    /// Says this and closes the connection.
+    SayAndClose(String),
+    /// Says this, and nothing ever after.
+    SayAndStall(String),
+    /// Closes the connection.
+    Close,
+    /// Takes the mail, and closes the connection.
+    KeepAndClose,
+    /// Takes the mail, says this and goes on.
+    KeepAndSay(String),
+    /// Takes the mail, says this and closes the connection.
+    KeepSayAndClose(String),
+}
+
+/// A habit, and where it shows.
+#[derive(Debug, Clone)]
+pub(crate) struct Rule {
+    /// `CONNECT`, a verb, `TEXT` (the first line of a text was read), `DOT`.
+    pub(crate) step: &'static str,
+    /// At which of the server's steps of this name, from 1; at each for 0.
+    pub(crate) at: usize,
+    /// What it does.
+    pub(crate) habit: Habit,
+}
+
+/// What the relay offers after EHLO.
+pub(crate) const OFFERS: &str = "250-bad.example\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS";
+
+/// The server; it ends with its tasks when dropped.
+pub(crate) struct BadRelay {
+    /// Where it listens on loopback.
+    pub(crate) port: u16,
+    seen: Arc<Mutex<Seen>>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the relay saw.
+#[derive(Debug, Default)]
+struct Seen {
+    connections: usize,
+    steps: HashMap<&'static str, usize>,
+    kept: Vec<String>,
+}
+
+impl BadRelay {
+    /// A relay with these habits.
+    pub(crate) async fn start(rules: Vec<Rule>) -> Self {
+        // What is not read shows soon.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(64).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, rules) = (Arc::<Mutex<Seen>>::default(), Arc::new(rules));
+        let mut tasks = JoinSet::new();
+        let all = Arc::clone(&seen);
+        tasks.spawn(async move {
+            let mut sessions = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                all.lock().unwrap().connections += 1;
+                let session = Session {
+                    stream: BufReader::new(socket),
+                    rules: Arc::clone(&rules),
+                    seen: Arc::clone(&all),
+                };
+                sessions.spawn(session.run());
+            }
+        });
+        Self {
+            port,
+            seen,
+            _tasks: tasks,
+        }
+    }
+
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.lock().unwrap().connections
+    }
+
+    /// To whom the mails are that it took, in order.
+    pub(crate) fn kept(&self) -> Vec<String> {
+        self.seen.lock().unwrap().kept.clone()
+    }
+}
+
+struct Session {
+    stream: BufReader<TcpStream>,
+    rules: Arc<Vec<Rule>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// The session is over.
+struct Over;
+
+impl Session {
+    async fn run(mut self) {
+        // How it ended is what the tests look at from the other side.
+        drop(self.talk().await);
+    }
+
+    async fn talk(&mut self) -> Result<(), Over> {
+        self.step("CONNECT", "220 bad.example", "").await?;
+        let mut to = String::new();
+        loop {
+            let line = self.line().await?;
+            let verb = line
+                .split([' ', ':'])
+                .next()
+                .unwrap_or_default()
+                .to_uppercase();
+            match verb.as_str() {
+                "EHLO" => self.step("EHLO", OFFERS, "").await?,
+                "STARTTLS" => self.step("STARTTLS", "220 ready", "").await?,
+                "AUTH" => self.step("AUTH", "235 welcome", "").await?,
+                "MAIL" => self.step("MAIL", "250 ok", "").await?,
+                "RCPT" => {
+                    to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+                    self.step("RCPT", "250 ok", "").await?
+                }
+                "DATA" => {
+                    let said = self.step("DATA", "354 go on", "").await?;
+                    if said.starts_with("354") {
+                        self.text(&to).await?;
+                    }
+                    said
+                }
+                "RSET" => self.step("RSET", "250 ok", "").await?,
+                "NOOP" => self.step("NOOP", "250 ok", "").await?,
+                "QUIT" => self.step("QUIT", "221 bye", "").await?,
+                _ => self.step("OTHER", "500 what", "").await?,
+            };
+        }
+    }
+
+    async fn text(&mut self, to: &str) -> Result<(), Over> {
+        let mut line = self.line().await?;
+        self.step("TEXT", "", to).await?;
+        while line != "." {
+            line = self.line().await?;
+        }
+        if self.habit_at("DOT", false).is_none() {
+            self.keep(to);
+        }
+        self.step("DOT", "250 2.0.0 kept", to).await?;
+        Ok(())
+    }
+
+    async fn line(&mut self) -> Result<String, Over> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line).await {
+            Ok(0) | Err(_) => Err(Over),
+            Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
+        }
+    }
+
+    fn keep(&self, to: &str) {
+        self.seen.lock().unwrap().kept.push(to.to_owned());
+    }
+
+    /// The habit at this step, which is counted if `counts`.
+    fn habit_at(&self, step: &'static str, counts: bool) -> Option<Habit> {
+        let mut seen = self.seen.lock().unwrap();
+        let count = seen.steps.entry(step).or_default();
+        let now = *count + 1;
+        *count += usize::from(counts);
+        let applies = |rule: &&Rule| rule.step == step && (rule.at == 0 || rule.at == now);
+        self.rules
+            .iter()
+            .find(applies)
+            .map(|rule| rule.habit.clone())
+    }
+
+    /// Does what is usual at a step, or what the script says; returns what was said.
+    async fn step(&mut self, step: &'static str, usual: &str, to: &str) -> Result<String, Over> {
+        let (text, after) = match self.habit_at(step, true) {
+            None => (usual.to_owned(), After::GoOn),
+            Some(Habit::Say(text)) => (text, After::GoOn),
+            Some(Habit::SayAndClose(text)) => (text, After::Close),
+            Some(Habit::SayAndStall(text)) => (text, After::Stall),
+            Some(Habit::Close) => (String::new(), After::Close),
+            Some(Habit::KeepAndClose) => {
+                self.keep(to);
+                (String::new(), After::Close)
+            }
+            Some(Habit::KeepAndSay(text)) => {
+                self.keep(to);
+                (text, After::GoOn)
+            }
+            Some(Habit::KeepSayAndClose(text)) => {
+                self.keep(to);
+                (text, After::Close)
+            }
+        };
+        if !text.is_empty() {
+            let bytes = format!("{text}\r\n").into_bytes();
+            self.stream.write_all(&bytes).await.map_err(|_| Over)?;
+        }
+        match after {
+            After::GoOn => Ok(text),
+            After::Close => Err(Over),
+            After::Stall => {
+                tokio::time::sleep(FOR_EVER).await;
+                Err(Over)
+            }
+        }
+    }
+}
+
+enum After {
+    GoOn,
+    Close,
+    Stall,
+}
