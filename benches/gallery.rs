@@ -213,6 +213,7 @@ fn plan() -> Plan {
         per_recipient: false,
         on_doubt: OnDoubt::Resend,
         max_links: 1_000_000,
+        relay: handout::job::RelayName::default(),
         gallery: Some(gallery),
         manifest: None,
         job: Arc::new(job),

@@ -66,12 +66,12 @@ pub enum DeliverError {
         /// The relay's words, if it was asked just now.
         words: String,
     },
-    /// The mail could not be put together.
-    #[error("the mail to {masked} could not be put together: {reason}")]
-    Message {
+    /// The notice to the operator did not leave.
+    #[error("the notice to {masked} was not taken: {reason}")]
+    Notice {
         /// To whom; masked.
         masked: String,
-        /// Why not.
+        /// Why not, in the relay's words.
         reason: String,
     },
     /// Another worker has taken up the attempt.

@@ -127,16 +127,16 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
     if first.is_none() && comes_too_late(order, tools).await? {
         return supersede(order, tools).await;
     }
+    // On the heap: it is large, and whoever runs a job would hold room for it.
+    let work = Box::pin(work(order, first, tools));
     let Some(leases) = books.ledger.leases() else {
-        return work(order, first, tools).await;
+        return work.await;
     };
     match lease::take(leases, job, &books.owner).await? {
         Taken::Busy { left } => Err(JobError::Busy { left }),
         Taken::Held(mut hold) => {
             failpoint::pass(Failpoint::Leased);
-            let worked = hold
-                .hold_while(work(order, first, tools), &order.stop)
-                .await;
+            let worked = hold.hold_while(work, &order.stop).await;
             hold.release().await;
             worked
         }

@@ -201,7 +201,7 @@ impl JobError {
                 DeliverError::Relay(_) | DeliverError::Later { .. } => Class::Waits,
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
-                DeliverError::Message { .. }
+                DeliverError::Notice { .. }
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => Class::Permanent,
             },

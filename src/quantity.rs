@@ -209,14 +209,9 @@ impl Rate {
         Duration::from_secs(self.every.as_secs())
     }
 
-    /// The pause between two, and the quota of a limiter that lets a tenth of a second's worth pass together.
-    pub fn quota(self) -> governor::Quota {
-        let quota = match self.every {
-            RatePeriod::Second => governor::Quota::per_second(self.count),
-            RatePeriod::Minute => governor::Quota::per_minute(self.count),
-            RatePeriod::Hour => governor::Quota::per_hour(self.count),
-        };
-        quota.allow_burst(self.together())
+    /// The pause between two.
+    pub fn interval(self) -> Duration {
+        self.period() / self.count.get()
     }
 
     /// How many may pass together: a tenth of a second's worth, and one at least.

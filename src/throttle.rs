@@ -3,52 +3,33 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::RateLimiter;
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::quantity::Rate;
 
-/// tokio's clock, so that a paused test pauses rates too, and waiting needs no timer of another kind.
-#[derive(Debug, Clone)]
-struct TokioClock {
-    began: Instant,
-}
-
-impl Clock for TokioClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.began.elapsed().into()
-    }
-}
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>;
-
-/// Lets so many through in a second or a minute, evenly, and makes the others wait.
+/// Lets so many through in a second, a minute or an hour, evenly, and makes the others wait.
 ///
 /// From the first on, `n` take `(n - 1) / rate`. After a pause a tenth of a second's worth passes at once and no more:
 /// a relay that counts its seconds must not see twice its rate in one.
+///
+/// Whoever comes is given a time and waits for that. Nothing is held meanwhile: a future that waits here and is not polled,
+/// because its task waits for another one first, keeps nobody from passing. (With a lock that is handed from one who waits to
+/// the next it would, for ever.) Who gives up waiting has had the time that was given.
 #[derive(Clone)]
 pub struct Throttle {
-    limiter: Arc<Limiter>,
-    clock: TokioClock,
+    interval: Duration,
     together: NonZeroU32,
-    /// Who waits first passes first; without it, those who pass one by one would keep a portion waiting for ever.
-    turn: Arc<Mutex<()>>,
+    /// The time of whoever comes next.
+    next: Arc<Mutex<Instant>>,
 }
 
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle")
-            .field("together", &self.together)
+            .field("interval", &self.interval)
             .finish_non_exhaustive()
     }
 }
@@ -56,21 +37,10 @@ impl fmt::Debug for Throttle {
 impl Throttle {
     /// A throttle at a rate.
     pub fn new(rate: Rate) -> Self {
-        let clock = TokioClock {
-            began: Instant::now(),
-        };
-        let limiter = RateLimiter::direct_with_clock(rate.quota(), clock.clone());
-        let together = rate.together();
-        // One may pass at once; a limiter begins with all that may pass together.
-        if let Some(others) = NonZeroU32::new(together.get() - 1) {
-            let taken = limiter.check_n(others);
-            debug_assert!(matches!(taken, Ok(Ok(()))), "a new limiter is full");
-        }
         Self {
-            limiter: Arc::new(limiter),
-            clock,
-            together,
-            turn: Arc::default(),
+            interval: rate.interval(),
+            together: rate.together(),
+            next: Arc::new(Mutex::new(Instant::now())),
         }
     }
 
@@ -79,22 +49,23 @@ impl Throttle {
     pub async fn pass(&self, count: usize) {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
         while let Some(portion) = NonZeroU32::new(left.min(self.together.get())) {
-            let turn = self.turn.lock().await;
-            self.pass_portion(portion).await;
-            drop(turn);
+            let at = self.reserve(portion);
+            if at > Instant::now() {
+                tokio::time::sleep_until(at).await;
+            }
             left -= portion.get();
         }
     }
 
-    async fn pass_portion(&self, portion: NonZeroU32) {
-        let check = || {
-            let may_pass = self.limiter.check_n(portion);
-            may_pass.expect("a portion is no larger than what may pass together")
-        };
-        while let Err(not_yet) = check() {
-            let wait = not_yet.wait_time_from(self.clock.now());
-            tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
-        }
+    /// Takes the times of a portion, and returns the last of them: then all of it may pass.
+    fn reserve(&self, portion: NonZeroU32) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // Times that nobody took are kept for so many as may pass together.
+        let kept = self.interval * (self.together.get() - 1);
+        let first = (*next).max(now.checked_sub(kept).unwrap_or(now));
+        *next = first + self.interval * portion.get();
+        first + self.interval * (portion.get() - 1)
     }
 }
 
@@ -105,7 +76,7 @@ impl Throttle {
 #[derive(Debug, Clone)]
 pub struct Lanes {
     most: usize,
-    lanes: Arc<std::sync::Mutex<HashMap<String, Lane>>>,
+    lanes: Arc<Mutex<HashMap<String, Lane>>>,
 }
 
 #[derive(Debug)]
@@ -221,6 +192,18 @@ mod tests {
             _ = all_singly => {}
             () = tokio::time::sleep(Duration::from_secs(60)) => panic!("a hundred starve"),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_and_is_not_polled_keeps_nobody_waiting() {
+        let throttle = Throttle::new("5/s".parse().unwrap());
+        let mut set_aside: Vec<_> = (0..3).map(|_| Box::pin(throttle.pass(1))).collect();
+        for waiting in &mut set_aside {
+            // Polled once, and then not again.
+            let _first = futures_util::FutureExt::now_or_never(waiting.as_mut());
+        }
+        let one_more = tokio::time::timeout(Duration::from_secs(60), throttle.pass(1));
+        assert!(one_more.await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -248,7 +248,7 @@ pub async fn open(
         .signed_by(config.dkim_signers(environment)?);
     let progress = Progress::default();
     let mailer = mailer(config, environment, &progress, clock)?;
-    let notices = Notices::new(config, &keyring)?;
+    let notices = Notices::new(config, &sender)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]

@@ -110,6 +110,7 @@ fn config(dir: &Path, endpoint: &str) -> Config {
             prefix: String::new(),
             recipients: Vec::new(),
             reply_to: Vec::new(),
+            relays: Vec::new(),
             publish: vec!["s3://published/".to_owned()],
             max_expires_in: "7d".parse().unwrap(),
             max_links: u64::MAX,

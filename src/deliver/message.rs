@@ -61,7 +61,7 @@ impl Sender {
 
     /// The address that recipients see.
     pub fn address(&self) -> &str {
-        self.mailbox.email.as_ref()
+        self.from.address.as_ref()
     }
 
     /// The Message-ID of a job's mail to a recipient: the same for every attempt, so that a mailbox that gets
@@ -91,19 +91,53 @@ impl Sender {
         at: Timestamp,
     ) -> Letter {
         let boundary = format!("=_{}", self.mail_id(&job.id, recipient));
+        let message_id = self.message_id(&job.id, recipient);
         let headers = self.headers(job, recipient, &mail.subject, &boundary, at);
         let body = alternative(&boundary, mail.text, mail.html.clone());
-        let from = self.from.address.clone();
+        let bytes = self.signed(&headers, &body, at).into_bytes();
+        self.letter_of(recipient, message_id, bytes, mail.subject, mail.html)
+    }
+
+    /// Puts a letter of plain text together that is no job's: a notice. `parts` tell it from every other.
+    pub fn notice(
+        &self,
+        parts: &[&[u8]],
+        to: &Recipient,
+        subject: String,
+        text: &str,
+        at: Timestamp,
+    ) -> Letter {
+        let id = self.keyring.id(Purpose::MessageId, parts);
+        let message_id = format!("<{id}@{}>", self.from.address.domain());
+        let mut headers = Headers::default();
+        headers.people("From", [&self.from]);
+        headers.people("To", [to]);
+        headers.text("Subject", &subject);
+        put_machine(&mut headers, &message_id, at);
+        headers.put("MIME-Version", "1.0");
+        headers.put("Content-Type", "text/plain; charset=utf-8");
+        headers.put("Content-Transfer-Encoding", "quoted-printable");
+        let whole = part(ContentType::TEXT_PLAIN, text.to_owned());
+        let (_, body) = whole.split_once("\r\n\r\n").expect("a part has headers");
+        let bytes = self.signed(&headers, body, at).into_bytes();
+        let html = format!("<pre>{}</pre>\n", handlebars::html_escape(text));
+        self.letter_of(to, message_id, bytes, subject, html)
+    }
+
+    fn letter_of(
+        &self,
+        to: &Recipient,
+        message_id: String,
+        bytes: Vec<u8>,
+        subject: String,
+        html: String,
+    ) -> Letter {
+        let (from, to) = (self.from.address.clone(), to.address.clone());
         Letter {
-            envelope: Envelope::new(Some(from), vec![recipient.address.clone()])
-                .expect("there is a recipient"),
-            message_id: self.message_id(&job.id, recipient),
-            bytes: self.signed(&headers, &body, at).into_bytes(),
-            summary: Summary {
-                to: recipient.address.clone(),
-                subject: mail.subject,
-                html: mail.html,
-            },
+            envelope: Envelope::new(Some(from), vec![to.clone()]).expect("there is a recipient"),
+            message_id,
+            bytes,
+            summary: Summary { to, subject, html },
         }
     }
 
@@ -126,13 +160,9 @@ impl Sender {
             None => headers.people("To", [recipient]),
         }
         headers.text("Subject", subject);
-        headers.put("Date", date(at));
-        headers.put("Message-ID", self.message_id(&job.id, recipient));
+        put_machine(&mut headers, &self.message_id(&job.id, recipient), at);
         let list_id: Option<&ListId> = job.email.as_ref().and_then(|email| email.list_id.as_ref());
         self.list.put(list_id, &self.rid(recipient), &mut headers);
-        // RFC 3834: no vacation notice shall answer; Exchange and Outlook look for their own.
-        headers.put("Auto-Submitted", "auto-generated");
-        headers.put("X-Auto-Response-Suppress", "All");
         headers.text("X-Handout-Job", job.id.as_str());
         headers.put("MIME-Version", "1.0");
         headers.put(
@@ -163,6 +193,15 @@ impl Sender {
         mail.push_str(body);
         mail
     }
+}
+
+/// When a mail was made, which it is, and that a program made it.
+fn put_machine(headers: &mut Headers, message_id: &str, at: Timestamp) {
+    headers.put("Date", date(at));
+    headers.put("Message-ID", message_id);
+    // RFC 3834: no vacation notice shall answer; Exchange and Outlook look for their own.
+    headers.put("Auto-Submitted", "auto-generated");
+    headers.put("X-Auto-Response-Suppress", "All");
 }
 
 /// An instant as a mail's `Date` has it (RFC 5322, section 3.3).

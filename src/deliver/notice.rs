@@ -6,19 +6,14 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use lettre::Message;
-use lettre::address::Envelope;
-use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, SinglePart};
 use tokio::time::Instant;
 
-use super::{DeliverError, Letter, Mailer, Summary};
+use super::{DeliverError, Letter, Mailer, Sender};
 use crate::config::{Config, ConfigError};
 use crate::job::{JobId, Recipient, RelayName};
-use crate::keyring::{Keyring, Purpose};
 use crate::ledger::Outcome;
 use crate::quantity::Rate;
 
@@ -36,10 +31,9 @@ pub struct Notices {
 
 #[derive(Debug)]
 struct Desk {
-    from: Recipient,
+    sender: Sender,
     to: Recipient,
     rate: Rate,
-    keyring: Keyring,
     window: Mutex<Window>,
 }
 
@@ -70,13 +64,11 @@ pub struct Notice<'a> {
 
 impl Notices {
     /// The notices of a configuration.
-    pub fn new(config: &Config, keyring: &Keyring) -> Result<Self, ConfigError> {
-        let from = config.sender()?;
+    pub fn new(config: &Config, sender: &Sender) -> Result<Self, ConfigError> {
         let desk = config.notify()?.map(|to| Desk {
-            from,
+            sender: sender.clone(),
             to,
             rate: config.mail.notify_rate,
-            keyring: keyring.clone(),
             window: Mutex::default(),
         });
         Ok(Self {
@@ -98,7 +90,7 @@ impl Notices {
             tracing::warn!(job.id = %notice.job, "a notice is held back: mail.notify_rate");
             return Ok(());
         };
-        let letter = desk.letter(notice, &held_back)?;
+        let letter = desk.letter(notice, &held_back);
         let sending = desk.send(&letter, notice.job, mailer);
         match tokio::time::timeout(PATIENCE, sending).await {
             Ok(Ok(Outcome::Accepted { .. })) => Ok(()),
@@ -142,7 +134,7 @@ impl Desk {
     }
 
     fn refuse(&self, reason: &str) -> DeliverError {
-        DeliverError::Message {
+        DeliverError::Notice {
             masked: self.to.masked(),
             reason: reason.to_owned(),
         }
@@ -158,54 +150,16 @@ impl Desk {
         way.send_unrecorded(letter).await
     }
 
-    fn letter(&self, notice: &Notice<'_>, held_back: &HeldBack) -> Result<Letter, DeliverError> {
-        let refuse = |error: &dyn std::fmt::Display| self.refuse(&error.to_string());
-        let mailbox = |who: &Recipient| Mailbox::new(who.name.clone(), who.address.clone());
-        let (from, to) = (mailbox(&self.from), mailbox(&self.to));
-        let envelope = Envelope::new(Some(from.email.clone()), vec![to.email.clone()]);
-        let date = SystemTime::try_from(notice.at).map_err(|error| refuse(&error))?;
-        let message_id = self.message_id(notice);
-        let (subject, text) = (notice.subject(), notice.text(held_back));
-        let body = SinglePart::builder()
-            .header(ContentType::TEXT_PLAIN)
-            .header(ContentTransferEncoding::QuotedPrintable)
-            .body(text.clone());
-        let message = Message::builder()
-            .from(from)
-            .to(to)
-            .subject(&subject)
-            .date(date)
-            .message_id(Some(message_id.clone()))
-            // RFC 3834: nobody's program shall answer.
-            .raw_header(header("Auto-Submitted", "auto-generated"))
-            .raw_header(header("X-Auto-Response-Suppress", "All"))
-            .singlepart(body)
-            .map_err(|error| refuse(&error))?;
-        Ok(Letter {
-            envelope: envelope.map_err(|error| refuse(&error))?,
-            message_id,
-            bytes: message.formatted(),
-            summary: Summary {
-                to: self.to.address.clone(),
-                subject,
-                html: format!("<pre>{}</pre>\n", handlebars::html_escape(&text)),
-            },
-        })
-    }
-
-    fn message_id(&self, notice: &Notice<'_>) -> String {
+    fn letter(&self, notice: &Notice<'_>, held_back: &HeldBack) -> Letter {
         let parts: [&[u8]; 3] = [
             b"notice",
             notice.job.as_str().as_bytes(),
             &notice.n.to_be_bytes(),
         ];
-        let id = self.keyring.id(Purpose::MessageId, &parts);
-        format!("<{id}@{}>", self.from.address.domain())
+        let (subject, text) = (notice.subject(), notice.text(held_back));
+        self.sender
+            .notice(&parts, &self.to, subject, &text, notice.at)
     }
-}
-
-fn header(name: &'static str, value: &str) -> HeaderValue {
-    HeaderValue::new(HeaderName::new_from_ascii_str(name), value.to_owned())
 }
 
 impl Notice<'_> {
@@ -276,6 +230,7 @@ impl HeldBack {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::Keyring;
 
     fn desk() -> Desk {
         let config = Config {
@@ -285,7 +240,8 @@ mod tests {
             },
             ..Config::default()
         };
-        let notices = Notices::new(&config, &Keyring::new([1; 32])).unwrap();
+        let sender = Sender::new(config.sender().unwrap(), Keyring::new([1; 32]));
+        let notices = Notices::new(&config, &sender).unwrap();
         Arc::into_inner(notices.desk.unwrap()).unwrap()
     }
 
@@ -340,7 +296,7 @@ mod tests {
     #[test]
     fn a_notice_is_a_mail_that_no_program_answers() {
         let (desk, job) = (desk(), "acme-daily".parse().unwrap());
-        let letter = desk.letter(&notice(&job), &HeldBack::default()).unwrap();
+        let letter = desk.letter(&notice(&job), &HeldBack::default());
         let text = String::from_utf8(letter.bytes).unwrap();
         assert!(
             text.contains("Auto-Submitted: auto-generated\r\n"),

@@ -242,7 +242,7 @@ fn outline(pieces: &[Piece<'_>]) -> Result<Outline, Complaint> {
                     block.chained += 1;
                 }
             }
-            Kind::Close => check_closing(tag, open.pop())?,
+            Kind::Close => check_closing(tag, open.pop().as_ref())?,
             Kind::Comment | Kind::Else | Kind::Partial | Kind::Value => {}
         }
         let depth: usize = open.iter().map(|block| 1 + block.chained).sum();
@@ -264,7 +264,7 @@ fn outline(pieces: &[Piece<'_>]) -> Result<Outline, Complaint> {
     }
 }
 
-fn check_closing(tag: &Tag<'_>, opened: Option<Open<'_, '_>>) -> Result<(), Complaint> {
+fn check_closing(tag: &Tag<'_>, opened: Option<&Open<'_, '_>>) -> Result<(), Complaint> {
     let Some(Open { tag: opened, .. }) = opened else {
         let reason = format!("{{{{/{}}}}} closes what was not opened", tag.inside);
         return Err((tag.line, reason));

@@ -248,9 +248,7 @@ fn tell_refusal(
     let kept_out = plan::kept_out(&order.job, &tools.policy).unwrap_or_default();
     if arguments.json {
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
-        say(
-            json!({ "job": order.job.id, "refused": chain(&**error).to_string(), "rules": rules }),
-        )?;
+        say(json!({ "job": order.job.id, "refused": chain(&**error), "rules": rules }))?;
     } else if !arguments.open {
         say(format_args!("{} would be refused", order.job.id))?;
         for KeptOut {

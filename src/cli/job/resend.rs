@@ -54,7 +54,7 @@ pub(super) async fn again(
         return put_on_queue(&message, config).await;
     }
     match tools::open(config, environment, clock::system, Serving::Itself).await {
-        Ok(opened) => do_now(id, &message, opened, config).await,
+        Ok(opened) => Box::pin(do_now(id, &message, opened, config)).await,
         Err(OpenError::Locked { .. }) => put_on_queue(&message, config).await,
         Err(error) => Err(error).context(
             "they are marked for it; `handout job resend` again goes on when this is repaired",

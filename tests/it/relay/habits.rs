@@ -369,7 +369,7 @@ fn mailer(row: &Row, port: u16, dir: &std::path::Path) -> Mailer {
 }
 
 fn books(dir: &std::path::Path) -> (Books, Arc<MemoryLedger>, handout::audit::log::Writer) {
-    let settings = Settings::new(&dir.join("audit"), SigningKey::from_seed(&[1; 32]));
+    let settings = Settings::new(dir.join("audit"), SigningKey::from_seed(&[1; 32]));
     let (audit, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
     let ledger = Arc::new(MemoryLedger::default());
     let books = Books {
