@@ -261,7 +261,7 @@ async fn go_on(
 async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
     let (spool_dir, progress) = (&tools.spool_dir, &tools.progress);
-    let listing = listing::list(plan, store, spool_dir, &order.stop, progress).await?;
+    let listing = Box::pin(listing::list(plan, store, spool_dir, &order.stop, progress)).await?;
     failpoint::pass(Failpoint::Listed);
     Ok(listing)
 }
@@ -375,8 +375,9 @@ async fn serve(
     let signing = tools.signing(plan).await?;
     let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
     let mut digest = Digest::new(plan);
-    let mut batches = std::pin::pin!(gather(
-        order, plan, begun, album, &audience, &signing, tools
+    // On the heap: the future of a job would hold room for all that is under way in it.
+    let mut batches = Box::pin(gather(
+        order, plan, begun, album, &audience, &signing, tools,
     ));
     loop {
         // While the pages that the last batch filled are on their way out, the next is signed and recorded.
