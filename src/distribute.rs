@@ -382,9 +382,7 @@ async fn serve(
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (Room, _) = mpsc::channel(BATCHES_AHEAD);
     let gather = gather(
-        batches(
-            order, plan, begun, album, &audience, &signing, tools, &room,
-        ),
+        batches(order, plan, begun, album, &audience, &signing, tools, &room),
         &room,
     );
     let show = async {

@@ -295,7 +295,13 @@ mod tests {
             .map(|object| their_meta(object, is_encoded))
             .collect();
         let is_truncated = theirs.is_truncated == Some(true);
-        if is_truncated && theirs.next_continuation_token.as_deref().unwrap_or("").is_empty() {
+        if is_truncated
+            && theirs
+                .next_continuation_token
+                .as_deref()
+                .unwrap_or("")
+                .is_empty()
+        {
             assert_eq!(ours.unwrap_err(), MORE_NOWHERE, "{xml}");
             return;
         }
@@ -370,12 +376,23 @@ mod tests {
         for (end, is_page) in [
             ("", true),
             ("<IsTruncated>false</IsTruncated>", true),
-            ("<IsTruncated>false</IsTruncated><NextContinuationToken/>", true),
+            (
+                "<IsTruncated>false</IsTruncated><NextContinuationToken/>",
+                true,
+            ),
             ("<IsTruncated>true</IsTruncated>", false),
-            ("<IsTruncated>true</IsTruncated><NextContinuationToken/>", false),
-            ("<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>", true),
+            (
+                "<IsTruncated>true</IsTruncated><NextContinuationToken/>",
+                false,
+            ),
+            (
+                "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+                true,
+            ),
         ] {
-            let xml = format!("<ListBucketResult><Contents><Key>a</Key></Contents>{end}</ListBucketResult>");
+            let xml = format!(
+                "<ListBucketResult><Contents><Key>a</Key></Contents>{end}</ListBucketResult>"
+            );
             agree(&xml);
             let page = read(xml.as_bytes()).unwrap().unwrap();
             assert_eq!(page.is_ok(), is_page, "{xml}");
@@ -388,16 +405,24 @@ mod tests {
             ("<Size>12</Size>", true),
             ("<Size>12 KB</Size>", false),
             ("<Size/>", false),
-            ("<LastModified>2026-11-23T05:12:09.123Z</LastModified>", true),
+            (
+                "<LastModified>2026-11-23T05:12:09.123Z</LastModified>",
+                true,
+            ),
             ("<LastModified>2026-11-23T05:12:09Z</LastModified>", true),
             ("<LastModified>yesterday</LastModified>", false),
             ("<LastModified/>", false),
         ] {
-            let xml = format!("<ListBucketResult><Contents><Key>a</Key>{field}</Contents></ListBucketResult>");
+            let xml = format!(
+                "<ListBucketResult><Contents><Key>a</Key>{field}</Contents></ListBucketResult>"
+            );
             agree(&xml);
             assert_eq!(read(xml.as_bytes()).is_ok(), is_read, "{xml}");
         }
-        for odd in ["<IsTruncated>perhaps</IsTruncated>", "<Contents><Key>a</Key><Size>-1</Size></Contents>"] {
+        for odd in [
+            "<IsTruncated>perhaps</IsTruncated>",
+            "<Contents><Key>a</Key><Size>-1</Size></Contents>",
+        ] {
             let xml = format!("<ListBucketResult>{odd}</ListBucketResult>");
             assert!(read(xml.as_bytes()).is_err(), "{xml}");
         }
