@@ -123,6 +123,7 @@ async fn answer(under: Under<'_>, ask: Ask, store: &dyn ObjectStore) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use async_trait::async_trait;
@@ -146,6 +147,8 @@ mod tests {
         store: MemoryStore,
         /// Whether it refuses to list from a place on that is no token.
         is_strict: bool,
+        /// How many listings were begun.
+        begun: AtomicUsize,
     }
 
     impl Slow {
@@ -155,14 +158,19 @@ mod tests {
                 let key = format!("r/{number:05}");
                 store.insert("acme-reports", &key, b"x", Timestamp::UNIX_EPOCH);
             }
-            Self { store, is_strict }
+            Self {
+                store,
+                is_strict,
+                begun: AtomicUsize::new(0),
+            }
         }
     }
 
     /// An answer in two parts, each of which somebody must take.
-    async fn in_parts() -> Result<(), StoreError> {
+    async fn in_parts(number: usize) -> Result<(), StoreError> {
         let parts = async {
-            sleep(Duration::from_secs(2)).await;
+            // Not all at the same time: some are on their way while others are worked on.
+            sleep(Duration::from_secs(2 + number as u64 % 4)).await;
             sleep(Duration::from_secs(2)).await;
         };
         let taken = timeout(Duration::from_secs(20), parts).await;
@@ -178,7 +186,7 @@ mod tests {
             versions: Versions,
             cursor: Cursor<'_>,
         ) -> Result<Page, StoreError> {
-            in_parts().await?;
+            in_parts(self.begun.fetch_add(1, Ordering::Relaxed)).await?;
             match cursor {
                 Cursor::After(_) if self.is_strict => {
                     Err(EdgeError::new("list", Fact::Rejected, "no such marker"))
