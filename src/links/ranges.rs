@@ -500,6 +500,7 @@ mod tests {
     use crate::store::Storage;
     use jiff::Timestamp;
     use proptest::prelude::*;
+    use std::ops::Bound;
 
     fn object(key: &str) -> ObjectMeta {
         ObjectMeta {
@@ -518,7 +519,7 @@ mod tests {
             Cursor::Start => "",
             Cursor::After(key) | Cursor::Token(key) => key,
         };
-        let rest = keys.iter().filter(|key| key.as_str() > after);
+        let rest = keys.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
         let mut some: Vec<ObjectMeta> = rest.take(size + 1).map(|key| object(key)).collect();
         let has_more = some.len() > size;
         some.truncate(size);
@@ -638,10 +639,10 @@ mod tests {
         }
         insta::assert_snapshot!(table, @r"
         numbers: 121 answers instead of 500, 681 requests
-        counted: 169 answers instead of 500, 679 requests
+        counted: 158 answers instead of 500, 688 requests
         days: 77 answers instead of 300, 500 requests
         hashes: 103 answers instead of 500, 614 requests
-        kana: 108 answers instead of 500, 602 requests
+        kana: 109 answers instead of 500, 622 requests
         ");
     }
 
