@@ -160,13 +160,30 @@ enum Opening<'a> {
     },
 }
 
-/// What was sent, and what is to be done when it is no end.
-struct Sent {
-    outcome: Outcome,
-    /// Where the relay said "later" and meant this mail: why.
-    later: Option<smtp::Kind>,
-    /// What is wrong with the way, if it comes to that.
-    error: Option<RelayError>,
+/// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
+#[derive(Debug)]
+enum Sent {
+    /// It was accepted.
+    Accepted { words: String },
+    /// It was rejected.
+    Rejected { code: u16, words: String },
+    /// It was not sent, for certain.
+    NotSent {
+        code: Option<u16>,
+        words: String,
+        because: Because,
+    },
+    /// Nobody knows whether it was.
+    Unknown { words: String, error: RelayError },
+}
+
+/// Why a letter was not sent.
+#[derive(Debug)]
+enum Because {
+    /// The relay said "later" and meant this mail.
+    Later(smtp::Kind),
+    /// Something is wrong with the way.
+    Failed(DeliverError),
 }
 
 impl Mailer {
@@ -224,7 +241,7 @@ impl Way<'_> {
     /// Sends a letter that no ledger knows: a notice, a measurement. Nothing keeps it from being sent twice.
     pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
         Ok(match self.open(letter).await? {
-            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome,
+            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
             Opening::Never { code, words } | Opening::Later { code, words, .. } => {
                 Outcome::Rejected { code, words }
             }
@@ -236,30 +253,64 @@ impl Opened<'_> {
     /// The irreversible step.
     async fn send_and_tell(self, letter: &Letter) -> Sent {
         let transaction = match self {
-            Opened::Outbox(outbox) => return Sent::end(outbox.put(letter).await),
+            Opened::Outbox(outbox) => {
+                return match outbox.put(letter).await {
+                    Ok(words) => Sent::Accepted { words },
+                    Err(error) => Sent::not_written(outbox, error),
+                };
+            }
             Opened::Smtp(transaction) => transaction,
         };
         let relay = transaction.relay().clone();
         let smtp::Sent { outcome, later } = transaction.send(&letter.bytes).await;
-        let error = match &outcome {
-            Outcome::NotSent { words, .. } => Some(relay.not_sent(words.clone())),
-            Outcome::Unknown { .. } => Some(relay.no_reply()),
-            Outcome::Accepted { .. } | Outcome::Rejected { .. } => None,
-        };
-        Sent {
-            outcome,
-            later,
-            error,
+        match outcome {
+            Outcome::Accepted { words } => Sent::Accepted { words },
+            Outcome::Rejected { code, words } => Sent::Rejected { code, words },
+            Outcome::NotSent { code, words } => {
+                let failed = || Because::Failed(relay.not_sent(words.clone()).into());
+                let because = later.map_or_else(failed, Because::Later);
+                Sent::NotSent {
+                    code,
+                    words,
+                    because,
+                }
+            }
+            Outcome::Unknown { words } => {
+                let error = relay.no_reply();
+                Sent::Unknown { words, error }
+            }
         }
     }
 }
 
 impl Sent {
-    const fn end(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            later: None,
-            error: None,
+    /// A mail that could not be written.
+    fn not_written(outbox: &Outbox, source: io::Error) -> Self {
+        let path = outbox.dir().to_owned();
+        Self::NotSent {
+            code: None,
+            words: format!("could not write to {}: {source}", path.display()),
+            because: Because::Failed(DeliverError::File { path, source }),
+        }
+    }
+
+    /// What is recorded.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Accepted { words } => Outcome::Accepted {
+                words: words.clone(),
+            },
+            Self::Rejected { code, words } => Outcome::Rejected {
+                code: *code,
+                words: words.clone(),
+            },
+            Self::NotSent { code, words, .. } => Outcome::NotSent {
+                code: *code,
+                words: words.clone(),
+            },
+            Self::Unknown { words, .. } => Outcome::Unknown {
+                words: words.clone(),
+            },
         }
     }
 }
@@ -339,54 +390,46 @@ pub async fn deliver(
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
         Opening::Ready(opened) => opened.send_and_tell(letter).await,
-        Opening::Never { code, words } => Sent::end(Outcome::Rejected { code, words }),
-        Opening::Later { code, words, .. } => Sent::end(given_up(code, &words)),
+        Opening::Never { code, words } => Sent::Rejected { code, words },
+        Opening::Later { code, words, .. } => given_up(code, &words),
     };
-    let sent = match sent.outcome {
-        Outcome::NotSent {
+    let sent = match sent {
+        Sent::NotSent {
             code: Some(code),
             ref words,
-        } if sent.later.is_some() && errand.patience == Patience::Over => {
-            Sent::end(given_up(code, words))
-        }
-        _ => sent,
+            because: Because::Later(_),
+        } if errand.patience == Patience::Over => given_up(code, words),
+        sent => sent,
     };
     failpoint::pass(Failpoint::Replied);
-    books.conclude(&attempt, &sent.outcome).await?;
-    settle(errand, &rid, sent, mailer, books)
+    let outcome = sent.outcome();
+    books.conclude(&attempt, &outcome).await?;
+    settle(errand, &rid, sent, mailer, books)?;
+    if let Some(later) = mailer.later() {
+        later.forget(job, &rid);
+    }
+    Ok(Turn::Ended(outcome))
 }
 
-/// What a recorded outcome means for the recipient's turn.
+/// Whether a recorded outcome ends the recipient's turn; why not, if it does not.
 fn settle(
     errand: &Errand<'_>,
     rid: &str,
     sent: Sent,
     mailer: &Mailer,
     books: &Books,
-) -> Result<Turn, JobError> {
-    let Sent {
-        outcome,
-        later: why,
-        error,
-    } = sent;
-    let is_end = match &outcome {
-        Outcome::Accepted { .. } | Outcome::Rejected { .. } => true,
-        Outcome::NotSent { .. } => false,
+) -> Result<(), DeliverError> {
+    match sent {
+        Sent::Accepted { .. } | Sent::Rejected { .. } => Ok(()),
+        Sent::NotSent { words, because, .. } => Err(match because {
+            Because::Later(kind) => later(errand, rid, kind, words, mailer),
+            Because::Failed(error) => error,
+        }),
+        Sent::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
+            Ok(())
+        }
         // The next delivery begins with the decision; see `Books::look`.
-        Outcome::Unknown { .. } => errand.on_doubt == OnDoubt::Hold && books.resolver.is_none(),
-    };
-    match (why, error) {
-        (Some(kind), _) => {
-            let words = outcome.words().to_owned();
-            Err(later(errand, rid, kind, words, mailer).into())
-        }
-        (None, Some(error)) if !is_end => Err(DeliverError::Relay(error).into()),
-        (None, Some(_) | None) => {
-            if let Some(later) = mailer.later() {
-                later.forget(errand.job, rid);
-            }
-            Ok(Turn::Ended(outcome))
-        }
+        Sent::Unknown { error, .. } => Err(error.into()),
     }
 }
 
@@ -407,9 +450,72 @@ fn later(
 }
 
 /// The end of a mail that was to be sent later for too long.
-fn given_up(code: u16, words: &str) -> Outcome {
-    Outcome::Rejected {
+fn given_up(code: u16, words: &str) -> Sent {
+    Sent::Rejected {
         code,
         words: format!("given up, since it was to be sent later for too long: {words}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Sheet, Standing};
+
+    fn letter(recipient: &Recipient) -> Letter {
+        let to = recipient.address.clone();
+        Letter {
+            envelope: Envelope::new(None, vec![to.clone()]).unwrap(),
+            message_id: "<abc@sender.example>".to_owned(),
+            bytes: b"Subject: x\r\n\r\nbody".to_vec(),
+            summary: Summary {
+                to,
+                subject: String::new(),
+                html: String::new(),
+            },
+        }
+    }
+
+    /// Looks where Ann stands and delivers her mail.
+    async fn serve_ann(books: &Books, outbox: &Outbox) -> Result<Turn, JobError> {
+        let (job, ann) = (
+            "job".parse().unwrap(),
+            Recipient::parse("ann@acme.example").unwrap(),
+        );
+        let sheet = Sheet::new(books.ledger.records(&job).await?);
+        let Standing::Free { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await? else {
+            panic!("Ann has an end")
+        };
+        let errand = Errand {
+            job: &job,
+            recipient: &ann,
+            n,
+            on_doubt: OnDoubt::Hold,
+            patience: Patience::Left,
+        };
+        let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
+        deliver(&letter(&ann), &errand, way, &mailer, books).await
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_repair() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books::tests::books(&dir.path().join("audit"), None);
+        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        std::fs::remove_dir(outbox.dir()).unwrap();
+        for _ in 0..2 {
+            let failed = serve_ann(&books, &outbox).await;
+            assert!(
+                matches!(
+                    failed,
+                    Err(JobError::Deliver(DeliverError::File { ref path, .. })) if path == outbox.dir()
+                ),
+                "{failed:?}"
+            );
+        }
+        std::fs::create_dir(outbox.dir()).unwrap();
+        let turn = serve_ann(&books, &outbox).await.unwrap();
+        assert!(matches!(turn, Turn::Ended(Outcome::Accepted { .. })));
+        assert!(outbox.dir().join("abc.eml").exists());
     }
 }
