@@ -357,13 +357,15 @@ pub struct Errand<'a> {
     pub patience: Patience,
 }
 
-/// Delivers one letter, when it is its turn.
+/// Delivers one letter, when it is its turn. `may_go_on` is asked when the other side has said "go on", which may have taken
+/// long: a letter that may not be sent any more is dropped, and was not sent.
 pub async fn deliver(
     letter: &Letter,
     errand: &Errand<'_>,
     way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
+    may_go_on: impl Fn() -> Result<(), JobError> + Send,
 ) -> Result<Turn, JobError> {
     let Errand {
         job, recipient, n, ..
@@ -382,6 +384,7 @@ pub async fn deliver(
         opening => opening,
     };
     failpoint::pass(Failpoint::GoAhead);
+    may_go_on()?;
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
         let masked = recipient.masked();
@@ -461,6 +464,7 @@ fn given_up(code: u16, words: &str) -> Sent {
 mod tests {
     use super::*;
     use crate::ledger::{Sheet, Standing};
+    use crate::stop::Stop;
 
     fn letter(recipient: &Recipient) -> Letter {
         let to = recipient.address.clone();
@@ -477,7 +481,7 @@ mod tests {
     }
 
     /// Looks where Ann stands and delivers her mail.
-    async fn serve_ann(books: &Books, outbox: &Outbox) -> Result<Turn, JobError> {
+    async fn serve_ann(books: &Books, outbox: &Outbox, stop: &Stop) -> Result<Turn, JobError> {
         let (job, ann) = (
             "job".parse().unwrap(),
             Recipient::parse("ann@acme.example").unwrap(),
@@ -494,7 +498,10 @@ mod tests {
             patience: Patience::Left,
         };
         let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
-        deliver(&letter(&ann), &errand, way, &mailer, books).await
+        deliver(&letter(&ann), &errand, way, &mailer, books, || {
+            Ok(stop.heed()?)
+        })
+        .await
     }
 
     #[tokio::test]
@@ -504,7 +511,7 @@ mod tests {
         let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
         std::fs::remove_dir(outbox.dir()).unwrap();
         for _ in 0..2 {
-            let failed = serve_ann(&books, &outbox).await;
+            let failed = serve_ann(&books, &outbox, &Stop::default()).await;
             assert!(
                 matches!(
                     failed,
@@ -514,8 +521,20 @@ mod tests {
             );
         }
         std::fs::create_dir(outbox.dir()).unwrap();
-        let turn = serve_ann(&books, &outbox).await.unwrap();
+        let turn = serve_ann(&books, &outbox, &Stop::default()).await.unwrap();
         assert!(matches!(turn, Turn::Ended(Outcome::Accepted { .. })));
         assert!(outbox.dir().join("abc.eml").exists());
+    }
+    #[tokio::test]
+    async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books::tests::books(&dir.path().join("audit"), None);
+        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        let stop = Stop::default();
+        stop.ask();
+        let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();
+        assert!(stopped.is_stopped(), "{stopped}");
+        let records = books.ledger.records(&"job".parse().unwrap()).await.unwrap();
+        assert_eq!(records, []);
     }
 }

@@ -22,7 +22,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
 use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
-use crate::ledger::standing::{is_done, reopenings};
+use crate::ledger::standing::{is_done, last_done, reopenings};
 use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing};
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
@@ -620,7 +620,8 @@ async fn mail(
         on_doubt: plan.on_doubt,
         patience: to.patience,
     };
-    deliver::deliver(&letter, &errand, way, mailer, &tools.books).await
+    let may_go_on = || may_go_on(order, plan, tools);
+    deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
 }
 
 /// Records that everybody has an end: only after this may the message be deleted.
@@ -645,6 +646,10 @@ async fn finish(
     }
     conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
     failpoint::pass(Failpoint::Done);
+    // Somebody's word may have come after the sheet was read; those whom it is about were not served yet.
+    if !is_done(&ledger.records_of(job, "").await?) {
+        return Err(JobError::Reopened);
+    }
     // Those without a mail may yet get one, which has the same objects.
     if delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
@@ -706,7 +711,7 @@ impl Delivered {
 
     /// There was nothing left to do: what the `done` record says was done.
     fn before(records: &[Record]) -> Self {
-        let done = records.iter().rfind(|record| record.kind == Kind::Done);
+        let done = last_done(records);
         let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
         Self {
             done_before: true,

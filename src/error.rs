@@ -75,6 +75,9 @@ pub enum JobError {
         /// How long its lease counts.
         left: Duration,
     },
+    /// A person's word came while it was worked: there is more to do.
+    #[error("the job was reopened while it was worked; it goes on")]
+    Reopened,
     /// Whoever waits for the job's result could not be told.
     #[error(transparent)]
     Results(#[from] ResultsError),
@@ -205,7 +208,7 @@ impl JobError {
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => Class::Permanent,
             },
-            Self::Busy { .. } => Class::Busy,
+            Self::Busy { .. } | Self::Reopened => Class::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
@@ -263,6 +266,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Ledger(_)
             | Self::Busy { .. }
+            | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
@@ -301,6 +305,7 @@ impl JobError {
             | Self::Sign(_)
             | Self::Render(_)
             | Self::Busy { .. }
+            | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)

@@ -308,7 +308,7 @@ async fn send(
         patience: Patience::Left,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
-    deliver(&letter, &errand, way, mailer, books).await
+    deliver(&letter, &errand, way, mailer, books, || Ok(())).await
 }
 
 fn word(turn: &Result<Turn, JobError>) -> &'static str {
