@@ -153,11 +153,7 @@ enum Opening<'a> {
         words: String,
     },
     /// It may take this mail later.
-    Later {
-        kind: smtp::Kind,
-        code: u16,
-        words: String,
-    },
+    NotNow(NotNow),
 }
 
 /// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
@@ -168,20 +164,26 @@ enum Sent {
     /// It was rejected.
     Rejected { code: u16, words: String },
     /// It was not sent, for certain.
-    NotSent {
-        code: Option<u16>,
-        words: String,
-        because: Because,
-    },
+    NotSent(NotNow),
     /// Nobody knows whether it was.
     Unknown { words: String, error: RelayError },
 }
 
-/// Why a letter was not sent.
+/// A letter that was not taken, and may be another time.
+#[derive(Debug)]
+struct NotNow {
+    code: Option<u16>,
+    words: String,
+    because: Because,
+}
+
+/// Why a letter was not taken.
 #[derive(Debug)]
 enum Because {
     /// The relay said "later" and meant this mail.
     Later(smtp::Kind),
+    /// Something is wrong with the relay, or it will not have this mail; it had accepted so many others.
+    Unclear { error: RelayError, accepted: u64 },
     /// Something is wrong with the way.
     Failed(DeliverError),
 }
@@ -226,12 +228,23 @@ impl<'a> Way<'a> {
             Self::Outbox(outbox) => return Ok(Opening::Ready(Opened::Outbox(outbox))),
             Self::Smtp(turn) => turn,
         };
+        let relay = turn.relay().clone();
         Ok(match turn.open(&letter.envelope).await {
             Ok(transaction) => Opening::Ready(Opened::Smtp(Box::new(transaction))),
             Err(smtp::OpenError::Never { code, words }) => Opening::Never { code, words },
-            Err(smtp::OpenError::Later { kind, code, words }) => {
-                Opening::Later { kind, code, words }
-            }
+            Err(smtp::OpenError::Later { kind, code, words }) => Opening::NotNow(NotNow {
+                code: Some(code),
+                words,
+                because: Because::Later(kind),
+            }),
+            Err(smtp::OpenError::Unclear { code, words, error }) => Opening::NotNow(NotNow {
+                code: Some(code),
+                words,
+                because: Because::Unclear {
+                    error,
+                    accepted: relay.accepted(),
+                },
+            }),
             Err(smtp::OpenError::Relay(error)) => return Err(error.into()),
         })
     }
@@ -242,9 +255,8 @@ impl Way<'_> {
     pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
         Ok(match self.open(letter).await? {
             Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
-            Opening::Never { code, words } | Opening::Later { code, words, .. } => {
-                Outcome::Rejected { code, words }
-            }
+            Opening::Never { code, words } => Outcome::Rejected { code, words },
+            Opening::NotNow(NotNow { code, words, .. }) => Outcome::NotSent { code, words },
         })
     }
 }
@@ -262,18 +274,25 @@ impl Opened<'_> {
             Opened::Smtp(transaction) => transaction,
         };
         let relay = transaction.relay().clone();
-        let smtp::Sent { outcome, later } = transaction.send(&letter.bytes).await;
+        let smtp::Sent { outcome, about } = transaction.send(&letter.bytes).await;
         match outcome {
             Outcome::Accepted { words } => Sent::Accepted { words },
             Outcome::Rejected { code, words } => Sent::Rejected { code, words },
             Outcome::NotSent { code, words } => {
-                let failed = || Because::Failed(relay.not_sent(words.clone()).into());
-                let because = later.map_or_else(failed, Because::Later);
-                Sent::NotSent {
+                let error = relay.not_sent(words.clone());
+                let because = match about {
+                    smtp::About::Mail(kind) => Because::Later(kind),
+                    smtp::About::Either => Because::Unclear {
+                        error,
+                        accepted: relay.accepted(),
+                    },
+                    smtp::About::Relay => Because::Failed(error.into()),
+                };
+                Sent::NotSent(NotNow {
                     code,
                     words,
                     because,
-                }
+                })
             }
             Outcome::Unknown { words } => {
                 let error = relay.no_reply();
@@ -287,11 +306,11 @@ impl Sent {
     /// A mail that could not be written.
     fn not_written(outbox: &Outbox, source: io::Error) -> Self {
         let path = outbox.dir().to_owned();
-        Self::NotSent {
+        Self::NotSent(NotNow {
             code: None,
             words: format!("could not write to {}: {source}", path.display()),
             because: Because::Failed(DeliverError::File { path, source }),
-        }
+        })
     }
 
     /// What is recorded.
@@ -304,7 +323,7 @@ impl Sent {
                 code: *code,
                 words: words.clone(),
             },
-            Self::NotSent { code, words, .. } => Outcome::NotSent {
+            Self::NotSent(NotNow { code, words, .. }) => Outcome::NotSent {
                 code: *code,
                 words: words.clone(),
             },
@@ -333,12 +352,12 @@ impl Turn {
     }
 }
 
-/// Whether a relay that says "later" about a mail is heeded.
+/// Whether a relay that says "later" about a mail is heeded, however often it has said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// It is asked again.
     Left,
-    /// It was asked for as long as the links were to live: "later" is a no.
+    /// It was asked for as long as the links were to live: "later" is a no if it was said often.
     Over,
 }
 
@@ -378,8 +397,8 @@ pub async fn deliver(
         message_id: &letter.message_id,
     };
     let opening = match way.open(letter).await? {
-        Opening::Later { kind, words, .. } if errand.patience == Patience::Left => {
-            return Err(later(errand, &rid, kind, words, mailer).into());
+        Opening::NotNow(not_now) if !not_now.is_a_no(errand, &rid, mailer) => {
+            return Err(not_now.put_off(errand, &rid, mailer).into());
         }
         opening => opening,
     };
@@ -392,17 +411,12 @@ pub async fn deliver(
     }
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
-        Opening::Ready(opened) => opened.send_and_tell(letter).await,
+        Opening::Ready(opened) => match opened.send_and_tell(letter).await {
+            Sent::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
+            sent => sent,
+        },
         Opening::Never { code, words } => Sent::Rejected { code, words },
-        Opening::Later { code, words, .. } => given_up(code, &words),
-    };
-    let sent = match sent {
-        Sent::NotSent {
-            code: Some(code),
-            ref words,
-            because: Because::Later(_),
-        } if errand.patience == Patience::Over => given_up(code, words),
-        sent => sent,
+        Opening::NotNow(not_now) => not_now.given_up(),
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
@@ -424,10 +438,7 @@ fn settle(
 ) -> Result<(), DeliverError> {
     match sent {
         Sent::Accepted { .. } | Sent::Rejected { .. } => Ok(()),
-        Sent::NotSent { words, because, .. } => Err(match because {
-            Because::Later(kind) => later(errand, rid, kind, words, mailer),
-            Because::Failed(error) => error,
-        }),
+        Sent::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
         Sent::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
             Ok(())
         }
@@ -436,27 +447,55 @@ fn settle(
     }
 }
 
-/// A recipient is to be served later.
-fn later(
-    errand: &Errand<'_>,
-    rid: &str,
-    kind: smtp::Kind,
-    words: String,
-    mailer: &Mailer,
-) -> DeliverError {
-    let put_off = |later: &later::Later| later.put_off(errand.job, rid, kind);
-    DeliverError::Later {
-        masked: errand.recipient.masked(),
-        after: mailer.later().map(put_off).unwrap_or_default(),
-        words,
-    }
-}
+impl NotNow {
+    /// The code of a mail that is given up without one: a connection broke in its text, time and again. RFC 5321, section
+    /// 4.2.3: "local error in processing".
+    const WITHOUT_CODE: u16 = 451;
 
-/// The end of a mail that was to be sent later for too long.
-fn given_up(code: u16, words: &str) -> Sent {
-    Sent::Rejected {
-        code,
-        words: format!("given up, since it was to be sent later for too long: {words}"),
+    /// Whether it is the last of too many: it is about this mail, and it was said for too long.
+    fn is_a_no(&self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> bool {
+        let (Patience::Over, Some(later)) = (errand.patience, mailer.later()) else {
+            return false;
+        };
+        match self.because {
+            Because::Later(_) => later.is_often(errand.job, rid),
+            Because::Unclear { accepted, .. } => {
+                later.is_often_and_others_are_taken(errand.job, rid, accepted)
+            }
+            Because::Failed(_) => false,
+        }
+    }
+
+    /// The end of a mail that was to be sent later for too long.
+    fn given_up(self) -> Sent {
+        Sent::Rejected {
+            code: self.code.unwrap_or(Self::WITHOUT_CODE),
+            words: format!(
+                "given up, since it was to be sent later for too long: {}",
+                self.words
+            ),
+        }
+    }
+
+    /// Remembers it, for the next time.
+    fn put_off(self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
+        let later = mailer.later();
+        match self.because {
+            Because::Later(kind) => DeliverError::Later {
+                masked: errand.recipient.masked(),
+                after: later
+                    .map(|later| later.put_off(errand.job, rid, kind))
+                    .unwrap_or_default(),
+                words: self.words,
+            },
+            Because::Unclear { error, accepted } => {
+                if let Some(later) = later {
+                    later.note(errand.job, rid, accepted);
+                }
+                error.into()
+            }
+            Because::Failed(error) => error,
+        }
     }
 }
 
