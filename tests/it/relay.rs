@@ -536,6 +536,29 @@ async fn where_a_daemon_works_resend_gives_it_the_job() {
 }
 
 #[tokio::test]
+async fn resend_goes_on_after_its_own_failure() {
+    let Some(parts) = Parts::or_skip("resend_goes_on_after_its_own_failure") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "bo@", "reply": "550 5.1.1 no", "times": 1 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay.world().job(&job_for("daily", &["bo@acme.example"]));
+    world.run().await;
+    let Relay { server, dir, .. } = relay;
+    drop(server);
+    for waiting in [1, 2] {
+        let (did, said) = resend(&world, "daily");
+        assert!(did && said.contains("1 of daily get it again."), "{said}");
+        assert!(
+            said.contains("It could not be done now") && said.contains("on the queue as message"),
+            "{said}"
+        );
+        assert_eq!(world.waiting().await, waiting, "a second one is harmless");
+    }
+    drop(dir);
+}
+
+#[tokio::test]
 async fn whoever_was_told_to_come_later_is_not_asked_for_too_soon() {
     let Some(parts) = Parts::or_skip("whoever_was_told_to_come_later") else {
         return;
