@@ -33,6 +33,9 @@ use jiff::tz::TimeZone;
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
 
+/// The pages of a gallery: for each way as many, since they tell of each other.
+const PAGES: usize = 30;
+
 fn main() {
     for (name, token) in [
         ("long-term key", None),
@@ -48,8 +51,8 @@ fn main() {
             Templates::load(None).unwrap(),
             Templates::load(Some(own.path())).unwrap(),
         );
-        let (written, bytes) = measure(&program, &batch, &pictures, 100);
-        let (filled_in, same) = measure(&engine, &batch, &pictures, 3);
+        let (written, bytes) = measure(&program, &batch, &pictures);
+        let (filled_in, same) = measure(&engine, &batch, &pictures);
         assert_eq!(bytes, same);
         println!("{name:20} {:>9}", "µs a card");
         println!("  by the program     {written:9.2}");
@@ -62,14 +65,9 @@ fn main() {
 }
 
 /// Microseconds of CPU a card, and the bytes of a page.
-fn measure(
-    templates: &Templates,
-    batch: &AuditedLinks,
-    pictures: &Pictures,
-    pages: usize,
-) -> (f64, usize) {
+fn measure(templates: &Templates, batch: &AuditedLinks, pictures: &Pictures) -> (f64, usize) {
     let (plan, settings) = (plan(), settings());
-    let total = (pages * BATCH) as u64;
+    let total = (PAGES * BATCH) as u64;
     let audience = Audience::Everyone;
     let mut bytes = 0;
     let took = cpu(|| {
@@ -82,7 +80,7 @@ fn measure(
             &settings,
         );
         let mut gallery = begun.unwrap();
-        for _ in 0..pages {
+        for _ in 0..PAGES {
             for page in gallery.push(batch, pictures).unwrap() {
                 bytes = page.html.len();
             }

@@ -4,14 +4,16 @@
 //! page and the list; mail those who were not mailed yet. Whoever was served before stays served.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::{Either, select};
 use futures_util::stream::{self, Stream};
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
@@ -54,6 +56,9 @@ pub struct Order {
 
 /// How many batches are on their way to the disk at once: two keep both the processor and the disk busy.
 const BATCHES_AT_ONCE: usize = 2;
+
+/// How many batches are ahead of the one that is shown: one more is being signed.
+const BATCHES_AHEAD: usize = BATCHES_AT_ONCE + 1;
 
 /// How many places and recipients a result names; more of them are only counted.
 const MOST_TOLD: usize = 100;
@@ -265,7 +270,7 @@ async fn go_on(
 async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
     let (spool_dir, progress) = (&tools.spool_dir, &tools.progress);
-    let listing = listing::list(plan, store, spool_dir, &order.stop, progress).await?;
+    let listing = Box::pin(listing::list(plan, store, spool_dir, &order.stop, progress)).await?;
     failpoint::pass(Failpoint::Listed);
     Ok(listing)
 }
@@ -379,25 +384,29 @@ async fn serve(
     let signing = tools.signing(plan).await?;
     let mut publication = Publication::begin(order, plan, listing, &audience, tools).await?;
     let mut digest = Digest::new(plan);
-    let mut batches = std::pin::pin!(gather(
-        order, plan, begun, album, &audience, &signing, tools
-    ));
-    loop {
-        // While the pages that the last batch filled are on their way out, the next is signed and recorded.
-        let (put, batch) = join(publication.put_full(), batches.try_next()).await;
-        put?;
-        let Some((batch, pictures)) = batch? else {
-            break;
-        };
-        let before = served.links;
-        served.links += batch.links().len() as u64;
-        if is_milestone(before, served.links) {
-            let (links, of) = (served.links, listing.linkable);
-            tracing::info!(job.id = %order.job.id, links, of, "links are signed and recorded");
+    let (room, mut gathered): (Room, _) = mpsc::channel(BATCHES_AHEAD);
+    let gather = gather(
+        batches(order, plan, begun, album, &audience, &signing, tools, &room),
+        &room,
+    );
+    let show = async {
+        while let Some(batch) = gathered.recv().await {
+            let Some((batch, pictures)) = batch? else {
+                break;
+            };
+            let before = served.links;
+            served.links += batch.links().len() as u64;
+            if is_milestone(before, served.links) {
+                let (links, of) = (served.links, listing.linkable);
+                tracing::info!(job.id = %order.job.id, links, of, "links are signed and recorded");
+            }
+            digest.push(&batch);
+            publication.push(&batch, &pictures)?;
+            publication.put_full().await?;
         }
-        digest.push(&batch);
-        publication.push(&batch, &pictures)?;
-    }
+        Ok::<_, JobError>(())
+    };
+    with(gather, show).await?;
     let published = publication.finish(order, tools).await?;
     failpoint::pass(Failpoint::Published);
     for (reader, n) in waiting {
@@ -416,9 +425,37 @@ async fn serve(
 /// Links that may be shown, and what is known of the pictures among them.
 type Batch = (AuditedLinks, Arc<Pictures>);
 
+/// Where batches wait to be shown, and a place there.
+type Room = mpsc::Sender<Result<Option<Batch>, JobError>>;
+type Place<'a> = mpsc::Permit<'a, Result<Option<Batch>, JobError>>;
+
+/// Has the links of an audience signed and recorded, and sends each batch on; `None` is the end.
+async fn gather(
+    batches: impl Stream<Item = Result<(Place<'_>, Batch), JobError>> + Send,
+    room: &Room,
+) {
+    let mut batches = pin!(batches);
+    let end = loop {
+        match batches.next().await {
+            Some(Ok((place, batch))) => place.send(Ok(Some(batch))),
+            Some(Err(error)) => break Err(error),
+            None => break Ok(None),
+        }
+    };
+    // Nobody is there any more if showing has failed, which is told then.
+    drop(room.send(end).await);
+}
+
 /// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one batch are
 /// on their way to the disk, the next is signed.
-fn gather<'a>(
+///
+/// A batch has its place in `room` before it is begun. So whatever was begun can go on to its end, however long the batches
+/// before it take: requests for pictures have a time limit, and a place in the log's queue is one that others wait for.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is a different thing, and the caller has them all"
+)]
+fn batches<'a>(
     order: &'a Order,
     plan: &'a Plan,
     begun: &'a Begun,
@@ -426,17 +463,30 @@ fn gather<'a>(
     audience: &'a Audience,
     signing: &'a Signing,
     tools: &'a Tools,
-) -> impl Stream<Item = Result<Batch, JobError>> + Send + 'a {
+    room: &'a Room,
+) -> impl Stream<Item = Result<(Place<'a>, Batch), JobError>> + Send + 'a {
     let signed = stream::try_unfold(0, move |number| async move {
+        let Ok(place) = room.reserve().await else {
+            return Ok(None);
+        };
         let Some(page) = begun.listing.page(number)? else {
             return Ok(None);
         };
         let pictures = album.page(number, &page).await;
         let links = sign(order, plan, page, audience, signing, tools).await?;
-        let recorded = record(order, plan, links, tools).map_ok(|links| (links, pictures));
+        let recorded = record(order, plan, links, tools);
+        let recorded = recorded.map_ok(move |links| (place, (links, pictures)));
         Ok::<_, JobError>(Some((recorded, number + 1)))
     });
     signed.try_buffered(BATCHES_AT_ONCE)
+}
+
+/// Does some work while other work, which serves it, goes on beside it for as long.
+async fn with<T>(beside: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    match select(pin!(work), pin!(beside)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), work)) => work.await,
+    }
 }
 
 async fn sign(

@@ -1,7 +1,7 @@
 //! From objects to links: list what is there, sign a link for each and for each audience, in batches.
 //!
-//! A batch is one page of a listing. Nothing here keeps more than one, so ten million objects need no more
-//! memory than ten. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
+//! A batch is one page of a listing. Signing keeps one, and listing some that were asked for ahead, bounded in number and in
+//! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
 
 pub mod cloudfront;
 pub mod direct;

@@ -259,11 +259,14 @@ pub async fn open(
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
         QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
-        QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
+        QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
         LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
-        LedgerKind::S3 => Arc::new(s3_ledger(config, &connections, &keyring, clock).await?),
+        LedgerKind::S3 => {
+            let ledger = Box::pin(s3_ledger(config, &connections, &keyring, clock));
+            Arc::new(ledger.await?)
+        }
     };
     // After what can fail for others' sake: each opening of the log is a stream of its own.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;

@@ -6,6 +6,7 @@
 //! shared and noisy: the CPU time counts, and ratios within one run.
 
 #![expect(
+    clippy::print_stderr,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a bench prints, and stops when something is wrong"

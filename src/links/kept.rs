@@ -7,7 +7,8 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::path::Path;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::join_all;
+use futures_util::{TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::linkable::Unlinkable;
@@ -85,16 +86,20 @@ pub async fn recall(
 ) -> Result<Option<Listing>, JobError> {
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store);
-    let mut pages = stream::iter(0..kept.pages)
-        .map(|number| ledger.page(&plan.job.id, &kept.listing, number))
-        .buffered(PAGES_AT_ONCE);
-    while let Some(page) = pages.next().await {
-        stop.heed()?;
-        let Some(page) = page?.and_then(|bytes| serde_json::from_slice::<Vec<Entry>>(&bytes).ok())
-        else {
-            return Ok(None);
-        };
-        recalled.push(presence.look_again(page).await?)?;
+    let numbers: Vec<u32> = (0..kept.pages).collect();
+    // None is on its way while objects are looked at: nobody would wait for it meanwhile, and its time would run out.
+    for some in numbers.chunks(PAGES_AT_ONCE) {
+        let pages = some
+            .iter()
+            .map(|number| ledger.page(&plan.job.id, &kept.listing, *number));
+        for page in presence.meanwhile(join_all(pages)).await {
+            stop.heed()?;
+            let read = |bytes: Vec<u8>| serde_json::from_slice::<Vec<Entry>>(&bytes).ok();
+            let Some(page) = page?.and_then(read) else {
+                return Ok(None);
+            };
+            recalled.push(presence.look_again(page).await?)?;
+        }
     }
     if recalled.is_empty() && plan.when_empty == WhenEmpty::Refuse {
         let place = describe(&plan.bucket, &plan.objects);
@@ -144,6 +149,14 @@ impl<'a> Presence<'a> {
         }
     }
 
+    /// Waits for something else, while the new listing goes on.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        match &mut self.listed {
+            Some(listed) => listed.lister.meanwhile(work).await,
+            None => work.await,
+        }
+    }
+
     /// The objects of a page stay what they were; those that are not there any more cannot be linked.
     async fn look_again(&mut self, page: Vec<Entry>) -> Result<Vec<Entry>, GatherError> {
         let mut in_question: Vec<ObjectMeta> = Vec::new();
@@ -154,8 +167,8 @@ impl<'a> Presence<'a> {
                 in_question.push(object.clone());
             }
         }
-        let bucket = &self.plan.bucket;
-        let missing = listing::missing_of(bucket, &in_question, self.store).await?;
+        let missing = listing::missing_of(&self.plan.bucket, &in_question, self.store);
+        let missing = self.meanwhile(missing).await?;
         let again = page.into_iter().map(|entry| match entry {
             Entry::Linkable(object) if missing.contains(&object.key) => {
                 Entry::Unavailable(object.key.to_string(), Unlinkable::Missing)

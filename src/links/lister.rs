@@ -1,13 +1,17 @@
 //! A listing as a stream of pages in the order of their keys; several are asked for at once where that helps.
 
+use std::collections::VecDeque;
+use std::pin::pin;
+
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
 use super::ranges::{Ask, Popped, RangeId, Ranges};
+use crate::error::chain;
 use crate::job::Bucket;
-use crate::store::{ObjectMeta, ObjectStore, Page, Versions};
+use crate::store::{Fact, ObjectMeta, ObjectStore, Page, Versions};
 
 /// How many pages of a listing are asked for at once. A store's own limit, per prefix, is in the thousands a second; how often
 /// a connection may be asked is `links.requests`, through which each of them passes.
@@ -24,15 +28,20 @@ pub(super) struct Under<'a> {
     pub(super) is_limited: bool,
 }
 
-/// An answer on its way.
-type Answer<'a> = BoxFuture<'a, (RangeId, Result<Page, GatherError>)>;
+/// An answer, and to which range it belongs.
+type Answer = (RangeId, Result<Page, GatherError>);
 
 /// Lists all keys under a prefix.
+///
+/// Pages are on their way while the caller works on those before. A request has a time limit that goes on whether or not
+/// anybody looks at it, so a caller who waits for something else between two pages waits in [`Lister::meanwhile`].
 pub(super) struct Lister<'a> {
     under: Under<'a>,
     store: &'a dyn ObjectStore,
     ranges: Ranges,
-    on_their_way: FuturesUnordered<Answer<'a>>,
+    on_their_way: FuturesUnordered<BoxFuture<'a, Answer>>,
+    /// Answers that came in meanwhile, no more than were on their way.
+    arrived: VecDeque<Answer>,
 }
 
 impl<'a> Lister<'a> {
@@ -47,12 +56,16 @@ impl<'a> Lister<'a> {
             store,
             ranges: Ranges::new(under.prefix, at_once),
             on_their_way: FuturesUnordered::new(),
+            arrived: VecDeque::new(),
         }
     }
 
     /// The next page; nothing after the last.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<ObjectMeta>>, GatherError> {
         loop {
+            while let Some(answer) = self.arrived.pop_front() {
+                self.take(answer)?;
+            }
             for ask in self.ranges.asks() {
                 let answer = answer(self.under, ask, self.store);
                 self.on_their_way.push(Box::pin(answer));
@@ -60,21 +73,42 @@ impl<'a> Lister<'a> {
             match self.ranges.pop() {
                 Popped::Page(page) => return Ok(Some(page)),
                 Popped::End => return Ok(None),
-                Popped::NotYet => {
-                    if let Some((range, page)) = self.on_their_way.next().await {
-                        self.ranges.answer(range, page?)?;
-                    }
-                }
+                Popped::NotYet => self.arrived.extend(self.on_their_way.next().await),
             }
+        }
+    }
+
+    /// Waits for something else, while answers come in.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(answer) = self.on_their_way.next() => self.arrived.push_back(answer),
+            }
+        }
+    }
+
+    fn take(&mut self, (range, page): Answer) -> Result<(), GatherError> {
+        match page {
+            Err(GatherError::Store(error))
+                if matches!(error.fact, Fact::Rejected | Fact::Denied | Fact::NotFound)
+                    && self.ranges.give_up(range) =>
+            {
+                let error = chain(&error);
+                tracing::debug!(
+                    error,
+                    "the store does not list from a guessed place on; it is listed page by page"
+                );
+                Ok(())
+            }
+            page => self.ranges.answer(range, page?),
         }
     }
 }
 
-async fn answer(
-    under: Under<'_>,
-    ask: Ask,
-    store: &dyn ObjectStore,
-) -> (RangeId, Result<Page, GatherError>) {
+async fn answer(under: Under<'_>, ask: Ask, store: &dyn ObjectStore) -> Answer {
     let Under {
         bucket,
         prefix,
@@ -85,4 +119,152 @@ async fn answer(
     // Before the answer itself: a clock that is far off makes S3 refuse requests, and then the clock is the reason.
     let page = check_clock(store).and_then(|()| Ok(page?));
     (ask.range, page)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+    use jiff::Timestamp;
+    use serde_json::json;
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::job::Key;
+    use crate::links::listing;
+    use crate::plan::Plan;
+    use crate::progress::Progress;
+    use crate::render::samples;
+    use crate::stop::Stop;
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Body, Content, Cursor, EdgeError, StoreError};
+
+    /// A store that takes a while, and that is given no more than that: who does not look at an answer in time loses it.
+    #[derive(Debug)]
+    struct Slow {
+        store: MemoryStore,
+        /// Whether it refuses to list from a place on that is no token.
+        is_strict: bool,
+        /// How many listings were begun.
+        begun: AtomicUsize,
+    }
+
+    impl Slow {
+        fn new(is_strict: bool) -> Self {
+            let store = MemoryStore::new(10);
+            for number in 0..200 {
+                let key = format!("r/{number:05}");
+                store.insert("acme-reports", &key, b"x", Timestamp::UNIX_EPOCH);
+            }
+            Self {
+                store,
+                is_strict,
+                begun: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    /// An answer in two parts, each of which somebody must take.
+    async fn in_parts(number: usize) -> Result<(), StoreError> {
+        let parts = async {
+            // Not all at the same time: some are on their way while others are worked on.
+            sleep(Duration::from_secs(2 + number as u64 % 4)).await;
+            sleep(Duration::from_secs(2)).await;
+        };
+        let taken = timeout(Duration::from_secs(20), parts).await;
+        taken.map_err(|_| EdgeError::new("list", Fact::Unreachable, "it took too long"))
+    }
+
+    #[async_trait]
+    impl ObjectStore for Slow {
+        async fn list(
+            &self,
+            bucket: &Bucket,
+            prefix: &str,
+            versions: Versions,
+            cursor: Cursor<'_>,
+        ) -> Result<Page, StoreError> {
+            in_parts(self.begun.fetch_add(1, Ordering::Relaxed)).await?;
+            match cursor {
+                Cursor::After(_) if self.is_strict => {
+                    Err(EdgeError::new("list", Fact::Rejected, "no such marker"))
+                }
+                cursor => self.store.list(bucket, prefix, versions, cursor).await,
+            }
+        }
+
+        async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
+            sleep(Duration::from_secs(30)).await;
+            self.store.head(bucket, key).await
+        }
+
+        async fn beginning(
+            &self,
+            _: &Bucket,
+            _: &ObjectMeta,
+            _: usize,
+        ) -> Result<Vec<u8>, StoreError> {
+            unreachable!("nothing is read")
+        }
+
+        async fn put(&self, _: &Bucket, _: &Key, _: Body, _: Content) -> Result<(), StoreError> {
+            unreachable!("nothing is put")
+        }
+
+        async fn probe(&self, _: &Bucket) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    async fn listed(store: &Slow, preflight: bool) -> Result<u64, GatherError> {
+        let from = json!({ "connection": "reports", "bucket": "acme-reports", "prefix": "r/" });
+        let plan = Plan {
+            max_links: 10_000,
+            preflight,
+            ..samples::plan("r/", &json!({ "from": from }))
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let (stop, progress) = (Stop::default(), Progress::default());
+        let listing = listing::list(&plan, store, dir.path(), &stop, &progress).await?;
+        Ok(listing.linkable)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_come_in_while_each_object_of_a_page_is_looked_at() {
+        assert_eq!(listed(&Slow::new(false), true).await.unwrap(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_come_in_while_something_else_is_waited_for() {
+        let store = Slow::new(false);
+        let bucket = "acme-reports".parse().unwrap();
+        let under = Under {
+            bucket: &bucket,
+            prefix: "r/",
+            versions: Versions::Floating,
+            is_limited: false,
+        };
+        let (mut lister, mut found) = (Lister::new(under, &store), 0);
+        while let Some(page) = lister.page().await.unwrap() {
+            found += page.len();
+            lister.meanwhile(sleep(Duration::from_secs(60))).await;
+            assert!(lister.arrived.len() <= AT_ONCE);
+        }
+        assert_eq!(found, 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_lists_from_no_place_but_its_own_is_listed_all_the_same() {
+        assert_eq!(listed(&Slow::new(true), false).await.unwrap(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_refuses_the_listing_itself_is_an_error() {
+        let store = Slow::new(false);
+        store.store.fail_next(Fact::Denied);
+        let error = listed(&store, false).await.unwrap_err();
+        assert!(matches!(error, GatherError::Store(_)), "{error}");
+    }
 }

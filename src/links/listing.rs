@@ -216,7 +216,8 @@ async fn gather_under(
             }
         });
         checked?;
-        if gathering.take(objects, store, stop).await? == Wants::NoMore {
+        let taken = gathering.take(objects, store, stop);
+        if lister.meanwhile(taken).await? == Wants::NoMore {
             break;
         }
     }

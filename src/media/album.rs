@@ -176,19 +176,19 @@ impl<'a> Album<'a> {
         let Some(shelf) = self.shelf.filter(|_| !names.is_empty()) else {
             return nothing();
         };
-        match timeout_at(until, shelf.recall(names)).await {
-            Ok(Ok(kept)) => {
+        match self.stop.or(timeout_at(until, shelf.recall(names))).await {
+            Ok(Ok(Ok(kept))) => {
                 let read = |text: String| serde_json::from_str(&text).ok();
                 let kept = kept.into_iter().map(|text| text.and_then(read));
                 kept.chain(std::iter::repeat_n(None, names.len()))
                     .take(names.len())
                     .collect()
             }
-            Ok(Err(error)) => {
+            Ok(Ok(Err(error))) => {
                 self.shelf_failed(&error);
                 nothing()
             }
-            Err(_) => nothing(),
+            Ok(Err(_)) | Err(_) => nothing(),
         }
     }
 
@@ -207,7 +207,7 @@ impl<'a> Album<'a> {
         }
         // A little longer than looking may take: what was found out last is worth keeping too.
         let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), shelf.keep(&things));
-        if let Ok(Err(error)) = kept.await {
+        if let Ok(Ok(Err(error))) = self.stop.or(kept).await {
             self.shelf_failed(&error);
         }
     }

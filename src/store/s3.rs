@@ -3,7 +3,7 @@
 mod page;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as BlockingMutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,7 +15,6 @@ use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Mutex;
 
 use self::page::PageReader;
 use super::{
@@ -28,6 +27,9 @@ use crate::job::{Bucket, Key};
 
 /// How long an upload may take: a list of a million links at a slow 1 MB/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// What is wrong with a listing that ends before its end. Taken for the end, it would hide the other objects.
+const MORE_NOWHERE: &str = "the listing says that there is more and not where";
 
 /// The objects that a client's credentials reach.
 #[derive(Debug, Clone)]
@@ -75,9 +77,10 @@ impl S3Store {
         let Some(regions) = &self.regions else {
             return Ok(None);
         };
-        let mut regions = regions.lock().await;
-        if let Some(known) = regions.get(bucket) {
-            return Ok(Some(known.clone()));
+        // Not held while S3 is asked: several may ask for the same bucket at once, and get the same answer.
+        let known = || regions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(regional) = known().get(bucket) {
+            return Ok(Some(regional.clone()));
         }
         let region = self.look_up_region(bucket).await?;
         let config = self
@@ -90,7 +93,7 @@ impl S3Store {
             region,
             client: Client::from_conf(config),
         };
-        regions.insert(bucket.clone(), regional.clone());
+        known().insert(bucket.clone(), regional.clone());
         Ok(Some(regional))
     }
 
@@ -195,16 +198,16 @@ impl S3Store {
         let objects = current
             .map(|version| version_meta(version, encoded))
             .collect::<Result<_, _>>();
-        let next = answer
-            .next_key_marker
-            .filter(|_| answer.is_truncated == Some(true))
-            .map(|key| {
+        let next = answer.next_key_marker.filter(|key| !key.is_empty());
+        let next = match (answer.is_truncated == Some(true), next) {
+            (false, _) => None,
+            (true, None) => return Err(EdgeError::new(action(), Fact::Rejected, MORE_NOWHERE)),
+            (true, Some(key)) => {
                 let key = if encoded { decode_form(key) } else { key };
-                format!(
-                    "{} {key}",
-                    answer.next_version_id_marker.unwrap_or_default()
-                )
-            });
+                let version = answer.next_version_id_marker.unwrap_or_default();
+                Some(format!("{version} {key}"))
+            }
+        };
         Ok(Page {
             objects: objects.map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))?,
             continuation_token: next,
@@ -215,7 +218,7 @@ impl S3Store {
 /// Reads the `Date` of answers: a free comparison of the server's clock with ours.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerClock {
-    skew: Arc<BlockingMutex<Option<SignedDuration>>>,
+    skew: Arc<Mutex<Option<SignedDuration>>>,
 }
 
 impl ServerClock {

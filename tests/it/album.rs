@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use handout::config::LedgerKind;
@@ -13,6 +14,8 @@ use handout::store::{
 use handout::tools::Opened;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use crate::conformance::s3_client;
 use crate::support::published_text;
@@ -25,6 +28,15 @@ struct Watched {
     store: Arc<dyn ObjectStore>,
     asked: Arc<Mutex<Vec<String>>>,
     refuses: bool,
+    /// Puts nothing before a far picture was looked at.
+    waits: Option<Arc<Far>>,
+}
+
+/// A picture, and whether it was looked at.
+#[derive(Debug)]
+struct Far {
+    key: &'static str,
+    looked_at: watch::Sender<bool>,
 }
 
 #[deny(
@@ -61,7 +73,18 @@ impl ObjectStore for Watched {
                 source: "told to refuse".into(),
             });
         }
-        self.store.beginning(bucket, object, most).await
+        let bytes = self.store.beginning(bucket, object, most).await;
+        if let Some(far) = self
+            .waits
+            .as_ref()
+            .filter(|far| far.key == object.key.as_str())
+        {
+            // It is looked at last, when nothing else of its page or those before needs a turn.
+            sleep(Duration::from_millis(300)).await;
+            sleep(Duration::from_millis(1)).await;
+            far.looked_at.send_replace(true);
+        }
+        bytes
     }
 
     async fn put(
@@ -71,6 +94,18 @@ impl ObjectStore for Watched {
         body: Body,
         content: Content,
     ) -> Result<(), StoreError> {
+        if let Some(far) = &self.waits {
+            let mut looked_at = far.looked_at.subscribe();
+            let looked_at = looked_at.wait_for(|looked_at| *looked_at);
+            let in_time = timeout(Duration::from_secs(8), looked_at).await;
+            in_time
+                .map_err(|_| EdgeError {
+                    action: format!("put s3://{bucket}/{key}"),
+                    fact: Fact::Rejected,
+                    source: "the far picture was not looked at meanwhile".into(),
+                })?
+                .unwrap();
+        }
         self.store.put(bucket, key, body, content).await
     }
 
@@ -92,6 +127,14 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 /// Puts a watch before the store of the only connection.
 fn watch(opened: &mut Opened, refuses: bool) -> Asked {
+    watch_and_wait(opened, refuses, None)
+}
+
+fn watch_and_wait(opened: &mut Opened, refuses: bool, waits: Option<&'static str>) -> Asked {
+    let waits = waits.map(|key| {
+        let looked_at = watch::Sender::new(false);
+        Arc::new(Far { key, looked_at })
+    });
     let asked = Asked::default();
     let mut connections = (*opened.tools.connections).clone();
     for connection in connections.values_mut() {
@@ -99,10 +142,26 @@ fn watch(opened: &mut Opened, refuses: bool) -> Asked {
             store: Arc::clone(&connection.store),
             asked: Arc::clone(&asked),
             refuses,
+            waits: waits.clone(),
         });
     }
     opened.tools.connections = Arc::new(connections);
     asked
+}
+
+#[tokio::test]
+async fn later_pictures_are_looked_at_while_a_page_is_put() {
+    let mut world = World::new();
+    for number in 0..2900 {
+        world = world.object(&format!("{number:04}.txt"), "x");
+    }
+    put_picture(&world, "2500.jpg", "camera.jpg");
+    let mut opened = world.open().await;
+    let asked = watch_and_wait(&mut opened, false, Some("2500.jpg"));
+    work(&opened, &gallery_job("far")).await;
+    assert_eq!(taken(&asked), ["2500.jpg"]);
+    let pages = pages(&world);
+    assert_eq!(pages.len(), 2 * 4, "an index and three pages for each");
 }
 
 fn taken(asked: &Asked) -> Vec<String> {

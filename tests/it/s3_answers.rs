@@ -4,8 +4,10 @@
 //! buckets in several regions.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use handout::job::{Bucket, Key};
 use handout::links::Unlinkable;
 use handout::links::listing::{Entry, GatherError, Listing, list};
@@ -23,6 +25,8 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::support::world::email_job;
 
@@ -53,20 +57,26 @@ async fn answering(
     let url = format!("http://{}", listener.local_addr().unwrap());
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&heads);
+    let answer = Arc::new(move |head: String| {
+        let (status, headers, body) = answer(&head);
+        let length = body.len();
+        seen.lock().unwrap().push(head);
+        format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    });
     let serve = async move {
+        let mut connections = JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut bytes = Vec::new();
-            while !bytes.ends_with(b"\r\n\r\n")
-                && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0
-            {}
-            let head = String::from_utf8_lossy(&bytes).into_owned();
-            let (status, headers, body) = answer(&head);
-            let length = body.len();
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            );
-            seen.lock().unwrap().push(head);
-            drop(stream.write_all(answer.as_bytes()).await);
+            let answer = Arc::clone(&answer);
+            connections.spawn(async move {
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(b"\r\n\r\n")
+                    && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0
+                {}
+                let answer = answer(String::from_utf8_lossy(&bytes).into_owned());
+                drop(stream.write_all(answer.as_bytes()).await);
+            });
         }
     };
     #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
@@ -223,6 +233,42 @@ async fn a_bucket_is_asked_in_its_own_region_which_is_looked_up_once() {
             .all(|head| head.contains("/ap-southeast-2/s3/aws4_request")),
         "{heads:#?}"
     );
+}
+
+#[tokio::test]
+async fn whoever_looks_up_a_region_and_is_not_polled_keeps_nobody_waiting() {
+    let (url, _) = server(date(SignedDuration::ZERO), Some("ap-southeast-2")).await;
+    let store = S3Store::regional(client(&url));
+    let bucket = "reports".parse().unwrap();
+    let mut set_aside = store.region(&bucket);
+    assert!(
+        (&mut set_aside).now_or_never().is_none(),
+        "it is on its way"
+    );
+    let other = timeout(Duration::from_secs(60), store.region(&bucket)).await;
+    let other = other.expect("nobody waits for the first").unwrap();
+    assert_eq!(other, set_aside.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_listing_with_more_and_no_way_to_it_is_an_error() {
+    const MORE: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a.pdf</Key></Contents></ListBucketResult>";
+    const VERSIONS: &str = "<?xml version=\"1.0\"?><ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
+    for (versions, body) in [(Versions::Floating, MORE), (Versions::Pinned, VERSIONS)] {
+        let answer = move |_: &str| ("200 OK", String::new(), body);
+        let (url, _) = answering(date(SignedDuration::ZERO), answer).await;
+        let (store, bucket) = (S3Store::new(client(&url)), "reports".parse().unwrap());
+        let error = store
+            .list(&bucket, "", versions, Cursor::Start)
+            .await
+            .unwrap_err();
+        assert_eq!(error.fact, Fact::Rejected);
+        let text = handout::error::chain(&error);
+        assert!(
+            text.ends_with("the listing says that there is more and not where"),
+            "{text}"
+        );
+    }
 }
 
 /// The objects of a listing that are not linked, and why.

@@ -17,11 +17,13 @@
 
 import email
 import email.policy
+import email.utils
 import html.parser
 import json
 import pathlib
 import re
 import sys
+from email.header import decode_header, make_header
 
 
 class Hrefs(html.parser.HTMLParser):
@@ -62,8 +64,12 @@ def judge(raw):
     def one(key):
         return headers.get(key, [None])[0]
 
+    # The older way to names: the newer one puts a space between two encoded words (RFC 2047, section 6.2 says not to; Python 3.11).
+    as_written = email.message_from_bytes(raw, policy=email.policy.compat32)
+
     def people(key):
-        return [[address.display_name, address.addr_spec] for address in message[key].addresses] if message[key] else []
+        pairs = email.utils.getaddresses(map(str, as_written.get_all(key, [])))
+        return [[str(make_header(decode_header(name))), address] for name, address in pairs]
 
     return {
         "subject": one("subject"),

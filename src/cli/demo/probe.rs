@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use handout::audit::find::{Question, find};
 use handout::audit::record::Names;
 use handout::audit::verify::verify;
@@ -28,6 +30,9 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use super::seed::bytes_of;
+
+/// How every gzip stream begins (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// How often each link is tampered with, at places spread over it.
 const TAMPERINGS: usize = 6;
@@ -94,7 +99,7 @@ impl Made {
             .join("published");
         let (mut pages, mut lists) = (Vec::new(), Vec::new());
         for path in files_below(&published)? {
-            let text = fs::read_to_string(&path)?;
+            let text = published_text(&path)?;
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("html") => pages.push(Page {
                     title: title(&text),
@@ -194,6 +199,17 @@ impl fmt::Display for Verdict {
             problems => write!(f, "read\n\nNOT good:\n  {}", problems.join("\n  ")),
         }
     }
+}
+
+/// A text that lies in a bucket: pages are stored compressed, lists as they are.
+fn published_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(path)?;
+    if !bytes.starts_with(&GZIP_MAGIC) {
+        return Ok(String::from_utf8(bytes)?);
+    }
+    let mut text = String::new();
+    GzDecoder::new(bytes.as_slice()).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Fetches every link, tampers with every link, and verifies the audit log.

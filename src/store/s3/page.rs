@@ -5,6 +5,7 @@
 //! stays the SDK's: its signature, its retries, and what it makes of errors. The tests hold the two together.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use quick_xml::events::{BytesRef, Event};
 use quick_xml::reader::Reader;
 
-use super::{listed_key, plain_etag, storage};
+use super::{MORE_NOWHERE, listed_key, plain_etag, storage};
 use crate::store::{ObjectMeta, Page};
 
 /// The element around a page.
@@ -40,6 +41,14 @@ enum ReadError {
     /// It names a character in a way that XML does not know.
     #[error("the listing has the unknown reference &{0};")]
     Reference(String),
+    /// It says something in a way that S3 does not.
+    #[error("the listing has the {field} {text:?}, which is none")]
+    Field {
+        /// The element.
+        field: &'static str,
+        /// What stands in it.
+        text: String,
+    },
 }
 
 /// Takes the SDK's place when the answer to one listing is read; keeps the page.
@@ -148,9 +157,9 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
                 match (depth, &mut object) {
                     (2, object) => match object.take() {
                         Some(object) => answer.objects.push(object),
-                        None => answer.set(name.as_ref(), &mut text),
+                        None => answer.set(name.as_ref(), &mut text)?,
                     },
-                    (3, Some(object)) => object.set(name.as_ref(), &mut text),
+                    (3, Some(object)) => object.set(name.as_ref(), &mut text)?,
                     _ => {}
                 }
                 depth -= 1;
@@ -166,6 +175,13 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
             | Event::DocType(_) => {}
         }
     }
+}
+
+fn parsed<T: FromStr>(field: &'static str, text: &str) -> Result<T, ReadError> {
+    text.parse().map_err(|_| ReadError::Field {
+        field,
+        text: text.to_owned(),
+    })
 }
 
 fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
@@ -184,35 +200,41 @@ fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
 }
 
 impl Answer {
-    fn set(&mut self, name: &[u8], text: &mut String) {
+    fn set(&mut self, name: &[u8], text: &mut String) -> Result<(), ReadError> {
         match name {
             b"NextContinuationToken" => self.token = Some(std::mem::take(text)),
-            b"IsTruncated" => self.is_truncated = text == "true",
+            b"IsTruncated" => self.is_truncated = parsed("IsTruncated", text)?,
             b"EncodingType" => self.is_encoded = text == "url",
             _ => {}
         }
+        Ok(())
     }
 
     fn page(self) -> Result<Page, String> {
+        let token = self.token.filter(|token| !token.is_empty());
+        if self.is_truncated && token.is_none() {
+            return Err(MORE_NOWHERE.to_owned());
+        }
         let objects = self.objects.into_iter();
         let objects: Result<_, _> = objects.map(|object| object.meta(self.is_encoded)).collect();
         Ok(Page {
             objects: objects?,
-            continuation_token: self.token.filter(|_| self.is_truncated),
+            continuation_token: token.filter(|_| self.is_truncated),
         })
     }
 }
 
 impl Draft {
-    fn set(&mut self, name: &[u8], text: &mut String) {
+    fn set(&mut self, name: &[u8], text: &mut String) -> Result<(), ReadError> {
         match name {
             b"Key" => self.key = Some(std::mem::take(text)),
-            b"Size" => self.size_bytes = text.parse().unwrap_or_default(),
+            b"Size" => self.size_bytes = parsed("Size", text)?,
             b"ETag" => self.etag = plain_etag(Some(text)),
-            b"LastModified" => self.modified = text.parse().ok(),
+            b"LastModified" => self.modified = Some(parsed("LastModified", text)?),
             b"StorageClass" => self.class = std::mem::take(text),
             _ => {}
         }
+        Ok(())
     }
 
     fn meta(self, is_encoded: bool) -> Result<ObjectMeta, String> {
@@ -261,19 +283,33 @@ mod tests {
     }
 
     fn agree(xml: &str) {
-        let ours = read(xml.as_bytes()).unwrap().unwrap();
-        let theirs = oracle(xml).unwrap();
+        let (ours, theirs) = match (read(xml.as_bytes()), oracle(xml)) {
+            (Ok(ours), Some(theirs)) => (ours.unwrap(), theirs),
+            (Err(_), None) => return,
+            (ours, theirs) => panic!("{xml}: {ours:?}, and the SDK says {theirs:?}"),
+        };
         let is_encoded = theirs.encoding_type == Some(EncodingType::Url);
         let objects: Result<Vec<_>, _> = theirs
             .contents()
             .iter()
             .map(|object| their_meta(object, is_encoded))
             .collect();
+        let is_truncated = theirs.is_truncated == Some(true);
+        if is_truncated
+            && theirs
+                .next_continuation_token
+                .as_deref()
+                .unwrap_or("")
+                .is_empty()
+        {
+            assert_eq!(ours.unwrap_err(), MORE_NOWHERE, "{xml}");
+            return;
+        }
         match (ours, objects) {
             (Ok(page), Ok(objects)) => {
                 assert_eq!(page.objects, objects);
                 let token = theirs.next_continuation_token;
-                let token = token.filter(|_| theirs.is_truncated == Some(true));
+                let token = token.filter(|_| is_truncated);
                 assert_eq!(page.continuation_token, token);
             }
             (ours, objects) => assert_eq!(ours.err(), objects.err()),
@@ -332,6 +368,63 @@ mod tests {
             "<Contents><Key>a&#x26;&#38;b</Key></Contents>",
         ] {
             agree(&format!("<ListBucketResult>{contents}</ListBucketResult>"));
+        }
+    }
+
+    #[test]
+    fn more_without_a_way_to_it_is_an_error_and_not_the_end() {
+        for (end, is_page) in [
+            ("", true),
+            ("<IsTruncated>false</IsTruncated>", true),
+            (
+                "<IsTruncated>false</IsTruncated><NextContinuationToken/>",
+                true,
+            ),
+            ("<IsTruncated>true</IsTruncated>", false),
+            (
+                "<IsTruncated>true</IsTruncated><NextContinuationToken/>",
+                false,
+            ),
+            (
+                "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
+                true,
+            ),
+        ] {
+            let xml = format!(
+                "<ListBucketResult><Contents><Key>a</Key></Contents>{end}</ListBucketResult>"
+            );
+            agree(&xml);
+            let page = read(xml.as_bytes()).unwrap().unwrap();
+            assert_eq!(page.is_ok(), is_page, "{xml}");
+        }
+    }
+
+    #[test]
+    fn a_size_or_a_time_that_is_none_is_an_error() {
+        for (field, is_read) in [
+            ("<Size>12</Size>", true),
+            ("<Size>12 KB</Size>", false),
+            ("<Size/>", false),
+            (
+                "<LastModified>2026-11-23T05:12:09.123Z</LastModified>",
+                true,
+            ),
+            ("<LastModified>2026-11-23T05:12:09Z</LastModified>", true),
+            ("<LastModified>yesterday</LastModified>", false),
+            ("<LastModified/>", false),
+        ] {
+            let xml = format!(
+                "<ListBucketResult><Contents><Key>a</Key>{field}</Contents></ListBucketResult>"
+            );
+            agree(&xml);
+            assert_eq!(read(xml.as_bytes()).is_ok(), is_read, "{xml}");
+        }
+        for odd in [
+            "<IsTruncated>perhaps</IsTruncated>",
+            "<Contents><Key>a</Key><Size>-1</Size></Contents>",
+        ] {
+            let xml = format!("<ListBucketResult>{odd}</ListBucketResult>");
+            assert!(read(xml.as_bytes()).is_err(), "{xml}");
         }
     }
 

@@ -113,12 +113,12 @@ impl World {
 
     /// Opens everything.
     pub(crate) async fn open(&self) -> Opened {
-        tools::open(
+        Box::pin(tools::open(
             &self.config,
             &Environment::default(),
             clock::system,
             Serving::Links,
-        )
+        ))
         .await
         .unwrap()
     }
@@ -265,7 +265,7 @@ pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
         pace(),
         clock::system,
     );
-    let ended = tokio::time::timeout(PATIENCE, worker.run(settled))
+    let ended = tokio::time::timeout(PATIENCE, Box::pin(worker.run(settled)))
         .await
         .expect("the jobs were settled in time");
     assert_eq!(ended, Ended::Drained);
