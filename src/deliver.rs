@@ -153,20 +153,39 @@ enum Opening<'a> {
         words: String,
     },
     /// It may take this mail later.
-    Later {
-        kind: smtp::Kind,
-        code: u16,
-        words: String,
-    },
+    NotNow(NotNow),
 }
 
-/// What was sent, and what is to be done when it is no end.
-struct Sent {
-    outcome: Outcome,
-    /// Where the relay said "later" and meant this mail: why.
-    later: Option<smtp::Kind>,
-    /// What is wrong with the way, if it comes to that.
-    error: Option<RelayError>,
+/// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
+#[derive(Debug)]
+enum Sent {
+    /// It was accepted.
+    Accepted { words: String },
+    /// It was rejected.
+    Rejected { code: u16, words: String },
+    /// It was not sent, for certain.
+    NotSent(NotNow),
+    /// Nobody knows whether it was.
+    Unknown { words: String, error: RelayError },
+}
+
+/// A letter that was not taken, and may be another time.
+#[derive(Debug)]
+struct NotNow {
+    code: Option<u16>,
+    words: String,
+    because: Because,
+}
+
+/// Why a letter was not taken.
+#[derive(Debug)]
+enum Because {
+    /// The relay said "later" and meant this mail.
+    Later(smtp::Kind),
+    /// Something is wrong with the relay, or it will not have this mail; it had accepted so many others.
+    Unclear { error: RelayError, accepted: u64 },
+    /// Something is wrong with the way.
+    Failed(DeliverError),
 }
 
 impl Mailer {
@@ -209,12 +228,23 @@ impl<'a> Way<'a> {
             Self::Outbox(outbox) => return Ok(Opening::Ready(Opened::Outbox(outbox))),
             Self::Smtp(turn) => turn,
         };
+        let relay = turn.relay().clone();
         Ok(match turn.open(&letter.envelope).await {
             Ok(transaction) => Opening::Ready(Opened::Smtp(Box::new(transaction))),
             Err(smtp::OpenError::Never { code, words }) => Opening::Never { code, words },
-            Err(smtp::OpenError::Later { kind, code, words }) => {
-                Opening::Later { kind, code, words }
-            }
+            Err(smtp::OpenError::Later { kind, code, words }) => Opening::NotNow(NotNow {
+                code: Some(code),
+                words,
+                because: Because::Later(kind),
+            }),
+            Err(smtp::OpenError::Unclear { code, words, error }) => Opening::NotNow(NotNow {
+                code: Some(code),
+                words,
+                because: Because::Unclear {
+                    error,
+                    accepted: relay.accepted(),
+                },
+            }),
             Err(smtp::OpenError::Relay(error)) => return Err(error.into()),
         })
     }
@@ -224,10 +254,9 @@ impl Way<'_> {
     /// Sends a letter that no ledger knows: a notice, a measurement. Nothing keeps it from being sent twice.
     pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
         Ok(match self.open(letter).await? {
-            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome,
-            Opening::Never { code, words } | Opening::Later { code, words, .. } => {
-                Outcome::Rejected { code, words }
-            }
+            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
+            Opening::Never { code, words } => Outcome::Rejected { code, words },
+            Opening::NotNow(NotNow { code, words, .. }) => Outcome::NotSent { code, words },
         })
     }
 }
@@ -236,30 +265,71 @@ impl Opened<'_> {
     /// The irreversible step.
     async fn send_and_tell(self, letter: &Letter) -> Sent {
         let transaction = match self {
-            Opened::Outbox(outbox) => return Sent::end(outbox.put(letter).await),
+            Opened::Outbox(outbox) => {
+                return match outbox.put(letter).await {
+                    Ok(words) => Sent::Accepted { words },
+                    Err(error) => Sent::not_written(outbox, error),
+                };
+            }
             Opened::Smtp(transaction) => transaction,
         };
         let relay = transaction.relay().clone();
-        let smtp::Sent { outcome, later } = transaction.send(&letter.bytes).await;
-        let error = match &outcome {
-            Outcome::NotSent { words, .. } => Some(relay.not_sent(words.clone())),
-            Outcome::Unknown { .. } => Some(relay.no_reply()),
-            Outcome::Accepted { .. } | Outcome::Rejected { .. } => None,
-        };
-        Sent {
-            outcome,
-            later,
-            error,
+        let smtp::Sent { outcome, about } = transaction.send(&letter.bytes).await;
+        match outcome {
+            Outcome::Accepted { words } => Sent::Accepted { words },
+            Outcome::Rejected { code, words } => Sent::Rejected { code, words },
+            Outcome::NotSent { code, words } => {
+                let error = relay.not_sent(words.clone());
+                let because = match about {
+                    smtp::About::Mail(kind) => Because::Later(kind),
+                    smtp::About::Either => Because::Unclear {
+                        error,
+                        accepted: relay.accepted(),
+                    },
+                    smtp::About::Relay => Because::Failed(error.into()),
+                };
+                Sent::NotSent(NotNow {
+                    code,
+                    words,
+                    because,
+                })
+            }
+            Outcome::Unknown { words } => {
+                let error = relay.no_reply();
+                Sent::Unknown { words, error }
+            }
         }
     }
 }
 
 impl Sent {
-    const fn end(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            later: None,
-            error: None,
+    /// A mail that could not be written.
+    fn not_written(outbox: &Outbox, source: io::Error) -> Self {
+        let path = outbox.dir().to_owned();
+        Self::NotSent(NotNow {
+            code: None,
+            words: format!("could not write to {}: {source}", path.display()),
+            because: Because::Failed(DeliverError::File { path, source }),
+        })
+    }
+
+    /// What is recorded.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Accepted { words } => Outcome::Accepted {
+                words: words.clone(),
+            },
+            Self::Rejected { code, words } => Outcome::Rejected {
+                code: *code,
+                words: words.clone(),
+            },
+            Self::NotSent(NotNow { code, words, .. }) => Outcome::NotSent {
+                code: *code,
+                words: words.clone(),
+            },
+            Self::Unknown { words, .. } => Outcome::Unknown {
+                words: words.clone(),
+            },
         }
     }
 }
@@ -282,12 +352,12 @@ impl Turn {
     }
 }
 
-/// Whether a relay that says "later" about a mail is heeded.
+/// Whether a relay that says "later" about a mail is heeded, however often it has said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// It is asked again.
     Left,
-    /// It was asked for as long as the links were to live: "later" is a no.
+    /// It was asked for as long as the links were to live: "later" is a no if it was said often.
     Over,
 }
 
@@ -306,13 +376,15 @@ pub struct Errand<'a> {
     pub patience: Patience,
 }
 
-/// Delivers one letter, when it is its turn.
+/// Delivers one letter, when it is its turn. `may_go_on` is asked when the other side has said "go on", which may have taken
+/// long: a letter that may not be sent any more is dropped, and was not sent.
 pub async fn deliver(
     letter: &Letter,
     errand: &Errand<'_>,
     way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
+    may_go_on: impl Fn() -> Result<(), JobError> + Send,
 ) -> Result<Turn, JobError> {
     let Errand {
         job, recipient, n, ..
@@ -325,12 +397,13 @@ pub async fn deliver(
         message_id: &letter.message_id,
     };
     let opening = match way.open(letter).await? {
-        Opening::Later { kind, words, .. } if errand.patience == Patience::Left => {
-            return Err(later(errand, &rid, kind, words, mailer).into());
+        Opening::NotNow(not_now) if !not_now.is_a_no(errand, &rid, mailer) => {
+            return Err(not_now.put_off(errand, &rid, mailer).into());
         }
         opening => opening,
     };
     failpoint::pass(Failpoint::GoAhead);
+    may_go_on()?;
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
         let masked = recipient.masked();
@@ -338,78 +411,169 @@ pub async fn deliver(
     }
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
-        Opening::Ready(opened) => opened.send_and_tell(letter).await,
-        Opening::Never { code, words } => Sent::end(Outcome::Rejected { code, words }),
-        Opening::Later { code, words, .. } => Sent::end(given_up(code, &words)),
-    };
-    let sent = match sent.outcome {
-        Outcome::NotSent {
-            code: Some(code),
-            ref words,
-        } if sent.later.is_some() && errand.patience == Patience::Over => {
-            Sent::end(given_up(code, words))
-        }
-        _ => sent,
+        Opening::Ready(opened) => match opened.send_and_tell(letter).await {
+            Sent::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
+            sent => sent,
+        },
+        Opening::Never { code, words } => Sent::Rejected { code, words },
+        Opening::NotNow(not_now) => not_now.given_up(),
     };
     failpoint::pass(Failpoint::Replied);
-    books.conclude(&attempt, &sent.outcome).await?;
-    settle(errand, &rid, sent, mailer, books)
+    let outcome = sent.outcome();
+    books.conclude(&attempt, &outcome).await?;
+    settle(errand, &rid, sent, mailer, books)?;
+    if let Some(later) = mailer.later() {
+        later.forget(job, &rid);
+    }
+    Ok(Turn::Ended(outcome))
 }
 
-/// What a recorded outcome means for the recipient's turn.
+/// Whether a recorded outcome ends the recipient's turn; why not, if it does not.
 fn settle(
     errand: &Errand<'_>,
     rid: &str,
     sent: Sent,
     mailer: &Mailer,
     books: &Books,
-) -> Result<Turn, JobError> {
-    let Sent {
-        outcome,
-        later: why,
-        error,
-    } = sent;
-    let is_end = match &outcome {
-        Outcome::Accepted { .. } | Outcome::Rejected { .. } => true,
-        Outcome::NotSent { .. } => false,
+) -> Result<(), DeliverError> {
+    match sent {
+        Sent::Accepted { .. } | Sent::Rejected { .. } => Ok(()),
+        Sent::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
+        Sent::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
+            Ok(())
+        }
         // The next delivery begins with the decision; see `Books::look`.
-        Outcome::Unknown { .. } => errand.on_doubt == OnDoubt::Hold && books.resolver.is_none(),
-    };
-    match (why, error) {
-        (Some(kind), _) => {
-            let words = outcome.words().to_owned();
-            Err(later(errand, rid, kind, words, mailer).into())
-        }
-        (None, Some(error)) if !is_end => Err(DeliverError::Relay(error).into()),
-        (None, Some(_) | None) => {
-            if let Some(later) = mailer.later() {
-                later.forget(errand.job, rid);
+        Sent::Unknown { error, .. } => Err(error.into()),
+    }
+}
+
+impl NotNow {
+    /// The code of a mail that is given up without one: a connection broke in its text, time and again. RFC 5321, section
+    /// 4.2.3: "local error in processing".
+    const WITHOUT_CODE: u16 = 451;
+
+    /// Whether it is the last of too many: it is about this mail, and it was said for too long.
+    fn is_a_no(&self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> bool {
+        let (Patience::Over, Some(later)) = (errand.patience, mailer.later()) else {
+            return false;
+        };
+        match self.because {
+            Because::Later(_) => later.is_often(errand.job, rid),
+            Because::Unclear { accepted, .. } => {
+                later.is_often_and_others_are_taken(errand.job, rid, accepted)
             }
-            Ok(Turn::Ended(outcome))
+            Because::Failed(_) => false,
+        }
+    }
+
+    /// The end of a mail that was to be sent later for too long.
+    fn given_up(self) -> Sent {
+        Sent::Rejected {
+            code: self.code.unwrap_or(Self::WITHOUT_CODE),
+            words: format!(
+                "given up, since it was to be sent later for too long: {}",
+                self.words
+            ),
+        }
+    }
+
+    /// Remembers it, for the next time.
+    fn put_off(self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
+        let later = mailer.later();
+        match self.because {
+            Because::Later(kind) => DeliverError::Later {
+                masked: errand.recipient.masked(),
+                after: later
+                    .map(|later| later.put_off(errand.job, rid, kind))
+                    .unwrap_or_default(),
+                words: self.words,
+            },
+            Because::Unclear { error, accepted } => {
+                if let Some(later) = later {
+                    later.note(errand.job, rid, accepted);
+                }
+                error.into()
+            }
+            Because::Failed(error) => error,
         }
     }
 }
 
-/// A recipient is to be served later.
-fn later(
-    errand: &Errand<'_>,
-    rid: &str,
-    kind: smtp::Kind,
-    words: String,
-    mailer: &Mailer,
-) -> DeliverError {
-    let put_off = |later: &later::Later| later.put_off(errand.job, rid, kind);
-    DeliverError::Later {
-        masked: errand.recipient.masked(),
-        after: mailer.later().map(put_off).unwrap_or_default(),
-        words,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Sheet, Standing};
+    use crate::stop::Stop;
 
-/// The end of a mail that was to be sent later for too long.
-fn given_up(code: u16, words: &str) -> Outcome {
-    Outcome::Rejected {
-        code,
-        words: format!("given up, since it was to be sent later for too long: {words}"),
+    fn letter(recipient: &Recipient) -> Letter {
+        let to = recipient.address.clone();
+        Letter {
+            envelope: Envelope::new(None, vec![to.clone()]).unwrap(),
+            message_id: "<abc@sender.example>".to_owned(),
+            bytes: b"Subject: x\r\n\r\nbody".to_vec(),
+            summary: Summary {
+                to,
+                subject: String::new(),
+                html: String::new(),
+            },
+        }
+    }
+
+    /// Looks where Ann stands and delivers her mail.
+    async fn serve_ann(books: &Books, outbox: &Outbox, stop: &Stop) -> Result<Turn, JobError> {
+        let (job, ann) = (
+            "job".parse().unwrap(),
+            Recipient::parse("ann@acme.example").unwrap(),
+        );
+        let sheet = Sheet::new(books.ledger.records(&job).await?);
+        let Standing::Free { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await? else {
+            panic!("Ann has an end")
+        };
+        let errand = Errand {
+            job: &job,
+            recipient: &ann,
+            n,
+            on_doubt: OnDoubt::Hold,
+            patience: Patience::Left,
+        };
+        let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
+        deliver(&letter(&ann), &errand, way, &mailer, books, || {
+            Ok(stop.heed()?)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_repair() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books::tests::books(&dir.path().join("audit"), None);
+        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        std::fs::remove_dir(outbox.dir()).unwrap();
+        for _ in 0..2 {
+            let failed = serve_ann(&books, &outbox, &Stop::default()).await;
+            assert!(
+                matches!(
+                    failed,
+                    Err(JobError::Deliver(DeliverError::File { ref path, .. })) if path == outbox.dir()
+                ),
+                "{failed:?}"
+            );
+        }
+        std::fs::create_dir(outbox.dir()).unwrap();
+        let turn = serve_ann(&books, &outbox, &Stop::default()).await.unwrap();
+        assert!(matches!(turn, Turn::Ended(Outcome::Accepted { .. })));
+        assert!(outbox.dir().join("abc.eml").exists());
+    }
+    #[tokio::test]
+    async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = books::tests::books(&dir.path().join("audit"), None);
+        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        let stop = Stop::default();
+        stop.ask();
+        let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();
+        assert!(stopped.is_stopped(), "{stopped}");
+        let records = books.ledger.records(&"job".parse().unwrap()).await.unwrap();
+        assert_eq!(records, []);
     }
 }

@@ -24,7 +24,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
 use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
-use crate::ledger::standing::{is_done, reopenings};
+use crate::ledger::standing::{is_done, last_done, reopenings};
 use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing};
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
@@ -70,6 +70,9 @@ pub struct Delivered {
     /// Whether all of it had been done before.
     #[serde(skip_deserializing)]
     pub done_before: bool,
+    /// How often the job had been reopened: the number of its `done`.
+    #[serde(skip)]
+    pub reopenings: u32,
     /// Whether nothing was handed out since a later event of the same key had been served.
     pub superseded: bool,
     /// How many links were made at the last attempt.
@@ -165,7 +168,7 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
         superseded: true,
         ..Delivered::default()
     };
-    conclude(order, 0, &delivered, tools).await?;
+    conclude(order, &delivered, tools).await?;
     Ok(delivered)
 }
 
@@ -188,6 +191,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     }
     tools.progress.listed(&plan, listing);
     let mut delivered = Delivered {
+        reopenings: reopenings(sheet.of("")),
         unavailable: listing.unavailable,
         expires_at: Some(plan.lifetime.expires_at),
         ..Delivered::default()
@@ -200,7 +204,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
             delivered.manifests.extend(places.manifest);
         }
     }
-    finish(order, sheet, &delivered, tools).await?;
+    finish(order, &delivered, tools).await?;
     Ok(delivered)
 }
 
@@ -670,16 +674,12 @@ async fn mail(
         on_doubt: plan.on_doubt,
         patience: to.patience,
     };
-    deliver::deliver(&letter, &errand, way, mailer, &tools.books).await
+    let may_go_on = || may_go_on(order, plan, tools);
+    deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
 }
 
 /// Records that everybody has an end: only after this may the message be deleted.
-async fn finish(
-    order: &Order,
-    sheet: &Sheet,
-    delivered: &Delivered,
-    tools: &Tools,
-) -> Result<(), JobError> {
+async fn finish(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
     if let Some(occurrence) = &order.job.occurrence {
         let Occurrence {
@@ -693,8 +693,12 @@ async fn finish(
     if delivered.failed() > 0 {
         kept::keep_message(&order.job, &**ledger).await?;
     }
-    conclude(order, reopenings(sheet.of("")), delivered, tools).await?;
+    conclude(order, delivered, tools).await?;
     failpoint::pass(Failpoint::Done);
+    // Somebody's word may have come after the sheet was read; those whom it is about were not served yet.
+    if !is_done(&ledger.records_of(job, "").await?) {
+        return Err(JobError::Reopened);
+    }
     // Those without a mail may yet get one, which has the same objects.
     if delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
@@ -704,14 +708,9 @@ async fn finish(
     Ok(())
 }
 
-async fn conclude(
-    order: &Order,
-    n: u32,
-    delivered: &Delivered,
-    tools: &Tools,
-) -> Result<(), JobError> {
+async fn conclude(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
     let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
-    let done = Record::new(&order.job.id, "", n, Kind::Done, body);
+    let done = Record::new(&order.job.id, "", delivered.reopenings, Kind::Done, body);
     tools.books.ledger.create(done).await?;
     Ok(())
 }
@@ -719,7 +718,7 @@ async fn conclude(
 /// Tells the operator whom a job did not reach; at most once for each time that it is done, whoever dies meanwhile.
 async fn notify(order: &Order, delivered: &Delivered, tools: &Tools) -> Result<(), JobError> {
     let (job, ledger) = (&order.job.id, &tools.books.ledger);
-    let n = reopenings(&ledger.records_of(job, "").await?);
+    let n = delivered.reopenings;
     let notified = Record::new(job, "", n, Kind::Notified, json!({ "at": order.now }));
     if let Created::Theirs(_) = ledger.create(notified).await? {
         return Ok(());
@@ -756,10 +755,11 @@ impl Delivered {
 
     /// There was nothing left to do: what the `done` record says was done.
     fn before(records: &[Record]) -> Self {
-        let done = records.iter().rfind(|record| record.kind == Kind::Done);
+        let done = last_done(records);
         let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
         Self {
             done_before: true,
+            reopenings: done.map_or(0, |done| done.n),
             ..told.unwrap_or_default()
         }
     }

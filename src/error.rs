@@ -75,6 +75,9 @@ pub enum JobError {
         /// How long its lease counts.
         left: Duration,
     },
+    /// A person's word came while it was worked: there is more to do.
+    #[error("the job was reopened while it was worked; it goes on")]
+    Reopened,
     /// Whoever waits for the job's result could not be told.
     #[error(transparent)]
     Results(#[from] ResultsError),
@@ -116,6 +119,9 @@ pub enum Class {
     Disk,
 }
 
+/// The shortest wait for recipients whom a relay told "later": each time comes back for whoever's time is up, and they are many.
+const LATER_AT_LEAST: Duration = Duration::from_secs(30);
+
 /// How long a message stays away whose job another worker is at: a lease of a dead one ends not much later.
 const BUSY_WAIT: Duration = Duration::from_secs(30);
 
@@ -136,7 +142,7 @@ pub enum Disposition {
 /// When to give up, and how long to wait before.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryLimits {
-    /// After how many receipts a failing job is parked.
+    /// After how many failures a job is parked.
     pub max_receives: u32,
     /// The wait after the first failure; doubled for each further one.
     pub first_wait: Duration,
@@ -205,7 +211,7 @@ impl JobError {
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => Class::Permanent,
             },
-            Self::Busy { .. } => Class::Busy,
+            Self::Busy { .. } | Self::Reopened => Class::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
@@ -249,7 +255,7 @@ impl JobError {
     pub fn at_least(&self) -> Duration {
         match self {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
-            Self::Deliver(DeliverError::Later { after, .. }) => *after,
+            Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
             Self::Deferred { at_least, .. } => *at_least,
             Self::Deliver(_)
             | Self::Parse(_)
@@ -263,6 +269,7 @@ impl JobError {
             | Self::Render(_)
             | Self::Ledger(_)
             | Self::Busy { .. }
+            | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
@@ -301,6 +308,7 @@ impl JobError {
             | Self::Sign(_)
             | Self::Render(_)
             | Self::Busy { .. }
+            | Self::Reopened
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
@@ -326,13 +334,16 @@ const fn signer(error: &SignerError) -> Class {
     }
 }
 
-/// What is done with the message of a job that ended so, when it was received `receive_count` times. It comes back in
-/// `at_least` and a little more, or, where that is zero, later each time.
+/// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little
+/// more, or, where that is zero, later each time.
+///
+/// For [`Class::Transient`] a try is a failure: the receipts that a message spent waiting for a relay or for another worker
+/// count for nothing. For the others it is a receipt.
 ///
 /// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
 pub fn disposition(
     class: Class,
-    receive_count: u32,
+    tries: u32,
     limits: &RetryLimits,
     at_least: Duration,
     jitter: f64,
@@ -346,9 +357,9 @@ pub fn disposition(
         Class::Waits if !at_least.is_zero() => Disposition::Retry {
             after: at_least.mul_f64(1.0 + 0.1 * jitter),
         },
-        Class::Transient if receive_count >= limits.max_receives => Disposition::Park,
+        Class::Transient if tries >= limits.max_receives => Disposition::Park,
         Class::Transient | Class::Waits | Class::Disk => {
-            let doublings = receive_count.saturating_sub(1).min(16);
+            let doublings = tries.saturating_sub(1).min(16);
             let wait = limits
                 .first_wait
                 .saturating_mul(1 << doublings)
@@ -430,6 +441,23 @@ mod tests {
         assert_eq!(after(Class::Waits, 99, 300), 330);
         assert_eq!(after(Class::Waits, 1, 0), 10);
         assert_eq!(after(Class::Waits, 99, 0), 900);
+    }
+
+    #[test]
+    fn recipients_whose_time_is_nearly_up_do_not_bring_the_job_back_at_once() {
+        let later = |seconds| {
+            JobError::from(DeliverError::Later {
+                masked: String::new(),
+                after: Duration::from_secs(seconds),
+                words: String::new(),
+            })
+        };
+        let deferred = |each: &[u64]| {
+            let failed = each.iter().map(|seconds| later(*seconds)).collect();
+            JobError::deferred(failed).unwrap().at_least().as_secs()
+        };
+        assert_eq!(deferred(&[300, 1, 200]), 30);
+        assert_eq!(deferred(&[300, 200]), 200);
     }
 
     #[test]

@@ -36,7 +36,7 @@
 //! | `doubt` | `Books::doubt` |
 //! | `resend`, `hold`, `sent` | `Books::decide`; a person's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
-//! | `fin`, `done` | `finish`, in `distribute.rs` |
+//! | `fin`, `done`, `reread` | `finish`, in `distribute.rs` |
 //! | `reopen` | `resolve::reopen` |
 //! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |

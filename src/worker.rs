@@ -7,11 +7,11 @@ pub mod lease;
 pub mod settle;
 mod turn;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -83,7 +83,40 @@ pub struct Worker {
     clock: Clock,
     in_flight: InFlight,
     refused: Refused,
+    failures: Failures,
     disk_failed: Arc<AtomicBool>,
+}
+
+/// How often messages have failed here in a way that trying again may help. How often they were received says less: most of
+/// that may have been waiting.
+#[derive(Debug, Clone, Default)]
+struct Failures {
+    by_message: Arc<Mutex<HashMap<String, u32>>>,
+}
+
+impl Failures {
+    /// How many messages are remembered; one that is forgotten is tried a few times more.
+    const MOST: usize = 10_000;
+
+    fn by_message(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        let by_message = self.by_message.lock();
+        by_message.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a failure; how many there were, this one included.
+    fn count(&self, message: &str) -> u32 {
+        let mut by_message = self.by_message();
+        if by_message.len() >= Self::MOST && !by_message.contains_key(message) {
+            by_message.clear();
+        }
+        let failures = by_message.entry(message.to_owned()).or_default();
+        *failures += 1;
+        *failures
+    }
+
+    fn forget(&self, message: &str) {
+        self.by_message().remove(message);
+    }
 }
 
 /// Messages that were refused and may still be in the queue.
@@ -200,6 +233,7 @@ impl Worker {
             clock,
             in_flight: InFlight::default(),
             refused: Refused::default(),
+            failures: Failures::default(),
             disk_failed: Arc::default(),
         }
     }
@@ -467,12 +501,19 @@ impl Worker {
             }
             Worked::Failed(failed) => failed,
         };
-        if failed.error.class() == Class::Disk {
+        let class = failed.error.class();
+        if class == Class::Disk {
             self.disk_failed.store(true, Ordering::Relaxed);
         }
+        let tries = match class {
+            Class::Transient => self.failures.count(&message.id),
+            Class::Permanent | Class::Policy | Class::Waits | Class::Busy | Class::Disk => {
+                message.receive_count
+            }
+        };
         let disposition = crate::error::disposition(
-            failed.error.class(),
-            message.receive_count,
+            class,
+            tries,
             &self.pace.limits,
             failed.error.at_least(),
             random(),
@@ -499,7 +540,12 @@ impl Worker {
             settle::settle(&*self.queue, message, disposition, &reason).await
         };
         match settled.await {
-            Ok(left) => left,
+            Ok(left) => {
+                if left == Left::Gone {
+                    self.failures.forget(&message.id);
+                }
+                left
+            }
             Err(error) => {
                 tracing::error!(
                     message.id,
@@ -586,4 +632,22 @@ fn log_panic(finished: Result<(), tokio::task::JoinError>) {
 
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + 0.5 * random())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_message_until_it_is_gone_and_memory_is_bounded() {
+        let failures = Failures::default();
+        let counted = ["a", "a", "b", "a"].map(|message| failures.count(message));
+        assert_eq!(counted, [1, 2, 1, 3]);
+        failures.forget("a");
+        assert_eq!(failures.count("a"), 1);
+        for n in 0..=Failures::MOST {
+            failures.count(&n.to_string());
+        }
+        assert!(failures.by_message().len() <= Failures::MOST);
+    }
 }

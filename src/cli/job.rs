@@ -59,7 +59,8 @@ pub(crate) enum JobCommand {
 Those are the recipients whose mail the relay refused, and those of whom nobody knows whether it left. They get fresh links in
 the mail with the same Message-ID; everybody else has had it. The job's message is kept for as long as there is one of them.
 
-Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`.
+Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`, and
+goes on the queue if it cannot be. Asked twice, those who still wait for the mail get it once.
 
 Example:
   handout job resend acme-daily-2026-11-23 --failed")]

@@ -234,12 +234,12 @@ impl Books {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::keyring::Keyring;
     use crate::ledger::memory::MemoryLedger;
 
-    fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
+    pub(in crate::deliver) fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
         let key = crate::audit::note::SigningKey::from_seed(&[1; 32]);
         let settings = crate::audit::Settings::new(dir, key);
         let (audit, _writer) = AuditLog::open(&settings, "test", crate::clock::system).unwrap();

@@ -20,6 +20,9 @@ const AFTER_OTHER: Duration = Duration::from_secs(60);
 /// The longest wait; each is twice the one before.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// After how many times that somebody's mail was not taken another time may be a no: one alone may be our relay's trouble.
+const OFTEN: u32 = 2;
+
 /// How many are remembered; as many as one job may have.
 const MOST: usize = 10_000;
 
@@ -36,6 +39,8 @@ pub(super) struct Later {
 struct Wait {
     times: u32,
     until: Instant,
+    /// How many mails the relay had accepted when it last could not be told whom its "not now" was about.
+    accepted: Option<u64>,
 }
 
 impl Later {
@@ -53,28 +58,62 @@ impl Later {
     /// Somebody was told "later"; how long they wait, with up to a quarter more so that not all come back together.
     pub(super) fn put_off(&self, job: &JobId, rid: &str, kind: Kind) -> Duration {
         let mut waits = self.waits();
-        let who = (job.clone(), rid.to_owned());
-        if waits.len() >= MOST && !waits.contains_key(&who) {
-            let now = Instant::now();
-            waits.retain(|_, wait| wait.until > now);
-        }
-        if waits.len() >= MOST && !waits.contains_key(&who) {
-            waits.clear();
-        }
-        let wait = waits.entry(who).or_insert(Wait {
-            times: 0,
-            until: Instant::now(),
-        });
+        let wait = wait_of(&mut waits, job, rid);
         let after = wait_after(kind, wait.times).mul_f64(1.0 + 0.25 * random());
         wait.times += 1;
         wait.until = Instant::now() + after;
         after
     }
 
+    /// Somebody's mail was not taken, and nobody can tell whether that was about them; the relay had accepted so many mails.
+    pub(super) fn note(&self, job: &JobId, rid: &str, accepted: u64) {
+        let mut waits = self.waits();
+        let wait = wait_of(&mut waits, job, rid);
+        wait.times += 1;
+        wait.accepted = Some(accepted);
+    }
+
+    /// Whether somebody's mail was not taken so often that another time may be a no.
+    pub(super) fn is_often(&self, job: &JobId, rid: &str) -> bool {
+        let waits = self.waits();
+        let wait = waits.get(&(job.clone(), rid.to_owned()));
+        wait.is_some_and(|wait| wait.times >= OFTEN)
+    }
+
+    /// Whether, besides, the relay has accepted others since the last of those times, and so was not down.
+    pub(super) fn is_often_and_others_are_taken(
+        &self,
+        job: &JobId,
+        rid: &str,
+        accepted: u64,
+    ) -> bool {
+        let waits = self.waits();
+        let wait = waits.get(&(job.clone(), rid.to_owned()));
+        wait.is_some_and(|wait| {
+            wait.times >= OFTEN && wait.accepted.is_some_and(|then| accepted > then)
+        })
+    }
+
     /// Somebody has an end.
     pub(super) fn forget(&self, job: &JobId, rid: &str) {
         self.waits().remove(&(job.clone(), rid.to_owned()));
     }
+}
+
+/// The wait of somebody, in a memory that is bounded: those whose time is up go first.
+fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a mut Wait {
+    let (who, now) = ((job.clone(), rid.to_owned()), Instant::now());
+    if waits.len() >= MOST && !waits.contains_key(&who) {
+        waits.retain(|_, wait| wait.until > now);
+    }
+    if waits.len() >= MOST && !waits.contains_key(&who) {
+        waits.clear();
+    }
+    waits.entry(who).or_insert(Wait {
+        times: 0,
+        until: now,
+        accepted: None,
+    })
 }
 
 fn wait_after(kind: Kind, times: u32) -> Duration {
@@ -109,6 +148,35 @@ mod tests {
         assert!(later.put_off(&job, "ann", Kind::Greylisted) > first);
         later.forget(&job, "ann");
         assert_eq!(later.left(&job, "ann"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn later_is_a_no_the_third_time_at_the_earliest() {
+        let (later, job) = (Later::default(), "job".parse().unwrap());
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(later.is_often(&job, "ann"));
+            later.put_off(&job, "ann", Kind::Other);
+        }
+        assert_eq!(seen, [false, false, true]);
+        assert!(!later.is_often(&job, "bo"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_of_the_relay_is_nobodys_no() {
+        let (later, job) = (Later::default(), "job".parse().unwrap());
+        for _ in 0..9 {
+            assert!(!later.is_often_and_others_are_taken(&job, "ann", 7));
+            later.note(&job, "ann", 7);
+        }
+        assert_eq!(
+            later.left(&job, "ann"),
+            None,
+            "nor does anybody wait for it"
+        );
+        assert!(later.is_often_and_others_are_taken(&job, "ann", 8));
+        later.note(&job, "bo", 7);
+        assert!(!later.is_often_and_others_are_taken(&job, "bo", 8), "once");
     }
 
     #[tokio::test(start_paused = true)]

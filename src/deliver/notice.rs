@@ -92,12 +92,16 @@ impl Notices {
         };
         let letter = desk.letter(notice, &held_back);
         let sending = desk.send(&letter, notice.job, mailer);
-        match tokio::time::timeout(PATIENCE, sending).await {
+        let told = match tokio::time::timeout(PATIENCE, sending).await {
             Ok(Ok(Outcome::Accepted { .. })) => Ok(()),
             Ok(Ok(outcome)) => Err(desk.refuse(outcome.words())),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(desk.refuse("the relay did not take it in time")),
+        };
+        if told.is_err() {
+            desk.window().put_back(held_back, notice.job);
         }
+        told
     }
 }
 
@@ -114,11 +118,24 @@ impl Window {
                 more: std::mem::take(&mut self.held_back_more),
             });
         }
+        self.hold_back(job);
+        None
+    }
+
+    fn hold_back(&mut self, job: &JobId) {
         match self.held_back.len() < MOST_NAMED {
             true => self.held_back.push(job.clone()),
             false => self.held_back_more += 1,
         }
-        None
+    }
+
+    /// A notice did not leave: the next names its job, and those that it would have named.
+    fn put_back(&mut self, held_back: HeldBack, job: &JobId) {
+        let meanwhile = std::mem::replace(&mut self.held_back, held_back.jobs);
+        self.held_back_more += held_back.more;
+        for job in std::iter::once(job).chain(&meanwhile) {
+            self.hold_back(job);
+        }
     }
 }
 
@@ -321,5 +338,26 @@ mod tests {
         let jobs = ["c", "d", "e"].map(|job| job.parse().unwrap()).to_vec();
         assert_eq!(take("f"), Some(HeldBack { jobs, more: 0 }));
         assert_eq!(take("g"), Some(HeldBack::default()));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_notice_that_did_not_leave_is_told_of_by_the_next() {
+        let (mut window, rate) = (Window::default(), Rate::per_hour(1));
+        let job = |id: &str| id.parse::<JobId>().unwrap();
+        assert!(window.take(&job("a"), rate).is_some());
+        assert_eq!(window.take(&job("b"), rate), None);
+        tokio::time::sleep(rate.period()).await;
+        let held_back = window.take(&job("c"), rate).unwrap();
+        assert_eq!(
+            window.take(&job("d"), rate),
+            None,
+            "while c's is on its way"
+        );
+        window.put_back(held_back, &job("c"));
+        tokio::time::sleep(rate.period()).await;
+        let jobs = ["b", "c", "d"].map(job).to_vec();
+        assert_eq!(
+            window.take(&job("e"), rate),
+            Some(HeldBack { jobs, more: 0 })
+        );
     }
 }

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
-use crate::ledger::Outcome;
 
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;
@@ -42,7 +41,8 @@ impl Outbox {
         &self.dir
     }
 
-    pub(super) async fn put(&self, letter: &Letter) -> Outcome {
+    /// Puts a mail there; what is said of it. Nothing was handed to anybody when it fails, so it was not sent, for certain.
+    pub(super) async fn put(&self, letter: &Letter) -> io::Result<String> {
         let name = letter
             .message_id
             .trim_matches(['<', '>'])
@@ -70,19 +70,8 @@ impl Outbox {
             append_entry(&dir, &entry)?;
             write_whole(&dir.join(format!("{name}.eml")), &bytes, Readers::Owner)
         });
-        match written
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-        {
-            Ok(()) => Outcome::Accepted {
-                words: format!("in {}", self.dir.display()),
-            },
-            // Nothing was handed to anybody, so it is certain that nothing was sent.
-            Err(error) => Outcome::NotSent {
-                code: None,
-                words: format!("could not write to {}: {error}", self.dir.display()),
-            },
-        }
+        written.await.map_err(io::Error::other)??;
+        Ok(format!("in {}", self.dir.display()))
     }
 }
 
@@ -214,10 +203,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         for _ in 0..2 {
-            assert!(matches!(
-                outbox.put(&letter("<b>Hi")).await,
-                Outcome::Accepted { .. }
-            ));
+            let said = outbox.put(&letter("<b>Hi")).await.unwrap();
+            assert_eq!(said, format!("in {}", folder.path().display()));
         }
         let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
         assert!(
@@ -231,13 +218,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_or_missing_disk_is_not_sent_for_certain() {
+    async fn a_mail_that_could_not_be_written_is_an_error_and_not_there() {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(&folder.path().join("gone")).unwrap();
         fs::remove_dir(folder.path().join("gone")).unwrap();
-        assert!(matches!(
-            outbox.put(&letter("x")).await,
-            Outcome::NotSent { .. }
-        ));
+        let error = outbox.put(&letter("x")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        fs::create_dir(outbox.dir()).unwrap();
+        outbox.put(&letter("x")).await.unwrap();
     }
 }

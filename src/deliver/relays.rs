@@ -90,6 +90,8 @@ impl Relays {
             .ok_or_else(|| DeliverError::NoRelay {
                 name: name.to_string(),
             })?;
+        // Before the limits: nobody waits for their turn at a relay that takes nothing.
+        relay.may_be_tried()?;
         self.limits.pass(job, recipient).await;
         Ok(relay.turn().await?)
     }

@@ -8,6 +8,7 @@
 
 mod brake;
 mod dialogue;
+mod outage;
 mod pool;
 mod reply;
 mod tls;
@@ -17,6 +18,7 @@ mod wire;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -32,6 +34,7 @@ use crate::progress::Progress;
 use crate::throttle::Throttle;
 use brake::{Brake, Slowed};
 use dialogue::{Cause, Dialogue, Failure, Login, Step, TextEnd};
+use outage::Outage;
 use pool::Pool;
 use reply::Reply;
 use verdict::{Verdict, judge};
@@ -54,6 +57,9 @@ struct Inner {
     hello: String,
     throttle: Throttle,
     brake: Brake,
+    outage: Outage,
+    /// How many mails it has accepted.
+    accepted: AtomicU64,
     pool: Pool,
     progress: Progress,
     clock: Clock,
@@ -83,6 +89,12 @@ pub(super) enum OpenError {
         code: u16,
         words: String,
     },
+    /// The relay takes nothing now, or not this mail: nobody can tell from one.
+    Unclear {
+        code: u16,
+        words: String,
+        error: RelayError,
+    },
     /// The relay cannot be used now.
     Relay(RelayError),
 }
@@ -92,8 +104,19 @@ pub(super) enum OpenError {
 pub(super) struct Sent {
     /// What is recorded.
     pub(super) outcome: Outcome,
-    /// Where the relay said "later" and meant this mail: why.
-    pub(super) later: Option<Kind>,
+    /// Where it was not sent: what that is about.
+    pub(super) about: About,
+}
+
+/// What a "not now" is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// This mail.
+    Mail(Kind),
+    /// The relay, or this mail: nobody can tell from one.
+    Either,
+    /// The relay.
+    Relay,
 }
 
 impl Relay {
@@ -123,6 +146,8 @@ impl Relay {
                 hello: hello(),
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
+                outage: Outage::default(),
+                accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
                 section: section.to_owned(),
                 config: config.clone(),
@@ -151,6 +176,7 @@ impl Relay {
     /// Waits until the relay may be given one more mail.
     pub async fn turn(&self) -> Result<Turn<'_>, RelayError> {
         let slot = self.inner.pool.slot().await;
+        self.may_be_tried()?;
         while let Some(pause) = self.inner.brake.pause() {
             if pause > PATIENCE {
                 return Err(self.paused(pause));
@@ -159,6 +185,38 @@ impl Relay {
         }
         self.inner.throttle.pass(self.inner.brake.cost()).await;
         Ok(Turn { relay: self, slot })
+    }
+
+    /// Fails if there is no use in waiting for the relay now.
+    pub(super) fn may_be_tried(&self) -> Result<(), RelayError> {
+        if let Some(trouble) = self.inner.outage.trouble() {
+            return Err(self.trouble(trouble));
+        }
+        match self.inner.brake.pause() {
+            Some(pause) if pause > PATIENCE => Err(self.paused(pause)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// How many mails it has accepted since the program began.
+    pub(super) fn accepted(&self) -> u64 {
+        self.inner.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Connects, unless that has just failed.
+    async fn reach(&self) -> Result<Dialogue, RelayError> {
+        self.may_be_tried()?;
+        match self.connect().await {
+            Ok(dialogue) => {
+                self.inner.outage.ended();
+                Ok(dialogue)
+            }
+            Err(failure) => {
+                let error = self.error(&failure);
+                self.inner.outage.failed(&error.trouble);
+                Err(error)
+            }
+        }
     }
 
     async fn connect(&self) -> Result<Dialogue, Failure> {
@@ -182,7 +240,7 @@ impl Relay {
 
     fn error(&self, failure: &Failure) -> RelayError {
         if let Cause::Said(reply) = &failure.cause {
-            self.heed(judge(failure.step, reply), reply);
+            self.heed(judge(failure.step, reply), &failure.words());
         }
         match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => self.paused(left),
@@ -213,7 +271,7 @@ impl Relay {
     }
 
     /// Slows the whole relay down if it says so; told once, however many connections hear it.
-    fn heed(&self, verdict: Verdict, reply: &Reply) {
+    fn heed(&self, verdict: Verdict, words: &str) {
         let slowed = match verdict {
             Verdict::TooFast => self.inner.brake.slow_down(),
             Verdict::QuotaSpent => self.inner.brake.rest(),
@@ -228,13 +286,18 @@ impl Relay {
             relay = self.place(),
             until = until.map(tracing::field::display),
             part_of_rate = format!("1/{cost}"),
-            words = reply.words(),
+            words,
             "the relay is given too much; slowing down"
         );
     }
 }
 
 impl<'a> Turn<'a> {
+    /// The relay whose turn it is.
+    pub(super) const fn relay(&self) -> &'a Relay {
+        self.relay
+    }
+
     /// Asks the relay to take a mail, up to its "go on" before the text.
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
@@ -245,10 +308,7 @@ impl<'a> Turn<'a> {
             let is_kept = kept.is_some();
             let mut dialogue = match kept {
                 Some(kept) => kept,
-                None => {
-                    let connected = relay.connect().await;
-                    connected.map_err(|failure| OpenError::Relay(relay.error(&failure)))?
-                }
+                None => relay.reach().await.map_err(OpenError::Relay)?,
             };
             if !dialogue::is_ascii(envelope) && !dialogue.takes_utf8() {
                 relay.inner.pool.keep(dialogue);
@@ -300,9 +360,18 @@ impl Relay {
         match verdict {
             Verdict::Never => OpenError::Never { code, words },
             Verdict::Later(kind) => OpenError::Later { kind, code, words },
+            Verdict::NotNow | Verdict::Closing if is_about_somebody(failure.step) => {
+                let error = self.error(failure);
+                OpenError::Unclear { code, words, error }
+            }
             _ => OpenError::Relay(self.error(failure)),
         }
     }
+}
+
+/// Whether the relay knows by now for whom the mail is.
+const fn is_about_somebody(step: Step) -> bool {
+    matches!(step, Step::Rcpt | Step::Data)
 }
 
 fn no_utf8() -> OpenError {
@@ -336,18 +405,27 @@ impl Transaction<'_> {
         match self.dialogue.text(text).await {
             TextEnd::Answered(reply) => self.answered(&reply),
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
-            TextEnd::NotSent(cause) => Sent::without_answer(Outcome::NotSent {
-                code: None,
-                words: format!("before the end of the mail's text: {}", cause.words()),
-            }),
-            TextEnd::NoAnswer(cause) => Sent::without_answer(Outcome::Unknown {
-                words: cause.words(),
-            }),
+            TextEnd::NotSent(cause) => Sent {
+                outcome: Outcome::NotSent {
+                    code: None,
+                    words: format!("before the end of the mail's text: {}", cause.words()),
+                },
+                about: About::Either,
+            },
+            TextEnd::NoAnswer(cause) => Sent {
+                outcome: Outcome::Unknown {
+                    words: cause.words(),
+                },
+                about: About::Relay,
+            },
         }
     }
 
     fn answered(self, reply: &Reply) -> Sent {
         let sent = self.relay.judged(reply);
+        if let Outcome::Accepted { .. } = sent.outcome {
+            self.relay.inner.accepted.fetch_add(1, Ordering::Relaxed);
+        }
         let is_in_order = match sent.outcome {
             Outcome::Accepted { .. } | Outcome::Rejected { .. } => true,
             Outcome::NotSent { .. } => judge(Step::Dot, reply) != Verdict::Closing,
@@ -365,10 +443,13 @@ impl Relay {
     fn judged(&self, reply: &Reply) -> Sent {
         let (code, words) = (reply.code, reply.words());
         if code == 250 {
-            return Sent::without_answer(Outcome::Accepted { words });
+            return Sent {
+                outcome: Outcome::Accepted { words },
+                about: About::Mail(Kind::Other),
+            };
         }
         let verdict = judge(Step::Dot, reply);
-        self.heed(verdict, reply);
+        self.heed(verdict, &words);
         let outcome = match verdict {
             Verdict::Never | Verdict::Refuses | Verdict::Login | Verdict::Insecure => {
                 Outcome::Rejected { code, words }
@@ -386,11 +467,12 @@ impl Relay {
                 words: format!("the text was answered with {words}"),
             },
         };
-        let later = match verdict {
-            Verdict::Later(kind) => Some(kind),
-            _ => None,
+        let about = match verdict {
+            Verdict::Later(kind) => About::Mail(kind),
+            Verdict::NotNow | Verdict::Closing => About::Either,
+            _ => About::Relay,
         };
-        Sent { outcome, later }
+        Sent { outcome, about }
     }
 
     /// What a reply means that did not wait for the end of the text: the dot was not sent, so a yes is none.
@@ -404,17 +486,9 @@ impl Relay {
                     reply.words()
                 ),
             };
+            sent.about = About::Either;
         }
         sent
-    }
-}
-
-impl Sent {
-    const fn without_answer(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            later: None,
-        }
     }
 }
 

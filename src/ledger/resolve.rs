@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::standing::{is_done, reopenings};
+use super::standing::{is_done, record_of, reopenings, understand};
 use super::{
     Answer, Created, Kind, Ledger, LedgerError, Outcome, Record, Sheet, Standing, Verdict, standing,
 };
@@ -71,8 +71,8 @@ pub enum Resent {
 
 /// Allows another attempt at everybody whose mail was rejected or is in doubt, and reopens the job.
 ///
-/// Whoever was allowed one before and has not had it is counted too: somebody who died between the verdicts and the
-/// reopening asks again.
+/// Whoever was allowed one before and has not had it is counted too: somebody who died before the job was on its way asks
+/// again. Then a job that is open by a reopening already is not reopened once more.
 pub async fn resend(
     ledger: &dyn Ledger,
     job: &JobId,
@@ -83,7 +83,7 @@ pub async fn resend(
     if sheet.of("").is_empty() {
         return Ok(Resent::Unknown);
     }
-    let mut asked = 0;
+    let (mut asked, mut allowed_before) = (0, 0);
     for rid in sheet.recipients() {
         let n = match standing(sheet.of(rid))? {
             Standing::Doubt { n, .. }
@@ -91,11 +91,11 @@ pub async fn resend(
                 n,
                 outcome: Outcome::Rejected { .. },
             } => n,
-            Standing::Free { n } if n > 0 && is_done(sheet.of("")) => {
-                asked += 1;
+            Standing::Free { n } => {
+                allowed_before += usize::from(was_allowed(sheet.of(rid), n)?);
                 continue;
             }
-            Standing::Free { .. } | Standing::Busy { .. } | Standing::Terminal { .. } => continue,
+            Standing::Busy { .. } | Standing::Terminal { .. } => continue,
         };
         let verdict = Verdict::new(Answer::ResendOk, by).to_body();
         let verdict = Record::new(job, rid, n, Kind::Verdict, verdict);
@@ -103,11 +103,25 @@ pub async fn resend(
             asked += 1;
         }
     }
-    if asked == 0 {
-        return Ok(Resent::NobodyFailed);
+    let of_job = sheet.of("");
+    let is_reopened = reopenings(of_job) > 0 && !is_done(of_job);
+    if asked > 0 || (allowed_before > 0 && !is_reopened) {
+        reopen(ledger, job, by, now).await?;
     }
-    reopen(ledger, job, by, now).await?;
-    Ok(Resent::Asked(asked))
+    Ok(match asked + allowed_before {
+        0 => Resent::NobodyFailed,
+        all => Resent::Asked(all),
+    })
+}
+
+/// Whether attempt `n`, which was not made yet, is one that somebody allowed.
+fn was_allowed(records: &[Record], n: u32) -> Result<bool, LedgerError> {
+    let before = n.checked_sub(1);
+    let verdict = before.and_then(|before| record_of(records, before, Kind::Verdict));
+    Ok(match verdict {
+        Some(verdict) => understand(verdict)?.verdict == Answer::ResendOk,
+        None => false,
+    })
 }
 
 async fn reopen(
@@ -203,12 +217,9 @@ mod tests {
         let again = async || resend(&ledger, &job, "operator", NOW).await.unwrap();
         assert_eq!(again().await, Resent::Asked(2));
         assert!(is_open(&ledger, &job).await);
-        assert_eq!(
-            again().await,
-            Resent::NobodyFailed,
-            "they wait for it already"
-        );
+        assert_eq!(again().await, Resent::Asked(2), "they still wait for it");
         let sheet = Sheet::new(ledger.records(&job).await.unwrap());
+        assert_eq!(reopenings(sheet.of("")), 1, "it is open already");
         let free = |rid| standing(sheet.of(rid)).unwrap() == Standing::Free { n: 1 };
         assert_eq!((free("ann"), free("bo"), free("cy")), (true, true, false));
         let stranger = "other".parse().unwrap();
@@ -226,5 +237,24 @@ mod tests {
         let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
         assert_eq!(resent, Resent::Asked(1));
         assert!(is_open(&ledger, &job).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_sent_goes_by_itself_and_is_not_asked_for() {
+        let (ledger, job) = (MemoryLedger::default(), "job".parse().unwrap());
+        let not_sent = Outcome::NotSent {
+            code: Some(451),
+            words: String::new(),
+        };
+        for (rid, kind, body) in [
+            ("", Kind::Plan, json!({})),
+            ("ann", Kind::Intent, json!({})),
+            ("ann", Kind::Outcome, not_sent.to_body()),
+        ] {
+            let record = Record::new(&job, rid, 0, kind, body);
+            ledger.create(record).await.unwrap();
+        }
+        let resent = resend(&ledger, &job, "operator", NOW).await.unwrap();
+        assert_eq!(resent, Resent::NobodyFailed);
     }
 }

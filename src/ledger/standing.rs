@@ -122,7 +122,8 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
     })
 }
 
-fn understand(verdict: &Record) -> Result<Verdict, LedgerError> {
+/// Reads a verdict.
+pub(super) fn understand(verdict: &Record) -> Result<Verdict, LedgerError> {
     serde_json::from_value(verdict.body.clone()).map_err(|_| verdict.damaged())
 }
 
@@ -139,6 +140,12 @@ pub fn outcome_of(records: &[Record], n: u32) -> Result<Option<Outcome>, LedgerE
 /// Whether every recipient had an end and no verdict came after it; from the records of the whole job.
 pub fn is_done(records: &[Record]) -> bool {
     record_of(records, reopenings(records), Kind::Done).is_some()
+}
+
+/// What was done when the job was done last, in whatever order the ledger gives its records.
+pub fn last_done(records: &[Record]) -> Option<&Record> {
+    let done = records.iter().filter(|record| record.kind == Kind::Done);
+    done.max_by_key(|record| record.n)
 }
 
 /// How often the job was reopened: the `n` of its present or next `done`.
@@ -299,6 +306,8 @@ mod tests {
         assert!(!is_done(&records(&all)));
         all.push((1, Kind::Done, Value::Null));
         assert!(is_done(&records(&all)));
+        all.reverse();
+        assert_eq!(last_done(&records(&all)).unwrap().n, 1, "in any order");
     }
 
     #[test]

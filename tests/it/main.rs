@@ -13,6 +13,7 @@ mod audit;
 mod bad_input;
 mod bulk;
 mod cloudfront;
+mod comes_back;
 mod command_line;
 mod conformance;
 #[cfg(debug_assertions)]

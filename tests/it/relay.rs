@@ -536,6 +536,29 @@ async fn where_a_daemon_works_resend_gives_it_the_job() {
 }
 
 #[tokio::test]
+async fn resend_goes_on_after_its_own_failure() {
+    let Some(parts) = Parts::or_skip("resend_goes_on_after_its_own_failure") else {
+        return;
+    };
+    let rule = json!([{ "verb": "RCPT", "match": "bo@", "reply": "550 5.1.1 no", "times": 1 }]);
+    let relay = Relay::start(&parts, &[], &rule);
+    let mut world = relay.world().job(&job_for("daily", &["bo@acme.example"]));
+    world.run().await;
+    let Relay { server, dir, .. } = relay;
+    drop(server);
+    for waiting in [1, 2] {
+        let (did, said) = resend(&world, "daily");
+        assert!(did && said.contains("1 of daily get it again."), "{said}");
+        assert!(
+            said.contains("It could not be done now") && said.contains("on the queue as message"),
+            "{said}"
+        );
+        assert_eq!(world.waiting().await, waiting, "a second one is harmless");
+    }
+    drop(dir);
+}
+
+#[tokio::test]
 async fn whoever_was_told_to_come_later_is_not_asked_for_too_soon() {
     let Some(parts) = Parts::or_skip("whoever_was_told_to_come_later") else {
         return;
@@ -576,15 +599,15 @@ async fn later_for_ever_is_a_no_in_the_end() {
         return;
     };
     let rule = json!([
-        { "verb": "RCPT", "match": "bo@", "reply": "451 4.7.1 greylisted" },
-        { "verb": "DOT", "match": "cy@", "reply": "451 4.7.1 greylisted" },
+        { "verb": "RCPT", "match": "bo@", "reply": "451 4.3.0 later" },
+        { "verb": "DOT", "match": "cy@", "reply": "451 4.4.0 later" },
     ]);
     let relay = Relay::start(&parts, &[], &rule);
     let job = job_for(
         "daily",
         &["ann@acme.example", "bo@acme.example", "cy@acme.example"],
     );
-    let mut world = relay.world().job(&job);
+    let world = relay.world();
     fs::create_dir_all(&world.config.state_dir).unwrap();
     let database = handout::database::Database::open(&world.config.database_file()).unwrap();
     let ledger = SqliteLedger::new(database, handout::clock::system);
@@ -595,14 +618,30 @@ async fn later_for_ever_is_a_no_in_the_end() {
     let plan = Record::new(&"daily".parse().unwrap(), "", 0, Kind::Plan, begun);
     ledger.create(plan).await.unwrap();
     drop(ledger);
-    world.run().await;
-    assert_eq!((relay.mails().len(), world.waiting().await), (1, 0));
-    let rejected = world.audit_of("outcome");
-    let rejected = rejected.iter().filter(|line| line["outcome"] == "rejected");
-    assert_eq!(
-        rejected.map(|line| &line["code"]).collect::<Vec<_>>(),
-        [451, 451]
-    );
+    let opened = world.open().await;
+    let mut submitted = 0;
+    let mut submit = async |job: &Value| {
+        opened.queue.submit(&job.to_string()).await.unwrap();
+        submitted += 1;
+        run_until_settled(&opened, submitted).await;
+    };
+    // Nobody else is served meanwhile: as far as anybody can tell, the relay is down.
+    for _ in 0..3 {
+        submit(&job).await;
+    }
+    let rejected = || {
+        let outcomes = world.audit_of("outcome").into_iter();
+        let rejected = outcomes.filter(|line| line["outcome"] == "rejected");
+        rejected
+            .map(|line| line["code"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(rejected(), [0; 0]);
+    submit(&job_for("other", &["ann@acme.example"])).await;
+    submit(&job).await;
+    opened.close().await;
+    assert_eq!(relay.mails().len(), 2);
+    assert_eq!(rejected(), [451, 451]);
 }
 
 #[tokio::test]

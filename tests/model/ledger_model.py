@@ -34,7 +34,7 @@ MISTAKES = {
 
 TRANSITIONS = (
     "recv busy-wait look skip go audit pre-ok pre-fail intent intent-412 intent-412-own "
-    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done reopen again delete"
+    "acc acc-noreply 4xx 5xx drop out late doubt resend hold sent giveup fin done reread reopen again delete"
 ).split()
 
 
@@ -170,7 +170,10 @@ def steps(state, policy, mistake):
         elif at == "finish":
             yield "fin", to(("done", worker[1]))
         elif at == "done":
-            yield "done", to(("delete",), done=done | {worker[1]})
+            yield "done", to(("reread",), done=done | {worker[1]})
+        elif at == "reread":
+            # Reopened meanwhile, the job goes on: the message stays.
+            yield "reread", to(("delete",) if reopened in done else IDLE)
         elif at == "delete":
             yield "delete", to(IDLE, message=False)
 

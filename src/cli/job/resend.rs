@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::Context;
 use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
-use handout::error::JobError;
+use handout::error::{Class, JobError, chain};
 use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::ledger::resolve::{Resent, resend};
-use handout::ledger::standing::is_done;
-use handout::ledger::{Kind, Ledger, Record};
+use handout::ledger::standing::{is_done, last_done};
+use handout::ledger::{Ledger, Record};
 use handout::links::kept;
 use handout::tools::{self, OpenError, Opened, Serving};
 
@@ -65,34 +65,28 @@ pub(super) async fn again(
 /// Marks those who are to get it again; before that, looks whether they can.
 async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<Asked> {
     let records = ledger.records_of(id, "").await?;
-    let message = kept::message(id, ledger).await?;
-    if is_done(&records) && message.is_none() && has_failures(&records) {
+    if is_done(&records) && has_failures(&records) && kept::message(id, ledger).await?.is_none() {
         return Ok(Asked::Nothing(format!(
             "the message of {id} is not kept, so nothing was marked: give those who failed a job of their own"
         )));
     }
-    Ok(
-        match (
-            resend(ledger, id, "operator", clock::system()).await?,
-            message,
-        ) {
-            (Resent::Unknown, _) => Asked::Nothing(format!("the ledger knows no job {id}")),
-            (Resent::NobodyFailed, _) => Asked::Nothing(format!(
-                "nobody of {id} was refused or is in doubt: everybody has had the mail, or waits for it"
-            )),
-            (Resent::Asked(count), Some(message)) => Asked::Again(count, message),
-            (Resent::Asked(count), None) => Asked::Waiting(count),
-        },
-    )
+    let resent = resend(ledger, id, "operator", clock::system()).await?;
+    // Asked for now: a worker that was at the job keeps its message before it calls the job done.
+    let message = kept::message(id, ledger).await?;
+    Ok(match (resent, message) {
+        (Resent::Unknown, _) => Asked::Nothing(format!("the ledger knows no job {id}")),
+        (Resent::NobodyFailed, _) => Asked::Nothing(format!(
+            "nobody of {id} was refused or is in doubt: everybody has had the mail, or waits for it"
+        )),
+        (Resent::Asked(count), Some(message)) => Asked::Again(count, message),
+        (Resent::Asked(count), None) => Asked::Waiting(count),
+    })
 }
 
 /// Whether the job ended with somebody whom it did not reach.
 fn has_failures(records_of_job: &[Record]) -> bool {
-    let done = records_of_job
-        .iter()
-        .filter(|record| record.kind == Kind::Done);
-    let last = done.max_by_key(|record| record.n);
-    last.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)
+    let done = last_done(records_of_job);
+    done.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)
 }
 
 async fn put_on_queue(message: &str, config: &Config) -> anyhow::Result<ExitCode> {
@@ -102,7 +96,8 @@ async fn put_on_queue(message: &str, config: &Config) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does the one job of the message that is meant; a message of several events has more.
+/// Does the one job of the message that is meant; a message of several events has more. A job that cannot be done now goes
+/// on the queue, as it would from a worker's hands.
 async fn do_now(
     id: &JobId,
     message: &str,
@@ -112,7 +107,13 @@ async fn do_now(
     let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
     let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
     match jobs.map(|opened| meant(opened.jobs)) {
-        Ok(Some(job)) => work(&order_of(job), opened, config, false).await,
+        Ok(Some(job)) => match work(&order_of(job), opened, config, false).await {
+            Err(error) if comes_back(&error) => {
+                say(format_args!("It could not be done now: {}", chain(&*error)))?;
+                put_on_queue(message, config).await
+            }
+            worked => worked,
+        },
         Ok(None) => {
             opened.close().await;
             anyhow::bail!("the [[on_event]] rules make another job of the message of {id} now")
@@ -122,4 +123,10 @@ async fn do_now(
             Err(error.into())
         }
     }
+}
+
+/// Whether a worker would give the job's message back for later.
+fn comes_back(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<JobError>().map(JobError::class);
+    matches!(error, Some(Class::Waits | Class::Transient | Class::Busy))
 }

@@ -79,6 +79,19 @@ pub(super) struct Failure {
     pub(super) cause: Cause,
 }
 
+impl Failure {
+    /// What happened, as it may be logged.
+    pub(super) fn words(&self) -> String {
+        match &self.cause {
+            Cause::Said(reply) if self.step == Step::Auth => reply.numbers(),
+            Cause::Unasked(Some(reply)) if self.step == Step::Auth => {
+                format!("unasked, it said {}", reply.numbers())
+            }
+            cause => cause.words(),
+        }
+    }
+}
+
 /// Why.
 #[derive(Debug)]
 pub(super) enum Cause {
@@ -432,6 +445,22 @@ fn dotted(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_about_a_login_is_not_repeated() {
+        let words = |step, text: &str| {
+            let reply = Reply {
+                code: 535,
+                lines: vec![text.to_owned()],
+            };
+            let cause = Cause::Said(reply);
+            Failure { step, cause }.words()
+        };
+        let text = "5.7.8 no user handout with correct-horse";
+        assert_eq!(words(Step::Auth, text), "535 5.7.8");
+        assert_eq!(words(Step::Auth, "correct-horse is wrong"), "535");
+        assert_eq!(words(Step::Mail, text), format!("535 {text}"));
+    }
 
     #[test]
     fn a_line_that_begins_with_a_dot_does_not_end_the_mail() {

@@ -47,6 +47,15 @@ impl Reply {
         clean(&format!("{} {}", self.code, self.lines.join(" ")))
     }
 
+    /// The code and the enhanced code alone: words about a login may repeat it.
+    pub(super) fn numbers(&self) -> String {
+        let code = self.code;
+        match self.enhanced() {
+            Some((subject, detail)) => format!("{code} {}.{subject}.{detail}", code / 100),
+            None => code.to_string(),
+        }
+    }
+
     /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463).
     pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
         let word = self.lines.first()?.split_whitespace().next()?;

@@ -124,7 +124,7 @@ impl RelayError {
 impl Trouble {
     /// What a failed step says about the relay.
     pub(super) fn of(failure: &Failure) -> Self {
-        let (step, words) = (failure.step.as_str(), failure.cause.words());
+        let (step, words) = (failure.step.as_str(), failure.words());
         match &failure.cause {
             Cause::Said(reply) => match judge(failure.step, reply) {
                 Verdict::Login => Self::Login { words },

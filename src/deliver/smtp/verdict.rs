@@ -42,9 +42,9 @@ pub(super) fn judge(step: Step, reply: &Reply) -> Verdict {
     match reply.code {
         400..500 if reply.says("daily message quota exceeded") => Verdict::QuotaSpent,
         454 if step == Step::Starttls => Verdict::NotNow,
-        // Amazon SES says so after the dot.
+        // Amazon SES says so after the dot. To a recipient it may as well be about them.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-        454 => Verdict::TooFast,
+        454 if step != Step::Rcpt || speaks_of_rates(reply) => Verdict::TooFast,
         400..500 if reply.says("maximum sending rate exceeded") || reply.says("throttling") => {
             Verdict::TooFast
         }
@@ -61,6 +61,10 @@ pub(super) fn judge(step: Step, reply: &Reply) -> Verdict {
         500..600 => Verdict::Refuses,
         _ => Verdict::OutOfStep,
     }
+}
+
+fn speaks_of_rates(reply: &Reply) -> bool {
+    reply.says("throttl") || reply.says("rate")
 }
 
 const fn is_about_a_text(step: Step) -> bool {
@@ -118,6 +122,9 @@ mod tests {
             ),
             (Step::Rcpt, "452 4.2.2 mailbox full", Later(Kind::Other)),
             (Step::Rcpt, "452 4.3.1 disk full", NotNow),
+            (Step::Rcpt, "454 4.7.1 access denied", Later(Kind::Other)),
+            (Step::Rcpt, "454 4.7.0 Throttling failure", TooFast),
+            (Step::Rcpt, "454 over your rate", TooFast),
             (Step::Rcpt, "421 4.4.2 bye", Closing),
             (Step::Data, "354 again", OutOfStep),
             (Step::Data, "250 ok", OutOfStep),
