@@ -158,7 +158,7 @@ enum Opening<'a> {
 
 /// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
 #[derive(Debug)]
-enum Sent {
+enum Fate {
     /// It was accepted.
     Accepted { words: String },
     /// It was rejected.
@@ -263,12 +263,12 @@ impl Way<'_> {
 
 impl Opened<'_> {
     /// The irreversible step.
-    async fn send_and_tell(self, letter: &Letter) -> Sent {
+    async fn send_and_tell(self, letter: &Letter) -> Fate {
         let transaction = match self {
             Opened::Outbox(outbox) => {
                 return match outbox.put(letter).await {
-                    Ok(words) => Sent::Accepted { words },
-                    Err(error) => Sent::not_written(outbox, error),
+                    Ok(words) => Fate::Accepted { words },
+                    Err(error) => Fate::not_written(outbox, error),
                 };
             }
             Opened::Smtp(transaction) => transaction,
@@ -276,8 +276,8 @@ impl Opened<'_> {
         let relay = transaction.relay().clone();
         let smtp::Sent { outcome, about } = transaction.send(&letter.bytes).await;
         match outcome {
-            Outcome::Accepted { words } => Sent::Accepted { words },
-            Outcome::Rejected { code, words } => Sent::Rejected { code, words },
+            Outcome::Accepted { words } => Fate::Accepted { words },
+            Outcome::Rejected { code, words } => Fate::Rejected { code, words },
             Outcome::NotSent { code, words } => {
                 let error = relay.not_sent(words.clone());
                 let because = match about {
@@ -288,7 +288,7 @@ impl Opened<'_> {
                     },
                     smtp::About::Relay => Because::Failed(error.into()),
                 };
-                Sent::NotSent(NotNow {
+                Fate::NotSent(NotNow {
                     code,
                     words,
                     because,
@@ -296,13 +296,13 @@ impl Opened<'_> {
             }
             Outcome::Unknown { words } => {
                 let error = relay.no_reply();
-                Sent::Unknown { words, error }
+                Fate::Unknown { words, error }
             }
         }
     }
 }
 
-impl Sent {
+impl Fate {
     /// A mail that could not be written.
     fn not_written(outbox: &Outbox, source: io::Error) -> Self {
         let path = outbox.dir().to_owned();
@@ -412,10 +412,10 @@ pub async fn deliver(
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
         Opening::Ready(opened) => match opened.send_and_tell(letter).await {
-            Sent::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
+            Fate::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
             sent => sent,
         },
-        Opening::Never { code, words } => Sent::Rejected { code, words },
+        Opening::Never { code, words } => Fate::Rejected { code, words },
         Opening::NotNow(not_now) => not_now.given_up(),
     };
     failpoint::pass(Failpoint::Replied);
@@ -432,18 +432,18 @@ pub async fn deliver(
 fn settle(
     errand: &Errand<'_>,
     rid: &str,
-    sent: Sent,
+    sent: Fate,
     mailer: &Mailer,
     books: &Books,
 ) -> Result<(), DeliverError> {
     match sent {
-        Sent::Accepted { .. } | Sent::Rejected { .. } => Ok(()),
-        Sent::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
-        Sent::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
+        Fate::Accepted { .. } | Fate::Rejected { .. } => Ok(()),
+        Fate::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
+        Fate::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
             Ok(())
         }
         // The next delivery begins with the decision; see `Books::look`.
-        Sent::Unknown { error, .. } => Err(error.into()),
+        Fate::Unknown { error, .. } => Err(error.into()),
     }
 }
 
@@ -467,8 +467,8 @@ impl NotNow {
     }
 
     /// The end of a mail that was to be sent later for too long.
-    fn given_up(self) -> Sent {
-        Sent::Rejected {
+    fn given_up(self) -> Fate {
+        Fate::Rejected {
             code: self.code.unwrap_or(Self::WITHOUT_CODE),
             words: format!(
                 "given up, since it was to be sent later for too long: {}",
