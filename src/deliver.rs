@@ -164,7 +164,7 @@ enum Sent {
     /// It was rejected.
     Rejected { code: u16, words: String },
     /// It was not sent, for certain.
-    NotSent(NotNow),
+    NotNow(NotNow),
     /// Nobody knows whether it was.
     Unknown { words: String, error: RelayError },
 }
@@ -288,7 +288,7 @@ impl Opened<'_> {
                     },
                     smtp::About::Relay => Because::Failed(error.into()),
                 };
-                Sent::NotSent(NotNow {
+                Sent::NotNow(NotNow {
                     code,
                     words,
                     because,
@@ -306,7 +306,7 @@ impl Sent {
     /// A mail that could not be written.
     fn not_written(outbox: &Outbox, source: io::Error) -> Self {
         let path = outbox.dir().to_owned();
-        Self::NotSent(NotNow {
+        Self::NotNow(NotNow {
             code: None,
             words: format!("could not write to {}: {source}", path.display()),
             because: Because::Failed(DeliverError::File { path, source }),
@@ -323,7 +323,7 @@ impl Sent {
                 code: *code,
                 words: words.clone(),
             },
-            Self::NotSent(NotNow { code, words, .. }) => Outcome::NotSent {
+            Self::NotNow(NotNow { code, words, .. }) => Outcome::NotSent {
                 code: *code,
                 words: words.clone(),
             },
@@ -412,7 +412,7 @@ pub async fn deliver(
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
         Opening::Ready(opened) => match opened.send_and_tell(letter).await {
-            Sent::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
+            Sent::NotNow(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
             sent => sent,
         },
         Opening::Never { code, words } => Sent::Rejected { code, words },
@@ -438,7 +438,7 @@ fn settle(
 ) -> Result<(), DeliverError> {
     match sent {
         Sent::Accepted { .. } | Sent::Rejected { .. } => Ok(()),
-        Sent::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
+        Sent::NotNow(not_now) => Err(not_now.put_off(errand, rid, mailer)),
         Sent::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
             Ok(())
         }
