@@ -211,10 +211,14 @@ pub fn sign(
     let mut links = Vec::with_capacity(page.len());
     let mut unavailable = Vec::new();
     let canonical = audience.canonical();
+    let mut content_disposition = String::new();
     for entry in page {
         match entry {
             Entry::Linkable(object) => {
-                links.push(sign_one(plan, object, audience, &canonical, signing)?);
+                content_disposition.clear();
+                let (audience, scratch) =
+                    ((audience, canonical.as_str()), &mut content_disposition);
+                links.push(sign_one(plan, object, audience, signing, scratch)?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
         }
@@ -228,12 +232,13 @@ pub fn sign(
     })
 }
 
+/// Signs one link; `content_disposition` is an empty text that is used on the way.
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
-    audience: &Audience,
-    canonical_audience: &str,
+    (audience, canonical_audience): (&Audience, &str),
     signing: &Signing,
+    content_disposition: &mut String,
 ) -> Result<Link, SignError> {
     let name = file_name(plan, &object.key, audience)?;
     let media_type = passive_type(object.key.file_name());
@@ -251,11 +256,10 @@ fn sign_one(
         object.version.as_deref().unwrap_or(&object.etag),
     ];
     let id = signing.link_ids.id(&parts.map(str::as_bytes));
-    let mut content_disposition = String::with_capacity(name.len() * 2 + 24);
-    push_content_disposition(disposition, &name, &mut content_disposition);
+    push_content_disposition(disposition, &name, content_disposition);
     let url = signing.hand.sign(&Ask {
         key,
-        content_disposition: Some(&content_disposition),
+        content_disposition: Some(content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
         version_id: object.version.as_deref(),
         link_id: Some(&id),

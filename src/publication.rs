@@ -127,7 +127,7 @@ impl<'a> Publication<'a> {
             self.full.extend(gallery.push(batch, pictures)?);
         }
         if let Some((manifest, draft, _)) = &mut self.manifest {
-            draft.append(&manifest.push(batch))?;
+            draft.append(manifest.push(batch))?;
         }
         Ok(())
     }

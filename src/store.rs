@@ -22,7 +22,7 @@ use crate::job::{Bucket, Key};
 pub const MAX_PAGE: usize = 1000;
 
 /// An object as a listing tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Its key.
     pub key: Key,
@@ -31,7 +31,6 @@ pub struct ObjectMeta {
     /// Its entity tag, without quotes.
     pub etag: String,
     /// Its version, where it was asked for and the bucket has versions; `null` for an object from before it had any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// When it was last changed.
     pub modified: Timestamp,

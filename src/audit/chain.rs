@@ -209,7 +209,7 @@ mod tests {
         let mut text = String::new();
         let record = AuditRecord {
             event: "issue",
-            fields: "\"key\":\"a \\\"prev\\\" b\"".to_owned(),
+            fields: "\"key\":\"a \\\"prev\\\" b\"".to_owned().into(),
         };
         for at in ["2026-11-23T00:00:00.000Z", "2026-11-23T00:00:00.001Z"] {
             text.clear();
@@ -227,7 +227,7 @@ mod tests {
         let mut text = String::new();
         let record = AuditRecord {
             event: "open",
-            fields: String::new(),
+            fields: String::new().into(),
         };
         head.append(&record, "2026-11-23T00:00:00.000Z", &mut text);
         let (mut old, mut line) = (head.clone(), String::new());

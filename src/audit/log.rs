@@ -350,7 +350,7 @@ pub(super) mod tests {
     pub(in crate::audit) fn record(number: usize) -> AuditRecord {
         AuditRecord {
             event: "issue",
-            fields: format!("\"number\":{number}"),
+            fields: format!("\"number\":{number}").into(),
         }
     }
 

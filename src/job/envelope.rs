@@ -4,6 +4,7 @@
 //! like in it. Its id comes from what the event says, never from when it was received, so that the same event
 //! delivered twice is one job.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -192,7 +193,7 @@ fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
         name: need("/eventName")?.trim_start_matches("s3:").to_owned(),
         sequencer: text("/s3/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/s3/bucket/name")?.to_owned(),
-        key: decode_form(need("/s3/object/key")?.to_owned()),
+        key: decode_form(need("/s3/object/key")?).into_owned(),
         occurrence: occurrence.to_owned(),
         time: need("/eventTime")?.to_owned(),
     })
@@ -368,9 +369,9 @@ fn is_phrase(path: &[String]) -> bool {
 }
 
 /// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
-pub(crate) fn decode_form(text: String) -> String {
+pub(crate) fn decode_form(text: &str) -> Cow<'_, str> {
     if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return text;
+        return text.into();
     }
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -390,7 +391,7 @@ pub(crate) fn decode_form(text: String) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn hex_pair(high: u8, low: u8) -> Option<u8> {

@@ -37,14 +37,22 @@ const PASSIVE_TYPES: [(&str, &str); 24] = [
     ("webp", "image/webp"),
 ];
 
+/// The longest of their extensions, in bytes.
+const MAX_PASSIVE_EXTENSION: usize = 4;
+
 /// The media type under which a name may be shown in a browser; `None` for all that could run scripts there.
 ///
 /// Objects of a bucket share its origin: an HTML or SVG file shown inline could read whatever else the reader's
 /// browser may open there. So everything outside of this list is saved, not shown.
 pub fn passive_type(name: &str) -> Option<&'static str> {
-    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
+    let extension = name.rsplit_once('.')?.1;
+    // Each link and each card asks.
+    let mut lower_case = [0; MAX_PASSIVE_EXTENSION];
+    let lower_case = lower_case.get_mut(..extension.len())?;
+    lower_case.copy_from_slice(extension.as_bytes());
+    lower_case.make_ascii_lowercase();
     let found = PASSIVE_TYPES
-        .binary_search_by_key(&extension.as_str(), |(known, _)| known)
+        .binary_search_by_key(&&*lower_case, |(known, _)| known.as_bytes())
         .ok()?;
     Some(PASSIVE_TYPES[found].1)
 }
@@ -58,7 +66,12 @@ const ACTIVE: [&str; 17] = [
 /// Whether a name is one of a file that could run scripts in a browser, if it is not saved.
 pub fn is_active(name: &str) -> bool {
     let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    extension.is_some_and(|extension| ACTIVE.contains(&extension.to_ascii_lowercase().as_str()))
+    let is = |extension: &str| {
+        ACTIVE
+            .iter()
+            .any(|active| extension.eq_ignore_ascii_case(active))
+    };
+    extension.is_some_and(is)
 }
 
 /// Whether a media type is one that may be shown in a browser.
@@ -76,16 +89,13 @@ pub fn is_passive(media_type: &str) -> bool {
 /// Makes a text into a file name that is one on every system: no separators, quotes or control characters, no
 /// characters that turn text around, at most 150 bytes with its extension kept.
 pub fn clean_name(text: &str) -> String {
+    if is_clean(text) {
+        return text.to_owned();
+    }
     let cleaned: String = text
         .chars()
         .filter(|c| !c.is_control() && !is_bidi_control(*c))
-        .map(|c| {
-            if matches!(c, '/' | '\\' | '"' | ':' | '*' | '?' | '<' | '>' | '|') {
-                '_'
-            } else {
-                c
-            }
-        })
+        .map(|c| if is_separator(c) { '_' } else { c })
         .collect();
     // Windows drops trailing dots and spaces, and a leading dot hides a file: neither is what was meant.
     let cleaned = cleaned
@@ -96,6 +106,20 @@ pub fn clean_name(text: &str) -> String {
         "" => "file".to_owned(),
         cleaned => shorten(cleaned),
     }
+}
+
+/// What some system does not take in a name.
+const fn is_separator(c: char) -> bool {
+    matches!(c, '/' | '\\' | '"' | ':' | '*' | '?' | '<' | '>' | '|')
+}
+
+/// Whether a name can stay what it is, as most can: printable ASCII without spaces, and not too long.
+fn is_clean(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !is_separator(char::from(byte));
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && !name.starts_with('.')
+        && !name.ends_with('.')
 }
 
 fn shorten(name: &str) -> String {

@@ -79,9 +79,54 @@ pub enum GatherError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// Can be linked.
-    Linkable(ObjectMeta),
+    #[serde(rename = "l")]
+    Linkable(#[serde(with = "row")] ObjectMeta),
     /// Cannot.
+    #[serde(rename = "u")]
     Unavailable(String, Unlinkable),
+}
+
+/// An object as a page keeps it: a row without names, and the instant in seconds. A million of them are written twice, and read.
+mod row {
+    use jiff::Timestamp;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::job::Key;
+    use crate::store::{ObjectMeta, Storage};
+
+    pub(super) fn serialize<S: Serializer>(object: &ObjectMeta, to: S) -> Result<S::Ok, S::Error> {
+        let ObjectMeta {
+            key,
+            size_bytes,
+            etag,
+            version,
+            modified,
+            storage,
+        } = object;
+        (
+            key,
+            size_bytes,
+            etag,
+            version,
+            modified.as_second(),
+            storage,
+        )
+            .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+        type Row = (Key, u64, String, Option<String>, i64, Storage);
+        let (key, size_bytes, etag, version, modified, storage) = Row::deserialize(from)?;
+        Ok(ObjectMeta {
+            key,
+            size_bytes,
+            etag,
+            version,
+            modified: Timestamp::from_second(modified).map_err(D::Error::custom)?,
+            storage,
+        })
+    }
 }
 
 /// The objects of a job.
@@ -271,7 +316,10 @@ async fn look_at(
             storage: head.storage,
             ..object
         })),
-        Err(error) => Ok(Entry::Unavailable(object.key.into(), obstacle_of(error)?)),
+        Err(error) => Ok(Entry::Unavailable(
+            object.key.to_string(),
+            obstacle_of(error)?,
+        )),
     });
     looked.collect()
 }
@@ -281,7 +329,7 @@ pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
     let is_shown = plan.overrides == Overrides::LeftOut;
     let active = (is_shown && is_active(object.key.file_name())).then_some(Unlinkable::Active);
     match linkable::obstacle(&object, plan.lifetime.expires_at).or(active) {
-        Some(reason) => Entry::Unavailable(object.key.into(), reason),
+        Some(reason) => Entry::Unavailable(object.key.to_string(), reason),
         None => Entry::Linkable(object),
     }
 }

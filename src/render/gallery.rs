@@ -67,6 +67,8 @@ pub struct Gallery<'a> {
     /// How many of those are on pages that are done.
     done: u64,
     page: Page,
+    /// How long the page before is, in bytes: the next will be about as long.
+    room: usize,
     summaries: Vec<Summary>,
     size_bytes: u64,
 }
@@ -149,6 +151,7 @@ impl<'a> Gallery<'a> {
             found: 0,
             done: 0,
             page: Page::default(),
+            room: 0,
             summaries: Vec::new(),
             size_bytes: 0,
         })
@@ -232,11 +235,13 @@ impl<'a> Gallery<'a> {
         let mut cards = Cards::new(self.language, &self.words, self.time_zone);
         let html = self
             .templates
-            .render_around(&file, &view, |html| cards.write(&page, html))?;
+            .render_around(&file, &view, self.room, |html| cards.write(&page, html))?;
         self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
         self.done += page.count as u64;
         let summary = Summary::of(&page, number, href(at).unwrap_or_default());
         self.summaries.push(summary);
+        self.page = Page::after(page);
+        self.room = html.len();
         Ok(RenderedPage {
             file_name: self.names[at].clone(),
             html,

@@ -152,8 +152,10 @@ fn t(call: &Call<'_>) -> Result<String, String> {
 
 /// Whether a browser may be sent there: never `javascript:`, never plain http across a network.
 pub(super) fn is_safe_url(url: &str) -> bool {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return false;
+    let (is_encrypted, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return false,
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let is_plain = !authority.is_empty()
@@ -164,11 +166,8 @@ pub(super) fn is_safe_url(url: &str) -> bool {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => authority.split(':').next().unwrap_or_default(),
     };
-    match scheme {
-        "https" => is_plain,
-        "http" => is_plain && matches!(host, "127.0.0.1" | "::1" | "localhost"),
-        _ => false,
-    }
+    let is_here = matches!(host, "127.0.0.1" | "::1" | "localhost");
+    is_plain && (is_encrypted || is_here)
 }
 
 /// Whether it is the plain name of a page in the same folder.

@@ -1,5 +1,7 @@
 //! The list of all links, for programs and spreadsheets: a stream of bytes.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -25,6 +27,10 @@ const COLUMNS: [&str; 8] = [
 pub struct Manifest {
     format: ManifestFormat,
     expires_at: Timestamp,
+    /// The same, as the table spells it.
+    expires: String,
+    /// What a batch is written into.
+    text: String,
 }
 
 impl Manifest {
@@ -33,6 +39,8 @@ impl Manifest {
         let manifest = Self {
             format,
             expires_at: lifetime.expires_at,
+            expires: lifetime.expires_at.to_string(),
+            text: String::new(),
         };
         let head = match format {
             ManifestFormat::Csv => COLUMNS.join(",") + "\r\n",
@@ -42,8 +50,9 @@ impl Manifest {
     }
 
     /// Writes a batch.
-    pub fn push(&mut self, links: &AuditedLinks) -> Vec<u8> {
-        let mut text = String::new();
+    pub fn push(&mut self, links: &AuditedLinks) -> &[u8] {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
         for link in links.links() {
             match self.format {
                 ManifestFormat::Csv => self.push_row(link, &mut text),
@@ -70,7 +79,8 @@ impl Manifest {
                 ManifestFormat::Urls => {}
             }
         }
-        text.into_bytes()
+        self.text = text;
+        self.text.as_bytes()
     }
 
     fn push_row(&self, link: &Link, text: &mut String) {
@@ -78,13 +88,19 @@ impl Manifest {
         text.push(',');
         push_cell(&link.name, text);
         // None of these can begin a formula or hold a comma: a number, instants, digits, a percent-encoded URL.
-        let (size, modified, id, url) = (
-            link.object.size_bytes,
-            link.object.modified,
+        text.push(',');
+        text.push_str(itoa::Buffer::new().format(link.object.size_bytes));
+        write!(text, ",{},", link.object.modified).expect("a text takes all");
+        for part in [
+            &self.expires,
+            ",",
             &link.id,
+            ",",
             link.url.expose(),
-        );
-        *text += &format!(",{size},{modified},{},{id},{url},\r\n", self.expires_at);
+            ",\r\n",
+        ] {
+            text.push_str(part);
+        }
     }
 
     fn entry<'l>(&self, link: &'l Link) -> Entry<'l> {

@@ -249,22 +249,35 @@ impl Language {
 
     /// A whole number, grouped.
     pub fn number(&self, number: u64) -> String {
-        let digits = number.to_string();
+        let mut text = String::new();
+        self.push_number(number, &mut text);
+        text
+    }
+
+    fn push_number(&self, number: u64, text: &mut String) {
+        let mut decimal = itoa::Buffer::new();
+        let digits = decimal.format(number);
         if digits.len() < self.forms.group_from_digits {
-            return digits;
+            text.push_str(digits);
+            return;
         }
-        let mut text = String::with_capacity(digits.len() * 2);
         for (index, digit) in digits.chars().enumerate() {
             if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 text.push_str(&self.forms.group);
             }
             text.push(digit);
         }
-        text
     }
 
     /// A size in powers of 1,000, as file managers show it: `850 KB`, `1.2 MB`.
     pub fn size(&self, bytes: u64) -> String {
+        let mut text = String::new();
+        self.push_size(bytes, &mut text);
+        text
+    }
+
+    /// Appends a size, as [`Language::size`] writes it.
+    pub(super) fn push_size(&self, bytes: u64, text: &mut String) {
         let (mut unit, mut scale) = (0, 1_u64);
         // 999.5 of a unit would be shown as 1,000 of it: that is 1 of the next.
         while unit + 1 < self.forms.size_units.len()
@@ -272,15 +285,18 @@ impl Language {
         {
             (unit, scale) = (unit + 1, scale.saturating_mul(1000));
         }
-        let name = &self.forms.size_units[unit];
         let tenths = tenths(bytes, scale);
         match (tenths / 10, tenths % 10) {
             (whole @ 0..=9, tenth @ 1..=9) if unit > 0 => {
-                format!("{whole}{}{tenth} {name}", self.forms.decimal)
+                self.push_number(whole, text);
+                text.push_str(&self.forms.decimal);
+                self.push_number(tenth, text);
             }
-            (whole @ 0..=9, _) if unit > 0 => format!("{whole} {name}"),
-            _ => format!("{} {name}", self.number(rounded(bytes, scale))),
+            (whole @ 0..=9, _) if unit > 0 => self.push_number(whole, text),
+            _ => self.push_number(rounded(bytes, scale), text),
         }
+        text.push(' ');
+        text.push_str(&self.forms.size_units[unit]);
     }
 
     /// A day: `23 Nov 2026`.

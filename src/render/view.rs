@@ -88,6 +88,9 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
 
 /// Makes a name fit to be shown: what would end a line or turn the text around becomes a visible mark.
 pub(super) fn shown(name: &str) -> String {
+    if is_plain(name) {
+        return name.to_owned();
+    }
     let is_hidden =
         |c: char| c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}');
     name.chars()
@@ -99,6 +102,11 @@ pub(super) fn shown(name: &str) -> String {
             }
         })
         .collect()
+}
+
+/// Whether a text is of printable ASCII alone, as most names are.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The part of a key that differs among the objects under `prefix`: what stands after the prefix's last folder.

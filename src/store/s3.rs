@@ -203,7 +203,10 @@ impl S3Store {
             (false, _) => None,
             (true, None) => return Err(EdgeError::new(action(), Fact::Rejected, MORE_NOWHERE)),
             (true, Some(key)) => {
-                let key = if encoded { decode_form(key) } else { key };
+                let key = match encoded {
+                    true => decode_form(&key),
+                    false => key.as_str().into(),
+                };
                 let version = answer.next_version_id_marker.unwrap_or_default();
                 Some(format!("{version} {key}"))
             }
@@ -423,7 +426,7 @@ fn restored_until(header: &str) -> Option<Timestamp> {
 fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
     let class = version.storage_class.as_ref().map(|class| class.as_str());
     Ok(ObjectMeta {
-        key: listed_key(version.key, encoded)?,
+        key: listed_key(version.key.as_deref(), encoded)?,
         size_bytes: size(version.size),
         etag: plain_etag(version.e_tag.as_deref()),
         modified: instant(version.last_modified.as_ref()),
@@ -433,10 +436,13 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
 }
 
 /// The key of a listed object; an answer without one, or with one that is none, is not S3's.
-fn listed_key(key: Option<String>, encoded: bool) -> Result<Key, String> {
+fn listed_key(key: Option<&str>, encoded: bool) -> Result<Key, String> {
     let key = key.ok_or("an object in the listing has no key")?;
-    let key = if encoded { decode_form(key) } else { key };
-    key.try_into()
+    let key = match encoded {
+        true => decode_form(key),
+        false => key.into(),
+    };
+    key.parse()
         .map_err(|error: NameError| format!("a key in the listing {error}"))
 }
 

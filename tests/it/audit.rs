@@ -39,7 +39,7 @@ fn settings(dir: &Path) -> Settings {
 fn record(number: usize) -> AuditRecord {
     AuditRecord {
         event: "issue",
-        fields: format!("\"job\":\"j\",\"number\":{number}"),
+        fields: format!("\"job\":\"j\",\"number\":{number}").into(),
     }
 }
 

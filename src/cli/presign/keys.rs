@@ -235,7 +235,7 @@ mod tests {
         let mut keys = Keys::of(Source::Lines("reports".parse().unwrap(), lines));
         let mut all = Vec::new();
         while let Some(batch) = keys.next_batch(2).unwrap() {
-            all.extend(batch.keys.into_iter().map(String::from));
+            all.extend(batch.keys.into_iter().map(|key| key.to_string()));
         }
         (all, keys.refused)
     }

@@ -4,7 +4,6 @@
 //! and looks every name up. A test holds the two against each other.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -13,7 +12,7 @@ use super::super::RenderError;
 use super::super::helpers::is_safe_url;
 use super::super::strings::Language;
 use super::super::templates::{CARDS, escape_into};
-use super::page::{Crumb, Folder, Item, Neighbours, Page};
+use super::page::{self, Crumb, Folder, Item, Neighbours, Page};
 
 /// What names of links share: they open beside the page and tell nobody whence.
 const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";
@@ -73,6 +72,8 @@ pub(super) struct Cards<'a> {
     /// The name and the link of the card that is written, escaped: each stands there more than once.
     name: String,
     url: String,
+    /// Its size, not escaped.
+    size: String,
 }
 
 impl<'a> Cards<'a> {
@@ -88,6 +89,7 @@ impl<'a> Cards<'a> {
             day: None,
             name: String::new(),
             url: String::new(),
+            size: String::new(),
         }
     }
 
@@ -95,31 +97,44 @@ impl<'a> Cards<'a> {
     pub(super) fn write(&mut self, page: &Page, html: &mut String) -> Result<(), RenderError> {
         let mut photos = Neighbours::of(page);
         for (at, folder) in page.folders.iter().enumerate() {
-            self.folder(at, folder, &mut photos, html)?;
+            self.folder(page, (at, folder), &mut photos, html)?;
         }
         Ok(())
     }
 
     fn folder(
         &mut self,
-        at: usize,
-        folder: &Folder,
+        page: &Page,
+        (at, folder): (usize, &Folder),
         photos: &mut Neighbours,
         html: &mut String,
     ) -> Result<(), RenderError> {
         let words = self.words;
-        push(html, format_args!("<section id=\"f{}\">\n", at + 1));
+        push(
+            html,
+            [
+                "<section id=\"f",
+                itoa::Buffer::new().format(at + 1),
+                "\">\n",
+            ],
+        );
         if !folder.trail.is_empty() {
             let count = said(self.language, "files", Some(folder.count))?;
             heading(&folder.trail, &count, html);
         }
         push(
             html,
-            format_args!(
-                "<table>\n<thead><tr><th scope=\"col\">{}</th><th scope=\"col\">{}</th><th scope=\"col\">{}</th>\
-                 <th scope=\"col\">{}</th></tr></thead>\n",
-                words.preview, words.name, words.size, words.date
-            ),
+            [
+                "<table>\n<thead><tr><th scope=\"col\">",
+                &words.preview,
+                "</th><th scope=\"col\">",
+                &words.name,
+                "</th><th scope=\"col\">",
+                &words.size,
+                "</th><th scope=\"col\">",
+                &words.date,
+                "</th></tr></thead>\n",
+            ],
         );
         if !folder.photos.is_empty() {
             let is_sized = folder.photos.iter().any(|item| item.size.is_some());
@@ -130,68 +145,95 @@ impl<'a> Cards<'a> {
             });
             for item in &folder.photos {
                 let (previous, next) = photos.beside_the_next();
-                self.photo(item, previous, next, html)?;
+                self.photo(page, item, (previous, next), html)?;
             }
             html.push_str("</tbody>\n");
         }
-        self.group("videos", "video", &folder.videos, html)?;
-        self.group("sounds", "audio", &folder.sounds, html)?;
-        self.group("files", "", &folder.files, html)?;
+        self.group(page, ("videos", "video"), &folder.videos, html)?;
+        self.group(page, ("sounds", "audio"), &folder.sounds, html)?;
+        self.group(page, ("files", ""), &folder.files, html)?;
         html.push_str("</table>\n</section>\n");
         Ok(())
     }
 
     fn photo(
         &mut self,
+        page: &Page,
         item: &Item,
-        previous: Option<u64>,
-        next: Option<u64>,
+        (previous, next): (Option<u64>, Option<u64>),
         html: &mut String,
     ) -> Result<(), RenderError> {
-        self.take(item)?;
-        let nth = item.nth;
-        push(html, format_args!("<tr id=\"i{nth}\""));
+        self.take(page, item)?;
+        let mut decimal = itoa::Buffer::new();
+        let nth = decimal.format(item.nth);
+        push(html, ["<tr id=\"i", nth, "\""]);
         if let Some(shape) = item.shape() {
-            push(html, format_args!(" class=\"r{shape}\""));
+            push(
+                html,
+                [" class=\"r", itoa::Buffer::new().format(shape), "\""],
+            );
         }
-        preview(item, html);
-        let name = &self.name;
+        preview(page.name(item), html);
         push(
             html,
-            format_args!("\"><a id=\"p{nth}\" href=\"#i{nth}\" aria-label=\"{name}\">"),
+            [
+                "\"><a id=\"p",
+                nth,
+                "\" href=\"#i",
+                nth,
+                "\" aria-label=\"",
+                &self.name,
+                "\">",
+            ],
         );
         if let Some(thumbnail) = &item.thumbnail {
-            html.push_str("<img class=\"small\" src=\"data:image/jpeg;base64,");
-            html.push_str(thumbnail);
-            html.push_str("\" alt=\"\">");
+            push(
+                html,
+                [
+                    "<img class=\"small\" src=\"data:image/jpeg;base64,",
+                    thumbnail,
+                    "\" alt=\"\">",
+                ],
+            );
         }
-        html.push_str("<img src=\"");
-        html.push_str(&self.url);
-        html.push_str("\" alt=\"");
-        html.push_str(&self.name);
+        push(html, ["<img src=\"", &self.url, "\" alt=\"", &self.name]);
         if let Some((width, height)) = item.size {
-            push(html, format_args!("\" width=\"{width}\" height=\"{height}"));
+            push(html, ["\" width=\"", itoa::Buffer::new().format(width)]);
+            push(html, ["\" height=\"", itoa::Buffer::new().format(height)]);
         }
         html.push_str("\" loading=\"lazy\" decoding=\"async\"></a><noscript><nav>");
         let words = self.words;
-        let beside = |nth: Option<u64>, rel: &str, word: &str, arrow: char, html: &mut String| {
+        let beside = |nth: Option<u64>, rel: &str, word: &str, arrow: &str, html: &mut String| {
             if let Some(nth) = nth {
+                let mut decimal = itoa::Buffer::new();
+                let nth = decimal.format(nth);
                 push(
                     html,
-                    format_args!(
-                        "<a rel=\"{rel}\" href=\"#i{nth}\" aria-label=\"{word}\">{arrow}</a>"
-                    ),
+                    [
+                        "<a rel=\"",
+                        rel,
+                        "\" href=\"#i",
+                        nth,
+                        "\" aria-label=\"",
+                        word,
+                        "\">",
+                        arrow,
+                        "</a>",
+                    ],
                 );
             }
         };
-        beside(previous, "prev", &words.previous, '‹', html);
-        beside(next, "next", &words.next, '›', html);
+        beside(previous, "prev", &words.previous, "‹", html);
+        beside(next, "next", &words.next, "›", html);
         push(
             html,
-            format_args!(
-                "<a href=\"#p{nth}\" aria-label=\"{}\">×</a></nav></noscript></td>",
-                words.close
-            ),
+            [
+                "<a href=\"#p",
+                nth,
+                "\" aria-label=\"",
+                &words.close,
+                "\">×</a></nav></noscript></td>",
+            ],
         );
         self.facts(item, None, html)
     }
@@ -199,31 +241,33 @@ impl<'a> Cards<'a> {
     /// Writes what is played in its card by an element, or opened from it.
     fn group(
         &mut self,
-        class: &str,
-        player: &str,
+        page: &Page,
+        (class, player): (&str, &str),
         items: &[Item],
         html: &mut String,
     ) -> Result<(), RenderError> {
         if items.is_empty() {
             return Ok(());
         }
-        push(html, format_args!("<tbody class=\"{class}\">\n"));
+        push(html, ["<tbody class=\"", class, "\">\n"]);
         for item in items {
-            self.take(item)?;
-            push(html, format_args!("<tr id=\"i{}\"", item.nth));
-            preview(item, html);
+            self.take(page, item)?;
+            let name = page.name(item);
+            push(
+                html,
+                ["<tr id=\"i", itoa::Buffer::new().format(item.nth), "\""],
+            );
+            preview(name, html);
             html.push_str("\">");
             if !player.is_empty() {
                 push(
                     html,
-                    format_args!(
-                        "<{player} controls preload=\"none\" src=\"{}\" aria-label=\"{}\"></{player}>",
-                        self.url, self.name
-                    ),
+                    ["<", player, " controls preload=\"none\" src=\"", &self.url],
                 );
+                push(html, ["\" aria-label=\"", &self.name, "\"></", player, ">"]);
             }
             html.push_str("</td>");
-            let note = item.note().filter(|_| player.is_empty());
+            let note = page::note(name).filter(|_| player.is_empty());
             self.facts(item, note, html)?;
         }
         html.push_str("</tbody>\n");
@@ -237,20 +281,38 @@ impl<'a> Cards<'a> {
         note: Option<&str>,
         html: &mut String,
     ) -> Result<(), RenderError> {
-        html.push_str("<th scope=\"row\"><a href=\"");
-        html.push_str(&self.url);
-        html.push_str(NAME);
-        html.push_str(&self.name);
-        html.push_str("</a>");
+        push(
+            html,
+            [
+                "<th scope=\"row\"><a href=\"",
+                &self.url,
+                NAME,
+                &self.name,
+                "</a>",
+            ],
+        );
         if let Some(note) = note {
-            let note = said(self.language, note, None)?;
-            push(html, format_args!("<small>{note}</small>"));
+            push(
+                html,
+                ["<small>", &said(self.language, note, None)?, "</small>"],
+            );
         }
-        let size_bytes = item.size_bytes;
-        push(html, format_args!("</th><td data-v=\"{size_bytes}\">"));
-        escape_into(&self.language.size(size_bytes), html);
-        let seconds = item.modified.as_second();
-        push(html, format_args!("</td><td data-v=\"{seconds}\">"));
+        let mut decimal = itoa::Buffer::new();
+        push(
+            html,
+            ["</th><td data-v=\"", decimal.format(item.size_bytes), "\">"],
+        );
+        self.size.clear();
+        self.language.push_size(item.size_bytes, &mut self.size);
+        escape_into(&self.size, html);
+        push(
+            html,
+            [
+                "</td><td data-v=\"",
+                decimal.format(item.modified.as_second()),
+                "\">",
+            ],
+        );
         self.push_day(item, html);
         html.push_str("</td></tr>\n");
         Ok(())
@@ -271,25 +333,26 @@ impl<'a> Cards<'a> {
     }
 
     /// Escapes the name and the link of a card.
-    fn take(&mut self, item: &Item) -> Result<(), RenderError> {
-        if !is_safe_url(&item.url) {
+    fn take(&mut self, page: &Page, item: &Item) -> Result<(), RenderError> {
+        let url = page.url(item);
+        if !is_safe_url(url) {
             // The URL is a secret, so the sentence does not show it.
             let reason = "{{link}} was given something that is no https link";
             return Err(complaint(reason.to_owned()));
         }
         self.name.clear();
-        escape_into(&item.name, &mut self.name);
+        escape_into(page.name(item), &mut self.name);
         self.url.clear();
-        escape_into(&item.url, &mut self.url);
+        escape_into(url, &mut self.url);
         Ok(())
     }
 }
 
 /// Opens the cell of a file's badge.
-fn preview(item: &Item, html: &mut String) {
+fn preview(name: &str, html: &mut String) {
     html.push_str("><td data-l=\"");
     // A label is a word of ASCII letters and digits.
-    html.push_str(&item.label());
+    html.extend(page::label(name));
 }
 
 fn heading(trail: &[Crumb], count: &str, html: &mut String) {
@@ -299,7 +362,14 @@ fn heading(trail: &[Crumb], count: &str, html: &mut String) {
             html.push_str(" <i>/</i> ");
         }
         if let Some(section) = crumb.section {
-            push(html, format_args!("<a href=\"#f{}\">", section + 1));
+            push(
+                html,
+                [
+                    "<a href=\"#f",
+                    itoa::Buffer::new().format(section + 1),
+                    "\">",
+                ],
+            );
         }
         html.push_str("<bdi>");
         escape_into(&crumb.name, html);
@@ -308,13 +378,14 @@ fn heading(trail: &[Crumb], count: &str, html: &mut String) {
             html.push_str("</a>");
         }
     }
-    push(html, format_args!(" <small>{count}</small></h2>\n"));
+    push(html, [" <small>", count, "</small></h2>\n"]);
 }
 
 /// Appends what is already escaped, or cannot need it.
-fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
-    html.write_fmt(text)
-        .expect("a text takes all that is written");
+fn push<const N: usize>(html: &mut String, parts: [&str; N]) {
+    for part in parts {
+        html.push_str(part);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The links of one page, sorted into their folders and by how they are shown.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use jiff::Timestamp;
 
@@ -35,6 +36,8 @@ pub(super) struct Page {
     pub(super) origins: BTreeSet<String>,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
+    /// The names and links of all files: a text for each would be made and thrown away a million times.
+    text: String,
     /// Where in `folders` a folder is, until they are laid out.
     by_name: HashMap<String, usize>,
     /// Which folder the last link was in.
@@ -67,10 +70,12 @@ pub(super) struct Crumb {
 pub(super) struct Item {
     /// Counted over all pages, from 1.
     pub(super) nth: u64,
-    pub(super) name: String,
+    /// Where in the page's text its name is.
+    name: Range<usize>,
     pub(super) size_bytes: u64,
     pub(super) modified: Timestamp,
-    pub(super) url: String,
+    /// Where its link is.
+    url: Range<usize>,
     /// Width and height in pixels, where they are known: the page will not jump when the picture is there.
     pub(super) size: Option<(u32, u32)>,
     /// The small picture, in base 64.
@@ -78,6 +83,32 @@ pub(super) struct Item {
 }
 
 impl Page {
+    /// A page without links; takes over the room of one that is done.
+    pub(super) fn after(done: Self) -> Self {
+        let mut text = done.text;
+        text.clear();
+        Self {
+            text,
+            ..Self::default()
+        }
+    }
+
+    /// The name of a file, fit to be shown.
+    pub(super) fn name(&self, item: &Item) -> &str {
+        &self.text[item.name.clone()]
+    }
+
+    /// The link to a file.
+    pub(super) fn url(&self, item: &Item) -> &str {
+        &self.text[item.url.clone()]
+    }
+
+    fn keep(&mut self, text: &str) -> Range<usize> {
+        let from = self.text.len();
+        self.text.push_str(text);
+        from..self.text.len()
+    }
+
     pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, prefix: &str) {
         let at = self.folder_of(view::folder(view::below(link.key().as_str(), prefix)));
         let kind = Kind::of(&link.name);
@@ -90,10 +121,10 @@ impl Page {
         }
         let item = Item {
             nth,
-            name: view::shown(&link.name),
+            name: self.keep(&view::shown(&link.name)),
             size_bytes: link.object.size_bytes,
             modified: link.object.modified,
-            url: url.to_owned(),
+            url: self.keep(url),
             size: picture
                 .filter(|picture| picture.width > 0 && picture.height > 0)
                 .map(|picture| (picture.width, picture.height)),
@@ -205,18 +236,6 @@ fn trail(path: &str, sections: &HashMap<&str, usize>) -> Vec<Crumb> {
 }
 
 impl Item {
-    /// The badge of a file: its extension, if that is a short word.
-    pub(super) fn label(&self) -> String {
-        let extension = extension(&self.name);
-        let is_word = (1..=5).contains(&extension.len())
-            && extension.bytes().all(|b| b.is_ascii_alphanumeric());
-        if is_word {
-            extension.to_ascii_uppercase()
-        } else {
-            String::new()
-        }
-    }
-
     /// The nearest of the style sheet's shapes.
     pub(super) fn shape(&self) -> Option<u32> {
         let (width, height) = self.size?;
@@ -224,15 +243,24 @@ impl Item {
         let nearest = u32::try_from(twentieths).unwrap_or(u32::MAX);
         Some(nearest.clamp(*SHAPES.start(), *SHAPES.end()))
     }
+}
 
-    /// The word that says what a reader should know before opening it.
-    pub(super) fn note(&self) -> Option<&'static str> {
-        let extension = extension(&self.name);
-        let is_heic = ["heic", "heif"]
-            .iter()
-            .any(|heic| extension.eq_ignore_ascii_case(heic));
-        is_heic.then_some("note_heic")
-    }
+/// The badge of a file: its extension, if that is a short word.
+pub(super) fn label(name: &str) -> impl Iterator<Item = char> {
+    let extension = extension(name);
+    let is_word =
+        (1..=5).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+    let word = if is_word { extension } else { "" };
+    word.chars().map(|letter| letter.to_ascii_uppercase())
+}
+
+/// The word that says what a reader should know before opening a file.
+pub(super) fn note(name: &str) -> Option<&'static str> {
+    let extension = extension(name);
+    let is_heic = ["heic", "heif"]
+        .iter()
+        .any(|heic| extension.eq_ignore_ascii_case(heic));
+    is_heic.then_some("note_heic")
 }
 
 fn extension(name: &str) -> &str {

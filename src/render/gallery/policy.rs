@@ -32,7 +32,11 @@ fn sources(sources: &[&str]) -> String {
 
 /// The scheme and host of a link, as a policy names them.
 pub(super) fn origin(url: &str) -> Option<&str> {
-    let host = url.find("://")? + 3;
+    let scheme = ["https://", "http://"];
+    let host = scheme
+        .into_iter()
+        .find(|scheme| url.starts_with(scheme))?
+        .len();
     let end = url[host..]
         .find(['/', '?', '#'])
         .map_or(url.len(), |end| host + end);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::view::{Missed, Moment, Tongue};
 use super::ask::Ask;
-use super::page::{Folder, Item, Neighbours, Page};
+use super::page::{self, Folder, Item, Neighbours, Page};
 
 /// What is the same on all pages of a gallery.
 #[derive(Default, Serialize)]
@@ -192,7 +192,7 @@ pub(super) fn missed(page: &Page) -> Option<MissedFiles<'_>> {
 
 pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderView<'p>> {
     let mut photos = Neighbours::of(page);
-    let item = |item| ItemView::of(item, (None, None), time_zone);
+    let item = |item| ItemView::of(page, item, (None, None), time_zone);
     page.folders
         .iter()
         .enumerate()
@@ -212,7 +212,7 @@ pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderVie
             photos: folder
                 .photos
                 .iter()
-                .map(|item| ItemView::of(item, photos.beside_the_next(), time_zone))
+                .map(|item| ItemView::of(page, item, photos.beside_the_next(), time_zone))
                 .collect(),
             videos: folder.videos.iter().map(item).collect(),
             sounds: folder.sounds.iter().map(item).collect(),
@@ -222,22 +222,28 @@ pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderVie
 }
 
 impl<'p> ItemView<'p> {
-    fn of(item: &'p Item, beside: (Option<u64>, Option<u64>), time_zone: &TimeZone) -> Self {
+    fn of(
+        page: &'p Page,
+        item: &'p Item,
+        beside: (Option<u64>, Option<u64>),
+        time_zone: &TimeZone,
+    ) -> Self {
+        let name = page.name(item);
         Self {
             nth: item.nth,
-            name: &item.name,
-            label: item.label(),
+            name,
+            label: page::label(name).collect(),
             size_bytes: item.size_bytes,
             modified: Moment::new(item.modified, time_zone),
             seconds: item.modified.as_second(),
-            url: &item.url,
+            url: page.url(item),
             width: item.size.map(|(width, _)| width),
             height: item.size.map(|(_, height)| height),
             shape: item.shape().map(|shape| format!("r{shape}")),
             thumbnail: item.thumbnail.as_deref(),
             previous: beside.0,
             next: beside.1,
-            note: item.note(),
+            note: page::note(name),
         }
     }
 }

@@ -5,6 +5,9 @@
 //! stays the SDK's: its signature, its retries, and what it makes of errors. The tests hold the two together.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 
+mod plain;
+
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,14 +20,16 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorErr
 use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
 use quick_xml::events::{BytesRef, Event};
 use quick_xml::reader::Reader;
 
 use super::{MORE_NOWHERE, listed_key, plain_etag, storage};
-use crate::store::{ObjectMeta, Page};
+use crate::store::{ObjectMeta, Page, Storage};
 
 /// The element around a page.
-const ROOT: &[u8] = b"ListBucketResult";
+const ROOT: &str = "ListBucketResult";
 
 /// Why an answer is no page.
 #[derive(Debug, thiserror::Error)]
@@ -113,18 +118,18 @@ fn as_the_sdk_reads_it(response: &HttpResponse, config: &ConfigBag) -> OutputOrE
 
 /// What is wanted of an object, as it stands in the answer.
 #[derive(Default)]
-struct Draft {
-    key: Option<String>,
+struct Draft<'x> {
+    key: Option<Cow<'x, str>>,
     size_bytes: u64,
     etag: String,
     modified: Option<Timestamp>,
-    class: String,
+    storage: Option<Storage>,
 }
 
 /// What is wanted of an answer.
 #[derive(Default)]
-struct Answer {
-    objects: Vec<Draft>,
+struct Answer<'x> {
+    objects: Vec<Draft<'x>>,
     token: Option<String>,
     is_truncated: bool,
     is_encoded: bool,
@@ -132,19 +137,27 @@ struct Answer {
 
 /// Reads an answer; nothing if it is of another kind, such as an error.
 fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
+    match plain::read(xml) {
+        Some(answer) => Ok(Some(answer.page())),
+        None => read_any(xml),
+    }
+}
+
+/// Reads an answer in whatever XML.
+fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     let mut reader = Reader::from_reader(xml);
     // An empty element is one with an empty text.
     reader.config_mut().expand_empty_elements = true;
     let mut answer = Answer::default();
     let (mut depth, mut text) = (0_u32, String::new());
-    let mut object: Option<Draft> = None;
+    let mut object: Option<Draft<'_>> = None;
     loop {
         match reader.read_event()? {
             Event::Start(tag) => {
                 depth += 1;
                 text.clear();
                 match (depth, tag.local_name().as_ref()) {
-                    (1, name) if name != ROOT => return Ok(None),
+                    (1, name) if name != ROOT.as_bytes() => return Ok(None),
                     (2, b"Contents") => object = Some(Draft::default()),
                     _ => {}
                 }
@@ -157,9 +170,12 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
                 match (depth, &mut object) {
                     (2, object) => match object.take() {
                         Some(object) => answer.objects.push(object),
-                        None => answer.set(name.as_ref(), &mut text)?,
+                        None => answer.set(name.as_ref(), &text)?,
                     },
-                    (3, Some(object)) => object.set(name.as_ref(), &mut text)?,
+                    (3, Some(object)) => {
+                        let text = std::mem::take(&mut text);
+                        object.set(name.as_ref(), text.into())?;
+                    }
                     _ => {}
                 }
                 depth -= 1;
@@ -175,6 +191,34 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
             | Event::DocType(_) => {}
         }
     }
+}
+
+/// An instant, as S3 writes them or in any way of RFC 3339.
+fn instant(text: &str) -> Result<Timestamp, ReadError> {
+    match plain_instant(text.as_bytes()) {
+        Some(instant) => Ok(instant),
+        None => parsed("LastModified", text),
+    }
+}
+
+/// `2026-11-23T05:12:09.000Z`, which is S3's only spelling, without its fraction.
+fn plain_instant(text: &[u8]) -> Option<Timestamp> {
+    let shape = b"dddd-dd-ddTdd:dd:dd.dddZ";
+    let mut pairs = text.iter().zip(shape);
+    let is_plain = text.len() == shape.len()
+        && pairs.all(|(byte, kind)| {
+            byte.is_ascii_digit() == (*kind == b'd') && (*kind == b'd' || byte == kind)
+        });
+    if !is_plain {
+        return None;
+    }
+    let digit = |at: usize| i8::try_from(text[at] - b'0').unwrap_or_default();
+    let two = |at| digit(at) * 10 + digit(at + 1);
+    let year = i16::from(two(0)) * 100 + i16::from(two(2));
+    let time = DateTime::new(year, two(5), two(8), two(11), two(14), two(17), 0);
+    // Before 1970, a fraction goes the other way.
+    let time = time.ok().filter(|_| year >= 1970)?;
+    Offset::UTC.to_timestamp(time).ok()
 }
 
 fn parsed<T: FromStr>(field: &'static str, text: &str) -> Result<T, ReadError> {
@@ -199,10 +243,10 @@ fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
     }
 }
 
-impl Answer {
-    fn set(&mut self, name: &[u8], text: &mut String) -> Result<(), ReadError> {
+impl Answer<'_> {
+    fn set(&mut self, name: &[u8], text: &str) -> Result<(), ReadError> {
         match name {
-            b"NextContinuationToken" => self.token = Some(std::mem::take(text)),
+            b"NextContinuationToken" => self.token = Some(text.to_owned()),
             b"IsTruncated" => self.is_truncated = parsed("IsTruncated", text)?,
             b"EncodingType" => self.is_encoded = text == "url",
             _ => {}
@@ -224,14 +268,14 @@ impl Answer {
     }
 }
 
-impl Draft {
-    fn set(&mut self, name: &[u8], text: &mut String) -> Result<(), ReadError> {
+impl<'x> Draft<'x> {
+    fn set(&mut self, name: &[u8], text: Cow<'x, str>) -> Result<(), ReadError> {
         match name {
-            b"Key" => self.key = Some(std::mem::take(text)),
-            b"Size" => self.size_bytes = parsed("Size", text)?,
-            b"ETag" => self.etag = plain_etag(Some(text)),
-            b"LastModified" => self.modified = Some(parsed("LastModified", text)?),
-            b"StorageClass" => self.class = std::mem::take(text),
+            b"Key" => self.key = Some(text),
+            b"Size" => self.size_bytes = parsed("Size", &text)?,
+            b"ETag" => self.etag = plain_etag(Some(&text)),
+            b"LastModified" => self.modified = Some(instant(&text)?),
+            b"StorageClass" => self.storage = Some(storage(Some(&text))),
             _ => {}
         }
         Ok(())
@@ -241,12 +285,12 @@ impl Draft {
         // To the second: what HEAD tells has no more.
         let second = self.modified.map(Timestamp::as_second).unwrap_or_default();
         Ok(ObjectMeta {
-            key: listed_key(self.key, is_encoded)?,
+            key: listed_key(self.key.as_deref(), is_encoded)?,
             size_bytes: self.size_bytes,
             etag: self.etag,
             version: None,
             modified: Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH),
-            storage: storage(Some(&self.class)),
+            storage: self.storage.unwrap_or(Storage::Ready),
         })
     }
 }
@@ -254,7 +298,7 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_sdk_s3::primitives::DateTime;
+    use aws_sdk_s3::primitives;
     use aws_sdk_s3::types::{EncodingType, Object};
     use aws_smithy_runtime_api::http::StatusCode;
     use proptest::prelude::*;
@@ -268,9 +312,12 @@ mod tests {
     }
 
     fn their_meta(object: &Object, is_encoded: bool) -> Result<ObjectMeta, String> {
-        let modified = object.last_modified.as_ref().map_or(0, DateTime::secs);
+        let modified = object
+            .last_modified
+            .as_ref()
+            .map_or(0, primitives::DateTime::secs);
         Ok(ObjectMeta {
-            key: listed_key(object.key.clone(), is_encoded)?,
+            key: listed_key(object.key.as_deref(), is_encoded)?,
             size_bytes: object
                 .size
                 .and_then(|size| size.try_into().ok())

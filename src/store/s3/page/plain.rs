@@ -1,0 +1,252 @@
+//! An answer as S3 writes it: elements without attributes, one after the other, and texts with named references.
+//!
+//! A listing of a million objects is 300 MB of that, and XML has much more: whatever is not plain is left, from the
+//! beginning, to the reader of all XML. The tests hold the two together.
+
+use std::borrow::Cow;
+
+use super::{Answer, Draft, ROOT};
+
+/// The references that XML has names for.
+const REFERENCES: [(&str, char); 5] = [
+    ("&quot;", '"'),
+    ("&amp;", '&'),
+    ("&apos;", '\''),
+    ("&lt;", '<'),
+    ("&gt;", '>'),
+];
+
+/// Reads an answer; nothing if it is not plain, or if something is wrong with it.
+pub(super) fn read(xml: &[u8]) -> Option<Answer<'_>> {
+    let xml = std::str::from_utf8(xml).ok()?;
+    // XML makes another line end of it.
+    if memchr::memchr(b'\r', xml.as_bytes()).is_some() {
+        return None;
+    }
+    let mut cursor = Cursor {
+        rest: inside_of_root(xml)?,
+    };
+    let mut answer = Answer::default();
+    loop {
+        match cursor.tag()? {
+            Tag::Open("Contents") => answer.objects.push(object(&mut cursor)?),
+            Tag::Open(name) => {
+                let text = unescaped(cursor.raw_text(name)?)?;
+                answer.set(name.as_bytes(), &text).ok()?;
+            }
+            Tag::Close(ROOT) => return Some(answer),
+            Tag::Close(_) => return None,
+        }
+    }
+}
+
+/// What follows the opening tag of a page.
+fn inside_of_root(xml: &str) -> Option<&str> {
+    let declared = xml.strip_prefix("<?xml ");
+    let root = match declared {
+        Some(rest) => rest.split_once("?>")?.1.trim_ascii_start(),
+        None => xml,
+    };
+    let (attributes, inside) = root
+        .strip_prefix('<')?
+        .strip_prefix(ROOT)?
+        .split_once('>')?;
+    // A tag may end elsewhere than at the first bracket, if that is in quotes; and what ends with a slash is empty.
+    let is_whole = attributes.matches('"').count().is_multiple_of(2)
+        && !attributes.contains(['\'', '<'])
+        && !attributes.ends_with('/');
+    let is_plain = attributes.is_empty() || attributes.starts_with(' ');
+    (is_plain && is_whole).then_some(inside)
+}
+
+fn object<'x>(cursor: &mut Cursor<'x>) -> Option<Draft<'x>> {
+    let mut object = Draft::default();
+    loop {
+        let name = match cursor.tag()? {
+            Tag::Open(name) => name,
+            Tag::Close("Contents") => return Some(object),
+            Tag::Close(_) => return None,
+        };
+        let mut raw = cursor.raw_text(name)?;
+        if name == "ETag" {
+            // They would be taken away later, from a text of its own.
+            raw = raw.trim_start_matches("&quot;").trim_end_matches("&quot;");
+        }
+        object.set(name.as_bytes(), unescaped(raw)?).ok()?;
+    }
+}
+
+enum Tag<'x> {
+    Open(&'x str),
+    Close(&'x str),
+}
+
+/// What is not read yet.
+struct Cursor<'x> {
+    rest: &'x str,
+}
+
+impl<'x> Cursor<'x> {
+    /// The next tag, after nothing but space.
+    fn tag(&mut self) -> Option<Tag<'x>> {
+        let inside = self.rest.trim_ascii_start().strip_prefix('<')?;
+        let (is_close, inside) = match inside.strip_prefix('/') {
+            Some(inside) => (true, inside),
+            None => (false, inside),
+        };
+        let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric();
+        let length = inside.bytes().position(|byte| !is_of_name(&byte))?;
+        let (name, after) = inside.split_at(length);
+        self.rest = after.strip_prefix('>').filter(|_| length > 0)?;
+        Some(match is_close {
+            true => Tag::Close(name),
+            false => Tag::Open(name),
+        })
+    }
+
+    /// The text up to the closing tag of `name`, as it stands there.
+    fn raw_text(&mut self, name: &str) -> Option<&'x str> {
+        let end = memchr::memchr(b'<', self.rest.as_bytes())?;
+        let (raw, after) = self.rest.split_at(end);
+        let after = after.strip_prefix("</")?.strip_prefix(name)?;
+        self.rest = after.strip_prefix('>')?;
+        Some(raw)
+    }
+}
+
+/// Puts characters in the place of their references; nothing if one has no name.
+fn unescaped(raw: &str) -> Option<Cow<'_, str>> {
+    let Some(first) = memchr::memchr(b'&', raw.as_bytes()) else {
+        return Some(Cow::Borrowed(raw));
+    };
+    let (mut text, mut rest) = (raw[..first].to_owned(), &raw[first..]);
+    while !rest.is_empty() {
+        let known = REFERENCES.iter().find(|(name, _)| rest.starts_with(name));
+        let (name, character) = known?;
+        text.push(*character);
+        rest = &rest[name.len()..];
+        let plain = memchr::memchr(b'&', rest.as_bytes()).unwrap_or(rest.len());
+        text.push_str(&rest[..plain]);
+        rest = &rest[plain..];
+    }
+    Some(Cow::Owned(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{plain_instant, read_any};
+    use super::*;
+
+    /// What both readers make of an answer that this one can read.
+    fn agree(xml: &str) -> bool {
+        let Some(ours) = read(xml.as_bytes()) else {
+            return false;
+        };
+        let theirs = read_any(xml.as_bytes()).unwrap().unwrap();
+        match (ours.page(), theirs) {
+            (Ok(ours), Ok(theirs)) => {
+                assert_eq!(ours.objects, theirs.objects, "{xml}");
+                assert_eq!(ours.continuation_token, theirs.continuation_token, "{xml}");
+            }
+            (ours, theirs) => assert_eq!(ours.err(), theirs.err(), "{xml}"),
+        }
+        true
+    }
+
+    /// An answer as S3 gives it, around some of its elements.
+    fn answer(inside: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+             <Name>b</Name><KeyCount>1</KeyCount><EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>\
+             <Contents><Key>a+b%2Bc&amp;d</Key><LastModified>2026-11-23T05:12:09.000Z</LastModified><ETag>&quot;d41d8&quot;</ETag>\
+             <ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><Size>7</Size><StorageClass>DEEP_ARCHIVE</StorageClass></Contents>\
+             {inside}</ListBucketResult>"
+        )
+    }
+
+    #[test]
+    fn an_answer_of_s3_is_plain() {
+        assert!(agree(&answer("")));
+        assert!(agree(&answer("<Contents><Key>z</Key></Contents>\n  ")));
+        assert!(agree("<ListBucketResult></ListBucketResult>"));
+        assert!(agree(&answer("<Contents><Size>1</Size></Contents>")));
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_other() {
+        for inside in [
+            "<Contents/>",
+            "<Contents><Key/></Contents>",
+            "<Contents><Key>&#x26;</Key></Contents>",
+            "<Contents><Key><![CDATA[a]]></Key></Contents>",
+            "<Contents><Key>a</Key><Owner><ID>Key</ID></Owner></Contents>",
+            "<Contents a=\"b\"><Key>a</Key></Contents>",
+            "<Contents><!-- c --><Key>a</Key></Contents>",
+            "<Contents><s:Key>a</s:Key></Contents>",
+            "<Contents><Key>a\r\nb</Key></Contents>",
+            "<Contents>text<Key>a</Key></Contents>",
+            "<Contents><Key>a</Size></Contents>",
+            "<Contents><Size>many</Size></Contents>",
+            "<Contents><Key>a",
+        ] {
+            assert!(read(answer(inside).as_bytes()).is_none(), "{inside}");
+        }
+        for root in ["", " a='>'", " a=\">\"", "s", "/", " /"] {
+            let xml = format!("<ListBucketResult{root}></ListBucketResult>");
+            assert_eq!(read(xml.as_bytes()).is_some(), root.is_empty(), "{xml}");
+        }
+        assert!(read(b"<ListBucketResult>\xff</ListBucketResult>").is_none());
+    }
+
+    #[test]
+    fn only_instants_that_are_some_are_plain() {
+        for text in [
+            "2026-11-23T05:12:09.999Z",
+            "1970-01-01T00:00:00.000Z",
+            "9999-01-01T00:00:00.000Z",
+            "2024-02-29T23:59:59.000Z",
+        ] {
+            let theirs: jiff::Timestamp = text.parse().unwrap();
+            let ours = plain_instant(text.as_bytes()).unwrap();
+            assert_eq!(ours.as_second(), theirs.as_second(), "{text}");
+        }
+        for text in [
+            "2026-13-23T05:12:09.000Z",
+            "2026-02-30T05:12:09.000Z",
+            "2026-11-23T24:00:00.000Z",
+            "2026-11-23T05:12:60.000Z",
+            "1969-12-31T23:59:59.500Z",
+            "2026-11-23T05:12:09Z",
+            "2026-11-23t05:12:09.000Z",
+            "",
+        ] {
+            assert_eq!(plain_instant(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_what_the_reader_of_all_xml_reads(
+            parts in proptest::collection::vec(
+                prop_oneof![
+                    Just("<Contents>"), Just("</Contents>"), Just("<Key>"), Just("</Key>"), Just("<ETag>"), Just("</ETag>"),
+                    Just("<Size>1</Size>"), Just("<Key>k</Key>"), Just("<Key>a</Key>"), Just("<Key>"), Just("&quot;"), Just("\""),
+                    Just("&amp;"), Just("a"), Just(" "), Just("ü"), Just("<IsTruncated>true</IsTruncated>"),
+                    Just("<NextContinuationToken>t&lt;</NextContinuationToken>"), Just("<StorageClass>GLACIER</StorageClass>"),
+                ],
+                0..12,
+            ),
+        ) {
+            agree(&answer(&parts.concat()));
+        }
+
+        #[test]
+        fn keys_and_tags_are_what_they_are(key in "\\PC{0,20}", tag in "[\"a&]{0,6}") {
+            let escaped = |text: &str| quick_xml::escape::escape(text).into_owned();
+            let xml = answer(&format!("<Contents><Key>{}</Key><ETag>{}</ETag></Contents>", escaped(&key), escaped(&tag)));
+            prop_assert!(agree(&xml));
+        }
+    }
+}
