@@ -154,12 +154,18 @@ impl fmt::Debug for Deriver {
 impl Deriver {
     /// Derives 32 bytes from `parts`; parts are length-prefixed, so no two lists collide.
     pub fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
+        self.after(parts).mac.finish()
+    }
+
+    /// What derives from these parts and others after them: what many lists begin with is hashed once.
+    #[must_use]
+    pub fn after(&self, parts: &[&[u8]]) -> Self {
         let mut mac = self.mac;
         for part in parts {
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
-        mac.finish()
+        Self { mac }
     }
 
     /// Derives 128 bits from `parts` and spells them as 32 hexadecimal digits.

@@ -210,15 +210,15 @@ pub fn sign(
 ) -> Result<Links, SignError> {
     let mut links = Vec::with_capacity(page.len());
     let mut unavailable = Vec::new();
-    let canonical = audience.canonical();
+    let link_ids = link_ids(signing, plan, &plan.bucket, audience);
     let mut content_disposition = String::new();
     for entry in page {
         match entry {
             Entry::Linkable(object) => {
                 content_disposition.clear();
-                let (audience, scratch) =
-                    ((audience, canonical.as_str()), &mut content_disposition);
-                links.push(sign_one(plan, object, audience, signing, scratch)?);
+                let name = file_name(plan, &object.key, audience)?;
+                let scratch = &mut content_disposition;
+                links.push(sign_one(plan, object, name, signing, &link_ids, scratch)?);
             }
             Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
         }
@@ -232,15 +232,22 @@ pub fn sign(
     })
 }
 
+/// What derives the identities of an audience's links to objects of a bucket, from their keys and versions.
+fn link_ids(signing: &Signing, plan: &Plan, bucket: &Bucket, audience: &Audience) -> Deriver {
+    let (job, audience) = (plan.job.id.as_str(), audience.canonical());
+    let parts = [job, &audience, bucket.as_str()];
+    signing.link_ids.after(&parts.map(str::as_bytes))
+}
+
 /// Signs one link; `content_disposition` is an empty text that is used on the way.
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
-    (audience, canonical_audience): (&Audience, &str),
+    name: String,
     signing: &Signing,
+    link_ids: &Deriver,
     content_disposition: &mut String,
 ) -> Result<Link, SignError> {
-    let name = file_name(plan, &object.key, audience)?;
     let media_type = passive_type(object.key.file_name());
     // What could run scripts is saved, whatever the job says; see `passive_type`.
     let disposition = match media_type {
@@ -248,14 +255,8 @@ fn sign_one(
         None => Disposition::Attachment,
     };
     let key = object.key.as_str();
-    let parts = [
-        plan.job.id.as_str(),
-        canonical_audience,
-        plan.bucket.as_str(),
-        key,
-        object.version.as_deref().unwrap_or(&object.etag),
-    ];
-    let id = signing.link_ids.id(&parts.map(str::as_bytes));
+    let version = object.version.as_deref().unwrap_or(&object.etag);
+    let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
     push_content_disposition(disposition, &name, content_disposition);
     let url = signing.hand.sign(&Ask {
         key,
@@ -302,14 +303,8 @@ pub fn sign_published(
 ) -> Result<Link, SignError> {
     let key = object.key.as_str();
     let name = clean_name(object.key.file_name());
-    let parts = [
-        plan.job.id.as_str(),
-        &audience.canonical(),
-        bucket.as_str(),
-        key,
-        "published",
-    ];
-    let id = signing.link_ids.id(&parts.map(str::as_bytes));
+    let link_ids = link_ids(signing, plan, bucket, audience);
+    let id = link_ids.id(&[key.as_bytes(), b"published"]);
     let mut content_disposition = String::new();
     push_content_disposition(disposition, &name, &mut content_disposition);
     let url = signing.hand.sign(&Ask {

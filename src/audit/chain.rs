@@ -3,10 +3,9 @@
 //! `prev` is the SHA-256 of the line before, its newline included, over the raw bytes: no canonical form is
 //! needed, and every byte counts. The same hash is the line's leaf in the stream's [`Tree`].
 
-use sha2::{Digest, Sha256};
-
 use super::AuditRecord;
 use super::tree::{Hash, Tree};
+use crate::keyring::midstate::Midstate;
 use crate::keyring::{hex_of, push_hex};
 
 /// The version of the line format. Version 1 had no checkpoints, no rotation and no registry.
@@ -142,16 +141,21 @@ impl Head {
 
     /// Appends a record as a line to `out` and moves on; `at` is the instant as lines spell it.
     pub fn append(&mut self, record: &AuditRecord, at: &str, out: &mut String) {
-        use std::fmt::Write;
         let from = out.len();
-        let seq = self.len();
-        write!(
-            out,
-            "{{\"v\":{VERSION},\"ev\":\"{}\",\"seq\":{seq}",
-            record.event
-        )
-        .expect("writing to a string does not fail");
-        for part in [",\"ts\":\"", at, "\",\"stream\":\"", &self.stream, "\""] {
+        let (mut version, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
+        for part in [
+            "{\"v\":",
+            version.format(VERSION),
+            ",\"ev\":\"",
+            record.event,
+            "\",\"seq\":",
+            seq.format(self.len()),
+            ",\"ts\":\"",
+            at,
+            "\",\"stream\":\"",
+            &self.stream,
+            "\"",
+        ] {
             out.push_str(part);
         }
         if !record.fields.is_empty() {
@@ -194,7 +198,9 @@ impl Head {
     }
 
     fn advance(&mut self, line: &[u8]) {
-        self.prev = Sha256::digest(line).into();
+        let mut hash = Midstate::new();
+        hash.update(line);
+        self.prev = hash.finish();
         self.tree.push(&self.prev);
     }
 }

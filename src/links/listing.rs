@@ -578,7 +578,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn turn_page(&mut self) -> Result<(), GatherError> {
-        let page = std::mem::take(&mut self.page);
+        let page = std::mem::replace(&mut self.page, Vec::with_capacity(MAX_PAGE));
         self.pages
             .push(page, self.spool_dir)
             .map_err(|source| GatherError::Spool {

@@ -36,8 +36,14 @@ impl PresignedUrl {
     /// The signature in it, from which the audit log makes a fingerprint.
     pub(crate) fn signature(&self) -> &str {
         // It stands near the end; only a session's token may follow.
-        let mut pairs = self.0.rsplit('&');
-        pairs.find_map(signature_of).unwrap_or_default()
+        let mut rest = self.0.as_str();
+        while let Some(at) = memchr::memrchr(b'&', rest.as_bytes()) {
+            if let Some(signature) = signature_of(&rest[at + 1..]) {
+                return signature;
+            }
+            rest = &rest[..at];
+        }
+        ""
     }
 }
 

@@ -473,15 +473,34 @@ pub(super) fn escape_into(text: &str, escaped: &mut String) {
 ///
 /// A page is links for the most part, and few of their bytes are escaped: the compiler looks at sixteen at once.
 fn plain_length(text: &[u8]) -> Option<usize> {
-    let is_escaped = |byte: &u8| matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'');
     let (chunks, rest) = text.as_chunks::<16>();
-    let any = |chunk: &[u8; 16]| chunk.iter().fold(false, |any, byte| any | is_escaped(byte));
+    let any = |chunk: &[u8; 16]| {
+        chunk
+            .iter()
+            .fold(false, |any, byte| any | is_escaped(*byte))
+    };
     let (from, some) = match chunks.iter().position(any) {
         Some(at) => (at * 16, chunks[at].as_slice()),
         None => (chunks.len() * 16, rest),
     };
-    some.iter().position(is_escaped).map(|at| from + at)
+    let at = some.iter().position(|byte| IS_ESCAPED[usize::from(*byte)]);
+    at.map(|at| from + at)
 }
+
+const fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'')
+}
+
+/// The same, to look a single byte up.
+static IS_ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_escaped(byte as u8);
+        byte += 1;
+    }
+    table
+};
 
 /// Takes the indentation out of what makes HTML: it is there for the author, and would be sent with every row.
 fn without_indentation(name: &str, source: &str) -> String {

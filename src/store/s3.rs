@@ -28,6 +28,9 @@ use crate::job::{Bucket, Key};
 /// How long an upload may take: a list of a million links at a slow 1 MB/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 4 KiB.
+const READ_AT_ONCE: usize = 256 * 1024;
+
 /// What is wrong with a listing that ends before its end. Taken for the end, it would hide the other objects.
 const MORE_NOWHERE: &str = "the listing says that there is more and not where";
 
@@ -350,7 +353,10 @@ impl ObjectStore for S3Store {
         let action = || format!("put s3://{bucket}/{key}");
         let body = match body {
             Body::Bytes(bytes) => ByteStream::from(bytes),
-            Body::File(path) => ByteStream::from_path(path)
+            Body::File(path) => ByteStream::read_from()
+                .path(path)
+                .buffer_size(READ_AT_ONCE)
+                .build()
                 .await
                 .map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?,
         };

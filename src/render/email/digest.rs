@@ -68,6 +68,8 @@ pub struct Digest {
     /// In the order of their first files.
     pub(super) folders: Vec<Folder>,
     numbers: HashMap<String, usize>,
+    /// The folder of the last link: keys come in their order, so the next is mostly there too.
+    last: usize,
     /// Files in folders that are not told apart.
     pub(super) elsewhere: Tally,
     pub(super) total: Tally,
@@ -113,6 +115,7 @@ impl Digest {
             most_of_folder: u64::MAX,
             folders: Vec::new(),
             numbers: HashMap::new(),
+            last: 0,
             elsewhere: Tally::default(),
             total: Tally::default(),
             missed: Vec::new(),
@@ -190,7 +193,15 @@ impl Digest {
 
     fn folder_of(&mut self, link: &Link) -> Option<usize> {
         let path = view::folder(view::below(link.key().as_str(), &self.prefix));
+        if self
+            .folders
+            .get(self.last)
+            .is_some_and(|last| last.path == path)
+        {
+            return Some(self.last);
+        }
         if let Some(number) = self.numbers.get(path) {
+            self.last = *number;
             return Some(*number);
         }
         let number = self.folders.len();

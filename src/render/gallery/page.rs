@@ -113,11 +113,8 @@ impl Page {
         let at = self.folder_of(view::folder(view::below(link.key().as_str(), prefix)));
         let kind = Kind::of(&link.name);
         let url = link.url.expose();
-        if kind != Kind::File
-            && let Some(origin) = origin(url)
-            && !self.origins.contains(origin)
-        {
-            self.origins.insert(origin.to_owned());
+        if kind != Kind::File && !is_of(url, self.origins.last()) {
+            self.origins.extend(origin(url).map(ToOwned::to_owned));
         }
         let item = Item {
             nth,
@@ -210,6 +207,12 @@ impl Page {
             folder.trail = trail;
         }
     }
+}
+
+/// Whether a link is one of an origin's, as those of a job nearly all are.
+fn is_of(url: &str, origin: Option<&String>) -> bool {
+    let rest = origin.and_then(|origin| url.strip_prefix(origin.as_str()));
+    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The way to a folder, each part of it with its section.

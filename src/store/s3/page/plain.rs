@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::{Answer, Draft, ROOT};
+use crate::store::MAX_PAGE;
 
 /// The references that XML has names for.
 const REFERENCES: [(&str, char); 5] = [
@@ -26,7 +27,10 @@ pub(super) fn read(xml: &[u8]) -> Option<Answer<'_>> {
     let mut cursor = Cursor {
         rest: inside_of_root(xml)?,
     };
-    let mut answer = Answer::default();
+    let mut answer = Answer {
+        objects: Vec::with_capacity(MAX_PAGE),
+        ..Answer::default()
+    };
     loop {
         match cursor.tag()? {
             Tag::Open("Contents") => answer.objects.push(object(&mut cursor)?),
