@@ -164,11 +164,13 @@ pub fn push_content_disposition(disposition: Disposition, name: &str, text: &mut
         Disposition::Inline => "inline",
     });
     text.push_str("; filename=\"");
-    text.extend(name.chars().map(|c| match c {
-        '"' | '\\' | '%' => '_',
-        ' '..='~' => c,
-        _ => '_',
-    }));
+    let stands_for_itself = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
+    if name.bytes().all(|byte| stands_for_itself(char::from(byte))) {
+        text.push_str(name);
+    } else {
+        let spelled = |c| if stands_for_itself(c) { c } else { '_' };
+        text.extend(name.chars().map(spelled));
+    }
     text.push('"');
     // A percent sign in the fallback is decoded by some browsers, so such names need the exact spelling too.
     if !name.is_ascii() || name.contains('%') {

@@ -9,6 +9,7 @@
 //   glance    the same on a desk in light, without axe-core
 //   plain     without scripts: the list, the lightbox by :target
 //   keys      with the keyboard alone: the way to the first picture, the lightbox, and back
+//   swipe     with a finger, in the lightbox of a phone
 //   tools     search, kinds, order, links taken along
 //   time      the reader's clock before, within and after the life of the links
 //   speed     milliseconds from an empty cache to a page that answers
@@ -211,6 +212,25 @@ const stories = {
       return told;
     }),
 
+  swipe: (browser, { url }) =>
+    visit(browser, url, PHONE, async (page) => {
+      const place = () => page.locator('dialog .place').textContent();
+      const touch = await page.context().newCDPSession(page);
+      const drag = async (right, down) => {
+        const at = (part) => [{ x: 195 + right * (part - 0.5), y: 300 + down * part }];
+        await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: at(0) });
+        for (const part of [0.25, 0.5, 0.75, 1]) await touch.send('Input.dispatchTouchEvent', { type: 'touchMove', touchPoints: at(part) });
+        await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] });
+        return place();
+      };
+      await page.tap('tbody.photos td a');
+      await page.waitForSelector('dialog[open]');
+      const told = { opened: await place() };
+      for (const [name, right, down] of [['left', -200, 0], ['left again', -200, 0], ['right', 200, 0], ['a little', -40, 0], ['down', 0, 200]]) told[name] = await drag(right, down);
+      told.open = await page.locator('dialog[open]').count();
+      return told;
+    }),
+
   tools: (browser, { url }) =>
     visit(browser, url, { ...DESK, acceptDownloads: true, permissions: ['clipboard-read', 'clipboard-write'] }, async (page) => {
       const shown = () => page.locator('tbody tr:visible th a').allTextContents();
@@ -237,9 +257,10 @@ const stories = {
       }
       await page.click('.take summary');
       await page.click('[data-take=copy]');
-      told.said = await page.locator('.found').textContent();
+      told.said = await (await page.waitForFunction(() => document.querySelector('.found').value)).jsonValue();
       told.copied = (await page.evaluate(() => navigator.clipboard.readText())).split('\n');
       await page.locator('.copy').first().click();
+      await page.locator('.copy.done').first().waitFor();
       told.copied_one = await page.evaluate(() => navigator.clipboard.readText());
       told.csv = await saved('csv');
       told.sh = await saved('sh');

@@ -75,7 +75,7 @@ async fn listed(tools: &Tools, from: &Value) -> Vec<String> {
 fn keys_of(listing: &Listing) -> Vec<String> {
     let pages = (0..).map_while(|number| listing.page(number).unwrap());
     let key = |entry| match entry {
-        Entry::Linkable(object) => object.key.into(),
+        Entry::Linkable(object) => object.key.to_string(),
         Entry::Unavailable(key, _) => key,
     };
     pages.flatten().map(key).collect()

@@ -239,7 +239,7 @@ async fn galleries_of_every_size_are_pages_that_everyone_can_use() {
     let pages = json!([
         { "name": "0", "url": empty_page(&world), "stories": ["look"], "looks": two_looks },
         { "name": "1", "url": first_page(&world, 1), "stories": ["glance"] },
-        { "name": "12", "url": first_page(&world, 12), "stories": ["look", "plain", "keys", "tools", "time"] },
+        { "name": "12", "url": first_page(&world, 12), "stories": ["look", "plain", "keys", "swipe", "tools", "time"] },
         { "name": "1000", "url": first_page(&world, 1000), "stories": ["speed", "glance"] },
         { "name": "10000-index", "url": index, "stories": ["look"], "looks": two_looks },
         { "name": "10000-first", "url": leaves[0], "stories": ["glance"] },
@@ -287,10 +287,18 @@ async fn galleries_of_every_size_are_pages_that_everyone_can_use() {
     }
     without_scripts(&seen["12"]["plain"]);
     with_the_keyboard(&seen["12"]["keys"]);
+    with_a_finger(&seen["12"]["swipe"]);
     with_the_tools(&seen["12"]["tools"]).await;
     by_a_clock(&seen["12"]["time"]);
     print_speed(&seen["1000"]["speed"]);
     opened.close().await;
+}
+
+fn with_a_finger(told: &Value) {
+    let places = ["opened", "left", "left again", "right", "a little", "down"];
+    let seen = places.map(|swipe| told[swipe].as_str().unwrap_or_default());
+    assert_eq!(seen, ["1 / 7", "2 / 7", "3 / 7", "2 / 7", "2 / 7", "2 / 7"]);
+    assert_eq!(told["open"], 1);
 }
 
 fn without_scripts(told: &Value) {

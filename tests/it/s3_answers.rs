@@ -462,7 +462,7 @@ async fn a_listing_that_changes_while_it_is_read_yields_no_object_twice() {
     let found: Vec<String> = page
         .into_iter()
         .map(|entry| match entry {
-            Entry::Linkable(object) => object.key.into(),
+            Entry::Linkable(object) => object.key.to_string(),
             Entry::Unavailable(key, _) => key,
         })
         .collect();
