@@ -2,9 +2,9 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, fetchers
 #
-# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix); elsewhere it says which.
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, wget, aria2); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
@@ -166,16 +166,28 @@ prepare_postfix() {
     debian "postfix" postfix
 }
 
+# --- fetchers -------------------------------------------------------------------------------------------------------------------------
+
+# The programs that read a list of URLs. The test skips the one that is not there, so nothing here fails.
+prepare_fetchers() {
+    if command -v wget >/dev/null && command -v aria2c >/dev/null; then return; fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "no wget or no aria2c: the test that fetches with them will skip (as root on Debian, this installs them)"
+        return
+    fi
+    debian "wget or aria2c" wget aria2
+}
+
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node postfix
+    set -- venv chromium node postfix fetchers
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node | postfix) "prepare_$part" ;;
+    venv | chromium | node | postfix | fetchers) "prepare_$part" ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [fetchers]" >&2
         exit 64
         ;;
     esac

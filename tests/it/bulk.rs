@@ -1,6 +1,7 @@
 //! Many links: long listings in parts, pages that are stored compressed, lists that other programs read.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -360,7 +361,7 @@ async fn a_table_is_read_by_python_and_holds_no_formula() {
 }
 
 #[tokio::test]
-async fn wget_fetches_what_a_list_of_urls_names() {
+async fn programs_fetch_what_a_list_of_urls_names() {
     let mut world = World::new().job(&published_job("urls", "urls"));
     for name in ["a.txt", "b c.txt", "ü.txt", "d%2F&e=f?.txt"] {
         world = world.object(name, name);
@@ -368,23 +369,41 @@ async fn wget_fetches_what_a_list_of_urls_names() {
     world.run().await;
     let opened = world.open().await;
     let (_, _, urls) = answer(&link_in_mail(&world, "/urls.txt?")).await;
-    let (list, into) = (world.dir.path().join("urls"), world.dir.path().join("into"));
+    let list = world.dir.path().join("urls");
     fs::write(&list, urls).unwrap();
-    let mut wget = Command::new("wget");
-    wget.args(["--quiet", "--content-disposition", "--input-file"])
-        .args([&list, std::path::Path::new("--directory-prefix"), &into]);
-    let fetched = tokio::task::spawn_blocking(move || wget.status())
-        .await
-        .unwrap();
-    opened.close().await;
-    match fetched {
-        Ok(status) => assert!(status.success()),
-        Err(_) => return skipped("wget_fetches_what_a_list_of_urls_names"),
+    let ways = [
+        (
+            "wget",
+            "--quiet --content-disposition",
+            "--directory-prefix",
+        ),
+        ("aria2c", "--quiet --no-conf", "--dir"),
+    ];
+    for (program, options, into) in ways {
+        let dir = world.dir.path().join(program);
+        let mut fetch = Command::new(program);
+        fetch
+            .args(options.split(' '))
+            .args([OsStr::new("--input-file"), list.as_os_str()])
+            .args([OsStr::new(into), dir.as_os_str()]);
+        let fetched = tokio::task::spawn_blocking(move || fetch.status());
+        let Ok(status) = fetched.await.unwrap() else {
+            skipped(&format!(
+                "programs_fetch_what_a_list_of_urls_names: {program}"
+            ));
+            continue;
+        };
+        assert!(status.success(), "{program}");
+        let files = fs::read_dir(&dir).unwrap();
+        let mut texts: Vec<String> = files
+            .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
+            .collect();
+        texts.sort();
+        assert_eq!(
+            texts,
+            ["a.txt", "b c.txt", "d%2F&e=f?.txt", "ü.txt"],
+            "{program}"
+        );
     }
-    let files = fs::read_dir(&into).unwrap();
-    let mut texts: Vec<String> = files
-        .map(|file| fs::read_to_string(file.unwrap().path()).unwrap())
-        .collect();
-    texts.sort();
-    assert_eq!(texts, ["a.txt", "b c.txt", "d%2F&e=f?.txt", "ü.txt"]);
+    opened.close().await;
 }
