@@ -89,9 +89,13 @@ pub fn is_passive(media_type: &str) -> bool {
 /// Makes a text into a file name that is one on every system: no separators, quotes or control characters, no
 /// characters that turn text around, at most 150 bytes with its extension kept.
 pub fn clean_name(text: &str) -> String {
-    if is_clean(text) {
-        return text.to_owned();
+    match is_clean(text) {
+        true => text.to_owned(),
+        false => cleaned(text),
     }
+}
+
+fn cleaned(text: &str) -> String {
     let cleaned: String = text
         .chars()
         .filter(|c| !c.is_control() && !is_bidi_control(*c))
@@ -284,6 +288,15 @@ mod tests {
             "a.pdf.exe",
         ] {
             assert_eq!(passive_type(active), None, "{active}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_clean_stays_what_it_is(text in "[ -~ü/]{0,160}|[.a ]{0,6}") {
+            if is_clean(&text) {
+                prop_assert_eq!(cleaned(&text), text);
+            }
         }
     }
 
