@@ -277,6 +277,11 @@ mod tests {
     #[test]
     fn only_passive_types_may_be_shown() {
         assert!(PASSIVE_TYPES.is_sorted());
+        let longest = PASSIVE_TYPES
+            .iter()
+            .map(|(extension, _)| extension.len())
+            .max();
+        assert_eq!(longest, Some(MAX_PASSIVE_EXTENSION));
         assert_eq!(passive_type("a.PDF"), Some("application/pdf"));
         for active in [
             "a.html",

@@ -79,17 +79,21 @@ pub enum GatherError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// Can be linked.
-    #[serde(rename = "l")]
+    #[serde(rename = "l", alias = "Linkable")]
     Linkable(#[serde(with = "row")] ObjectMeta),
     /// Cannot.
-    #[serde(rename = "u")]
+    #[serde(rename = "u", alias = "Unavailable")]
     Unavailable(String, Unlinkable),
 }
 
-/// An object as a page keeps it: a row without names, and the instant in seconds. A million of them are written twice, and read.
+/// An object as a page keeps it: a row without names, and the instant in seconds, since no store tells more. A million of them are
+/// written twice, and read. Pages that an earlier build kept have names, and are read too.
 mod row {
+    use std::fmt;
+
     use jiff::Timestamp;
-    use serde::de::Error;
+    use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+    use serde::de::{Error, MapAccess, SeqAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use crate::job::Key;
@@ -116,16 +120,54 @@ mod row {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-        type Row = (Key, u64, String, Option<String>, i64, Storage);
-        let (key, size_bytes, etag, version, modified, storage) = Row::deserialize(from)?;
-        Ok(ObjectMeta {
-            key,
-            size_bytes,
-            etag,
-            version,
-            modified: Timestamp::from_second(modified).map_err(D::Error::custom)?,
-            storage,
-        })
+        from.deserialize_any(Either)
+    }
+
+    /// With names, as it was kept before.
+    #[derive(Deserialize)]
+    struct Named {
+        key: Key,
+        size_bytes: u64,
+        etag: String,
+        version: Option<String>,
+        modified: Timestamp,
+        storage: Storage,
+    }
+
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = ObjectMeta;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of a listing")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, row: A) -> Result<ObjectMeta, A::Error> {
+            type Row = (Key, u64, String, Option<String>, i64, Storage);
+            let row = Row::deserialize(SeqAccessDeserializer::new(row))?;
+            let (key, size_bytes, etag, version, modified, storage) = row;
+            Ok(ObjectMeta {
+                key,
+                size_bytes,
+                etag,
+                version,
+                modified: Timestamp::from_second(modified).map_err(A::Error::custom)?,
+                storage,
+            })
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, named: A) -> Result<ObjectMeta, A::Error> {
+            let named = Named::deserialize(MapAccessDeserializer::new(named))?;
+            Ok(ObjectMeta {
+                key: named.key,
+                size_bytes: named.size_bytes,
+                etag: named.etag,
+                version: named.version,
+                modified: named.modified,
+                storage: named.storage,
+            })
+        }
     }
 }
 
@@ -733,6 +775,7 @@ impl Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Storage;
 
     fn entry(number: usize) -> Entry {
         Entry::Unavailable(format!("key-{number:07}"), Unlinkable::Missing)
@@ -759,6 +802,43 @@ mod tests {
             0,
             "the file has no name"
         );
+    }
+
+    #[test]
+    fn an_object_comes_back_as_it_was_kept_by_this_build_or_an_earlier_one() {
+        let until = "2026-12-21T00:00:00Z".parse().unwrap();
+        let object = |version: Option<&str>, storage| {
+            Entry::Linkable(ObjectMeta {
+                key: "a/\u{fc} \".jpg".parse().unwrap(),
+                size_bytes: u64::MAX,
+                etag: "d41d8".to_owned(),
+                version: version.map(ToOwned::to_owned),
+                modified: "2026-11-23T05:12:09Z".parse().unwrap(),
+                storage,
+            })
+        };
+        let page = [
+            object(None, Storage::Ready),
+            object(Some("null"), Storage::Restored { until }),
+            object(Some("v1"), Storage::CustomerKey),
+            object(None, Storage::Archived),
+            Entry::Unavailable("b".to_owned(), Unlinkable::Missing),
+        ];
+        let kept = serde_json::to_vec(&page).unwrap();
+        assert_eq!(serde_json::from_slice::<Vec<Entry>>(&kept).unwrap(), page);
+
+        let before = r#"[
+            {"Linkable":{"key":"a/ü \".jpg","size_bytes":18446744073709551615,"etag":"d41d8","modified":"2026-11-23T05:12:09Z","storage":"ready"}},
+            {"Linkable":{"key":"a/ü \".jpg","size_bytes":18446744073709551615,"etag":"d41d8","version":"null","modified":"2026-11-23T05:12:09Z",
+             "storage":{"restored":{"until":"2026-12-21T00:00:00Z"}}}},
+            {"Linkable":{"key":"a/ü \".jpg","size_bytes":18446744073709551615,"etag":"d41d8","version":"v1","modified":"2026-11-23T05:12:09Z",
+             "storage":"customer-key"}},
+            {"Linkable":{"key":"a/ü \".jpg","size_bytes":18446744073709551615,"etag":"d41d8","modified":"2026-11-23T05:12:09Z","storage":"archived"}},
+            {"Unavailable":["b","UNLINKABLE"]}
+        ]"#;
+        let reason = serde_json::to_string(&Unlinkable::Missing).unwrap();
+        let before = before.replace("\"UNLINKABLE\"", &reason);
+        assert_eq!(serde_json::from_str::<Vec<Entry>>(&before).unwrap(), page);
     }
 
     #[test]

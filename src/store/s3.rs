@@ -28,7 +28,7 @@ use crate::job::{Bucket, Key};
 /// How long an upload may take: a list of a million links at a slow 1 MB/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 4 KiB.
+/// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
 const READ_AT_ONCE: usize = 256 * 1024;
 
 /// What is wrong with a listing that ends before its end. Taken for the end, it would hide the other objects.

@@ -324,6 +324,20 @@ mod tests {
     use super::super::super::samples::*;
     use super::*;
 
+    #[test]
+    fn a_link_is_of_an_origin_and_not_of_one_that_begins_alike() {
+        let origin = "https://a.example".to_owned();
+        for (url, is_of_it) in [
+            ("https://a.example/k?x=1", true),
+            ("https://a.example:8443/k", false),
+            ("https://a.example.evil.example/k", false),
+            ("https://b.example/k", false),
+        ] {
+            assert_eq!(is_of(url, Some(&origin)), is_of_it, "{url}");
+        }
+        assert!(!is_of("https://a.example/k", None));
+    }
+
     fn page(keys: &[&str]) -> Page {
         let mut page = Page::default();
         for key in keys {
