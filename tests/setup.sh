@@ -175,7 +175,7 @@ prepare_fetchers() {
         say "no wget or no aria2c: the test that fetches with them will skip (as root on Debian, this installs them)"
         return
     fi
-    debian "wget or aria2c" wget aria2
+    (debian "wget or aria2c" wget aria2) || say "the test that fetches with wget and aria2c will skip the one that is missing"
 }
 
 # --------------------------------------------------------------------------------------------------------------------------------------

@@ -198,9 +198,7 @@ impl Head {
     }
 
     fn advance(&mut self, line: &[u8]) {
-        let mut hash = Midstate::new();
-        hash.update(line);
-        self.prev = hash.finish();
+        self.prev = Midstate::hash(line);
         self.tree.push(&self.prev);
     }
 }

@@ -44,6 +44,13 @@ impl Midstate {
         }
     }
 
+    /// The hash of a whole text.
+    pub(crate) fn hash(text: &[u8]) -> [u8; 32] {
+        let mut hash = Self::new();
+        hash.update(text);
+        hash.finish()
+    }
+
     /// Feeds more.
     #[inline]
     pub(crate) fn update(&mut self, mut bytes: &[u8]) {
@@ -103,9 +110,7 @@ impl MacMidstate {
     pub(crate) fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         if key.len() > BLOCK {
-            let mut hash = Midstate::new();
-            hash.update(key);
-            block[..32].copy_from_slice(&hash.finish());
+            block[..32].copy_from_slice(&Midstate::hash(key));
         } else {
             block[..key.len()].copy_from_slice(key);
         }
@@ -171,10 +176,8 @@ mod tests {
     fn every_length_around_a_block_is_padded_right() {
         let text = [b'x'; 200];
         for length in 0..text.len() {
-            let mut hash = Midstate::new();
-            hash.update(&text[..length]);
             assert_eq!(
-                hash.finish(),
+                Midstate::hash(&text[..length]),
                 <[u8; 32]>::from(Sha256::digest(&text[..length])),
                 "{length}"
             );

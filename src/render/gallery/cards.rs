@@ -18,6 +18,11 @@ use super::page::{self, Crumb, Folder, Item, Neighbours, Page};
 /// What names of links share: they open beside the page and tell nobody whence.
 const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";
 
+/// Appends texts that are already escaped, or cannot need it.
+macro_rules! put {
+    ($html:ident: $($part:expr),+) => {{ $($html.push_str($part);)+ }};
+}
+
 /// The words on a gallery's cards, escaped.
 pub(super) struct Words {
     preview: String,
@@ -98,7 +103,7 @@ impl<'a> Cards<'a> {
     pub(super) fn write(&mut self, page: &Page, html: &mut String) -> Result<(), RenderError> {
         let mut photos = Neighbours::of(page);
         for (at, folder) in page.folders.iter().enumerate() {
-            self.folder(page, (at, folder), &mut photos, html)?;
+            self.folder(page, at, folder, &mut photos, html)?;
         }
         Ok(())
     }
@@ -106,37 +111,22 @@ impl<'a> Cards<'a> {
     fn folder(
         &mut self,
         page: &Page,
-        (at, folder): (usize, &Folder),
+        at: usize,
+        folder: &Folder,
         photos: &mut Neighbours,
         html: &mut String,
     ) -> Result<(), RenderError> {
         let words = self.words;
-        push(
-            html,
-            [
-                "<section id=\"f",
-                itoa::Buffer::new().format(at + 1),
-                "\">\n",
-            ],
-        );
+        put!(html: r#"<section id="f"#, itoa::Buffer::new().format(at + 1), "\">\n");
         if !folder.trail.is_empty() {
             let count = said(self.language, "files", Some(folder.count))?;
             heading(&folder.trail, &count, html);
         }
-        push(
-            html,
-            [
-                "<table>\n<thead><tr><th scope=\"col\">",
-                &words.preview,
-                "</th><th scope=\"col\">",
-                &words.name,
-                "</th><th scope=\"col\">",
-                &words.size,
-                "</th><th scope=\"col\">",
-                &words.date,
-                "</th></tr></thead>\n",
-            ],
-        );
+        html.push_str("<table>\n<thead><tr>");
+        for column in [&words.preview, &words.name, &words.size, &words.date] {
+            put!(html: r#"<th scope="col">"#, column, "</th>");
+        }
+        html.push_str("</tr></thead>\n");
         if !folder.photos.is_empty() {
             let is_sized = folder.photos.iter().any(|item| item.size.is_some());
             html.push_str(if is_sized {
@@ -146,13 +136,13 @@ impl<'a> Cards<'a> {
             });
             for item in &folder.photos {
                 let (previous, next) = photos.beside_the_next();
-                self.photo(page, item, (previous, next), html)?;
+                self.photo(page, item, previous, next, html)?;
             }
             html.push_str("</tbody>\n");
         }
-        self.group(page, ("videos", "video"), &folder.videos, html)?;
-        self.group(page, ("sounds", "audio"), &folder.sounds, html)?;
-        self.group(page, ("files", ""), &folder.files, html)?;
+        self.group(page, "videos", "video", &folder.videos, html)?;
+        self.group(page, "sounds", "audio", &folder.sounds, html)?;
+        self.group(page, "files", "", &folder.files, html)?;
         html.push_str("</table>\n</section>\n");
         Ok(())
     }
@@ -161,46 +151,26 @@ impl<'a> Cards<'a> {
         &mut self,
         page: &Page,
         item: &Item,
-        (previous, next): (Option<u64>, Option<u64>),
+        previous: Option<u64>,
+        next: Option<u64>,
         html: &mut String,
     ) -> Result<(), RenderError> {
         self.take(page, item)?;
         let mut decimal = itoa::Buffer::new();
         let nth = decimal.format(item.nth);
-        push(html, ["<tr id=\"i", nth, "\""]);
+        put!(html: r#"<tr id="i"#, nth, r#"""#);
         if let Some(shape) = item.shape() {
-            push(
-                html,
-                [" class=\"r", itoa::Buffer::new().format(shape), "\""],
-            );
+            put!(html: r#" class="r"#, itoa::Buffer::new().format(shape), r#"""#);
         }
         preview(page.name(item), html);
-        push(
-            html,
-            [
-                "\"><a id=\"p",
-                nth,
-                "\" href=\"#i",
-                nth,
-                "\" aria-label=\"",
-                &self.name,
-                "\">",
-            ],
-        );
+        put!(html: r#""><a id="p"#, nth, r##"" href="#i"##, nth, r#"" aria-label=""#, &self.name, r#"">"#);
         if let Some(thumbnail) = &item.thumbnail {
-            push(
-                html,
-                [
-                    "<img class=\"small\" src=\"data:image/jpeg;base64,",
-                    thumbnail,
-                    "\" alt=\"\">",
-                ],
-            );
+            put!(html: r#"<img class="small" src="data:image/jpeg;base64,"#, thumbnail, r#"" alt="">"#);
         }
-        push(html, ["<img src=\"", &self.url, "\" alt=\"", &self.name]);
+        put!(html: r#"<img src=""#, &self.url, r#"" alt=""#, &self.name);
         if let Some((width, height)) = item.size {
-            push(html, ["\" width=\"", itoa::Buffer::new().format(width)]);
-            push(html, ["\" height=\"", itoa::Buffer::new().format(height)]);
+            put!(html: r#"" width=""#, itoa::Buffer::new().format(width));
+            put!(html: r#"" height=""#, itoa::Buffer::new().format(height));
         }
         html.push_str("\" loading=\"lazy\" decoding=\"async\"></a><noscript><nav>");
         let words = self.words;
@@ -208,34 +178,12 @@ impl<'a> Cards<'a> {
             if let Some(nth) = nth {
                 let mut decimal = itoa::Buffer::new();
                 let nth = decimal.format(nth);
-                push(
-                    html,
-                    [
-                        "<a rel=\"",
-                        rel,
-                        "\" href=\"#i",
-                        nth,
-                        "\" aria-label=\"",
-                        word,
-                        "\">",
-                        arrow,
-                        "</a>",
-                    ],
-                );
+                put!(html: r#"<a rel=""#, rel, r##"" href="#i"##, nth, r#"" aria-label=""#, word, r#"">"#, arrow, "</a>");
             }
         };
         beside(previous, "prev", &words.previous, "‹", html);
         beside(next, "next", &words.next, "›", html);
-        push(
-            html,
-            [
-                "<a href=\"#p",
-                nth,
-                "\" aria-label=\"",
-                &words.close,
-                "\">×</a></nav></noscript></td>",
-            ],
-        );
+        put!(html: r##"<a href="#p"##, nth, r#"" aria-label=""#, &words.close, r#"">×</a></nav></noscript></td>"#);
         self.facts(item, None, html)
     }
 
@@ -243,29 +191,24 @@ impl<'a> Cards<'a> {
     fn group(
         &mut self,
         page: &Page,
-        (class, player): (&str, &str),
+        class: &str,
+        player: &str,
         items: &[Item],
         html: &mut String,
     ) -> Result<(), RenderError> {
         if items.is_empty() {
             return Ok(());
         }
-        push(html, ["<tbody class=\"", class, "\">\n"]);
+        put!(html: r#"<tbody class=""#, class, "\">\n");
         for item in items {
             self.take(page, item)?;
             let name = page.name(item);
-            push(
-                html,
-                ["<tr id=\"i", itoa::Buffer::new().format(item.nth), "\""],
-            );
+            put!(html: r#"<tr id="i"#, itoa::Buffer::new().format(item.nth), r#"""#);
             preview(name, html);
             html.push_str("\">");
             if !player.is_empty() {
-                push(
-                    html,
-                    ["<", player, " controls preload=\"none\" src=\"", &self.url],
-                );
-                push(html, ["\" aria-label=\"", &self.name, "\"></", player, ">"]);
+                put!(html: "<", player, r#" controls preload="none" src=""#, &self.url);
+                put!(html: r#"" aria-label=""#, &self.name, r#""></"#, player, ">");
             }
             html.push_str("</td>");
             let note = page::note(name).filter(|_| player.is_empty());
@@ -282,38 +225,16 @@ impl<'a> Cards<'a> {
         note: Option<&str>,
         html: &mut String,
     ) -> Result<(), RenderError> {
-        push(
-            html,
-            [
-                "<th scope=\"row\"><a href=\"",
-                &self.url,
-                NAME,
-                &self.name,
-                "</a>",
-            ],
-        );
+        put!(html: r#"<th scope="row"><a href=""#, &self.url, NAME, &self.name, "</a>");
         if let Some(note) = note {
-            push(
-                html,
-                ["<small>", &said(self.language, note, None)?, "</small>"],
-            );
+            put!(html: "<small>", &said(self.language, note, None)?, "</small>");
         }
         let mut decimal = itoa::Buffer::new();
-        push(
-            html,
-            ["</th><td data-v=\"", decimal.format(item.size_bytes), "\">"],
-        );
+        put!(html: r#"</th><td data-v=""#, decimal.format(item.size_bytes), r#"">"#);
         self.size.clear();
         self.language.push_size(item.size_bytes, &mut self.size);
         escape_into(&self.size, html);
-        push(
-            html,
-            [
-                "</td><td data-v=\"",
-                decimal.format(item.modified.as_second()),
-                "\">",
-            ],
-        );
+        put!(html: r#"</td><td data-v=""#, decimal.format(item.modified.as_second()), r#"">"#);
         self.push_day(item, html);
         html.push_str("</td></tr>\n");
         Ok(())
@@ -363,14 +284,7 @@ fn heading(trail: &[Crumb], count: &str, html: &mut String) {
             html.push_str(" <i>/</i> ");
         }
         if let Some(section) = crumb.section {
-            push(
-                html,
-                [
-                    "<a href=\"#f",
-                    itoa::Buffer::new().format(section + 1),
-                    "\">",
-                ],
-            );
+            put!(html: r##"<a href="#f"##, itoa::Buffer::new().format(section + 1), r#"">"#);
         }
         html.push_str("<bdi>");
         escape_into(&crumb.name, html);
@@ -379,14 +293,7 @@ fn heading(trail: &[Crumb], count: &str, html: &mut String) {
             html.push_str("</a>");
         }
     }
-    push(html, [" <small>", count, "</small></h2>\n"]);
-}
-
-/// Appends what is already escaped, or cannot need it.
-fn push<const N: usize>(html: &mut String, parts: [&str; N]) {
-    for part in parts {
-        html.push_str(part);
-    }
+    put!(html: " <small>", count, "</small></h2>\n");
 }
 
 #[cfg(test)]
