@@ -400,7 +400,10 @@ async fn serve(
                 let (links, of) = (served.links, listing.linkable);
                 tracing::info!(job.id = %order.job.id, links, of, "links are signed and recorded");
             }
-            digest.push(&batch);
+            // Of a million links that nobody is mailed, no mail is made.
+            if !waiting.is_empty() {
+                digest.push(&batch);
+            }
             publication.push(&batch, &pictures)?;
             publication.put_full().await?;
         }

@@ -51,8 +51,9 @@ fn main() {
 fn all() {
     println!("stages, {STAGED} objects        µs CPU an object");
     let ours = of_child("stages", STAGED, 0, "");
-    for (stage, cost) in ours["stages"].as_object().unwrap() {
-        println!("  {stage:36} {:>6.2}", cost.as_f64().unwrap());
+    for stage in ours["stages"].as_array().unwrap() {
+        let (name, cost) = (stage[0].as_str().unwrap(), stage[1].as_f64().unwrap());
+        println!("  {name:36} {cost:>6.2}");
     }
     println!("  {:36} {:>6.2}", "all", ours["all"].as_f64().unwrap());
     println!("whole jobs            µs CPU an object    seconds    MiB at most");

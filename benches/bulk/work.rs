@@ -144,10 +144,17 @@ fn job_text(from: &Value) -> String {
 
 /// A whole job, as `handout job run` does it.
 pub(crate) fn job(endpoint: &str, objects: u64) {
-    let bench = Bench::new(endpoint, &json!({}));
+    let Bench {
+        runtime,
+        opened,
+        order,
+        plan: _,
+        _dir,
+    } = Bench::new(endpoint, &json!({}));
     let (before, began) = (measure::cpu(), Instant::now());
-    let distributed = distribute(&bench.order, &bench.opened.tools);
-    let delivered = bench.runtime.block_on(distributed).unwrap();
+    // On a thread of the runtime, as a worker does it.
+    let job = async move { distribute(&order, &opened.tools).await };
+    let delivered = runtime.block_on(runtime.spawn(job)).unwrap().unwrap();
     assert_eq!(delivered.links, objects);
     println!(
         "{}",
@@ -198,7 +205,7 @@ impl Costs {
             ((*stage).to_owned(), json!(cost))
         });
         let all: Duration = self.0.iter().map(|(_, cost)| *cost).sum();
-        let stages: serde_json::Map<String, Value> = each.collect();
+        let stages: Vec<(String, Value)> = each.collect();
         println!(
             "{}",
             json!({ "stages": stages, "all": micros(all, objects) })

@@ -177,7 +177,8 @@ impl Key {
 
     /// The last segment: what people take for the file's name. Empty for a folder marker (`photos/`).
     pub fn file_name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
+        let slash = memchr::memrchr(b'/', self.0.as_bytes());
+        &self.0[slash.map_or(0, |slash| slash + 1)..]
     }
 
     /// All before the last `/`, or nothing.

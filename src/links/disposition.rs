@@ -37,23 +37,45 @@ const PASSIVE_TYPES: [(&str, &str); 24] = [
     ("webp", "image/webp"),
 ];
 
-/// The longest of their extensions, in bytes.
-const MAX_PASSIVE_EXTENSION: usize = 4;
+/// Their extensions as [`number`]s: each link and each card asks.
+const PASSIVE_EXTENSIONS: [u64; PASSIVE_TYPES.len()] = {
+    let mut numbers = [0; PASSIVE_TYPES.len()];
+    let mut at = 0;
+    while at < numbers.len() {
+        numbers[at] = number(PASSIVE_TYPES[at].0.as_bytes());
+        at += 1;
+    }
+    numbers
+};
+
+/// A short extension as a number, the same in capitals; 0 for one that is longer than any that is known.
+const fn number(extension: &[u8]) -> u64 {
+    if extension.len() > 4 {
+        return 0;
+    }
+    let (mut number, mut at) = (1, 0);
+    while at < extension.len() {
+        number = number << 8 | extension[at].to_ascii_lowercase() as u64;
+        at += 1;
+    }
+    number
+}
+
+/// What stands after a name's last dot.
+pub(crate) fn extension(name: &str) -> Option<&str> {
+    let dot = memchr::memrchr(b'.', name.as_bytes())?;
+    Some(&name[dot + 1..])
+}
 
 /// The media type under which a name may be shown in a browser; `None` for all that could run scripts there.
 ///
 /// Objects of a bucket share its origin: an HTML or SVG file shown inline could read whatever else the reader's
 /// browser may open there. So everything outside of this list is saved, not shown.
 pub fn passive_type(name: &str) -> Option<&'static str> {
-    let extension = name.rsplit_once('.')?.1;
-    // Each link and each card asks.
-    let mut lower_case = [0; MAX_PASSIVE_EXTENSION];
-    let lower_case = lower_case.get_mut(..extension.len())?;
-    lower_case.copy_from_slice(extension.as_bytes());
-    lower_case.make_ascii_lowercase();
-    let found = PASSIVE_TYPES
-        .binary_search_by_key(&&*lower_case, |(known, _)| known.as_bytes())
-        .ok()?;
+    let number = number(extension(name)?.as_bytes());
+    let found = PASSIVE_EXTENSIONS
+        .iter()
+        .position(|known| *known == number)?;
     Some(PASSIVE_TYPES[found].1)
 }
 
@@ -65,13 +87,12 @@ const ACTIVE: [&str; 17] = [
 
 /// Whether a name is one of a file that could run scripts in a browser, if it is not saved.
 pub fn is_active(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
     let is = |extension: &str| {
         ACTIVE
             .iter()
             .any(|active| extension.eq_ignore_ascii_case(active))
     };
-    extension.is_some_and(is)
+    extension(name).is_some_and(is)
 }
 
 /// Whether a media type is one that may be shown in a browser.
@@ -130,7 +151,7 @@ fn shorten(name: &str) -> String {
     if name.len() <= MAX_NAME_BYTES {
         return name.to_owned();
     }
-    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let extension = extension(name).unwrap_or_default();
     let (stem, extension) = match extension.len() {
         1..=16 => (&name[..name.len() - extension.len() - 1], extension),
         _ => (name, ""),
@@ -276,12 +297,9 @@ mod tests {
 
     #[test]
     fn only_passive_types_may_be_shown() {
-        assert!(PASSIVE_TYPES.is_sorted());
-        let longest = PASSIVE_TYPES
-            .iter()
-            .map(|(extension, _)| extension.len())
-            .max();
-        assert_eq!(longest, Some(MAX_PASSIVE_EXTENSION));
+        for (extension, media_type) in PASSIVE_TYPES {
+            assert_eq!(passive_type(&format!("a.{extension}")), Some(media_type));
+        }
         assert_eq!(passive_type("a.PDF"), Some("application/pdf"));
         for active in [
             "a.html",
@@ -291,6 +309,9 @@ mod tests {
             "a.js",
             "a",
             "a.pdf.exe",
+            "a.",
+            "a.\0pdf",
+            "a.jpeg2",
         ] {
             assert_eq!(passive_type(active), None, "{active}");
         }

@@ -3,6 +3,7 @@
 use super::head::Head;
 use super::size::Size;
 use super::{Picture, boxes, jpeg, jxl, netpbm, svg, tiff};
+use crate::links::disposition::extension;
 
 /// Extensions of files that are read; of others, not a byte is asked for.
 const EXTENSIONS: [&str; 40] = [
@@ -14,8 +15,7 @@ const EXTENSIONS: [&str; 40] = [
 
 /// Whether a file of this name is taken for a picture.
 pub(super) fn is_picture(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    let extension = extension.map(str::to_ascii_lowercase);
+    let extension = extension(name).map(str::to_ascii_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.binary_search(&extension.as_str()).is_ok())
 }
 

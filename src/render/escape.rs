@@ -11,55 +11,37 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// Appends an escaped text, as [`escape`] does it.
+///
+/// A page is links for the most part, and those have no quotes: then there are three bytes to look for, and a search for three
+/// looks at many at once.
 pub(super) fn escape_into(text: &str, escaped: &mut String) {
+    let bytes = text.as_bytes();
     let mut from = 0;
-    while let Some(plain) = plain_length(&text.as_bytes()[from..]) {
-        let at = from + plain;
+    let put = |at: usize| {
         escaped.push_str(&text[from..at]);
-        escaped.push_str(match text.as_bytes()[at] {
-            b'&' => "&amp;",
-            b'<' => "&lt;",
-            b'>' => "&gt;",
-            b'"' => "&quot;",
-            _ => "&#39;",
-        });
+        escaped.push_str(reference(bytes[at]).unwrap_or_default());
         from = at + 1;
+    };
+    if memchr::memchr2(b'"', b'\'', bytes).is_none() {
+        memchr::memchr3_iter(b'&', b'<', b'>', bytes).for_each(put);
+    } else {
+        let is_escaped = |at: &usize| reference(bytes[*at]).is_some();
+        (0..bytes.len()).filter(is_escaped).for_each(put);
     }
     escaped.push_str(&text[from..]);
 }
 
-/// How many bytes come before the first that is escaped; nothing if none is.
-///
-/// A page is links for the most part, and few of their bytes are escaped: the compiler looks at sixteen at once.
-fn plain_length(text: &[u8]) -> Option<usize> {
-    let (chunks, rest) = text.as_chunks::<16>();
-    let any = |chunk: &[u8; 16]| {
-        chunk
-            .iter()
-            .fold(false, |any, byte| any | is_escaped(*byte))
-    };
-    let (from, some) = match chunks.iter().position(any) {
-        Some(at) => (at * 16, chunks[at].as_slice()),
-        None => (chunks.len() * 16, rest),
-    };
-    let at = some.iter().position(|byte| IS_ESCAPED[usize::from(*byte)]);
-    at.map(|at| from + at)
-}
-
-const fn is_escaped(byte: u8) -> bool {
-    matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'')
-}
-
-/// The same, to look a single byte up.
-static IS_ESCAPED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < u8::MAX {
-        table[byte as usize] = is_escaped(byte);
-        byte += 1;
+/// What stands for a byte that cannot stand for itself.
+const fn reference(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'&' => Some("&amp;"),
+        b'<' => Some("&lt;"),
+        b'>' => Some("&gt;"),
+        b'"' => Some("&quot;"),
+        b'\'' => Some("&#39;"),
+        _ => None,
     }
-    table
-};
+}
 
 #[cfg(test)]
 mod tests {

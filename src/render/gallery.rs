@@ -53,7 +53,8 @@ pub struct Gallery<'a> {
     templates: &'a Templates,
     /// The template's name.
     template: &'a str,
-    prefix: &'a str,
+    /// What all keys have in common: [`view::base`].
+    base: &'a str,
     time_zone: &'a TimeZone,
     language: &'a Language,
     words: Words,
@@ -139,7 +140,7 @@ impl<'a> Gallery<'a> {
                 .gallery
                 .as_ref()
                 .map_or("gallery", |gallery| gallery.template.as_str()),
-            prefix: plan.prefix(),
+            base: view::base(plan.prefix()),
             time_zone: &settings.time_zone,
             language,
             words: Words::new(language)?,
@@ -173,14 +174,14 @@ impl<'a> Gallery<'a> {
                 });
             }
             let picture = pictures.of(link.key());
-            self.page.add(link, picture, self.found, self.prefix);
+            self.page.add(link, picture, self.found, self.base);
             // The last page waits for finish: files without a link may still come.
             if self.page.count == self.page_size && self.found < self.announced {
                 full.push(self.turn()?);
             }
         }
         for missed in links.unavailable() {
-            self.page.miss(missed, self.prefix);
+            self.page.miss(missed, self.base);
         }
         Ok(full)
     }
@@ -286,7 +287,7 @@ fn frame<'a>(
     Frame {
         language: Tongue::of(language),
         ask: Ask::new(plan, settings, language, &title),
-        title,
+        title: title.into_owned(),
         total,
         recipient: audience.recipient().map(|person| person.display_name()),
         sender: &settings.sender_name,

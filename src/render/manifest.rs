@@ -1,8 +1,9 @@
 //! The list of all links, for programs and spreadsheets: a stream of bytes.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::audit::AuditedLinks;
@@ -21,6 +22,9 @@ const COLUMNS: [&str; 8] = [
     "url",
     "unavailable",
 ];
+
+/// How the table spells instants: as RFC 3339 does.
+const INSTANTS: DateTimePrinter = DateTimePrinter::new();
 
 /// A list that is being written.
 pub struct Manifest {
@@ -99,8 +103,12 @@ impl Manifest {
         // None of these can begin a formula or hold a comma: a number, instants, digits, a percent-encoded URL.
         text.push(',');
         text.push_str(itoa::Buffer::new().format(link.object.size_bytes));
-        write!(text, ",{},", link.object.modified).expect("a text takes all");
+        text.push(',');
+        let modified = &link.object.modified;
+        let spelled = INSTANTS.print_timestamp(modified, &mut *text);
+        spelled.expect("a text takes all");
         for part in [
+            ",",
             &self.expires,
             ",",
             &link.id,

@@ -3,6 +3,8 @@
 //! A view is serialised for the engine, and its sample is what templates are checked against when they are
 //! loaded: a name that no view has is an error then, not an empty place in a mail.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -87,9 +89,9 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
 }
 
 /// Makes a name fit to be shown: what would end a line or turn the text around becomes a visible mark.
-pub(super) fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
-        return name.to_owned();
+        return name.into();
     }
     let is_hidden =
         |c: char| c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}');
@@ -109,15 +111,17 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// The part of a key that differs among the objects under `prefix`: what stands after the prefix's last folder.
-pub(super) fn below<'k>(key: &'k str, prefix: &str) -> &'k str {
-    let folder = prefix.rfind('/').map_or(0, |slash| slash + 1);
-    key.get(folder..)
-        .filter(|_| key.starts_with(&prefix[..folder]))
-        .unwrap_or(key)
+/// The last folder of a prefix, with its slash: what the keys of a job have in common and nobody needs to read.
+pub(super) fn base(prefix: &str) -> &str {
+    &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)]
+}
+
+/// The part of a key that differs among the objects of a job: what stands after their [`base`].
+pub(super) fn below<'k>(key: &'k str, base: &str) -> &'k str {
+    key.strip_prefix(base).unwrap_or(key)
 }
 
 /// The folder of a path, without its last slash.
 pub(super) fn folder(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+    memchr::memrchr(b'/', path.as_bytes()).map_or("", |slash| &path[..slash])
 }

@@ -60,7 +60,8 @@ impl Tally {
 /// What goes into a mail of the links of one audience.
 #[derive(Debug, Clone)]
 pub struct Digest {
-    prefix: String,
+    /// What all keys have in common: [`view::base`].
+    base: String,
     choice: Choice,
     pub(super) rows: Vec<Kept>,
     /// The most rows of one folder; it sinks as more folders come.
@@ -106,7 +107,7 @@ impl Digest {
     /// A digest of nothing yet.
     pub fn new(plan: &Plan) -> Self {
         Self {
-            prefix: plan.prefix().to_owned(),
+            base: view::base(plan.prefix()).to_owned(),
             choice: match plan.order {
                 Order::Newest | Order::Oldest | Order::Largest => Choice::First,
                 Order::Key | Order::Name => Choice::FirstOfEachFolder,
@@ -132,7 +133,7 @@ impl Digest {
             self.missed_count += 1;
             if self.missed.len() < MAX_MISSED {
                 self.missed.push(Missed {
-                    name: brief(view::below(&missed.key, &self.prefix)),
+                    name: brief(view::below(&missed.key, &self.base)),
                     reason: view::reason(missed.reason),
                 });
             }
@@ -192,7 +193,7 @@ impl Digest {
     }
 
     fn folder_of(&mut self, link: &Link) -> Option<usize> {
-        let path = view::folder(view::below(link.key().as_str(), &self.prefix));
+        let path = view::folder(view::below(link.key().as_str(), &self.base));
         if self
             .folders
             .get(self.last)

@@ -267,7 +267,7 @@ pub(super) fn brief(name: &str) -> String {
     let shown = view::shown(name);
     let count = shown.chars().count();
     if count <= MAX_NAME_CHARS {
-        return shown;
+        return shown.into_owned();
     }
     let begin = shown.chars().take(MAX_NAME_CHARS - NAME_END_CHARS - 1);
     let end = shown.chars().skip(count - NAME_END_CHARS);

@@ -109,8 +109,8 @@ impl Page {
         from..self.text.len()
     }
 
-    pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, prefix: &str) {
-        let at = self.folder_of(view::folder(view::below(link.key().as_str(), prefix)));
+    pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, base: &str) {
+        let at = self.folder_of(view::folder(view::below(link.key().as_str(), base)));
         let kind = Kind::of(&link.name);
         let url = link.url.expose();
         if kind != Kind::File && !is_of(url, self.origins.last()) {
@@ -151,7 +151,7 @@ impl Page {
             None => {
                 self.by_name.insert(name.to_owned(), self.folders.len());
                 self.folders.push(Folder {
-                    name: view::shown(name),
+                    name: view::shown(name).into_owned(),
                     ..Folder::default()
                 });
                 self.folders.len() - 1
@@ -174,11 +174,11 @@ impl Page {
         })
     }
 
-    pub(super) fn miss(&mut self, missed: &Unavailable, prefix: &str) {
+    pub(super) fn miss(&mut self, missed: &Unavailable, base: &str) {
         self.missed_count += 1;
         if self.missed.len() < MAX_MISSED {
             self.missed.push(Missed {
-                name: view::shown(view::below(&missed.key, prefix)),
+                name: view::shown(view::below(&missed.key, base)).into_owned(),
                 reason: view::reason(missed.reason),
             });
         }
@@ -250,7 +250,7 @@ impl Item {
 
 /// The badge of a file: its extension, if that is a short word.
 pub(super) fn label(name: &str) -> impl Iterator<Item = char> {
-    let extension = extension(name);
+    let extension = disposition::extension(name).unwrap_or_default();
     let is_word =
         (1..=5).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
     let word = if is_word { extension } else { "" };
@@ -259,15 +259,11 @@ pub(super) fn label(name: &str) -> impl Iterator<Item = char> {
 
 /// The word that says what a reader should know before opening a file.
 pub(super) fn note(name: &str) -> Option<&'static str> {
-    let extension = extension(name);
+    let extension = disposition::extension(name).unwrap_or_default();
     let is_heic = ["heic", "heif"]
         .iter()
         .any(|heic| extension.eq_ignore_ascii_case(heic));
     is_heic.then_some("note_heic")
-}
-
-fn extension(name: &str) -> &str {
-    name.rsplit_once('.').map_or("", |(_, extension)| extension)
 }
 
 /// The photos of a page in the order in which it shows them.

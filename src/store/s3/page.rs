@@ -203,19 +203,25 @@ fn instant(text: &str) -> Result<Timestamp, ReadError> {
 
 /// `2026-11-23T05:12:09.000Z`, which is S3's only spelling, without its fraction.
 fn plain_instant(text: &[u8]) -> Option<Timestamp> {
-    let shape = b"dddd-dd-ddTdd:dd:dd.dddZ";
-    let mut pairs = text.iter().zip(shape);
-    let is_plain = text.len() == shape.len()
-        && pairs.all(|(byte, kind)| {
-            byte.is_ascii_digit() == (*kind == b'd') && (*kind == b'd' || byte == kind)
-        });
-    if !is_plain {
+    let (date, time) = text.split_first_chunk::<11>()?;
+    let [c1, c2, y1, y2, b'-', m1, m2, b'-', d1, d2, b'T'] = date else {
         return None;
-    }
-    let digit = |at: usize| i8::try_from(text[at] - b'0').unwrap_or_default();
-    let two = |at| digit(at) * 10 + digit(at + 1);
-    let year = i16::from(two(0)) * 100 + i16::from(two(2));
-    let time = DateTime::new(year, two(5), two(8), two(11), two(14), two(17), 0);
+    };
+    let [h1, h2, b':', n1, n2, b':', s1, s2, b'.', f1, f2, f3, b'Z'] = time else {
+        return None;
+    };
+    let digit = |byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then_some(digit as i8)
+    };
+    let two = |tens, ones| Some(digit(tens)? * 10 + digit(ones)?);
+    [f1, f2, f3]
+        .into_iter()
+        .try_for_each(|f| digit(f).map(drop))?;
+    let year = i16::from(two(c1, c2)?) * 100 + i16::from(two(y1, y2)?);
+    let (month, day) = (two(m1, m2)?, two(d1, d2)?);
+    let (hour, minute, second) = (two(h1, h2)?, two(n1, n2)?, two(s1, s2)?);
+    let time = DateTime::new(year, month, day, hour, minute, second, 0);
     // Before 1970, a fraction goes the other way.
     let time = time.ok().filter(|_| year >= 1970)?;
     Offset::UTC.to_timestamp(time).ok()

@@ -8,9 +8,12 @@ use std::borrow::Cow;
 use super::{Answer, Draft, ROOT};
 use crate::store::MAX_PAGE;
 
+/// How S3 writes the quotes around an entity tag.
+const QUOTE: &str = "&quot;";
+
 /// The references that XML has names for.
 const REFERENCES: [(&str, char); 5] = [
-    ("&quot;", '"'),
+    (QUOTE, '"'),
     ("&amp;", '&'),
     ("&apos;", '\''),
     ("&lt;", '<'),
@@ -74,7 +77,10 @@ fn object<'x>(cursor: &mut Cursor<'x>) -> Option<Draft<'x>> {
         let mut raw = cursor.raw_text(name)?;
         if name == "ETag" {
             // They would be taken away later, from a text of its own.
-            raw = raw.trim_start_matches("&quot;").trim_end_matches("&quot;");
+            let inside = raw.strip_prefix(QUOTE);
+            raw = inside
+                .and_then(|raw| raw.strip_suffix(QUOTE))
+                .unwrap_or(raw);
         }
         object.set(name.as_bytes(), unescaped(raw)?).ok()?;
     }
