@@ -1,6 +1,7 @@
 //! S3, or whatever speaks its protocol, through the AWS SDK.
 
 mod page;
+mod parts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 
 use self::page::PageReader;
+use self::parts::{LARGEST_PUT, Upload};
 use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
@@ -41,6 +43,7 @@ pub struct S3Store {
     /// Clients for buckets in other regions; nothing for a server that has no regions.
     regions: Option<Arc<Mutex<HashMap<Bucket, Regional>>>>,
     clock: ServerClock,
+    largest_put: u64,
 }
 
 /// A bucket's region, and a client for it.
@@ -57,6 +60,7 @@ impl S3Store {
             client,
             regions: None,
             clock: ServerClock::default(),
+            largest_put: LARGEST_PUT,
         }
     }
 
@@ -65,6 +69,15 @@ impl S3Store {
         Self {
             regions: Some(Arc::default()),
             ..Self::new(client)
+        }
+    }
+
+    /// Uploads files of more bytes than this in parts, instead of those that S3 does not take at once.
+    #[must_use]
+    pub fn with_largest_put(self, largest_put: u64) -> Self {
+        Self {
+            largest_put,
+            ..self
         }
     }
 
@@ -351,21 +364,22 @@ impl ObjectStore for S3Store {
         content: Content,
     ) -> Result<(), StoreError> {
         let action = || format!("put s3://{bucket}/{key}");
+        let client = self.client(bucket).await?;
         let body = match body {
             Body::Bytes(bytes) => ByteStream::from(bytes),
-            Body::File(path) => ByteStream::read_from()
-                .path(path)
-                .buffer_size(READ_AT_ONCE)
-                .build()
-                .await
-                .map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?,
+            Body::File(path) => {
+                let unreadable = |error| EdgeError::new(action(), Fact::Rejected, error);
+                let length = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
+                if length > self.largest_put {
+                    let upload = Upload::begin(&client, bucket, key, content).await?;
+                    return upload.file(&path, length, self.largest_put).await;
+                }
+                let file = ByteStream::read_from().path(path).buffer_size(READ_AT_ONCE);
+                let opened = file.build().await;
+                opened.map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?
+            }
         };
-        let patience = TimeoutConfig::builder()
-            .operation_attempt_timeout(UPLOAD_TIMEOUT)
-            .operation_timeout(UPLOAD_TIMEOUT)
-            .build();
-        self.client(bucket)
-            .await?
+        client
             .put_object()
             .bucket(bucket.as_str())
             .key(key.as_str())
@@ -374,7 +388,7 @@ impl ObjectStore for S3Store {
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             .body(body)
             .customize()
-            .config_override(aws_sdk_s3::config::Builder::new().timeout_config(patience))
+            .config_override(patience())
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
@@ -393,6 +407,14 @@ impl ObjectStore for S3Store {
             .map(drop)
             .map_err(|error| EdgeError::from_sdk(format!("list s3://{bucket}"), &error))
     }
+}
+
+/// What an upload needs besides: time.
+fn patience() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(UPLOAD_TIMEOUT)
+        .operation_timeout(UPLOAD_TIMEOUT);
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
 }
 
 /// Asks for a byte of an object whose HEAD was refused with 400, which has no body and so gives no reason: a session that

@@ -15,6 +15,7 @@ use handout::store::s3::S3Store;
 use handout::store::{Body, Content, Cursor, ObjectStore, Versions};
 use jiff::Timestamp;
 
+use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::servers::{Parts, Server};
 use crate::support::world::World;
 use crate::support::{hostile, until};
@@ -450,6 +451,63 @@ async fn s3_is_a_store() {
         .unwrap();
     assert_eq!((second.objects.len(), second.continuation_token), (5, None));
     assert_eq!(second.objects[0].key.as_str(), "01000");
+}
+
+/// A list of ten million links is longer than S3 takes at once; here, what is taken at once is little.
+#[tokio::test]
+async fn a_file_that_is_too_large_for_one_put_is_put_in_parts() {
+    let Some(parts) = Parts::or_skip("a_file_that_is_too_large") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = s3_client(&moto.url());
+    create_bucket(&client, "published").await;
+    let (bucket, key) = ("published".parse().unwrap(), "list.csv".parse().unwrap());
+    let content = Content {
+        media_type: "text/csv",
+        cache_control: "private, no-store",
+        encoding: None,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list.csv");
+    let bytes: Vec<u8> = (0..12_000_000_u32)
+        .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8)
+        .collect();
+    std::fs::write(&path, &bytes).unwrap();
+    let put = async |url: &str| {
+        let store = S3Store::new(s3_client(url)).with_largest_put(6_000_000);
+        let body = Body::File(path.clone());
+        store.put(&bucket, &key, body, content).await
+    };
+    let left = async || {
+        let uploads = client.list_multipart_uploads().bucket("published");
+        uploads.send().await.unwrap().uploads().len()
+    };
+
+    let faults = Faults {
+        denied: Some("partNumber=2"),
+        ..Faults::default()
+    };
+    let proxy = FaultyProxy::start(&moto.url(), faults).await;
+    let denied = put(&proxy.url).await.unwrap_err();
+    assert_eq!(
+        (denied.fact, denied.to_string().as_str()),
+        (
+            Fact::Denied,
+            "could not upload part 2 of s3://published/list.csv: the credentials do not allow it"
+        )
+    );
+    let object = client.get_object().bucket("published").key("list.csv");
+    assert!(object.clone().send().await.is_err(), "nothing is there");
+    assert_eq!(left().await, 0, "and nothing that costs money");
+
+    put(&moto.url()).await.unwrap();
+    let there = object.send().await.unwrap();
+    assert!(there.e_tag().unwrap().ends_with("-3\""), "three parts");
+    assert_eq!(there.content_type(), Some("text/csv"));
+    assert_eq!(there.cache_control(), Some("private, no-store"));
+    assert!(there.body.collect().await.unwrap().into_bytes() == bytes);
+    assert_eq!(left().await, 0);
 }
 
 /// A pinned listing tells of the version that is there now; a link with it gives that one, whatever comes later.

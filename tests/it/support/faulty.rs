@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) careless: u32,
     /// The longest that a request waits before it is looked at, in milliseconds.
     pub(crate) latency_ms: u32,
+    /// What is in the URLs of requests that are denied.
+    pub(crate) denied: Option<&'static str>,
 }
 
 /// A running proxy; it ends with the test.
@@ -145,9 +147,16 @@ async fn answer(
     counts.requests.fetch_add(1, Ordering::SeqCst);
     let patience = Duration::from_millis(counts.roll(faults.latency_ms + 1).into());
     tokio::time::sleep(patience).await;
-    match counts.fate(faults.percent, request.method()) {
+    let target = request.uri().to_string();
+    let fate = match faults.denied {
+        Some(part) if target.contains(part) => Fate::Refused(StatusCode::FORBIDDEN, "AccessDenied"),
+        Some(_) | None => counts.fate(faults.percent, request.method()),
+    };
+    match fate {
         Fate::Carried => Ok(carry(request, upstream, faults, counts).await),
         Fate::Refused(status, code) => {
+            // A connection that closes in the middle of a request is another fault.
+            drop(request.into_body().collect().await);
             counts.failed.fetch_add(1, Ordering::SeqCst);
             let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
             let mut refusal = Response::new(Full::new(Bytes::from(body)));

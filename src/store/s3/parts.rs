@@ -1,0 +1,209 @@
+//! A file that is too large for one PUT, uploaded in parts.
+//!
+//! The list of ten million links is. S3 shows the object when all parts are there, or not at all; parts that a killed process
+//! left cost money until a lifecycle rule of the bucket aborts them.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
+
+use std::path::Path;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+
+use super::{READ_AT_ONCE, patience};
+use crate::edge::{EdgeError, Fact};
+use crate::job::{Bucket, Key};
+use crate::store::{Content, StoreError};
+
+/// The most bytes that S3 takes in one PUT.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
+pub(super) const LARGEST_PUT: u64 = 5_000_000_000;
+
+/// The most parts of an upload, and the least bytes of each but the last.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
+const MOST_PARTS: u64 = 10_000;
+const SMALLEST_PART: u64 = 5 * 1024 * 1024;
+
+/// The most parts of a file that is just too large for one PUT: what is sent again after an error is one part.
+const PARTS_OF_LARGEST_PUT: u64 = 32;
+
+/// An upload that was begun.
+pub(super) struct Upload<'a> {
+    client: &'a Client,
+    bucket: &'a Bucket,
+    key: &'a Key,
+    id: String,
+}
+
+impl<'a> Upload<'a> {
+    /// Begins to upload to a key; nothing is there until [`Upload::complete`].
+    pub(super) async fn begin(
+        client: &'a Client,
+        bucket: &'a Bucket,
+        key: &'a Key,
+        content: Content,
+    ) -> Result<Self, StoreError> {
+        let action = format!("begin to upload s3://{bucket}/{key}");
+        let begun = client
+            .create_multipart_upload()
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .content_type(content.media_type)
+            .cache_control(content.cache_control)
+            .set_content_encoding(content.encoding.map(ToOwned::to_owned))
+            // S3 refuses parts with another checksum than the upload was begun with.
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .send()
+            .await;
+        let id = match begun {
+            Ok(begun) => begun.upload_id,
+            Err(error) => return Err(EdgeError::from_sdk(action, &error)),
+        };
+        let no_id = || EdgeError::new(action, Fact::Rejected, "the upload was given no id");
+        Ok(Self {
+            client,
+            bucket,
+            key,
+            id: id.ok_or_else(no_id)?,
+        })
+    }
+
+    /// Uploads all of a file, or nothing: after an error, the parts that are there are given up.
+    pub(super) async fn file(
+        self,
+        path: &Path,
+        length: u64,
+        largest_put: u64,
+    ) -> Result<(), StoreError> {
+        let uploaded = match self.parts(path, length, largest_put).await {
+            Ok(parts) => self.complete(parts).await,
+            Err(error) => Err(error),
+        };
+        if uploaded.is_err() {
+            self.abort().await;
+        }
+        uploaded
+    }
+
+    async fn parts(
+        &self,
+        path: &Path,
+        length: u64,
+        largest_put: u64,
+    ) -> Result<Vec<CompletedPart>, StoreError> {
+        let part_length = part_length(length, largest_put);
+        let mut parts = Vec::new();
+        let mut from = 0;
+        while from < length {
+            let some = part_length.min(length - from);
+            let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
+            parts.push(self.part(number, path, from, some).await?);
+            from += some;
+        }
+        Ok(parts)
+    }
+
+    async fn part(
+        &self,
+        number: i32,
+        path: &Path,
+        from: u64,
+        length: u64,
+    ) -> Result<CompletedPart, StoreError> {
+        let Self { bucket, key, .. } = self;
+        let action = || format!("upload part {number} of s3://{bucket}/{key}");
+        let body = ByteStream::read_from()
+            .path(path)
+            .offset(from)
+            .length(Length::Exact(length))
+            .buffer_size(READ_AT_ONCE)
+            .build()
+            .await
+            .map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?;
+        let part = self
+            .client
+            .upload_part()
+            .bucket(bucket.as_str())
+            .key(key.as_str())
+            .upload_id(&self.id)
+            .part_number(number)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .body(body)
+            .customize()
+            .config_override(patience())
+            .send()
+            .await
+            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
+        Ok(CompletedPart::builder()
+            .part_number(number)
+            .set_e_tag(part.e_tag)
+            .set_checksum_crc32(part.checksum_crc32)
+            .build())
+    }
+
+    async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts));
+        let completed = self
+            .client
+            .complete_multipart_upload()
+            .bucket(self.bucket.as_str())
+            .key(self.key.as_str())
+            .upload_id(&self.id)
+            .multipart_upload(parts.build())
+            .customize()
+            .config_override(patience())
+            .send()
+            .await;
+        let action = || format!("put s3://{}/{} together", self.bucket, self.key);
+        completed
+            .map(drop)
+            .map_err(|error| EdgeError::from_sdk(action(), &error))
+    }
+
+    /// Gives the parts up. What is wrong is told already; that they could not be given up either is for the log.
+    async fn abort(&self) {
+        let aborted = self
+            .client
+            .abort_multipart_upload()
+            .bucket(self.bucket.as_str())
+            .key(self.key.as_str())
+            .upload_id(&self.id)
+            .send()
+            .await;
+        if let Err(error) = aborted {
+            let action = format!("give up the upload to s3://{}/{}", self.bucket, self.key);
+            let error = EdgeError::from_sdk(action, &error);
+            let error = &error as &(dyn std::error::Error + 'static);
+            tracing::warn!(
+                error,
+                "parts of an upload stay behind; a lifecycle rule can abort them"
+            );
+        }
+    }
+}
+
+/// How long each part is but the last: all alike, as some servers want them.
+fn part_length(length: u64, largest_put: u64) -> u64 {
+    (largest_put / PARTS_OF_LARGEST_PUT)
+        .max(length.div_ceil(MOST_PARTS))
+        .max(SMALLEST_PART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_has_more_parts_or_smaller_ones_than_s3_takes() {
+        for (length, parts) in [
+            (LARGEST_PUT + 1, 33),
+            (100 * LARGEST_PUT, 3_200),
+            (10_000 * LARGEST_PUT, 10_000),
+        ] {
+            let part = part_length(length, LARGEST_PUT);
+            assert!((SMALLEST_PART..=LARGEST_PUT).contains(&part), "{length}");
+            assert_eq!(length.div_ceil(part), parts, "{length}");
+        }
+        assert_eq!(part_length(7, 6), SMALLEST_PART);
+    }
+}
