@@ -163,7 +163,7 @@ impl<'a> Cards<'a> {
             put!(html: r#" class="r"#, itoa::Buffer::new().format(shape), r#"""#);
         }
         preview(page.name(item), html);
-        put!(html: r#""><a id="p"#, nth, r##"" href="#i"##, nth, r#"">"#);
+        put!(html: r#""><a id="p"#, nth, r##"" href="#i"##, nth, r#"" aria-label=""#, &self.name, r#"">"#);
         if let Some(thumbnail) = &item.thumbnail {
             put!(html: r#"<img class="small" src="data:image/jpeg;base64,"#, thumbnail, r#"" alt="">"#);
         }
