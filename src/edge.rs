@@ -129,6 +129,8 @@ fn fact_of(code: &str, status: u16) -> Fact {
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
             Fact::Unreachable
         }
+        // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
+        "NoSuchUpload" => Fact::Unreachable,
         "SlowDown"
         | "Throttling"
         | "ThrottlingException"

@@ -1,12 +1,13 @@
 //! A file that is too large for one PUT, uploaded in parts.
 //!
-//! The list of ten million links is. S3 shows the object when all parts are there, or not at all; parts that a killed process
-//! left cost money until a lifecycle rule of the bucket aborts them.
+//! The list of ten million links is. S3 shows the object when all parts are there, or not at all; parts that an attempt
+//! left that was cut off cost money until a lifecycle rule of the bucket aborts them.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use std::path::Path;
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
@@ -130,7 +131,10 @@ impl<'a> Upload<'a> {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(body)
             .customize()
-            .config_override(patience())
+            // Else, where checksums are sent only if they must be, this would be a part without the one that was announced.
+            .config_override(
+                patience().request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
+            )
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
