@@ -28,6 +28,7 @@ pub mod publication;
 pub mod render;
 
 // The machine that runs it.
+pub mod bounds;
 pub mod clock;
 pub mod config;
 pub mod connection;
@@ -41,6 +42,7 @@ pub mod quantity;
 pub mod results;
 pub mod stop;
 pub mod telemetry;
+pub mod text;
 pub mod throttle;
 pub mod tools;
 pub mod worker;

@@ -9,6 +9,8 @@ use lettre::Address;
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
 
+use crate::text::is_bidi_control;
+
 /// The longest display name, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
@@ -198,11 +200,6 @@ pub(crate) fn refuse_forging(text: &str) -> Result<(), RecipientError> {
 /// The characters that end a line, command a terminal, or reorder the text around them.
 pub(crate) fn forges(c: char) -> bool {
     c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}')
-}
-
-/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
-pub(crate) const fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

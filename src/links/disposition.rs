@@ -4,7 +4,7 @@
 //! can be ended by it, no extension disguised.
 
 use crate::job::Disposition;
-use crate::job::recipient::is_bidi_control;
+use crate::text::is_bidi_control;
 
 /// The longest file name, in bytes: what common file systems take, less what a browser adds for a copy.
 const MAX_NAME_BYTES: usize = 150;

@@ -15,10 +15,10 @@ pub(super) use view::sample;
 
 use super::templates::Templates;
 use super::{MailSettings, RenderError, RenderedMail};
-use crate::job::recipient::is_bidi_control;
 use crate::job::{Locale, Recipient, Scope};
 use crate::links::PresignedUrl;
 use crate::plan::Plan;
+use crate::text::is_bidi_control;
 use view::{Sheet, View};
 
 /// The most rows beside a link to a page that shows them all: a mail is a letter, not a listing.

@@ -11,9 +11,9 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::strings::{Direction, Language};
-use crate::job::recipient::is_bidi_control;
 use crate::links::Unlinkable;
 use crate::plan::Bound;
+use crate::text::is_bidi_control;
 
 /// The language of a document.
 #[derive(Debug, Clone, Default, Serialize)]

@@ -1,6 +1,6 @@
 //! A URL, taken apart without believing any of it.
 
-use crate::job::recipient::is_bidi_control;
+use crate::text::is_bidi_control;
 
 /// A URL's parts as they stand in it.
 #[derive(Debug, Default)]
