@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Makes text fit to be shown on one line: what [`is_printable`] does not accept is escaped as `\u{1b}`, and the whole
-/// is at most `max_bytes` long. Of longer text the beginning is kept, and `… (1048576 bytes)` says how long it was.
+/// Makes text fit to be shown on one line.
+///
+/// What [`is_printable`] does not accept is escaped as `\u{1b}`, and the whole is at most `max_bytes` long. Of longer text the beginning is kept, and `… (1048576 bytes)` says how long it was.
 ///
 /// `max_bytes` is at least 32, so that there is room for that note.
 pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
@@ -36,7 +37,9 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Whether a character can be shown as it is: it ends no line, commands no terminal (C0, C1), reorders no text
+/// Whether a character can be shown as it is.
+///
+/// It ends no line, commands no terminal (C0, C1), reorders no text
 /// (Unicode TR 9), hides nothing (tags, the byte order mark), and is a character (noncharacters are refused by SQS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>).
 pub fn is_printable(c: char) -> bool {
