@@ -36,6 +36,12 @@ pub use registry::REGISTRY;
 use crate::links::{ExampleLinks, Link, Links, Unavailable};
 use crate::plan::Lifetime;
 
+/// A registry's text, read and written again. For the fuzz targets.
+#[doc(hidden)]
+pub fn rewrite_registry(text: &str) -> Option<String> {
+    registry::Registry::parse(text).map(|registry| registry.text())
+}
+
 /// Links whose lines are durable. Can only be made by [`record()`].
 #[derive(Debug)]
 pub struct AuditedLinks(Links);

@@ -42,6 +42,18 @@ use self::bucket::Bucket;
 use self::scope::Sites;
 use self::service::Service;
 
+/// Whether a request passes the checks that come before its signature is computed; nothing if it is no HTTP request. For the fuzz
+/// targets.
+#[doc(hidden)]
+pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<bool> {
+    let mut request = hyper::Request::get(uri);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (parts, ()) = request.body(()).ok()?.into_parts();
+    Some(Sites::new(vec![site]).ok()?.admit(&parts).is_ok())
+}
+
 /// A directory of buckets, and the key whose signatures open it.
 #[derive(Clone)]
 pub struct Site {

@@ -9,6 +9,7 @@ pub mod disposition;
 pub mod explain;
 pub mod front;
 pub mod kept;
+pub mod lines;
 pub mod linkable;
 mod lister;
 pub mod listing;

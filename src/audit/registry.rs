@@ -80,7 +80,7 @@ impl Registry {
         directory.replace(REGISTRY, key.sign(&self.text()).as_bytes())
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         use std::fmt::Write;
         let mut text = format!("{ORIGIN}\n{}\n", self.key);
         for (stream, entry) in &self.streams {
@@ -96,7 +96,7 @@ impl Registry {
         text
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(ORIGIN)?.strip_prefix('\n')?;
         let (key, streams) = text.split_once('\n')?;
         let mut registry = Self::new(key.parse().ok()?);

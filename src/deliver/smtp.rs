@@ -36,12 +36,23 @@ use brake::{Brake, Slowed};
 use dialogue::{Cause, Dialogue, Failure, Login, Step, TextEnd};
 use outage::Outage;
 use pool::Pool;
-use reply::Reply;
+use reply::{Line, Reply};
 use verdict::{Verdict, judge};
 use wire::Trust;
 
 /// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A relay's reply of one line as it may be logged: its words, and its numbers alone. For the fuzz targets.
+#[doc(hidden)]
+pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
+    let Line { code, words, .. } = Line::parse(line)?;
+    let reply = Reply {
+        code,
+        lines: vec![words],
+    };
+    Some((reply.words(), reply.numbers()))
+}
 
 /// A relay and the connections to it that are kept.
 #[derive(Clone)]

@@ -22,6 +22,7 @@ mod credentials;
 mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod fuzz;
 mod hostile;
 mod ledger;
 mod letter;

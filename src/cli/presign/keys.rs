@@ -2,15 +2,15 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::iter::Peekable;
 use std::path::Path;
 use std::vec::IntoIter;
 
 use anyhow::Context;
-use handout::job::place::MAX_KEY_BYTES;
 use handout::job::{Bucket, Key};
 use handout::links::disposition::is_active;
+use handout::links::lines::Lines;
 use handout::links::linkable::{Unlinkable, obstacle_in_name};
 
 /// How many links are signed, recorded and printed at once: one sync of the audit log for each batch.
@@ -18,12 +18,6 @@ pub(super) const RECORDED: usize = 4096;
 
 /// How many where nothing is recorded: what stays in the processor's cache is quicker.
 pub(super) const UNRECORDED: usize = 256;
-
-/// How much of the file is read at once.
-const BUFFER_BYTES: usize = 1 << 20;
-
-/// How much of a line is kept: a key, the end of the line, and a byte that shows that it was too long.
-const LINE_BYTES: u64 = MAX_KEY_BYTES as u64 + 3;
 
 /// How many of the keys that are not linked are told one by one.
 const TOLD: usize = 10;
@@ -174,55 +168,6 @@ fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
     match obstacle_in_name(text).or(folder).or(active) {
         Some(obstacle) => Err(obstacle.to_string()),
         None => Ok(key),
-    }
-}
-
-/// Lines of any length, of which no more is kept than a key can have.
-struct Lines {
-    input: BufReader<Box<dyn Read>>,
-    line: Vec<u8>,
-    number: u64,
-}
-
-struct Line<'a> {
-    text: &'a [u8],
-    number: u64,
-}
-
-impl Lines {
-    fn new(input: Box<dyn Read>) -> Self {
-        Self {
-            input: BufReader::with_capacity(BUFFER_BYTES, input),
-            line: Vec::new(),
-            number: 0,
-        }
-    }
-
-    /// The next line that is not empty, without its end.
-    fn next(&mut self) -> io::Result<Option<Line<'_>>> {
-        loop {
-            self.line.clear();
-            let mut head = self.input.by_ref().take(LINE_BYTES);
-            if head.read_until(b'\n', &mut self.line)? == 0 {
-                return Ok(None);
-            }
-            self.number += 1;
-            match self.line.pop_if(|last| *last == b'\n') {
-                Some(_) => drop(self.line.pop_if(|last| *last == b'\r')),
-                None => drop(self.input.skip_until(b'\n')?),
-            }
-            if !self.line.is_empty() {
-                return Ok(Some(Line {
-                    text: &self.line,
-                    number: self.number,
-                }));
-            }
-        }
-    }
-
-    /// Whether a whole line is there already.
-    fn has_another(&self) -> bool {
-        self.input.buffer().contains(&b'\n')
     }
 }
 

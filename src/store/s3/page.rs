@@ -143,6 +143,16 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     }
 }
 
+/// What the reader of plain answers and the reader of all XML make of one.
+pub(super) fn read_by_both(xml: &[u8]) -> (Option<String>, String) {
+    let plain = plain::read(xml).map(|answer| format!("{:?}", Some(answer.page())));
+    let any = match read_any(xml) {
+        Ok(read) => format!("{read:?}"),
+        Err(error) => error.to_string(),
+    };
+    (plain, any)
+}
+
 /// Reads an answer in whatever XML.
 fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     let mut reader = Reader::from_reader(xml);
