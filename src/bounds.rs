@@ -17,6 +17,11 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 // What a store answers.
 
+/// The most attempts at one recipient that a ledger's record may number.
+///
+/// Each takes a delivery of the job or a decision of the operator: a record with a higher number is damaged.
+pub const MAX_ATTEMPTS: u32 = 1_000_000;
+
 // What a relay answers.
 
 // Files of this machine.

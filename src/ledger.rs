@@ -53,11 +53,13 @@ pub mod standing;
 use std::fmt;
 
 use async_trait::async_trait;
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use standing::{MAX_DOUBTS, Sheet, Standing, standing};
 
+use crate::bounds::MAX_ATTEMPTS;
 use crate::database::DatabaseError;
 use crate::edge::EdgeError;
 use crate::job::JobId;
@@ -145,6 +147,7 @@ pub struct Record {
     /// The recipient's id; empty for what belongs to the whole job.
     pub rid: String,
     /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been reopened.
+    #[serde(deserialize_with = "attempt")]
     pub n: u32,
     /// What it says.
     pub kind: Kind,
@@ -152,6 +155,17 @@ pub struct Record {
     pub nonce: String,
     /// The particulars.
     pub body: Value,
+}
+
+/// Reads the number of an attempt, which has one after it.
+fn attempt<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let n = u32::deserialize(deserializer)?;
+    match n < MAX_ATTEMPTS {
+        true => Ok(n),
+        false => Err(de::Error::custom(format_args!(
+            "the attempt {n} is beyond {MAX_ATTEMPTS}, the most that there can be"
+        ))),
+    }
 }
 
 impl Record {

@@ -102,11 +102,9 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
     };
     let Some(verdict) = verdict else {
         let mut doubts = 0;
-        for attempt in 0..=n {
-            doubts += usize::from(matches!(
-                outcome_of(records, attempt)?,
-                Some(Outcome::Unknown { .. })
-            ));
+        for intent in records.iter().filter(|record| record.kind == Kind::Intent) {
+            let outcome = outcome_of(records, intent.n)?;
+            doubts += usize::from(matches!(outcome, Some(Outcome::Unknown { .. })));
         }
         return Ok(Standing::Doubt { n, doubts });
     };
@@ -159,6 +157,7 @@ pub fn reopenings(records: &[Record]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::MAX_ATTEMPTS;
     use crate::job::JobId;
     use serde_json::{Value, json};
 
@@ -240,6 +239,19 @@ mod tests {
                 outcome: Outcome::Accepted { .. }
             }
         ));
+    }
+
+    #[test]
+    fn a_record_whose_attempt_has_none_after_it_is_not_read() {
+        let mut record = records(&[(MAX_ATTEMPTS - 1, Kind::Intent, Value::Null)]).remove(0);
+        let read = |record: &Record| -> Result<Record, _> {
+            serde_json::from_value(serde_json::to_value(record).unwrap())
+        };
+        assert_eq!(read(&record).unwrap(), record);
+        for n in [MAX_ATTEMPTS, u32::MAX] {
+            record.n = n;
+            assert!(read(&record).is_err(), "{n}");
+        }
     }
 
     #[test]
