@@ -1,5 +1,7 @@
 //! A relay's reply: a code, and words for people. RFC 5321, section 4.2.
 
+use crate::text::is_printable;
+
 /// The longest reply that is read, in bytes, and its longest line; Postfix has the same limits.
 pub(super) const MOST_BYTES: usize = 100_000;
 pub(super) const LONGEST_LINE: usize = 2_000;
@@ -75,13 +77,11 @@ impl Reply {
 /// A filter that dislikes a link says which, and that link may open a file: only its host is kept.
 pub(super) fn clean(words: &str) -> String {
     const MOST: usize = 300;
-    let hidden: Vec<String> = words.split_whitespace().map(hide).collect();
-    hidden
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(MOST)
-        .collect()
+    // First, since a link with a character inside it that is not shown looks like none.
+    let is_shown = |c: &char| c.is_whitespace() || is_printable(*c);
+    let shown: String = words.chars().filter(is_shown).collect();
+    let hidden: Vec<String> = shown.split_whitespace().map(hide).collect();
+    hidden.join(" ").chars().take(MOST).collect()
 }
 
 fn hide(word: &str) -> String {
@@ -143,6 +143,12 @@ mod tests {
         assert_eq!(
             clean("554 bad link https://b.s3.amazonaws.com/a?X-Amz-Signature=00 in it"),
             "554 bad link (link to b.s3.amazonaws.com) in it"
+        );
+        assert_eq!(
+            clean(
+                "see ht\u{1}tps:\u{1}//b.example/k?X-Amz-Signature=00 of ann\u{FEFF}@\u{1b}b.example"
+            ),
+            "see (link to b.example) of (address)"
         );
         assert_eq!(clean(&"x".repeat(1000)).len(), 300);
     }
