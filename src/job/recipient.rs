@@ -154,10 +154,10 @@ impl Recipient {
         !self.address.user().is_ascii()
     }
 
-    /// The address in the one spelling under which the ledger and the audit log know the person: lower case, and
-    /// `xn--bcher-kva.example` for `bücher.example` too.
+    /// The address in the one spelling under which the ledger and the audit log know the person: ASCII capitals in lower
+    /// case, and `xn--bcher-kva.example` for `bücher.example` too. Unicode's lower case of an address may be none: `İ` has two.
     pub fn canonical_address(&self) -> String {
-        AsRef::<str>::as_ref(&self.address).to_lowercase()
+        AsRef::<str>::as_ref(&self.address).to_ascii_lowercase()
     }
 
     /// The address with its name hidden: `a…@acme.example`, for logs.
