@@ -39,11 +39,22 @@ crash: ## kills real workers KILLS times (5000) with each ledger, and has an ind
 	run crash --condition all --kills 40 $(if $(SEED),--seed $(SEED))
 
 .PHONY: check
-check: ## formatting, lints, documentation, the systemd unit
-	@set -x
+check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit
+	@tests/setup.sh tools
+	set -x
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
+	tests/deny.sh || {
+		status=$$?
+		{ set +x; } 2>/dev/null
+		if [[ $$status -ne 77 ]]; then exit $$status; fi
+		if [[ $${SKIP_ADVISORIES:-} != 1 ]]; then
+			echo "check: to go without the advisories, say SKIP_ADVISORIES=1" >&2
+			exit 1
+		fi
+		set -x
+	}
 	# With a test, so that its dependencies are those that `make test` has built, and not once more with fewer features.
 	cargo build --bin handout --test it --locked
 	tests/unit_file.sh "$(target)/debug/handout" || {
@@ -61,6 +72,20 @@ bench: ## the numbers of the design; compare ratios within one run
 	@tests/setup.sh venv
 	export TEST_VENV="$(CURDIR)/.test/venv"
 	cargo bench --locked $(ARGS)
+
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## runs each fuzz target for SECONDS (60) and keeps what it finds in fuzz/artifacts/; TARGET= for one
+	@tests/setup.sh tools
+	export PATH="$(CURDIR)/.test/tools/bin:$$PATH"
+	cargo fuzz build --sanitizer none --codegen-units 16 $(TARGET)
+	for target in $(or $(TARGET),$$(cargo fuzz list)); do
+		# What is learnt goes beside the build; the committed corpus is only read.
+		mkdir -p "fuzz/target/corpus/$$target"
+		cargo fuzz run --sanitizer none --codegen-units 16 "$$target" "fuzz/target/corpus/$$target" "fuzz/corpus/$$target" \
+			-- -max_total_time=$(SECONDS) -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
+	done
 
 .PHONY: screenshots
 screenshots: ## the pictures of the README, taken of a real `handout demo`

@@ -2,7 +2,7 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, fetchers
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, fetchers, tools
 #
 # As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, wget, aria2); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
@@ -10,6 +10,7 @@
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
 #   .test/node     playwright-core, axe-core                                            (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
+#   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
@@ -178,16 +179,32 @@ prepare_fetchers() {
     (debian "wget or aria2c" wget aria2) || say "the test that fetches with wget and aria2c will skip the one that is missing"
 }
 
+# --- tools ----------------------------------------------------------------------------------------------------------------------------
+
+# Programs in Rust, prebuilt and held to their hashes: to build them takes minutes.
+prepare_tools() {
+    local wanted
+    wanted=$(hash_of tests/tools.txt)
+    if is_ready tools "$wanted" && .test/tools/bin/cargo-deny --version >/dev/null 2>&1; then
+        return
+    fi
+    prepare_venv # its Python makes the other environment
+    rm -rf .test/tools .test/stamps/tools
+    quietly "making .test/tools" .test/venv/bin/python -m venv .test/tools
+    quietly "installing tests/tools.txt" .test/tools/bin/python -m pip install --no-deps --only-binary :all: --require-hashes -r tests/tools.txt
+    stamp tools "$wanted"
+}
+
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node postfix fetchers
+    set -- venv chromium node postfix fetchers tools
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node | postfix | fetchers) "prepare_$part" ;;
+    venv | chromium | node | postfix | fetchers | tools) "prepare_$part" ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [fetchers]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [fetchers] [tools]" >&2
         exit 64
         ;;
     esac
