@@ -245,8 +245,13 @@ impl FromStr for Rate {
             "h" => RatePeriod::Hour,
             _ => return Err(refuse()),
         };
-        let count = count.parse().map_err(|_| refuse())?;
-        Ok(Self { count, every })
+        // `parse` alone would take a sign.
+        let is_number = count.bytes().all(|byte| byte.is_ascii_digit());
+        let count = count.parse().ok().filter(|_| is_number);
+        Ok(Self {
+            count: count.ok_or_else(refuse)?,
+            every,
+        })
     }
 }
 
@@ -392,7 +397,7 @@ mod tests {
         for text in ["14/s", "600/m", "10/h"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
-        for text in ["0/s", "14", "14/d", "/s", "-1/s"] {
+        for text in ["0/s", "14", "14/d", "/s", "-1/s", "+1/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?} was read as a rate");
         }
     }

@@ -346,13 +346,17 @@ pub fn picture(data: &[u8]) {
 /// Durations, sizes and rates: each is written as it can be read again.
 pub fn quantity(data: &[u8]) {
     let Some(text) = text(data) else { return };
+    let has_sign = text.starts_with(['+', '-']);
     if let Ok(span) = text.parse::<Span>() {
+        assert!(!has_sign);
         assert_eq!(span.to_string().parse(), Ok(span));
     }
     if let Ok(size) = text.parse::<Size>() {
+        assert!(!has_sign);
         assert_eq!(size.to_string().parse(), Ok(size));
     }
     if let Ok(rate) = text.parse::<Rate>() {
+        assert!(!has_sign);
         assert_eq!(rate.to_string().parse(), Ok(rate));
         assert!(rate.count() > 0 && rate.together().get() <= rate.count());
         rate.interval();
