@@ -61,7 +61,11 @@ impl Reply {
     /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463).
     pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
         let word = self.lines.first()?.split_whitespace().next()?;
-        let mut parts = word.split('.').map(|part| part.parse().ok());
+        let is_number =
+            |part: &&str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let mut parts = word
+            .split('.')
+            .map(|part| Some(part).filter(is_number)?.parse().ok());
         let (class, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
         (class == self.code / 100 && parts.next().is_none()).then_some((subject, detail))
     }
@@ -131,7 +135,9 @@ mod tests {
         assert_eq!(enhanced(451, "4.7.1 later"), Some((7, 1)));
         assert_eq!(enhanced(451, "5.7.1 later"), None);
         assert_eq!(enhanced(451, "4.7.1.2 later"), None);
-        assert_eq!(enhanced(451, "later"), None);
+        for wrong in ["later", "4.15220.1", "4.7.+1", "4..1"] {
+            assert_eq!(enhanced(451, wrong), None, "{wrong}");
+        }
     }
 
     #[test]
