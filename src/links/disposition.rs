@@ -123,14 +123,14 @@ fn cleaned(text: &str) -> String {
         .map(|c| if is_separator(c) { '_' } else { c })
         .collect();
     // Windows drops trailing dots and spaces, and a leading dot hides a file: neither is what was meant.
-    let cleaned = cleaned
-        .trim()
-        .trim_end_matches(['.', ' '])
-        .trim_start_matches('.');
-    match cleaned {
+    match cleaned.trim_matches(is_dot_or_space) {
         "" => "file".to_owned(),
         cleaned => shorten(cleaned),
     }
+}
+
+fn is_dot_or_space(c: char) -> bool {
+    c == '.' || c.is_whitespace()
 }
 
 /// What some system does not take in a name.
@@ -162,7 +162,8 @@ fn shorten(name: &str) -> String {
         end -= 1;
     }
     let dot = if extension.is_empty() { "" } else { "." };
-    format!("{}{dot}{extension}", &stem[..end])
+    let stem = stem[..end].trim_end_matches(is_dot_or_space);
+    format!("{stem}{dot}{extension}")
 }
 
 /// Gives a name the extension that the object's own name has, if it lacks it: without, nothing opens the file.
@@ -270,6 +271,9 @@ mod tests {
         assert_eq!(clean_name("invoice\u{202E}fdp.exe"), "invoicefdp.exe");
         assert_eq!(clean_name("\u{0}\r\n"), "file");
         assert_eq!(clean_name(".htaccess"), "htaccess");
+        assert_eq!(clean_name(". \u{A0}.a b . "), "a b");
+        let long = format!("{}. {}", "n".repeat(148), "m".repeat(20));
+        assert_eq!(clean_name(&long), "n".repeat(148));
     }
 
     #[test]
