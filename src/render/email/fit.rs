@@ -49,7 +49,7 @@ pub(super) fn encoded_len(text: &str) -> usize {
         _ => 3,
     };
     let bytes: usize = text.bytes().map(byte_len).sum();
-    let ending_in_space = text.matches(" \n").count();
+    let ending_in_space = text.matches(" \n").count() + usize::from(text.ends_with(' '));
     let encoded = bytes + ending_in_space * 2;
     encoded + encoded / 73 * 3
 }
@@ -121,6 +121,13 @@ mod tests {
             let (sent, reckoned) = (sent(&text), encoded_len(&text));
             // lettre ends a body's last line, if the text does not.
             prop_assert!(sent <= reckoned + 2, "{sent} > {reckoned}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_space_at_the_end_is_reckoned_too() {
+        for text in [" ", "a ", "a \nb "] {
+            assert!(sent(text) <= encoded_len(text) + 2, "{text:?}");
         }
     }
 
