@@ -176,10 +176,13 @@ pub fn pattern(data: &[u8]) {
 
 /// Keys from a file: the lines that are there, each no longer than it needs to be; and their names for a disk.
 pub fn keys(data: &[u8]) {
-    let whole = data
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.is_empty());
+    // Only a newline ends a line with its carriage return.
+    let without_end = |line: &'_ [u8]| match line.strip_suffix(b"\n") {
+        Some(line) => line.strip_suffix(b"\r").unwrap_or(line).to_vec(),
+        None => line.to_vec(),
+    };
+    let whole = data.split_inclusive(|byte| *byte == b'\n');
+    let whole = whole.map(without_end).filter(|line| !line.is_empty());
     let mut lines = Lines::new(Box::new(Cursor::new(data.to_vec())));
     let mut read = 0;
     for line in whole {
@@ -187,8 +190,7 @@ pub fn keys(data: &[u8]) {
         let next = next.expect("there is another line").text;
         assert!(next.len() <= MAX_KEY_BYTES + 3);
         match line.len() <= MAX_KEY_BYTES {
-            // Only a newline ends a line with its carriage return.
-            true => assert!(next == line || next.strip_suffix(b"\r") == Some(line)),
+            true => assert_eq!(next, line),
             false => assert!(next.len() > MAX_KEY_BYTES),
         }
         if let Some(key) = text(next).and_then(|text| text.parse::<Key>().ok()) {
