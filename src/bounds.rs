@@ -13,6 +13,9 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 // What a message contains.
 
+/// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.
+pub const MAX_LOCAL_PART_BYTES: usize = 64;
+
 // What a phrase becomes.
 
 // What a store answers.
