@@ -3,6 +3,8 @@
 //! A queue's messages, an object's key and a list of recipients are untrusted; the answers of a store or a relay are
 //! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it.
 
+use std::time::Duration;
+
 // What leaves: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.
@@ -12,6 +14,9 @@ pub const MAX_REASON_BYTES: usize = 2_000;
 pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 // What a message contains.
+
+/// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.
+pub const MAX_LOCAL_PART_BYTES: usize = 64;
 
 // What a phrase becomes.
 
@@ -25,3 +30,25 @@ pub const MAX_ATTEMPTS: u32 = 1_000_000;
 // What a relay answers.
 
 // Files of this machine.
+
+// Connections to the embedded endpoint. With a file for each answer, all of them are far below the 1,024 open files
+// that a process gets by default.
+
+/// Connections without a signed request: of more, the one that waited longest is closed.
+pub const MAX_ENDPOINT_WAITING: usize = 128;
+
+/// Requests by links that are answered at once: one more is told to slow down.
+pub const MAX_ENDPOINT_LINKS: usize = 192;
+
+/// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
+pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;
+
+/// The longest head of a request to the embedded endpoint, in bytes: a link with a session token takes 5 KB, and S3
+/// itself stops at 8 KB of headers.
+pub const MAX_ENDPOINT_HEAD_BYTES: usize = 32 << 10;
+
+/// How long the head of a request may take, and the pause between two requests of a connection.
+pub const MAX_ENDPOINT_HEAD_TIME: Duration = Duration::from_secs(15);
+
+/// How long a client of the embedded endpoint may take nothing of what is sent.
+pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@
 //!
 //! How a request travels:
 //!
-//! 1. `service`: connections and their number, with `patience` for those who do not read
+//! 1. `service`: connections, with `room` for their number and `patience` for those who do not read
 //! 2. `scope`: what must be true of a signature before it is computed; then s3s computes it
 //! 3. `backend`: the operations
 //! 4. `bucket`: files that are whole and where they should be, with `names` for their places, `description` for
@@ -23,6 +23,7 @@ mod description;
 mod listing;
 mod names;
 mod patience;
+mod room;
 mod scope;
 mod service;
 mod upload;

@@ -4,6 +4,7 @@
 //! names that are names, addresses that are addresses, and one source; nothing after this checks them again.
 //! Whether the job *may* ask for what it asks is not known here: that is [`crate::plan`].
 
+pub mod address;
 pub mod email;
 pub mod envelope;
 pub mod glob;

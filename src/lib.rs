@@ -32,6 +32,7 @@ pub mod bounds;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub(crate) mod csv;
 pub mod error;
 pub mod failpoint;
 pub mod keyring;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::render::manifest::push_cell;
+use crate::csv::{self, push_text};
 
 /// The columns; a line that has no such field has an empty cell.
 const COLUMNS: [&str; 19] = [
@@ -29,10 +29,10 @@ const COLUMNS: [&str; 19] = [
 
 /// The first row.
 pub fn heading() -> String {
-    COLUMNS.join(",")
+    csv::heading(&COLUMNS)
 }
 
-/// A line as a row; no cell is a formula.
+/// A line as a row with its end; no cell is a formula.
 pub fn row(line: &str) -> Result<String, serde_json::Error> {
     let line: Value = serde_json::from_str(line)?;
     let mut row = String::new();
@@ -41,12 +41,14 @@ pub fn row(line: &str) -> Result<String, serde_json::Error> {
             row.push(',');
         }
         match &line[*column] {
-            Value::String(text) => push_cell(text, &mut row),
+            Value::String(text) => push_text(text, &mut row),
             Value::Null => {}
-            other => row.push_str(&other.to_string()),
+            number @ Value::Number(_) => row.push_str(&number.to_string()),
+            // No line of ours has such a field; a line that was changed by hand may.
+            other => push_text(&other.to_string(), &mut row),
         }
     }
-    Ok(row)
+    Ok(row + "\r\n")
 }
 
 #[cfg(test)]
@@ -57,7 +59,7 @@ mod tests {
     fn a_key_is_a_cell_and_never_a_formula() {
         let row =
             row(r#"{"ts":"t","ev":"issue","key":"=HYPERLINK(\"x\"),1","size":7,"seq":3}"#).unwrap();
-        insta::assert_snapshot!(row, @r#"t,issue,,,,,,,"'=HYPERLINK(""x""),1",,,7,,,,,,,3"#);
+        insta::assert_snapshot!(row.trim_end(), @r#""t","issue",,,,,,,"'=HYPERLINK(""x""),1",,,7,,,,,,,3"#);
         assert_eq!(row.matches(',').count() - 1, heading().matches(',').count());
     }
 }

@@ -285,12 +285,12 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     let dir = config.audit_dir();
     let mut out = BufWriter::new(std::io::stdout().lock());
     if arguments.csv {
-        writeln!(out, "{}\r", table::heading())?;
+        write!(out, "{}", table::heading())?;
     }
     let told = find(&dir, &question, |line| {
         count += 1;
         match arguments.csv {
-            true => writeln!(out, "{}\r", table::row(line)?),
+            true => write!(out, "{}", table::row(line)?),
             false => writeln!(out, "{line}"),
         }
     });

@@ -4,7 +4,7 @@ use super::{Config, ConfigError, DkimConfig, Environment, Secret};
 use crate::deliver::message::dkim::Signer;
 use crate::deliver::message::list::{MailingList, UnsubscribeUrl};
 use crate::job::Recipient;
-use crate::job::recipient::ascii_domain;
+use crate::job::address::ascii_domain;
 
 impl Config {
     /// The list that mails belong to, and the ways to leave it.
@@ -89,11 +89,13 @@ impl Config {
 
     /// The domain of a signature, which must be the sender's or one above it: others do not count for DMARC (RFC 7489, 3.1.1).
     fn dkim_domain(&self, index: usize, dkim: &DkimConfig) -> Result<String, ConfigError> {
-        let sender = self.sender()?.address.domain().to_lowercase();
+        let sender = self.sender()?.address.domain().to_ascii_lowercase();
         let Some(written) = &dkim.domain else {
             return Ok(sender);
         };
-        let domain = ascii_domain(written).unwrap_or_default().to_lowercase();
+        let domain = ascii_domain(written)
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let is_aligned = sender == domain || sender.ends_with(&format!(".{domain}"));
         match is_aligned && domain.split('.').all(is_label) {
             true => Ok(domain),
@@ -162,7 +164,7 @@ mod tests {
         the configuration's mail.list.unsubscribe_url is too long: filled in, it may have 900 bytes, since no header can fold it
         the configuration's mail.list.unsubscribe_url is not an https URL in ASCII: write one like "https://sender.example/unsubscribe/{{rid}}"
         the configuration's mail.list.unsubscribe_url has no {{rid}} in it: without the recipient's id nobody can tell who wants to leave
-        the configuration's mail.list.unsubscribe_mailto is not an e-mail address: write "ann@acme.example" or "Ann Bell <ann@acme.example>"
+        the configuration's mail.list.unsubscribe_mailto has ':' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
         the configuration's mail.list.unsubscribe_mailto holds the character '\n', which could forge a mail's header or hide a name
         the configuration's mail.list.id holds the character '\r', which could forge a mail's header or hide a name
         the configuration's mail.list.id is not the id of a list: write "daily.sender.example" or "Daily reports <daily.sender.example>"

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
+use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
-use crate::job::recipient::ascii_domain;
 use crate::job::{Prefix, PublishTo, RelayName};
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
@@ -180,17 +180,29 @@ impl Config {
 }
 
 /// Spells the domain of a pattern as addresses have theirs, in ASCII: `*@xn--bcher-kva.example` for `*@bücher.example`.
+///
+/// What has no wildcard follows the rule of addresses: a whole pattern, a domain, a label of it.
 fn address_pattern(pattern: &str) -> Result<String, String> {
     let (user, domain) = pattern.rsplit_once('@').unwrap_or(("", pattern));
-    let is_plain = |label: &str| !label.contains(['*', '?', '[', ']', '{', '}', ',', '\\']);
-    let labels = domain.split('.').map(|label| match label {
-        label if label.is_ascii() => Ok(Cow::Borrowed(label)),
-        label if is_plain(label) => ascii_domain(label).ok_or("has a domain that is none"),
-        _ => Err("mixes wildcards with a domain that is not ASCII: write that domain as \"xn--…\""),
-    });
-    let labels: Vec<Cow<'_, str>> = labels.collect::<Result<_, _>>()?;
+    if glob::is_literal(pattern) && pattern.contains('@') {
+        address::parse(pattern).map_err(|error| error.to_string())?;
+    }
+    let no_domain = || AddressError::Domain.to_string();
+    let domain_in_ascii = if glob::is_literal(domain) {
+        ascii_domain(domain).ok_or_else(no_domain)?
+    } else {
+        let labels = domain.split('.').map(|label| match label {
+            label if glob::is_literal(label) => ascii_labels(label).ok_or_else(no_domain),
+            label if label.is_ascii() => Ok(Cow::Borrowed(label)),
+            _ => Err(
+                "mixes wildcards with a domain that is not ASCII: write that domain as \"xn--…\""
+                    .to_owned(),
+            ),
+        });
+        Cow::Owned(labels.collect::<Result<Vec<_>, _>>()?.join("."))
+    };
     let at = &pattern[user.len()..pattern.len() - domain.len()];
-    Ok(format!("{user}{at}{}", labels.join(".")))
+    Ok(format!("{user}{at}{domain_in_ascii}"))
 }
 
 fn matcher(pattern: &str, slashes: Slashes) -> Result<GlobMatcher, String> {
@@ -211,6 +223,7 @@ fn publish_rule(target: &str) -> Option<PublishRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Environment;
 
     #[test]
     fn a_pattern_has_its_domain_in_the_spelling_of_addresses() {
@@ -226,5 +239,44 @@ mod tests {
         for wrong in ["*@büch*.example", "*@{bücher,acme}.example", "*@-ü.example"] {
             assert!(address_pattern(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_address_of_the_configuration_follows_the_rule_of_all_addresses() {
+        let checked = |mail: &str, recipients: &str, reply_to: &str| {
+            let text = format!(
+                "[mail]\nfrom = \"a@x.example\"\n{mail}\n[connections.c]\ndirectory = \"/srv\"\n\
+                 [[allow]]\nconnection = \"c\"\nbucket = \"reports\"\nprefix = \"\"\nmax_expires_in = \"7d\"\n\
+                 recipients = [{recipients:?}]\nreply_to = [{reply_to:?}]\n"
+            );
+            let config = Config::parse(&text, &Environment::default()).unwrap();
+            config
+                .check()
+                .map_or_else(|error| error.to_string(), |()| "fine".to_owned())
+        };
+        assert_eq!(checked("", "*@*.ACME.example", "*"), "fine");
+        assert_eq!(checked("", "a%b@acme.example", "ann@*"), "fine");
+        let table = [
+            checked("", "|id@acme.example", "*"),
+            checked("", "\"a\"@acme.example", "*"),
+            checked("", "*@ac_me.example", "*"),
+            checked("", "*@*.acme#.example", "*"),
+            checked("", "*", "ann@acme.example."),
+            checked("notify = \"|id@x.example\"", "*", "*"),
+            checked(
+                "[mail.list]\nunsubscribe_mailto = \"leave@x#.example\"",
+                "*",
+                "*",
+            ),
+        ];
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        the configuration's allow[0].recipients[0] has '|' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
+        the configuration's allow[0].recipients[0] has '"' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
+        the configuration's allow[0].recipients[0] has a domain that is not a host name: write letters, digits and "-" with dots between them, as the domain's owner registered it
+        the configuration's allow[0].recipients[0] has a domain that is not a host name: write letters, digits and "-" with dots between them, as the domain's owner registered it
+        the configuration's allow[0].reply_to[0] has a domain that is not a host name: write letters, digits and "-" with dots between them, as the domain's owner registered it
+        the configuration's mail.notify has '|' before its "@", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox
+        the configuration's mail.list.unsubscribe_mailto has a domain that is not a host name: write letters, digits and "-" with dots between them, as the domain's owner registered it
+        "#);
     }
 }

@@ -11,7 +11,7 @@ use super::later::Later;
 use super::smtp::{Relay, Turn};
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, MailConfig};
-use crate::job::recipient::ascii_domain;
+use crate::job::address::{AddressError, ascii_domain};
 use crate::job::{JobId, Recipient, RelayName};
 use crate::progress::Progress;
 use crate::quantity::Rate;
@@ -52,18 +52,18 @@ impl Relays {
             let relay = Relay::new(&section, config, environment, progress.clone(), clock)?;
             Ok((name, relay))
         });
-        // Recipients' domains are in ASCII.
-        let spelled = |domain: &str| match ascii_domain(domain) {
-            Some(ascii) => ascii.to_lowercase(),
-            None => domain.to_lowercase(),
-        };
-        let domain_rates = mail.domain_rates.iter();
-        let domain_rates = domain_rates.map(|(domain, rate)| (spelled(domain), *rate));
+        let domain_rates = mail.domain_rates.iter().map(|(written, rate)| {
+            let domain = ascii_domain(written).ok_or_else(|| {
+                let reason = format!("has the key {written:?}: {}", AddressError::Domain);
+                ConfigError::value("mail.domain_rates", reason)
+            })?;
+            Ok((domain.to_ascii_lowercase(), *rate))
+        });
         Ok(Self {
             by_name: Arc::new(relays.collect::<Result<_, ConfigError>>()?),
             limits: Limits {
                 domain_rate: mail.domain_rate,
-                domain_rates: Arc::new(domain_rates.collect()),
+                domain_rates: Arc::new(domain_rates.collect::<Result<_, ConfigError>>()?),
                 domains: Lanes::new(MOST_LANES),
                 job_rate: mail.job_rate,
                 jobs: Lanes::new(MOST_LANES),
@@ -99,7 +99,7 @@ impl Relays {
 
 impl Limits {
     async fn pass(&self, job: &JobId, recipient: &Recipient) {
-        let domain = recipient.address.domain().to_lowercase();
+        let domain = recipient.address.domain().to_ascii_lowercase();
         let rate = self.domain_rates.get(&domain).copied();
         if let Some(rate) = rate.or(self.domain_rate) {
             self.domains.pass(&domain, rate).await;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use futures_util::stream;
-use hyper::header::{HeaderMap, HeaderValue, IF_RANGE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_RANGE, X_CONTENT_TYPE_OPTIONS};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
     self, CommonPrefix, ETag, ETagCondition, EncodingType, GetObjectInput, GetObjectOutput,
@@ -23,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
 use super::description::{Description, content_type};
 use super::listing::{self, Mark, Page, Query};
+use super::room::{Place, Signer};
 use super::scope::Sites;
 use super::upload::{self, Expected, ReceiveError};
 
@@ -128,7 +129,7 @@ impl Backend {
     }
 }
 
-/// Lets the operations through that we have, for those who signed.
+/// Lets the operations through that we have, for requests that are signed and have a slot.
 pub(super) struct OurOperations;
 
 #[async_trait::async_trait]
@@ -137,12 +138,29 @@ impl S3Access for OurOperations {
         if context.credentials().is_none() {
             return Err(s3_error!(AccessDenied, "Anonymous access is not allowed"));
         }
+        begin(context).await?;
         let name = context.s3_op().name();
         if OPERATIONS.contains(&name) {
             Ok(())
         } else {
             Err(not_implemented(name))
         }
+    }
+}
+
+/// Gives a request whose signature was verified its slot.
+async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
+    let signer = if context.headers().contains_key(AUTHORIZATION) {
+        Signer::Own
+    } else {
+        Signer::Link
+    };
+    let place = context.extensions_mut().get::<Place>().cloned();
+    let place = place.ok_or_else(|| s3_error!(InternalError))?;
+    if place.begin(signer).await {
+        Ok(())
+    } else {
+        Err(s3_error!(SlowDown, "Please reduce your request rate."))
     }
 }
 

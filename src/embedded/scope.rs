@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hyper::header::AUTHORIZATION;
-use hyper::{HeaderMap, http::request};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, http::request};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
@@ -22,6 +22,22 @@ use super::Site;
 const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// How the header that carries a signature is written.
+const AUTHORIZATION_FORM: &str = "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…";
+
+/// The parameters of a query that carry its signature.
+const SIGNATURE_PARAMETERS: [&str; 6] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+];
+
+/// The type of a form that is posted.
+const FORM: &[u8] = b"multipart/form-data";
 
 /// Headers that clients send unsigned. The first can only narrow a request, since its body is held against it.
 const MAY_BE_UNSIGNED: [&str; 2] = ["x-amz-content-sha256", "x-amz-user-agent"];
@@ -59,10 +75,7 @@ impl Sites {
             return Err(unsupported());
         }
         let (claim, malformed) = match (query.has("X-Amz-Signature"), authorization) {
-            (true, Some(_)) => {
-                let message = "Only one auth mechanism allowed";
-                return Err(S3Error::with_message(S3ErrorCode::InvalidArgument, message));
-            }
+            (true, Some(_)) => return Err(one_mechanism()),
             (true, None) => (
                 Claim::of_query(&query),
                 S3ErrorCode::AuthorizationQueryParametersError,
@@ -74,6 +87,10 @@ impl Sites {
                     .ok()
                     .and_then(|value| value.strip_prefix(ALGORITHM));
                 let fields = fields.filter(|_| is_only).ok_or_else(unsupported)?;
+                // A parameter of the other kind would mean nothing to one parser, and something to another.
+                if query.has_any_of_signature() {
+                    return Err(one_mechanism());
+                }
                 (
                     Claim::of_headers(fields, &request.headers),
                     S3ErrorCode::AuthorizationHeaderMalformed,
@@ -91,7 +108,16 @@ impl Sites {
                 "the region '{region}' is wrong; expecting '{expected}'"
             )));
         }
-        check_signed_headers(claim.signed_headers, &request.headers)
+        check_signed_headers(claim.signed_headers, &request.headers)?;
+        // s3s would look for the signature of a form in its body, whatever else is signed.
+        let content_type = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_form = content_type
+            .and_then(|text| text.trim_ascii().get(..FORM.len()))
+            .is_some_and(|text| text.eq_ignore_ascii_case(FORM));
+        if is_form && request.method == Method::POST {
+            return Err(unsupported());
+        }
+        Ok(())
     }
 }
 
@@ -135,6 +161,12 @@ impl<'a> Claim<'a> {
             let range = format!("a number of seconds from 1 to {LONGEST_EXPIRY_SECONDS}");
             return Err(format!("X-Amz-Expires must be {range}"));
         }
+        if !is_signature(parameter("X-Amz-Signature")?) {
+            return Err("X-Amz-Signature must be 64 digits of lower-case hex".to_owned());
+        }
+        if let Some(name) = query.misspelled_parameter() {
+            return Err(format!("{name} must be spelled as in the documentation"));
+        }
         Ok(Self {
             credential: parameter("X-Amz-Credential")?,
             date: parameter("X-Amz-Date")?,
@@ -142,25 +174,36 @@ impl<'a> Claim<'a> {
         })
     }
 
+    /// Reads `Credential=…, SignedHeaders=…, Signature=…`: these three, in this order, with at most one space after a comma.
     fn of_headers(authorization: &'a str, headers: &'a HeaderMap) -> Result<Self, String> {
-        let field = |name: &str| {
-            let mut fields = authorization.split(',').map(str::trim_ascii);
-            let value = fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
-            value.ok_or_else(|| format!("{name} is missing"))
+        let fields: Vec<&str> = authorization.split(',').collect();
+        let malformed = || format!("it must be written {AUTHORIZATION_FORM}");
+        let [credential, signed_headers, signature] = fields[..] else {
+            return Err(malformed());
         };
+        let after = |field: &'a str, name: &str| {
+            let field = field.strip_prefix(' ').unwrap_or(field);
+            field.strip_prefix(name).ok_or_else(malformed)
+        };
+        let credential = credential.strip_prefix(" Credential=");
+        if !is_signature(after(signature, "Signature=")?) {
+            return Err("Signature must be 64 digits of lower-case hex".to_owned());
+        }
         let date = headers
             .get("x-amz-date")
             .and_then(|date| date.to_str().ok());
         Ok(Self {
-            credential: field("Credential")?,
+            credential: credential.ok_or_else(malformed)?,
             date: date.ok_or("the x-amz-date header is missing")?,
-            signed_headers: field("SignedHeaders")?,
+            signed_headers: after(signed_headers, "SignedHeaders=")?,
         })
     }
 
     fn scope(&self) -> Result<Scope<'a>, String> {
         let parts: Vec<&str> = self.credential.split('/').collect();
-        let [access_key_id, date, region, service, "aws4_request"] = parts[..] else {
+        let is_plain = self.credential.bytes().all(|byte| byte.is_ascii_graphic());
+        let ([access_key_id, date, region, service, "aws4_request"], true) = (&parts[..], is_plain)
+        else {
             let form = "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request";
             return Err(format!(
                 "the Credential is mal-formed; expecting \"{form}\""
@@ -171,7 +214,10 @@ impl<'a> Claim<'a> {
             let form = "YYYYMMDD, with a time YYYYMMDD'T'HHMMSS'Z'";
             return Err(format!("a date must be written {form}"));
         }
-        if service != "s3" {
+        if !self.date.starts_with(date) {
+            return Err("the date of the Credential must be that of the request".to_owned());
+        }
+        if *service != "s3" {
             return Err(format!("incorrect service \"{service}\"; expecting \"s3\""));
         }
         Ok(Scope {
@@ -190,20 +236,54 @@ fn has_shape(text: &str, model: &str) -> bool {
     text.len() == model.len() && text.bytes().zip(model.bytes()).all(is_alike)
 }
 
+/// The 64 digits of an HMAC-SHA-256.
+fn is_signature(text: &str) -> bool {
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A header that is not signed may have been added by anyone: the host, and all that S3 acts upon, must be.
+///
+/// The names are in lower case, in the order of their bytes, each once, and each names a header that is there once: what
+/// is signed has then one reading.
 fn check_signed_headers(signed: &str, headers: &HeaderMap) -> S3Result<()> {
-    let is_signed = |name: &str| signed.split(';').any(|signed| signed == name);
-    if !is_signed("host") {
+    let names: Vec<&str> = signed.split(';').collect();
+    let is_name =
+        |name: &&str| !name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase());
+    if !names.iter().all(is_name) || !names.is_sorted_by(|one, next| one < next) {
+        return Err(denied(
+            "SignedHeaders must be names in lower case, sorted, each once",
+        ));
+    }
+    if !names.contains(&"host") {
         return Err(denied("The host header must be signed"));
     }
+    let times = |name: &str| headers.get_all(name).iter().count();
+    if let Some(name) = names.iter().find(|name| times(name) != 1) {
+        return Err(denied(format!(
+            "A signed header must be given once: {name}"
+        )));
+    }
     for name in headers.keys().map(|name| name.as_str()) {
-        let is_ours = name.starts_with("x-amz-") && !MAY_BE_UNSIGNED.contains(&name);
-        if is_ours && !is_signed(name) {
+        if !name.starts_with("x-amz-") {
+            continue;
+        }
+        if times(name) != 1 {
+            return Err(denied(format!("A header must be given once: {name}")));
+        }
+        if !MAY_BE_UNSIGNED.contains(&name) && !names.contains(&name) {
             let message = "There were headers present in the request which were not signed";
             return Err(denied(format!("{message}: {name}")));
         }
     }
     Ok(())
+}
+
+fn one_mechanism() -> S3Error {
+    let message = "Only one auth mechanism allowed";
+    S3Error::with_message(S3ErrorCode::InvalidArgument, message)
 }
 
 fn denied(message: impl Into<Cow<'static, str>>) -> S3Error {
@@ -237,6 +317,27 @@ impl Query {
 
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|pair| pair.0 == name)
+    }
+
+    /// Whether it has a parameter of a signature, however it is spelled.
+    fn has_any_of_signature(&self) -> bool {
+        let is_alike = |name: &str| {
+            SIGNATURE_PARAMETERS
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+        };
+        self.0.iter().any(|pair| is_alike(&pair.0))
+    }
+
+    /// A parameter of a signature in other capitals than S3's.
+    fn misspelled_parameter(&self) -> Option<&str> {
+        let mut names = self.0.iter().map(|pair| pair.0.as_str());
+        names.find_map(|name| {
+            let mut wanted = SIGNATURE_PARAMETERS.iter();
+            wanted
+                .find(|wanted| name.eq_ignore_ascii_case(wanted) && name != **wanted)
+                .copied()
+        })
     }
 
     /// The value of a parameter that is given once.
@@ -282,6 +383,7 @@ mod tests {
     use super::*;
 
     const CREDENTIAL: &str = "AKIDONE/20261123/eu-west-1/s3/aws4_request";
+    const SIGNATURE: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
     fn sites() -> Sites {
         Sites::new(vec![Site {
@@ -294,7 +396,7 @@ mod tests {
     }
 
     fn verdict(query: &str, headers: &[(&str, &str)]) -> String {
-        let mut request = Request::get(format!("/bucket/key?{query}"));
+        let mut request = Request::get(format!("/bucket/key?{query}")).header("host", "127.0.0.1");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -311,7 +413,7 @@ mod tests {
             ("X-Amz-Date", "20261123T120000Z"),
             ("X-Amz-Expires", "60"),
             ("X-Amz-SignedHeaders", "host"),
-            ("X-Amz-Signature", "00"),
+            ("X-Amz-Signature", SIGNATURE),
         ];
         parameters.retain(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
         parameters.extend(changes);
@@ -398,7 +500,7 @@ mod tests {
         let date = ("x-amz-date", "20261123T120000Z");
         let refused = "AuthorizationHeaderMalformed";
         let right = format!(
-            "{ALGORITHM} Credential={CREDENTIAL}, SignedHeaders=host;x-amz-date, Signature=00"
+            "{ALGORITHM} Credential={CREDENTIAL}, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}"
         );
         for (authorization, expected) in [
             (right.clone(), "admitted"),
@@ -428,6 +530,140 @@ mod tests {
             "InvalidArgument"
         );
         assert_eq!(verdict("", &[]), "AccessDenied");
+    }
+
+    #[test]
+    fn an_authorization_header_has_one_form() {
+        let date = ("x-amz-date", "20261123T120000Z");
+        let right = format!(
+            "{ALGORITHM} Credential={CREDENTIAL}, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}"
+        );
+        let verdict_of = |text: &str| verdict("", &[date, ("authorization", text)]);
+        assert_eq!(verdict_of(&right), "admitted");
+        assert_eq!(
+            verdict_of(&right.replace(", ", ",")),
+            "admitted",
+            "as in the documentation of S3"
+        );
+        let twice = |field: &str| right.replace(field, &format!("{field}{field}"));
+        for odd in [
+            right.replace(", ", ",  "),
+            right.replace(", ", ",\t"),
+            right.replace(", ", " ,"),
+            right.replace(", ", ",,"),
+            right.replace(", ", "; "),
+            right.replace(ALGORITHM, "aws4-hmac-sha256"),
+            right.replace(ALGORITHM, "AWS4-HMAC-SHA256-X"),
+            right.replace("SHA256 ", "SHA256  "),
+            right.replace("SHA256 ", "SHA256\t"),
+            right.replace("SHA256 ", "SHA256,"),
+            right.replace("Credential", "credential"),
+            right.replace("SignedHeaders=", "signedheaders="),
+            right.replace("Signature=", "signature="),
+            right.replace("=AKID", "= AKID"),
+            right.replace("=AKID", " =AKID"),
+            right.replace("aws4_request", "aws4_request "),
+            right.replace(CREDENTIAL, &CREDENTIAL.replace("20261123", "20261122")),
+            format!("{right},"),
+            format!("{right} "),
+            format!("{right}, X=1"),
+            format!("{right}, Signature={SIGNATURE}"),
+            right.replace(SIGNATURE, ""),
+            right.replace(SIGNATURE, &SIGNATURE.to_uppercase()),
+            right.replace(SIGNATURE, &SIGNATURE[1..]),
+            twice("SignedHeaders=host;x-amz-date, "),
+            right.replace(
+                "SignedHeaders=",
+                "SignedHeaders=host;x-amz-date, SignedHeaders=",
+            ),
+            right.replace("Credential=", "SignedHeaders=host, Credential="),
+            format!(
+                "{ALGORITHM} SignedHeaders=host;x-amz-date, Credential={CREDENTIAL}, Signature={SIGNATURE}"
+            ),
+            format!("{ALGORITHM} Credential={CREDENTIAL}, Signature={SIGNATURE}"),
+            right.replace("host;x-amz-date", ""),
+            right.replace("host;x-amz-date", "x-amz-date;host"),
+            right.replace("host;x-amz-date", "host;host;x-amz-date"),
+            right.replace("host;x-amz-date", "host;x-amz-date;x-amz-date"),
+            right.replace("host;x-amz-date", ";host;x-amz-date"),
+            right.replace("host;x-amz-date", "host;;x-amz-date"),
+            right.replace("host;x-amz-date", "host;x-amz-date;"),
+            right.replace("host;x-amz-date", "Host;x-amz-date"),
+            right.replace("host;x-amz-date", "host; x-amz-date"),
+            right.replace("host;x-amz-date", "host,x-amz-date"),
+            right.replace("host;x-amz-date", "host;x-absent;x-amz-date"),
+        ] {
+            assert_ne!(verdict_of(&odd), "admitted", "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_in_one_place_and_each_header_is_there_once() {
+        let date = ("x-amz-date", "20261123T120000Z");
+        let right = format!(
+            "{ALGORITHM} Credential={CREDENTIAL}, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}"
+        );
+        let authorization = ("authorization", right.as_str());
+        for parameter in SIGNATURE_PARAMETERS {
+            for name in [parameter.to_owned(), parameter.to_lowercase()] {
+                let query = format!("{name}=x");
+                assert_eq!(
+                    verdict(&query, &[date, authorization]),
+                    "InvalidArgument",
+                    "{name}"
+                );
+                assert_ne!(
+                    verdict(&format!("{}&{query}", presigned(&[])), &[]),
+                    "admitted",
+                    "{name}"
+                );
+            }
+        }
+        for twice in [
+            date,
+            ("host", "other"),
+            ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+        ] {
+            assert_ne!(
+                verdict("", &[date, authorization, twice, twice]),
+                "admitted",
+                "{}",
+                twice.0
+            );
+        }
+        for (name, value) in [
+            ("X-Amz-Signature", "00"),
+            ("X-Amz-SignedHeaders", "host;host"),
+            ("X-Amz-SignedHeaders", "Host"),
+            ("X-Amz-SignedHeaders", "host,range"),
+            ("X-Amz-SignedHeaders", "host%20"),
+            ("X-Amz-SignedHeaders", "range;host"),
+            ("X-Amz-SignedHeaders", "host;range"),
+            (
+                "X-Amz-Credential",
+                "AKIDONE/20261122/eu-west-1/s3/aws4_request",
+            ),
+        ] {
+            assert_ne!(
+                verdict(&presigned(&[(name, value)]), &[]),
+                "admitted",
+                "{name}={value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_form_is_not_read_for_another_signature() {
+        for form in [
+            "multipart/form-data; boundary=x",
+            " Multipart/Form-Data;boundary=x",
+        ] {
+            let request = Request::post(format!("/bucket?{}", presigned(&[])))
+                .header("host", "127.0.0.1")
+                .header("content-type", form);
+            let head = request.body(()).unwrap().into_parts().0;
+            assert!(sites().admit(&head).is_err(), "{form}");
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! It knows HTTP and nothing of S3 but that a request is admitted by `Sites` and then answered by s3s.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -15,27 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber;
 
 use super::backend::{Backend, OurOperations};
 use super::patience::Patient;
+use super::room::{Place, Room, Served};
 use super::scope::Sites;
-
-/// Most connections at once; more wait in the kernel's queue. A file and two buffers each, this is far below the
-/// 1,024 open files that a process gets by default.
-const MOST_CONNECTIONS: usize = 256;
-
-/// Longest time for the head of a request, and between two requests. Who holds a connection without asking for anything
-/// keeps it from others.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Longest request head: a link with a session token takes 5 KB, and S3 itself stops at 8 KB of headers.
-const LONGEST_HEAD: usize = 32 << 10;
-
-/// Longest time in which a client takes nothing of what we send.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::bounds::{MAX_ENDPOINT_HEAD_BYTES, MAX_ENDPOINT_HEAD_TIME, MAX_ENDPOINT_WRITE_STALL};
 
 /// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -58,13 +47,29 @@ impl Service {
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+    /// Answers a request. A connection on which nothing was signed is closed with the answer.
+    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Answer> {
+        let mut response = self.answer(request, place).await;
+        let served = place.served();
+        if served.is_none() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response.map(|body| Answer {
+            body,
+            _served: served,
+        })
+    }
+
+    async fn answer(&self, request: Request<Incoming>, place: &Place) -> Response<Body> {
+        let (mut head, body) = request.into_parts();
         if let Err(refusal) = self.sites.admit(&head) {
             return refusal
                 .to_http_response()
                 .unwrap_or_else(|_| internal_error());
         }
+        // For the access check, which comes after the signature was verified.
+        head.extensions.insert(place.clone());
         let request = Request::from_parts(head, Body::from(body));
         // s3s writes requests into its debug log, signatures and all. A link that works must not be in a log at any level.
         let answered = self
@@ -73,6 +78,32 @@ impl Service {
             .with_subscriber(tracing::Dispatch::none())
             .await;
         answered.unwrap_or_else(|_| internal_error())
+    }
+}
+
+/// What is sent, and the slot that it keeps until then.
+struct Answer {
+    body: Body,
+    _served: Option<Served>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = <Body as hyper::body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -88,21 +119,22 @@ pub(super) async fn serve(
     service: Service,
     mut stop: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Room::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = listener.accept() => accepted,
             () = stopped(&mut stop) => break,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, slot)) => {
-                let (service, stop) = (service.clone(), stop.clone());
-                connections.spawn(async move {
-                    converse(stream, service, stop).await;
-                    drop(slot);
-                });
+            Ok((stream, _peer)) => {
+                connections.spawn(converse(
+                    stream,
+                    service.clone(),
+                    room.enter(),
+                    stop.clone(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "the embedded endpoint could not accept a connection");
@@ -115,37 +147,32 @@ pub(super) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, _peer): (_, SocketAddr) = listener.accept().await?;
-    Ok((stream, slot))
-}
-
 /// Waits until told to stop; a sender that is gone says so too.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _told = stop.wait_for(|stop| *stop).await;
 }
 
 /// Serves the requests of one connection; told to stop, it finishes the one in progress.
-async fn converse(stream: TcpStream, service: Service, mut stop: watch::Receiver<bool>) {
-    let respond = service_fn(|request| {
-        let service = service.clone();
-        async move { Ok::<_, Infallible>(service.respond(request).await) }
-    });
+async fn converse(
+    stream: TcpStream,
+    service: Service,
+    place: Place,
+    mut stop: watch::Receiver<bool>,
+) {
+    let respond =
+        service_fn(async |request| Ok::<_, Infallible>(service.respond(request, &place).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(Patient::new(stream, READ_TIMEOUT)), respond);
+        .header_read_timeout(MAX_ENDPOINT_HEAD_TIME)
+        .max_buf_size(MAX_ENDPOINT_HEAD_BYTES)
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, MAX_ENDPOINT_WRITE_STALL)),
+            respond,
+        );
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = place.must_close() => return,
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -43,6 +43,11 @@ pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
         .map_err(|error| format!("is not a pattern: {}", error.kind()))
 }
 
+/// Whether a pattern matches the text that it is, and no other.
+pub fn is_literal(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
 fn nesting(pattern: &str) -> usize {
     let mut open: usize = 0;
     let mut deepest = 0;

@@ -1,6 +1,5 @@
 //! A person who is to be served, with an address that is one.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +8,7 @@ use lettre::Address;
 use lettre::message::Mailbox;
 use serde_json::{Map, Value};
 
+use super::address::{self, AddressError};
 use crate::text::is_bidi_control;
 
 /// The longest display name, in bytes.
@@ -19,16 +19,9 @@ const MAX_NAME_BYTES: usize = 200;
 /// The texts do not repeat the address: errors reach logs, and addresses must not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
-    /// No address in it.
-    #[error(
-        "is not an e-mail address: write \"ann@acme.example\" or \"Ann Bell <ann@acme.example>\""
-    )]
-    Address,
-    /// A domain that the DNS has no spelling for.
-    #[error(
-        "has a domain that cannot be spelled in ASCII (IDNA): write it as its owner registered it"
-    )]
-    Domain,
+    /// Not an address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// A control or bidirectional-override character where a header would carry it.
     #[error("holds the character {0:?}, which could forge a mail's header or hide a name")]
     Character(char),
@@ -111,21 +104,17 @@ impl Recipient {
     /// Reads `ann@acme.example` or `Ann Bell <ann@acme.example>`.
     pub fn parse(text: &str) -> Result<Self, RecipientError> {
         refuse_forging(text)?;
-        let mailbox: Mailbox = text.trim().parse().map_err(|_| RecipientError::Address)?;
-        Self::new(mailbox.email, mailbox.name)
+        let mailbox: Mailbox = text.trim().parse().map_err(|_| AddressError::Form)?;
+        Self::new(mailbox.email.as_ref(), mailbox.name)
     }
 
     /// A recipient from an address and a name apart.
     pub fn from_parts(address: &str, name: Option<&str>) -> Result<Self, RecipientError> {
         refuse_forging(address)?;
-        let address = address
-            .trim()
-            .parse()
-            .map_err(|_| RecipientError::Address)?;
-        Self::new(address, name.map(ToOwned::to_owned))
+        Self::new(address.trim(), name.map(ToOwned::to_owned))
     }
 
-    fn new(address: Address, name: Option<String>) -> Result<Self, RecipientError> {
+    fn new(address: &str, name: Option<String>) -> Result<Self, RecipientError> {
         let name = name
             .map(|name| name.trim().to_owned())
             .filter(|name| !name.is_empty());
@@ -136,7 +125,7 @@ impl Recipient {
             }
         }
         Ok(Self {
-            address: with_ascii_domain(address)?,
+            address: address::parse(address)?,
             name,
             locale: None,
             time_zone: None,
@@ -154,8 +143,16 @@ impl Recipient {
         !self.address.user().is_ascii()
     }
 
-    /// The address in the one spelling under which the ledger and the audit log know the person: ASCII capitals in lower
-    /// case, and `xn--bcher-kva.example` for `bücher.example` too. Unicode's lower case of an address may be none: `İ` has two.
+    /// Whether only a rule that names the address literally may let it in, see [`address::must_be_named`].
+    pub fn must_be_named(&self) -> bool {
+        address::must_be_named(&self.address)
+    }
+
+    /// The address in the one spelling by which rules, ledger and audit log know the person.
+    ///
+    /// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
+    /// stay as they are: whether `Ö` and `ö` are one mailbox is for its server to decide, and Unicode's rules would make
+    /// a `k` of U+212A, which is another mailbox than the one that a rule names.
     pub fn canonical_address(&self) -> String {
         AsRef::<str>::as_ref(&self.address).to_ascii_lowercase()
     }
@@ -171,23 +168,6 @@ impl fmt::Debug for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Recipient").field(&self.masked()).finish()
     }
-}
-
-/// Spells an address's domain as the DNS and every relay know it, so that two spellings are one person.
-fn with_ascii_domain(address: Address) -> Result<Address, RecipientError> {
-    if address.domain().is_ascii() {
-        return Ok(address);
-    }
-    let domain = ascii_domain(address.domain()).ok_or(RecipientError::Domain)?;
-    Address::new(address.user(), domain).map_err(|_| RecipientError::Domain)
-}
-
-/// A domain in ASCII: `xn--bcher-kva.example` for `bücher.example` (UTS 46). One that is ASCII stays as it is.
-pub(crate) fn ascii_domain(domain: &str) -> Option<Cow<'_, str>> {
-    if domain.is_ascii() {
-        return Some(Cow::Borrowed(domain));
-    }
-    idna::domain_to_ascii_strict(domain).ok().map(Cow::Owned)
 }
 
 /// Refuses what could end a header or turn a name around on the screen.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
 use crate::job::envelope::EventRule;
+use crate::job::glob;
 use crate::job::{
     Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient, RelayName,
 };
@@ -71,7 +72,7 @@ pub struct AllowRule {
     pub bucket: Bucket,
     /// Under which prefix.
     pub prefix: Prefix,
-    /// To whom; matched against the address in lower case.
+    /// To whom; matched against the canonical address.
     pub recipients: Vec<GlobMatcher>,
     /// Where answers may go besides the recipients and the sender's own domain.
     pub reply_to: Vec<GlobMatcher>,
@@ -363,24 +364,27 @@ impl AllowRule {
     }
 
     fn allows_reader(&self, recipient: &Recipient) -> bool {
-        let address = recipient.canonical_address();
-        self.recipients
-            .iter()
-            .any(|pattern| pattern.is_match(&address))
+        names(&self.recipients, recipient)
     }
 
     fn allows_answers(&self, reply_to: &Recipient, sender_domain: &str) -> bool {
-        let address = reply_to.canonical_address();
-        reply_to
+        let is_senders = reply_to
             .address
             .domain()
-            .eq_ignore_ascii_case(sender_domain)
-            || self
-                .recipients
-                .iter()
-                .chain(&self.reply_to)
-                .any(|pattern| pattern.is_match(&address))
+            .eq_ignore_ascii_case(sender_domain);
+        (is_senders && !reply_to.must_be_named())
+            || names(&self.recipients, reply_to)
+            || names(&self.reply_to, reply_to)
     }
+}
+
+/// Whether one of the patterns lets an address in. One that a mail server may route is let in by its literal self alone.
+fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
+    let address = recipient.canonical_address();
+    let must_be_named = recipient.must_be_named();
+    patterns.iter().any(|pattern| {
+        pattern.is_match(&address) && (!must_be_named || glob::is_literal(pattern.glob().glob()))
+    })
 }
 
 impl PublishRule {

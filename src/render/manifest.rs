@@ -7,6 +7,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::audit::AuditedLinks;
+use crate::csv::{heading, push_text};
 use crate::job::ManifestFormat;
 use crate::links::{Link, Unavailable, Unlinkable};
 use crate::plan::Lifetime;
@@ -56,7 +57,7 @@ impl Manifest {
             text: String::new(),
         };
         let head = match format {
-            ManifestFormat::Csv => COLUMNS.join(",") + "\r\n",
+            ManifestFormat::Csv => heading(&COLUMNS),
             ManifestFormat::Jsonl | ManifestFormat::Urls => String::new(),
         };
         (manifest, head.into_bytes())
@@ -97,24 +98,24 @@ impl Manifest {
     }
 
     fn push_row(&self, link: &Link, text: &mut String) {
-        push_cell(link.key().as_str(), text);
+        push_text(link.key().as_str(), text);
         text.push(',');
-        push_cell(&link.name, text);
-        // None of these can begin a formula or hold a comma: a number, instants, digits, a percent-encoded URL.
+        push_text(&link.name, text);
+        // None of what follows can begin a formula or hold a quotation mark: a number, instants, digits, a URL.
         text.push(',');
         text.push_str(itoa::Buffer::new().format(link.object.size_bytes));
-        text.push(',');
+        text.push_str(",\"");
         let modified = &link.object.modified;
         let spelled = INSTANTS.print_timestamp(modified, &mut *text);
         spelled.expect("a text takes all");
         for part in [
-            ",",
+            "\",\"",
             &self.expires,
-            ",",
+            "\",\"",
             &link.id,
-            ",",
+            "\",\"",
             link.url.expose(),
-            ",\r\n",
+            "\",\r\n",
         ] {
             text.push_str(part);
         }
@@ -158,26 +159,10 @@ fn push_line(entry: &impl Serialize, text: &mut String) {
 }
 
 fn push_missed_row(missed: &Unavailable, text: &mut String) {
-    push_cell(&missed.key, text);
-    *text += &format!(",,,,,,,{}\r\n", missed.reason);
-}
-
-/// Writes a cell of RFC 4180: quoted where it must be, and never a formula.
-///
-/// A spreadsheet runs a cell that begins with one of these, and a key may: an apostrophe makes it text.
-/// <https://owasp.org/www-community/attacks/CSV_Injection>
-pub(crate) fn push_cell(cell: &str, text: &mut String) {
-    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        "'"
-    } else {
-        ""
-    };
-    if cell.contains(['"', ',', '\r', '\n']) {
-        *text += &format!("\"{guard}{}\"", cell.replace('"', "\"\""));
-    } else {
-        text.push_str(guard);
-        text.push_str(cell);
-    }
+    push_text(&missed.key, text);
+    text.push_str(",,,,,,,");
+    push_text(&missed.reason.to_string(), text);
+    text.push_str("\r\n");
 }
 
 #[cfg(test)]
@@ -220,14 +205,14 @@ mod tests {
         let text = written(ManifestFormat::Csv);
         assert_eq!(text.matches("\r\n").count(), 8);
         insta::assert_snapshot!(text.replace("\r\n", "\n"), @r#"
-        key,name,size_bytes,modified,expires_at,link_id,url,unavailable
-        "a, b/x ""y"".pdf","a, b/x ""y"".pdf",7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/a%2C%20b/x%20%22y%22.pdf?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        "'=HYPERLINK(""http://evil.example"")","'=HYPERLINK(""http://evil.example"")",7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%3DHYPERLINK%28%22http%3A//evil.example%22%29?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        '+1,'+1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%2B1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        '-1,'-1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/-1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        '@x,'@x,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%40x?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        '	=1,'	=1,7,2026-11-23T05:12:00Z,2026-11-30T17:40:00Z,00112233445566778899aabbccddeeff,[HOST]/%09%3D1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE],
-        '=gone,,,,,,,it does not exist
+        "key","name","size_bytes","modified","expires_at","link_id","url","unavailable"
+        "a, b/x ""y"".pdf","a, b/x ""y"".pdf",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/a%2C%20b/x%20%22y%22.pdf?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'=HYPERLINK(""http://evil.example"")","'=HYPERLINK(""http://evil.example"")",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/%3DHYPERLINK%28%22http%3A//evil.example%22%29?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'+1","'+1",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/%2B1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'-1","'-1",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/-1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'@x","'@x",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/%40x?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'	'=1","'	'=1",7,"2026-11-23T05:12:00Z","2026-11-30T17:40:00Z","00112233445566778899aabbccddeeff","[HOST]/%09%3D1?X-Amz-Expires=604800&X-Amz-Signature=[SIGNATURE]",
+        "'=gone",,,,,,,"it does not exist"
         "#);
     }
 

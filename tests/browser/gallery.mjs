@@ -120,6 +120,8 @@ const stories = {
           told.axe.lightbox = await judge(page);
           await shoot(page, 'lightbox');
           await page.keyboard.press('Escape');
+          // Closing goes back in the history, and would end the next navigation.
+          await page.waitForFunction(() => !document.querySelector('dialog[open]') && !location.hash);
         }
         await page.clock.setFixedTime(Date.now() + 30 * 86_400_000);
         await page.goto(url);

@@ -330,34 +330,57 @@ async fn a_table_is_read_by_python_and_holds_no_formula() {
     let Some(parts) = Parts::or_skip("a_table_is_read_by_python") else {
         return;
     };
-    let keys = hostile::keys();
+    let mut keys = hostile::keys();
+    let formulas = [
+        "x;=cmd|' /C calc'!A1",
+        "＝1+1",
+        "x; \"=1",
+        "a;@b;+c;-d",
+        "x|=1",
+        " =1",
+    ];
+    keys.extend(formulas.map(|key| format!("{key}.csv")));
     let mut world = World::new().job(&published_job("table", "csv"));
     put_all(&world, &keys).await;
     world.run().await;
     let opened = world.open().await;
     let (_, _, table) = answer(&link_in_mail(&world, "/manifest.csv?")).await;
     opened.close().await;
+    let rows = read_by_python(&parts, &table, ",");
+    assert!(rows.iter().all(|row| row.len() == 8), "{rows:?}");
+    assert!(rows[1..].iter().all(|row| row[2].parse::<u64>().is_ok()));
+    for separator in [",", ";", "\t", "|"] {
+        for cell in read_by_python(&parts, &table, separator).iter().flatten() {
+            let begin = cell.trim_start_matches(|c: char| c == '"' || c.is_whitespace());
+            assert!(
+                !begin.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+                    && !cell.starts_with(['\t', '\r']),
+                "{separator:?}: {cell}"
+            );
+        }
+    }
+    let bare = |text: &String| text.replace('\'', "");
+    keys.sort();
+    assert!(
+        rows[1..]
+            .iter()
+            .map(|row| bare(&row[0]))
+            .eq(keys.iter().map(bare))
+    );
+}
+
+fn read_by_python(parts: &Parts, table: &[u8], separator: &str) -> Vec<Vec<String>> {
     let mut python = parts.script("read_csv.py");
     let mut python = python
+        .arg(separator)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    python.stdin.take().unwrap().write_all(&table).unwrap();
+    python.stdin.take().unwrap().write_all(table).unwrap();
     let read = python.wait_with_output().unwrap();
     assert!(read.status.success());
-    let rows: Vec<Vec<String>> = serde_json::from_slice(&read.stdout).unwrap();
-    assert!(rows.iter().all(|row| row.len() == 8), "{rows:?}");
-    for cell in rows.iter().flatten() {
-        assert!(
-            !cell.starts_with(['=', '+', '-', '@', '\t', '\r']),
-            "{cell}"
-        );
-    }
-    let named = rows[1..].iter().map(|row| row[0].trim_start_matches('\''));
-    let mut keys = keys;
-    keys.sort();
-    assert!(named.eq(keys.iter().map(|key| key.trim_start_matches('\''))));
+    serde_json::from_slice(&read.stdout).unwrap()
 }
 
 #[tokio::test]

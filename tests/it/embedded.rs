@@ -1649,6 +1649,104 @@ async fn a_connection_serves_several_requests() {
     }
 }
 
+/// Opens connections, writes to each, and holds them open.
+async fn held(address: SocketAddr, count: usize, text: &str) -> Vec<TcpStream> {
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // What was closed for others may refuse it.
+        let _written = stream.write_all(text.as_bytes()).await;
+        held.push(stream);
+    }
+    held
+}
+
+/// Whether the daemon's own requests and a new link are answered in five seconds.
+async fn assert_answers(world: &World, link: &str, held: &str) {
+    let answers = async {
+        world.put("own.txt", "own").await;
+        assert!(world.list().await.contains(&"own.txt".to_owned()));
+        assert_eq!(world.fetch("GET", link, &[]).await.status, 200, "{held}");
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(5), answers).await;
+    assert!(answered.is_ok(), "nothing is answered beside {held}");
+}
+
+#[tokio::test]
+async fn connections_that_are_held_open_keep_nobody_out() {
+    let world = World::new().await;
+    let address = world.endpoint.address();
+    world.put("a.txt", "text").await;
+    let link = world.link("a.txt", 600).await;
+    let refused = format!("GET /reports/a.txt HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let served = format!("GET {link} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    for (what, text) in [
+        ("silent ones", ""),
+        ("half a line", "GET /rep"),
+        ("half a head", "GET / HTTP/1.1\r\nHost: x\r\nX-A: "),
+        ("refused requests", refused.as_str()),
+        ("links that were served", served.as_str()),
+    ] {
+        let held = held(address, 300, text).await;
+        assert_answers(&world, &link, what).await;
+        drop(held);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_ends_its_connection() {
+    let world = World::new().await;
+    let address = world.endpoint.address();
+    world.put("a.txt", "text").await;
+    let link = world.link("a.txt", 600).await;
+    let forged = link.replace("a.txt", "b.txt");
+    for target in [
+        "/reports/a.txt",
+        "/",
+        forged.as_str(),
+        "/?X-Amz-Signature=x",
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let mut stream = held(address, 1, &request).await.remove(0);
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer));
+        ended.await.expect("the connection ends").unwrap();
+        assert_eq!(
+            Answer::parse(&answer).header("connection"),
+            "close",
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn downloads_that_stall_leave_room_for_the_daemon() {
+    let world = World::new().await;
+    let address = world.endpoint.address();
+    world.put("large", &"x".repeat(20_000_000)).await;
+    let link = world.link("large", 600).await;
+    let request = format!("GET {link} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let mut stalled = held(address, 300, &request).await;
+    for stream in &mut stalled {
+        stream.readable().await.unwrap();
+    }
+    let own = async {
+        world.put("own.txt", "own").await;
+        assert_eq!(world.get("own.txt").await.unwrap(), "own");
+    };
+    let answered = tokio::time::timeout(Duration::from_secs(5), own).await;
+    answered.expect("the daemon's requests have slots of their own");
+    let refused = world.fetch("GET", &link, &[]).await;
+    assert_eq!(refused.verdict(), (503, "SlowDown"));
+    drop(stalled);
+    let small = world.link("own.txt", 600).await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while world.fetch("GET", &small, &[]).await.status != 200 {
+        assert!(tokio::time::Instant::now() < deadline, "slots come back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_finishes_what_is_in_progress_and_takes_nothing_new() {
     let world = World::new().await;

@@ -1,8 +1,12 @@
 //! Names that have broken other programs, through the whole of this one.
 
-use serde_json::json;
+use std::time::Duration;
 
-use crate::support::world::{World, email_job};
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::world::{World, email_job, run_until_settled};
 use crate::support::{get, hostile, hrefs};
 
 /// Puts objects through the endpoint, since not every key is a file's name.
@@ -124,4 +128,36 @@ async fn an_object_that_cannot_be_linked_refuses_the_job_when_the_configuration_
     put_all(&world, &["a/../b.pdf".to_owned()]).await;
     world.run().await;
     insta::assert_snapshot!(world.parked().await.join("\n"), @r#"s3://reports/a/../b.pdf cannot be linked: its name has "." or ".." as a folder, which browsers change (on_unlinkable = "refuse")"#);
+}
+
+#[tokio::test]
+async fn a_job_is_done_while_hundreds_of_connections_are_held_open() {
+    let mut job = email_job("besieged");
+    job["gallery"] = json!({ "publish": { "bucket": "published", "prefix": "g/" } });
+    let world = World::new().object("a.pdf", "x");
+    let opened = world.open().await;
+    let address = world.config.embedded.listen;
+    let mut held = Vec::new();
+    for text in [
+        "",
+        "GET /reports/a.pdf HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nX-A: ",
+    ] {
+        for _ in 0..150 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let _written = stream.write_all(text.as_bytes()).await;
+            held.push(stream);
+        }
+    }
+    opened.queue.submit(&job.to_string()).await.unwrap();
+    let settled = tokio::time::timeout(Duration::from_secs(20), run_until_settled(&opened, 1));
+    settled.await.expect("the job is done meanwhile");
+    let links = world.mails().remove(0).hrefs;
+    for link in &links {
+        let answered = tokio::time::timeout(Duration::from_secs(5), get(link));
+        assert_eq!(answered.await.expect("the link opens").0, 200);
+    }
+    assert!(!links.is_empty());
+    drop(held);
+    opened.close().await;
 }

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod addresses;
 mod album;
 mod architecture;
 mod audit;

@@ -45,7 +45,7 @@ const TWELVE: [(&str, &str); 12] = [
         "gallery/Day 2/Zeitraffer – dawn in 3 s.mp4",
     ),
     ("Logo (transparent).png", "gallery/Logo (transparent).png"),
-    ("Papers/=1+1.csv", "reports/orders 2026-11-23.csv"),
+    ("Papers/=1+1;＝2.csv", "reports/orders 2026-11-23.csv"),
     ("Papers/Raw/IMG_2034.heic", "gallery/Logo (transparent).png"),
     (
         "Papers/it's (final).pdf",
@@ -371,7 +371,7 @@ async fn with_the_tools(told: &Value) {
     assert_eq!(told["count"], "2 / 12");
     assert_eq!(told["none"], json!({ "files": [], "note": true }));
     assert_eq!(told["sounds"], json!(["Music box 🎵.mp3"]));
-    assert_eq!(told["order name"][0], "=1+1.csv");
+    assert_eq!(told["order name"][0], "=1+1;＝2.csv");
     assert_eq!(told["order largest"][0], "Panorama – Alpenglühen.jpg");
     assert_eq!(&told["order"], &told["all"], "and back");
     assert_eq!(told["said"], "Copied");
@@ -382,7 +382,7 @@ async fn with_the_tools(told: &Value) {
     assert_eq!(told["csv"]["name"], "12 pictures.csv");
     assert!(csv.starts_with("\u{FEFF}\"folder\",\"name\",") && csv.matches("\r\n").count() == 13);
     assert!(
-        csv.contains("\"Papers\",\"'=1+1.csv\","),
+        csv.contains("\"Papers\",\"'=1+1;'＝2.csv\","),
         "no cell is a formula"
     );
     fetched_by(told["sh"]["text"].as_str().unwrap()).await;

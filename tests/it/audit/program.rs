@@ -525,7 +525,7 @@ fn the_log_answers_questions_of_the_command_line() {
         csv.lines()
             .nth(1)
             .unwrap()
-            .contains(",acme-reports,exports/700.csv,"),
+            .contains(",\"acme-reports\",\"exports/700.csv\","),
         "{csv}"
     );
     let of_job = |more: &[&str]| asked(&config, &[&["find", "--job", "presign"], more].concat());
