@@ -36,3 +36,4 @@ mod schema;
 mod signer;
 mod story;
 mod worker;
+mod worst;
