@@ -130,7 +130,7 @@ mod tests {
             assert!(!error.contains(secret) && error.len() < 300, "{error}");
         }
         let largest =
-            json!({ "a": vec!["x".repeat(MAX_VAR_BYTES - 1); 4], "deep": [[[[[[[1]]]]]]] });
+            json!({ "a": vec!["x".repeat(MAX_VAR_BYTES - 2); 4], "deep": [[[[[[[1]]]]]]] });
         assert!(checked("vars", largest.as_object().unwrap().clone()).is_ok());
     }
 }

@@ -395,7 +395,11 @@ fn without_value(message: &str) -> String {
     if message.starts_with("missing field `") {
         return message.to_owned();
     }
-    if let Some((_, form)) = message.rsplit_once("\" is not a ") {
+    // A quantity's sentence begins with the value, in quotes.
+    let quantity = message
+        .strip_prefix('"')
+        .and_then(|rest| rest.rsplit_once("\" is not a "));
+    if let Some((_, form)) = quantity {
         return format!("it is not a {form}");
     }
     let serdes = message
