@@ -81,7 +81,7 @@ fn worst() -> Vec<(String, &'static str)> {
         ),
         (
             with("names", |job| job["email"]["to"] = json!(names)),
-            "do not let it go to the recipient",
+            "do not let it go to the recipient p…@xn--bcher-kva.example",
         ),
         (
             with("keys", |job| {
