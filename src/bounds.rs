@@ -17,8 +17,47 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 /// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.
 pub const MAX_LOCAL_PART_BYTES: usize = 64;
+/// The longest pattern, in bytes: as long as the longest key.
+pub const MAX_PATTERN_BYTES: usize = 1024;
+
+/// The most patterns in one list.
+pub const MAX_PATTERNS: usize = 1000;
+
+/// The most that the patterns of one list may have together, in bytes: compiled, a byte becomes about 600.
+pub const MAX_PATTERNS_BYTES: usize = 16 * 1024;
+
+/// How deep `{a,{b,c}}` may nest in a pattern: the parser recurses.
+pub const MAX_PATTERN_NESTING: usize = 8;
+
+/// The most values in the variables of a job or of one recipient, lists and objects and what is in them counted.
+pub const MAX_VARS: usize = 1000;
+
+/// How deep lists and objects may nest in a variable.
+pub const MAX_VAR_NESTING: usize = 8;
+
+/// The longest text in a variable, in bytes: each mail may repeat it.
+pub const MAX_VAR_BYTES: usize = 16 * 1024;
+
+/// The most that the variables of a job or of one recipient may have together, in bytes, names included: each mail may
+/// repeat them.
+pub const MAX_VARS_BYTES: usize = 64 * 1024;
+
+/// The longest text of an event of S3 (bucket, key, version, sequencer, time), in bytes: S3's limit for a key.
+pub const MAX_EVENT_TEXT_BYTES: usize = 1024;
 
 // What a phrase becomes.
+
+/// The longest phrase before it is filled in, in bytes.
+pub const MAX_PHRASE_BYTES: usize = 1024;
+
+/// The longest subject, in bytes: one line of a header (RFC 5322, section 2.1.1).
+pub const MAX_SUBJECT_BYTES: usize = 998;
+
+/// The longest title of a page, in bytes: as long as a subject, since a mail may take it for one.
+pub const MAX_TITLE_BYTES: usize = 998;
+
+/// The longest file name before it is cleaned and shortened, in bytes: room for the longest key a few times.
+pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 
 // What a store answers.
 

@@ -301,13 +301,12 @@ pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError>
     };
     let needed_until = asked_until(asked, signer.time_there(order.now));
     signer.credentials_end = connection.signer.credentials_end(needed_until).await?;
-    Ok(plan::draw(
-        job,
-        &tools.policy,
-        &*tools.templates,
-        &signer,
-        order.now,
-    )?)
+    let (job, now) = (Arc::clone(job), order.now);
+    let (policy, templates) = (Arc::clone(&tools.policy), Arc::clone(&tools.templates));
+    // A message may make this long work: heartbeats, probes and signals go on meanwhile.
+    let drawn =
+        tokio::task::spawn_blocking(move || plan::draw(&job, &policy, &*templates, &signer, now));
+    Ok(drawn.await.map_err(|_| JobError::Panicked)??)
 }
 
 /// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.

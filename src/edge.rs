@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 
 /// What an edge may answer, apart from yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl EdgeError {
             ),
             // Credentials that cannot be had surface as a construction or dispatch failure.
             SdkError::DispatchFailure(failure) if failure.is_user() => Fact::Denied,
+            SdkError::ConstructionFailure(_) if is_input(error) => Fact::Rejected,
             SdkError::ConstructionFailure(_) => Fact::Denied,
             SdkError::TimeoutError(_)
             | SdkError::DispatchFailure(_)
@@ -95,6 +96,18 @@ impl EdgeError {
             source: words(error).into(),
         }
     }
+}
+
+/// Whether the SDK could not make a request of what it was given: no credentials repair that.
+fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BuildError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// What the service or the network said, in a line. Not the answer itself: one about a wrong signature repeats it.

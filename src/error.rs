@@ -387,23 +387,33 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Adds the nearest right name to serde's sentence about an unknown one.
-///
-/// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike.
 pub fn with_nearest(message: &str) -> String {
-    let from = message.find("unknown ").unwrap_or_default();
-    let mut quoted = message[from..].split('`').skip(1).step_by(2);
-    let is_about_a_name = message.contains("unknown field") || message.contains("unknown variant");
-    let (true, Some(wrong)) = (is_about_a_name, quoted.next()) else {
-        return message.to_owned();
-    };
-    let nearest = quoted
-        .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
-        .filter(|(distance, right)| *distance <= right.len().max(wrong.len()) / 2)
-        .min();
-    match nearest {
-        Some((_, right)) => format!("{message}; did you mean {right}?"),
+    match nearest(message) {
+        Some(right) => format!("{message}; did you mean {right}?"),
         None => message.to_owned(),
     }
+}
+
+/// The right name that is nearest to the unknown one in serde's sentence.
+///
+/// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike. The unknown name may hold
+/// anything, so the right ones are taken from behind the last `, expected`.
+pub fn nearest(message: &str) -> Option<&str> {
+    const LONGEST_MISSPELLING: usize = 64;
+    let (what, expected) = message.rsplit_once(", expected ")?;
+    let (_, wrong) = what
+        .rsplit_once("unknown field `")
+        .or_else(|| what.rsplit_once("unknown variant `"))?;
+    let wrong = wrong.trim_end_matches('`');
+    if wrong.len() > LONGEST_MISSPELLING {
+        return None;
+    }
+    let rights = expected.split('`').skip(1).step_by(2);
+    let (_, right) = rights
+        .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
+        .filter(|(distance, right)| *distance <= right.len().max(wrong.len()) / 2)
+        .min()?;
+    Some(right)
 }
 
 #[cfg(test)]

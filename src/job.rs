@@ -13,13 +13,14 @@ pub mod occurrence;
 pub mod phrase;
 pub mod place;
 pub mod recipient;
+mod vars;
 pub mod wire;
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use globset::{GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -39,19 +40,6 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The longest that S3 lets a link live.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 pub const MAX_S3_EXPIRES_IN: Span = Span::days(7);
-
-/// Names that a phrase or a template gives a meaning of its own, so that no variable can take them.
-const RESERVED_VARS: [&str; 9] = [
-    "recipient",
-    "object",
-    "job",
-    "event",
-    "vars",
-    "date",
-    "year",
-    "month",
-    "day",
-];
 
 /// Why a message is not a job.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +65,7 @@ pub enum ParseJobError {
         wire::VERSION
     )]
     Version {
-        /// What stands there.
+        /// What stands there: a number, or the kind of value.
         found: String,
     },
     /// A field of the job itself that is missing or unknown.
@@ -85,6 +73,18 @@ pub enum ParseJobError {
     Shape {
         /// What is wrong and what would be right.
         reason: String,
+        /// The same with the value, for a terminal.
+        said: String,
+    },
+    /// A field whose value the format does not take.
+    #[error("the job's field {field} cannot be read: {reason}")]
+    Unreadable {
+        /// The field's path, such as `links.expires_in`.
+        field: String,
+        /// What is wrong and what would be right.
+        reason: String,
+        /// The same with the value, for a terminal.
+        said: String,
     },
     /// A field that is wrong, missing or unknown.
     #[error("the job's field {field} {reason}")]
@@ -115,6 +115,17 @@ pub enum ParseJobError {
         /// How many.
         count: usize,
     },
+    /// An event with a text that S3 cannot have written.
+    #[error(
+        "the event's {field} has {length} bytes: at most {} are allowed",
+        crate::bounds::MAX_EVENT_TEXT_BYTES
+    )]
+    LongEvent {
+        /// The field.
+        field: &'static str,
+        /// How many bytes it has.
+        length: usize,
+    },
     /// An event that lacks what every event of its kind has.
     #[error("the event has no {field}")]
     Event {
@@ -128,6 +139,18 @@ impl ParseJobError {
         Self::Field {
             field: field.into(),
             reason: reason.to_string(),
+        }
+    }
+}
+
+impl ParseJobError {
+    /// What is wrong, with the value that is wrong, for the terminal of the person who typed it.
+    ///
+    /// The value may be an address or a link. The error itself, which goes to logs and results, does not repeat it.
+    pub fn said(&self) -> Option<&str> {
+        match self {
+            Self::Shape { said, .. } | Self::Unreadable { said, .. } => Some(said),
+            _ => None,
         }
     }
 }
@@ -307,7 +330,7 @@ impl Job {
             gallery: wire.gallery.map(gallery_order).transpose()?,
             manifest: wire.manifest.map(manifest_order).transpose()?,
             on_doubt: wire.on_doubt,
-            vars: checked_vars("vars", wire.vars)?,
+            vars: vars::checked("vars", wire.vars)?,
             event,
             occurrence: None,
             body_sha256,
@@ -326,8 +349,9 @@ fn source(from: wire::From) -> Result<Source, ParseJobError> {
         }
         (Some(prefix), _) => {
             let filter = Filter {
-                include: globs("from.include", &from.include)?.filter(|globs| !globs.is_empty()),
-                exclude: globs("from.exclude", &from.exclude)?.unwrap_or_default(),
+                include: Some(glob::set("from.include", &from.include)?)
+                    .filter(|globs| !globs.is_empty()),
+                exclude: glob::set("from.exclude", &from.exclude)?,
                 modified_after: from.modified_after,
             };
             Selection::Prefix(parse_field("from.prefix", &prefix)?, filter)
@@ -369,32 +393,16 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
     for (index, text) in keys.iter().enumerate() {
         let field = format!("from.keys[{index}]");
         place::refuse_control(text).map_err(|error| ParseJobError::field(&field, error))?;
+        if !text.is_empty() && text.trim().is_empty() {
+            let reason = "is white space alone, which no request can name: give the object's key";
+            return Err(ParseJobError::field(field, reason));
+        }
         let key: Key = parse_field(&field, text)?;
         if seen.insert(text) {
             parsed.push(key);
         }
     }
     Ok(parsed)
-}
-
-fn globs(field: &str, patterns: &[String]) -> Result<Option<GlobSet>, ParseJobError> {
-    if patterns.len() > glob::MAX_PATTERNS {
-        let reason = format!(
-            "has {} patterns: at most {} are allowed",
-            patterns.len(),
-            glob::MAX_PATTERNS
-        );
-        return Err(ParseJobError::field(field, reason));
-    }
-    let mut set = GlobSetBuilder::new();
-    for (index, pattern) in patterns.iter().enumerate() {
-        let glob = glob::parse(pattern, glob::Slashes::Separate)
-            .map_err(|reason| ParseJobError::field(format!("{field}[{index}]"), reason))?;
-        set.add(glob);
-    }
-    set.build()
-        .map(Some)
-        .map_err(|error| ParseJobError::field(field, error.kind()))
 }
 
 fn link_wishes(links: &wire::Links) -> Result<LinkWishes, ParseJobError> {
@@ -475,25 +483,6 @@ fn publish_to(field: &str, publish: wire::Publish) -> Result<PublishTo, ParseJob
             field,
             "needs either a bucket (with a prefix) or a dir",
         )),
-    }
-}
-
-fn checked_vars(
-    field: &str,
-    vars: Map<String, Value>,
-) -> Result<Map<String, Value>, ParseJobError> {
-    match vars
-        .keys()
-        .find(|name| RESERVED_VARS.contains(&name.as_str()))
-    {
-        Some(name) => {
-            let reason = format!(
-                "is a name with a meaning of its own ({}): choose another",
-                RESERVED_VARS.join(", ")
-            );
-            Err(ParseJobError::field(format!("{field}.{name}"), reason))
-        }
-        None => Ok(vars),
     }
 }
 

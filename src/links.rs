@@ -26,6 +26,7 @@ use jiff::Timestamp;
 pub use linkable::{Unavailable, Unlinkable};
 pub use url::PresignedUrl;
 
+use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
 use crate::job::{Bucket, Disposition, Key, Recipient, Scope};
 use crate::keyring::Deriver;
@@ -287,7 +288,7 @@ fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, Phra
         ..plan.job.scope()
     };
     Ok(clean_name(&with_extension_of(
-        phrase.fill(&scope)?,
+        phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?,
         key.file_name(),
     )))
 }

@@ -15,12 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
+use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
-use crate::job::place::{self, NameError};
+use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Filter, Job, Key, ManifestFormat, OnDoubt,
-    Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope, Selection, TemplateName, Via,
-    WhenEmpty,
+    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key,
+    ManifestFormat, OnDoubt, Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope,
+    Selection, TemplateName, Via, WhenEmpty,
 };
 use crate::links::Audience;
 use crate::links::front::{Overrides, Reach};
@@ -222,41 +223,31 @@ pub fn draw(
     signer: &SignerFacts,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
-    check_templates(job, installed)?;
+    // The rules first: apart from the places that they are asked about, nothing is filled in or looked up for a job that
+    // they do not allow.
     let scope = job.scope();
     let objects = objects(job)?;
+    let place = |field, publish: Option<&PublishTo>| {
+        let filled = publish.map(|publish| fill_place(field, publish, &scope));
+        filled.transpose()
+    };
+    let (gallery, manifest) = (job.gallery.as_ref(), job.manifest.as_ref());
+    let gallery_place = place(
+        "gallery.publish.prefix",
+        gallery.map(|order| &order.publish),
+    )?;
+    let manifest_place = place(
+        "manifest.publish.prefix",
+        manifest.map(|order| &order.publish),
+    )?;
+    let places = || gallery_place.iter().chain(&manifest_place);
+    let rule = policy.allow(job, &objects, &places())?;
+    check_templates(job, installed)?;
     if job.links.via == Via::Cloudfront {
         check_reach(job, &objects, signer.reach.as_ref())?;
     }
     check_recipient_phrases(job, &scope)?;
-    let gallery = job.gallery.as_ref().map(|order| -> Result<_, PlanError> {
-        let title = match &order.title {
-            Some(title) => title.fill(&scope).map_err(|source| PlanError::Phrase {
-                field: "gallery.title",
-                source,
-            })?,
-            None => job.id.to_string(),
-        };
-        let place = fill_place("gallery.publish.prefix", &order.publish, &scope)?;
-        Ok(GalleryPlan {
-            title,
-            template: order.template.clone(),
-            place,
-            page_size: policy.page_size,
-        })
-    });
-    let manifest = job.manifest.as_ref().map(|order| {
-        fill_place("manifest.publish.prefix", &order.publish, &scope).map(|place| ManifestPlan {
-            format: order.format,
-            place,
-        })
-    });
-    let (gallery, manifest) = (gallery.transpose()?, manifest.transpose()?);
-    let places = [
-        gallery.as_ref().map(|plan| &plan.place),
-        manifest.as_ref().map(|plan| &plan.place),
-    ];
-    let rule = policy.allow(job, &objects, &places.into_iter().flatten())?;
+    let title = gallery.map(|order| title(job, order, &scope)).transpose()?;
     let asked = policy.expires_in(job, rule);
     let lifetime = |issuer| {
         let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
@@ -264,10 +255,7 @@ pub fn draw(
         Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
     };
     let s3 = Issuer::S3(signer.credentials_end);
-    let publishes_in_bucket = places
-        .into_iter()
-        .flatten()
-        .any(|place| matches!(place, Place::Bucket(..)));
+    let publishes_in_bucket = places().any(|place| matches!(place, Place::Bucket(..)));
     let lifetime = match job.links.via {
         Via::S3 => lifetime(s3)?,
         // One end is told for all links, so it must be one that all of them have.
@@ -277,6 +265,21 @@ pub fn draw(
         }
         Via::Cloudfront => lifetime(Issuer::CloudFront)?,
     };
+    let gallery = gallery
+        .zip(title)
+        .zip(gallery_place)
+        .map(|((order, title), place)| GalleryPlan {
+            title,
+            template: order.template.clone(),
+            place,
+            page_size: policy.page_size,
+        });
+    let manifest = manifest
+        .zip(manifest_place)
+        .map(|(order, place)| ManifestPlan {
+            format: order.format,
+            place,
+        });
     Ok(Plan {
         job: Arc::clone(job),
         connection: job.from.connection.clone(),
@@ -425,38 +428,62 @@ fn check_reach(job: &Job, objects: &Objects, reach: Option<&Reach>) -> Result<()
     }
 }
 
-/// Fills subject and file name in for every recipient, so that a missing name shows before a link is made.
+/// The title of a job's page.
+fn title(job: &Job, order: &GalleryOrder, scope: &Scope<'_>) -> Result<String, PlanError> {
+    match &order.title {
+        Some(title) => fill("gallery.title", title, scope, MAX_TITLE_BYTES),
+        None => Ok(job.id.to_string()),
+    }
+}
+
+/// Fills subject and file name in for every recipient whom they name, so that a missing name shows before a link is made.
 fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError> {
     let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
-    let recipients: Vec<Option<&Recipient>> = match &job.email {
-        Some(email) => email.recipients().map(Some).collect(),
-        None => vec![None],
-    };
-    let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
-    for recipient in recipients {
-        if let Some(subject) = subject {
-            let scope = Scope {
-                recipient,
-                ..*scope
-            };
-            let field = "email.subject";
-            let filled = subject.fill(&scope);
-            let filled = filled.map_err(|source| PlanError::Phrase { field, source })?;
+    let recipients: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
+    if let Some(subject) = job.email.as_ref().and_then(|email| email.subject.as_ref()) {
+        let field = "email.subject";
+        for scope in scopes(subject, &recipients, scope) {
+            let filled = fill(field, subject, &scope, MAX_SUBJECT_BYTES)?;
             place::refuse_control(&filled).map_err(|source| PlanError::Name { field, source })?;
         }
-        if let Some(filename) = &job.links.filename {
-            let scope = Scope {
-                recipient,
-                object: Some(&sample),
-                ..*scope
-            };
-            filename.fill(&scope).map_err(|source| PlanError::Phrase {
-                field: "links.filename",
-                source,
-            })?;
+    }
+    if let Some(filename) = &job.links.filename {
+        for scope in scopes(filename, &recipients, scope) {
+            let object = Some(&sample);
+            let scope = Scope { object, ..scope };
+            fill("links.filename", filename, &scope, MAX_FILLED_NAME_BYTES)?;
         }
     }
     Ok(())
+}
+
+/// The scopes in which a phrase says different things: the recipients', or one.
+fn scopes<'a>(
+    phrase: &Phrase,
+    recipients: &'a [&Recipient],
+    scope: &'a Scope<'_>,
+) -> impl Iterator<Item = Scope<'a>> {
+    let told_apart = match phrase.names_recipient() {
+        true => recipients,
+        false => &recipients[..recipients.len().min(1)],
+    };
+    let nobody = recipients.is_empty().then_some(None);
+    let people = told_apart.iter().map(|recipient| Some(*recipient));
+    people.chain(nobody).map(|recipient| Scope {
+        recipient,
+        ..*scope
+    })
+}
+
+fn fill(
+    field: &'static str,
+    phrase: &Phrase,
+    scope: &Scope<'_>,
+    limit: usize,
+) -> Result<String, PlanError> {
+    phrase
+        .fill(scope, limit)
+        .map_err(|source| PlanError::Phrase { field, source })
 }
 
 fn fill_prefix(
@@ -464,9 +491,7 @@ fn fill_prefix(
     prefix: &Phrase,
     scope: &Scope<'_>,
 ) -> Result<Prefix, PlanError> {
-    let filled = prefix
-        .fill(scope)
-        .map_err(|source| PlanError::Phrase { field, source })?;
+    let filled = fill(field, prefix, scope, MAX_KEY_BYTES)?;
     if filled
         .split('/')
         .any(|segment| matches!(segment, "." | ".."))

@@ -25,7 +25,7 @@ use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
-use crate::job::envelope::{self, EventRule};
+use crate::job::envelope::{self, EventRule, Opened};
 use crate::queue::{Message, Queue};
 use crate::results::JobResult;
 use crate::stop::Stop;
@@ -436,10 +436,17 @@ impl Worker {
         self.settle(&message, worked).await
     }
 
+    /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on.
+    async fn open(&self, message: &Message) -> Result<Opened, JobError> {
+        let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
+        let opened = tokio::task::spawn_blocking(move || envelope::open(&body, &rules));
+        Ok(opened.await.map_err(|_| JobError::Panicked)??)
+    }
+
     async fn work_jobs(&self, message: &Message, stop: &Stop) -> Worked {
-        let opened = match envelope::open(&message.body, &self.rules) {
+        let opened = match self.open(message).await {
             Ok(opened) => opened,
-            Err(error) => return Worked::Failed(Failed::without_job(error.into())),
+            Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
         if opened.test_event || opened.unwanted > 0 {
             tracing::info!(

@@ -42,6 +42,11 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
         return usage(error);
     }
     drop(writeln!(std::io::stderr(), "handout: {}", chain(&**error)));
+    if let Some(JobError::Parse(error)) = error.downcast_ref()
+        && let Some(said) = error.said()
+    {
+        drop(writeln!(std::io::stderr(), "  {said}"));
+    }
     code(error).into()
 }
 

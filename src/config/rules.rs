@@ -10,6 +10,7 @@ use super::{AllowConfig, Config, ConfigError, OnEventConfig};
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
+use crate::job::place::MAX_KEY_BYTES;
 use crate::job::{Prefix, PublishTo, RelayName};
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
@@ -58,7 +59,7 @@ impl Config {
                 let PublishTo::Bucket(bucket, prefix) = target else {
                     continue;
                 };
-                let filled = prefix.fill(&job.scope()).ok();
+                let filled = prefix.fill(&job.scope(), MAX_KEY_BYTES).ok();
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
                 // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
                 let Some(prefix) = prefix else { continue };

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::wire::{self, Visibility};
 use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
-use super::{checked_vars, parse_field, parse_optional, place, recipient};
+use super::{parse_field, parse_optional, place, recipient, vars};
 
 /// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
 pub const MAX_RECIPIENTS: usize = 10_000;
@@ -126,7 +126,7 @@ fn recipient(field: &str, wire: wire::Recipient) -> Result<Recipient, ParseJobEr
             recipient.time_zone = zone
                 .transpose()
                 .map_err(|error| ParseJobError::field(format!("{field}.time_zone"), error))?;
-            recipient.vars = checked_vars(&format!("{field}.vars"), full.vars)?;
+            recipient.vars = vars::checked(&format!("{field}.vars"), full.vars)?;
             Ok(recipient)
         }
     }

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
 use super::{Bucket, Job, MAX_BODY_BYTES, ParseJobError, wire};
+use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
+use crate::text::printable;
 
 /// How often JSON may be wrapped in JSON text (SNS in SQS, a doubly encoded body) before we stop looking.
 const MAX_WRAPPINGS: usize = 3;
@@ -121,10 +123,10 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
             }
             records
                 .iter()
-                .map(notification_record)
+                .map(|record| notification_record(record)?.bounded())
                 .collect::<Result<_, _>>()?
         }
-        None => vec![event_bridge(&fields)?],
+        None => vec![event_bridge(&fields)?.bounded()?],
     };
     let mut opened = jobs_of(&events, rules)?;
     let message: Arc<str> = body.into();
@@ -171,6 +173,29 @@ struct ObjectEvent {
     occurrence: String,
     sequencer: Option<String>,
     time: String,
+}
+
+impl ObjectEvent {
+    /// The event, if S3 can have written its texts: each is repeated in a job, its id, or an error.
+    fn bounded(self) -> Result<Self, ParseJobError> {
+        let texts = [
+            ("name", &self.name),
+            ("bucket", &self.bucket),
+            ("key", &self.key),
+            ("version", &self.occurrence),
+            ("time", &self.time),
+        ];
+        let sequencer = self.sequencer.iter().map(|text| ("sequencer", text));
+        let long = |(_, text): &(&str, &String)| text.len() > MAX_EVENT_TEXT_BYTES;
+        let long = texts.into_iter().chain(sequencer).find(long);
+        if let Some((field, text)) = long {
+            return Err(ParseJobError::LongEvent {
+                field,
+                length: text.len(),
+            });
+        }
+        Ok(self)
+    }
 }
 
 /// One record of an S3 notification. MinIO's has `s3:` before the event's name.
@@ -244,6 +269,10 @@ fn event_bridge_name(detail_type: &str, reason: Option<&str>) -> String {
     .to_owned()
 }
 
+fn shown(text: &str) -> String {
+    printable(text, MAX_SHOWN_VALUE_BYTES).into_owned()
+}
+
 fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
     let mut opened = Opened::default();
     for event in events {
@@ -254,9 +283,9 @@ fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJ
     }
     match (opened.jobs.is_empty(), events.first()) {
         (true, Some(event)) => Err(ParseJobError::NoRule {
-            event: event.name.clone(),
-            bucket: event.bucket.clone(),
-            key: event.key.clone(),
+            event: shown(&event.name),
+            bucket: shown(&event.bucket),
+            key: shown(&event.key),
         }),
         (true, None) => Err(ParseJobError::Event { field: "Records" }),
         (false, _) => Ok(opened),
@@ -344,7 +373,7 @@ fn fill(
             };
             let filled = text
                 .parse::<Phrase>()
-                .and_then(|phrase| phrase.fill(&scope));
+                .and_then(|phrase| phrase.fill(&scope, MAX_VAR_BYTES));
             *text = filled.map_err(|error| ParseJobError::field(path.join("."), error))?;
         }
         Value::Array(items) => {
@@ -480,7 +509,7 @@ mod tests {
             ..Scope::default()
         };
         assert_eq!(
-            subject.fill(&scope).unwrap(),
+            subject.fill(&scope, 1000).unwrap(),
             "New: y.pdf incoming/{{vars.secret}}.pdf"
         );
     }
@@ -514,7 +543,7 @@ mod tests {
         assert_ne!(job.id, opened(&sent("2026-11-24T06:00:00Z")).id);
         // Nobody put it in: a test of the queue with the schedule's own text.
         let unfilled = open(input, &[]).unwrap_err();
-        insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: failed to parse four digit integer as year: invalid digit, expected 0-9 but got <");
+        insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: it is not what this field takes (see `handout schema`)");
     }
 
     #[test]
@@ -566,6 +595,26 @@ mod tests {
         )
         .unwrap();
         assert!(opened.test_event && opened.jobs.is_empty());
+    }
+
+    #[test]
+    fn an_event_with_a_text_that_s3_cannot_have_written_is_rejected() {
+        let long = "x".repeat(MAX_EVENT_TEXT_BYTES + 1);
+        for pointer in [
+            "/Records/0/s3/object/key",
+            "/Records/0/s3/object/sequencer",
+            "/Records/0/s3/bucket/name",
+            "/Records/0/eventTime",
+            "/Records/0/eventName",
+        ] {
+            let mut body = notification("incoming/a.pdf", "1");
+            *body.pointer_mut(pointer).unwrap() = json!(long);
+            let error = open(&body.to_string(), &rules()).unwrap_err().to_string();
+            assert!(
+                error.ends_with("has 1025 bytes: at most 1024 are allowed"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

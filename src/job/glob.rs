@@ -3,16 +3,10 @@
 //! A pattern may come from a job. The glob library parses alternates by recursion, so that a pattern with thousands of
 //! nested braces would overflow the stack and end the process; length and nesting are bounded before it sees one.
 
-use globset::{Glob, GlobBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// The longest pattern, in bytes: as long as the longest key.
-const MAX_BYTES: usize = 1024;
-
-/// How deep `{a,{b,c}}` may nest.
-const MAX_NESTING: usize = 8;
-
-/// The most patterns in one list.
-pub const MAX_PATTERNS: usize = 1000;
+use super::ParseJobError;
+use crate::bounds::{MAX_PATTERN_BYTES, MAX_PATTERN_NESTING, MAX_PATTERNS, MAX_PATTERNS_BYTES};
 
 /// What a slash means in a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +19,15 @@ pub enum Slashes {
 
 /// Reads a pattern, or says why it is none.
 pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
-    if pattern.len() > MAX_BYTES {
+    if pattern.len() > MAX_PATTERN_BYTES {
         return Err(format!(
-            "is a pattern of {} bytes: at most {MAX_BYTES} are allowed",
+            "is a pattern of {} bytes: at most {MAX_PATTERN_BYTES} are allowed",
             pattern.len()
         ));
     }
-    if nesting(pattern) > MAX_NESTING {
+    if nesting(pattern) > MAX_PATTERN_NESTING {
         return Err(format!(
-            "is a pattern with more than {MAX_NESTING} braces inside each other"
+            "is a pattern with more than {MAX_PATTERN_NESTING} braces inside each other"
         ));
     }
     GlobBuilder::new(pattern)
@@ -46,6 +40,37 @@ pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
 /// Whether a pattern matches the text that it is, and no other.
 pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
+/// Reads the list of patterns in a job's field.
+///
+/// A list within the bounds costs a few megabytes and milliseconds to compile; a larger list is rejected before that.
+pub(super) fn set(field: &str, patterns: &[String]) -> Result<GlobSet, ParseJobError> {
+    if patterns.len() > MAX_PATTERNS {
+        let reason = format!(
+            "has {} patterns: at most {MAX_PATTERNS} are allowed",
+            patterns.len()
+        );
+        return Err(ParseJobError::field(field, reason));
+    }
+    let mut set = GlobSetBuilder::new();
+    let mut bytes = 0;
+    for (index, pattern) in patterns.iter().enumerate() {
+        let glob = parse(pattern, Slashes::Separate)
+            .map_err(|reason| ParseJobError::field(format!("{field}[{index}]"), reason))?;
+        bytes += pattern.len();
+        if bytes > MAX_PATTERNS_BYTES {
+            let reason = format!(
+                "has patterns of more than {MAX_PATTERNS_BYTES} bytes together: use fewer or shorter patterns"
+            );
+            return Err(ParseJobError::field(field, reason));
+        }
+        set.add(glob);
+    }
+    // The library's reason would repeat the pattern.
+    set.build().map_err(|_| {
+        ParseJobError::field(field, "has patterns that cannot be compiled: simplify them")
+    })
 }
 
 fn nesting(pattern: &str) -> usize {

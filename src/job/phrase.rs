@@ -12,9 +12,7 @@ use serde_json::{Map, Value};
 
 use super::recipient::Recipient;
 use super::{JobId, Key};
-
-/// The longest phrase, in bytes.
-pub const MAX_PHRASE_BYTES: usize = 1024;
+use crate::bounds::MAX_PHRASE_BYTES;
 
 /// How many known names an error lists.
 const MAX_NAMES_SHOWN: usize = 20;
@@ -33,9 +31,9 @@ pub enum PhraseError {
     Unclosed,
     /// More than a name between the braces.
     #[error(
-        "has {{{{{0}}}}}: only plain names such as {{{{customer}}}} or {{{{object.name}}}} can stand there, no blocks, helpers or partials"
+        "has {{{{…}}}} at its byte {0}: only plain names such as {{{{customer}}}} or {{{{object.name}}}} can stand there, no blocks, helpers or partials"
     )]
-    NotAName(String),
+    NotAName(usize),
     /// The name has no value.
     #[error("uses {{{{{name}}}}}, which has no value here; known are: {known}")]
     Unknown {
@@ -47,6 +45,12 @@ pub enum PhraseError {
     /// The name stands for a list or an object.
     #[error("uses {{{{{0}}}}}, which is not a text, a number or true/false")]
     NotText(String),
+    /// The values make it longer than what it is for.
+    #[error("has more than {limit} bytes when it is filled in: use shorter values")]
+    Overlong {
+        /// How many bytes it may have.
+        limit: usize,
+    },
 }
 
 /// A parsed phrase.
@@ -63,16 +67,42 @@ enum Part {
 }
 
 impl Phrase {
-    /// Fills the names in from `scope`.
-    pub fn fill(&self, scope: &Scope<'_>) -> Result<String, PhraseError> {
-        let mut text = String::with_capacity(self.source.len() * 2);
+    /// Fills the names in from `scope`. The result has at most `limit` bytes, and no longer one is built on the way.
+    pub fn fill(&self, scope: &Scope<'_>, limit: usize) -> Result<String, PhraseError> {
+        let mut filled = Filled {
+            text: String::with_capacity((self.source.len() * 2).min(limit)),
+            limit,
+        };
         for part in &self.parts {
             match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Name(path) => scope.push(path, &mut text)?,
+                Part::Literal(literal) => filled.push(literal)?,
+                Part::Name(path) => scope.push(path, &mut filled)?,
             }
         }
-        Ok(text)
+        Ok(filled.text)
+    }
+
+    /// Whether it says something else to each recipient; if not, it is filled in once for a job.
+    pub fn names_recipient(&self) -> bool {
+        let is_of_recipient =
+            |part: &Part| matches!(part, Part::Name(path) if path[0] == "recipient");
+        self.parts.iter().any(is_of_recipient)
+    }
+}
+
+/// The text of a phrase as it grows.
+struct Filled {
+    text: String,
+    limit: usize,
+}
+
+impl Filled {
+    fn push(&mut self, value: &str) -> Result<(), PhraseError> {
+        if value.len() > self.limit - self.text.len() {
+            return Err(PhraseError::Overlong { limit: self.limit });
+        }
+        self.text.push_str(value);
+        Ok(())
     }
 }
 
@@ -92,7 +122,10 @@ impl FromStr for Phrase {
             if !literal.is_empty() {
                 parts.push(Part::Literal(literal.to_owned()));
             }
-            parts.push(Part::Name(parse_name(inside)?));
+            let at = source.len() - opened.len();
+            parts.push(Part::Name(
+                parse_name(inside).ok_or(PhraseError::NotAName(at))?,
+            ));
             rest = after;
         }
         if !rest.is_empty() {
@@ -111,18 +144,17 @@ impl fmt::Display for Phrase {
     }
 }
 
-fn parse_name(inside: &str) -> Result<Vec<String>, PhraseError> {
-    let name = inside.trim();
-    let is_word = |word: &str| {
-        !word.is_empty()
-            && word
-                .chars()
-                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
-    };
-    if !name.split('.').all(is_word) {
-        return Err(PhraseError::NotAName(inside.to_owned()));
-    }
-    Ok(name.split('.').map(str::to_owned).collect())
+fn parse_name(inside: &str) -> Option<Vec<String>> {
+    let words = inside.trim().split('.');
+    words
+        .map(|word| is_word(word).then(|| word.to_owned()))
+        .collect()
+}
+
+/// Whether a phrase can name a variable so.
+fn is_word(word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    !word.is_empty() && word.chars().all(is_part)
 }
 
 /// What the names of a phrase can mean; a place that has no object, say, leaves it out.
@@ -143,7 +175,7 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    fn push(&self, path: &[String], text: &mut String) -> Result<(), PhraseError> {
+    fn push(&self, path: &[String], text: &mut Filled) -> Result<(), PhraseError> {
         let words: Vec<&str> = path.iter().map(String::as_str).collect();
         let plain = match *words.as_slice() {
             ["recipient", field] => self
@@ -154,14 +186,12 @@ impl Scope<'_> {
             _ => None,
         };
         if let Some(plain) = plain {
-            text.push_str(plain);
-            return Ok(());
+            return text.push(plain);
         }
         if let ([field], Some(at)) = (words.as_slice(), self.scheduled_at)
             && let Some(spelling) = spelling_of(field)
         {
-            text.push_str(&at.strftime(spelling).to_string());
-            return Ok(());
+            return text.push(&at.strftime(spelling).to_string());
         }
         let value = match *words.as_slice() {
             ["vars", ref inner @ ..] => self.vars.and_then(|vars| dig(vars, inner)),
@@ -172,19 +202,16 @@ impl Scope<'_> {
             _ => self.vars.and_then(|vars| dig(vars, &words)),
         };
         match value {
-            Some(Value::String(value)) => text.push_str(value),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => text.push_str(&value.to_string()),
+            Some(Value::String(value)) => text.push(value),
+            Some(value @ (Value::Number(_) | Value::Bool(_))) => text.push(&value.to_string()),
             Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
-                return Err(PhraseError::NotText(path.join(".")));
+                Err(PhraseError::NotText(path.join(".")))
             }
-            None => {
-                return Err(PhraseError::Unknown {
-                    name: path.join("."),
-                    known: self.known(),
-                });
-            }
+            None => Err(PhraseError::Unknown {
+                name: path.join("."),
+                known: self.known(),
+            }),
         }
-        Ok(())
     }
 
     /// The names that have a value, for the error that lists them.
@@ -193,6 +220,9 @@ impl Scope<'_> {
             .vars
             .into_iter()
             .flat_map(Map::keys)
+            // Another name cannot be meant, and may be an address.
+            .filter(|name| is_word(name))
+            .take(MAX_NAMES_SHOWN)
             .map(ToOwned::to_owned)
             .collect();
         if self.recipient.is_some() {
@@ -280,7 +310,7 @@ mod tests {
             object: Some(&key),
             ..Scope::default()
         };
-        source.parse::<Phrase>()?.fill(&scope)
+        source.parse::<Phrase>()?.fill(&scope, MAX_PHRASE_BYTES)
     }
 
     #[test]
@@ -310,13 +340,62 @@ mod tests {
         .map(|source| format!("{source}: {}", fill(source).unwrap_err()));
         insta::assert_snapshot!(errors.join("\n"), @r#"
         {{costumer}}: uses {{costumer}}, which has no value here; known are: customer, deep, list, year, object.name, object.stem, object.extension, object.folder, object.key
-        {{#if x}}: has {{#if x}}: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
-        {{{raw}}}: has {{{raw}}: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
-        {{> p}}: has {{> p}}: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{#if x}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{{raw}}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{> p}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
         {{open: opens "{{" and does not close it
         {{list}}: uses {{list}}, which is not a text, a number or true/false
-        {{}}: has {{}}: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
         "#);
+    }
+
+    #[test]
+    fn a_phrase_never_becomes_longer_than_its_bound() {
+        let vars = json!({ "a": "x".repeat(900_000), "b": "yz", "n": 12 });
+        let scope = Scope {
+            vars: vars.as_object(),
+            ..Scope::default()
+        };
+        let filled = |source: &str, limit| source.parse::<Phrase>().unwrap().fill(&scope, limit);
+        let overlong = |limit| Err(PhraseError::Overlong { limit });
+        assert_eq!(filled(&"{{a}}".repeat(204), 998), overlong(998));
+        assert_eq!(filled("{{b}}{{n}}", 3), overlong(3));
+        assert_eq!(filled("{{b}}{{n}}", 4).unwrap(), "yz12");
+        assert_eq!(filled("{{b}}!", 2), overlong(2));
+    }
+
+    #[test]
+    fn an_error_repeats_no_value_and_no_name_that_may_be_an_address() {
+        let vars = json!({ "ann@acme.example": 1, "customer": 2 });
+        let scope = Scope {
+            vars: vars.as_object(),
+            ..Scope::default()
+        };
+        for source in [
+            "{{nobody}}",
+            "{{ann@acme.example}}",
+            "ü {{https://x.example/?t=s}}",
+        ] {
+            let filled = source.parse::<Phrase>();
+            let error = filled.and_then(|phrase| phrase.fill(&scope, 100));
+            let error = error.unwrap_err().to_string();
+            assert!(
+                !error.contains("acme") && !error.contains("https"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_phrase_knows_whether_it_names_the_recipient() {
+        for (source, names) in [
+            ("{{recipient.name}}", true),
+            ("a {{ recipient.vars.x }}", true),
+            ("{{customer.recipient}} {{object.name}}", false),
+            ("recipient", false),
+        ] {
+            assert_eq!(source.parse::<Phrase>().unwrap().names_recipient(), names);
+        }
     }
 
     #[test]
@@ -328,9 +407,12 @@ mod tests {
         let phrase: Phrase = "{{year}}/{{month}}/{{day}}/report-{{date}}"
             .parse()
             .unwrap();
-        assert_eq!(phrase.fill(&scope).unwrap(), "2026/03/05/report-2026-03-05");
+        assert_eq!(
+            phrase.fill(&scope, 1000).unwrap(),
+            "2026/03/05/report-2026-03-05"
+        );
         assert!(matches!(
-            phrase.fill(&Scope::default()),
+            phrase.fill(&Scope::default(), 1000),
             Err(PhraseError::Unknown { .. })
         ));
     }
@@ -343,7 +425,11 @@ mod tests {
             ..Scope::default()
         };
         assert_eq!(
-            "{{a}}".parse::<Phrase>().unwrap().fill(&scope).unwrap(),
+            "{{a}}"
+                .parse::<Phrase>()
+                .unwrap()
+                .fill(&scope, 1000)
+                .unwrap(),
             "{{b}}"
         );
     }

@@ -29,16 +29,18 @@ pub enum RecipientError {
     #[error("has a name of {0} bytes: at most {MAX_NAME_BYTES} are allowed")]
     NameTooLong(usize),
     /// Not a language tag.
-    #[error("has the locale {0:?}: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
-    Locale(String),
+    #[error("has a locale that is none: write a language tag such as \"en\", \"de\" or \"pt-BR\"")]
+    Locale,
     /// Not the name of a time zone.
-    #[error("has the time zone {0:?}: write the name of one, such as \"Europe/Berlin\" or \"UTC\"")]
-    TimeZone(String),
+    #[error(
+        "has a time zone that is none: write the name of one, such as \"Europe/Berlin\" or \"UTC\""
+    )]
+    TimeZone,
 }
 
 /// Finds a time zone by its IANA name.
 pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
-    TimeZone::get(name).map_err(|_| RecipientError::TimeZone(name.to_owned()))
+    TimeZone::get(name).map_err(|_| RecipientError::TimeZone)
 }
 
 /// A language tag such as `en` or `pt-BR`.
@@ -79,7 +81,7 @@ impl FromStr for Locale {
         let language = tag.split('-').next().unwrap_or_default();
         let known_form = (2..=3).contains(&language.len()) && tag.split('-').all(is_subtag);
         if !known_form {
-            return Err(RecipientError::Locale(tag.to_owned()));
+            return Err(RecipientError::Locale);
         }
         Ok(Self(tag.to_owned()))
     }

@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::ParseJobError;
-use crate::error::with_nearest;
+use crate::bounds::MAX_REASON_BYTES;
+use crate::error::{nearest, with_nearest};
 use crate::quantity::Span;
+use crate::text::printable;
 
 /// The version of the format that this program reads.
 pub const VERSION: u64 = 1;
@@ -338,7 +340,10 @@ pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
     match fields.get("v") {
         Some(version) if version.as_u64() == Some(VERSION) => {}
         Some(version) => {
-            let found = version.to_string().chars().take(40).collect();
+            let found = match version.as_u64() {
+                Some(number) => number.to_string(),
+                None => "not a whole number".to_owned(),
+            };
             return Err(ParseJobError::Version { found });
         }
         None => {
@@ -347,30 +352,78 @@ pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
             });
         }
     }
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let field = error.path().to_string();
-        let reason = with_nearest(&without_value(&error.inner().to_string()));
-        match field.as_str() {
-            "." => ParseJobError::Shape { reason },
-            _ => ParseJobError::field(field, format!("cannot be read: {reason}")),
-        }
-    })
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| unreadable(error.path(), &error.inner().to_string()))
 }
 
-/// Leaves out the value that serde repeats: it may be an address, and reasons are logged.
+/// The error about a field that serde says this about.
+fn unreadable(path: &serde_path_to_error::Path, message: &str) -> ParseJobError {
+    let mut segments: Vec<String> = path.iter().map(ToString::to_string).collect();
+    if message.starts_with("unknown field") {
+        // The name is whatever stands in the message, perhaps an address.
+        segments.pop();
+    }
+    let reason = without_value(message);
+    let said = printable(&with_nearest(message), MAX_REASON_BYTES).into_owned();
+    match segments.is_empty() {
+        true => ParseJobError::Shape { reason, said },
+        false => ParseJobError::Unreadable {
+            field: joined(&segments),
+            reason,
+            said,
+        },
+    }
+}
+
+/// `email.to[0].locale`.
+fn joined(segments: &[String]) -> String {
+    let mut field = String::new();
+    for segment in segments {
+        if !field.is_empty() && !segment.starts_with('[') {
+            field.push('.');
+        }
+        field.push_str(segment);
+    }
+    field
+}
+
+/// What serde says, without the value or the name that it repeats: these may be an address or a link, and reasons are
+/// logged.
+///
+/// What stands behind the last `, expected` is serde's own. A sentence of another kind is replaced as a whole.
 fn without_value(message: &str) -> String {
-    const MOST: usize = 500;
-    let value = message
-        .split_once(": string \"")
-        .and_then(|(kind, rest)| Some((kind, rest.rsplit_once("\", expected")?.1)));
-    let message = match value {
-        Some((kind, expected)) => format!(
-            "{kind}: a text, expected{}",
-            expected.replace("struct ", "the object ")
-        ),
-        None => message.to_owned(),
-    };
-    message.chars().take(MOST).collect()
+    if message.starts_with("missing field `") {
+        return message.to_owned();
+    }
+    // A quantity's sentence begins with the value, in quotes.
+    let quantity = message
+        .strip_prefix('"')
+        .and_then(|rest| rest.rsplit_once("\" is not a "));
+    if let Some((_, form)) = quantity {
+        return format!("it is not a {form}");
+    }
+    let serdes = message
+        .rsplit_once(", expected ")
+        .and_then(|(what, expected)| {
+            let (kind, value) = what.split_once([':', '`'])?;
+            Some((
+                kind.trim_end(),
+                value,
+                expected.replace("struct ", "the object "),
+            ))
+        });
+    match serdes {
+        Some((kind @ ("unknown field" | "unknown variant"), _, expected)) => {
+            let nearest = nearest(message).map(|right| format!("; did you mean {right}?"));
+            format!("{kind}, expected {expected}{}", nearest.unwrap_or_default())
+        }
+        Some((kind @ ("invalid type" | "invalid value"), value, expected)) => {
+            let of_json = value.split(['`', '"']).next().unwrap_or_default().trim();
+            let of_json = of_json.replace("string", "a text");
+            format!("{kind}: {of_json}, expected {expected}")
+        }
+        _ => "it is not what this field takes (see `handout schema`)".to_owned(),
+    }
 }
 
 /// The JSON Schema of the format, as `handout schema` prints it.
@@ -378,4 +431,49 @@ pub fn schema() -> Schema {
     let mut schema = schemars::schema_for!(Job);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
     schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_error_repeats_no_value_and_no_name_of_the_job() {
+        let secret = "ann.secret@acme.example";
+        let tricky = format!("x`y`{secret}`, expected {secret}\" is not a {secret}\n");
+        for text in [secret, &tricky] {
+            let jobs = [
+                json!({ "v": 1, "id": "x", text: 1 }),
+                json!({ "v": 1, "id": "x", "from": { text: 1 } }),
+                json!({ "v": 1, "id": "x", "from": text }),
+                json!({ "v": 1, "id": "x", "on_doubt": text }),
+                json!({ "v": 1, "id": "x", "scheduled_at": text }),
+                json!({ "v": 1, "id": "x", "vars": text }),
+                json!({ "v": 1, "id": "x", "links": { "expires_in": secret } }),
+                json!({ "v": 1, "id": "x", "email": { "to": [{ text: 1 }] } }),
+                json!({ "v": 1, "id": { text: 1 } }),
+                json!({ "v": text }),
+                json!({ text: 1 }),
+            ];
+            for job in jobs {
+                let error = from_value(job.clone()).unwrap_err();
+                let logged = crate::error::chain(&error);
+                assert!(!logged.contains("secret"), "{job}: {logged}");
+            }
+        }
+        let error = from_value(json!({ "v": 1, "id": "x", "on_doubt": secret })).unwrap_err();
+        assert!(
+            error.said().unwrap().contains(secret),
+            "the terminal shows it"
+        );
+    }
+
+    #[test]
+    fn a_long_wrong_name_or_value_is_bounded_on_the_terminal_too() {
+        let long = "\u{1b}x".repeat(200_000);
+        let error = from_value(json!({ "v": 1, "from": { &long: 1 } })).unwrap_err();
+        let said = error.said().unwrap();
+        assert!(said.len() <= MAX_REASON_BYTES && !said.contains('\u{1b}'));
+    }
 }

@@ -11,6 +11,7 @@ use super::disposition::{
 };
 use super::sigv4::Ask;
 use super::{Audience, Hand, Link, Links, SignError};
+use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::{Phrase, PhraseError};
 use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
@@ -112,7 +113,7 @@ impl Wish {
             object: Some(key),
             ..Scope::default()
         };
-        let name = with_extension_of(phrase.fill(&scope)?, key.file_name());
+        let name = with_extension_of(phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?, key.file_name());
         Ok(clean_name(&name))
     }
 

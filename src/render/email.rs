@@ -15,6 +15,7 @@ pub(super) use view::sample;
 
 use super::templates::Templates;
 use super::{MailSettings, RenderError, RenderedMail};
+use crate::bounds::MAX_SUBJECT_BYTES;
 use crate::job::{Locale, Recipient, Scope};
 use crate::links::PresignedUrl;
 use crate::plan::Plan;
@@ -144,7 +145,9 @@ impl<'a> Letter<'a> {
             ..job.scope()
         };
         let given = self.plan.email().and_then(|email| email.subject.as_ref());
-        let filled = given.map(|subject| subject.fill(&scope)).transpose();
+        let filled = given
+            .map(|subject| subject.fill(&scope, MAX_SUBJECT_BYTES))
+            .transpose();
         let filled = filled.map_err(|source| RenderError::Subject { source })?;
         Ok(filled.as_deref().map(one_line))
     }

@@ -38,3 +38,4 @@ mod schema;
 mod signer;
 mod story;
 mod worker;
+mod worst;
