@@ -11,6 +11,9 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::bounds::MAX_STORE_WORDS_BYTES;
+use crate::redact::redacted;
+
 /// What an edge may answer, apart from yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
@@ -97,20 +100,23 @@ impl EdgeError {
     }
 }
 
-/// What the service or the network said, in a line. Not the answer itself: one about a wrong signature repeats it.
+/// What the service or the network said, in a line, without the URLs and tokens that it repeats.
 fn words<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let SdkError::ServiceError(answer) = error else {
-        return crate::error::chain(error);
+    let said = match error {
+        SdkError::ServiceError(answer) => {
+            let (status, error) = (answer.raw().status().as_u16(), answer.err());
+            match (error.code(), error.message()) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                (Some(code), None) => code.to_owned(),
+                (None, _) => format!("the answer had the status {status}"),
+            }
+        }
+        error => crate::error::chain(error),
     };
-    let (status, error) = (answer.raw().status().as_u16(), answer.err());
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => format!("the answer had the status {status}"),
-    }
+    redacted(&said, MAX_STORE_WORDS_BYTES)
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
