@@ -183,7 +183,9 @@ impl JobError {
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),
-                GatherError::OutOfOrder { .. } => Class::Permanent,
+                GatherError::OutOfOrder { .. }
+                | GatherError::Endless(_)
+                | GatherError::TooMany { .. } => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
                 GatherError::Spool { .. } => Class::Transient,
                 GatherError::Skew { .. } | GatherError::Stopped(_) => Class::Transient,

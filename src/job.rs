@@ -55,6 +55,12 @@ const RESERVED_VARS: [&str; 9] = [
 /// Why a message is not a job.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseJobError {
+    /// An event about a key that S3 cannot have.
+    #[error("the event's object key has {length} bytes: at most {max} are allowed", max = place::MAX_KEY_BYTES)]
+    EventKey {
+        /// How many bytes it has.
+        length: usize,
+    },
     /// Longer than a queue can have delivered it.
     #[error("the message has {length} bytes; a job may have at most {MAX_BODY_BYTES}")]
     TooLarge {

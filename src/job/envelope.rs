@@ -13,8 +13,11 @@ use serde_json::{Map, Value};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
+use super::place::MAX_KEY_BYTES;
 use super::{Bucket, Job, MAX_BODY_BYTES, ParseJobError, wire};
+use crate::bounds::MAX_SHOWN_VALUE_BYTES;
 use crate::keyring::sha256_hex;
+use crate::text::printable;
 
 /// How often JSON may be wrapped in JSON text (SNS in SQS, a doubly encoded body) before we stop looking.
 const MAX_WRAPPINGS: usize = 3;
@@ -246,7 +249,12 @@ fn event_bridge_name(detail_type: &str, reason: Option<&str>) -> String {
 
 fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
     let mut opened = Opened::default();
+    let shown = |text: &str| printable(text, MAX_SHOWN_VALUE_BYTES).into_owned();
     for event in events {
+        let length = event.key.len();
+        if length > MAX_KEY_BYTES {
+            return Err(ParseJobError::EventKey { length });
+        }
         match rules.iter().find(|rule| rule.wants(event)) {
             Some(rule) => opened.jobs.push(rule.job(event)?),
             None => opened.unwanted += 1,
@@ -254,9 +262,9 @@ fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJ
     }
     match (opened.jobs.is_empty(), events.first()) {
         (true, Some(event)) => Err(ParseJobError::NoRule {
-            event: event.name.clone(),
-            bucket: event.bucket.clone(),
-            key: event.key.clone(),
+            event: shown(&event.name),
+            bucket: shown(&event.bucket),
+            key: shown(&event.key),
         }),
         (true, None) => Err(ParseJobError::Event { field: "Records" }),
         (false, _) => Ok(opened),
