@@ -10,15 +10,16 @@ mod job;
 mod ledger;
 mod presign;
 mod run;
+mod terminal;
 
-use std::fmt::Display;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use handout::config::{Config, ConfigError, Environment};
 use handout::telemetry::Verbosity;
+
+use self::terminal::{say, say_json, say_lines};
 
 /// Hands files out of S3 as links: a job in, signed links, mails, galleries and an audit log out.
 #[derive(Debug, Parser)]
@@ -134,27 +135,19 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
         Command::Schema { audit } => {
-            say(match audit {
+            say_lines(match audit {
                 true => serde_json::to_string_pretty(&handout::audit::schema::schema())?,
                 false => serde_json::to_string_pretty(&handout::job::wire::schema())?,
             })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "handout",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "handout", &mut script);
+            terminal::write_exactly(&script)?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Writes a line to stdout. A reader that went away (`| head`) is an error, not a panic.
-pub(crate) fn say(line: impl Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
-use crate::edge::{retries, timeouts};
+use crate::edge::{BoundedAnswers, retries, timeouts};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::front::Front;
@@ -455,7 +455,7 @@ pub async fn sqs_client(route: SqsRoute<'_>) -> aws_sdk_sqs::Client {
         fixed: None,
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
-    let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
+    let mut client = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(BoundedAnswers);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }

@@ -7,9 +7,16 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::{BoxError, BuildError, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::SdkBody;
+use http_body_util::{LengthLimitError, Limited};
+
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
+use crate::redact::redacted;
 
 /// What an edge may answer, apart from yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +91,8 @@ impl EdgeError {
             SdkError::DispatchFailure(failure) if failure.is_user() => Fact::Denied,
             SdkError::ConstructionFailure(_) if is_input(error) => Fact::Rejected,
             SdkError::ConstructionFailure(_) => Fact::Denied,
+            // It would be as long the next time.
+            SdkError::ResponseError(_) if is_too_long(error) => Fact::Rejected,
             SdkError::TimeoutError(_)
             | SdkError::DispatchFailure(_)
             | SdkError::ResponseError(_) => Fact::Unreachable,
@@ -110,20 +119,26 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// What the service or the network said, in a line. Not the answer itself: one about a wrong signature repeats it.
+/// What the service or the network said, in a line, without the URLs and tokens that it repeats.
 fn words<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let SdkError::ServiceError(answer) = error else {
-        return crate::error::chain(error);
+    let said = match error {
+        SdkError::ServiceError(answer) => {
+            let (status, error) = (answer.raw().status().as_u16(), answer.err());
+            match (error.code(), error.message()) {
+                (Some(code), Some(message)) => format!("{code}: {message}"),
+                (Some(code), None) => code.to_owned(),
+                (None, _) => format!("the answer had the status {status}"),
+            }
+        }
+        error if is_too_long(error) => {
+            format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        }
+        error => crate::error::chain(error),
     };
-    let (status, error) = (answer.raw().status().as_u16(), answer.err());
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => format!("the answer had the status {status}"),
-    }
+    redacted(&said, MAX_STORE_WORDS_BYTES)
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
@@ -159,6 +174,34 @@ fn fact_of(code: &str, status: u16) -> Fact {
             _ => Fact::Unreachable,
         },
     }
+}
+
+/// Ends an answer that is longer than [`MAX_ANSWER_BYTES`] while it is read: every client of S3 and SQS has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BoundedAnswers;
+
+impl Intercept for BoundedAnswers {
+    fn name(&self) -> &'static str {
+        "BoundedAnswers"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response_mut().take_body();
+        *context.response_mut().body_mut() =
+            SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER_BYTES));
+        Ok(())
+    }
+}
+
+/// Whether an answer was ended because it is too long.
+fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(|error| error.is::<LengthLimitError>())
 }
 
 /// A number between 0 and 1, to spread waits; no more random than that needs.

@@ -8,9 +8,11 @@
     reason = "a new error must be judged, not swallowed"
 )]
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::audit::RecordError;
+use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
@@ -22,6 +24,7 @@ use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
 use crate::results::ResultsError;
 use crate::stop::Stopped;
+use crate::text::printable;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -180,7 +183,9 @@ impl JobError {
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),
-                GatherError::OutOfOrder { .. } => Class::Permanent,
+                GatherError::OutOfOrder { .. }
+                | GatherError::Endless(_)
+                | GatherError::TooMany { .. } => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
                 GatherError::Spool { .. } => Class::Transient,
                 GatherError::Skew { .. } | GatherError::Stopped(_) => Class::Transient,
@@ -372,6 +377,8 @@ pub fn disposition(
 }
 
 /// An error and its causes in one sentence, each cause once.
+///
+/// The sentence is printable and at most [`MAX_REASON_BYTES`] long: it goes into logs, results and parked messages.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -383,7 +390,10 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    match printable(&text, MAX_REASON_BYTES) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
+    }
 }
 
 /// Adds the nearest right name to serde's sentence about an unknown one.
@@ -430,6 +440,15 @@ mod tests {
             "unknown field `zzz`, expected `expires_in`"
         );
         assert_eq!(with_nearest("missing field `id`"), "missing field `id`");
+    }
+
+    #[test]
+    fn a_chain_is_printable_and_bounded() {
+        let hostile = "\u{1b}[2J\r\nlevel=ERROR \u{9b}1m \u{202E}\u{FFFF}".repeat(100_000);
+        let said = chain(&std::io::Error::other(hostile));
+        assert!(said.len() <= MAX_REASON_BYTES, "{}", said.len());
+        assert!(said.chars().all(crate::text::is_printable), "{said}");
+        assert!(said.starts_with(r"\u{1b}[2J\u{d}\u{a}level=ERROR"));
     }
 
     /// What is done where nobody says how long to wait.

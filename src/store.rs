@@ -7,6 +7,7 @@ pub mod memory;
 pub mod s3;
 pub mod throttled;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{MAX_FRUITLESS_PAGES, MAX_TOKEN_BYTES};
 pub use crate::edge::{EdgeError, Fact};
 use crate::job::{Bucket, Key};
 
@@ -85,6 +87,49 @@ pub struct Page {
     pub objects: Vec<ObjectMeta>,
     /// What to ask for the next page with, if there is one.
     pub continuation_token: Option<String>,
+}
+
+/// Why a listing is not gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EndlessListing {
+    /// A continuation token that no request can carry.
+    #[error("the store's continuation token has {0} bytes: at most {MAX_TOKEN_BYTES} are allowed")]
+    Token(usize),
+    /// It goes in a circle.
+    #[error("the store gave the same continuation token twice, so its listing has no end")]
+    Repeated,
+    /// Nothing comes.
+    #[error(
+        "the store sent {MAX_FRUITLESS_PAGES} pages in a row without a new object and says that there is more"
+    )]
+    Fruitless,
+}
+
+/// Watches that a listing comes nearer to its end with each page.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    tokens: HashSet<String>,
+    fruitless: usize,
+}
+
+impl Course {
+    /// Checks the token of a page; `has_new` says whether the page had an object that was not listed before.
+    pub(crate) fn go_on(&mut self, token: &str, has_new: bool) -> Result<(), EndlessListing> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(EndlessListing::Token(token.len()));
+        }
+        if !self.tokens.insert(token.to_owned()) {
+            return Err(EndlessListing::Repeated);
+        }
+        self.fruitless = match has_new {
+            true => 0,
+            false => self.fruitless + 1,
+        };
+        match self.fruitless >= MAX_FRUITLESS_PAGES {
+            true => Err(EndlessListing::Fruitless),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Where the bytes of a published page or list come from.

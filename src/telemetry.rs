@@ -7,13 +7,16 @@ pub mod http;
 pub mod metrics;
 pub mod notify;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{FmtSpan, debug_fn};
 
+use crate::bounds::MAX_LOG_FIELD_BYTES;
 use crate::config::Environment;
 use crate::config::load::LOG;
+use crate::text::{printable, printable_json};
 
 /// The libraries below log requests, and with them URLs, at their debug level.
 const LIBRARIES: [&str; 7] = [
@@ -38,6 +41,41 @@ pub enum Verbosity {
     Warnings,
 }
 
+#[expect(clippy::disallowed_methods, reason = "what is logged is escaped here")]
+fn stderr() -> io::Stderr {
+    io::stderr()
+}
+
+/// Formats the fields of a line that is not JSON: each is printable and bounded, so that none can forge a line.
+fn printable_fields() -> impl for<'writer> tracing_subscriber::fmt::FormatFields<'writer> + 'static
+{
+    debug_fn(|writer, field, value| {
+        let value = format!("{value:?}");
+        let value = printable(&value, MAX_LOG_FIELD_BYTES);
+        match field.name() {
+            "message" => write!(writer, "{value}"),
+            name => write!(writer, "{name}={value}"),
+        }
+    })
+    .delimited(" ")
+}
+
+/// Writes lines of JSON without raw control characters of any kind.
+struct JsonLines<W>(W);
+
+impl<W: Write> Write for JsonLines<W> {
+    /// Takes a whole line, as it is given by the subscriber.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        self.0.write_all(printable_json(&text).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Writes log lines to stderr: for people on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters.
 pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
     let wanted = environment.get(LOG);
@@ -54,17 +92,110 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE);
-    let started = if std::io::stderr().is_terminal() {
-        lines.with_target(false).try_init()
+    let started = if stderr().is_terminal() {
+        lines
+            .fmt_fields(printable_fields())
+            .with_writer(stderr)
+            .with_target(false)
+            .try_init()
     } else {
         lines
             .json()
+            .with_writer(|| JsonLines(stderr()))
             .flatten_event(true)
             .with_target(false)
             .try_init()
     };
     // Somebody, a test perhaps, listens already: then there is nothing to start.
     drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::text::is_printable;
+
+    /// Keeps what is written.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Kept {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// What turns a terminal, a line, or a reader of lines around.
+    const HOSTILE: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{7f}\r\nERROR forged\u{202e}\u{2028}\u{feff}";
+
+    fn log() {
+        tracing::error!(key = %HOSTILE, text = HOSTILE, ?HOSTILE, "{HOSTILE}");
+    }
+
+    #[test]
+    fn a_hostile_field_is_one_printable_line_of_text() {
+        let kept = Kept::default();
+        let lines = tracing_subscriber::fmt()
+            .fmt_fields(printable_fields())
+            .with_ansi(false)
+            .with_writer(kept.clone());
+        tracing::subscriber::with_default(lines.finish(), log);
+        let text = kept.text();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(line.chars().all(is_printable), "{line:?}");
+        assert!(line.contains("forged"));
+    }
+
+    #[test]
+    fn a_hostile_field_is_one_printable_line_of_json() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || JsonLines(writer.clone()));
+        tracing::subscriber::with_default(lines.finish(), log);
+        let text = kept.text();
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(line.chars().all(is_printable), "{line:?}");
+        let read: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(read["key"], HOSTILE);
+    }
+
+    #[test]
+    fn a_field_of_a_megabyte_is_cut() {
+        let kept = Kept::default();
+        let lines = tracing_subscriber::fmt()
+            .fmt_fields(printable_fields())
+            .with_writer(kept.clone());
+        tracing::subscriber::with_default(lines.finish(), || {
+            tracing::warn!(key = %"k".repeat(1 << 20), "long");
+        });
+        assert!(kept.text().len() < 2 * MAX_LOG_FIELD_BYTES);
+    }
 }

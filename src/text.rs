@@ -37,6 +37,35 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// Makes one line of a table fit to be shown: its columns are printable, and the tabs between them stay.
+pub fn printable_line(line: &str) -> Cow<'_, str> {
+    if line.chars().all(|c| c == '\t' || is_printable(c)) {
+        return Cow::Borrowed(line);
+    }
+    let columns = line.split('\t').map(|column| printable(column, usize::MAX));
+    Cow::Owned(columns.collect::<Vec<_>>().join("\t"))
+}
+
+/// Makes JSON fit to be shown: it reads back as the same value.
+///
+/// What is not printable can only stand in its strings, where `\u001b` means the same. Line ends between values stay.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if json.chars().all(|c| c == '\n' || is_printable(c)) {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if c == '\n' || is_printable(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(shown, "\\u{unit:04x}").expect("writing to a string does not fail");
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Whether a character can be shown as it is.
 ///
 /// It ends no line, commands no terminal (C0, C1), reorders no text
@@ -98,6 +127,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn json_is_printable_and_reads_back_as_the_same(text in any::<String>(), odd in "[\u{7f}-\u{9f}\u{202e}\u{e0041}\u{ffff}a]{0,9}") {
+            let value = serde_json::json!({ "a": text, odd: [1, null] });
+            let json = value.to_string();
+            let shown = printable_json(&json);
+            prop_assert!(shown.chars().all(is_printable));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+
+        #[test]
+        fn a_line_keeps_its_tabs_and_nothing_else(text in any::<String>()) {
+            let shown = printable_line(&text);
+            prop_assert!(shown.chars().all(|c| c == '\t' || is_printable(c)));
+            prop_assert_eq!(shown.matches('\t').count(), text.matches('\t').count());
+        }
+
         #[test]
         fn whatever_comes_in_is_bounded_and_printable(text in any::<String>(), max in 32usize..200) {
             let shown = printable(&text, max);

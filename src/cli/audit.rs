@@ -1,6 +1,5 @@
 //! `handout audit`: whether the log is whole, which line issued a link, and how much was handed out.
 
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +23,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{ConfigArgs, exit, say};
+use super::terminal::Lines;
+use super::{ConfigArgs, exit, say, say_json};
 
 /// How often a followed log is looked at.
 const FOLLOW: Duration = Duration::from_millis(500);
@@ -206,7 +206,7 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
     };
     let report = verify(&dir, pinned.as_ref()).with_context(|| could_not_read(&dir))?;
     if arguments.json {
-        say(serde_json::to_string(&report)?)?;
+        say_json(&report)?;
     } else {
         for problem in &report.problems {
             say(format_args!(
@@ -283,15 +283,15 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     let question = question(arguments, &Names::new(&keyring, false))?;
     let mut count = 0_u64;
     let dir = config.audit_dir();
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Lines::new();
     if arguments.csv {
-        write!(out, "{}", table::heading())?;
+        out.csv(&table::heading())?;
     }
     let told = find(&dir, &question, |line| {
         count += 1;
         match arguments.csv {
-            true => write!(out, "{}", table::row(line)?),
-            false => writeln!(out, "{line}"),
+            true => out.csv(&table::row(line)?),
+            false => out.json(line),
         }
     });
     told.with_context(|| could_not_read(&dir))?;
@@ -334,8 +334,10 @@ fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
 async fn tail(dir: &Path, lines: usize, follow: bool) -> std::io::Result<ExitCode> {
     let (mut tail, last) = Tail::of(dir, lines)?;
     let tell = |lines: Vec<String>| {
-        let mut out = std::io::stdout().lock();
-        out.write_all(lines.concat().as_bytes())?;
+        let mut out = Lines::new();
+        for line in &lines {
+            out.json(line.trim_end_matches('\n'))?;
+        }
         out.flush()
     };
     tell(last)?;
@@ -356,9 +358,9 @@ fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode
         ..Question::default()
     };
     let counts = stats(&dir, &question).with_context(|| could_not_read(&dir))?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = Lines::new();
     if !arguments.json {
-        writeln!(out, "day\tbucket\trecipient\tlinks\tbytes")?;
+        out.text("day\tbucket\trecipient\tlinks\tbytes")?;
     }
     for (group, count) in &counts {
         if arguments.json {
@@ -369,15 +371,14 @@ fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode
                 #[serde(flatten)]
                 count: &'a handout::audit::stats::Count,
             }
-            writeln!(out, "{}", serde_json::to_string(&Row { group, count })?)?;
+            out.json(&serde_json::to_string(&Row { group, count })?)?;
         } else {
             let who = count.to.as_deref().unwrap_or(&group.rid);
             let (links, bytes) = (count.links, count.bytes);
-            writeln!(
-                out,
+            out.text(format_args!(
                 "{}\t{}\t{who}\t{links}\t{bytes}",
                 group.day, group.bucket
-            )?;
+            ))?;
         }
     }
     out.flush()?;

@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{ConfigArgs, exit, say};
+use super::{ConfigArgs, exit, say, say_json};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -85,9 +85,7 @@ fn found(what: impl Into<String>, outcome: Outcome) -> Finding {
 
 fn report(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
-        return Ok(say(serde_json::to_string(
-            &json!({ "findings": findings }),
-        )?)?);
+        return Ok(say_json(&json!({ "findings": findings }))?);
     }
     let width = findings
         .iter()

@@ -20,7 +20,7 @@ use handout::worker::Worker;
 use tokio::sync::oneshot;
 
 use super::run::{Signals, pace};
-use super::{exit, say};
+use super::{exit, say, say_lines};
 
 /// How long the three jobs may take before something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,14 +65,14 @@ pub(super) async fn demo(
     tell(&dir, &made)?;
     let code = if arguments.once {
         let verdict = probe::probe(&made, &opened.tools, &config).await?;
-        say(&verdict)?;
+        say_lines(&verdict)?;
         if verdict.is_good() {
             ExitCode::SUCCESS
         } else {
             exit::FOUND.into()
         }
     } else {
-        say("\nThe links stay alive until Ctrl-C. Afterwards:")?;
+        say_lines("\nThe links stay alive until Ctrl-C. Afterwards:")?;
         say(format_args!(
             "  handout run --config {}",
             config_file(&dir).display()
@@ -156,7 +156,7 @@ fn tell(dir: &Path, made: &probe::Made) -> anyhow::Result<()> {
         shown(&made.audit_dir),
         made.issued
     ))?;
-    say("\nLook at")?;
+    say_lines("\nLook at")?;
     say(format_args!(
         "  file://{}",
         made.outbox.join("index.html").display()

@@ -1,6 +1,5 @@
 //! From errors to exit codes (sysexits.h), so that systemd and scripts can tell what to do.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use handout::audit::RecordError;
@@ -41,11 +40,11 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<clap::Error>() {
         return usage(error);
     }
-    drop(writeln!(std::io::stderr(), "handout: {}", chain(&**error)));
+    super::terminal::complain(chain(&**error));
     if let Some(JobError::Parse(error)) = error.downcast_ref()
         && let Some(said) = error.said()
     {
-        drop(writeln!(std::io::stderr(), "  {said}"));
+        super::terminal::complain(said);
     }
     code(error).into()
 }

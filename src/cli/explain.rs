@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use handout::clock;
 
-use super::{exit, say};
+use super::{exit, say_json, say_lines};
 
 /// The longest URL that is read from stdin; servers take an eighth of it.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -38,9 +38,9 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let now = clock::system();
     let explanation = handout::links::explain::explain(&url, now);
     if arguments.json {
-        say(serde_json::to_string(&explanation)?)?;
+        say_json(&explanation)?;
     } else {
-        say(explanation.in_words(now))?;
+        say_lines(explanation.in_words(now))?;
     }
     Ok(if explanation.is_wrong() {
         exit::FOUND.into()

@@ -3,7 +3,7 @@
 mod preview;
 mod resend;
 
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::run::Signals;
-use super::{ConfigArgs, exit, say};
+use super::{ConfigArgs, exit, say, say_json, terminal};
 
 /// How often the bar looks at the counters, and how often a plain line is written.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -182,7 +182,7 @@ async fn work(
     opened.close().await;
     let delivered = result?;
     if json {
-        say(as_json(order, &delivered))?;
+        say_json(&as_json(order, &delivered))?;
     } else {
         tell(order, &delivered)?;
         if config.needs_embedded() {
@@ -230,7 +230,7 @@ fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
 
 /// Shows the counters while the work goes on: a bar on a terminal, a line now and then elsewhere.
 async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = terminal::is_watched();
     let bar = if terminal {
         ProgressBar::new(0)
     } else {

@@ -6,7 +6,6 @@
 mod keys;
 
 use std::fs::DirBuilder;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,7 +41,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use self::keys::{Batch, Keys, RECORDED, Refused, Saving, UNRECORDED};
-use super::{ConfigArgs, exit};
+use super::{ConfigArgs, exit, terminal};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -484,7 +483,7 @@ impl Desk {
                 }
                 None => self.spell(&links.links, links.lifetime, &mut text)?,
             }
-            std::io::stdout().lock().write_all(&text)?;
+            terminal::write_exactly(&text)?;
         }
         Ok(())
     }
@@ -639,19 +638,14 @@ fn report(refused: &Refused) -> anyhow::Result<ExitCode> {
     if refused.count == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut stderr = std::io::stderr().lock();
     for reason in &refused.first {
-        writeln!(stderr, "handout: not linked: {reason}")?;
+        terminal::complain(format_args!("not linked: {reason}"));
     }
     let (objects, more) = match refused.count {
         1 => ("object was", ""),
         count if count > refused.first.len() as u64 => ("objects were", "; the first are above"),
         _ => ("objects were", ""),
     };
-    writeln!(
-        stderr,
-        "handout: {} {objects} not linked{more}",
-        refused.count
-    )?;
+    terminal::complain(format_args!("{} {objects} not linked{more}", refused.count));
     Ok(exit::FOUND.into())
 }

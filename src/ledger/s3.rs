@@ -34,8 +34,9 @@ use super::lease::{Leases, Seen, Tag, Terms};
 use super::shelf::{Bundle, Shelf, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
-use crate::edge::{EdgeError, Fact, random};
+use crate::edge::{BoundedAnswers, EdgeError, Fact, random};
 use crate::job::{Bucket, JobId};
+use crate::store::Course;
 use crate::store::s3::ServerClock;
 
 /// How often a request is made before the store counts as out of reach: with one in five failing, one in 400,000 gives up.
@@ -125,6 +126,7 @@ impl S3Ledger {
             .to_builder()
             .timeout_config(patience)
             .retry_config(RetryConfig::disabled())
+            .interceptor(BoundedAnswers)
             .build();
         Self {
             client: Client::from_conf(config),
@@ -312,6 +314,7 @@ impl S3Ledger {
     ) -> Result<Vec<String>, LedgerError> {
         let mut keys = Vec::new();
         let mut token: Option<String> = None;
+        let mut course = Course::default();
         loop {
             let page = patiently(|| async {
                 let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
@@ -326,14 +329,18 @@ impl S3Ledger {
             })
             .await?;
             let some = page.contents.unwrap_or_default().into_iter();
+            let before = keys.len();
             keys.extend(some.filter_map(|object| object.key));
             token = page
                 .next_continuation_token
                 .filter(|_| page.is_truncated == Some(true));
-            if token.is_none() || keys.len() >= limit {
+            let Some(next) = token.as_deref().filter(|_| keys.len() < limit) else {
                 keys.truncate(limit);
                 return Ok(keys);
-            }
+            };
+            let endless =
+                |error| EdgeError::new(self.action("list", prefix), Fact::Rejected, error);
+            course.go_on(next, keys.len() > before).map_err(endless)?;
         }
     }
 

@@ -85,7 +85,7 @@ pub async fn recall(
     stop: &Stop,
 ) -> Result<Option<Listing>, JobError> {
     let mut recalled = Listing::begin(spool_dir);
-    let mut presence = Presence::of(plan, kept, store);
+    let mut presence = Presence::of(plan, kept, store, stop);
     let numbers: Vec<u32> = (0..kept.pages).collect();
     // None is on its way while objects are looked at: nobody would wait for it meanwhile, and its time would run out.
     for some in numbers.chunks(PAGES_AT_ONCE) {
@@ -125,7 +125,7 @@ struct Listed<'a> {
 }
 
 impl<'a> Presence<'a> {
-    fn of(plan: &'a Plan, kept: &Kept, store: &'a dyn ObjectStore) -> Self {
+    fn of(plan: &'a Plan, kept: &Kept, store: &'a dyn ObjectStore, stop: &'a Stop) -> Self {
         let listed = match &plan.objects {
             // One page may have few objects far apart.
             Objects::Under(prefix, _) if plan.order == Order::Key && kept.pages > 1 => {
@@ -136,7 +136,7 @@ impl<'a> Presence<'a> {
                     is_limited: plan.limit.is_some(),
                 };
                 Some(Listed {
-                    lister: Lister::new(under, store),
+                    lister: Lister::new(under, store, stop),
                     keys: VecDeque::new(),
                 })
             }

@@ -11,6 +11,7 @@ use super::listing::{GatherError, check_clock};
 use super::ranges::{Ask, Popped, RangeId, Ranges};
 use crate::error::chain;
 use crate::job::Bucket;
+use crate::stop::Stop;
 use crate::store::{Fact, ObjectMeta, ObjectStore, Page, Versions};
 
 /// How many pages of a listing are asked for at once. A store's own limit, per prefix, is in the thousands a second; how often
@@ -38,6 +39,7 @@ type Answer = (RangeId, Result<Page, GatherError>);
 pub(super) struct Lister<'a> {
     under: Under<'a>,
     store: &'a dyn ObjectStore,
+    stop: &'a Stop,
     ranges: Ranges,
     on_their_way: FuturesUnordered<BoxFuture<'a, Answer>>,
     /// Answers that came in meanwhile, no more than were on their way.
@@ -45,7 +47,7 @@ pub(super) struct Lister<'a> {
 }
 
 impl<'a> Lister<'a> {
-    pub(super) fn new(under: Under<'a>, store: &'a dyn ObjectStore) -> Self {
+    pub(super) fn new(under: Under<'a>, store: &'a dyn ObjectStore, stop: &'a Stop) -> Self {
         // Versions have a listing of their own, whose places are a key and a version.
         let at_once = match under.is_limited || under.versions == Versions::Pinned {
             true => 1,
@@ -54,6 +56,7 @@ impl<'a> Lister<'a> {
         Self {
             under,
             store,
+            stop,
             ranges: Ranges::new(under.prefix, at_once),
             on_their_way: FuturesUnordered::new(),
             arrived: VecDeque::new(),
@@ -73,7 +76,10 @@ impl<'a> Lister<'a> {
             match self.ranges.pop() {
                 Popped::Page(page) => return Ok(Some(page)),
                 Popped::End => return Ok(None),
-                Popped::NotYet => self.arrived.extend(self.on_their_way.next().await),
+                Popped::NotYet => {
+                    let answer = self.stop.or(self.on_their_way.next()).await?;
+                    self.arrived.extend(answer);
+                }
             }
         }
     }
@@ -137,7 +143,6 @@ mod tests {
     use crate::plan::Plan;
     use crate::progress::Progress;
     use crate::render::samples;
-    use crate::stop::Stop;
     use crate::store::memory::MemoryStore;
     use crate::store::{Body, Content, Cursor, EdgeError, StoreError};
 
@@ -246,7 +251,8 @@ mod tests {
             versions: Versions::Floating,
             is_limited: false,
         };
-        let (mut lister, mut found) = (Lister::new(under, &store), 0);
+        let stop = Stop::default();
+        let (mut lister, mut found) = (Lister::new(under, &store, &stop), 0);
         while let Some(page) = lister.page().await.unwrap() {
             found += page.len();
             lister.meanwhile(sleep(Duration::from_secs(60))).await;

@@ -17,12 +17,13 @@ use super::disposition::is_active;
 use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
+use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS};
 use crate::job::{Bucket, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};
 use crate::stop::{Stop, Stopped};
-use crate::store::{Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
+use crate::store::{EndlessListing, Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
@@ -69,6 +70,17 @@ pub enum GatherError {
         key: String,
         /// The one before it.
         last: String,
+    },
+    /// The store lists without an end.
+    #[error(transparent)]
+    Endless(#[from] EndlessListing),
+    /// More than any job may have listed, or leave out.
+    #[error("more than {limit} objects {what}: name a narrower from.prefix")]
+    TooMany {
+        /// How many there may be.
+        limit: u64,
+        /// Of what.
+        what: &'static str,
     },
     /// The work was asked to stop.
     #[error(transparent)]
@@ -285,12 +297,18 @@ async fn gather_under(
         },
         is_limited: plan.limit.is_some() && plan.order == Order::Key,
     };
-    let (mut lister, mut found) = (Lister::new(under, store), 0);
+    let (mut lister, mut found) = (Lister::new(under, store, stop), 0);
     while let Some(mut objects) = lister.page().await? {
         stop.heed()?;
         progress.found(objects.len());
         let before = found;
         found += objects.len() as u64;
+        if found > MAX_LISTED_OBJECTS {
+            return Err(GatherError::TooMany {
+                limit: MAX_LISTED_OBJECTS,
+                what: "are listed",
+            });
+        }
         if is_milestone(before, found) {
             tracing::info!(job.id = %plan.job.id, objects = found, "objects are listed");
         }
@@ -584,6 +602,12 @@ impl<'a> Gathering<'a> {
             .into());
         }
         self.unavailable += 1;
+        if self.unavailable > MAX_LEFT_OUT {
+            return Err(GatherError::TooMany {
+                limit: MAX_LEFT_OUT,
+                what: "cannot be linked",
+            });
+        }
         self.push(Entry::Unavailable(key, reason))
     }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::job::place::MAX_KEY_BYTES;
 use crate::links::listing::GatherError;
-use crate::store::{Cursor, ObjectMeta, Page};
+use crate::store::{Course, Cursor, EndlessListing, ObjectMeta, Page};
 
 /// How many pages may be ahead of the one that is wanted next, on their way or here; and how many may be here in all, with
 /// those that came before somewhere nearer was cut. A page takes some 200 KB.
@@ -93,6 +93,7 @@ struct Range {
     pages: VecDeque<Vec<ObjectMeta>>,
     /// How many bytes they take.
     bytes: usize,
+    course: Course,
     /// Whether it begins at a guessed place from which the store has listed nothing yet.
     is_mere_guess: bool,
 }
@@ -229,7 +230,7 @@ impl Ranges {
         check_order(&page.objects)?;
         let range = self.ranges.iter_mut().find(|range| range.id == id);
         let range = range.expect("a range stays until its last answer has come");
-        if !range.take(page) {
+        if !range.take(page)? {
             // It does not begin where it was asked to: this store lists page by page, or not at all.
             self.at_once = 1;
         }
@@ -295,6 +296,7 @@ impl Range {
             cuts: 0,
             pages: VecDeque::new(),
             bytes: 0,
+            course: Course::default(),
         }
     }
 
@@ -344,7 +346,7 @@ impl Range {
     }
 
     /// Takes a page in, as far as it is the range's own; says whether it began where it should.
-    fn take(&mut self, page: Page) -> bool {
+    fn take(&mut self, page: Page) -> Result<bool, EndlessListing> {
         self.is_mere_guess = false;
         let mut objects = page.objects;
         let is_before = |object: &ObjectMeta| {
@@ -358,8 +360,14 @@ impl Range {
         let count = objects.partition_point(own);
         let is_over = count < objects.len();
         objects.truncate(count);
+        let last_seen = self.seen.as_ref().map(|(_, last)| last.as_str());
+        let last = objects.last().map(|object| object.key.as_str());
+        let has_new = last.is_some() && last > last_seen;
         self.state = match page.continuation_token {
-            Some(token) if !is_over => State::Waits(From::Token(token)),
+            Some(token) if !is_over => {
+                self.course.go_on(&token, has_new)?;
+                State::Waits(From::Token(token))
+            }
             Some(_) | None => State::Done,
         };
         self.is_long = !matches!(self.state, State::Done) && !objects.is_empty();
@@ -370,7 +378,7 @@ impl Range {
             self.bytes += bytes_of(&objects);
             self.pages.push_back(objects);
         }
-        before == 0
+        Ok(before == 0)
     }
 }
 

@@ -23,9 +23,12 @@ use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
 };
+use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
+use crate::edge::BoundedAnswers;
 use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
+use crate::text::printable;
 
 /// How long an upload may take: a list of a million links at a slow 1 MB/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -62,9 +65,14 @@ struct Regional {
 
 impl S3Store {
     /// A store over a configured client, at a server that has one region or does not care.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the client is the store's from now on"
+    )]
     pub fn new(client: Client) -> Self {
+        let config = client.config().to_builder().interceptor(BoundedAnswers);
         Self {
-            client,
+            client: Client::from_conf(config.build()),
             regions: None,
             clock: ServerClock::default(),
             largest_put: LARGEST_PUT,
@@ -106,6 +114,12 @@ impl S3Store {
             return Ok(Some(regional.clone()));
         }
         let region = self.look_up_region(bucket).await?;
+        if !is_region(&region) {
+            let region = printable(&region, MAX_SHOWN_VALUE_BYTES);
+            let reason = format!("the answer names the region {region}, which is none");
+            let action = format!("look up the region of s3://{bucket}");
+            return Err(EdgeError::new(action, Fact::Rejected, reason));
+        }
         let config = self
             .client
             .config()
@@ -416,6 +430,12 @@ impl ObjectStore for S3Store {
     }
 }
 
+/// Whether a store's word can be a region: it becomes a part of host names and signatures.
+fn is_region(text: &str) -> bool {
+    let is_of_region = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.len() <= 63 && text.bytes().all(is_of_region)
+}
+
 /// What an upload needs besides: time.
 fn patience() -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder()
@@ -460,6 +480,10 @@ fn restored_until(header: &str) -> Option<Timestamp> {
 /// A version in a listing of versions.
 fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
     let class = version.storage_class.as_ref().map(|class| class.as_str());
+    let id = version.version_id.as_deref().unwrap_or_default();
+    check_length("VersionId", id, MAX_VERSION_BYTES)?;
+    let etag = version.e_tag.as_deref().unwrap_or_default();
+    check_length("ETag", etag, MAX_ETAG_BYTES)?;
     Ok(ObjectMeta {
         key: listed_key(version.key.as_deref(), encoded)?,
         size_bytes: size(version.size),
@@ -468,6 +492,17 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
         storage: storage(class),
         version: version.version_id,
     })
+}
+
+/// Refuses a text of a listing that is longer than such texts are.
+fn check_length(field: &str, text: &str, limit: usize) -> Result<(), String> {
+    let length = text.len();
+    match length > limit {
+        true => Err(format!(
+            "the listing has the {field} of {length} bytes: at most {limit} are allowed"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The key of a listed object; an answer without one, or with one that is none, is not S3's.

@@ -516,3 +516,114 @@ async fn a_version_is_linked_only_if_it_is_to_be_pinned() {
         assert_eq!(object.version.as_deref(), Some(given).filter(|_| pinned));
     }
 }
+
+/// A store's answer of our choice to every listing.
+async fn listed_from(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> String {
+    let (url, _) = answering(date(SignedDuration::ZERO), answer).await;
+    let store = S3Store::new(client(&url));
+    let listed = timeout(Duration::from_secs(50), listed(&store, false)).await;
+    let error = listed.expect("the listing ends").unwrap_err();
+    handout::error::chain(&error)
+}
+
+fn page(objects: &str, token: &str) -> &'static str {
+    let page = format!(
+        "<ListBucketResult><IsTruncated>true</IsTruncated>{objects}<NextContinuationToken>{token}</NextContinuationToken></ListBucketResult>"
+    );
+    Box::leak(page.into_boxed_str())
+}
+
+#[tokio::test]
+async fn a_repeated_token_is_an_error() {
+    let same = page("", "again");
+    let error = listed_from(move |_| ("200 OK", String::new(), same)).await;
+    assert!(
+        error.contains("the same continuation token twice"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_no_request_can_carry_is_an_error_and_no_panic() {
+    let long = page("", &"t".repeat(66_000));
+    let error = listed_from(move |_| ("200 OK", String::new(), long)).await;
+    assert!(error.contains("has 66000 bytes: at most 4096"), "{error}");
+}
+
+#[tokio::test]
+async fn pages_without_objects_have_an_end() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let error = listed_from(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        ("200 OK", String::new(), page("", &format!("t{number}")))
+    })
+    .await;
+    assert!(error.contains("1000 pages in a row"), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_of_megabytes_that_repeats_a_link_is_cut_and_redacted() {
+    let link = "https://reports.s3.amazonaws.com/a?X-Amz-Signature=5ec7e7 ann%40acme.example ";
+    let body = format!(
+        "<Error><Code>AccessDenied</Code><Message>{}</Message></Error>",
+        link.repeat(20_000)
+    );
+    let body: &'static str = Box::leak(body.into_boxed_str());
+    let error = listed_from(move |_| ("403 Forbidden", String::new(), body)).await;
+    assert!(error.len() < 1_000, "{}", error.len());
+    assert!(
+        !error.contains("5ec7e7") && !error.contains("ann"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_header_of_megabytes_is_an_error() {
+    let error = listed_from(|_| {
+        (
+            "200 OK",
+            format!("x-a: {}\r\n", "a".repeat(2_000_000)),
+            LISTING,
+        )
+    })
+    .await;
+    assert!(error.len() < 1_000, "{error}");
+}
+
+/// Sends a body of 3 GB, as far as it is read; counts its bytes.
+async fn endless(status: &'static str) -> (String, Arc<std::sync::atomic::AtomicU64>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let sent = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = Arc::clone(&sent);
+    let serve = async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0
+            {
+            }
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: 3000000000\r\n\r\n<ListBucketResult>"
+            );
+            drop(stream.write_all(head.as_bytes()).await);
+            while stream.write_all(&[b' '; 65_536]).await.is_ok() {
+                counter.fetch_add(65_536, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(serve);
+    (url, sent)
+}
+
+#[tokio::test]
+async fn an_answer_of_gigabytes_is_not_read() {
+    for status in ["200 OK", "403 Forbidden"] {
+        let (url, sent) = endless(status).await;
+        let listed = listed(&S3Store::new(client(&url)), false).await;
+        let error = handout::error::chain(&listed.unwrap_err());
+        let sent = sent.load(std::sync::atomic::Ordering::SeqCst);
+        assert!(sent < 100_000_000, "{sent} bytes were taken: {error}");
+        assert!(error.contains("longer than 8388608 bytes"), "{error}");
+    }
+}

@@ -92,7 +92,7 @@ fn worst() -> Vec<(String, &'static str)> {
         ),
         (
             with("wide", |job| {
-                job["vars"] = json!({ "a": vec![json!([]); 300_000] })
+                job["vars"] = json!({ "a": vec![json!([]); 300_000] });
             }),
             "vars has more than 1000 values",
         ),

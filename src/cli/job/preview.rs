@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{JobArgs, order};
-use crate::cli::say;
+use crate::cli::{say, say_json};
 
 /// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
 const GMAIL_CLIPS_AT: usize = 102_000;
@@ -113,7 +113,7 @@ pub(super) async fn show(
     previewing.close().await;
     let report = report?;
     if arguments.json {
-        say(serde_json::to_value(&report)?)?;
+        say_json(&report)?;
     } else if arguments.open {
         let mails = report.mails.iter().flat_map(|mail| &mail.files);
         for path in mails.chain(&report.page_files) {
@@ -192,8 +192,7 @@ fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
         say(format_args!("  unavailable  {}", report.unavailable))?;
     }
     for NotLinked { key, reason } in &report.not_linked {
-        // Keys can hold whatever turns a terminal around.
-        say(format_args!("    {}: {reason}", key.escape_debug()))?;
+        say(format_args!("    {key}: {reason}"))?;
     }
     for mail in &report.mails {
         tell_mail(mail)?;
@@ -248,7 +247,7 @@ fn tell_refusal(
     let kept_out = plan::kept_out(&order.job, &tools.policy).unwrap_or_default();
     if arguments.json {
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
-        say(json!({ "job": order.job.id, "refused": chain(&**error), "rules": rules }))?;
+        say_json(&json!({ "job": order.job.id, "refused": chain(&**error), "rules": rules }))?;
     } else if !arguments.open {
         say(format_args!("{} would be refused", order.job.id))?;
         for KeptOut {

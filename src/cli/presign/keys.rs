@@ -100,9 +100,9 @@ impl Keys {
                 let bucket = bucket.clone();
                 let mut keys = Vec::new();
                 while let Some((_, key)) = places.next_if(|(next, _)| *next == bucket) {
-                    keys.extend(refused.sort_out(key.as_bytes(), || {
-                        format!("s3://{bucket}/{}", key.escape_debug())
-                    }));
+                    keys.extend(
+                        refused.sort_out(key.as_bytes(), || format!("s3://{bucket}/{key}")),
+                    );
                 }
                 Batch { bucket, keys }
             }

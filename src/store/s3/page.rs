@@ -25,8 +25,10 @@ use jiff::tz::Offset;
 use quick_xml::events::{BytesRef, Event};
 use quick_xml::reader::Reader;
 
-use super::{MORE_NOWHERE, listed_key, plain_etag, storage};
+use super::{MORE_NOWHERE, check_length, listed_key, plain_etag, storage};
+use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES};
 use crate::store::{ObjectMeta, Page, Storage};
+use crate::text::printable;
 
 /// The element around a page.
 const ROOT: &str = "ListBucketResult";
@@ -240,7 +242,7 @@ fn plain_instant(text: &[u8]) -> Option<Timestamp> {
 fn parsed<T: FromStr>(field: &'static str, text: &str) -> Result<T, ReadError> {
     text.parse().map_err(|_| ReadError::Field {
         field,
-        text: text.to_owned(),
+        text: printable(text, MAX_SHOWN_VALUE_BYTES).into_owned(),
     })
 }
 
@@ -255,7 +257,9 @@ fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
         "amp" => Ok('&'),
         "lt" => Ok('<'),
         "gt" => Ok('>'),
-        _ => Err(ReadError::Reference(name.into_owned())),
+        _ => Err(ReadError::Reference(
+            printable(&name, MAX_SHOWN_VALUE_BYTES).into_owned(),
+        )),
     }
 }
 
@@ -299,6 +303,7 @@ impl<'x> Draft<'x> {
 
     fn meta(self, is_encoded: bool) -> Result<ObjectMeta, String> {
         // To the second: what HEAD tells has no more.
+        check_length("ETag", &self.etag, MAX_ETAG_BYTES)?;
         let second = self.modified.map(Timestamp::as_second).unwrap_or_default();
         Ok(ObjectMeta {
             key: listed_key(self.key.as_deref(), is_encoded)?,

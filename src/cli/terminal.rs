@@ -1,0 +1,74 @@
+//! Everything that a command prints goes through here, so that text from outside cannot command a terminal.
+//!
+//! `clippy.toml` forbids `std::io::stdout` and `std::io::stderr` elsewhere: a new command cannot forget it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the place where stdout and stderr are written"
+)]
+
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+
+use handout::text::{printable_json, printable_line};
+use serde::Serialize;
+
+/// Many lines to stdout, buffered.
+pub(crate) struct Lines(BufWriter<StdoutLock<'static>>);
+
+impl Lines {
+    pub(crate) fn new() -> Self {
+        Self(BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Writes one line of text; only tabs are kept of what is not printable.
+    pub(crate) fn text(&mut self, line: impl Display) -> io::Result<()> {
+        writeln!(self.0, "{}", printable_line(&line.to_string()))
+    }
+
+    /// Writes JSON, which reads back as the same value.
+    pub(crate) fn json(&mut self, json: &str) -> io::Result<()> {
+        writeln!(self.0, "{}", printable_json(json))
+    }
+
+    /// Writes a row of CSV (RFC 4180), which ends its line.
+    pub(crate) fn csv(&mut self, row: &str) -> io::Result<()> {
+        let row = row.strip_suffix("\r\n").unwrap_or(row);
+        write!(self.0, "{}\r\n", printable_line(row))
+    }
+
+    pub(crate) fn flush(mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Writes a line to stdout. A reader that went away (`| head`) is an error, not a panic.
+pub(crate) fn say(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{}", printable_line(&line.to_string()))
+}
+
+/// Writes text of several lines to stdout. Its parts from outside must have no line ends.
+pub(crate) fn say_lines(text: impl Display) -> io::Result<()> {
+    text.to_string().split('\n').try_for_each(say)
+}
+
+/// Writes a value to stdout as JSON on one line.
+pub(crate) fn say_json(value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_string(value)?;
+    writeln!(io::stdout().lock(), "{}", printable_json(&json))
+}
+
+/// Writes a line to stderr. Nothing can be done about a terminal that does not take it.
+pub(crate) fn complain(line: impl Display) {
+    let line = format!("handout: {line}");
+    drop(writeln!(io::stderr().lock(), "{}", printable_line(&line)));
+}
+
+/// Writes bytes of our own making to stdout as they are: signed URLs, which are ASCII, and scripts.
+pub(crate) fn write_exactly(bytes: &[u8]) -> io::Result<()> {
+    io::stdout().lock().write_all(bytes)
+}
+
+/// Whether stderr is a terminal.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}

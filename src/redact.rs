@@ -1,0 +1,329 @@
+//! Words of a relay or a store without the addresses, links and secrets that they repeat.
+//!
+//! A relay names the recipient and the link that it rejects; a store repeats the URL that it refuses. Both can spell
+//! them in many ways: percent-encoded, as an encoded-word, as a reference of HTML, with full-width characters, with `at`
+//! in place of `@`. Therefore no pattern of an address decides. A word is kept if it is plain (letters, digits, dots,
+//! hyphens) and too short for a token; every other word is replaced.
+
+use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
+
+use crate::text::printable;
+
+/// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
+///
+/// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well.
+const LONGEST_MIXED_PART: usize = 20;
+
+/// The longest word that is kept, in bytes: no longer than a label of a host name with its neighbours.
+const LONGEST_WORD: usize = 64;
+
+/// A hidden word of at most so many bytes may be an `@` in disguise, between words that look plain.
+const LONGEST_DISGUISE: usize = 8;
+
+/// What stands in the place of a word that is not plain.
+const HIDDEN: &str = "(hidden)";
+
+/// What stands in the place of a word with an `@`.
+const ADDRESS: &str = "(address)";
+
+/// Makes words fit to be kept and logged: one line of at most `max_bytes`, without addresses, links and secrets.
+///
+/// Of a link, its host is kept, since an operator needs it and it opens nothing.
+pub(crate) fn redacted(words: &str, max_bytes: usize) -> String {
+    let words: Vec<&str> = words.split_whitespace().take(max_bytes).collect();
+    let mut shown: Vec<String> = words.iter().map(|word| shown(word)).collect();
+    for (index, word) in words.iter().enumerate() {
+        if is_disguised_at(word, &shown[index]) && is_followed_by_domain(&words, index) {
+            let first = index.saturating_sub(1);
+            let last = end_of_domain(&words, index + 1);
+            shown[first..last].fill_with(|| HIDDEN.to_owned());
+        }
+    }
+    shown.dedup_by(|next, before| next == before && next.starts_with('('));
+    printable(&shown.join(" "), max_bytes).into_owned()
+}
+
+/// A word, or what stands in its place.
+fn shown(word: &str) -> String {
+    if let Some((_, rest)) = word.split_once("://") {
+        return link(rest);
+    }
+    if word.contains('@') {
+        return ADDRESS.to_owned();
+    }
+    match is_plain(word) {
+        true => word.to_owned(),
+        false => HIDDEN.to_owned(),
+    }
+}
+
+/// A link, of which the host is kept unless there is a login before it.
+fn link(rest: &str) -> String {
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let is_of_a_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let host: String = authority.chars().take_while(is_of_a_name).collect();
+    let port = &authority[host.len()..];
+    let is_port = port.bytes().all(|byte| !matches!(byte, b'@' | b'%'));
+    let is_host = !host.is_empty() && is_port && is_plain(&host);
+    match is_host {
+        true => format!("(link to {host})"),
+        false => "(link)".to_owned(),
+    }
+}
+
+/// Whether a word can be kept as it is.
+fn is_plain(word: &str) -> bool {
+    let is_allowed = |c: char| {
+        c.is_alphanumeric()
+            || matches!(
+                c,
+                '.' | '-'
+                    | '_'
+                    | '\''
+                    | '’'
+                    | ','
+                    | ';'
+                    | ':'
+                    | '('
+                    | ')'
+                    | '['
+                    | ']'
+                    | '<'
+                    | '>'
+                    | '"'
+                    | '*'
+                    | '…'
+            )
+    };
+    let is_link = word.to_ascii_lowercase().contains("www.");
+    word.len() <= LONGEST_WORD
+        && word.trim_end_matches('!').chars().all(is_allowed)
+        && !has_at_inside(word)
+        && !is_link
+        && !word.split(is_separator).any(is_token)
+}
+
+/// Whether `at` joins two parts of a word: `ann(at)acme.example`.
+fn has_at_inside(word: &str) -> bool {
+    let mut parts = word
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|part| !part.is_empty());
+    parts.next().is_some() && parts.any(|part| part.eq_ignore_ascii_case("at"))
+}
+
+fn is_separator(c: char) -> bool {
+    !c.is_alphanumeric() && !matches!(c, '-' | '_')
+}
+
+/// Whether a part of a word is a secret, or an address in another alphabet.
+fn is_token(part: &str) -> bool {
+    let mixes = |part: &str| {
+        part.len() > LONGEST_MIXED_PART
+            && part.contains(|c: char| c.is_ascii_digit())
+            && part.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    part.split(['-', '_']).any(mixes) || is_encoded_address(part)
+}
+
+/// Whether a part is an address or a link in Base64 or in hexadecimal.
+fn is_encoded_address(part: &str) -> bool {
+    let is_address = |bytes: &[u8]| {
+        let is_text = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        is_text && (bytes.contains(&b'@') || bytes.windows(3).any(|bytes| bytes == b"://"))
+    };
+    // Encoders cut a text where they like: a last group that is not whole is left out.
+    let whole = part.get(..part.len() / 4 * 4).unwrap_or_default();
+    [part, whole].into_iter().any(|part| {
+        let decoded = [
+            Base64Unpadded::decode_vec(part).ok(),
+            Base64UrlUnpadded::decode_vec(part).ok(),
+            of_hexadecimal(part),
+        ];
+        decoded.iter().flatten().any(|bytes| is_address(bytes))
+    })
+}
+
+fn of_hexadecimal(part: &str) -> Option<Vec<u8>> {
+    let pairs = part.as_bytes().chunks(2);
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// Whether a word stands for an `@` between others: `at`, `(at)`, `%40`, `&#64;`, or a loose `@`.
+fn is_disguised_at(word: &str, shown: &str) -> bool {
+    let is_hidden = shown == HIDDEN && word.len() <= LONGEST_DISGUISE;
+    let is_loose = shown == ADDRESS && (word.starts_with('@') || word.ends_with('@'));
+    is_hidden || is_loose || is_word(word, "at")
+}
+
+fn is_word(word: &str, name: &str) -> bool {
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+        .eq_ignore_ascii_case(name)
+}
+
+/// Whether the words behind `index` begin as a domain does: `acme.example`, `acme dot example`, or something hidden.
+fn is_followed_by_domain(words: &[&str], index: usize) -> bool {
+    // A loose `@` at a word's beginning or end has half of the address in its own word.
+    words[index].contains('@')
+        || words.get(index + 1).is_some_and(|next| {
+            let inner = next.trim_matches(|c: char| !c.is_alphanumeric());
+            inner.contains('.') || !is_plain(next)
+        })
+        || words.get(index + 2).is_some_and(|dot| is_dot(dot))
+}
+
+fn is_dot(word: &str) -> bool {
+    is_word(word, "dot") || word == "."
+}
+
+/// The index behind the domain that begins at `index`.
+fn end_of_domain(words: &[&str], index: usize) -> usize {
+    let mut end = (index + 1).min(words.len());
+    while words.get(end).is_some_and(|word| is_dot(word)) {
+        end = (end + 2).min(words.len());
+    }
+    end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn clean(words: &str) -> String {
+        redacted(words, 300)
+    }
+
+    #[test]
+    fn what_an_operator_needs_is_kept() {
+        for words in [
+            "250 2.0.0 Ok: queued as 4VxYz11abcz2Bq",
+            "450 4.2.0 Greylisted, see you in 300 seconds",
+            "NoSuchBucket: The specified bucket does not exist",
+            "connect to mx1.acme.example[192.0.2.1]:25: Connection refused",
+            "Empfänger unbekannt",
+            "250 OK id=1",
+        ] {
+            let kept = clean(words);
+            assert!(kept == words || words.ends_with("=1"), "{kept}");
+        }
+    }
+
+    #[test]
+    fn addresses_links_and_lines_are_hidden() {
+        let table = [
+            (
+                "5.1.1 <bo@acme.example>: Recipient\r\naddress rejected",
+                "5.1.1 (address) Recipient address rejected",
+            ),
+            (
+                "554 bad link https://b.s3.amazonaws.com/a?X-Amz-Signature=00 in it",
+                "554 bad link (link to b.s3.amazonaws.com) in it",
+            ),
+            ("see https://bo:pw@acme.example/x", "see (link)"),
+            ("see www.acme.example now", "see (hidden) now"),
+            ("no bo (at) acme dot example here", "no (hidden) here"),
+            ("no bo %40 acme.example here", "no (hidden) here"),
+        ];
+        for (words, shown) in table {
+            assert_eq!(clean(words), shown);
+        }
+        assert!(clean(&"x".repeat(1000)).len() < 30);
+        assert!(clean(&"word ".repeat(1000)).len() <= 300);
+    }
+
+    /// Spellings of an address in which a relay may repeat it.
+    fn spellings() -> Vec<String> {
+        let (local, domain) = ("secretann", "secretacme.example");
+        let plain = format!("{local}@{domain}");
+        let mut all: Vec<String> = [
+            "@",
+            "%40",
+            "%2540",
+            "&#64;",
+            "&#x40;",
+            "&commat;",
+            "＠",
+            "﹫",
+            "=40",
+            "\\u0040",
+            "(at)",
+            "[At]",
+            "-at-",
+            "_at_",
+            "<at>",
+            "+AEA-",
+            " at ",
+            " (at) ",
+            " [AT] ",
+            " @ ",
+            "@ ",
+            " @",
+            " %40 ",
+            " ＠ ",
+            "\u{200b}@",
+            "?",
+            "/",
+            "!",
+            "#",
+            "=",
+        ]
+        .iter()
+        .map(|at| format!("{local}{at}{domain}"))
+        .collect();
+        all.push(format!("{local} at secretacme dot example"));
+        all.push(format!("mailto:{local}%40{domain}"));
+        all.push(format!("<{plain}>"));
+        all.push(format!("=?utf-8?Q?{local}=40{domain}?="));
+        all.push(format!("//{domain}/{local}?X-Amz-Signature=0"));
+        all.push(format!("https://x.example/{local}"));
+        all.push(format!("https://{local}:pw@{domain}/"));
+        all.push(format!("https://{local}%40{domain}/"));
+        all.push(format!("{domain}/{local}?X-Amz-Signature=0"));
+        all.push(format!("{local}@bücher.example"));
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn a_secret_never_survives(
+            before in "[a-z <>:;,.0-9]{0,20}",
+            which in proptest::sample::select(spellings()),
+            after in "[a-z <>:;,.0-9]{0,20}",
+        ) {
+            let shown = clean(&format!("{before} {which} {after}"));
+            prop_assert!(!shown.contains("secretann"), "{which}: {shown}");
+        }
+
+        #[test]
+        fn nor_does_one_that_is_encoded(local in "[a-z]{3,12}", before in "[a-z ]{0,20}") {
+            let plain = format!("{local}@acme.example");
+            let encoded = [
+                Base64Unpadded::encode_string(plain.as_bytes()),
+                Base64UrlUnpadded::encode_string(plain.as_bytes()),
+                plain.bytes().map(|byte| format!("{byte:02x}")).collect(),
+            ];
+            for encoded in encoded {
+                let shown = clean(&format!("{before} {encoded} is none"));
+                prop_assert!(!shown.contains(&encoded), "{shown}");
+            }
+        }
+
+        #[test]
+        fn words_are_bounded_and_printable(words in any::<String>(), long in "[a-z@./ ]{0,600}") {
+            for words in [words, long] {
+                let shown = clean(&words);
+                prop_assert!(shown.len() <= 300);
+                prop_assert!(shown.chars().all(crate::text::is_printable));
+            }
+        }
+
+        #[test]
+        fn a_token_never_survives(token in "[A-Za-z0-9+/=]{40,80}") {
+            prop_assume!(token.contains(|c: char| !c.is_ascii_alphabetic()));
+            let shown = clean(&format!("the token {token} ended"));
+            prop_assert!(!shown.contains(&token), "{shown}");
+        }
+    }
+}
