@@ -15,6 +15,7 @@ use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relays, Sender};
+use crate::directory::Directory;
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
@@ -558,12 +559,28 @@ fn lock_state_dir(state_dir: &Path) -> Result<File, OpenError> {
         path: state_dir.to_owned(),
         source,
     };
-    let lock = File::create(state_dir.join(".lock")).map_err(failed)?;
+    let directory = Directory::open(state_dir).map_err(failed)?;
+    let lock = directory.lock_file(".lock", 0o600).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked {
             path: state_dir.to_owned(),
         }),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_its_target_stays() {
+        let (outside, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = outside.path().join("target");
+        fs::write(&target, "root's").unwrap();
+        std::os::unix::fs::symlink(&target, state.path().join(".lock")).unwrap();
+        assert!(lock_state_dir(state.path()).is_err());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
     }
 }

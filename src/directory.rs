@@ -1,0 +1,314 @@
+//! A directory that is held by its descriptor: every file in it is opened relative to it, and no link is followed.
+//!
+//! A privileged command works in directories that a less privileged user may write. A name there may be a symbolic
+//! link, a hard link or a FIFO that somebody else planted. So a name is one component, opened with `O_NOFOLLOW` and
+//! `O_NONBLOCK`, and what was opened is a regular file with one link and an expected owner before it is read, changed
+//! or given away. Folders below are entered one component at a time, in the same way.
+//!
+//! The path of the directory itself is the operator's: symbolic links in it are followed, as in `/var/lib` on another
+//! disk.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The flags of every file that is opened: no link is followed, and a FIFO does not block.
+const SAFE: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The flags of every directory that is held.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+/// A directory, held by its descriptor.
+#[derive(Debug)]
+pub struct Directory {
+    handle: File,
+    path: PathBuf,
+    owner: (u32, u32),
+}
+
+impl Directory {
+    /// Opens a directory of the operator's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let handle = rustix::fs::open(path, FOLDER, Mode::empty())?;
+        Self::held(File::from(handle), path.to_owned())
+    }
+
+    fn held(handle: File, path: PathBuf) -> io::Result<Self> {
+        let metadata = handle.metadata()?;
+        Ok(Self {
+            handle,
+            path,
+            owner: (metadata.uid(), metadata.gid()),
+        })
+    }
+
+    /// Where it was when it was opened; for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Enters a folder below, and makes what is missing with `mode`, masked by the umask.
+    pub fn enter(&self, below: &Path, mode: u32) -> io::Result<Self> {
+        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        for component in below.components() {
+            let Component::Normal(name) = component else {
+                return Err(self.refusal(below, "is not a path below it"));
+            };
+            at = at.step(Path::new(name), mode)?;
+        }
+        Ok(at)
+    }
+
+    fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
+        let made = match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(error.into()),
+        };
+        let flags = FOLDER | OFlags::NOFOLLOW;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
+        let handle = File::from(handle.map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => {
+                self.refusal(name, "is no directory, or a symbolic link")
+            }
+            other => other.into(),
+        })?);
+        if made {
+            self.give(&handle)?;
+        }
+        Self::held(handle, self.path.join(name))
+    }
+
+    /// Opens a file to read it.
+    pub fn read(&self, name: &str) -> io::Result<File> {
+        self.existing(name, OFlags::RDONLY)
+    }
+
+    /// Reads a whole file of at most `max` bytes.
+    pub fn read_bounded(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read(name)?.take(max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            return Err(self.refusal(Path::new(name), &format!("is larger than {max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// Makes a file that is not there yet, and gives it to the directory's owner.
+    pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.create(name, OFlags::RDWR, mode)
+    }
+
+    /// Opens a file to append to it, and makes it if it is not there.
+    pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.open_or_create(name, OFlags::RDWR | OFlags::APPEND, mode)
+    }
+
+    /// Opens the file of a lock, which is not taken yet, and makes it if it is not there.
+    pub fn lock_file(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.open_or_create(name, OFlags::RDWR, mode)
+    }
+
+    /// Puts bytes in the place of a file, durably, whole or not at all.
+    pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+        self.component(name)?;
+        let draft = format!(".{:016x}.draft", random()?);
+        let mut file = self.create_new(&draft, mode)?;
+        let put = file.write_all(bytes).and_then(|()| {
+            file.sync_all()?;
+            Ok(rustix::fs::renameat(
+                &self.handle,
+                &draft,
+                &self.handle,
+                name,
+            )?)
+        });
+        if put.is_err() {
+            // The first error is the one to tell.
+            let _ = rustix::fs::unlinkat(&self.handle, &draft, AtFlags::empty());
+        }
+        put?;
+        self.sync()
+    }
+
+    /// Makes names durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn open_or_create(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+        match self.create(name, flags, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.existing(name, flags)
+            }
+            created => created,
+        }
+    }
+
+    fn create(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+        self.component(name)?;
+        let flags = flags | SAFE | OFlags::CREATE | OFlags::EXCL;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(mode))?;
+        let file = File::from(handle);
+        self.give(&file)?;
+        Ok(file)
+    }
+
+    fn existing(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        self.component(name)?;
+        let shown = Path::new(name);
+        let handle = rustix::fs::openat(&self.handle, name, flags | SAFE, Mode::empty());
+        let file = File::from(handle.map_err(|error| match error {
+            Errno::LOOP => self.refusal(shown, "is a symbolic link"),
+            // A FIFO without a reader, or a socket.
+            Errno::NXIO => self.refusal(shown, "is not a regular file"),
+            other => other.into(),
+        })?);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(self.refusal(shown, "is not a regular file"));
+        }
+        if metadata.nlink() != 1 {
+            return Err(self.refusal(shown, "has another name, a hard link"));
+        }
+        let ours = rustix::process::geteuid().as_raw();
+        if ![self.owner.0, ours, 0].contains(&metadata.uid()) {
+            return Err(self.refusal(shown, "belongs to another user than its directory"));
+        }
+        Ok(file)
+    }
+
+    /// Gives what was just made here to the directory's owner, if the process may.
+    fn give(&self, made: &File) -> io::Result<()> {
+        let metadata = made.metadata()?;
+        if (metadata.uid(), metadata.gid()) == self.owner {
+            return Ok(());
+        }
+        match fchown(made, Some(self.owner.0), Some(self.owner.1)) {
+            // Only root may; another user who writes here has the rights of a group.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            given => given,
+        }
+    }
+
+    fn component(&self, name: &str) -> io::Result<()> {
+        let mut components = Path::new(name).components();
+        match (components.next(), components.next()) {
+            (Some(Component::Normal(only)), None) if only == name => Ok(()),
+            _ => Err(self.refusal(Path::new(name), "is not the name of a file")),
+        }
+    }
+
+    fn refusal(&self, name: &Path, why: &str) -> io::Error {
+        let path = self.path.join(name);
+        let advice = "remove it, or use another directory";
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} {why}: {advice}", path.display()),
+        )
+    }
+}
+
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn every_opening(directory: &Directory) -> Vec<io::Result<File>> {
+        vec![
+            directory.read("x"),
+            directory.append("x", 0o600),
+            directory.lock_file("x", 0o600),
+        ]
+    }
+
+    fn assert_refused(directory: &Directory, why: &str) {
+        for opened in every_opening(directory) {
+            let sentence = opened.unwrap_err().to_string();
+            assert!(sentence.contains(why), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn planted_links_and_fifos_are_refused_and_their_targets_stay() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, planted) = (outside.path().join("target"), inside.path().join("x"));
+        fs::write(&target, "root's").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+
+        symlink(&target, &planted).unwrap();
+        assert_refused(&directory, "is a symbolic link");
+        directory.replace("x", b"ours", 0o600).unwrap();
+        assert!(fs::symlink_metadata(&planted).unwrap().is_file());
+
+        fs::remove_file(&planted).unwrap();
+        fs::hard_link(&target, &planted).unwrap();
+        assert_refused(&directory, "a hard link");
+
+        fs::remove_file(&planted).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(&planted).status();
+        assert!(fifo.unwrap().success());
+        assert_refused(&directory, "is not a regular file");
+
+        assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_folder_below_is_never_entered_through_a_link_or_upwards() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = Directory::open(inside.path()).unwrap();
+        directory.enter(Path::new("a/b"), 0o700).unwrap();
+        symlink(outside.path(), inside.path().join("a/link")).unwrap();
+        for below in ["a/link", "a/link/c", "../x", "/tmp"] {
+            assert!(directory.enter(Path::new(below), 0o700).is_err(), "{below}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        for name in ["", ".", "..", "a/b", "/x", "x/"] {
+            assert!(directory.append(name, 0o600).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_and_what_strangers_made_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may give files away.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(inside.path(), Some(4001), Some(4002)).unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        drop(directory.append("x", 0o600).unwrap());
+        let made = fs::metadata(inside.path().join("x")).unwrap();
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o777),
+            (4001, 4002, 0o600)
+        );
+        std::os::unix::fs::chown(inside.path().join("x"), Some(4003), None).unwrap();
+        assert_refused(&directory, "belongs to another user");
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let inside = tempfile::tempdir().unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        directory.replace("x", b"12345", 0o600).unwrap();
+        assert_eq!(directory.read_bounded("x", 5).unwrap(), b"12345");
+        assert!(directory.read_bounded("x", 4).is_err());
+        assert_eq!(fs::read_dir(inside.path()).unwrap().count(), 1);
+    }
+}
