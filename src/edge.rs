@@ -3,6 +3,9 @@
 //! An edge turns the outside's own error into a fact once, and keeps the error as the source. What follows from
 //! a fact is not decided here but in [`crate::error`].
 
+pub mod health;
+pub(crate) mod http;
+
 use std::fmt;
 use std::time::Duration;
 

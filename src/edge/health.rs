@@ -1,0 +1,441 @@
+//! What is known of each dependency: whether it answers, since when it does not, and when it may be tried again.
+//!
+//! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay. Every
+//! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
+//! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::random;
+use crate::bounds::MAX_SHOWN_VALUE_BYTES;
+use crate::text::printable;
+
+/// The pause after the failure that made an edge count as down, doubled with each further failure, and the longest. The
+/// longest decides how long an edge that is back stays untried.
+const INITIAL_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long the one request that tries an edge which is down keeps all others waiting.
+const TRIAL: Duration = Duration::from_secs(15);
+
+/// How many failures in a row make an outage: one broken connection is none.
+const FAILURES_OF_OUTAGE: u32 = 2;
+
+/// What kind of dependency an edge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EdgeKind {
+    /// The S3 endpoint of a connection.
+    Store,
+    /// The bucket with the ledger.
+    Ledger,
+    /// The queue that jobs come from.
+    Queue,
+    /// The queue that results go to.
+    Results,
+    /// The source of a connection's credentials.
+    Credentials,
+    /// An SMTP relay.
+    Relay,
+}
+
+impl EdgeKind {
+    /// The name in metrics and log lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Ledger => "ledger",
+            Self::Queue => "queue",
+            Self::Results => "results",
+            Self::Credentials => "credentials",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+/// How a request to an edge failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No answer, or no end of one, within the deadline.
+    Timeout,
+    /// No connection, or one that broke.
+    Unreachable,
+    /// An answer that says that the service is not well: a status of 500 and above.
+    ServerError,
+    /// An answer that asks to slow down.
+    Throttled,
+    /// An answer that says no to every request: credentials that are not accepted, a queue that does not exist.
+    Refused,
+}
+
+impl FailureKind {
+    /// Every kind, in the order of the counters.
+    pub const ALL: [Self; 5] = [
+        Self::Timeout,
+        Self::Unreachable,
+        Self::ServerError,
+        Self::Throttled,
+        Self::Refused,
+    ];
+
+    /// The name in metrics and log lines.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::ServerError => "server_error",
+            Self::Throttled => "throttled",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// For how long failures of this kind must go on to be an outage. A deadline is long enough by itself; a connection
+    /// that was refused twice in a millisecond is not, and some services answer one request in three with 503 for hours.
+    const fn lasts(self) -> Duration {
+        match self {
+            Self::Timeout => Duration::ZERO,
+            Self::Unreachable | Self::Refused => Duration::from_millis(500),
+            Self::ServerError | Self::Throttled => Duration::from_secs(10),
+        }
+    }
+}
+
+/// One dependency of the program, and what is known of it. Clones are the same edge.
+#[derive(Clone)]
+pub struct Edge {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: EdgeKind,
+    /// Which of its kind: the name of a connection or a relay.
+    name: String,
+    /// The subject of a sentence about it: `the relay smtp.sender.example:587 (mail.smtp)`.
+    subject: String,
+    state: Mutex<State>,
+    failures: [AtomicU64; FailureKind::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many requests failed since the last that was answered.
+    failures: u32,
+    /// When the first of these failed.
+    failing_since: Option<(Instant, Timestamp)>,
+    /// What the last failure was.
+    last: Option<(FailureKind, String)>,
+    /// Whether they are an outage; the log has been told then.
+    is_down: bool,
+    /// Until when the edge is not tried while it is down.
+    paused_until: Option<Instant>,
+}
+
+/// An edge that does not answer, as a log line, `/ready` and a job's error say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    /// The edge, as the subject of a sentence.
+    pub subject: String,
+    /// How requests fail.
+    pub kind: FailureKind,
+    /// The words of the last failure.
+    pub words: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// How long the edge is left alone; zero if it may be tried.
+    pub left: Duration,
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (subject, since, words) = (&self.subject, self.since, &self.words);
+        match self.kind {
+            FailureKind::Timeout => write!(f, "{subject} has not answered since {since:.0}")?,
+            FailureKind::Unreachable => write!(f, "{subject} cannot be reached since {since:.0}")?,
+            FailureKind::ServerError => {
+                write!(f, "{subject} answers with errors since {since:.0}")?
+            }
+            FailureKind::Throttled => write!(f, "{subject} asks to slow down since {since:.0}")?,
+            FailureKind::Refused => write!(f, "{subject} refuses requests since {since:.0}")?,
+        }
+        if words.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {words}")
+    }
+}
+
+impl std::error::Error for Outage {}
+
+impl fmt::Debug for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Edge({}:{})", self.inner.kind.as_str(), self.inner.name)
+    }
+}
+
+impl Edge {
+    /// An edge that has not failed yet. `subject` begins a sentence about it.
+    pub fn new(kind: EdgeKind, name: impl Into<String>, subject: impl Into<String>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                name: name.into(),
+                subject: subject.into(),
+                state: Mutex::default(),
+                failures: [const { AtomicU64::new(0) }; FailureKind::ALL.len()],
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What kind of dependency it is.
+    pub fn kind(&self) -> EdgeKind {
+        self.inner.kind
+    }
+
+    /// Which of its kind.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The edge as the subject of a sentence.
+    pub fn subject(&self) -> &str {
+        &self.inner.subject
+    }
+
+    /// How often requests failed in this way since the program began.
+    pub fn count(&self, kind: FailureKind) -> u64 {
+        self.inner.failures[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Fails while the edge is down and its pause lasts. After the pause one caller passes and tries it; the others wait
+    /// for what becomes of that.
+    pub fn may_be_tried(&self) -> Result<(), Outage> {
+        let mut state = self.state();
+        let now = Instant::now();
+        if let Some(outage) = self
+            .outage_of(&state)
+            .filter(|outage| !outage.left.is_zero())
+        {
+            return Err(outage);
+        }
+        if state.is_down {
+            state.paused_until = Some(now + TRIAL);
+        }
+        Ok(())
+    }
+
+    /// The outage that lasts, if one does.
+    pub fn outage(&self) -> Option<Outage> {
+        self.outage_of(&self.state())
+    }
+
+    fn outage_of(&self, state: &State) -> Option<Outage> {
+        let ((_, since), (kind, words)) = (state.failing_since?, state.last.clone()?);
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        state.is_down.then(|| Outage {
+            subject: self.inner.subject.clone(),
+            kind,
+            words,
+            since,
+            left: state.paused_until.map(left).unwrap_or_default(),
+        })
+    }
+
+    /// A request was answered: the edge is up.
+    pub fn answered(&self) {
+        let before = {
+            let mut state = self.state();
+            if state.failures == 0 {
+                return;
+            }
+            std::mem::take(&mut *state)
+        };
+        let Some((since, _)) = before.failing_since.filter(|_| before.is_down) else {
+            return;
+        };
+        tracing::info!(
+            edge = self.inner.kind.as_str(),
+            edge.name = self.inner.name,
+            down_secs = since.elapsed().as_secs(),
+            "{} is back",
+            self.inner.subject
+        );
+    }
+
+    /// A request was not answered, or the answer says that the edge is not well.
+    pub fn failed(&self, kind: FailureKind, words: &str) {
+        self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        let (since, _) = *state
+            .failing_since
+            .get_or_insert_with(|| (now, crate::clock::system()));
+        state.last = Some((kind, printable(words, MAX_SHOWN_VALUE_BYTES).into_owned()));
+        let was_down = state.is_down;
+        state.is_down |= state.failures >= FAILURES_OF_OUTAGE && now - since >= kind.lasts();
+        if !state.is_down {
+            return;
+        }
+        let doublings = (state.failures - FAILURES_OF_OUTAGE).min(8);
+        let pause = (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE);
+        state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
+        let outage = self.outage_of(&state);
+        drop(state);
+        if let Some(outage) = outage.filter(|_| !was_down) {
+            tracing::warn!(
+                edge = self.inner.kind.as_str(),
+                edge.name = self.inner.name,
+                failure = kind.as_str(),
+                "{outage}; what needs it waits"
+            );
+        }
+    }
+}
+
+/// All edges of the program, in the order in which they were opened.
+#[derive(Debug, Clone, Default)]
+pub struct Edges {
+    edges: Arc<Mutex<Vec<Edge>>>,
+}
+
+impl Edges {
+    /// Makes an edge that is among these from now on.
+    pub fn open(
+        &self,
+        kind: EdgeKind,
+        name: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Edge {
+        let edge = Edge::new(kind, name, subject);
+        self.edges().push(edge.clone());
+        edge
+    }
+
+    fn edges(&self) -> MutexGuard<'_, Vec<Edge>> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Each edge.
+    pub fn all(&self) -> Vec<Edge> {
+        self.edges().clone()
+    }
+
+    /// The outages that last.
+    pub fn outages(&self) -> Vec<Outage> {
+        self.edges().iter().filter_map(Edge::outage).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge() -> Edge {
+        Edge::new(
+            EdgeKind::Relay,
+            "default",
+            "the relay smtp.sender.example:25 (mail.smtp)",
+        )
+    }
+
+    async fn after(millis: u64) {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_failure_is_no_outage_and_the_second_in_a_row_is() {
+        let edge = edge();
+        edge.failed(FailureKind::Timeout, "no answer");
+        edge.answered();
+        edge.failed(FailureKind::Timeout, "no answer");
+        assert_eq!((edge.outage(), edge.may_be_tried()), (None, Ok(())));
+        edge.failed(FailureKind::Timeout, "no answer");
+        let outage = edge.may_be_tried().unwrap_err();
+        assert!(outage.left <= INITIAL_PAUSE && !outage.left.is_zero());
+        let said = outage.to_string();
+        assert!(
+            said.starts_with(
+                "the relay smtp.sender.example:25 (mail.smtp) has not answered since 20"
+            ),
+            "{said}"
+        );
+        assert_eq!(edge.count(FailureKind::Timeout), 3);
+        edge.answered();
+        assert_eq!((edge.outage(), edge.may_be_tried()), (None, Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_fails_some_requests_is_up() {
+        let edge = edge();
+        for kind in [
+            FailureKind::ServerError,
+            FailureKind::Throttled,
+            FailureKind::Unreachable,
+        ] {
+            for _ in 0..5 {
+                edge.failed(kind, "503");
+                after(40).await;
+            }
+            assert_eq!(edge.outage(), None, "{kind:?}");
+            edge.answered();
+        }
+        for _ in 0..12 {
+            edge.failed(FailureKind::ServerError, "503");
+            after(1000).await;
+        }
+        assert_eq!(edge.outage().unwrap().kind, FailureKind::ServerError);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_it_is_down_one_request_at_a_time_tries_it_and_the_pause_is_bounded() {
+        let edge = edge();
+        for _ in 0..20 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        let left = edge.may_be_tried().unwrap_err().left;
+        assert!(left <= MAX_PAUSE && left >= MAX_PAUSE / 2, "{left:?}");
+        tokio::time::sleep(left).await;
+        assert_eq!(edge.may_be_tried(), Ok(()), "its pause is over");
+        assert!(edge.may_be_tried().is_err(), "another tries it");
+        tokio::time::sleep(TRIAL).await;
+        assert_eq!(
+            edge.may_be_tried(),
+            Ok(()),
+            "the one that tried it was given up"
+        );
+        edge.answered();
+        assert_eq!((edge.may_be_tried(), edge.may_be_tried()), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn the_registry_tells_of_those_that_are_down() {
+        let edges = Edges::default();
+        let (store, relay) = (
+            edges.open(EdgeKind::Store, "reports", "S3"),
+            edges.open(EdgeKind::Relay, "default", "the relay"),
+        );
+        store.failed(FailureKind::Timeout, "");
+        store.failed(FailureKind::Timeout, "\u{1b}[2J");
+        relay.failed(FailureKind::Timeout, "");
+        let outages = edges.outages();
+        assert_eq!(outages.len(), 1);
+        assert!(
+            outages[0].to_string().ends_with(r": \u{1b}[2J"),
+            "{}",
+            outages[0]
+        );
+        assert_eq!(edges.all().len(), 2);
+    }
+}
