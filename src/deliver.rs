@@ -32,6 +32,7 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::Outcome;
+use crate::stop::Commitment;
 
 /// Why something could not be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -377,14 +378,15 @@ pub struct Errand<'a> {
 }
 
 /// Delivers one letter, when it is its turn. `may_go_on` is asked when the other side has said "go on", which may have taken
-/// long: a letter that may not be sent any more is dropped, and was not sent.
+/// long: a letter that may not be sent any more is dropped, and was not sent. What it returns is held until the outcome is
+/// recorded.
 pub async fn deliver(
     letter: &Letter,
     errand: &Errand<'_>,
     way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
-    may_go_on: impl Fn() -> Result<(), JobError> + Send,
+    may_go_on: impl Fn() -> Result<Commitment, JobError> + Send,
 ) -> Result<Turn, JobError> {
     let Errand {
         job, recipient, n, ..
@@ -403,7 +405,7 @@ pub async fn deliver(
         opening => opening,
     };
     failpoint::pass(Failpoint::GoAhead);
-    may_go_on()?;
+    let _commitment = may_go_on()?;
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
         let masked = recipient.masked();
@@ -538,7 +540,7 @@ mod tests {
         };
         let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
         deliver(&letter(&ann), &errand, way, &mailer, books, || {
-            Ok(stop.heed()?)
+            Ok(stop.commit()?)
         })
         .await
     }

@@ -123,8 +123,9 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
 
 /// Does a job; nobody else who lives does it meanwhile.
 async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
-    let (job, books) = (&order.job.id, &tools.books);
-    let records = books.ledger.records_of(job, "").await?;
+    let (job, books, stop) = (&order.job.id, &tools.books, &order.stop);
+    tools.may_be_tried(&order.job)?;
+    let records = stop.or(books.ledger.records_of(job, "")).await??;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
         check_body(order, first)?;
@@ -136,17 +137,17 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
         return supersede(order, tools).await;
     }
     // On the heap: it is large, and whoever runs a job would hold room for it.
-    let work = Box::pin(work(order, first, tools));
+    let work = Box::pin(stop.cut(work(order, first, tools)));
     let Some(leases) = books.ledger.leases() else {
-        return work.await;
+        return work.await?;
     };
-    match lease::take(leases, job, &books.owner).await? {
+    match stop.or(lease::take(leases, job, &books.owner)).await?? {
         Taken::Busy { left } => Err(JobError::Busy { left }),
         Taken::Held(mut hold) => {
             failpoint::pass(Failpoint::Leased);
             let worked = hold.hold_while(work, &order.stop).await;
             hold.release().await;
-            worked
+            worked?
         }
     }
 }
@@ -677,7 +678,10 @@ async fn mail(
         on_doubt: plan.on_doubt,
         patience: to.patience,
     };
-    let may_go_on = || may_go_on(order, plan, tools);
+    let may_go_on = || {
+        may_go_on(order, plan, tools)?;
+        Ok(order.stop.commit()?)
+    };
     deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
 }
 

@@ -7,12 +7,12 @@ pub mod health;
 pub(crate) mod http;
 
 use std::fmt;
-use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use self::health::FailureKind;
 
 /// What an edge may answer, apart from yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,15 @@ impl EdgeError {
             action: action.into(),
             fact,
             source: source.into(),
+        }
+    }
+
+    /// How the request failed, for the edge's health.
+    pub fn failure_kind(&self) -> FailureKind {
+        match self.fact {
+            Fact::Unreachable => FailureKind::Unreachable,
+            Fact::Throttled => FailureKind::Throttled,
+            Fact::NotFound | Fact::Denied | Fact::Rejected => FailureKind::Refused,
         }
     }
 
@@ -158,25 +167,6 @@ pub(crate) fn random() -> f64 {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
         Err(_) => 0.5,
     }
-}
-
-/// How long one attempt at a request may take. Without it, a call over a dead network never returns
-/// (aws-sdk-rust issue 1094).
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long the whole of a small request may take, with its retries.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(70);
-
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time limits of every request to AWS.
-pub(crate) fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build()
 }
 
 /// Three attempts with jittered backoff; what still fails goes back to the queue, which waits longer.

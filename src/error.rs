@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::audit::RecordError;
 use crate::deliver::DeliverError;
+use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
 use crate::ledger::LedgerError;
@@ -66,6 +67,9 @@ pub enum JobError {
     /// A mail or a page could not be delivered.
     #[error(transparent)]
     Deliver(#[from] DeliverError),
+    /// Something that it needs is down, and is tried again after its pause.
+    #[error(transparent)]
+    Down(#[from] Outage),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -118,6 +122,13 @@ pub enum Class {
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
     Disk,
 }
+
+/// The shortest wait for an edge that failed: its pause ends within seconds.
+const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
+
+/// The wait after an edge has asked to slow down, and after one that people have to repair.
+const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
+const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// The shortest wait for recipients whom a relay told "later": each time comes back for whoever's time is up, and they are many.
 const LATER_AT_LEAST: Duration = Duration::from_secs(30);
@@ -211,12 +222,13 @@ impl JobError {
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => Class::Permanent,
             },
+            Self::Down(_) => Class::Waits,
             Self::Busy { .. } | Self::Reopened => Class::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
+                LedgerError::Store(_) => Class::Waits,
                 LedgerError::Database { .. }
-                | LedgerError::Store(_)
                 | LedgerError::Careless { .. }
                 | LedgerError::OtherSecret { .. } => Class::Transient,
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
@@ -256,6 +268,13 @@ impl JobError {
         match self {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
+            Self::Down(outage) => outage.left.max(EDGE_AT_LEAST),
+            Self::Gather(GatherError::Store(error))
+            | Self::Deliver(DeliverError::Publish(error))
+            | Self::Ledger(LedgerError::Store(error)) => edge_at_least(error),
+            Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
+                EDGE_AT_LEAST
+            }
             Self::Deferred { at_least, .. } => *at_least,
             Self::Deliver(_)
             | Self::Parse(_)
@@ -307,6 +326,7 @@ impl JobError {
             | Self::Gather(_)
             | Self::Sign(_)
             | Self::Render(_)
+            | Self::Down(_)
             | Self::Busy { .. }
             | Self::Reopened
             | Self::Results(_)
@@ -317,19 +337,27 @@ impl JobError {
     }
 }
 
+/// How long there is no use in trying an edge again.
+const fn edge_at_least(error: &EdgeError) -> Duration {
+    match error.fact {
+        Fact::Unreachable => EDGE_AT_LEAST,
+        Fact::Throttled => THROTTLED_AT_LEAST,
+        Fact::Denied | Fact::NotFound | Fact::Rejected => DENIED_AT_LEAST,
+    }
+}
+
 fn edge(error: &EdgeError) -> Class {
     match error.fact {
         Fact::NotFound | Fact::Rejected => Class::Permanent,
-        // Denied is repaired by people, and then the job can be done: it waits.
-        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Transient,
+        // None of these says anything about the job, which can be done when the edge is well again: it waits.
+        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Waits,
     }
 }
 
 const fn signer(error: &SignerError) -> Class {
     match error {
-        SignerError::NoCredentials { .. }
-        | SignerError::Slow { .. }
-        | SignerError::Changed { .. } => Class::Transient,
+        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => Class::Waits,
+        SignerError::Changed { .. } => Class::Transient,
         SignerError::Endpoint { .. } => Class::Permanent,
     }
 }

@@ -14,10 +14,11 @@ use crate::config::{
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relays, Sender};
+use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
+use crate::edge::health::{Edge, EdgeKind, Edges, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, Locale, Via};
+use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, Via};
 use crate::keyring::{Keyring, KeyringError, Purpose};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::Resolver;
@@ -70,6 +71,8 @@ pub struct Tools {
     pub results: Results,
     /// How far everything is.
     pub progress: Progress,
+    /// What is known of the health of everything that it needs.
+    pub edges: Edges,
     /// What time it is.
     pub clock: Clock,
 }
@@ -88,6 +91,41 @@ impl Tools {
                 known: known.join(", "),
             }
         })
+    }
+
+    /// Fails if something that a job needs is down, and another job tries it.
+    pub fn may_be_tried(&self, job: &Job) -> Result<(), Outage> {
+        let connection = self.connections.get(&job.from.connection);
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        let edges: Vec<&Edge> = self
+            .books
+            .ledger
+            .edge()
+            .into_iter()
+            .chain(connection.map(|connection| connection.s3.edge()))
+            .chain(connection.map(|connection| connection.signer.edge()))
+            .chain(relay.map(Relay::edge))
+            .collect();
+        let by = job.id.as_str();
+        // First those whose pause lasts: the trial of another would be in vain.
+        let paused = |edge: &&Edge| edge.outage().is_some_and(|outage| !outage.left.is_zero());
+        let (paused, others): (Vec<&Edge>, Vec<&Edge>) = edges.into_iter().partition(paused);
+        paused
+            .into_iter()
+            .chain(others)
+            .try_for_each(|edge| edge.may_be_tried(by))
+    }
+
+    /// The relay of a job's mails, as far as it can be told before its plan is drawn.
+    fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
+        let Mailer::Smtp(relays) = &self.mailer else {
+            return None;
+        };
+        let usual = || {
+            self.policy
+                .usual_relay(&job.from.connection, &job.from.bucket)
+        };
+        relays.get(&email.relay.clone().unwrap_or_else(usual))
     }
 
     /// What signs the links to a plan's objects.
@@ -281,6 +319,7 @@ pub async fn open(
         clock,
     };
     let mail = mail_settings(config, &sender)?;
+    let edges = edges(config, &connections, &*books.ledger, &mailer);
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -296,6 +335,7 @@ pub async fn open(
         at_once: config.mail.at_once,
         results: results(config).await,
         progress,
+        edges,
         clock,
     };
     Ok(Opened {
@@ -307,6 +347,35 @@ pub async fn open(
         embedded,
         _lock: lock,
     })
+}
+
+/// Every edge that the configuration names. A directory of this machine is none.
+fn edges(
+    config: &Config,
+    connections: &Connections,
+    ledger: &dyn Ledger,
+    mailer: &Mailer,
+) -> Edges {
+    let queue = (config.queue.kind == QueueKind::Sqs).then(|| {
+        let url = config.queue.url.as_deref().unwrap_or_default();
+        Edge::new(EdgeKind::Queue, "queue", format!("the queue {url}"))
+    });
+    let relays = match mailer {
+        Mailer::Smtp(relays) => relays.iter().map(|(_, relay)| relay.edge()).collect(),
+        Mailer::Outbox(_) => Vec::new(),
+    };
+    let of_connection = |connection: &Connection| {
+        [
+            connection.s3.edge().clone(),
+            connection.signer.edge().clone(),
+        ]
+    };
+    queue
+        .into_iter()
+        .chain(ledger.edge().cloned())
+        .chain(connections.values().flat_map(of_connection))
+        .chain(relays.into_iter().cloned())
+        .collect()
 }
 
 /// The program and its version, as the audit log names it.

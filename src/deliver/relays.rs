@@ -77,6 +77,11 @@ impl Relays {
         self.by_name.iter()
     }
 
+    /// The relay of that name.
+    pub fn get(&self, name: &RelayName) -> Option<&Relay> {
+        self.by_name.get(name)
+    }
+
     /// Waits until a relay may be given one more mail of a job, to a recipient.
     pub(super) async fn turn(
         &self,
@@ -91,9 +96,9 @@ impl Relays {
                 name: name.to_string(),
             })?;
         // Before the limits: nobody waits for their turn at a relay that takes nothing.
-        relay.may_be_tried()?;
+        relay.may_be_tried(job.as_str())?;
         self.limits.pass(job, recipient).await;
-        Ok(relay.turn().await?)
+        Ok(relay.turn(job.as_str()).await?)
     }
 }
 

@@ -24,8 +24,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(8);
 /// How long the one request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
 
-/// How many failures in a row make an outage: one broken connection is none.
-const FAILURES_OF_OUTAGE: u32 = 2;
+/// The pause after a refusal. People repair those, and a wrong password must not be repeated every few seconds.
+const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
 /// What kind of dependency an edge is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,13 +94,28 @@ impl FailureKind {
         }
     }
 
-    /// For how long failures of this kind must go on to be an outage. A deadline is long enough by itself; a connection
-    /// that was refused twice in a millisecond is not, and some services answer one request in three with 503 for hours.
-    const fn lasts(self) -> Duration {
+    /// How many failures in a row make an outage, and for how long they must go on.
+    ///
+    /// One broken connection is none; trying again does not repair a refusal. A deadline is long enough by itself, two
+    /// connections that are refused within a millisecond are not, and some services answer one request in three with 503
+    /// for hours.
+    const fn outage(self) -> (u32, Duration) {
         match self {
-            Self::Timeout => Duration::ZERO,
-            Self::Unreachable | Self::Refused => Duration::from_millis(500),
-            Self::ServerError | Self::Throttled => Duration::from_secs(10),
+            Self::Refused => (1, Duration::ZERO),
+            Self::Timeout => (2, Duration::ZERO),
+            Self::Unreachable => (2, Duration::from_millis(500)),
+            Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
+        }
+    }
+
+    /// How long an edge that is down is left alone after its n-th failure.
+    fn pause(self, failures: u32) -> Duration {
+        match self {
+            Self::Refused => REFUSED_PAUSE,
+            Self::Timeout | Self::Unreachable | Self::ServerError | Self::Throttled => {
+                let doublings = failures.saturating_sub(2).min(8);
+                (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
+            }
         }
     }
 }
@@ -133,6 +148,8 @@ struct State {
     is_down: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
+    /// Which caller tries it then, and until when the others wait for that.
+    trial: Option<(String, Instant)>,
 }
 
 /// An edge that does not answer, as a log line, `/ready` and a job's error say it.
@@ -218,21 +235,32 @@ impl Edge {
         self.inner.failures[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Fails while the edge is down and its pause lasts. After the pause one caller passes and tries it; the others wait
-    /// for what becomes of that.
-    pub fn may_be_tried(&self) -> Result<(), Outage> {
+    /// Fails while the edge is down, but for one caller at a time: after the pause, the first to ask tries the edge, and the
+    /// others wait for what becomes of that. A caller is known by its name, such as a job's id, and may ask again.
+    pub fn may_be_tried(&self, by: &str) -> Result<(), Outage> {
         let mut state = self.state();
+        let Some(outage) = self.outage_of(&state) else {
+            return Ok(());
+        };
         let now = Instant::now();
-        if let Some(outage) = self
-            .outage_of(&state)
-            .filter(|outage| !outage.left.is_zero())
-        {
-            return Err(outage);
+        let trial = state
+            .trial
+            .as_ref()
+            .filter(|(other, until)| other != by && *until > now);
+        let until = trial
+            .map(|(_, until)| *until)
+            .max(state.paused_until)
+            .filter(|until| *until > now);
+        match until {
+            Some(until) => Err(Outage {
+                left: until - now,
+                ..outage
+            }),
+            None => {
+                state.trial = Some((by.to_owned(), now + TRIAL));
+                Ok(())
+            }
         }
-        if state.is_down {
-            state.paused_until = Some(now + TRIAL);
-        }
-        Ok(())
     }
 
     /// The outage that lasts, if one does.
@@ -284,12 +312,13 @@ impl Edge {
             .get_or_insert_with(|| (now, crate::clock::system()));
         state.last = Some((kind, printable(words, MAX_SHOWN_VALUE_BYTES).into_owned()));
         let was_down = state.is_down;
-        state.is_down |= state.failures >= FAILURES_OF_OUTAGE && now - since >= kind.lasts();
+        let (failures, lasts) = kind.outage();
+        state.is_down |= state.failures >= failures && now - since >= lasts;
         if !state.is_down {
             return;
         }
-        let doublings = (state.failures - FAILURES_OF_OUTAGE).min(8);
-        let pause = (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE);
+        state.trial = None;
+        let pause = kind.pause(state.failures);
         state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
         let outage = self.outage_of(&state);
         drop(state);
@@ -304,37 +333,29 @@ impl Edge {
     }
 }
 
-/// All edges of the program, in the order in which they were opened.
+/// All edges of the program.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
-    edges: Arc<Mutex<Vec<Edge>>>,
+    edges: Arc<[Edge]>,
+}
+
+impl FromIterator<Edge> for Edges {
+    fn from_iter<T: IntoIterator<Item = Edge>>(edges: T) -> Self {
+        Self {
+            edges: edges.into_iter().collect(),
+        }
+    }
 }
 
 impl Edges {
-    /// Makes an edge that is among these from now on.
-    pub fn open(
-        &self,
-        kind: EdgeKind,
-        name: impl Into<String>,
-        subject: impl Into<String>,
-    ) -> Edge {
-        let edge = Edge::new(kind, name, subject);
-        self.edges().push(edge.clone());
-        edge
-    }
-
-    fn edges(&self) -> MutexGuard<'_, Vec<Edge>> {
-        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Each edge.
-    pub fn all(&self) -> Vec<Edge> {
-        self.edges().clone()
+    pub fn iter(&self) -> impl Iterator<Item = &Edge> {
+        self.edges.iter()
     }
 
     /// The outages that last.
     pub fn outages(&self) -> Vec<Outage> {
-        self.edges().iter().filter_map(Edge::outage).collect()
+        self.iter().filter_map(Edge::outage).collect()
     }
 }
 
@@ -360,9 +381,9 @@ mod tests {
         edge.failed(FailureKind::Timeout, "no answer");
         edge.answered();
         edge.failed(FailureKind::Timeout, "no answer");
-        assert_eq!((edge.outage(), edge.may_be_tried()), (None, Ok(())));
+        assert_eq!((edge.outage(), edge.may_be_tried("a")), (None, Ok(())));
         edge.failed(FailureKind::Timeout, "no answer");
-        let outage = edge.may_be_tried().unwrap_err();
+        let outage = edge.may_be_tried("a").unwrap_err();
         assert!(outage.left <= INITIAL_PAUSE && !outage.left.is_zero());
         let said = outage.to_string();
         assert!(
@@ -373,7 +394,7 @@ mod tests {
         );
         assert_eq!(edge.count(FailureKind::Timeout), 3);
         edge.answered();
-        assert_eq!((edge.outage(), edge.may_be_tried()), (None, Ok(())));
+        assert_eq!((edge.outage(), edge.may_be_tried("a")), (None, Ok(())));
     }
 
     #[tokio::test(start_paused = true)]
@@ -404,28 +425,32 @@ mod tests {
         for _ in 0..20 {
             edge.failed(FailureKind::Timeout, "");
         }
-        let left = edge.may_be_tried().unwrap_err().left;
+        let left = edge.may_be_tried("a").unwrap_err().left;
         assert!(left <= MAX_PAUSE && left >= MAX_PAUSE / 2, "{left:?}");
         tokio::time::sleep(left).await;
-        assert_eq!(edge.may_be_tried(), Ok(()), "its pause is over");
-        assert!(edge.may_be_tried().is_err(), "another tries it");
+        assert_eq!(edge.may_be_tried("a"), Ok(()), "its pause is over");
+        assert!(edge.may_be_tried("b").is_err(), "another tries it");
+        assert_eq!(edge.may_be_tried("a"), Ok(()), "it goes on");
         tokio::time::sleep(TRIAL).await;
         assert_eq!(
-            edge.may_be_tried(),
+            edge.may_be_tried("b"),
             Ok(()),
-            "the one that tried it was given up"
+            "the one before was given up"
         );
+        edge.failed(FailureKind::Timeout, "");
+        assert!(edge.may_be_tried("b").is_err(), "its trial has failed");
         edge.answered();
-        assert_eq!((edge.may_be_tried(), edge.may_be_tried()), (Ok(()), Ok(())));
+        assert_eq!(
+            (edge.may_be_tried("a"), edge.may_be_tried("b")),
+            (Ok(()), Ok(()))
+        );
     }
 
     #[test]
     fn the_registry_tells_of_those_that_are_down() {
-        let edges = Edges::default();
-        let (store, relay) = (
-            edges.open(EdgeKind::Store, "reports", "S3"),
-            edges.open(EdgeKind::Relay, "default", "the relay"),
-        );
+        let store = Edge::new(EdgeKind::Store, "reports", "S3");
+        let relay = Edge::new(EdgeKind::Relay, "default", "the relay");
+        let edges = Edges::from_iter([store.clone(), relay.clone()]);
         store.failed(FailureKind::Timeout, "");
         store.failed(FailureKind::Timeout, "\u{1b}[2J");
         relay.failed(FailureKind::Timeout, "");
@@ -436,6 +461,6 @@ mod tests {
             "{}",
             outages[0]
         );
-        assert_eq!(edges.all().len(), 2);
+        assert_eq!(edges.iter().count(), 2);
     }
 }

@@ -176,6 +176,7 @@ impl EdgeClient {
             self.report(kind, &format!("status {status}"));
         }
         let report = Report {
+            patience: patience.max(ANSWER),
             client: self,
             generation,
             is_well: failure.is_none(),
@@ -279,6 +280,8 @@ impl Body for Sending {
 
 /// What the end of an answer is reported to.
 struct Report {
+    /// How long the body may take beside its time on the wire.
+    patience: Duration,
     client: EdgeClient,
     generation: u64,
     is_well: bool,
@@ -288,20 +291,20 @@ struct Report {
 struct Receiving {
     body: SdkBody,
     report: Option<Report>,
-    began: Instant,
+    due: Instant,
     received: u64,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl Receiving {
     fn new(body: SdkBody, report: Report) -> Self {
-        let began = Instant::now();
+        let due = Instant::now() + report.patience;
         Self {
             body,
             report: Some(report),
-            began,
+            due,
             received: 0,
-            deadline: Box::pin(tokio::time::sleep_until(began + ANSWER)),
+            deadline: Box::pin(tokio::time::sleep_until(due)),
         }
     }
 
@@ -311,6 +314,7 @@ impl Receiving {
             client,
             generation,
             is_well,
+            ..
         }) = self.report.take()
         else {
             return;
@@ -340,7 +344,7 @@ impl Body for Receiving {
         match &frame {
             Some(Ok(frame)) => {
                 self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
-                let due = self.began + ANSWER + on_the_wire(self.received);
+                let due = self.due + on_the_wire(self.received);
                 self.deadline.as_mut().reset(due);
                 if self.body.is_end_stream() {
                     self.end(None);
@@ -390,6 +394,7 @@ mod tests {
         Receiving::new(
             body,
             Report {
+                patience: ANSWER,
                 client,
                 generation: 0,
                 is_well: true,

@@ -5,7 +5,6 @@ mod parts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -23,12 +22,11 @@ use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
 };
+use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::http;
 use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
-
-/// How long an upload may take: a list of a million links at a slow 1 MB/s.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
 const READ_AT_ONCE: usize = 256 * 1024;
@@ -44,6 +42,7 @@ pub struct S3Store {
     regions: Option<Arc<Mutex<HashMap<Bucket, Regional>>>>,
     clock: ServerClock,
     largest_put: u64,
+    edge: Edge,
 }
 
 /// A bucket's region, and a client for it.
@@ -56,12 +55,29 @@ struct Regional {
 impl S3Store {
     /// A store over a configured client, at a server that has one region or does not care.
     pub fn new(client: Client) -> Self {
+        let edge = Edge::new(EdgeKind::Store, "s3", "S3");
         Self {
-            client,
+            client: on_edge(&client, &edge),
             regions: None,
             clock: ServerClock::default(),
             largest_put: LARGEST_PUT,
+            edge,
         }
+    }
+
+    /// The same store, whose requests report to `edge`.
+    #[must_use]
+    pub fn with_edge(self, edge: Edge) -> Self {
+        Self {
+            client: on_edge(&self.client, &edge),
+            edge,
+            ..self
+        }
+    }
+
+    /// What is known of the store's health.
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     /// A store at AWS, where each bucket is in a region of its own: it is looked up once, and asked there.
@@ -387,8 +403,6 @@ impl ObjectStore for S3Store {
             .cache_control(content.cache_control)
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             .body(body)
-            .customize()
-            .config_override(patience())
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
@@ -409,12 +423,13 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// What an upload needs besides: time.
-fn patience() -> aws_sdk_s3::config::Builder {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(UPLOAD_TIMEOUT)
-        .operation_timeout(UPLOAD_TIMEOUT);
-    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
+/// A client whose requests report to an edge, and have its deadlines in place of the SDK's.
+fn on_edge(client: &Client, edge: &Edge) -> Client {
+    let config = client.config().to_builder();
+    let config = config
+        .http_client(http::client(Some(edge.clone())))
+        .timeout_config(TimeoutConfig::disabled());
+    Client::from_conf(config.build())
 }
 
 /// Asks for a byte of an object whose HEAD was refused with 400, which has no body and so gives no reason: a session that

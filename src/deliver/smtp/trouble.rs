@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::dialogue::{Cause, Failure, Step};
 use super::verdict::{Verdict, judge};
 use super::wire::WireError;
+use crate::edge::health::Outage;
 
 /// Why a relay could not be used. Nothing is known against any mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub enum Trouble {
         /// Its words.
         words: String,
     },
+    /// It has not been there for a while, and is tried again after its pause.
+    Down(Outage),
     /// It is left alone for a while, since it was given too much.
     Paused {
         /// For how long yet.
@@ -72,28 +75,31 @@ impl fmt::Display for RelayError {
             section,
             trouble,
         } = self;
-        write!(f, "the relay {host} ")?;
+        let relay = format_args!("the relay {host}");
         match trouble {
+            Trouble::Down(outage) => outage.fmt(f),
             Trouble::Unreachable { step, words } => write!(
                 f,
-                "could not be reached or did not answer in time ({step}): {words}"
+                "{relay} could not be reached or did not answer in time ({step}): {words}"
             ),
             Trouble::Insecure { words } => write!(
                 f,
-                "does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
+                "{relay} does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
             ),
             Trouble::Login { words } => write!(
                 f,
-                "does not take the user name and password of {section}: {words}"
+                "{relay} does not take the user name and password of {section}: {words}"
             ),
             Trouble::Refuses { step, words } => write!(
                 f,
-                "refuses what we send ({step}: {words}); see mail.from and {section}"
+                "{relay} refuses what we send ({step}: {words}); see mail.from and {section}"
             ),
-            Trouble::NotNow { step, words } => write!(f, "takes no mail now ({step}: {words})"),
+            Trouble::NotNow { step, words } => {
+                write!(f, "{relay} takes no mail now ({step}: {words})")
+            }
             Trouble::Paused { until, .. } => write!(
                 f,
-                "was given more than it takes and is left alone until {until}"
+                "{relay} was given more than it takes and is left alone until {until}"
             ),
         }
     }
@@ -112,6 +118,7 @@ impl RelayError {
     pub const fn at_least(&self) -> Duration {
         match self.trouble {
             Trouble::Paused { left, .. } => left,
+            Trouble::Down(ref outage) => outage.left,
             Trouble::Unreachable { .. }
             | Trouble::Insecure { .. }
             | Trouble::Login { .. }

@@ -309,7 +309,10 @@ async fn send(
         patience: Patience::Left,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
-    deliver(&letter, &errand, way, mailer, books, || Ok(())).await
+    deliver(&letter, &errand, way, mailer, books, || {
+        Ok(handout::stop::Stop::default().commit()?)
+    })
+    .await
 }
 
 fn word(turn: &Result<Turn, JobError>) -> &'static str {
@@ -327,6 +330,7 @@ fn word(turn: &Result<Turn, JobError>) -> &'static str {
             Trouble::Refuses { .. } => "refuses",
             Trouble::NotNow { .. } => "not-now",
             Trouble::Paused { .. } => "paused",
+            Trouble::Down(_) => "down",
         },
         Err(_) => "failed",
     }
