@@ -78,7 +78,8 @@ impl EdgeError {
         match self.fact {
             Fact::Unreachable => FailureKind::Unreachable,
             Fact::Throttled => FailureKind::Throttled,
-            Fact::NotFound | Fact::Denied | Fact::Rejected => FailureKind::Refused,
+            Fact::Denied => FailureKind::Denied,
+            Fact::NotFound | Fact::Rejected => FailureKind::Refused,
         }
     }
 

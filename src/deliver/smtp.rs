@@ -16,8 +16,8 @@ mod verdict;
 mod wire;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -61,6 +61,8 @@ struct Inner {
     throttle: Throttle,
     brake: Brake,
     edge: Edge,
+    /// What was wrong when it failed last.
+    trouble: Mutex<Option<Trouble>>,
     /// Whether the last failure came after the connection was ready for a mail.
     fails_in_mails: AtomicBool,
     /// How many mails it has accepted.
@@ -158,6 +160,7 @@ impl Relay {
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
                 edge,
+                trouble: Mutex::default(),
                 fails_in_mails: AtomicBool::new(false),
                 accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
@@ -214,7 +217,19 @@ impl Relay {
     /// Fails if there is no use in waiting for the relay now.
     pub(super) fn may_be_tried(&self, by: &str) -> Result<(), RelayError> {
         if let Err(outage) = self.inner.edge.may_be_tried(by) {
-            return Err(self.trouble(Trouble::Down(outage)));
+            let trouble = self
+                .inner
+                .trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let trouble = trouble.clone().unwrap_or_else(|| Trouble::Unreachable {
+                step: "before",
+                words: outage.words.clone(),
+            });
+            return Err(RelayError {
+                left: outage.left,
+                ..self.trouble(trouble)
+            });
         }
         match self.inner.brake.pause() {
             Some(pause) if pause > PATIENCE => Err(self.paused(pause)),
@@ -244,20 +259,24 @@ impl Relay {
         let kind = match (&error.trouble, &failure.cause) {
             (Trouble::NotNow { .. } | Trouble::Paused { .. }, _) => None,
             (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
-            (Trouble::Login { .. } | Trouble::Insecure { .. } | Trouble::Refuses { .. }, _) => {
-                Some(FailureKind::Refused)
-            }
+            (Trouble::Login { .. } | Trouble::Insecure { .. }, _) => Some(FailureKind::Denied),
+            (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
             (_, Cause::Late) => Some(FailureKind::Timeout),
             _ => Some(FailureKind::Unreachable),
         };
         match kind {
             None => self.inner.edge.answered(),
-            Some(kind) => self.down(kind, failure.step, &failure.words()),
+            Some(kind) => self.down(kind, failure.step, error.trouble.clone(), &failure.words()),
         }
         error
     }
 
-    fn down(&self, kind: FailureKind, step: Step, words: &str) {
+    fn down(&self, kind: FailureKind, step: Step, trouble: Trouble, words: &str) {
+        *self
+            .inner
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         self.inner
             .fails_in_mails
             .store(step.is_of_a_mail(), Ordering::Relaxed);
@@ -269,6 +288,7 @@ impl Relay {
             host: self.place(),
             section: self.inner.section.clone(),
             trouble,
+            left: Duration::ZERO,
         }
     }
 
@@ -294,7 +314,12 @@ impl Relay {
             Cause::Late => FailureKind::Timeout,
             _ => FailureKind::Unreachable,
         };
-        self.down(kind, step, &cause.words());
+        let words = cause.words();
+        let trouble = Trouble::Unreachable {
+            step: step.as_str(),
+            words: words.clone(),
+        };
+        self.down(kind, step, trouble, &words);
     }
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.

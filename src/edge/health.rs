@@ -5,7 +5,7 @@
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,18 +69,21 @@ pub enum FailureKind {
     ServerError,
     /// An answer that asks to slow down.
     Throttled,
-    /// An answer that says no to every request: credentials that are not accepted, a queue that does not exist.
+    /// An answer that says no to whatever is asked.
     Refused,
+    /// Credentials or a certificate that are not accepted, or none: trying again does not repair it.
+    Denied,
 }
 
 impl FailureKind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Timeout,
         Self::Unreachable,
         Self::ServerError,
         Self::Throttled,
         Self::Refused,
+        Self::Denied,
     ];
 
     /// The name in metrics and log lines.
@@ -91,19 +94,17 @@ impl FailureKind {
             Self::ServerError => "server_error",
             Self::Throttled => "throttled",
             Self::Refused => "refused",
+            Self::Denied => "denied",
         }
     }
 
     /// How many failures in a row make an outage, and for how long they must go on.
     ///
-    /// One broken connection is none; trying again does not repair a refusal. A deadline is long enough by itself, two
-    /// connections that are refused within a millisecond are not, and some services answer one request in three with 503
-    /// for hours.
+    /// One broken connection is none, and some services answer one request in three with 503 for hours.
     const fn outage(self) -> (u32, Duration) {
         match self {
-            Self::Refused => (1, Duration::ZERO),
-            Self::Timeout => (2, Duration::ZERO),
-            Self::Unreachable => (2, Duration::from_millis(500)),
+            Self::Denied => (1, Duration::ZERO),
+            Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
         }
     }
@@ -111,7 +112,7 @@ impl FailureKind {
     /// How long an edge that is down is left alone after its n-th failure.
     fn pause(self, failures: u32) -> Duration {
         match self {
-            Self::Refused => REFUSED_PAUSE,
+            Self::Refused | Self::Denied => REFUSED_PAUSE,
             Self::Timeout | Self::Unreachable | Self::ServerError | Self::Throttled => {
                 let doublings = failures.saturating_sub(2).min(8);
                 (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
@@ -132,6 +133,8 @@ struct Inner {
     name: String,
     /// The subject of a sentence about it: `the relay smtp.sender.example:587 (mail.smtp)`.
     subject: String,
+    /// Whether outages are told in the log: not by a command that asks once and says itself what failed.
+    is_watched: AtomicBool,
     state: Mutex<State>,
     failures: [AtomicU64; FailureKind::ALL.len()],
 }
@@ -178,6 +181,7 @@ impl fmt::Display for Outage {
             }
             FailureKind::Throttled => write!(f, "{subject} asks to slow down since {since:.0}")?,
             FailureKind::Refused => write!(f, "{subject} refuses requests since {since:.0}")?,
+            FailureKind::Denied => write!(f, "{subject} cannot be used since {since:.0}")?,
         }
         if words.is_empty() {
             return Ok(());
@@ -202,6 +206,7 @@ impl Edge {
                 kind,
                 name: name.into(),
                 subject: subject.into(),
+                is_watched: AtomicBool::new(false),
                 state: Mutex::default(),
                 failures: [const { AtomicU64::new(0) }; FailureKind::ALL.len()],
             }),
@@ -289,7 +294,8 @@ impl Edge {
             }
             std::mem::take(&mut *state)
         };
-        let Some((since, _)) = before.failing_since.filter(|_| before.is_down) else {
+        let is_told = before.is_down && self.inner.is_watched.load(Ordering::Relaxed);
+        let Some((since, _)) = before.failing_since.filter(|_| is_told) else {
             return;
         };
         tracing::info!(
@@ -322,7 +328,8 @@ impl Edge {
         state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
         let outage = self.outage_of(&state);
         drop(state);
-        if let Some(outage) = outage.filter(|_| !was_down) {
+        let is_told = !was_down && self.inner.is_watched.load(Ordering::Relaxed);
+        if let Some(outage) = outage.filter(|_| is_told) {
             tracing::warn!(
                 edge = self.inner.kind.as_str(),
                 edge.name = self.inner.name,
@@ -333,7 +340,7 @@ impl Edge {
     }
 }
 
-/// All edges of the program.
+/// All edges of the program. Their outages are told in the log.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
     edges: Arc<[Edge]>,
@@ -341,9 +348,11 @@ pub struct Edges {
 
 impl FromIterator<Edge> for Edges {
     fn from_iter<T: IntoIterator<Item = Edge>>(edges: T) -> Self {
-        Self {
-            edges: edges.into_iter().collect(),
+        let edges: Arc<[Edge]> = edges.into_iter().collect();
+        for edge in edges.iter() {
+            edge.inner.is_watched.store(true, Ordering::Relaxed);
         }
+        Self { edges }
     }
 }
 
@@ -400,11 +409,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_service_that_fails_some_requests_is_up() {
         let edge = edge();
-        for kind in [
-            FailureKind::ServerError,
-            FailureKind::Throttled,
-            FailureKind::Unreachable,
-        ] {
+        for kind in [FailureKind::ServerError, FailureKind::Throttled] {
             for _ in 0..5 {
                 edge.failed(kind, "503");
                 after(40).await;

@@ -212,7 +212,7 @@ impl Signer {
             })?
             .map_err(|source| {
                 let words = crate::error::chain(&source);
-                self.edge.failed(FailureKind::Refused, &words);
+                self.edge.failed(FailureKind::Denied, &words);
                 SignerError::NoCredentials {
                     connection: connection(),
                     source,

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::dialogue::{Cause, Failure, Step};
 use super::verdict::{Verdict, judge};
 use super::wire::WireError;
-use crate::edge::health::Outage;
 
 /// Why a relay could not be used. Nothing is known against any mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub struct RelayError {
     pub section: String,
     /// What was wrong.
     pub trouble: Trouble,
+    /// How long it is not tried again.
+    pub left: Duration,
 }
 
 /// What can be wrong with a relay.
@@ -55,8 +56,6 @@ pub enum Trouble {
         /// Its words.
         words: String,
     },
-    /// It has not been there for a while, and is tried again after its pause.
-    Down(Outage),
     /// It is left alone for a while, since it was given too much.
     Paused {
         /// For how long yet.
@@ -74,10 +73,10 @@ impl fmt::Display for RelayError {
             host,
             section,
             trouble,
+            ..
         } = self;
         let relay = format_args!("the relay {host}");
         match trouble {
-            Trouble::Down(outage) => outage.fmt(f),
             Trouble::Unreachable { step, words } => write!(
                 f,
                 "{relay} could not be reached or did not answer in time ({step}): {words}"
@@ -115,15 +114,14 @@ impl RelayError {
     }
 
     /// How long there is no use in trying again.
-    pub const fn at_least(&self) -> Duration {
+    pub fn at_least(&self) -> Duration {
         match self.trouble {
-            Trouble::Paused { left, .. } => left,
-            Trouble::Down(ref outage) => outage.left,
+            Trouble::Paused { left, .. } => left.max(self.left),
             Trouble::Unreachable { .. }
             | Trouble::Insecure { .. }
             | Trouble::Login { .. }
             | Trouble::Refuses { .. }
-            | Trouble::NotNow { .. } => Duration::ZERO,
+            | Trouble::NotNow { .. } => self.left,
         }
     }
 }

@@ -330,7 +330,6 @@ fn word(turn: &Result<Turn, JobError>) -> &'static str {
             Trouble::Refuses { .. } => "refuses",
             Trouble::NotNow { .. } => "not-now",
             Trouble::Paused { .. } => "paused",
-            Trouble::Down(_) => "down",
         },
         Err(_) => "failed",
     }
