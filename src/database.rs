@@ -82,14 +82,22 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
-    pub fn is_disk(&self) -> bool {
-        let code = match self {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
             Self::TooOld(_) | Self::Closed => None,
-        };
+        }
+    }
+
+    /// Whether the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.code() == Some(ErrorCode::DiskFull)
+    }
+
+    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
+    pub fn is_disk(&self) -> bool {
         matches!(
-            code,
+            self.code(),
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
         )
     }

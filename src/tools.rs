@@ -15,6 +15,7 @@ use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
+use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
@@ -226,6 +227,24 @@ pub enum OpenError {
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] crate::embedded::EndpointError),
+}
+
+impl OpenError {
+    /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk.
+    pub fn may_pass(&self) -> bool {
+        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
+        match self {
+            Self::Ledger(LedgerError::Store(error)) => {
+                matches!(error.fact, Fact::Unreachable | Fact::Throttled)
+            }
+            Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
+                is_full(source)
+            }
+            Self::Directory { source, .. } => is_full(source),
+            Self::Database(error) => error.is_full(),
+            _ => false,
+        }
+    }
 }
 
 /// Whether the embedded endpoint is there for others, or for this command alone.

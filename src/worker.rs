@@ -4,6 +4,7 @@
 //! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
 
 pub mod lease;
+pub mod probe;
 pub mod settle;
 mod turn;
 

@@ -46,6 +46,9 @@ const ANOTHER_CONNECTION: Duration = Duration::from_secs(30);
 /// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a job whose mail got no connection stays away.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
+
 /// A relay and the connections to it that are kept.
 #[derive(Clone)]
 pub struct Relay {
@@ -183,6 +186,11 @@ impl Relay {
         &self.inner.edge
     }
 
+    /// Whether a connection without a mail would tell that the relay is well.
+    pub fn can_be_probed(&self) -> bool {
+        !self.inner.fails_in_mails.load(Ordering::Relaxed)
+    }
+
     /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
     /// failures came later, in the middle of mails, is not well before it takes one.
     pub async fn probe(&self) -> Result<(), RelayError> {
@@ -191,7 +199,7 @@ impl Relay {
             .await
             .map_err(|failure| self.failed(&failure))?;
         dialogue.quit().await;
-        if !self.inner.fails_in_mails.load(Ordering::Relaxed) {
+        if self.can_be_probed() {
             self.inner.edge.answered();
         }
         Ok(())
@@ -199,7 +207,8 @@ impl Relay {
 
     /// Waits until the relay may be given one more mail of a job.
     pub async fn turn(&self, by: &str) -> Result<Turn<'_>, RelayError> {
-        let slot = self.inner.pool.slot().await;
+        let slot = tokio::time::timeout(PATIENCE, self.inner.pool.slot()).await;
+        let slot = slot.map_err(|_| self.busy())?;
         self.may_be_tried(by)?;
         while let Some(pause) = self.inner.brake.pause() {
             if pause > PATIENCE {
@@ -299,6 +308,19 @@ impl Relay {
         match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => self.paused(left),
             Some(_) | None => self.trouble(Trouble::of(failure)),
+        }
+    }
+
+    /// All connections have been busy for as long as a mail waits in its place.
+    fn busy(&self) -> RelayError {
+        let connections = self.inner.config.connections;
+        let words = format!("its {connections} connections are busy");
+        RelayError {
+            left: BUSY_PAUSE,
+            ..self.trouble(Trouble::NotNow {
+                step: "waiting for a connection",
+                words,
+            })
         }
     }
 
