@@ -101,6 +101,14 @@ pub enum JobError {
     /// The work was asked to stop.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// The process died too often while it worked the message.
+    #[error(
+        "the process ended {deaths} times while it worked this message, which may have caused it: look at what the message asks for, and at the memory of the machine, before it is put back"
+    )]
+    Poison {
+        /// How often.
+        deaths: u32,
+    },
     /// A step panicked, which is a mistake of ours.
     #[error("a step of the job panicked; please report this with the log around it")]
     Panicked,
@@ -178,6 +186,7 @@ impl JobError {
             Self::Parse(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
+            | Self::Poison { .. }
             | Self::Sign(_) => Class::Permanent,
             Self::Plan(error) => match error {
                 PlanError::Refused(_)
@@ -240,6 +249,11 @@ impl JobError {
         }
     }
 
+    /// Whether something that the job needs is known to be down, which the log was told when it began.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Down(_))
+    }
+
     /// Whether the work was only asked to stop.
     pub fn is_stopped(&self) -> bool {
         matches!(
@@ -292,6 +306,7 @@ impl JobError {
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
+            | Self::Poison { .. }
             | Self::Panicked => Duration::ZERO,
         }
     }
@@ -312,7 +327,10 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error)) => error.fact == Fact::Denied,
-            Self::Signer(_) | Self::Gather(GatherError::Skew { .. }) | Self::Panicked => true,
+            Self::Signer(_)
+            | Self::Gather(GatherError::Skew { .. })
+            | Self::Poison { .. }
+            | Self::Panicked => true,
             Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
             Self::Deferred { first, .. } => first.needs_a_person(),
             Self::Ledger(LedgerError::Store(error)) => {

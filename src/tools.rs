@@ -16,7 +16,7 @@ use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
 use crate::edge::Fact;
-use crate::edge::health::{Edge, EdgeKind, Edges, Outage};
+use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, Via};
@@ -37,9 +37,13 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
+use crate::worker::delivery::Deliveries;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
+
+/// How often a job looks whether it is to give its slot back.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a job is worked with.
 #[derive(Debug, Clone)]
@@ -74,6 +78,10 @@ pub struct Tools {
     pub progress: Progress,
     /// What is known of the health of everything that it needs.
     pub edges: Edges,
+    /// How many jobs may wait for a store or a relay that is silent, so that others have slots too.
+    pub share: usize,
+    /// Which messages were worked when the process died.
+    pub deliveries: Deliveries,
     /// What time it is.
     pub clock: Clock,
 }
@@ -94,27 +102,38 @@ impl Tools {
         })
     }
 
-    /// Fails if something that a job needs is down, and another job tries it.
-    pub fn may_be_tried(&self, job: &Job) -> Result<(), Outage> {
+    /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
+    pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
-        let edges: Vec<&Edge> = self
+        let ledger = self
             .books
             .ledger
             .edge()
             .into_iter()
-            .chain(connection.map(|connection| connection.s3.edge()))
-            .chain(connection.map(|connection| connection.signer.edge()))
-            .chain(relay.map(Relay::edge))
+            .map(|edge| (edge, usize::MAX));
+        let mut edges: Vec<(&Edge, usize)> = ledger
+            .chain(connection.map(|connection| (connection.s3.edge(), self.share)))
+            .chain(connection.map(|connection| (connection.signer.edge(), usize::MAX)))
+            .chain(relay.map(|relay| (relay.edge(), self.share)))
             .collect();
-        let by = job.id.as_str();
         // First those whose pause lasts: the trial of another would be in vain.
-        let paused = |edge: &&Edge| edge.outage().is_some_and(|outage| !outage.left.is_zero());
-        let (paused, others): (Vec<&Edge>, Vec<&Edge>) = edges.into_iter().partition(paused);
-        paused
+        edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
+        let by = job.id.as_str();
+        edges
             .into_iter()
-            .chain(others)
-            .try_for_each(|edge| edge.may_be_tried(by))
+            .map(|(edge, share)| edge.enter(by, share))
+            .collect()
+    }
+
+    /// Waits until a job is to give its slot back, and says why.
+    pub async fn gives_way(&self, at: &[JobAtEdge]) -> Outage {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(outage) = at.iter().find_map(|at| at.gives_way(self.share)) {
+                return outage;
+            }
+        }
     }
 
     /// The relay of a job's mails, as far as it can be told before its plan is drawn.
@@ -300,6 +319,11 @@ pub async fn open(
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
+    let deliveries = Deliveries::open(&config.state_dir);
+    let deliveries = deliveries.map_err(|source| OpenError::Directory {
+        path: config.state_dir.clone(),
+        source,
+    })?;
     let sender = Sender::new(config.sender()?, keyring.clone())
         .with_list(config.mailing_list()?)
         .signed_by(config.dkim_signers(environment)?);
@@ -355,6 +379,8 @@ pub async fn open(
         results: results(config).await,
         progress,
         edges,
+        share: (config.queue.max_in_flight / 2).max(1),
+        deliveries,
         clock,
     };
     Ok(Opened {

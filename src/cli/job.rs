@@ -145,6 +145,7 @@ fn order_of(job: Job) -> Order {
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
+        delivery: handout::worker::delivery::Delivery::unnoted(),
     }
 }
 

@@ -28,7 +28,7 @@ pub use verdict::Kind;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
-use crate::edge::health::{Edge, EdgeKind, FailureKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Request};
 use crate::ledger::Outcome;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -393,7 +393,7 @@ impl<'a> Turn<'a> {
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
     pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
         let Self { relay, slot } = self;
-        let mut slot = slot;
+        let (mut slot, under_way) = (slot, relay.inner.edge.asked());
         let opening = relay.open(envelope);
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
@@ -407,6 +407,7 @@ impl<'a> Turn<'a> {
             relay,
             dialogue: opened?,
             _slot: slot,
+            _under_way: under_way,
         })
     }
 }
@@ -496,6 +497,7 @@ pub(super) struct Transaction<'a> {
     relay: &'a Relay,
     dialogue: Dialogue,
     _slot: Slot,
+    _under_way: Request,
 }
 
 impl fmt::Debug for Transaction<'_> {

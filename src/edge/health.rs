@@ -4,12 +4,13 @@
 //! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::random;
@@ -23,6 +24,15 @@ const MAX_PAUSE: Duration = Duration::from_secs(8);
 
 /// How long the one request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
+
+/// How long an edge must have been down for the jobs that wait for it to give their slots back.
+const LONG_OUTAGE: Duration = Duration::from_secs(25);
+
+/// After how long without a byte from it an edge counts as silent, where other jobs want the slots of those that wait for it.
+const SILENT: Duration = Duration::from_millis(3500);
+
+/// How long a job stays away that gave its slot back to others.
+const GIVEN_WAY: Duration = Duration::from_secs(5);
 
 /// The pause after a refusal. People repair those, and a wrong password must not be repeated every few seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
@@ -136,7 +146,63 @@ struct Inner {
     /// Whether outages are told in the log: not by a command that asks once and says itself what failed.
     is_watched: AtomicBool,
     state: Mutex<State>,
+    activity: Mutex<Activity>,
     failures: [AtomicU64; FailureKind::ALL.len()],
+}
+
+/// What goes on at an edge.
+#[derive(Debug, Default)]
+struct Activity {
+    /// How many requests are under way, and since when nothing has come of any.
+    under_way: usize,
+    silent_since: Option<Instant>,
+    /// The jobs that need the edge, in the order in which they began.
+    jobs: BTreeSet<u64>,
+    next_job: u64,
+}
+
+/// A request that is under way, until it is dropped.
+#[derive(Debug)]
+pub struct Request {
+    edge: Edge,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let mut activity = self.edge.activity();
+        activity.under_way -= 1;
+        if activity.under_way == 0 {
+            activity.silent_since = None;
+        }
+    }
+}
+
+/// A job that needs an edge, until it is dropped.
+#[derive(Debug)]
+pub struct JobAtEdge {
+    edge: Edge,
+    number: u64,
+}
+
+impl Drop for JobAtEdge {
+    fn drop(&mut self) {
+        self.edge.activity().jobs.remove(&self.number);
+    }
+}
+
+impl JobAtEdge {
+    /// Why the job is to give its slot back, if it is: the edge has been down for long, or it is silent and older jobs that
+    /// wait for it hold their share of the slots.
+    pub fn gives_way(&self, share: usize) -> Option<Outage> {
+        let lasting = self
+            .edge
+            .outage()
+            .filter(|_| self.edge.down_for() >= LONG_OUTAGE);
+        lasting.or_else(|| {
+            let older = self.edge.activity().jobs.range(..self.number).count();
+            self.edge.crowded(older, share)
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -208,6 +274,7 @@ impl Edge {
                 subject: subject.into(),
                 is_watched: AtomicBool::new(false),
                 state: Mutex::default(),
+                activity: Mutex::default(),
                 failures: [const { AtomicU64::new(0) }; FailureKind::ALL.len()],
             }),
         }
@@ -285,8 +352,75 @@ impl Edge {
         })
     }
 
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.inner
+            .activity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request begins, and is under way until what is returned is dropped.
+    pub fn asked(&self) -> Request {
+        let mut activity = self.activity();
+        activity.under_way += 1;
+        activity.silent_since.get_or_insert_with(Instant::now);
+        drop(activity);
+        Request { edge: self.clone() }
+    }
+
+    /// Bytes of a request or of its answer have moved.
+    pub fn moved(&self) {
+        let mut activity = self.activity();
+        if activity.under_way > 0 {
+            activity.silent_since = Some(Instant::now());
+        }
+    }
+
+    /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
+    /// [`Edge::may_be_tried`]), or if it is silent and `share` jobs wait for it already.
+    pub fn enter(&self, by: &str, share: usize) -> Result<JobAtEdge, Outage> {
+        let jobs = self.activity().jobs.len();
+        if let Some(crowded) = self.crowded(jobs, share) {
+            return Err(crowded);
+        }
+        self.may_be_tried(by)?;
+        let mut activity = self.activity();
+        let number = activity.next_job;
+        activity.next_job += 1;
+        activity.jobs.insert(number);
+        drop(activity);
+        Ok(JobAtEdge {
+            edge: self.clone(),
+            number,
+        })
+    }
+
+    /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.
+    fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
+        let silent_for = self.activity().silent_since?.elapsed();
+        if silent_for < SILENT || jobs < share {
+            return None;
+        }
+        let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
+        Some(Outage {
+            subject: self.inner.subject.clone(),
+            kind: FailureKind::Timeout,
+            words: String::new(),
+            since,
+            left: GIVEN_WAY,
+        })
+    }
+
+    /// For how long the edge has been down.
+    fn down_for(&self) -> Duration {
+        let state = self.state();
+        let since = state.failing_since.filter(|_| state.is_down);
+        since.map_or(Duration::ZERO, |(since, _)| since.elapsed())
+    }
+
     /// A request was answered: the edge is up.
     pub fn answered(&self) {
+        self.moved();
         let before = {
             let mut state = self.state();
             if state.failures == 0 {
@@ -360,6 +494,11 @@ impl Edges {
     /// Each edge.
     pub fn iter(&self) -> impl Iterator<Item = &Edge> {
         self.edges.iter()
+    }
+
+    /// The first edge of a kind.
+    pub fn of(&self, kind: EdgeKind) -> Option<&Edge> {
+        self.iter().find(|edge| edge.kind() == kind)
     }
 
     /// The outages that last.
@@ -449,6 +588,36 @@ mod tests {
             (edge.may_be_tried("a"), edge.may_be_tried("b")),
             (Ok(()), Ok(()))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_that_wait_for_a_silent_edge_keep_to_their_share_and_those_of_a_busy_one_do_not() {
+        let edge = edge();
+        let jobs: Vec<JobAtEdge> = (0..4)
+            .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+            .collect();
+        let request = edge.asked();
+        let giving_way = || jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
+        for _ in 0..10 {
+            after(3000).await;
+            edge.moved();
+            assert_eq!(giving_way(), 0, "bytes move");
+        }
+        after(3600).await;
+        assert_eq!(giving_way(), 2, "the two youngest");
+        assert!(jobs[0].gives_way(2).is_none());
+        assert!(edge.enter("new", 2).is_err());
+        drop(request);
+        assert_eq!(giving_way(), 0, "nothing is waited for");
+        drop(jobs);
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        tokio::time::sleep(edge.outage().unwrap().left).await;
+        let trial = edge.enter("new", 2).unwrap();
+        assert!(trial.gives_way(2).is_none());
+        tokio::time::sleep(LONG_OUTAGE).await;
+        assert!(trial.gives_way(2).is_some(), "it has been down for long");
     }
 
     #[test]

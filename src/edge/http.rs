@@ -27,7 +27,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::health::{Edge, FailureKind};
+use super::health::{Edge, FailureKind, Request};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
 /// died in silence, and at the others.
@@ -142,7 +142,8 @@ impl EdgeClient {
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let patience = patience(&request);
-        let moved = Moved::now();
+        let moved = Moved::of(self.edge.clone());
+        let under_way = self.edge.as_ref().map(Edge::asked);
         let request = request.map(|body| {
             SdkBody::from_body_1_x(Sending {
                 body,
@@ -177,6 +178,7 @@ impl EdgeClient {
         }
         let report = Report {
             patience: patience.max(ANSWER),
+            _under_way: under_way,
             client: self,
             generation,
             is_well: failure.is_none(),
@@ -211,12 +213,14 @@ fn patience(request: &HttpRequest) -> Duration {
 #[derive(Debug, Clone)]
 struct Moved {
     due: Arc<Mutex<Instant>>,
+    edge: Option<Edge>,
 }
 
 impl Moved {
-    fn now() -> Self {
+    fn of(edge: Option<Edge>) -> Self {
         Self {
             due: Arc::new(Mutex::new(Instant::now())),
+            edge,
         }
     }
 
@@ -226,6 +230,7 @@ impl Moved {
 
     /// So many bytes were handed on, and may take their time on the wire.
     fn handed_on(&self, bytes: usize) {
+        self.edge.iter().for_each(Edge::moved);
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
             Instant::now() + on_the_wire(bytes as u64);
     }
@@ -282,6 +287,7 @@ impl Body for Sending {
 struct Report {
     /// How long the body may take beside its time on the wire.
     patience: Duration,
+    _under_way: Option<Request>,
     client: EdgeClient,
     generation: u64,
     is_well: bool,
@@ -343,6 +349,11 @@ impl Body for Receiving {
         };
         match &frame {
             Some(Ok(frame)) => {
+                let report = self.report.as_ref();
+                report
+                    .and_then(|report| report.client.edge.as_ref())
+                    .into_iter()
+                    .for_each(Edge::moved);
                 self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 let due = self.due + on_the_wire(self.received);
                 self.deadline.as_mut().reset(due);
@@ -395,6 +406,7 @@ mod tests {
             body,
             Report {
                 patience: ANSWER,
+                _under_way: None,
                 client,
                 generation: 0,
                 is_well: true,
@@ -452,7 +464,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_goes_on_while_its_bytes_move() {
-        let moved = Moved::now();
+        let moved = Moved::of(None);
         let began = Instant::now();
         let sending = async {
             for _ in 0..30 {
@@ -466,7 +478,7 @@ mod tests {
             () = sending => {}
         }
         assert_eq!(began.elapsed().as_secs(), 30 * 9 + FIRST_ANSWER.as_secs());
-        let large = Moved::now();
+        let large = Moved::of(None);
         large.handed_on(60 * FLOOR_RATE as usize);
         let began = Instant::now();
         large.stopped_for(FIRST_ANSWER).await;
