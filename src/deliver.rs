@@ -67,6 +67,14 @@ pub enum DeliverError {
         /// The relay's words, if it was asked just now.
         words: String,
     },
+    /// A rate lets the mail pass later: its job does not hold a slot until then.
+    #[error("the mail to {masked} waits for its turn at mail.domain_rate or mail.job_rate, in {} s", after.as_secs())]
+    Paced {
+        /// To whom; masked.
+        masked: String,
+        /// How long there is no use in trying again.
+        after: Duration,
+    },
     /// The notice to the operator did not leave.
     #[error("the notice to {masked} was not taken: {reason}")]
     Notice {
@@ -212,9 +220,14 @@ impl Mailer {
         }
     }
 
-    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later".
+    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later", or a rate does.
     pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
-        let after = self.later()?.left(job, rid)?;
+        let Self::Smtp(relays) = self else {
+            return None;
+        };
+        let Some(after) = relays.later.left(job, rid) else {
+            return relays.paced(job, recipient).err();
+        };
         Some(DeliverError::Later {
             masked: recipient.masked(),
             after,

@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use crate::audit::RecordError;
+use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
@@ -23,6 +24,7 @@ use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
 use crate::results::ResultsError;
 use crate::stop::Stopped;
+use crate::text::printable;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +226,9 @@ impl JobError {
             },
             Self::Deliver(error) => match error {
                 DeliverError::Publish(error) => edge(error),
-                DeliverError::Relay(_) | DeliverError::Later { .. } => Class::Waits,
+                DeliverError::Relay(_)
+                | DeliverError::Later { .. }
+                | DeliverError::Paced { .. } => Class::Waits,
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Notice { .. }
@@ -282,6 +286,7 @@ impl JobError {
         match self {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
+            Self::Deliver(DeliverError::Paced { after, .. }) => *after,
             Self::Down(outage) => outage.left.max(EDGE_AT_LEAST),
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
@@ -417,7 +422,7 @@ pub fn disposition(
     }
 }
 
-/// An error and its causes in one sentence, each cause once.
+/// An error and its causes in one sentence, each cause once; printable, and of at most [`MAX_REASON_BYTES`] bytes.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -429,7 +434,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    printable(&text.replace(['\r', '\n', '\t'], " "), MAX_REASON_BYTES).into_owned()
 }
 
 /// Adds the nearest right name to serde's sentence about an unknown one.

@@ -37,6 +37,22 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// JSON in which no character stands that [`is_printable`] does not accept: it is escaped, and so reads as the same text.
+pub fn printable_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_printable(c) || c == '\n' {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                write!(escaped, "\\u{unit:04x}").expect("writing to a string does not fail");
+            }
+        }
+    }
+    escaped
+}
+
 /// Whether a character can be shown as it is.
 ///
 /// It ends no line, commands no terminal (C0, C1), reorders no text
@@ -98,6 +114,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn printable_json_reads_as_the_same_and_has_no_other_characters(text in any::<String>()) {
+            let hostile = format!("{text}\u{1b}\u{9b}\u{202E}\u{FFFF}\u{1FFFF}\u{7f}");
+            let json = printable_json(&serde_json::to_string(&hostile).unwrap());
+            prop_assert!(json.chars().all(is_printable), "{json:?}");
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
+        }
+
         #[test]
         fn whatever_comes_in_is_bounded_and_printable(text in any::<String>(), max in 32usize..200) {
             let shown = printable(&text, max);

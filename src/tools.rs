@@ -482,11 +482,7 @@ pub async fn open_ledger(
     clock: Clock,
 ) -> Result<OpenedLedger, OpenError> {
     if config.ledger.kind == LedgerKind::Sqlite {
-        let file = config.database_file();
-        if !file.exists() {
-            return Err(OpenError::NoLedger { path: file });
-        }
-        let ledger = SqliteLedger::new(Database::open(&file)?, clock);
+        let ledger = open_sqlite_ledger(config, clock)?;
         return Ok(OpenedLedger {
             ledger: Arc::new(ledger),
             names: names(config, &Keyring::open(&config.secret_key_file())?),
@@ -509,6 +505,19 @@ pub async fn open_ledger(
         #[cfg(feature = "embedded")]
         embedded,
     })
+}
+
+/// The ledger in the file of this machine, which must be there already.
+pub fn open_sqlite_ledger(config: &Config, clock: Clock) -> Result<SqliteLedger, OpenError> {
+    if config.ledger.kind != LedgerKind::Sqlite {
+        let reason = "is \"s3\": let a lifecycle rule of the bucket expire old jobs";
+        return Err(ConfigError::value("ledger.kind", reason).into());
+    }
+    let path = config.database_file();
+    if !path.exists() {
+        return Err(OpenError::NoLedger { path });
+    }
+    Ok(SqliteLedger::new(Database::open(&path)?, clock))
 }
 
 fn names(config: &Config, keyring: &Keyring) -> Names {

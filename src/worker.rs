@@ -30,7 +30,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule};
 use crate::queue::{Message, Queue};
-use crate::results::JobResult;
+use crate::results::{self, JobResult};
 use crate::stop::Stop;
 use crate::tools::Tools;
 use crate::worker::delivery::{Delivery, MAX_DEATHS};
@@ -51,6 +51,10 @@ const LAST_POLL: Duration = Duration::from_millis(1500);
 
 /// How long the queue is waited for at the end, for each message that is given back or settled.
 const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// How often a parked job's result is told, and the pause between.
+const TELL_ATTEMPTS: u32 = 3;
+const TELL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a worker waits before it receives again when all that it received had to go back, at first and at most.
 const FIRST_IDLE: Duration = Duration::from_millis(50);
@@ -662,10 +666,23 @@ impl Worker {
         self.tools.books.audit.append(lines).await?;
         for (job, reason) in &each {
             let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
-            self.tools.results.tell(&result).await?;
+            self.tell_parked(&result).await;
         }
         self.refused.add(&message.id);
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Tells that a job is parked, or that this could not be told: either way the job is parked.
+    async fn tell_parked(&self, result: &JobResult<'_>) {
+        for attempt in 1..=TELL_ATTEMPTS {
+            match self.tools.results.tell(result).await {
+                Ok(()) => return,
+                Err(error) if attempt == TELL_ATTEMPTS => results::lost(result, &error),
+                Err(_) => tokio::time::sleep(TELL_PAUSE).await,
+            }
+        }
     }
 }
 

@@ -44,7 +44,7 @@ use wire::Trust;
 const ANOTHER_CONNECTION: Duration = Duration::from_secs(30);
 
 /// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a job whose mail got no connection stays away.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
