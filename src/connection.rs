@@ -10,13 +10,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
-use crate::edge::{BoundedAnswers, retries, timeouts};
+use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::{http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::front::Front;
@@ -125,10 +127,10 @@ pub async fn open(
             (None, _) => aws_connection(name, wanted, environment).await?,
         };
         let front = open_front(name, wanted, environment)?;
+        let s3 = store.with_edge(store_edge(name, wanted));
         let name = name
             .parse()
             .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
-        let s3 = store;
         let store = Arc::new(s3.clone());
         let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
         connections.insert(
@@ -146,6 +148,16 @@ pub async fn open(
     Ok(connections)
 }
 
+/// The edge of a connection's store.
+fn store_edge(name: &str, wanted: &ConnectionConfig) -> Edge {
+    let subject = match (&wanted.directory, &wanted.endpoint_url) {
+        (Some(_), _) => format!("the embedded endpoint (connections.{name})"),
+        (None, Some(url)) => format!("the store at {url} (connections.{name})"),
+        (None, None) => format!("S3 (connections.{name})"),
+    };
+    Edge::new(EdgeKind::Store, name, subject)
+}
+
 fn embedded_connection(
     site: &EmbeddedSite,
     address: SocketAddr,
@@ -157,7 +169,7 @@ fn embedded_connection(
         .endpoint_url(format!("http://{address}"))
         .force_path_style(true)
         .credentials_provider(site.credentials())
-        .timeout_config(timeouts())
+        .timeout_config(TimeoutConfig::disabled())
         .retry_config(retries())
         .build();
     // The endpoint takes no parts, and says itself what is too large.
@@ -455,7 +467,7 @@ pub async fn sqs_client(route: SqsRoute<'_>) -> aws_sdk_sqs::Client {
         fixed: None,
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
-    let mut client = aws_sdk_sqs::config::Builder::from(&sdk).interceptor(BoundedAnswers);
+    let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
@@ -472,7 +484,9 @@ struct Base<'a> {
 impl Base<'_> {
     async fn load(self, other_server: bool) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(timeouts())
+            // What the service says decides about credentials and queues, not that it answers: see their edges.
+            .http_client(http::client(None))
+            .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());
         if let Some(region) = self.region {
             loader = loader.region(Region::new(region.to_owned()));

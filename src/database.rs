@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS message (
     body        TEXT    NOT NULL,
     state       TEXT    NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')),
     visible_at  INTEGER NOT NULL,
+    hidden_at   INTEGER NOT NULL DEFAULT 0,
     receives    INTEGER NOT NULL DEFAULT 0,
     receipt     TEXT,
     enqueued_at INTEGER NOT NULL,
@@ -82,14 +83,22 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
-    pub fn is_disk(&self) -> bool {
-        let code = match self {
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
             Self::TooOld(_) | Self::Closed => None,
-        };
+        }
+    }
+
+    /// Whether the disk has no room.
+    pub fn is_full(&self) -> bool {
+        self.code() == Some(ErrorCode::DiskFull)
+    }
+
+    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
+    pub fn is_disk(&self) -> bool {
         matches!(
-            code,
+            self.code(),
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
         )
     }
@@ -157,6 +166,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.execute_batch(SCHEMA)?;
+    add_missing_columns(&connection)?;
     Ok(connection)
 }
 
@@ -191,6 +201,18 @@ fn work(connection: &Connection, mut receiver: mpsc::Receiver<Work>) {
 fn rolled_back() -> rusqlite::Error {
     let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
     rusqlite::Error::SqliteFailure(error, Some("the transaction was rolled back".to_owned()))
+}
+
+/// Adds what a database lacks that an earlier version made.
+fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let has = "SELECT count(*) FROM pragma_table_info('message') WHERE name = 'hidden_at'";
+    if connection.query_row(has, [], |row| row.get::<_, i64>(0))? == 0 {
+        // When a message was hidden, or came: one that was hidden in the future is visible, since the clock was set back.
+        connection
+            .execute_batch("ALTER TABLE message ADD COLUMN hidden_at INTEGER NOT NULL DEFAULT 0")?;
+    }
+    connection.execute_batch("COMMIT")
 }
 
 /// A savepoint of its own for each piece of work: one that fails takes nothing else of the group with it.

@@ -32,6 +32,7 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::Outcome;
+use crate::stop::Commitment;
 
 /// Why something could not be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,14 @@ pub enum DeliverError {
         after: Duration,
         /// The relay's words, if it was asked just now.
         words: String,
+    },
+    /// A rate lets the mail pass later: its job does not hold a slot until then.
+    #[error("the mail to {masked} waits for its turn at mail.domain_rate or mail.job_rate, in {} s", after.as_secs())]
+    Paced {
+        /// To whom; masked.
+        masked: String,
+        /// How long there is no use in trying again.
+        after: Duration,
     },
     /// The notice to the operator did not leave.
     #[error("the notice to {masked} was not taken: {reason}")]
@@ -211,9 +220,14 @@ impl Mailer {
         }
     }
 
-    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later".
+    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later", or a rate does.
     pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
-        let after = self.later()?.left(job, rid)?;
+        let Self::Smtp(relays) = self else {
+            return None;
+        };
+        let Some(after) = relays.later.left(job, rid) else {
+            return relays.paced(job, recipient).err();
+        };
         Some(DeliverError::Later {
             masked: recipient.masked(),
             after,
@@ -377,14 +391,15 @@ pub struct Errand<'a> {
 }
 
 /// Delivers one letter, when it is its turn. `may_go_on` is asked when the other side has said "go on", which may have taken
-/// long: a letter that may not be sent any more is dropped, and was not sent.
+/// long: a letter that may not be sent any more is dropped, and was not sent. What it returns is held until the outcome is
+/// recorded.
 pub async fn deliver(
     letter: &Letter,
     errand: &Errand<'_>,
     way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
-    may_go_on: impl Fn() -> Result<(), JobError> + Send,
+    may_go_on: impl Fn() -> Result<Commitment, JobError> + Send,
 ) -> Result<Turn, JobError> {
     let Errand {
         job, recipient, n, ..
@@ -403,7 +418,7 @@ pub async fn deliver(
         opening => opening,
     };
     failpoint::pass(Failpoint::GoAhead);
-    may_go_on()?;
+    let _commitment = may_go_on()?;
     if !books.intend(&attempt).await? {
         // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
         let masked = recipient.masked();
@@ -538,7 +553,7 @@ mod tests {
         };
         let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
         deliver(&letter(&ann), &errand, way, &mailer, books, || {
-            Ok(stop.heed()?)
+            Ok(stop.commit()?)
         })
         .await
     }

@@ -36,8 +36,9 @@ use crate::progress::is_milestone;
 use crate::publication::{self, Publication};
 use crate::quantity::Span;
 use crate::render::email::{Digest, Letter};
-use crate::stop::Stop;
+use crate::stop::{Stop, Stopped};
 use crate::tools::Tools;
+use crate::worker::delivery::Delivery;
 
 /// A job and the message that brought it.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct Order {
     pub now: Timestamp,
     /// Heeded before each step that cannot be undone.
     pub stop: Stop,
+    /// Told when the job gets on, so that the deaths of its workers are counted anew.
+    pub delivery: Delivery,
 }
 
 /// How many batches are on their way to the disk at once: two keep both the processor and the disk busy.
@@ -123,8 +126,9 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
 
 /// Does a job; nobody else who lives does it meanwhile.
 async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
-    let (job, books) = (&order.job.id, &tools.books);
-    let records = books.ledger.records_of(job, "").await?;
+    let (job, books, stop) = (&order.job.id, &tools.books, &order.stop);
+    let at = tools.enter(&order.job)?;
+    let records = stop.or(books.ledger.records_of(job, "")).await??;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
         check_body(order, first)?;
@@ -136,11 +140,24 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
         return supersede(order, tools).await;
     }
     // On the heap: it is large, and whoever runs a job would hold room for it.
-    let work = Box::pin(work(order, first, tools));
+    let work = Box::pin(async {
+        let mut work = pin!(stop.cut(work(order, first, tools)));
+        tokio::select! {
+            worked = &mut work => worked?,
+            outage = tools.gives_way(&at) => {
+                stop.ask();
+                match work.await {
+                    // It came to its end all the same.
+                    Ok(worked) => worked,
+                    Err(Stopped) => Err(outage.into()),
+                }
+            }
+        }
+    });
     let Some(leases) = books.ledger.leases() else {
         return work.await;
     };
-    match lease::take(leases, job, &books.owner).await? {
+    match stop.or(lease::take(leases, job, &books.owner)).await?? {
         Taken::Busy { left } => Err(JobError::Busy { left }),
         Taken::Held(mut hold) => {
             failpoint::pass(Failpoint::Leased);
@@ -229,10 +246,13 @@ async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobEr
     let created = ledger.create(plan_record).await?;
     failpoint::pass(Failpoint::Planned);
     match created {
-        Created::Ours => Ok(Begun {
-            listing,
-            sheet: Sheet::default(),
-        }),
+        Created::Ours => {
+            order.delivery.got_on();
+            Ok(Begun {
+                listing,
+                sheet: Sheet::default(),
+            })
+        }
         Created::Theirs(first) => {
             check_body(order, &first)?;
             go_on(order, plan, &first, tools).await
@@ -419,6 +439,9 @@ async fn serve(
         };
         let turn = mail(order, plan, &digest, &published, to, tools).await;
         tools.progress.mailed(&turn);
+        if turn.is_ok() {
+            order.delivery.got_on();
+        }
         served.turns.push((reader, turn));
     }
     Ok(served)
@@ -676,7 +699,10 @@ async fn mail(
         on_doubt: plan.on_doubt,
         patience: to.patience,
     };
-    let may_go_on = || may_go_on(order, plan, tools);
+    let may_go_on = || {
+        may_go_on(order, plan, tools)?;
+        Ok(order.stop.commit()?)
+    };
     deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
 }
 

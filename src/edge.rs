@@ -3,18 +3,17 @@
 //! An edge turns the outside's own error into a fact once, and keeps the error as the source. What follows from
 //! a fact is not decided here but in [`crate::error`].
 
+pub mod health;
+pub(crate) mod http;
+
 use std::fmt;
-use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::{BoxError, BuildError, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::primitives::SdkBody;
-use http_body_util::{LengthLimitError, Limited};
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
+use http_body_util::LengthLimitError;
 
+use self::health::FailureKind;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
@@ -74,6 +73,16 @@ impl EdgeError {
             action: action.into(),
             fact,
             source: source.into(),
+        }
+    }
+
+    /// How the request failed, for the edge's health.
+    pub fn failure_kind(&self) -> FailureKind {
+        match self.fact {
+            Fact::Unreachable => FailureKind::Unreachable,
+            Fact::Throttled => FailureKind::Throttled,
+            Fact::Denied => FailureKind::Denied,
+            Fact::NotFound | Fact::Rejected => FailureKind::Refused,
         }
     }
 
@@ -176,28 +185,6 @@ fn fact_of(code: &str, status: u16) -> Fact {
     }
 }
 
-/// Ends an answer that is longer than [`MAX_ANSWER_BYTES`] while it is read: every client of S3 and SQS has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BoundedAnswers;
-
-impl Intercept for BoundedAnswers {
-    fn name(&self) -> &'static str {
-        "BoundedAnswers"
-    }
-
-    fn modify_before_deserialization(
-        &self,
-        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response_mut().take_body();
-        *context.response_mut().body_mut() =
-            SdkBody::from_body_1_x(Limited::new(body, MAX_ANSWER_BYTES));
-        Ok(())
-    }
-}
-
 /// Whether an answer was ended because it is too long.
 fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
@@ -211,25 +198,6 @@ pub(crate) fn random() -> f64 {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
         Err(_) => 0.5,
     }
-}
-
-/// How long one attempt at a request may take. Without it, a call over a dead network never returns
-/// (aws-sdk-rust issue 1094).
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How long the whole of a small request may take, with its retries.
-const OPERATION_TIMEOUT: Duration = Duration::from_secs(70);
-
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The time limits of every request to AWS.
-pub(crate) fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-        .operation_timeout(OPERATION_TIMEOUT)
-        .build()
 }
 
 /// Three attempts with jittered backoff; what still fails goes back to the queue, which waits longer.

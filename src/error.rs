@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::audit::RecordError;
 use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
+use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
 use crate::ledger::LedgerError;
@@ -69,6 +70,9 @@ pub enum JobError {
     /// A mail or a page could not be delivered.
     #[error(transparent)]
     Deliver(#[from] DeliverError),
+    /// Something that it needs is down, and is tried again after its pause.
+    #[error(transparent)]
+    Down(#[from] Outage),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -100,6 +104,14 @@ pub enum JobError {
     /// The work was asked to stop.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// The process died too often while it worked the message.
+    #[error(
+        "the process ended {deaths} times while it worked this message, which may have caused it: look at what the message asks for, and at the memory of the machine, before it is put back"
+    )]
+    Poison {
+        /// How often.
+        deaths: u32,
+    },
     /// A step panicked, which is a mistake of ours.
     #[error("a step of the job panicked; please report this with the log around it")]
     Panicked,
@@ -121,6 +133,13 @@ pub enum Class {
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
     Disk,
 }
+
+/// The shortest wait for an edge that failed: its pause ends within seconds.
+const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
+
+/// The wait after an edge has asked to slow down, and after one that people have to repair.
+const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
+const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// The shortest wait for recipients whom a relay told "later": each time comes back for whoever's time is up, and they are many.
 const LATER_AT_LEAST: Duration = Duration::from_secs(30);
@@ -170,6 +189,7 @@ impl JobError {
             Self::Parse(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
+            | Self::Poison { .. }
             | Self::Sign(_) => Class::Permanent,
             Self::Plan(error) => match error {
                 PlanError::Refused(_)
@@ -209,19 +229,22 @@ impl JobError {
             },
             Self::Deliver(error) => match error {
                 DeliverError::Publish(error) => edge(error),
-                DeliverError::Relay(_) | DeliverError::Later { .. } => Class::Waits,
+                DeliverError::Relay(_)
+                | DeliverError::Later { .. }
+                | DeliverError::Paced { .. } => Class::Waits,
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Notice { .. }
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => Class::Permanent,
             },
+            Self::Down(_) => Class::Waits,
             Self::Busy { .. } | Self::Reopened => Class::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
+                LedgerError::Store(_) => Class::Waits,
                 LedgerError::Database { .. }
-                | LedgerError::Store(_)
                 | LedgerError::Careless { .. }
                 | LedgerError::OtherSecret { .. } => Class::Transient,
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
@@ -231,6 +254,11 @@ impl JobError {
                 Class::Transient
             }
         }
+    }
+
+    /// Whether something that the job needs is known to be down, which the log was told when it began.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Down(_))
     }
 
     /// Whether the work was only asked to stop.
@@ -261,6 +289,14 @@ impl JobError {
         match self {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
+            Self::Deliver(DeliverError::Paced { after, .. }) => *after,
+            Self::Down(outage) => outage.left.max(EDGE_AT_LEAST),
+            Self::Gather(GatherError::Store(error))
+            | Self::Deliver(DeliverError::Publish(error))
+            | Self::Ledger(LedgerError::Store(error)) => edge_at_least(error),
+            Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
+                EDGE_AT_LEAST
+            }
             Self::Deferred { at_least, .. } => *at_least,
             Self::Deliver(_)
             | Self::Parse(_)
@@ -278,6 +314,7 @@ impl JobError {
             | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
+            | Self::Poison { .. }
             | Self::Panicked => Duration::ZERO,
         }
     }
@@ -298,7 +335,10 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error)) => error.fact == Fact::Denied,
-            Self::Signer(_) | Self::Gather(GatherError::Skew { .. }) | Self::Panicked => true,
+            Self::Signer(_)
+            | Self::Gather(GatherError::Skew { .. })
+            | Self::Poison { .. }
+            | Self::Panicked => true,
             Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
             Self::Deferred { first, .. } => first.needs_a_person(),
             Self::Ledger(LedgerError::Store(error)) => {
@@ -312,6 +352,7 @@ impl JobError {
             | Self::Gather(_)
             | Self::Sign(_)
             | Self::Render(_)
+            | Self::Down(_)
             | Self::Busy { .. }
             | Self::Reopened
             | Self::Results(_)
@@ -322,19 +363,27 @@ impl JobError {
     }
 }
 
+/// How long there is no use in trying an edge again.
+const fn edge_at_least(error: &EdgeError) -> Duration {
+    match error.fact {
+        Fact::Unreachable => EDGE_AT_LEAST,
+        Fact::Throttled => THROTTLED_AT_LEAST,
+        Fact::Denied | Fact::NotFound | Fact::Rejected => DENIED_AT_LEAST,
+    }
+}
+
 fn edge(error: &EdgeError) -> Class {
     match error.fact {
         Fact::NotFound | Fact::Rejected => Class::Permanent,
-        // Denied is repaired by people, and then the job can be done: it waits.
-        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Transient,
+        // None of these says anything about the job, which can be done when the edge is well again: it waits.
+        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Waits,
     }
 }
 
 const fn signer(error: &SignerError) -> Class {
     match error {
-        SignerError::NoCredentials { .. }
-        | SignerError::Slow { .. }
-        | SignerError::Changed { .. } => Class::Transient,
+        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => Class::Waits,
+        SignerError::Changed { .. } => Class::Transient,
         SignerError::Endpoint { .. } => Class::Permanent,
     }
 }
@@ -390,6 +439,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
+    let text = text.replace(['\r', '\n', '\t'], " ");
     match printable(&text, MAX_REASON_BYTES) {
         Cow::Borrowed(_) => text,
         Cow::Owned(shown) => shown,

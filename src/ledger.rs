@@ -62,6 +62,7 @@ pub use standing::{MAX_DOUBTS, Sheet, Standing, standing};
 use crate::bounds::MAX_ATTEMPTS;
 use crate::database::DatabaseError;
 use crate::edge::EdgeError;
+use crate::edge::health::Edge;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
@@ -256,6 +257,11 @@ pub enum LedgerError {
 /// Keeps records. Every method returns after what it did is durable.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
+    /// What is known of the health of the service that keeps it; nothing where it is a file.
+    fn edge(&self) -> Option<&Edge> {
+        None
+    }
+
     /// Creates a record unless one of its job, recipient, attempt and kind exists. Never changes one.
     async fn create(&self, record: Record) -> Result<Created, LedgerError>;
 

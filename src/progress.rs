@@ -1,7 +1,10 @@
 //! How far the work is: counted by the steps, read by the progress bar, the metrics and the watchdog.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::deliver::Turn;
 use crate::error::JobError;
@@ -42,6 +45,23 @@ struct Counts {
     doubts_resent: AtomicU64,
     waits: AtomicU64,
     slowdowns: AtomicU64,
+    turns: AtomicU64,
+    /// The jobs that are worked, by number, and since when.
+    in_flight: Mutex<BTreeMap<u64, Instant>>,
+    jobs_begun: AtomicU64,
+}
+
+/// A job that is worked, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    progress: Progress,
+    number: u64,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.progress.in_flight().remove(&self.number);
+    }
 }
 
 /// The counters at one instant.
@@ -81,6 +101,12 @@ pub struct Snapshot {
     pub waits: u64,
     /// Times that a relay was given too much.
     pub slowdowns: u64,
+    /// Turns of the worker's loop, whatever the queue answered.
+    pub turns: u64,
+    /// Jobs that are worked now.
+    pub jobs_in_flight: u64,
+    /// For how long the oldest of them has been worked, in seconds.
+    pub oldest_job_secs: u64,
 }
 
 impl Progress {
@@ -88,7 +114,12 @@ impl Progress {
     pub fn snapshot(&self) -> Snapshot {
         let counts = &*self.counts;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let in_flight = self.in_flight();
+        let oldest = in_flight.values().min();
         Snapshot {
+            turns: read(&counts.turns),
+            jobs_in_flight: in_flight.len() as u64,
+            oldest_job_secs: oldest.map_or(0, |since| since.elapsed().as_secs()),
             objects_found: read(&counts.objects_found),
             links_expected: read(&counts.links_expected),
             links_issued: read(&counts.links_issued),
@@ -107,6 +138,26 @@ impl Progress {
             waits: read(&counts.waits),
             slowdowns: read(&counts.slowdowns),
         }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        let in_flight = self.counts.in_flight.lock();
+        in_flight.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job is worked from now on, until what is returned is dropped.
+    pub(crate) fn working(&self) -> InFlight {
+        let number = self.counts.jobs_begun.fetch_add(1, Ordering::Relaxed);
+        self.in_flight().insert(number, Instant::now());
+        InFlight {
+            progress: self.clone(),
+            number,
+        }
+    }
+
+    /// The worker's loop has made a turn.
+    pub(crate) fn turned(&self) {
+        add(&self.counts.turns, 1);
     }
 
     pub(crate) fn found(&self, objects: usize) {

@@ -13,8 +13,10 @@ use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use crate::distribute::Delivered;
+use crate::error::chain;
 use crate::job::JobId;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Fact, Queue, QueueError};
+use crate::text::printable_json;
 
 /// The version of what is told.
 const VERSION: u32 = 1;
@@ -111,14 +113,24 @@ impl<'a> JobResult<'a> {
 }
 
 impl Results {
-    /// Tells a result; returns when it cannot be lost any more.
+    /// Tells a result; returns when it cannot be lost any more, or when it never will be taken: the log has it then.
     pub async fn tell(&self, result: &JobResult<'_>) -> Result<(), ResultsError> {
-        let text = || serde_json::to_string(result).expect("a result is plain data");
+        let text = || {
+            let json = serde_json::to_string(result).expect("a result is plain data");
+            printable_json(&json).into_owned()
+        };
         match self {
             Self::Nobody => Ok(()),
             Self::Queue(queue) => {
                 let sent = queue.submit(&text()).await;
-                sent.map(drop).map_err(ResultsError::Queue)
+                match sent {
+                    // It says no to this result, and would say no again.
+                    Err(error) if error.fact == Fact::Rejected => {
+                        lost(result, &ResultsError::Queue(error));
+                        Ok(())
+                    }
+                    sent => sent.map(drop).map_err(ResultsError::Queue),
+                }
             }
             Self::File(path) => {
                 let written = append(path, text() + "\n").await;
@@ -129,6 +141,16 @@ impl Results {
             }
         }
     }
+}
+
+/// Says that a result is not told.
+pub fn lost(result: &JobResult<'_>, error: &ResultsError) {
+    tracing::error!(
+        message.id = result.message,
+        job.id = result.job.map(tracing::field::display),
+        error = chain(error),
+        "a job's result is lost; the audit log has what became of the job"
+    );
 }
 
 /// One write for a line: lines of several jobs do not mix.

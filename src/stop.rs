@@ -1,14 +1,26 @@
-//! "Stop before the next step that cannot be undone."
+//! "Stop before the next step that cannot be undone", and then: end at once.
 //!
-//! Work is not cut off in the middle of a mail: that would leave a doubt where an orderly end leaves none. It
-//! asks here before each such step and ends there.
+//! Work that was asked to stop checks here before each such step and ends there. What only waits, for a store, a queue or
+//! a relay, is dropped by [`Stop::cut`]: nothing was sent, for certain. The one thing that is waited for is a mail whose
+//! intent is recorded and whose outcome is not yet: dropped there, it would be in doubt.
 
+use std::sync::Arc;
+
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A request to stop, shared by whoever makes it and whoever heeds it.
-#[derive(Debug, Clone, Default)]
+/// A request to stop, shared by the caller that makes it and the work that heeds it.
+#[derive(Debug, Clone)]
 pub struct Stop {
     token: CancellationToken,
+    /// How many mails of this work have an intent and no outcome.
+    committed: Arc<watch::Sender<usize>>,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self::of(CancellationToken::new())
+    }
 }
 
 /// The work was asked to stop, and did.
@@ -16,12 +28,29 @@ pub struct Stop {
 #[error("the work was stopped before its next step and goes on when the message comes again")]
 pub struct Stopped;
 
+/// A mail whose intent may be recorded and whose outcome is not yet. The work is not dropped while this is held.
+#[derive(Debug)]
+pub struct Commitment {
+    committed: Arc<watch::Sender<usize>>,
+}
+
+impl Drop for Commitment {
+    fn drop(&mut self) {
+        self.committed.send_modify(|committed| *committed -= 1);
+    }
+}
+
 impl Stop {
-    /// A stop for a part of the work: it heeds its own request and this one's.
-    pub fn child(&self) -> Self {
+    fn of(token: CancellationToken) -> Self {
         Self {
-            token: self.token.child_token(),
+            token,
+            committed: Arc::new(watch::Sender::new(0)),
         }
+    }
+
+    /// A stop for a part of the work: it heeds its own request and this one's, and waits for its own mails alone.
+    pub fn child(&self) -> Self {
+        Self::of(self.token.child_token())
     }
 
     /// Asks the work to stop.
@@ -45,6 +74,36 @@ impl Stop {
             biased;
             () = self.token.cancelled() => Err(Stopped),
             done = wait => Ok(done),
+        }
+    }
+
+    /// Begins the step that must not be dropped: from the intent of a mail to its outcome.
+    pub fn commit(&self) -> Result<Commitment, Stopped> {
+        // First counted, then looked: `cut` looks the other way round.
+        self.committed.send_modify(|committed| *committed += 1);
+        let commitment = Commitment {
+            committed: Arc::clone(&self.committed),
+        };
+        self.heed()?;
+        Ok(commitment)
+    }
+
+    /// Works until the work was asked to stop and no mail is between its intent and its outcome; then drops it.
+    pub async fn cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
+        let droppable = async {
+            self.token.cancelled().await;
+            // The sender is this work's own, so the channel is never closed.
+            drop(
+                self.committed
+                    .subscribe()
+                    .wait_for(|committed| *committed == 0)
+                    .await,
+            );
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            () = droppable => Err(Stopped),
         }
     }
 }
@@ -74,5 +133,32 @@ mod tests {
         let (waited, ()) = tokio::join!(waiting, async { all.ask() });
         assert_eq!(waited, Err(Stopped));
         assert_eq!(Stop::default().or(async { 1 }).await, Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_waits_is_dropped_and_a_mail_under_way_is_waited_for() {
+        use std::time::Duration;
+        let all = Stop::default();
+        let idle = all.child();
+        all.ask();
+        assert_eq!(idle.cut(std::future::pending::<()>()).await, Err(Stopped));
+        assert_eq!(
+            idle.commit().map(drop),
+            Err(Stopped),
+            "nothing begins after it"
+        );
+
+        let all = Stop::default();
+        let job = all.child();
+        let work = async {
+            let commitment = job.commit().unwrap();
+            all.ask();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(commitment);
+            std::future::pending::<()>().await;
+        };
+        let began = tokio::time::Instant::now();
+        assert_eq!(job.cut(work).await, Err(Stopped));
+        assert_eq!(began.elapsed().as_secs(), 60);
     }
 }

@@ -57,6 +57,12 @@ impl Throttle {
         }
     }
 
+    /// How long one that comes now would wait. Nothing is taken.
+    pub fn wait(&self) -> Duration {
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.saturating_duration_since(Instant::now())
+    }
+
     /// Takes the times of a portion, and returns the last of them: then all of it may pass.
     fn reserve(&self, portion: NonZeroU32) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,6 +104,11 @@ impl Lanes {
     pub async fn pass(&self, name: &str, rate: Rate) {
         let throttle = self.lane(name, rate);
         throttle.pass(1).await;
+    }
+
+    /// How long one that comes now under a name would wait. Nothing is taken.
+    pub fn wait(&self, name: &str, rate: Rate) -> Duration {
+        self.lane(name, rate).wait()
     }
 
     fn lane(&self, name: &str, rate: Rate) -> Throttle {

@@ -14,11 +14,13 @@ use crate::config::{
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relays, Sender};
+use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::Directory;
+use crate::edge::Fact;
+use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, Locale, Via};
+use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, Via};
 use crate::keyring::{Keyring, KeyringError, Purpose};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::Resolver;
@@ -36,9 +38,13 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
+use crate::worker::delivery::Deliveries;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
+
+/// How often a job looks whether it is to give its slot back.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// What a job is worked with.
 #[derive(Debug, Clone)]
@@ -71,6 +77,12 @@ pub struct Tools {
     pub results: Results,
     /// How far everything is.
     pub progress: Progress,
+    /// What is known of the health of everything that it needs.
+    pub edges: Edges,
+    /// How many jobs may wait for a store or a relay that is silent, so that others have slots too.
+    pub share: usize,
+    /// Which messages were worked when the process died.
+    pub deliveries: Deliveries,
     /// What time it is.
     pub clock: Clock,
 }
@@ -89,6 +101,52 @@ impl Tools {
                 known: known.join(", "),
             }
         })
+    }
+
+    /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
+    pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
+        let connection = self.connections.get(&job.from.connection);
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        let ledger = self
+            .books
+            .ledger
+            .edge()
+            .into_iter()
+            .map(|edge| (edge, usize::MAX));
+        let mut edges: Vec<(&Edge, usize)> = ledger
+            .chain(connection.map(|connection| (connection.s3.edge(), self.share)))
+            .chain(connection.map(|connection| (connection.signer.edge(), usize::MAX)))
+            .chain(relay.map(|relay| (relay.edge(), self.share)))
+            .collect();
+        // First those whose pause lasts: the trial of another would be in vain.
+        edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
+        let by = job.id.as_str();
+        edges
+            .into_iter()
+            .map(|(edge, share)| edge.enter(by, share))
+            .collect()
+    }
+
+    /// Waits until a job is to give its slot back, and says why.
+    pub async fn gives_way(&self, at: &[JobAtEdge]) -> Outage {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(outage) = at.iter().find_map(|at| at.gives_way(self.share)) {
+                return outage;
+            }
+        }
+    }
+
+    /// The relay of a job's mails, as far as it can be told before its plan is drawn.
+    fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
+        let Mailer::Smtp(relays) = &self.mailer else {
+            return None;
+        };
+        let usual = || {
+            self.policy
+                .usual_relay(&job.from.connection, &job.from.bucket)
+        };
+        relays.get(&email.relay.clone().unwrap_or_else(usual))
     }
 
     /// What signs the links to a plan's objects.
@@ -191,6 +249,24 @@ pub enum OpenError {
     Embedded(#[from] crate::embedded::EndpointError),
 }
 
+impl OpenError {
+    /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk.
+    pub fn may_pass(&self) -> bool {
+        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
+        match self {
+            Self::Ledger(LedgerError::Store(error)) => {
+                matches!(error.fact, Fact::Unreachable | Fact::Throttled)
+            }
+            Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
+                is_full(source)
+            }
+            Self::Directory { source, .. } => is_full(source),
+            Self::Database(error) => error.is_full(),
+            _ => false,
+        }
+    }
+}
+
 /// Whether the embedded endpoint is there for others, or for this command alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
@@ -244,6 +320,11 @@ pub async fn open(
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&config.state_dir)?;
+    let deliveries = Deliveries::open(&config.state_dir);
+    let deliveries = deliveries.map_err(|source| OpenError::Directory {
+        path: config.state_dir.clone(),
+        source,
+    })?;
     let sender = Sender::new(config.sender()?, keyring.clone())
         .with_list(config.mailing_list()?)
         .signed_by(config.dkim_signers(environment)?);
@@ -282,6 +363,7 @@ pub async fn open(
         clock,
     };
     let mail = mail_settings(config, &sender)?;
+    let edges = edges(config, &connections, &*books.ledger, &mailer);
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -297,6 +379,9 @@ pub async fn open(
         at_once: config.mail.at_once,
         results: results(config).await,
         progress,
+        edges,
+        share: (config.queue.max_in_flight / 2).max(1),
+        deliveries,
         clock,
     };
     Ok(Opened {
@@ -308,6 +393,35 @@ pub async fn open(
         embedded,
         _lock: lock,
     })
+}
+
+/// Every edge that the configuration names. A directory of this machine is none.
+fn edges(
+    config: &Config,
+    connections: &Connections,
+    ledger: &dyn Ledger,
+    mailer: &Mailer,
+) -> Edges {
+    let queue = (config.queue.kind == QueueKind::Sqs).then(|| {
+        let url = config.queue.url.as_deref().unwrap_or_default();
+        Edge::new(EdgeKind::Queue, "queue", format!("the queue {url}"))
+    });
+    let relays = match mailer {
+        Mailer::Smtp(relays) => relays.iter().map(|(_, relay)| relay.edge()).collect(),
+        Mailer::Outbox(_) => Vec::new(),
+    };
+    let of_connection = |connection: &Connection| {
+        [
+            connection.s3.edge().clone(),
+            connection.signer.edge().clone(),
+        ]
+    };
+    queue
+        .into_iter()
+        .chain(ledger.edge().cloned())
+        .chain(connections.values().flat_map(of_connection))
+        .chain(relays.into_iter().cloned())
+        .collect()
 }
 
 /// The program and its version, as the audit log names it.
@@ -369,11 +483,7 @@ pub async fn open_ledger(
     clock: Clock,
 ) -> Result<OpenedLedger, OpenError> {
     if config.ledger.kind == LedgerKind::Sqlite {
-        let file = config.database_file();
-        if !file.exists() {
-            return Err(OpenError::NoLedger { path: file });
-        }
-        let ledger = SqliteLedger::new(Database::open(&file)?, clock);
+        let ledger = open_sqlite_ledger(config, clock)?;
         return Ok(OpenedLedger {
             ledger: Arc::new(ledger),
             names: names(config, &Keyring::open(&config.secret_key_file())?),
@@ -396,6 +506,19 @@ pub async fn open_ledger(
         #[cfg(feature = "embedded")]
         embedded,
     })
+}
+
+/// The ledger in the file of this machine, which must be there already.
+pub fn open_sqlite_ledger(config: &Config, clock: Clock) -> Result<SqliteLedger, OpenError> {
+    if config.ledger.kind != LedgerKind::Sqlite {
+        let reason = "is \"s3\": let a lifecycle rule of the bucket expire old jobs";
+        return Err(ConfigError::value("ledger.kind", reason).into());
+    }
+    let path = config.database_file();
+    if !path.exists() {
+        return Err(OpenError::NoLedger { path });
+    }
+    Ok(SqliteLedger::new(Database::open(&path)?, clock))
 }
 
 fn names(config: &Config, keyring: &Keyring) -> Names {

@@ -3,14 +3,16 @@
 //! Only as many messages are received as can be started at once, so none grows old while it waits. Each message
 //! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
 
+pub mod delivery;
 pub mod lease;
+pub mod probe;
 pub mod settle;
 mod turn;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,22 +23,42 @@ use tokio::task::JoinSet;
 use crate::audit::record;
 use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
+use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
 use crate::queue::{Message, Queue};
-use crate::results::JobResult;
+use crate::results::{self, JobResult};
 use crate::stop::Stop;
 use crate::tools::Tools;
+use crate::worker::delivery::{Delivery, MAX_DEATHS};
 use crate::worker::lease::{Held, Lease};
 use crate::worker::settle::Left;
 use crate::worker::turn::Turn;
 
 /// How long a worker waits after a failed receive, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// How often a worker whose slots are all taken shows that it moves.
+const TURN: Duration = Duration::from_secs(15);
+
+/// How long a receive that is under way at the end is waited for: cut off, its messages would stay hidden from other workers
+/// for the visibility timeout. Waited for longer, a queue that is silent would hold the end up.
+const LAST_POLL: Duration = Duration::from_millis(1500);
+
+/// How long the queue is waited for at the end, for each message that is given back or settled.
+const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// How often a parked job's result is told, and the pause between.
+const TELL_ATTEMPTS: u32 = 3;
+const TELL_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a worker waits before it receives again when all that it received had to go back, at first and at most.
+const FIRST_IDLE: Duration = Duration::from_millis(50);
+const LONGEST_IDLE: Duration = Duration::from_secs(1);
 
 /// How often a worker looks whether a disk that was nearly full has room again.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
@@ -85,6 +107,8 @@ pub struct Worker {
     refused: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
+    /// How many messages in a row went back because something that they need is down.
+    gone_back: Arc<AtomicU32>,
 }
 
 /// How often messages have failed here in a way that trying again may help. How often they were received says less: most of
@@ -235,6 +259,7 @@ impl Worker {
             refused: Refused::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
+            gone_back: Arc::default(),
         }
     }
 
@@ -255,17 +280,27 @@ impl Worker {
                 ended = Ended::DiskFailed;
                 break;
             }
-            if !self.has_room(&mut nearly_full) {
+            self.tools.progress.turned();
+            let idle = if self.has_room(&mut nearly_full) {
+                self.idle()
+            } else {
+                Some(NO_ROOM_PAUSE)
+            };
+            if let Some(idle) = idle {
                 tokio::select! {
                     biased;
                     () = &mut shutdown => break,
-                    () = tokio::time::sleep(NO_ROOM_PAUSE) => continue,
+                    () = tokio::time::sleep(idle) => {}
                 }
+            }
+            if !self.can_record() {
+                continue;
             }
             let slot = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+                () = tokio::time::sleep(TURN) => continue,
             };
             match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
@@ -300,7 +335,23 @@ impl Worker {
         self.tools.books.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
     }
 
-    /// Whether what is received could be recorded; said when it changes, not each time.
+    /// Whether what is received could be recorded.
+    fn can_record(&self) -> bool {
+        let ledger = self.tools.books.ledger.edge();
+        self.tools.books.audit.room().check().is_ok()
+            && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
+    }
+
+    /// How long to wait before messages are received: all that came lately had to go back, or the ledger is down.
+    fn idle(&self) -> Option<Duration> {
+        if !self.can_record() {
+            return Some(LONGEST_IDLE);
+        }
+        let gone_back = self.gone_back.load(Ordering::Relaxed);
+        (gone_back > 0).then(|| (FIRST_IDLE * gone_back).min(LONGEST_IDLE))
+    }
+
+    /// Whether the disk has room for what is received; said when it changes, not each time.
     fn has_room(&self, nearly_full: &mut bool) -> bool {
         match self.tools.books.audit.room().check() {
             Ok(()) => {
@@ -319,8 +370,8 @@ impl Worker {
         }
     }
 
-    /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited
-    /// for: cut off, its messages would stay hidden from everybody.
+    /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited for, but
+    /// not for long.
     async fn receive(
         &self,
         first: OwnedSemaphorePermit,
@@ -338,13 +389,27 @@ impl Worker {
         let (result, told_to_stop) = tokio::select! {
             biased;
             result = &mut receiving => (result, false),
-            () = shutdown.as_mut() => (receiving.await, true),
+            () = shutdown.as_mut() => match tokio::time::timeout(LAST_POLL, receiving).await {
+                Ok(result) => (result, true),
+                Err(_) => return Received::ToldToStop(Vec::new()),
+            },
         };
-        self.tools.progress.polled();
+        let edge = self.tools.edges.of(EdgeKind::Queue);
+        match &result {
+            Ok(_) => {
+                self.tools.progress.polled();
+                edge.into_iter().for_each(Edge::answered);
+            }
+            Err(error) => edge.into_iter().for_each(|edge| {
+                edge.failed(error.failure_kind(), &chain(&*error.source));
+            }),
+        }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),
             Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
             Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
+            // An edge tells it once.
+            Err(_) if edge.is_some() => Received::Failed,
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
@@ -357,13 +422,17 @@ impl Worker {
 
     async fn give_back(&self, messages: Vec<Message>) {
         for message in messages {
-            if let Err(error) = self.queue.extend(&message.receipt, Duration::ZERO).await {
-                tracing::warn!(
-                    message.id,
-                    error = chain(&error),
-                    "could not give a message back; it comes back by itself"
-                );
-            }
+            let released = self.queue.extend(&message.receipt, Duration::ZERO);
+            let reason = match tokio::time::timeout(LAST_CALL, released).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => chain(&error),
+                Err(_) => "the queue did not answer in time".to_owned(),
+            };
+            tracing::warn!(
+                message.id,
+                error = reason,
+                "could not give a message back; it comes back by itself"
+            );
         }
     }
 
@@ -412,12 +481,20 @@ impl Worker {
 
     /// Works one message to its end.
     async fn work(&self, message: Message, stop: Stop) -> Left {
+        let delivery = self.tools.deliveries.begin(&message.id);
         failpoint::pass(Failpoint::Received);
+        if delivery.deaths() >= MAX_DEATHS {
+            let deaths = delivery.deaths();
+            let poison = Failed::without_job(JobError::Poison { deaths });
+            let left = self.settle(&message, Worked::Failed(poison), &stop).await;
+            if left == Left::Staying {
+                delivery.keep();
+            }
+            return left;
+        }
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
-        let work = AssertUnwindSafe(self.work_jobs(&message, &stop)).catch_unwind();
-        let held = lease
-            .hold_while(work, &stop, LAST_STEP, || self.tools.progress.polled())
-            .await;
+        let work = AssertUnwindSafe(self.work_jobs(&message, &delivery, &stop)).catch_unwind();
+        let held = lease.hold_while(work, &stop, LAST_STEP).await;
         let worked = match held {
             Held::Finished(Ok(worked)) => worked,
             Held::Finished(Err(_panic)) => Worked::Failed(Failed::without_job(JobError::Panicked)),
@@ -433,7 +510,7 @@ impl Worker {
                 return Left::Staying;
             }
         };
-        self.settle(&message, worked).await
+        self.settle(&message, worked, &stop).await
     }
 
     /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on.
@@ -443,7 +520,7 @@ impl Worker {
         Ok(opened.await.map_err(|_| JobError::Panicked)??)
     }
 
-    async fn work_jobs(&self, message: &Message, stop: &Stop) -> Worked {
+    async fn work_jobs(&self, message: &Message, delivery: &Delivery, stop: &Stop) -> Worked {
         let opened = match self.open(message).await {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
@@ -468,8 +545,10 @@ impl Worker {
                 message_id: Some(message.id.clone()),
                 attempt: message.receive_count,
                 now: (self.clock)(),
-                stop: stop.clone(),
+                stop: stop.child(),
+                delivery: delivery.clone(),
             };
+            let _in_flight = self.tools.progress.working();
             match self.work_job(&order, message).await {
                 Ok(()) => {}
                 Err(error) => failed.push((id, error)),
@@ -490,10 +569,26 @@ impl Worker {
         let id = &order.job.id;
         report(id, &delivered);
         let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
-        Ok(self.tools.results.tell(&result).await?)
+        Ok(order.stop.or(self.tools.results.tell(&result)).await??)
     }
 
-    async fn settle(&self, message: &Message, worked: Worked) -> Left {
+    async fn settle(&self, message: &Message, worked: Worked, stop: &Stop) -> Left {
+        let is_down = matches!(&worked, Worked::Failed(failed) if failed.error.is_outage());
+        if is_down {
+            self.gone_back.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.gone_back.store(0, Ordering::Relaxed);
+        }
+        let settling = self.settle_worked(message, worked);
+        if stop.heed().is_ok() {
+            return settling.await;
+        }
+        // The end is not held up by a queue that is silent.
+        let settled = tokio::time::timeout(LAST_CALL, settling).await;
+        settled.unwrap_or(Left::Staying)
+    }
+
+    async fn settle_worked(&self, message: &Message, worked: Worked) -> Left {
         let failed = match worked {
             Worked::Done => return self.settle_as(message, Disposition::Delete, None).await,
             Worked::InShadow => {
@@ -578,10 +673,23 @@ impl Worker {
         self.tools.books.audit.append(lines).await?;
         for (job, reason) in &each {
             let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
-            self.tools.results.tell(&result).await?;
+            self.tell_parked(&result).await;
         }
         self.refused.add(&message.id);
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Tells that a job is parked, or that this could not be told: either way the job is parked.
+    async fn tell_parked(&self, result: &JobResult<'_>) {
+        for attempt in 1..=TELL_ATTEMPTS {
+            match self.tools.results.tell(result).await {
+                Ok(()) => return,
+                Err(error) if attempt == TELL_ATTEMPTS => results::lost(result, &error),
+                Err(_) => tokio::time::sleep(TELL_PAUSE).await,
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use handout::bounds::MAX_REASON_BYTES;
 use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
 use handout::distribute::{Delivered, Order, distribute};
@@ -18,9 +19,13 @@ use handout::error::JobError;
 use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::progress::{Progress, Snapshot};
+use handout::quantity::Span;
+use handout::queue::sqlite::SqliteQueue;
 use handout::stop::Stop;
+use handout::text::printable;
 use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::run::Signals;
@@ -73,9 +78,23 @@ Example:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Lists the jobs that were set aside, with the reasons; puts one back (queue.kind = "sqlite").
-    #[command(after_help = "Examples:\n  handout job parked\n  handout job parked --requeue 7")]
+    /// Lists the jobs that were set aside, with the reasons; puts one back, or forgets old ones (queue.kind = "sqlite").
+    #[command(
+        after_help = "Examples:\n  handout job parked\n  handout job parked --after 107 --limit 20\n  handout job parked --requeue 7\n  handout job parked --prune --older-than 30d"
+    )]
     Parked {
+        /// Lists only messages after this one.
+        #[arg(long, value_name = "MESSAGE", default_value_t = 0)]
+        after: i64,
+        /// Lists at most so many.
+        #[arg(long, value_name = "N", default_value_t = LISTED)]
+        limit: usize,
+        /// Forgets the messages that were put on the queue before --older-than: they cannot be put back any more.
+        #[arg(long, requires = "older_than", conflicts_with = "requeue")]
+        prune: bool,
+        /// How old messages are that --prune forgets, such as 30d.
+        #[arg(long, value_name = "AGE", requires = "prune")]
+        older_than: Option<Span>,
         /// Puts this message back on the queue.
         #[arg(long, value_name = "MESSAGE")]
         requeue: Option<String>,
@@ -128,8 +147,20 @@ pub(super) async fn job(
         JobCommand::Resend { id, config, .. } => {
             Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
         }
-        JobCommand::Parked { requeue, config } => {
-            parked(&config.load(environment)?, requeue.as_deref()).await
+        JobCommand::Parked {
+            after,
+            limit,
+            older_than,
+            requeue,
+            config,
+            ..
+        } => {
+            let queue = open_parked(&config.load(environment)?)?;
+            match (requeue, older_than) {
+                (Some(id), _) => requeue_parked(&queue, &id).await,
+                (None, Some(age)) => prune_parked(&queue, age).await,
+                (None, None) => list_parked(&queue, after, limit).await,
+            }
         }
     }
 }
@@ -145,6 +176,7 @@ fn order_of(job: Job) -> Order {
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
+        delivery: handout::worker::delivery::Delivery::unnoted(),
     }
 }
 
@@ -281,24 +313,47 @@ async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn parked(config: &Config, requeue: Option<&str>) -> anyhow::Result<ExitCode> {
+fn open_parked(config: &Config) -> anyhow::Result<SqliteQueue> {
     anyhow::ensure!(
         config.queue.kind == QueueKind::Sqlite,
         "queue.kind is \"sqs\": look into the queue of queue.parked_url, where the reason is the attribute handout-reason"
     );
-    let queue = tools::open_sqlite_queue(config, clock::system)?;
-    if let Some(id) = requeue {
-        if !queue.unpark(id).await? {
-            say(format_args!("no message {id} is parked"))?;
-            return Ok(exit::FOUND.into());
-        }
-        say(format_args!("message {id} is on the queue again"))?;
-        return Ok(ExitCode::SUCCESS);
+    Ok(tools::open_sqlite_queue(config, clock::system)?)
+}
+
+async fn requeue_parked(queue: &SqliteQueue, id: &str) -> anyhow::Result<ExitCode> {
+    if !queue.unpark(id).await? {
+        say(format_args!("no message {id} is parked"))?;
+        return Ok(exit::FOUND.into());
     }
-    for message in queue.parked(LISTED).await? {
+    say(format_args!("message {id} is on the queue again"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn prune_parked(queue: &SqliteQueue, age: Span) -> anyhow::Result<ExitCode> {
+    let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
+    let pruned = queue.prune_parked(before).await?;
+    say(format_args!("forgot {pruned} parked messages"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list_parked(queue: &SqliteQueue, after: i64, limit: usize) -> anyhow::Result<ExitCode> {
+    let (total, messages) = (
+        queue.count_parked().await?,
+        queue.parked(after, limit).await?,
+    );
+    for message in &messages {
         let job = Job::parse(&message.body)
             .map_or_else(|_| "(no job)".to_owned(), |job| job.id.to_string());
-        say(format_args!("{}\t{job}\t{}", message.id, message.reason))?;
+        let reason = printable(&message.reason, MAX_REASON_BYTES);
+        say(format_args!("{}\t{job}\t{reason}", message.id))?;
+    }
+    let shown = messages.len();
+    if let Some(last) = messages.last().filter(|_| shown as u64 != total) {
+        say(format_args!(
+            "{shown} of {total} parked messages; those after these: --after {}",
+            last.id
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

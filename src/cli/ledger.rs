@@ -1,16 +1,19 @@
 //! `handout ledger`: what became of a job's recipients, and the answers to doubts.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use handout::clock;
-use handout::config::Environment;
+use handout::config::{Config, Environment};
 use handout::job::{JobId, Recipient};
 use handout::ledger::resolve::{Resolved, resolve};
 use handout::ledger::standing::{is_done, outcome_of, record_of};
 use handout::ledger::{Answer, Kind, Ledger, Record, Sheet, Standing, standing};
+use handout::quantity::Span;
 use handout::tools::{self, OpenedLedger};
+use jiff::SignedDuration;
 
 use super::{ConfigArgs, exit, say};
 
@@ -30,6 +33,20 @@ pub(crate) enum LedgerCommand {
         /// Only mails of which nobody knows whether they left, with when and under which Message-ID; exit 1 if there are any.
         #[arg(long)]
         doubts: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Forgets jobs that were done long ago (ledger.kind = "sqlite"; in S3, a lifecycle rule on the prefix does).
+    #[command(after_help = "\
+A message of a forgotten job that comes again is taken for a new job, and its recipients are mailed again: keep jobs for longer
+than the queue keeps messages, which is 14 days in SQS at most.
+
+Example:
+  handout ledger prune --older-than 90d")]
+    Prune {
+        /// How long ago a job's last record was written, such as 90d; at least 15d.
+        #[arg(long, value_name = "AGE")]
+        older_than: Span,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -69,8 +86,13 @@ pub(super) async fn ledger(
     command: LedgerCommand,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let (LedgerCommand::Show { config, .. } | LedgerCommand::Resolve { config, .. }) = &command;
+    let (LedgerCommand::Show { config, .. }
+    | LedgerCommand::Prune { config, .. }
+    | LedgerCommand::Resolve { config, .. }) = &command;
     let config = config.load(environment)?;
+    if let LedgerCommand::Prune { older_than, .. } = command {
+        return prune(&config, older_than).await;
+    }
     let opened = tools::open_ledger(&config, environment, clock::system).await?;
     let ledger = &*opened.ledger;
     let result = match &command {
@@ -80,6 +102,7 @@ pub(super) async fn ledger(
             (Some(job), true) => show_doubts(ledger, std::slice::from_ref(job)).await,
             (None, true) => show_doubts(ledger, &ledger.jobs(LOOKED_THROUGH).await?).await,
         },
+        LedgerCommand::Prune { .. } => unreachable!("it is done without the trait"),
         LedgerCommand::Resolve {
             job,
             recipient,
@@ -89,6 +112,21 @@ pub(super) async fn ledger(
     };
     opened.close().await;
     result
+}
+
+/// The least age of jobs that are forgotten: a day longer than any queue keeps a message.
+const LEAST_AGE: Duration = Duration::from_secs(15 * 24 * 60 * 60);
+
+async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        age.as_duration() >= LEAST_AGE,
+        "--older-than is {age}: a message of a forgotten job would be mailed again, and queues keep messages for 14d; give at least 15d"
+    );
+    let ledger = tools::open_sqlite_ledger(config, clock::system)?;
+    let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
+    let pruned = ledger.prune(before).await?;
+    say(format_args!("forgot {pruned} jobs"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(ledger: &dyn Ledger) -> anyhow::Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! `handout run`: the daemon.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
-use handout::error::RetryLimits;
+use handout::error::{RetryLimits, chain};
+use handout::telemetry;
+use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
-use handout::telemetry::{self, http::Health};
-use handout::tools::{self, Serving};
+use handout::tools::{self, OpenError, Opened, Serving};
+use handout::worker::probe::probe;
 use handout::worker::{Ended, Pace, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -21,30 +24,52 @@ use super::exit;
 const SQS_POLL: Duration = Duration::from_secs(10);
 const SQLITE_POLL: Duration = Duration::from_secs(1);
 
+/// The pause before the start is tried again, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
 /// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight.
 pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     // Before anything is opened, so that a signal during the start is not lost.
     let mut signals = Signals::listen()?;
-    let opened = tools::open(config, environment, clock::system, Serving::Links).await?;
-    let listener = telemetry::http::bind(config.http.listen)
-        .await
-        .with_context(|| format!("could not listen on {} (http.listen)", config.http.listen))?;
-    let pulse = Pulse::of(opened.tools.progress.clone());
-    let audit = opened.tools.books.audit.watch();
-    let health = Health {
-        progress: opened.tools.progress.clone(),
+    let health = Health::default();
+    let listener = match telemetry::http::bind(config.http.listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            // Another handout in the same directory has the port too, and that is the better answer.
+            tools::open(config, environment, clock::system, Serving::Itself).await?;
+            let listen = config.http.listen;
+            return Err(error)
+                .with_context(|| format!("could not listen on {listen} (http.listen)"));
+        }
+    };
+    let http = listener.local_addr().ok();
+    let mut answers = pin!(telemetry::http::serve(listener, health.clone()));
+    let opened = tokio::select! {
+        opened = start(config, environment, &health) => opened?,
+        () = signals.next() => {
+            tracing::info!("told to stop before the start was over");
+            return Ok(ExitCode::SUCCESS);
+        }
+        () = &mut answers => unreachable!("the answers do not end"),
+    };
+    let tools = opened.tools.clone();
+    let pulse = Pulse::of(tools.progress.clone());
+    let audit = tools.books.audit.watch();
+    health.runs(Vitals {
+        progress: tools.progress.clone(),
         pulse: pulse.clone(),
         audit: audit.clone(),
-    };
+        edges: tools.edges.clone(),
+    });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
-        opened.tools.clone(),
+        tools.clone(),
         opened.rules.clone(),
         pace(config),
         clock::system,
     );
-    announce(config, listener.local_addr().ok());
-    notify::ready();
+    announce(config, http);
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
     let both = async {
@@ -57,7 +82,9 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         let work = worker.run(first);
         let beside = async {
             tokio::join!(
-                telemetry::http::serve(listener, health),
+                answers,
+                probe(&tools),
+                notify::ready_when_polled(&tools.progress),
                 notify::feed_watchdog(pulse)
             )
         };
@@ -67,19 +94,46 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
                 tracing::warn!("a second signal: not waiting for what is in flight");
                 Ended::Drained
             }
-            _ = beside => unreachable!("neither answers end"),
+            _ = beside => unreachable!("none of these ends"),
         }
     };
+    drop(tools);
     opened.close().await;
     if let Some(failure) = audit.failure() {
         return Ok(exit::audit_code(failure).into());
     }
     match ended {
         Ended::Drained => {
-            tracing::info!("everything came to its end");
+            tracing::info!("shutdown complete");
             Ok(ExitCode::SUCCESS)
         }
         Ended::DiskFailed => Ok(exit::DISK.into()),
+    }
+}
+
+/// Opens everything. What may pass, such as a store that cannot be reached or a full disk, is waited for: a supervisor that
+/// starts the program again and again would give it up, and it would stay down when the store is back.
+async fn start(
+    config: &Config,
+    environment: &Environment,
+    health: &Health,
+) -> Result<Opened, OpenError> {
+    let mut pause = FIRST_PAUSE;
+    let mut is_told = false;
+    loop {
+        let opening = tools::open(config, environment, clock::system, Serving::Links);
+        match Box::pin(opening).await {
+            Err(error) if error.may_pass() => {
+                let reason = chain(&error);
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(error = reason, "the start waits for what it needs");
+                }
+                health.waits_for(reason);
+            }
+            opened => return opened,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::ConfigError;
 use crate::quantity::Span;
 
-/// How long each step may take. The defaults are those of RFC 5321, section 4.5.3.2, where it has one.
+/// How long each step may take.
+///
+/// From MAIL on the defaults are those of RFC 5321, section 4.5.3.2. Before it nothing was sent and a relay does no work for a
+/// mail: one that is silent there is not waited for as long as the five minutes of the RFC, which are for 1982's networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deadlines {
@@ -34,11 +37,11 @@ pub struct Deadlines {
 impl Default for Deadlines {
     fn default() -> Self {
         Self {
-            connect: Span::minutes(1),
-            greeting: Span::minutes(5),
-            ehlo: Span::minutes(5),
-            starttls: Span::minutes(5),
-            auth: Span::minutes(5),
+            connect: Span::seconds(30),
+            greeting: Span::seconds(30),
+            ehlo: Span::seconds(30),
+            starttls: Span::seconds(30),
+            auth: Span::minutes(1),
             mail: Span::minutes(5),
             rcpt: Span::minutes(5),
             data: Span::minutes(2),

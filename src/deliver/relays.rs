@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::DeliverError;
 use super::later::Later;
@@ -16,6 +17,9 @@ use crate::job::{JobId, Recipient, RelayName};
 use crate::progress::Progress;
 use crate::quantity::Rate;
 use crate::throttle::Lanes;
+
+/// The longest that a mail waits for a rate in its place, while its job holds a slot that other jobs want.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many domains, and jobs, are remembered with what they were given; about a megabyte.
 const MOST_LANES: usize = 10_000;
@@ -77,6 +81,11 @@ impl Relays {
         self.by_name.iter()
     }
 
+    /// The relay of that name.
+    pub fn get(&self, name: &RelayName) -> Option<&Relay> {
+        self.by_name.get(name)
+    }
+
     /// Waits until a relay may be given one more mail of a job, to a recipient.
     pub(super) async fn turn(
         &self,
@@ -90,18 +99,46 @@ impl Relays {
             .ok_or_else(|| DeliverError::NoRelay {
                 name: name.to_string(),
             })?;
-        // Before the limits: nobody waits for their turn at a relay that takes nothing.
-        relay.may_be_tried()?;
+        // Before the limits: no mail waits for its turn at a relay that takes nothing.
+        relay.may_be_tried(job.as_str())?;
+        self.paced(job, recipient)?;
         self.limits.pass(job, recipient).await;
-        Ok(relay.turn().await?)
+        Ok(relay.turn(job.as_str()).await?)
+    }
+}
+
+impl Relays {
+    /// Fails if the rates let a mail pass so late that its job is not to wait for it in a slot.
+    pub(super) fn paced(&self, job: &JobId, recipient: &Recipient) -> Result<(), DeliverError> {
+        let after = self.limits.wait(job, recipient);
+        if after <= PATIENCE {
+            return Ok(());
+        }
+        Err(DeliverError::Paced {
+            masked: recipient.masked(),
+            after,
+        })
     }
 }
 
 impl Limits {
+    fn domain_rate(&self, domain: &str) -> Option<Rate> {
+        self.domain_rates.get(domain).copied().or(self.domain_rate)
+    }
+
+    /// How long a mail that comes now would wait.
+    fn wait(&self, job: &JobId, recipient: &Recipient) -> Duration {
+        let domain = recipient.address.domain().to_ascii_lowercase();
+        let of_domain = self
+            .domain_rate(&domain)
+            .map(|rate| self.domains.wait(&domain, rate));
+        let of_job = self.job_rate.map(|rate| self.jobs.wait(job.as_str(), rate));
+        of_domain.max(of_job).unwrap_or_default()
+    }
+
     async fn pass(&self, job: &JobId, recipient: &Recipient) {
         let domain = recipient.address.domain().to_ascii_lowercase();
-        let rate = self.domain_rates.get(&domain).copied();
-        if let Some(rate) = rate.or(self.domain_rate) {
+        if let Some(rate) = self.domain_rate(&domain) {
             self.domains.pass(&domain, rate).await;
         }
         if let Some(rate) = self.job_rate {

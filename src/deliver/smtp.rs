@@ -8,7 +8,6 @@
 
 mod brake;
 mod dialogue;
-mod outage;
 mod pool;
 mod reply;
 mod tls;
@@ -17,8 +16,8 @@ mod verdict;
 mod wire;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -29,19 +28,26 @@ pub use verdict::Kind;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Request};
 use crate::ledger::Outcome;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
 use brake::{Brake, Slowed};
 use dialogue::{Cause, Dialogue, Failure, Login, Step, TextEnd};
-use outage::Outage;
 use pool::Pool;
 use reply::{Line, Reply};
 use verdict::{Verdict, judge};
 use wire::Trust;
 
+/// How long a mail's connection may stay silent before its text until it counts no more among those that are allowed: the
+/// next mail gets another.
+const ANOTHER_CONNECTION: Duration = Duration::from_secs(30);
+
 /// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a job whose mail got no connection stays away.
+const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
 /// A relay's reply of one line as it may be logged: its words, and its numbers alone. For the fuzz targets.
 #[doc(hidden)]
@@ -68,7 +74,11 @@ struct Inner {
     hello: String,
     throttle: Throttle,
     brake: Brake,
-    outage: Outage,
+    edge: Edge,
+    /// What was wrong when it failed last.
+    trouble: Mutex<Option<Trouble>>,
+    /// Whether the last failure came after the connection was ready for a mail.
+    fails_in_mails: AtomicBool,
     /// How many mails it has accepted.
     accepted: AtomicU64,
     pool: Pool,
@@ -86,8 +96,11 @@ impl fmt::Debug for Relay {
 #[derive(Debug)]
 pub struct Turn<'a> {
     relay: &'a Relay,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 }
+
+/// The right to a connection; given back early by a connection that is silent for long.
+type Slot = Option<OwnedSemaphorePermit>;
 
 /// Why a mail was not taken up.
 #[derive(Debug)]
@@ -150,6 +163,9 @@ impl Relay {
             }
             _ => None,
         };
+        let subject = format!("the relay {}:{} ({section})", config.host, config.port);
+        let name = section.rsplit('.').next().filter(|name| *name != "smtp");
+        let edge = Edge::new(EdgeKind::Relay, name.unwrap_or("default"), subject);
         Ok(Self {
             inner: Arc::new(Inner {
                 trust: tls::trust(section, config)?,
@@ -157,7 +173,9 @@ impl Relay {
                 hello: hello(),
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
-                outage: Outage::default(),
+                edge,
+                trouble: Mutex::default(),
+                fails_in_mails: AtomicBool::new(false),
                 accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
                 section: section.to_owned(),
@@ -174,20 +192,35 @@ impl Relay {
         format!("{host}:{port}")
     }
 
-    /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used.
+    /// What is known of the relay's health.
+    pub fn edge(&self) -> &Edge {
+        &self.inner.edge
+    }
+
+    /// Whether a connection without a mail would tell that the relay is well.
+    pub fn can_be_probed(&self) -> bool {
+        !self.inner.fails_in_mails.load(Ordering::Relaxed)
+    }
+
+    /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
+    /// failures came later, in the middle of mails, is not well before it takes one.
     pub async fn probe(&self) -> Result<(), RelayError> {
         let dialogue = self
             .connect()
             .await
-            .map_err(|failure| self.error(&failure))?;
+            .map_err(|failure| self.failed(&failure))?;
         dialogue.quit().await;
+        if self.can_be_probed() {
+            self.inner.edge.answered();
+        }
         Ok(())
     }
 
-    /// Waits until the relay may be given one more mail.
-    pub async fn turn(&self) -> Result<Turn<'_>, RelayError> {
-        let slot = self.inner.pool.slot().await;
-        self.may_be_tried()?;
+    /// Waits until the relay may be given one more mail of a job.
+    pub async fn turn(&self, by: &str) -> Result<Turn<'_>, RelayError> {
+        let slot = tokio::time::timeout(PATIENCE, self.inner.pool.slot()).await;
+        let slot = slot.map_err(|_| self.busy())?;
+        self.may_be_tried(by)?;
         while let Some(pause) = self.inner.brake.pause() {
             if pause > PATIENCE {
                 return Err(self.paused(pause));
@@ -195,13 +228,28 @@ impl Relay {
             tokio::time::sleep(pause).await;
         }
         self.inner.throttle.pass(self.inner.brake.cost()).await;
-        Ok(Turn { relay: self, slot })
+        Ok(Turn {
+            relay: self,
+            slot: Some(slot),
+        })
     }
 
     /// Fails if there is no use in waiting for the relay now.
-    pub(super) fn may_be_tried(&self) -> Result<(), RelayError> {
-        if let Some(trouble) = self.inner.outage.trouble() {
-            return Err(self.trouble(trouble));
+    pub(super) fn may_be_tried(&self, by: &str) -> Result<(), RelayError> {
+        if let Err(outage) = self.inner.edge.may_be_tried(by) {
+            let trouble = self
+                .inner
+                .trouble
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let trouble = trouble.clone().unwrap_or_else(|| Trouble::Unreachable {
+                step: "before",
+                words: outage.words.clone(),
+            });
+            return Err(RelayError {
+                left: outage.left,
+                ..self.trouble(trouble)
+            });
         }
         match self.inner.brake.pause() {
             Some(pause) if pause > PATIENCE => Err(self.paused(pause)),
@@ -212,22 +260,6 @@ impl Relay {
     /// How many mails it has accepted since the program began.
     pub(super) fn accepted(&self) -> u64 {
         self.inner.accepted.load(Ordering::Relaxed)
-    }
-
-    /// Connects, unless that has just failed.
-    async fn reach(&self) -> Result<Dialogue, RelayError> {
-        self.may_be_tried()?;
-        match self.connect().await {
-            Ok(dialogue) => {
-                self.inner.outage.ended();
-                Ok(dialogue)
-            }
-            Err(failure) => {
-                let error = self.error(&failure);
-                self.inner.outage.failed(&error.trouble);
-                Err(error)
-            }
-        }
     }
 
     async fn connect(&self) -> Result<Dialogue, Failure> {
@@ -241,11 +273,42 @@ impl Relay {
         Dialogue::begin(config, trust, login.as_ref(), hello).await
     }
 
+    /// Reports a failed step to the edge. A relay that says something, if only "no", is there.
+    fn failed(&self, failure: &Failure) -> RelayError {
+        let error = self.error(failure);
+        let kind = match (&error.trouble, &failure.cause) {
+            (Trouble::NotNow { .. } | Trouble::Paused { .. }, _) => None,
+            (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
+            (Trouble::Login { .. } | Trouble::Insecure { .. }, _) => Some(FailureKind::Denied),
+            (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
+            (_, Cause::Late) => Some(FailureKind::Timeout),
+            _ => Some(FailureKind::Unreachable),
+        };
+        match kind {
+            None => self.inner.edge.answered(),
+            Some(kind) => self.down(kind, failure.step, error.trouble.clone(), &failure.words()),
+        }
+        error
+    }
+
+    fn down(&self, kind: FailureKind, step: Step, trouble: Trouble, words: &str) {
+        *self
+            .inner
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        self.inner
+            .fails_in_mails
+            .store(step.is_of_a_mail(), Ordering::Relaxed);
+        self.inner.edge.failed(kind, &format!("{step}: {words}"));
+    }
+
     fn trouble(&self, trouble: Trouble) -> RelayError {
         RelayError {
             host: self.place(),
             section: self.inner.section.clone(),
             trouble,
+            left: Duration::ZERO,
         }
     }
 
@@ -259,10 +322,37 @@ impl Relay {
         }
     }
 
+    /// All connections have been busy for as long as a mail waits in its place.
+    fn busy(&self) -> RelayError {
+        let connections = self.inner.config.connections;
+        let words = format!("its {connections} connections are busy");
+        RelayError {
+            left: BUSY_PAUSE,
+            ..self.trouble(Trouble::NotNow {
+                step: "waiting for a connection",
+                words,
+            })
+        }
+    }
+
     fn paused(&self, left: Duration) -> RelayError {
         let until = (self.inner.clock)().saturating_add(left);
         let until = until.unwrap_or(jiff::Timestamp::MAX);
         self.trouble(Trouble::Paused { left, until })
+    }
+
+    /// A connection broke, or fell silent, in the middle of a mail's text or after it.
+    fn broke(&self, step: Step, cause: &Cause) {
+        let kind = match cause {
+            Cause::Late => FailureKind::Timeout,
+            _ => FailureKind::Unreachable,
+        };
+        let words = cause.words();
+        let trouble = Trouble::Unreachable {
+            step: step.as_str(),
+            words: words.clone(),
+        };
+        self.down(kind, step, trouble, &words);
     }
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.
@@ -313,30 +403,51 @@ impl<'a> Turn<'a> {
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
     pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
-        let relay = self.relay;
+        let Self { relay, slot } = self;
+        let (mut slot, under_way) = (slot, relay.inner.edge.asked());
+        let opening = relay.open(envelope);
+        let mut opening = std::pin::pin!(opening);
+        let opened = tokio::select! {
+            opened = &mut opening => opened,
+            () = tokio::time::sleep(ANOTHER_CONNECTION) => {
+                slot = None;
+                opening.await
+            }
+        };
+        Ok(Transaction {
+            relay,
+            dialogue: opened?,
+            _slot: slot,
+            _under_way: under_way,
+        })
+    }
+}
+
+impl Relay {
+    async fn open(&self, envelope: &Envelope) -> Result<Dialogue, OpenError> {
         loop {
-            let kept = relay.inner.pool.take().await;
+            let kept = self.inner.pool.take().await;
             let is_kept = kept.is_some();
             let mut dialogue = match kept {
                 Some(kept) => kept,
-                None => relay.reach().await.map_err(OpenError::Relay)?,
+                None => {
+                    let connected = self.connect().await;
+                    connected.map_err(|failure| OpenError::Relay(self.failed(&failure)))?
+                }
             };
             if !dialogue::is_ascii(envelope) && !dialogue.takes_utf8() {
-                relay.inner.pool.keep(dialogue);
+                self.inner.pool.keep(dialogue);
                 return Err(no_utf8());
             }
             let failure = match dialogue.announce(envelope).await {
                 Ok(()) => {
-                    return Ok(Transaction {
-                        relay,
-                        dialogue,
-                        _slot: self.slot,
-                    });
+                    self.inner.edge.answered();
+                    return Ok(dialogue);
                 }
                 Err(failure) => failure,
             };
             if !(is_kept && failure.is_about_the_connection()) {
-                return Err(relay.refused(&failure, dialogue).await);
+                return Err(self.refused(&failure, dialogue).await);
             }
         }
     }
@@ -357,8 +468,9 @@ impl Failure {
 impl Relay {
     /// What a "no" before the text means; its connection is kept if it goes on in good order.
     async fn refused(&self, failure: &Failure, mut dialogue: Dialogue) -> OpenError {
+        let error = self.failed(failure);
         let Cause::Said(reply) = &failure.cause else {
-            return OpenError::Relay(self.error(failure));
+            return OpenError::Relay(error);
         };
         let (verdict, code, words) = (judge(failure.step, reply), reply.code, reply.words());
         let goes_on = matches!(
@@ -372,10 +484,9 @@ impl Relay {
             Verdict::Never => OpenError::Never { code, words },
             Verdict::Later(kind) => OpenError::Later { kind, code, words },
             Verdict::NotNow | Verdict::Closing if is_about_somebody(failure.step) => {
-                let error = self.error(failure);
                 OpenError::Unclear { code, words, error }
             }
-            _ => OpenError::Relay(self.error(failure)),
+            _ => OpenError::Relay(error),
         }
     }
 }
@@ -396,7 +507,8 @@ fn no_utf8() -> OpenError {
 pub(super) struct Transaction<'a> {
     relay: &'a Relay,
     dialogue: Dialogue,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
+    _under_way: Request,
 }
 
 impl fmt::Debug for Transaction<'_> {
@@ -416,19 +528,25 @@ impl Transaction<'_> {
         match self.dialogue.text(text).await {
             TextEnd::Answered(reply) => self.answered(&reply),
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
-            TextEnd::NotSent(cause) => Sent {
-                outcome: Outcome::NotSent {
-                    code: None,
-                    words: format!("before the end of the mail's text: {}", cause.words()),
-                },
-                about: About::Either,
-            },
-            TextEnd::NoAnswer(cause) => Sent {
-                outcome: Outcome::Unknown {
-                    words: cause.words(),
-                },
-                about: About::Relay,
-            },
+            TextEnd::NotSent(cause) => {
+                self.relay.broke(Step::Text, &cause);
+                Sent {
+                    outcome: Outcome::NotSent {
+                        code: None,
+                        words: format!("before the end of the mail's text: {}", cause.words()),
+                    },
+                    about: About::Either,
+                }
+            }
+            TextEnd::NoAnswer(cause) => {
+                self.relay.broke(Step::Dot, &cause);
+                Sent {
+                    outcome: Outcome::Unknown {
+                        words: cause.words(),
+                    },
+                    about: About::Relay,
+                }
+            }
         }
     }
 

@@ -29,12 +29,14 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::lease::{Leases, Seen, Tag, Terms};
 use super::shelf::{Bundle, Shelf, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
-use crate::edge::{BoundedAnswers, EdgeError, Fact, random};
+use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::{EdgeError, Fact, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::Course;
 use crate::store::s3::ServerClock;
@@ -46,8 +48,8 @@ const ATTEMPTS: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long one attempt may take: records are small.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long attempts at a request go on: then its job gives its slot back.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// How many records are read at once: ten thousand recipients take seconds.
 const READS_AT_ONCE: usize = 64;
@@ -68,6 +70,7 @@ pub struct S3Ledger {
     bucket: Bucket,
     prefix: String,
     clock: Clock,
+    edge: Edge,
 }
 
 /// A record as it is stored.
@@ -116,23 +119,22 @@ struct Found {
 impl S3Ledger {
     /// A ledger below `prefix`, with a client for the bucket's region. [`probe`](Self::probe) it before it is trusted.
     pub fn new(client: &Client, bucket: Bucket, prefix: String, clock: Clock) -> Self {
-        let patience = TimeoutConfig::builder()
-            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-            .operation_timeout(ATTEMPT_TIMEOUT)
-            .build();
+        let subject = format!("the ledger in s3://{bucket}/{prefix}");
+        let edge = Edge::new(EdgeKind::Ledger, "ledger", subject);
         // Our own attempts in place of the SDK's: those share an allowance that a store with failures uses up.
         let config = client
             .config()
             .to_builder()
-            .timeout_config(patience)
+            .http_client(http::client(Some(edge.clone())))
+            .timeout_config(TimeoutConfig::disabled())
             .retry_config(RetryConfig::disabled())
-            .interceptor(BoundedAnswers)
             .build();
         Self {
             client: Client::from_conf(config),
             bucket,
             prefix,
             clock,
+            edge,
         }
     }
 
@@ -370,10 +372,12 @@ async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, EdgeError>
 where
     F: Future<Output = Result<T, EdgeError>>,
 {
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, began) = (FIRST_PAUSE, Instant::now());
     for _ in 1..ATTEMPTS {
         match request().await {
-            Err(error) if matches!(error.fact, Fact::Unreachable | Fact::Throttled) => {}
+            Err(error)
+                if matches!(error.fact, Fact::Unreachable | Fact::Throttled)
+                    && began.elapsed() < PATIENCE => {}
             answer => return answer,
         }
         tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * random())).await;
@@ -384,6 +388,10 @@ where
 
 #[async_trait]
 impl Ledger for S3Ledger {
+    fn edge(&self) -> Option<&Edge> {
+        Some(&self.edge)
+    }
+
     async fn create(&self, record: Record) -> Result<Created, LedgerError> {
         let key = self.key(&record);
         let stored = self.stored(&record);

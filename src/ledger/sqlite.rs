@@ -4,6 +4,7 @@
 //! not this process is dead.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::shelf::Shelf;
@@ -37,6 +38,32 @@ impl SqliteLedger {
 }
 
 impl SqliteLedger {
+    /// Forgets the jobs that were done and whose last record is from before an instant; how many there were.
+    ///
+    /// A message of such a job that comes again is a new job, whose recipients are mailed again.
+    pub async fn prune(&self, before: Timestamp) -> Result<usize, LedgerError> {
+        let before = before.as_millisecond();
+        let pruned = self.database.call(move |connection| {
+            connection.execute_batch(
+                "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY); DELETE FROM old",
+            )?;
+            // A job that was reopened has more endings than reopenings when it is done again.
+            let jobs = connection.execute(
+                "INSERT INTO old SELECT job FROM record GROUP BY job \
+                 HAVING max(at) < ?1 AND sum(kind = 'done') > sum(kind = 'reopened')",
+                [before],
+            )?;
+            for table in ["record", "page"] {
+                connection.execute(
+                    &format!("DELETE FROM {table} WHERE job IN (SELECT job FROM old)"),
+                    [],
+                )?;
+            }
+            Ok(jobs)
+        });
+        pruned.await.map_err(not_written)
+    }
+
     async fn select(
         &self,
         filter: &'static str,

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::partition::{Variant, plain_region, regional_endpoint};
 use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::job::Bucket;
 use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
 
@@ -63,6 +64,7 @@ pub struct Signer {
     /// The end of a session whose credentials do not say it themselves.
     session_end: Option<SessionEnd>,
     current: Arc<Mutex<Option<Current>>>,
+    edge: Edge,
 }
 
 #[derive(Clone)]
@@ -124,13 +126,21 @@ impl Signer {
         provider: SharedCredentialsProvider,
         session_end: Option<SessionEnd>,
     ) -> Self {
+        let subject = format!("the source of the credentials of connections.{connection}");
+        let edge = Edge::new(EdgeKind::Credentials, connection.as_str(), subject);
         Self {
             connection,
             endpoint,
             provider,
             session_end,
             current: Arc::default(),
+            edge,
         }
+    }
+
+    /// What is known of the health of the source of credentials.
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     /// When the credentials end, after one refresh if they end before `needed_until`.
@@ -193,13 +203,22 @@ impl Signer {
         let connection = || self.connection.clone();
         let fresh = tokio::time::timeout(CREDENTIALS_TIMEOUT, self.provider.provide_credentials())
             .await
-            .map_err(|_| SignerError::Slow {
-                connection: connection(),
+            .map_err(|_| {
+                let words = format!("none within {} s", CREDENTIALS_TIMEOUT.as_secs());
+                self.edge.failed(FailureKind::Timeout, &words);
+                SignerError::Slow {
+                    connection: connection(),
+                }
             })?
-            .map_err(|source| SignerError::NoCredentials {
-                connection: connection(),
-                source,
+            .map_err(|source| {
+                let words = crate::error::chain(&source);
+                self.edge.failed(FailureKind::Denied, &words);
+                SignerError::NoCredentials {
+                    connection: connection(),
+                    source,
+                }
             })?;
+        self.edge.answered();
         let said = fresh.expiry().and_then(|end| Timestamp::try_from(end).ok());
         let end = match (said, fresh.session_token()) {
             (Some(end), _) => CredentialsEnd::At(end),

@@ -243,6 +243,17 @@ impl Policy {
         Err(nearest)
     }
 
+    /// The relay of jobs that name none, as the first rule for their source says: before the plan is drawn, a guess.
+    pub fn usual_relay(&self, connection: &ConnectionName, bucket: &Bucket) -> RelayName {
+        let about = |rule: &&AllowRule| rule.connection == *connection && rule.bucket == *bucket;
+        let relay = self
+            .rules
+            .iter()
+            .find(about)
+            .and_then(|rule| rule.relays.first());
+        relay.cloned().unwrap_or_default()
+    }
+
     /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
     pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
         let people: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();

@@ -4,9 +4,11 @@
 //! and what was parked stays with its reason until somebody looks at it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use rusqlite::params;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,12 +21,17 @@ use crate::keyring::nonce;
 /// How often a waiting receiver looks for messages that another process put there.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+/// How far the clock may be set back before messages are looked at that it hides.
+const CLOCK_STEP_MS: i64 = 5_000;
+
 /// Messages in a table.
 #[derive(Debug, Clone)]
 pub struct SqliteQueue {
     database: Database,
     clock: Clock,
     arrived: Arc<Notify>,
+    /// The latest instant at which messages were received, in milliseconds.
+    latest: Arc<AtomicI64>,
 }
 
 /// A message that was set aside.
@@ -45,18 +52,43 @@ impl SqliteQueue {
             database,
             clock,
             arrived: Arc::default(),
+            latest: Arc::new(AtomicI64::new(i64::MAX)),
         }
     }
 
-    /// The messages that were set aside, oldest first, at most `limit`.
-    pub async fn parked(&self, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
+    /// How many messages are set aside.
+    pub async fn count_parked(&self) -> Result<u64, QueueError> {
+        let sql = "SELECT count(*) FROM message WHERE state = 'parked'";
+        let count = self
+            .database
+            .call(move |connection| connection.query_row(sql, [], |row| row.get::<_, i64>(0)));
+        let count = count
+            .await
+            .map_err(|error| failed("count the parked messages", error))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Forgets messages that were set aside and had been put on the queue before an instant; how many there were.
+    pub async fn prune_parked(&self, before: Timestamp) -> Result<usize, QueueError> {
+        let before = before.as_millisecond();
+        let sql = "DELETE FROM message WHERE state = 'parked' AND enqueued_at < ?1";
+        let pruned = self
+            .database
+            .call(move |connection| connection.execute(sql, [before]));
+        pruned
+            .await
+            .map_err(|error| failed("forget parked messages", error))
+    }
+
+    /// The messages that were set aside, oldest first, at most `limit`, from the one after `after` on.
+    pub async fn parked(&self, after: i64, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.database
             .call(move |connection| {
                 let mut statement = connection
-                    .prepare("SELECT id, body, coalesce(reason, '') FROM message WHERE state = 'parked' ORDER BY id LIMIT ?1")?;
+                    .prepare("SELECT id, body, coalesce(reason, '') FROM message WHERE state = 'parked' AND id > ?1 ORDER BY id LIMIT ?2")?;
                 statement
-                    .query_map([limit], |row| {
+                    .query_map([after, limit], |row| {
                         Ok(ParkedMessage { id: row.get::<_, i64>(0)?.to_string(), body: row.get(1)?, reason: row.get(2)? })
                     })?
                     .collect()
@@ -72,7 +104,7 @@ impl SqliteQueue {
             .database
             .call(move |connection| {
                 connection.execute(
-                    "UPDATE message SET state = 'ready', receives = 0, reason = NULL, visible_at = ?2 \
+                    "UPDATE message SET state = 'ready', receives = 0, reason = NULL, visible_at = ?2, hidden_at = ?2 \
                      WHERE id = ?1 AND state = 'parked'",
                     params![id, now],
                 )
@@ -87,15 +119,39 @@ impl SqliteQueue {
         (self.clock)().as_millisecond()
     }
 
+    /// Shows messages again that a clock hid which was ahead and was set back: they were hidden at an instant that has not
+    /// come. At the first receive, and whenever the clock goes backwards.
+    async fn heed_clock(&self, now: i64) -> Result<(), QueueError> {
+        let latest = self.latest.swap(now, Ordering::Relaxed);
+        if now >= latest.saturating_sub(CLOCK_STEP_MS) && latest != i64::MAX {
+            return Ok(());
+        }
+        let sql =
+            "UPDATE message SET visible_at = ?1 WHERE state = 'ready' AND hidden_at > ?1 + ?2";
+        let shown = self
+            .database
+            .call(move |connection| connection.execute(sql, params![now, CLOCK_STEP_MS]))
+            .await
+            .map_err(|error| failed("look at the queue", error))?;
+        if shown > 0 {
+            tracing::warn!(
+                messages = shown,
+                "the clock was set back; messages that it would have hidden for longer are visible"
+            );
+        }
+        Ok(())
+    }
+
     async fn take(&self, max: usize, visibility: Duration) -> Result<Vec<Message>, QueueError> {
         let now = self.now();
+        self.heed_clock(now).await?;
         let until = now.saturating_add(milliseconds(visibility));
         let max = i64::try_from(max).unwrap_or(i64::MAX);
         let nonce = nonce();
         self.database
             .call(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "UPDATE message SET visible_at = ?2, receives = receives + 1, receipt = ?3 || '-' || id \
+                    "UPDATE message SET visible_at = ?2, hidden_at = ?1, receives = receives + 1, receipt = ?3 || '-' || id \
                      WHERE id IN (SELECT id FROM message WHERE state = 'ready' AND visible_at <= ?1 \
                                   ORDER BY visible_at, id LIMIT ?4) \
                      RETURNING id, body, receipt, receives",
@@ -130,14 +186,19 @@ impl SqliteQueue {
             .call(move |connection| connection.execute(statement, params![receipt, value]))
             .await
             .map_err(|error| failed(action, error))?;
-        match changed {
-            1 => Ok(()),
-            _ => Err(EdgeError::new(
-                action,
-                Fact::NotFound,
-                "the receipt is void: the message was received again",
-            )),
-        }
+        one(action, changed)
+    }
+}
+
+/// A void receipt changes nothing, and that is an error.
+fn one(action: &'static str, changed: usize) -> Result<(), QueueError> {
+    match changed {
+        1 => Ok(()),
+        _ => Err(EdgeError::new(
+            action,
+            Fact::NotFound,
+            "the receipt is void: the message was received again",
+        )),
     }
 }
 
@@ -174,10 +235,16 @@ impl Queue for SqliteQueue {
     }
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
-        let until = self.now().saturating_add(milliseconds(visibility));
-        let sql = "UPDATE message SET visible_at = ?2 WHERE receipt = ?1 AND state = 'ready'";
-        self.change("extend the hold on a message", receipt, sql, until.into())
-            .await?;
+        let (receipt, now) = (receipt.expose().to_owned(), self.now());
+        let until = now.saturating_add(milliseconds(visibility));
+        let sql = "UPDATE message SET visible_at = ?2, hidden_at = ?3 WHERE receipt = ?1 AND state = 'ready'";
+        let action = "extend the hold on a message";
+        let changed = self
+            .database
+            .call(move |connection| connection.execute(sql, params![receipt, until, now]))
+            .await
+            .map_err(|error| failed(action, error))?;
+        one(action, changed)?;
         if visibility.is_zero() {
             self.arrived.notify_waiters();
         }
@@ -202,7 +269,7 @@ impl Queue for SqliteQueue {
             .database
             .call(move |connection| {
                 connection.execute(
-                    "INSERT INTO message (body, visible_at, enqueued_at) VALUES (?1, ?2, ?2)",
+                    "INSERT INTO message (body, visible_at, hidden_at, enqueued_at) VALUES (?1, ?2, ?2, ?2)",
                     params![body, now],
                 )?;
                 Ok(connection.last_insert_rowid())

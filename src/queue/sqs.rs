@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
 use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
-use crate::edge::ATTEMPT_TIMEOUT;
+use crate::edge::http::AnswerWithin;
 use crate::keyring::nonce;
 
 /// The most messages that one call can receive.
@@ -16,6 +16,9 @@ const MAX_RECEIVE: usize = 10;
 
 /// The longest that a call can wait for a message.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// How much longer than the poll its answer may take.
+const POLL_MARGIN: Duration = Duration::from_secs(10);
 
 /// The longest reason that is put beside a parked message, in characters.
 const MAX_REASON: usize = 1000;
@@ -48,11 +51,6 @@ impl Queue for SqsQueue {
         wait: Duration,
     ) -> Result<Vec<Message>, QueueError> {
         let wait = wait.min(MAX_WAIT);
-        // A long poll must be allowed to last as long as it was asked to, and not for ever.
-        let patience = TimeoutConfig::builder()
-            .operation_attempt_timeout(wait + ATTEMPT_TIMEOUT)
-            .operation_timeout(wait + ATTEMPT_TIMEOUT)
-            .build();
         let answer = self
             .client
             .receive_message()
@@ -63,7 +61,12 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
-            .config_override(aws_sdk_sqs::config::Builder::new().timeout_config(patience))
+            // A long poll may last as long as it was asked to.
+            .interceptor(AnswerWithin(wait + POLL_MARGIN))
+            // The next poll is the retry.
+            .config_override(
+                aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
+            )
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(format!("receive from {}", self.url), &error))?;

@@ -5,7 +5,6 @@ mod parts;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -24,14 +23,12 @@ use super::{
     StoreError, Versions,
 };
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
-use crate::edge::BoundedAnswers;
+use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::http;
 use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
 use crate::text::printable;
-
-/// How long an upload may take: a list of a million links at a slow 1 MB/s.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
 const READ_AT_ONCE: usize = 256 * 1024;
@@ -54,6 +51,7 @@ pub struct S3Store {
     regions: Option<Arc<Mutex<HashMap<Bucket, Regional>>>>,
     clock: ServerClock,
     largest_put: u64,
+    edge: Edge,
 }
 
 /// A bucket's region, and a client for it.
@@ -70,13 +68,29 @@ impl S3Store {
         reason = "the client is the store's from now on"
     )]
     pub fn new(client: Client) -> Self {
-        let config = client.config().to_builder().interceptor(BoundedAnswers);
+        let edge = Edge::new(EdgeKind::Store, "s3", "S3");
         Self {
-            client: Client::from_conf(config.build()),
+            client: on_edge(&client, &edge),
             regions: None,
             clock: ServerClock::default(),
             largest_put: LARGEST_PUT,
+            edge,
         }
+    }
+
+    /// The same store, whose requests report to `edge`.
+    #[must_use]
+    pub fn with_edge(self, edge: Edge) -> Self {
+        Self {
+            client: on_edge(&self.client, &edge),
+            edge,
+            ..self
+        }
+    }
+
+    /// What is known of the store's health.
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
     }
 
     /// A store at AWS, where each bucket is in a region of its own: it is looked up once, and asked there.
@@ -408,8 +422,6 @@ impl ObjectStore for S3Store {
             .cache_control(content.cache_control)
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             .body(body)
-            .customize()
-            .config_override(patience())
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
@@ -436,12 +448,13 @@ fn is_region(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(is_of_region)
 }
 
-/// What an upload needs besides: time.
-fn patience() -> aws_sdk_s3::config::Builder {
-    let timeouts = TimeoutConfig::builder()
-        .operation_attempt_timeout(UPLOAD_TIMEOUT)
-        .operation_timeout(UPLOAD_TIMEOUT);
-    aws_sdk_s3::config::Builder::new().timeout_config(timeouts.build())
+/// A client whose requests report to an edge, and have its deadlines in place of the SDK's.
+fn on_edge(client: &Client, edge: &Edge) -> Client {
+    let config = client.config().to_builder();
+    let config = config
+        .http_client(http::client(Some(edge.clone())))
+        .timeout_config(TimeoutConfig::disabled());
+    Client::from_conf(config.build())
 }
 
 /// Asks for a byte of an object whose HEAD was refused with 400, which has no body and so gives no reason: a session that

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use super::metrics;
 use super::notify::Pulse;
 use crate::audit::log::Watch;
+use crate::edge::health::Edges;
 use crate::progress::Progress;
 
 /// How long a client may take to say what it wants.
@@ -26,14 +28,92 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_CONNECTIONS: usize = 32;
 
 /// What the answers are made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Health {
+    phase: Arc<Mutex<Phase>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The program starts; why it cannot yet, if it cannot.
+    Starting(Option<String>),
+    /// It works.
+    Running(Vitals),
+}
+
+impl Default for Phase {
+    fn default() -> Self {
+        Self::Starting(None)
+    }
+}
+
+/// What is known of a program that works.
+#[derive(Debug, Clone)]
+pub struct Vitals {
     /// The counters.
     pub progress: Progress,
     /// Whether the worker moves.
     pub pulse: Pulse,
     /// Whether links can be recorded.
     pub audit: Watch,
+    /// What it needs.
+    pub edges: Edges,
+}
+
+impl Health {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The start waits for something.
+    pub fn waits_for(&self, reason: String) {
+        *self.phase() = Phase::Starting(Some(reason));
+    }
+
+    /// The start is over.
+    pub fn runs(&self, vitals: Vitals) {
+        *self.phase() = Phase::Running(vitals);
+    }
+
+    fn metrics(&self) -> String {
+        match &*self.phase() {
+            Phase::Starting(_) => String::new(),
+            Phase::Running(vitals) => metrics::text(&vitals.progress.snapshot(), &vitals.edges),
+        }
+    }
+
+    /// Why the program does not live; a restart helps.
+    fn not_live(&self) -> Option<String> {
+        match &*self.phase() {
+            Phase::Running(vitals) if !vitals.pulse.is_beating() => {
+                Some("the worker's loop has not moved for a minute and a half".to_owned())
+            }
+            Phase::Starting(_) | Phase::Running(_) => None,
+        }
+    }
+
+    /// Why the program is not ready: one sentence for each reason.
+    fn not_ready(&self) -> Vec<String> {
+        match &*self.phase() {
+            Phase::Starting(None) => vec!["starting".to_owned()],
+            Phase::Starting(Some(reason)) => vec![format!("starting: {reason}")],
+            Phase::Running(vitals) => {
+                let full = vitals
+                    .audit
+                    .room()
+                    .check()
+                    .err()
+                    .map(|full| full.to_string());
+                let outages = vitals.edges.outages();
+                let unheard = vitals.progress.snapshot().polls == 0 && outages.is_empty();
+                let unheard = unheard.then(|| "the queue has not answered yet".to_owned());
+                full.into_iter()
+                    .chain(unheard)
+                    .chain(outages.iter().map(ToString::to_string))
+                    .collect()
+            }
+        }
+    }
 }
 
 /// Binds the address, so that a port that is taken shows at the start.
@@ -70,17 +150,21 @@ pub async fn serve(listener: TcpListener, health: Health) {
 }
 
 fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
+    let said = |reasons: &[String]| match reasons {
+        [] => (StatusCode::OK, "ok\n".to_owned()),
+        reasons => (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
+    };
     let (status, text) = match path {
-        "/metrics" => (StatusCode::OK, metrics::text(&health.progress.snapshot())),
-        "/live" | "/ready" if !health.pulse.is_beating() => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the worker does not get answers from its queue\n".to_owned(),
-        ),
-        "/ready" => match health.audit.room().check() {
-            Err(full) => (StatusCode::SERVICE_UNAVAILABLE, format!("{full}\n")),
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-        },
-        "/live" => (StatusCode::OK, "ok\n".to_owned()),
+        "/metrics" => (StatusCode::OK, health.metrics()),
+        "/live" => said(health.not_live().as_slice()),
+        "/ready" => {
+            let reasons: Vec<String> = health
+                .not_live()
+                .into_iter()
+                .chain(health.not_ready())
+                .collect();
+            said(&reasons)
+        }
         _ => (
             StatusCode::NOT_FOUND,
             "there are /metrics, /live and /ready\n".to_owned(),

@@ -3,13 +3,14 @@
 
 use std::fmt::Write;
 
+use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::progress::Snapshot;
 
 /// A counter's name, what it counts, and its samples by label.
 type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
 /// Writes the counters in Prometheus's text format. Labels are bounded: results, never names.
-pub fn text(counts: &Snapshot) -> String {
+pub fn text(counts: &Snapshot, edges: &Edges) -> String {
     let families: [Family<'_>; 7] = [
         (
             "handout_jobs_total",
@@ -67,12 +68,61 @@ pub fn text(counts: &Snapshot) -> String {
             writeln!(text, "{name}{labels} {value}").expect("writing to a string does not fail");
         }
     }
+    gauges(&mut text, counts);
+    of_edges(&mut text, edges);
     text
+}
+
+fn gauges(text: &mut String, counts: &Snapshot) {
+    let gauges = [
+        (
+            "handout_jobs_in_flight",
+            "Jobs that are worked now.",
+            counts.jobs_in_flight,
+        ),
+        (
+            "handout_oldest_job_seconds",
+            "For how long the oldest of them has been worked.",
+            counts.oldest_job_secs,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        writeln!(
+            text,
+            "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}"
+        )
+        .expect("writing to a string does not fail");
+    }
+}
+
+/// The health of the edges. Their labels are names of the configuration, so they are few.
+fn of_edges(text: &mut String, edges: &Edges) {
+    let write = |text: &mut String, name: &str, labels: &str, value: u64| {
+        writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a string does not fail");
+    };
+    let label = |edge: &Edge| format!("edge=\"{}:{}\"", edge.kind().as_str(), edge.name());
+    text.push_str("# HELP handout_edge_up Whether a store, queue, relay or source of credentials answers.\n# TYPE handout_edge_up gauge\n");
+    for edge in edges.iter() {
+        write(
+            text,
+            "handout_edge_up",
+            &label(edge),
+            u64::from(edge.outage().is_none()),
+        );
+    }
+    text.push_str("# HELP handout_edge_errors_total Requests to an edge that failed, by how.\n# TYPE handout_edge_errors_total counter\n");
+    for edge in edges.iter() {
+        for kind in FailureKind::ALL {
+            let labels = format!("{},kind=\"{}\"", label(edge), kind.as_str());
+            write(text, "handout_edge_errors_total", &labels, edge.count(kind));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::health::EdgeKind;
 
     #[test]
     fn every_sample_has_its_help_and_type() {
@@ -81,7 +131,20 @@ mod tests {
             links_issued: 12,
             ..Snapshot::default()
         };
-        let text = text(&counts);
+        let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+        edge.failed(FailureKind::Timeout, "");
+        edge.failed(FailureKind::Timeout, "");
+        let text = text(&counts, &Edges::from_iter([edge]));
+        assert!(
+            text.contains("\nhandout_edge_up{edge=\"relay:default\"} 0\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                "\nhandout_edge_errors_total{edge=\"relay:default\",kind=\"timeout\"} 2\n"
+            ),
+            "{text}"
+        );
         assert!(
             text.contains(
                 "# TYPE handout_jobs_total counter\nhandout_jobs_total{result=\"done\"} 3\n"

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use crate::progress::Progress;
 
-/// Without an answer from the queue or an extended hold for so long, the worker is stuck: the longest poll and its
-/// attempt's timeout, with room.
+/// When the worker's loop has not turned for so long, it is stuck: the longest poll and its deadline, with room. Whether the
+/// queue, a store or a relay answers is no question of life, since a restart repairs none of them: see `/ready`.
 const LONGEST_SILENCE: Duration = Duration::from_secs(90);
 
 /// Whether the worker moves: fed by its progress, not by a timer that would beat in a dead process.
@@ -36,6 +36,7 @@ impl Pulse {
         // A worker that waits for room moves: ended, it would not come back to any.
         let movement = counts.polls
             + counts.waits
+            + counts.turns
             + counts.objects_found
             + counts.links_issued
             + counts.mails_accepted
@@ -48,9 +49,13 @@ impl Pulse {
     }
 }
 
-/// Says that the program is ready.
-pub fn ready() {
+/// Says that the program is ready as soon as the queue has answered for the first time; does not end.
+pub async fn ready_when_polled(progress: &Progress) {
+    while progress.snapshot().polls == 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     tell(&[NotifyState::Ready]);
+    std::future::pending().await
 }
 
 /// Says that the program ends by itself.

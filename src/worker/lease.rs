@@ -13,9 +13,6 @@ use crate::error::chain;
 use crate::queue::{Fact, MAX_VISIBILITY, Queue, Receipt};
 use crate::stop::Stop;
 
-/// How often work under way shows that its task is alive, however rarely the hold is extended.
-const PULSE: Duration = Duration::from_secs(15);
-
 /// How the work ended, and whether the message is still ours.
 #[derive(Debug)]
 pub enum Held<T> {
@@ -53,23 +50,20 @@ impl<'a> Lease<'a> {
     /// Works `work` to its end while holding the message.
     ///
     /// When the hold is lost, `stop` is asked, so that the work ends before its next step that cannot be undone;
-    /// if it does not within `last_step`, it is cut off. `beat` is called now and then.
+    /// if it does not within `last_step`, it is cut off.
     pub async fn hold_while<T>(
         mut self,
         work: impl Future<Output = T>,
         stop: &Stop,
         last_step: Duration,
-        beat: impl Fn(),
     ) -> Held<T> {
         let mut work = std::pin::pin!(work);
         let mut extend = tokio::time::interval(self.visibility / 3);
-        let mut pulse = tokio::time::interval(PULSE);
         extend.reset();
         loop {
             tokio::select! {
                 biased;
                 finished = &mut work => return Held::Finished(finished),
-                _ = pulse.tick() => beat(),
                 _ = extend.tick() => {
                     let hold = {
                         // The work goes on meanwhile. If it ends, the extension does too, so that none comes after the deletion.
@@ -152,9 +146,7 @@ mod tests {
         let receipt = received(&queue).await;
         let lease = Lease::new(&queue, &receipt, VISIBILITY);
         let work = tokio::time::sleep(Duration::from_secs(300));
-        let held = lease
-            .hold_while(work, &Stop::default(), LAST_STEP, || {})
-            .await;
+        let held = lease.hold_while(work, &Stop::default(), LAST_STEP).await;
         assert!(matches!(held, Held::Finished(())));
         assert_eq!(queue.extensions(), 29);
         assert!(
@@ -180,7 +172,7 @@ mod tests {
             began.elapsed()
         };
         let held = Lease::new(&queue, &receipt, VISIBILITY)
-            .hold_while(work, &Stop::default(), LAST_STEP, || {})
+            .hold_while(work, &Stop::default(), LAST_STEP)
             .await;
         assert!(matches!(held, Held::Finished(took) if took == Duration::from_secs(12)));
         assert_eq!(
@@ -202,7 +194,7 @@ mod tests {
             }
         };
         let held = Lease::new(&queue, &receipt, VISIBILITY)
-            .hold_while(work, &stop, LAST_STEP, || {})
+            .hold_while(work, &stop, LAST_STEP)
             .await;
         assert!(matches!(held, Held::Lost));
     }
@@ -214,7 +206,7 @@ mod tests {
         queue.fail_next(Fact::Unreachable);
         let work = tokio::time::sleep(Duration::from_secs(25));
         let held = Lease::new(&queue, &receipt, VISIBILITY)
-            .hold_while(work, &Stop::default(), LAST_STEP, || {})
+            .hold_while(work, &Stop::default(), LAST_STEP)
             .await;
         assert!(matches!(held, Held::Finished(())));
         assert_eq!(queue.extensions(), 1);

@@ -39,6 +39,15 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 "busy-wait: the message is released for later"
             );
         }
+        (_, Disposition::Retry { after }) if error.is_outage() => {
+            tracing::debug!(
+                message.id = id,
+                job.id = job,
+                retry_in_secs = after.as_secs(),
+                error = words,
+                "a job waits for what it needs"
+            );
+        }
         (_, Disposition::Retry { after }) if error.needs_a_person() => {
             let retry_in_secs = after.as_secs();
             tracing::error!(

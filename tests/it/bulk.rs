@@ -48,6 +48,7 @@ fn order(job: &Value) -> Order {
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
+        delivery: handout::worker::delivery::Delivery::unnoted(),
     }
 }
 

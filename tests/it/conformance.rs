@@ -143,7 +143,7 @@ async fn the_queue_in_a_file_is_a_queue_and_survives_its_process() {
         Parked::Aside
     );
     assert_eq!(reopened.waiting().await.unwrap(), 0);
-    let parked = reopened.parked(10).await.unwrap();
+    let parked = reopened.parked(0, 10).await.unwrap();
     assert_eq!(
         (parked[0].body.as_str(), parked[0].reason.as_str()),
         ("kept", "because")

@@ -86,6 +86,7 @@ async fn with_credentials(
             attempt: 1,
             now: clock::system(),
             stop: Stop::default(),
+            delivery: handout::worker::delivery::Delivery::unnoted(),
         };
         let end = distribute(&order, &opened.tools).await;
         ends.push(end.map_err(|error| error.to_string()));

@@ -425,6 +425,7 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
         attempt: 1,
         now: handout::clock::system() - jiff::SignedDuration::from_mins(minutes_ago),
         stop: handout::stop::Stop::default(),
+        delivery: handout::worker::delivery::Delivery::unnoted(),
     };
     let error = distribute(&order(40), &opened.tools).await.unwrap_err();
     assert!(matches!(error, JobError::Aged(_)), "{error}");
@@ -458,6 +459,7 @@ async fn the_shortest_links_are_handed_out_too() {
             attempt: 1,
             now: stopped_clock(),
             stop: handout::stop::Stop::default(),
+            delivery: handout::worker::delivery::Delivery::unnoted(),
         };
         let delivered = distribute(&order, &opened.tools).await;
         assert_eq!(delivered.unwrap().accepted, 1, "{expires_in}");
@@ -491,6 +493,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
                 attempt: 1,
                 now,
                 stop: handout::stop::Stop::default(),
+                delivery: handout::worker::delivery::Delivery::unnoted(),
             };
             distribute(&order, &opened.tools).await.unwrap();
             let line = world.audit_of("issue").pop().unwrap();
@@ -519,6 +522,7 @@ async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_o
         attempt: 1,
         now: handout::clock::system(),
         stop,
+        delivery: handout::worker::delivery::Delivery::unnoted(),
     };
     let error = distribute(&order, &opened.tools).await.unwrap_err();
     assert!(error.is_stopped(), "{error}");

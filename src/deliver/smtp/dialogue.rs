@@ -66,6 +66,16 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether the connection was ready for a mail before.
+    pub(super) const fn is_of_a_mail(self) -> bool {
+        matches!(
+            self,
+            Self::Mail | Self::Rcpt | Self::Data | Self::Text | Self::Dot
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

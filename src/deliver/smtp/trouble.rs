@@ -18,6 +18,8 @@ pub struct RelayError {
     pub section: String,
     /// What was wrong.
     pub trouble: Trouble,
+    /// How long it is not tried again.
+    pub left: Duration,
 }
 
 /// What can be wrong with a relay.
@@ -71,29 +73,32 @@ impl fmt::Display for RelayError {
             host,
             section,
             trouble,
+            ..
         } = self;
-        write!(f, "the relay {host} ")?;
+        let relay = format_args!("the relay {host}");
         match trouble {
             Trouble::Unreachable { step, words } => write!(
                 f,
-                "could not be reached or did not answer in time ({step}): {words}"
+                "{relay} could not be reached or did not answer in time ({step}): {words}"
             ),
             Trouble::Insecure { words } => write!(
                 f,
-                "does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
+                "{relay} does not offer a connection that can be trusted: {words}; see {section}.tls and {section}.ca_file"
             ),
             Trouble::Login { words } => write!(
                 f,
-                "does not take the user name and password of {section}: {words}"
+                "{relay} does not take the user name and password of {section}: {words}"
             ),
             Trouble::Refuses { step, words } => write!(
                 f,
-                "refuses what we send ({step}: {words}); see mail.from and {section}"
+                "{relay} refuses what we send ({step}: {words}); see mail.from and {section}"
             ),
-            Trouble::NotNow { step, words } => write!(f, "takes no mail now ({step}: {words})"),
+            Trouble::NotNow { step, words } => {
+                write!(f, "{relay} takes no mail now ({step}: {words})")
+            }
             Trouble::Paused { until, .. } => write!(
                 f,
-                "was given more than it takes and is left alone until {until}"
+                "{relay} was given more than it takes and is left alone until {until}"
             ),
         }
     }
@@ -109,14 +114,14 @@ impl RelayError {
     }
 
     /// How long there is no use in trying again.
-    pub const fn at_least(&self) -> Duration {
+    pub fn at_least(&self) -> Duration {
         match self.trouble {
-            Trouble::Paused { left, .. } => left,
+            Trouble::Paused { left, .. } => left.max(self.left),
             Trouble::Unreachable { .. }
             | Trouble::Insecure { .. }
             | Trouble::Login { .. }
             | Trouble::Refuses { .. }
-            | Trouble::NotNow { .. } => Duration::ZERO,
+            | Trouble::NotNow { .. } => self.left,
         }
     }
 }

@@ -5,13 +5,15 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use std::path::Path;
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
-use super::{READ_AT_ONCE, patience};
+use super::READ_AT_ONCE;
+use crate::edge::http::AnswerWithin;
 use crate::edge::{EdgeError, Fact};
 use crate::job::{Bucket, Key};
 use crate::store::{Content, StoreError};
@@ -27,6 +29,10 @@ const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 
 /// The most parts of a file that is just too large for one PUT: what is sent again after an error is one part.
 const PARTS_OF_LARGEST_PUT: u64 = 32;
+
+/// How long S3 may take to put the parts together: "several minutes", its documentation says.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
+const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
 
 /// An upload that was begun.
 pub(super) struct Upload<'a> {
@@ -133,7 +139,8 @@ impl<'a> Upload<'a> {
             .customize()
             // Else, where checksums are sent only if they must be, this would be a part without the one that was announced.
             .config_override(
-                patience().request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
+                aws_sdk_s3::config::Builder::new()
+                    .request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
             )
             .send()
             .await
@@ -155,7 +162,7 @@ impl<'a> Upload<'a> {
             .upload_id(&self.id)
             .multipart_upload(parts.build())
             .customize()
-            .config_override(patience())
+            .interceptor(AnswerWithin(PUT_TOGETHER))
             .send()
             .await;
         let action = || format!("put s3://{}/{} together", self.bucket, self.key);

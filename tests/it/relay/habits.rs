@@ -309,7 +309,10 @@ async fn send(
         patience: Patience::Left,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
-    deliver(&letter, &errand, way, mailer, books, || Ok(())).await
+    deliver(&letter, &errand, way, mailer, books, || {
+        Ok(handout::stop::Stop::default().commit()?)
+    })
+    .await
 }
 
 fn word(turn: &Result<Turn, JobError>) -> &'static str {

@@ -190,7 +190,7 @@ impl World {
     pub(crate) async fn parked(&self) -> Vec<String> {
         let queue = self.queue();
         queue
-            .parked(100)
+            .parked(0, 100)
             .await
             .unwrap()
             .into_iter()

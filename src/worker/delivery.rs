@@ -1,0 +1,194 @@
+//! Which messages were worked when the process died, and how often: where the next process finds it.
+//!
+//! A message that kills the process, say by what it makes the process allocate, would come back for ever: a dead process
+//! counts no failures. So each delivery leaves a small file below the state directory when it begins, before anything of the
+//! message is looked at, and takes it away when it ends, in whichever way. A file that is there when a message is received is
+//! a dead process's. It needs no sync: what a process wrote outlives it, and a machine that loses power is not the
+//! message's fault.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::keyring::sha256_hex;
+
+/// After so many deliveries that ended in the death of the process a message is parked.
+pub const MAX_DEATHS: u32 = 3;
+
+/// How long a file is kept whose message never came back: as long as SQS keeps a message.
+const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// The deliveries of one worker.
+#[derive(Debug, Clone)]
+pub struct Deliveries {
+    dir: PathBuf,
+}
+
+/// A delivery under way. Dropped, it has ended: the process lives.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// The file; none where it could not be written, and for a job that came in no message.
+    file: Option<PathBuf>,
+    deaths: AtomicU32,
+    is_kept: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(file) = self
+            .file
+            .as_ref()
+            .filter(|_| !self.is_kept.load(Ordering::Relaxed))
+        {
+            // One that stays counts a death that was none; two more are needed.
+            drop(fs::remove_file(file));
+        }
+    }
+}
+
+impl Deliveries {
+    /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed.
+    pub fn open(state_dir: &Path) -> io::Result<Self> {
+        let dir = state_dir.join("deliveries");
+        fs::create_dir_all(&dir)?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let age = entry.metadata()?.modified()?.elapsed();
+            if age.is_ok_and(|age| age > KEEP) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// Begins a delivery of a message, and says how many before it ended in the death of their process.
+    pub fn begin(&self, message_id: &str) -> Delivery {
+        let file = self.dir.join(&sha256_hex(message_id.as_bytes())[..32]);
+        let deaths = match before(&file) {
+            Ok(before) => before.saturating_add(1),
+            Err(_) => 0,
+        };
+        let written = write(&file, deaths);
+        if let Err(error) = &written {
+            tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
+        }
+        Delivery {
+            inner: Arc::new(Inner {
+                file: written.is_ok().then_some(file),
+                deaths: AtomicU32::new(deaths),
+                is_kept: AtomicBool::new(false),
+            }),
+        }
+    }
+}
+
+/// How many deaths a file counts; one that says nothing was torn by the death itself.
+fn before(file: &Path) -> io::Result<u32> {
+    let mut text = String::new();
+    let file = open(OpenOptions::new().read(true), file)?;
+    file.take(16).read_to_string(&mut text)?;
+    Ok(text.trim().parse().unwrap_or_default())
+}
+
+fn write(file: &Path, deaths: u32) -> io::Result<()> {
+    let mut file = open(
+        OpenOptions::new().write(true).create(true).truncate(true),
+        file,
+    )?;
+    file.write_all(deaths.to_string().as_bytes())
+}
+
+/// No link is followed.
+fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let options = options.mode(0o600).custom_flags(flags.bits().cast_signed());
+    options.open(file)
+}
+
+impl Delivery {
+    /// The work of a job that came in no message.
+    pub fn unnoted() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                file: None,
+                deaths: AtomicU32::new(0),
+                is_kept: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// How many deliveries before this one ended in the death of their process, since the last that got on.
+    pub fn deaths(&self) -> u32 {
+        self.inner.deaths.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the count beyond the delivery's end: the message is to be parked, and could not be.
+    pub(super) fn keep(&self) {
+        self.inner.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// The delivery got on: its plan was recorded, or a mail has its outcome. A job that gets on each time comes to its
+    /// end, however often its worker is killed.
+    pub fn got_on(&self) {
+        if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
+            && let Some(file) = &self.inner.file
+        {
+            drop(write(file, 0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a process leaves that dies in the middle.
+    fn die(delivery: Delivery) {
+        std::mem::forget(delivery);
+    }
+
+    #[test]
+    fn deaths_are_counted_until_a_delivery_ends_or_gets_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let deliveries = || Deliveries::open(dir.path()).unwrap();
+        for deaths in 0..4 {
+            let delivery = deliveries().begin("a");
+            assert_eq!(delivery.deaths(), deaths);
+            die(delivery);
+        }
+        assert_eq!(deliveries().begin("b").deaths(), 0, "another message");
+        let delivery = deliveries().begin("a");
+        assert_eq!(delivery.deaths(), 4);
+        delivery.got_on();
+        assert_eq!(delivery.deaths(), 0);
+        die(delivery);
+        let delivery = deliveries().begin("a");
+        assert_eq!(delivery.deaths(), 1, "the death after it got on");
+        drop(delivery);
+        assert_eq!(deliveries().begin("a").deaths(), 0, "it ended");
+    }
+
+    #[test]
+    fn a_file_that_was_torn_is_a_death_and_old_ones_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let delivery = deliveries.begin("a");
+        let file = delivery.inner.file.clone().unwrap();
+        die(delivery);
+        fs::write(&file, "").unwrap();
+        assert_eq!(deliveries.begin("a").deaths(), 1);
+        fs::write(&file, "2").unwrap();
+        let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        File::open(&file).unwrap().set_modified(old).unwrap();
+        assert_eq!(Deliveries::open(dir.path()).unwrap().begin("a").deaths(), 0);
+    }
+}
