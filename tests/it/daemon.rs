@@ -21,21 +21,9 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Starts the program and waits until everything is open.
     pub(crate) async fn start(config: &Path, variables: &[(&str, &str)]) -> Self {
-        let log = fs::File::create(config.with_extension("log")).unwrap();
-        let child = Command::new(program())
-            .arg("run")
-            .arg("--config")
-            .arg(config)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let text = fs::read_to_string(config).unwrap();
-        let settings: toml::Table = toml::from_str(&text).unwrap();
-        let http = settings["http"]["listen"].as_str().unwrap().to_owned();
-        let mut daemon = Self { child, http };
+        let mut daemon = Self::launch(config, variables);
         until("the daemon", async || {
             assert!(
                 daemon.child.try_wait().unwrap().is_none(),
@@ -49,6 +37,24 @@ impl Daemon {
         })
         .await;
         daemon
+    }
+
+    /// Starts the program.
+    pub(crate) fn launch(config: &Path, variables: &[(&str, &str)]) -> Self {
+        let log = fs::File::create(config.with_extension("log")).unwrap();
+        let child = Command::new(program())
+            .arg("run")
+            .arg("--config")
+            .arg(config)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let text = fs::read_to_string(config).unwrap();
+        let settings: toml::Table = toml::from_str(&text).unwrap();
+        let http = settings["http"]["listen"].as_str().unwrap().to_owned();
+        Self { child, http }
     }
 
     pub(crate) fn signal(&self, name: &str) {

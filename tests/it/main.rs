@@ -27,6 +27,8 @@ mod fuzz;
 mod hostile;
 mod ledger;
 mod letter;
+#[cfg(feature = "embedded")]
+mod liveness;
 mod mails;
 mod names;
 mod pages;

@@ -3,6 +3,7 @@
 pub(crate) mod bad_relay;
 pub(crate) mod faulty;
 pub(crate) mod hostile;
+pub(crate) mod line;
 pub(crate) mod servers;
 pub(crate) mod world;
 

@@ -1,0 +1,323 @@
+//! When dependencies hang: real daemons, real sockets, faults in between. The daemon goes on with what it can, says what is
+//! wrong, and stops when it is told.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use handout::config::{AllowConfig, ConnectionConfig, LedgerKind, QueueKind, Transport};
+use handout::connection::embedded_sites;
+use handout::keyring::Keyring;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::support::bad_relay::{BadRelay, Habit, Rule};
+use crate::support::line::{Line, Mode};
+use crate::support::world::{World, email_job};
+use crate::support::{get, until};
+
+/// A world whose connection `far` is the same endpoint as `local`, at the end of a line.
+async fn with_a_line() -> (World, Line) {
+    let mut world = World::new().object("a.pdf", "x");
+    let line = Line::start(world.config.embedded.listen).await;
+    let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
+    let site = embedded_sites(&world.config, &keyring).remove(0);
+    add_connection(
+        &mut world,
+        "far",
+        &line.url(),
+        &site.access_key_id,
+        &site.secret_access_key,
+    );
+    (world, line)
+}
+
+fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &str) {
+    let file = world.dir.path().join(format!("{name}-secret"));
+    fs::write(&file, secret).unwrap();
+    let connection = ConnectionConfig {
+        endpoint_url: Some(url.to_owned()),
+        region: Some("us-east-1".to_owned()),
+        access_key_id: Some(id.to_owned()),
+        secret_access_key_file: Some(file),
+        ..ConnectionConfig::default()
+    };
+    world.config.connections.insert(name.to_owned(), connection);
+    let rule = AllowConfig {
+        connection: name.to_owned(),
+        ..world.config.allow[0].clone()
+    };
+    world.config.allow.push(rule);
+}
+
+/// A job of the connection `far`.
+fn far_job(id: &str) -> Value {
+    let mut job = email_job(id);
+    job["from"]["connection"] = json!("far");
+    job
+}
+
+/// What `/ready` says.
+async fn ready(http: &str) -> (u16, String) {
+    let (status, body) = get(&format!("http://{http}/ready")).await;
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+async fn is_ready(http: &str) {
+    until("readiness", async || {
+        (ready(http).await.0 == 200).then_some(())
+    })
+    .await;
+}
+
+/// Waits for the mail of a job.
+async fn mailed(world: &World, id: &str) {
+    let subject = format!("Report {id}");
+    until(id, async || {
+        let mails = world.mails();
+        mails
+            .iter()
+            .any(|mail| mail.subject == subject)
+            .then_some(())
+    })
+    .await;
+}
+
+fn lines_with(config: &Path, words: &str) -> usize {
+    daemon_log(config)
+        .lines()
+        .filter(|line| line.contains(words))
+        .count()
+}
+
+#[tokio::test]
+async fn a_store_that_falls_silent_is_said_once_and_its_jobs_go_when_it_is_back() {
+    let (world, line) = with_a_line().await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &far_job("before"));
+    mailed(&world, "before").await;
+    line.becomes(Mode::Silent);
+    for number in 0..6 {
+        submit(&config, &far_job(&format!("waits-{number}")));
+    }
+    let said = until("the sentence of /ready", async || {
+        let (status, said) = ready(&daemon.http).await;
+        (status == 503).then_some(said)
+    })
+    .await;
+    assert!(
+        said.contains("(connections.far) has not answered since 20"),
+        "{said}"
+    );
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(
+        metrics.contains("\nhandout_edge_up{edge=\"store:far\"} 0\n"),
+        "{metrics}"
+    );
+    assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
+    submit(&config, &email_job("beside"));
+    mailed(&world, "beside").await;
+
+    line.becomes(Mode::Open);
+    let back = Instant::now();
+    is_ready(&daemon.http).await;
+    submit(&config, &far_job("new"));
+    mailed(&world, "new").await;
+    for number in 0..6 {
+        mailed(&world, &format!("waits-{number}")).await;
+    }
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?} after its return");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0));
+    assert_eq!(
+        lines_with(&config, "has not answered since"),
+        1,
+        "{}",
+        daemon_log(&config)
+    );
+    assert_eq!(lines_with(&config, "(connections.far) is back"), 1);
+    assert_eq!(world.parked().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have_theirs() {
+    let silent = Line::silent().await;
+    let relay = BadRelay::start(Vec::new()).await;
+    let mut world = World::new();
+    add_connection(&mut world, "far", &silent.url(), "id", "secret");
+    world.config.mail.transport = Transport::Smtp;
+    world.config.mail.smtp.host = "127.0.0.1".to_owned();
+    world.config.mail.smtp.port = relay.port;
+    world.config.mail.smtp.tls = handout::config::Tls::None;
+    world.config.mail.domain_rates =
+        [("slow.acme.example".to_owned(), "1/m".parse().unwrap())].into();
+    for rule in &mut world.config.allow {
+        rule.recipients.push("*@slow.acme.example".to_owned());
+    }
+    for number in 0..2000 {
+        world = world.object(&format!("{number}.pdf"), "x");
+    }
+    let config = world.written();
+    let mut huge = email_job("huge");
+    let crowd: Vec<String> = (0..60).map(|n| format!("crowd-{n}@acme.example")).collect();
+    huge["email"]["to"] = json!(crowd);
+    let small = |id: &str, to: &str| {
+        let mut job = email_job(id);
+        job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": ["1.pdf"] });
+        job["email"]["to"] = json!([to]);
+        job
+    };
+    let mut before = vec![huge];
+    for number in 0..8 {
+        before.push(far_job(&format!("silent-{number}")));
+        let id = format!("slow-{number}");
+        before.push(small(&id, &format!("{id}@slow.acme.example")));
+    }
+    world.submit(&before).await;
+    let daemon = Daemon::start(&config, &[]).await;
+    until("the first mail to the slow domain", async || {
+        relay
+            .kept()
+            .iter()
+            .any(|to| to.contains("@slow."))
+            .then_some(())
+    })
+    .await;
+    let others: Vec<Value> = (0..4)
+        .map(|n| small(&format!("other-{n}"), &format!("other-{n}@acme.example")))
+        .collect();
+    let began = Instant::now();
+    world.submit(&others).await;
+    until("the other jobs", async || {
+        let kept = relay.kept();
+        (kept.iter().filter(|to| to.contains("other-")).count() == 4).then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(20),
+        "the other jobs took {took:?}"
+    );
+    daemon.signal("TERM");
+    let (code, _) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(
+        relay
+            .kept()
+            .iter()
+            .filter(|to| to.contains("@slow."))
+            .count()
+            < 3
+    );
+}
+
+#[tokio::test]
+async fn sigterm_ends_the_daemon_whatever_hangs() {
+    let stalls = |step: &'static str| Rule {
+        step,
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    };
+    for step in ["CONNECT", "MAIL", "RCPT", "DATA"] {
+        let relay = BadRelay::start(vec![stalls(step)]).await;
+        let mut world = World::new().object("a.pdf", "x");
+        world.config.mail.transport = Transport::Smtp;
+        world.config.mail.smtp.host = "127.0.0.1".to_owned();
+        world.config.mail.smtp.port = relay.port;
+        world.config.mail.smtp.tls = handout::config::Tls::None;
+        let waits = async || (relay.connections() > 0).then_some(());
+        ends_soon(world, email_job("hangs"), step, waits).await;
+    }
+    let (world, line) = with_a_line().await;
+    line.becomes(Mode::Silent);
+    ends_soon(world, far_job("hangs"), "a silent store", async || Some(())).await;
+}
+
+/// Starts a daemon, gives it a job that hangs, and tells it to stop in the middle.
+async fn ends_soon(
+    mut world: World,
+    job: Value,
+    what: &str,
+    waits: impl AsyncFnMut() -> Option<()>,
+) {
+    world.config.queue.grace_period = "2s".parse().unwrap();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &job);
+    until(what, waits).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{what}: {}", daemon_log(&config));
+    assert!(took < Duration::from_secs(12), "{what}: {took:?}");
+    assert_eq!(world.waiting().await, 1, "{what}: the job stays");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_its_ledger_and_says_so() {
+    let (mut world, line) = with_a_line().await;
+    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    world.config.ledger.kind = LedgerKind::S3;
+    world.config.ledger.connection = Some("far".to_owned());
+    world.config.ledger.bucket = Some("ledger".to_owned());
+    line.becomes(Mode::Refusing);
+    let config = world.written();
+    let daemon = Daemon::launch(&config, &[]);
+    let said = until("the sentence of /ready", async || {
+        std::net::TcpStream::connect(&daemon.http).ok()?;
+        let (status, said) = ready(&daemon.http).await;
+        (status == 503 && said.contains("ledger")).then_some(said)
+    })
+    .await;
+    assert!(said.starts_with("starting: could not"), "{said}");
+    assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
+    line.becomes(Mode::Open);
+    is_ready(&daemon.http).await;
+    submit(&config, &email_job("after"));
+    mailed(&world, "after").await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+
+    // A signal is heeded in the middle of a start that waits.
+    line.becomes(Mode::Refusing);
+    let daemon = Daemon::launch(&config, &[]);
+    until("the start", async || {
+        std::net::TcpStream::connect(&daemon.http).ok()
+    })
+    .await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}
+
+#[tokio::test]
+async fn a_queue_that_never_answers_is_said_and_an_idle_daemon_ends_at_once() {
+    let silent = Line::silent().await;
+    let mut world = World::new();
+    world.config.queue.kind = QueueKind::Sqs;
+    world.config.queue.url = Some(format!("{}/123456789012/jobs", silent.url()));
+    world.config.queue.endpoint_url = Some(silent.url());
+    world.config.queue.region = Some("us-east-1".to_owned());
+    let config = world.written();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let daemon = Daemon::start(&config, &keys).await;
+    assert_eq!(ready(&daemon.http).await.0, 503, "it has not answered yet");
+    let began = Instant::now();
+    until("the sentence of /ready", async || {
+        let (_, said) = ready(&daemon.http).await;
+        said.contains("/123456789012/jobs has not answered since")
+            .then_some(())
+    })
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(40));
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}

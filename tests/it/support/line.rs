@@ -1,0 +1,110 @@
+//! The line to a server: bytes go through, or it falls silent as behind a firewall that has forgotten its connections, or
+//! refuses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// What the line does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Bytes go through.
+    Open,
+    /// Connections come about, and no byte goes through; those that were there when it began are dead for ever.
+    Silent,
+    /// Connections are closed at once.
+    Refusing,
+}
+
+/// A running line; it ends with the test.
+pub(crate) struct Line {
+    /// Where it listens on loopback.
+    pub(crate) address: SocketAddr,
+    mode: Arc<watch::Sender<Mode>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Line {
+    /// A line to `upstream` that is open.
+    pub(crate) async fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mode = Arc::new(watch::Sender::new(Mode::Open));
+        let shared = Arc::clone(&mode);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                connections.spawn(carry(near, upstream, shared.subscribe()));
+            }
+        });
+        Self {
+            address,
+            mode,
+            _tasks: tasks,
+        }
+    }
+
+    /// A server that takes connections and never says a word.
+    pub(crate) async fn silent() -> Self {
+        let line = Self::start(([127, 0, 0, 1], 9).into()).await;
+        line.becomes(Mode::Silent);
+        line
+    }
+
+    pub(crate) fn becomes(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+async fn carry(near: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<Mode>) {
+    let now = *mode.borrow_and_update();
+    match now {
+        Mode::Refusing => return,
+        Mode::Silent => return hold(near).await,
+        Mode::Open => {}
+    }
+    let Ok(far) = TcpStream::connect(upstream).await else {
+        return;
+    };
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
+        (near.into_split(), far.into_split());
+    let both = async {
+        tokio::join!(
+            async {
+                drop(tokio::io::copy(&mut near_in, &mut far_out).await);
+                drop(far_out.shutdown().await);
+            },
+            async {
+                drop(tokio::io::copy(&mut far_in, &mut near_out).await);
+                drop(near_out.shutdown().await);
+            }
+        );
+    };
+    let changed = async {
+        // Whatever it becomes, this connection is no longer what it was.
+        drop(mode.changed().await);
+        *mode.borrow()
+    };
+    let became = tokio::select! {
+        () = both => return,
+        became = changed => became,
+    };
+    if became == Mode::Silent {
+        hold(near_in.reunite(near_out).expect("they are of one stream")).await;
+    }
+}
+
+/// Reads what comes and says nothing, for as long as the other side stays.
+async fn hold(mut near: TcpStream) {
+    let mut ignored = [0; 4096];
+    while near.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+}
