@@ -390,7 +390,9 @@ pub struct Errand<'a> {
     pub patience: Patience,
 }
 
-/// Delivers one letter, when it is its turn. `may_go_on` is asked when the other side has said "go on", which may have taken
+/// Delivers one letter, when it is its turn.
+///
+/// `may_go_on` is asked when the other side has said "go on", which may have taken
 /// long: a letter that may not be sent any more is dropped, and was not sent. What it returns is held until the outcome is
 /// recorded.
 pub async fn deliver(

@@ -26,8 +26,10 @@ pub enum Fact {
     Denied,
     /// Too many requests.
     Throttled,
-    /// No answer, or no connection: the request may or may not have been carried out.
+    /// No connection, or one that broke, or an error of the service: the request may or may not have been carried out.
     Unreachable,
+    /// No answer in time: the request may or may not have been carried out.
+    Silent,
     /// The request is not taken as it is.
     Rejected,
 }
@@ -49,7 +51,8 @@ impl fmt::Display for EdgeError {
             Fact::NotFound => "it does not exist",
             Fact::Denied => "the credentials do not allow it",
             Fact::Throttled => "the service asks to slow down",
-            Fact::Unreachable => "the service could not be reached in time",
+            Fact::Unreachable => "the service could not be reached",
+            Fact::Silent => "the service did not answer in time",
             Fact::Rejected => "the service refused the request",
         };
         write!(f, "could not {}: {because}", self.action)
@@ -80,6 +83,7 @@ impl EdgeError {
     pub fn failure_kind(&self) -> FailureKind {
         match self.fact {
             Fact::Unreachable => FailureKind::Unreachable,
+            Fact::Silent => FailureKind::Timeout,
             Fact::Throttled => FailureKind::Throttled,
             Fact::Denied => FailureKind::Denied,
             Fact::NotFound | Fact::Rejected => FailureKind::Refused,
@@ -102,9 +106,9 @@ impl EdgeError {
             SdkError::ConstructionFailure(_) => Fact::Denied,
             // It would be as long the next time.
             SdkError::ResponseError(_) if is_too_long(error) => Fact::Rejected,
-            SdkError::TimeoutError(_)
-            | SdkError::DispatchFailure(_)
-            | SdkError::ResponseError(_) => Fact::Unreachable,
+            SdkError::TimeoutError(_) => Fact::Silent,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Fact::Silent,
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Fact::Unreachable,
             // The enum is open to later SDKs; an answer nobody knows yet is tried again.
             _ => Fact::Unreachable,
         };

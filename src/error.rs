@@ -341,9 +341,10 @@ impl JobError {
             | Self::Panicked => true,
             Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
             Self::Deferred { first, .. } => first.needs_a_person(),
-            Self::Ledger(LedgerError::Store(error)) => {
-                !matches!(error.fact, Fact::Unreachable | Fact::Throttled)
-            }
+            Self::Ledger(LedgerError::Store(error)) => !matches!(
+                error.fact,
+                Fact::Unreachable | Fact::Silent | Fact::Throttled
+            ),
             Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
             Self::Parse(_)
             | Self::Plan(_)
@@ -366,7 +367,7 @@ impl JobError {
 /// How long there is no use in trying an edge again.
 const fn edge_at_least(error: &EdgeError) -> Duration {
     match error.fact {
-        Fact::Unreachable => EDGE_AT_LEAST,
+        Fact::Unreachable | Fact::Silent => EDGE_AT_LEAST,
         Fact::Throttled => THROTTLED_AT_LEAST,
         Fact::Denied | Fact::NotFound | Fact::Rejected => DENIED_AT_LEAST,
     }
@@ -376,7 +377,7 @@ fn edge(error: &EdgeError) -> Class {
     match error.fact {
         Fact::NotFound | Fact::Rejected => Class::Permanent,
         // None of these says anything about the job, which can be done when the edge is well again: it waits.
-        Fact::Denied | Fact::Throttled | Fact::Unreachable => Class::Waits,
+        Fact::Denied | Fact::Throttled | Fact::Unreachable | Fact::Silent => Class::Waits,
     }
 }
 
@@ -439,7 +440,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    let text = text.replace(['\r', '\n', '\t'], " ");
+    // Some libraries write lists with a line for each entry.
+    if text.contains('\n') {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        text = lines.join("; ").replace(":; ", ": ");
+    }
     match printable(&text, MAX_REASON_BYTES) {
         Cow::Borrowed(_) => text,
         Cow::Owned(shown) => shown,
@@ -498,7 +503,7 @@ mod tests {
         let said = chain(&std::io::Error::other(hostile));
         assert!(said.len() <= MAX_REASON_BYTES, "{}", said.len());
         assert!(said.chars().all(crate::text::is_printable), "{said}");
-        assert!(said.starts_with(r"\u{1b}[2J  level=ERROR"), "{said}");
+        assert!(said.starts_with(r"\u{1b}[2J; level=ERROR"), "{said}");
     }
 
     /// What is done where nobody says how long to wait.

@@ -255,7 +255,10 @@ impl OpenError {
         let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
             Self::Ledger(LedgerError::Store(error)) => {
-                matches!(error.fact, Fact::Unreachable | Fact::Throttled)
+                matches!(
+                    error.fact,
+                    Fact::Unreachable | Fact::Silent | Fact::Throttled
+                )
             }
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)

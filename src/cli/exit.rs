@@ -40,11 +40,12 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if let Some(error) = error.downcast_ref::<clap::Error>() {
         return usage(error);
     }
-    super::terminal::complain(chain(&**error));
+    let sentence = chain(&**error);
+    super::terminal::complain(&sentence);
     if let Some(JobError::Parse(error)) = error.downcast_ref()
-        && let Some(said) = error.said()
+        && let Some(said) = error.said().filter(|said| !sentence.contains(said))
     {
-        super::terminal::complain(said);
+        super::terminal::complain(format_args!("the job says: {said}"));
     }
     code(error).into()
 }

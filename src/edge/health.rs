@@ -111,8 +111,10 @@ impl FailureKind {
     /// How many failures in a row make an outage, and for how long they must go on.
     ///
     /// One broken connection is none, and some services answer one request in three with 503 for hours.
-    const fn outage(self) -> (u32, Duration) {
+    const fn outage(self, edge: EdgeKind) -> (u32, Duration) {
         match self {
+            // A poll that was not answered has waited for as long as two other requests.
+            Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
             Self::Denied => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
@@ -239,16 +241,15 @@ pub struct Outage {
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, since, words) = (&self.subject, self.since, &self.words);
-        match self.kind {
-            FailureKind::Timeout => write!(f, "{subject} has not answered since {since:.0}")?,
-            FailureKind::Unreachable => write!(f, "{subject} cannot be reached since {since:.0}")?,
-            FailureKind::ServerError => {
-                write!(f, "{subject} answers with errors since {since:.0}")?
-            }
-            FailureKind::Throttled => write!(f, "{subject} asks to slow down since {since:.0}")?,
-            FailureKind::Refused => write!(f, "{subject} refuses requests since {since:.0}")?,
-            FailureKind::Denied => write!(f, "{subject} cannot be used since {since:.0}")?,
-        }
+        let what = match self.kind {
+            FailureKind::Timeout => "has not answered",
+            FailureKind::Unreachable => "cannot be reached",
+            FailureKind::ServerError => "answers with errors",
+            FailureKind::Throttled => "asks to slow down",
+            FailureKind::Refused => "refuses requests",
+            FailureKind::Denied => "cannot be used",
+        };
+        write!(f, "{subject} {what} since {since:.0}")?;
         if words.is_empty() {
             return Ok(());
         }
@@ -452,7 +453,7 @@ impl Edge {
             .get_or_insert_with(|| (now, crate::clock::system()));
         state.last = Some((kind, printable(words, MAX_SHOWN_VALUE_BYTES).into_owned()));
         let was_down = state.is_down;
-        let (failures, lasts) = kind.outage();
+        let (failures, lasts) = kind.outage(self.inner.kind);
         state.is_down |= state.failures >= failures && now - since >= lasts;
         if !state.is_down {
             return;

@@ -482,7 +482,7 @@ mod tests {
         }
         assert_eq!(began.elapsed().as_secs(), 30 * 9 + FIRST_ANSWER.as_secs());
         let large = Moved::of(None);
-        large.handed_on(60 * FLOOR_RATE as usize);
+        large.handed_on(60 * usize::try_from(FLOOR_RATE).unwrap());
         let began = Instant::now();
         large.stopped_for(FIRST_ANSWER).await;
         assert_eq!(began.elapsed().as_secs(), 60 + FIRST_ANSWER.as_secs());

@@ -376,8 +376,10 @@ where
     for _ in 1..ATTEMPTS {
         match request().await {
             Err(error)
-                if matches!(error.fact, Fact::Unreachable | Fact::Throttled)
-                    && began.elapsed() < PATIENCE => {}
+                if matches!(
+                    error.fact,
+                    Fact::Unreachable | Fact::Silent | Fact::Throttled
+                ) && began.elapsed() < PATIENCE => {}
             answer => return answer,
         }
         tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * random())).await;

@@ -352,7 +352,9 @@ pub(super) async fn missing_of(
         for (key, head) in keys.clone().zip(heads_of(bucket, keys, store).await?) {
             match head.map_err(|error| (error.fact, error)) {
                 Err((Fact::NotFound, _)) => drop(missing.insert(key.clone())),
-                Err((Fact::Throttled | Fact::Unreachable, error)) => return Err(error.into()),
+                Err((Fact::Throttled | Fact::Unreachable | Fact::Silent, error)) => {
+                    return Err(error.into());
+                }
                 // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
                 Err((Fact::Denied | Fact::Rejected, _)) | Ok(_) => {}
             }
@@ -399,7 +401,7 @@ fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
     match error.fact {
         Fact::NotFound => Ok(Unlinkable::Missing),
         Fact::Denied => Ok(Unlinkable::Forbidden),
-        Fact::Rejected | Fact::Throttled | Fact::Unreachable => Err(error),
+        Fact::Rejected | Fact::Throttled | Fact::Unreachable | Fact::Silent => Err(error),
     }
 }
 

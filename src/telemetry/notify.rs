@@ -55,7 +55,7 @@ pub async fn ready_when_polled(progress: &Progress) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tell(&[NotifyState::Ready]);
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Says that the program ends by itself.
