@@ -61,6 +61,7 @@ impl Bench {
             attempt: 1,
             now: clock::system(),
             stop: Stop::default(),
+            delivery: handout::worker::delivery::Delivery::unnoted(),
         };
         let facts = SignerFacts {
             credentials_end: CredentialsEnd::Never,
