@@ -45,7 +45,7 @@ Example:
   handout ledger prune --older-than 90d")]
     Prune {
         /// How long ago a job's last record was written, such as 90d; at least 15d.
-        #[arg(long, value_name = "AGE")]
+        #[arg(long, value_name = "AGE", value_parser = old_enough)]
         older_than: Span,
         #[command(flatten)]
         config: ConfigArgs,
@@ -117,11 +117,15 @@ pub(super) async fn ledger(
 /// The least age of jobs that are forgotten: a day longer than any queue keeps a message.
 const LEAST_AGE: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 
+fn old_enough(text: &str) -> Result<Span, String> {
+    let age: Span = text.parse().map_err(|error| format!("{error}"))?;
+    if age.as_duration() < LEAST_AGE {
+        return Err("a message of a forgotten job would be mailed again, and queues keep messages for 14d: give at least 15d".to_owned());
+    }
+    Ok(age)
+}
+
 async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        age.as_duration() >= LEAST_AGE,
-        "--older-than is {age}: a message of a forgotten job would be mailed again, and queues keep messages for 14d; give at least 15d"
-    );
     let ledger = tools::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
     let pruned = ledger.prune(before).await?;

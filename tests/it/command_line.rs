@@ -448,3 +448,52 @@ fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
 
     assert_eq!(handout(&["explain"]).status.code(), Some(64));
 }
+
+#[tokio::test]
+async fn parked_messages_are_counted_paged_and_forgotten() {
+    let mut world = World::new();
+    for number in 0..150 {
+        world = world.message(&format!("no job {number}"));
+    }
+    world.run().await;
+    let (config, _) = files(&world, &email_job("x"));
+    let parked = |arguments: &[&str]| {
+        stdout(&handout(
+            &[&["job", "parked", "--config", &config], arguments].concat(),
+        ))
+    };
+    let first = parked(&[]);
+    assert_eq!(first.lines().count(), 101);
+    assert_eq!(
+        first.lines().last(),
+        Some("100 of 150 parked messages; those after these: --after 100")
+    );
+    assert_eq!(
+        parked(&["--after", "100", "--limit", "20"]).lines().count(),
+        21
+    );
+    let young = parked(&["--prune", "--older-than", "1d"]);
+    assert_eq!(young, "forgot 0 parked messages\n");
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let old = parked(&["--prune", "--older-than", "1s"]);
+    assert_eq!(old, "forgot 150 parked messages\n");
+    assert_eq!(parked(&[]), "");
+    let too_young = handout(&[
+        "ledger",
+        "prune",
+        "--older-than",
+        "14d",
+        "--config",
+        &config,
+    ]);
+    assert_eq!(too_young.status.code(), Some(64));
+    let ledger = handout(&[
+        "ledger",
+        "prune",
+        "--older-than",
+        "15d",
+        "--config",
+        &config,
+    ]);
+    assert_eq!(stdout(&ledger), "forgot 0 jobs\n");
+}

@@ -6,6 +6,8 @@ use std::time::Duration;
 use handout::clock;
 use handout::database::Database;
 use handout::job::Bucket;
+use handout::ledger::sqlite::SqliteLedger;
+use handout::ledger::{Kind, Ledger, Record};
 use handout::queue::memory::MemoryQueue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
@@ -639,4 +641,102 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
         )
     );
     opened.close().await;
+}
+
+#[tokio::test]
+async fn the_queue_in_a_file_survives_a_clock_that_was_ahead() {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    static NOW_SECS: AtomicI64 = AtomicI64::new(2_000_000_000);
+    let clock = || Timestamp::from_second(NOW_SECS.load(Ordering::Relaxed)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let database = Database::open(&dir.path().join("handout.sqlite")).unwrap();
+        SqliteQueue::new(database, clock)
+    };
+    let queue = open();
+    let bodies = async |queue: &SqliteQueue| {
+        let messages = queue.receive(10, HELD, NOW).await.unwrap();
+        let mut bodies: Vec<String> = messages.into_iter().map(|message| message.body).collect();
+        bodies.sort();
+        bodies
+    };
+    assert_eq!(bodies(&queue).await, Vec::<String>::new());
+    // A day ahead, and back.
+    NOW_SECS.fetch_add(86_400, Ordering::Relaxed);
+    queue.submit("submitted ahead").await.unwrap();
+    queue.submit("put off ahead").await.unwrap();
+    let received = queue.receive(10, HELD, NOW).await.unwrap();
+    for message in &received {
+        queue
+            .extend(&message.receipt, Duration::from_secs(600))
+            .await
+            .unwrap();
+    }
+    NOW_SECS.fetch_sub(86_400, Ordering::Relaxed);
+    assert_eq!(bodies(&queue).await, ["put off ahead", "submitted ahead"]);
+    // What is hidden by the right time stays hidden, also after a start.
+    assert_eq!(bodies(&queue).await, Vec::<String>::new());
+    assert_eq!(bodies(&open()).await, Vec::<String>::new());
+    NOW_SECS.fetch_add(3_600, Ordering::Relaxed);
+    queue.submit("ahead while no worker looks").await.unwrap();
+    NOW_SECS.fetch_sub(3_600, Ordering::Relaxed);
+    assert_eq!(bodies(&open()).await, ["ahead while no worker looks"]);
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_version_gets_its_new_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("handout.sqlite");
+    let earlier = rusqlite::Connection::open(&file).unwrap();
+    earlier
+        .execute_batch(
+            "CREATE TABLE message (id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, \
+             state TEXT NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')), visible_at INTEGER NOT NULL, \
+             receives INTEGER NOT NULL DEFAULT 0, receipt TEXT, enqueued_at INTEGER NOT NULL, reason TEXT); \
+             INSERT INTO message (body, visible_at, enqueued_at) VALUES ('of before', 0, 0)",
+        )
+        .unwrap();
+    drop(earlier);
+    for _ in 0..2 {
+        let queue = SqliteQueue::new(Database::open(&file).unwrap(), clock::system);
+        assert_eq!(queue.waiting().await.unwrap(), 1);
+    }
+    let queue = SqliteQueue::new(Database::open(&file).unwrap(), clock::system);
+    assert_eq!(
+        queue.receive(1, HELD, NOW).await.unwrap()[0].body,
+        "of before"
+    );
+}
+
+#[tokio::test]
+async fn only_jobs_that_were_done_long_ago_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = SqliteLedger::new(
+        Database::open(&dir.path().join("handout.sqlite")).unwrap(),
+        || Timestamp::from_second(2_000_000_000).unwrap(),
+    );
+    let record = |job: &str, n: u32, kind| {
+        Record::new(&job.parse().unwrap(), "", n, kind, serde_json::json!({}))
+    };
+    for (job, kinds) in [
+        ("done", &[Kind::Plan, Kind::Done][..]),
+        ("open", &[Kind::Plan]),
+        ("reopened", &[Kind::Plan, Kind::Done, Kind::Reopened]),
+    ] {
+        for kind in kinds {
+            ledger.create(record(job, 0, *kind)).await.unwrap();
+        }
+    }
+    let at = |second| Timestamp::from_second(second).unwrap();
+    assert_eq!(ledger.prune(at(1_999_999_999)).await.unwrap(), 0);
+    assert_eq!(ledger.prune(at(2_000_000_001)).await.unwrap(), 1);
+    let mut left: Vec<String> = ledger
+        .jobs(10)
+        .await
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    left.sort();
+    assert_eq!(left, ["open", "reopened"]);
 }

@@ -1,10 +1,12 @@
 //! The worker and its queue: order within a group, what it tells those who wait for a job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
-use handout::queue::Queue;
 use handout::queue::memory::MemoryQueue;
+use handout::queue::{Fact, Queue};
+use handout::results::Results;
 use handout::tools::Opened;
 use serde_json::{Value, json};
 
@@ -84,7 +86,7 @@ async fn behind_a_message_that_stays_its_group_waits_and_others_do_not() {
     served.sort();
     assert_eq!(served, ["alone", "beside"]);
     assert_eq!(queue.waiting().await.unwrap(), 2, "nothing was lost");
-    let next = queue.receive(10, std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let next = queue.receive(10, Duration::ZERO, Duration::ZERO);
     assert!(
         next.await.unwrap().is_empty(),
         "what was given back comes after what it waits for"
@@ -252,4 +254,57 @@ fn a_rule_whose_job_cannot_be_done_or_starts_itself_is_refused_at_the_start() {
         job["manifest"] = json!({ "format": "csv", "publish": { "bucket": "{{event.bucket}}", "prefix": "incoming/{{event.key}}/" } });
     }), @"handout: the configuration's on_event[0].job names …/on-upload.json: what it publishes to s3://reports/incoming/example/file.pdf/ would be an event that starts it again; publish elsewhere, or let `key` leave that out");
     insta::assert_snapshot!(refusal(|job| job["emial"] = json!({})), @"handout: the configuration's on_event[0].job names …/on-upload.json: the job cannot be read: unknown field, expected one of `v`, `id`, `scheduled_at`, `from`, `links`, `email`, `gallery`, `manifest`, `on_doubt`, `vars`; did you mean email?");
+}
+
+#[tokio::test]
+async fn a_result_that_its_queue_refuses_keeps_no_job_from_ending_and_none_from_being_parked() {
+    let world = World::new().object("a.pdf", "x");
+    let mut opened = world.open().await;
+    let results = Arc::new(MemoryQueue::default());
+    opened.tools.results = Results::Queue(Arc::clone(&results) as Arc<dyn Queue>);
+    results.fail_next(Fact::Rejected);
+    results.fail_next(Fact::Rejected);
+    opened.queue.submit(&job("done")).await.unwrap();
+    opened
+        .queue
+        .submit("no job, \u{FFFF} and \u{1b}[2J")
+        .await
+        .unwrap();
+    run_until_settled(&opened, 2).await;
+    assert_eq!(
+        opened.queue.waiting().await.unwrap(),
+        0,
+        "neither comes again"
+    );
+    opened.close().await;
+    assert_eq!(world.mails().len(), 1);
+    assert_eq!(world.parked().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_told_has_only_characters_that_a_queue_takes() {
+    let world = World::new().object("a.pdf", "x");
+    let mut opened = world.open().await;
+    let results = Arc::new(MemoryQueue::default());
+    opened.tools.results = Results::Queue(Arc::clone(&results) as Arc<dyn Queue>);
+    let mut hostile = email_job("hostile");
+    hostile["from"]["prefix"] = json!("\u{FFFF}\u{FFFE}\u{2028}/");
+    opened.queue.submit(&hostile.to_string()).await.unwrap();
+    run_until_settled(&opened, 1).await;
+    opened.close().await;
+    let told = results
+        .receive(1, Duration::from_secs(60), Duration::ZERO)
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(
+        told.body.chars().all(handout::text::is_printable),
+        "{:?}",
+        told.body
+    );
+    let told: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(
+        (told["job"].as_str(), told["outcome"].as_str()),
+        (Some("hostile"), Some("parked"))
+    );
 }
