@@ -17,6 +17,7 @@ mod directory;
 pub mod log;
 mod recover;
 mod registry;
+pub mod remembered;
 pub mod room;
 mod segment;
 mod stream;

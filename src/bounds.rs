@@ -105,6 +105,12 @@ pub const MAX_RELAY_WORDS_BYTES: usize = 300;
 
 // Files of this machine.
 
+/// The longest line of the audit log, in bytes: the longest key and reason, each character escaped, with room.
+pub const MAX_AUDIT_LINE_BYTES: usize = 64 * 1024;
+
+/// The longest note of the audit log, in bytes: its registry has a line of 100 bytes for each stream.
+pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
+
 // Connections to the embedded endpoint. With a file for each answer, all of them are far below the 1,024 open files
 // that a process gets by default.
 

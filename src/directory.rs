@@ -40,6 +40,23 @@ impl Directory {
         Self::held(File::from(handle), path.to_owned())
     }
 
+    /// Opens a directory of the operator's, and makes it with `mode` if it is not there. A new one belongs to the owner of the
+    /// directory above it.
+    pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
+        if !path.exists() {
+            use std::os::unix::fs::DirBuilderExt;
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(path)?;
+            let made = Self::open(path)?;
+            let above = Self::open(above.unwrap_or(Path::new(".")))?;
+            above.give(&made.handle)?;
+        }
+        Self::open(path)
+    }
+
     fn held(handle: File, path: PathBuf) -> io::Result<Self> {
         let metadata = handle.metadata()?;
         Ok(Self {
@@ -136,6 +153,22 @@ impl Directory {
         }
         put?;
         self.sync()
+    }
+
+    /// Gives a file another name, in the place of the file that may have it.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        self.component(to)?;
+        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.component(name)?;
+        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => Ok(removed?),
+        }
     }
 
     /// Makes names durable.

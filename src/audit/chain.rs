@@ -8,14 +8,13 @@ use super::tree::{Hash, Tree};
 use crate::keyring::midstate::Midstate;
 use crate::keyring::{hex_of, push_hex};
 
-/// The version of the line format. Version 1 had no checkpoints, no rotation and no registry.
+/// The version of the line format. There is no other: what was never released is not read.
 pub const VERSION: u32 = 2;
 
 /// The end of a chain so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     stream: String,
-    version: u32,
     prev: Hash,
     tree: Tree,
 }
@@ -43,8 +42,8 @@ pub enum Break {
     /// Not one of our lines at all.
     #[error("the line is not an audit record")]
     NotARecord,
-    /// Of a format that this version does not know, or of an older one than the line before.
-    #[error("the line has the version {0}, which cannot stand here")]
+    /// Of a format that this program does not know.
+    #[error("the line has the version {0}: this program knows version {VERSION}")]
     Version(u32),
     /// Of another stream.
     #[error("the line belongs to the stream {0}")]
@@ -113,7 +112,6 @@ impl Head {
     pub fn new(stream: &str) -> Self {
         Self {
             stream: stream.to_owned(),
-            version: 1,
             prev: [0; 32],
             tree: Tree::default(),
         }
@@ -165,7 +163,6 @@ impl Head {
         out.push_str(",\"prev\":\"sha256:");
         push_hex(&self.prev, out);
         out.push_str("\"}\n");
-        self.version = VERSION;
         self.advance(&out.as_bytes()[from..]);
     }
 
@@ -173,13 +170,12 @@ impl Head {
     pub fn check<'a>(&mut self, line: &'a [u8]) -> Result<LineHead<'a>, Break> {
         let head = LineHead::parse(line).ok_or(Break::NotARecord)?;
         self.check_place(&head)?;
-        self.version = head.version;
         self.advance(line);
         Ok(head)
     }
 
     fn check_place(&self, head: &LineHead<'_>) -> Result<(), Break> {
-        if !(self.version..=VERSION).contains(&head.version) {
+        if head.version != VERSION {
             return Err(Break::Version(head.version));
         }
         if head.stream != self.stream {
@@ -226,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_an_older_format_cannot_follow_one_of_a_newer() {
+    fn a_line_of_another_format_is_none() {
         let mut head = Head::new("s");
         let mut text = String::new();
         let record = AuditRecord {

@@ -1,13 +1,18 @@
-//! The log's directory: which streams and segments are in it, and how files get into it.
+//! The log's directory: which streams and segments are in it, and how files get into it and are read.
 //!
-//! Everything in it belongs to whoever the directory belongs to: a command that root runs must leave nothing that the
-//! daemon's user cannot read, lock and mend.
+//! Everything in it belongs to the directory's owner: a command that root runs must leave nothing that the daemon's user
+//! cannot read, lock and mend. What is written is opened through [`crate::directory`], which follows no link; what is read
+//! is a regular file, and no line and no note of it is longer than its bound.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::fs::{self, File};
+use std::io::{self, BufRead, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES};
+use crate::directory;
 
 /// Held while the registry is changed, and while a stream gets into it.
 const LOCK: &str = ".lock";
@@ -21,8 +26,7 @@ const MODE: u32 = 0o640;
 /// The log's directory.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
-    path: PathBuf,
-    owner: (u32, u32),
+    held: Arc<directory::Directory>,
 }
 
 /// The segments of one stream, in order, each with its number.
@@ -31,99 +35,106 @@ pub(super) type Segments = Vec<(u32, PathBuf)>;
 impl Directory {
     /// Makes the directory, if it is not there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        if !path.exists() {
-            fs::create_dir_all(path)?;
-            // A new directory belongs to whom the one above it belongs to.
-            let above = fs::metadata(path.join(".."))?;
-            give(&File::open(path)?, (above.uid(), above.gid()))?;
-        }
-        let metadata = fs::metadata(path)?;
+        let held = directory::Directory::open_or_make(path, 0o750)?;
         Ok(Self {
-            path: path.to_owned(),
-            owner: (metadata.uid(), metadata.gid()),
+            held: Arc::new(held),
         })
     }
 
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.held.path()
     }
 
-    /// Waits until nobody else changes the registry, and keeps others from it until the file is dropped.
+    /// Waits until no other process changes the registry, and keeps others from it until the file is dropped.
     pub(super) fn lock(&self) -> io::Result<File> {
-        let path = self.path.join(LOCK);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(path)?;
-        give(&file, self.owner)?;
+        let file = self.held.lock_file(LOCK, MODE)?;
         file.lock()?;
         Ok(file)
     }
 
-    /// Makes a file that is not there yet, locked before it has its name: whoever finds it finds it locked.
+    /// Makes a file that is not there yet, locked before it has its name: a process that finds it finds it locked.
     pub(super) fn create_locked(&self, name: &str) -> io::Result<File> {
-        let draft = self.path.join(format!("{name}.draft"));
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(MODE)
-            .open(&draft)?;
-        give(&file, self.owner)?;
+        let draft = format!("{name}.draft");
+        let file = self.held.create_new(&draft, MODE)?;
         file.lock()?;
-        fs::rename(&draft, self.path.join(name))?;
+        self.held.rename(&draft, name)?;
         Ok(file)
+    }
+
+    /// Opens a file that is there to append to it.
+    pub(super) fn append_to(&self, name: &str) -> io::Result<File> {
+        self.held.append(name, MODE)
     }
 
     /// Puts a text in the place of a file, whole or not at all.
     pub(super) fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
-        let draft = self.path.join(format!("{name}.draft"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(MODE)
-            .open(&draft)?;
-        give(&file, self.owner)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&draft, self.path.join(name))
+        self.held.replace(name, text, MODE)
+    }
+
+    /// Removes a file, if it is there.
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
+        self.held.remove(name)
     }
 
     /// Makes names durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.held.sync()
     }
 }
 
-/// Gives a file to its owner, if it is another's and we may.
-fn give(file: &File, owner: (u32, u32)) -> io::Result<()> {
-    let metadata = file.metadata()?;
-    if (metadata.uid(), metadata.gid()) == owner {
-        return Ok(());
+/// Opens a file of a log to read it: a regular file, and no link.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let refused = |why: &str| {
+        let sentence = format!(
+            "{} is {why}: move it out of the log's directory",
+            path.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidData, sentence)
+    };
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    let file = File::from(opened.map_err(|error| match error {
+        rustix::io::Errno::LOOP => refused("a symbolic link"),
+        rustix::io::Errno::NXIO => refused("no regular file"),
+        other => other.into(),
+    })?);
+    if !file.metadata()?.is_file() {
+        return Err(refused("no regular file"));
     }
-    match fchown(file, Some(owner.0), Some(owner.1)) {
-        // Only root may. Whoever else writes here has rights of a group, and knows why.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        given => given,
-    }
+    Ok(file)
 }
 
-/// Reads a text file, if it is there. What is not UTF-8 is none of ours, and is told as text that nobody signed.
+/// Reads a line with its newline, or what is left before the end; at most one byte more than the longest line.
+pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    line.clear();
+    let most = MAX_AUDIT_LINE_BYTES as u64 + 1;
+    reader.take(most).read_until(b'\n', line)
+}
+
+/// Whether what [`read_line`] gave is longer than any line.
+pub(super) fn is_too_long(line: &[u8]) -> bool {
+    line.len() > MAX_AUDIT_LINE_BYTES
+}
+
+/// What is said of a line that is too long.
+pub(super) const TOO_LONG: &str = "the line is longer than any audit record";
+
+/// Reads a note, if it is there. What is not UTF-8 is none of ours, and is told as text that is not signed.
 pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<String>> {
-    match fs::read(dir.join(name)) {
-        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let file = match open_to_read(&dir.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_AUDIT_NOTE_BYTES).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Waits until nobody changes the registry. `None` where there is nothing to lock: in a copy of a log, say.
+/// Waits until no process changes the registry. `None` where there is nothing to lock: in a copy of a log, say.
 pub(super) fn lock_shared(dir: &Path) -> io::Result<Option<File>> {
-    match File::open(dir.join(LOCK)) {
+    match open_to_read(&dir.join(LOCK)) {
         Ok(file) => file.lock_shared().map(|()| Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -145,7 +156,7 @@ pub(super) fn streams(dir: &Path) -> io::Result<BTreeMap<String, Segments>> {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let (stream, number) = name.rsplit_once('.').unwrap_or((&name, ""));
-        // A name that is none of ours is a stream that nobody registered.
+        // A name that is none of ours is a stream that is not registered.
         let number = number.parse().unwrap_or(0);
         let segments = streams.entry(stream.to_owned()).or_default();
         segments.push((number, path));
@@ -160,4 +171,10 @@ pub(super) fn streams(dir: &Path) -> io::Result<BTreeMap<String, Segments>> {
 pub(super) fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let streams = streams(dir)?.into_values().flatten();
     Ok(streams.map(|(_, path)| path).collect())
+}
+
+/// Whether a path is still the file that is open.
+pub(super) fn is_still(path: &Path, open: &File) -> io::Result<bool> {
+    let (there, held) = (fs::symlink_metadata(path)?, open.metadata()?);
+    Ok((there.dev(), there.ino()) == (held.dev(), held.ino()))
 }

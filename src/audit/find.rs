@@ -3,7 +3,6 @@
 //! A line is not parsed to be judged: a field is searched as the bytes that the writer spells it with, which nothing
 //! else in a line can hold, since a quotation mark within a text is escaped. The segments are read on all cores.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -13,9 +12,10 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::chain::LineHead;
-use super::directory::segments;
+use super::directory::{TOO_LONG, open_to_read, segments};
 use super::record::push_json;
 use super::stream::spelled;
+use crate::bounds::MAX_AUDIT_LINE_BYTES;
 
 /// How much of a segment is looked at at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -151,13 +151,16 @@ pub fn find(
 
 /// Reads a segment and hands on the answers, until nobody wants them any more.
 fn read(path: &Path, search: &Search, answers: &SyncSender<Vec<u8>>) -> io::Result<()> {
-    let mut file = File::open(path)?;
+    let mut file = open_to_read(path)?;
     let mut buffer = vec![0; CHUNK];
     let mut held = 0;
     loop {
-        if held == buffer.len() {
-            // A line that is longer than all that is read at once.
-            buffer.resize(buffer.len() * 2, 0);
+        if held > MAX_AUDIT_LINE_BYTES {
+            let sentence = format!(
+                "{}: {TOO_LONG}; `handout audit verify` says where",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
         }
         let read = file.read(&mut buffer[held..])?;
         if read == 0 {
@@ -248,12 +251,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_longer_than_a_chunk_are_found() {
+    fn the_longest_lines_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let long = line(
             7,
             "2026-11-23T10:00:00.000Z",
-            &format!("\"key\":\"{}\"", "x".repeat(3 * CHUNK)),
+            &format!("\"key\":\"{}\"", "x".repeat(MAX_AUDIT_LINE_BYTES - 300)),
         );
         let short = line(8, "2026-11-23T10:00:00.000Z", "\"key\":\"y\"");
         std::fs::write(dir.path().join("s.0001.jsonl"), long + &short).unwrap();
@@ -264,6 +267,9 @@ mod tests {
         })
         .unwrap();
         assert_eq!(lengths.len(), 2);
-        assert!(lengths[0] > 3 * CHUNK && lengths[1] < 300, "{lengths:?}");
+        assert!(
+            lengths[0] > MAX_AUDIT_LINE_BYTES - 300 && lengths[1] < 300,
+            "{lengths:?}"
+        );
     }
 }

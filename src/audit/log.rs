@@ -16,6 +16,7 @@ use super::directory::Directory;
 use super::note::SigningKey;
 use super::record::{AuditRecord, closed, opened};
 use super::recover::{recover, sweep};
+use super::remembered::Memory;
 use super::room::Room;
 use super::segment::WriteError;
 use super::stream::{Means, Stream};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub rotate_size: Size,
     /// How much room must be left on the disk for messages to be received.
     pub min_free: Size,
+    /// Where it is remembered, outside the directory, that the log has a registry.
+    pub memory: Option<Memory>,
 }
 
 impl Settings {
@@ -49,6 +52,7 @@ impl Settings {
             key,
             rotate_size: Size::mebibytes(64),
             min_free: Size::mebibytes(100),
+            memory: None,
         }
     }
 }
@@ -197,6 +201,7 @@ impl AuditLog {
         let means = Means {
             directory: Directory::open(&settings.dir).map_err(failed)?,
             key: settings.key.clone(),
+            memory: settings.memory.clone(),
             rotate_size: settings.rotate_size.as_bytes(),
             clock,
         };

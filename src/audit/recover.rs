@@ -4,15 +4,17 @@
 //! one. A torn line belongs to links that never left: they leave only after the sync of their whole line. So it is cut,
 //! kept aside and recorded. Everything else that is not as it was written is evidence, and is left as it is.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::collections::BTreeMap;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::RecordError;
-use super::chain::{Head, LineHead};
+use super::chain::Head;
 use super::checkpoint::Checkpoint;
-use super::directory::{Segments, segment_name, streams};
+use super::directory::{
+    Segments, TOO_LONG, is_too_long, open_to_read, read_line, segment_name, streams,
+};
 use super::log::open_failed;
 use super::record::{checkpoint, recovered};
 use super::registry::{Entry, Registry, state};
@@ -39,7 +41,7 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
         }
     }
     if !over.is_empty() {
-        let saved = registry.save(&means.directory, &means.key);
+        let saved = registry.save(&means.directory, means.memory.as_ref(), &means.key);
         saved.map_err(|source| open_failed(dir, source))?;
     }
     for stream in over {
@@ -48,46 +50,54 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
     Ok(registry)
 }
 
-/// The registry; of a directory from before there was one, a new one with all its streams.
-fn registry(
-    means: &Means,
-    there: &std::collections::BTreeMap<String, Segments>,
-) -> Result<Registry, RecordError> {
+/// The registry; a new one where there is no log yet.
+fn registry(means: &Means, there: &BTreeMap<String, Segments>) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
-    let damaged = |reason: &str| RecordError::Registry {
+    let damaged = |reason: String| RecordError::Registry {
         path: dir.display().to_string(),
-        reason: reason.to_owned(),
+        reason,
     };
-    let read = Registry::load(dir, Some(&means.key.public()));
-    match read.map_err(|source| open_failed(dir, source))? {
-        Some(Ok(registry)) => return Ok(registry),
-        Some(Err(_)) => {
-            return Err(damaged(
-                "was changed, or is signed with another key than this installation's",
-            ));
+    let key = means.key.public();
+    let kept = match &means.memory {
+        Some(memory) => {
+            let kept = memory.generation(&key);
+            let kept = kept.map_err(|source| open_failed(&memory.path(), source))?;
+            kept.map(|generation| (generation, memory.path()))
         }
-        None => {}
-    }
-    let mut registry = Registry::new(means.key.public());
-    for (stream, segments) in there {
-        match first_version(&segments[0].1).map_err(|source| open_failed(dir, source))? {
-            None => {}
-            Some(1) => drop(registry.streams.insert(stream.clone(), Entry::Legacy)),
-            Some(_) => return Err(damaged("is missing")),
+        None => None,
+    };
+    let read = Registry::load(dir, Some(&key));
+    match (read.map_err(|source| open_failed(dir, source))?, kept) {
+        (Some(Err(_)), _) => Err(damaged(
+            "was changed, or is signed with another key than this installation's".to_owned(),
+        )),
+        (Some(Ok(registry)), Some((generation, memory))) if registry.generation < generation => {
+            Err(damaged(format!(
+                "is older than the one that was written last (generation {} of {generation}, as {} says): it, or the whole directory, was put back to an earlier state. If you restored a backup, remove that file",
+                registry.generation,
+                memory.display()
+            )))
         }
+        (Some(Ok(registry)), _) => Ok(registry),
+        (None, Some((_, memory))) => Err(damaged(format!(
+            "is missing, and {} says that there was one",
+            memory.display()
+        ))),
+        (None, None) if has_lines(there).map_err(|source| open_failed(dir, source))? => {
+            Err(damaged("is missing beside lines of a log".to_owned()))
+        }
+        (None, None) => Ok(Registry::new(key)),
     }
-    Ok(registry)
 }
 
-/// The version of a segment's first line; `None` for an empty file.
-fn first_version(path: &Path) -> io::Result<Option<u32>> {
-    let mut line = Vec::new();
-    BufReader::new(File::open(path)?).read_until(b'\n', &mut line)?;
-    if line.is_empty() {
-        return Ok(None);
+/// Whether any segment has a byte in it: an empty one is a start's that broke off.
+fn has_lines(there: &BTreeMap<String, Segments>) -> io::Result<bool> {
+    for (_, path) in there.values().flatten() {
+        if open_to_read(path)?.metadata()?.len() > 0 {
+            return Ok(true);
+        }
     }
-    // A first line that is torn or damaged is looked at when its stream is ended.
-    Ok(Some(LineHead::parse(&line).map_or(1, |head| head.version)))
+    Ok(false)
 }
 
 /// Ends a stream that nobody writes any more. `None` if somebody does.
@@ -98,13 +108,13 @@ fn end(
     entry: &Entry,
 ) -> Result<Option<Entry>, RecordError> {
     let (_, first) = &segments[0];
-    let lock = File::open(first).map_err(|source| cannot_mend(first, source))?;
+    let lock = open_to_read(first).map_err(|source| cannot_mend(first, source))?;
     if lock.try_lock().is_err() {
         return Ok(None);
     }
     let state = match entry {
         Entry::Open => Some(last_state(means, stream)?),
-        Entry::Legacy | Entry::Closed { .. } => None,
+        Entry::Closed { .. } => None,
     };
     let mut broken = read_through(stream, segments, state.as_ref())?;
     if !broken.over {
@@ -177,11 +187,10 @@ fn read_through(
     for (number, path) in segments {
         (broken.path, broken.number, broken.whole) = (path.clone(), *number, 0);
         let failed = |source| open_failed(path, source);
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
+        let mut reader = BufReader::with_capacity(1 << 20, open_to_read(path).map_err(failed)?);
         let mut lines = 0;
         loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            if read_line(&mut reader, &mut line).map_err(failed)? == 0 {
                 break;
             }
             lines += 1;
@@ -190,6 +199,9 @@ fn read_through(
                 line: lines,
                 reason,
             };
+            if is_too_long(&line) {
+                return Err(damaged(TOO_LONG.to_owned()));
+            }
             if !line.ends_with(b"\n") && Some(path) == segments.last().map(|(_, path)| path) {
                 broken.torn.clone_from(&line);
                 break;
@@ -230,7 +242,9 @@ impl Broken {
         let mut segment = if self.rotated && self.whole > 0 {
             Segment::create(&means.directory, &stream, self.number + 1)?
         } else {
-            let file = OpenOptions::new().append(true).open(&self.path)?;
+            let file = means
+                .directory
+                .append_to(&segment_name(&stream, self.number))?;
             if !self.torn.is_empty() {
                 let aside = segment_name(&stream, self.number).replace(".jsonl", ".torn");
                 means.directory.replace(&aside, &self.torn)?;
@@ -259,8 +273,14 @@ pub(super) fn sweep(means: &Means, registry: &Registry) -> Result<(), RecordErro
             continue;
         }
         for (_, path) in segments {
-            if fs::metadata(&path).map_err(failed)?.len() == 0 {
-                fs::remove_file(&path).map_err(failed)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if open_to_read(&path)
+                .and_then(|file| file.metadata())
+                .map_err(failed)?
+                .len()
+                == 0
+            {
+                means.directory.remove(&name).map_err(failed)?;
             }
         }
     }
@@ -270,6 +290,7 @@ pub(super) fn sweep(means: &Means, registry: &Registry) -> Result<(), RecordErro
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
 
     use super::*;
     use crate::audit::directory::Directory;
@@ -290,6 +311,7 @@ mod tests {
 
     fn means(settings: &Settings) -> Means {
         Means {
+            memory: None,
             directory: Directory::open(&settings.dir).unwrap(),
             key: settings.key.clone(),
             rotate_size: settings.rotate_size.as_bytes(),

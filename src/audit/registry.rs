@@ -17,6 +17,7 @@ use std::path::Path;
 use super::checkpoint::{Checkpoint, root, spelled};
 use super::directory::{Directory, read};
 use super::note::{BadNote, PublicKey, SigningKey};
+use super::remembered::Memory;
 use super::tree::Hash;
 
 /// The registry's file, in the log's directory.
@@ -30,8 +31,6 @@ const ORIGIN: &str = "handout/streams";
 pub(super) enum Entry {
     /// It is written, or broke off: its last state is in a file of its own.
     Open,
-    /// As [`Entry::Open`], by a version that keeps no state.
-    Legacy,
     /// It ended with so many lines and this root.
     Closed {
         /// How many lines.
@@ -46,6 +45,8 @@ pub(super) enum Entry {
 pub(super) struct Registry {
     /// The key under which the log is signed.
     pub(super) key: PublicKey,
+    /// How often it was saved.
+    pub(super) generation: u64,
     /// The streams by name, which is by age.
     pub(super) streams: BTreeMap<String, Entry>,
 }
@@ -55,6 +56,7 @@ impl Registry {
     pub(super) const fn new(key: PublicKey) -> Self {
         Self {
             key,
+            generation: 0,
             streams: BTreeMap::new(),
         }
     }
@@ -75,18 +77,25 @@ impl Registry {
         }))
     }
 
-    /// Puts it in the place of the one before.
-    pub(super) fn save(&self, directory: &Directory, key: &SigningKey) -> io::Result<()> {
-        directory.replace(REGISTRY, key.sign(&self.text()).as_bytes())
+    /// Puts it in the place of the one before, and keeps its generation outside the log's directory. A crash in between leaves
+    /// a registry that is newer than what is kept, never an older one.
+    pub(super) fn save(
+        &mut self,
+        directory: &Directory,
+        memory: Option<&Memory>,
+        key: &SigningKey,
+    ) -> io::Result<()> {
+        self.generation += 1;
+        directory.replace(REGISTRY, key.sign(&self.text()).as_bytes())?;
+        memory.map_or(Ok(()), |memory| memory.keep(self.generation, key))
     }
 
     pub(super) fn text(&self) -> String {
         use std::fmt::Write;
-        let mut text = format!("{ORIGIN}\n{}\n", self.key);
+        let mut text = format!("{ORIGIN}\n{}\ngeneration {}\n", self.key, self.generation);
         for (stream, entry) in &self.streams {
             match entry {
                 Entry::Open => writeln!(text, "{stream} open"),
-                Entry::Legacy => writeln!(text, "{stream} legacy"),
                 Entry::Closed { lines, root } => {
                     writeln!(text, "{stream} closed {lines} {}", spelled(root))
                 }
@@ -99,12 +108,13 @@ impl Registry {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(ORIGIN)?.strip_prefix('\n')?;
         let (key, streams) = text.split_once('\n')?;
+        let (generation, streams) = streams.split_once('\n')?;
         let mut registry = Self::new(key.parse().ok()?);
+        registry.generation = generation.strip_prefix("generation ")?.parse().ok()?;
         for line in streams.lines() {
             let (stream, state) = line.split_once(' ')?;
             let entry = match state.split(' ').collect::<Vec<_>>()[..] {
                 ["open"] => Entry::Open,
-                ["legacy"] => Entry::Legacy,
                 ["closed", lines, spelled] => Entry::Closed {
                     lines: lines.parse().ok()?,
                     root: root(spelled)?,
@@ -146,7 +156,6 @@ mod tests {
         let mut registry = Registry::new(key.public());
         registry.streams = BTreeMap::from([
             ("a".to_owned(), Entry::Open),
-            ("b".to_owned(), Entry::Legacy),
             (
                 "c".to_owned(),
                 Entry::Closed {
@@ -156,7 +165,8 @@ mod tests {
             ),
         ]);
         let directory = Directory::open(dir.path()).unwrap();
-        registry.save(&directory, &key).unwrap();
+        registry.save(&directory, None, &key).unwrap();
+        assert_eq!(registry.generation, 1);
         for pinned in [None, Some(&key.public())] {
             let read = Registry::load(dir.path(), pinned).unwrap();
             assert_eq!(read, Some(Ok(registry.clone())));

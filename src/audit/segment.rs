@@ -1,11 +1,10 @@
 //! One file of a stream, and the watch over it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::directory::{Directory, segment_name};
+use super::directory::{Directory, is_still, segment_name};
 
 /// The file that a stream is being written to.
 #[derive(Debug)]
@@ -81,9 +80,9 @@ impl Segment {
                 "it is not as long as it was left: something else cuts it or writes to it",
             ));
         }
-        match fs::metadata(&self.path) {
-            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(()),
-            Ok(_) => Err(WriteError::Changed("another file is in its place")),
+        match is_still(&self.path, &self.file) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(WriteError::Changed("another file is in its place")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(WriteError::Changed("it was renamed or removed"))
             }

@@ -14,6 +14,7 @@ use super::directory::{Directory, segment_name};
 use super::note::SigningKey;
 use super::record::{AuditRecord, checkpoint, rotated};
 use super::registry::{Entry, Registry, state_name};
+use super::remembered::Memory;
 use super::segment::{Segment, WriteError};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
@@ -33,6 +34,7 @@ const STATE_TIME: Duration = Duration::from_secs(1);
 pub(super) struct Means {
     pub(super) directory: Directory,
     pub(super) key: SigningKey,
+    pub(super) memory: Option<Memory>,
     pub(super) rotate_size: u64,
     pub(super) clock: Clock,
 }
@@ -65,7 +67,7 @@ impl Stream {
         let state = Checkpoint::of(&head).sign(&means.key);
         directory.replace(&state_name(&stream), state.as_bytes())?;
         registry.streams.insert(stream, Entry::Open);
-        registry.save(directory, &means.key)?;
+        registry.save(directory, means.memory.as_ref(), &means.key)?;
         directory.sync()?;
         Ok(Self {
             _alive: segment.keep_locked()?,
@@ -132,7 +134,12 @@ impl Stream {
         self.add_checkpoint(&at);
         self.head.append(last, &at, &mut self.buffer);
         self.write()?;
-        let Means { directory, key, .. } = &self.means;
+        let Means {
+            directory,
+            key,
+            memory,
+            ..
+        } = &self.means;
         let _lock = directory.lock().map_err(WriteError::Disk)?;
         let registry = Registry::load(directory.path(), Some(&key.public()));
         let Some(Ok(mut registry)) = registry.map_err(WriteError::Disk)? else {
@@ -141,7 +148,8 @@ impl Stream {
         registry
             .streams
             .insert(self.head.stream().to_owned(), ended(&self.head));
-        registry.save(directory, key).map_err(WriteError::Disk)?;
+        let saved = registry.save(directory, memory.as_ref(), key);
+        saved.map_err(WriteError::Disk)?;
         forget_state(directory, self.head.stream()).map_err(WriteError::Disk)
     }
 
@@ -206,10 +214,7 @@ pub(super) fn ended(head: &Head) -> Entry {
 
 /// Removes an ended stream's own state. One that stays behind does no harm: the registry's is asked.
 pub(super) fn forget_state(directory: &Directory, stream: &str) -> io::Result<()> {
-    match std::fs::remove_file(directory.path().join(state_name(stream))) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    directory.remove(&state_name(stream))
 }
 
 /// A name that sorts by age and is nobody else's.

@@ -6,10 +6,14 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::chain::LineHead;
-use super::directory::segments;
+use super::directory::{TOO_LONG, open_to_read, segments};
+use crate::bounds::MAX_AUDIT_LINE_BYTES;
 
 /// How much is read at once, from the end backwards.
 const STEP: u64 = 64 << 10;
+
+/// How much of what is new is read at once; the rest is for the next time.
+const MAX_NEWS: u64 = 16 << 20;
 
 /// Where the reading of every segment is.
 #[derive(Debug, Default)]
@@ -33,7 +37,7 @@ impl Tail {
         for (changed, path) in changed.into_iter().rev() {
             let changed = jiff::Timestamp::try_from(changed)
                 .map_or_else(|_| String::new(), super::stream::spelled);
-            let mut file = File::open(&path)?;
+            let mut file = open_to_read(&path)?;
             let (end, last) = match lines.len() >= count && changed < oldest_wanted {
                 true => (file.metadata()?.len(), Vec::new()),
                 false => last_lines(&mut file, count)?,
@@ -55,14 +59,16 @@ impl Tail {
         let mut lines = Vec::new();
         for path in segments(dir)? {
             let read = self.read.entry(path.clone()).or_default();
-            let mut file = File::open(&path)?;
+            let mut file = open_to_read(&path)?;
             let length = file.metadata()?.len();
             if length <= *read {
                 continue;
             }
             file.seek(SeekFrom::Start(*read))?;
             let mut bytes = Vec::new();
-            file.take(length - *read).read_to_end(&mut bytes)?;
+            file.take((length - *read).min(MAX_NEWS))
+                .read_to_end(&mut bytes)?;
+            check_lines(&bytes)?;
             // A line that has no end yet is still being written.
             let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
             *read += whole as u64;
@@ -84,11 +90,21 @@ fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, Vec<String>)> {
         file.take(length - from).read_to_end(&mut bytes)?;
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
         let newlines = memchr::memchr_iter(b'\n', &bytes[..whole]).count();
+        check_lines(&bytes)?;
         if newlines > count || from == 0 {
             let lines = split(&bytes[..whole]);
             let lines = lines.skip(newlines.saturating_sub(count)).collect();
             return Ok((from + whole as u64, lines));
         }
+    }
+}
+
+/// Fails if a line is longer than any audit record: what is read would grow without end.
+fn check_lines(bytes: &[u8]) -> io::Result<()> {
+    let is_too_long = |line: &[u8]| line.len() > MAX_AUDIT_LINE_BYTES;
+    match bytes.split(|byte| *byte == b'\n').any(is_too_long) {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, TOO_LONG)),
+        false => Ok(()),
     }
 }
 

@@ -4,18 +4,20 @@
 //! against the registry. What is wrong is a problem; what is as it may be but worth knowing is a note.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Head, LineHead};
 use super::checkpoint::Checkpoint;
-use super::directory::{Segments, lock_shared, segment_name, streams};
+use super::directory::{
+    Segments, TOO_LONG, is_too_long, lock_shared, open_to_read, read_line, segment_name, streams,
+};
 use super::note::PublicKey;
 use super::registry::{Entry, REGISTRY, Registry, state, state_name};
 use super::stream::CHECKPOINT_LINES;
+use crate::bounds::MAX_AUDIT_LINE_BYTES;
 use crate::keyring::sha256_hex;
 
 /// What a verification found.
@@ -53,12 +55,21 @@ pub struct Problem {
 /// Without a pinned key the one is taken that the log itself names: that shows what was damaged, not what was forged
 /// with another key.
 pub fn verify(dir: &Path, pinned: Option<&PublicKey>) -> io::Result<Report> {
+    verify_remembered(dir, pinned, None)
+}
+
+/// As [`verify`], of a log whose registry had `generation` when it was saved last, as is remembered outside the directory.
+pub fn verify_remembered(
+    dir: &Path,
+    pinned: Option<&PublicKey>,
+    generation: Option<u64>,
+) -> io::Result<Report> {
     let seen = See::now(dir, pinned)?;
     let mut report = Report {
         key: seen.key.map(|key| key.to_string()),
         ..Report::default()
     };
-    seen.judge_registry(pinned, &mut report);
+    seen.judge_registry(pinned, generation, &mut report);
     for (stream, segments) in &seen.segments {
         let trial = Trial::new(&seen, stream, segments);
         report.streams += 1;
@@ -97,7 +108,9 @@ impl See {
         }
         let mut alive = BTreeMap::new();
         for (stream, segments) in &segments {
-            let locked = File::open(&segments[0].1)?.try_lock_shared().is_err();
+            // What cannot be opened is told when the stream is read.
+            let locked =
+                open_to_read(&segments[0].1).is_ok_and(|file| file.try_lock_shared().is_err());
             alive.insert(stream.clone(), locked);
         }
         Ok(Self {
@@ -113,7 +126,12 @@ impl See {
         self.registry.as_ref()?.as_ref().ok()?.streams.get(stream)
     }
 
-    fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut Report) {
+    fn judge_registry(
+        &self,
+        pinned: Option<&PublicKey>,
+        generation: Option<u64>,
+        report: &mut Report,
+    ) {
         let mut problem = |file: String, reason: String| {
             report.problems.push(Problem {
                 segment: file,
@@ -122,7 +140,7 @@ impl See {
             });
         };
         match &self.registry {
-            None if pinned.is_some() => problem(
+            None if pinned.is_some() || generation.is_some() => problem(
                 REGISTRY.to_owned(),
                 "the registry of the streams is missing".to_owned(),
             ),
@@ -132,6 +150,16 @@ impl See {
                 "the registry of the streams was changed, or is signed with another key".to_owned(),
             ),
             Some(Ok(registry)) => {
+                if generation.is_some_and(|generation| registry.generation < generation) {
+                    problem(
+                        REGISTRY.to_owned(),
+                        format!(
+                            "the registry is of generation {}, and generation {} was written",
+                            registry.generation,
+                            generation.unwrap_or_default()
+                        ),
+                    );
+                }
                 for stream in registry.streams.keys() {
                     if !self.segments.contains_key(stream) {
                         problem(
@@ -161,8 +189,6 @@ struct Trial<'a> {
     before: String,
     covered: u64,
     checkpoints: u64,
-    /// The version of the first line.
-    version: u32,
     /// Where we are: the segment's number, its file, and the line.
     number: u32,
     at: (PathBuf, u64),
@@ -193,7 +219,6 @@ impl<'a> Trial<'a> {
             before: String::new(),
             covered: 0,
             checkpoints: 0,
-            version: 0,
             number: 1,
             at: (segments[0].1.clone(), 1),
         }
@@ -234,14 +259,22 @@ impl<'a> Trial<'a> {
                 ));
             }
             let last = self.segments.last() == Some(&(*number, path.clone()));
-            let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+            let file = match open_to_read(path) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Ok(Err(error.to_string()));
+                }
+                opened => opened?,
+            };
+            let mut reader = BufReader::with_capacity(1 << 20, file);
             self.at.1 = 0;
             loop {
-                line.clear();
-                if reader.read_until(b'\n', &mut line)? == 0 {
+                if read_line(&mut reader, &mut line)? == 0 {
                     break;
                 }
                 self.at.1 += 1;
+                if is_too_long(&line) {
+                    return Ok(Err(TOO_LONG.to_owned()));
+                }
                 if !line.ends_with(b"\n") && last {
                     return Ok(self.judge_torn());
                 }
@@ -278,22 +311,16 @@ impl<'a> Trial<'a> {
             "checkpoint" => self.judge_checkpoint(line, expected.as_ref())?,
             _ => {}
         }
-        if self.version == 0 {
-            if !matches!(head.event, "open" | "checkpoint" | "recover") {
-                return Err("the stream does not begin with its first line".to_owned());
-            }
-            self.version = head.version;
+        if self.head.len() == 1 && !matches!(head.event, "open" | "checkpoint" | "recover") {
+            return Err("the stream does not begin with its first line".to_owned());
         }
-        if matches!(head.event, "close" | "recover" | "rotate")
-            && head.version > 1
-            && self.before != "checkpoint"
-        {
+        if matches!(head.event, "close" | "recover" | "rotate") && self.before != "checkpoint" {
             return Err("there is no checkpoint before it".to_owned());
         }
         if head.event != self.before {
             head.event.clone_into(&mut self.before);
         }
-        if self.version > 1 && self.head.len() - self.covered > CHECKPOINT_LINES + 1 {
+        if self.head.len() - self.covered > CHECKPOINT_LINES + 1 {
             return Err(format!(
                 "there is no checkpoint for {CHECKPOINT_LINES} lines"
             ));
@@ -328,7 +355,13 @@ impl<'a> Trial<'a> {
             return Ok(());
         }
         let kept = self.at.0.with_extension("torn");
-        let sum = fs::read(&kept).ok().map(|bytes| sha256_hex(&bytes));
+        let read = || {
+            let mut bytes = Vec::new();
+            let most = MAX_AUDIT_LINE_BYTES as u64 + 1;
+            open_to_read(&kept)?.take(most).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        let sum = read().ok().map(|bytes| sha256_hex(&bytes));
         match sum == said.torn_sha256 {
             true => Ok(()),
             false => Err(format!(
@@ -378,10 +411,6 @@ impl<'a> Trial<'a> {
                 note("an empty file of a start that broke off".to_owned());
                 Ok(())
             }
-            (None, None) if self.version == 1 => {
-                note("written by a version without checkpoints and registry: a cut at a line's end would not show".to_owned());
-                Ok(())
-            }
             (None, None) => Err(format!("the registry {REGISTRY} is missing")),
             (Some(Ok(_)), None) => Err("the stream is not registered".to_owned()),
             (
@@ -391,22 +420,11 @@ impl<'a> Trial<'a> {
                     root,
                 }),
             ) => match *registered == lines && *root == self.head.root() && self.over {
-                true if self.version == 1 => {
-                    note("written by a version without checkpoints; it is as it was when it was registered".to_owned());
-                    Ok(())
-                }
                 true => Ok(()),
                 false => Err(format!(
                     "the stream ended with {registered} lines, and other {lines} are here"
                 )),
             },
-            (_, Some(Entry::Legacy)) if self.version > 1 => {
-                Err("the stream is registered as one of an older version".to_owned())
-            }
-            (_, Some(Entry::Legacy)) => {
-                note("written by a version without checkpoints, and not yet ended".to_owned());
-                Ok(())
-            }
             (_, Some(Entry::Open)) => match self.see.states.get(self.stream) {
                 Some(Ok(state)) if state.lines <= lines => {
                     if !self.alive {

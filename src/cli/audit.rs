@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use handout::audit::REGISTRY;
 use handout::audit::find::{Question, find};
 use handout::audit::note::PublicKey;
 use handout::audit::record::Names;
+use handout::audit::remembered::Memory;
 use handout::audit::stats::stats;
 use handout::audit::table;
 use handout::audit::tail::Tail;
-use handout::audit::verify::verify;
+use handout::audit::verify::verify_remembered;
 use handout::config::{Config, Environment};
 use handout::job::Recipient;
 use handout::keyring::Keyring;
@@ -200,11 +200,20 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
         Some(dir) => dir.clone(),
         None => books_of(&arguments.config, environment)?.audit_dir(),
     };
-    let pinned = match &arguments.public_key {
-        Some(key) => Some(public_key(key)?),
-        None => own_key(&dir, &arguments.config, environment)?,
+    let own = own_log(&dir, &arguments.config, environment)?;
+    let (pinned, memory) = match (&arguments.public_key, own) {
+        (Some(key), own) => (Some(public_key(key)?), own.map(|(_, memory)| memory)),
+        (None, Some((key, memory))) => (Some(key), Some(memory)),
+        (None, None) => (None, None),
     };
-    let report = verify(&dir, pinned.as_ref()).with_context(|| could_not_read(&dir))?;
+    let generation = match (&memory, &pinned) {
+        (Some(memory), Some(key)) => memory
+            .generation(key)
+            .with_context(|| could_not_read(&dir))?,
+        _ => None,
+    };
+    let report = verify_remembered(&dir, pinned.as_ref(), generation);
+    let report = report.with_context(|| could_not_read(&dir))?;
     if arguments.json {
         say_json(&report)?;
     } else {
@@ -249,12 +258,12 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))
 }
 
-/// The key of a log of our own; that of a log from elsewhere is not ours to know.
-fn own_key(
+/// The key of a log of our own, and what is remembered of it; of a log from elsewhere, nothing is known here.
+fn own_log(
     dir: &Path,
     config: &ConfigArgs,
     environment: &Environment,
-) -> anyhow::Result<Option<PublicKey>> {
+) -> anyhow::Result<Option<(PublicKey, Memory)>> {
     let config = match config.is_named() {
         true => Some(config.load(environment)?),
         false => config.load_or_of_user(environment).unwrap_or_default(),
@@ -270,12 +279,9 @@ fn own_key(
     if !same(dir, &config.audit_dir()) || !config.secret_key_file().exists() {
         return Ok(None);
     }
-    // A log from before there was a registry is not signed, and that is told as it is.
-    if !dir.join(REGISTRY).exists() {
-        return Ok(None);
-    }
     let keyring = Keyring::open(&config.secret_key_file())?;
-    Ok(Some(config.checkpoint_key(&keyring, environment)?.public()))
+    let key = config.checkpoint_key(&keyring, environment)?.public();
+    Ok(Some((key, config.audit_memory())))
 }
 
 fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode> {

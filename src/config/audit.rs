@@ -3,6 +3,7 @@
 use super::{Config, ConfigError, Environment, Secret};
 use crate::audit::Settings;
 use crate::audit::note::SigningKey;
+use crate::audit::remembered::Memory;
 use crate::keyring::{Keyring, Purpose};
 
 /// The smallest segment: below it, a busy log would be a heap of files.
@@ -20,7 +21,13 @@ impl Config {
             key: self.checkpoint_key(keyring, environment)?,
             rotate_size: self.audit.rotate_size,
             min_free: self.audit.min_free,
+            memory: Some(self.audit_memory()),
         })
+    }
+
+    /// Where it is remembered, outside the log's directory, that the log has a registry.
+    pub fn audit_memory(&self) -> Memory {
+        Memory::new(&self.state_dir, &self.audit_dir())
     }
 
     /// The key of `checkpoint_key_file`, or else one that is derived from the installation's secret.

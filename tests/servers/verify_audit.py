@@ -75,8 +75,9 @@ def stream(key, name, segments):
 
 def main(directory, key):
     directory, key = pathlib.Path(directory), Key(key)
-    origin, named, *entries = key.open((directory / "streams.note").read_text()).splitlines()
+    origin, named, generation, *entries = key.open((directory / "streams.note").read_text()).splitlines()
     assert origin == "handout/streams"
+    assert generation.startswith("generation ") and int(generation.split(" ")[1]) > 0
     total = {"streams": 0, "lines": 0, "checkpoints": 0}
     for entry in entries:
         name, state, size, root = entry.split(" ")

@@ -12,7 +12,7 @@ use handout::config::{Config, Environment};
 use handout::keyring::Keyring;
 use serde_json::{Value, json};
 
-use super::{assert_whole, copy, files, older_log};
+use super::{assert_whole, files};
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
@@ -420,14 +420,7 @@ async fn every_line_is_as_the_schema_says_and_an_unknown_field_is_not() {
     let config = world.written();
     let _ = a_run_with_everything(&world, &config).await;
     stdout(&presigned(&config, 4000));
-    let mut lines = world.audit();
-    for path in segments(&older_log().join("audit")) {
-        let text = fs::read_to_string(path).unwrap();
-        lines.extend(
-            text.lines()
-                .map(|line| serde_json::from_str::<Value>(line).unwrap()),
-        );
-    }
+    let lines = world.audit();
     let mut events = std::collections::BTreeSet::new();
     for line in &lines {
         let told = validator.validate(line).map_err(|error| error.to_string());
@@ -625,27 +618,6 @@ fn a_log_is_verified_under_a_pinned_key() {
     assert_eq!(ask(&["--public-key", &other]).status.code(), Some(1));
     let slip = ask(&["--public-key", "handout+nothing"]);
     assert!(String::from_utf8_lossy(&slip.stderr).contains("neither a key nor a file"));
-}
-
-#[test]
-fn a_link_that_an_older_version_issued_is_found() {
-    let world = World::new();
-    copy(&older_log().join("audit"), &world.config.audit_dir());
-    fs::copy(
-        older_log().join("secret.key"),
-        world.config.secret_key_file(),
-    )
-    .unwrap();
-    let config = world.written();
-    let url = fs::read_to_string(older_log().join("url.txt")).unwrap();
-    let line: Value =
-        serde_json::from_str(&stdout(&asked(&config, &["find", "--url", url.trim()]))).unwrap();
-    assert_eq!((&line["key"], &line["v"]), (&json!("exports/1"), &json!(1)));
-    let told = stdout(&asked(&config, &["verify"]));
-    assert!(
-        told.contains("a cut at a line's end would not show") && told.ends_with(": whole\n"),
-        "{told}"
-    );
 }
 
 /// A command that root runs leaves nothing that the daemon's user cannot read, lock and mend.
