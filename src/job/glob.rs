@@ -44,7 +44,7 @@ pub fn is_literal(pattern: &str) -> bool {
 
 /// Reads the list of patterns in a job's field.
 ///
-/// A list within the bounds costs a few megabytes and milliseconds to compile; a larger list is rejected before that.
+/// A list within the bounds takes some ten megabytes to compile; a larger list is rejected before that.
 pub(super) fn set(field: &str, patterns: &[String]) -> Result<GlobSet, ParseJobError> {
     if patterns.len() > MAX_PATTERNS {
         let reason = format!(

@@ -161,3 +161,38 @@ async fn a_job_is_done_while_hundreds_of_connections_are_held_open() {
     drop(held);
     opened.close().await;
 }
+
+/// White space at the ends of a key is the key's.
+#[tokio::test]
+async fn a_key_with_white_space_at_its_ends_is_named_and_linked() {
+    let keys = ["a ", " b.pdf", "x/ /y", "tab\tend.pdf", "c/ ", "\u{a0}d"].map(ToOwned::to_owned);
+    for key in keys {
+        let mut job = email_job("spaces");
+        job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": [key] });
+        let mut world = World::new().job(&job);
+        if key.contains('\t') {
+            world.run().await;
+            assert!(
+                world.parked().await[0].contains("control character"),
+                "{key:?}"
+            );
+            continue;
+        }
+        put_all(&world, std::slice::from_ref(&key)).await;
+        world.run().await;
+        assert_eq!(world.parked().await, Vec::<String>::new(), "{key:?}");
+        let opened = world.open().await;
+        let (status, body) = get(&world.mails()[0].hrefs[0]).await;
+        assert_eq!((status, String::from_utf8(body).unwrap()), (200, key));
+        opened.close().await;
+    }
+    for key in [" ", "   ", "\u{a0}", "\u{2003}"] {
+        let mut job = email_job("spaces");
+        job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": [key] });
+        let mut world = World::new().job(&job);
+        world.run().await;
+        let parked = world.parked().await;
+        assert_eq!(parked.len(), 1, "{key:?} is tried once");
+        assert!(!parked[0].contains("credentials"), "{parked:?}");
+    }
+}
