@@ -497,3 +497,95 @@ async fn parked_messages_are_counted_paged_and_forgotten() {
     ]);
     assert_eq!(stdout(&ledger), "forgot 0 jobs\n");
 }
+
+/// Characters that command a terminal, end a line or turn text around.
+const HOSTILE: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{202e}gnp.exe\u{7f}\u{85}\u{2028}";
+
+#[track_caller]
+fn assert_tame(what: &str, output: &Output) {
+    for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+        let text = String::from_utf8_lossy(bytes);
+        let wild = text
+            .chars()
+            .find(|c| !matches!(c, '\n' | '\t' | '\r') && !handout::text::is_printable(*c));
+        assert_eq!(wild, None, "{what}, {stream}: {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_command_prints_what_commands_a_terminal() {
+    let mut world = World::new().object("a.pdf", "x");
+    world.config.audit.recipients = handout::config::RecipientNames::Clear;
+    let mut wild_key = email_job("wild-key");
+    wild_key["from"] =
+        json!({ "connection": "local", "bucket": "reports", "keys": ["\u{202e}fdp.exe"] });
+    let with = |pointer: &str, value: Value| {
+        let mut job = email_job("wild");
+        *job.pointer_mut(pointer).unwrap() = value;
+        job
+    };
+    let mut jobs = vec![
+        with("/id", json!(HOSTILE)),
+        with("/from/connection", json!(HOSTILE)),
+        with("/from/bucket", json!(HOSTILE)),
+        with("/from/prefix", json!(HOSTILE)),
+        with("/email/to", json!([HOSTILE])),
+        with("/email/subject", json!(format!("{{{{{HOSTILE}}}}}"))),
+        wild_key,
+    ];
+    for (field, value) in [("order", HOSTILE), (HOSTILE, "x")] {
+        let mut job = email_job("wild");
+        job["from"][field] = json!(value);
+        jobs.push(job);
+    }
+    let (config, job) = files(&world, &email_job("x"));
+    for wild in &jobs {
+        std::fs::write(&job, wild.to_string()).unwrap();
+        for command in ["run", "submit", "preview"] {
+            let output = handout(&["job", command, &job, "--config", &config]);
+            assert_tame(&format!("job {command} {wild}"), &output);
+        }
+    }
+    let event = json!({ "Records": [{
+        "eventVersion": "2.1", "eventName": format!("ObjectCreated:{HOSTILE}"), "eventTime": HOSTILE,
+        "s3": { "bucket": { "name": HOSTILE }, "object": { "key": format!("{HOSTILE}{}", "k".repeat(900)), "sequencer": "1" } },
+    }] });
+    world.submit(&jobs).await;
+    world
+        .submit(&[event, json!({ "v": 1, HOSTILE: HOSTILE })])
+        .await;
+    let mut world = world.message(HOSTILE);
+    world.run().await;
+    let url = format!(
+        "https://b.s3.amazonaws.com/{HOSTILE}?X-Amz-Algorithm={HOSTILE}&X-Amz-Credential={HOSTILE}&X-Amz-Signature={HOSTILE}"
+    );
+    for command in [
+        &["job", "parked"][..],
+        &["audit", "tail"],
+        &["audit", "find"],
+        &["audit", "find", "--csv"],
+        &["audit", "stats"],
+        &["audit", "verify"],
+        &["ledger", "show"],
+        &["ledger", "show", "wild-key"],
+    ] {
+        let output = handout(&[command, &["--config", &config]].concat());
+        assert_tame(&command.join(" "), &output);
+    }
+    for command in [
+        &["explain", &url][..],
+        &["explain", "--json", &url],
+        &["presign", &format!("s3://b/{HOSTILE}")],
+    ] {
+        assert_tame(command[0], &handout(command));
+    }
+    let parked = world.parked().await;
+    assert!(parked.len() >= 12, "{parked:#?}");
+    for reason in parked {
+        assert!(
+            reason.chars().all(handout::text::is_printable),
+            "stored clean: {reason:?}"
+        );
+        assert!(reason.len() <= handout::bounds::MAX_REASON_BYTES);
+    }
+}
