@@ -189,7 +189,10 @@ fn plan() -> Plan {
     let gallery = GalleryPlan {
         title: "A shoot".to_owned(),
         template: order.template.clone(),
-        place: Place::Dir("/srv/galleries".into()),
+        place: Place::Dir {
+            asked: "/srv/galleries".into(),
+            allowed: "/srv/galleries".into(),
+        },
         page_size: BATCH,
     };
     Plan {

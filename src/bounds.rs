@@ -132,3 +132,6 @@ pub const MAX_ENDPOINT_HEAD_TIME: Duration = Duration::from_secs(15);
 
 /// How long a client of the embedded endpoint may take nothing of what is sent.
 pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.
+pub const LONGEST_SECRET: u64 = 4_096;

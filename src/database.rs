@@ -5,10 +5,13 @@
 //! connections could meet in SQLite before 3.51.3.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::directory::{self, Directory};
 
 /// How much work may wait for the thread before callers wait to hand theirs over.
 const QUEUE: usize = 1024;
@@ -71,6 +74,14 @@ pub enum DatabaseError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// Its file could not be made, or is none that may be opened.
+    #[error("could not open the database {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// The bundled SQLite is too old to be trusted with a write-ahead log.
     #[error("this build has SQLite {0}: 3.51.3 or later is needed")]
     TooOld(String),
@@ -86,7 +97,7 @@ impl DatabaseError {
     fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error_code(),
-            Self::TooOld(_) | Self::Closed => None,
+            Self::File { .. } | Self::TooOld(_) | Self::Closed => None,
         }
     }
 
@@ -126,7 +137,11 @@ impl Database {
         if rusqlite::version_number() < FIRST_SOUND_SQLITE {
             return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
         }
-        let connection = connect(path).map_err(|source| DatabaseError::Open {
+        let real = prepare(path).map_err(|source| DatabaseError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+        let connection = connect(&real).map_err(|source| DatabaseError::Open {
             path: path.to_owned(),
             source,
         })?;
@@ -159,8 +174,28 @@ impl Database {
     }
 }
 
+/// Makes the file, and sees that neither it nor what SQLite keeps beside it is a link: where it is without links.
+fn prepare(path: &Path) -> io::Result<PathBuf> {
+    let (parent, name) = directory::split(path)?;
+    let folder = Directory::make(parent, 0o700)?;
+    // Jobs with addresses and kept links are in there. The files beside it get its mode from SQLite.
+    folder.inspect_or_create(name, 0o600)?;
+    for beside in ["-wal", "-shm", "-journal"] {
+        folder.inspect(&format!("{name}{beside}"))?;
+    }
+    Ok(std::path::absolute(path)?
+        .parent()
+        .unwrap_or(parent)
+        .canonicalize()?
+        .join(name))
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
+    // A link that was planted since is refused by SQLite.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
@@ -309,5 +344,48 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(jobs, ["a", "c"]);
+    }
+
+    #[test]
+    fn planted_names_are_refused_and_the_files_are_their_owners_alone() {
+        use std::os::unix::fs::{MetadataExt, symlink};
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, dir) = (outside.path().join("target"), folder.path().join("state"));
+        std::fs::create_dir(&dir).unwrap();
+        for name in [
+            "q.sqlite",
+            "q.sqlite-wal",
+            "q.sqlite-shm",
+            "q.sqlite-journal",
+        ] {
+            symlink(&target, dir.join(name)).unwrap();
+            let error = Database::open(&dir.join("q.sqlite")).unwrap_err();
+            let sentence = crate::error::chain(&error);
+            assert!(
+                sentence.contains(name) && sentence.contains("symbolic link"),
+                "{sentence}"
+            );
+            assert!(!target.exists());
+            std::fs::remove_file(dir.join(name)).unwrap();
+        }
+        // The operator's own path may have a link in it.
+        let (named, made) = (
+            folder.path().join("named"),
+            folder.path().join("made/state"),
+        );
+        symlink(&dir, &named).unwrap();
+        for place in [&named, &made] {
+            let database = Database::open(&place.join("q.sqlite")).unwrap();
+            for written in std::fs::read_dir(place).unwrap() {
+                let written = written.unwrap();
+                assert_eq!(
+                    written.metadata().unwrap().mode() & 0o777,
+                    0o600,
+                    "{written:?}"
+                );
+            }
+            drop(database);
+        }
+        assert_eq!(std::fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
     }
 }

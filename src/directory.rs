@@ -8,12 +8,13 @@
 //! The path of the directory itself is the operator's: symbolic links in it are followed, as in `/var/lib` on another
 //! disk.
 
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
@@ -36,25 +37,33 @@ pub struct Directory {
 impl Directory {
     /// Opens a directory of the operator's.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // The parent of a name alone.
+        let path = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        };
         let handle = rustix::fs::open(path, FOLDER, Mode::empty())?;
         Self::held(File::from(handle), path.to_owned())
     }
 
-    /// Opens a directory of the operator's, and makes it with `mode` if it is not there. A new one belongs to the owner of the
-    /// directory above it.
-    pub fn open_or_make(path: &Path, mode: u32) -> io::Result<Self> {
-        if !path.exists() {
-            use std::os::unix::fs::DirBuilderExt;
-            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(path)?;
-            let made = Self::open(path)?;
-            let above = Self::open(above.unwrap_or(Path::new(".")))?;
-            above.give(&made.handle)?;
+    /// Opens a directory of the operator's, and makes what is missing of its path with `mode`, masked by the umask.
+    pub fn make(path: &Path, mode: u32) -> io::Result<Self> {
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Err(error);
+                };
+                Self::make(parent, mode)?.step(Path::new(name), mode)
+            }
+            opened => opened,
         }
-        Self::open(path)
+    }
+
+    /// Opens or makes a directory that only its owner may enter.
+    pub fn private(path: &Path) -> io::Result<Self> {
+        let directory = Self::make(path, 0o700)?;
+        tighten(&directory.handle, 0o700)?;
+        Ok(directory)
     }
 
     fn held(handle: File, path: PathBuf) -> io::Result<Self> {
@@ -135,24 +144,29 @@ impl Directory {
 
     /// Puts bytes in the place of a file, durably, whole or not at all.
     pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-        self.component(name)?;
-        let draft = format!(".{:016x}.draft", random()?);
-        let mut file = self.create_new(&draft, mode)?;
-        let put = file.write_all(bytes).and_then(|()| {
-            file.sync_all()?;
-            Ok(rustix::fs::renameat(
-                &self.handle,
-                &draft,
-                &self.handle,
-                name,
-            )?)
-        });
-        if put.is_err() {
-            // The first error is the one to tell.
-            let _ = rustix::fs::unlinkat(&self.handle, &draft, AtFlags::empty());
-        }
-        put?;
-        self.sync()
+        let mut draft = self.draft(mode)?;
+        draft.write_all(bytes)?;
+        draft.keep(name)
+    }
+
+    /// Begins a file without a name, which gets one when it is whole; `mode` is masked by the umask.
+    pub fn draft(&self, mode: u32) -> io::Result<Draft> {
+        let name = format!(".{:016x}.draft", random()?);
+        let file = self.create_new(&name, mode)?;
+        let draft = Draft {
+            mode: file.metadata()?.permissions(),
+            directory: Self::held(self.handle.try_clone()?, self.path.clone())?,
+            file,
+            name: Some(name),
+        };
+        tighten(&draft.file, 0o600)?;
+        Ok(draft)
+    }
+
+    /// Makes a file without a name, which goes away with its handle.
+    pub fn scratch(&self) -> io::Result<File> {
+        let draft = self.draft(0o600)?;
+        draft.file.try_clone()
     }
 
     /// Gives a file another name, in the place of the file that may have it.
@@ -205,17 +219,47 @@ impl Directory {
             other => other.into(),
         })?);
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        let (links, owner) = (metadata.nlink(), metadata.uid());
+        self.expect(shown, metadata.is_file(), links, owner)?;
+        Ok(file)
+    }
+
+    /// Looks at a file that a library opens by its path, and makes it if it is not there.
+    ///
+    /// What is there is not opened: closing it would end the POSIX locks that this process has on it.
+    pub fn inspect_or_create(&self, name: &str, mode: u32) -> io::Result<()> {
+        match self.create_new(name, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.inspect(name),
+            created => created.map(drop),
+        }
+    }
+
+    /// Looks at a file that a library opens by its path, if it is there.
+    pub fn inspect(&self, name: &str) -> io::Result<()> {
+        self.component(name)?;
+        let stat = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat?,
+        };
+        let shown = Path::new(name);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Err(self.refusal(shown, "is a symbolic link")),
+            kind => self.expect(shown, kind.is_file(), stat.st_nlink, stat.st_uid),
+        }
+    }
+
+    fn expect(&self, shown: &Path, is_file: bool, links: u64, owner: u32) -> io::Result<()> {
+        if !is_file {
             return Err(self.refusal(shown, "is not a regular file"));
         }
-        if metadata.nlink() != 1 {
+        if links != 1 {
             return Err(self.refusal(shown, "has another name, a hard link"));
         }
         let ours = rustix::process::geteuid().as_raw();
-        if ![self.owner.0, ours, 0].contains(&metadata.uid()) {
+        if ![self.owner.0, ours, 0].contains(&owner) {
             return Err(self.refusal(shown, "belongs to another user than its directory"));
         }
-        Ok(file)
+        Ok(())
     }
 
     /// Gives what was just made here to the directory's owner, if the process may.
@@ -249,6 +293,107 @@ impl Directory {
     }
 }
 
+/// The directory of a file, and the file's name there.
+pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
+    match (path.parent(), path.file_name().and_then(OsStr::to_str)) {
+        (Some(parent), Some(name)) => Ok((parent, name)),
+        _ => {
+            let sentence = format!("{} is not the name of a file", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+        }
+    }
+}
+
+/// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
+pub fn read_mounted(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let sentence = format!("{} is not a regular file", path.display());
+    Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+}
+
+/// Takes the permissions beyond `mode` from what is open, if the process may: an earlier build left them too wide.
+pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
+    let permissions = open.metadata()?.permissions();
+    let (now, wanted) = (permissions.mode() & 0o7777, permissions.mode() & mode);
+    if now == wanted {
+        return Ok(());
+    }
+    match open.set_permissions(PermissionsExt::from_mode(wanted)) {
+        // Only its owner and root may; `handout check` reports it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        set => set,
+    }
+}
+
+/// A file on its way into a directory: only its owner may read it, and it is removed unless it is kept.
+#[derive(Debug)]
+pub struct Draft {
+    directory: Directory,
+    file: File,
+    mode: Permissions,
+    name: Option<String>,
+}
+
+impl Draft {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it is meanwhile.
+    pub fn path(&self) -> PathBuf {
+        let name = self.name.as_deref().unwrap_or_default();
+        self.directory.path.join(name)
+    }
+
+    /// Gives the whole file its name, durably, in the place of what has it.
+    pub fn keep(mut self, name: &str) -> io::Result<()> {
+        self.directory.component(name)?;
+        self.file.set_permissions(self.mode.clone())?;
+        self.file.sync_all()?;
+        if let Some(draft) = &self.name {
+            let folder = &self.directory.handle;
+            rustix::fs::renameat(folder, draft, folder, name)?;
+            self.name = None;
+        }
+        self.directory.sync()
+    }
+
+    /// Gives the whole file its name, durably, unless another file has it.
+    pub fn keep_new(self, name: &str) -> io::Result<()> {
+        self.directory.component(name)?;
+        self.file.sync_all()?;
+        if let Some(draft) = &self.name {
+            let folder = &self.directory.handle;
+            rustix::fs::linkat(folder, draft, folder, name, AtFlags::empty())?;
+        }
+        self.directory.sync()
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // An error that ended the draft is the one to tell.
+            let _ = rustix::fs::unlinkat(&self.directory.handle, name, AtFlags::empty());
+        }
+    }
+}
+
 fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
@@ -259,7 +404,7 @@ fn random() -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn every_opening(directory: &Directory) -> Vec<io::Result<File>> {
         vec![
@@ -281,7 +426,7 @@ mod tests {
         let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (target, planted) = (outside.path().join("target"), inside.path().join("x"));
         fs::write(&target, "root's").unwrap();
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
         let directory = Directory::open(inside.path()).unwrap();
 
         symlink(&target, &planted).unwrap();

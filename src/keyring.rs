@@ -7,14 +7,14 @@
 pub(crate) mod midstate;
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use self::midstate::MacMidstate;
+use crate::bounds::LONGEST_SECRET;
+use crate::directory::{self, Directory};
 
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;
@@ -103,24 +103,22 @@ impl Keyring {
             path: path.to_owned(),
             source,
         };
-        match fs::read(path) {
-            Ok(bytes) => {
-                bytes
-                    .as_slice()
-                    .try_into()
-                    .map(Self::new)
-                    .map_err(|_| KeyringError::Damaged {
-                        path: path.to_owned(),
-                        length: bytes.len(),
-                    })
-            }
+        let read = match read_secret(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_secret(path).map_err(failed)?;
                 // Read back rather than trust: of two processes that start together, one file wins.
-                Self::open(path)
+                create_secret(path).and_then(|()| read_secret(path))
             }
-            Err(error) => Err(failed(error)),
-        }
+            read => read,
+        };
+        let bytes = read.map_err(failed)?;
+        let length = bytes.len();
+        bytes
+            .try_into()
+            .map(Self::new)
+            .map_err(|_| KeyringError::Damaged {
+                path: path.to_owned(),
+                length,
+            })
     }
 
     /// What derives values for one purpose; kept by whoever derives many.
@@ -177,30 +175,25 @@ impl Deriver {
     }
 }
 
+/// Reads the file, and no more of it than tells that it is none; secrets that are mounted are links.
+fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SECRET_LENGTH);
+    let file = directory::read_mounted(path)?;
+    file.take(LONGEST_SECRET).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Writes a new secret beside `path` and links it into place: the file is whole or it is not there.
 fn create_secret(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
+    let (parent, name) = directory::split(path)?;
     let mut secret = [0; SECRET_LENGTH];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    let draft = path.with_extension(format!("new-{}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    let linked = match fs::hard_link(&draft, path) {
+    let mut draft = Directory::make(parent, 0o700)?.draft(0o600)?;
+    draft.write_all(&secret)?;
+    match draft.keep_new(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    };
-    fs::remove_file(&draft)?;
-    linked?;
-    File::open(parent)?.sync_all()
+        kept => kept,
+    }
 }
 
 /// 128 random bits, which nobody else has, as 32 hexadecimal digits.
@@ -251,6 +244,7 @@ const fn digit(half: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_same_name_gives_the_same_id_and_another_purpose_another() {
@@ -307,5 +301,24 @@ mod tests {
                 .to_string()
                 .contains("has 5 bytes instead of 32")
         );
+    }
+
+    #[test]
+    fn a_mounted_secret_is_read_through_its_link_and_no_other_kind_of_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mounted, path) = (
+            folder.path().join("..data"),
+            folder.path().join("secret.key"),
+        );
+        std::os::unix::fs::symlink(&mounted, &path).unwrap();
+        assert!(Keyring::open(&path).is_err());
+        assert!(!mounted.exists(), "nothing is made through a link");
+        fs::write(&mounted, [7; 32]).unwrap();
+        assert_eq!(Keyring::open(&path).unwrap().secret, [7; 32]);
+        fs::remove_file(&mounted).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(&mounted).status();
+        assert!(fifo.unwrap().success());
+        assert!(Keyring::open(&path).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -115,14 +115,19 @@ pub enum Place {
     /// Below a prefix of a bucket.
     Bucket(Bucket, Prefix),
     /// In a directory of this machine.
-    Dir(PathBuf),
+    Dir {
+        /// Which.
+        asked: PathBuf,
+        /// The directory that the configuration allows, in or above it: no link below it is followed.
+        allowed: PathBuf,
+    },
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Bucket(bucket, prefix) => write!(f, "s3://{bucket}/{prefix}"),
-            Self::Dir(dir) => write!(f, "dir:{}", dir.display()),
+            Self::Dir { asked, .. } => write!(f, "dir:{}", asked.display()),
         }
     }
 }
@@ -271,14 +276,14 @@ pub fn draw(
         .map(|((order, title), place)| GalleryPlan {
             title,
             template: order.template.clone(),
-            place,
+            place: rule.confine(place),
             page_size: policy.page_size,
         });
     let manifest = manifest
         .zip(manifest_place)
         .map(|(order, place)| ManifestPlan {
             format: order.format,
-            place,
+            place: rule.confine(place),
         });
     Ok(Plan {
         job: Arc::clone(job),
@@ -513,6 +518,10 @@ fn fill_place(
             bucket.clone(),
             fill_prefix(field, prefix, scope)?,
         )),
-        PublishTo::Dir(dir) => Ok(Place::Dir(dir.clone())),
+        PublishTo::Dir(dir) => Ok(Place::Dir {
+            asked: dir.clone(),
+            // The rule that allows the job is not known yet.
+            allowed: dir.clone(),
+        }),
     }
 }

@@ -3,15 +3,14 @@
 //! It is told after the job's `done` record, or its line of refusal, and before its message leaves the queue, so that none
 //! is missing after a crash. For the same reason it may come twice: the job's id says that it is the same.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::fs::OpenOptions;
-use tokio::io::AsyncWriteExt;
 
+use crate::directory::{self, Directory};
 use crate::distribute::Delivered;
 use crate::error::chain;
 use crate::job::JobId;
@@ -133,7 +132,11 @@ impl Results {
                 }
             }
             Self::File(path) => {
-                let written = append(path, text() + "\n").await;
+                let (file, line) = (path.clone(), text() + "\n");
+                let written = tokio::task::spawn_blocking(move || append(&file, &line));
+                let written = written
+                    .await
+                    .unwrap_or_else(|error| Err(io::Error::other(error)));
                 written.map_err(|source| ResultsError::File {
                     path: path.clone(),
                     source,
@@ -154,13 +157,38 @@ pub fn lost(result: &JobResult<'_>, error: &ResultsError) {
 }
 
 /// One write for a line: lines of several jobs do not mix.
-async fn append(path: &Path, line: String) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .await?;
-    file.write_all(line.as_bytes()).await?;
-    file.sync_data().await
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    let (parent, name) = directory::split(path)?;
+    // Reasons and recipients are in there: another reader is let in by the operator, who makes the file first.
+    let mut file = Directory::open(parent)?.append(name, 0o600)?;
+    file.write_all(line.as_bytes())?;
+    file.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_line_goes_into_a_file_of_ones_own_and_through_no_link() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, path) = (
+            outside.path().join("target"),
+            inside.path().join("results.jsonl"),
+        );
+        symlink(&target, &path).unwrap();
+        let sentence = append(&path, "x\n").unwrap_err().to_string();
+        assert!(sentence.contains("is a symbolic link"), "{sentence}");
+        assert!(!target.exists());
+        fs::remove_file(&path).unwrap();
+        append(&path, "1\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // The operator let a group read it.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        append(&path, "2\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n2\n");
+    }
 }

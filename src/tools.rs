@@ -530,7 +530,7 @@ fn names(config: &Config, keyring: &Keyring) -> Names {
 
 /// The queue of this machine, which knows more than the trait: what was parked.
 pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, OpenError> {
-    make_dir(&config.state_dir)?;
+    private_dir(&config.state_dir)?;
     Ok(SqliteQueue::new(
         Database::open(&config.database_file())?,
         clock,
@@ -654,8 +654,15 @@ fn fresh_spool(state_dir: &Path) -> Result<PathBuf, OpenError> {
         }
         Ok(()) | Err(_) => {}
     }
-    make_dir(&spool_dir)?;
-    Ok(spool_dir)
+    let made =
+        Directory::make(state_dir, 0o700).and_then(|dir| dir.enter(Path::new("spool"), 0o700));
+    match made {
+        Ok(_) => Ok(spool_dir),
+        Err(source) => Err(OpenError::Directory {
+            path: spool_dir,
+            source,
+        }),
+    }
 }
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {
@@ -665,27 +672,23 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Lets nobody but the owner in.
-fn keep_private(dir: &Path) -> Result<(), OpenError> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|source| {
-        OpenError::Directory {
-            path: dir.to_owned(),
-            source,
-        }
+/// Opens or makes a state directory: only its owner may enter.
+///
+/// Mails with live links and people's addresses are in there.
+pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
+    Directory::private(path).map_err(|source| OpenError::Directory {
+        path: path.to_owned(),
+        source,
     })
 }
 
 /// One process at a time: a recipient's intent without an outcome then belongs to a process that is dead.
 fn lock_state_dir(state_dir: &Path) -> Result<File, OpenError> {
-    make_dir(state_dir)?;
-    // Mails with live links and people's addresses are in there.
-    keep_private(state_dir)?;
     let failed = |source| OpenError::Directory {
         path: state_dir.to_owned(),
         source,
     };
-    let directory = Directory::open(state_dir).map_err(failed)?;
+    let directory = private_dir(state_dir)?;
     let lock = directory.lock_file(".lock", 0o600).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

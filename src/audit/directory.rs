@@ -35,7 +35,7 @@ pub(super) type Segments = Vec<(u32, PathBuf)>;
 impl Directory {
     /// Makes the directory, if it is not there.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let held = directory::Directory::open_or_make(path, 0o750)?;
+        let held = directory::Directory::make(path, 0o750)?;
         Ok(Self {
             held: Arc::new(held),
         })

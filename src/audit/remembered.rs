@@ -61,6 +61,6 @@ impl Memory {
     /// Keeps a generation.
     pub(super) fn keep(&self, generation: u64, key: &SigningKey) -> io::Result<()> {
         let note = key.sign(&format!("{ORIGIN}\n{generation}\n"));
-        Directory::open_or_make(&self.dir, 0o700)?.replace(&self.name, note.as_bytes(), 0o600)
+        Directory::make(&self.dir, 0o700)?.replace(&self.name, note.as_bytes(), 0o600)
     }
 }

@@ -10,6 +10,7 @@ use handout::config::{Config, Environment, LedgerKind, MailConfig, QueueKind, Tr
 use handout::connection::{self, Connections};
 use handout::deliver::Relays;
 use handout::deliver::message::dkim::Signer;
+use handout::directory::Directory;
 use handout::error::chain;
 use handout::job::Bucket;
 use handout::job::envelope;
@@ -114,8 +115,8 @@ fn templates(config: &Config) -> Outcome {
 fn state_dir(config: &Config) -> Outcome {
     let dir = &config.state_dir;
     let explain = |error: std::io::Error| format!("{} cannot be written: {error}", dir.display());
-    std::fs::create_dir_all(dir).map_err(explain)?;
-    tempfile::tempfile_in(dir).map_err(explain)?;
+    let scratch = Directory::private(dir).and_then(|directory| directory.scratch());
+    scratch.map_err(explain)?;
     Keyring::open(&config.secret_key_file())?;
     Ok(format!("{} can be written", dir.display()))
 }

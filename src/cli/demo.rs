@@ -15,6 +15,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use handout::clock;
 use handout::config::{Config, Environment};
+use handout::directory::Directory;
 use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::Worker;
 use tokio::sync::oneshot;
@@ -44,7 +45,7 @@ pub(super) async fn demo(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    std::fs::create_dir_all(&arguments.dir)
+    Directory::make(&arguments.dir, 0o700)
         .with_context(|| format!("could not make {}", arguments.dir.display()))?;
     let dir = arguments.dir.canonicalize()?;
     let (seeded, config, opened) = open(&dir, environment).await?;

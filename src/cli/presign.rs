@@ -5,9 +5,7 @@
 
 mod keys;
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -36,7 +34,7 @@ use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
-use handout::tools::{OpenError, PROGRAM};
+use handout::tools::{OpenError, PROGRAM, private_dir};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -423,7 +421,7 @@ impl Books {
         connection: Option<&str>,
         environment: &Environment,
     ) -> Result<Self, OpenError> {
-        make_private(&config.state_dir)?;
+        private_dir(&config.state_dir)?;
         let keyring = Keyring::open(&config.secret_key_file())?;
         let settings = config.audit_settings(&keyring, environment)?;
         let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
@@ -440,16 +438,6 @@ impl Books {
         drop(self.log);
         self.writer.close();
     }
-}
-
-/// Makes a directory that nobody but its owner may look into, if it is not there.
-fn make_private(path: &Path) -> Result<(), OpenError> {
-    let mut builder = DirBuilder::new();
-    let made = builder.recursive(true).mode(0o700).create(path);
-    made.map_err(|source| OpenError::Directory {
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// All that a batch needs on its way from keys to printed links.

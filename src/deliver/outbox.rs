@@ -3,13 +3,13 @@
 //! The default without a relay, and what `handout demo` fills. A mail that is put twice is there once.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
+use crate::directory::{Directory, tighten};
 
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;
@@ -30,7 +30,7 @@ struct Entry {
 impl Outbox {
     /// An outbox in a directory, which is made if need be.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        Directory::make(dir, 0o700)?;
         Ok(Self {
             dir: dir.to_owned(),
         })
@@ -61,85 +61,40 @@ impl Outbox {
             letter.summary.html.clone(),
         );
         let written = tokio::task::spawn_blocking(move || {
-            write_whole(
-                &dir.join(format!("{name}.html")),
-                html.as_bytes(),
-                Readers::Owner,
-            )?;
+            let directory = Directory::open(&dir)?;
+            directory.replace(&format!("{name}.html"), html.as_bytes(), PRIVATE)?;
             // The mail last: it is there when everything about it is.
-            append_entry(&dir, &entry)?;
-            write_whole(&dir.join(format!("{name}.eml")), &bytes, Readers::Owner)
+            append_entry(&directory, &entry)?;
+            directory.replace(&format!("{name}.eml"), &bytes, PRIVATE)
         });
         written.await.map_err(io::Error::other)??;
         Ok(format!("in {}", self.dir.display()))
     }
 }
 
-/// Who may read a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readers {
-    /// Its owner: it has links or addresses in it.
-    Owner,
-    /// Everybody on this machine, a web server among them: it was published.
-    Everybody,
-}
+/// Bodies, addresses and links are in there: they are their owner's alone.
+const PRIVATE: u32 = 0o600;
 
-/// Writes a file so that it is whole or not there, and is still there after a power cut.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    persist(file, path, readers)
-}
-
-/// Gives a temporary file its name, durably.
-pub(crate) fn persist(
-    file: tempfile::NamedTempFile,
-    path: &Path,
-    readers: Readers,
-) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = match readers {
-        Readers::Owner => 0o600,
-        Readers::Everybody => 0o644,
-    };
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-fn append_entry(dir: &Path, entry: &Entry) -> io::Result<()> {
-    let contents = dir.join("index.jsonl");
-    let lock = fs::File::create(dir.join(".lock"))?;
+fn append_entry(directory: &Directory, entry: &Entry) -> io::Result<()> {
+    let lock = directory.lock_file(".lock", PRIVATE)?;
     lock.lock()?;
-    let mut entries: Vec<Entry> = match fs::read_to_string(&contents) {
-        Ok(text) => text
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let mut contents = directory.append("index.jsonl", PRIVATE)?;
+    tighten(&contents, PRIVATE)?;
+    let text = io::read_to_string(&contents)?;
+    let mut entries: Vec<Entry> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     if entries.iter().any(|known| known == entry) {
         return Ok(());
     }
-    let mut file = fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&contents)?;
-    writeln!(file, "{}", serde_json::to_string(entry)?)?;
+    writeln!(contents, "{}", serde_json::to_string(entry)?)?;
     entries.push(Entry {
         file: entry.file.clone(),
         to: entry.to.clone(),
         subject: entry.subject.clone(),
     });
-    write_whole(
-        &dir.join("index.html"),
-        page(&entries).as_bytes(),
-        Readers::Owner,
-    )
+    directory.replace("index.html", page(&entries).as_bytes(), PRIVATE)
 }
 
 fn page(entries: &[Entry]) -> String {
@@ -183,6 +138,8 @@ mod tests {
     use super::*;
     use crate::deliver::Summary;
     use lettre::address::Envelope;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn letter(subject: &str) -> Letter {
         let to: lettre::Address = "ann@acme.example".parse().unwrap();
@@ -226,5 +183,38 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         fs::create_dir(outbox.dir()).unwrap();
         outbox.put(&letter("x")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn planted_names_are_refused_and_what_is_written_is_its_owners_alone() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, dir) = (
+            outside.path().join("target"),
+            folder.path().join("a/outbox"),
+        );
+        fs::write(&target, "root's").unwrap();
+        let outbox = Outbox::open(&dir).unwrap();
+        for name in [".lock", "index.jsonl"] {
+            symlink(&target, dir.join(name)).unwrap();
+            let sentence = outbox.put(&letter("x")).await.unwrap_err().to_string();
+            assert!(
+                sentence.contains(name) && sentence.contains("symbolic link"),
+                "{sentence}"
+            );
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+        fs::remove_file(dir.join("abc.html")).unwrap();
+        for name in ["abc.eml", "abc.html", "index.html"] {
+            symlink(&target, dir.join(name)).unwrap();
+        }
+        fs::write(dir.join("index.jsonl"), "").unwrap();
+        outbox.put(&letter("x")).await.unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&dir) & 0o777, 0o700);
+        for written in fs::read_dir(&dir).unwrap() {
+            let path = written.unwrap().path();
+            assert_eq!(mode(&path), 0o100_600, "{}", path.display());
+        }
     }
 }

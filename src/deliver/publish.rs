@@ -6,7 +6,6 @@
 //! The name of what a job publishes is derived with the installation's secret: nobody can guess it, and the same
 //! job publishes under the same name again.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::sync::Arc;
 use flate2::{Compression, GzBuilder};
 
 use super::DeliverError;
-use super::outbox::{Readers, persist, write_whole};
+use crate::directory::{self, Directory};
 use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::links::Audience;
@@ -23,6 +22,10 @@ use crate::store::{Body, Content, ObjectStore};
 
 /// A page of links is for the holder of its link alone: no cache on the way may keep it.
 const NO_CACHE: &str = "private, no-store";
+
+/// Published files and folders are for a web server of another user; the umask decides, for both alike, who else may read.
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
 
 /// How hard pages are compressed: a page is alike in itself, and the fastest level finds most of that. `cargo bench --bench bulk`
 /// shows what the others cost and save.
@@ -70,7 +73,7 @@ impl Publisher {
                 // A prefix of nearly 1,024 bytes leaves no room for a name; the store then says so.
                 Some((bucket.clone(), key.parse().ok()?))
             }
-            Place::Dir(_) => None,
+            Place::Dir { .. } => None,
         }
     }
 
@@ -80,8 +83,17 @@ impl Publisher {
             Place::Bucket(bucket, prefix) => {
                 format!("s3://{bucket}/{prefix}{}/{file_name}", self.folder)
             }
-            Place::Dir(dir) => dir.join(&self.folder).join(file_name).display().to_string(),
+            Place::Dir { asked, .. } => {
+                let path = asked.join(&self.folder).join(file_name);
+                path.display().to_string()
+            }
         }
+    }
+
+    /// Enters the folder of what is published below a directory; no link below the allowed directory is followed.
+    fn enter(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
+        let below = asked.strip_prefix(allowed).map_err(io::Error::other)?;
+        Directory::make(allowed, FOLDER_MODE)?.enter(&below.join(&self.folder), FOLDER_MODE)
     }
 
     /// Puts a whole page and returns the size of what was put, in bytes.
@@ -92,12 +104,13 @@ impl Publisher {
         media_type: &'static str,
     ) -> Result<u64, DeliverError> {
         match &self.place {
-            Place::Dir(dir) => {
-                let path = dir.join(&self.folder).join(file_name);
+            Place::Dir { asked, allowed } => {
                 let size = html.len() as u64;
-                self.blocking(path.clone(), move || {
-                    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-                    write_whole(&path, html.as_bytes(), Readers::Everybody)
+                let (publisher, file_name) = (self.clone(), file_name.to_owned());
+                let (asked, allowed) = (asked.clone(), allowed.clone());
+                self.blocking(self.describe(&file_name).into(), move || {
+                    let folder = publisher.enter(&asked, &allowed)?;
+                    folder.replace(&file_name, html.as_bytes(), FILE_MODE)
                 })
                 .await?;
                 Ok(size)
@@ -122,21 +135,13 @@ impl Publisher {
         file_name: &'static str,
         spool_dir: &Path,
     ) -> Result<Draft, DeliverError> {
-        let dir = match &self.place {
-            Place::Dir(dir) => dir.join(&self.folder),
-            Place::Bucket(..) => spool_dir.to_owned(),
-        };
-        let made = tokio::task::spawn_blocking({
-            let dir = dir.clone();
-            move || {
-                fs::create_dir_all(&dir)?;
-                tempfile::NamedTempFile::new_in(&dir)
-            }
+        let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
+        let place = self.describe(file_name);
+        let file = self.blocking(place.into(), move || match &publisher.place {
+            Place::Dir { asked, allowed } => publisher.enter(asked, allowed)?.draft(FILE_MODE),
+            Place::Bucket(..) => Directory::open(&spool_dir)?.draft(0o600),
         });
-        let file = made
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let file = file.map_err(|source| DeliverError::File { path: dir, source })?;
+        let file = file.await?;
         Ok(Draft {
             publisher: self.clone(),
             file,
@@ -196,17 +201,18 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub struct Draft {
     publisher: Publisher,
-    file: tempfile::NamedTempFile,
+    file: directory::Draft,
     file_name: &'static str,
 }
 
 impl Draft {
     /// Appends a piece.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
-        let path = self.file.path().to_owned();
-        self.file
-            .write_all(bytes)
-            .map_err(|source| DeliverError::File { path, source })
+        let written = self.file.write_all(bytes);
+        written.map_err(|source| DeliverError::File {
+            path: self.file.path(),
+            source,
+        })
     }
 
     /// Publishes the whole and returns its size, in bytes.
@@ -216,27 +222,81 @@ impl Draft {
             file,
             file_name,
         } = self;
-        let length = file.as_file().metadata().map(|metadata| metadata.len());
+        let length = file.file().metadata().map(|metadata| metadata.len());
         let length = length.map_err(|source| DeliverError::File {
-            path: file.path().to_owned(),
+            path: file.path(),
             source,
         })?;
         match &publisher.place {
-            Place::Dir(dir) => {
-                let path = dir.join(&publisher.folder).join(file_name);
+            Place::Dir { .. } => {
+                let path = publisher.describe(file_name).into();
                 publisher
-                    .blocking(path.clone(), move || {
-                        persist(file, &path, Readers::Everybody)
-                    })
+                    .blocking(path, move || file.keep(file_name))
                     .await?;
             }
             Place::Bucket(..) => {
-                let body = Body::File(file.path().to_owned());
+                let body = Body::File(file.path());
                 publisher
                     .put_object(file_name, body, media_type, None)
                     .await?;
             }
         }
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    fn publisher(allowed: &Path, asked: &Path) -> Publisher {
+        let place = Place::Dir {
+            asked: asked.to_owned(),
+            allowed: allowed.to_owned(),
+        };
+        let (keyring, job) = (Keyring::new([7; 32]), "j".parse().unwrap());
+        let store = Arc::new(MemoryStore::new(1000));
+        Publisher::new(store, place, &keyring, &job, &Audience::Everyone, "pages")
+    }
+
+    async fn page_and_list(publisher: &Publisher, spool: &Path) -> Result<(), DeliverError> {
+        let page = "<p>page".to_owned();
+        publisher.put_page("index.html", page, "text/html").await?;
+        let mut list = publisher.begin("urls.txt", spool).await?;
+        list.append(b"https://example.org/")?;
+        assert_eq!(
+            fs::metadata(list.file.path()).unwrap().mode() & 0o777,
+            0o600
+        );
+        list.finish("text/plain").await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_link_below_the_allowed_directory_is_refused_and_the_allowed_one_may_be_a_link() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (allowed, named) = (inside.path().join("allowed"), inside.path().join("named"));
+        fs::create_dir(&allowed).unwrap();
+        symlink(outside.path(), allowed.join("link")).unwrap();
+        for asked in ["link", "link/deeper"] {
+            let publisher = publisher(&allowed, &allowed.join(asked));
+            let error = page_and_list(&publisher, inside.path()).await.unwrap_err();
+            let sentence = crate::error::chain(&error);
+            assert!(sentence.contains("symbolic link"), "{sentence}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        symlink(&allowed, &named).unwrap();
+        for asked in ["", "a/b"] {
+            let publisher = publisher(&named, &named.join(asked));
+            page_and_list(&publisher, inside.path()).await.unwrap();
+            let folder = named.join(asked).join(&publisher.folder);
+            let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+            // The umask is taken from both alike.
+            assert_eq!(mode(&folder) & 0o666, mode(&folder.join("index.html")));
+            assert_eq!(mode(&folder) & 0o666, mode(&folder.join("urls.txt")));
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        }
     }
 }

@@ -18,6 +18,7 @@ use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS};
+use crate::directory::Directory;
 use crate::job::{Bucket, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
@@ -751,7 +752,7 @@ impl Pages {
             return Ok(());
         }
         if self.file.is_none() {
-            self.file = Some(tempfile::tempfile_in(dir)?);
+            self.file = Some(Directory::open(dir)?.scratch()?);
         }
         let bytes = serde_json::to_vec(&page)?;
         self.file

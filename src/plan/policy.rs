@@ -398,14 +398,31 @@ fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
     })
 }
 
+impl AllowRule {
+    /// Notes the directory of this rule that a place is in or below; of several, the one that is nearest.
+    pub(super) fn confine(&self, mut place: Place) -> Place {
+        let Place::Dir { asked, allowed } = &mut place else {
+            return place;
+        };
+        let dirs = self.publish.iter().filter_map(|rule| match rule {
+            PublishRule::Dir(dir) if asked.starts_with(dir) => Some(dir),
+            PublishRule::Dir(_) | PublishRule::Bucket(..) => None,
+        });
+        if let Some(dir) = dirs.max_by_key(|dir| dir.components().count()) {
+            allowed.clone_from(dir);
+        }
+        place
+    }
+}
+
 impl PublishRule {
     fn allows(&self, place: &Place) -> bool {
         match (self, place) {
             (Self::Bucket(bucket, prefix), Place::Bucket(asked, asked_prefix)) => {
                 bucket == asked && asked_prefix.as_str().starts_with(prefix.as_str())
             }
-            (Self::Dir(dir), Place::Dir(asked)) => asked.starts_with(dir),
-            (Self::Bucket(..), Place::Dir(_)) | (Self::Dir(_), Place::Bucket(..)) => false,
+            (Self::Dir(dir), Place::Dir { asked, .. }) => asked.starts_with(dir),
+            (Self::Bucket(..), Place::Dir { .. }) | (Self::Dir(_), Place::Bucket(..)) => false,
         }
     }
 }

@@ -55,7 +55,10 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
             .as_ref()
             .map_or_else(|| job.id.to_string(), ToString::to_string),
         template: order.template.clone(),
-        place: Place::Dir("/srv/galleries".into()),
+        place: Place::Dir {
+            asked: "/srv/galleries".into(),
+            allowed: "/srv/galleries".into(),
+        },
         page_size: 1000,
     });
     Plan {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use handout::clock;
+use handout::directory::{Directory, split};
 use handout::embedded::create_bucket;
 use serde_json::{Value, json};
 
@@ -151,8 +152,9 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
         fs::write(&path, sample.bytes)
             .with_context(|| format!("could not write {}", path.display()))?;
     }
-    let jobs_dir = dir.join("jobs");
-    fs::create_dir_all(&jobs_dir)?;
+    // What an earlier demo, or another user, left under these names is replaced and not written through.
+    let demo = Directory::open(dir)?;
+    let jobs_folder = demo.enter(Path::new("jobs"), 0o700)?;
     // A job is done once, so each run of the demo needs ids of its own.
     let stamp = clock::system().strftime("%Y%m%dT%H%M%S").to_string();
     let mut jobs = Vec::new();
@@ -162,15 +164,14 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
         ("event", event(&stamp)),
     ] {
         let body = serde_json::to_string_pretty(&body)?;
-        fs::write(jobs_dir.join(format!("{name}.json")), &body)?;
+        jobs_folder.replace(&format!("{name}.json"), body.as_bytes(), 0o600)?;
         jobs.push(SeededJob { body });
     }
-    fs::write(
-        jobs_dir.join("on-upload.json"),
-        serde_json::to_string_pretty(&on_upload())?,
-    )?;
+    let event = serde_json::to_vec_pretty(&on_upload())?;
+    jobs_folder.replace("on-upload.json", &event, 0o600)?;
     let config_file = super::config_file(dir);
-    fs::write(&config_file, configuration(dir, ports)?)?;
+    let (_, name) = split(&config_file)?;
+    demo.replace(name, configuration(dir, ports)?.as_bytes(), 0o600)?;
     Ok(Seeded { config_file, jobs })
 }
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind};
+use handout::directory::Directory;
 use handout::distribute::Order;
 use handout::error::{JobError, chain};
 use handout::links::{Audience, Unavailable};
@@ -287,18 +288,21 @@ fn addresses(recipients: &[handout::job::Recipient]) -> Vec<String> {
 /// The directory that a preview is written into.
 struct Files<'a> {
     out: &'a Path,
+    directory: Directory,
 }
 
 impl<'a> Files<'a> {
     fn make(out: &'a Path) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(out)
-            .with_context(|| format!("could not make {}", out.display()))?;
-        Ok(Self { out })
+        // Addresses and live links are in there.
+        let made = Directory::make(out, 0o700);
+        let directory = made.with_context(|| format!("could not make {}", out.display()))?;
+        Ok(Self { out, directory })
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<PathBuf> {
         let path = self.out.join(name);
-        std::fs::write(&path, bytes)
+        self.directory
+            .replace(name, bytes, 0o600)
             .with_context(|| format!("could not write {}", path.display()))?;
         Ok(path)
     }
