@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -19,7 +20,7 @@ use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS};
 use crate::directory::Directory;
-use crate::job::{Bucket, Key, Order, WhenEmpty};
+use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};
@@ -267,10 +268,12 @@ pub async fn list(
         Objects::Named(keys) => {
             gather_named(&plan.bucket, keys, store, stop, &mut gathering).await?;
         }
-        Objects::Under(prefix, _) => {
-            gather_under(prefix.as_str(), store, stop, progress, &mut gathering).await?;
+        Objects::Under(prefix, filter) => {
+            let under = (prefix.as_str(), filter);
+            gather_under(under, store, stop, progress, &mut gathering).await?;
         }
     }
+    gathering.sort(stop).await?;
     let listing = gathering.finish()?;
     if listing.is_empty() && plan.when_empty == WhenEmpty::Refuse {
         return Err(Refusal::Empty {
@@ -282,7 +285,7 @@ pub async fn list(
 }
 
 async fn gather_under(
-    prefix: &str,
+    (prefix, filter): (&str, &Filter),
     store: &dyn ObjectStore,
     stop: &Stop,
     progress: &Progress,
@@ -298,6 +301,7 @@ async fn gather_under(
         },
         is_limited: plan.limit.is_some() && plan.order == Order::Key,
     };
+    let filter = Arc::new(filter.clone());
     let (mut lister, mut found) = (Lister::new(under, store, stop), 0);
     while let Some(mut objects) = lister.page().await? {
         stop.heed()?;
@@ -322,12 +326,46 @@ async fn gather_under(
             }
         });
         checked?;
+        if !filter.is_empty() {
+            let passed = passed(objects, prefix, &filter, stop);
+            objects = lister.meanwhile(passed).await?;
+        }
         let taken = gathering.take(objects, store, stop);
         if lister.meanwhile(taken).await? == Wants::NoMore {
             break;
         }
     }
     Ok(())
+}
+
+/// Does work that a job may make long on a thread of its own: heartbeats, probes and signals go on meanwhile.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Those of a page that pass the filter. The patterns are the job's, and with the longest a key takes many milliseconds: so
+/// this is done aside, and ends at the next key when the work is asked to stop.
+async fn passed(
+    mut objects: Vec<ObjectMeta>,
+    prefix: &str,
+    filter: &Arc<Filter>,
+    stop: &Stop,
+) -> Result<Vec<ObjectMeta>, GatherError> {
+    let (prefix_bytes, filter, asked) = (prefix.len(), Arc::clone(filter), stop.clone());
+    let passed = aside(move || {
+        objects.retain(|object| {
+            let path = object.key.as_str().get(prefix_bytes..);
+            asked.heed().is_ok() && path.is_some_and(|path| filter.accepts(path, object.modified))
+        });
+        objects
+    });
+    let passed = stop.or(passed).await?;
+    // What was asked to stop has left some out.
+    stop.heed()?;
+    Ok(passed)
 }
 
 /// Asks for a few objects at once.
@@ -520,7 +558,9 @@ impl<'a> Gathering<'a> {
         stop: &Stop,
     ) -> Result<Wants, GatherError> {
         if !self.plan.preflight {
-            return self.take_in(objects.into_iter().map(Entry::Linkable));
+            let wants = self.take_in(objects.into_iter().map(Entry::Linkable))?;
+            self.bound_sorting(stop).await?;
+            return Ok(wants);
         }
         for some in objects.chunks(HEADS_AT_ONCE) {
             stop.heed()?;
@@ -528,6 +568,7 @@ impl<'a> Gathering<'a> {
             if self.take_in(looked)? == Wants::NoMore {
                 return Ok(Wants::NoMore);
             }
+            self.bound_sorting(stop).await?;
         }
         Ok(Wants::More)
     }
@@ -561,23 +602,24 @@ impl<'a> Gathering<'a> {
             Order::Key => self.keep(object),
             Order::Newest | Order::Oldest | Order::Largest | Order::Name => {
                 self.sorting.push(object);
-                self.bound_sorting()
+                self.check_sorting()?;
+                Ok(Wants::More)
             }
         }
     }
 
-    /// Whether a listed object is one of the job's. Markers of folders are none: nobody misses them.
+    /// Whether a listed object may be one of the job's, which its filter decides. Markers of folders are none: nobody misses them.
     fn is_wanted(&mut self, object: &ObjectMeta) -> Result<bool, GatherError> {
-        let Objects::Under(prefix, filter) = &self.plan.objects else {
+        let Objects::Under(prefix, _) = &self.plan.objects else {
             return Ok(true);
         };
         // A server that answers with other keys than it was asked for is not believed.
-        let Some(path) = object.key.as_str().strip_prefix(prefix.as_str()) else {
+        if !object.key.as_str().starts_with(prefix.as_str()) {
             return Ok(false);
-        };
+        }
         let is_new = self.recent.is_new(&object.key)?;
         let is_file = !linkable::is_folder_marker(object);
-        Ok(is_new && is_file && filter.accepts(path, object.modified))
+        Ok(is_new && is_file)
     }
 
     fn keep(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
@@ -614,28 +656,48 @@ impl<'a> Gathering<'a> {
         self.push(Entry::Unavailable(key, reason))
     }
 
-    /// Keeps the sorted part bounded: with a limit, only the first of the order stay; without, too many refuse.
-    fn bound_sorting(&mut self) -> Result<Wants, GatherError> {
-        let limit = self
-            .plan
-            .limit
-            .and_then(|limit| usize::try_from(limit).ok());
-        match limit.filter(|limit| *limit <= MAX_SORTED_OBJECTS) {
-            Some(limit) if self.sorting.len() >= limit.saturating_mul(2).max(MAX_PAGE) => {
-                sort(&mut self.sorting, self.plan.order);
-                self.sorting.truncate(limit);
-            }
-            None if self.sorting.len() > MAX_SORTED_OBJECTS => {
-                return Err(Refusal::TooManyToSort {
-                    place: describe(&self.plan.bucket, &self.plan.objects),
-                    limit: MAX_SORTED_OBJECTS,
-                    order: format!("{:?}", self.plan.order).to_lowercase(),
-                }
-                .into());
-            }
-            Some(_) | None => {}
+    /// The limit of a sorted part of which only the first stay.
+    fn sorted_limit(&self) -> Option<usize> {
+        let limit = self.plan.limit?;
+        let limit = usize::try_from(limit).ok()?;
+        (limit <= MAX_SORTED_OBJECTS).then_some(limit)
+    }
+
+    /// Without a limit, too many objects to sort are refused.
+    fn check_sorting(&self) -> Result<(), Refusal> {
+        if self.sorted_limit().is_some() || self.sorting.len() <= MAX_SORTED_OBJECTS {
+            return Ok(());
         }
-        Ok(Wants::More)
+        Err(Refusal::TooManyToSort {
+            place: describe(&self.plan.bucket, &self.plan.objects),
+            limit: MAX_SORTED_OBJECTS,
+            order: format!("{:?}", self.plan.order).to_lowercase(),
+        })
+    }
+
+    /// Keeps the sorted part bounded: with a limit, only the first of the order stay.
+    async fn bound_sorting(&mut self, stop: &Stop) -> Result<(), Stopped> {
+        if let Some(limit) = self.sorted_limit()
+            && self.sorting.len() >= limit.saturating_mul(2).max(MAX_PAGE)
+        {
+            self.sort(stop).await?;
+            self.sorting.truncate(limit);
+        }
+        Ok(())
+    }
+
+    /// Sorts what is to be sorted, aside: many long names that begin alike may take long.
+    async fn sort(&mut self, stop: &Stop) -> Result<(), Stopped> {
+        let (mut sorting, order) = (std::mem::take(&mut self.sorting), self.plan.order);
+        if !sorting.is_empty() {
+            self.sorting = stop
+                .or(aside(move || {
+                    sort(&mut sorting, order);
+                    sorting
+                }))
+                .await?;
+        }
+        Ok(())
     }
 
     fn push(&mut self, entry: Entry) -> Result<(), GatherError> {
@@ -657,8 +719,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn finish(mut self) -> Result<Listing, GatherError> {
-        let mut sorted = std::mem::take(&mut self.sorting);
-        sort(&mut sorted, self.plan.order);
+        let sorted = std::mem::take(&mut self.sorting);
         for object in sorted {
             if self.keep(object)? == Wants::NoMore {
                 break;
@@ -801,7 +862,11 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
+    use globset::GlobSetBuilder;
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::job::glob::Slashes;
     use crate::store::Storage;
 
     fn entry(number: usize) -> Entry {
@@ -866,6 +931,61 @@ mod tests {
         let reason = serde_json::to_string(&Unlinkable::Missing).unwrap();
         let before = before.replace("\"UNLINKABLE\"", &reason);
         assert_eq!(serde_json::from_str::<Vec<Entry>>(&before).unwrap(), page);
+    }
+
+    /// Keys and patterns of which each comparison takes long: every place of a key is a new state of the matcher.
+    fn slow() -> (Vec<ObjectMeta>, Filter) {
+        let bit = |n: u32| match n.wrapping_mul(2_654_435_761) >> 19 & 1 {
+            0 => 'a',
+            _ => 'b',
+        };
+        let object = |number: u32| {
+            let part = |n: u32| (n..n + 250).map(bit).collect::<String>();
+            let parts = [0, 250, 500].map(|n| part(number * 1000 + n));
+            ObjectMeta {
+                key: format!("p/{}", parts.join("/")).parse().unwrap(),
+                size_bytes: 1,
+                etag: String::new(),
+                version: None,
+                modified: Timestamp::UNIX_EPOCH,
+                storage: Storage::Ready,
+            }
+        };
+        let mut patterns = GlobSetBuilder::new();
+        for number in 60..100 {
+            let part = format!("*a{}*", "?".repeat(number));
+            let pattern = format!("{}c", [part.as_str(); 3].join("/"));
+            let glob = crate::job::glob::parse(&pattern, Slashes::Separate);
+            patterns.add(glob.unwrap());
+        }
+        let filter = Filter {
+            exclude: patterns.build().unwrap(),
+            ..Filter::default()
+        };
+        ((0..1000).map(object).collect(), filter)
+    }
+
+    #[tokio::test]
+    async fn long_filtering_holds_nothing_up_and_ends_when_it_is_asked_to() {
+        let (objects, filter) = slow();
+        let (filter, stop) = (Arc::new(filter), Stop::default());
+        let mut filtering = std::pin::pin!(passed(objects.clone(), "p/", &filter, &stop));
+        let begun = std::time::Instant::now();
+        tokio::select! {
+            biased;
+            _ = &mut filtering => panic!("a page of slow keys was filtered in no time"),
+            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "the thread is free"
+        );
+        stop.ask();
+        assert!(matches!(filtering.await, Err(GatherError::Stopped(_))));
+
+        let few = objects[..2].to_vec();
+        let all = passed(few.clone(), "p/", &filter, &Stop::default()).await;
+        assert_eq!(all.unwrap(), few);
     }
 
     #[test]
