@@ -303,6 +303,8 @@ struct Receiving {
     due: Instant,
     received: u64,
     deadline: Pin<Box<Sleep>>,
+    /// Whether bytes are waited for: dropped then, the answer was given up and says nothing of the edge.
+    is_waiting: bool,
 }
 
 impl Receiving {
@@ -314,6 +316,7 @@ impl Receiving {
             due,
             received: 0,
             deadline: Box::pin(tokio::time::sleep_until(due)),
+            is_waiting: false,
         }
     }
 
@@ -345,11 +348,13 @@ impl Body for Receiving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            self.is_waiting = true;
             ready!(self.deadline.as_mut().poll(context));
             const WORDS: &str = "the answer's body did not arrive in time";
             self.end(Some((FailureKind::Timeout, WORDS)));
             return Poll::Ready(Some(Err(WORDS.into())));
         };
+        self.is_waiting = false;
         match &frame {
             Some(Ok(frame)) => {
                 let report = self.report.as_ref();
@@ -383,9 +388,11 @@ impl Body for Receiving {
 }
 
 impl Drop for Receiving {
-    /// An answer whose rest nothing wants has come as far as it was wanted.
+    /// An answer whose rest nothing wants has come as far as it was wanted, unless it was being waited for.
     fn drop(&mut self) {
-        self.end(None);
+        if !self.is_waiting {
+            self.end(None);
+        }
     }
 }
 
@@ -462,6 +469,20 @@ mod tests {
                 .await
                 .unwrap(),
         );
+        assert_eq!(edge.outage(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_given_up_while_it_is_waited_for_is_none() {
+        let edge = edge();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        let stuck = receiving(trickling(2, 1, Duration::from_secs(18)), &edge);
+        let trial = tokio::time::timeout(Duration::from_secs(12), stuck.collect());
+        assert!(trial.await.is_err());
+        assert!(edge.outage().is_some(), "its head came, and no body");
+        drop(receiving(SdkBody::from("not read"), &edge));
         assert_eq!(edge.outage(), None);
     }
 
