@@ -30,6 +30,9 @@ pub const MAX_PATTERNS: usize = 1000;
 /// The most that the patterns of one list may have together, in bytes: compiled, a byte becomes about 600.
 pub const MAX_PATTERNS_BYTES: usize = 16 * 1024;
 
+/// The most wildcards (`*` `?` `[` `{`) that the patterns of one list may have together: each key is held against all.
+pub const MAX_WILDCARDS: usize = 1000;
+
 /// How deep `{a,{b,c}}` may nest in a pattern: the parser recurses.
 pub const MAX_PATTERN_NESTING: usize = 8;
 
@@ -73,6 +76,9 @@ pub const MAX_ATTEMPTS: u32 = 1_000_000;
 /// The longest answer that is read, in bytes. A page of 1,000 versions, each with a key of 1,024 bytes that is
 /// percent-encoded and a version of 1,024, has half of it; a record of the ledger has less.
 pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// How long the body of an answer may take on the wire at the most, however much of it moves.
+pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(120);
 
 /// The longest continuation token, in bytes.
 ///

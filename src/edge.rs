@@ -180,6 +180,8 @@ fn fact_of(code: &str, status: u16) -> Fact {
         | "OverLimit"
         | "KmsThrottled" => Fact::Throttled,
         _ => match status {
+            // Another place, for good: the SDK follows no redirect, since its signature would not hold there.
+            301 | 308 => Fact::Rejected,
             404 => Fact::NotFound,
             401 | 403 => Fact::Denied,
             429 | 503 => Fact::Throttled,

@@ -29,7 +29,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::health::{Edge, FailureKind, Request};
-use crate::bounds::MAX_ANSWER_BYTES;
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
 /// died in silence, and at the others.
@@ -357,13 +357,9 @@ impl Body for Receiving {
         self.is_waiting = false;
         match &frame {
             Some(Ok(frame)) => {
-                let report = self.report.as_ref();
-                report
-                    .and_then(|report| report.client.edge.as_ref())
-                    .into_iter()
-                    .for_each(Edge::moved);
                 self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
-                let due = self.due + on_the_wire(self.received);
+                // Without an end to it, a store that trickles would hold a slot for as long as it likes.
+                let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
                 self.deadline.as_mut().reset(due);
                 if self.body.is_end_stream() {
                     self.end(None);

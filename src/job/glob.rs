@@ -6,7 +6,9 @@
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::ParseJobError;
-use crate::bounds::{MAX_PATTERN_BYTES, MAX_PATTERN_NESTING, MAX_PATTERNS, MAX_PATTERNS_BYTES};
+use crate::bounds::{
+    MAX_PATTERN_BYTES, MAX_PATTERN_NESTING, MAX_PATTERNS, MAX_PATTERNS_BYTES, MAX_WILDCARDS,
+};
 
 /// What a slash means in a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +56,18 @@ pub(super) fn set(field: &str, patterns: &[String]) -> Result<GlobSet, ParseJobE
         return Err(ParseJobError::field(field, reason));
     }
     let mut set = GlobSetBuilder::new();
-    let mut bytes = 0;
+    let (mut bytes, mut wildcards) = (0, 0);
     for (index, pattern) in patterns.iter().enumerate() {
         let glob = parse(pattern, Slashes::Separate)
             .map_err(|reason| ParseJobError::field(format!("{field}[{index}]"), reason))?;
         bytes += pattern.len();
+        wildcards += pattern.matches(['*', '?', '[', '{']).count();
+        if wildcards > MAX_WILDCARDS {
+            let reason = format!(
+                "has patterns with more than {MAX_WILDCARDS} wildcards together: use fewer or simpler patterns"
+            );
+            return Err(ParseJobError::field(field, reason));
+        }
         if bytes > MAX_PATTERNS_BYTES {
             let reason = format!(
                 "has patterns of more than {MAX_PATTERNS_BYTES} bytes together: use fewer or shorter patterns"
@@ -98,5 +107,18 @@ mod tests {
         let short_bomb = format!("{}a{}", "{".repeat(400), "}".repeat(400));
         assert!(parse(&short_bomb, Slashes::Separate).is_err());
         assert!(parse("**/*.{pdf,{csv,tsv}}", Slashes::Separate).is_ok());
+    }
+
+    #[test]
+    fn the_wildcards_of_a_list_are_bounded_together() {
+        let list = |count: usize| vec!["*?".to_owned(); count];
+        assert!(set("from.include", &list(MAX_WILDCARDS / 2)).is_ok());
+        let error = set("from.include", &list(MAX_WILDCARDS / 2 + 1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("more than 1000 wildcards together"),
+            "{error}"
+        );
     }
 }
