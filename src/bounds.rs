@@ -114,6 +114,9 @@ pub const MAX_RELAY_WORDS_BYTES: usize = 300;
 /// The longest line of the audit log, in bytes: the longest key and reason, each character escaped, with room.
 pub const MAX_AUDIT_LINE_BYTES: usize = 64 * 1024;
 
+/// The longest tail of a broken stream that is set aside, in bytes: what a power cut left of a write.
+pub const MAX_TORN_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The longest note of the audit log, in bytes: its registry has a line of 100 bytes for each stream.
 pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -706,6 +706,48 @@ impl Config {
             .unwrap_or_else(|| self.state_dir.join("outbox"))
     }
 
+    /// Each file with a secret in it, and the key that names it.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        let mut files = vec![("secret_key_file".to_owned(), Some(self.secret_key_file()))];
+        for (name, connection) in &self.connections {
+            let key = |key: &str| format!("connections.{name}.{key}");
+            let front = connection.cloudfront.as_ref();
+            files.extend([
+                (
+                    key("secret_access_key_file"),
+                    connection.secret_access_key_file.clone(),
+                ),
+                (
+                    key("session_token_file"),
+                    connection.session_token_file.clone(),
+                ),
+                (
+                    key("cloudfront.private_key_file"),
+                    front.map(|front| front.private_key_file.clone()),
+                ),
+            ]);
+        }
+        let relays = self.mail.relays.iter();
+        let relays = relays.map(|(name, relay)| (format!("mail.relays.{name}"), relay));
+        for (section, relay) in relays.chain([("mail.smtp".to_owned(), &self.mail.smtp)]) {
+            files.push((
+                format!("{section}.password_file"),
+                relay.password_file.clone(),
+            ));
+        }
+        for dkim in &self.mail.dkim {
+            files.push(("mail.dkim.key_file".to_owned(), Some(dkim.key_file.clone())));
+        }
+        files.push((
+            "audit.checkpoint_key_file".to_owned(),
+            self.audit.checkpoint_key_file.clone(),
+        ));
+        let named = files
+            .into_iter()
+            .filter_map(|(key, file)| Some((key, file?)));
+        named.collect()
+    }
+
     /// The secret's file.
     pub fn secret_key_file(&self) -> PathBuf {
         self.secret_key_file

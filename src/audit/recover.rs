@@ -5,7 +5,7 @@
 //! kept aside and recorded. Everything else that is not as it was written is evidence, and is left as it is.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use super::log::open_failed;
 use super::record::{checkpoint, recovered};
 use super::registry::{Entry, Registry, state};
 use super::segment::Segment;
-use super::stream::{Means, ended, forget_state, spelled};
+use super::stream::{Means, ended, spelled};
+use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
 
 /// Reads the registry, which the caller has locked, and ends what broke off. The registry that is returned is not yet saved.
@@ -45,7 +46,9 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
         saved.map_err(|source| open_failed(dir, source))?;
     }
     for stream in over {
-        forget_state(&means.directory, &stream).map_err(|source| open_failed(dir, source))?;
+        means
+            .forget_state(&stream)
+            .map_err(|source| open_failed(dir, source))?;
     }
     Ok(registry)
 }
@@ -61,7 +64,7 @@ fn registry(means: &Means, there: &BTreeMap<String, Segments>) -> Result<Registr
     let kept = match &means.memory {
         Some(memory) => {
             let kept = memory.generation(&key);
-            let kept = kept.map_err(|source| open_failed(&memory.path(), source))?;
+            let kept = kept.map_err(|source| open_failed(memory.path(), source))?;
             kept.map(|generation| (generation, memory.path()))
         }
         None => None,
@@ -73,7 +76,7 @@ fn registry(means: &Means, there: &BTreeMap<String, Segments>) -> Result<Registr
         )),
         (Some(Ok(registry)), Some((generation, memory))) if registry.generation < generation => {
             Err(damaged(format!(
-                "is older than the one that was written last (generation {} of {generation}, as {} says): it, or the whole directory, was put back to an earlier state. If you restored a backup, remove that file",
+                "is older than the one that was written last (generation {} of {generation}, as {} says): it, or the whole directory, was put back to an earlier state. If you restored a backup, remove that directory",
                 registry.generation,
                 memory.display()
             )))
@@ -144,8 +147,18 @@ fn cannot_mend(path: &Path, source: io::Error) -> RecordError {
 fn last_state(means: &Means, stream: &str) -> Result<Checkpoint, RecordError> {
     let dir = means.directory.path();
     let state = state(dir, stream, &means.key.public());
+    let kept = match &means.memory {
+        Some(memory) => {
+            let kept = memory.state(stream, &means.key.public());
+            kept.map_err(|source| open_failed(memory.path(), source))?
+        }
+        None => None,
+    };
     match state.map_err(|source| open_failed(dir, source))? {
-        Some(Ok(state)) => Ok(state),
+        // The one in the directory may be an earlier one that was put back, and all lines after it new.
+        Some(Ok(state)) => Ok(kept
+            .filter(|kept| kept.lines > state.lines)
+            .unwrap_or(state)),
         Some(Err(_)) | None => Err(RecordError::Registry {
             path: dir.display().to_string(),
             reason: format!("lacks the last state of the stream {stream}, or it was changed"),
@@ -199,10 +212,21 @@ fn read_through(
                 line: lines,
                 reason,
             };
-            if is_too_long(&line) {
+            let is_last = Some(path) == segments.last().map(|(_, path)| path);
+            if is_too_long(&line) && is_last {
+                // A power cut may leave a tail of zeros that is longer than any line.
+                let most = MAX_TORN_BYTES - line.len() as u64;
+                reader
+                    .by_ref()
+                    .take(most)
+                    .read_until(b'\n', &mut line)
+                    .map_err(failed)?;
+            }
+            let is_torn = is_last && !line.ends_with(b"\n") && (line.len() as u64) < MAX_TORN_BYTES;
+            if is_too_long(&line) && !is_torn {
                 return Err(damaged(TOO_LONG.to_owned()));
             }
-            if !line.ends_with(b"\n") && Some(path) == segments.last().map(|(_, path)| path) {
+            if is_torn {
                 broken.torn.clone_from(&line);
                 break;
             }

@@ -39,6 +39,25 @@ pub(super) struct Means {
     pub(super) clock: Clock,
 }
 
+impl Means {
+    /// Keeps an open stream's last state, in the log's directory and outside of it.
+    fn keep_state(&self, stream: &str, state: &str) -> io::Result<()> {
+        self.directory
+            .replace(&state_name(stream), state.as_bytes())?;
+        self.memory
+            .as_ref()
+            .map_or(Ok(()), |memory| memory.keep_state(stream, state))
+    }
+
+    /// Removes an ended stream's own state. One that stays behind does no harm: the registry's is asked.
+    pub(super) fn forget_state(&self, stream: &str) -> io::Result<()> {
+        self.directory.remove(&state_name(stream))?;
+        self.memory
+            .as_ref()
+            .map_or(Ok(()), |memory| memory.forget_state(stream))
+    }
+}
+
 /// A stream that is written.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -65,7 +84,7 @@ impl Stream {
         let head = Head::new(&stream);
         // The file is there, empty, before anything speaks of it, and its state before the registry asks for it.
         let state = Checkpoint::of(&head).sign(&means.key);
-        directory.replace(&state_name(&stream), state.as_bytes())?;
+        means.keep_state(&stream, &state)?;
         registry.streams.insert(stream, Entry::Open);
         registry.save(directory, means.memory.as_ref(), &means.key)?;
         directory.sync()?;
@@ -150,7 +169,8 @@ impl Stream {
             .insert(self.head.stream().to_owned(), ended(&self.head));
         let saved = registry.save(directory, memory.as_ref(), key);
         saved.map_err(WriteError::Disk)?;
-        forget_state(directory, self.head.stream()).map_err(WriteError::Disk)
+        let forgotten = self.means.forget_state(self.head.stream());
+        forgotten.map_err(WriteError::Disk)
     }
 
     /// Looks for a foreign hand before the chain moves on. What was on the disk until then is kept, signed, so that the next
@@ -197,8 +217,7 @@ impl Stream {
 
     fn keep_state(&mut self) -> io::Result<()> {
         let state = Checkpoint::of(&self.head).sign(&self.means.key);
-        let name = state_name(self.head.stream());
-        self.means.directory.replace(&name, state.as_bytes())?;
+        self.means.keep_state(self.head.stream(), &state)?;
         self.state = (self.head.len(), Instant::now());
         Ok(())
     }
@@ -210,11 +229,6 @@ pub(super) fn ended(head: &Head) -> Entry {
         lines: head.len(),
         root: head.root(),
     }
-}
-
-/// Removes an ended stream's own state. One that stays behind does no harm: the registry's is asked.
-pub(super) fn forget_state(directory: &Directory, stream: &str) -> io::Result<()> {
-    directory.remove(&state_name(stream))
 }
 
 /// A name that sorts by age and is nobody else's.

@@ -17,7 +17,7 @@ use super::directory::{
 use super::note::PublicKey;
 use super::registry::{Entry, REGISTRY, Registry, state, state_name};
 use super::stream::CHECKPOINT_LINES;
-use crate::bounds::MAX_AUDIT_LINE_BYTES;
+use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
 
 /// What a verification found.
@@ -357,8 +357,9 @@ impl<'a> Trial<'a> {
         let kept = self.at.0.with_extension("torn");
         let read = || {
             let mut bytes = Vec::new();
-            let most = MAX_AUDIT_LINE_BYTES as u64 + 1;
-            open_to_read(&kept)?.take(most).read_to_end(&mut bytes)?;
+            open_to_read(&kept)?
+                .take(MAX_TORN_BYTES)
+                .read_to_end(&mut bytes)?;
             Ok::<_, io::Error>(bytes)
         };
         let sum = read().ok().map(|bytes| sha256_hex(&bytes));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, MailConfig, QueueKind, Transport};
+use handout::config::{Config, Environment, LedgerKind, MailConfig, QueueKind, Secret, Transport};
 use handout::connection::{self, Connections};
 use handout::deliver::Relays;
 use handout::deliver::message::dkim::Signer;
@@ -40,6 +40,9 @@ pub(crate) struct CheckArgs {
 struct Finding {
     what: String,
     ok: bool,
+    /// Whether the operator should look at it although everything works.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    warning: bool,
     result: String,
 }
 
@@ -55,6 +58,7 @@ pub(super) async fn check(
     let mut findings = vec![found("configuration", Ok("can be read".to_owned()))];
     findings.push(found("templates", templates(&config)));
     findings.push(found("state directory", state_dir(&config)));
+    findings.push(secret_files(&config, environment));
     findings.push(found("allow rules", allow_rules(&config)));
     findings.extend(event_rules(&config));
     findings.extend(connections(&config, environment).await);
@@ -74,11 +78,13 @@ fn found(what: impl Into<String>, outcome: Outcome) -> Finding {
         Ok(result) => Finding {
             what: what.into(),
             ok: true,
+            warning: false,
             result,
         },
         Err(error) => Finding {
             what: what.into(),
             ok: false,
+            warning: false,
             result: chain(&*error),
         },
     }
@@ -93,11 +99,14 @@ fn report(findings: &[Finding], json: bool) -> anyhow::Result<()> {
         .map(|finding| finding.what.len())
         .max()
         .unwrap_or_default();
-    for Finding { what, ok, result } in findings {
-        say(format_args!(
-            "{}  {what:width$}  {result}",
-            if *ok { "ok  " } else { "FAIL" }
-        ))?;
+    for finding in findings {
+        let Finding { what, result, .. } = finding;
+        let verdict = match (finding.ok, finding.warning) {
+            (false, _) => "FAIL",
+            (true, true) => "warn",
+            (true, false) => "ok  ",
+        };
+        say(format_args!("{verdict}  {what:width$}  {result}"))?;
     }
     Ok(())
 }
@@ -119,6 +128,39 @@ fn state_dir(config: &Config) -> Outcome {
     scratch.map_err(explain)?;
     Keyring::open(&config.secret_key_file())?;
     Ok(format!("{} can be written", dir.display()))
+}
+
+/// Whether users of this machine can read secrets that have nothing to do with the service. A group's right to read is the
+/// operator's: Kubernetes mounts secrets for a group (fsGroup), and a group may have the service alone in it.
+fn secret_files(config: &Config, environment: &Environment) -> Finding {
+    use std::os::unix::fs::PermissionsExt;
+    let mut count = 0;
+    let mut open = Vec::new();
+    for (key, file) in config.secret_files() {
+        let path = Secret::place(&file, environment);
+        // One that is missing is told by what needs it.
+        let Ok(metadata) = std::fs::metadata(&path) else {
+            continue;
+        };
+        count += 1;
+        if metadata.permissions().mode() & 0o004 != 0 {
+            open.push(format!("{} ({key})", path.display()));
+        }
+    }
+    let warning = !open.is_empty();
+    let result = match warning {
+        false => format!("{count} files, none readable by every user"),
+        true => format!(
+            "every user of this machine can read {}: take the right away with `chmod o-rwx`",
+            open.join(", ")
+        ),
+    };
+    Finding {
+        what: "secret files".to_owned(),
+        ok: true,
+        warning,
+        result,
+    }
 }
 
 fn allow_rules(config: &Config) -> Outcome {

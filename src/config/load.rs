@@ -141,14 +141,19 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Reads a secret. A path that is a bare name is looked for among systemd's credentials first.
-    pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+    /// Where a secret is. A path that is a bare name is looked for among systemd's credentials first.
+    pub fn place(path: &Path, environment: &Environment) -> PathBuf {
         let in_credentials = environment
             .get("CREDENTIALS_DIRECTORY")
             .filter(|_| path.components().count() == 1)
             .map(|directory| Path::new(directory).join(path))
             .filter(|path| path.exists());
-        let path = in_credentials.unwrap_or_else(|| path.to_owned());
+        in_credentials.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Reads a secret.
+    pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let path = Self::place(path, environment);
         let text = std::fs::read_to_string(&path).map_err(|error| {
             ConfigError::value(
                 key,

@@ -9,16 +9,16 @@
 //! All messages that were under way are suspected, and one of them did it. So suspects are worked one at a time: the one
 //! that kills the process again does so without the others.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::directory::Directory;
 use crate::keyring::sha256_hex;
 
 /// After so many deliveries that ended in the death of the process a message is parked.
@@ -30,7 +30,7 @@ const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// The deliveries of one worker.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
-    dir: PathBuf,
+    dir: Arc<Directory>,
     /// The one place for a message that is suspected.
     quarantine: Arc<Semaphore>,
 }
@@ -44,7 +44,7 @@ pub struct Delivery {
 #[derive(Debug)]
 struct Inner {
     /// The file; none where it could not be written, and for a job that came in no message.
-    file: Option<PathBuf>,
+    file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
     _quarantine: Option<OwnedSemaphorePermit>,
@@ -52,13 +52,10 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(file) = self
-            .file
-            .as_ref()
-            .filter(|_| !self.is_kept.load(Ordering::Relaxed))
-        {
+        let is_kept = self.is_kept.load(Ordering::Relaxed);
+        if let Some((dir, file)) = self.file.as_ref().filter(|_| !is_kept) {
             // One that stays counts a death that was none; two more are needed.
-            drop(fs::remove_file(file));
+            drop(dir.remove(file));
         }
     }
 }
@@ -66,13 +63,13 @@ impl Drop for Inner {
 impl Deliveries {
     /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let dir = state_dir.join("deliveries");
-        fs::create_dir_all(&dir)?;
-        for entry in fs::read_dir(&dir)? {
+        let path = state_dir.join("deliveries");
+        let dir = Arc::new(Directory::private(&path)?);
+        for entry in fs::read_dir(&path)? {
             let entry = entry?;
             let age = entry.metadata()?.modified()?.elapsed();
             if age.is_ok_and(|age| age > KEEP) {
-                fs::remove_file(entry.path())?;
+                dir.remove(&entry.file_name().to_string_lossy())?;
             }
         }
         Ok(Self {
@@ -84,8 +81,8 @@ impl Deliveries {
     /// Begins a delivery of a message, and says how many before it ended in the death of their process. Nothing, if one did
     /// and another such message is under way.
     pub fn begin(&self, message_id: &str) -> Option<Delivery> {
-        let file = self.dir.join(&sha256_hex(message_id.as_bytes())[..32]);
-        let deaths = match before(&file) {
+        let file = sha256_hex(message_id.as_bytes())[..32].to_owned();
+        let deaths = match before(&self.dir, &file) {
             Ok(before) => before.saturating_add(1),
             Err(_) => 0,
         };
@@ -93,13 +90,13 @@ impl Deliveries {
             0 => None,
             _ => Some(Arc::clone(&self.quarantine).try_acquire_owned().ok()?),
         };
-        let written = write(&file, deaths);
+        let written = write(&self.dir, &file, deaths);
         if let Err(error) = &written {
             tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
         }
         Some(Delivery {
             inner: Arc::new(Inner {
-                file: written.is_ok().then_some(file),
+                file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
                 _quarantine: quarantine,
@@ -109,26 +106,19 @@ impl Deliveries {
 }
 
 /// How many deaths a file counts; one that says nothing was torn by the death itself.
-fn before(file: &Path) -> io::Result<u32> {
-    let mut text = String::new();
-    let file = open(OpenOptions::new().read(true), file)?;
-    file.take(16).read_to_string(&mut text)?;
-    Ok(text.trim().parse().unwrap_or_default())
+fn before(dir: &Directory, file: &str) -> io::Result<u32> {
+    let text = dir.read_bounded(file, 16)?;
+    Ok(str::from_utf8(&text)
+        .unwrap_or_default()
+        .trim()
+        .parse()
+        .unwrap_or_default())
 }
 
-fn write(file: &Path, deaths: u32) -> io::Result<()> {
-    let mut file = open(
-        OpenOptions::new().write(true).create(true).truncate(true),
-        file,
-    )?;
+fn write(dir: &Directory, file: &str, deaths: u32) -> io::Result<()> {
+    let mut file = dir.lock_file(file, 0o600)?;
+    file.set_len(0)?;
     file.write_all(deaths.to_string().as_bytes())
-}
-
-/// No link is followed.
-fn open(options: &mut OpenOptions, file: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let options = options.mode(0o600).custom_flags(flags.bits().cast_signed());
-    options.open(file)
 }
 
 impl Delivery {
@@ -158,9 +148,9 @@ impl Delivery {
     /// end, however often its worker is killed.
     pub fn got_on(&self) {
         if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
-            && let Some(file) = &self.inner.file
+            && let Some((dir, file)) = &self.inner.file
         {
-            drop(write(file, 0));
+            drop(write(dir, file, 0));
         }
     }
 }
@@ -204,13 +194,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deliveries = Deliveries::open(dir.path()).unwrap();
         let delivery = deliveries.begin("a").unwrap();
-        let file = delivery.inner.file.clone().unwrap();
+        let (_, name) = delivery.inner.file.clone().unwrap();
+        let file = dir.path().join("deliveries").join(name);
         die(delivery);
         fs::write(&file, "").unwrap();
         assert_eq!(deliveries.begin("a").unwrap().deaths(), 1);
         fs::write(&file, "2").unwrap();
         let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        File::open(&file).unwrap().set_modified(old).unwrap();
+        fs::File::open(&file).unwrap().set_modified(old).unwrap();
         assert_eq!(
             Deliveries::open(dir.path())
                 .unwrap()

@@ -596,3 +596,29 @@ async fn no_command_prints_what_commands_a_terminal() {
         assert!(reason.len() <= handout::bounds::MAX_REASON_BYTES);
     }
 }
+
+#[test]
+fn check_names_a_secret_that_every_user_can_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::new();
+    let password = world.dir.path().join("password");
+    fs::write(&password, "correct horse").unwrap();
+    world.config.mail.smtp.username = Some("handout".to_owned());
+    world.config.mail.smtp.password_file = Some(password.clone());
+    let (config, _) = files(&world, &email_job("x"));
+    let said = |mode: u32| {
+        fs::set_permissions(&password, fs::Permissions::from_mode(mode)).unwrap();
+        let output = handout(&["check", "--config", &config]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("secret files"));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    for mode in [0o400, 0o600, 0o640, 0o440] {
+        assert!(said(mode).starts_with("ok"), "{mode:o}");
+    }
+    let open = said(0o644);
+    assert!(
+        open.starts_with("warn") && open.contains("(mail.smtp.password_file)"),
+        "{open}"
+    );
+}

@@ -42,7 +42,7 @@ fn worst() -> Vec<(String, &'static str)> {
         })
     };
     let patterns: Vec<String> = (0..900)
-        .map(|n| format!("{n}{}", "*?[!a]".repeat(160)))
+        .map(|n| format!("{n}{}", "a".repeat(960)))
         .collect();
     let mut names = people(8_500, "bücher.example");
     names.extend((0..1_500).map(|n| format!("p@ü{n}.example")));
@@ -78,6 +78,16 @@ fn worst() -> Vec<(String, &'static str)> {
         (
             with("patterns", |job| job["from"]["include"] = json!(patterns)),
             "from.include has patterns of more than 16384 bytes together",
+        ),
+        (
+            with("wildcards", |job| {
+                job["from"]["include"] = json!([
+                    "*?[!a]".repeat(160),
+                    "*?[!b]".repeat(160),
+                    "*?[!c]".repeat(160)
+                ]);
+            }),
+            "from.include has patterns with more than 1000 wildcards together",
         ),
         (
             with("names", |job| job["email"]["to"] = json!(names)),

@@ -40,14 +40,16 @@ impl Log {
         tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
         let killed = scratch();
         copy(&dir, killed.path());
-        let memory = fs::read(settings.memory.as_ref().unwrap().path()).unwrap();
+        let memory = files(settings.memory.as_ref().unwrap().path());
         drop(log);
         writer.close();
         for name in files(&dir).keys() {
             fs::remove_file(dir.join(name)).unwrap();
         }
         copy(killed.path(), &dir);
-        fs::write(settings.memory.as_ref().unwrap().path(), memory).unwrap();
+        for (name, bytes) in memory {
+            fs::write(settings.memory.as_ref().unwrap().path().join(name), bytes).unwrap();
+        }
         Self { state, settings }
     }
 
@@ -137,7 +139,7 @@ async fn a_log_is_not_laundered_by_taking_its_registry_away() {
         assert!(said.contains("is missing"), "{said}");
         assert!(!log.verified().problems.is_empty());
         // Nor where what was remembered went with the state directory.
-        fs::remove_file(log.settings.memory.as_ref().unwrap().path()).unwrap();
+        fs::remove_dir_all(log.settings.memory.as_ref().unwrap().path()).unwrap();
         assert!(log.start().is_some());
         assert!(!log.verified().problems.is_empty());
     }
@@ -164,7 +166,7 @@ async fn a_log_that_was_emptied_or_put_back_is_missed() {
         "{said}"
     );
     assert!(
-        said.contains("audit-registry-"),
+        said.contains("audit-memory-"),
         "it names what to remove: {said}"
     );
     assert!(!log.verified().problems.is_empty());
@@ -174,7 +176,7 @@ async fn a_log_that_was_emptied_or_put_back_is_missed() {
     assert!(!log.verified().problems.is_empty());
     // An operator who restored a backup says so.
     copy(before.path(), log.dir());
-    fs::remove_file(log.settings.memory.as_ref().unwrap().path()).unwrap();
+    fs::remove_dir_all(log.settings.memory.as_ref().unwrap().path()).unwrap();
     assert_eq!(log.start(), None);
     assert!(log.verified().problems.is_empty());
 }
@@ -319,4 +321,41 @@ async fn no_link_is_followed_by_what_writes() {
             "{planted}, a hard link"
         );
     }
+}
+
+/// The state of yesterday beside a stream whose lines after it are new, chained anew and without checkpoints.
+#[tokio::test]
+async fn lines_are_not_signed_after_a_state_that_was_put_back() {
+    let state = scratch();
+    let dir = state.path().join("audit");
+    fs::create_dir(&dir).unwrap();
+    let mut settings = Settings::new(&dir, key());
+    settings.memory = Some(Memory::new(state.path(), &dir));
+    let (log, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
+    let early = files(&dir)
+        .into_iter()
+        .find(|(name, _)| name.ends_with(".checkpoint"))
+        .unwrap();
+    log.append((0..9).map(record).collect()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
+    let (killed, memory) = (scratch(), files(settings.memory.as_ref().unwrap().path()));
+    copy(&dir, killed.path());
+    drop(log);
+    writer.close();
+    for name in files(&dir).keys() {
+        fs::remove_file(dir.join(name)).unwrap();
+    }
+    copy(killed.path(), &dir);
+    for (name, bytes) in memory {
+        fs::write(settings.memory.as_ref().unwrap().path().join(name), bytes).unwrap();
+    }
+    fs::write(dir.join(&early.0), &early.1).unwrap();
+    let (path, bytes) = segment_of_the_open_stream(&dir);
+    let name = path.file_name().unwrap().to_string_lossy();
+    let forged = rechained(&name, &bytes, |fields| {
+        fields.replace("\"j\"", "\"forged\"")
+    });
+    fs::write(&path, forged).unwrap();
+    let error = AuditLog::open(&settings, "test", clock::system).unwrap_err();
+    assert!(error.is_damage(), "{error}");
 }
