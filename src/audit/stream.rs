@@ -164,6 +164,16 @@ impl Stream {
         let Some(Ok(mut registry)) = registry.map_err(WriteError::Disk)? else {
             return Err(WriteError::Changed("the registry beside it was changed"));
         };
+        // Signed by us, but an earlier one that was put back: saved anew, it would count as the last.
+        let kept = memory
+            .as_ref()
+            .map(|memory| memory.generation(&key.public()));
+        let kept = kept.transpose().map_err(WriteError::Disk)?.flatten();
+        if kept.is_some_and(|kept| registry.generation < kept) {
+            return Err(WriteError::Changed(
+                "the registry beside it is an earlier one",
+            ));
+        }
         registry
             .streams
             .insert(self.head.stream().to_owned(), ended(&self.head));

@@ -219,6 +219,8 @@ struct State {
     is_down: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
+    /// When a request was answered last.
+    answered_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for that.
     trial: Option<(String, Instant)>,
 }
@@ -424,10 +426,16 @@ impl Edge {
         self.moved();
         let before = {
             let mut state = self.state();
+            let answered_at = Some(Instant::now());
             if state.failures == 0 {
+                state.answered_at = answered_at;
                 return;
             }
-            std::mem::take(&mut *state)
+            let after = State {
+                answered_at,
+                ..State::default()
+            };
+            std::mem::replace(&mut *state, after)
         };
         let is_told = before.is_down && self.inner.is_watched.load(Ordering::Relaxed);
         let Some((since, _)) = before.failing_since.filter(|_| is_told) else {
@@ -440,6 +448,20 @@ impl Edge {
             "{} is back",
             self.inner.subject
         );
+    }
+
+    /// A request that began at an instant was not answered. If another was since, its connection died in an outage that is
+    /// over, and it says nothing about now.
+    pub fn failed_of(&self, began: Instant, kind: FailureKind, words: &str) {
+        if self
+            .state()
+            .answered_at
+            .is_some_and(|answered| answered > began)
+        {
+            self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.failed(kind, words);
+        }
     }
 
     /// A request was not answered, or the answer says that the edge is not well.
@@ -619,6 +641,22 @@ mod tests {
         assert!(trial.gives_way(2).is_none());
         tokio::time::sleep(LONG_OUTAGE).await;
         assert!(trial.gives_way(2).is_some(), "it has been down for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_began_before_the_last_answer_says_nothing_about_now() {
+        let edge = edge();
+        let began = Instant::now();
+        after(1000).await;
+        edge.answered();
+        for _ in 0..3 {
+            edge.failed_of(began, FailureKind::Timeout, "");
+        }
+        assert_eq!((edge.outage(), edge.count(FailureKind::Timeout)), (None, 3));
+        for _ in 0..2 {
+            edge.failed_of(Instant::now(), FailureKind::Timeout, "");
+        }
+        assert!(edge.outage().is_some());
     }
 
     #[test]

@@ -74,6 +74,9 @@ impl Intercept for AnswerWithin {
     }
 }
 
+/// Which connections a request was made on, and when.
+type Attempt = (u64, Instant);
+
 #[derive(Debug, Clone)]
 struct EdgeClient {
     edge: Option<Edge>,
@@ -131,9 +134,12 @@ impl EdgeClient {
         }
     }
 
-    fn failed(&self, generation: u64, kind: FailureKind, words: &str) {
+    /// A request failed that was made on the connections of `generation`, at an instant.
+    fn failed(&self, (generation, began): Attempt, kind: FailureKind, words: &str) {
         self.drop_pool(generation);
-        self.report(kind, words);
+        if let Some(edge) = &self.edge {
+            edge.failed_of(began, kind, words);
+        }
     }
 
     fn report(&self, kind: FailureKind, words: &str) {
@@ -143,7 +149,7 @@ impl EdgeClient {
     }
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let patience = patience(&request);
+        let (patience, began) = (patience(&request), Instant::now());
         let moved = Moved::of(self.edge.clone());
         let under_way = self.edge.as_ref().map(Edge::asked);
         let request = request.map(|body| {
@@ -157,7 +163,7 @@ impl EdgeClient {
             answer = connector.call(request) => answer,
             () = moved.stopped_for(patience) => {
                 let words = format!("no answer within {} s", patience.as_secs());
-                self.failed(generation, FailureKind::Timeout, &words);
+                self.failed((generation, began), FailureKind::Timeout, &words);
                 return Err(ConnectorError::timeout(words.into()));
             }
         };
@@ -167,7 +173,7 @@ impl EdgeClient {
             } else {
                 FailureKind::Unreachable
             };
-            self.failed(generation, kind, &crate::error::chain(error));
+            self.failed((generation, began), kind, &crate::error::chain(error));
         })?;
         let status = answer.status().as_u16();
         let failure = match status {
@@ -182,7 +188,7 @@ impl EdgeClient {
             patience: patience.max(ANSWER),
             _under_way: under_way,
             client: self,
-            generation,
+            attempt: (generation, began),
             is_well: failure.is_none(),
         };
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
@@ -292,7 +298,7 @@ struct Report {
     patience: Duration,
     _under_way: Option<Request>,
     client: EdgeClient,
-    generation: u64,
+    attempt: Attempt,
     is_well: bool,
 }
 
@@ -324,7 +330,7 @@ impl Receiving {
     fn end(&mut self, failure: Option<(FailureKind, &str)>) {
         let Some(Report {
             client,
-            generation,
+            attempt,
             is_well,
             ..
         }) = self.report.take()
@@ -332,7 +338,7 @@ impl Receiving {
             return;
         };
         match failure {
-            Some((kind, words)) => client.failed(generation, kind, words),
+            Some((kind, words)) => client.failed(attempt, kind, words),
             None if is_well => client.edge.iter().for_each(Edge::answered),
             None => {}
         }
@@ -414,7 +420,7 @@ mod tests {
                 patience: ANSWER,
                 _under_way: None,
                 client,
-                generation: 0,
+                attempt: (0, Instant::now()),
                 is_well: true,
             },
         )
