@@ -12,8 +12,8 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -47,7 +47,7 @@ struct Inner {
     file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
-    _quarantine: Option<OwnedSemaphorePermit>,
+    quarantine: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Drop for Inner {
@@ -99,7 +99,7 @@ impl Deliveries {
                 file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
-                _quarantine: quarantine,
+                quarantine: Mutex::new(quarantine),
             }),
         })
     }
@@ -129,7 +129,7 @@ impl Delivery {
                 file: None,
                 deaths: AtomicU32::new(0),
                 is_kept: AtomicBool::new(false),
-                _quarantine: None,
+                quarantine: Mutex::default(),
             }),
         }
     }
@@ -146,12 +146,17 @@ impl Delivery {
 
     /// The delivery got on: its plan was recorded, or it comes to a mail. A job that gets on each time comes to its
     /// end, however often its worker is killed.
+    ///
+    /// It is suspected no longer, so that the next suspect need not wait until all mails of this one are sent.
     pub fn got_on(&self) {
-        if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
-            && let Some((dir, file)) = &self.inner.file
-        {
+        if self.inner.deaths.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
+        if let Some((dir, file)) = &self.inner.file {
             drop(write(dir, file, 0));
         }
+        let quarantine = self.inner.quarantine.lock();
+        drop(quarantine.unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -229,5 +234,23 @@ mod tests {
             1,
             "waiting is no death"
         );
+    }
+
+    #[test]
+    fn a_delivery_that_gets_on_keeps_no_other_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = Deliveries::open(dir.path()).unwrap();
+        for id in ["a", "b", "c"] {
+            die(before.begin(id).unwrap());
+        }
+        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let a = deliveries.begin("a").unwrap();
+        a.got_on();
+        let b = deliveries.begin("b").unwrap();
+        assert!(deliveries.begin("c").is_none(), "b has not got on yet");
+        drop(a);
+        assert!(deliveries.begin("c").is_none(), "what a gave back is b's");
+        drop(b);
+        assert!(deliveries.begin("c").is_some());
     }
 }
