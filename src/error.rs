@@ -250,9 +250,9 @@ impl JobError {
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
             },
             Self::Deferred { first, .. } => first.class(),
-            Self::Results(_) | Self::Aged(_) | Self::Stopped(_) | Self::Panicked => {
-                Class::Transient
-            }
+            // The job is done, and parked it would be told of as one that cannot be done.
+            Self::Results(_) => Class::Waits,
+            Self::Aged(_) | Self::Stopped(_) | Self::Panicked => Class::Transient,
         }
     }
 
@@ -345,6 +345,12 @@ impl JobError {
                 error.fact,
                 Fact::Unreachable | Fact::Silent | Fact::Throttled
             ),
+            Self::Results(error) => match error {
+                ResultsError::Queue(error) => {
+                    matches!(error.fact, Fact::Denied | Fact::NotFound | Fact::Rejected)
+                }
+                ResultsError::File { .. } => true,
+            },
             Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
             Self::Parse(_)
             | Self::Plan(_)
@@ -356,7 +362,6 @@ impl JobError {
             | Self::Down(_)
             | Self::Busy { .. }
             | Self::Reopened
-            | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Deliver(_) => false,
@@ -525,6 +530,32 @@ mod tests {
         assert_eq!(after(Class::Waits, 99, 300), 330);
         assert_eq!(after(Class::Waits, 1, 0), 10);
         assert_eq!(after(Class::Waits, 99, 0), 900);
+    }
+
+    #[test]
+    fn a_job_that_is_done_is_never_parked_for_its_result() {
+        let facts = [
+            Fact::NotFound,
+            Fact::Denied,
+            Fact::Throttled,
+            Fact::Unreachable,
+            Fact::Silent,
+            Fact::Rejected,
+        ];
+        let queue = |fact| ResultsError::Queue(EdgeError::new("submit", fact, "no"));
+        let file = ResultsError::File {
+            path: "results.jsonl".into(),
+            source: std::io::Error::other("no room"),
+        };
+        for error in facts.map(queue).into_iter().chain([file]) {
+            let error = JobError::from(error);
+            let limits = RetryLimits::default();
+            let disposition = disposition(error.class(), 1000, &limits, 0.5);
+            assert!(
+                matches!(disposition, Disposition::Retry { .. }),
+                "{error:?}"
+            );
+        }
     }
 
     #[test]
