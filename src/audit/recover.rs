@@ -17,7 +17,8 @@ use super::directory::{
 };
 use super::log::open_failed;
 use super::record::{checkpoint, recovered};
-use super::registry::{Entry, Registry, state};
+use super::registry::{Entry, Registry};
+use super::remembered;
 use super::segment::Segment;
 use super::stream::{Means, ended, spelled};
 use crate::bounds::MAX_TORN_BYTES;
@@ -146,19 +147,9 @@ fn cannot_mend(path: &Path, source: io::Error) -> RecordError {
 
 fn last_state(means: &Means, stream: &str) -> Result<Checkpoint, RecordError> {
     let dir = means.directory.path();
-    let state = state(dir, stream, &means.key.public());
-    let kept = match &means.memory {
-        Some(memory) => {
-            let kept = memory.state(stream, &means.key.public());
-            kept.map_err(|source| open_failed(memory.path(), source))?
-        }
-        None => None,
-    };
+    let state = remembered::last_state(dir, means.memory.as_ref(), stream, &means.key.public());
     match state.map_err(|source| open_failed(dir, source))? {
-        // The one in the directory may be an earlier one that was put back, and all lines after it new.
-        Some(Ok(state)) => Ok(kept
-            .filter(|kept| kept.lines > state.lines)
-            .unwrap_or(state)),
+        Some(Ok(state)) => Ok(state),
         Some(Err(_)) | None => Err(RecordError::Registry {
             path: dir.display().to_string(),
             reason: format!("lacks the last state of the stream {stream}, or it was changed"),
@@ -297,13 +288,9 @@ pub(super) fn sweep(means: &Means, registry: &Registry) -> Result<(), RecordErro
             continue;
         }
         for (_, path) in segments {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if open_to_read(&path)
-                .and_then(|file| file.metadata())
-                .map_err(failed)?
-                .len()
-                == 0
-            {
+            let metadata = open_to_read(&path).and_then(|file| file.metadata());
+            if metadata.map_err(failed)?.len() == 0 {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
                 means.directory.remove(&name).map_err(failed)?;
             }
         }

@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
-use super::note::{PublicKey, SigningKey};
-use super::registry::state_name;
+use super::note::{BadNote, PublicKey, SigningKey};
+use super::registry::{state, state_name};
 use crate::bounds::MAX_AUDIT_NOTE_BYTES;
 use crate::directory::Directory;
 use crate::keyring::sha256_hex;
@@ -99,6 +99,26 @@ impl Memory {
             dir => dir?.remove(&state_name(stream)),
         }
     }
+}
+
+/// An open stream's last state, if it has one: the log's own, or the one that is remembered if that is newer.
+///
+/// The one in the log's directory may be an earlier one that was put back, and all lines after it new.
+pub(super) fn last_state(
+    log: &Path,
+    memory: Option<&Memory>,
+    stream: &str,
+    key: &PublicKey,
+) -> io::Result<Option<Result<Checkpoint, BadNote>>> {
+    let kept = memory.map(|memory| memory.state(stream, key));
+    let kept = kept.transpose()?.flatten();
+    let read = state(log, stream, key)?;
+    Ok(read.map(|read| {
+        let state = read?;
+        Ok(kept
+            .filter(|kept| kept.lines > state.lines)
+            .unwrap_or(state))
+    }))
 }
 
 /// One spelling of a directory's path, whether it is there already or not.

@@ -15,7 +15,8 @@ use super::directory::{
     Segments, TOO_LONG, is_too_long, lock_shared, open_to_read, read_line, segment_name, streams,
 };
 use super::note::PublicKey;
-use super::registry::{Entry, REGISTRY, Registry, state, state_name};
+use super::registry::{Entry, REGISTRY, Registry, state_name};
+use super::remembered::{Memory, last_state};
 use super::stream::CHECKPOINT_LINES;
 use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
@@ -58,18 +59,19 @@ pub fn verify(dir: &Path, pinned: Option<&PublicKey>) -> io::Result<Report> {
     verify_remembered(dir, pinned, None)
 }
 
-/// As [`verify`], of a log whose registry had `generation` when it was saved last, as is remembered outside the directory.
+/// As [`verify`], of a log of which the registry's generation and the streams' last states are remembered outside its
+/// directory, signed with the pinned key.
 pub fn verify_remembered(
     dir: &Path,
     pinned: Option<&PublicKey>,
-    generation: Option<u64>,
+    memory: Option<&Memory>,
 ) -> io::Result<Report> {
-    let seen = See::now(dir, pinned)?;
+    let seen = See::now(dir, pinned, memory)?;
     let mut report = Report {
         key: seen.key.map(|key| key.to_string()),
         ..Report::default()
     };
-    seen.judge_registry(pinned, generation, &mut report);
+    seen.judge_registry(pinned, &mut report);
     for (stream, segments) in &seen.segments {
         let trial = Trial::new(&seen, stream, segments);
         report.streams += 1;
@@ -82,6 +84,8 @@ pub fn verify_remembered(
 struct See {
     /// `None` if there is none; otherwise whether it can be believed.
     registry: Option<Result<Registry, ()>>,
+    /// Of which generation it was when it was saved last, as far as is remembered.
+    generation: Option<u64>,
     key: Option<PublicKey>,
     segments: BTreeMap<String, Segments>,
     /// The kept states of streams that have not ended.
@@ -91,8 +95,12 @@ struct See {
 }
 
 impl See {
-    fn now(dir: &Path, pinned: Option<&PublicKey>) -> io::Result<Self> {
+    fn now(dir: &Path, pinned: Option<&PublicKey>, memory: Option<&Memory>) -> io::Result<Self> {
         let _lock = lock_shared(dir)?;
+        let generation = match memory.zip(pinned) {
+            Some((memory, key)) => memory.generation(key)?,
+            None => None,
+        };
         let registry = Registry::load(dir, pinned)?.map(|read| read.map_err(drop));
         let named = registry.as_ref().and_then(|read| read.as_ref().ok());
         let key = pinned.copied().or(named.map(|registry| registry.key));
@@ -101,7 +109,7 @@ impl See {
         if let (Some(registry), Some(key)) = (named, &key) {
             let open = |(_, entry): &(&String, &Entry)| **entry == Entry::Open;
             for (stream, _) in registry.streams.iter().filter(open) {
-                if let Some(state) = state(dir, stream, key)? {
+                if let Some(state) = last_state(dir, memory, stream, key)? {
                     states.insert(stream.clone(), state.map_err(drop));
                 }
             }
@@ -115,6 +123,7 @@ impl See {
         }
         Ok(Self {
             registry,
+            generation,
             key,
             segments,
             states,
@@ -126,12 +135,7 @@ impl See {
         self.registry.as_ref()?.as_ref().ok()?.streams.get(stream)
     }
 
-    fn judge_registry(
-        &self,
-        pinned: Option<&PublicKey>,
-        generation: Option<u64>,
-        report: &mut Report,
-    ) {
+    fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut Report) {
         let mut problem = |file: String, reason: String| {
             report.problems.push(Problem {
                 segment: file,
@@ -140,7 +144,7 @@ impl See {
             });
         };
         match &self.registry {
-            None if pinned.is_some() || generation.is_some() => problem(
+            None if pinned.is_some() => problem(
                 REGISTRY.to_owned(),
                 "the registry of the streams is missing".to_owned(),
             ),
@@ -150,15 +154,12 @@ impl See {
                 "the registry of the streams was changed, or is signed with another key".to_owned(),
             ),
             Some(Ok(registry)) => {
-                if generation.is_some_and(|generation| registry.generation < generation) {
-                    problem(
-                        REGISTRY.to_owned(),
-                        format!(
-                            "the registry is of generation {}, and generation {} was written",
-                            registry.generation,
-                            generation.unwrap_or_default()
-                        ),
+                let read = registry.generation;
+                if let Some(written) = self.generation.filter(|written| read < *written) {
+                    let reason = format!(
+                        "the registry is of generation {read}, and generation {written} was written"
                     );
+                    problem(REGISTRY.to_owned(), reason);
                 }
                 for stream in registry.streams.keys() {
                     if !self.segments.contains_key(stream) {

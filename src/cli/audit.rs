@@ -201,18 +201,14 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
         None => books_of(&arguments.config, environment)?.audit_dir(),
     };
     let own = own_log(&dir, &arguments.config, environment)?;
-    let (pinned, memory) = match (&arguments.public_key, own) {
-        (Some(key), own) => (Some(public_key(key)?), own.map(|(_, memory)| memory)),
-        (None, Some((key, memory))) => (Some(key), Some(memory)),
-        (None, None) => (None, None),
+    let pinned = match &arguments.public_key {
+        Some(key) => Some(public_key(key)?),
+        None => own.as_ref().map(|(key, _)| *key),
     };
-    let generation = match (&memory, &pinned) {
-        (Some(memory), Some(key)) => memory
-            .generation(key)
-            .with_context(|| could_not_read(&dir))?,
-        _ => None,
-    };
-    let report = verify_remembered(&dir, pinned.as_ref(), generation);
+    // What is remembered is signed with our own key, and says nothing where another one is asked for.
+    let memory = own.filter(|(key, _)| Some(*key) == pinned);
+    let memory = memory.map(|(_, memory)| memory);
+    let report = verify_remembered(&dir, pinned.as_ref(), memory.as_ref());
     let report = report.with_context(|| could_not_read(&dir))?;
     if arguments.json {
         say_json(&report)?;
