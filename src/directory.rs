@@ -1,7 +1,7 @@
 //! A directory that is held by its descriptor: every file in it is opened relative to it, and no link is followed.
 //!
 //! A privileged command works in directories that a less privileged user may write. A name there may be a symbolic
-//! link, a hard link or a FIFO that somebody else planted. So a name is one component, opened with `O_NOFOLLOW` and
+//! link, a hard link or a FIFO that another user planted. So a name is one component, opened with `O_NOFOLLOW` and
 //! `O_NONBLOCK`, and what was opened is a regular file with one link and an expected owner before it is read, changed
 //! or given away. Folders below are entered one component at a time, in the same way.
 //!
@@ -306,13 +306,29 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
 
 /// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
 pub fn read_mounted(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
-        return Ok(file);
+    read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
+}
+
+/// Opens a file by its path to read it, in a directory of any owner: a copy, say. No link is followed at its name.
+pub fn read_unlinked(path: &Path) -> io::Result<File> {
+    read_regular(path, SAFE)
+}
+
+fn read_regular(path: &Path, flags: OFlags) -> io::Result<File> {
+    let refused = |what: &str| {
+        let sentence = format!("{} is {what}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, sentence)
+    };
+    let opened = rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty());
+    let file = File::from(opened.map_err(|error| match error {
+        Errno::LOOP => refused("a symbolic link"),
+        Errno::NXIO => refused("not a regular file"),
+        other => other.into(),
+    })?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused("not a regular file")),
     }
-    let sentence = format!("{} is not a regular file", path.display());
-    Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
 }
 
 /// Takes the permissions beyond `mode` from what is open, if the process may: an earlier build left them too wide.

@@ -122,14 +122,14 @@ impl EdgeError {
 
 /// Whether the SDK could not make a request of what it was given: no credentials repair that.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<BuildError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    is_because_of::<BuildError>(error)
+}
+
+/// Whether an error, or one of its causes, is of a kind.
+fn is_because_of<E: std::error::Error + 'static>(
+    error: &(dyn std::error::Error + 'static),
+) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
 
 /// What the service or the network said, in a line, without the URLs and tokens that it repeats.
@@ -193,8 +193,7 @@ fn fact_of(code: &str, status: u16) -> Fact {
 
 /// Whether an answer was ended because it is too long.
 fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(|error| error.is::<LengthLimitError>())
+    is_because_of::<LengthLimitError>(error)
 }
 
 /// A number between 0 and 1, to spread waits; no more random than that needs.

@@ -141,9 +141,7 @@ impl ParseJobError {
             reason: reason.to_string(),
         }
     }
-}
 
-impl ParseJobError {
     /// What is wrong, with the value that is wrong, for the terminal of the person who typed it.
     ///
     /// The value may be an address or a link. The error itself, which goes to logs and results, does not repeat it.

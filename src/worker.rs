@@ -686,9 +686,7 @@ impl Worker {
         self.refused.add(&message.id);
         Ok(())
     }
-}
 
-impl Worker {
     /// Tells that a job is parked, or that this could not be told: either way the job is parked.
     async fn tell_parked(&self, result: &JobResult<'_>) {
         for attempt in 1..=TELL_ATTEMPTS {

@@ -83,27 +83,15 @@ impl Directory {
     }
 }
 
-/// Opens a file of a log to read it: a regular file, and no link.
+/// Opens a file of a log to read it: a regular file, and no link. Another kind of file is damage.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let refused = |why: &str| {
-        let sentence = format!(
-            "{} is {why}: move it out of the log's directory",
-            path.display()
-        );
-        io::Error::new(io::ErrorKind::InvalidData, sentence)
-    };
-    let opened = rustix::fs::open(path, flags, Mode::empty());
-    let file = File::from(opened.map_err(|error| match error {
-        rustix::io::Errno::LOOP => refused("a symbolic link"),
-        rustix::io::Errno::NXIO => refused("no regular file"),
-        other => other.into(),
-    })?);
-    if !file.metadata()?.is_file() {
-        return Err(refused("no regular file"));
-    }
-    Ok(file)
+    directory::read_unlinked(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => {
+            let sentence = format!("{error}: move it out of the log's directory");
+            io::Error::new(io::ErrorKind::InvalidData, sentence)
+        }
+        _ => error,
+    })
 }
 
 /// Reads a line with its newline, or what is left before the end; at most one byte more than the longest line.

@@ -86,30 +86,49 @@ pub(super) async fn ledger(
     command: LedgerCommand,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let (LedgerCommand::Show { config, .. }
-    | LedgerCommand::Prune { config, .. }
-    | LedgerCommand::Resolve { config, .. }) = &command;
-    let config = config.load(environment)?;
-    if let LedgerCommand::Prune { older_than, .. } = command {
-        return prune(&config, older_than).await;
-    }
-    let opened = tools::open_ledger(&config, environment, clock::system).await?;
-    let ledger = &*opened.ledger;
-    let result = match &command {
-        LedgerCommand::Show { job, doubts, .. } => match (job, doubts) {
-            (Some(job), false) => show(ledger, job).await,
-            (None, false) => list(ledger).await,
-            (Some(job), true) => show_doubts(ledger, std::slice::from_ref(job)).await,
-            (None, true) => show_doubts(ledger, &ledger.jobs(LOOKED_THROUGH).await?).await,
-        },
-        LedgerCommand::Prune { .. } => unreachable!("it is done without the trait"),
+    match command {
+        LedgerCommand::Show {
+            job,
+            doubts,
+            config,
+        } => {
+            with_ledger(&config, environment, async |opened| {
+                let ledger = &*opened.ledger;
+                match (job, doubts) {
+                    (Some(job), false) => show(ledger, &job).await,
+                    (None, false) => list(ledger).await,
+                    (Some(job), true) => show_doubts(ledger, &[job]).await,
+                    (None, true) => show_doubts(ledger, &ledger.jobs(LOOKED_THROUGH).await?).await,
+                }
+            })
+            .await
+        }
+        LedgerCommand::Prune { older_than, config } => {
+            prune(&config.load(environment)?, older_than).await
+        }
         LedgerCommand::Resolve {
             job,
             recipient,
             answer,
-            ..
-        } => answer_doubt(&opened, job, recipient, *answer).await,
-    };
+            config,
+        } => {
+            with_ledger(&config, environment, async |opened| {
+                answer_doubt(opened, &job, &recipient, answer).await
+            })
+            .await
+        }
+    }
+}
+
+/// Does something with the ledger of a configuration, and closes it.
+async fn with_ledger(
+    config: &ConfigArgs,
+    environment: &Environment,
+    command: impl AsyncFnOnce(&OpenedLedger) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let config = config.load(environment)?;
+    let opened = tools::open_ledger(&config, environment, clock::system).await?;
+    let result = command(&opened).await;
     opened.close().await;
     result
 }

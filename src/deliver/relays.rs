@@ -105,9 +105,7 @@ impl Relays {
         self.limits.pass(job, recipient).await;
         Ok(relay.turn(job.as_str()).await?)
     }
-}
 
-impl Relays {
     /// Fails if the rates let a mail pass so late that its job is not to wait for it in a slot.
     pub(super) fn paced(&self, job: &JobId, recipient: &Recipient) -> Result<(), DeliverError> {
         let after = self.limits.wait(job, recipient);

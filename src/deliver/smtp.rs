@@ -16,8 +16,8 @@ mod verdict;
 mod wire;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
@@ -75,15 +75,20 @@ struct Inner {
     throttle: Throttle,
     brake: Brake,
     edge: Edge,
-    /// What was wrong when it failed last.
-    trouble: Mutex<Option<Trouble>>,
-    /// Whether the last failure came after the connection was ready for a mail.
-    fails_in_mails: AtomicBool,
+    last_failure: Mutex<Option<LastFailure>>,
     /// How many mails it has accepted.
     accepted: AtomicU64,
     pool: Pool,
     progress: Progress,
     clock: Clock,
+}
+
+/// How a relay failed last.
+#[derive(Debug)]
+struct LastFailure {
+    trouble: Trouble,
+    /// Whether the connection was ready for a mail before.
+    in_mail: bool,
 }
 
 impl fmt::Debug for Relay {
@@ -174,8 +179,7 @@ impl Relay {
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
                 edge,
-                trouble: Mutex::default(),
-                fails_in_mails: AtomicBool::new(false),
+                last_failure: Mutex::default(),
                 accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
                 section: section.to_owned(),
@@ -192,6 +196,11 @@ impl Relay {
         format!("{host}:{port}")
     }
 
+    fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
+        let last = self.inner.last_failure.lock();
+        last.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is known of the relay's health.
     pub fn edge(&self) -> &Edge {
         &self.inner.edge
@@ -199,7 +208,10 @@ impl Relay {
 
     /// Whether a connection without a mail would tell that the relay is well.
     pub fn can_be_probed(&self) -> bool {
-        !self.inner.fails_in_mails.load(Ordering::Relaxed)
+        !self
+            .last_failure()
+            .as_ref()
+            .is_some_and(|last| last.in_mail)
     }
 
     /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
@@ -238,11 +250,10 @@ impl Relay {
     pub(super) fn may_be_tried(&self, by: &str) -> Result<(), RelayError> {
         if let Err(outage) = self.inner.edge.may_be_tried(by) {
             let trouble = self
-                .inner
-                .trouble
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let trouble = trouble.clone().unwrap_or_else(|| Trouble::Unreachable {
+                .last_failure()
+                .as_ref()
+                .map(|last| last.trouble.clone());
+            let trouble = trouble.unwrap_or_else(|| Trouble::Unreachable {
                 step: "before",
                 words: outage.words.clone(),
             });
@@ -292,14 +303,10 @@ impl Relay {
     }
 
     fn down(&self, kind: FailureKind, step: Step, trouble: Trouble, words: &str) {
-        *self
-            .inner
-            .trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(trouble);
-        self.inner
-            .fails_in_mails
-            .store(step.is_of_a_mail(), Ordering::Relaxed);
+        *self.last_failure() = Some(LastFailure {
+            trouble,
+            in_mail: step.is_of_a_mail(),
+        });
         self.inner.edge.failed(kind, &format!("{step}: {words}"));
     }
 

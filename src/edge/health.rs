@@ -46,8 +46,6 @@ pub enum EdgeKind {
     Ledger,
     /// The queue that jobs come from.
     Queue,
-    /// The queue that results go to.
-    Results,
     /// The source of a connection's credentials.
     Credentials,
     /// An SMTP relay.
@@ -61,7 +59,6 @@ impl EdgeKind {
             Self::Store => "store",
             Self::Ledger => "ledger",
             Self::Queue => "queue",
-            Self::Results => "results",
             Self::Credentials => "credentials",
             Self::Relay => "relay",
         }
@@ -79,7 +76,7 @@ pub enum FailureKind {
     ServerError,
     /// An answer that asks to slow down.
     Throttled,
-    /// An answer that says no to whatever is asked.
+    /// An answer that rejects every request, and not this one alone.
     Refused,
     /// Credentials or a certificate that are not accepted, or none: trying again does not repair it.
     Denied,

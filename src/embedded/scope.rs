@@ -17,6 +17,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::Site;
+use crate::links::sigv4::QUERY_PARAMETERS;
 
 /// Longest life of a presigned URL, a week: the signing key lives no longer.
 const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
@@ -25,16 +26,6 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// How the header that carries a signature is written.
 const AUTHORIZATION_FORM: &str = "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…";
-
-/// The parameters of a query that carry its signature.
-const SIGNATURE_PARAMETERS: [&str; 6] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-];
 
 /// The type of a form that is posted.
 const FORM: &[u8] = b"multipart/form-data";
@@ -109,7 +100,7 @@ impl Sites {
             )));
         }
         check_signed_headers(claim.signed_headers, &request.headers)?;
-        // s3s would look for the signature of a form in its body, whatever else is signed.
+        // s3s would look for the signature of a form in its body, and pass over the one that was checked here.
         let content_type = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_form = content_type
             .and_then(|text| text.trim_ascii().get(..FORM.len()))
@@ -322,7 +313,7 @@ impl Query {
     /// Whether it has a parameter of a signature, however it is spelled.
     fn has_any_of_signature(&self) -> bool {
         let is_alike = |name: &str| {
-            SIGNATURE_PARAMETERS
+            QUERY_PARAMETERS
                 .iter()
                 .any(|known| known.eq_ignore_ascii_case(name))
         };
@@ -333,7 +324,7 @@ impl Query {
     fn misspelled_parameter(&self) -> Option<&str> {
         let mut names = self.0.iter().map(|pair| pair.0.as_str());
         names.find_map(|name| {
-            let mut wanted = SIGNATURE_PARAMETERS.iter();
+            let mut wanted = QUERY_PARAMETERS.iter();
             wanted
                 .find(|wanted| name.eq_ignore_ascii_case(wanted) && name != **wanted)
                 .copied()
@@ -604,7 +595,7 @@ mod tests {
             "{ALGORITHM} Credential={CREDENTIAL}, SignedHeaders=host;x-amz-date, Signature={SIGNATURE}"
         );
         let authorization = ("authorization", right.as_str());
-        for parameter in SIGNATURE_PARAMETERS {
+        for parameter in QUERY_PARAMETERS {
             for name in [parameter.to_owned(), parameter.to_lowercase()] {
                 let query = format!("{name}=x");
                 assert_eq!(

@@ -17,6 +17,16 @@ use crate::keyring::{hex_of, push_hex};
 /// The service's name in every scope that we sign for.
 const SERVICE: &str = "s3";
 
+/// The parameters of a query that carry its signature, which no link can be without.
+pub(crate) const QUERY_PARAMETERS: [&str; 6] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+];
+
 /// What signs: the keys, and for temporary ones the token that belongs to them.
 #[derive(Clone)]
 pub struct Keys {

@@ -64,9 +64,7 @@ impl Step {
             Self::Dot => "after the mail's text",
         }
     }
-}
 
-impl Step {
     /// Whether the connection was ready for a mail before.
     pub(super) const fn is_of_a_mail(self) -> bool {
         matches!(

@@ -7,16 +7,7 @@ use super::query::{Parameters, Parts, shown_name};
 use super::{Credential, Explanation, Scheme, SignedBy, Style, place};
 use crate::job::MAX_S3_EXPIRES_IN;
 use crate::links::cloudfront::matches;
-
-/// What a version 4 link cannot be without.
-const REQUIRED: [&str; 6] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-];
+use crate::links::sigv4::QUERY_PARAMETERS;
 
 /// What a session token is called; a session of a directory bucket has a name of its own for it.
 const TOKENS: [&str; 2] = ["X-Amz-Security-Token", "X-Amz-S3session-Token"];
@@ -44,7 +35,7 @@ pub(super) fn explain_v4(
 ) {
     explanation.scheme = Scheme::SigV4;
     explanation.opens = Some(place::at_s3(parts));
-    for name in REQUIRED.iter().filter(|name| !parameters.has(name)) {
+    for name in QUERY_PARAMETERS.iter().filter(|name| !parameters.has(name)) {
         explanation.wrong(format!("{name} is missing: the link was cut or changed"));
     }
     look_at_signature(explanation, parameters);
