@@ -10,7 +10,7 @@ use std::time::Duration;
 /// The longest reason for which a job failed, in bytes, with all its causes.
 pub const MAX_REASON_BYTES: usize = 2_000;
 
-/// The longest value of somebody else's that an error repeats, in bytes.
+/// The longest value from outside that an error repeats, in bytes.
 pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
 /// The longest field of a log line that is not JSON, in bytes: a reason with what stands around it.

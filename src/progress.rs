@@ -101,7 +101,7 @@ pub struct Snapshot {
     pub waits: u64,
     /// Times that a relay was given too much.
     pub slowdowns: u64,
-    /// Turns of the worker's loop, whatever the queue answered.
+    /// Turns of the worker's loop, also those in which the queue did not answer.
     pub turns: u64,
     /// Jobs that are worked now.
     pub jobs_in_flight: u64,

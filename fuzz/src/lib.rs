@@ -1,4 +1,4 @@
-//! What must hold for every parser of outside bytes, whatever the bytes are.
+//! What each parser of outside bytes guarantees for every input.
 //!
 //! Each function reads bytes as one parser does and asserts what its callers rely on. libFuzzer calls them in `targets/`, and the test suite
 //! with the committed corpora, from `tests/it/fuzz.rs`, which has this file for a module.
@@ -120,7 +120,7 @@ static RULES: LazyLock<[EventRule; 1]> = LazyLock::new(|| {
     }]
 });
 
-/// Messages as a queue gives them: jobs, or events in whatever wrapping.
+/// Messages as a queue gives them: jobs, and events in each wrapping that the daemon reads.
 pub fn envelope(data: &[u8]) {
     let Some(text) = text(data) else { return };
     match envelope::open(text, &*RULES) {
@@ -162,7 +162,7 @@ pub fn phrase(data: &[u8]) {
     }
 }
 
-/// Patterns: one without a special character matches itself, whatever slashes mean.
+/// Patterns: one without a special character matches itself, in both meanings of a slash.
 pub fn pattern(data: &[u8]) {
     let Some((pattern, key)) = text(data).map(two) else {
         return;
@@ -240,7 +240,7 @@ pub fn reply(data: &[u8]) {
     assert!(numbers.len() <= 16 && numbers.is_ascii(), "{numbers:?}");
 }
 
-/// URLs: whatever is odd in one, its signature and its token are never told.
+/// URLs: the explanation of a URL never repeats its signature or its token.
 pub fn explained(data: &[u8]) {
     const SECRET: &str = "5eC2e75eC2e75eC2e7";
     let text = String::from_utf8_lossy(data);
@@ -262,7 +262,7 @@ pub fn explained(data: &[u8]) {
     }
 }
 
-/// Lines of the audit log: whatever was refused and why, its line is one line of JSON that says so, and continues its stream.
+/// Lines of the audit log: the line of a refusal is one line of JSON with the reason, and continues its stream.
 pub fn audit_line(data: &[u8]) {
     if let Some(head) = LineHead::parse(data) {
         assert!(data.ends_with(b"\"}\n"));
@@ -283,7 +283,7 @@ pub fn audit_line(data: &[u8]) {
     assert_eq!(read.root(), written.root());
 }
 
-/// A log's directory that somebody wrote into: it is read to its end, and what is no log is not taken for one.
+/// A log's directory with foreign files: the verification ends, and reports what is no log.
 pub fn audit_log(data: &[u8]) {
     const STREAM: &str = "20261123T070000Z-01234567";
     let (registry, lines) = match data.iter().position(|byte| *byte == 0) {
@@ -375,7 +375,7 @@ pub fn quantity(data: &[u8]) {
     }
 }
 
-/// A ledger's records: from whatever somebody put there, a recipient's standing is known or the records are called damaged.
+/// A ledger's records: each set gives a recipient's standing, or an error that calls the records damaged.
 pub fn ledger(data: &[u8]) {
     let Ok(records) = serde_json::from_slice::<Vec<Record>>(data) else {
         return;

@@ -2,7 +2,7 @@
 //!
 //! A connection has proved nothing until a request on it was signed by a key of ours. Until then, and between two
 //! requests, it only waits, and of those that wait the one that did so longest is closed when another comes: connections
-//! that are held open keep nobody out. A request that is signed leaves that crowd. One by a link takes a slot of the
+//! that are held open keep no other out. A request that is signed leaves that crowd. One by a link takes a slot of the
 //! links; one that the holder of the secret signed in its header, which is the daemon itself, takes a slot that no link
 //! can take.
 
@@ -16,7 +16,7 @@ use crate::bounds::{MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_
 /// Who signed a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signer {
-    /// Somebody was given a link: the signature is in the query.
+    /// The holder of a link: the signature is in the query.
     Link,
     /// The holder of the secret: the signature is in the header.
     Own,

@@ -360,7 +360,7 @@ pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
 fn unreadable(path: &serde_path_to_error::Path, message: &str) -> ParseJobError {
     let mut segments: Vec<String> = path.iter().map(ToString::to_string).collect();
     if message.starts_with("unknown field") {
-        // The name is whatever stands in the message, perhaps an address.
+        // The name is the message's, and may be an address.
         segments.pop();
     }
     let reason = without_value(message);

@@ -608,7 +608,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Whether a listed object may be one of the job's, which its filter decides. Markers of folders are none: nobody misses them.
+    /// Whether a listed object may be one of the job's, which its filter decides. A marker of a folder is none, and is left out without a word.
     fn is_wanted(&mut self, object: &ObjectMeta) -> Result<bool, GatherError> {
         let Objects::Under(prefix, _) = &self.plan.objects else {
             return Ok(true);

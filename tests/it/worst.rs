@@ -9,7 +9,7 @@ use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
-/// How long `/live` may take, whatever the daemon works.
+/// How long `/live` may take under the worst message of each kind.
 const ANSWERED_IN: Duration = Duration::from_secs(1);
 
 fn people(count: usize, domain: &str) -> Vec<String> {

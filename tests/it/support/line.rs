@@ -90,7 +90,7 @@ async fn carry(near: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<
         );
     };
     let changed = async {
-        // Whatever it becomes, this connection is no longer what it was.
+        // Whether it recovers or not, this connection is no longer what it was.
         drop(mode.changed().await);
         *mode.borrow()
     };
