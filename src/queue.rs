@@ -73,6 +73,17 @@ pub enum Parked {
     LeftToRedrive,
 }
 
+/// A message that was set aside.
+#[derive(Debug, Clone)]
+pub struct ParkedMessage {
+    /// Its id.
+    pub id: String,
+    /// What it says.
+    pub body: String,
+    /// Why it was set aside.
+    pub reason: String,
+}
+
 /// A request to a queue that did not succeed. `Fact::NotFound` on a receipt means that it is not ours any more.
 pub type QueueError = EdgeError;
 

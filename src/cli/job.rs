@@ -1,5 +1,6 @@
 //! `handout job`: run one now, put it on the queue, or look at what it would send.
 
+mod parked;
 mod preview;
 mod resend;
 
@@ -11,32 +12,24 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use handout::bounds::MAX_REASON_BYTES;
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
+use handout::config::{Config, Environment};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
 use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::progress::{Progress, Snapshot};
-use handout::quantity::Span;
-use handout::queue::sqlite::SqliteQueue;
 use handout::stop::Stop;
-use handout::text::printable;
 use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
-use jiff::SignedDuration;
 use serde_json::json;
 
 use super::run::Signals;
-use super::{ConfigArgs, exit, say, say_json, terminal};
+use super::{ConfigArgs, say, say_json, terminal};
 
 /// How often the bar looks at the counters, and how often a plain line is written.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(5);
-
-/// How many parked messages are listed.
-const LISTED: usize = 100;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
@@ -78,29 +71,9 @@ Example:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Lists the jobs that were set aside, with the reasons; puts one back, or forgets old ones (queue.kind = "sqlite").
-    #[command(
-        after_help = "Examples:\n  handout job parked\n  handout job parked --after 107 --limit 20\n  handout job parked --requeue 7\n  handout job parked --prune --older-than 30d"
-    )]
-    Parked {
-        /// Lists only messages after this one.
-        #[arg(long, value_name = "MESSAGE", default_value_t = 0)]
-        after: i64,
-        /// Lists at most so many.
-        #[arg(long, value_name = "N", default_value_t = LISTED)]
-        limit: usize,
-        /// Forgets the messages that were put on the queue before --older-than: they cannot be put back any more.
-        #[arg(long, requires = "older_than", conflicts_with = "requeue")]
-        prune: bool,
-        /// How old messages are that --prune forgets, such as 30d.
-        #[arg(long, value_name = "AGE", requires = "prune")]
-        older_than: Option<Span>,
-        /// Puts this message back on the queue.
-        #[arg(long, value_name = "MESSAGE")]
-        requeue: Option<String>,
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    /// Lists the jobs that were set aside, with the reasons; puts them back, or forgets old ones.
+    #[command(after_help = parked::HELP)]
+    Parked(parked::ParkedArgs),
 }
 
 /// A job and the configuration for it.
@@ -147,21 +120,7 @@ pub(super) async fn job(
         JobCommand::Resend { id, config, .. } => {
             Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
         }
-        JobCommand::Parked {
-            after,
-            limit,
-            older_than,
-            requeue,
-            config,
-            ..
-        } => {
-            let queue = open_parked(&config.load(environment)?)?;
-            match (requeue, older_than) {
-                (Some(id), _) => requeue_parked(&queue, &id).await,
-                (None, Some(age)) => prune_parked(&queue, age).await,
-                (None, None) => list_parked(&queue, after, limit).await,
-            }
-        }
+        JobCommand::Parked(arguments) => parked::parked(arguments, environment).await,
     }
 }
 
@@ -310,50 +269,5 @@ async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
         "submitted {} as message {id}",
         jobs.join(", ")
     ))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn open_parked(config: &Config) -> anyhow::Result<SqliteQueue> {
-    anyhow::ensure!(
-        config.queue.kind == QueueKind::Sqlite,
-        "queue.kind is \"sqs\": look into the queue of queue.parked_url, where the reason is the attribute handout-reason"
-    );
-    Ok(tools::open_sqlite_queue(config, clock::system)?)
-}
-
-async fn requeue_parked(queue: &SqliteQueue, id: &str) -> anyhow::Result<ExitCode> {
-    if !queue.unpark(id).await? {
-        say(format_args!("no message {id} is parked"))?;
-        return Ok(exit::FOUND.into());
-    }
-    say(format_args!("message {id} is on the queue again"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn prune_parked(queue: &SqliteQueue, age: Span) -> anyhow::Result<ExitCode> {
-    let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
-    let pruned = queue.prune_parked(before).await?;
-    say(format_args!("forgot {pruned} parked messages"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn list_parked(queue: &SqliteQueue, after: i64, limit: usize) -> anyhow::Result<ExitCode> {
-    let (total, messages) = (
-        queue.count_parked().await?,
-        queue.parked(after, limit).await?,
-    );
-    for message in &messages {
-        let job = Job::parse(&message.body)
-            .map_or_else(|_| "(no job)".to_owned(), |job| job.id.to_string());
-        let reason = printable(&message.reason, MAX_REASON_BYTES);
-        say(format_args!("{}\t{job}\t{reason}", message.id))?;
-    }
-    let shown = messages.len();
-    if let Some(last) = messages.last().filter(|_| shown as u64 != total) {
-        say(format_args!(
-            "{shown} of {total} parked messages; those after these: --after {}",
-            last.id
-        ))?;
-    }
     Ok(ExitCode::SUCCESS)
 }

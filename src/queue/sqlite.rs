@@ -13,7 +13,7 @@ use rusqlite::params;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt};
+use super::{EdgeError, Fact, Message, Parked, ParkedMessage, Queue, QueueError, Receipt};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
@@ -32,17 +32,6 @@ pub struct SqliteQueue {
     arrived: Arc<Notify>,
     /// The latest instant at which messages were received, in milliseconds.
     latest: Arc<AtomicI64>,
-}
-
-/// A message that was set aside.
-#[derive(Debug, Clone)]
-pub struct ParkedMessage {
-    /// Its id.
-    pub id: String,
-    /// What it says.
-    pub body: String,
-    /// Why it was set aside.
-    pub reason: String,
 }
 
 impl SqliteQueue {
@@ -97,22 +86,22 @@ impl SqliteQueue {
             .map_err(|error| failed("read the parked messages", error))
     }
 
-    /// Puts a message that was set aside back on the queue; whether there was one.
-    pub async fn unpark(&self, id: &str) -> Result<bool, QueueError> {
-        let (id, now) = (id.to_owned(), self.now());
+    /// Puts messages that were set aside back on the queue: all of them, or the one with this id; how many those were.
+    pub async fn unpark(&self, id: Option<&str>) -> Result<u64, QueueError> {
+        let (id, now) = (id.map(ToOwned::to_owned), self.now());
         let changed = self
             .database
             .call(move |connection| {
                 connection.execute(
                     "UPDATE message SET state = 'ready', receives = 0, reason = NULL, visible_at = ?2, hidden_at = ?2 \
-                     WHERE id = ?1 AND state = 'parked'",
+                     WHERE (?1 IS NULL OR id = ?1) AND state = 'parked'",
                     params![id, now],
                 )
             })
             .await
-            .map_err(|error| failed("put a parked message back", error))?;
+            .map_err(|error| failed("put parked messages back", error))?;
         self.arrived.notify_waiters();
-        Ok(changed == 1)
+        Ok(changed as u64)
     }
 
     fn now(&self) -> i64 {

@@ -1,5 +1,7 @@
 //! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
 
+mod parked;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,6 +12,8 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
 use crate::edge::http::AnswerWithin;
 use crate::keyring::nonce;
+
+pub use parked::ParkedQueue;
 
 /// The most messages that one call can receive.
 const MAX_RECEIVE: usize = 10;
@@ -132,8 +136,8 @@ impl Queue for SqsQueue {
             |error: &_| EdgeError::from_sdk(format!("park a message in {parked_url}"), error);
         // First there, then gone here: a crash in between leaves two, never none.
         let with_reason = send()
-            .message_attributes("handout-reason", attribute(printable(reason))?)
-            .message_attributes("handout-message-id", attribute(message.id.clone())?);
+            .message_attributes(parked::REASON, attribute(printable(reason))?)
+            .message_attributes(parked::MESSAGE_ID, attribute(message.id.clone())?);
         match with_reason.send().await.map_err(|error| parked(&error)) {
             // A body near the limit leaves no room for attributes; the reason stands in the audit log.
             Err(error) if error.fact == Fact::Rejected => {

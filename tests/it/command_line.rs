@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use handout::queue::Queue;
+use handout::queue::sqs::SqsQueue;
 use serde_json::{Value, json};
 
+use crate::conformance::{HELD, NOW, make_queue, sqs_client};
 use crate::support::program;
+use crate::support::servers::Parts;
 use crate::support::world::{World, email_job, free_address};
 
 fn handout(arguments: &[&str]) -> Output {
@@ -216,6 +220,77 @@ async fn parked_messages_are_listed_and_put_back() {
             .code(),
         Some(1)
     );
+}
+
+#[tokio::test]
+async fn parked_messages_of_sqs_are_listed_and_put_back() {
+    let Some(parts) = Parts::or_skip("parked_messages_of_sqs") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let (url, parked_url) = (
+        make_queue(&client, "jobs").await,
+        make_queue(&client, "parked").await,
+    );
+    let mut world = World::new();
+    world.config.queue.kind = handout::config::QueueKind::Sqs;
+    world.config.queue.url = Some(url.clone());
+    world.config.queue.parked_url = Some(parked_url.clone());
+    world.config.queue.endpoint_url = Some(moto.url());
+    world.config.queue.region = Some("eu-west-1".to_owned());
+    let (config, _) = files(&world, &email_job("x"));
+    let parked = |arguments: &[&str]| {
+        Command::new(program())
+            .args(["job", "parked", "--config", &config])
+            .args(arguments)
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .output()
+            .unwrap()
+    };
+    let queue = SqsQueue::new(client, url, Some(parked_url));
+    let mut came_as = Vec::new();
+    // More than one receive brings.
+    for number in 0..14 {
+        let job = email_job(&format!("job-{number}")).to_string();
+        came_as.push(queue.submit(&job).await.unwrap());
+        let message = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
+        queue
+            .park(&message, &format!("reason {number}"))
+            .await
+            .unwrap();
+    }
+    for look in ["first", "second"] {
+        let listed = stdout(&parked(&[]));
+        assert_eq!(listed.lines().count(), 14, "{look}: {listed}");
+        assert!(listed.contains("\tjob-7\treason 7\n"), "{listed}");
+    }
+    let few = stdout(&parked(&["--limit", "3"]));
+    assert!(
+        few.ends_with("there may be more than these: --limit\n"),
+        "{few}"
+    );
+
+    let one = stdout(&parked(&["--requeue", &came_as[7]]));
+    assert_eq!(
+        one,
+        format!("message {} is on the queue again\n", came_as[7])
+    );
+    let back = queue.receive(10, HELD, NOW).await.unwrap().remove(0);
+    assert!(back.body.contains("job-7"), "{}", back.body);
+    assert_eq!(parked(&["--requeue", &came_as[7]]).status.code(), Some(1));
+    let shown = stdout(&parked(&["--limit", "1"]));
+    let id = shown.split('\t').next().unwrap();
+    stdout(&parked(&["--requeue", id]));
+    assert_eq!(
+        stdout(&parked(&["--requeue", "all"])),
+        "12 messages are on the queue again\n"
+    );
+    assert_eq!(stdout(&parked(&[])), "");
+    assert_eq!(queue.waiting().await.unwrap(), 13);
+    let refused = parked(&["--prune", "--older-than", "1d"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("SQS has no order"));
 }
 
 #[tokio::test]

@@ -22,8 +22,8 @@ use crate::support::servers::{Parts, Server};
 use crate::support::world::World;
 use crate::support::{hostile, until};
 
-const HELD: Duration = Duration::from_secs(30);
-const NOW: Duration = Duration::ZERO;
+pub(crate) const HELD: Duration = Duration::from_secs(30);
+pub(crate) const NOW: Duration = Duration::ZERO;
 
 // ── Queue ──
 
@@ -150,7 +150,7 @@ async fn the_queue_in_a_file_is_a_queue_and_survives_its_process() {
         (parked[0].body.as_str(), parked[0].reason.as_str()),
         ("kept", "because")
     );
-    assert!(reopened.unpark(&parked[0].id).await.unwrap());
+    assert_eq!(reopened.unpark(Some(&parked[0].id)).await.unwrap(), 1);
     assert_eq!(
         reopened.receive(1, HELD, NOW).await.unwrap()[0].receive_count,
         1
@@ -166,6 +166,12 @@ pub(crate) fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
             "id", "secret", None, None, "test",
         ));
     aws_sdk_sqs::Client::from_conf(config.build())
+}
+
+/// Makes a queue and returns its URL.
+pub(crate) async fn make_queue(client: &aws_sdk_sqs::Client, name: &str) -> String {
+    let made = client.create_queue().queue_name(name).send().await;
+    made.unwrap().queue_url.unwrap()
 }
 
 async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Client) {
@@ -205,16 +211,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
     };
     let moto = parts.start("moto.py", &[]);
     let client = sqs_client(&moto);
-    let make = async |name: &str| {
-        client
-            .create_queue()
-            .queue_name(name)
-            .send()
-            .await
-            .unwrap()
-            .queue_url
-            .unwrap()
-    };
+    let make = async |name| make_queue(&client, name).await;
     let (url, parked_url) = (make("jobs").await, make("parked").await);
     a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url, None))).await;
     a_fifo_queue_says_which_group_a_message_is_of(&client).await;
