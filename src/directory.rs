@@ -11,10 +11,11 @@
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
@@ -149,18 +150,43 @@ impl Directory {
         draft.keep(name)
     }
 
-    /// Begins a file without a name, which gets one when it is whole; `mode` is masked by the umask.
+    /// Begins a file without a name, which gets one when it is whole; `mode` is masked by the umask. Where the file system
+    /// has no such files it has the name of a draft, and a killed process leaves it.
     pub fn draft(&self, mode: u32) -> io::Result<Draft> {
-        let name = format!(".{:016x}.draft", random()?);
-        let file = self.create_new(&name, mode)?;
+        let (file, name) = match self.unnamed(mode)? {
+            Some(file) => (file, None),
+            None => {
+                let name = draft_name()?;
+                (self.create_new(&name, mode)?, Some(name))
+            }
+        };
         let draft = Draft {
             mode: file.metadata()?.permissions(),
             directory: Self::held(self.handle.try_clone()?, self.path.clone())?,
             file,
-            name: Some(name),
+            name,
         };
         tighten(&draft.file, 0o600)?;
         Ok(draft)
+    }
+
+    /// A file that goes away with its process; none where the file system has no such files, or the process no `/proc` by
+    /// which it could be named.
+    fn unnamed(&self, mode: u32) -> io::Result<Option<File>> {
+        if !Path::new(OPEN_FILES).exists() {
+            return Ok(None);
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, ".", flags, Mode::from_raw_mode(mode)) {
+            Ok(handle) => {
+                let file = File::from(handle);
+                self.give(&file)?;
+                Ok(Some(file))
+            }
+            // open(2): the file system, or the kernel, does not know the flag.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes a file without a name, which goes away with its handle.
@@ -345,12 +371,16 @@ pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
     }
 }
 
+/// Where the kernel shows the process its open files.
+const OPEN_FILES: &str = "/proc/self/fd";
+
 /// A file on its way into a directory: only its owner may read it, and it is removed unless it is kept.
 #[derive(Debug)]
 pub struct Draft {
     directory: Directory,
     file: File,
     mode: Permissions,
+    /// The name that it has meanwhile, if it has one.
     name: Option<String>,
 }
 
@@ -360,10 +390,12 @@ impl Draft {
         &self.file
     }
 
-    /// Where it is meanwhile.
+    /// Where this process finds it meanwhile.
     pub fn path(&self) -> PathBuf {
-        let name = self.name.as_deref().unwrap_or_default();
-        self.directory.path.join(name)
+        match &self.name {
+            Some(name) => self.directory.path.join(name),
+            None => Path::new(OPEN_FILES).join(self.file.as_raw_fd().to_string()),
+        }
     }
 
     /// Gives the whole file its name, durably, in the place of what has it.
@@ -371,6 +403,11 @@ impl Draft {
         self.directory.component(name)?;
         self.file.set_permissions(self.mode.clone())?;
         self.file.sync_all()?;
+        if self.name.is_none() {
+            let draft = draft_name()?;
+            self.link(&draft)?;
+            self.name = Some(draft);
+        }
         if let Some(draft) = &self.name {
             let folder = &self.directory.handle;
             rustix::fs::renameat(folder, draft, folder, name)?;
@@ -383,11 +420,17 @@ impl Draft {
     pub fn keep_new(self, name: &str) -> io::Result<()> {
         self.directory.component(name)?;
         self.file.sync_all()?;
-        if let Some(draft) = &self.name {
-            let folder = &self.directory.handle;
-            rustix::fs::linkat(folder, draft, folder, name, AtFlags::empty())?;
-        }
+        self.link(name)?;
         self.directory.sync()
+    }
+
+    fn link(&self, name: &str) -> io::Result<()> {
+        let (path, folder) = (self.path(), &self.directory.handle);
+        let linked = match &self.name {
+            Some(draft) => rustix::fs::linkat(folder, draft, folder, name, AtFlags::empty()),
+            None => rustix::fs::linkat(CWD, &path, folder, name, AtFlags::SYMLINK_FOLLOW),
+        };
+        Ok(linked?)
     }
 }
 
@@ -410,10 +453,10 @@ impl Drop for Draft {
     }
 }
 
-fn random() -> io::Result<u64> {
+fn draft_name() -> io::Result<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
 }
 
 #[cfg(test)]
@@ -494,6 +537,35 @@ mod tests {
         );
         std::os::unix::fs::chown(inside.path().join("x"), Some(4003), None).unwrap();
         assert_refused(&directory, "belongs to another user");
+    }
+
+    #[test]
+    fn a_draft_has_no_name_before_it_is_whole_and_then_takes_the_place_of_another() {
+        let inside = tempfile::tempdir().unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        let names = || {
+            let entries = fs::read_dir(inside.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        for text in ["first", "second"] {
+            let mut draft = directory.draft(0o640).unwrap();
+            draft.write_all(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(draft.path()).unwrap(), text);
+            assert!(
+                names().iter().all(|name| name == "x"),
+                "a kill leaves nothing"
+            );
+            draft.keep("x").unwrap();
+            assert_eq!(names(), ["x"]);
+            assert_eq!(fs::read_to_string(inside.path().join("x")).unwrap(), text);
+        }
+        let mut draft = directory.draft(0o640).unwrap();
+        draft.write_all(b"third").unwrap();
+        let refused = draft.keep_new("x").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(), ["x"]);
+        assert_eq!(directory.read_bounded("x", 99).unwrap(), b"second");
     }
 
     #[test]

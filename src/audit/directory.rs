@@ -56,6 +56,8 @@ impl Directory {
     /// Makes a file that is not there yet, locked before it has its name: a process that finds it finds it locked.
     pub(super) fn create_locked(&self, name: &str) -> io::Result<File> {
         let draft = format!("{name}.draft");
+        // One that is there is a dead process's: the name is a stream's, and one process writes it or ends it.
+        self.held.remove(&draft)?;
         let file = self.held.create_new(&draft, MODE)?;
         file.lock()?;
         self.held.rename(&draft, name)?;

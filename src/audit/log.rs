@@ -127,11 +127,16 @@ pub enum RecordError {
 
 impl RecordError {
     /// Whether the log is not as it was written, rather than the disk bad.
-    pub const fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Changed { .. } | Self::Damaged { .. } | Self::Registry { .. }
-        )
+    pub fn is_damage(&self) -> bool {
+        use io::ErrorKind::{InvalidData, InvalidInput};
+        match self {
+            Self::Changed { .. } | Self::Damaged { .. } | Self::Registry { .. } => true,
+            // A link, a FIFO, or a note that was changed: no disk does that.
+            Self::Open { source, .. } | Self::Foreign { source, .. } => {
+                matches!(source.kind(), InvalidData | InvalidInput)
+            }
+            Self::Write { .. } | Self::Closed => false,
+        }
     }
 }
 

@@ -94,14 +94,14 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 /// What a broken audit log ends the program with: it is damaged, or the disk is.
-pub(super) const fn audit_code(error: &RecordError) -> u8 {
+pub(super) fn audit_code(error: &RecordError) -> u8 {
     match error.is_damage() {
         true => DATA,
         false => DISK,
     }
 }
 
-const fn open_code(error: &OpenError) -> u8 {
+fn open_code(error: &OpenError) -> u8 {
     match error {
         OpenError::Config(_) | OpenError::Template(_) => CONFIG,
         OpenError::Audit(error) => audit_code(error),

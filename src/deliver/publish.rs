@@ -210,7 +210,7 @@ impl Draft {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
         let written = self.file.write_all(bytes);
         written.map_err(|source| DeliverError::File {
-            path: self.file.path(),
+            path: self.publisher.describe(self.file_name).into(),
             source,
         })
     }
@@ -224,7 +224,7 @@ impl Draft {
         } = self;
         let length = file.file().metadata().map(|metadata| metadata.len());
         let length = length.map_err(|source| DeliverError::File {
-            path: file.path(),
+            path: publisher.describe(file_name).into(),
             source,
         })?;
         match &publisher.place {
