@@ -3,10 +3,14 @@
 mod cli;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use handout::config::Environment;
 use handout::telemetry;
+
+/// How long threads that still work are waited for at the end.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = match cli::Cli::try_parse() {
@@ -21,7 +25,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return cli::exit::failed(&anyhow::Error::new(error)),
     };
-    match runtime.block_on(cli::run(arguments, &environment)) {
+    let ended = runtime.block_on(cli::run(arguments, &environment));
+    // A thread that still waits, say for the name of a host, has nothing to lose: what must be whole was waited for.
+    runtime.shutdown_timeout(LAST_THREADS);
+    match ended {
         Ok(code) => code,
         Err(error) => cli::exit::failed(&error),
     }

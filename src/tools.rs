@@ -537,7 +537,8 @@ pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, O
     ))
 }
 
-async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
+/// The queue of the configuration in SQS.
+pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
     let Some(url) = config.queue.url.clone() else {
         return Err(ConfigError::value(
             "queue.url",

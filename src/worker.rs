@@ -69,10 +69,14 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
 /// How long a message whose job is in flight already stays away.
 const IN_SHADOW: Duration = Duration::from_secs(15);
 
-/// How long work that was asked to stop, since its hold is lost or the program ends, may take to come to its next step
-/// before it is cut off: longer than a relay may take for its answer after a mail's dot. Until then nobody else works the
-/// job: its place among those in flight is taken.
+/// How long work whose hold is lost may take to come to its next step before it is cut off: longer than a relay may take for
+/// its answer after a mail's dot. Until then the job is not worked again in this process: its place among those in flight is
+/// taken.
 const LAST_STEP: Duration = Duration::from_secs(11 * 60);
+
+/// How long a mail whose text was sent is waited for at the end, after the grace period. A supervisor that was promised an
+/// end kills what takes longer, and the mail would be in doubt all the same.
+const LAST_MAIL: Duration = Duration::from_secs(8);
 
 /// How the worker works.
 #[derive(Debug, Clone, Copy)]
@@ -454,10 +458,12 @@ impl Worker {
             return;
         }
         stop.ask();
-        // Each task ends before its next step that cannot be undone, and gives its message back. A supervisor that
-        // does not wait for a relay's answer leaves a doubt.
-        if !all_end(&mut tasks, LAST_STEP).await {
-            tracing::error!("a step did not end in time; its message comes back by itself");
+        // Each task ends before its next step that cannot be undone, and gives its message back.
+        if !all_end(&mut tasks, LAST_MAIL).await {
+            tracing::error!(
+                in_flight = tasks.len(),
+                "a mail's text was sent, and its outcome is not known or could not be recorded; the next delivery of its job decides the doubt by mail.on_doubt"
+            );
         }
     }
 

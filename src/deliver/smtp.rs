@@ -217,10 +217,10 @@ impl Relay {
     /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
     /// failures came later, in the middle of mails, is not well before it takes one.
     pub async fn probe(&self) -> Result<(), RelayError> {
-        let dialogue = self
-            .connect()
-            .await
-            .map_err(|failure| self.failed(&failure))?;
+        let under_way = self.inner.edge.asked();
+        let connected = self.connect().await;
+        let dialogue = connected.map_err(|failure| self.failed(&failure))?;
+        drop(under_way);
         dialogue.quit().await;
         if self.can_be_probed() {
             self.inner.edge.answered();
@@ -279,9 +279,10 @@ impl Relay {
             trust,
             login,
             hello,
+            edge,
             ..
         } = &*self.inner;
-        Dialogue::begin(config, trust, login.as_ref(), hello).await
+        Dialogue::begin(config, trust, login.as_ref(), hello, edge).await
     }
 
     /// Reports a failed step to the edge. A relay that says something, if only "no", is there.

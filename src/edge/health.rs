@@ -20,7 +20,7 @@ use crate::text::printable;
 /// The pause after the failure that made an edge count as down, doubled with each further failure, and the longest. The
 /// longest decides how long an edge that is back stays untried.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(8);
+const MAX_PAUSE: Duration = Duration::from_secs(4);
 
 /// How long the one request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
@@ -30,6 +30,13 @@ const LONG_OUTAGE: Duration = Duration::from_secs(25);
 
 /// After how long without a byte from it an edge counts as silent, where other jobs want the slots of those that wait for it.
 const SILENT: Duration = Duration::from_millis(3500);
+
+/// After how long without a byte, while requests wait for it, an edge is said to be silent. No request has failed yet: some
+/// deadlines of SMTP are minutes.
+const SAID_SILENT: Duration = Duration::from_secs(18);
+
+/// For how long after `/ready` or `/metrics` was asked an edge that is not used is looked at.
+const LOOKED_AT: Duration = Duration::from_secs(60);
 
 /// How long a job stays away that gave its slot back to others.
 const GIVEN_WAY: Duration = Duration::from_secs(5);
@@ -218,6 +225,8 @@ struct State {
     paused_until: Option<Instant>,
     /// When a request was answered last.
     answered_at: Option<Instant>,
+    /// When a request was answered, or failed, last.
+    heard_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for that.
     trial: Option<(String, Instant)>,
 }
@@ -340,6 +349,11 @@ impl Edge {
         self.outage_of(&self.state())
     }
 
+    /// Whether the last request failed.
+    pub fn is_failing(&self) -> bool {
+        self.state().failures > 0
+    }
+
     fn outage_of(&self, state: &State) -> Option<Outage> {
         let ((_, since), (kind, words)) = (state.failing_since?, state.last.clone()?);
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
@@ -397,18 +411,32 @@ impl Edge {
 
     /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
+        let silence = self.silence(SILENT)?;
+        (jobs >= share).then_some(silence)
+    }
+
+    /// The edge's silence, if requests have waited for it for so long without a byte.
+    fn silence(&self, at_least: Duration) -> Option<Outage> {
         let silent_for = self.activity().silent_since?.elapsed();
-        if silent_for < SILENT || jobs < share {
-            return None;
-        }
         let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
-        Some(Outage {
+        (silent_for >= at_least).then(|| Outage {
             subject: self.inner.subject.clone(),
             kind: FailureKind::Timeout,
             words: String::new(),
             since,
             left: GIVEN_WAY,
         })
+    }
+
+    /// Why the edge is not well, if it is not: it is down, or requests wait for it and nothing comes.
+    pub fn trouble(&self) -> Option<Outage> {
+        self.outage().or_else(|| self.silence(SAID_SILENT))
+    }
+
+    /// Whether nothing was heard of the edge for so long, and nothing is under way.
+    pub fn is_quiet_for(&self, at_least: Duration) -> bool {
+        let heard_at = self.state().heard_at;
+        self.activity().under_way == 0 && heard_at.is_none_or(|at| at.elapsed() >= at_least)
     }
 
     /// For how long the edge has been down.
@@ -423,13 +451,14 @@ impl Edge {
         self.moved();
         let before = {
             let mut state = self.state();
-            let answered_at = Some(Instant::now());
+            let now = Some(Instant::now());
             if state.failures == 0 {
-                state.answered_at = answered_at;
+                (state.answered_at, state.heard_at) = (now, now);
                 return;
             }
             let after = State {
-                answered_at,
+                answered_at: now,
+                heard_at: now,
                 ..State::default()
             };
             std::mem::replace(&mut *state, after)
@@ -467,6 +496,7 @@ impl Edge {
         let now = Instant::now();
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
+        state.heard_at = Some(now);
         let (since, _) = *state
             .failing_since
             .get_or_insert_with(|| (now, crate::clock::system()));
@@ -498,6 +528,8 @@ impl Edge {
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
     edges: Arc<[Edge]>,
+    /// When their health was asked for last.
+    looked_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl FromIterator<Edge> for Edges {
@@ -506,7 +538,10 @@ impl FromIterator<Edge> for Edges {
         for edge in edges.iter() {
             edge.inner.is_watched.store(true, Ordering::Relaxed);
         }
-        Self { edges }
+        Self {
+            edges,
+            looked_at: Arc::default(),
+        }
     }
 }
 
@@ -521,9 +556,26 @@ impl Edges {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
-    /// The outages that last.
-    pub fn outages(&self) -> Vec<Outage> {
-        self.iter().filter_map(Edge::outage).collect()
+    /// What is wrong with each that is not well.
+    pub fn troubles(&self) -> Vec<Outage> {
+        self.iter().filter_map(Edge::trouble).collect()
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.looked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A supervisor or a scraper asks for their health.
+    pub fn look(&self) {
+        *self.looked_at() = Some(Instant::now());
+    }
+
+    /// Whether it was asked for lately: then the health of an edge that no job uses is found out, too.
+    pub fn are_looked_at(&self) -> bool {
+        self.looked_at()
+            .is_some_and(|looked_at| looked_at.elapsed() <= LOOKED_AT)
     }
 }
 
@@ -656,6 +708,38 @@ mod tests {
         assert!(edge.outage().is_some());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_edge_that_is_waited_for_in_vain_is_said_to_be_silent_before_a_request_fails() {
+        let edge = edge();
+        assert!(edge.is_quiet_for(Duration::from_secs(10)), "never used");
+        let request = edge.asked();
+        assert!(!edge.is_quiet_for(Duration::ZERO), "a request is under way");
+        after(17_000).await;
+        assert_eq!(edge.trouble(), None);
+        after(1_000).await;
+        let said = edge.trouble().unwrap().to_string();
+        assert!(said.contains("has not answered since 20"), "{said}");
+        assert_eq!(edge.may_be_tried("a"), Ok(()), "silence is no outage yet");
+        edge.moved();
+        assert_eq!(edge.trouble(), None);
+        drop(request);
+        edge.answered();
+        assert!(!edge.is_quiet_for(Duration::from_secs(10)));
+        after(10_000).await;
+        assert!(edge.is_quiet_for(Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edges_are_looked_at_for_a_minute_after_their_health_was_asked_for() {
+        let edges = Edges::from_iter([edge()]);
+        assert!(!edges.are_looked_at());
+        edges.look();
+        after(60_000).await;
+        assert!(edges.are_looked_at());
+        after(1).await;
+        assert!(!edges.are_looked_at());
+    }
+
     #[test]
     fn the_registry_tells_of_those_that_are_down() {
         let store = Edge::new(EdgeKind::Store, "reports", "S3");
@@ -664,7 +748,7 @@ mod tests {
         store.failed(FailureKind::Timeout, "");
         store.failed(FailureKind::Timeout, "\u{1b}[2J");
         relay.failed(FailureKind::Timeout, "");
-        let outages = edges.outages();
+        let outages = edges.troubles();
         assert_eq!(outages.len(), 1);
         assert!(
             outages[0].to_string().ends_with(r": \u{1b}[2J"),

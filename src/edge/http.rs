@@ -151,7 +151,9 @@ impl EdgeClient {
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
         let moved = Moved::of(self.edge.clone());
-        let under_way = self.edge.as_ref().map(Edge::asked);
+        // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
+        let is_usual = patience <= ANSWER;
+        let under_way = self.edge.as_ref().filter(|_| is_usual).map(Edge::asked);
         let request = request.map(|body| {
             SdkBody::from_body_1_x(Sending {
                 body,

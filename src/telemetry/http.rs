@@ -78,7 +78,10 @@ impl Health {
     fn metrics(&self) -> String {
         match &*self.phase() {
             Phase::Starting(_) => String::new(),
-            Phase::Running(vitals) => metrics::text(&vitals.progress.snapshot(), &vitals.edges),
+            Phase::Running(vitals) => {
+                vitals.edges.look();
+                metrics::text(&vitals.progress.snapshot(), &vitals.edges)
+            }
         }
     }
 
@@ -98,13 +101,14 @@ impl Health {
             Phase::Starting(None) => vec!["starting".to_owned()],
             Phase::Starting(Some(reason)) => vec![format!("starting: {reason}")],
             Phase::Running(vitals) => {
+                vitals.edges.look();
                 let full = vitals
                     .audit
                     .room()
                     .check()
                     .err()
                     .map(|full| full.to_string());
-                let outages = vitals.edges.outages();
+                let outages = vitals.edges.troubles();
                 let unheard = vitals.progress.snapshot().polls == 0 && outages.is_empty();
                 let unheard = unheard.then(|| "the queue has not answered yet".to_owned());
                 full.into_iter()

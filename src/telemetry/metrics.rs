@@ -107,7 +107,7 @@ fn of_edges(text: &mut String, edges: &Edges) {
             text,
             "handout_edge_up",
             &label(edge),
-            u64::from(edge.outage().is_none()),
+            u64::from(edge.trouble().is_none()),
         );
     }
     text.push_str("# HELP handout_edge_errors_total Requests to an edge that failed, by how.\n# TYPE handout_edge_errors_total counter\n");

@@ -1,79 +1,203 @@
-//! Tries what is down, so that its return is noticed within seconds and without a job.
+//! Tries what is down, so that its return is noticed within seconds and without a job, and looks at what is not used, so that
+//! `/ready` tells of its failure before a job needs it.
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::connection::Connection;
 use crate::deliver::{Mailer, Relay};
-use crate::edge::health::Edge;
+use crate::edge::health::{Edge, Edges};
+use crate::links::signer::Signer;
 use crate::store::ObjectStore;
 use crate::tools::Tools;
 
-/// How often it is looked whether something is down and may be tried.
+/// How often it is looked whether an edge may be tried.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a trial may take.
-const TRIAL: Duration = Duration::from_secs(12);
+/// How long an edge was not heard of when it is looked at.
+const QUIET: Duration = Duration::from_secs(8);
+
+/// After how long a request is followed by another while it is not answered, and how many there are at most. The connection
+/// of the first may be one that died in the outage, while the edge is back.
+const FOLLOWED_AFTER: Duration = Duration::from_secs(3);
+const MAX_REQUESTS: usize = 4;
+
+/// How long a trial over HTTP may take: longer than its first request, which reports to the edge.
+const TRIAL: Duration = Duration::from_secs(14);
 
 /// The name under which edges are tried.
 const NAME: &str = "probe";
 
-/// Tries edges that are down, for as long as it is polled. The queue is tried by the worker's own polls.
-pub async fn probe(tools: &Tools) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let connections = tools.connections.iter().flat_map(|(name, connection)| {
-            let bucket = tools
-                .policy
-                .rules
-                .iter()
-                .find(|rule| rule.connection == *name);
-            let store = bucket.map(|rule| {
-                let asked = async { drop(connection.s3.probe(&rule.bucket).await) };
-                boxed(if_down(connection.s3.edge(), asked))
-            });
-            store.into_iter().chain([boxed(if_down(
-                connection.signer.edge(),
-                ask_for_credentials(connection),
-            ))])
-        });
-        let ledger = tools.books.ledger.edge().map(|edge| {
-            let asked = async { drop(tools.books.ledger.jobs(1).await) };
-            boxed(if_down(edge, asked))
-        });
-        let relays = match &tools.mailer {
-            Mailer::Smtp(relays) => relays.iter().map(|(_, relay)| relay).collect(),
-            Mailer::Outbox(_) => Vec::new(),
-        };
-        // One that fails in the middle of mails is tried by a mail.
-        let relays = relays.into_iter().filter(|relay| relay.can_be_probed());
-        let relays = relays.map(|relay| boxed(if_down(relay.edge(), greet(relay))));
-        join_all(connections.chain(ledger).chain(relays)).await;
-    }
-}
-
 type Boxed<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-fn boxed<'a>(trial: impl Future<Output = ()> + Send + 'a) -> Boxed<'a> {
-    Box::pin(trial)
+fn boxed<'a>(work: impl Future<Output = ()> + Send + 'a) -> Boxed<'a> {
+    Box::pin(work)
 }
 
-/// Tries an edge if it is down and its pause is over. What comes of it, the request reports.
-async fn if_down(edge: &Edge, trial: impl Future<Output = ()>) {
-    if edge.outage().is_some_and(|outage| outage.left.is_zero()) && edge.may_be_tried(NAME).is_ok()
-    {
-        // One that takes too long is given up; it has reported by then.
-        drop(tokio::time::timeout(TRIAL, trial).await);
+/// Tries edges that are down, and looks at those that are not used while a supervisor asks for their health, for as long as
+/// it is polled. The queue is tried by the worker's own polls.
+pub async fn probe(tools: &Tools) {
+    let mut watches: Vec<Boxed<'_>> = Vec::new();
+    for (name, connection) in tools.connections.iter() {
+        let rules = &tools.policy.rules;
+        if let Some(rule) = rules.iter().find(|rule| rule.connection == *name) {
+            let ask = || {
+                let asked = timeout(TRIAL, connection.s3.probe(&rule.bucket));
+                boxed(async { drop(asked.await) })
+            };
+            watches.push(boxed(watch(tools, connection.s3.edge(), Use::Often, ask)));
+        }
+        // Each look would be a call of STS; credentials are asked for long before they end.
+        let ask = || boxed(ask_for_credentials(&connection.signer));
+        let edge = connection.signer.edge();
+        watches.push(boxed(watch(tools, edge, Use::Seldom, ask)));
+    }
+    if let Some(edge) = tools.books.ledger.edge() {
+        let ask = || {
+            let asked = timeout(TRIAL, tools.books.ledger.jobs(1));
+            boxed(async { drop(asked.await) })
+        };
+        watches.push(boxed(watch(tools, edge, Use::Often, ask)));
+    }
+    if let Mailer::Smtp(relays) = &tools.mailer {
+        for (_, relay) in relays.iter() {
+            let ask = || boxed(greet(relay));
+            watches.push(boxed(watch(tools, relay.edge(), Use::Often, ask)));
+        }
+    }
+    join_all(watches).await;
+}
+
+/// Whether an edge that is not used is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Often,
+    Seldom,
+}
+
+/// Tries one edge when it is down and its pause is over, and looks at it when it is not used. What comes of it, the requests
+/// report.
+async fn watch<'a>(tools: &Tools, edge: &Edge, used: Use, ask: impl Fn() -> Boxed<'a>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        if is_due(edge, used, &tools.edges) {
+            ask_until_answered(edge, &ask).await;
+        }
     }
 }
 
-async fn ask_for_credentials(connection: &Connection) {
-    // None last so long, so the source is asked.
-    drop(connection.signer.credentials_end(Timestamp::MAX).await);
+fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
+    match edge.outage() {
+        Some(outage) => outage.left.is_zero() && edge.may_be_tried(NAME).is_ok(),
+        None => used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(QUIET),
+    }
+}
+
+/// Asks until an answer comes or all requests have failed; a request that is not answered soon is followed by another.
+async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
+    let mut asked = FuturesUnordered::from_iter([ask()]);
+    let mut follows_at = Instant::now() + FOLLOWED_AFTER;
+    let mut left = MAX_REQUESTS - 1;
+    loop {
+        tokio::select! {
+            ended = asked.next() => {
+                if ended.is_none() || !edge.is_failing() {
+                    return;
+                }
+            }
+            () = sleep_until(follows_at), if left > 0 => {
+                asked.push(ask());
+                follows_at += FOLLOWED_AFTER;
+                left -= 1;
+            }
+        }
+    }
+}
+
+async fn ask_for_credentials(signer: &Signer) {
+    // None last so long, so the source is asked. One that takes too long is given up; it has reported by then.
+    drop(timeout(TRIAL, signer.credentials_end(Timestamp::MAX)).await);
 }
 
 async fn greet(relay: &Relay) {
-    drop(relay.probe().await);
+    // One that fails in the middle of mails is tried by a mail.
+    if relay.can_be_probed() {
+        drop(relay.probe().await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::edge::health::{EdgeKind, FailureKind};
+
+    fn edge() -> Edge {
+        Edge::new(EdgeKind::Store, "reports", "S3")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_hangs_is_followed_by_others_and_the_first_answer_ends_them() {
+        let (edge, asked) = (edge(), AtomicUsize::new(0));
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        let ask = || {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let edge = edge.clone();
+            boxed(async move {
+                match number {
+                    0 => std::future::pending().await,
+                    1 => edge.failed(FailureKind::Unreachable, ""),
+                    _ => edge.answered(),
+                }
+            })
+        };
+        let began = Instant::now();
+        ask_until_answered(&edge, &ask).await;
+        assert_eq!(began.elapsed(), 2 * FOLLOWED_AFTER);
+        assert_eq!((edge.outage(), asked.into_inner()), (None, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_all_fail_end_the_trial() {
+        let (edge, asked) = (edge(), AtomicUsize::new(0));
+        let ask = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let edge = edge.clone();
+            boxed(async move {
+                sleep(Duration::from_secs(10)).await;
+                edge.failed(FailureKind::Timeout, "");
+            })
+        };
+        ask_until_answered(&edge, &ask).await;
+        assert!(edge.outage().is_some());
+        assert_eq!(asked.into_inner(), MAX_REQUESTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edge_is_looked_at_when_it_is_not_used_and_its_health_is_asked_for() {
+        let edge = edge();
+        let edges = Edges::from_iter([edge.clone()]);
+        assert!(
+            !is_due(&edge, Use::Often, &edges),
+            "its health is not asked for"
+        );
+        edges.look();
+        assert!(is_due(&edge, Use::Often, &edges));
+        assert!(!is_due(&edge, Use::Seldom, &edges));
+        edge.answered();
+        assert!(!is_due(&edge, Use::Often, &edges), "it is used");
+        sleep(QUIET).await;
+        assert!(is_due(&edge, Use::Often, &edges));
+        edge.failed(FailureKind::Denied, "");
+        assert!(!is_due(&edge, Use::Often, &edges), "its pause is not over");
+        sleep(Duration::from_secs(20)).await;
+        assert!(is_due(&edge, Use::Seldom, &edges));
+    }
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
+use crate::edge::health::Edge;
 use crate::failpoint::{self, Failpoint};
 
 /// For each of the relay's addresses: one that swallows packets must not keep the next from its turn.
@@ -156,6 +157,8 @@ pub(super) struct Dialogue {
     /// What the relay offers, in capitals.
     offers: Vec<String>,
     used_at: Instant,
+    /// Is told of each reply: it is silent only as long as none comes.
+    edge: Edge,
 }
 
 impl fmt::Debug for Dialogue {
@@ -171,6 +174,7 @@ impl Dialogue {
         trust: &Trust,
         login: Option<&Login>,
         hello: &str,
+        edge: &Edge,
     ) -> Said<Self> {
         let deadlines = config.deadlines;
         let connecting = connect(&config.host, config.port);
@@ -190,7 +194,9 @@ impl Dialogue {
             deadlines,
             offers: Vec::new(),
             used_at: Instant::now(),
+            edge: edge.clone(),
         };
+        dialogue.heard();
         dialogue.hello(hello).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
@@ -215,8 +221,13 @@ impl Dialogue {
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
-        self.used_at = Instant::now();
+        self.heard();
         hoped(step, reply, wanted)
+    }
+
+    fn heard(&mut self) {
+        self.used_at = Instant::now();
+        self.edge.moved();
     }
 
     /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
@@ -254,15 +265,12 @@ impl Dialogue {
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
-        let Self {
-            wire, deadlines, ..
-        } = self;
         Ok(Self {
-            wire: in_time(step, deadline, wire.secure(trust)).await?,
-            deadlines,
+            wire: in_time(step, deadline, self.wire.secure(trust)).await?,
             // What was offered before the handshake was offered by anybody.
             offers: Vec::new(),
             used_at: Instant::now(),
+            ..self
         })
     }
 
@@ -377,6 +385,7 @@ impl Dialogue {
         let deadline = self.deadlines.piece.as_duration();
         let sent = in_time(Step::Text, deadline, self.wire.send(piece)).await;
         if sent.is_ok() && self.wire.is_quiet() {
+            self.edge.moved();
             return Ok(());
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
