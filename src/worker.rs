@@ -462,7 +462,7 @@ impl Worker {
         if !all_end(&mut tasks, LAST_MAIL).await {
             tracing::error!(
                 in_flight = tasks.len(),
-                "a mail's text was sent, and its outcome is not known or could not be recorded; the next delivery of its job decides the doubt by mail.on_doubt"
+                "a mail's text was sent, and its outcome is not known or could not be recorded; the next delivery of its job decides the doubt by ledger.on_doubt"
             );
         }
     }

@@ -1,11 +1,11 @@
 //! Tries what is down, so that its return is noticed within seconds and without a job, and looks at what is not used, so that
 //! `/ready` tells of its failure before a job needs it.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -16,13 +16,13 @@ use crate::store::ObjectStore;
 use crate::tools::Tools;
 
 /// How often it is looked whether an edge may be tried.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long an edge was not heard of when it is looked at.
 const QUIET: Duration = Duration::from_secs(8);
 
-/// After how long a request is followed by another while it is not answered, and how many there are at most. The connection
-/// of the first may be one that died in the outage, while the edge is back.
+/// After how long a request is followed by another while it is not answered, and how many are under way at most. The
+/// connection of the first may be one that died in the outage, while the edge is back.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(3);
 const MAX_REQUESTS: usize = 4;
 
@@ -97,22 +97,31 @@ fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
     }
 }
 
-/// Asks until an answer comes or all requests have failed; a request that is not answered soon is followed by another.
+/// Asks until an answer comes, or the edge counts as down. A request that is not answered soon is followed by another.
 async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
-    let mut asked = FuturesUnordered::from_iter([ask()]);
+    let mut asked = vec![ask()];
     let mut follows_at = Instant::now() + FOLLOWED_AFTER;
-    let mut left = MAX_REQUESTS - 1;
-    loop {
+    while !asked.is_empty() {
+        let ended = poll_fn(|context| {
+            let at = asked
+                .iter_mut()
+                .position(|one| one.as_mut().poll(context).is_ready());
+            at.map_or(Poll::Pending, Poll::Ready)
+        });
         tokio::select! {
-            ended = asked.next() => {
-                if ended.is_none() || !edge.is_failing() {
+            at = ended => {
+                drop(asked.remove(at));
+                if !edge.is_failing() || edge.outage().is_some() {
                     return;
                 }
             }
-            () = sleep_until(follows_at), if left > 0 => {
+            () = sleep_until(follows_at) => {
+                if asked.len() == MAX_REQUESTS {
+                    // The first goes on to its deadline, and reports.
+                    drop(asked.remove(1));
+                }
                 asked.push(ask());
                 follows_at += FOLLOWED_AFTER;
-                left -= 1;
             }
         }
     }
@@ -152,20 +161,19 @@ mod tests {
             let edge = edge.clone();
             boxed(async move {
                 match number {
-                    0 => std::future::pending().await,
-                    1 => edge.failed(FailureKind::Unreachable, ""),
+                    0..9 => std::future::pending().await,
                     _ => edge.answered(),
                 }
             })
         };
         let began = Instant::now();
         ask_until_answered(&edge, &ask).await;
-        assert_eq!(began.elapsed(), 2 * FOLLOWED_AFTER);
-        assert_eq!((edge.outage(), asked.into_inner()), (None, 3));
+        assert_eq!(began.elapsed(), 9 * FOLLOWED_AFTER);
+        assert_eq!((edge.outage(), asked.into_inner()), (None, 10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_that_all_fail_end_the_trial() {
+    async fn a_trial_ends_when_the_edge_counts_as_down() {
         let (edge, asked) = (edge(), AtomicUsize::new(0));
         let ask = || {
             asked.fetch_add(1, Ordering::Relaxed);
@@ -175,9 +183,11 @@ mod tests {
                 edge.failed(FailureKind::Timeout, "");
             })
         };
+        let began = Instant::now();
         ask_until_answered(&edge, &ask).await;
         assert!(edge.outage().is_some());
-        assert_eq!(asked.into_inner(), MAX_REQUESTS);
+        assert_eq!(began.elapsed(), FOLLOWED_AFTER + Duration::from_secs(10));
+        assert_eq!(asked.into_inner(), MAX_REQUESTS + 1);
     }
 
     #[tokio::test(start_paused = true)]

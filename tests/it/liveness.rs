@@ -149,10 +149,7 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
     let relay = BadRelay::start(Vec::new()).await;
     let mut world = World::new();
     add_connection(&mut world, "far", &silent.url(), "id", "secret");
-    world.config.mail.transport = Transport::Smtp;
-    world.config.mail.smtp.host = "127.0.0.1".to_owned();
-    world.config.mail.smtp.port = relay.port;
-    world.config.mail.smtp.tls = handout::config::Tls::None;
+    through(&mut world, relay.port);
     world.config.mail.domain_rates =
         [("slow.acme.example".to_owned(), "1/m".parse().unwrap())].into();
     for rule in &mut world.config.allow {
@@ -225,10 +222,7 @@ async fn sigterm_ends_the_daemon_whatever_hangs() {
     for step in ["CONNECT", "MAIL", "RCPT", "DATA"] {
         let relay = BadRelay::start(vec![stalls(step)]).await;
         let mut world = World::new().object("a.pdf", "x");
-        world.config.mail.transport = Transport::Smtp;
-        world.config.mail.smtp.host = "127.0.0.1".to_owned();
-        world.config.mail.smtp.port = relay.port;
-        world.config.mail.smtp.tls = handout::config::Tls::None;
+        through(&mut world, relay.port);
         let waits = async || (relay.connections() > 0).then_some(());
         ends_soon(world, email_job("hangs"), step, waits).await;
     }
@@ -255,6 +249,93 @@ async fn ends_soon(
     assert_eq!(code, Some(0), "{what}: {}", daemon_log(&config));
     assert!(took < Duration::from_secs(12), "{what}: {took:?}");
     assert_eq!(world.waiting().await, 1, "{what}: the job stays");
+}
+
+#[tokio::test]
+async fn ready_tells_of_an_edge_that_no_job_uses() {
+    // A relay that comes and goes is a line to one that is well.
+    let relay = BadRelay::start(Vec::new()).await;
+    let relay_line = Line::start(([127, 0, 0, 1], relay.port).into()).await;
+    let (mut world, line) = with_a_line().await;
+    through(&mut world, relay_line.address.port());
+    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    world.config.ledger.kind = LedgerKind::S3;
+    world.config.ledger.connection = Some("far".to_owned());
+    world.config.ledger.bucket = Some("ledger".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    for mode in [Mode::Silent, Mode::Refusing] {
+        for (line, sentences) in [
+            (
+                &line,
+                &["the ledger in s3://ledger/", "(connections.far)"][..],
+            ),
+            (&relay_line, &["(mail.smtp)"][..]),
+        ] {
+            line.becomes(mode);
+            let failed = Instant::now();
+            until("the sentences of /ready", async || {
+                let (status, said) = ready(&daemon.http).await;
+                let all = sentences.iter().all(|sentence| said.contains(sentence));
+                (status == 503 && all).then_some(())
+            })
+            .await;
+            let told = failed.elapsed();
+            line.becomes(Mode::Open);
+            let back = Instant::now();
+            is_ready(&daemon.http).await;
+            let ready = back.elapsed();
+            // The limits are 30 s and 5 s; the machine of a test has other work.
+            assert!(
+                told < Duration::from_secs(32) && ready < Duration::from_secs(8),
+                "{mode:?} {sentences:?}: told after {told:?}, ready after {ready:?}"
+            );
+        }
+    }
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_mail_whose_text_was_sent_is_waited_for_and_then_in_doubt() {
+    let stalls = Rule {
+        step: "DOT",
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    };
+    let relay = BadRelay::start(vec![stalls]).await;
+    let mut world = World::new().object("a.pdf", "x");
+    through(&mut world, relay.port);
+    world.config.queue.grace_period = "2s".parse().unwrap();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("sent"));
+    until("the connection", async || {
+        (relay.connections() > 0).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    let log = daemon_log(&config);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(
+        Duration::from_secs(8) < took && took < Duration::from_secs(15),
+        "{took:?}: {log}"
+    );
+    assert!(log.contains("its outcome is not known"), "{log}");
+    assert_eq!(world.waiting().await, 1, "the job stays");
+}
+
+/// Mails go through a relay on this port, without TLS.
+fn through(world: &mut World, port: u16) {
+    world.config.mail.transport = Transport::Smtp;
+    world.config.mail.smtp.host = "127.0.0.1".to_owned();
+    world.config.mail.smtp.port = port;
+    world.config.mail.smtp.tls = handout::config::Tls::None;
 }
 
 #[tokio::test]
