@@ -224,7 +224,7 @@ pub(crate) enum PresignError {
     NoState,
     /// A name in --filename has no value.
     #[error("--filename {0}")]
-    Filename(PhraseError),
+    Filename(#[source] PhraseError),
     /// CloudFront has no links like it.
     #[error(transparent)]
     CloudFront(#[from] CloudFrontError),

@@ -55,6 +55,15 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Each source file by its name below `src`, without its unit tests.
+fn sources() -> impl Iterator<Item = (String, String)> {
+    let paths = files_below(&source()).into_iter();
+    paths.map(|path| {
+        let name = path.strip_prefix(source()).unwrap();
+        (name.to_string_lossy().into_owned(), code(&path))
+    })
+}
+
 #[test]
 fn the_story_does_not_speak_of_the_outside() {
     for file in STORY {
@@ -68,12 +77,7 @@ fn the_story_does_not_speak_of_the_outside() {
 #[test]
 fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner() {
     let allowed = ["links/url.rs", "render/", "cli/"];
-    for path in files_below(&source()) {
-        let name = path
-            .strip_prefix(source())
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+    for (name, text) in sources() {
         // The same word for a receipt or a secret, which have their own places.
         let others = [
             "queue",
@@ -92,20 +96,56 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
         {
             continue;
         }
-        assert!(!code(&path).contains(".expose()"), "{name} exposes a URL");
+        assert!(!text.contains(".expose()"), "{name} exposes a URL");
+    }
+}
+
+/// Where the program reaches out: each such place has deadlines, reports to an edge or is a command's own question. A wait
+/// anywhere else would be one without them.
+const REACHING_OUT: [(&str, &[&str]); 8] = [
+    // A request of the SDK, whose client is one of `edge/http.rs`.
+    (
+        ".send()",
+        &["ledger/s3.rs", "queue/sqs.rs", "queue/sqs/", "store/s3.rs", "store/s3/"],
+    ),
+    // A client of the SDK.
+    ("from_conf(", &["connection.rs", "ledger/s3.rs", "store/s3.rs"]),
+    ("aws_config::defaults", &["connection.rs"]),
+    ("aws_smithy_http_client", &["edge/http.rs"]),
+    // A socket: the dialogue with a relay, and the demo's look at its own links.
+    ("TcpStream", &["deliver/smtp/dialogue.rs", "deliver/smtp/wire.rs", "cli/demo/probe.rs", "embedded/service.rs"]),
+    ("lookup_host", &["deliver/smtp/dialogue.rs"]),
+    ("UdpSocket", &[]),
+    // A process: `ledger.resolve_cmd`, which has a deadline, and a test's kill.
+    ("Command::new", &["ledger/resolver.rs", "failpoint.rs"]),
+];
+
+#[test]
+fn what_is_outside_is_reached_through_an_edge() {
+    for (name, text) in sources() {
+        for (word, places) in REACHING_OUT {
+            let is_allowed = places.iter().any(|place| name.starts_with(place));
+            assert!(is_allowed || !text.contains(word), "{name} has {word}");
+        }
+    }
+}
+
+/// The SDK's own client would wait for half an hour for an upload, and report nothing.
+#[test]
+fn every_client_of_the_sdk_has_the_deadlines_of_an_edge() {
+    for (name, text) in sources() {
+        let makes_one = text.contains("aws_config::defaults") || text.contains("fn on_edge(");
+        if makes_one {
+            assert!(text.contains(".http_client(http::client("), "{name}");
+        }
     }
 }
 
 #[test]
 fn anyhow_stays_in_the_command_line() {
-    for path in files_below(&source()) {
-        let name = path
-            .strip_prefix(source())
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+    for (name, text) in sources() {
         if !name.starts_with("cli") && name != "main.rs" {
-            assert!(!code(&path).contains("anyhow"), "{name} uses anyhow");
+            assert!(!text.contains("anyhow"), "{name} uses anyhow");
         }
     }
 }
@@ -122,4 +162,31 @@ fn every_file_says_what_it_is() {
             path.display()
         );
     }
+}
+
+/// "No space left on device" must reach the log through every error that stands around it.
+#[test]
+fn an_error_within_an_error_is_its_source() {
+    let mut seen = 0;
+    for (name, text) in sources() {
+        for (at, _) in text.match_indices("thiserror::Error)]\n") {
+            let item = &text[at..];
+            let item = item.split_once("\n}\n").map_or(item, |(item, _)| item);
+            let lines: Vec<&str> = item.lines().map(str::trim).collect();
+            for (index, line) in lines.iter().enumerate() {
+                let is_attribute = line.starts_with("//") || line.starts_with('#');
+                let holds_error = line.contains("Error") && line.ends_with(',') && !is_attribute;
+                // Of a variant: `Name(SomeError)` or `field: SomeError`.
+                if holds_error && (line.contains('(') || line.contains(": ")) {
+                    seen += 1;
+                    let is_source = line.contains("#[source]")
+                        || line.contains("#[from]")
+                        || line.starts_with("source: ")
+                        || lines[index - 1] == "#[error(transparent)]";
+                    assert!(is_source, "{name}: {line}");
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}: the errors are spelled in another way now");
 }
