@@ -131,6 +131,7 @@ impl Tools {
     pub async fn gives_way(&self, at: &[JobAtEdge]) -> Outage {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            at.iter().for_each(JobAtEdge::tell_of_long_wait);
             if let Some(outage) = at.iter().find_map(|at| at.gives_way(self.share)) {
                 return outage;
             }

@@ -217,7 +217,7 @@ impl Relay {
     /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
     /// failures came later, in the middle of mails, is not well before it takes one.
     pub async fn probe(&self) -> Result<(), RelayError> {
-        let under_way = self.inner.edge.asked();
+        let under_way = self.inner.edge.asked(Step::Connect.as_str());
         let connected = self.connect().await;
         let dialogue = connected.map_err(|failure| self.failed(&failure))?;
         drop(under_way);
@@ -411,8 +411,8 @@ impl<'a> Turn<'a> {
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
     pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
-        let Self { relay, slot } = self;
-        let (mut slot, under_way) = (slot, relay.inner.edge.asked());
+        let Self { relay, mut slot } = self;
+        let under_way = relay.inner.edge.asked(Step::Connect.as_str());
         let opening = relay.open(envelope);
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {

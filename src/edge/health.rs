@@ -35,6 +35,9 @@ const SILENT: Duration = Duration::from_millis(3500);
 /// deadlines of SMTP are minutes.
 const SAID_SILENT: Duration = Duration::from_secs(18);
 
+/// After how long the log tells of a job that waits.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
 /// For how long after `/ready` or `/metrics` was asked an edge that is not used is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 
@@ -162,6 +165,8 @@ struct Activity {
     /// How many requests are under way, and since when nothing has come of any.
     under_way: usize,
     silent_since: Option<Instant>,
+    /// What the last request, or the last step of a dialogue, is.
+    step: &'static str,
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeSet<u64>,
     next_job: u64,
@@ -188,6 +193,9 @@ impl Drop for Request {
 pub struct JobAtEdge {
     edge: Edge,
     number: u64,
+    job: String,
+    /// Whether its long wait was told.
+    is_told: AtomicBool,
 }
 
 impl Drop for JobAtEdge {
@@ -197,6 +205,21 @@ impl Drop for JobAtEdge {
 }
 
 impl JobAtEdge {
+    /// Tells the log, once, that the job has waited for long though no request has failed.
+    pub fn tell_of_long_wait(&self) {
+        if let Some(silence) = self.edge.silence(LONG_WAIT)
+            && !self.is_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                job.id = self.job,
+                edge = self.edge.kind().as_str(),
+                edge.name = self.edge.name(),
+                "a job has waited for {} s: {silence}",
+                LONG_WAIT.as_secs()
+            );
+        }
+    }
+
     /// Why the job is to give its slot back, if it is: the edge has been down for long, or it is silent and older jobs that
     /// wait for it hold their share of the slots.
     pub fn gives_way(&self, share: usize) -> Option<Outage> {
@@ -374,9 +397,10 @@ impl Edge {
     }
 
     /// A request begins, and is under way until what is returned is dropped.
-    pub fn asked(&self) -> Request {
+    pub fn asked(&self, step: &'static str) -> Request {
         let mut activity = self.activity();
         activity.under_way += 1;
+        activity.step = step;
         activity.silent_since.get_or_insert_with(Instant::now);
         drop(activity);
         Request { edge: self.clone() }
@@ -388,6 +412,11 @@ impl Edge {
         if activity.under_way > 0 {
             activity.silent_since = Some(Instant::now());
         }
+    }
+
+    /// A request that is under way comes to a step of its dialogue.
+    pub fn comes_to(&self, step: &'static str) {
+        self.activity().step = step;
     }
 
     /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
@@ -406,6 +435,8 @@ impl Edge {
         Ok(JobAtEdge {
             edge: self.clone(),
             number,
+            job: by.to_owned(),
+            is_told: AtomicBool::new(false),
         })
     }
 
@@ -417,12 +448,15 @@ impl Edge {
 
     /// The edge's silence, if requests have waited for it for so long without a byte.
     fn silence(&self, at_least: Duration) -> Option<Outage> {
-        let silent_for = self.activity().silent_since?.elapsed();
+        let (silent_for, step) = {
+            let activity = self.activity();
+            (activity.silent_since?.elapsed(), activity.step)
+        };
         let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
         (silent_for >= at_least).then(|| Outage {
             subject: self.inner.subject.clone(),
             kind: FailureKind::Timeout,
-            words: String::new(),
+            words: format!("waiting at {step}"),
             since,
             left: GIVEN_WAY,
         })
@@ -668,7 +702,7 @@ mod tests {
         let jobs: Vec<JobAtEdge> = (0..4)
             .map(|n| edge.enter(&n.to_string(), 2).unwrap())
             .collect();
-        let request = edge.asked();
+        let request = edge.asked("GET");
         let giving_way = || jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
         for _ in 0..10 {
             after(3000).await;
@@ -712,13 +746,14 @@ mod tests {
     async fn an_edge_that_is_waited_for_in_vain_is_said_to_be_silent_before_a_request_fails() {
         let edge = edge();
         assert!(edge.is_quiet_for(Duration::from_secs(10)), "never used");
-        let request = edge.asked();
+        let request = edge.asked("GET");
         assert!(!edge.is_quiet_for(Duration::ZERO), "a request is under way");
         after(17_000).await;
         assert_eq!(edge.trouble(), None);
         after(1_000).await;
         let said = edge.trouble().unwrap().to_string();
         assert!(said.contains("has not answered since 20"), "{said}");
+        assert!(said.ends_with(": waiting at GET"), "{said}");
         assert_eq!(edge.may_be_tried("a"), Ok(()), "silence is no outage yet");
         edge.moved();
         assert_eq!(edge.trouble(), None);

@@ -153,7 +153,8 @@ impl EdgeClient {
         let moved = Moved::of(self.edge.clone());
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
-        let under_way = self.edge.as_ref().filter(|_| is_usual).map(Edge::asked);
+        let edge = self.edge.as_ref().filter(|_| is_usual);
+        let under_way = edge.map(|edge| edge.asked(verb(request.method())));
         let request = request.map(|body| {
             SdkBody::from_body_1_x(Sending {
                 body,
@@ -204,6 +205,12 @@ impl HttpConnector for EdgeClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().attempt(request))
     }
+}
+
+fn verb(method: &str) -> &'static str {
+    const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
+    let known = VERBS.into_iter().find(|verb| *verb == method);
+    known.unwrap_or("a request")
 }
 
 /// How long the answer to a request may take after its last byte was sent.

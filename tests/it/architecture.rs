@@ -106,14 +106,31 @@ const REACHING_OUT: [(&str, &[&str]); 8] = [
     // A request of the SDK, whose client is one of `edge/http.rs`.
     (
         ".send()",
-        &["ledger/s3.rs", "queue/sqs.rs", "queue/sqs/", "store/s3.rs", "store/s3/"],
+        &[
+            "ledger/s3.rs",
+            "queue/sqs.rs",
+            "queue/sqs/",
+            "store/s3.rs",
+            "store/s3/",
+        ],
     ),
     // A client of the SDK.
-    ("from_conf(", &["connection.rs", "ledger/s3.rs", "store/s3.rs"]),
+    (
+        "from_conf(",
+        &["connection.rs", "ledger/s3.rs", "store/s3.rs"],
+    ),
     ("aws_config::defaults", &["connection.rs"]),
     ("aws_smithy_http_client", &["edge/http.rs"]),
     // A socket: the dialogue with a relay, and the demo's look at its own links.
-    ("TcpStream", &["deliver/smtp/dialogue.rs", "deliver/smtp/wire.rs", "cli/demo/probe.rs", "embedded/service.rs"]),
+    (
+        "TcpStream",
+        &[
+            "deliver/smtp/dialogue.rs",
+            "deliver/smtp/wire.rs",
+            "cli/demo/probe.rs",
+            "embedded/service.rs",
+        ],
+    ),
     ("lookup_host", &["deliver/smtp/dialogue.rs"]),
     ("UdpSocket", &[]),
     // A process: `ledger.resolve_cmd`, which has a deadline, and a test's kill.
@@ -188,5 +205,8 @@ fn an_error_within_an_error_is_its_source() {
             }
         }
     }
-    assert!(seen > 50, "{seen}: the errors are spelled in another way now");
+    assert!(
+        seen > 50,
+        "{seen}: the errors are spelled in another way now"
+    );
 }

@@ -183,6 +183,7 @@ impl Dialogue {
             let securing = wire.secure(trust);
             wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
         }
+        edge.comes_to(Step::Greeting.as_str());
         let greeting = in_time(
             Step::Greeting,
             deadlines.greeting.as_duration(),
@@ -216,6 +217,7 @@ impl Dialogue {
         wanted: &[u16],
     ) -> Said<Reply> {
         self.listen(step).await?;
+        self.edge.comes_to(step.as_str());
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
@@ -367,6 +369,7 @@ impl Dialogue {
             }
         }
         // From here on nobody can tell but the relay.
+        self.edge.comes_to(Step::Dot.as_str());
         let deadline = self.deadlines.dot.as_duration();
         let exchange = async {
             self.wire.send(b".\r\n").await?;
