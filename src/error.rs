@@ -9,6 +9,7 @@
 )]
 
 use std::borrow::Cow;
+use std::io;
 use std::time::Duration;
 
 use crate::audit::RecordError;
@@ -96,6 +97,7 @@ pub enum JobError {
         /// How long there is no use in trying again.
         at_least: Duration,
         /// Why the first could not.
+        #[source]
         first: Box<Self>,
     },
     /// Its links grew old while it was worked.
@@ -133,6 +135,9 @@ pub enum Class {
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
     Disk,
 }
+
+/// The shortest wait for a disk that is full.
+const DISK_AT_LEAST: Duration = Duration::from_secs(15);
 
 /// The shortest wait for an edge that failed: its pause ends within seconds.
 const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
@@ -207,8 +212,9 @@ impl JobError {
                 | GatherError::Endless(_)
                 | GatherError::TooMany { .. } => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
-                GatherError::Spool { .. } => Class::Transient,
-                GatherError::Skew { .. } | GatherError::Stopped(_) => Class::Transient,
+                // The operator's disk or clock, and nothing about the job.
+                GatherError::Spool { .. } | GatherError::Skew { .. } => Class::Waits,
+                GatherError::Stopped(_) => Class::Transient,
             },
             Self::Signer(error) => signer(error),
             Self::Record(error) => match error {
@@ -232,6 +238,7 @@ impl JobError {
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
                 | DeliverError::Paced { .. } => Class::Waits,
+                DeliverError::File { source, .. } if is_of_disk(source) => Class::Waits,
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Notice { .. }
@@ -243,10 +250,10 @@ impl JobError {
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
-                LedgerError::Store(_) => Class::Waits,
-                LedgerError::Database { .. }
+                LedgerError::Store(_)
+                | LedgerError::Database { .. }
                 | LedgerError::Careless { .. }
-                | LedgerError::OtherSecret { .. } => Class::Transient,
+                | LedgerError::OtherSecret { .. } => Class::Waits,
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
             },
             Self::Deferred { first, .. } => first.class(),
@@ -298,6 +305,8 @@ impl JobError {
                 EDGE_AT_LEAST
             }
             Self::Deferred { at_least, .. } => *at_least,
+            Self::Gather(GatherError::Spool { .. }) => DISK_AT_LEAST,
+            Self::Deliver(DeliverError::File { source, .. }) if is_of_disk(source) => DISK_AT_LEAST,
             Self::Deliver(_)
             | Self::Parse(_)
             | Self::Plan(_)
@@ -392,6 +401,15 @@ const fn signer(error: &SignerError) -> Class {
         SignerError::Changed { .. } => Class::Transient,
         SignerError::Endpoint { .. } => Class::Permanent,
     }
+}
+
+/// Whether a file could not be written for a reason that has nothing to do with which file it is.
+fn is_of_disk(source: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        source.kind(),
+        StorageFull | QuotaExceeded | ReadOnlyFilesystem
+    )
 }
 
 /// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little
@@ -489,6 +507,7 @@ pub fn nearest(message: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::DatabaseError;
     use proptest::prelude::*;
 
     #[test]
@@ -505,7 +524,7 @@ mod tests {
     #[test]
     fn a_chain_is_printable_and_bounded() {
         let hostile = "\u{1b}[2J\r\nlevel=ERROR \u{9b}1m \u{202E}\u{FFFF}".repeat(100_000);
-        let said = chain(&std::io::Error::other(hostile));
+        let said = chain(&io::Error::other(hostile));
         assert!(said.len() <= MAX_REASON_BYTES, "{}", said.len());
         assert!(said.chars().all(crate::text::is_printable), "{said}");
         assert!(said.starts_with(r"\u{1b}[2J; level=ERROR"), "{said}");
@@ -532,6 +551,63 @@ mod tests {
         assert_eq!(after(Class::Waits, 99, 0), 900);
     }
 
+    /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
+    #[test]
+    fn a_full_disk_is_said_and_is_no_failure_of_the_job() {
+        let full = || io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let shared = || std::sync::Arc::new(full());
+        let (path, place) = (std::path::PathBuf::from("/x"), || "/x".to_owned());
+        let outbox = || DeliverError::File {
+            path: path.clone(),
+            source: full(),
+        };
+        let sqlite = rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+            Some(full().to_string()),
+        );
+        let errors = [
+            JobError::from(outbox()),
+            JobError::deferred(vec![outbox().into()]).unwrap(),
+            JobError::from(GatherError::Spool {
+                dir: place(),
+                source: full(),
+            }),
+            JobError::from(RecordError::Write {
+                path: place(),
+                source: shared(),
+            }),
+            JobError::from(RecordError::Open {
+                path: place(),
+                source: shared(),
+            }),
+            JobError::from(ResultsError::File {
+                path: path.clone(),
+                source: full(),
+            }),
+            JobError::from(LedgerError::Database {
+                action: "write to",
+                source: DatabaseError::Statement(sqlite),
+            }),
+            JobError::from(LedgerError::Database {
+                action: "write to",
+                source: DatabaseError::File {
+                    path: path.clone(),
+                    source: full(),
+                },
+            }),
+        ];
+        for error in errors {
+            let said = chain(&error);
+            assert!(said.contains("No space left on device"), "{said}");
+            let limits = RetryLimits::default();
+            let disposition = disposition(error.class(), 1000, &limits, 0.5);
+            assert!(
+                matches!(disposition, Disposition::Retry { .. }),
+                "{said}: {disposition:?}"
+            );
+        }
+    }
+
     #[test]
     fn a_job_that_is_done_is_never_parked_for_its_result() {
         let facts = [
@@ -545,7 +621,7 @@ mod tests {
         let queue = |fact| ResultsError::Queue(EdgeError::new("submit", fact, "no"));
         let file = ResultsError::File {
             path: "results.jsonl".into(),
-            source: std::io::Error::other("no room"),
+            source: io::Error::other("no room"),
         };
         for error in facts.map(queue).into_iter().chain([file]) {
             let error = JobError::from(error);

@@ -264,7 +264,9 @@ impl OpenError {
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)
             }
-            Self::Directory { source, .. } => is_full(source),
+            Self::Directory { source, .. } | Self::Keyring(KeyringError::Io { source, .. }) => {
+                is_full(source)
+            }
             Self::Database(error) => error.is_full(),
             _ => false,
         }

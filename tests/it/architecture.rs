@@ -192,14 +192,15 @@ fn an_error_within_an_error_is_its_source() {
             let lines: Vec<&str> = item.lines().map(str::trim).collect();
             for (index, line) in lines.iter().enumerate() {
                 let is_attribute = line.starts_with("//") || line.starts_with('#');
-                let holds_error = line.contains("Error") && line.ends_with(',') && !is_attribute;
+                let names_error = line.contains("Error") || line.contains("Box<Self>");
+                let holds_error = names_error && line.ends_with(',') && !is_attribute;
                 // Of a variant: `Name(SomeError)` or `field: SomeError`.
                 if holds_error && (line.contains('(') || line.contains(": ")) {
                     seen += 1;
                     let is_source = line.contains("#[source]")
                         || line.contains("#[from]")
                         || line.starts_with("source: ")
-                        || lines[index - 1] == "#[error(transparent)]";
+                        || ["#[error(transparent)]", "#[source]"].contains(&lines[index - 1]);
                     assert!(is_source, "{name}: {line}");
                 }
             }
