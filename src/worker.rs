@@ -52,7 +52,7 @@ const LAST_POLL: Duration = Duration::from_millis(1500);
 /// How long the queue is waited for at the end, for each message that is given back or settled.
 const LAST_CALL: Duration = Duration::from_secs(3);
 
-/// How long a message that may have killed the process stays away while another such message is worked.
+/// How long a message stays away while another is worked that may have killed the process.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often a parked job's result is told, and the pause between.
@@ -114,7 +114,7 @@ pub struct Worker {
     refused: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
-    /// How many messages in a row went back because something that they need is down.
+    /// How many messages in a row went back because something that they need is down, or because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
 }
 
@@ -491,6 +491,7 @@ impl Worker {
     /// Works one message to its end.
     async fn work(&self, message: Message, stop: Stop) -> Left {
         let Some(delivery) = self.tools.deliveries.begin(&message.id) else {
+            self.gone_back.fetch_add(1, Ordering::Relaxed);
             let disposition = Disposition::Retry {
                 after: SUSPECT_PAUSE,
             };

@@ -7,22 +7,30 @@
 //! message's fault.
 //!
 //! All messages that were under way are suspected, and one of them did it. So suspects are worked one at a time: the one
-//! that kills the process again does so without the others.
+//! that kills the process again does so without the others. A suspect that would be parked for one more death is worked
+//! alone until it gets on, or for [`ALONE`]: a new message that kills would be counted against it.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::directory::Directory;
 use crate::keyring::sha256_hex;
 
 /// After so many deliveries that ended in the death of the process a message is parked.
 pub const MAX_DEATHS: u32 = 3;
+
+/// How long a message that would be parked for one more death is worked alone.
+const ALONE: Duration = Duration::from_secs(30);
+
+/// How long it waits for the others to get on before it is worked beside them.
+const WAIT_FOR_ALONE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a file is kept whose message never came back: as long as SQS keeps a message.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -33,6 +41,40 @@ pub struct Deliveries {
     dir: Arc<Directory>,
     /// The one place for a message that is suspected.
     quarantine: Arc<Semaphore>,
+    company: Arc<Mutex<Company>>,
+}
+
+/// Who is worked beside whom.
+#[derive(Debug, Default)]
+struct Company {
+    /// How many deliveries have not got on yet.
+    under_way: usize,
+    /// Until when one of them is alone.
+    alone_until: Option<Instant>,
+    /// Since when one waits to be.
+    waiting_since: Option<Instant>,
+}
+
+impl Company {
+    /// Whether a message that killed the process so often may begin now.
+    fn admits(&mut self, deaths: u32) -> bool {
+        let now = Instant::now();
+        if self.under_way == 0 {
+            self.alone_until = None;
+        }
+        if self.alone_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        if deaths + 1 == MAX_DEATHS {
+            let since = *self.waiting_since.get_or_insert(now);
+            if self.under_way > 0 && now - since < WAIT_FOR_ALONE {
+                return false;
+            }
+            self.waiting_since = None;
+            self.alone_until = Some(now + ALONE);
+        }
+        true
+    }
 }
 
 /// A delivery under way. Dropped, it has ended: the process lives.
@@ -47,7 +89,25 @@ struct Inner {
     file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
-    quarantine: Mutex<Option<OwnedSemaphorePermit>>,
+    /// What it takes up until it gets on.
+    place: Mutex<Option<Place>>,
+}
+
+/// A delivery that has not got on yet.
+#[derive(Debug)]
+struct Place {
+    company: Arc<Mutex<Company>>,
+    _quarantine: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.company).under_way -= 1;
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Inner {
@@ -75,11 +135,12 @@ impl Deliveries {
         Ok(Self {
             dir,
             quarantine: Arc::new(Semaphore::new(1)),
+            company: Arc::default(),
         })
     }
 
-    /// Begins a delivery of a message, and says how many before it ended in the death of their process. Nothing, if one did
-    /// and another such message is under way.
+    /// Begins a delivery of a message, and says how many before it ended in the death of their process. Nothing, if it must
+    /// wait for another, since one of them is suspected.
     pub fn begin(&self, message_id: &str) -> Option<Delivery> {
         let file = sha256_hex(message_id.as_bytes())[..32].to_owned();
         let deaths = match before(&self.dir, &file) {
@@ -90,6 +151,17 @@ impl Deliveries {
             0 => None,
             _ => Some(Arc::clone(&self.quarantine).try_acquire_owned().ok()?),
         };
+        let place = {
+            let mut company = lock(&self.company);
+            if !company.admits(deaths) {
+                return None;
+            }
+            company.under_way += 1;
+            Place {
+                company: Arc::clone(&self.company),
+                _quarantine: quarantine,
+            }
+        };
         let written = write(&self.dir, &file, deaths);
         if let Err(error) = &written {
             tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
@@ -99,7 +171,7 @@ impl Deliveries {
                 file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
-                quarantine: Mutex::new(quarantine),
+                place: Mutex::new(Some(place)),
             }),
         })
     }
@@ -129,7 +201,7 @@ impl Delivery {
                 file: None,
                 deaths: AtomicU32::new(0),
                 is_kept: AtomicBool::new(false),
-                quarantine: Mutex::default(),
+                place: Mutex::default(),
             }),
         }
     }
@@ -149,14 +221,12 @@ impl Delivery {
     ///
     /// It is suspected no longer, so that the next suspect need not wait until all mails of this one are sent.
     pub fn got_on(&self) {
-        if self.inner.deaths.swap(0, Ordering::Relaxed) == 0 {
-            return;
-        }
-        if let Some((dir, file)) = &self.inner.file {
+        if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
+            && let Some((dir, file)) = &self.inner.file
+        {
             drop(write(dir, file, 0));
         }
-        let quarantine = self.inner.quarantine.lock();
-        drop(quarantine.unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.inner.place).take());
     }
 }
 
@@ -233,6 +303,41 @@ mod tests {
             deliveries.begin("b").unwrap().deaths(),
             1,
             "waiting is no death"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_would_be_parked_for_one_more_death_is_worked_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let before = Deliveries::open(dir.path()).unwrap();
+            die(before.begin("suspect").unwrap());
+        }
+        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let new = deliveries.begin("new").unwrap();
+        assert!(
+            deliveries.begin("suspect").is_none(),
+            "it waits for the new one"
+        );
+        new.got_on();
+        let suspect = deliveries.begin("suspect").unwrap();
+        assert_eq!(suspect.deaths(), 2);
+        assert!(deliveries.begin("newer").is_none(), "it is alone");
+        tokio::time::sleep(ALONE).await;
+        drop(deliveries.begin("newer").unwrap());
+        suspect.got_on();
+        drop((new, suspect));
+
+        for _ in 0..2 {
+            let before = Deliveries::open(dir.path()).unwrap();
+            die(before.begin("suspect").unwrap());
+        }
+        let _always_busy = deliveries.begin("new").unwrap();
+        assert!(deliveries.begin("suspect").is_none());
+        tokio::time::sleep(WAIT_FOR_ALONE).await;
+        assert!(
+            deliveries.begin("suspect").is_some(),
+            "it has waited for long"
         );
     }
 
