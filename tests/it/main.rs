@@ -36,6 +36,7 @@ mod pictures;
 #[cfg(debug_assertions)]
 mod poison;
 mod presign;
+mod privileged;
 mod relay;
 mod s3_answers;
 mod schema;

@@ -1,0 +1,201 @@
+//! Root's commands in directories that another user may write: what that user plants there is neither written, nor given
+//! away, nor waited for.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::program;
+use crate::support::world::{World, email_job};
+
+/// The user whose daemon it is.
+const SERVICE: u32 = 4711;
+
+/// How long a command may take; a FIFO that is opened without care is waited for for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is put in the place of a file.
+#[derive(Debug, Clone, Copy)]
+enum Planted {
+    Symlink,
+    HardLink,
+    Fifo,
+    Directory,
+}
+
+impl Planted {
+    const ALL: [Self; 4] = [Self::Symlink, Self::HardLink, Self::Fifo, Self::Directory];
+
+    fn at(self, place: &Path, target: &Path) {
+        match self {
+            Self::Symlink => symlink(target, place).unwrap(),
+            Self::HardLink => fs::hard_link(target, place).unwrap(),
+            Self::Fifo => {
+                let made = Command::new("mkfifo").arg(place).status();
+                assert!(made.unwrap().success());
+            }
+            Self::Directory => fs::create_dir(place).unwrap(),
+        }
+    }
+}
+
+fn remove(place: &Path) {
+    match fs::symlink_metadata(place) {
+        Ok(there) if there.is_dir() => fs::remove_dir_all(place).unwrap(),
+        Ok(_) => fs::remove_file(place).unwrap(),
+        Err(_) => {}
+    }
+}
+
+/// Every file below a directory.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(files_below(&path)),
+            false => files.push(path),
+        }
+    }
+    files
+}
+
+fn give(path: &Path) {
+    chown(path, Some(SERVICE), Some(SERVICE)).unwrap();
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path());
+        }
+    }
+}
+
+/// The commands of root, each with its configuration.
+fn commands(config: &str, job: &str) -> Vec<Vec<String>> {
+    let presign = ["presign", "s3://reports/a.pdf", "--connection", "local"];
+    let commands: [&[&str]; 8] = [
+        &presign,
+        &["job", "submit", job],
+        &["job", "run", job],
+        &["job", "parked"],
+        &["check"],
+        &["audit", "verify"],
+        &["audit", "find", "--job", "planted"],
+        &["ledger", "show"],
+    ];
+    let words = |command: &&[&str]| {
+        let words = [command, &["--config", config][..]].concat();
+        words.into_iter().map(ToOwned::to_owned).collect()
+    };
+    commands.iter().map(words).collect()
+}
+
+/// Runs a command to its end, which must come.
+fn ends(arguments: &[String], what: &str) -> Output {
+    let mut child = Command::new(program())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{what}: handout {} does not end", arguments.join(" "));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
+}
+
+#[tokio::test]
+async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_for() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root has something to give away");
+        return;
+    }
+    let mut world = World::new().object("a.pdf", "x").job(&email_job("first"));
+    world.config.results.file = Some(world.config.state_dir.join("results.jsonl"));
+    world.run().await;
+    let config = world.written();
+    let (config, job) = (config.to_string_lossy(), world.dir.path().join("job.json"));
+    let outside = tempfile::tempdir_in(world.dir.path()).unwrap();
+    let target = outside.path().join("shadow");
+    fs::write(&target, "root's own\n").unwrap();
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+    let state = world.config.state_dir.clone();
+    give(&state);
+
+    let mut places: Vec<PathBuf> = files_below(&state)
+        .into_iter()
+        // One mail stands for all.
+        .filter(|path| {
+            path.extension()
+                .is_none_or(|end| end != "eml" && end != "html")
+        })
+        .collect();
+    // Those that are made when something happens.
+    places.extend(
+        ["handout.sqlite-wal", "handout.sqlite-shm", "results.jsonl"].map(|name| state.join(name)),
+    );
+    places.sort();
+    places.dedup();
+    assert!(places.len() >= 8, "{places:?}");
+    let mut number = 0;
+    for place in &places {
+        let kept = place.with_extension("kept-aside");
+        if place.exists() {
+            fs::rename(place, &kept).unwrap();
+        }
+        for planted in Planted::ALL {
+            remove(place);
+            planted.at(place, &target);
+            number += 1;
+            fs::write(&job, email_job(&format!("planted-{number}")).to_string()).unwrap();
+            for command in commands(&config, &job.to_string_lossy()) {
+                let what = format!("{planted:?} at {}", place.display());
+                let output = ends(&command, &what);
+                let said = String::from_utf8_lossy(&output.stderr).into_owned()
+                    + &String::from_utf8_lossy(&output.stdout);
+                assert!(!said.contains("root's own"), "{what}: {command:?}: {said}");
+                assert!(!said.contains("panicked"), "{what}: {command:?}: {said}");
+                let there = fs::metadata(&target).unwrap();
+                assert_eq!(
+                    (
+                        there.uid(),
+                        there.mode() & 0o7777,
+                        fs::read_to_string(&target).unwrap()
+                    ),
+                    (0, 0o600, "root's own\n".to_owned()),
+                    "{what}: {command:?}: {said}"
+                );
+            }
+        }
+        remove(place);
+        if kept.exists() {
+            fs::rename(&kept, place).unwrap();
+        }
+    }
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+    // With nothing planted, root's commands work, and what they make is the service's.
+    fs::write(&job, email_job("last").to_string()).unwrap();
+    for command in commands(&config, &job.to_string_lossy()) {
+        let output = ends(&command, "nothing planted");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "{command:?}: {said}"
+        );
+    }
+    for path in files_below(&state) {
+        assert_eq!(
+            fs::metadata(&path).unwrap().uid(),
+            SERVICE,
+            "{}",
+            path.display()
+        );
+    }
+}
