@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::support::program;
 use crate::support::world::{World, email_job};
 
@@ -197,5 +199,86 @@ async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_
             "{}",
             path.display()
         );
+    }
+}
+
+/// Published files are for others to read, as far as the umask lets them; bodies, addresses, links and keys are for their
+/// owner alone, whatever it is.
+#[tokio::test]
+async fn permissions_follow_one_rule_under_every_umask() {
+    for (umask, folder, page) in [
+        ("0077", 0o700, 0o600),
+        ("0027", 0o750, 0o640),
+        ("0000", 0o755, 0o644),
+    ] {
+        let mut world = World::new().object("a.pdf", "x");
+        world.config.mail.outbox_dir = Some(world.dir.path().join("mails"));
+        let config = world.written();
+        let mut job = email_job("modes");
+        let pages = world.dir.path().join("pages");
+        job["gallery"] = json!({ "publish": { "dir": pages } });
+        job["manifest"] = json!({ "format": "urls", "publish": { "dir": pages } });
+        let file = world.dir.path().join("job.json");
+        fs::write(&file, job.to_string()).unwrap();
+        let preview = world.dir.path().join("preview");
+        let run = |arguments: &[&Path]| {
+            let words: Vec<String> = arguments
+                .iter()
+                .map(|word| format!("'{}'", word.display()))
+                .collect();
+            let line = format!(
+                "umask {umask}; exec '{}' {} --config '{}'",
+                program().display(),
+                words.join(" "),
+                config.display()
+            );
+            let output = Command::new("sh").args(["-c", &line]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{umask}: {line}: {said}");
+        };
+        // A submission before the first start makes the state directory.
+        run(&["job".as_ref(), "submit".as_ref(), &file]);
+        run(&["job".as_ref(), "run".as_ref(), &file]);
+        run(&[
+            "job".as_ref(),
+            "preview".as_ref(),
+            &file,
+            "--out".as_ref(),
+            &preview,
+        ]);
+
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let published = files_below(&pages);
+        assert!(published.len() >= 2, "{published:?}");
+        for path in published {
+            assert_eq!(mode(&path), page, "{umask}: {}", path.display());
+            assert_eq!(
+                mode(path.parent().unwrap()),
+                folder,
+                "{umask}: {}",
+                path.display()
+            );
+        }
+        let state = &world.config.state_dir;
+        for private in [state, &world.config.outbox_dir(), &preview] {
+            assert_eq!(mode(private), 0o700, "{umask}: {}", private.display());
+        }
+        let audit = state.join("audit");
+        let private = [state, &world.config.outbox_dir(), &preview];
+        for path in private.into_iter().flat_map(|dir| files_below(dir)) {
+            // The group of the log may read it: no link is in it.
+            let most = if path.starts_with(&audit) {
+                0o640
+            } else {
+                0o600
+            };
+            assert_eq!(
+                mode(&path) & !most,
+                0,
+                "{umask}: {} is {:o}",
+                path.display(),
+                mode(&path)
+            );
+        }
     }
 }
