@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use futures_util::stream::{self, Stream};
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,6 +19,7 @@ use crate::audit::record::{Context, Kind as LineKind};
 use crate::audit::{self, AuditedLinks};
 use crate::deliver::notice::Notice;
 use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
+use crate::edge::health::JobAtEdge;
 use crate::error::{Class, JobError, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
@@ -126,8 +127,15 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
 
 /// Does a job; nobody else who lives does it meanwhile.
 async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
-    let (job, books, stop) = (&order.job.id, &tools.books, &order.stop);
     let at = tools.enter(&order.job)?;
+    let handed_out = at_edges(order, &at, tools).await;
+    // What failed because an edge is down comes back when the edge does.
+    handed_out.map_err(|error| error.or_outage(at.iter().find_map(JobAtEdge::outage)))
+}
+
+/// Does a job that has begun at each of its edges.
+async fn at_edges(order: &Order, at: &[JobAtEdge], tools: &Tools) -> Result<Delivered, JobError> {
+    let (job, books, stop) = (&order.job.id, &tools.books, &order.stop);
     let records = stop.or(books.ledger.records_of(job, "")).await??;
     let first = records.iter().find(|record| record.kind == Kind::Plan);
     if let Some(first) = first {
@@ -144,12 +152,21 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
         let mut work = pin!(stop.cut(work(order, first, tools)));
         tokio::select! {
             worked = &mut work => worked?,
-            outage = tools.gives_way(&at) => {
+            outage = tools.gives_way(at, &order.delivery) => {
                 stop.ask();
-                match work.await {
+                let ended = match work.as_mut().now_or_never() {
+                    Some(ended) => ended,
+                    // A mail is between its intent and its outcome: it is waited for, and others have the slot.
+                    None => {
+                        order.delivery.give_slot_back();
+                        work.await
+                    }
+                };
+                match ended {
                     // It came to its end all the same.
-                    Ok(worked) => worked,
-                    Err(Stopped) => Err(outage.into()),
+                    Ok(Ok(delivered)) => Ok(delivered),
+                    Ok(Err(error)) if !error.is_stopped() => Err(error),
+                    Ok(Err(_)) | Err(Stopped) => Err(outage.into()),
                 }
             }
         }

@@ -128,8 +128,11 @@ pub enum Class {
     Transient,
     /// A decision of the configuration's: nothing failed.
     Policy,
-    /// A relay must be repaired, or asks for time: the job waits, however often it is met.
+    /// What the job needs is down, or asks for time: the job comes back when that is over, however often it is met.
     Waits,
+    /// A request to a store, the ledger, a relay or a disk failed, and no outage is known: the job comes back later each time,
+    /// and is not parked.
+    Edge,
     /// Somebody else is at it (`busy-wait`): nothing failed, however often it is met.
     Busy,
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
@@ -190,6 +193,9 @@ impl Default for RetryLimits {
 impl JobError {
     /// What the error means. The table of the design, row by row.
     pub fn class(&self) -> Class {
+        if self.is_of_an_edge() {
+            return Class::Edge;
+        }
         match self {
             Self::Parse(_)
             | Self::Conflict { .. }
@@ -213,7 +219,7 @@ impl JobError {
                 | GatherError::TooMany { .. } => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
                 // The operator's disk or clock, and nothing about the job.
-                GatherError::Spool { .. } | GatherError::Skew { .. } => Class::Waits,
+                GatherError::Spool { .. } | GatherError::Skew { .. } => Class::Edge,
                 GatherError::Stopped(_) => Class::Transient,
             },
             Self::Signer(error) => signer(error),
@@ -238,7 +244,6 @@ impl JobError {
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
                 | DeliverError::Paced { .. } => Class::Waits,
-                DeliverError::File { source, .. } if is_of_disk(source) => Class::Waits,
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Notice { .. }
@@ -263,9 +268,54 @@ impl JobError {
         }
     }
 
-    /// Whether something that the job needs is known to be down, which the log was told when it began.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Down(_))
+    /// The outage that keeps the job, which the log was told when it began.
+    pub fn outage(&self) -> Option<&Outage> {
+        if let Self::Down(outage) = self {
+            Some(outage)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a request to the outside, or a write to a disk, failed for a reason that has nothing to do with the job.
+    fn is_of_an_edge(&self) -> bool {
+        match self {
+            Self::Gather(GatherError::Store(error))
+            | Self::Deliver(DeliverError::Publish(error))
+            | Self::Ledger(LedgerError::Store(error)) => edge(error) == Class::Edge,
+            Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. }) => true,
+            Self::Signer(error) => signer(error) == Class::Edge,
+            Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
+            Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
+            Self::Deferred { first, .. } => first.is_of_an_edge(),
+            Self::Gather(_)
+            | Self::Deliver(_)
+            | Self::Ledger(_)
+            | Self::Parse(_)
+            | Self::Plan(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Sign(_)
+            | Self::Record(_)
+            | Self::Render(_)
+            | Self::Down(_)
+            | Self::Busy { .. }
+            | Self::Reopened
+            | Self::Results(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Poison { .. }
+            | Self::Panicked => false,
+        }
+    }
+
+    /// The outage in place of what failed because of it: the job comes back when the outage is over, and not later and later.
+    #[must_use]
+    pub fn or_outage(self, outage: Option<Outage>) -> Self {
+        match outage {
+            Some(outage) if self.is_of_an_edge() => Self::Down(outage),
+            Some(_) | None => self,
+        }
     }
 
     /// Whether the work was only asked to stop.
@@ -283,7 +333,7 @@ impl JobError {
             Class::Disk => 0,
             Class::Transient if error.is_stopped() => 1,
             Class::Busy => 2,
-            Class::Waits => 3,
+            Class::Waits | Class::Edge => 3,
             Class::Transient => 4,
             Class::Policy => 5,
             Class::Permanent => 6,
@@ -391,13 +441,13 @@ fn edge(error: &EdgeError) -> Class {
     match error.fact {
         Fact::NotFound | Fact::Rejected => Class::Permanent,
         // None of these says anything about the job, which can be done when the edge is well again: it waits.
-        Fact::Denied | Fact::Throttled | Fact::Unreachable | Fact::Silent => Class::Waits,
+        Fact::Denied | Fact::Throttled | Fact::Unreachable | Fact::Silent => Class::Edge,
     }
 }
 
 const fn signer(error: &SignerError) -> Class {
     match error {
-        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => Class::Waits,
+        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => Class::Edge,
         SignerError::Changed { .. } => Class::Transient,
         SignerError::Endpoint { .. } => Class::Permanent,
     }
@@ -415,8 +465,8 @@ fn is_of_disk(source: &io::Error) -> bool {
 /// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little
 /// more, or, where that is zero, later each time.
 ///
-/// For [`Class::Transient`] a try is a failure: the receipts that a message spent waiting for a relay or for another worker
-/// count for nothing. For the others it is a receipt.
+/// For [`Class::Transient`] and [`Class::Edge`] a try is a failure: the receipts that a message spent waiting for an outage's
+/// end or for another worker count for nothing. For the others it is a receipt.
 ///
 /// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
 pub fn disposition(
@@ -436,14 +486,14 @@ pub fn disposition(
             after: at_least.mul_f64(1.0 + 0.1 * jitter),
         },
         Class::Transient if tries >= limits.max_receives => Disposition::Park,
-        Class::Transient | Class::Waits | Class::Disk => {
+        Class::Transient | Class::Waits | Class::Edge | Class::Disk => {
             let doublings = tries.saturating_sub(1).min(16);
             let wait = limits
                 .first_wait
                 .saturating_mul(1 << doublings)
                 .min(limits.longest_wait);
             Disposition::Retry {
-                after: wait.mul_f64(0.5 + 0.5 * jitter),
+                after: wait.mul_f64(0.5 + 0.5 * jitter).max(at_least),
             }
         }
     }
@@ -686,7 +736,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
-            for class in [Class::Permanent, Class::Transient, Class::Waits, Class::Policy, Class::Busy, Class::Disk] {
+            for class in [Class::Permanent, Class::Transient, Class::Waits, Class::Edge, Class::Policy, Class::Busy, Class::Disk] {
                 match disposition(class, count, &RetryLimits::default(), jitter) {
                     Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
                     Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),

@@ -38,7 +38,7 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
-use crate::worker::delivery::Deliveries;
+use crate::worker::delivery::{Deliveries, Delivery};
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
@@ -107,6 +107,7 @@ impl Tools {
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        let share = self.share();
         let ledger = self
             .books
             .ledger
@@ -114,9 +115,9 @@ impl Tools {
             .into_iter()
             .map(|edge| (edge, usize::MAX));
         let mut edges: Vec<(&Edge, usize)> = ledger
-            .chain(connection.map(|connection| (connection.s3.edge(), self.share)))
+            .chain(connection.map(|connection| (connection.s3.edge(), share)))
             .chain(connection.map(|connection| (connection.signer.edge(), usize::MAX)))
-            .chain(relay.map(|relay| (relay.edge(), self.share)))
+            .chain(relay.map(|relay| (relay.edge(), share)))
             .collect();
         // First those whose pause lasts: the trial of another would be in vain.
         edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
@@ -127,27 +128,36 @@ impl Tools {
             .collect()
     }
 
-    /// Waits until a job is to give its slot back, and says why.
-    pub async fn gives_way(&self, at: &[JobAtEdge]) -> Outage {
+    /// Waits until a job is to give its slot back, and says why. While the job only waits for an edge, a death of the
+    /// process is not counted against its message.
+    pub async fn gives_way(&self, at: &[JobAtEdge], delivery: &Delivery) -> Outage {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             at.iter().for_each(JobAtEdge::tell_of_long_wait);
-            if let Some(outage) = at.iter().find_map(|at| at.gives_way(self.share)) {
+            delivery.waits(at.iter().any(|at| at.waits().is_some()));
+            let share = self.share();
+            if let Some(outage) = at.iter().find_map(|at| at.gives_way(share)) {
                 return outage;
             }
         }
     }
 
-    /// The relay of a job's mails, as far as it can be told before its plan is drawn.
+    /// How many jobs may wait for one silent store or relay: those of all that are silent have half of the slots.
+    fn share(&self) -> usize {
+        let silent = self.edges.iter().filter(|edge| edge.is_silent()).count();
+        (self.share / silent.max(1)).max(1)
+    }
+
+    /// The relay of a job's mails, if it can be told before its plan is drawn.
     fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
         let Mailer::Smtp(relays) = &self.mailer else {
             return None;
         };
-        let usual = || {
-            self.policy
-                .usual_relay(&job.from.connection, &job.from.bucket)
+        let name = match &email.relay {
+            Some(name) => name.clone(),
+            None => self.policy.usual_relay(job)?,
         };
-        relays.get(&email.relay.clone().unwrap_or_else(usual))
+        relays.get(&name)
     }
 
     /// What signs the links to a plan's objects.

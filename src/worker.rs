@@ -3,6 +3,7 @@
 //! Only as many messages are received as can be started at once, so none grows old while it waits. Each message
 //! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
 
+mod backlog;
 pub mod delivery;
 pub mod lease;
 pub mod probe;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::audit::record;
 use crate::clock::Clock;
@@ -33,7 +35,8 @@ use crate::queue::{Message, Queue};
 use crate::results::{self, JobResult};
 use crate::stop::Stop;
 use crate::tools::Tools;
-use crate::worker::delivery::{Delivery, MAX_DEATHS};
+use crate::worker::backlog::Backlog;
+use crate::worker::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::worker::lease::{Held, Lease};
 use crate::worker::settle::Left;
 use crate::worker::turn::Turn;
@@ -49,7 +52,7 @@ const TURN: Duration = Duration::from_secs(15);
 /// for the visibility timeout. Waited for longer, a queue that is silent would hold the end up.
 const LAST_POLL: Duration = Duration::from_millis(1500);
 
-/// How long the queue is waited for at the end, for each message that is given back or settled.
+/// How long the queue is waited for at the end, when messages are given back or settled.
 const LAST_CALL: Duration = Duration::from_secs(3);
 
 /// How long a message stays away while another is worked that may have killed the process.
@@ -114,8 +117,9 @@ pub struct Worker {
     refused: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
-    /// How many messages in a row went back because something that they need is down, or because a suspect is worked alone.
+    /// How many messages in a row went back because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
+    backlog: Backlog,
 }
 
 /// How often messages have failed here in a way that trying again may help. How often they were received says less: most of
@@ -267,11 +271,22 @@ impl Worker {
             failures: Failures::default(),
             disk_failed: Arc::default(),
             gone_back: Arc::default(),
+            backlog: Backlog::default(),
         }
     }
 
     /// Works until `shutdown` completes, then lets what is in flight come to an end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
+        let backlog = self.backlog.clone();
+        let ended = tokio::select! {
+            ended = self.work_queue(shutdown) => ended,
+            () = backlog.tend(&*self.queue, &self.tools.edges) => unreachable!("it does not end by itself"),
+        };
+        drop(tokio::time::timeout(LAST_CALL, backlog.show_all(&*self.queue)).await);
+        ended
+    }
+
+    async fn work_queue(&self, shutdown: impl Future<Output = ()>) -> Ended {
         let slots = Arc::new(Semaphore::new(self.pace.max_in_flight));
         let stop = Stop::default();
         let mut tasks = JoinSet::new();
@@ -312,8 +327,11 @@ impl Worker {
             match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
                     pause = FIRST_PAUSE;
-                    for turn in turn::turns(messages) {
-                        tasks.spawn(self.clone().work_in_turn(turn, stop.clone()));
+                    let (messages, permits): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
+                    // A turn is worked in one slot; others have the slots of those that wait in it.
+                    for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
+                        let slot = Slot::new(permit);
+                        tasks.spawn(self.clone().work_in_turn(turn, slot, stop.clone()));
                     }
                 }
                 Received::Failed => {
@@ -428,9 +446,10 @@ impl Worker {
     }
 
     async fn give_back(&self, messages: Vec<Message>) {
+        let until = Instant::now() + LAST_CALL;
         for message in messages {
             let released = self.queue.extend(&message.receipt, Duration::ZERO);
-            let reason = match tokio::time::timeout(LAST_CALL, released).await {
+            let reason = match tokio::time::timeout_at(until, released).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => chain(&error),
                 Err(_) => "the queue did not answer in time".to_owned(),
@@ -462,34 +481,37 @@ impl Worker {
         if !all_end(&mut tasks, LAST_MAIL).await {
             tracing::error!(
                 in_flight = tasks.len(),
-                "a mail's text was sent, and its outcome is not known or could not be recorded; the next delivery of its job decides the doubt by ledger.on_doubt"
+                "what is in flight did not end in time; a mail whose text was sent is in doubt, and the next delivery of its job decides by ledger.on_doubt"
             );
         }
     }
 
     /// Works messages one after the other, for as long as each leaves the queue.
-    async fn work_in_turn(self, mut waiting: Turn<OwnedSemaphorePermit>, stop: Stop) {
-        while let Some((message, slot)) = waiting.pop_front() {
+    async fn work_in_turn(self, mut waiting: Turn, slot: Slot, stop: Stop) {
+        while let Some(message) = waiting.pop_front() {
             let stays = {
                 let hold = turn::hold(&*self.queue, &waiting, self.pace.visibility_timeout);
+                let work = async {
+                    slot.take().await;
+                    Box::pin(self.work(message, &slot, stop.child())).await
+                };
                 tokio::select! {
                     biased;
-                    left = self.work(message, stop.child()) => left == Left::Staying,
+                    left = work => left == Left::Staying,
                     () = hold => unreachable!("holding does not end by itself"),
                 }
             };
-            drop(slot);
             if stays {
                 break;
             }
         }
         // In their order, so that they come again in it.
-        self.give_back(waiting.into_iter().map(|(message, _)| message).collect())
-            .await;
+        drop(slot);
+        self.give_back(waiting.into()).await;
     }
 
     /// Works one message to its end.
-    async fn work(&self, message: Message, stop: Stop) -> Left {
+    async fn work(&self, message: Message, slot: &Slot, stop: Stop) -> Left {
         let Some(delivery) = self.tools.deliveries.begin(&message.id) else {
             self.gone_back.fetch_add(1, Ordering::Relaxed);
             let disposition = Disposition::Retry {
@@ -497,6 +519,7 @@ impl Worker {
             };
             return self.settle_as(&message, disposition, None).await;
         };
+        delivery.takes(slot.clone());
         failpoint::pass(Failpoint::Received);
         if delivery.deaths() >= MAX_DEATHS {
             let deaths = delivery.deaths();
@@ -588,12 +611,7 @@ impl Worker {
     }
 
     async fn settle(&self, message: &Message, worked: Worked, stop: &Stop) -> Left {
-        let is_down = matches!(&worked, Worked::Failed(failed) if failed.error.is_outage());
-        if is_down {
-            self.gone_back.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.gone_back.store(0, Ordering::Relaxed);
-        }
+        self.gone_back.store(0, Ordering::Relaxed);
         let settling = self.settle_worked(message, worked);
         if stop.heed().is_ok() {
             return settling.await;
@@ -623,7 +641,7 @@ impl Worker {
             self.disk_failed.store(true, Ordering::Relaxed);
         }
         let tries = match class {
-            Class::Transient => self.failures.count(&message.id),
+            Class::Transient | Class::Edge => self.failures.count(&message.id),
             Class::Permanent | Class::Policy | Class::Waits | Class::Busy | Class::Disk => {
                 message.receive_count
             }
@@ -635,6 +653,12 @@ impl Worker {
             failed.error.at_least(),
             random(),
         );
+        let disposition = match failed.error.outage() {
+            Some(outage) => Disposition::Retry {
+                after: self.backlog.add(outage, &message.receipt),
+            },
+            None => disposition,
+        };
         let job = failed.jobs.first().map(|(job, _)| job);
         settle::log(message, job, &failed.error, disposition);
         self.settle_as(message, disposition, Some(&failed)).await

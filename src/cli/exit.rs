@@ -80,7 +80,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error.class() {
             Class::Permanent | Class::Policy => FOUND,
-            Class::Transient | Class::Waits | Class::Busy => UNAVAILABLE,
+            Class::Transient | Class::Waits | Class::Edge | Class::Busy => UNAVAILABLE,
             Class::Disk => DISK,
         };
     }

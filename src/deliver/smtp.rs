@@ -15,13 +15,16 @@ mod trouble;
 mod verdict;
 mod wire;
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 pub use trouble::{RelayError, Trouble};
 pub use verdict::Kind;
@@ -41,7 +44,20 @@ use wire::Trust;
 
 /// How long a mail's connection may stay silent before its text until it counts no more among those that are allowed: the
 /// next mail gets another.
-const ANOTHER_CONNECTION: Duration = Duration::from_secs(30);
+const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
+
+/// How long a mail waits for a reply before its text while other connections get theirs: its connection may have died. The
+/// mail's next attempt has the whole deadline, since a relay may take long over one address.
+const OVERTAKEN: Duration = Duration::from_secs(25);
+
+/// How often it is looked whether a mail was overtaken.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many mails are remembered that were.
+const MOST_OVERTAKEN: usize = 10_000;
+
+/// How long a relay that failed in the middle of mails is left to mails.
+const LEFT_TO_MAILS: Duration = Duration::from_secs(20);
 
 /// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,6 +92,8 @@ struct Inner {
     brake: Brake,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
+    /// The envelopes of mails that were overtaken once, by their hash.
+    overtaken: Mutex<HashSet<u64>>,
     /// How many mails it has accepted.
     accepted: AtomicU64,
     pool: Pool,
@@ -89,6 +107,7 @@ struct LastFailure {
     trouble: Trouble,
     /// Whether the connection was ready for a mail before.
     in_mail: bool,
+    at: Instant,
 }
 
 impl fmt::Debug for Relay {
@@ -180,6 +199,7 @@ impl Relay {
                 brake: Brake::new(),
                 edge,
                 last_failure: Mutex::default(),
+                overtaken: Mutex::default(),
                 accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
                 section: section.to_owned(),
@@ -206,25 +226,36 @@ impl Relay {
         &self.inner.edge
     }
 
-    /// Whether a connection without a mail would tell that the relay is well.
+    /// Whether a connection without a mail may tell that the relay is well: not soon after a failure in the middle of a mail.
     pub fn can_be_probed(&self) -> bool {
-        !self
-            .last_failure()
-            .as_ref()
-            .is_some_and(|last| last.in_mail)
+        let last = self.last_failure();
+        let is_left_to_mails =
+            |last: &LastFailure| last.in_mail && last.at.elapsed() < LEFT_TO_MAILS;
+        !last.as_ref().is_some_and(is_left_to_mails)
     }
 
-    /// Connects, secures the connection and logs in, and says goodbye: whether the relay can be used. A relay whose
-    /// failures came later, in the middle of mails, is not well before it takes one.
+    /// Connects, secures the connection, logs in and says goodbye: whether the relay can be used. One that failed in the middle
+    /// of mails must answer to the beginning of a mail, too.
     pub async fn probe(&self) -> Result<(), RelayError> {
         let under_way = self.inner.edge.asked(Step::Connect.as_str());
         let connected = self.connect().await;
-        let dialogue = connected.map_err(|failure| self.failed(&failure))?;
+        let mut dialogue = connected.map_err(|failure| self.failed(&failure))?;
+        let failed_in_mail = self
+            .last_failure()
+            .as_ref()
+            .is_some_and(|last| last.in_mail);
+        if failed_in_mail {
+            let begun = dialogue.begin_and_take_back().await;
+            // Some relays refuse the null reverse-path; one that says so answers.
+            if let Err(failure) = begun
+                && !matches!(failure.cause, Cause::Said(_))
+            {
+                return Err(self.failed(&failure));
+            }
+        }
         drop(under_way);
         dialogue.quit().await;
-        if self.can_be_probed() {
-            self.inner.edge.answered();
-        }
+        self.inner.edge.answered();
         Ok(())
     }
 
@@ -307,6 +338,7 @@ impl Relay {
         *self.last_failure() = Some(LastFailure {
             trouble,
             in_mail: step.is_of_a_mail(),
+            at: Instant::now(),
         });
         self.inner.edge.failed(kind, &format!("{step}: {words}"));
     }
@@ -419,7 +451,10 @@ impl<'a> Turn<'a> {
             opened = &mut opening => opened,
             () = tokio::time::sleep(ANOTHER_CONNECTION) => {
                 slot = None;
-                opening.await
+                tokio::select! {
+                    opened = opening => opened,
+                    () = relay.overtakes(envelope) => Err(OpenError::Relay(relay.dead_connection())),
+                }
             }
         };
         Ok(Transaction {
@@ -432,6 +467,49 @@ impl<'a> Turn<'a> {
 }
 
 impl Relay {
+    /// Waits until other connections have got replies for long enough, while a mail got none; for ever if that has happened
+    /// to the mail before.
+    async fn overtakes(&self, envelope: &Envelope) {
+        let began = Instant::now();
+        let mut overtaken_since = began;
+        let hash = {
+            let mut hasher = DefaultHasher::new();
+            let to = envelope.to().iter().map(AsRef::<str>::as_ref);
+            to.for_each(|to| hasher.write(to.as_bytes()));
+            hasher.finish()
+        };
+        if self.overtaken().contains(&hash) {
+            std::future::pending::<()>().await;
+        }
+        while overtaken_since.elapsed() < OVERTAKEN - ANOTHER_CONNECTION {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if !self.inner.edge.answered_since(began) {
+                overtaken_since = Instant::now();
+            }
+        }
+        let mut overtaken = self.overtaken();
+        if overtaken.len() >= MOST_OVERTAKEN {
+            overtaken.clear();
+        }
+        overtaken.insert(hash);
+    }
+
+    fn overtaken(&self) -> MutexGuard<'_, HashSet<u64>> {
+        let overtaken = self.inner.overtaken.lock();
+        overtaken.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection got no reply while others did: nothing was sent on it, and the relay is well.
+    fn dead_connection(&self) -> RelayError {
+        RelayError {
+            left: BUSY_PAUSE,
+            ..self.trouble(Trouble::NotNow {
+                step: "waiting for a reply",
+                words: "other connections get theirs, so this one was given up".to_owned(),
+            })
+        }
+    }
+
     async fn open(&self, envelope: &Envelope) -> Result<Dialogue, OpenError> {
         loop {
             let kept = self.inner.pool.take().await;

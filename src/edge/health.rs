@@ -25,6 +25,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(3);
 /// How long the one request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
 
+/// How long one job may find out whether a silent edge answers others, beyond the share of those that wait for it.
+const SCOUT: Duration = Duration::from_secs(10);
+
 /// How long an edge must have been down for the jobs that wait for it to give their slots back.
 const LONG_OUTAGE: Duration = Duration::from_secs(25);
 
@@ -170,6 +173,19 @@ struct Activity {
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeSet<u64>,
     next_job: u64,
+    /// Whether a job beyond the share finds out whether the edge answers.
+    has_scout: bool,
+}
+
+/// How many of the jobs that wait for an edge may ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is well.
+    All,
+    /// It may be tried.
+    One,
+    /// It is left alone, or tried by another.
+    Nothing,
 }
 
 /// A request that is under way, until it is dropped.
@@ -194,13 +210,25 @@ pub struct JobAtEdge {
     edge: Edge,
     number: u64,
     job: String,
+    began: Instant,
+    is_scout: bool,
     /// Whether its long wait was told.
     is_told: AtomicBool,
 }
 
 impl Drop for JobAtEdge {
     fn drop(&mut self) {
-        self.edge.activity().jobs.remove(&self.number);
+        let mut activity = self.edge.activity();
+        activity.jobs.remove(&self.number);
+        if self.is_scout {
+            activity.has_scout = false;
+        }
+        drop(activity);
+        // A trial that came to nothing, since the job ended before it asked the edge, is free for another.
+        let mut state = self.edge.state();
+        if state.trial.as_ref().is_some_and(|(by, _)| *by == self.job) {
+            state.trial = None;
+        }
     }
 }
 
@@ -221,16 +249,27 @@ impl JobAtEdge {
     }
 
     /// Why the job is to give its slot back, if it is: the edge has been down for long, or it is silent and older jobs that
-    /// wait for it hold their share of the slots.
+    /// wait for it hold their share of the slots. Not the one job that tries it.
     pub fn gives_way(&self, share: usize) -> Option<Outage> {
-        let lasting = self
-            .edge
-            .outage()
-            .filter(|_| self.edge.down_for() >= LONG_OUTAGE);
+        let edge = &self.edge;
+        if edge.is_tried_by(&self.job) || self.is_scout && self.began.elapsed() < SCOUT {
+            return None;
+        }
+        let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
         lasting.or_else(|| {
-            let older = self.edge.activity().jobs.range(..self.number).count();
-            self.edge.crowded(older, share)
+            let older = edge.activity().jobs.range(..self.number).count();
+            edge.crowded(older, share)
         })
+    }
+
+    /// The edge's outage, if it lasts.
+    pub fn outage(&self) -> Option<Outage> {
+        self.edge.outage()
+    }
+
+    /// The edge's outage, or its silence, if either lasts.
+    pub fn waits(&self) -> Option<Outage> {
+        self.edge.outage().or_else(|| self.edge.silence(SILENT))
     }
 }
 
@@ -257,6 +296,8 @@ struct State {
 /// An edge that does not answer, as a log line, `/ready` and a job's error say it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
+    /// Which edge, as metrics name it: `relay:default`.
+    pub edge: String,
     /// The edge, as the subject of a sentence.
     pub subject: String,
     /// How requests fail.
@@ -329,6 +370,11 @@ impl Edge {
         &self.inner.name
     }
 
+    /// Kind and name, as metrics have them: `relay:default`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.inner.kind.as_str(), self.inner.name)
+    }
+
     /// The edge as the subject of a sentence.
     pub fn subject(&self) -> &str {
         &self.inner.subject
@@ -381,6 +427,7 @@ impl Edge {
         let ((_, since), (kind, words)) = (state.failing_since?, state.last.clone()?);
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         state.is_down.then(|| Outage {
+            edge: self.label(),
             subject: self.inner.subject.clone(),
             kind,
             words,
@@ -420,24 +467,68 @@ impl Edge {
     }
 
     /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
-    /// [`Edge::may_be_tried`]), or if it is silent and `share` jobs wait for it already.
+    /// [`Edge::may_be_tried`]), or if it is silent and `share` jobs wait for it already, but for one that finds out whether
+    /// it answers others: connections can die while the edge is well.
     pub fn enter(&self, by: &str, share: usize) -> Result<JobAtEdge, Outage> {
-        let jobs = self.activity().jobs.len();
-        if let Some(crowded) = self.crowded(jobs, share) {
-            return Err(crowded);
-        }
-        self.may_be_tried(by)?;
-        let mut activity = self.activity();
-        let number = activity.next_job;
-        activity.next_job += 1;
-        activity.jobs.insert(number);
-        drop(activity);
-        Ok(JobAtEdge {
+        let (jobs, number) = {
+            let mut activity = self.activity();
+            let (jobs, number) = (activity.jobs.len(), activity.next_job);
+            activity.next_job += 1;
+            activity.jobs.insert(number);
+            (jobs, number)
+        };
+        // Dropped on the way out, it takes back what it has taken.
+        let mut at = JobAtEdge {
             edge: self.clone(),
             number,
             job: by.to_owned(),
+            began: Instant::now(),
+            is_scout: false,
             is_told: AtomicBool::new(false),
-        })
+        };
+        if let Some(crowded) = self.crowded(jobs, share) {
+            if std::mem::replace(&mut self.activity().has_scout, true) {
+                return Err(crowded);
+            }
+            at.is_scout = true;
+        }
+        self.may_be_tried(by)?;
+        Ok(at)
+    }
+
+    /// Whether this caller's trial lasts.
+    fn is_tried_by(&self, by: &str) -> bool {
+        let state = self.state();
+        let trial = state.trial.as_ref();
+        trial.is_some_and(|(other, until)| other == by && *until > Instant::now())
+    }
+
+    /// Whether one more job that waits for the edge may ask for it.
+    pub fn admits(&self) -> Admission {
+        let (outage, is_tried) = {
+            let state = self.state();
+            let trial = state.trial.as_ref();
+            let is_tried = trial.is_some_and(|(_, until)| *until > Instant::now());
+            (self.outage_of(&state), is_tried)
+        };
+        let is_silent = self.is_silent();
+        match outage {
+            None if !is_silent => Admission::All,
+            None if !self.activity().has_scout => Admission::One,
+            Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
+            None | Some(_) => Admission::Nothing,
+        }
+    }
+
+    /// Whether it is silent to requests that wait for it.
+    pub fn is_silent(&self) -> bool {
+        self.silence(SILENT).is_some()
+    }
+
+    /// Whether a request was answered since an instant.
+    pub fn answered_since(&self, instant: Instant) -> bool {
+        let answered_at = self.state().answered_at;
+        answered_at.is_some_and(|answered| answered > instant)
     }
 
     /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.
@@ -454,6 +545,7 @@ impl Edge {
         };
         let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
         (silent_for >= at_least).then(|| Outage {
+            edge: self.label(),
             subject: self.inner.subject.clone(),
             kind: FailureKind::Timeout,
             words: format!("waiting at {step}"),
@@ -513,11 +605,7 @@ impl Edge {
     /// A request that began at an instant was not answered. If another was since, its connection died in an outage that is
     /// over, and it says nothing about now.
     pub fn failed_of(&self, began: Instant, kind: FailureKind, words: &str) {
-        if self
-            .state()
-            .answered_at
-            .is_some_and(|answered| answered > began)
-        {
+        if self.answered_since(began) {
             self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         } else {
             self.failed(kind, words);
@@ -580,6 +668,11 @@ impl FromIterator<Edge> for Edges {
 }
 
 impl Edges {
+    /// The edge with this label.
+    pub fn labelled(&self, label: &str) -> Option<&Edge> {
+        self.iter().find(|edge| edge.label() == label)
+    }
+
     /// Each edge.
     pub fn iter(&self) -> impl Iterator<Item = &Edge> {
         self.edges.iter()
@@ -712,7 +805,13 @@ mod tests {
         after(3600).await;
         assert_eq!(giving_way(), 2, "the two youngest");
         assert!(jobs[0].gives_way(2).is_none());
-        assert!(edge.enter("new", 2).is_err());
+        let scout = edge.enter("scout", 2).unwrap();
+        assert!(edge.enter("new", 2).is_err(), "one finds out for all");
+        assert!(scout.gives_way(2).is_none());
+        after(10_000).await;
+        assert!(scout.gives_way(2).is_some(), "it found out");
+        drop(scout);
+        drop(edge.enter("another", 2).unwrap());
         drop(request);
         assert_eq!(giving_way(), 0, "nothing is waited for");
         drop(jobs);
@@ -724,6 +823,31 @@ mod tests {
         assert!(trial.gives_way(2).is_none());
         tokio::time::sleep(LONG_OUTAGE).await;
         assert!(trial.gives_way(2).is_some(), "it has been down for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_that_came_to_nothing_is_free_for_another_and_one_that_lasts_is_not_cut() {
+        let edge = edge();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        after(30_000).await;
+        let job = edge.enter("job", 2).unwrap();
+        assert!(
+            job.gives_way(2).is_none(),
+            "it has 15 s, however long the outage"
+        );
+        assert_eq!(edge.admits(), Admission::Nothing);
+        assert!(edge.enter("other", 2).is_err());
+        assert!(job.gives_way(2).is_none(), "the other took nothing from it");
+        // It ends before it asks, say because it was done before.
+        drop(job);
+        assert_eq!(edge.admits(), Admission::One);
+        let other = edge.enter("other", 2).unwrap();
+        after(15_000).await;
+        assert!(other.gives_way(2).is_some());
+        edge.answered();
+        assert_eq!(edge.admits(), Admission::All);
     }
 
     #[tokio::test(start_paused = true)]

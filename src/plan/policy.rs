@@ -243,15 +243,19 @@ impl Policy {
         Err(nearest)
     }
 
-    /// The relay of jobs that name none, as the first rule for their source says: before the plan is drawn, a guess.
-    pub fn usual_relay(&self, connection: &ConnectionName, bucket: &Bucket) -> RelayName {
-        let about = |rule: &&AllowRule| rule.connection == *connection && rule.bucket == *bucket;
-        let relay = self
+    /// The relay of a job that names none, if it can be told before the plan is drawn: all rules about its bucket agree.
+    pub fn usual_relay(&self, job: &Job) -> Option<RelayName> {
+        let about = |rule: &&AllowRule| {
+            rule.connection == job.from.connection && rule.bucket == job.from.bucket
+        };
+        let mut relays = self
             .rules
             .iter()
-            .find(about)
-            .and_then(|rule| rule.relays.first());
-        relay.cloned().unwrap_or_default()
+            .filter(about)
+            .map(|rule| rule.relays.first());
+        let usual = relays.next()?;
+        let agree = relays.all(|relay| relay == usual);
+        agree.then(|| usual.cloned().unwrap_or_default())
     }
 
     /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.

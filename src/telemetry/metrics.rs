@@ -100,7 +100,7 @@ fn of_edges(text: &mut String, edges: &Edges) {
     let write = |text: &mut String, name: &str, labels: &str, value: u64| {
         writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a string does not fail");
     };
-    let label = |edge: &Edge| format!("edge=\"{}:{}\"", edge.kind().as_str(), edge.name());
+    let label = |edge: &Edge| format!("edge=\"{}\"", edge.label());
     text.push_str("# HELP handout_edge_up Whether a store, queue, relay or source of credentials answers.\n# TYPE handout_edge_up gauge\n");
     for edge in edges.iter() {
         write(

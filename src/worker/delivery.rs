@@ -66,7 +66,12 @@ impl Company {
             return false;
         }
         if deaths + 1 == MAX_DEATHS {
-            let since = *self.waiting_since.get_or_insert(now);
+            // One that never came back waits no longer.
+            let since = self
+                .waiting_since
+                .filter(|since| now - *since < 2 * WAIT_FOR_ALONE);
+            let since = since.unwrap_or(now);
+            self.waiting_since = Some(since);
             if self.under_way > 0 && now - since < WAIT_FOR_ALONE {
                 return false;
             }
@@ -74,6 +79,30 @@ impl Company {
             self.alone_until = Some(now + ALONE);
         }
         true
+    }
+}
+
+/// A worker's slot, held by one message after the other of a turn.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    slots: Arc<Semaphore>,
+    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+}
+
+impl Slot {
+    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            slots: Arc::clone(permit.semaphore()),
+            permit: Arc::new(Mutex::new(Some(permit))),
+        }
+    }
+
+    /// Takes a slot again, if the message before gave it back.
+    pub(super) async fn take(&self) {
+        if lock(&self.permit).is_none() {
+            let permit = Arc::clone(&self.slots).acquire_owned().await;
+            *lock(&self.permit) = permit.ok();
+        }
     }
 }
 
@@ -89,8 +118,10 @@ struct Inner {
     file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
+    is_waiting: AtomicBool,
     /// What it takes up until it gets on.
     place: Mutex<Option<Place>>,
+    slot: Mutex<Option<Slot>>,
 }
 
 /// A delivery that has not got on yet.
@@ -171,7 +202,9 @@ impl Deliveries {
                 file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
+                is_waiting: AtomicBool::new(false),
                 place: Mutex::new(Some(place)),
+                slot: Mutex::default(),
             }),
         })
     }
@@ -201,8 +234,22 @@ impl Delivery {
                 file: None,
                 deaths: AtomicU32::new(0),
                 is_kept: AtomicBool::new(false),
+                is_waiting: AtomicBool::new(false),
                 place: Mutex::default(),
+                slot: Mutex::default(),
             }),
+        }
+    }
+
+    /// The delivery is worked in this slot.
+    pub(super) fn takes(&self, slot: Slot) {
+        *lock(&self.inner.slot) = Some(slot);
+    }
+
+    /// Gives the worker's slot to another message, while this one waits for a relay's answer to a mail.
+    pub fn give_slot_back(&self) {
+        if let Some(slot) = lock(&self.inner.slot).take() {
+            drop(lock(&slot.permit).take());
         }
     }
 
@@ -214,6 +261,24 @@ impl Delivery {
     /// Keeps the count beyond the delivery's end: the message is to be parked, and could not be.
     pub(super) fn keep(&self) {
         self.inner.is_kept.store(true, Ordering::Relaxed);
+    }
+
+    /// The delivery only waits for an edge, or does so no longer: a death of the process meanwhile, say by an operator who
+    /// restarts it in an outage, is not the message's.
+    pub fn waits(&self, is_waiting: bool) {
+        if self.inner.is_waiting.swap(is_waiting, Ordering::Relaxed) == is_waiting {
+            return;
+        }
+        let Some((dir, file)) = &self.inner.file else {
+            return;
+        };
+        let deaths = self.deaths();
+        // What a file counts is one more than what it says, since it is there.
+        drop(match (is_waiting, deaths) {
+            (true, 0) => dir.remove(file),
+            (true, deaths) => write(dir, file, deaths - 1),
+            (false, deaths) => write(dir, file, deaths),
+        });
     }
 
     /// The delivery got on: its plan was recorded, or it comes to a mail. A job that gets on each time comes to its
@@ -262,6 +327,27 @@ mod tests {
         assert_eq!(delivery.deaths(), 1, "the death after it got on");
         drop(delivery);
         assert_eq!(deliveries().begin("a").unwrap().deaths(), 0, "it ended");
+    }
+
+    #[test]
+    fn a_death_while_the_delivery_waits_for_an_edge_is_not_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let deliveries = || Deliveries::open(dir.path()).unwrap();
+        let dies = |waits: &[bool]| {
+            let delivery = deliveries().begin("a").unwrap();
+            let deaths = delivery.deaths();
+            waits
+                .iter()
+                .for_each(|is_waiting| delivery.waits(*is_waiting));
+            die(delivery);
+            deaths
+        };
+        assert_eq!(dies(&[true]), 0);
+        assert_eq!(dies(&[true, false]), 0);
+        assert_eq!(dies(&[true, true]), 1);
+        assert_eq!(dies(&[]), 1);
+        assert_eq!(dies(&[false]), 2);
+        assert_eq!(deliveries().begin("a").unwrap().deaths(), 3);
     }
 
     #[test]

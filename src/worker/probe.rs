@@ -65,8 +65,7 @@ pub async fn probe(tools: &Tools) {
     }
     if let Mailer::Smtp(relays) = &tools.mailer {
         for (_, relay) in relays.iter() {
-            let ask = || boxed(greet(relay));
-            watches.push(boxed(watch(tools, relay.edge(), Use::Often, ask)));
+            watches.push(boxed(watch_relay(tools, relay)));
         }
     }
     join_all(watches).await;
@@ -86,6 +85,18 @@ async fn watch<'a>(tools: &Tools, edge: &Edge, used: Use, ask: impl Fn() -> Boxe
         sleep(LOOK_EVERY).await;
         if is_due(edge, used, &tools.edges) {
             ask_until_answered(edge, &ask).await;
+        }
+    }
+}
+
+/// As [`watch`]. A relay that fails in the middle of mails is left to mails for a while, which try it better: the trial is
+/// not taken from them.
+async fn watch_relay(tools: &Tools, relay: &Relay) {
+    let ask = || boxed(async { drop(relay.probe().await) });
+    loop {
+        sleep(LOOK_EVERY).await;
+        if relay.can_be_probed() && is_due(relay.edge(), Use::Often, &tools.edges) {
+            ask_until_answered(relay.edge(), &ask).await;
         }
     }
 }
@@ -130,13 +141,6 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
 async fn ask_for_credentials(signer: &Signer) {
     // None last so long, so the source is asked. One that takes too long is given up; it has reported by then.
     drop(timeout(TRIAL, signer.credentials_end(Timestamp::MAX)).await);
-}
-
-async fn greet(relay: &Relay) {
-    // One that fails in the middle of mails is tried by a mail.
-    if relay.can_be_probed() {
-        drop(relay.probe().await);
-    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 "busy-wait: the message is released for later"
             );
         }
-        (_, Disposition::Retry { after }) if error.is_outage() => {
+        (_, Disposition::Retry { after }) if error.outage().is_some() => {
             tracing::debug!(
                 message.id = id,
                 job.id = job,

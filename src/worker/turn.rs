@@ -10,21 +10,21 @@ use std::time::Duration;
 use crate::error::chain;
 use crate::queue::{Fact, Message, Queue};
 
-/// Messages to be worked one after the other.
-pub(super) type Turn<S> = VecDeque<(Message, S)>;
+/// Messages to be worked one after the other, in one slot.
+pub(super) type Turn = VecDeque<Message>;
 
 /// Parts what was received at once into turns: each group is one, and so is each message without a group.
-pub(super) fn turns<S>(received: impl IntoIterator<Item = (Message, S)>) -> Vec<Turn<S>> {
-    let mut turns: Vec<Turn<S>> = Vec::new();
-    for (message, slot) in received {
-        let group = |turn: &&mut Turn<S>| turn[0].0.group == message.group;
+pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
+    for message in received {
+        let group = |turn: &&mut Turn| turn[0].group == message.group;
         match turns
             .iter_mut()
             .find(group)
             .filter(|_| message.group.is_some())
         {
-            Some(turn) => turn.push_back((message, slot)),
-            None => turns.push(VecDeque::from([(message, slot)])),
+            Some(turn) => turn.push_back(message),
+            None => turns.push(VecDeque::from([message])),
         }
     }
     turns
@@ -32,12 +32,12 @@ pub(super) fn turns<S>(received: impl IntoIterator<Item = (Message, S)>) -> Vec<
 
 /// Holds messages that wait for their turn, for as long as it is polled. One that was lost stays lost: the queue has
 /// given it to somebody, or will.
-pub(super) async fn hold<S>(queue: &dyn Queue, waiting: &Turn<S>, visibility: Duration) {
+pub(super) async fn hold(queue: &dyn Queue, waiting: &Turn, visibility: Duration) {
     let mut extend = tokio::time::interval(visibility / 3);
     extend.reset();
     loop {
         extend.tick().await;
-        for (message, _) in waiting {
+        for message in waiting {
             if let Err(error) = queue.extend(&message.receipt, visibility).await
                 && error.fact != Fact::NotFound
             {
@@ -58,15 +58,12 @@ mod tests {
 
     #[test]
     fn a_group_is_one_turn_and_a_message_without_one_is_its_own() {
-        let message = |id: &str, group: Option<&str>| {
-            let message = Message {
-                id: id.to_owned(),
-                body: String::new(),
-                receipt: Receipt::new(String::new()),
-                receive_count: 1,
-                group: group.map(ToOwned::to_owned),
-            };
-            (message, ())
+        let message = |id: &str, group: Option<&str>| Message {
+            id: id.to_owned(),
+            body: String::new(),
+            receipt: Receipt::new(String::new()),
+            receive_count: 1,
+            group: group.map(ToOwned::to_owned),
         };
         let received = [
             message("1", Some("a")),
@@ -77,7 +74,7 @@ mod tests {
         ];
         let ids: Vec<Vec<String>> = turns(received)
             .into_iter()
-            .map(|turn| turn.into_iter().map(|(message, ())| message.id).collect())
+            .map(|turn| turn.into_iter().map(|message| message.id).collect())
             .collect();
         assert_eq!(ids, [vec!["1", "4"], vec!["2"], vec!["3"], vec!["5"]]);
     }

@@ -326,7 +326,7 @@ async fn a_mail_whose_text_was_sent_is_waited_for_and_then_in_doubt() {
         Duration::from_secs(8) < took && took < Duration::from_secs(15),
         "{took:?}: {log}"
     );
-    assert!(log.contains("its outcome is not known"), "{log}");
+    assert!(log.contains("whose text was sent is in doubt"), "{log}");
     assert_eq!(world.waiting().await, 1, "the job stays");
 }
 

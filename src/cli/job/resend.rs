@@ -128,5 +128,8 @@ async fn do_now(
 /// Whether a worker would give the job's message back for later.
 fn comes_back(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<JobError>().map(JobError::class);
-    matches!(error, Some(Class::Waits | Class::Transient | Class::Busy))
+    matches!(
+        error,
+        Some(Class::Waits | Class::Edge | Class::Transient | Class::Busy)
+    )
 }

@@ -325,6 +325,15 @@ impl Dialogue {
         answer.await.is_ok()
     }
 
+    /// Begins a mail with the null reverse-path (RFC 5321, section 4.5.5) and takes it back: a relay that greets may still be unable to take a mail.
+    pub(super) async fn begin_and_take_back(&mut self) -> Said<()> {
+        let deadline = self.deadlines.mail.as_duration();
+        self.ask(Step::Mail, deadline, "MAIL FROM:<>", &[250])
+            .await?;
+        self.ask(Step::Rset, STILL_THERE, "RSET", &[250]).await?;
+        Ok(())
+    }
+
     /// Says goodbye.
     pub(super) async fn quit(mut self) {
         let answer = self.ask(Step::Noop, STILL_THERE, "QUIT", &[221]);

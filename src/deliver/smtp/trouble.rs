@@ -113,6 +113,11 @@ impl RelayError {
         )
     }
 
+    /// Whether the relay is left alone until an instant that is known.
+    pub const fn is_pause(&self) -> bool {
+        matches!(self.trouble, Trouble::Paused { .. })
+    }
+
     /// How long there is no use in trying again.
     pub fn at_least(&self) -> Duration {
         match self.trouble {

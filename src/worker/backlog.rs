@@ -1,0 +1,190 @@
+//! Messages whose jobs wait for an edge: they stay hidden in the queue while the edge is down, and are shown again when it may
+//! be used.
+//!
+//! Given back for the few seconds of an edge's pause, a long backlog would be received over and over, and new jobs for other
+//! edges would stand behind it. So each message is hidden for longer, the more wait, and its receipt is remembered: as soon
+//! as the edge is back, all are shown at once. A process that dies forgets them, and they come back by themselves.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use crate::edge::health::{Admission, Edges, Outage};
+use crate::queue::{Queue, Receipt};
+
+/// How long a message is hidden: so long for each that waits, within these.
+const HIDDEN_EACH: Duration = Duration::from_millis(15);
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// How many receipts are remembered; messages beyond come back by themselves.
+const MOST: usize = 100_000;
+
+/// How often it is looked whether an edge may be used.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How many messages are shown at a look, and how many requests for that are under way at once.
+const SHOWN_AT_ONCE: usize = 64;
+const REQUESTS: usize = 16;
+
+/// Messages whose jobs wait for an edge, by the edge's label, in the order in which they came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Backlog {
+    waiting: Arc<Mutex<HashMap<String, VecDeque<Waiting>>>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    receipt: Receipt,
+    hidden_until: Instant,
+}
+
+impl Backlog {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a message that waits for the end of an outage; how long it is to be hidden.
+    pub(super) fn add(&self, outage: &Outage, receipt: &Receipt) -> Duration {
+        let now = Instant::now();
+        let mut waiting = self.waiting();
+        let count: usize = waiting.values().map(VecDeque::len).sum();
+        let many = u32::try_from(count).unwrap_or(u32::MAX);
+        let hidden = HIDDEN_EACH.saturating_mul(many).clamp(SHORTEST, LONGEST);
+        let of_edge = waiting.entry(outage.edge.clone()).or_default();
+        while of_edge
+            .front()
+            .is_some_and(|first| first.hidden_until <= now)
+        {
+            of_edge.pop_front();
+        }
+        if count < MOST {
+            of_edge.push_back(Waiting {
+                receipt: receipt.clone(),
+                hidden_until: now + hidden,
+            });
+        }
+        hidden
+    }
+
+    /// The receipts that may be shown now.
+    fn due(&self, edges: &Edges) -> Vec<Receipt> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        self.waiting().retain(|label, waiting| {
+            let admitted = match edges.labelled(label).map(|edge| edge.admits()) {
+                Some(Admission::Nothing) => 0,
+                Some(Admission::One) => 1,
+                Some(Admission::All) | None => SHOWN_AT_ONCE,
+            };
+            let mut shown = 0;
+            while shown < admitted
+                && let Some(next) = waiting.pop_front()
+            {
+                // One that came back by itself has another receipt by now, or needs none.
+                if next.hidden_until > now {
+                    due.push(next.receipt);
+                    shown += 1;
+                }
+            }
+            !waiting.is_empty()
+        });
+        due
+    }
+
+    /// Shows messages again when their edge may be used, for as long as it is polled.
+    pub(super) async fn tend(&self, queue: &dyn Queue, edges: &Edges) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            show(queue, self.due(edges)).await;
+        }
+    }
+
+    /// Shows all messages again: others may work them.
+    pub(super) async fn show_all(&self, queue: &dyn Queue) {
+        let all = std::mem::take(&mut *self.waiting());
+        let receipts = all.into_values().flatten().map(|waiting| waiting.receipt);
+        show(queue, receipts.collect()).await;
+    }
+}
+
+async fn show(queue: &dyn Queue, receipts: Vec<Receipt>) {
+    let shown = stream::iter(receipts).map(|receipt| async move {
+        // One that cannot be shown comes back by itself.
+        drop(queue.extend(&receipt, Duration::ZERO).await);
+    });
+    shown.buffer_unordered(REQUESTS).collect::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::health::{Edge, EdgeKind, FailureKind};
+    use crate::queue::memory::MemoryQueue;
+
+    const HELD: Duration = Duration::from_secs(30);
+
+    async fn received(queue: &MemoryQueue, count: usize) -> Vec<crate::queue::Message> {
+        for number in 0..count {
+            queue.submit(&number.to_string()).await.unwrap();
+        }
+        queue.receive(count, HELD, Duration::ZERO).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_hidden_and_shown_when_the_edge_is_back() {
+        let queue = MemoryQueue::default();
+        let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+        let edges = Edges::from_iter([edge.clone()]);
+        let backlog = Backlog::default();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Refused, "");
+        }
+        for message in received(&queue, 100).await {
+            let hidden = backlog.add(&edge.outage().unwrap(), &message.receipt);
+            assert_eq!(hidden, SHORTEST);
+            queue.extend(&message.receipt, hidden).await.unwrap();
+        }
+        assert!(backlog.due(&edges).is_empty(), "it is left alone");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        edge.answered();
+        let tending = backlog.tend(&queue, &edges);
+        drop(tokio::time::timeout(Duration::from_secs(1), tending).await);
+        let back = queue.receive(200, HELD, Duration::ZERO).await.unwrap();
+        assert_eq!(back.len(), 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_it_is_down_one_message_at_a_time_may_try_it() {
+        let queue = MemoryQueue::default();
+        let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+        let edges = Edges::from_iter([edge.clone()]);
+        let backlog = Backlog::default();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        for message in received(&queue, 3).await {
+            backlog.add(&edge.outage().unwrap(), &message.receipt);
+        }
+        tokio::time::sleep(edge.outage().unwrap().left).await;
+        assert_eq!(backlog.due(&edges).len(), 1);
+        edge.may_be_tried("job").unwrap();
+        assert!(backlog.due(&edges).is_empty(), "a job tries it");
+    }
+
+    #[test]
+    fn the_more_wait_the_longer_they_are_hidden() {
+        let edge = Edge::new(EdgeKind::Relay, "default", "the relay");
+        edge.failed(FailureKind::Denied, "");
+        let (backlog, outage) = (Backlog::default(), edge.outage().unwrap());
+        let mut hidden = Duration::ZERO;
+        for number in 0..30_000 {
+            hidden = backlog.add(&outage, &Receipt::new(number.to_string()));
+        }
+        assert_eq!(hidden, LONGEST);
+    }
+}
