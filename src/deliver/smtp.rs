@@ -329,17 +329,23 @@ impl Relay {
         };
         match kind {
             None => self.inner.edge.answered(),
-            Some(kind) => self.down(kind, failure.step, error.trouble.clone(), &failure.words()),
+            Some(kind) => self.down(kind, failure, error.trouble.clone()),
         }
         error
     }
 
-    fn down(&self, kind: FailureKind, step: Step, trouble: Trouble, words: &str) {
+    fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
+        let Failure { step, began, .. } = failure;
+        // Its connection died in an outage that is over.
+        if self.inner.edge.answered_since(*began) {
+            return;
+        }
         *self.last_failure() = Some(LastFailure {
             trouble,
             in_mail: step.is_of_a_mail(),
             at: Instant::now(),
         });
+        let words = failure.words();
         self.inner.edge.failed(kind, &format!("{step}: {words}"));
     }
 
@@ -382,17 +388,16 @@ impl Relay {
     }
 
     /// A connection broke, or fell silent, in the middle of a mail's text or after it.
-    fn broke(&self, step: Step, cause: &Cause) {
-        let kind = match cause {
+    fn broke(&self, failure: &Failure) {
+        let kind = match failure.cause {
             Cause::Late => FailureKind::Timeout,
             _ => FailureKind::Unreachable,
         };
-        let words = cause.words();
         let trouble = Trouble::Unreachable {
-            step: step.as_str(),
-            words: words.clone(),
+            step: failure.step.as_str(),
+            words: failure.words(),
         };
-        self.down(kind, step, trouble, &words);
+        self.down(kind, failure, trouble);
     }
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.
@@ -611,25 +616,24 @@ impl Transaction<'_> {
 
     /// Sends the text and its dot, and waits for the one reply that counts.
     pub(super) async fn send(mut self, text: &[u8]) -> Sent {
+        let began = Instant::now();
+        let failure = |step, cause| Failure { step, cause, began };
         match self.dialogue.text(text).await {
             TextEnd::Answered(reply) => self.answered(&reply),
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
             TextEnd::NotSent(cause) => {
-                self.relay.broke(Step::Text, &cause);
+                let words = format!("before the end of the mail's text: {}", cause.words());
+                self.relay.broke(&failure(Step::Text, cause));
                 Sent {
-                    outcome: Outcome::NotSent {
-                        code: None,
-                        words: format!("before the end of the mail's text: {}", cause.words()),
-                    },
+                    outcome: Outcome::NotSent { code: None, words },
                     about: About::Either,
                 }
             }
             TextEnd::NoAnswer(cause) => {
-                self.relay.broke(Step::Dot, &cause);
+                let words = cause.words();
+                self.relay.broke(&failure(Step::Dot, cause));
                 Sent {
-                    outcome: Outcome::Unknown {
-                        words: cause.words(),
-                    },
+                    outcome: Outcome::Unknown { words },
                     about: About::Relay,
                 }
             }

@@ -86,9 +86,19 @@ impl fmt::Display for Step {
 pub(super) struct Failure {
     pub(super) step: Step,
     pub(super) cause: Cause,
+    /// When the step began.
+    pub(super) began: Instant,
 }
 
 impl Failure {
+    fn now(step: Step, cause: Cause) -> Self {
+        Self {
+            step,
+            cause,
+            began: Instant::now(),
+        }
+    }
+
     /// What happened, as it may be logged.
     pub(super) fn words(&self) -> String {
         match &self.cause {
@@ -239,7 +249,7 @@ impl Dialogue {
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
         let cause = Cause::Unasked(said.ok().and_then(Result::ok));
-        Err(Failure { step, cause })
+        Err(Failure::now(step, cause))
     }
 
     async fn hello(&mut self, hello: &str) -> Said<()> {
@@ -263,7 +273,7 @@ impl Dialogue {
         let step = Step::Starttls;
         if self.offer("STARTTLS").is_none() {
             let cause = Cause::Lacks("STARTTLS");
-            return Err(Failure { step, cause });
+            return Err(Failure::now(step, cause));
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
@@ -300,7 +310,7 @@ impl Dialogue {
             return Ok(());
         }
         let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
-        Err(Failure { step, cause })
+        Err(Failure::now(step, cause))
     }
 
     /// How long ago the relay was last heard.
@@ -429,12 +439,13 @@ async fn in_time<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, WireError>>,
 ) -> Said<T> {
+    let began = Instant::now();
     let cause = match timeout(deadline, work).await {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => Cause::Wire(error),
         Err(_) => Cause::Late,
     };
-    Err(Failure { step, cause })
+    Err(Failure { step, cause, began })
 }
 
 fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
@@ -442,7 +453,7 @@ fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
         return Ok(reply);
     }
     let cause = Cause::Said(reply);
-    Err(Failure { step, cause })
+    Err(Failure::now(step, cause))
 }
 
 /// Whether the envelope can be told to a relay without SMTPUTF8 (RFC 6531).
@@ -483,7 +494,7 @@ mod tests {
                 lines: vec![text.to_owned()],
             };
             let cause = Cause::Said(reply);
-            Failure { step, cause }.words()
+            Failure::now(step, cause).words()
         };
         let text = "5.7.8 no user handout with correct-horse";
         assert_eq!(words(Step::Auth, text), "535 5.7.8");
