@@ -160,7 +160,7 @@ async fn work(
     let mut signals = Signals::listen()?;
     let result = {
         let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
-        let mut work = std::pin::pin!(work);
+        let mut work = Box::pin(work);
         tokio::select! {
             result = &mut work => result,
             // Not in the middle of a mail: that would leave a doubt.

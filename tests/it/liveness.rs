@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::line::{Line, Mode};
+use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
@@ -422,7 +423,7 @@ impl SmallDisk {
                 path: path.to_owned(),
             });
         }
-        eprintln!("skipped: a small disk can be mounted by root only");
+        skipped_for("a_full_disk", "a small disk can be mounted by root only");
         None
     }
 

@@ -5,11 +5,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::support::program;
+use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 
 /// The user whose daemon it is.
@@ -116,7 +118,10 @@ fn ends(arguments: &[String], what: &str) -> Output {
 #[tokio::test]
 async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_for() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root has something to give away");
+        skipped_for(
+            "what_another_user_planted",
+            "only root has something to give away",
+        );
         return;
     }
     let mut world = World::new().object("a.pdf", "x").job(&email_job("first"));
