@@ -96,7 +96,7 @@ fn commands(config: &str, job: &str) -> Vec<Vec<String>> {
 }
 
 /// Runs a command to its end, which must come.
-fn ends(arguments: &[String], what: &str) -> Output {
+async fn ends(arguments: &[String], what: &str) -> Output {
     let mut child = Command::new(program())
         .args(arguments)
         .stdin(Stdio::null())
@@ -110,7 +110,7 @@ fn ends(arguments: &[String], what: &str) -> Output {
             child.kill().unwrap();
             panic!("{what}: handout {} does not end", arguments.join(" "));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     child.wait_with_output().unwrap()
 }
@@ -164,7 +164,7 @@ async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_
             fs::write(&job, email_job(&format!("planted-{number}")).to_string()).unwrap();
             for command in commands(&config, &job.to_string_lossy()) {
                 let what = format!("{planted:?} at {}", place.display());
-                let output = ends(&command, &what);
+                let output = ends(&command, &what).await;
                 let said = String::from_utf8_lossy(&output.stderr).into_owned()
                     + &String::from_utf8_lossy(&output.stdout);
                 assert!(!said.contains("root's own"), "{what}: {command:?}: {said}");
@@ -190,7 +190,7 @@ async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_
     // With nothing planted, root's commands work, and what they make is the service's.
     fs::write(&job, email_job("last").to_string()).unwrap();
     for command in commands(&config, &job.to_string_lossy()) {
-        let output = ends(&command, "nothing planted");
+        let output = ends(&command, "nothing planted").await;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(0 | 1)),
