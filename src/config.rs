@@ -21,6 +21,7 @@ pub use load::{ConfigError, Environment, Secret};
 
 pub use crate::job::OnDoubt;
 
+use crate::directory::Location;
 use crate::job::{Disposition, Recipient, RelayName};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
@@ -692,18 +693,26 @@ impl Config {
 
     /// The audit log's directory.
     pub fn audit_dir(&self) -> PathBuf {
-        self.audit
-            .dir
-            .clone()
-            .unwrap_or_else(|| self.state_dir.join("audit"))
+        self.audit_place().to_path_buf()
+    }
+
+    /// The audit log's directory, and through which links it may be entered.
+    pub fn audit_place(&self) -> Location {
+        self.own_place(self.audit.dir.as_deref(), "audit")
     }
 
     /// The outbox's directory.
     pub fn outbox_dir(&self) -> PathBuf {
-        self.mail
-            .outbox_dir
-            .clone()
-            .unwrap_or_else(|| self.state_dir.join("outbox"))
+        self.outbox_place().to_path_buf()
+    }
+
+    /// The outbox's directory, and through which links it may be entered.
+    pub fn outbox_place(&self) -> Location {
+        self.own_place(self.mail.outbox_dir.as_deref(), "outbox")
+    }
+
+    fn own_place(&self, named: Option<&Path>, folder: &str) -> Location {
+        named.map_or_else(|| Location::below(&self.state_dir, folder), Location::from)
     }
 
     /// Each file with a secret in it, and the key that names it.

@@ -5,17 +5,21 @@
 //! `O_NONBLOCK`, and what was opened is a regular file with one link and an expected owner before it is read, changed
 //! or given away. Folders below are entered one component at a time, in the same way.
 //!
-//! The path of the directory itself is the operator's: symbolic links in it are followed, as in `/var/lib` on another
-//! disk.
+//! The path of a directory that the operator names is the operator's: symbolic links in it are followed, as in `/var/lib`
+//! on another disk. What Handout derives from such a path ([`Location::below`]) is entered through none, and the state
+//! directory itself through none but a link of root's or of the process's own user.
 
-use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
@@ -26,6 +30,90 @@ const SAFE: OFlags = OFlags::NOFOLLOW
 
 /// The flags of every directory that is held.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+/// How many links lead to a directory at the most; as many as the kernel follows (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// How long a lock is waited for: those who keep one do so for milliseconds, and another user may keep it for ever.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a directory is: a path of the operator's, in which links are followed, and what Handout derives from it, which is
+/// entered through no link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    path: PathBuf,
+    base: Option<PathBuf>,
+}
+
+impl Location {
+    /// A folder that Handout has below a directory of its own.
+    pub fn below(base: &Path, folder: &str) -> Self {
+        Self {
+            path: base.join(folder),
+            base: Some(base.to_owned()),
+        }
+    }
+
+    /// Opens the directory.
+    pub fn open(&self) -> io::Result<Directory> {
+        match self.derived() {
+            Some((base, folder)) => Directory::own(base, MAX_LINKS)?.enter_existing(folder),
+            None => Directory::open(&self.path),
+        }
+    }
+
+    /// Opens the directory, and makes what is missing of its path with `mode`, masked by the umask.
+    pub fn make(&self, mode: u32) -> io::Result<Directory> {
+        match self.derived() {
+            Some((base, folder)) => Directory::private(base)?.enter(folder, mode),
+            None => Directory::make(&self.path, mode),
+        }
+    }
+
+    fn derived(&self) -> Option<(&Path, &Path)> {
+        let base = self.base.as_deref()?;
+        Some((base, self.path.strip_prefix(base).ok()?))
+    }
+}
+
+impl From<&Path> for Location {
+    fn from(named: &Path) -> Self {
+        Self::from(named.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Location {
+    fn from(named: &PathBuf) -> Self {
+        Self::from(named.clone())
+    }
+}
+
+impl AsRef<Path> for Location {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl From<PathBuf> for Location {
+    /// A directory that the operator named.
+    fn from(path: PathBuf) -> Self {
+        Self { path, base: None }
+    }
+}
+
+impl From<&Self> for Location {
+    fn from(other: &Self) -> Self {
+        other.clone()
+    }
+}
+
+impl Deref for Location {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// A directory, held by its descriptor.
 #[derive(Debug)]
@@ -60,11 +148,44 @@ impl Directory {
         }
     }
 
-    /// Opens or makes a directory that only its owner may enter.
+    /// Opens or makes a directory that only its owner may enter. A link at its name must be root's or the process's user's.
     pub fn private(path: &Path) -> io::Result<Self> {
-        let directory = Self::make(path, 0o700)?;
+        let directory = match Self::own(path, MAX_LINKS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700)?,
+            opened => opened?,
+        };
         tighten(&directory.handle, 0o700)?;
         Ok(directory)
+    }
+
+    /// Opens or makes a folder below that only its owner may enter.
+    pub fn private_below(&self, folder: &str) -> io::Result<Self> {
+        let directory = self.enter(Path::new(folder), 0o700)?;
+        tighten(&directory.handle, 0o700)?;
+        Ok(directory)
+    }
+
+    /// Opens a directory that Handout has for itself: another user may own it, and must not lead us away from it by a link.
+    fn own(path: &Path, links: usize) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Self::open(path);
+        };
+        let parent = Self::open(parent)?;
+        let shown = Path::new(name);
+        // The link itself is held, so that what is judged is what is read.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let there = rustix::fs::openat(&parent.handle, name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&there)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return parent.descend(shown);
+        }
+        let ours = rustix::process::geteuid().as_raw();
+        if ![0, ours].contains(&stat.st_uid) || links == 0 {
+            return Err(parent.refusal(shown, "is a symbolic link of another user's"));
+        }
+        let target = rustix::fs::readlinkat(&there, "", Vec::new())?;
+        let target = parent.path.join(OsStr::from_bytes(target.as_bytes()));
+        Self::own(&target, links - 1)
     }
 
     fn held(handle: File, path: PathBuf) -> io::Result<Self> {
@@ -93,12 +214,34 @@ impl Directory {
         Ok(at)
     }
 
-    fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
-        let made = match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
-            Ok(()) => true,
-            Err(Errno::EXIST) => false,
+    /// Enters a folder below, which is there.
+    pub fn enter_existing(&self, below: &Path) -> io::Result<Self> {
+        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        for component in below.components() {
+            let Component::Normal(name) = component else {
+                return Err(self.refusal(below, "is not a path below it"));
+            };
+            at = at.descend(Path::new(name))?;
+        }
+        Ok(at)
+    }
+
+    /// Enters a folder below, and makes it if it is not there.
+    pub(crate) fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return self.descend(name),
             Err(error) => return Err(error.into()),
-        };
+        }
+        let made = self.descend(name)?;
+        // Another user may have put another folder in its place meanwhile.
+        if made.owner.0 == rustix::process::geteuid().as_raw() {
+            self.give(&made.handle)?;
+        }
+        Self::held(made.handle, made.path)
+    }
+
+    fn descend(&self, name: &Path) -> io::Result<Self> {
         let flags = FOLDER | OFlags::NOFOLLOW;
         let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
         let handle = File::from(handle.map_err(|error| match error {
@@ -107,10 +250,42 @@ impl Directory {
             }
             other => other.into(),
         })?);
-        if made {
-            self.give(&handle)?;
-        }
         Self::held(handle, self.path.join(name))
+    }
+
+    /// The names of what is in it, in no order.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.handle)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if !matches!(&name[..], b"." | b"..") {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// When a regular file with one name and an expected owner was changed last; nothing where there is none.
+    pub fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
+        self.inspect(name)?;
+        let stat = self.stat(name)?;
+        Ok(stat.map(|stat| {
+            let seconds = Duration::from_secs(stat.st_mtime.try_into().unwrap_or(0));
+            SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_mtime_nsec)
+        }))
+    }
+
+    /// What stands at a name, if anything does; a link is not followed.
+    pub fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => Ok(Some(stat?)),
+        }
+    }
+
+    /// Opens a regular file of any owner to read it: in a copy, say.
+    pub fn read_any(&self, name: &str) -> io::Result<File> {
+        self.opened(name, OFlags::RDONLY)
     }
 
     /// Opens a file to read it.
@@ -199,7 +374,40 @@ impl Directory {
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.component(from)?;
         self.component(to)?;
-        Ok(rustix::fs::renameat(&self.handle, from, &self.handle, to)?)
+        let renamed = rustix::fs::renameat(&self.handle, from, &self.handle, to);
+        renamed.map_err(|error| self.refused(to, error))
+    }
+
+    /// Moves a file into a folder of the same file system, in the place of the file that may have its name there.
+    pub fn move_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        folder.component(to)?;
+        Ok(rustix::fs::renameat(
+            &self.handle,
+            from,
+            &folder.handle,
+            to,
+        )?)
+    }
+
+    /// Gives a file another name in a folder of the same file system, unless another file has it.
+    pub fn link_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        folder.component(to)?;
+        let empty = AtFlags::empty();
+        Ok(rustix::fs::linkat(
+            &self.handle,
+            from,
+            &folder.handle,
+            to,
+            empty,
+        )?)
+    }
+
+    /// Whether a regular file stands at a name.
+    pub fn has_file(&self, name: &str) -> io::Result<bool> {
+        let stat = self.stat(name)?;
+        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()))
     }
 
     /// Removes a file, if it is there.
@@ -207,7 +415,15 @@ impl Directory {
         self.component(name)?;
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
-            removed => Ok(removed?),
+            removed => removed.map_err(|error| self.refused(name, error)),
+        }
+    }
+
+    /// What the kernel says where a directory stands in the way of a file.
+    fn refused(&self, name: &str, error: Errno) -> io::Error {
+        match error {
+            Errno::ISDIR | Errno::NOTEMPTY => self.refusal(Path::new(name), NOT_REGULAR),
+            other => other.into(),
         }
     }
 
@@ -235,19 +451,27 @@ impl Directory {
     }
 
     fn existing(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let file = self.opened(name, flags)?;
+        let metadata = file.metadata()?;
+        let (links, owner) = (metadata.nlink(), metadata.uid());
+        self.expect(Path::new(name), true, links, owner)?;
+        Ok(file)
+    }
+
+    fn opened(&self, name: &str, flags: OFlags) -> io::Result<File> {
         self.component(name)?;
         let shown = Path::new(name);
         let handle = rustix::fs::openat(&self.handle, name, flags | SAFE, Mode::empty());
         let file = File::from(handle.map_err(|error| match error {
             Errno::LOOP => self.refusal(shown, "is a symbolic link"),
-            // A FIFO without a reader, or a socket.
-            Errno::NXIO => self.refusal(shown, "is not a regular file"),
+            // A FIFO without a reader, or a socket; a directory that is opened to write.
+            Errno::NXIO | Errno::ISDIR => self.refusal(shown, NOT_REGULAR),
             other => other.into(),
         })?);
-        let metadata = file.metadata()?;
-        let (links, owner) = (metadata.nlink(), metadata.uid());
-        self.expect(shown, metadata.is_file(), links, owner)?;
-        Ok(file)
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(self.refusal(shown, NOT_REGULAR)),
+        }
     }
 
     /// Looks at a file that a library opens by its path, and makes it if it is not there.
@@ -263,9 +487,8 @@ impl Directory {
     /// Looks at a file that a library opens by its path, if it is there.
     pub fn inspect(&self, name: &str) -> io::Result<()> {
         self.component(name)?;
-        let stat = match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(()),
-            stat => stat?,
+        let Some(stat) = self.stat(name)? else {
+            return Ok(());
         };
         let shown = Path::new(name);
         match FileType::from_raw_mode(stat.st_mode) {
@@ -276,7 +499,7 @@ impl Directory {
 
     fn expect(&self, shown: &Path, is_file: bool, links: u64, owner: u32) -> io::Result<()> {
         if !is_file {
-            return Err(self.refusal(shown, "is not a regular file"));
+            return Err(self.refusal(shown, NOT_REGULAR));
         }
         if links != 1 {
             return Err(self.refusal(shown, "has another name, a hard link"));
@@ -316,6 +539,39 @@ impl Directory {
             io::ErrorKind::InvalidInput,
             format!("{} {why}: {advice}", path.display()),
         )
+    }
+}
+
+/// What is said of a FIFO, a directory, a device.
+const NOT_REGULAR: &str = "is not a regular file";
+
+/// Takes the lock of a file, or says after [`LOCK_PATIENCE`] that another process does not let go of it.
+pub fn lock(file: &File, what: &Path) -> io::Result<()> {
+    take(what, || file.try_lock())
+}
+
+/// As [`lock`], beside others who only read.
+pub fn lock_shared(file: &File, what: &Path) -> io::Result<()> {
+    take(what, || file.try_lock_shared())
+}
+
+fn take(what: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
+                let sentence = format!(
+                    "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
+                );
+                return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
+            }
+        }
     }
 }
 
@@ -410,7 +666,8 @@ impl Draft {
         }
         if let Some(draft) = &self.name {
             let folder = &self.directory.handle;
-            rustix::fs::renameat(folder, draft, folder, name)?;
+            let renamed = rustix::fs::renameat(folder, draft, folder, name);
+            renamed.map_err(|error| self.directory.refused(name, error))?;
             self.name = None;
         }
         self.directory.sync()

@@ -15,7 +15,7 @@ use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::Directory;
+use crate::directory::{Directory, Location};
 use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
@@ -68,7 +68,7 @@ pub struct Tools {
     /// The installation's secret.
     pub keyring: Keyring,
     /// Where long listings and lists are kept while they are worked on.
-    pub spool_dir: PathBuf,
+    pub spool_dir: Location,
     /// Which pictures of galleries are looked at.
     pub pictures: media::Settings,
     /// How many audiences of a job are served at once.
@@ -328,15 +328,15 @@ pub async fn open(
     clock: Clock,
     serving: Serving,
 ) -> Result<Opened, OpenError> {
-    let lock = lock_state_dir(&config.state_dir)?;
+    let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = Database::open(&config.database_file())?;
     let templates = Templates::load(config.templates.dir.as_deref())?;
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
     let rules = policy.triggers.clone();
-    let spool_dir = fresh_spool(&config.state_dir)?;
-    let deliveries = Deliveries::open(&config.state_dir);
+    let spool_dir = fresh_spool(&state, &config.state_dir)?;
+    let deliveries = Deliveries::open(&state);
     let deliveries = deliveries.map_err(|source| OpenError::Directory {
         path: config.state_dir.clone(),
         source,
@@ -595,9 +595,11 @@ fn mailer(
 ) -> Result<Mailer, OpenError> {
     Ok(match config.mail.transport {
         Transport::Outbox => {
-            let dir = config.outbox_dir();
-            let outbox =
-                Outbox::open(&dir).map_err(|source| OpenError::Directory { path: dir, source })?;
+            let dir = config.outbox_place();
+            let outbox = Outbox::open(&dir).map_err(|source| OpenError::Directory {
+                path: dir.to_path_buf(),
+                source,
+            })?;
             Mailer::Outbox(outbox)
         }
         Transport::Smtp => Mailer::Smtp(Relays::new(&config.mail, environment, progress, clock)?),
@@ -657,23 +659,22 @@ pub async fn start_embedded(
 }
 
 /// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.
-fn fresh_spool(state_dir: &Path) -> Result<PathBuf, OpenError> {
-    let spool_dir = state_dir.join("spool");
-    match fs::remove_dir_all(&spool_dir) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(OpenError::Directory {
-                path: spool_dir,
-                source,
-            });
+fn fresh_spool(state: &Directory, state_dir: &Path) -> Result<Location, OpenError> {
+    const SPOOL: &str = "spool";
+    let place = Location::below(state_dir, SPOOL);
+    let emptied = || {
+        let spool = state.private_below(SPOOL)?;
+        let names = spool.names()?.into_iter();
+        // What has no name of ours is left alone.
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            spool.remove(&name)?;
         }
-        Ok(()) | Err(_) => {}
-    }
-    let made =
-        Directory::make(state_dir, 0o700).and_then(|dir| dir.enter(Path::new("spool"), 0o700));
-    match made {
-        Ok(_) => Ok(spool_dir),
+        Ok(())
+    };
+    match emptied() {
+        Ok(()) => Ok(place),
         Err(source) => Err(OpenError::Directory {
-            path: spool_dir,
+            path: place.to_path_buf(),
             source,
         }),
     }
@@ -697,7 +698,7 @@ pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
 }
 
 /// One process at a time: a recipient's intent without an outcome then belongs to a process that is dead.
-fn lock_state_dir(state_dir: &Path) -> Result<File, OpenError> {
+fn lock_state_dir(state_dir: &Path) -> Result<(Directory, File), OpenError> {
     let failed = |source| OpenError::Directory {
         path: state_dir.to_owned(),
         source,
@@ -705,7 +706,7 @@ fn lock_state_dir(state_dir: &Path) -> Result<File, OpenError> {
     let directory = private_dir(state_dir)?;
     let lock = directory.lock_file(".lock", 0o600).map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok((directory, lock)),
         Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked {
             path: state_dir.to_owned(),
         }),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES};
-use crate::directory;
+use crate::directory::{self, Location};
 
 /// Held while the registry is changed, and while a stream gets into it.
 const LOCK: &str = ".lock";
@@ -34,8 +34,8 @@ pub(super) type Segments = Vec<(u32, PathBuf)>;
 
 impl Directory {
     /// Makes the directory, if it is not there.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let held = directory::Directory::make(path, 0o750)?;
+    pub(super) fn open(place: &Location) -> io::Result<Self> {
+        let held = place.make(0o750)?;
         Ok(Self {
             held: Arc::new(held),
         })

@@ -5,7 +5,7 @@
 //! clean, and a second sync would succeed over lost data (`PostgreSQL`'s "fsyncgate", 2018).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
@@ -21,6 +21,7 @@ use super::room::Room;
 use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::clock::Clock;
+use crate::directory::Location;
 use crate::quantity::Size;
 
 /// How many requests may wait for the writer before callers wait to hand theirs over.
@@ -33,7 +34,7 @@ const MAX_GROUP: usize = 10_000;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The directory.
-    pub dir: PathBuf,
+    pub dir: Location,
     /// What signs its checkpoints and its registry.
     pub key: SigningKey,
     /// From which size on a segment is followed by a new one.
@@ -46,7 +47,7 @@ pub struct Settings {
 
 impl Settings {
     /// The defaults, for a directory and a key.
-    pub fn new(dir: impl Into<PathBuf>, key: SigningKey) -> Self {
+    pub fn new(dir: impl Into<Location>, key: SigningKey) -> Self {
         Self {
             dir: dir.into(),
             key,

@@ -164,7 +164,7 @@ mod tests {
                 },
             ),
         ]);
-        let directory = Directory::open(dir.path()).unwrap();
+        let directory = Directory::open(&dir.path().into()).unwrap();
         registry.save(&directory, None, &key).unwrap();
         assert_eq!(registry.generation, 1);
         for pinned in [None, Some(&key.public())] {

@@ -17,7 +17,7 @@ impl Config {
         environment: &Environment,
     ) -> Result<Settings, ConfigError> {
         Ok(Settings {
-            dir: self.audit_dir(),
+            dir: self.audit_place(),
             key: self.checkpoint_key(keyring, environment)?,
             rotate_size: self.audit.rotate_size,
             min_free: self.audit.min_free,

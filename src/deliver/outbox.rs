@@ -4,12 +4,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
-use crate::directory::{Directory, tighten};
+use crate::directory::{self, Directory, Location, tighten};
 
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;
@@ -17,7 +16,7 @@ const SHOWN: usize = 500;
 /// A directory of mails.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    dir: PathBuf,
+    dir: Location,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +28,14 @@ struct Entry {
 
 impl Outbox {
     /// An outbox in a directory, which is made if need be.
-    pub fn open(dir: &Path) -> io::Result<Self> {
-        Directory::make(dir, 0o700)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-        })
+    pub fn open(dir: impl Into<Location>) -> io::Result<Self> {
+        let dir = dir.into();
+        dir.make(0o700)?;
+        Ok(Self { dir })
     }
 
     /// The directory.
-    pub fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &std::path::Path {
         &self.dir
     }
 
@@ -61,7 +59,7 @@ impl Outbox {
             letter.summary.html.clone(),
         );
         let written = tokio::task::spawn_blocking(move || {
-            let directory = Directory::open(&dir)?;
+            let directory = dir.open()?;
             directory.replace(&format!("{name}.html"), html.as_bytes(), PRIVATE)?;
             // The mail last: it is there when everything about it is.
             append_entry(&directory, &entry)?;
@@ -72,12 +70,15 @@ impl Outbox {
     }
 }
 
+/// Held while the table of contents is written.
+const LOCK: &str = ".lock";
+
 /// Bodies, addresses and links are in there: they are their owner's alone.
 const PRIVATE: u32 = 0o600;
 
 fn append_entry(directory: &Directory, entry: &Entry) -> io::Result<()> {
-    let lock = directory.lock_file(".lock", PRIVATE)?;
-    lock.lock()?;
+    let lock = directory.lock_file(LOCK, PRIVATE)?;
+    directory::lock(&lock, &directory.path().join(LOCK))?;
     let mut contents = directory.append("index.jsonl", PRIVATE)?;
     tighten(&contents, PRIVATE)?;
     let text = io::read_to_string(&contents)?;
@@ -140,6 +141,7 @@ mod tests {
     use lettre::address::Envelope;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
 
     fn letter(subject: &str) -> Letter {
         let to: lettre::Address = "ann@acme.example".parse().unwrap();

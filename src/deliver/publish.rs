@@ -13,7 +13,7 @@ use std::sync::Arc;
 use flate2::{Compression, GzBuilder};
 
 use super::DeliverError;
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, Location};
 use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::links::Audience;
@@ -133,13 +133,13 @@ impl Publisher {
     pub async fn begin(
         &self,
         file_name: &'static str,
-        spool_dir: &Path,
+        spool_dir: &Location,
     ) -> Result<Draft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
         let place = self.describe(file_name);
         let file = self.blocking(place.into(), move || match &publisher.place {
             Place::Dir { asked, allowed } => publisher.enter(asked, allowed)?.draft(FILE_MODE),
-            Place::Bucket(..) => Directory::open(&spool_dir)?.draft(0o600),
+            Place::Bucket(..) => spool_dir.open()?.draft(0o600),
         });
         let file = file.await?;
         Ok(Draft {
@@ -265,7 +265,7 @@ mod tests {
     async fn page_and_list(publisher: &Publisher, spool: &Path) -> Result<(), DeliverError> {
         let page = "<p>page".to_owned();
         publisher.put_page("index.html", page, "text/html").await?;
-        let mut list = publisher.begin("urls.txt", spool).await?;
+        let mut list = publisher.begin("urls.txt", &spool.into()).await?;
         list.append(b"https://example.org/")?;
         assert_eq!(
             fs::metadata(list.file.path()).unwrap().mode() & 0o777,

@@ -336,7 +336,7 @@ impl S3 for Backend {
             self.blocking("begin an object", move || bucket.draft())
                 .await?
         };
-        let sums = upload::receive(input.body, &draft, expected)
+        let sums = upload::receive(input.body, &draft.file, expected)
             .await
             .map_err(|error| match error {
                 ReceiveError::Refused(error) => error,

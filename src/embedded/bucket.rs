@@ -1,32 +1,39 @@
 //! One bucket: a folder, and the regular files in it, which are its objects.
 //!
-//! Two promises are kept here:
+//! Three promises are kept here:
 //!
 //! - **Nothing outside of the folder is read.** A symbolic link below a bucket is no object and no folder, wherever it leads;
 //!   what was opened is compared with where it should be, so that a link put in place a moment too late is found out.
-//!   (Whoever may write into the folders of a bucket could still make us *write* elsewhere, by swapping a folder for a link
-//!   in the instant of a publication. Give such a person a site of their own.)
+//! - **Nothing outside of the folder is written or removed.** What is made, renamed and removed is so relative to a folder
+//!   that is held by its descriptor and was entered from the bucket one component at a time, through no link.
 //! - **An object is whole or absent.** Bytes go to a draft in the same file system, are synced, and then take their
 //!   name in one step, which does not replace anything if it must not.
 //!
 //! The reserved folder of a bucket holds the drafts and the descriptions. The file system must offer `rename`
 //! and hard links, and a bucket must be one file system.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tempfile::NamedTempFile;
-
 use super::description::Description;
 use super::names::{self, Places, Reading};
+use crate::directory::{self, Directory};
+use crate::keyring::nonce;
 
 /// Where uploads are written until they are whole.
 const DRAFTS: &str = "drafts";
+
+/// How the name of a draft begins; the rest is random.
+const DRAFT: &str = "put-";
+
+/// As any program would make files and folders: the umask decides who may read them.
+const FILE_MODE: u32 = 0o666;
+const FOLDER_MODE: u32 = 0o777;
 
 /// Age at which a draft was abandoned by a process that died: no upload takes as long.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -137,8 +144,7 @@ impl Bucket {
             };
             let Some(file) = file else { return Ok(None) };
             let stat = Stat::new(&file.metadata()?);
-            let description = self.description(key, &stat.etag);
-            if let Some(description) = absent_is_none(Description::load(&description))? {
+            if let Some(description) = self.description(key, &stat.etag)? {
                 return Ok(Some(Object {
                     file,
                     stat,
@@ -169,49 +175,55 @@ impl Bucket {
     }
 
     /// Begins an object.
-    pub(super) fn draft(&self) -> io::Result<NamedTempFile> {
-        let folder = self.reserved(DRAFTS)?;
-        // As any program would create a file: the umask decides who may read it.
-        let permissions = Permissions::from_mode(0o666);
-        tempfile::Builder::new()
-            .prefix("put-")
-            .permissions(permissions)
-            .tempfile_in(folder)
+    pub(super) fn draft(&self) -> io::Result<Draft> {
+        let folder = self.reserved(Path::new(DRAFTS))?;
+        let name = format!("{DRAFT}{}", nonce());
+        Ok(Draft {
+            file: folder.create_new(&name, FILE_MODE)?,
+            folder,
+            name: Some(name),
+        })
     }
 
     /// Removes the drafts that a process left behind when it was killed.
     pub(super) fn remove_abandoned_drafts(&self) -> io::Result<()> {
-        let folder = self.root.join(names::RESERVED).join(DRAFTS);
-        let Some(drafts) = absent_is_none(fs::read_dir(folder))? else {
+        let place = Path::new(names::RESERVED).join(DRAFTS);
+        let Some(folder) = absent_is_none(self.held()?.enter_existing(&place))? else {
             return Ok(());
         };
         // The file system's own clock, which also dated the others.
-        let now = self.draft()?.as_file().metadata()?.modified()?;
-        for draft in drafts {
-            let draft = draft?;
-            let Some(metadata) = absent_is_none(draft.metadata())? else {
+        let now = self.draft()?.file.metadata()?.modified()?;
+        let names = folder.names()?.into_iter();
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            // What is none of our drafts is left alone.
+            let modified = name.strip_prefix(DRAFT).map(|_| folder.modified(&name));
+            let Some(Ok(Some(modified))) = modified else {
                 continue;
             };
-            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
-            if age > ABANDONED_AFTER && metadata.is_file() {
-                absent_is_none(fs::remove_file(draft.path()))?;
+            if now.duration_since(modified).unwrap_or_default() > ABANDONED_AFTER {
+                folder.remove(&name)?;
             }
         }
         Ok(())
+    }
+
+    /// The bucket's folder.
+    fn held(&self) -> io::Result<Directory> {
+        Directory::open(&self.root)
     }
 
     /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
     pub(super) fn publish(
         &self,
         key: &str,
-        draft: NamedTempFile,
+        draft: Draft,
         description: &Description,
         condition: &Condition,
         turn: &Mutex<()>,
     ) -> Result<Stat, PublishError> {
-        make_version_distinct(draft.as_file())?;
-        draft.as_file().sync_all()?;
-        let stat = Stat::new(&draft.as_file().metadata()?);
+        make_version_distinct(&draft.file)?;
+        draft.file.sync_all()?;
+        let stat = Stat::new(&draft.file.metadata()?);
         let described = self.describe(key, &stat.etag, description)?;
 
         let published = {
@@ -226,16 +238,16 @@ impl Bucket {
                 changed_folders,
             }) => {
                 for folder in changed_folders {
-                    File::open(folder)?.sync_all()?;
+                    folder.sync()?;
                 }
                 if let Some(replaced) = replaced.filter(|replaced| replaced.etag != stat.etag) {
-                    absent_is_none(fs::remove_file(self.description(key, &replaced.etag)))?;
+                    self.forget(key, &replaced.etag)?;
                 }
                 Ok(stat)
             }
             Err(error) => {
                 if described {
-                    absent_is_none(fs::remove_file(self.description(key, &stat.etag)))?;
+                    self.forget(key, &stat.etag)?;
                 }
                 Err(error)
             }
@@ -245,7 +257,7 @@ impl Bucket {
     fn replace(
         &self,
         key: &str,
-        mut draft: NamedTempFile,
+        mut draft: Draft,
         condition: &Condition,
     ) -> Result<Published, PublishError> {
         let Places { usual, beside } = names::places(key);
@@ -261,31 +273,23 @@ impl Bucket {
                 }
                 _ => {}
             }
-            let mut changed_folders = self.make_folders(place)?;
-            let path = self.root.join(place);
+            let (mut changed_folders, folder) = self.make_folders(place)?;
             // The lock binds this process; the file system binds the others too.
-            let persisted = match present {
-                None => draft.persist_noclobber(&path),
-                Some(_) => draft.persist(&path),
-            };
-            match persisted {
-                Ok(_) => {
-                    changed_folders.extend(path.parent().map(Path::to_owned));
+            match draft.become_object(&folder, file_name(place)?, present.is_none()) {
+                Ok(()) => {
+                    changed_folders.push(folder);
                     return Ok(Published {
                         replaced: present,
                         changed_folders,
                     });
                 }
                 // Another process was faster: with a file, or with a folder.
-                Err(lost)
+                Err(error)
                     if matches!(
-                        lost.error.kind(),
+                        error.kind(),
                         io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory
-                    ) =>
-                {
-                    draft = lost.file;
-                }
-                Err(lost) => return Err(lost.error.into()),
+                    ) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Err(io::Error::new(
@@ -312,44 +316,43 @@ impl Bucket {
         }
     }
 
-    /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed.
-    fn make_folders(&self, place: &Path) -> io::Result<Vec<PathBuf>> {
+    /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed, and the last.
+    fn make_folders(&self, place: &Path) -> io::Result<(Vec<Directory>, Directory)> {
         let mut changed = Vec::new();
-        let mut here = self.root.clone();
+        let mut here = self.held()?;
         // Where the segment began, and what its parts say so far.
-        let (mut segment_folder, mut before) = (here.clone(), String::new());
+        let (mut segment_folder, mut before) = (self.held()?, String::new());
         for name in place.parent().into_iter().flatten() {
             let reading = name.to_str().and_then(|name| names::read(&before, name));
             let reading = reading.ok_or_else(|| in_the_way(place))?;
-            let path = here.join(name);
+            let name = Path::new(name);
             if let Reading::Segment(text) = &reading
-                && Stat::of_file(&path)?.is_some()
+                && here.has_file(file_name(name)?)?
             {
-                let beside = segment_folder.join(names::beside(text));
-                if let Some(parts) = beside.parent() {
-                    fs::create_dir_all(parts)?;
-                }
-                fs::rename(&path, &beside)?;
+                let beside = names::beside(text);
+                let parts = beside.parent().unwrap_or(Path::new(""));
+                let parts = segment_folder.enter(parts, FOLDER_MODE)?;
+                here.move_to(file_name(name)?, &parts, file_name(&beside)?)?;
             }
-            match fs::create_dir(&path) {
-                Ok(()) => changed.push(here),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if !fs::symlink_metadata(&path)?.is_dir() {
-                        return Err(in_the_way(place));
-                    }
-                }
-                Err(error) => return Err(error),
+            let is_new = here.stat(file_name(name)?)?.is_none();
+            let below = here
+                .step(name, FOLDER_MODE)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidInput => in_the_way(place),
+                    _ => error,
+                })?;
+            if let Reading::Part(text) = reading {
+                before = text;
+            } else {
+                segment_folder = below.enter_existing(Path::new(""))?;
+                before.clear();
             }
-            here = path;
-            match reading {
-                Reading::Part(text) => before = text,
-                Reading::Segment(_) | Reading::Beside(_) => {
-                    segment_folder.clone_from(&here);
-                    before.clear();
-                }
+            if is_new {
+                changed.push(here);
             }
+            here = below;
         }
-        Ok(changed)
+        Ok((changed, here))
     }
 
     /// Writes the description of a version, if there is anything to say; the version need not be there yet.
@@ -357,31 +360,30 @@ impl Bucket {
         if *description == Description::default() {
             return Ok(false);
         }
-        let path = self.description(key, etag);
-        let folder = path.parent().unwrap_or(&self.root);
-        fs::create_dir_all(self.reserved("")?.join(folder))?;
-        description.save(&path)?;
-        File::open(folder)?.sync_all()?;
+        let (folder, name) = Description::place(key, etag);
+        description.save(&self.reserved(&folder)?, &name)?;
         Ok(true)
     }
 
-    /// Where the description of a version is: it belongs to these bytes under this key, and dies with them.
-    fn description(&self, key: &str, etag: &str) -> PathBuf {
-        self.root
-            .join(names::RESERVED)
-            .join(Description::place(key, etag))
+    /// Reads the description of a version: it belongs to these bytes under this key, and dies with them.
+    fn description(&self, key: &str, etag: &str) -> io::Result<Option<Description>> {
+        let (folder, name) = Description::place(key, etag);
+        let place = Path::new(names::RESERVED).join(folder);
+        let Some(folder) = absent_is_none(self.held()?.enter_existing(&place))? else {
+            return Ok(None);
+        };
+        absent_is_none(Description::load(&folder, &name))
+    }
+
+    fn forget(&self, key: &str, etag: &str) -> io::Result<()> {
+        let (folder, name) = Description::place(key, etag);
+        self.reserved(&folder)?.remove(&name)
     }
 
     /// A folder in the reserved one, which is made when it is first needed.
-    fn reserved(&self, folder: &str) -> io::Result<PathBuf> {
+    fn reserved(&self, folder: &Path) -> io::Result<Directory> {
         let place = Path::new(names::RESERVED).join(folder);
-        fs::create_dir_all(self.root.join(&place))?;
-        let real = fs::canonicalize(self.root.join(&place))?;
-        if real.starts_with(&self.root) {
-            Ok(real)
-        } else {
-            Err(in_the_way(&place))
-        }
+        self.held()?.enter(&place, FOLDER_MODE)
     }
 }
 
@@ -405,17 +407,53 @@ pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
 
 struct Published {
     replaced: Option<Stat>,
-    changed_folders: Vec<PathBuf>,
+    changed_folders: Vec<Directory>,
+}
+
+/// An object on its way; it is removed unless it becomes one.
+pub(super) struct Draft {
+    folder: Directory,
+    /// None once it is an object.
+    name: Option<String>,
+    pub(super) file: File,
+}
+
+impl Draft {
+    /// Gives it the name of an object, in the place of what has it unless `is_new`.
+    fn become_object(&mut self, folder: &Directory, name: &str, is_new: bool) -> io::Result<()> {
+        let Some(draft) = &self.name else {
+            return Ok(());
+        };
+        match is_new {
+            true => self.folder.link_to(draft, folder, name)?,
+            false => {
+                self.folder.move_to(draft, folder, name)?;
+                self.name = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // An error that ended the draft is the one to tell; a later start removes what stays.
+            let _ = self.folder.remove(name);
+        }
+    }
+}
+
+/// The last name of a place in a bucket.
+fn file_name(place: &Path) -> io::Result<&str> {
+    let name = place.file_name().and_then(std::ffi::OsStr::to_str);
+    name.ok_or_else(|| in_the_way(place))
 }
 
 /// Opens a regular file if it really is at `path`.
 fn open_file(path: &Path) -> io::Result<Option<File>> {
     for _ in 0..ATTEMPTS {
-        // Asked first, because opening a named pipe would wait for its writer.
-        if Stat::of_file(path)?.is_none() {
-            return Ok(None);
-        }
-        let Some(file) = absent_is_none(File::open(path))? else {
+        let Some(file) = absent_is_none(directory::read_unlinked(path))? else {
             return Ok(None);
         };
         if is_at(&file, path)? {
@@ -462,10 +500,16 @@ fn in_the_way(place: &Path) -> io::Error {
 
 /// Turns "there is no such file" into `None`, in all its forms.
 pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidFilename) => {
+        // What is refused as input is a link, or no regular file: no object and no folder.
+        Err(error)
+            if matches!(
+                error.kind(),
+                NotFound | NotADirectory | InvalidFilename | InvalidInput
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error),
@@ -493,7 +537,7 @@ mod tests {
         condition: &Condition,
     ) -> Result<Stat, PublishError> {
         let draft = bucket.draft().unwrap();
-        fs::write(draft.path(), text).unwrap();
+        io::Write::write_all(&mut &draft.file, text.as_bytes()).unwrap();
         let description = Description {
             content_type: Some(text.to_owned()),
             ..Description::default()
@@ -569,10 +613,77 @@ mod tests {
     fn an_abandoned_draft_is_removed_and_a_fresh_one_is_not() {
         let (_site, bucket) = bucket();
         let fresh = bucket.draft().unwrap();
-        let (old, old_path) = bucket.draft().unwrap().keep().unwrap();
-        old.set_modified(old.metadata().unwrap().modified().unwrap() - 2 * ABANDONED_AFTER)
+        let old = std::mem::ManuallyDrop::new(bucket.draft().unwrap());
+        let long_ago = old.file.metadata().unwrap().modified().unwrap() - 2 * ABANDONED_AFTER;
+        old.file.set_modified(long_ago).unwrap();
+        let drafts = fresh.folder.path().to_owned();
+        let foreign = drafts.join("not-ours");
+        File::create(&foreign)
+            .unwrap()
+            .set_modified(long_ago)
             .unwrap();
         bucket.remove_abandoned_drafts().unwrap();
-        assert!(fresh.path().exists() && !old_path.exists());
+        let is_there = |draft: &Draft| drafts.join(draft.name.as_ref().unwrap()).exists();
+        assert!(is_there(&fresh) && !is_there(&old) && foreign.exists());
+    }
+
+    /// Whoever may write into a bucket's folders swaps one for a link, before or while it is used.
+    #[test]
+    fn a_folder_that_became_a_link_leads_to_no_write_and_no_removal_elsewhere() {
+        let (site, bucket) = bucket();
+        let outside = tempfile::tempdir().unwrap();
+        let (victim, drafts) = (
+            outside.path().join("put-0"),
+            bucket.root.join(names::RESERVED).join(DRAFTS),
+        );
+        let plant = || {
+            let file = File::create(&victim).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        };
+        plant();
+        fs::create_dir_all(drafts.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &drafts).unwrap();
+        bucket.remove_abandoned_drafts().unwrap();
+        assert!(bucket.draft().is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        fs::remove_file(&drafts).unwrap();
+        for place in [".handout/descriptions", "a"] {
+            let link = bucket.root.join(place);
+            std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+            assert!(put(&bucket, "a/b", "text", &Condition::Anything).is_err());
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{place}");
+            fs::remove_file(&link).unwrap();
+        }
+        // The folder of the drafts is a link every other moment.
+        fs::create_dir_all(&drafts).unwrap();
+        let link = site.path().join("link");
+        std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                    let here = rustix::fs::CWD;
+                    rustix::fs::renameat_with(here, &drafts, here, &link, exchange).unwrap();
+                }
+            });
+            for _ in 0..2000 {
+                drop(bucket.remove_abandoned_drafts());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        assert!(victim.exists());
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_an_object_is_none_and_is_not_waited_for() {
+        let (_site, bucket) = bucket();
+        let fifo = std::process::Command::new("mkfifo")
+            .arg(bucket.root.join("a"))
+            .status();
+        assert!(fifo.unwrap().success());
+        assert!(bucket.find("a").unwrap().is_none());
+        assert!(open_file(&bucket.root.join("a")).unwrap().is_none());
     }
 }

@@ -5,12 +5,16 @@
 //! has none, rather than that of its predecessor.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::directory::Directory;
+
+/// The longest description that is read, in bytes: S3 takes 2 KB of metadata and 8 KB of other headers.
+const LONGEST: u64 = 64 * 1024;
 
 /// The headers of an object, as they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,26 +39,26 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Where the description of a version is, in the reserved folder.
-    pub(super) fn place(key: &str, etag: &str) -> PathBuf {
+    /// Where the description of a version is: a folder in the reserved one, and its name there.
+    pub(super) fn place(key: &str, etag: &str) -> (PathBuf, String) {
         // A key is longer than a file name may be. 256 folders keep each of them small.
         let digest: String = Sha256::digest(key)
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        Path::new("descriptions")
-            .join(&digest[..2])
-            .join(format!("{digest}-{etag}"))
+        let folder = Path::new("descriptions").join(&digest[..2]);
+        (folder, format!("{digest}-{etag}"))
     }
 
-    pub(super) fn load(path: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&fs::read(path)?)?)
+    pub(super) fn load(folder: &Directory, name: &str) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let file = folder.read_any(name)?;
+        file.take(LONGEST).read_to_end(&mut bytes)?;
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
-    pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        let mut file = fs::File::create(path)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()
+    pub(super) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {
+        folder.replace(name, &serde_json::to_vec(self)?, 0o666)
     }
 }
 
@@ -109,16 +113,23 @@ mod tests {
     #[test]
     fn a_description_comes_back_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("description");
+        let held = Directory::open(folder.path()).unwrap();
         let description = Description {
             content_type: Some("text/plain".to_owned()),
             expires: Some(1_790_000_000),
             metadata: BTreeMap::from([("customer".to_owned(), "ACME".to_owned())]),
             ..Description::default()
         };
-        description.save(&path).unwrap();
-        assert_eq!(Description::load(&path).unwrap(), description);
-        assert!(!fs::read_to_string(&path).unwrap().contains("null"));
+        description.save(&held, "description").unwrap();
+        assert_eq!(
+            Description::load(&held, "description").unwrap(),
+            description
+        );
+        assert!(
+            !std::fs::read_to_string(folder.path().join("description"))
+                .unwrap()
+                .contains("null")
+        );
     }
 
     #[test]

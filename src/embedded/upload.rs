@@ -11,7 +11,6 @@ use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::dto::{Checksum, PutObjectInput, StreamingBlob};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, TrailingHeaders};
-use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
 /// Largest object that one PUT may bring. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
@@ -113,10 +112,10 @@ impl Expected {
 /// Writes a body into a draft; returns the checksums that were verified.
 pub(super) async fn receive(
     body: Option<StreamingBlob>,
-    draft: &NamedTempFile,
+    draft: &std::fs::File,
     mut expected: Expected,
 ) -> Result<Checksum, ReceiveError> {
-    let mut file = tokio::fs::File::from_std(draft.as_file().try_clone()?);
+    let mut file = tokio::fs::File::from_std(draft.try_clone()?);
     let mut hasher = expected.hasher();
     let mut md5 = expected.md5.is_some().then(Md5::new);
     let mut length = 0;

@@ -5,7 +5,6 @@
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
-use std::path::Path;
 
 use futures_util::future::join_all;
 use futures_util::{TryStreamExt, stream};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
+use crate::directory::Location;
 use crate::error::JobError;
 use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;
@@ -81,7 +81,7 @@ pub async fn recall(
     plan: &Plan,
     ledger: &dyn Ledger,
     store: &dyn ObjectStore,
-    spool_dir: &Path,
+    spool_dir: &Location,
     stop: &Stop,
 ) -> Result<Option<Listing>, JobError> {
     let mut recalled = Listing::begin(spool_dir);
@@ -225,6 +225,7 @@ mod tests {
     async fn recalled(order: &str) -> (Listing, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, stop) = (MemoryLedger::default(), Stop::default());
+        let spool = Location::from(dir.path());
         let from = json!({ "connection": "reports", "bucket": "acme-reports", "prefix": "r/", "order": order });
         let plan = Plan {
             max_links: 10_000,
@@ -232,12 +233,12 @@ mod tests {
         };
         let first = store(0..2500);
         let progress = Progress::default();
-        let listing = listing::list(&plan, &first, dir.path(), &stop, &progress);
+        let listing = listing::list(&plan, &first, &spool, &stop, &progress);
         let listing = listing.await.unwrap();
         let kept = keep(&listing, &plan.job.id, &ledger, &stop).await.unwrap();
         assert_eq!(kept.pages, 3);
         let now = store((0..2600).filter(|number| *number != 1234));
-        let recalled = recall(&kept, &plan, &ledger, &now, dir.path(), &stop);
+        let recalled = recall(&kept, &plan, &ledger, &now, &spool, &stop);
         (recalled.await.unwrap().unwrap(), now.requests())
     }
 
@@ -276,7 +277,7 @@ mod tests {
             pages: 1,
         };
         let (ledger, store, stop) = (MemoryLedger::default(), store(0..1), Stop::default());
-        let recalled = recall(&kept, &plan, &ledger, &store, dir.path(), &stop).await;
+        let recalled = recall(&kept, &plan, &ledger, &store, &dir.path().into(), &stop).await;
         assert!(recalled.unwrap().is_none());
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let (stop, progress) = (Stop::default(), Progress::default());
-        let listing = listing::list(&plan, store, dir.path(), &stop, &progress).await?;
+        let listing = listing::list(&plan, store, &dir.path().into(), &stop, &progress).await?;
         Ok(listing.linkable)
     }
 

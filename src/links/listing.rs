@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS};
-use crate::directory::Directory;
+use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
@@ -193,7 +192,7 @@ pub struct Listing {
     /// How many cannot.
     pub unavailable: u64,
     pages: Pages,
-    dir: String,
+    dir: Location,
 }
 
 impl Listing {
@@ -213,18 +212,18 @@ impl Listing {
 
     fn failed(&self, source: io::Error) -> GatherError {
         GatherError::Spool {
-            dir: self.dir.clone(),
+            dir: self.dir.display().to_string(),
             source,
         }
     }
 
     /// A listing that will be put together page by page; `spool_dir` takes what does not fit into memory.
-    pub(super) fn begin(spool_dir: &Path) -> Self {
+    pub(super) fn begin(spool_dir: &Location) -> Self {
         Self {
             linkable: 0,
             unavailable: 0,
             pages: Pages::default(),
-            dir: spool_dir.display().to_string(),
+            dir: spool_dir.clone(),
         }
     }
 
@@ -237,9 +236,9 @@ impl Listing {
         self.linkable += linkable;
         self.unavailable += page.len() as u64 - linkable;
         self.pages
-            .push(page, Path::new(&self.dir))
+            .push(page, &self.dir)
             .map_err(|source| GatherError::Spool {
-                dir: self.dir.clone(),
+                dir: self.dir.display().to_string(),
                 source,
             })
     }
@@ -259,7 +258,7 @@ impl Listing {
 pub async fn list(
     plan: &Plan,
     store: &dyn ObjectStore,
-    spool_dir: &Path,
+    spool_dir: &Location,
     stop: &Stop,
     progress: &Progress,
 ) -> Result<Listing, GatherError> {
@@ -532,11 +531,11 @@ struct Gathering<'a> {
     linkable: u64,
     unavailable: u64,
     audiences: u64,
-    spool_dir: &'a Path,
+    spool_dir: &'a Location,
 }
 
 impl<'a> Gathering<'a> {
-    fn new(plan: &'a Plan, spool_dir: &'a Path) -> Self {
+    fn new(plan: &'a Plan, spool_dir: &'a Location) -> Self {
         Self {
             plan,
             recent: Recent::default(),
@@ -728,7 +727,7 @@ impl<'a> Gathering<'a> {
         if !self.page.is_empty() {
             self.turn_page()?;
         }
-        let dir = self.spool_dir.display().to_string();
+        let dir = self.spool_dir.clone();
         Ok(Listing {
             linkable: self.linkable,
             unavailable: self.unavailable,
@@ -807,13 +806,13 @@ struct Pages {
 }
 
 impl Pages {
-    fn push(&mut self, page: Vec<Entry>, dir: &Path) -> io::Result<()> {
+    fn push(&mut self, page: Vec<Entry>, dir: &Location) -> io::Result<()> {
         if self.memory.len() < PAGES_IN_MEMORY {
             self.memory.push(page);
             return Ok(());
         }
         if self.file.is_none() {
-            self.file = Some(Directory::open(dir)?.scratch()?);
+            self.file = Some(dir.open()?.scratch()?);
         }
         let bytes = serde_json::to_vec(&page)?;
         self.file
@@ -879,7 +878,10 @@ mod tests {
         let mut pages = Pages::default();
         for number in 0..10 {
             pages
-                .push(vec![entry(number), entry(number + 100)], folder.path())
+                .push(
+                    vec![entry(number), entry(number + 100)],
+                    &folder.path().into(),
+                )
                 .unwrap();
         }
         for number in 0..10 {

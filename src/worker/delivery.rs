@@ -10,9 +10,7 @@
 //! that kills the process again does so without the others. A suspect that would be parked for one more death is worked
 //! alone until it gets on, or for [`ALONE`]: a new message that kills would be counted against it.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -152,19 +150,23 @@ impl Drop for Inner {
 }
 
 impl Deliveries {
-    /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed.
-    pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let path = state_dir.join("deliveries");
-        let dir = Arc::new(Directory::private(&path)?);
-        for entry in fs::read_dir(&path)? {
-            let entry = entry?;
-            let age = entry.metadata()?.modified()?.elapsed();
-            if age.is_ok_and(|age| age > KEEP) {
-                dir.remove(&entry.file_name().to_string_lossy())?;
+    /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed; what has
+    /// another name than such a file, or is none, is left alone.
+    pub fn open(state: &Directory) -> io::Result<Self> {
+        let dir = state.private_below("deliveries")?;
+        let names = dir.names()?.into_iter();
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            let is_ours = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let modified = is_ours
+                .then(|| dir.modified(&name).ok().flatten())
+                .flatten();
+            let age = modified.and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > KEEP) {
+                dir.remove(&name)?;
             }
         }
         Ok(Self {
-            dir,
+            dir: Arc::new(dir),
             quarantine: Arc::new(Semaphore::new(1)),
             company: Arc::default(),
         })
@@ -297,7 +299,43 @@ impl Delivery {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
     use super::*;
+
+    fn open(dir: &tempfile::TempDir) -> io::Result<Deliveries> {
+        Deliveries::open(&Directory::open(dir.path())?)
+    }
+
+    #[test]
+    fn a_planted_link_leads_to_no_directory_of_anothers_and_only_own_files_are_removed() {
+        let (state, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::set_permissions(outside.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let (own, other) = ("0123456789abcdef".repeat(2), "shadow");
+        let plant = |folder: &Path| {
+            for name in [own.as_str(), other] {
+                let file = fs::File::create(folder.join(name)).unwrap();
+                file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            }
+        };
+        plant(outside.path());
+        let deliveries = state.path().join("deliveries");
+        symlink(outside.path(), &deliveries).unwrap();
+        let error = open(&state).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2);
+        let mode = fs::metadata(outside.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        fs::remove_file(&deliveries).unwrap();
+        fs::create_dir(&deliveries).unwrap();
+        plant(&deliveries);
+        fs::hard_link(outside.path().join(other), deliveries.join("f".repeat(32))).unwrap();
+        open(&state).unwrap();
+        assert!(!deliveries.join(&own).exists());
+        assert!(deliveries.join(other).exists() && deliveries.join("f".repeat(32)).exists());
+    }
 
     /// What a process leaves that dies in the middle.
     fn die(delivery: Delivery) {
@@ -307,7 +345,7 @@ mod tests {
     #[test]
     fn deaths_are_counted_until_a_delivery_ends_or_gets_on() {
         let dir = tempfile::tempdir().unwrap();
-        let deliveries = || Deliveries::open(dir.path()).unwrap();
+        let deliveries = || open(&dir).unwrap();
         for deaths in 0..4 {
             let delivery = deliveries().begin("a").unwrap();
             assert_eq!(delivery.deaths(), deaths);
@@ -332,7 +370,7 @@ mod tests {
     #[test]
     fn a_death_while_the_delivery_waits_for_an_edge_is_not_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let deliveries = || Deliveries::open(dir.path()).unwrap();
+        let deliveries = || open(&dir).unwrap();
         let dies = |waits: &[bool]| {
             let delivery = deliveries().begin("a").unwrap();
             let deaths = delivery.deaths();
@@ -353,7 +391,7 @@ mod tests {
     #[test]
     fn a_file_that_was_torn_is_a_death_and_old_ones_are_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let deliveries = open(&dir).unwrap();
         let delivery = deliveries.begin("a").unwrap();
         let (_, name) = delivery.inner.file.clone().unwrap();
         let file = dir.path().join("deliveries").join(name);
@@ -363,24 +401,17 @@ mod tests {
         fs::write(&file, "2").unwrap();
         let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
         fs::File::open(&file).unwrap().set_modified(old).unwrap();
-        assert_eq!(
-            Deliveries::open(dir.path())
-                .unwrap()
-                .begin("a")
-                .unwrap()
-                .deaths(),
-            0
-        );
+        assert_eq!(open(&dir).unwrap().begin("a").unwrap().deaths(), 0);
     }
 
     #[test]
     fn of_those_that_were_under_way_at_a_death_one_is_worked_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let before = Deliveries::open(dir.path()).unwrap();
+        let before = open(&dir).unwrap();
         for id in ["a", "b"] {
             die(before.begin(id).unwrap());
         }
-        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let deliveries = open(&dir).unwrap();
         let a = deliveries.begin("a").unwrap();
         assert!(deliveries.begin("b").is_none());
         assert_eq!(deliveries.begin("new").unwrap().deaths(), 0);
@@ -396,10 +427,10 @@ mod tests {
     async fn a_message_that_would_be_parked_for_one_more_death_is_worked_alone() {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let before = Deliveries::open(dir.path()).unwrap();
+            let before = open(&dir).unwrap();
             die(before.begin("suspect").unwrap());
         }
-        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let deliveries = open(&dir).unwrap();
         let new = deliveries.begin("new").unwrap();
         assert!(
             deliveries.begin("suspect").is_none(),
@@ -415,7 +446,7 @@ mod tests {
         drop((new, suspect));
 
         for _ in 0..2 {
-            let before = Deliveries::open(dir.path()).unwrap();
+            let before = open(&dir).unwrap();
             die(before.begin("suspect").unwrap());
         }
         let _always_busy = deliveries.begin("new").unwrap();
@@ -430,11 +461,11 @@ mod tests {
     #[test]
     fn a_delivery_that_gets_on_keeps_no_other_waiting() {
         let dir = tempfile::tempdir().unwrap();
-        let before = Deliveries::open(dir.path()).unwrap();
+        let before = open(&dir).unwrap();
         for id in ["a", "b", "c"] {
             die(before.begin(id).unwrap());
         }
-        let deliveries = Deliveries::open(dir.path()).unwrap();
+        let deliveries = open(&dir).unwrap();
         let a = deliveries.begin("a").unwrap();
         a.got_on();
         let b = deliveries.begin("b").unwrap();

@@ -149,7 +149,7 @@ async fn gathered(
     let plan = plan::draw(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
     let spool = tempfile::tempdir().unwrap();
     let (stop, progress) = (Stop::default(), Progress::default());
-    list(&plan, store, spool.path(), &stop, &progress).await
+    list(&plan, store, &spool.path().into(), &stop, &progress).await
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn kill(settings: &Settings, log: AuditLog, writer: Writer) {
     // The state of a stream is kept a second behind its lines; what comes after it and is cut does not show.
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
     let memory = settings.memory.as_ref().unwrap().path();
-    let dirs = [settings.dir.as_path(), memory];
+    let dirs = [&*settings.dir, memory];
     let before = dirs.map(files);
     drop(log);
     writer.close();
