@@ -563,6 +563,7 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
+        delivery.was_read();
         if opened.test_event || opened.unwanted > 0 {
             tracing::info!(
                 message.id,
