@@ -31,7 +31,7 @@ pub use verdict::Kind;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
-use crate::edge::health::{Edge, EdgeKind, FailureKind, Request};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, RequestNumber};
 use crate::ledger::Outcome;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -42,8 +42,8 @@ use reply::{Line, Reply};
 use verdict::{Verdict, judge};
 use wire::Trust;
 
-/// How long a mail's connection may stay silent before its text until it counts no more among those that are allowed: the
-/// next mail gets another.
+/// How long a mail's connection may stay silent until it counts no more among those that are allowed: the next mail gets
+/// another.
 const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
 
 /// How long a mail waits for a reply before its text while other connections get theirs: its connection may have died. The
@@ -55,6 +55,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How many mails are remembered that were.
 const MOST_OVERTAKEN: usize = 10_000;
+
+/// After how long mails that wait in vain before their recipients are named have the relay looked at.
+const LOOKED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long a relay that failed in the middle of mails is left to mails.
 const LEFT_TO_MAILS: Duration = Duration::from_secs(20);
@@ -237,8 +240,8 @@ impl Relay {
     /// Connects, secures the connection, logs in and says goodbye: whether the relay can be used. One that failed in the middle
     /// of mails must answer to the beginning of a mail, too.
     pub async fn probe(&self) -> Result<(), RelayError> {
-        let under_way = self.inner.edge.asked(Step::Connect.as_str());
-        let connected = self.connect().await;
+        let under_way = self.inner.edge.asked(Step::Connect.at_edge());
+        let connected = self.connect(under_way.number()).await;
         let mut dialogue = connected.map_err(|failure| self.failed(&failure))?;
         let failed_in_mail = self
             .last_failure()
@@ -257,6 +260,13 @@ impl Relay {
         dialogue.quit().await;
         self.inner.edge.answered();
         Ok(())
+    }
+
+    /// Whether mails wait in vain at a step that a connection without a mail can come to: those connections may be dead, and
+    /// the relay well.
+    pub fn is_silent_before_rcpt(&self) -> bool {
+        let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
+        silent_at.is_some_and(|step| step.rank <= Step::Mail.at_edge().rank)
     }
 
     /// Waits until the relay may be given one more mail of a job.
@@ -304,7 +314,7 @@ impl Relay {
         self.inner.accepted.load(Ordering::Relaxed)
     }
 
-    async fn connect(&self) -> Result<Dialogue, Failure> {
+    async fn connect(&self, request: RequestNumber) -> Result<Dialogue, Failure> {
         let Inner {
             config,
             trust,
@@ -313,7 +323,7 @@ impl Relay {
             edge,
             ..
         } = &*self.inner;
-        Dialogue::begin(config, trust, login.as_ref(), hello, edge).await
+        Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request)).await
     }
 
     /// Reports a failed step to the edge. A relay that says something, if only "no", is there.
@@ -449,8 +459,8 @@ impl<'a> Turn<'a> {
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
     pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
         let Self { relay, mut slot } = self;
-        let under_way = relay.inner.edge.asked(Step::Connect.as_str());
-        let opening = relay.open(envelope);
+        let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
+        let opening = relay.open(envelope, under_way.number());
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
             opened = &mut opening => opened,
@@ -465,7 +475,7 @@ impl<'a> Turn<'a> {
         Ok(Transaction {
             relay,
             dialogue: opened?,
-            _slot: slot,
+            slot,
             _under_way: under_way,
         })
     }
@@ -515,14 +525,21 @@ impl Relay {
         }
     }
 
-    async fn open(&self, envelope: &Envelope) -> Result<Dialogue, OpenError> {
+    async fn open(
+        &self,
+        envelope: &Envelope,
+        request: RequestNumber,
+    ) -> Result<Dialogue, OpenError> {
         loop {
             let kept = self.inner.pool.take().await;
             let is_kept = kept.is_some();
             let mut dialogue = match kept {
-                Some(kept) => kept,
+                Some(mut kept) => {
+                    kept.serves(request);
+                    kept
+                }
                 None => {
-                    let connected = self.connect().await;
+                    let connected = self.connect(request).await;
                     connected.map_err(|failure| OpenError::Relay(self.failed(&failure)))?
                 }
             };
@@ -530,14 +547,17 @@ impl Relay {
                 self.inner.pool.keep(dialogue);
                 return Err(no_utf8());
             }
-            let failure = match dialogue.announce(envelope).await {
+            let failure = match dialogue.announce(envelope, is_kept).await {
                 Ok(()) => {
                     self.inner.edge.answered();
                     return Ok(dialogue);
                 }
                 Err(failure) => failure,
             };
-            if !(is_kept && failure.is_about_the_connection()) {
+            let is_dead = failure.is_about_the_connection()
+                // A relay may take long over a mail, but a connection that died shows nothing else.
+                || matches!((failure.step, &failure.cause), (Step::Mail, Cause::Late));
+            if !(is_kept && is_dead) {
                 return Err(self.refused(&failure, dialogue).await);
             }
         }
@@ -598,7 +618,7 @@ fn no_utf8() -> OpenError {
 pub(super) struct Transaction<'a> {
     relay: &'a Relay,
     dialogue: Dialogue,
-    _slot: Slot,
+    slot: Slot,
     _under_way: Request,
 }
 
@@ -618,7 +638,19 @@ impl Transaction<'_> {
     pub(super) async fn send(mut self, text: &[u8]) -> Sent {
         let began = Instant::now();
         let failure = |step, cause| Failure { step, cause, began };
-        match self.dialogue.text(text).await {
+        let ended = {
+            let sending = self.dialogue.text(text);
+            let mut sending = std::pin::pin!(sending);
+            tokio::select! {
+                ended = &mut sending => ended,
+                () = tokio::time::sleep(ANOTHER_CONNECTION) => {
+                    // Its answer may take minutes, and other mails have other connections meanwhile.
+                    self.slot = None;
+                    sending.await
+                }
+            }
+        };
+        match ended {
             TextEnd::Answered(reply) => self.answered(&reply),
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
             TextEnd::NotSent(cause) => {

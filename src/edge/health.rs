@@ -4,7 +4,7 @@
 //! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -162,14 +162,30 @@ struct Inner {
     failures: [AtomicU64; FailureKind::ALL.len()],
 }
 
+/// A step of a request at which a reply is waited for. A dialogue has several, each with its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Its place in the order, below [`STEPS`].
+    pub rank: usize,
+    /// Its name, as a sentence has it: `waiting at RCPT`.
+    pub name: &'static str,
+}
+
+/// How many steps a dialogue can have.
+pub const STEPS: usize = 12;
+
+/// Which request, as long as it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestNumber(u64);
+
 /// What goes on at an edge.
 #[derive(Debug, Default)]
 struct Activity {
-    /// How many requests are under way, and since when nothing has come of any.
-    under_way: usize,
-    silent_since: Option<Instant>,
-    /// What the last request, or the last step of a dialogue, is.
-    step: &'static str,
+    /// The requests that are under way, each with the step at which it waits and since when.
+    requests: BTreeMap<RequestNumber, (Step, Instant)>,
+    next_request: u64,
+    /// When a reply came last at each step.
+    replies: [Option<Instant>; STEPS],
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeSet<u64>,
     next_job: u64,
@@ -192,15 +208,31 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Request {
     edge: Edge,
+    number: RequestNumber,
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut activity = self.edge.activity();
-        activity.under_way -= 1;
-        if activity.under_way == 0 {
-            activity.silent_since = None;
-        }
+        self.edge.activity().requests.remove(&self.number);
+    }
+}
+
+impl Request {
+    /// Its number.
+    pub const fn number(&self) -> RequestNumber {
+        self.number
+    }
+}
+
+impl Activity {
+    /// The request that has waited longest, and since when: replies to others at its step, or at a later one, count for it,
+    /// and those at an earlier step do not. A relay that greets may be silent at RCPT.
+    fn silence(&self) -> Option<(Step, Instant)> {
+        let waits = self.requests.values().map(|(step, since)| {
+            let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
+            (*step, replied.copied().max().unwrap_or(*since).max(*since))
+        });
+        waits.min_by_key(|(_, since)| *since)
     }
 }
 
@@ -444,26 +476,28 @@ impl Edge {
     }
 
     /// A request begins, and is under way until what is returned is dropped.
-    pub fn asked(&self, step: &'static str) -> Request {
+    pub fn asked(&self, step: Step) -> Request {
         let mut activity = self.activity();
-        activity.under_way += 1;
-        activity.step = step;
-        activity.silent_since.get_or_insert_with(Instant::now);
+        let number = RequestNumber(activity.next_request);
+        activity.next_request += 1;
+        activity.requests.insert(number, (step, Instant::now()));
         drop(activity);
-        Request { edge: self.clone() }
-    }
-
-    /// Bytes of a request or of its answer have moved.
-    pub fn moved(&self) {
-        let mut activity = self.activity();
-        if activity.under_way > 0 {
-            activity.silent_since = Some(Instant::now());
+        Request {
+            edge: self.clone(),
+            number,
         }
     }
 
-    /// A request that is under way comes to a step of its dialogue.
-    pub fn comes_to(&self, step: &'static str) {
-        self.activity().step = step;
+    /// A request that is under way waits at a step of its dialogue from now on.
+    pub fn waits_at(&self, number: RequestNumber, step: Step) {
+        if let Some(waiting) = self.activity().requests.get_mut(&number) {
+            *waiting = (step, Instant::now());
+        }
+    }
+
+    /// A reply came at a step, or a part of one.
+    pub fn replied(&self, step: Step) {
+        self.activity().replies[step.rank.min(STEPS - 1)] = Some(Instant::now());
     }
 
     /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
@@ -539,16 +573,14 @@ impl Edge {
 
     /// The edge's silence, if requests have waited for it for so long without a byte.
     fn silence(&self, at_least: Duration) -> Option<Outage> {
-        let (silent_for, step) = {
-            let activity = self.activity();
-            (activity.silent_since?.elapsed(), activity.step)
-        };
+        let (step, silent_since) = self.activity().silence()?;
+        let silent_for = silent_since.elapsed();
         let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
         (silent_for >= at_least).then(|| Outage {
             edge: self.label(),
             subject: self.inner.subject.clone(),
             kind: FailureKind::Timeout,
-            words: format!("waiting at {step}"),
+            words: format!("waiting at {}", step.name),
             since,
             left: GIVEN_WAY,
         })
@@ -562,7 +594,7 @@ impl Edge {
     /// Whether nothing was heard of the edge for so long, and nothing is under way.
     pub fn is_quiet_for(&self, at_least: Duration) -> bool {
         let heard_at = self.state().heard_at;
-        self.activity().under_way == 0 && heard_at.is_none_or(|at| at.elapsed() >= at_least)
+        self.activity().requests.is_empty() && heard_at.is_none_or(|at| at.elapsed() >= at_least)
     }
 
     /// For how long the edge has been down.
@@ -572,9 +604,14 @@ impl Edge {
         since.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
+    /// The step at which a request has waited for so long in vain.
+    pub fn silent_at(&self, at_least: Duration) -> Option<Step> {
+        let (step, since) = self.activity().silence()?;
+        (since.elapsed() >= at_least).then_some(step)
+    }
+
     /// A request was answered: the edge is up.
     pub fn answered(&self) {
-        self.moved();
         let before = {
             let mut state = self.state();
             let now = Some(Instant::now());
@@ -710,6 +747,11 @@ impl Edges {
 mod tests {
     use super::*;
 
+    const GET: Step = Step {
+        rank: 0,
+        name: "GET",
+    };
+
     fn edge() -> Edge {
         Edge::new(
             EdgeKind::Relay,
@@ -795,11 +837,11 @@ mod tests {
         let jobs: Vec<JobAtEdge> = (0..4)
             .map(|n| edge.enter(&n.to_string(), 2).unwrap())
             .collect();
-        let request = edge.asked("GET");
+        let request = edge.asked(GET);
         let giving_way = || jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
         for _ in 0..10 {
             after(3000).await;
-            edge.moved();
+            edge.replied(GET);
             assert_eq!(giving_way(), 0, "bytes move");
         }
         after(3600).await;
@@ -870,7 +912,7 @@ mod tests {
     async fn an_edge_that_is_waited_for_in_vain_is_said_to_be_silent_before_a_request_fails() {
         let edge = edge();
         assert!(edge.is_quiet_for(Duration::from_secs(10)), "never used");
-        let request = edge.asked("GET");
+        let request = edge.asked(GET);
         assert!(!edge.is_quiet_for(Duration::ZERO), "a request is under way");
         after(17_000).await;
         assert_eq!(edge.trouble(), None);
@@ -879,13 +921,34 @@ mod tests {
         assert!(said.contains("has not answered since 20"), "{said}");
         assert!(said.ends_with(": waiting at GET"), "{said}");
         assert_eq!(edge.may_be_tried("a"), Ok(()), "silence is no outage yet");
-        edge.moved();
+        edge.replied(GET);
         assert_eq!(edge.trouble(), None);
         drop(request);
         edge.answered();
         assert!(!edge.is_quiet_for(Duration::from_secs(10)));
         after(10_000).await;
         assert!(edge.is_quiet_for(Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_to_others_break_a_silence_at_their_step_and_at_earlier_ones_only() {
+        let edge = edge();
+        let step = |rank, name| Step { rank, name };
+        let (greeting, rcpt, data) = (step(1, "greeting"), step(7, "RCPT"), step(8, "DATA"));
+        let request = edge.asked(greeting);
+        edge.waits_at(request.number(), rcpt);
+        for _ in 0..10 {
+            after(3000).await;
+            edge.replied(greeting);
+        }
+        let silence = edge.trouble().unwrap().to_string();
+        assert!(silence.ends_with(": waiting at RCPT"), "{silence}");
+        assert_eq!(edge.silent_at(Duration::from_secs(30)), Some(rcpt));
+        edge.replied(data);
+        assert_eq!(edge.trouble(), None, "others get on");
+        drop(request);
+        edge.waits_at(RequestNumber(0), rcpt);
+        assert_eq!(edge.silent_at(Duration::ZERO), None, "it is over");
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ use http_body_util::Limited;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::health::{Edge, FailureKind, Request};
+use super::health::{Edge, FailureKind, Request, Step};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
@@ -154,7 +154,7 @@ impl EdgeClient {
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
-        let under_way = edge.map(|edge| edge.asked(verb(request.method())));
+        let under_way = edge.map(|edge| edge.asked(step(request.method())));
         let request = request.map(|body| {
             SdkBody::from_body_1_x(Sending {
                 body,
@@ -207,10 +207,19 @@ impl HttpConnector for EdgeClient {
     }
 }
 
-fn verb(method: &str) -> &'static str {
+/// The one step of a request over HTTP.
+const ANY: Step = Step {
+    rank: 0,
+    name: "a request",
+};
+
+fn step(method: &str) -> Step {
     const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
     let known = VERBS.into_iter().find(|verb| *verb == method);
-    known.unwrap_or("a request")
+    Step {
+        name: known.unwrap_or(ANY.name),
+        ..ANY
+    }
 }
 
 /// How long the answer to a request may take after its last byte was sent.
@@ -248,7 +257,7 @@ impl Moved {
 
     /// So many bytes were handed on, and may take their time on the wire.
     fn handed_on(&self, bytes: usize) {
-        self.edge.iter().for_each(Edge::moved);
+        self.edge.iter().for_each(|edge| edge.replied(ANY));
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
             Instant::now() + on_the_wire(bytes as u64);
     }
@@ -348,7 +357,10 @@ impl Receiving {
         };
         match failure {
             Some((kind, words)) => client.failed(attempt, kind, words),
-            None if is_well => client.edge.iter().for_each(Edge::answered),
+            None if is_well => client.edge.iter().for_each(|edge| {
+                edge.replied(ANY);
+                edge.answered();
+            }),
             None => {}
         }
     }

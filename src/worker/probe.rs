@@ -95,7 +95,8 @@ async fn watch_relay(tools: &Tools, relay: &Relay) {
     let ask = || boxed(async { drop(relay.probe().await) });
     loop {
         sleep(LOOK_EVERY).await;
-        if relay.can_be_probed() && is_due(relay.edge(), Use::Often, &tools.edges) {
+        let may_be_asked = || is_due(relay.edge(), Use::Often, &tools.edges);
+        if relay.is_silent_before_rcpt() || relay.can_be_probed() && may_be_asked() {
             ask_until_answered(relay.edge(), &ask).await;
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
-use crate::edge::health::Edge;
+use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
 
 /// For each of the relay's addresses: one that swallows packets must not keep the next from its turn.
@@ -63,6 +63,27 @@ impl Step {
             Self::Data => "DATA",
             Self::Text => "in the mail's text",
             Self::Dot => "after the mail's text",
+        }
+    }
+
+    /// As the relay's edge knows it. What asks whether a kept connection is there comes after the login.
+    pub(super) const fn at_edge(self) -> health::Step {
+        let rank = match self {
+            Self::Connect => 0,
+            Self::Greeting => 1,
+            Self::Ehlo => 2,
+            Self::Starttls => 3,
+            Self::Auth => 4,
+            Self::Noop | Self::Rset => 5,
+            Self::Mail => 6,
+            Self::Rcpt => 7,
+            Self::Data => 8,
+            Self::Text => 9,
+            Self::Dot => 10,
+        };
+        health::Step {
+            rank,
+            name: self.as_str(),
         }
     }
 
@@ -167,8 +188,10 @@ pub(super) struct Dialogue {
     /// What the relay offers, in capitals.
     offers: Vec<String>,
     used_at: Instant,
-    /// Is told of each reply: it is silent only as long as none comes.
+    /// Is told at which step this waits, and of each reply.
     edge: Edge,
+    /// For which request.
+    request: RequestNumber,
 }
 
 impl fmt::Debug for Dialogue {
@@ -184,7 +207,7 @@ impl Dialogue {
         trust: &Trust,
         login: Option<&Login>,
         hello: &str,
-        edge: &Edge,
+        (edge, request): (&Edge, RequestNumber),
     ) -> Said<Self> {
         let deadlines = config.deadlines;
         let connecting = connect(&config.host, config.port);
@@ -193,7 +216,7 @@ impl Dialogue {
             let securing = wire.secure(trust);
             wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
         }
-        edge.comes_to(Step::Greeting.as_str());
+        edge.waits_at(request, Step::Greeting.at_edge());
         let greeting = in_time(
             Step::Greeting,
             deadlines.greeting.as_duration(),
@@ -206,8 +229,9 @@ impl Dialogue {
             offers: Vec::new(),
             used_at: Instant::now(),
             edge: edge.clone(),
+            request,
         };
-        dialogue.heard();
+        dialogue.heard(Step::Greeting);
         dialogue.hello(hello).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
@@ -227,19 +251,24 @@ impl Dialogue {
         wanted: &[u16],
     ) -> Said<Reply> {
         self.listen(step).await?;
-        self.edge.comes_to(step.as_str());
+        self.edge.waits_at(self.request, step.at_edge());
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
-        self.heard();
+        self.heard(step);
         hoped(step, reply, wanted)
     }
 
-    fn heard(&mut self) {
+    fn heard(&mut self, step: Step) {
         self.used_at = Instant::now();
-        self.edge.moved();
+        self.edge.replied(step.at_edge());
+    }
+
+    /// The connection is used by another request from now on.
+    pub(super) fn serves(&mut self, request: RequestNumber) {
+        self.request = request;
     }
 
     /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
@@ -352,15 +381,19 @@ impl Dialogue {
     }
 
     /// Asks the relay to take a mail, up to its "go on" (354).
-    pub(super) async fn announce(&mut self, envelope: &Envelope) -> Said<()> {
+    /// A connection that was kept must answer to its beginning at once, or another is made.
+    pub(super) async fn announce(&mut self, envelope: &Envelope, is_kept: bool) -> Said<()> {
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
+        let mail = match is_kept {
+            true => STILL_THERE.min(mail.as_duration()),
+            false => mail.as_duration(),
+        };
         let from = envelope.from().map(AsRef::<str>::as_ref);
         let utf8 = if is_ascii(envelope) { "" } else { " SMTPUTF8" };
         let line = format!("MAIL FROM:<{}>{utf8}", from.unwrap_or_default());
-        self.ask(Step::Mail, mail.as_duration(), &line, &[250])
-            .await?;
+        self.ask(Step::Mail, mail, &line, &[250]).await?;
         for to in envelope.to() {
             let line = format!("RCPT TO:<{}>", AsRef::<str>::as_ref(to));
             // 251: it forwards the mail. 252: it does not know, and takes it.
@@ -375,6 +408,7 @@ impl Dialogue {
     /// Sends a mail's text, and its end if nothing stands against it.
     pub(super) async fn text(&mut self, text: &[u8]) -> TextEnd {
         let text = dotted(text);
+        self.edge.waits_at(self.request, Step::Text.at_edge());
         // A process can end between the halves.
         let (first, second) = text.split_at(text.len() / 2);
         for (half, is_last) in [(first, false), (second, true)] {
@@ -388,16 +422,17 @@ impl Dialogue {
             }
         }
         // From here on nobody can tell but the relay.
-        self.edge.comes_to(Step::Dot.as_str());
+        self.edge.waits_at(self.request, Step::Dot.at_edge());
         let deadline = self.deadlines.dot.as_duration();
         let exchange = async {
             self.wire.send(b".\r\n").await?;
             self.wire.reply().await
         };
-        let end = in_time(Step::Dot, deadline, exchange).await;
-        self.used_at = Instant::now();
-        match end {
-            Ok(reply) => TextEnd::Answered(reply),
+        match in_time(Step::Dot, deadline, exchange).await {
+            Ok(reply) => {
+                self.heard(Step::Dot);
+                TextEnd::Answered(reply)
+            }
             Err(failure) => TextEnd::NoAnswer(failure.cause),
         }
     }
@@ -407,7 +442,7 @@ impl Dialogue {
         let deadline = self.deadlines.piece.as_duration();
         let sent = in_time(Step::Text, deadline, self.wire.send(piece)).await;
         if sent.is_ok() && self.wire.is_quiet() {
-            self.edge.moved();
+            self.edge.replied(Step::Text.at_edge());
             return Ok(());
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
