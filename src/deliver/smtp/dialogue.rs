@@ -157,8 +157,10 @@ pub(super) struct Dialogue {
     /// What the relay offers, in capitals.
     offers: Vec<String>,
     used_at: Instant,
-    /// Is told of each reply: it is silent only as long as none comes.
+    /// Is told of each reply after the login: it is silent only as long as none comes.
     edge: Edge,
+    /// Whether the login is over. The greeting of another connection says nothing about a relay that is silent after it.
+    is_ready: bool,
 }
 
 impl fmt::Debug for Dialogue {
@@ -196,8 +198,8 @@ impl Dialogue {
             offers: Vec::new(),
             used_at: Instant::now(),
             edge: edge.clone(),
+            is_ready: false,
         };
-        dialogue.heard();
         dialogue.hello(hello).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
@@ -206,6 +208,8 @@ impl Dialogue {
         if let Some(login) = login {
             dialogue.log_in(login).await?;
         }
+        dialogue.is_ready = true;
+        dialogue.heard();
         Ok(dialogue)
     }
 
@@ -229,7 +233,9 @@ impl Dialogue {
 
     fn heard(&mut self) {
         self.used_at = Instant::now();
-        self.edge.moved();
+        if self.is_ready {
+            self.edge.moved();
+        }
     }
 
     /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.

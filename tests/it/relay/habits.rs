@@ -134,7 +134,7 @@ fn at_the_door() -> Vec<Row> {
         row("bare line ends", say("EHLO", 1, "250-a\n250 b"), ALL, ALL, 1),
         row("no STARTTLS", say("EHLO", 0, "250 bad.example"), "insecure insecure insecure", "- - -", 1).tls(Tls::Starttls),
         row("STARTTLS refused", say("STARTTLS", 0, "502 5.5.1 no"), "insecure insecure insecure", "- - -", 1).tls(Tls::Starttls),
-        row("STARTTLS later", say("STARTTLS", 0, "454 4.7.0 TLS not available"), "not-now not-now not-now", "- - -", 3).tls(Tls::Starttls),
+        row("STARTTLS later", say("STARTTLS", 0, "454 4.7.0 TLS not available"), "not-now not-now not-now", "- - -", 2).tls(Tls::Starttls),
         row("no TLS after STARTTLS", say("STARTTLS", 0, "220 ready\r\n250 injected"), "unreachable unreachable unreachable", "- - -", 2).tls(Tls::Starttls),
         row("closes at STARTTLS", close("STARTTLS", 0), "unreachable unreachable unreachable", "- - -", 2).tls(Tls::Starttls),
         row("no answer to STARTTLS", stall("STARTTLS", 0), "unreachable unreachable unreachable", "- - -", 2).tls(Tls::Starttls),
