@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::audit::record;
 use crate::clock::Clock;
@@ -54,6 +55,10 @@ const LAST_CALL: Duration = Duration::from_secs(3);
 
 /// How long a message stays away while another is worked that may have killed the process.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a worker waits before it receives again after an empty answer that came sooner than a poll takes: a server that
+/// does not wait as it is asked to would be asked a thousand times a second.
+const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a parked job's result is told, and the pause between.
 const TELL_ATTEMPTS: u32 = 3;
@@ -309,24 +314,34 @@ impl Worker {
                 slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
                 () = tokio::time::sleep(TURN) => continue,
             };
-            match self.receive(slot, &slots, &mut shutdown).await {
+            let began = Instant::now();
+            let again_in = match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
                     pause = FIRST_PAUSE;
                     for turn in turn::turns(messages) {
                         tasks.spawn(self.clone().work_in_turn(turn, stop.clone()));
                     }
+                    continue;
+                }
+                Received::TooSoon => {
+                    pause = FIRST_PAUSE;
+                    jittered(EMPTY_PAUSE)
                 }
                 Received::Failed => {
-                    tokio::select! {
-                        biased;
-                        () = &mut shutdown => break,
-                        () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(LONGEST_PAUSE),
-                    }
+                    // What was waited for in vain was pause enough.
+                    let rest = jittered(pause).saturating_sub(began.elapsed());
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    rest
                 }
                 Received::ToldToStop(messages) => {
                     self.give_back(messages).await;
                     break;
                 }
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = tokio::time::sleep(again_in) => {}
             }
         }
         self.drain(tasks, &stop).await;
@@ -378,7 +393,7 @@ impl Worker {
     }
 
     /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited for, but
-    /// not for long.
+    /// not for long. A queue that has not answered yet, or not lately, is not asked to wait: that it does is told at once then.
     async fn receive(
         &self,
         first: OwnedSemaphorePermit,
@@ -389,9 +404,18 @@ impl Worker {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             free.push(slot);
         }
-        let receiving =
-            self.queue
-                .receive(free.len(), self.pace.visibility_timeout, self.pace.poll);
+        let edge = self.tools.edges.of(EdgeKind::Queue);
+        let is_heard =
+            self.tools.progress.snapshot().polls > 0 && !edge.is_some_and(Edge::is_failing);
+        let wait = if is_heard {
+            self.pace.poll
+        } else {
+            Duration::ZERO
+        };
+        let began = Instant::now();
+        let receiving = self
+            .queue
+            .receive(free.len(), self.pace.visibility_timeout, wait);
         let mut receiving = std::pin::pin!(receiving);
         let (result, told_to_stop) = tokio::select! {
             biased;
@@ -401,7 +425,6 @@ impl Worker {
                 Err(_) => return Received::ToldToStop(Vec::new()),
             },
         };
-        let edge = self.tools.edges.of(EdgeKind::Queue);
         match &result {
             Ok(_) => {
                 self.tools.progress.polled();
@@ -413,6 +436,9 @@ impl Worker {
         }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),
+            Ok(messages) if messages.is_empty() && began.elapsed() < wait.min(EMPTY_PAUSE) => {
+                Received::TooSoon
+            }
             Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
             Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
             // An edge tells it once.
@@ -708,6 +734,8 @@ impl Worker {
 
 enum Received {
     Messages(Vec<(Message, OwnedSemaphorePermit)>),
+    /// No message, and sooner than it was asked for.
+    TooSoon,
     Failed,
     ToldToStop(Vec<Message>),
 }

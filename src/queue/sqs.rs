@@ -24,6 +24,10 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How much longer than the poll its answer may take.
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long the answer to a poll without a wait may take: a queue that may be back is asked so, and the next poll is on another
+/// connection.
+const ANSWER_NOW: Duration = Duration::from_secs(5);
+
 /// The longest reason that is put beside a parked message, in characters.
 const MAX_REASON: usize = 1000;
 
@@ -55,6 +59,10 @@ impl Queue for SqsQueue {
         wait: Duration,
     ) -> Result<Vec<Message>, QueueError> {
         let wait = wait.min(MAX_WAIT);
+        let patience = match wait.is_zero() {
+            true => ANSWER_NOW,
+            false => wait + POLL_MARGIN,
+        };
         let answer = self
             .client
             .receive_message()
@@ -66,7 +74,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             // A long poll may last as long as it was asked to.
-            .interceptor(AnswerWithin(wait + POLL_MARGIN))
+            .interceptor(AnswerWithin(patience))
             // The next poll is the retry.
             .config_override(
                 aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
