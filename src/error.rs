@@ -265,7 +265,7 @@ impl JobError {
 
     /// Whether something that the job needs is known to be down, which the log was told when it began.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Down(_))
+        matches!(self, Self::Down(_) | Self::Results(ResultsError::Down(_)))
     }
 
     /// Whether the work was only asked to stop.
@@ -297,10 +297,14 @@ impl JobError {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
             Self::Deliver(DeliverError::Paced { after, .. }) => *after,
-            Self::Down(outage) => outage.left.max(EDGE_AT_LEAST),
+            Self::Down(outage) | Self::Results(ResultsError::Down(outage)) => {
+                outage.left.max(EDGE_AT_LEAST)
+            }
+            Self::Results(ResultsError::File { .. }) => DISK_AT_LEAST,
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => edge_at_least(error),
+            | Self::Ledger(LedgerError::Store(error))
+            | Self::Results(ResultsError::Queue(error)) => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
                 EDGE_AT_LEAST
             }
@@ -320,7 +324,6 @@ impl JobError {
             | Self::Ledger(_)
             | Self::Busy { .. }
             | Self::Reopened
-            | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Poison { .. }
@@ -359,6 +362,7 @@ impl JobError {
                     matches!(error.fact, Fact::Denied | Fact::NotFound | Fact::Rejected)
                 }
                 ResultsError::File { .. } => true,
+                ResultsError::Down(_) => false,
             },
             Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
             Self::Parse(_)
@@ -379,7 +383,7 @@ impl JobError {
 }
 
 /// How long there is no use in trying an edge again.
-const fn edge_at_least(error: &EdgeError) -> Duration {
+pub(crate) const fn edge_at_least(error: &EdgeError) -> Duration {
     match error.fact {
         Fact::Unreachable | Fact::Silent => EDGE_AT_LEAST,
         Fact::Throttled => THROTTLED_AT_LEAST,
@@ -508,6 +512,7 @@ pub fn nearest(message: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::database::DatabaseError;
+    use crate::edge::health::{Edge, EdgeKind, FailureKind};
     use proptest::prelude::*;
 
     #[test]
@@ -632,6 +637,26 @@ mod tests {
                 "{error:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_done_job_comes_back_with_the_pause_of_its_results_queue_however_often_it_came() {
+        let edge = Edge::new(EdgeKind::Results, "queue", "the results queue");
+        edge.failed(FailureKind::Denied, "no");
+        let outage = edge.outage().unwrap();
+        let left = outage.left;
+        let error = JobError::from(ResultsError::from(outage));
+        assert!(error.is_outage());
+        let limits = RetryLimits::default();
+        let Disposition::Retry { after } =
+            super::disposition(error.class(), 1000, &limits, error.at_least(), 1.0)
+        else {
+            panic!("it waits");
+        };
+        assert!(
+            left > Duration::from_secs(5) && after < left.mul_f64(1.2),
+            "{after:?}"
+        );
     }
 
     #[test]
