@@ -379,7 +379,11 @@ pub async fn open(
         clock,
     };
     let mail = mail_settings(config, &sender)?;
-    let edges = edges(config, &connections, &*books.ledger, &mailer);
+    let results = results(config).await;
+    let handed_to = results.edge().into_iter().chain(queue.parked_edge());
+    let edges = edges(config, &connections, &*books.ledger, &mailer)
+        .chain(handed_to.cloned())
+        .collect();
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -393,7 +397,7 @@ pub async fn open(
         spool_dir,
         pictures: pictures(config),
         at_once: config.mail.at_once,
-        results: results(config).await,
+        results,
         progress,
         edges,
         share: (config.queue.max_in_flight / 2).max(1),
@@ -411,13 +415,13 @@ pub async fn open(
     })
 }
 
-/// Every edge that the configuration names. A directory of this machine is none.
+/// Every edge that the configuration names for the work of a job. A directory of this machine is none.
 fn edges(
     config: &Config,
     connections: &Connections,
     ledger: &dyn Ledger,
     mailer: &Mailer,
-) -> Edges {
+) -> impl Iterator<Item = Edge> {
     let queue = (config.queue.kind == QueueKind::Sqs).then(|| {
         let url = config.queue.url.as_deref().unwrap_or_default();
         Edge::new(EdgeKind::Queue, "queue", format!("the queue {url}"))
@@ -437,7 +441,6 @@ fn edges(
         .chain(ledger.edge().cloned())
         .chain(connections.values().flat_map(of_connection))
         .chain(relays.into_iter().cloned())
-        .collect()
 }
 
 /// The program and its version, as the audit log names it.
@@ -580,7 +583,8 @@ async fn results(config: &Config) -> Results {
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
             });
-            Results::Queue(Arc::new(SqsQueue::new(client.await, url.clone(), None)))
+            let queue = SqsQueue::new(client.await, url.clone(), None);
+            Results::queue(Arc::new(queue), url)
         }
         (None, Some(file)) => Results::File(config.resolve(file)),
         (None, None) => Results::Nobody,

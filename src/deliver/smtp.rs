@@ -326,11 +326,16 @@ impl Relay {
         Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request)).await
     }
 
-    /// Reports a failed step to the edge. A relay that says something, if only "no", is there.
+    /// Reports a failed step to the edge. A relay that says something to a mail, if only "no", is there; one that turns
+    /// connections away before a mail is not, however it does that.
     fn failed(&self, failure: &Failure) -> RelayError {
-        let error = self.error(failure);
+        let mut error = self.error(failure);
         let kind = match (&error.trouble, &failure.cause) {
-            (Trouble::NotNow { .. } | Trouble::Paused { .. }, _) => None,
+            (Trouble::Paused { .. }, _) => None,
+            (Trouble::NotNow { .. }, Cause::Said(reply)) if failure.turns_away(reply) => {
+                Some(FailureKind::Unreachable)
+            }
+            (Trouble::NotNow { .. }, _) => None,
             (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
             (Trouble::Login { .. } | Trouble::Insecure { .. }, _) => Some(FailureKind::Denied),
             (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
@@ -339,7 +344,14 @@ impl Relay {
         };
         match kind {
             None => self.inner.edge.answered(),
-            Some(kind) => self.down(kind, failure, error.trouble.clone()),
+            Some(kind) => {
+                self.down(kind, failure, error.trouble.clone());
+                // Probes find out that connections are taken again, so the job comes back with the end of the pause, and not
+                // as late as its receipts would have it. What fails in a mail is tried by a job, which signs its links anew.
+                let outage = self.inner.edge.outage();
+                let outage = outage.filter(|_| !failure.step.is_of_a_mail());
+                error.left = outage.map(|outage| outage.left).unwrap_or_default();
+            }
         }
         error
     }
@@ -565,6 +577,13 @@ impl Relay {
 }
 
 impl Failure {
+    /// Whether a reply ends the connection, or puts it off, before a mail: 421, or 4yz, which every other connection is told
+    /// as well. What asks for a slower pace is the brake's.
+    fn turns_away(&self, reply: &Reply) -> bool {
+        let verdict = judge(self.step, reply);
+        !self.step.is_of_a_mail() && matches!(verdict, Verdict::Closing | Verdict::NotNow)
+    }
+
     /// Whether another connection may serve.
     fn is_about_the_connection(&self) -> bool {
         match &self.cause {

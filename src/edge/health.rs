@@ -1,6 +1,7 @@
 //! What is known of each dependency: whether it answers, since when it does not, and when it may be tried again.
 //!
-//! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay. Every
+//! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay, the queue
+//! of results or of parked messages. Every
 //! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
@@ -47,6 +48,10 @@ const LOOKED_AT: Duration = Duration::from_secs(60);
 /// How long a job stays away that gave its slot back to others.
 const GIVEN_WAY: Duration = Duration::from_secs(5);
 
+/// After how long without a request the outage of a queue is not told any more to which only messages that wait for it are
+/// handed over: each of those tries it more often, so none is left.
+const UNWANTED: Duration = Duration::from_secs(120);
+
 /// The pause after a refusal. People repair those, and a wrong password must not be repeated every few seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
@@ -63,6 +68,10 @@ pub enum EdgeKind {
     Credentials,
     /// An SMTP relay.
     Relay,
+    /// The queue that results are told to.
+    Results,
+    /// The queue for messages that are set aside.
+    Parked,
 }
 
 impl EdgeKind {
@@ -74,6 +83,8 @@ impl EdgeKind {
             Self::Queue => "queue",
             Self::Credentials => "credentials",
             Self::Relay => "relay",
+            Self::Results => "results",
+            Self::Parked => "parked",
         }
     }
 }
@@ -169,6 +180,13 @@ pub struct Step {
     pub rank: usize,
     /// Its name, as a sentence has it: `waiting at RCPT`.
     pub name: &'static str,
+}
+
+impl Step {
+    /// The one step of a request without a dialogue.
+    pub const fn only(name: &'static str) -> Self {
+        Self { rank: 0, name }
+    }
 }
 
 /// How many steps a dialogue can have.
@@ -588,7 +606,14 @@ impl Edge {
 
     /// Why the edge is not well, if it is not: it is down, or requests wait for it and nothing comes.
     pub fn trouble(&self) -> Option<Outage> {
-        self.outage().or_else(|| self.silence(SAID_SILENT))
+        let outage = self.outage().filter(|_| !self.is_unwanted());
+        outage.or_else(|| self.silence(SAID_SILENT))
+    }
+
+    /// Whether nothing waits for the edge any more, and so nothing would find out that it is back.
+    fn is_unwanted(&self) -> bool {
+        let is_handed_to = matches!(self.kind(), EdgeKind::Results | EdgeKind::Parked);
+        is_handed_to && self.is_quiet_for(UNWANTED)
     }
 
     /// Whether nothing was heard of the edge for so long, and nothing is under way.
@@ -747,10 +772,7 @@ impl Edges {
 mod tests {
     use super::*;
 
-    const GET: Step = Step {
-        rank: 0,
-        name: "GET",
-    };
+    const GET: Step = Step::only("GET");
 
     fn edge() -> Edge {
         Edge::new(
@@ -960,6 +982,24 @@ mod tests {
         assert!(edges.are_looked_at());
         after(1).await;
         assert!(!edges.are_looked_at());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_that_no_message_waits_for_is_not_told_for_ever() {
+        for (kind, is_told) in [
+            (EdgeKind::Results, false),
+            (EdgeKind::Parked, false),
+            (EdgeKind::Store, true),
+        ] {
+            let edge = Edge::new(kind, "queue", "the queue");
+            edge.failed(FailureKind::Denied, "no");
+            after(119_000).await;
+            assert!(edge.trouble().is_some());
+            after(1_000).await;
+            assert_eq!(edge.trouble().is_some(), is_told, "{kind:?}");
+            edge.failed(FailureKind::Denied, "no");
+            assert!(edge.trouble().is_some(), "{kind:?}: a message wants it");
+        }
     }
 
     #[test]

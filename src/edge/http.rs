@@ -208,18 +208,12 @@ impl HttpConnector for EdgeClient {
 }
 
 /// The one step of a request over HTTP.
-const ANY: Step = Step {
-    rank: 0,
-    name: "a request",
-};
+const ANY: Step = Step::only("a request");
 
 fn step(method: &str) -> Step {
     const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
     let known = VERBS.into_iter().find(|verb| *verb == method);
-    Step {
-        name: known.unwrap_or(ANY.name),
-        ..ANY
-    }
+    known.map_or(ANY, Step::only)
 }
 
 /// How long the answer to a request may take after its last byte was sent.

@@ -60,12 +60,12 @@ fn far_job(id: &str) -> Value {
 }
 
 /// What `/ready` says.
-async fn ready(http: &str) -> (u16, String) {
+pub(crate) async fn ready(http: &str) -> (u16, String) {
     let (status, body) = get(&format!("http://{http}/ready")).await;
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
-async fn is_ready(http: &str) {
+pub(crate) async fn is_ready(http: &str) {
     until("readiness", async || {
         (ready(http).await.0 == 200).then_some(())
     })
@@ -73,7 +73,7 @@ async fn is_ready(http: &str) {
 }
 
 /// Waits for the mail of a job.
-async fn mailed(world: &World, id: &str) {
+pub(crate) async fn mailed(world: &World, id: &str) {
     let subject = format!("Report {id}");
     until(id, async || {
         let mails = world.mails();
@@ -85,7 +85,7 @@ async fn mailed(world: &World, id: &str) {
     .await;
 }
 
-fn lines_with(config: &Path, words: &str) -> usize {
+pub(crate) fn lines_with(config: &Path, words: &str) -> usize {
     daemon_log(config)
         .lines()
         .filter(|line| line.contains(words))
@@ -332,7 +332,7 @@ async fn a_mail_whose_text_was_sent_is_waited_for_and_then_in_doubt() {
 }
 
 /// Mails go through a relay on this port, without TLS.
-fn through(world: &mut World, port: u16) {
+pub(crate) fn through(world: &mut World, port: u16) {
     world.config.mail.transport = Transport::Smtp;
     world.config.mail.smtp.host = "127.0.0.1".to_owned();
     world.config.mail.smtp.port = port;

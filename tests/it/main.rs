@@ -42,5 +42,7 @@ mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+#[cfg(feature = "embedded")]
+mod waits;
 mod worker;
 mod worst;
