@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -169,6 +170,7 @@ fn embedded_connection(
         .endpoint_url(format!("http://{address}"))
         .force_path_style(true)
         .credentials_provider(site.credentials())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .retry_config(retries())
         .build();
@@ -486,6 +488,7 @@ impl Base<'_> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
             .http_client(http::client(None))
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());
         if let Some(region) = self.region {
