@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_config::identity::IdentityCache;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
@@ -22,6 +23,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
+use crate::links::credentials::CLIENT_WAITS;
 use crate::links::front::Front;
 use crate::links::partition::Variant;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
@@ -212,7 +214,8 @@ async fn aws_connection(
     environment: &Environment,
 ) -> Result<(S3Store, Signer), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
-    Ok((route.store(), route.signer(name, environment)))
+    let signer = route.signer(name, environment);
+    Ok((route.store(&signer), signer))
 }
 
 /// What signs without a job.
@@ -359,8 +362,11 @@ impl Route {
         })
     }
 
-    fn store(&self) -> S3Store {
+    /// The store; its requests are signed with the signer's credentials.
+    fn store(&self, signer: &Signer) -> S3Store {
         let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
+            .credentials_provider(signer.credentials_provider())
+            .identity_cache(IdentityCache::lazy().load_timeout(CLIENT_WAITS).build())
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.clone());
         let client = aws_sdk_s3::Client::from_conf(client.build());
@@ -371,31 +377,32 @@ impl Route {
         }
     }
 
-    fn direct(self, name: &str, environment: &Environment) -> Direct {
+    fn direct(&self, name: &str, environment: &Environment) -> Direct {
+        let signer = self.signer(name, environment);
         let regions = self.other_server.is_none();
-        let regions = regions.then(|| Arc::new(self.store()) as Arc<dyn ObjectStore>);
+        let regions = regions.then(|| Arc::new(self.store(&signer)) as Arc<dyn ObjectStore>);
         Direct {
-            signer: self.signer(name, environment),
+            signer,
             regions,
             front: None,
         }
     }
 
-    fn signer(self, name: &str, environment: &Environment) -> Signer {
+    fn signer(&self, name: &str, environment: &Environment) -> Signer {
         let variant = Variant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };
-        let server = self.other_server.map(Server::Other);
+        let server = self.other_server.clone().map(Server::Other);
         let endpoint = Endpoint {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
-            region: self.region,
+            region: self.region.clone(),
         };
         Signer::new(
             name.to_owned(),
             endpoint,
-            self.provider,
+            self.provider.clone(),
             session_end(environment),
         )
     }

@@ -115,7 +115,7 @@ impl Tools {
             .map(|edge| (edge, usize::MAX));
         let mut edges: Vec<(&Edge, usize)> = ledger
             .chain(connection.map(|connection| (connection.s3.edge(), self.share)))
-            .chain(connection.map(|connection| (connection.signer.edge(), usize::MAX)))
+            .chain(connection.map(|connection| (connection.signer.edge(), self.share)))
             .chain(relay.map(|relay| (relay.edge(), self.share)))
             .collect();
         // First those whose pause lasts: the trial of another would be in vain.

@@ -127,6 +127,8 @@ impl FailureKind {
         match self {
             // A poll that was not answered has waited for as long as two other requests.
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
+            // A source of credentials has one request at a time, for which all jobs of its connection wait.
+            Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
             Self::Denied => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
@@ -563,6 +565,11 @@ impl Edge {
     pub fn is_quiet_for(&self, at_least: Duration) -> bool {
         let heard_at = self.state().heard_at;
         self.activity().under_way == 0 && heard_at.is_none_or(|at| at.elapsed() >= at_least)
+    }
+
+    /// Whether a request was answered, or failed, since an instant.
+    pub fn was_heard_since(&self, instant: Instant) -> bool {
+        self.state().heard_at.is_some_and(|at| at >= instant)
     }
 
     /// For how long the edge has been down.

@@ -2,15 +2,19 @@
 //! front of a store, a log that nothing reads, credentials that do not come, files that block.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use handout::config::{AllowConfig, ConnectionConfig};
 use tokio::time::Instant;
 
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::liveness::{far_job, is_ready, is_unready, mailed, ready, with_a_line};
-use crate::support::get;
 use crate::support::line::Mode;
 use crate::support::world::{World, email_job};
+use crate::support::{get, until};
 
 /// What a load balancer says when it has no way to the store.
 const PAGE: &str = "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 22\r\nConnection: close\r\n\r\n<html>not found</html>";
@@ -70,4 +74,98 @@ async fn a_store_whose_answers_do_not_end_lie_or_deny_is_said_and_no_job_is_park
     }
     daemon.signal("TERM");
     assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}
+
+#[tokio::test]
+async fn a_daemon_works_on_when_its_log_is_closed_or_not_read() {
+    for is_closed in [true, false] {
+        let (mut written, read) = UnixStream::pair().unwrap();
+        let _read = if is_closed {
+            None
+        } else {
+            written.set_nonblocking(true).unwrap();
+            while written.write(&[b'x'; 1024]).is_ok() {}
+            written.set_nonblocking(false).unwrap();
+            Some(read)
+        };
+        let world = World::new().object("a.pdf", "x");
+        let config = world.written();
+        let daemon = Daemon::launch_with(&config, &[], OwnedFd::from(written).into());
+        until("the start", async || {
+            std::net::TcpStream::connect(&daemon.http).ok()
+        })
+        .await;
+        is_ready(&daemon.http).await;
+        submit(&config, &email_job("unheard"));
+        mailed(&world, "unheard").await;
+        assert_eq!(ready(&daemon.http).await.0, 200);
+        daemon.signal("TERM");
+        let (code, took) = daemon.end().await;
+        assert_eq!(code, Some(0), "closed: {is_closed}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}
+
+/// A world whose connection `far` has the credentials that a program gives.
+fn with_credentials_of(program: &str) -> (World, String) {
+    let mut world = World::new().object("a.pdf", "x");
+    let profiles = world.dir.path().join("aws-config");
+    let text = format!("[profile far]\ncredential_process = {program}\n");
+    fs::write(&profiles, text).unwrap();
+    let connection = ConnectionConfig {
+        endpoint_url: Some(world.config.embedded.public_url.clone()),
+        region: Some("us-east-1".to_owned()),
+        profile: Some("far".to_owned()),
+        ..ConnectionConfig::default()
+    };
+    let connections = &mut world.config.connections;
+    connections.insert("far".to_owned(), connection);
+    let rule = AllowConfig {
+        connection: "far".to_owned(),
+        ..world.config.allow[0].clone()
+    };
+    world.config.allow.push(rule);
+    (world, profiles.display().to_string())
+}
+
+#[tokio::test]
+async fn credentials_that_hang_hold_their_own_jobs_only() {
+    let (mut world, profiles) = with_credentials_of("/bin/sleep 600");
+    world.config.queue.max_in_flight = 4;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[("AWS_CONFIG_FILE", &profiles)]).await;
+    let jobs: Vec<_> = (0..12).map(|n| far_job(&format!("hangs-{n}"))).collect();
+    world.submit(&jobs).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let began = Instant::now();
+    submit(&config, &email_job("beside"));
+    mailed(&world, "beside").await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    is_unready(
+        &daemon.http,
+        "credentials of connections.far has not answered since",
+    )
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_had_are_said_by_a_daemon_without_jobs() {
+    let (world, profiles) = with_credentials_of("/bin/false");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[("AWS_CONFIG_FILE", &profiles)]).await;
+    let began = Instant::now();
+    is_unready(
+        &daemon.http,
+        "credentials of connections.far cannot be used since",
+    )
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
 }
