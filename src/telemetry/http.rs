@@ -73,6 +73,11 @@ impl Health {
         *self.phase() = Phase::Starting(Some(reason));
     }
 
+    /// Whether the start is not over.
+    pub fn is_starting(&self) -> bool {
+        matches!(&*self.phase(), Phase::Starting(_))
+    }
+
     /// The start is over.
     pub fn runs(&self, vitals: Vitals) {
         *self.phase() = Phase::Running(vitals);
@@ -124,12 +129,15 @@ impl Health {
 }
 
 /// Binds the address, so that a port that is taken shows at the start.
-pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen).await
+pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
-/// Answers until the task is dropped.
-pub async fn serve(listener: TcpListener, health: Health) {
+/// Answers until the task is dropped. Fails if the runtime cannot watch the listener.
+pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<Infallible> {
+    let listener = TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -199,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_that_say_nothing_or_do_not_read_keep_no_other_from_its_answer() {
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let asks = async {
             let mut idle = Vec::new();
@@ -219,7 +227,7 @@ mod tests {
             assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         };
         tokio::select! {
-            () = serve(listener, Health::default()) => {}
+            ended = serve(listener, Health::default()) => panic!("{ended:?}"),
             asked = timeout(Duration::from_secs(2), asks) => asked.expect("it is answered at once"),
         }
     }
