@@ -317,13 +317,14 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let fixed = fixed_keys(name, wanted, environment)?;
-        Self::find(wanted, fixed).await.map_err(|missing| {
-            let field = match missing {
-                Missing::Region => "region",
-                Missing::Credentials => "profile",
-            };
-            ConfigError::value(format!("connections.{name}.{field}"), missing)
-        })
+        Self::find(wanted, fixed)
+            .await
+            .map_err(|missing| match missing {
+                Missing::Region => no_region(&format!("connections.{name}"), environment),
+                Missing::Credentials => {
+                    ConfigError::value(format!("connections.{name}.profile"), missing)
+                }
+            })
     }
 
     async fn find(wanted: &ConnectionConfig, fixed: Option<Credentials>) -> Result<Self, Missing> {
@@ -408,6 +409,16 @@ impl Route {
     }
 }
 
+/// A section of the configuration lacks a region, for good or until the metadata service answers.
+fn no_region(section: &str, environment: &Environment) -> ConfigError {
+    let key = format!("{section}.region");
+    let disabled = environment.get("AWS_EC2_METADATA_DISABLED");
+    match disabled.is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
+        true => ConfigError::value(key, Missing::Region),
+        false => ConfigError::NoRegion { key },
+    }
+}
+
 /// The endpoint that the environment or the profile names for S3, before the one that it names for everything.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
@@ -468,19 +479,26 @@ pub struct SqsRoute<'a> {
     pub profile: Option<&'a str>,
 }
 
-/// An SQS client.
-pub async fn sqs_client(route: SqsRoute<'_>) -> aws_sdk_sqs::Client {
+/// An SQS client; `section` of the configuration names its route.
+pub async fn sqs_client(
+    section: &str,
+    route: SqsRoute<'_>,
+    environment: &Environment,
+) -> Result<aws_sdk_sqs::Client, ConfigError> {
     let base = Base {
         region: route.region,
         profile: route.profile,
         fixed: None,
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
+    if sdk.region().is_none() {
+        return Err(no_region(section, environment));
+    }
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
-    aws_sdk_sqs::Client::from_conf(client.build())
+    Ok(aws_sdk_sqs::Client::from_conf(client.build()))
 }
 
 /// What S3 and SQS clients are made from alike.
