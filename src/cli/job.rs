@@ -115,7 +115,9 @@ pub(super) async fn job(
             ))
             .await
         }
-        JobCommand::Submit { job } => submit(&job.read()?, &job.config.load(environment)?).await,
+        JobCommand::Submit { job } => {
+            submit(&job.read()?, &job.config.load(environment)?, environment).await
+        }
         JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
         JobCommand::Resend { id, config, .. } => {
             Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
@@ -260,9 +262,13 @@ fn message(now: &Snapshot) -> String {
     }
 }
 
-async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
+async fn submit(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
-    let queue = tools::open_queue(config, clock::system).await?;
+    let queue = tools::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
     let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
     say(format_args!(

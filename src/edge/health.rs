@@ -42,6 +42,11 @@ const SAID_SILENT: Duration = Duration::from_secs(18);
 /// After how long the log tells of a job that waits.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
+/// How many requests in a row must be denied, and for how long, until a store is said to deny all. One is none: a bucket or
+/// an object may be closed to credentials that others are open to.
+const DENIALS: u32 = 2;
+const DENIED_FOR: Duration = Duration::from_secs(5);
+
 /// For how long after `/ready` or `/metrics` was asked an edge that is not used is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 
@@ -136,6 +141,8 @@ impl FailureKind {
         match self {
             // A poll that was not answered has waited for as long as two other requests.
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
+            // A source of credentials has one request at a time, for which all jobs of its connection wait.
+            Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
             Self::Denied => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
@@ -335,12 +342,27 @@ struct State {
     is_down: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
+    /// The requests that were denied since one was allowed.
+    denied: Option<Denials>,
+    /// Whether a request that only asks whether the edge is well was ever allowed.
+    is_probe_allowed: bool,
     /// When a request was answered last.
     answered_at: Option<Instant>,
     /// When a request was answered, or failed, last.
     heard_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for that.
     trial: Option<(String, Instant)>,
+}
+
+/// Requests that were denied in a row.
+#[derive(Debug)]
+struct Denials {
+    times: u32,
+    began: Instant,
+    since: Timestamp,
+    words: String,
+    /// Whether the log was told.
+    is_told: bool,
 }
 
 /// An edge that does not answer, as a log line, `/ready` and a job's error say it.
@@ -604,10 +626,12 @@ impl Edge {
         })
     }
 
-    /// Why the edge is not well, if it is not: it is down, or requests wait for it and nothing comes.
+    /// Why the edge is not well, if it is not: it is down, requests wait for it and nothing comes, or it denies all.
     pub fn trouble(&self) -> Option<Outage> {
         let outage = self.outage().filter(|_| !self.is_unwanted());
-        outage.or_else(|| self.silence(SAID_SILENT))
+        outage
+            .or_else(|| self.silence(SAID_SILENT))
+            .or_else(|| self.denial_of(&self.state()))
     }
 
     /// Whether nothing waits for the edge any more, and so nothing would find out that it is back.
@@ -616,10 +640,85 @@ impl Edge {
         is_handed_to && self.is_quiet_for(UNWANTED)
     }
 
+    fn denial_of(&self, state: &State) -> Option<Outage> {
+        let denied = state.denied.as_ref()?;
+        let lasts = denied.times >= DENIALS && denied.began.elapsed() >= DENIED_FOR;
+        lasts.then(|| Outage {
+            edge: self.label(),
+            subject: self.inner.subject.clone(),
+            kind: FailureKind::Denied,
+            words: denied.words.clone(),
+            since: denied.since,
+            left: Duration::ZERO,
+        })
+    }
+
+    /// Whether the last request was denied.
+    pub fn is_denied(&self) -> bool {
+        self.state().denied.is_some()
+    }
+
+    /// A request was answered, and denied. Jobs go on to ask: what is denied to one may be allowed to another.
+    ///
+    /// A request that only asks whether the edge is well says nothing where it was never allowed: credentials need no more
+    /// than their jobs do.
+    pub fn denied(&self, is_probe: bool, words: &str) {
+        self.inner.failures[FailureKind::Denied as usize].fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        if is_probe {
+            state.heard_at = Some(Instant::now());
+            if !state.is_probe_allowed {
+                return;
+            }
+        }
+        let denied = state.denied.get_or_insert_with(|| Denials {
+            times: 0,
+            began: Instant::now(),
+            since: crate::clock::system(),
+            words: String::new(),
+            is_told: false,
+        });
+        denied.times += 1;
+        denied.words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        let Some(outage) = self.denial_of(&state) else {
+            return;
+        };
+        let was_told = state
+            .denied
+            .as_mut()
+            .is_none_or(|denied| std::mem::replace(&mut denied.is_told, true));
+        drop(state);
+        if !was_told {
+            self.warn(&outage, "");
+        }
+    }
+
+    /// A request that only asks whether the edge is well was allowed.
+    pub fn probe_answered(&self) {
+        self.state().is_probe_allowed = true;
+        self.answered();
+    }
+
+    fn warn(&self, outage: &Outage, what_follows: &str) {
+        if self.inner.is_watched.load(Ordering::Relaxed) {
+            tracing::warn!(
+                edge = self.inner.kind.as_str(),
+                edge.name = self.inner.name,
+                failure = outage.kind.as_str(),
+                "{outage}{what_follows}"
+            );
+        }
+    }
+
     /// Whether nothing was heard of the edge for so long, and nothing is under way.
     pub fn is_quiet_for(&self, at_least: Duration) -> bool {
         let heard_at = self.state().heard_at;
         self.activity().requests.is_empty() && heard_at.is_none_or(|at| at.elapsed() >= at_least)
+    }
+
+    /// Whether a request was answered, or failed, since an instant.
+    pub fn was_heard_since(&self, instant: Instant) -> bool {
+        self.state().heard_at.is_some_and(|at| at >= instant)
     }
 
     /// For how long the edge has been down.
@@ -640,19 +739,23 @@ impl Edge {
         let before = {
             let mut state = self.state();
             let now = Some(Instant::now());
-            if state.failures == 0 {
+            if state.failures == 0 && state.denied.is_none() {
                 (state.answered_at, state.heard_at) = (now, now);
                 return;
             }
             let after = State {
                 answered_at: now,
                 heard_at: now,
+                is_probe_allowed: state.is_probe_allowed,
                 ..State::default()
             };
             std::mem::replace(&mut *state, after)
         };
-        let is_told = before.is_down && self.inner.is_watched.load(Ordering::Relaxed);
-        let Some((since, _)) = before.failing_since.filter(|_| is_told) else {
+        let down = before.failing_since.filter(|_| before.is_down);
+        let denied = before.denied.filter(|denied| denied.is_told);
+        let since = down.map(|(since, _)| since);
+        let since = since.or(denied.map(|denied| denied.began));
+        let Some(since) = since.filter(|_| self.inner.is_watched.load(Ordering::Relaxed)) else {
             return;
         };
         tracing::info!(
@@ -696,14 +799,8 @@ impl Edge {
         state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
         let outage = self.outage_of(&state);
         drop(state);
-        let is_told = !was_down && self.inner.is_watched.load(Ordering::Relaxed);
-        if let Some(outage) = outage.filter(|_| is_told) {
-            tracing::warn!(
-                edge = self.inner.kind.as_str(),
-                edge.name = self.inner.name,
-                failure = kind.as_str(),
-                "{outage}; what needs it waits"
-            );
+        if let Some(outage) = outage.filter(|_| !was_down) {
+            self.warn(&outage, "; what needs it waits");
         }
     }
 }
@@ -971,6 +1068,33 @@ mod tests {
         drop(request);
         edge.waits_at(RequestNumber(0), rcpt);
         assert_eq!(edge.silent_at(Duration::ZERO), None, "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_denies_all_is_said_to_and_one_that_denies_some_is_not() {
+        let edge = edge();
+        for _ in 0..5 {
+            edge.denied(true, "AccessDenied");
+            after(3000).await;
+        }
+        assert_eq!(edge.trouble(), None, "a look that was never allowed");
+        edge.probe_answered();
+        for _ in 0..5 {
+            edge.denied(false, "AccessDenied");
+            after(3000).await;
+            edge.answered();
+        }
+        assert_eq!(edge.trouble(), None, "others are allowed");
+        edge.denied(true, "AccessDenied");
+        after(5000).await;
+        assert_eq!(edge.trouble(), None, "once");
+        edge.denied(true, "AccessDenied");
+        let said = edge.trouble().unwrap().to_string();
+        assert!(said.contains("cannot be used since 20"), "{said}");
+        assert!(said.ends_with(": AccessDenied"), "{said}");
+        assert_eq!(edge.may_be_tried("a"), Ok(()), "jobs go on to ask");
+        edge.answered();
+        assert_eq!(edge.trouble(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an edge was not heard of when it is looked at.
 const QUIET: Duration = Duration::from_secs(8);
 
+/// The same for one that denies requests: it may deny all, and may have been repaired.
+const QUIET_DENIED: Duration = Duration::from_secs(3);
+
 /// After how long a request is followed by another while it is not answered, and how many are under way at most. The
 /// connection of the first may be one that died in the outage, while the edge is back.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(2);
@@ -105,7 +108,14 @@ async fn watch_relay(tools: &Tools, relay: &Relay) {
 fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
     match edge.outage() {
         Some(outage) => outage.left.is_zero() && edge.may_be_tried(NAME).is_ok(),
-        None => used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(QUIET),
+        None => {
+            let quiet = if edge.is_denied() {
+                QUIET_DENIED
+            } else {
+                QUIET
+            };
+            used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(quiet)
+        }
     }
 }
 

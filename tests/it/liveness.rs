@@ -19,7 +19,7 @@ use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
 /// A world whose connection `far` is the same endpoint as `local`, at the end of a line.
-async fn with_a_line() -> (World, Line) {
+pub(crate) async fn with_a_line() -> (World, Line) {
     let mut world = World::new().object("a.pdf", "x");
     let line = Line::start(world.config.embedded.listen).await;
     let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
@@ -34,7 +34,7 @@ async fn with_a_line() -> (World, Line) {
     (world, line)
 }
 
-fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &str) {
+pub(crate) fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &str) {
     let file = world.dir.path().join(format!("{name}-secret"));
     fs::write(&file, secret).unwrap();
     let connection = ConnectionConfig {
@@ -53,7 +53,7 @@ fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &s
 }
 
 /// A job of the connection `far`.
-fn far_job(id: &str) -> Value {
+pub(crate) fn far_job(id: &str) -> Value {
     let mut job = email_job(id);
     job["from"]["connection"] = json!("far");
     job
@@ -451,7 +451,7 @@ impl Drop for SmallDisk {
 }
 
 /// Waits until `/ready` is 503 and says this.
-async fn is_unready(http: &str, words: &str) {
+pub(crate) async fn is_unready(http: &str, words: &str) {
     until(words, async || {
         std::net::TcpStream::connect(http).ok()?;
         let (status, said) = ready(http).await;

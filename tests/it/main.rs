@@ -24,6 +24,8 @@ mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fuzz;
+#[cfg(feature = "embedded")]
+mod hangs;
 mod hostile;
 mod ledger;
 mod letter;
