@@ -98,6 +98,9 @@ impl EdgeError {
     {
         let fact = match error {
             _ if waits_for_credentials(error) => Fact::Silent,
+            SdkError::ServiceError(answer) if is_of_another(answer.err(), answer.raw()) => {
+                Fact::Unreachable
+            }
             SdkError::ServiceError(answer) => fact_of(
                 answer.err().code().unwrap_or_default(),
                 answer.raw().status().as_u16(),
@@ -125,6 +128,13 @@ impl EdgeError {
 /// Whether the SDK could not make a request of what it was given: no credentials repair that.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     is_because_of::<BuildError>(error)
+}
+
+/// Whether an error has a body and no code in it, as no service of AWS answers: a load balancer or a proxy stands in front of
+/// the service, and says nothing about what was asked for. Of stores, `edge/http.rs` finds it out before.
+fn is_of_another(error: &impl ProvideErrorMetadata, answer: &HttpResponse) -> bool {
+    let has_body = answer.body().bytes().is_none_or(|body| !body.is_empty());
+    error.code().is_none() && answer.status().as_u16() < 500 && has_body
 }
 
 /// Whether a request could not be signed because its source of credentials was silent.
@@ -217,4 +227,32 @@ pub(crate) fn random() -> f64 {
 /// Three attempts with jittered backoff; what still fails goes back to the queue, which waits longer.
 pub(crate) fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_what_stands_in_front_of_a_service_says_nothing_about_what_was_asked_for() {
+        let fact = |status: u16, code: Option<&str>, body: &'static str| {
+            let mut error = ErrorMetadata::builder();
+            if let Some(code) = code {
+                error = error.code(code);
+            }
+            let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+            let error = SdkError::service_error(error.build(), answer);
+            EdgeError::from_sdk("send to the queue", &error).fact
+        };
+        assert_eq!(fact(404, None, "<html>"), Fact::Unreachable);
+        assert_eq!(fact(403, None, "blocked"), Fact::Unreachable);
+        assert_eq!(fact(404, Some("QueueDoesNotExist"), "{}"), Fact::NotFound);
+        assert_eq!(fact(400, Some("Other"), "{}"), Fact::Rejected);
+        // An answer to HEAD.
+        assert_eq!(fact(403, None, ""), Fact::Denied);
+        assert_eq!(fact(503, None, "<html>"), Fact::Throttled);
+    }
 }

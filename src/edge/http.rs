@@ -584,10 +584,9 @@ impl Body for Receiving {
                 // Without an end to it, a store that trickles would hold a slot for as long as it likes.
                 let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
                 self.deadline.as_mut().reset(due);
-                if self.body.is_end_stream() || self.judge.refuses(false).is_some() {
-                    if let Err(error) = self.come() {
-                        return Poll::Ready(Some(Err(error)));
-                    }
+                let is_told = self.body.is_end_stream() || self.judge.refuses(false).is_some();
+                if is_told && let Err(error) = self.come() {
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
             Some(Err(error)) => {

@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How many lines wait for the thread at most. A line has at most a few kilobytes.
@@ -116,7 +117,7 @@ fn write_lines(
 
 /// Waits until the lines that were said are written, but no longer than a second. Whether they were.
 pub fn flush() -> bool {
-    THREAD.get().is_none_or(|sender| flush_through(sender))
+    THREAD.get().is_none_or(flush_through)
 }
 
 /// Writes the daemon's last line behind its others and waits for it, but no longer than a second. Whether there is a daemon
@@ -130,6 +131,10 @@ pub fn last_line(line: &str) -> bool {
     true
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program ends, and nothing else is to be done"
+)]
 fn flush_through(sender: &SyncSender<Sent>) -> bool {
     let until = Instant::now() + LAST_LINES;
     let (written, end) = sync_channel(1);

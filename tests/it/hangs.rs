@@ -147,7 +147,7 @@ async fn credentials_that_hang_hold_their_own_jobs_only() {
         "credentials of connections.far has not answered since",
     )
     .await;
-    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(began.elapsed() < Duration::from_secs(28));
     assert_eq!(world.parked().await, Vec::<String>::new());
     daemon.signal("TERM");
     let (code, took) = daemon.end().await;
