@@ -18,6 +18,17 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 
 // What a message contains.
 
+/// The most objects in the JSON of a message: each takes about 600 bytes of memory at the least. Ten thousand recipients
+/// with variables of their own are 20,000.
+pub const MAX_JSON_OBJECTS: usize = 25_000;
+
+/// The most values in the JSON of a message, lists and objects and what is in them counted: each takes 32 bytes of memory
+/// at the least, and in an object 100. Ten thousand recipients with twenty variables each are 250,000.
+pub const MAX_JSON_VALUES: usize = 300_000;
+
+/// How deep lists and objects may nest in the JSON of a message. A job has no more than 13 with its deepest variable.
+pub const MAX_JSON_NESTING: usize = 32;
+
 /// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.
 pub const MAX_LOCAL_PART_BYTES: usize = 64;
 

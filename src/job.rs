@@ -8,6 +8,7 @@ pub mod address;
 pub mod email;
 pub mod envelope;
 pub mod glob;
+mod json;
 pub mod list_id;
 pub mod occurrence;
 pub mod phrase;
@@ -55,6 +56,14 @@ pub enum ParseJobError {
     NotJson {
         /// Where and why.
         source: serde_json::Error,
+    },
+    /// JSON that would take too much memory.
+    #[error("the message has more than {limit} {what}: remove some, or make several jobs of it")]
+    TooMuch {
+        /// How many it may have.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
     },
     /// JSON, but not an object.
     #[error("the message is JSON, but not an object: a job looks like {{\"v\":1,\"id\":…}}")]
@@ -295,11 +304,13 @@ impl Job {
 
     /// Reads a job from the text of a message.
     pub fn parse(body: &str) -> Result<Self, ParseJobError> {
-        if body.len() > MAX_BODY_BYTES {
-            return Err(ParseJobError::TooLarge { length: body.len() });
-        }
+        Self::of(body, json::parse(body)?)
+    }
+
+    /// Reads a job from the text of a message and its JSON.
+    fn of(body: &str, json: Value) -> Result<Self, ParseJobError> {
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        let job = Self::from_wire(wire::parse(body)?, None, body_sha256)?;
+        let job = Self::from_wire(wire::from_value(json)?, None, body_sha256)?;
         Ok(Self {
             message: body.into(),
             ..job

@@ -65,7 +65,7 @@ async fn what_is_no_job_says_so() {
     the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
     the job's field email.to[0] cannot be read: unknown field, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
     the job's field from.order cannot be read: unknown variant, expected one of `key`, `newest`, `oldest`, `largest`, `name`; did you mean newest?
-    the message is not JSON: recursion limit exceeded at line 1 column 128
+    the message has more than 32 lists and objects inside each other: remove some, or make several jobs of it
     the job's field email cannot be read: invalid type: a text, expected the object Email
     the job's field from.include[0] is a pattern of 200001 bytes: at most 1024 are allowed
     "#);
