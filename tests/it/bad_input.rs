@@ -223,9 +223,9 @@ async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
             source: "AccessDenied".into(),
         }))
     };
-    assert_eq!(denied(Fact::Denied).class(), Class::Waits);
+    assert_eq!(denied(Fact::Denied).class(), Class::Edge);
     assert!(denied(Fact::Denied).needs_a_person());
-    assert_eq!(denied(Fact::Throttled).class(), Class::Waits);
+    assert_eq!(denied(Fact::Throttled).class(), Class::Edge);
     assert!(!denied(Fact::Throttled).needs_a_person());
     assert_eq!(denied(Fact::NotFound).class(), Class::Permanent);
 }

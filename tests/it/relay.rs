@@ -403,11 +403,12 @@ fn job_for(id: &str, to: &[&str]) -> Value {
     job
 }
 
-/// Runs `handout job resend ID --failed`; whether it did something, and what it said.
+/// Runs `handout job resend --failed -- ID`; whether it did something, and what it said.
 fn resend(world: &World, id: &str) -> (bool, String) {
     let output = Command::new(program())
-        .args(["job", "resend", id, "--failed", "--config"])
+        .args(["job", "resend", "--failed", "--config"])
         .arg(world.written())
+        .args(["--", id])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -446,7 +447,7 @@ async fn the_operator_is_told_once_of_those_who_were_refused() {
     assert!(text.contains("gone@acme.example"), "{text}");
     assert!(text.contains("550 5.1.1 (address) no such user"), "{text}");
     assert!(
-        text.contains("handout job resend 'daily' --failed"),
+        text.contains("handout job resend --failed -- 'daily'"),
         "{text}"
     );
     assert!(!text.contains("ann@acme.example"), "{text}");
