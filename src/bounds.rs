@@ -32,6 +32,9 @@ pub const MAX_JSON_NESTING: usize = 32;
 /// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.
 pub const MAX_LOCAL_PART_BYTES: usize = 64;
 
+/// The most keys that a job may name: each is asked for, at some 500 a second, whether or not it is there.
+pub const MAX_KEYS: usize = 10_000;
+
 /// The longest pattern, in bytes: as long as the longest key.
 pub const MAX_PATTERN_BYTES: usize = 1024;
 

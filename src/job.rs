@@ -32,6 +32,7 @@ pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateN
 pub use recipient::{Locale, Recipient};
 pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
 
+use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;
 use occurrence::Occurrence;
 
@@ -397,6 +398,13 @@ fn source(from: wire::From) -> Result<Source, ParseJobError> {
 }
 
 fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
+    if keys.len() > MAX_KEYS {
+        let reason = format!(
+            "names {} keys: at most {MAX_KEYS} are allowed; give from.prefix, or make several jobs of it",
+            keys.len()
+        );
+        return Err(ParseJobError::field("from.keys", reason));
+    }
     let mut parsed: Vec<Key> = Vec::with_capacity(keys.len());
     let mut seen = std::collections::HashSet::with_capacity(keys.len());
     for (index, text) in keys.iter().enumerate() {

@@ -78,6 +78,7 @@ pub struct From {
     pub prefix: Option<String>,
     /// The objects' keys, as they are.
     #[serde(default)]
+    #[schemars(length(max = 10_000))]
     pub keys: Vec<String>,
     /// Globs of which a key must match one; relative to the prefix.
     #[serde(default)]

@@ -229,3 +229,22 @@ async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
     assert!(!denied(Fact::Throttled).needs_a_person());
     assert_eq!(denied(Fact::NotFound).class(), Class::Permanent);
 }
+
+/// Each key would be asked for: a message of many missing ones would hold its slot for minutes.
+#[tokio::test]
+async fn more_named_keys_than_the_rule_lets_a_job_link_are_refused_whether_or_not_they_are_there() {
+    let job = |id: &str, keys: usize, limit: Option<u64>| {
+        let keys: Vec<String> = (0..keys).map(|n| format!("gone-{n}.pdf")).collect();
+        let mut job = email_job(id);
+        job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": keys, "limit": limit, "when_empty": "skip" });
+        job["email"]["to"] = json!(["ann@acme.example", "bo@acme.example"]);
+        job
+    };
+    let mut world = World::new()
+        .configured(|config| config.allow[0].max_links = 10)
+        .job(&job("few", 5, None))
+        .job(&job("limited", 6, Some(5)))
+        .job(&job("many", 6, None));
+    world.run().await;
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, which is all that its [[allow]] rule lets it make (max_links)");
+}

@@ -98,7 +98,14 @@ fn worst() -> Vec<(String, &'static str)> {
                 let keys: Vec<String> = (0..100_000).map(|n| format!("z{n}")).collect();
                 job["from"] = json!({ "connection": "local", "bucket": "elsewhere", "keys": keys });
             }),
-            "hand out s3://elsewhere/z0 and 99999 more",
+            "from.keys names 100000 keys: at most 10000 are allowed",
+        ),
+        (
+            with("strange-keys", |job| {
+                let keys: Vec<String> = (0..10_000).map(|n| format!("z{n}")).collect();
+                job["from"] = json!({ "connection": "local", "bucket": "elsewhere", "keys": keys });
+            }),
+            "hand out s3://elsewhere/z0 and 9999 more",
         ),
         (
             with("wide", |job| {
