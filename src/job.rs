@@ -21,11 +21,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use globset::GlobSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use email::EmailOrder;
+pub use glob::Globs;
 pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
@@ -224,9 +224,9 @@ pub enum Selection {
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// A key must match one of these, when there are any.
-    pub include: Option<GlobSet>,
+    pub include: Option<Globs>,
     /// A key must match none of these.
-    pub exclude: GlobSet,
+    pub exclude: Globs,
     /// Only objects changed after this.
     pub modified_after: Option<Timestamp>,
 }
@@ -244,6 +244,12 @@ impl Filter {
             .is_none_or(|include| include.is_match(path))
             && !self.exclude.is_match(path)
             && self.modified_after.is_none_or(|after| modified > after)
+    }
+
+    /// The most work that [`Self::accepts`] may be, see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
+    pub fn work(&self, path: &str) -> u64 {
+        let globs = self.include.iter().chain([&self.exclude]);
+        globs.map(|globs| globs.work(path)).sum()
     }
 }
 
