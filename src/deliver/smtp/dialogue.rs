@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
+use crate::deliver::Letter;
 use crate::edge::health::Edge;
 use crate::failpoint::{self, Failpoint};
 
@@ -352,7 +353,9 @@ impl Dialogue {
     }
 
     /// Asks the relay to take a mail, up to its "go on" (354).
-    pub(super) async fn announce(&mut self, envelope: &Envelope) -> Said<()> {
+    pub(super) async fn announce(&mut self, letter: &Letter) -> Said<()> {
+        let envelope = &letter.envelope;
+        self.wire.secrets = letter.secrets.clone();
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
@@ -492,6 +495,7 @@ mod tests {
             let reply = Reply {
                 code: 535,
                 lines: vec![text.to_owned()],
+                ..Reply::default()
             };
             let cause = Cause::Said(reply);
             Failure::now(step, cause).words()
