@@ -32,6 +32,7 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::Outcome;
+use crate::redact::Secrets;
 use crate::stop::Commitment;
 
 /// Why something could not be delivered.
@@ -117,6 +118,8 @@ pub enum Mailer {
 pub struct Letter {
     /// From whom and to whom, as the relay is told.
     pub envelope: Envelope,
+    /// Who the mail is for, which a relay's words about it must not repeat.
+    pub secrets: Secrets,
     /// The same for every attempt at the same mail.
     pub message_id: String,
     /// Headers and body.
@@ -243,7 +246,7 @@ impl<'a> Way<'a> {
             Self::Smtp(turn) => turn,
         };
         let relay = turn.relay().clone();
-        Ok(match turn.open(&letter.envelope).await {
+        Ok(match turn.open(letter).await {
             Ok(transaction) => Opening::Ready(Opened::Smtp(Box::new(transaction))),
             Err(smtp::OpenError::Never { code, words }) => Opening::Never { code, words },
             Err(smtp::OpenError::Later { kind, code, words }) => Opening::NotNow(NotNow {
@@ -526,6 +529,7 @@ mod tests {
         let to = recipient.address.clone();
         Letter {
             envelope: Envelope::new(None, vec![to.clone()]).unwrap(),
+            secrets: Secrets::default(),
             message_id: "<abc@sender.example>".to_owned(),
             bytes: b"Subject: x\r\n\r\nbody".to_vec(),
             summary: Summary {

@@ -216,7 +216,8 @@ impl JobError {
                 GatherError::Store(error) => edge(error),
                 GatherError::OutOfOrder { .. }
                 | GatherError::Endless(_)
-                | GatherError::TooMany { .. } => Class::Permanent,
+                | GatherError::TooMany { .. }
+                | GatherError::TooLong => Class::Permanent,
                 GatherError::Refused(_) => Class::Policy,
                 // The operator's disk or clock, and nothing about the job.
                 GatherError::Spool { .. } | GatherError::Skew { .. } => Class::Edge,

@@ -8,6 +8,7 @@ pub mod address;
 pub mod email;
 pub mod envelope;
 pub mod glob;
+mod json;
 pub mod list_id;
 pub mod occurrence;
 pub mod phrase;
@@ -20,17 +21,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use globset::GlobSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 pub use email::EmailOrder;
+pub use glob::Globs;
 pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
 pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
 
+use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;
 use occurrence::Occurrence;
 
@@ -55,6 +57,14 @@ pub enum ParseJobError {
     NotJson {
         /// Where and why.
         source: serde_json::Error,
+    },
+    /// JSON that would take too much memory.
+    #[error("the message has more than {limit} {what}: remove some, or make several jobs of it")]
+    TooMuch {
+        /// How many it may have.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
     },
     /// JSON, but not an object.
     #[error("the message is JSON, but not an object: a job looks like {{\"v\":1,\"id\":…}}")]
@@ -214,9 +224,9 @@ pub enum Selection {
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// A key must match one of these, when there are any.
-    pub include: Option<GlobSet>,
+    pub include: Option<Globs>,
     /// A key must match none of these.
-    pub exclude: GlobSet,
+    pub exclude: Globs,
     /// Only objects changed after this.
     pub modified_after: Option<Timestamp>,
 }
@@ -234,6 +244,12 @@ impl Filter {
             .is_none_or(|include| include.is_match(path))
             && !self.exclude.is_match(path)
             && self.modified_after.is_none_or(|after| modified > after)
+    }
+
+    /// The most work that [`Self::accepts`] may be, see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
+    pub fn work(&self, path: &str) -> u64 {
+        let globs = self.include.iter().chain([&self.exclude]);
+        globs.map(|globs| globs.work(path)).sum()
     }
 }
 
@@ -295,11 +311,13 @@ impl Job {
 
     /// Reads a job from the text of a message.
     pub fn parse(body: &str) -> Result<Self, ParseJobError> {
-        if body.len() > MAX_BODY_BYTES {
-            return Err(ParseJobError::TooLarge { length: body.len() });
-        }
+        Self::of(body, json::parse(body)?)
+    }
+
+    /// Reads a job from the text of a message and its JSON.
+    fn of(body: &str, json: Value) -> Result<Self, ParseJobError> {
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        let job = Self::from_wire(wire::parse(body)?, None, body_sha256)?;
+        let job = Self::from_wire(wire::from_value(json)?, None, body_sha256)?;
         Ok(Self {
             message: body.into(),
             ..job
@@ -386,6 +404,13 @@ fn source(from: wire::From) -> Result<Source, ParseJobError> {
 }
 
 fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
+    if keys.len() > MAX_KEYS {
+        let reason = format!(
+            "names {} keys: at most {MAX_KEYS} are allowed; give from.prefix, or make several jobs of it",
+            keys.len()
+        );
+        return Err(ParseJobError::field("from.keys", reason));
+    }
     let mut parsed: Vec<Key> = Vec::with_capacity(keys.len());
     let mut seen = std::collections::HashSet::with_capacity(keys.len());
     for (index, text) in keys.iter().enumerate() {

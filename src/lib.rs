@@ -40,7 +40,7 @@ pub mod ledger;
 pub(crate) mod pem;
 pub mod progress;
 pub mod quantity;
-pub(crate) mod redact;
+pub mod redact;
 pub mod results;
 pub mod stop;
 pub mod telemetry;

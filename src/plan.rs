@@ -285,7 +285,7 @@ pub fn draw(
             format: order.format,
             place: rule.confine(place),
         });
-    Ok(Plan {
+    let plan = Plan {
         job: Arc::clone(job),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
@@ -317,7 +317,9 @@ pub fn draw(
         max_links: rule.max_links,
         gallery,
         manifest,
-    })
+    };
+    plan.check_named()?;
+    Ok(plan)
 }
 
 /// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
@@ -329,6 +331,21 @@ impl Plan {
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
         self.job.email.as_ref()
+    }
+
+    /// Refuses more links to named keys than the rule allows before any of the keys is asked for.
+    fn check_named(&self) -> Result<(), Refusal> {
+        let Objects::Named(keys) = &self.objects else {
+            return Ok(());
+        };
+        let limit = self.limit.unwrap_or(u64::MAX);
+        let links = (keys.len() as u64).min(limit) * self.audiences().len() as u64;
+        match links > self.max_links {
+            true => Err(Refusal::TooManyLinks {
+                limit: self.max_links,
+            }),
+            false => Ok(()),
+        }
     }
 
     /// The part of a key that is the same for all objects of the job: not shown where names are short.

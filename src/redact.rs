@@ -3,16 +3,36 @@
 //! A relay names the recipient and the link that it rejects; a store repeats the URL that it refuses. Both can spell
 //! them in many ways: percent-encoded, as an encoded-word, as a reference of HTML, with full-width characters, with `at`
 //! in place of `@`. Therefore no pattern of an address decides. A word is kept if it is plain (letters, digits, dots,
-//! hyphens) and too short for a token; every other word is replaced.
+//! hyphens) and too short for a token; every other word is replaced. Where it is known what must not be repeated, such as
+//! the recipient of a mail, each word that holds a part of that is replaced, however it is joined to others ([`Secrets`]).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 
+use crate::job::Recipient;
 use crate::text::printable;
 
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
 ///
 /// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well.
 const LONGEST_MIXED_PART: usize = 20;
+
+/// The most bytes of words that mix digits and letters: of more, all are hidden, since a signature may have been cut into
+/// pieces. The longest id of a relay, that of Amazon SES, has so many.
+const MOST_MIXED_BYTES: usize = 48;
+
+/// The shortest such word that counts, in bytes: `mx1` and `12s` are none.
+const SHORTEST_MIXED_PART: usize = 4;
+
+/// The shortest secret that is looked for, in characters: an `a` would hide every word.
+const SHORTEST_SECRET: usize = 3;
+
+/// Up to so many characters a secret hides a word that has it between other characters than letters and digits; a longer one
+/// hides every word that has it. Otherwise, the recipient Ann would hide `cannot`.
+const LONGEST_BOUNDED_SECRET: usize = 4;
 
 /// The longest word that is kept, in bytes: no longer than a label of a host name with its neighbours.
 const LONGEST_WORD: usize = 64;
@@ -26,12 +46,90 @@ const HIDDEN: &str = "(hidden)";
 /// What stands in the place of a word with an `@`.
 const ADDRESS: &str = "(address)";
 
+/// What words must not repeat, where it is known. Cloned without a copy.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets(Arc<[String]>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+impl Secrets {
+    /// What tells who somebody is: both sides of the address, and each word of the name.
+    pub fn of_recipient(recipient: &Recipient) -> Self {
+        let address = &recipient.address;
+        let (domain, _) = idna::domain_to_unicode(address.domain());
+        let name = recipient.name.as_deref().unwrap_or_default();
+        let parts = [address.user(), address.domain(), &domain];
+        let parts = parts.into_iter().chain(name.split_whitespace());
+        let folded = parts.map(folded).map(Cow::into_owned);
+        Self(
+            folded
+                .filter(|part| part.chars().count() >= SHORTEST_SECRET)
+                .collect(),
+        )
+    }
+
+    fn is_in(&self, word: &str) -> bool {
+        let word = folded(word);
+        let is_in = |secret: &String| {
+            let is_bounded = secret.chars().count() <= LONGEST_BOUNDED_SECRET;
+            word.match_indices(secret.as_str()).any(|(at, _)| {
+                let before = word[..at].chars().next_back();
+                let behind = word[at + secret.len()..].chars().next();
+                !is_bounded
+                    || ![before, behind]
+                        .into_iter()
+                        .flatten()
+                        .any(char::is_alphanumeric)
+            })
+        };
+        self.0.iter().any(is_in)
+    }
+}
+
+/// A text in lower case, and its full-width characters as those of ASCII that they look like.
+fn folded(text: &str) -> Cow<'_, str> {
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
+    {
+        return Cow::Borrowed(text);
+    }
+    let narrow = |c: char| match c {
+        '\u{FF01}'..='\u{FF5E}' => char::from_u32(c as u32 - 0xFEE0).unwrap_or(c),
+        _ => c,
+    };
+    Cow::Owned(
+        text.chars()
+            .map(narrow)
+            .flat_map(char::to_lowercase)
+            .collect(),
+    )
+}
+
 /// Makes words fit to be kept and logged: one line of at most `max_bytes`, without addresses, links and secrets.
 ///
 /// Of a link, its host is kept, since an operator needs it and it opens nothing.
 pub(crate) fn redacted(words: &str, max_bytes: usize) -> String {
+    redacted_of(words, &Secrets::default(), max_bytes)
+}
+
+/// The same, and without the words that hold one of the secrets.
+pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> String {
     let words: Vec<&str> = words.split_whitespace().take(max_bytes).collect();
-    let mut shown: Vec<String> = words.iter().map(|word| shown(word)).collect();
+    let mixed: usize = words.iter().map(|word| mixed_bytes(word)).sum();
+    let is_secret =
+        |word: &str| secrets.is_in(word) || (mixed > MOST_MIXED_BYTES && mixed_bytes(word) > 0);
+    let mut shown: Vec<String> = words
+        .iter()
+        .map(|word| match is_secret(word) && !word.contains('@') {
+            true => HIDDEN.to_owned(),
+            false => shown(word),
+        })
+        .collect();
     for (index, word) in words.iter().enumerate() {
         if is_disguised_at(word, &shown[index]) && is_followed_by_domain(&words, index) {
             let first = index.saturating_sub(1);
@@ -117,12 +215,20 @@ fn is_separator(c: char) -> bool {
 
 /// Whether a part of a word is a secret, or an address in another alphabet.
 fn is_token(part: &str) -> bool {
-    let mixes = |part: &str| {
-        part.len() > LONGEST_MIXED_PART
-            && part.contains(|c: char| c.is_ascii_digit())
-            && part.contains(|c: char| c.is_ascii_alphabetic())
-    };
-    part.split(['-', '_']).any(mixes) || is_encoded_address(part)
+    let is_long = |part: &str| part.len() > LONGEST_MIXED_PART && is_mixed(part);
+    part.split(['-', '_']).any(is_long) || is_encoded_address(part)
+}
+
+/// Whether a part has digits and letters, as secrets and ids have.
+fn is_mixed(part: &str) -> bool {
+    part.contains(|c: char| c.is_ascii_digit()) && part.contains(|c: char| c.is_ascii_alphabetic())
+}
+
+/// How much of a word may be a piece of a secret.
+fn mixed_bytes(word: &str) -> usize {
+    let parts = word.split(|c: char| !c.is_alphanumeric());
+    let mixed = parts.filter(|part| part.len() >= SHORTEST_MIXED_PART && is_mixed(part));
+    mixed.map(str::len).sum()
 }
 
 /// Whether a part is an address or a link in Base64 or in hexadecimal.
@@ -199,6 +305,7 @@ mod tests {
     fn what_an_operator_needs_is_kept() {
         for words in [
             "250 2.0.0 Ok: queued as 4VxYz11abcz2Bq",
+            "250 Ok 0102018c9f8e7d6c-3f2b1a0e-1a2b-4c3d-9e8f-4a5b6c7d8e9f-000000",
             "450 4.2.0 Greylisted, see you in 300 seconds",
             "NoSuchBucket: The specified bucket does not exist",
             "connect to mx1.acme.example[192.0.2.1]:25: Connection refused",
@@ -231,6 +338,68 @@ mod tests {
         }
         assert!(clean(&"x".repeat(1000)).len() < 30);
         assert!(clean(&"word ".repeat(1000)).len() <= 300);
+    }
+
+    #[test]
+    fn what_is_known_of_a_recipient_is_hidden_however_it_is_spelled() {
+        let of = |recipient: &str| Secrets::of_recipient(&Recipient::parse(recipient).unwrap());
+        let secrets = of("Ann Marie Bellamy <annsecret@acme.example>");
+        for words in [
+            "550 5.1.1 No such user 'annsecret' here",
+            "550 no such user annsecret",
+            "550 annsecret: unknown",
+            "550 annsecret acme.example",
+            "550 (annsecret)(acme.example)",
+            "550 annsecret;acme.example",
+            "550 annsecret,acme.example",
+            "550 annsecret_acme.example",
+            "550 annsecret-acme.example",
+            "550 annsecret...acme.example",
+            "550 annsecret a-t acme.example",
+            "550 annsecret ａｔ acme.example",
+            "550 annsecret arroba acme.example",
+            "550 ANNSECRET ａｎｎｓｅｃｒｅｔ ａｃｍｅ．ｅｘａｍｐｌｅ",
+            "550 xannsecretx rejected by mx1.ACME.example[192.0.2.1]",
+            "550 Bellamy is away, Marie, too",
+            "550 see https://acme.example/annsecret",
+        ] {
+            let shown = redacted_of(words, &secrets, 300);
+            let folded = folded(&shown);
+            for secret in ["annsecret", "acme.example", "bellamy", "marie"] {
+                assert!(!folded.contains(secret), "{words}: {shown}");
+            }
+            assert!(shown.starts_with("550 "), "{shown}");
+        }
+        let shown = |recipient: &str, words: &str| redacted_of(words, &of(recipient), 300);
+        assert_eq!(
+            shown("ann@acme.example", "550 ann-1 cannot get mail, Ann"),
+            "550 (hidden) cannot get mail, (hidden)"
+        );
+        assert_eq!(
+            shown(
+                "a@bücher.example",
+                "550 a has left Bücher.example, xn--bcher-kva.example"
+            ),
+            "550 a has left (hidden)"
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_into_pieces_is_hidden() {
+        let signature = "5f0c8a9e1b7d4c3296fe08ab17c45d3e9b20f1a86c7d5e4f3a2b1c0d9e8f7a6b";
+        for length in [8, 16, 20] {
+            let pieces: Vec<&str> = (0..signature.len())
+                .step_by(length)
+                .map(|at| &signature[at..signature.len().min(at + length)])
+                .collect();
+            for separator in [" ", ".", ": "] {
+                let shown = clean(&format!("554 spam {}", pieces.join(separator)));
+                let kept = pieces
+                    .iter()
+                    .filter(|piece| is_mixed(piece) && shown.contains(**piece));
+                assert_eq!(kept.count(), 0, "{shown}");
+            }
+        }
     }
 
     /// Spellings of an address in which a relay may repeat it.

@@ -46,6 +46,14 @@ pub fn printable_line(line: &str) -> Cow<'_, str> {
     Cow::Owned(columns.collect::<Vec<_>>().join("\t"))
 }
 
+/// Makes text one argument of a command that is to be copied into a shell (POSIX, XCU 2.2.2). What is not printable is
+/// escaped as in [`printable`], and is not what it was.
+///
+/// An argument that may begin with `-` stands behind `--` in the command.
+pub fn shell_argument(text: &str) -> String {
+    format!("'{}'", printable(text, usize::MAX).replace('\'', r"'\''"))
+}
+
 /// Makes JSON fit to be shown: it reads back as the same value.
 ///
 /// What is not printable can only stand in its strings, where `\u001b` means the same. Line ends between values stay.
@@ -124,6 +132,35 @@ mod tests {
         );
         assert_eq!(printable(&"a".repeat(41), 40).len(), 40);
         assert_eq!(printable(&"a".repeat(40), 40), "a".repeat(40));
+    }
+
+    /// What `sh` makes of a command's arguments.
+    fn arguments(words: &str) -> String {
+        let script = format!("printf '<%s>' {words}");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_shell_takes_an_argument_for_what_it_is_and_runs_nothing() {
+        let table = [
+            ("daily", "'daily'"),
+            ("a'; echo b; echo '", r"'a'\''; echo b; echo '\'''"),
+            (
+                r#"$(echo a) `echo b` "!!" \"#,
+                r#"'$(echo a) `echo b` "!!" \'"#,
+            ),
+            ("--config=/tmp/evil.toml", "'--config=/tmp/evil.toml'"),
+            ("", "''"),
+        ];
+        for (text, quoted) in table {
+            assert_eq!(shell_argument(text), quoted);
+            assert_eq!(arguments(quoted), format!("<{text}>"));
+        }
+        assert_eq!(shell_argument("a\u{202e}\n'"), r"'a\u{202e}\u{a}'\'''");
     }
 
     proptest! {

@@ -583,10 +583,17 @@ impl Worker {
         self.settle(&message, worked, &stop).await
     }
 
-    /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on.
+    /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on. One
+    /// is opened at a time, so that the memory which this takes does not add up.
     async fn open(&self, message: &Message) -> Result<Opened, JobError> {
+        static OPENING: Semaphore = Semaphore::const_new(1);
+        let alone = OPENING.acquire().await.expect("it is never closed");
         let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
-        let opened = tokio::task::spawn_blocking(move || envelope::open(&body, &rules));
+        let opened = tokio::task::spawn_blocking(move || {
+            // Work that is cut off here goes on there: the place is given up when it ends.
+            let _alone = alone;
+            envelope::open(&body, &rules)
+        });
         Ok(opened.await.map_err(|_| JobError::Panicked)??)
     }
 

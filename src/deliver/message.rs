@@ -18,6 +18,7 @@ use lettre::message::header::{ContentTransferEncoding, ContentType};
 use super::{Letter, Summary};
 use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
+use crate::redact::Secrets;
 use crate::render::RenderedMail;
 use headers::Headers;
 use list::MailingList;
@@ -132,8 +133,10 @@ impl Sender {
         subject: String,
         html: String,
     ) -> Letter {
+        let secrets = Secrets::of_recipient(to);
         let (from, to) = (self.from.address.clone(), to.address.clone());
         Letter {
+            secrets,
             envelope: Envelope::new(Some(from), vec![to.clone()]).expect("there is a recipient"),
             message_id,
             bytes,

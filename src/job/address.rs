@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use lettre::Address;
 
-use crate::bounds::MAX_LOCAL_PART_BYTES;
+use crate::bounds::{MAX_ADDRESS_BYTES, MAX_LOCAL_PART_BYTES};
 
 /// Why a text is no address.
 ///
@@ -28,6 +28,9 @@ pub enum AddressError {
         "is not an e-mail address: write \"ann@acme.example\" or \"Ann Bell <ann@acme.example>\""
     )]
     Form,
+    /// Longer than any address.
+    #[error("is an address of {0} bytes: at most {MAX_ADDRESS_BYTES} are allowed")]
+    TooLong(usize),
     /// A character that a mail server may read as more than the name of a mailbox.
     #[error(
         "has {0:?} before its \"@\", which a mail server may read as a route, a command or a quotation: write the plain address of the mailbox"
@@ -42,6 +45,9 @@ pub enum AddressError {
 
 /// Reads `ann@acme.example`. The domain of the result is in ASCII, whichever way it was written.
 pub fn parse(text: &str) -> Result<Address, AddressError> {
+    if text.len() > MAX_ADDRESS_BYTES {
+        return Err(AddressError::TooLong(text.len()));
+    }
     let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Form)?;
     check_local_part(local)?;
     let domain = ascii_domain(domain).ok_or(AddressError::Domain)?;

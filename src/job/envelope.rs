@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
-use super::{Bucket, Job, MAX_BODY_BYTES, ParseJobError, wire};
+use super::{Bucket, Job, ParseJobError, json, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
 use crate::text::printable;
@@ -99,14 +99,14 @@ pub struct Opened {
 
 /// Opens a message.
 pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
-    if body.len() > MAX_BODY_BYTES {
-        return Err(ParseJobError::TooLarge { length: body.len() });
-    }
-    let Some(fields) = unwrap_event(body) else {
-        return Ok(Opened {
-            jobs: vec![Job::parse(body)?],
-            ..Opened::default()
-        });
+    let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
+        Unwrapped::Event(fields) => fields,
+        Unwrapped::Other(value) => {
+            return Ok(Opened {
+                jobs: vec![Job::of(body, value)?],
+                ..Opened::default()
+            });
+        }
     };
     if fields.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
         return Ok(Opened {
@@ -137,20 +137,31 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
     Ok(opened)
 }
 
-/// Looks through the wrappings for an event; `None` means that the body itself must be the job.
-fn unwrap_event(body: &str) -> Option<Map<String, Value>> {
-    let mut value: Value = serde_json::from_str(body).ok()?;
-    for _ in 0..MAX_WRAPPINGS {
-        match value {
-            Value::String(inner) => value = serde_json::from_str(&inner).ok()?,
-            Value::Object(fields) if is_event(&fields) => return Some(fields),
-            Value::Object(fields) if is_sns(&fields) => {
-                value = fields.get("Message").cloned()?;
-            }
-            _ => return None,
-        }
+/// What a message's JSON is.
+enum Unwrapped {
+    /// An event, which may have stood in wrappings.
+    Event(Map<String, Value>),
+    /// None: the JSON itself must be the job.
+    Other(Value),
+}
+
+/// Looks for an event, through at most so many wrappings.
+fn unwrap_event(value: Value, wrappings: usize) -> Result<Unwrapped, ParseJobError> {
+    let inner = match value {
+        Value::Object(fields) if is_event(&fields) => return Ok(Unwrapped::Event(fields)),
+        Value::Object(ref fields) if is_sns(fields) => fields.get("Message"),
+        Value::String(_) => Some(&value),
+        _ => None,
+    };
+    let text = inner.and_then(Value::as_str).filter(|_| wrappings > 0);
+    match text.map(json::parse) {
+        Some(Ok(inner)) => match unwrap_event(inner, wrappings - 1)? {
+            Unwrapped::Event(fields) => Ok(Unwrapped::Event(fields)),
+            Unwrapped::Other(_) => Ok(Unwrapped::Other(value)),
+        },
+        Some(Err(error @ ParseJobError::TooMuch { .. })) => Err(error),
+        Some(Err(_)) | None => Ok(Unwrapped::Other(value)),
     }
-    None
 }
 
 fn is_sns(fields: &Map<String, Value>) -> bool {

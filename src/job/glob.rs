@@ -44,10 +44,36 @@ pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
 
+/// Patterns that a key is held against together, and how much work that is.
+#[derive(Debug, Clone, Default)]
+pub struct Globs {
+    set: GlobSet,
+    /// The length of all patterns that are not literal, in bytes: a matcher has at most some states for each byte, and at
+    /// the worst all of them are looked at for each byte of a key.
+    bytes: u64,
+}
+
+impl Globs {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Whether one of them matches.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.set.is_match(text)
+    }
+
+    /// The most work that [`Self::is_match`] may be, see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
+    pub const fn work(&self, text: &str) -> u64 {
+        self.bytes.saturating_mul(text.len() as u64)
+    }
+}
+
 /// Reads the list of patterns in a job's field.
 ///
 /// A list within the bounds takes some ten megabytes to compile; a larger list is rejected before that.
-pub(super) fn set(field: &str, patterns: &[String]) -> Result<GlobSet, ParseJobError> {
+pub(crate) fn set(field: &str, patterns: &[String]) -> Result<Globs, ParseJobError> {
     if patterns.len() > MAX_PATTERNS {
         let reason = format!(
             "has {} patterns: at most {MAX_PATTERNS} are allowed",
@@ -76,10 +102,16 @@ pub(super) fn set(field: &str, patterns: &[String]) -> Result<GlobSet, ParseJobE
         }
         set.add(glob);
     }
+    let many = patterns.iter().filter(|pattern| !is_literal(pattern));
+    let bytes = many.map(|pattern| pattern.len() as u64).sum();
     // The library's reason would repeat the pattern.
-    set.build().map_err(|_| {
-        ParseJobError::field(field, "has patterns that cannot be compiled: simplify them")
-    })
+    match set.build() {
+        Ok(set) => Ok(Globs { set, bytes }),
+        Err(_) => {
+            let reason = "has patterns that cannot be compiled: simplify them";
+            Err(ParseJobError::field(field, reason))
+        }
+    }
 }
 
 fn nesting(pattern: &str) -> usize {
@@ -99,6 +131,7 @@ fn nesting(pattern: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::MAX_PATTERN_WORK;
 
     #[test]
     fn a_pattern_that_would_overflow_the_stack_is_refused() {
@@ -117,8 +150,18 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("more than 1000 wildcards together"),
+            error.contains("more than 200 wildcards together"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn ordinary_patterns_may_be_held_against_ten_million_keys() {
+        let patterns: Vec<String> = (0..16).map(|n| format!("**/*.{n:03}")).collect();
+        let globs = set("from.include", &patterns).unwrap();
+        let key = "k".repeat(60);
+        assert!(globs.work(&key) * 10_000_000 <= MAX_PATTERN_WORK);
+        let literal = set("from.include", &["a/b.pdf".to_owned()]).unwrap();
+        assert_eq!(literal.work(&key), 0);
     }
 }

@@ -9,10 +9,8 @@ use lettre::message::Mailbox;
 use serde_json::{Map, Value};
 
 use super::address::{self, AddressError};
+use crate::bounds::{MAX_LOCALE_BYTES, MAX_NAME_BYTES, MAX_RECIPIENT_BYTES, MAX_TIME_ZONE_BYTES};
 use crate::text::is_bidi_control;
-
-/// The longest display name, in bytes.
-const MAX_NAME_BYTES: usize = 200;
 
 /// Why a recipient could not be understood.
 ///
@@ -22,6 +20,9 @@ pub enum RecipientError {
     /// Not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// Longer than any name with its address.
+    #[error("has {0} bytes: an address and its name may have {MAX_RECIPIENT_BYTES} together")]
+    TooLong(usize),
     /// A control or bidirectional-override character where a header would carry it.
     #[error("holds the character {0:?}, which could forge a mail's header or hide a name")]
     Character(char),
@@ -40,7 +41,8 @@ pub enum RecipientError {
 
 /// Finds a time zone by its IANA name.
 pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
-    TimeZone::get(name).map_err(|_| RecipientError::TimeZone)
+    let known = (name.len() <= MAX_TIME_ZONE_BYTES).then(|| TimeZone::get(name));
+    known.and_then(Result::ok).ok_or(RecipientError::TimeZone)
 }
 
 /// A language tag such as `en` or `pt-BR`.
@@ -79,7 +81,9 @@ impl FromStr for Locale {
             (1..=8).contains(&subtag.len()) && subtag.chars().all(|c| c.is_ascii_alphanumeric())
         };
         let language = tag.split('-').next().unwrap_or_default();
-        let known_form = (2..=3).contains(&language.len()) && tag.split('-').all(is_subtag);
+        let known_form = tag.len() <= MAX_LOCALE_BYTES
+            && (2..=3).contains(&language.len())
+            && tag.split('-').all(is_subtag);
         if !known_form {
             return Err(RecipientError::Locale);
         }
@@ -105,6 +109,9 @@ pub struct Recipient {
 impl Recipient {
     /// Reads `ann@acme.example` or `Ann Bell <ann@acme.example>`.
     pub fn parse(text: &str) -> Result<Self, RecipientError> {
+        if text.len() > MAX_RECIPIENT_BYTES {
+            return Err(RecipientError::TooLong(text.len()));
+        }
         refuse_forging(text)?;
         let mailbox: Mailbox = text.trim().parse().map_err(|_| AddressError::Form)?;
         Self::new(mailbox.email.as_ref(), mailbox.name)
@@ -257,6 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_is_refused_before_it_is_parsed() {
+        let error = |text: &str| Recipient::parse(text).unwrap_err();
+        let words = "a ".repeat(500_000);
+        let long = format!("{words}<ann@acme.example>");
+        assert_eq!(error(&long), RecipientError::TooLong(long.len()));
+        let domain = format!("ann@{}", "d.".repeat(500_000));
+        let too_long = AddressError::TooLong(domain.len()).into();
+        assert_eq!(Recipient::from_parts(&domain, None).unwrap_err(), too_long);
+        let escaped = "\\\"".repeat(MAX_NAME_BYTES);
+        let longest = format!("\"{escaped}\" <{}@acme.example>", "l".repeat(64));
+        let name = Recipient::parse(&longest).unwrap().name.unwrap();
+        assert_eq!(name, "\"".repeat(MAX_NAME_BYTES));
+        let letters = format!("ann@{}", ["ü".repeat(50).as_str(); 4].join("."));
+        assert!(Recipient::parse(&letters).is_ok());
+    }
+
+    #[test]
     fn an_error_does_not_repeat_the_address() {
         let error = Recipient::parse("secret.person at acme.example")
             .unwrap_err()
@@ -270,7 +294,15 @@ mod tests {
             time_zone("Asia/Tokyo").unwrap().iana_name(),
             Some("Asia/Tokyo")
         );
-        for name in ["", "Berlin", "../../etc/passwd", "/etc/localtime", "CET+1"] {
+        let long = format!("{}UTC", " ".repeat(1_000_000));
+        for name in [
+            "",
+            "Berlin",
+            "../../etc/passwd",
+            "/etc/localtime",
+            "CET+1",
+            &long,
+        ] {
             assert!(
                 time_zone(name).is_err(),
                 "{name:?} was taken for a time zone"
@@ -281,7 +313,10 @@ mod tests {
     #[test]
     fn locales_are_language_tags() {
         assert_eq!("pt-BR".parse::<Locale>().unwrap().language(), "pt");
-        for tag in ["", "e", "english-language", "de_DE", "../en", "de-"] {
+        let longest = format!("de{}", "-a".repeat(16));
+        assert!(longest.parse::<Locale>().is_ok());
+        let long = format!("{longest}-a");
+        for tag in ["", "e", "english-language", "de_DE", "../en", "de-", &long] {
             assert!(
                 tag.parse::<Locale>().is_err(),
                 "{tag:?} was taken for a locale"

@@ -78,6 +78,7 @@ pub struct From {
     pub prefix: Option<String>,
     /// The objects' keys, as they are.
     #[serde(default)]
+    #[schemars(length(max = 10_000))]
     pub keys: Vec<String>,
     /// Globs of which a key must match one; relative to the prefix.
     #[serde(default)]
@@ -325,13 +326,6 @@ pub struct Publish {
 }
 
 /// Reads the JSON of a job; the error names the field and, for a misspelt one, the nearest right one.
-pub fn parse(body: &str) -> Result<Job, ParseJobError> {
-    let value: Value =
-        serde_json::from_str(body).map_err(|source| ParseJobError::NotJson { source })?;
-    from_value(value)
-}
-
-/// Reads a job from JSON that was parsed already.
 pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
     let Value::Object(fields) = &value else {
         return Err(ParseJobError::NotAnObject);

@@ -17,7 +17,7 @@ use super::disposition::is_active;
 use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
-use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS};
+use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
 use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
@@ -83,6 +83,11 @@ pub enum GatherError {
         /// Of what.
         what: &'static str,
     },
+    /// More work than any job's patterns may make.
+    #[error(
+        "the patterns of from.include and from.exclude take too long over so many keys: simplify them, or name a narrower from.prefix"
+    )]
+    TooLong,
     /// The work was asked to stop.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -301,7 +306,7 @@ async fn gather_under(
         is_limited: plan.limit.is_some() && plan.order == Order::Key,
     };
     let filter = Arc::new(filter.clone());
-    let (mut lister, mut found) = (Lister::new(under, store, stop), 0);
+    let (mut lister, mut found, mut work) = (Lister::new(under, store, stop), 0, 0_u64);
     while let Some(mut objects) = lister.page().await? {
         stop.heed()?;
         progress.found(objects.len());
@@ -326,6 +331,11 @@ async fn gather_under(
         });
         checked?;
         if !filter.is_empty() {
+            let paths = objects.iter().filter_map(|object| path(object, prefix));
+            work = paths.fold(work, |work, path| work.saturating_add(filter.work(path)));
+            if work > MAX_PATTERN_WORK {
+                return Err(GatherError::TooLong);
+            }
             let passed = passed(objects, prefix, &filter, stop);
             objects = lister.meanwhile(passed).await?;
         }
@@ -345,6 +355,11 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
+/// An object's key behind the prefix, against which patterns are held.
+fn path<'a>(object: &'a ObjectMeta, prefix: &str) -> Option<&'a str> {
+    object.key.as_str().get(prefix.len()..)
+}
+
 /// Those of a page that pass the filter. The patterns are the job's, and with the longest a key takes many milliseconds: so
 /// this is done aside, and ends at the next key when the work is asked to stop.
 async fn passed(
@@ -353,11 +368,11 @@ async fn passed(
     filter: &Arc<Filter>,
     stop: &Stop,
 ) -> Result<Vec<ObjectMeta>, GatherError> {
-    let (prefix_bytes, filter, asked) = (prefix.len(), Arc::clone(filter), stop.clone());
+    let (prefix, filter, asked) = (prefix.to_owned(), Arc::clone(filter), stop.clone());
     let passed = aside(move || {
         objects.retain(|object| {
-            let path = object.key.as_str().get(prefix_bytes..);
-            asked.heed().is_ok() && path.is_some_and(|path| filter.accepts(path, object.modified))
+            asked.heed().is_ok()
+                && path(object, &prefix).is_some_and(|path| filter.accepts(path, object.modified))
         });
         objects
     });
@@ -861,11 +876,10 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
-    use globset::GlobSetBuilder;
     use jiff::Timestamp;
 
     use super::*;
-    use crate::job::glob::Slashes;
+    use crate::job::glob;
     use crate::store::Storage;
 
     fn entry(number: usize) -> Entry {
@@ -953,15 +967,11 @@ mod tests {
                 storage: Storage::Ready,
             }
         };
-        let mut patterns = GlobSetBuilder::new();
-        for number in 60..100 {
-            let part = format!("*a{}*", "?".repeat(number));
-            let pattern = format!("{}c", [part.as_str(); 3].join("/"));
-            let glob = crate::job::glob::parse(&pattern, Slashes::Separate);
-            patterns.add(glob.unwrap());
-        }
+        let patterns: Vec<String> = (60..63)
+            .map(|number| format!("*a{}*c", "?".repeat(number)))
+            .collect();
         let filter = Filter {
-            exclude: patterns.build().unwrap(),
+            exclude: glob::set("from.exclude", &patterns).unwrap(),
             ..Filter::default()
         };
         ((0..1000).map(object).collect(), filter)

@@ -65,7 +65,7 @@ async fn what_is_no_job_says_so() {
     the job's field links cannot be read: unknown field, expected one of `expires_in`, `disposition`, `filename`, `via`, `per_recipient`; did you mean expires_in?
     the job's field email.to[0] cannot be read: unknown field, expected one of `address`, `name`, `locale`, `time_zone`, `vars`; did you mean address?
     the job's field from.order cannot be read: unknown variant, expected one of `key`, `newest`, `oldest`, `largest`, `name`; did you mean newest?
-    the message is not JSON: recursion limit exceeded at line 1 column 128
+    the message has more than 32 lists and objects inside each other: remove some, or make several jobs of it
     the job's field email cannot be read: invalid type: a text, expected the object Email
     the job's field from.include[0] is a pattern of 200001 bytes: at most 1024 are allowed
     "#);
@@ -223,9 +223,28 @@ async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
             source: "AccessDenied".into(),
         }))
     };
-    assert_eq!(denied(Fact::Denied).class(), Class::Waits);
+    assert_eq!(denied(Fact::Denied).class(), Class::Edge);
     assert!(denied(Fact::Denied).needs_a_person());
-    assert_eq!(denied(Fact::Throttled).class(), Class::Waits);
+    assert_eq!(denied(Fact::Throttled).class(), Class::Edge);
     assert!(!denied(Fact::Throttled).needs_a_person());
     assert_eq!(denied(Fact::NotFound).class(), Class::Permanent);
+}
+
+/// Each key would be asked for: a message of many missing ones would hold its slot for minutes.
+#[tokio::test]
+async fn more_named_keys_than_the_rule_lets_a_job_link_are_refused_whether_or_not_they_are_there() {
+    let job = |id: &str, keys: usize, limit: Option<u64>| {
+        let keys: Vec<String> = (0..keys).map(|n| format!("gone-{n}.pdf")).collect();
+        let mut job = email_job(id);
+        job["from"] = json!({ "connection": "local", "bucket": "reports", "keys": keys, "limit": limit, "when_empty": "skip" });
+        job["email"]["to"] = json!(["ann@acme.example", "bo@acme.example"]);
+        job
+    };
+    let mut world = World::new()
+        .configured(|config| config.allow[0].max_links = 10)
+        .job(&job("few", 5, None))
+        .job(&job("limited", 6, Some(5)))
+        .job(&job("many", 6, None));
+    world.run().await;
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, which is all that its [[allow]] rule lets it make (max_links)");
 }

@@ -71,6 +71,14 @@ impl Daemon {
         assert!(status.success());
     }
 
+    /// The most memory that it has had at once, in bytes.
+    pub(crate) fn most_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<usize>().unwrap() << 10
+    }
+
     /// Waits for the end; the exit code and how long it took.
     pub(crate) async fn end(mut self) -> (Option<i32>, Duration) {
         let from = Instant::now();

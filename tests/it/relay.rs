@@ -403,11 +403,12 @@ fn job_for(id: &str, to: &[&str]) -> Value {
     job
 }
 
-/// Runs `handout job resend ID --failed`; whether it did something, and what it said.
+/// Runs `handout job resend --failed -- ID`; whether it did something, and what it said.
 fn resend(world: &World, id: &str) -> (bool, String) {
     let output = Command::new(program())
-        .args(["job", "resend", id, "--failed", "--config"])
+        .args(["job", "resend", "--failed", "--config"])
         .arg(world.written())
+        .args(["--", id])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -420,9 +421,10 @@ async fn the_operator_is_told_once_of_those_who_were_refused() {
     let Some(parts) = Parts::or_skip("the_operator_is_told_once") else {
         return;
     };
-    let rule = json!([{ "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 <gone@acme.example>: no such user" }]);
+    let rule = json!([{ "verb": "RCPT", "match": "gone@", "reply": "550 5.1.1 <gone@acme.example>: no such user 'gone' here, Gloria" }]);
     let relay = Relay::start(&parts, &[], &rule);
-    let job = job_for("daily", &["ann@acme.example", "gone@acme.example"]);
+    let gone = "Gloria Gone <gone@acme.example>";
+    let job = job_for("daily", &["ann@acme.example", gone]);
     let mut world = relay
         .world()
         .configured(|config| config.mail.notify = Some("ops@sender.example".to_owned()))
@@ -444,9 +446,12 @@ async fn the_operator_is_told_once_of_those_who_were_refused() {
     assert_eq!(notice["subject"], "1 of 2 mails not sent: daily");
     let text = notice["text"].as_str().unwrap();
     assert!(text.contains("gone@acme.example"), "{text}");
-    assert!(text.contains("550 5.1.1 (address) no such user"), "{text}");
     assert!(
-        text.contains("handout job resend 'daily' --failed"),
+        text.contains("550 5.1.1 (address) no such user (hidden) here, (hidden)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("handout job resend --failed -- 'daily'"),
         "{text}"
     );
     assert!(!text.contains("ann@acme.example"), "{text}");

@@ -153,6 +153,29 @@ async fn gathered(
 }
 
 #[tokio::test]
+async fn patterns_that_take_long_over_many_keys_are_refused() {
+    let store = MemoryStore::new(1000);
+    for n in 0..7_000 {
+        let key = format!("{n:04}{}", "x".repeat(996));
+        store.insert("reports", &key, b"", jiff::Timestamp::UNIX_EPOCH);
+    }
+    let all = |count: usize, with: &str| {
+        let patterns = vec![format!("{}{with}", "y".repeat(999)); count];
+        json!({ "prefix": "", "include": patterns, "when_empty": "deliver" })
+    };
+    let error = gathered(&store, &all(16, "*"), |_| {}).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the patterns of from.include and from.exclude take too long over so many keys: simplify them, or name a narrower from.prefix"
+    );
+    let class = handout::error::JobError::from(error).class();
+    assert_eq!(class, handout::error::Class::Permanent);
+    for right in [all(8, "*"), all(16, "z")] {
+        assert!(gathered(&store, &right, |_| {}).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_store_whose_clock_is_far_off_gets_no_links() {
     for (minutes, words) in [(6, "ahead of"), (-6, "behind")] {
         let (url, _) = server(date(SignedDuration::from_mins(minutes)), None).await;

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
+use crate::deliver::Letter;
 use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
 
@@ -382,7 +383,9 @@ impl Dialogue {
 
     /// Asks the relay to take a mail, up to its "go on" (354).
     /// A connection that was kept must answer to its beginning at once, or another is made.
-    pub(super) async fn announce(&mut self, envelope: &Envelope, is_kept: bool) -> Said<()> {
+    pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> Said<()> {
+        let envelope = &letter.envelope;
+        self.wire.secrets = letter.secrets.clone();
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
@@ -527,6 +530,7 @@ mod tests {
             let reply = Reply {
                 code: 535,
                 lines: vec![text.to_owned()],
+                ..Reply::default()
             };
             let cause = Cause::Said(reply);
             Failure::now(step, cause).words()

@@ -1,19 +1,21 @@
 //! A relay's reply: a code, and words for people. RFC 5321, section 4.2.
 
 use crate::bounds::MAX_RELAY_WORDS_BYTES;
-use crate::redact::redacted;
+use crate::redact::{Secrets, redacted, redacted_of};
 
 /// The longest reply that is read, in bytes, and its longest line; Postfix has the same limits.
 pub(super) const MOST_BYTES: usize = 100_000;
 pub(super) const LONGEST_LINE: usize = 2_000;
 
 /// What a relay said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reply {
     /// The three digits that count.
     pub(super) code: u16,
     /// The words, line by line.
     pub(super) lines: Vec<String>,
+    /// What its words must not repeat: who the mail is for.
+    pub(super) secrets: Secrets,
 }
 
 /// One line of a reply.
@@ -47,7 +49,8 @@ impl Line {
 impl Reply {
     /// The code and the words as they may be kept and logged.
     pub(super) fn words(&self) -> String {
-        clean(&format!("{} {}", self.code, self.lines.join(" ")))
+        let words = format!("{} {}", self.code, self.lines.join(" "));
+        redacted_of(&words, &self.secrets, MAX_RELAY_WORDS_BYTES)
     }
 
     /// The code and the enhanced code alone: words about a login may repeat it.
@@ -112,7 +115,12 @@ mod tests {
     fn an_enhanced_code_counts_when_it_agrees_with_the_code() {
         let enhanced = |code, words: &str| {
             let lines = vec![words.to_owned()];
-            Reply { code, lines }.enhanced()
+            let reply = Reply {
+                code,
+                lines,
+                ..Reply::default()
+            };
+            reply.enhanced()
         };
         assert_eq!(enhanced(451, "4.7.1 later"), Some((7, 1)));
         assert_eq!(enhanced(451, "5.7.1 later"), None);
@@ -125,7 +133,18 @@ mod tests {
     #[test]
     fn a_relays_words_are_redacted() {
         let lines = vec!["5.1.1 <bo@acme.example> ann%40acme.example".to_owned()];
-        let words = Reply { code: 550, lines }.words();
-        assert_eq!(words, "550 5.1.1 (address) (hidden)");
+        let ann = crate::job::Recipient::parse("annsecret@acme.example").unwrap();
+        let mut reply = Reply {
+            code: 550,
+            lines,
+            ..Reply::default()
+        };
+        assert_eq!(reply.words(), "550 5.1.1 (address) (hidden)");
+        reply.lines = vec![
+            "5.1.1 no such user".to_owned(),
+            "'annsecret' here".to_owned(),
+        ];
+        reply.secrets = Secrets::of_recipient(&ann);
+        assert_eq!(reply.words(), "550 5.1.1 no such user (hidden) here");
     }
 }

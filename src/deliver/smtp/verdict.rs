@@ -150,6 +150,7 @@ mod tests {
             let reply = Reply {
                 code: code.parse().unwrap(),
                 lines: vec![words.to_owned()],
+                ..Reply::default()
             };
             assert_eq!(judge(step, &reply), wanted, "{step} {text}");
         }

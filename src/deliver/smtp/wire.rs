@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::reply::{LONGEST_LINE, Line, MOST_BYTES, Reply};
+use crate::redact::Secrets;
 
 /// Why nothing could be sent or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,8 @@ pub(super) struct Trust {
 pub(super) struct Wire {
     stream: Stream,
     unread: Vec<u8>,
+    /// What replies must not repeat: who the mail is for that is under way.
+    pub(super) secrets: Secrets,
 }
 
 enum Stream {
@@ -75,6 +78,7 @@ impl Wire {
         Ok(Self {
             stream: Stream::Plain(socket),
             unread: Vec::with_capacity(512),
+            secrets: Secrets::default(),
         })
     }
 
@@ -92,6 +96,7 @@ impl Wire {
         Ok(Self {
             stream: Stream::Tls(Box::new(stream)),
             unread: self.unread,
+            secrets: self.secrets,
         })
     }
 
@@ -118,7 +123,8 @@ impl Wire {
             let line = Line::parse(&line).ok_or(WireError::Garbage("no code"))?;
             let reply = reply.get_or_insert_with(|| Reply {
                 code: line.code,
-                lines: Vec::new(),
+                secrets: self.secrets.clone(),
+                ..Reply::default()
             });
             if reply.code != line.code {
                 return Err(WireError::Garbage("a reply with two codes"));
