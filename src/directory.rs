@@ -150,12 +150,23 @@ impl Directory {
 
     /// Opens or makes a directory that only its owner may enter. A link at its name must be root's or the process's user's.
     pub fn private(path: &Path) -> io::Result<Self> {
-        let directory = match Self::own(path, MAX_LINKS) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700)?,
-            opened => opened?,
-        };
+        let directory = Self::make_own(path)?;
         tighten(&directory.handle, 0o700)?;
         Ok(directory)
+    }
+
+    /// Opens a directory that Handout has for itself, or makes it for its owner alone. A link at its name must be root's or
+    /// the process's user's.
+    pub fn make_own(path: &Path) -> io::Result<Self> {
+        match Self::own(path, MAX_LINKS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700),
+            opened => opened,
+        }
+    }
+
+    /// Whether it is root's or the process's user's, so that no other user prepared it.
+    pub fn is_ours(&self) -> bool {
+        [0, rustix::process::geteuid().as_raw()].contains(&self.owner.0)
     }
 
     /// Opens or makes a folder below that only its owner may enter.
