@@ -17,7 +17,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -40,25 +41,29 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Where a directory is: a path of the operator's, in which links are followed, and what Handout derives from it, which is
 /// entered through no link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
+pub struct Location(Arc<Place>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
     path: PathBuf,
+    /// What of the path is the operator's, unless all is.
     base: Option<PathBuf>,
 }
 
 impl Location {
     /// A folder that Handout has below a directory of its own.
     pub fn below(base: &Path, folder: &str) -> Self {
-        Self {
+        Self(Arc::new(Place {
             path: base.join(folder),
             base: Some(base.to_owned()),
-        }
+        }))
     }
 
     /// Opens the directory.
     pub fn open(&self) -> io::Result<Directory> {
         match self.derived() {
             Some((base, folder)) => Directory::own(base, MAX_LINKS)?.enter_existing(folder),
-            None => Directory::open(&self.path),
+            None => Directory::open(self),
         }
     }
 
@@ -66,13 +71,13 @@ impl Location {
     pub fn make(&self, mode: u32) -> io::Result<Directory> {
         match self.derived() {
             Some((base, folder)) => Directory::private(base)?.enter(folder, mode),
-            None => Directory::make(&self.path, mode),
+            None => Directory::make(self, mode),
         }
     }
 
     fn derived(&self) -> Option<(&Path, &Path)> {
-        let base = self.base.as_deref()?;
-        Some((base, self.path.strip_prefix(base).ok()?))
+        let base = self.0.base.as_deref()?;
+        Some((base, self.strip_prefix(base).ok()?))
     }
 }
 
@@ -90,14 +95,14 @@ impl From<&PathBuf> for Location {
 
 impl AsRef<Path> for Location {
     fn as_ref(&self) -> &Path {
-        &self.path
+        self
     }
 }
 
 impl From<PathBuf> for Location {
     /// A directory that the operator named.
     fn from(path: PathBuf) -> Self {
-        Self { path, base: None }
+        Self(Arc::new(Place { path, base: None }))
     }
 }
 
@@ -111,7 +116,7 @@ impl Deref for Location {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 }
 
@@ -566,24 +571,24 @@ pub fn lock_shared(file: &File, what: &Path) -> io::Result<()> {
     take(what, || file.try_lock_shared())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock of a file is waited for by a thread, as its file is read and written"
+)]
 fn take(what: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..LOCK_PATIENCE.as_millis() / PAUSE.as_millis() {
         match lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
-                let sentence = format!(
-                    "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
-                );
-                return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
-            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
         }
     }
+    let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
+    let sentence = format!(
+        "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
+    );
+    Err(io::Error::new(io::ErrorKind::TimedOut, sentence))
 }
 
 /// The directory of a file, and the file's name there.

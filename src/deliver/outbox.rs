@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn a_mail_that_could_not_be_written_is_an_error_and_not_there() {
         let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(&folder.path().join("gone")).unwrap();
+        let outbox = Outbox::open(folder.path().join("gone")).unwrap();
         fs::remove_dir(folder.path().join("gone")).unwrap();
         let error = outbox.put(&letter("x")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

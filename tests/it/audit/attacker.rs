@@ -645,7 +645,7 @@ async fn a_lock_that_a_reader_takes_holds_nothing_up() {
             file
         })
         .collect();
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     assert_eq!(log.start(), None);
     assert!(begun.elapsed().as_secs() < 5);
     let report = log.verified();
