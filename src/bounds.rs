@@ -129,6 +129,10 @@ pub const MAX_ENDPOINT_WAITING: usize = 128;
 /// Requests by links that are answered at once: one more is told to slow down.
 pub const MAX_ENDPOINT_LINKS: usize = 192;
 
+/// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
+/// sixteen.
+pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
+
 /// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
 pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;
 
@@ -139,7 +143,11 @@ pub const MAX_ENDPOINT_HEAD_BYTES: usize = 32 << 10;
 /// How long the head of a request may take, and the pause between two requests of a connection.
 pub const MAX_ENDPOINT_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// How long a client of the embedded endpoint may take nothing of what is sent.
+/// What a client of the embedded endpoint must take while [`MAX_ENDPOINT_WRITE_STALL`] passes and bytes wait for it: 1 KiB a
+/// second.
+pub const MIN_ENDPOINT_WRITTEN_BYTES: usize = 60 << 10;
+
+/// How long a client of the embedded endpoint may take nothing, or next to nothing, of what is sent.
 pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.

@@ -812,6 +812,44 @@ mod tests {
         assert_refused(&directory, "belongs to another user");
     }
 
+    /// Another user exchanges a folder that was just made for one of a third user's: it is not given away.
+    #[test]
+    fn what_was_not_made_here_is_not_given_away() {
+        use rustix::fs::RenameFlags;
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may give folders away.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        let owned = |path: &Path, user: u32| {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        };
+        owned(inside.path(), 4001);
+        let (made, victim) = (inside.path().join("made"), inside.path().join("victim"));
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("file"), "").unwrap();
+        owned(&victim, 4002);
+        let directory = Directory::open(inside.path()).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let exchange = RenameFlags::EXCHANGE;
+                    let _ = rustix::fs::renameat_with(CWD, &made, CWD, &victim, exchange);
+                }
+            });
+            for _ in 0..3000 {
+                drop(directory.enter(Path::new("made"), 0o700));
+                // Whichever is empty; the other is then the victim.
+                drop(fs::remove_dir(&made));
+                drop(fs::remove_dir(&victim));
+                drop(fs::rename(&made, &victim));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let there = if victim.exists() { victim } else { made };
+        assert_eq!(fs::metadata(there).unwrap().uid(), 4002);
+    }
+
     #[test]
     fn a_draft_has_no_name_before_it_is_whole_and_then_takes_the_place_of_another() {
         let inside = tempfile::tempdir().unwrap();
