@@ -16,6 +16,11 @@ pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 /// The longest field of a log line that is not JSON, in bytes: a reason with what stands around it.
 pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 
+// What an operator names.
+
+/// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
+pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
+
 // What a message contains.
 
 /// The longest local part of an address, in bytes: RFC 5321, 4.5.3.1.1.

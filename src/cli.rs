@@ -1,6 +1,7 @@
 //! The command line: one file for each command, and here what they share.
 
 mod audit;
+mod beside;
 mod check;
 #[cfg(feature = "embedded")]
 mod demo;

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_config::identity::IdentityCache;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -21,6 +23,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
+use crate::links::credentials::CLIENT_WAITS;
 use crate::links::front::Front;
 use crate::links::partition::Variant;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
@@ -169,6 +172,7 @@ fn embedded_connection(
         .endpoint_url(format!("http://{address}"))
         .force_path_style(true)
         .credentials_provider(site.credentials())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .retry_config(retries())
         .build();
@@ -210,7 +214,8 @@ async fn aws_connection(
     environment: &Environment,
 ) -> Result<(S3Store, Signer), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
-    Ok((route.store(), route.signer(name, environment)))
+    let signer = route.signer(name, environment);
+    Ok((route.store(&signer), signer))
 }
 
 /// What signs without a job.
@@ -312,13 +317,14 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let fixed = fixed_keys(name, wanted, environment)?;
-        Self::find(wanted, fixed).await.map_err(|missing| {
-            let field = match missing {
-                Missing::Region => "region",
-                Missing::Credentials => "profile",
-            };
-            ConfigError::value(format!("connections.{name}.{field}"), missing)
-        })
+        Self::find(wanted, fixed)
+            .await
+            .map_err(|missing| match missing {
+                Missing::Region => no_region(&format!("connections.{name}"), environment),
+                Missing::Credentials => {
+                    ConfigError::value(format!("connections.{name}.profile"), missing)
+                }
+            })
     }
 
     async fn find(wanted: &ConnectionConfig, fixed: Option<Credentials>) -> Result<Self, Missing> {
@@ -357,8 +363,11 @@ impl Route {
         })
     }
 
-    fn store(&self) -> S3Store {
+    /// The store; its requests are signed with the signer's credentials.
+    fn store(&self, signer: &Signer) -> S3Store {
         let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
+            .credentials_provider(signer.credentials_provider())
+            .identity_cache(IdentityCache::lazy().load_timeout(CLIENT_WAITS).build())
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.clone());
         let client = aws_sdk_s3::Client::from_conf(client.build());
@@ -369,33 +378,44 @@ impl Route {
         }
     }
 
-    fn direct(self, name: &str, environment: &Environment) -> Direct {
+    fn direct(&self, name: &str, environment: &Environment) -> Direct {
+        let signer = self.signer(name, environment);
         let regions = self.other_server.is_none();
-        let regions = regions.then(|| Arc::new(self.store()) as Arc<dyn ObjectStore>);
+        let regions = regions.then(|| Arc::new(self.store(&signer)) as Arc<dyn ObjectStore>);
         Direct {
-            signer: self.signer(name, environment),
+            signer,
             regions,
             front: None,
         }
     }
 
-    fn signer(self, name: &str, environment: &Environment) -> Signer {
+    fn signer(&self, name: &str, environment: &Environment) -> Signer {
         let variant = Variant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };
-        let server = self.other_server.map(Server::Other);
+        let server = self.other_server.clone().map(Server::Other);
         let endpoint = Endpoint {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
-            region: self.region,
+            region: self.region.clone(),
         };
         Signer::new(
             name.to_owned(),
             endpoint,
-            self.provider,
+            self.provider.clone(),
             session_end(environment),
         )
+    }
+}
+
+/// A section of the configuration lacks a region, for good or until the metadata service answers.
+fn no_region(section: &str, environment: &Environment) -> ConfigError {
+    let key = format!("{section}.region");
+    let disabled = environment.get("AWS_EC2_METADATA_DISABLED");
+    match disabled.is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
+        true => ConfigError::value(key, Missing::Region),
+        false => ConfigError::NoRegion { key },
     }
 }
 
@@ -459,19 +479,26 @@ pub struct SqsRoute<'a> {
     pub profile: Option<&'a str>,
 }
 
-/// An SQS client.
-pub async fn sqs_client(route: SqsRoute<'_>) -> aws_sdk_sqs::Client {
+/// An SQS client; `section` of the configuration names its route.
+pub async fn sqs_client(
+    section: &str,
+    route: SqsRoute<'_>,
+    environment: &Environment,
+) -> Result<aws_sdk_sqs::Client, ConfigError> {
     let base = Base {
         region: route.region,
         profile: route.profile,
         fixed: None,
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
+    if sdk.region().is_none() {
+        return Err(no_region(section, environment));
+    }
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
-    aws_sdk_sqs::Client::from_conf(client.build())
+    Ok(aws_sdk_sqs::Client::from_conf(client.build()))
 }
 
 /// What S3 and SQS clients are made from alike.
@@ -486,6 +513,7 @@ impl Base<'_> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
             .http_client(http::client(None))
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());
         if let Some(region) = self.region {

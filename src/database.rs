@@ -107,6 +107,14 @@ impl DatabaseError {
         self.code() == Some(ErrorCode::DiskFull)
     }
 
+    /// Whether another process holds it.
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        )
+    }
+
     /// Whether the disk is what failed: no space, an I/O error, a damaged file.
     pub fn is_disk(&self) -> bool {
         matches!(

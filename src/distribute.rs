@@ -128,7 +128,7 @@ pub async fn distribute(order: &Order, tools: &Tools) -> Result<Delivered, JobEr
 /// Does a job; nobody else who lives does it meanwhile.
 async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
     let at = tools.enter(&order.job)?;
-    let handed_out = at_edges(order, &at, tools).await;
+    let handed_out = Box::pin(at_edges(order, &at, tools)).await;
     // What failed because an edge is down comes back when the edge does.
     handed_out.map_err(|error| error.or_outage(at.iter().find_map(JobAtEdge::outage)))
 }

@@ -8,6 +8,7 @@ pub(crate) mod http;
 
 use std::fmt;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
@@ -96,6 +97,7 @@ impl EdgeError {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let fact = match error {
+            _ if waits_for_credentials(error) => Fact::Silent,
             SdkError::ServiceError(answer) => fact_of(
                 answer.err().code().unwrap_or_default(),
                 answer.raw().status().as_u16(),
@@ -123,6 +125,13 @@ impl EdgeError {
 /// Whether the SDK could not make a request of what it was given: no credentials repair that.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     is_because_of::<BuildError>(error)
+}
+
+/// Whether a request could not be signed because its source of credentials was silent.
+fn waits_for_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let credentials = causes.find_map(|cause| cause.downcast_ref::<CredentialsError>());
+    matches!(credentials, Some(CredentialsError::ProviderTimedOut(_)))
 }
 
 /// Whether an error, or one of its causes, is of a kind.

@@ -270,7 +270,7 @@ impl JobError {
 
     /// The outage that keeps the job, which the log was told when it began.
     pub fn outage(&self) -> Option<&Outage> {
-        if let Self::Down(outage) = self {
+        if let Self::Down(outage) | Self::Results(ResultsError::Down(outage)) = self {
             Some(outage)
         } else {
             None
@@ -347,10 +347,14 @@ impl JobError {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
             Self::Deliver(DeliverError::Later { after, .. }) => (*after).max(LATER_AT_LEAST),
             Self::Deliver(DeliverError::Paced { after, .. }) => *after,
-            Self::Down(outage) => outage.left.max(EDGE_AT_LEAST),
+            Self::Down(outage) | Self::Results(ResultsError::Down(outage)) => {
+                outage.left.max(EDGE_AT_LEAST)
+            }
+            Self::Results(ResultsError::File { .. }) => DISK_AT_LEAST,
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => edge_at_least(error),
+            | Self::Ledger(LedgerError::Store(error))
+            | Self::Results(ResultsError::Queue(error)) => edge_at_least(error),
             Self::Signer(SignerError::NoCredentials { .. } | SignerError::Slow { .. }) => {
                 EDGE_AT_LEAST
             }
@@ -370,7 +374,6 @@ impl JobError {
             | Self::Ledger(_)
             | Self::Busy { .. }
             | Self::Reopened
-            | Self::Results(_)
             | Self::Aged(_)
             | Self::Stopped(_)
             | Self::Poison { .. }
@@ -409,6 +412,7 @@ impl JobError {
                     matches!(error.fact, Fact::Denied | Fact::NotFound | Fact::Rejected)
                 }
                 ResultsError::File { .. } => true,
+                ResultsError::Down(_) => false,
             },
             Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
             Self::Parse(_)
@@ -429,7 +433,7 @@ impl JobError {
 }
 
 /// How long there is no use in trying an edge again.
-const fn edge_at_least(error: &EdgeError) -> Duration {
+pub(crate) const fn edge_at_least(error: &EdgeError) -> Duration {
     match error.fact {
         Fact::Unreachable | Fact::Silent => EDGE_AT_LEAST,
         Fact::Throttled => THROTTLED_AT_LEAST,
@@ -558,6 +562,7 @@ pub fn nearest(message: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::database::DatabaseError;
+    use crate::edge::health::{Edge, EdgeKind, FailureKind};
     use proptest::prelude::*;
 
     #[test]
@@ -682,6 +687,26 @@ mod tests {
                 "{error:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_done_job_comes_back_with_the_pause_of_its_results_queue_however_often_it_came() {
+        let edge = Edge::new(EdgeKind::Results, "queue", "the results queue");
+        edge.failed(FailureKind::Denied, "no");
+        let outage = edge.outage().unwrap();
+        let left = outage.left;
+        let error = JobError::from(ResultsError::from(outage));
+        assert!(error.outage().is_some());
+        let limits = RetryLimits::default();
+        let Disposition::Retry { after } =
+            super::disposition(error.class(), 1000, &limits, error.at_least(), 1.0)
+        else {
+            panic!("it waits");
+        };
+        assert!(
+            left > Duration::from_secs(5) && after < left.mul_f64(1.2),
+            "{after:?}"
+        );
     }
 
     #[test]

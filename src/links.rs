@@ -4,6 +4,7 @@
 //! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
 
 pub mod cloudfront;
+pub(crate) mod credentials;
 pub mod direct;
 pub mod disposition;
 pub mod explain;

@@ -29,7 +29,10 @@ fn main() -> ExitCode {
     // A thread that still waits, say for the name of a host, has nothing to lose: what must be whole was waited for.
     runtime.shutdown_timeout(LAST_THREADS);
     match ended {
-        Ok(code) => code,
+        Ok(code) => {
+            telemetry::flush();
+            code
+        }
         Err(error) => cli::exit::failed(&error),
     }
 }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, Fact};
+use crate::error::chain;
 
 /// The longest that a message can stay hidden, counted from its receipt.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
@@ -104,6 +106,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Hides a message for `visibility` from now; zero lets others have it at once.
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError>;
 
+    /// Where [`Queue::park`] sets messages aside, if that is a dependency of its own. `park` reports to it.
+    fn parked_edge(&self) -> Option<&Edge> {
+        None
+    }
+
     /// Sets a message aside with the reason why nobody can work it.
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError>;
 
@@ -112,4 +119,55 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
     /// How many messages wait, about; also the question whether the queue is there.
     async fn waiting(&self) -> Result<u64, QueueError>;
+}
+
+/// How long a queue may take for a message that is handed over to it, all tries included: a slot of the worker is held
+/// meanwhile, and the message that is worked comes again.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// Hands a message over to a queue that is not the one that jobs come from, in [`HAND_OVER`], and reports to its edge.
+pub(crate) async fn hand_over<T>(
+    edge: &Edge,
+    handing_over: impl Future<Output = Result<T, QueueError>>,
+) -> Result<T, QueueError> {
+    let _under_way = edge.asked(Step::only("SendMessage"));
+    let handed_over = tokio::time::timeout(HAND_OVER, handing_over).await;
+    let handed_over = handed_over.unwrap_or_else(|_| {
+        let words = format!("no answer within {} s", HAND_OVER.as_secs());
+        let action = format!("send a message to {}", edge.subject());
+        Err(EdgeError::new(action, Fact::Silent, words))
+    });
+    match &handed_over {
+        // It is not taken as it is, and another may be.
+        Err(error) if error.fact == Fact::Rejected => edge.answered(),
+        Err(error) => edge.failed(error.failure_kind(), &chain(&*error.source)),
+        Ok(_) => edge.answered(),
+    }
+    handed_over
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::health::EdgeKind;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_silent_queue_is_handed_ends_in_time_and_makes_an_outage() {
+        let edge = Edge::new(EdgeKind::Results, "queue", "the results queue");
+        let silent = || std::future::pending::<Result<(), QueueError>>();
+        for _ in 0..2 {
+            assert_eq!(edge.outage(), None);
+            let began = tokio::time::Instant::now();
+            let error = hand_over(&edge, silent()).await.unwrap_err();
+            assert_eq!((error.fact, began.elapsed()), (Fact::Silent, HAND_OVER));
+        }
+        let said = edge.outage().unwrap().to_string();
+        assert!(
+            said.contains("the results queue has not answered"),
+            "{said}"
+        );
+        let rejected = async { Err::<(), _>(EdgeError::new("submit", Fact::Rejected, "too long")) };
+        hand_over(&edge, rejected).await.unwrap_err();
+        assert_eq!(edge.outage(), None, "it answers");
+    }
 }

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use crate::directory::{self, Directory};
 use crate::distribute::Delivered;
+use crate::edge::health::{Edge, EdgeKind, Outage};
 use crate::error::chain;
 use crate::job::JobId;
-use crate::queue::{Fact, Queue, QueueError};
+use crate::queue::{Fact, Queue, QueueError, hand_over};
 use crate::text::printable_json;
 
 /// The version of what is told.
@@ -27,7 +28,12 @@ pub enum Results {
     #[default]
     Nobody,
     /// As messages of a queue.
-    Queue(Arc<dyn Queue>),
+    Queue {
+        /// The queue.
+        queue: Arc<dyn Queue>,
+        /// What is known of its health.
+        edge: Edge,
+    },
     /// As lines of a file.
     File(PathBuf),
 }
@@ -38,6 +44,9 @@ pub enum ResultsError {
     /// The queue did not take it.
     #[error("the job's result could not be told: results.queue_url")]
     Queue(#[source] QueueError),
+    /// The queue is down, which the log was told: the result waits for it.
+    #[error("the job's result waits for its queue")]
+    Down(#[from] Outage),
     /// The file did not take it.
     #[error("the job's result could not be written to {} (results.file)", path.display())]
     File {
@@ -112,23 +121,43 @@ impl<'a> JobResult<'a> {
 }
 
 impl Results {
-    /// Tells a result; returns when it cannot be lost any more, or when it never will be taken: the log has it then.
-    pub async fn tell(&self, result: &JobResult<'_>) -> Result<(), ResultsError> {
+    /// As messages of a queue, which is at this URL.
+    pub fn queue(queue: Arc<dyn Queue>, url: &str) -> Self {
+        let subject = format!("the results queue {url} (results.queue_url)");
+        let edge = Edge::new(EdgeKind::Results, "queue", subject);
+        Self::Queue { queue, edge }
+    }
+
+    /// What is known of the health of the queue, if it is one.
+    pub const fn edge(&self) -> Option<&Edge> {
+        match self {
+            Self::Queue { edge, .. } => Some(edge),
+            Self::Nobody | Self::File(_) => None,
+        }
+    }
+
+    /// Tells a result; returns when it cannot be lost any more, or when it never will be taken: the log has it then. Fails
+    /// at once while the queue is down, but for the message that tries it, and where `share` messages wait for it in silence.
+    pub async fn tell(&self, result: &JobResult<'_>, share: usize) -> Result<(), ResultsError> {
         let text = || {
             let json = serde_json::to_string(result).expect("a result is plain data");
             printable_json(&json).into_owned()
         };
         match self {
             Self::Nobody => Ok(()),
-            Self::Queue(queue) => {
-                let sent = queue.submit(&text()).await;
-                match sent {
+            Self::Queue { queue, edge } => {
+                let _at = edge.enter(result.message, share)?;
+                match hand_over(edge, queue.submit(&text())).await {
                     // It says no to this result, and would say no again.
                     Err(error) if error.fact == Fact::Rejected => {
                         lost(result, &ResultsError::Queue(error));
                         Ok(())
                     }
-                    sent => sent.map(drop).map_err(ResultsError::Queue),
+                    Err(error) => Err(match edge.outage() {
+                        Some(outage) => outage.into(),
+                        None => ResultsError::Queue(error),
+                    }),
+                    Ok(_) => Ok(()),
                 }
             }
             Self::File(path) => {
@@ -147,7 +176,7 @@ impl Results {
 }
 
 /// Says that a result is not told.
-pub fn lost(result: &JobResult<'_>, error: &ResultsError) {
+fn lost(result: &JobResult<'_>, error: &ResultsError) {
     tracing::error!(
         message.id = result.message,
         job.id = result.job.map(tracing::field::display),
@@ -168,8 +197,37 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::memory::MemoryQueue;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_queue_is_down_one_message_at_a_time_tries_it() {
+        let queue = Arc::new(MemoryQueue::default());
+        let results = Results::queue(Arc::clone(&queue) as Arc<dyn Queue>, "sqs");
+        let now = Timestamp::UNIX_EPOCH;
+        let tell = async |message| {
+            let result = JobResult::parked(None, message, "no", now);
+            results.tell(&result, 2).await
+        };
+        for _ in 0..2 {
+            queue.fail_next(Fact::Unreachable);
+        }
+        assert!(matches!(tell("a").await, Err(ResultsError::Queue(_))));
+        let Err(ResultsError::Down(outage)) = tell("a").await else {
+            panic!("the second in a row makes an outage");
+        };
+        assert!(matches!(tell("b").await, Err(ResultsError::Down(_))));
+        tokio::time::sleep(outage.left).await;
+        let edge = results.edge().unwrap();
+        let trial = edge.enter("a", 2).unwrap();
+        assert!(matches!(tell("b").await, Err(ResultsError::Down(_))));
+        drop(trial);
+        assert_eq!(queue.waiting().await.unwrap(), 0);
+        tell("a").await.unwrap();
+        tell("b").await.unwrap();
+        assert_eq!(queue.waiting().await.unwrap(), 2);
+    }
 
     #[test]
     fn a_line_goes_into_a_file_of_ones_own_and_through_no_link() {

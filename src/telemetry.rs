@@ -6,13 +6,17 @@
 pub mod http;
 pub mod metrics;
 pub mod notify;
+mod stderr;
 
 use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FmtSpan, debug_fn};
 
+use self::stderr::{Lines, stderr};
+pub use self::stderr::{flush, last_line};
 use crate::bounds::MAX_LOG_FIELD_BYTES;
 use crate::config::Environment;
 use crate::config::load::LOG;
@@ -39,11 +43,6 @@ pub enum Verbosity {
     Jobs,
     /// What somebody should know: a command's, whose results are on stdout.
     Warnings,
-}
-
-#[expect(clippy::disallowed_methods, reason = "what is logged is escaped here")]
-fn stderr() -> io::Stderr {
-    io::stderr()
 }
 
 /// Formats the fields of a line that is not JSON: each is printable and bounded, so that none can forge a line.
@@ -76,7 +75,23 @@ impl<W: Write> Write for JsonLines<W> {
     }
 }
 
-/// Writes log lines to stderr: for people on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters.
+/// What stands in the log for lines that are missing, as the other lines are written.
+fn missing_lines(count: u64, is_json: bool) -> String {
+    let now = crate::clock::system();
+    let message = format!("{count} lines of this log are missing: stderr was not read in time");
+    match is_json {
+        true => {
+            let line = serde_json::json!({
+                "timestamp": now.to_string(), "level": "WARN", "message": message, "lines": count
+            });
+            format!("{line}\n")
+        }
+        false => format!("{now}  WARN {message}\n"),
+    }
+}
+
+/// Writes log lines to stderr: for people on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters. The daemon's are written
+/// by a thread, see [`flush`].
 pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
     let wanted = environment.get(LOG);
     let (level, of_libraries) = match verbosity {
@@ -92,30 +107,41 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_span_events(FmtSpan::NONE);
-    let started = if stderr().is_terminal() {
+        .with_span_events(FmtSpan::NONE)
+        // They would be told on stderr, of which they are, by a macro that panics when that fails.
+        .log_internal_errors(false);
+    let is_json = !stderr().is_terminal();
+    let written = match verbosity {
+        Verbosity::Jobs if is_json => Lines::of_thread(|count| missing_lines(count, true)),
+        Verbosity::Jobs => Lines::of_thread(|count| missing_lines(count, false)),
+        Verbosity::Warnings => Lines::direct(),
+    };
+    let started = if !is_json {
         lines
             .fmt_fields(printable_fields())
-            .with_writer(stderr)
+            .with_writer(written)
             .with_target(false)
             .try_init()
     } else {
         lines
             .json()
-            .with_writer(|| JsonLines(stderr()))
+            .with_writer(move || JsonLines(written.make_writer()))
             .flatten_event(true)
             .with_target(false)
             .try_init()
     };
     // Somebody, a test perhaps, listens already: then there is nothing to start.
-    drop(started);
+    if started.is_ok() && verbosity == Verbosity::Jobs {
+        // The usual hook writes to stderr by itself, and would wait there for ever.
+        std::panic::set_hook(Box::new(
+            |panic| tracing::error!(%panic, "a thread panicked"),
+        ));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex, PoisonError};
-
-    use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
     use crate::text::is_printable;

@@ -46,6 +46,9 @@ const HTML_BUDGET_BYTES: usize = 90_000;
 /// How often a job looks whether it is to give its slot back.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// How long downloads from the embedded endpoint are waited for at the end.
+const LAST_DOWNLOADS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What a job is worked with.
 #[derive(Debug, Clone)]
 pub struct Tools {
@@ -116,7 +119,7 @@ impl Tools {
             .map(|edge| (edge, usize::MAX));
         let mut edges: Vec<(&Edge, usize)> = ledger
             .chain(connection.map(|connection| (connection.s3.edge(), share)))
-            .chain(connection.map(|connection| (connection.signer.edge(), usize::MAX)))
+            .chain(connection.map(|connection| (connection.signer.edge(), share)))
             .chain(relay.map(|relay| (relay.edge(), share)))
             .collect();
         // First those whose pause lasts: the trial of another would be in vain.
@@ -261,7 +264,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk.
+    /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk, a database that
+    /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
         let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
@@ -277,7 +281,8 @@ impl OpenError {
             Self::Directory { source, .. } | Self::Keyring(KeyringError::Io { source, .. }) => {
                 is_full(source)
             }
-            Self::Database(error) => error.is_full(),
+            Self::Database(error) => error.is_full() || error.is_busy(),
+            Self::Config(ConfigError::NoRegion { .. }) => true,
             _ => false,
         }
     }
@@ -312,7 +317,8 @@ impl Opened {
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
         if let Some(embedded) = self.embedded {
-            embedded.shutdown(std::time::Duration::from_secs(5)).await;
+            // No job is worked any more. A download that is cut can be begun again where it ended.
+            embedded.shutdown(LAST_DOWNLOADS).await;
         }
         drop(self.tools);
         // The writer's thread ends when its last handle is gone; joining would block the runtime.
@@ -330,7 +336,7 @@ pub async fn open(
 ) -> Result<Opened, OpenError> {
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
-    let database = Database::open(&config.database_file())?;
+    let database = open_database(config.database_file()).await?;
     let templates = Templates::load(config.templates.dir.as_deref())?;
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let policy = config.policy()?;
@@ -357,7 +363,7 @@ pub async fn open(
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
         QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
-        QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config)).await?),
+        QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
         LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
@@ -366,6 +372,7 @@ pub async fn open(
             Arc::new(ledger.await?)
         }
     };
+    let results = results(config, environment).await?;
     // After what can fail for others' sake: each opening of the log is a stream of its own.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
@@ -379,7 +386,10 @@ pub async fn open(
         clock,
     };
     let mail = mail_settings(config, &sender)?;
-    let edges = edges(config, &connections, &*books.ledger, &mailer);
+    let handed_to = results.edge().into_iter().chain(queue.parked_edge());
+    let edges = edges(config, &connections, &*books.ledger, &mailer)
+        .chain(handed_to.cloned())
+        .collect();
     let tools = Tools {
         policy: Arc::new(policy),
         connections: Arc::new(connections),
@@ -393,7 +403,7 @@ pub async fn open(
         spool_dir,
         pictures: pictures(config),
         at_once: config.mail.at_once,
-        results: results(config).await,
+        results,
         progress,
         edges,
         share: (config.queue.max_in_flight / 2).max(1),
@@ -411,17 +421,25 @@ pub async fn open(
     })
 }
 
-/// Every edge that the configuration names. A directory of this machine is none.
+/// Opens the database. SQLite waits for another process that holds it, and so must not do that here.
+async fn open_database(path: PathBuf) -> Result<Database, DatabaseError> {
+    let opened = tokio::task::spawn_blocking(move || Database::open(&path)).await;
+    opened.unwrap_or(Err(DatabaseError::Closed))
+}
+
+/// Every edge that the configuration names for the work of a job. A directory of this machine is none, but its database is:
+/// another process may hold it.
 fn edges(
     config: &Config,
     connections: &Connections,
     ledger: &dyn Ledger,
     mailer: &Mailer,
-) -> Edges {
-    let queue = (config.queue.kind == QueueKind::Sqs).then(|| {
-        let url = config.queue.url.as_deref().unwrap_or_default();
-        Edge::new(EdgeKind::Queue, "queue", format!("the queue {url}"))
-    });
+) -> impl Iterator<Item = Edge> {
+    let queue = match config.queue.kind {
+        QueueKind::Sqs => config.queue.url.clone().unwrap_or_default(),
+        QueueKind::Sqlite => format!("in {}", config.database_file().display()),
+    };
+    let queue = Edge::new(EdgeKind::Queue, "queue", format!("the queue {queue}"));
     let relays = match mailer {
         Mailer::Smtp(relays) => relays.iter().map(|(_, relay)| relay.edge()).collect(),
         Mailer::Outbox(_) => Vec::new(),
@@ -432,22 +450,24 @@ fn edges(
             connection.signer.edge().clone(),
         ]
     };
-    queue
-        .into_iter()
+    std::iter::once(queue)
         .chain(ledger.edge().cloned())
         .chain(connections.values().flat_map(of_connection))
         .chain(relays.into_iter().cloned())
-        .collect()
 }
 
 /// The program and its version, as the audit log names it.
 pub const PROGRAM: &str = concat!("handout/", env!("CARGO_PKG_VERSION"));
 
 /// The queue alone, for a command that only puts a job there while the daemon works.
-pub async fn open_queue(config: &Config, clock: Clock) -> Result<Arc<dyn Queue>, OpenError> {
+pub async fn open_queue(
+    config: &Config,
+    environment: &Environment,
+    clock: Clock,
+) -> Result<Arc<dyn Queue>, OpenError> {
     Ok(match config.queue.kind {
         QueueKind::Sqlite => Arc::new(open_sqlite_queue(config, clock)?),
-        QueueKind::Sqs => Arc::new(sqs_queue(config).await?),
+        QueueKind::Sqs => Arc::new(sqs_queue(config, environment).await?),
     })
 }
 
@@ -487,7 +507,7 @@ impl OpenedLedger {
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
         if let Some(embedded) = self.embedded {
-            embedded.shutdown(std::time::Duration::from_secs(1)).await;
+            embedded.shutdown(LAST_DOWNLOADS).await;
         }
     }
 }
@@ -551,40 +571,44 @@ pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, O
 }
 
 /// The queue of the configuration in SQS.
-pub async fn sqs_queue(config: &Config) -> Result<SqsQueue, ConfigError> {
+pub async fn sqs_queue(
+    config: &Config,
+    environment: &Environment,
+) -> Result<SqsQueue, ConfigError> {
     let Some(url) = config.queue.url.clone() else {
         return Err(ConfigError::value(
             "queue.url",
             "is missing: kind = \"sqs\" needs the queue's URL",
         ));
     };
-    let client = connection::sqs_client(SqsRoute {
+    let route = SqsRoute {
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
-    });
+    };
     Ok(SqsQueue::new(
-        client.await,
+        connection::sqs_client("queue", route, environment).await?,
         url,
         config.queue.parked_url.clone(),
     ))
 }
 
 /// To whom the ends of jobs are told.
-async fn results(config: &Config) -> Results {
+async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
     let wanted = &config.results;
-    match (&wanted.queue_url, &wanted.file) {
+    Ok(match (&wanted.queue_url, &wanted.file) {
         (Some(url), _) => {
-            let client = connection::sqs_client(SqsRoute {
+            let route = SqsRoute {
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
-            });
-            Results::Queue(Arc::new(SqsQueue::new(client.await, url.clone(), None)))
+            };
+            let client = connection::sqs_client("results", route, environment).await?;
+            Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)
         }
         (None, Some(file)) => Results::File(config.resolve(file)),
         (None, None) => Results::Nobody,
-    }
+    })
 }
 
 fn mailer(

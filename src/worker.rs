@@ -27,13 +27,13 @@ use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::random;
-use crate::error::{Class, Disposition, JobError, RetryLimits, chain};
+use crate::error::{Class, Disposition, JobError, RetryLimits, chain, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
-use crate::queue::{Message, Queue};
-use crate::results::{self, JobResult};
-use crate::stop::Stop;
+use crate::queue::{Message, Queue, QueueError};
+use crate::results::JobResult;
+use crate::stop::{Stop, Stopped};
 use crate::tools::Tools;
 use crate::worker::backlog::Backlog;
 use crate::worker::delivery::{Delivery, MAX_DEATHS, Slot};
@@ -58,9 +58,12 @@ const LAST_CALL: Duration = Duration::from_secs(3);
 /// How long a message stays away while another is worked that may have killed the process.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often a parked job's result is told, and the pause between.
-const TELL_ATTEMPTS: u32 = 3;
-const TELL_PAUSE: Duration = Duration::from_secs(1);
+/// The shortest wait for a message that cannot be set aside now: its job is looked at again each time.
+const UNPARKED: Duration = Duration::from_secs(5);
+
+/// How long a worker waits before it receives again after an empty answer that came sooner than a poll takes: a server that
+/// does not wait as it is asked to would be asked a thousand times a second.
+const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a worker waits before it receives again when all that it received had to go back, at first and at most.
 const FIRST_IDLE: Duration = Duration::from_millis(50);
@@ -114,7 +117,9 @@ pub struct Worker {
     pace: Pace,
     clock: Clock,
     in_flight: InFlight,
+    /// The messages of which a line says that they are refused, and those of which a result says so.
     refused: Refused,
+    told: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
     /// How many messages in a row went back because a suspect is worked alone.
@@ -164,15 +169,20 @@ impl Refused {
     /// How many are remembered; a queue without a redrive policy and without `parked_url` would fill the memory.
     const MOST: usize = 10_000;
 
+    fn messages(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has(&self, message: &str) -> bool {
-        let messages = self.messages.lock();
-        messages
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(message)
+        self.messages().contains(message)
+    }
+
+    fn forget(&self, message: &str) {
+        self.messages().remove(message);
     }
 
     fn add(&self, message: &str) {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = self.messages();
         if messages.len() >= Self::MOST {
             messages.clear();
         }
@@ -268,6 +278,7 @@ impl Worker {
             clock,
             in_flight: InFlight::default(),
             refused: Refused::default(),
+            told: Refused::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
             gone_back: Arc::default(),
@@ -324,7 +335,8 @@ impl Worker {
                 slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
                 () = tokio::time::sleep(TURN) => continue,
             };
-            match self.receive(slot, &slots, &mut shutdown).await {
+            let began = Instant::now();
+            let again_in = match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
                     pause = FIRST_PAUSE;
                     let (messages, permits): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
@@ -333,18 +345,27 @@ impl Worker {
                         let slot = Slot::new(permit);
                         tasks.spawn(self.clone().work_in_turn(turn, slot, stop.clone()));
                     }
+                    continue;
+                }
+                Received::TooSoon => {
+                    pause = FIRST_PAUSE;
+                    jittered(EMPTY_PAUSE)
                 }
                 Received::Failed => {
-                    tokio::select! {
-                        biased;
-                        () = &mut shutdown => break,
-                        () = tokio::time::sleep(jittered(pause)) => pause = (pause * 2).min(LONGEST_PAUSE),
-                    }
+                    // What was waited for in vain was pause enough.
+                    let rest = jittered(pause).saturating_sub(began.elapsed());
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    rest
                 }
                 Received::ToldToStop(messages) => {
                     self.give_back(messages).await;
                     break;
                 }
+            };
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                () = tokio::time::sleep(again_in) => {}
             }
         }
         self.drain(tasks, &stop).await;
@@ -396,7 +417,7 @@ impl Worker {
     }
 
     /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited for, but
-    /// not for long.
+    /// not for long. A queue that has not answered yet, or not lately, is not asked to wait: that it does is told at once then.
     async fn receive(
         &self,
         first: OwnedSemaphorePermit,
@@ -407,9 +428,18 @@ impl Worker {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             free.push(slot);
         }
-        let receiving =
-            self.queue
-                .receive(free.len(), self.pace.visibility_timeout, self.pace.poll);
+        let edge = self.tools.edges.of(EdgeKind::Queue);
+        let is_heard =
+            self.tools.progress.snapshot().polls > 0 && !edge.is_some_and(Edge::is_failing);
+        let wait = if is_heard {
+            self.pace.poll
+        } else {
+            Duration::ZERO
+        };
+        let began = Instant::now();
+        let receiving = self
+            .queue
+            .receive(free.len(), self.pace.visibility_timeout, wait);
         let mut receiving = std::pin::pin!(receiving);
         let (result, told_to_stop) = tokio::select! {
             biased;
@@ -419,7 +449,6 @@ impl Worker {
                 Err(_) => return Received::ToldToStop(Vec::new()),
             },
         };
-        let edge = self.tools.edges.of(EdgeKind::Queue);
         match &result {
             Ok(_) => {
                 self.tools.progress.polled();
@@ -431,6 +460,9 @@ impl Worker {
         }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),
+            Ok(messages) if messages.is_empty() && began.elapsed() < wait.min(EMPTY_PAUSE) => {
+                Received::TooSoon
+            }
             Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
             Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
             // An edge tells it once.
@@ -563,6 +595,7 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
+        delivery.was_read();
         if opened.test_event || opened.unwanted > 0 {
             tracing::info!(
                 message.id,
@@ -605,20 +638,30 @@ impl Worker {
     async fn work_job(&self, order: &Order, message: &Message) -> Result<(), JobError> {
         let delivered = distribute(order, &self.tools).await?;
         let id = &order.job.id;
-        report(id, &delivered);
+        // What was done before and has only its result to tell may come often until that is told.
+        if !delivered.done_before {
+            report(id, &delivered);
+        }
         let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
-        Ok(order.stop.or(self.tools.results.tell(&result)).await??)
+        let telling = self.tools.results.tell(&result, self.tools.share);
+        order.stop.or(telling).await??;
+        if delivered.done_before {
+            report(id, &delivered);
+        }
+        Ok(())
     }
 
     async fn settle(&self, message: &Message, worked: Worked, stop: &Stop) -> Left {
         self.gone_back.store(0, Ordering::Relaxed);
-        let settling = self.settle_worked(message, worked);
-        if stop.heed().is_ok() {
-            return settling.await;
+        let mut settling = std::pin::pin!(self.settle_worked(message, worked));
+        match stop.or(settling.as_mut()).await {
+            Ok(left) => left,
+            // The end is not held up by a queue that is silent.
+            Err(Stopped) => {
+                let settled = tokio::time::timeout(LAST_CALL, settling).await;
+                settled.unwrap_or(Left::Staying)
+            }
         }
-        // The end is not held up by a queue that is silent.
-        let settled = tokio::time::timeout(LAST_CALL, settling).await;
-        settled.unwrap_or(Left::Staying)
     }
 
     async fn settle_worked(&self, message: &Message, worked: Worked) -> Left {
@@ -660,7 +703,10 @@ impl Worker {
             None => disposition,
         };
         let job = failed.jobs.first().map(|(job, _)| job);
-        settle::log(message, job, &failed.error, disposition);
+        // A message that waits for being set aside was told of when it came first.
+        if disposition != Disposition::Park || !self.refused.has(&message.id) {
+            settle::log(message, job, &failed.error, disposition);
+        }
         self.settle_as(message, disposition, Some(&failed)).await
     }
 
@@ -670,27 +716,32 @@ impl Worker {
         disposition: Disposition,
         failed: Option<&Failed>,
     ) -> Left {
-        self.tools.progress.settled(disposition);
-        let settled = async {
-            let reason = failed
-                .map(|failed| chain(&failed.error))
-                .unwrap_or_default();
-            if let (Disposition::Park, Some(failed)) = (disposition, failed) {
-                self.refuse(message, failed).await?;
-            }
-            settle::settle(&*self.queue, message, disposition, &reason).await
+        let parked = match (disposition, failed) {
+            (Disposition::Park, Some(failed)) => Some(self.park(message, failed).await),
+            _ => None,
         };
-        match settled.await {
+        let disposition = match &parked {
+            Some(Err(not_yet)) => not_yet.disposition(message),
+            Some(Ok(_)) | None => disposition,
+        };
+        self.tools.progress.settled(disposition);
+        let settled = match parked {
+            Some(Ok(left)) => Ok(left),
+            Some(Err(_)) | None => settle::settle(&*self.queue, message, disposition, "").await,
+        };
+        match settled {
             Ok(left) => {
                 if left == Left::Gone {
                     self.failures.forget(&message.id);
+                    self.refused.forget(&message.id);
+                    self.told.forget(&message.id);
                 }
                 left
             }
             Err(error) => {
                 tracing::error!(
                     message.id,
-                    error = chain(&*error),
+                    error = chain(&error),
                     "could not settle a message; it comes back by itself"
                 );
                 Left::Staying
@@ -698,40 +749,79 @@ impl Worker {
         }
     }
 
-    /// Says of a message that nobody can do it: a line first, since a refusal that nobody can find would be a silent drop.
-    /// One that stays for its queue's redrive policy is told of once, though it comes again until then.
-    async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
-        if self.refused.has(&message.id) {
-            return Ok(());
-        }
-        let each = failed.each();
-        let line = |(job, reason): &(Option<&JobId>, String)| {
-            record::refused(job.map(JobId::as_str), Some(&message.id), reason)
-        };
-        let lines = each.iter().map(line).collect();
-        self.tools.books.audit.append(lines).await?;
-        for (job, reason) in &each {
-            let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
-            self.tell_parked(&result).await;
-        }
-        self.refused.add(&message.id);
-        Ok(())
+    /// Sets a message aside after all that says why. Where one of these places cannot take it now, the message is not set
+    /// aside yet: it does not wait for them in its slot.
+    async fn park(&self, message: &Message, failed: &Failed) -> Result<Left, NotYet> {
+        self.refuse(message, failed).await?;
+        let edge = self.queue.parked_edge();
+        let at = edge.map(|edge| edge.enter(&message.id, self.tools.share));
+        let _at = at.transpose().map_err(JobError::Down)?;
+        let reason = chain(&failed.error);
+        let parked = settle::settle(&*self.queue, message, Disposition::Park, &reason).await;
+        parked.map_err(|error| match edge.and_then(Edge::outage) {
+            Some(outage) => JobError::Down(outage).into(),
+            None => error.into(),
+        })
     }
 
-    /// Tells that a job is parked, or that this could not be told: either way the job is parked.
-    async fn tell_parked(&self, result: &JobResult<'_>) {
-        for attempt in 1..=TELL_ATTEMPTS {
-            match self.tools.results.tell(result).await {
-                Ok(()) => return,
-                Err(error) if attempt == TELL_ATTEMPTS => results::lost(result, &error),
-                Err(_) => tokio::time::sleep(TELL_PAUSE).await,
-            }
+    /// Says of a message that nobody can do it: a line first, since a refusal that nobody can find would be a silent drop,
+    /// then its results. Each is told once, though the message may come again until it is gone.
+    async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
+        let each = failed.each();
+        if !self.refused.has(&message.id) {
+            let line = |(job, reason): &(Option<&JobId>, String)| {
+                record::refused(job.map(JobId::as_str), Some(&message.id), reason)
+            };
+            let lines = each.iter().map(line).collect();
+            self.tools.books.audit.append(lines).await?;
+            self.refused.add(&message.id);
         }
+        if !self.told.has(&message.id) {
+            for (job, reason) in &each {
+                let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
+                self.tools.results.tell(&result, self.tools.share).await?;
+            }
+            self.told.add(&message.id);
+        }
+        Ok(())
+    }
+}
+
+/// Why a message that nobody can work is not set aside yet.
+#[derive(Debug, thiserror::Error)]
+enum NotYet {
+    /// It could not be told, or the place for it is down.
+    #[error(transparent)]
+    Job(#[from] JobError),
+    /// The place for it did not take it.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl NotYet {
+    /// When the message comes again. Said in the log, unless an edge has said it.
+    fn disposition(&self, message: &Message) -> Disposition {
+        let (at_least, is_said) = match self {
+            Self::Job(error) => (error.at_least(), error.outage().is_some()),
+            Self::Queue(error) => (edge_at_least(error), false),
+        };
+        let after = at_least.max(UNPARKED);
+        if !is_said {
+            tracing::warn!(
+                message.id,
+                retry_in_secs = after.as_secs(),
+                error = chain(self),
+                "a message could not be set aside; it comes back"
+            );
+        }
+        Disposition::Retry { after }
     }
 }
 
 enum Received {
     Messages(Vec<(Message, OwnedSemaphorePermit)>),
+    /// No message, and sooner than it was asked for.
+    TooSoon,
     Failed,
     ToldToStop(Vec<Message>),
 }

@@ -62,7 +62,7 @@ pub(super) async fn check(
     findings.push(found("allow rules", allow_rules(&config)));
     findings.extend(event_rules(&config));
     findings.extend(connections(&config, environment).await);
-    findings.push(found("queue", queue(&config).await));
+    findings.push(found("queue", queue(&config, environment).await));
     findings.extend(mail(&config, environment).await);
     findings.extend(signatures(&config, environment));
     report(&findings, arguments.json)?;
@@ -329,8 +329,8 @@ async fn with_embedded<F: Future<Output = Findings>>(
     work(None).await
 }
 
-async fn queue(config: &Config) -> Outcome {
-    let waiting = tools::open_queue(config, clock::system)
+async fn queue(config: &Config, environment: &Environment) -> Outcome {
+    let waiting = tools::open_queue(config, environment, clock::system)
         .await?
         .waiting()
         .await?;

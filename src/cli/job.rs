@@ -115,7 +115,9 @@ pub(super) async fn job(
             ))
             .await
         }
-        JobCommand::Submit { job } => submit(&job.read()?, &job.config.load(environment)?).await,
+        JobCommand::Submit { job } => {
+            submit(&job.read()?, &job.config.load(environment)?, environment).await
+        }
         JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
         JobCommand::Resend { id, config, .. } => {
             Box::pin(resend::again(&id, &config.load(environment)?, environment)).await
@@ -160,7 +162,7 @@ async fn work(
     let mut signals = Signals::listen()?;
     let result = {
         let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
-        let mut work = std::pin::pin!(work);
+        let mut work = Box::pin(work);
         tokio::select! {
             result = &mut work => result,
             // Not in the middle of a mail: that would leave a doubt.
@@ -260,9 +262,13 @@ fn message(now: &Snapshot) -> String {
     }
 }
 
-async fn submit(body: &str, config: &Config) -> anyhow::Result<ExitCode> {
+async fn submit(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
-    let queue = tools::open_queue(config, clock::system).await?;
+    let queue = tools::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
     let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
     say(format_args!(

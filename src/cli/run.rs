@@ -1,6 +1,5 @@
 //! `handout run`: the daemon.
 
-use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use handout::worker::{Ended, Pace, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::beside::Beside;
 use super::exit;
 
 /// How long a receive waits: an SQS poll that is under way at a signal is waited for, so not the full 20 s.
@@ -30,28 +30,32 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight.
 pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
-    // Before anything is opened, so that a signal during the start is not lost.
-    let mut signals = Signals::listen()?;
     let health = Health::default();
-    let listener = match telemetry::http::bind(config.http.listen).await {
-        Ok(listener) => listener,
-        Err(error) => {
-            // Another handout in the same directory has the port too, and that is the better answer.
-            tools::open(config, environment, clock::system, Serving::Itself).await?;
-            let listen = config.http.listen;
-            return Err(error)
-                .with_context(|| format!("could not listen on {listen} (http.listen)"));
-        }
+    let (listener, taken) = match telemetry::http::bind(config.http.listen) {
+        Ok(listener) => (Some(listener), None),
+        Err(error) => (None, Some(error)),
     };
-    let http = listener.local_addr().ok();
-    let mut answers = pin!(telemetry::http::serve(listener, health.clone()));
+    let http = listener
+        .as_ref()
+        .and_then(|listener| listener.local_addr().ok());
+    // Before anything is opened, so that a signal during the start is not lost.
+    let grace = config.queue.grace_period.as_duration();
+    let mut beside = Beside::start(listener, health.clone(), grace)?;
+    let starting = async {
+        let Some(taken) = taken else {
+            return Ok(start(config, environment, &health).await?);
+        };
+        // Another handout in the same directory has the port too, and that is the better answer.
+        tools::open(config, environment, clock::system, Serving::Itself).await?;
+        let listen = config.http.listen;
+        Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
+    };
     let opened = tokio::select! {
-        opened = start(config, environment, &health) => opened?,
-        () = signals.next() => {
+        opened = Box::pin(starting) => opened?,
+        () = beside.told(1) => {
             tracing::info!("told to stop before the start was over");
             return Ok(ExitCode::SUCCESS);
         }
-        () = &mut answers => unreachable!("the answers do not end"),
     };
     let tools = opened.tools.clone();
     let pulse = Pulse::of(tools.progress.clone());
@@ -73,16 +77,15 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
     let both = async {
-        signals.next().await;
+        beside.told(1).await;
         notify::stopping();
         drop(told);
-        signals.next().await;
+        beside.told(2).await;
     };
     let ended = {
         let work = worker.run(first);
-        let beside = async {
+        let meanwhile = async {
             tokio::join!(
-                answers,
                 probe(&tools),
                 notify::ready_when_polled(&tools.progress),
                 notify::feed_watchdog(pulse)
@@ -94,7 +97,7 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
                 tracing::warn!("a second signal: not waiting for what is in flight");
                 Ended::Drained
             }
-            _ = beside => unreachable!("none of these ends"),
+            _ = meanwhile => unreachable!("none of these ends"),
         }
     };
     drop(tools);

@@ -60,7 +60,10 @@ pub(crate) fn say_json(value: &impl Serialize) -> io::Result<()> {
 /// Writes a line to stderr. Nothing can be done about a terminal that does not take it.
 pub(crate) fn complain(line: impl Display) {
     let line = format!("handout: {line}");
-    drop(writeln!(io::stderr().lock(), "{}", printable_line(&line)));
+    let line = printable_line(&line);
+    if !handout::telemetry::last_line(&line) {
+        drop(writeln!(io::stderr().lock(), "{line}"));
+    }
 }
 
 /// Writes bytes of our own making to stdout as they are: signed URLs, which are ASCII, and scripts.

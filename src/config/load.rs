@@ -11,6 +11,7 @@ use super::{
     CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueKind, ResultsConfig,
     SmtpConfig, Tls, Transport, front,
 };
+use crate::directory;
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::sigv4::{Addressing, Target};
@@ -59,6 +60,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// Where and why.
         reason: String,
+    },
+    /// No region is configured, and the metadata service of the instance, which may know it, did not say one.
+    #[error(
+        "the configuration's {key} is missing, and neither the environment nor the profile nor the metadata service of the instance says one: set it, or AWS_EC2_METADATA_DISABLED=true where there is no such service"
+    )]
+    NoRegion {
+        /// The key, such as `connections.reports.region`.
+        key: String,
     },
     /// A key has a value that cannot be used.
     #[error("the configuration's {key} {reason}")]
@@ -154,7 +163,7 @@ impl Secret {
     /// Reads a secret.
     pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
         let path = Self::place(path, environment);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = directory::read_mounted_text(&path).map_err(|error| {
             ConfigError::value(
                 key,
                 format!("names {}, which cannot be read: {error}", path.display()),
@@ -749,5 +758,10 @@ mod tests {
         assert_eq!(secret.expose(), "hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(****)");
         assert!(Secret::read("k", Path::new("/nowhere/secret"), &environment).is_err());
+        let fifo = folder.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        let error = Secret::read("k", &fifo, &environment).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
+use crate::directory;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
@@ -156,7 +157,7 @@ impl Config {
                 format!("names {}, which is not a job file: {error}", path.display()),
             )
         };
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
+        let text = directory::read_mounted_text(&path).map_err(|error| unreadable(&error))?;
         let template: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if !template.is_object() {

@@ -31,7 +31,7 @@ pub use verdict::Kind;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
-use crate::edge::health::{Edge, EdgeKind, FailureKind, Request};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, RequestNumber};
 use crate::ledger::Outcome;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -42,8 +42,8 @@ use reply::{Line, Reply};
 use verdict::{Verdict, judge};
 use wire::Trust;
 
-/// How long a mail's connection may stay silent before its text until it counts no more among those that are allowed: the
-/// next mail gets another.
+/// How long a mail's connection may stay silent until it counts no more among those that are allowed: the next mail gets
+/// another.
 const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
 
 /// How long a mail waits for a reply before its text while other connections get theirs: its connection may have died. The
@@ -55,6 +55,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How many mails are remembered that were.
 const MOST_OVERTAKEN: usize = 10_000;
+
+/// After how long mails that wait in vain before their recipients are named have the relay looked at.
+const LOOKED_AFTER: Duration = Duration::from_secs(3);
 
 /// How long a relay that failed in the middle of mails is left to mails.
 const LEFT_TO_MAILS: Duration = Duration::from_secs(20);
@@ -237,8 +240,8 @@ impl Relay {
     /// Connects, secures the connection, logs in and says goodbye: whether the relay can be used. One that failed in the middle
     /// of mails must answer to the beginning of a mail, too.
     pub async fn probe(&self) -> Result<(), RelayError> {
-        let under_way = self.inner.edge.asked(Step::Connect.as_str());
-        let connected = self.connect().await;
+        let under_way = self.inner.edge.asked(Step::Connect.at_edge());
+        let connected = self.connect(under_way.number()).await;
         let mut dialogue = connected.map_err(|failure| self.failed(&failure))?;
         let failed_in_mail = self
             .last_failure()
@@ -257,6 +260,13 @@ impl Relay {
         dialogue.quit().await;
         self.inner.edge.answered();
         Ok(())
+    }
+
+    /// Whether mails wait in vain at a step that a connection without a mail can come to: those connections may be dead, and
+    /// the relay well.
+    pub fn is_silent_before_rcpt(&self) -> bool {
+        let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
+        silent_at.is_some_and(|step| step.rank <= Step::Mail.at_edge().rank)
     }
 
     /// Waits until the relay may be given one more mail of a job.
@@ -304,7 +314,7 @@ impl Relay {
         self.inner.accepted.load(Ordering::Relaxed)
     }
 
-    async fn connect(&self) -> Result<Dialogue, Failure> {
+    async fn connect(&self, request: RequestNumber) -> Result<Dialogue, Failure> {
         let Inner {
             config,
             trust,
@@ -313,14 +323,19 @@ impl Relay {
             edge,
             ..
         } = &*self.inner;
-        Dialogue::begin(config, trust, login.as_ref(), hello, edge).await
+        Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request)).await
     }
 
-    /// Reports a failed step to the edge. A relay that says something, if only "no", is there.
+    /// Reports a failed step to the edge. A relay that says something to a mail, if only "no", is there; one that turns
+    /// connections away before a mail is not, however it does that.
     fn failed(&self, failure: &Failure) -> RelayError {
-        let error = self.error(failure);
+        let mut error = self.error(failure);
         let kind = match (&error.trouble, &failure.cause) {
-            (Trouble::NotNow { .. } | Trouble::Paused { .. }, _) => None,
+            (Trouble::Paused { .. }, _) => None,
+            (Trouble::NotNow { .. }, Cause::Said(reply)) if failure.turns_away(reply) => {
+                Some(FailureKind::Unreachable)
+            }
+            (Trouble::NotNow { .. }, _) => None,
             (_, Cause::Said(_)) if failure.step.is_of_a_mail() => None,
             (Trouble::Login { .. } | Trouble::Insecure { .. }, _) => Some(FailureKind::Denied),
             (Trouble::Refuses { .. }, _) => Some(FailureKind::Refused),
@@ -329,17 +344,30 @@ impl Relay {
         };
         match kind {
             None => self.inner.edge.answered(),
-            Some(kind) => self.down(kind, failure.step, error.trouble.clone(), &failure.words()),
+            Some(kind) => {
+                self.down(kind, failure, error.trouble.clone());
+                // Probes find out that connections are taken again, so the job comes back with the end of the pause, and not
+                // as late as its receipts would have it. What fails in a mail is tried by a job, which signs its links anew.
+                let outage = self.inner.edge.outage();
+                let outage = outage.filter(|_| !failure.step.is_of_a_mail());
+                error.left = outage.map(|outage| outage.left).unwrap_or_default();
+            }
         }
         error
     }
 
-    fn down(&self, kind: FailureKind, step: Step, trouble: Trouble, words: &str) {
+    fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
+        let Failure { step, began, .. } = failure;
+        // Its connection died in an outage that is over.
+        if self.inner.edge.answered_since(*began) {
+            return;
+        }
         *self.last_failure() = Some(LastFailure {
             trouble,
             in_mail: step.is_of_a_mail(),
             at: Instant::now(),
         });
+        let words = failure.words();
         self.inner.edge.failed(kind, &format!("{step}: {words}"));
     }
 
@@ -382,17 +410,16 @@ impl Relay {
     }
 
     /// A connection broke, or fell silent, in the middle of a mail's text or after it.
-    fn broke(&self, step: Step, cause: &Cause) {
-        let kind = match cause {
+    fn broke(&self, failure: &Failure) {
+        let kind = match failure.cause {
             Cause::Late => FailureKind::Timeout,
             _ => FailureKind::Unreachable,
         };
-        let words = cause.words();
         let trouble = Trouble::Unreachable {
-            step: step.as_str(),
-            words: words.clone(),
+            step: failure.step.as_str(),
+            words: failure.words(),
         };
-        self.down(kind, step, trouble, &words);
+        self.down(kind, failure, trouble);
     }
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.
@@ -444,8 +471,8 @@ impl<'a> Turn<'a> {
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
     pub(super) async fn open(self, envelope: &Envelope) -> Result<Transaction<'a>, OpenError> {
         let Self { relay, mut slot } = self;
-        let under_way = relay.inner.edge.asked(Step::Connect.as_str());
-        let opening = relay.open(envelope);
+        let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
+        let opening = relay.open(envelope, under_way.number());
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
             opened = &mut opening => opened,
@@ -460,7 +487,7 @@ impl<'a> Turn<'a> {
         Ok(Transaction {
             relay,
             dialogue: opened?,
-            _slot: slot,
+            slot,
             _under_way: under_way,
         })
     }
@@ -510,14 +537,21 @@ impl Relay {
         }
     }
 
-    async fn open(&self, envelope: &Envelope) -> Result<Dialogue, OpenError> {
+    async fn open(
+        &self,
+        envelope: &Envelope,
+        request: RequestNumber,
+    ) -> Result<Dialogue, OpenError> {
         loop {
             let kept = self.inner.pool.take().await;
             let is_kept = kept.is_some();
             let mut dialogue = match kept {
-                Some(kept) => kept,
+                Some(mut kept) => {
+                    kept.serves(request);
+                    kept
+                }
                 None => {
-                    let connected = self.connect().await;
+                    let connected = self.connect(request).await;
                     connected.map_err(|failure| OpenError::Relay(self.failed(&failure)))?
                 }
             };
@@ -525,14 +559,17 @@ impl Relay {
                 self.inner.pool.keep(dialogue);
                 return Err(no_utf8());
             }
-            let failure = match dialogue.announce(envelope).await {
+            let failure = match dialogue.announce(envelope, is_kept).await {
                 Ok(()) => {
                     self.inner.edge.answered();
                     return Ok(dialogue);
                 }
                 Err(failure) => failure,
             };
-            if !(is_kept && failure.is_about_the_connection()) {
+            let is_dead = failure.is_about_the_connection()
+                // A relay may take long over a mail, but a connection that died shows nothing else.
+                || matches!((failure.step, &failure.cause), (Step::Mail, Cause::Late));
+            if !(is_kept && is_dead) {
                 return Err(self.refused(&failure, dialogue).await);
             }
         }
@@ -540,6 +577,13 @@ impl Relay {
 }
 
 impl Failure {
+    /// Whether a reply ends the connection, or puts it off, before a mail: 421, or 4yz, which every other connection is told
+    /// as well. What asks for a slower pace is the brake's.
+    fn turns_away(&self, reply: &Reply) -> bool {
+        let verdict = judge(self.step, reply);
+        !self.step.is_of_a_mail() && matches!(verdict, Verdict::Closing | Verdict::NotNow)
+    }
+
     /// Whether another connection may serve.
     fn is_about_the_connection(&self) -> bool {
         match &self.cause {
@@ -593,7 +637,7 @@ fn no_utf8() -> OpenError {
 pub(super) struct Transaction<'a> {
     relay: &'a Relay,
     dialogue: Dialogue,
-    _slot: Slot,
+    slot: Slot,
     _under_way: Request,
 }
 
@@ -611,25 +655,36 @@ impl Transaction<'_> {
 
     /// Sends the text and its dot, and waits for the one reply that counts.
     pub(super) async fn send(mut self, text: &[u8]) -> Sent {
-        match self.dialogue.text(text).await {
+        let began = Instant::now();
+        let failure = |step, cause| Failure { step, cause, began };
+        let ended = {
+            let sending = self.dialogue.text(text);
+            let mut sending = std::pin::pin!(sending);
+            tokio::select! {
+                ended = &mut sending => ended,
+                () = tokio::time::sleep(ANOTHER_CONNECTION) => {
+                    // Its answer may take minutes, and other mails have other connections meanwhile.
+                    self.slot = None;
+                    sending.await
+                }
+            }
+        };
+        match ended {
             TextEnd::Answered(reply) => self.answered(&reply),
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
             TextEnd::NotSent(cause) => {
-                self.relay.broke(Step::Text, &cause);
+                let words = format!("before the end of the mail's text: {}", cause.words());
+                self.relay.broke(&failure(Step::Text, cause));
                 Sent {
-                    outcome: Outcome::NotSent {
-                        code: None,
-                        words: format!("before the end of the mail's text: {}", cause.words()),
-                    },
+                    outcome: Outcome::NotSent { code: None, words },
                     about: About::Either,
                 }
             }
             TextEnd::NoAnswer(cause) => {
-                self.relay.broke(Step::Dot, &cause);
+                let words = cause.words();
+                self.relay.broke(&failure(Step::Dot, cause));
                 Sent {
-                    outcome: Outcome::Unknown {
-                        words: cause.words(),
-                    },
+                    outcome: Outcome::Unknown { words },
                     about: About::Relay,
                 }
             }

@@ -1,10 +1,11 @@
 //! What is known of each dependency: whether it answers, since when it does not, and when it may be tried again.
 //!
-//! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay. Every
+//! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay, the queue
+//! of results or of parked messages. Every
 //! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,11 +42,20 @@ const SAID_SILENT: Duration = Duration::from_secs(18);
 /// After how long the log tells of a job that waits.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
+/// How many requests in a row must be denied, and for how long, until a store is said to deny all. One is none: a bucket or
+/// an object may be closed to credentials that others are open to.
+const DENIALS: u32 = 2;
+const DENIED_FOR: Duration = Duration::from_secs(5);
+
 /// For how long after `/ready` or `/metrics` was asked an edge that is not used is looked at.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 
 /// How long a job stays away that gave its slot back to others.
 const GIVEN_WAY: Duration = Duration::from_secs(5);
+
+/// After how long without a request the outage of a queue is not told any more to which only messages that wait for it are
+/// handed over: each of those tries it more often, so none is left.
+const UNWANTED: Duration = Duration::from_secs(120);
 
 /// The pause after a refusal. People repair those, and a wrong password must not be repeated every few seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
@@ -63,6 +73,10 @@ pub enum EdgeKind {
     Credentials,
     /// An SMTP relay.
     Relay,
+    /// The queue that results are told to.
+    Results,
+    /// The queue for messages that are set aside.
+    Parked,
 }
 
 impl EdgeKind {
@@ -74,6 +88,8 @@ impl EdgeKind {
             Self::Queue => "queue",
             Self::Credentials => "credentials",
             Self::Relay => "relay",
+            Self::Results => "results",
+            Self::Parked => "parked",
         }
     }
 }
@@ -125,6 +141,8 @@ impl FailureKind {
         match self {
             // A poll that was not answered has waited for as long as two other requests.
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
+            // A source of credentials has one request at a time, for which all jobs of its connection wait.
+            Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
             Self::Denied => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
@@ -162,14 +180,37 @@ struct Inner {
     failures: [AtomicU64; FailureKind::ALL.len()],
 }
 
+/// A step of a request at which a reply is waited for. A dialogue has several, each with its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Its place in the order, below [`STEPS`].
+    pub rank: usize,
+    /// Its name, as a sentence has it: `waiting at RCPT`.
+    pub name: &'static str,
+}
+
+impl Step {
+    /// The one step of a request without a dialogue.
+    pub const fn only(name: &'static str) -> Self {
+        Self { rank: 0, name }
+    }
+}
+
+/// How many steps a dialogue can have.
+pub const STEPS: usize = 12;
+
+/// Which request, as long as it is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestNumber(u64);
+
 /// What goes on at an edge.
 #[derive(Debug, Default)]
 struct Activity {
-    /// How many requests are under way, and since when nothing has come of any.
-    under_way: usize,
-    silent_since: Option<Instant>,
-    /// What the last request, or the last step of a dialogue, is.
-    step: &'static str,
+    /// The requests that are under way, each with the step at which it waits and since when.
+    requests: BTreeMap<RequestNumber, (Step, Instant)>,
+    next_request: u64,
+    /// When a reply came last at each step.
+    replies: [Option<Instant>; STEPS],
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeSet<u64>,
     next_job: u64,
@@ -192,15 +233,31 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Request {
     edge: Edge,
+    number: RequestNumber,
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let mut activity = self.edge.activity();
-        activity.under_way -= 1;
-        if activity.under_way == 0 {
-            activity.silent_since = None;
-        }
+        self.edge.activity().requests.remove(&self.number);
+    }
+}
+
+impl Request {
+    /// Its number.
+    pub const fn number(&self) -> RequestNumber {
+        self.number
+    }
+}
+
+impl Activity {
+    /// The request that has waited longest, and since when: replies to others at its step, or at a later one, count for it,
+    /// and those at an earlier step do not. A relay that greets may be silent at RCPT.
+    fn silence(&self) -> Option<(Step, Instant)> {
+        let waits = self.requests.values().map(|(step, since)| {
+            let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
+            (*step, replied.copied().max().unwrap_or(*since).max(*since))
+        });
+        waits.min_by_key(|(_, since)| *since)
     }
 }
 
@@ -285,12 +342,27 @@ struct State {
     is_down: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
+    /// The requests that were denied since one was allowed.
+    denied: Option<Denials>,
+    /// Whether a request that only asks whether the edge is well was ever allowed.
+    is_probe_allowed: bool,
     /// When a request was answered last.
     answered_at: Option<Instant>,
     /// When a request was answered, or failed, last.
     heard_at: Option<Instant>,
     /// Which caller tries it then, and until when the others wait for that.
     trial: Option<(String, Instant)>,
+}
+
+/// Requests that were denied in a row.
+#[derive(Debug)]
+struct Denials {
+    times: u32,
+    began: Instant,
+    since: Timestamp,
+    words: String,
+    /// Whether the log was told.
+    is_told: bool,
 }
 
 /// An edge that does not answer, as a log line, `/ready` and a job's error say it.
@@ -444,26 +516,28 @@ impl Edge {
     }
 
     /// A request begins, and is under way until what is returned is dropped.
-    pub fn asked(&self, step: &'static str) -> Request {
+    pub fn asked(&self, step: Step) -> Request {
         let mut activity = self.activity();
-        activity.under_way += 1;
-        activity.step = step;
-        activity.silent_since.get_or_insert_with(Instant::now);
+        let number = RequestNumber(activity.next_request);
+        activity.next_request += 1;
+        activity.requests.insert(number, (step, Instant::now()));
         drop(activity);
-        Request { edge: self.clone() }
-    }
-
-    /// Bytes of a request or of its answer have moved.
-    pub fn moved(&self) {
-        let mut activity = self.activity();
-        if activity.under_way > 0 {
-            activity.silent_since = Some(Instant::now());
+        Request {
+            edge: self.clone(),
+            number,
         }
     }
 
-    /// A request that is under way comes to a step of its dialogue.
-    pub fn comes_to(&self, step: &'static str) {
-        self.activity().step = step;
+    /// A request that is under way waits at a step of its dialogue from now on.
+    pub fn waits_at(&self, number: RequestNumber, step: Step) {
+        if let Some(waiting) = self.activity().requests.get_mut(&number) {
+            *waiting = (step, Instant::now());
+        }
+    }
+
+    /// A reply came at a step, or a part of one.
+    pub fn replied(&self, step: Step) {
+        self.activity().replies[step.rank.min(STEPS - 1)] = Some(Instant::now());
     }
 
     /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
@@ -539,30 +613,112 @@ impl Edge {
 
     /// The edge's silence, if requests have waited for it for so long without a byte.
     fn silence(&self, at_least: Duration) -> Option<Outage> {
-        let (silent_for, step) = {
-            let activity = self.activity();
-            (activity.silent_since?.elapsed(), activity.step)
-        };
+        let (step, silent_since) = self.activity().silence()?;
+        let silent_for = silent_since.elapsed();
         let since = crate::clock::system() - SignedDuration::try_from(silent_for).ok()?;
         (silent_for >= at_least).then(|| Outage {
             edge: self.label(),
             subject: self.inner.subject.clone(),
             kind: FailureKind::Timeout,
-            words: format!("waiting at {step}"),
+            words: format!("waiting at {}", step.name),
             since,
             left: GIVEN_WAY,
         })
     }
 
-    /// Why the edge is not well, if it is not: it is down, or requests wait for it and nothing comes.
+    /// Why the edge is not well, if it is not: it is down, requests wait for it and nothing comes, or it denies all.
     pub fn trouble(&self) -> Option<Outage> {
-        self.outage().or_else(|| self.silence(SAID_SILENT))
+        let outage = self.outage().filter(|_| !self.is_unwanted());
+        outage
+            .or_else(|| self.silence(SAID_SILENT))
+            .or_else(|| self.denial_of(&self.state()))
+    }
+
+    /// Whether nothing waits for the edge any more, and so nothing would find out that it is back.
+    fn is_unwanted(&self) -> bool {
+        let is_handed_to = matches!(self.kind(), EdgeKind::Results | EdgeKind::Parked);
+        is_handed_to && self.is_quiet_for(UNWANTED)
+    }
+
+    fn denial_of(&self, state: &State) -> Option<Outage> {
+        let denied = state.denied.as_ref()?;
+        let lasts = denied.times >= DENIALS && denied.began.elapsed() >= DENIED_FOR;
+        lasts.then(|| Outage {
+            edge: self.label(),
+            subject: self.inner.subject.clone(),
+            kind: FailureKind::Denied,
+            words: denied.words.clone(),
+            since: denied.since,
+            left: Duration::ZERO,
+        })
+    }
+
+    /// Whether the last request was denied.
+    pub fn is_denied(&self) -> bool {
+        self.state().denied.is_some()
+    }
+
+    /// A request was answered, and denied. Jobs go on to ask: what is denied to one may be allowed to another.
+    ///
+    /// A request that only asks whether the edge is well says nothing where it was never allowed: credentials need no more
+    /// than their jobs do.
+    pub fn denied(&self, is_probe: bool, words: &str) {
+        self.inner.failures[FailureKind::Denied as usize].fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        if is_probe {
+            state.heard_at = Some(Instant::now());
+            if !state.is_probe_allowed {
+                return;
+            }
+        }
+        let denied = state.denied.get_or_insert_with(|| Denials {
+            times: 0,
+            began: Instant::now(),
+            since: crate::clock::system(),
+            words: String::new(),
+            is_told: false,
+        });
+        denied.times += 1;
+        denied.words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        let Some(outage) = self.denial_of(&state) else {
+            return;
+        };
+        let was_told = state
+            .denied
+            .as_mut()
+            .is_none_or(|denied| std::mem::replace(&mut denied.is_told, true));
+        drop(state);
+        if !was_told {
+            self.warn(&outage, "");
+        }
+    }
+
+    /// A request that only asks whether the edge is well was allowed.
+    pub fn probe_answered(&self) {
+        self.state().is_probe_allowed = true;
+        self.answered();
+    }
+
+    fn warn(&self, outage: &Outage, what_follows: &str) {
+        if self.inner.is_watched.load(Ordering::Relaxed) {
+            tracing::warn!(
+                edge = self.inner.kind.as_str(),
+                edge.name = self.inner.name,
+                failure = outage.kind.as_str(),
+                "{outage}{what_follows}"
+            );
+        }
     }
 
     /// Whether nothing was heard of the edge for so long, and nothing is under way.
     pub fn is_quiet_for(&self, at_least: Duration) -> bool {
         let heard_at = self.state().heard_at;
-        self.activity().under_way == 0 && heard_at.is_none_or(|at| at.elapsed() >= at_least)
+        self.activity().requests.is_empty() && heard_at.is_none_or(|at| at.elapsed() >= at_least)
+    }
+
+    /// Whether a request was answered, or failed, since an instant.
+    pub fn was_heard_since(&self, instant: Instant) -> bool {
+        self.state().heard_at.is_some_and(|at| at >= instant)
     }
 
     /// For how long the edge has been down.
@@ -572,25 +728,34 @@ impl Edge {
         since.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
+    /// The step at which a request has waited for so long in vain.
+    pub fn silent_at(&self, at_least: Duration) -> Option<Step> {
+        let (step, since) = self.activity().silence()?;
+        (since.elapsed() >= at_least).then_some(step)
+    }
+
     /// A request was answered: the edge is up.
     pub fn answered(&self) {
-        self.moved();
         let before = {
             let mut state = self.state();
             let now = Some(Instant::now());
-            if state.failures == 0 {
+            if state.failures == 0 && state.denied.is_none() {
                 (state.answered_at, state.heard_at) = (now, now);
                 return;
             }
             let after = State {
                 answered_at: now,
                 heard_at: now,
+                is_probe_allowed: state.is_probe_allowed,
                 ..State::default()
             };
             std::mem::replace(&mut *state, after)
         };
-        let is_told = before.is_down && self.inner.is_watched.load(Ordering::Relaxed);
-        let Some((since, _)) = before.failing_since.filter(|_| is_told) else {
+        let down = before.failing_since.filter(|_| before.is_down);
+        let denied = before.denied.filter(|denied| denied.is_told);
+        let since = down.map(|(since, _)| since);
+        let since = since.or(denied.map(|denied| denied.began));
+        let Some(since) = since.filter(|_| self.inner.is_watched.load(Ordering::Relaxed)) else {
             return;
         };
         tracing::info!(
@@ -634,14 +799,8 @@ impl Edge {
         state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
         let outage = self.outage_of(&state);
         drop(state);
-        let is_told = !was_down && self.inner.is_watched.load(Ordering::Relaxed);
-        if let Some(outage) = outage.filter(|_| is_told) {
-            tracing::warn!(
-                edge = self.inner.kind.as_str(),
-                edge.name = self.inner.name,
-                failure = kind.as_str(),
-                "{outage}; what needs it waits"
-            );
+        if let Some(outage) = outage.filter(|_| !was_down) {
+            self.warn(&outage, "; what needs it waits");
         }
     }
 }
@@ -709,6 +868,8 @@ impl Edges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GET: Step = Step::only("GET");
 
     fn edge() -> Edge {
         Edge::new(
@@ -795,11 +956,11 @@ mod tests {
         let jobs: Vec<JobAtEdge> = (0..4)
             .map(|n| edge.enter(&n.to_string(), 2).unwrap())
             .collect();
-        let request = edge.asked("GET");
+        let request = edge.asked(GET);
         let giving_way = || jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
         for _ in 0..10 {
             after(3000).await;
-            edge.moved();
+            edge.replied(GET);
             assert_eq!(giving_way(), 0, "bytes move");
         }
         after(3600).await;
@@ -870,7 +1031,7 @@ mod tests {
     async fn an_edge_that_is_waited_for_in_vain_is_said_to_be_silent_before_a_request_fails() {
         let edge = edge();
         assert!(edge.is_quiet_for(Duration::from_secs(10)), "never used");
-        let request = edge.asked("GET");
+        let request = edge.asked(GET);
         assert!(!edge.is_quiet_for(Duration::ZERO), "a request is under way");
         after(17_000).await;
         assert_eq!(edge.trouble(), None);
@@ -879,13 +1040,61 @@ mod tests {
         assert!(said.contains("has not answered since 20"), "{said}");
         assert!(said.ends_with(": waiting at GET"), "{said}");
         assert_eq!(edge.may_be_tried("a"), Ok(()), "silence is no outage yet");
-        edge.moved();
+        edge.replied(GET);
         assert_eq!(edge.trouble(), None);
         drop(request);
         edge.answered();
         assert!(!edge.is_quiet_for(Duration::from_secs(10)));
         after(10_000).await;
         assert!(edge.is_quiet_for(Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replies_to_others_break_a_silence_at_their_step_and_at_earlier_ones_only() {
+        let edge = edge();
+        let step = |rank, name| Step { rank, name };
+        let (greeting, rcpt, data) = (step(1, "greeting"), step(7, "RCPT"), step(8, "DATA"));
+        let request = edge.asked(greeting);
+        edge.waits_at(request.number(), rcpt);
+        for _ in 0..10 {
+            after(3000).await;
+            edge.replied(greeting);
+        }
+        let silence = edge.trouble().unwrap().to_string();
+        assert!(silence.ends_with(": waiting at RCPT"), "{silence}");
+        assert_eq!(edge.silent_at(Duration::from_secs(30)), Some(rcpt));
+        edge.replied(data);
+        assert_eq!(edge.trouble(), None, "others get on");
+        drop(request);
+        edge.waits_at(RequestNumber(0), rcpt);
+        assert_eq!(edge.silent_at(Duration::ZERO), None, "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_denies_all_is_said_to_and_one_that_denies_some_is_not() {
+        let edge = edge();
+        for _ in 0..5 {
+            edge.denied(true, "AccessDenied");
+            after(3000).await;
+        }
+        assert_eq!(edge.trouble(), None, "a look that was never allowed");
+        edge.probe_answered();
+        for _ in 0..5 {
+            edge.denied(false, "AccessDenied");
+            after(3000).await;
+            edge.answered();
+        }
+        assert_eq!(edge.trouble(), None, "others are allowed");
+        edge.denied(true, "AccessDenied");
+        after(5000).await;
+        assert_eq!(edge.trouble(), None, "once");
+        edge.denied(true, "AccessDenied");
+        let said = edge.trouble().unwrap().to_string();
+        assert!(said.contains("cannot be used since 20"), "{said}");
+        assert!(said.ends_with(": AccessDenied"), "{said}");
+        assert_eq!(edge.may_be_tried("a"), Ok(()), "jobs go on to ask");
+        edge.answered();
+        assert_eq!(edge.trouble(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -897,6 +1106,24 @@ mod tests {
         assert!(edges.are_looked_at());
         after(1).await;
         assert!(!edges.are_looked_at());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_that_no_message_waits_for_is_not_told_for_ever() {
+        for (kind, is_told) in [
+            (EdgeKind::Results, false),
+            (EdgeKind::Parked, false),
+            (EdgeKind::Store, true),
+        ] {
+            let edge = Edge::new(kind, "queue", "the queue");
+            edge.failed(FailureKind::Denied, "no");
+            after(119_000).await;
+            assert!(edge.trouble().is_some());
+            after(1_000).await;
+            assert_eq!(edge.trouble().is_some(), is_told, "{kind:?}");
+            edge.failed(FailureKind::Denied, "no");
+            assert!(edge.trouble().is_some(), "{kind:?}: a message wants it");
+        }
     }
 
     #[test]

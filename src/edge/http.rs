@@ -4,6 +4,9 @@
 //! relation is to what moves: an attempt goes on while its bytes do, the answer is due within a few seconds of the last
 //! byte sent, and the answer's body must arrive at a floor rate. After an attempt that was not answered all kept
 //! connections are dropped: a firewall that forgot one has forgotten the others too, and each would cost another deadline.
+//!
+//! What stands in front of a store, such as a load balancer, answers in its name. Its 404 says nothing about an object, so
+//! an answer must show that it is the store's own: see [`Judge`].
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +26,13 @@ use aws_smithy_runtime_api::client::http::{
     SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::retries::ErrorKind;
 use bytes::Bytes;
 use http_body_util::Limited;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::health::{Edge, FailureKind, Request};
+use super::health::{Edge, FailureKind, Request, Step};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME};
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
@@ -61,6 +65,26 @@ pub(crate) struct AnswerWithin(pub(crate) Duration);
 impl Intercept for AnswerWithin {
     fn name(&self) -> &'static str {
         "AnswerWithin"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().add_extension(*self);
+        Ok(())
+    }
+}
+
+/// Marks a request that only asks whether the store is well. Its refusal is no news where it was never allowed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Probing;
+
+impl Intercept for Probing {
+    fn name(&self) -> &'static str {
+        "Probing"
     }
 
     fn modify_before_transmit(
@@ -150,11 +174,12 @@ impl EdgeClient {
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
+        let asked = Asked::by(&request);
         let moved = Moved::of(self.edge.clone());
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
-        let under_way = edge.map(|edge| edge.asked(verb(request.method())));
+        let under_way = edge.map(|edge| edge.asked(step(request.method())));
         let request = request.map(|body| {
             SdkBody::from_body_1_x(Sending {
                 body,
@@ -187,16 +212,32 @@ impl EdgeClient {
         if let Some(kind) = failure {
             self.report(kind, &format!("status {status}"));
         }
+        // Only stores have an edge here, and only their answers have a form that is known.
+        let judge = match &self.edge {
+            Some(_) => Judge::of(&answer, asked),
+            None => Ok(Judge::trusting(status)),
+        };
+        let judge = judge.map_err(|words| {
+            self.failed((generation, began), FailureKind::Unreachable, &words);
+            ConnectorError::other(words.into(), Some(ErrorKind::TransientError))
+        })?;
         let report = Report {
-            patience: patience.max(ANSWER),
+            patience,
             _under_way: under_way,
             client: self,
             attempt: (generation, began),
-            is_well: failure.is_none(),
+            says: match status {
+                _ if failure.is_some() => Says::Unwell,
+                401 | 403 => Says::Denied,
+                _ => Says::Well,
+            },
+            is_probe: asked.is_probe,
         };
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
-        *answer.body_mut() =
-            SdkBody::from_body_1_x(Limited::new(Receiving::new(body, report), MAX_ANSWER_BYTES));
+        *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(
+            Receiving::new(body, judge, report),
+            MAX_ANSWER_BYTES,
+        ));
         Ok(answer)
     }
 }
@@ -207,10 +248,13 @@ impl HttpConnector for EdgeClient {
     }
 }
 
-fn verb(method: &str) -> &'static str {
+/// The one step of a request over HTTP.
+const ANY: Step = Step::only("a request");
+
+fn step(method: &str) -> Step {
     const VERBS: [&str; 5] = ["GET", "HEAD", "PUT", "POST", "DELETE"];
     let known = VERBS.into_iter().find(|verb| *verb == method);
-    known.unwrap_or("a request")
+    known.map_or(ANY, Step::only)
 }
 
 /// How long the answer to a request may take after its last byte was sent.
@@ -248,7 +292,7 @@ impl Moved {
 
     /// So many bytes were handed on, and may take their time on the wire.
     fn handed_on(&self, bytes: usize) {
-        self.edge.iter().for_each(Edge::moved);
+        self.edge.iter().for_each(|edge| edge.replied(ANY));
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
             Instant::now() + on_the_wire(bytes as u64);
     }
@@ -301,6 +345,146 @@ impl Body for Sending {
     }
 }
 
+/// What was asked, as far as it decides what the answer means.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    is_head: bool,
+    /// Whether a part of an object is asked for, which may be anything.
+    is_range: bool,
+    is_probe: bool,
+}
+
+impl Asked {
+    fn by(request: &HttpRequest) -> Self {
+        Self {
+            is_head: request.method() == "HEAD",
+            is_range: request.headers().contains_key("range"),
+            is_probe: request.extension::<Probing>().is_some(),
+        }
+    }
+}
+
+/// How much of a body is kept to judge it by, in bytes: errors of S3 have a few hundred.
+const JUDGED_BYTES: usize = 64 * 1024;
+
+/// How much of a body shows whether it is a page for people, in bytes.
+const PAGE_BYTES: usize = 64;
+
+/// Whether an answer is the store's own, and not that of a load balancer or a proxy in front of it.
+///
+/// S3 gives each error a body of XML with a code, but for HEAD, and nothing that is asked for here is a page of HTML:
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+struct Judge {
+    status: u16,
+    must: Must,
+    seen: Vec<u8>,
+}
+
+/// What a body must show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Must {
+    Nothing,
+    BeNoPage,
+    HaveCode,
+}
+
+impl Judge {
+    /// Takes every body.
+    fn trusting(status: u16) -> Self {
+        Self {
+            status,
+            must: Must::Nothing,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Judges what has no body, and says what the body of the others must show.
+    fn of(answer: &HttpResponse, asked: Asked) -> Result<Self, String> {
+        let status = answer.status().as_u16();
+        let is_error = (300..500).contains(&status);
+        let judge = Self {
+            must: match is_error {
+                _ if asked.is_head => Must::Nothing,
+                true => Must::HaveCode,
+                false if status < 300 && !asked.is_range => Must::BeNoPage,
+                false => Must::Nothing,
+            },
+            ..Self::trusting(status)
+        };
+        let headers = answer.headers();
+        let is_page = || {
+            let media_type = headers.get("content-type").unwrap_or_default();
+            media_type.starts_with("text/html")
+                && !headers.iter().any(|(name, _)| name.starts_with("x-amz"))
+        };
+        match asked.is_head && is_error && is_page() {
+            true => Err(judge.foreign()),
+            false => Ok(judge),
+        }
+    }
+
+    fn see(&mut self, bytes: &[u8]) {
+        let most = match self.must {
+            Must::Nothing => 0,
+            Must::BeNoPage => PAGE_BYTES,
+            Must::HaveCode => JUDGED_BYTES,
+        };
+        let room = most.saturating_sub(self.seen.len());
+        self.seen.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The code of an error.
+    fn code(&self) -> Option<&str> {
+        let text = std::str::from_utf8(&self.seen).ok()?;
+        let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
+        Some(code.trim()).filter(|code| !code.is_empty())
+    }
+
+    /// Why the body is not the store's, once that can be told.
+    fn refuses(&self, is_end: bool) -> Option<String> {
+        let is_foreign = match self.must {
+            Must::Nothing => false,
+            Must::BeNoPage => {
+                let text = self.seen.trim_ascii_start();
+                let begins = |with: &[u8]| {
+                    let begin = text.get(..with.len());
+                    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+                };
+                begins(b"<!doctype html") || begins(b"<html")
+            }
+            Must::HaveCode => is_end && self.code().is_none(),
+        };
+        is_foreign.then(|| self.foreign())
+    }
+
+    fn foreign(&self) -> String {
+        let status = self.status;
+        let what = match self.must {
+            Must::BeNoPage => "is a page of HTML",
+            Must::HaveCode | Must::Nothing => "has no error code of S3",
+        };
+        format!(
+            "the answer with the status {status} {what}: something in front of the store has answered in its place"
+        )
+    }
+
+    /// What the answer says, for the words of a report.
+    fn words(&self) -> String {
+        let code = self.code().map(ToOwned::to_owned);
+        code.unwrap_or_else(|| format!("status {}", self.status))
+    }
+}
+
+/// What an answer that has come says about its edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Well,
+    /// It was reported when its head came.
+    Unwell,
+    /// It refuses this request, and perhaps all.
+    Denied,
+}
+
 /// What the end of an answer is reported to.
 struct Report {
     /// How long the body may take beside its time on the wire.
@@ -308,12 +492,14 @@ struct Report {
     _under_way: Option<Request>,
     client: EdgeClient,
     attempt: Attempt,
-    is_well: bool,
+    says: Says,
+    is_probe: bool,
 }
 
 /// An answer's body, which must arrive at [`FLOOR_RATE`]. Only an answer that arrived is one.
 struct Receiving {
     body: SdkBody,
+    judge: Judge,
     report: Option<Report>,
     due: Instant,
     received: u64,
@@ -323,10 +509,11 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn new(body: SdkBody, report: Report) -> Self {
+    fn new(body: SdkBody, judge: Judge, report: Report) -> Self {
         let due = Instant::now() + report.patience;
         Self {
             body,
+            judge,
             report: Some(report),
             due,
             received: 0,
@@ -340,17 +527,36 @@ impl Receiving {
         let Some(Report {
             client,
             attempt,
-            is_well,
+            says,
+            is_probe,
             ..
         }) = self.report.take()
         else {
             return;
         };
-        match failure {
-            Some((kind, words)) => client.failed(attempt, kind, words),
-            None if is_well => client.edge.iter().for_each(Edge::answered),
-            None => {}
+        if failure.is_none() {
+            client.edge.iter().for_each(|edge| edge.replied(ANY));
         }
+        match (failure, &client.edge) {
+            (Some((kind, words)), _) => client.failed(attempt, kind, words),
+            (None, Some(edge)) => match says {
+                Says::Well if is_probe => edge.probe_answered(),
+                Says::Well => edge.answered(),
+                Says::Denied => edge.denied(is_probe, &self.judge.words()),
+                Says::Unwell => {}
+            },
+            (None, None) => {}
+        }
+    }
+
+    /// Reports the end of an answer that has come, unless it is another's: then, why it is none.
+    fn come(&mut self) -> Result<(), BoxError> {
+        if let Some(words) = self.judge.refuses(true) {
+            self.end(Some((FailureKind::Unreachable, &words)));
+            return Err(words.into());
+        }
+        self.end(None);
+        Ok(())
     }
 }
 
@@ -372,25 +578,34 @@ impl Body for Receiving {
         self.is_waiting = false;
         match &frame {
             Some(Ok(frame)) => {
-                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+                self.received += data.len() as u64;
+                self.judge.see(data);
                 // Without an end to it, a store that trickles would hold a slot for as long as it likes.
                 let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
                 self.deadline.as_mut().reset(due);
-                if self.body.is_end_stream() {
-                    self.end(None);
+                if self.body.is_end_stream() || self.judge.refuses(false).is_some() {
+                    if let Err(error) = self.come() {
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 }
             }
             Some(Err(error)) => {
                 let words = crate::error::chain(&**error);
                 self.end(Some((FailureKind::Unreachable, &words)));
             }
-            None => self.end(None),
+            None => {
+                if let Err(error) = self.come() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        // A body that is empty is judged, too, and so must be asked for.
+        self.body.is_end_stream() && self.report.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -425,14 +640,95 @@ mod tests {
         };
         Receiving::new(
             body,
+            Judge::trusting(200),
             Report {
                 patience: ANSWER,
                 _under_way: None,
                 client,
                 attempt: (0, Instant::now()),
-                is_well: true,
+                says: Says::Well,
+                is_probe: false,
             },
         )
+    }
+
+    /// What becomes of an answer to GET with this status and body.
+    async fn judged(status: u16, body: &'static str, edge: &Edge) -> Result<Bytes, String> {
+        let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+        let asked = Asked {
+            is_head: false,
+            is_range: false,
+            is_probe: false,
+        };
+        let judge = Judge::of(&answer, asked).unwrap();
+        let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
+        let mut receiving = receiving(body, edge);
+        receiving.judge = judge;
+        let whole = receiving.collect().await;
+        whole
+            .map(|body| body.to_bytes())
+            .map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_page_of_what_stands_in_front_of_a_store_is_no_answer_of_the_store() {
+        const PAGE: &str = "<!DOCTYPE html><html><h1>404 Not Found</h1></html>";
+        for (status, body) in [
+            (404, PAGE),
+            (405, ""),
+            (403, "denied by policy"),
+            (307, PAGE),
+            (200, PAGE),
+            (200, "\n<HTML lang=en>"),
+        ] {
+            let edge = edge();
+            for _ in 0..2 {
+                let words = judged(status, body, &edge).await.unwrap_err();
+                assert!(words.contains("in front of the store"), "{words}");
+            }
+            let outage = edge.outage().unwrap();
+            assert_eq!(outage.kind, FailureKind::Unreachable, "{status} {body}");
+        }
+        for (status, body) in [
+            (404, "<Error><Code>NoSuchKey</Code></Error>"),
+            (
+                412,
+                "<?xml?><Error>\n<Code>PreconditionFailed</Code></Error>",
+            ),
+            (200, "<?xml?><ListBucketResult/>"),
+            (200, ""),
+            (204, ""),
+        ] {
+            let edge = edge();
+            for _ in 0..2 {
+                judged(status, body, &edge).await.unwrap();
+            }
+            assert_eq!(edge.outage(), None, "{status} {body}");
+            assert_eq!(edge.count(FailureKind::Unreachable), 0);
+        }
+    }
+
+    #[test]
+    fn a_page_without_a_body_is_known_by_its_headers() {
+        let head = Asked {
+            is_head: true,
+            is_range: false,
+            is_probe: false,
+        };
+        let answer = |headers: &[(&'static str, &'static str)]| {
+            let mut answer = HttpResponse::new(404.try_into().unwrap(), SdkBody::empty());
+            for (name, value) in headers {
+                answer.headers_mut().insert(*name, *value);
+            }
+            Judge::of(&answer, head).is_ok()
+        };
+        assert!(!answer(&[("content-type", "text/html; charset=utf-8")]));
+        assert!(answer(&[("content-type", "application/xml")]));
+        assert!(answer(&[
+            ("content-type", "text/html"),
+            ("x-amz-request-id", "1")
+        ]));
+        assert!(answer(&[]));
     }
 
     /// A body of so many pieces, each after a pause.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use globset::GlobMatcher;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::occurrence::Occurrence;
@@ -169,25 +170,33 @@ struct ObjectEvent {
     name: String,
     bucket: String,
     key: String,
-    /// The version, or the sequencer, or the `ETag`: what sets two events for one key apart.
-    occurrence: String,
+    /// None for an object of a bucket without versions, whose version is called `null`.
+    version: Option<String>,
     sequencer: Option<String>,
+    etag: Option<String>,
     time: String,
+    /// Until when a restored copy is there.
+    restored_until: Option<String>,
 }
 
 impl ObjectEvent {
     /// The event, if S3 can have written its texts: each is repeated in a job, its id, or an error.
     fn bounded(self) -> Result<Self, ParseJobError> {
         let texts = [
-            ("name", &self.name),
-            ("bucket", &self.bucket),
-            ("key", &self.key),
-            ("version", &self.occurrence),
-            ("time", &self.time),
+            ("name", Some(&self.name)),
+            ("bucket", Some(&self.bucket)),
+            ("key", Some(&self.key)),
+            ("version", self.version.as_ref()),
+            ("sequencer", self.sequencer.as_ref()),
+            ("ETag", self.etag.as_ref()),
+            ("time", Some(&self.time)),
+            ("restore expiry", self.restored_until.as_ref()),
         ];
-        let sequencer = self.sequencer.iter().map(|text| ("sequencer", text));
+        let texts = texts
+            .into_iter()
+            .filter_map(|(field, text)| Some((field, text?)));
         let long = |(_, text): &(&str, &String)| text.len() > MAX_EVENT_TEXT_BYTES;
-        let long = texts.into_iter().chain(sequencer).find(long);
+        let long = { texts }.find(long);
         if let Some((field, text)) = long {
             return Err(ParseJobError::LongEvent {
                 field,
@@ -196,6 +205,35 @@ impl ObjectEvent {
         }
         Ok(self)
     }
+
+    /// What is the same for the same event, whichever way and however often it comes, and for no other: see the table in
+    /// README. Some servers send one sequencer for all events, or none; so all that tells two events apart counts.
+    fn identity(&self) -> String {
+        let absent = String::new();
+        let optional = |text: &Option<String>| text.as_ref().unwrap_or(&absent).clone();
+        let etag = optional(&self.etag);
+        let fields = [
+            self.name.clone(),
+            self.bucket.clone(),
+            self.key.clone(),
+            optional(&self.version),
+            optional(&self.sequencer).to_ascii_uppercase(),
+            etag.trim_matches('"').to_ascii_lowercase(),
+            to_the_second(&self.time),
+            to_the_second(&optional(&self.restored_until)),
+        ];
+        // Each with its length: a key may hold whatever would stand between two fields.
+        let lengths = fields.map(|field| format!("{}:{field}", field.len()));
+        sha256_hex(lengths.concat().as_bytes())
+    }
+}
+
+/// An instant as one spelling, in whole seconds: notifications have milliseconds, and `EventBridge` has none.
+fn to_the_second(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(at) => at.as_second().to_string(),
+        Err(_) => time.to_owned(),
+    }
 }
 
 /// One record of an S3 notification. MinIO's has `s3:` before the event's name.
@@ -203,25 +241,25 @@ impl ObjectEvent {
 fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str);
     let need = |field: &'static str| text(field).ok_or(ParseJobError::Event { field });
-    let occurrence = [
-        "/s3/object/versionId",
-        "/s3/object/sequencer",
-        "/s3/object/eTag",
-    ]
-    .into_iter()
-    .filter_map(text)
-    .find(|text| !text.is_empty())
-    .ok_or(ParseJobError::Event {
-        field: "/s3/object/sequencer",
-    })?;
+    let optional = |pointer: &str| text(pointer).and_then(meaning);
     Ok(ObjectEvent {
         name: need("/eventName")?.trim_start_matches("s3:").to_owned(),
-        sequencer: text("/s3/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/s3/bucket/name")?.to_owned(),
         key: decode_form(need("/s3/object/key")?).into_owned(),
-        occurrence: occurrence.to_owned(),
+        version: optional("/s3/object/versionId"),
+        sequencer: optional("/s3/object/sequencer"),
+        etag: optional("/s3/object/eTag"),
         time: need("/eventTime")?.to_owned(),
+        restored_until: optional(
+            "/glacierEventData/restoreEventData/lifecycleRestorationExpiryTime",
+        ),
     })
+}
+
+/// A text of an event, if it says something: the version of an object in a bucket without versions is `null`, and says as
+/// little as an empty text.
+fn meaning(text: &str) -> Option<String> {
+    (!matches!(text, "" | "null")).then(|| text.to_owned())
 }
 
 /// "Object Created" of EventBridge; its key is not encoded.
@@ -236,19 +274,16 @@ fn event_bridge(fields: &Map<String, Value>) -> Result<ObjectEvent, ParseJobErro
             .and_then(Value::as_str)
             .ok_or(ParseJobError::Event { field })
     };
-    let occurrence = ["/object/version-id", "/object/sequencer", "/object/etag"]
-        .into_iter()
-        .find_map(text)
-        .ok_or(ParseJobError::Event {
-            field: "/object/sequencer",
-        })?;
+    let optional = |pointer: &str| text(pointer).and_then(meaning);
     Ok(ObjectEvent {
         name: event_bridge_name(top("detail-type")?, text("/reason")),
-        sequencer: text("/object/sequencer").map(ToOwned::to_owned),
         bucket: need("/bucket/name")?.to_owned(),
         key: need("/object/key")?.to_owned(),
-        occurrence: occurrence.to_owned(),
+        version: optional("/object/version-id"),
+        sequencer: optional("/object/sequencer"),
+        etag: optional("/object/etag"),
         time: top("time")?.to_owned(),
+        restored_until: optional("/restore-expiry-time"),
     })
 }
 
@@ -307,8 +342,10 @@ impl EventRule {
             name: "ObjectCreated:Put".to_owned(),
             bucket: self.bucket.to_string(),
             key: "example/file.pdf".to_owned(),
-            occurrence: "0".to_owned(),
+            version: None,
             sequencer: None,
+            etag: None,
+            restored_until: None,
             time: "2026-01-01T00:00:00Z".to_owned(),
         })
     }
@@ -325,23 +362,22 @@ impl EventRule {
         .collect();
         let mut template = (*self.template).clone();
         fill(&mut template, &mut Vec::new(), &said)?;
-        let identity = [&event.bucket, &event.key, &event.occurrence]
-            .map(String::as_str)
-            .join("\n");
+        let identity = event.identity();
         let base = template
             .get("id")
             .and_then(Value::as_str)
             .unwrap_or("event")
             .to_owned();
-        let id = format!("{base}-{}", &sha256_hex(identity.as_bytes())[..32]);
+        let id = format!("{base}-{}", &identity[..32]);
         template["id"] = Value::from(id);
         // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
         // is spelled differently by each way that an event takes.
-        let body_sha256 = sha256_hex(identity.as_bytes());
-        let mut job = Job::from_wire(wire::from_value(template)?, Some(said), body_sha256)?;
+        let mut job = Job::from_wire(wire::from_value(template)?, Some(said), identity)?;
         job.occurrence = event.sequencer.as_deref().and_then(|sequencer| {
             let object = (event.bucket.as_str(), event.key.as_str());
-            Occurrence::new(&base, object, sequencer, &event.time)
+            // A restored copy does not come too late because a later version was served.
+            let kind = event.name.split(':').next().unwrap_or_default();
+            Occurrence::new((&base, kind), object, sequencer, &event.time)
         });
         // An event's job is about the instant of the event.
         job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
@@ -487,6 +523,135 @@ mod tests {
         assert_eq!(ids[0], ids[1]);
         assert_eq!(ids[0], ids[2]);
         assert_ne!(ids[0], only_job(&notification("incoming/a.pdf", "0056")).id);
+    }
+
+    /// A record of a notification, changed at some places.
+    fn changed(changes: &[(&str, Value)]) -> Value {
+        let mut body = notification("incoming/a.pdf", "0055AED6DCD90281E5");
+        let record = &mut body["Records"][0];
+        record["s3"]["object"]["eTag"] = json!("d41d8cd98f00b204e9800998ecf8427e");
+        for (path, value) in changes {
+            let mut at = &mut *record;
+            for name in path.split('.') {
+                at = &mut at[name];
+            }
+            *at = value.clone();
+        }
+        body
+    }
+
+    #[test]
+    fn two_events_are_one_when_everything_that_tells_them_apart_is_the_same() {
+        let restored = |until: &str| {
+            changed(&[
+                ("eventName", json!("ObjectRestore:Completed")),
+                ("s3.object.sequencer", json!("")),
+                (
+                    "glacierEventData.restoreEventData.lifecycleRestorationExpiryTime",
+                    json!(until),
+                ),
+            ])
+        };
+        let of_version = |version: &str, sequencer: &str| {
+            changed(&[
+                ("s3.object.versionId", json!(version)),
+                ("s3.object.sequencer", json!(sequencer)),
+            ])
+        };
+        let nothing = [
+            ("s3.object.sequencer", Value::Null),
+            ("s3.object.eTag", Value::Null),
+        ];
+        let timed = |time: &str| changed(&[&nothing[..], &[("eventTime", json!(time))]].concat());
+        let mut rules = rules();
+        rules[0].events = ["ObjectCreated:*", "ObjectRestore:*"]
+            .map(|name| name.parse().unwrap())
+            .into();
+        let id = |body: &Value| open(&body.to_string(), &rules).unwrap().jobs.remove(0).id;
+        for (what, a, b) in [
+            (
+                "two restorations",
+                restored("2026-06-08T00:00:00.000Z"),
+                restored("2026-11-08T00:00:00.000Z"),
+            ),
+            (
+                "a restoration and the creation",
+                restored("2026-06-08T00:00:00.000Z"),
+                changed(&[]),
+            ),
+            (
+                "two uploads without versions",
+                of_version("null", "0A"),
+                of_version("null", "0B"),
+            ),
+            (
+                "two versions with a constant sequencer",
+                of_version("v1", "0A"),
+                of_version("v2", "0A"),
+            ),
+            (
+                "another content",
+                changed(&[]),
+                changed(&[("s3.object.eTag", json!("ff"))]),
+            ),
+            (
+                "another time",
+                changed(&[]),
+                changed(&[("eventTime", json!("2026-11-27T18:40:00Z"))]),
+            ),
+            (
+                "another time and nothing else",
+                timed("2026-11-23T18:40:00Z"),
+                timed("2026-11-23T18:40:01Z"),
+            ),
+            (
+                "another way",
+                changed(&[]),
+                changed(&[("eventName", json!("ObjectCreated:Copy"))]),
+            ),
+        ] {
+            assert_ne!(id(&a), id(&b), "{what}");
+        }
+        for (what, body) in [
+            (
+                "with a version that is none",
+                changed(&[("s3.object.versionId", json!("null"))]),
+            ),
+            (
+                "with an empty version",
+                changed(&[("s3.object.versionId", json!(""))]),
+            ),
+            (
+                "with quotes",
+                changed(&[(
+                    "s3.object.eTag",
+                    json!("\"D41D8CD98F00B204E9800998ECF8427E\""),
+                )]),
+            ),
+            (
+                "with milliseconds",
+                changed(&[("eventTime", json!("2026-11-23T18:40:00.712Z"))]),
+            ),
+            (
+                "with an offset",
+                changed(&[("eventTime", json!("2026-11-23T19:40:00+01:00"))]),
+            ),
+            (
+                "with another case",
+                changed(&[("s3.object.sequencer", json!("0055aed6dcd90281e5"))]),
+            ),
+        ] {
+            assert_eq!(id(&changed(&[])), id(&body), "{what}");
+        }
+        let bridged = json!({
+            "source": "aws.s3", "detail-type": "Object Created", "time": "2026-11-23T18:40:00Z",
+            "detail": {
+                "bucket": { "name": "uploads" },
+                "object": { "key": "incoming/a.pdf", "sequencer": "0055AED6DCD90281E5", "etag": "d41d8cd98f00b204e9800998ecf8427e" },
+                "reason": "PutObject"
+            }
+        });
+        assert_eq!(id(&changed(&[])), id(&bridged), "by way of EventBridge");
     }
 
     #[test]

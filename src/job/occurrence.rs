@@ -42,16 +42,16 @@ impl Sequencer {
 }
 
 impl Occurrence {
-    /// The event with this sequencer, for a key of a bucket; `rule` tells the rules' jobs apart. `None` if it does not say
+    /// The event with this sequencer, for a key of a bucket; the rule and the kind of event tell jobs apart. `None` if it does not say
     /// when it happened, or with which sequencer.
     pub(super) fn new(
-        rule: &str,
+        (rule, kind): (&str, &str),
         (bucket, key): (&str, &str),
         sequencer: &str,
         at: &str,
     ) -> Option<Self> {
         let (sequencer, at) = (Sequencer::parse(sequencer)?, at.parse().ok()?);
-        let of = sha256_hex([rule, bucket, key].join("\n").as_bytes());
+        let of = sha256_hex([rule, kind, bucket, key].join("\n").as_bytes());
         let series = format!("served-{}", &of[..32]).parse();
         Some(Self {
             series: series.expect("a hash makes an id"),

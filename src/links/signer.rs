@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
+use super::credentials::{CREDENTIALS_TIMEOUT, Source};
 use super::partition::{Variant, plain_region, regional_endpoint};
 use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
-use crate::edge::health::{Edge, EdgeKind, FailureKind};
+use crate::edge::health::Edge;
 use crate::job::Bucket;
 use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
 
@@ -52,19 +53,15 @@ pub enum SignerError {
     },
 }
 
-/// How long a provider may take: a process that hangs must not hang every job of its connection.
-const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Signs for one connection.
 #[derive(Clone)]
 pub struct Signer {
     connection: String,
     endpoint: Endpoint,
-    provider: SharedCredentialsProvider,
+    source: Source,
     /// The end of a session whose credentials do not say it themselves.
     session_end: Option<SessionEnd>,
     current: Arc<Mutex<Option<Current>>>,
-    edge: Edge,
 }
 
 #[derive(Clone)]
@@ -126,21 +123,23 @@ impl Signer {
         provider: SharedCredentialsProvider,
         session_end: Option<SessionEnd>,
     ) -> Self {
-        let subject = format!("the source of the credentials of connections.{connection}");
-        let edge = Edge::new(EdgeKind::Credentials, connection.as_str(), subject);
         Self {
+            source: Source::new(&connection, provider),
             connection,
             endpoint,
-            provider,
             session_end,
             current: Arc::default(),
-            edge,
         }
+    }
+
+    /// Its credentials, for the requests to the store: a failure there is one of the same source.
+    pub(crate) fn credentials_provider(&self) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(self.source.clone())
     }
 
     /// What is known of the health of the source of credentials.
     pub const fn edge(&self) -> &Edge {
-        &self.edge
+        self.source.edge()
     }
 
     /// When the credentials end, after one refresh if they end before `needed_until`.
@@ -193,6 +192,8 @@ impl Signer {
     }
 
     async fn credentials(&self, needed_until: Timestamp) -> Result<Current, SignerError> {
+        // Held while the source is asked: what waits here wants the same credentials, or fails for the same reason.
+        let began = Instant::now();
         let mut current = self.current.lock().await;
         if let Some(kept) = current
             .as_ref()
@@ -200,25 +201,15 @@ impl Signer {
         {
             return Ok(kept.clone());
         }
-        let connection = || self.connection.clone();
-        let fresh = tokio::time::timeout(CREDENTIALS_TIMEOUT, self.provider.provide_credentials())
+        let connection = self.connection.clone();
+        let fresh = self
+            .source
+            .ask_since(began)
             .await
-            .map_err(|_| {
-                let words = format!("none within {} s", CREDENTIALS_TIMEOUT.as_secs());
-                self.edge.failed(FailureKind::Timeout, &words);
-                SignerError::Slow {
-                    connection: connection(),
-                }
-            })?
-            .map_err(|source| {
-                let words = crate::error::chain(&source);
-                self.edge.failed(FailureKind::Denied, &words);
-                SignerError::NoCredentials {
-                    connection: connection(),
-                    source,
-                }
+            .map_err(|source| match source {
+                CredentialsError::ProviderTimedOut(_) => SignerError::Slow { connection },
+                source => SignerError::NoCredentials { connection, source },
             })?;
-        self.edge.answered();
         let said = fresh.expiry().and_then(|end| Timestamp::try_from(end).ok());
         let end = match (said, fresh.session_token()) {
             (Some(end), _) => CredentialsEnd::At(end),

@@ -9,7 +9,10 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
-use super::{EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt};
+use super::{
+    EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt, hand_over,
+};
+use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::AnswerWithin;
 use crate::keyring::nonce;
 
@@ -24,6 +27,10 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How much longer than the poll its answer may take.
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long the answer to a poll without a wait may take: a queue that may be back is asked so, and the next poll is on another
+/// connection.
+const ANSWER_NOW: Duration = Duration::from_secs(5);
+
 /// The longest reason that is put beside a parked message, in characters.
 const MAX_REASON: usize = 1000;
 
@@ -32,16 +39,28 @@ const MAX_REASON: usize = 1000;
 pub struct SqsQueue {
     client: Client,
     url: String,
-    parked_url: Option<String>,
+    parked: Option<Aside>,
+}
+
+/// Where messages are set aside.
+#[derive(Debug, Clone)]
+struct Aside {
+    url: String,
+    edge: Edge,
 }
 
 impl SqsQueue {
     /// A queue over a configured client.
-    pub const fn new(client: Client, url: String, parked_url: Option<String>) -> Self {
+    pub fn new(client: Client, url: String, parked_url: Option<String>) -> Self {
+        let parked = parked_url.map(|url| {
+            let subject = format!("the queue of parked messages {url} (queue.parked_url)");
+            let edge = Edge::new(EdgeKind::Parked, "queue", subject);
+            Aside { url, edge }
+        });
         Self {
             client,
             url,
-            parked_url,
+            parked,
         }
     }
 }
@@ -55,6 +74,10 @@ impl Queue for SqsQueue {
         wait: Duration,
     ) -> Result<Vec<Message>, QueueError> {
         let wait = wait.min(MAX_WAIT);
+        let patience = match wait.is_zero() {
+            true => ANSWER_NOW,
+            false => wait + POLL_MARGIN,
+        };
         let answer = self
             .client
             .receive_message()
@@ -66,7 +89,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             // A long poll may last as long as it was asked to.
-            .interceptor(AnswerWithin(wait + POLL_MARGIN))
+            .interceptor(AnswerWithin(patience))
             // The next poll is the retry.
             .config_override(
                 aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
@@ -109,8 +132,12 @@ impl Queue for SqsQueue {
             .map_err(|error| receipt_error("extend the hold on a message of", &self.url, &error))
     }
 
+    fn parked_edge(&self) -> Option<&Edge> {
+        self.parked.as_ref().map(|aside| &aside.edge)
+    }
+
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
-        let Some(parked_url) = &self.parked_url else {
+        let Some(Aside { url, edge }) = &self.parked else {
             return Ok(Parked::LeftToRedrive);
         };
         let text = |value: String| {
@@ -122,29 +149,31 @@ impl Queue for SqsQueue {
         let attribute = |value: String| {
             text(value).map_err(|error| EdgeError::new("park a message", Fact::Rejected, error))
         };
-        let fifo = Fifo::of(parked_url, message.group.as_deref());
+        let fifo = Fifo::of(url, message.group.as_deref());
         let send = || {
             let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
             self.client
                 .send_message()
-                .queue_url(parked_url)
+                .queue_url(url)
                 .message_body(&message.body)
                 .set_message_group_id(group)
                 .set_message_deduplication_id(id)
         };
-        let parked =
-            |error: &_| EdgeError::from_sdk(format!("park a message in {parked_url}"), error);
+        let parked = |error: &_| EdgeError::from_sdk(format!("park a message in {url}"), error);
         // First there, then gone here: a crash in between leaves two, never none.
         let with_reason = send()
             .message_attributes(parked::REASON, attribute(printable(reason))?)
             .message_attributes(parked::MESSAGE_ID, attribute(message.id.clone())?);
-        match with_reason.send().await.map_err(|error| parked(&error)) {
-            // A body near the limit leaves no room for attributes; the reason stands in the audit log.
-            Err(error) if error.fact == Fact::Rejected => {
-                send().send().await.map_err(|error| parked(&error))?;
+        let sending = async {
+            match with_reason.send().await.map_err(|error| parked(&error)) {
+                // A body near the limit leaves no room for attributes; the reason stands in the audit log.
+                Err(error) if error.fact == Fact::Rejected => {
+                    send().send().await.map_err(|error| parked(&error))
+                }
+                sent => sent,
             }
-            sent => drop(sent?),
-        }
+        };
+        hand_over(edge, sending).await?;
         self.delete(&message.receipt).await?;
         Ok(Parked::Aside)
     }

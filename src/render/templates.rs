@@ -21,6 +21,7 @@ use super::names::Walk;
 use super::strings::Strings;
 use super::syntax::{self, Medium};
 use super::{RenderError, email, gallery, helpers, includes};
+use crate::directory;
 use crate::job::TemplateName;
 use crate::plan::Installed;
 
@@ -554,7 +555,8 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
         path: path.to_owned(),
         source,
     };
-    let length = fs::metadata(path).map_err(failed)?.len();
+    let file = directory::read_mounted(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
     if length > syntax::MAX_SOURCE_BYTES as u64 {
         let reason = format!(
             "has {length} bytes; {} are allowed",
@@ -562,7 +564,7 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
         );
         return Err(TemplateError::new(name.to_owned(), None, reason));
     }
-    fs::read_to_string(path).map_err(failed)
+    io::read_to_string(file).map_err(failed)
 }
 
 /// RFC 4648 base 64, as a policy spells its hashes.

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{ConfigBag, Intercept, Region, RuntimeComponents};
+use aws_sdk_s3::config::{
+    ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
@@ -435,6 +437,8 @@ impl ObjectStore for S3Store {
             .list_objects_v2()
             .bucket(bucket.as_str())
             .max_keys(1)
+            .customize()
+            .interceptor(http::Probing)
             .send()
             .await
             .map(drop)
@@ -453,6 +457,7 @@ fn on_edge(client: &Client, edge: &Edge) -> Client {
     let config = client.config().to_builder();
     let config = config
         .http_client(http::client(Some(edge.clone())))
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled());
     Client::from_conf(config.build())
 }

@@ -1,5 +1,6 @@
 //! `/metrics`, `/live` and `/ready`, for a supervisor and a scraper on this machine.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +14,8 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::metrics;
 use super::notify::Pulse;
@@ -21,10 +23,11 @@ use crate::audit::log::Watch;
 use crate::edge::health::Edges;
 use crate::progress::Progress;
 
-/// How long a client may take to say what it wants.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may last: a request, its answer, and the client's reading of it. The answer is made of memory.
+const CONNECTION_TIME: Duration = Duration::from_secs(5);
 
-/// How many clients are answered at once; a scraper and a supervisor are two.
+/// How many clients are answered at once; a scraper and a supervisor are two. For one more the oldest connection is closed, so
+/// that clients which say nothing, or do not read, keep no other from an answer.
 const MOST_CONNECTIONS: usize = 32;
 
 /// What the answers are made of.
@@ -68,6 +71,11 @@ impl Health {
     /// The start waits for something.
     pub fn waits_for(&self, reason: String) {
         *self.phase() = Phase::Starting(Some(reason));
+    }
+
+    /// Whether the start is not over.
+    pub fn is_starting(&self) -> bool {
+        matches!(&*self.phase(), Phase::Starting(_))
     }
 
     /// The start is over.
@@ -121,35 +129,43 @@ impl Health {
 }
 
 /// Binds the address, so that a port that is taken shows at the start.
-pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(listen).await
+pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
-/// Answers until the task is dropped.
-pub async fn serve(listener: TcpListener, health: Health) {
+/// Answers until the task is dropped. Fails if the runtime cannot watch the listener.
+pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<Infallible> {
+    let listener = TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        while connections.len() >= MOST_CONNECTIONS {
-            connections.join_next().await;
-        }
-        while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
+            // The system has no more files for a connection.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        while connections.try_join_next().is_some() {}
+        oldest_first.retain(|connection| !connection.is_finished());
+        while oldest_first.len() >= MOST_CONNECTIONS {
+            let oldest = oldest_first.pop_front();
+            oldest.iter().for_each(AbortHandle::abort);
+        }
         let health = health.clone();
-        connections.spawn(async move {
+        oldest_first.push_back(connections.spawn(async move {
             let answers = service_fn(move |request: Request<hyper::body::Incoming>| {
                 let response = answer(request.uri().path(), &health);
                 async move { Ok::<_, Infallible>(response) }
             });
             let conversation = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
+                .header_read_timeout(CONNECTION_TIME)
+                .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answers);
-            // A client that goes away is no news.
-            drop(conversation.await);
-        });
+            // A client that goes away, or stays too long, is no news.
+            drop(timeout(CONNECTION_TIME, conversation).await);
+        }));
     }
 }
 
@@ -181,4 +197,38 @@ fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
         .headers_mut()
         .insert(hyper::header::CONTENT_TYPE, plain);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn clients_that_say_nothing_or_do_not_read_keep_no_other_from_its_answer() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let asks = async {
+            let mut idle = Vec::new();
+            for number in 0..3 * MOST_CONNECTIONS {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                if number % 2 == 0 {
+                    drop(stream.write_all(b"GET /ready HTTP/1.1\r\n").await);
+                }
+                idle.push(stream);
+            }
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /live HTTP/1.1\r\nHost: h\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            // To its end: the connection is not kept.
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        };
+        tokio::select! {
+            ended = serve(listener, Health::default()) => panic!("{ended:?}"),
+            asked = timeout(Duration::from_secs(2), asks) => asked.expect("it is answered at once"),
+        }
+    }
 }

@@ -8,7 +8,8 @@
 //!
 //! All messages that were under way are suspected, and one of them did it. So suspects are worked one at a time: the one
 //! that kills the process again does so without the others. A suspect that would be parked for one more death is worked
-//! alone until it gets on, or for [`ALONE`]: a new message that kills would be counted against it.
+//! alone until it gets on, or for [`ALONE`]: a new message that kills would be counted against it. And where the process died
+//! while it read a message, that one did it, and not those that had been read before.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -155,6 +156,7 @@ impl Deliveries {
     pub fn open(state: &Directory) -> io::Result<Self> {
         let dir = state.private_below("deliveries")?;
         let names = dir.names()?.into_iter();
+        let mut noted = Vec::new();
         for name in names.filter_map(|name| name.into_string().ok()) {
             let is_ours = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
             let modified = is_ours
@@ -163,6 +165,24 @@ impl Deliveries {
             let age = modified.and_then(|modified| modified.elapsed().ok());
             if age.is_some_and(|age| age > KEEP) {
                 dir.remove(&name)?;
+            } else if modified.is_some()
+                && let Ok(note) = read(&dir, &name)
+            {
+                noted.push((name, note));
+            }
+        }
+        // What the last process left is judged once: the next one leaves notes of its own.
+        let died_reading = noted.iter().any(|(_, note)| note.step == Step::Reading);
+        for (name, note) in noted {
+            match (note.step, note.deaths) {
+                (Step::Judged, _) => {}
+                (Step::Working, 0) if died_reading => dir.remove(&name)?,
+                (Step::Working, deaths) if died_reading => {
+                    write(&dir, &name, deaths - 1, Step::Judged)?;
+                }
+                (Step::Reading | Step::Working, deaths) => {
+                    write(&dir, &name, deaths, Step::Judged)?;
+                }
             }
         }
         Ok(Self {
@@ -176,8 +196,8 @@ impl Deliveries {
     /// wait for another, since one of them is suspected.
     pub fn begin(&self, message_id: &str) -> Option<Delivery> {
         let file = sha256_hex(message_id.as_bytes())[..32].to_owned();
-        let deaths = match before(&self.dir, &file) {
-            Ok(before) => before.saturating_add(1),
+        let deaths = match read(&self.dir, &file) {
+            Ok(before) => before.deaths.saturating_add(1),
             Err(_) => 0,
         };
         let quarantine = match deaths {
@@ -195,7 +215,7 @@ impl Deliveries {
                 _quarantine: quarantine,
             }
         };
-        let written = write(&self.dir, &file, deaths);
+        let written = write(&self.dir, &file, deaths, Step::Reading);
         if let Err(error) = &written {
             tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
         }
@@ -212,20 +232,47 @@ impl Deliveries {
     }
 }
 
-/// How many deaths a file counts; one that says nothing was torn by the death itself.
-fn before(dir: &Directory, file: &str) -> io::Result<u32> {
-    let text = dir.read_bounded(file, 16)?;
-    Ok(str::from_utf8(&text)
-        .unwrap_or_default()
-        .trim()
-        .parse()
-        .unwrap_or_default())
+/// How far a delivery had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Its message is read.
+    Reading,
+    /// Its jobs are worked.
+    Working,
+    /// It ended in a death that is counted.
+    Judged,
 }
 
-fn write(dir: &Directory, file: &str, deaths: u32) -> io::Result<()> {
+/// What the file of a delivery says: how many deaths came before it, and how far it is.
+struct Note {
+    deaths: u32,
+    step: Step,
+}
+
+/// Reads a delivery's file; one that says nothing was torn by the death itself.
+fn read(dir: &Directory, file: &str) -> io::Result<Note> {
+    let text = dir.read_bounded(file, 16)?;
+    let text = str::from_utf8(&text).unwrap_or_default();
+    let (deaths, step) = text.split_once(' ').unwrap_or((text, ""));
+    Ok(Note {
+        deaths: deaths.trim().parse().unwrap_or_default(),
+        step: match step {
+            "reading" => Step::Reading,
+            "working" => Step::Working,
+            _ => Step::Judged,
+        },
+    })
+}
+
+fn write(dir: &Directory, file: &str, deaths: u32, step: Step) -> io::Result<()> {
+    let step = match step {
+        Step::Reading => " reading",
+        Step::Working => " working",
+        Step::Judged => "",
+    };
     let mut file = dir.lock_file(file, 0o600)?;
     file.set_len(0)?;
-    file.write_all(deaths.to_string().as_bytes())
+    file.write_all(format!("{deaths}{step}").as_bytes())
 }
 
 impl Delivery {
@@ -278,9 +325,16 @@ impl Delivery {
         // What a file counts is one more than what it says, since it is there.
         drop(match (is_waiting, deaths) {
             (true, 0) => dir.remove(file),
-            (true, deaths) => write(dir, file, deaths - 1),
-            (false, deaths) => write(dir, file, deaths),
+            (true, deaths) => write(dir, file, deaths - 1, Step::Judged),
+            (false, deaths) => write(dir, file, deaths, Step::Working),
         });
+    }
+
+    /// The message was read: if the process dies while it reads another, it is not this one that did it.
+    pub(super) fn was_read(&self) {
+        if let Some((dir, file)) = &self.inner.file {
+            drop(write(dir, file, self.deaths(), Step::Working));
+        }
     }
 
     /// The delivery got on: its plan was recorded, or it comes to a mail. A job that gets on each time comes to its
@@ -291,7 +345,7 @@ impl Delivery {
         if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
             && let Some((dir, file)) = &self.inner.file
         {
-            drop(write(dir, file, 0));
+            drop(write(dir, file, 0, Step::Working));
         }
         drop(lock(&self.inner.place).take());
     }
@@ -386,6 +440,33 @@ mod tests {
         assert_eq!(dies(&[]), 1);
         assert_eq!(dies(&[false]), 2);
         assert_eq!(deliveries().begin("a").unwrap().deaths(), 3);
+    }
+
+    #[test]
+    fn a_death_while_a_message_was_read_is_not_counted_against_those_that_were_worked() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Directory::open(dir.path()).unwrap();
+        let deaths_of = |id: &str| {
+            let deliveries = Deliveries::open(&state).unwrap();
+            deliveries.begin(id).unwrap().deaths()
+        };
+        for deaths in 1..4 {
+            let deliveries = Deliveries::open(&state).unwrap();
+            let worked = deliveries.begin("worked").unwrap();
+            worked.was_read();
+            // What it is read beside is a new message each time.
+            die(deliveries.begin(&format!("kills-{deaths}")).unwrap());
+            die(worked);
+        }
+        assert_eq!(deaths_of("worked"), 0);
+        assert_eq!(deaths_of("kills-1"), 1);
+        for deaths in 1..3 {
+            let worked = Deliveries::open(&state).unwrap().begin("worked").unwrap();
+            worked.was_read();
+            assert_eq!(worked.deaths(), deaths - 1);
+            die(worked);
+        }
+        assert_eq!(deaths_of("worked"), 2, "it was worked alone");
     }
 
     #[test]

@@ -21,13 +21,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an edge was not heard of when it is looked at.
 const QUIET: Duration = Duration::from_secs(8);
 
+/// The same for one that denies requests: it may deny all, and may have been repaired.
+const QUIET_DENIED: Duration = Duration::from_secs(3);
+
 /// After how long a request is followed by another while it is not answered, and how many are under way at most. The
 /// connection of the first may be one that died in the outage, while the edge is back.
-const FOLLOWED_AFTER: Duration = Duration::from_secs(3);
-const MAX_REQUESTS: usize = 4;
+const FOLLOWED_AFTER: Duration = Duration::from_secs(2);
+const MAX_REQUESTS: usize = 6;
 
-/// How long a trial over HTTP may take: longer than its first request, which reports to the edge.
-const TRIAL: Duration = Duration::from_secs(14);
+/// How long a request over HTTP may take: longer than its first attempt, which reports to the edge.
+const TRIAL: Duration = Duration::from_millis(10_500);
 
 /// The name under which edges are tried.
 const NAME: &str = "probe";
@@ -95,7 +98,8 @@ async fn watch_relay(tools: &Tools, relay: &Relay) {
     let ask = || boxed(async { drop(relay.probe().await) });
     loop {
         sleep(LOOK_EVERY).await;
-        if relay.can_be_probed() && is_due(relay.edge(), Use::Often, &tools.edges) {
+        let may_be_asked = || is_due(relay.edge(), Use::Often, &tools.edges);
+        if relay.is_silent_before_rcpt() || relay.can_be_probed() && may_be_asked() {
             ask_until_answered(relay.edge(), &ask).await;
         }
     }
@@ -104,11 +108,18 @@ async fn watch_relay(tools: &Tools, relay: &Relay) {
 fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
     match edge.outage() {
         Some(outage) => outage.left.is_zero() && edge.may_be_tried(NAME).is_ok(),
-        None => used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(QUIET),
+        None => {
+            let quiet = if edge.is_denied() {
+                QUIET_DENIED
+            } else {
+                QUIET
+            };
+            used == Use::Often && edges.are_looked_at() && edge.is_quiet_for(quiet)
+        }
     }
 }
 
-/// Asks until an answer comes, or the edge counts as down. A request that is not answered soon is followed by another.
+/// Asks until an answer comes, or all requests have failed. A request that is not answered soon is followed by another.
 async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
     let mut asked = vec![ask()];
     let mut follows_at = Instant::now() + FOLLOWED_AFTER;
@@ -122,7 +133,7 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
         tokio::select! {
             at = ended => {
                 drop(asked.remove(at));
-                if !edge.is_failing() || edge.outage().is_some() {
+                if !edge.is_failing() {
                     return;
                 }
             }
@@ -177,21 +188,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trial_ends_when_the_edge_counts_as_down() {
+    async fn a_trial_whose_requests_are_refused_ends() {
         let (edge, asked) = (edge(), AtomicUsize::new(0));
         let ask = || {
             asked.fetch_add(1, Ordering::Relaxed);
             let edge = edge.clone();
             boxed(async move {
-                sleep(Duration::from_secs(10)).await;
-                edge.failed(FailureKind::Timeout, "");
+                sleep(Duration::from_secs(1)).await;
+                edge.failed(FailureKind::Unreachable, "");
             })
         };
-        let began = Instant::now();
         ask_until_answered(&edge, &ask).await;
-        assert!(edge.outage().is_some());
-        assert_eq!(began.elapsed(), FOLLOWED_AFTER + Duration::from_secs(10));
-        assert_eq!(asked.into_inner(), MAX_REQUESTS + 1);
+        assert!(edge.is_failing());
+        assert_eq!(asked.into_inner(), 1);
     }
 
     #[tokio::test(start_paused = true)]

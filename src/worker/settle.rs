@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Class, Disposition, JobError, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
-use crate::queue::{Fact, Message, Parked, Queue};
+use crate::queue::{Fact, Message, Parked, Queue, QueueError};
 
 /// How often a delete is tried: a message that stays is done again for nothing.
 const DELETE_ATTEMPTS: u32 = 3;
@@ -97,7 +97,7 @@ pub async fn settle(
     message: &Message,
     disposition: Disposition,
     reason: &str,
-) -> Result<Left, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Left, QueueError> {
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
         Disposition::Retry { after } => {
@@ -115,7 +115,7 @@ pub async fn settle(
     Ok(Left::Gone)
 }
 
-async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), crate::queue::QueueError> {
+async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), QueueError> {
     let mut attempt = 1;
     loop {
         match queue.delete(&message.receipt).await {

@@ -147,7 +147,8 @@ fn what_is_outside_is_reached_through_an_edge() {
     }
 }
 
-/// The SDK's own client would wait for half an hour for an upload, and report nothing.
+/// The SDK's own client would wait for half an hour for an upload, and report nothing. Its protection against stalled
+/// streams gives an answer up before the deadline at which ours reports it.
 #[test]
 fn every_client_of_the_sdk_has_the_deadlines_of_an_edge() {
     for (name, text) in sources() {
@@ -155,6 +156,9 @@ fn every_client_of_the_sdk_has_the_deadlines_of_an_edge() {
         if makes_one {
             assert!(text.contains(".http_client(http::client("), "{name}");
         }
+        let clients = text.matches(".timeout_config(TimeoutConfig::disabled())");
+        let unstalled = text.matches(".stalled_stream_protection(");
+        assert_eq!(clients.count(), unstalled.count(), "{name}");
     }
 }
 

@@ -42,6 +42,11 @@ impl Daemon {
     /// Starts the program.
     pub(crate) fn launch(config: &Path, variables: &[(&str, &str)]) -> Self {
         let log = fs::File::create(config.with_extension("log")).unwrap();
+        Self::launch_with(config, variables, log.into())
+    }
+
+    /// Starts the program, whose log goes elsewhere.
+    pub(crate) fn launch_with(config: &Path, variables: &[(&str, &str)], log: Stdio) -> Self {
         let child = Command::new(program())
             .arg("run")
             .arg("--config")

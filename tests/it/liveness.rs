@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::line::{Line, Mode};
+use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
 /// A world whose connection `far` is the same endpoint as `local`, at the end of a line.
-async fn with_a_line() -> (World, Line) {
+pub(crate) async fn with_a_line() -> (World, Line) {
     let mut world = World::new().object("a.pdf", "x");
     let line = Line::start(world.config.embedded.listen).await;
     let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
@@ -33,7 +34,7 @@ async fn with_a_line() -> (World, Line) {
     (world, line)
 }
 
-fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &str) {
+pub(crate) fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &str) {
     let file = world.dir.path().join(format!("{name}-secret"));
     fs::write(&file, secret).unwrap();
     let connection = ConnectionConfig {
@@ -52,19 +53,19 @@ fn add_connection(world: &mut World, name: &str, url: &str, id: &str, secret: &s
 }
 
 /// A job of the connection `far`.
-fn far_job(id: &str) -> Value {
+pub(crate) fn far_job(id: &str) -> Value {
     let mut job = email_job(id);
     job["from"]["connection"] = json!("far");
     job
 }
 
 /// What `/ready` says.
-async fn ready(http: &str) -> (u16, String) {
+pub(crate) async fn ready(http: &str) -> (u16, String) {
     let (status, body) = get(&format!("http://{http}/ready")).await;
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
-async fn is_ready(http: &str) {
+pub(crate) async fn is_ready(http: &str) {
     until("readiness", async || {
         (ready(http).await.0 == 200).then_some(())
     })
@@ -72,7 +73,7 @@ async fn is_ready(http: &str) {
 }
 
 /// Waits for the mail of a job.
-async fn mailed(world: &World, id: &str) {
+pub(crate) async fn mailed(world: &World, id: &str) {
     let subject = format!("Report {id}");
     until(id, async || {
         let mails = world.mails();
@@ -84,7 +85,7 @@ async fn mailed(world: &World, id: &str) {
     .await;
 }
 
-fn lines_with(config: &Path, words: &str) -> usize {
+pub(crate) fn lines_with(config: &Path, words: &str) -> usize {
     daemon_log(config)
         .lines()
         .filter(|line| line.contains(words))
@@ -331,7 +332,7 @@ async fn a_mail_whose_text_was_sent_is_waited_for_and_then_in_doubt() {
 }
 
 /// Mails go through a relay on this port, without TLS.
-fn through(world: &mut World, port: u16) {
+pub(crate) fn through(world: &mut World, port: u16) {
     world.config.mail.transport = Transport::Smtp;
     world.config.mail.smtp.host = "127.0.0.1".to_owned();
     world.config.mail.smtp.port = port;
@@ -422,7 +423,7 @@ impl SmallDisk {
                 path: path.to_owned(),
             });
         }
-        eprintln!("skipped: a small disk can be mounted by root only");
+        skipped_for("a_full_disk", "a small disk can be mounted by root only");
         None
     }
 
@@ -450,7 +451,7 @@ impl Drop for SmallDisk {
 }
 
 /// Waits until `/ready` is 503 and says this.
-async fn is_unready(http: &str, words: &str) {
+pub(crate) async fn is_unready(http: &str, words: &str) {
     until(words, async || {
         std::net::TcpStream::connect(http).ok()?;
         let (status, said) = ready(http).await;

@@ -24,6 +24,8 @@ mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fuzz;
+#[cfg(feature = "embedded")]
+mod hangs;
 mod hostile;
 mod ledger;
 mod letter;
@@ -42,5 +44,7 @@ mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+#[cfg(feature = "embedded")]
+mod waits;
 mod worker;
 mod worst;

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::program;
+use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 
 /// The user whose daemon it is.
@@ -95,7 +96,7 @@ fn commands(config: &str, job: &str) -> Vec<Vec<String>> {
 }
 
 /// Runs a command to its end, which must come.
-fn ends(arguments: &[String], what: &str) -> Output {
+async fn ends(arguments: &[String], what: &str) -> Output {
     let mut child = Command::new(program())
         .args(arguments)
         .stdin(Stdio::null())
@@ -109,7 +110,7 @@ fn ends(arguments: &[String], what: &str) -> Output {
             child.kill().unwrap();
             panic!("{what}: handout {} does not end", arguments.join(" "));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     child.wait_with_output().unwrap()
 }
@@ -117,7 +118,10 @@ fn ends(arguments: &[String], what: &str) -> Output {
 #[tokio::test]
 async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_for() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root has something to give away");
+        skipped_for(
+            "what_another_user_planted",
+            "only root has something to give away",
+        );
         return;
     }
     let mut world = World::new().object("a.pdf", "x").job(&email_job("first"));
@@ -160,7 +164,7 @@ async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_
             fs::write(&job, email_job(&format!("planted-{number}")).to_string()).unwrap();
             for command in commands(&config, &job.to_string_lossy()) {
                 let what = format!("{planted:?} at {}", place.display());
-                let output = ends(&command, &what);
+                let output = ends(&command, &what).await;
                 let said = String::from_utf8_lossy(&output.stderr).into_owned()
                     + &String::from_utf8_lossy(&output.stdout);
                 assert!(!said.contains("root's own"), "{what}: {command:?}: {said}");
@@ -186,7 +190,7 @@ async fn what_another_user_planted_is_neither_written_nor_given_away_nor_waited_
     // With nothing planted, root's commands work, and what they make is the service's.
     fs::write(&job, email_job("last").to_string()).unwrap();
     for command in commands(&config, &job.to_string_lossy()) {
-        let output = ends(&command, "nothing planted");
+        let output = ends(&command, "nothing planted").await;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(0 | 1)),

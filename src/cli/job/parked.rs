@@ -62,7 +62,7 @@ pub(super) async fn parked(
     let config = arguments.config.load(environment)?;
     match config.queue.kind {
         QueueKind::Sqlite => of_sqlite(&arguments, &config).await,
-        QueueKind::Sqs => of_sqs(&arguments, &tools::sqs_queue(&config).await?).await,
+        QueueKind::Sqs => of_sqs(&arguments, &tools::sqs_queue(&config, environment).await?).await,
     }
 }
 

@@ -51,11 +51,11 @@ pub(super) async fn again(
     };
     say(format_args!("{count} of {id} get it again."))?;
     if config.queue.kind == QueueKind::Sqs {
-        return put_on_queue(&message, config).await;
+        return put_on_queue(&message, config, environment).await;
     }
     match tools::open(config, environment, clock::system, Serving::Itself).await {
-        Ok(opened) => Box::pin(do_now(id, &message, opened, config)).await,
-        Err(OpenError::Locked { .. }) => put_on_queue(&message, config).await,
+        Ok(opened) => Box::pin(do_now(id, &message, opened, config, environment)).await,
+        Err(OpenError::Locked { .. }) => put_on_queue(&message, config, environment).await,
         Err(error) => Err(error).context(
             "they are marked for it; `handout job resend` again goes on when this is repaired",
         ),
@@ -89,8 +89,12 @@ fn has_failures(records_of_job: &[Record]) -> bool {
     done.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)
 }
 
-async fn put_on_queue(message: &str, config: &Config) -> anyhow::Result<ExitCode> {
-    let queue = tools::open_queue(config, clock::system).await?;
+async fn put_on_queue(
+    message: &str,
+    config: &Config,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let queue = tools::open_queue(config, environment, clock::system).await?;
     let number = queue.submit(message).await?;
     say(format_args!("It is on the queue as message {number}."))?;
     Ok(ExitCode::SUCCESS)
@@ -103,6 +107,7 @@ async fn do_now(
     message: &str,
     opened: Opened,
     config: &Config,
+    environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
     let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
@@ -110,7 +115,7 @@ async fn do_now(
         Ok(Some(job)) => match work(&order_of(job), opened, config, false).await {
             Err(error) if comes_back(&error) => {
                 say(format_args!("It could not be done now: {}", chain(&*error)))?;
-                put_on_queue(message, config).await
+                put_on_queue(message, config, environment).await
             }
             worked => worked,
         },

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
-use crate::edge::health::Edge;
+use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
 
 /// For each of the relay's addresses: one that swallows packets must not keep the next from its turn.
@@ -66,6 +66,27 @@ impl Step {
         }
     }
 
+    /// As the relay's edge knows it. What asks whether a kept connection is there comes after the login.
+    pub(super) const fn at_edge(self) -> health::Step {
+        let rank = match self {
+            Self::Connect => 0,
+            Self::Greeting => 1,
+            Self::Ehlo => 2,
+            Self::Starttls => 3,
+            Self::Auth => 4,
+            Self::Noop | Self::Rset => 5,
+            Self::Mail => 6,
+            Self::Rcpt => 7,
+            Self::Data => 8,
+            Self::Text => 9,
+            Self::Dot => 10,
+        };
+        health::Step {
+            rank,
+            name: self.as_str(),
+        }
+    }
+
     /// Whether the connection was ready for a mail before.
     pub(super) const fn is_of_a_mail(self) -> bool {
         matches!(
@@ -86,9 +107,19 @@ impl fmt::Display for Step {
 pub(super) struct Failure {
     pub(super) step: Step,
     pub(super) cause: Cause,
+    /// When the step began.
+    pub(super) began: Instant,
 }
 
 impl Failure {
+    fn now(step: Step, cause: Cause) -> Self {
+        Self {
+            step,
+            cause,
+            began: Instant::now(),
+        }
+    }
+
     /// What happened, as it may be logged.
     pub(super) fn words(&self) -> String {
         match &self.cause {
@@ -157,8 +188,10 @@ pub(super) struct Dialogue {
     /// What the relay offers, in capitals.
     offers: Vec<String>,
     used_at: Instant,
-    /// Is told of each reply: it is silent only as long as none comes.
+    /// Is told at which step this waits, and of each reply.
     edge: Edge,
+    /// For which request.
+    request: RequestNumber,
 }
 
 impl fmt::Debug for Dialogue {
@@ -174,7 +207,7 @@ impl Dialogue {
         trust: &Trust,
         login: Option<&Login>,
         hello: &str,
-        edge: &Edge,
+        (edge, request): (&Edge, RequestNumber),
     ) -> Said<Self> {
         let deadlines = config.deadlines;
         let connecting = connect(&config.host, config.port);
@@ -183,7 +216,7 @@ impl Dialogue {
             let securing = wire.secure(trust);
             wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
         }
-        edge.comes_to(Step::Greeting.as_str());
+        edge.waits_at(request, Step::Greeting.at_edge());
         let greeting = in_time(
             Step::Greeting,
             deadlines.greeting.as_duration(),
@@ -196,8 +229,9 @@ impl Dialogue {
             offers: Vec::new(),
             used_at: Instant::now(),
             edge: edge.clone(),
+            request,
         };
-        dialogue.heard();
+        dialogue.heard(Step::Greeting);
         dialogue.hello(hello).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
@@ -217,19 +251,24 @@ impl Dialogue {
         wanted: &[u16],
     ) -> Said<Reply> {
         self.listen(step).await?;
-        self.edge.comes_to(step.as_str());
+        self.edge.waits_at(self.request, step.at_edge());
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
-        self.heard();
+        self.heard(step);
         hoped(step, reply, wanted)
     }
 
-    fn heard(&mut self) {
+    fn heard(&mut self, step: Step) {
         self.used_at = Instant::now();
-        self.edge.moved();
+        self.edge.replied(step.at_edge());
+    }
+
+    /// The connection is used by another request from now on.
+    pub(super) fn serves(&mut self, request: RequestNumber) {
+        self.request = request;
     }
 
     /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
@@ -239,7 +278,7 @@ impl Dialogue {
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
         let cause = Cause::Unasked(said.ok().and_then(Result::ok));
-        Err(Failure { step, cause })
+        Err(Failure::now(step, cause))
     }
 
     async fn hello(&mut self, hello: &str) -> Said<()> {
@@ -263,7 +302,7 @@ impl Dialogue {
         let step = Step::Starttls;
         if self.offer("STARTTLS").is_none() {
             let cause = Cause::Lacks("STARTTLS");
-            return Err(Failure { step, cause });
+            return Err(Failure::now(step, cause));
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
@@ -300,7 +339,7 @@ impl Dialogue {
             return Ok(());
         }
         let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
-        Err(Failure { step, cause })
+        Err(Failure::now(step, cause))
     }
 
     /// How long ago the relay was last heard.
@@ -342,15 +381,19 @@ impl Dialogue {
     }
 
     /// Asks the relay to take a mail, up to its "go on" (354).
-    pub(super) async fn announce(&mut self, envelope: &Envelope) -> Said<()> {
+    /// A connection that was kept must answer to its beginning at once, or another is made.
+    pub(super) async fn announce(&mut self, envelope: &Envelope, is_kept: bool) -> Said<()> {
         let Deadlines {
             mail, rcpt, data, ..
         } = self.deadlines;
+        let mail = match is_kept {
+            true => STILL_THERE.min(mail.as_duration()),
+            false => mail.as_duration(),
+        };
         let from = envelope.from().map(AsRef::<str>::as_ref);
         let utf8 = if is_ascii(envelope) { "" } else { " SMTPUTF8" };
         let line = format!("MAIL FROM:<{}>{utf8}", from.unwrap_or_default());
-        self.ask(Step::Mail, mail.as_duration(), &line, &[250])
-            .await?;
+        self.ask(Step::Mail, mail, &line, &[250]).await?;
         for to in envelope.to() {
             let line = format!("RCPT TO:<{}>", AsRef::<str>::as_ref(to));
             // 251: it forwards the mail. 252: it does not know, and takes it.
@@ -365,6 +408,7 @@ impl Dialogue {
     /// Sends a mail's text, and its end if nothing stands against it.
     pub(super) async fn text(&mut self, text: &[u8]) -> TextEnd {
         let text = dotted(text);
+        self.edge.waits_at(self.request, Step::Text.at_edge());
         // A process can end between the halves.
         let (first, second) = text.split_at(text.len() / 2);
         for (half, is_last) in [(first, false), (second, true)] {
@@ -378,16 +422,17 @@ impl Dialogue {
             }
         }
         // From here on nobody can tell but the relay.
-        self.edge.comes_to(Step::Dot.as_str());
+        self.edge.waits_at(self.request, Step::Dot.at_edge());
         let deadline = self.deadlines.dot.as_duration();
         let exchange = async {
             self.wire.send(b".\r\n").await?;
             self.wire.reply().await
         };
-        let end = in_time(Step::Dot, deadline, exchange).await;
-        self.used_at = Instant::now();
-        match end {
-            Ok(reply) => TextEnd::Answered(reply),
+        match in_time(Step::Dot, deadline, exchange).await {
+            Ok(reply) => {
+                self.heard(Step::Dot);
+                TextEnd::Answered(reply)
+            }
             Err(failure) => TextEnd::NoAnswer(failure.cause),
         }
     }
@@ -397,7 +442,7 @@ impl Dialogue {
         let deadline = self.deadlines.piece.as_duration();
         let sent = in_time(Step::Text, deadline, self.wire.send(piece)).await;
         if sent.is_ok() && self.wire.is_quiet() {
-            self.edge.moved();
+            self.edge.replied(Step::Text.at_edge());
             return Ok(());
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
@@ -429,12 +474,13 @@ async fn in_time<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, WireError>>,
 ) -> Said<T> {
+    let began = Instant::now();
     let cause = match timeout(deadline, work).await {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => Cause::Wire(error),
         Err(_) => Cause::Late,
     };
-    Err(Failure { step, cause })
+    Err(Failure { step, cause, began })
 }
 
 fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
@@ -442,7 +488,7 @@ fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
         return Ok(reply);
     }
     let cause = Cause::Said(reply);
-    Err(Failure { step, cause })
+    Err(Failure::now(step, cause))
 }
 
 /// Whether the envelope can be told to a relay without SMTPUTF8 (RFC 6531).
@@ -483,7 +529,7 @@ mod tests {
                 lines: vec![text.to_owned()],
             };
             let cause = Cause::Said(reply);
-            Failure { step, cause }.words()
+            Failure::now(step, cause).words()
         };
         let text = "5.7.8 no user handout with correct-horse";
         assert_eq!(words(Step::Auth, text), "535 5.7.8");

@@ -47,7 +47,7 @@ impl Looked {
 impl SqsQueue {
     /// The queue for messages that are set aside, if there is one.
     pub fn parked(&self) -> Option<ParkedQueue<'_>> {
-        let url = self.parked_url.as_deref()?;
+        let url = self.parked.as_ref()?.url.as_str();
         Some(ParkedQueue { queue: self, url })
     }
 }

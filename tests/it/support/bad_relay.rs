@@ -51,8 +51,11 @@ pub(crate) struct BadRelay {
     /// Where it listens on loopback.
     pub(crate) port: u16,
     seen: Arc<Mutex<Seen>>,
+    rules: Rules,
     _tasks: JoinSet<()>,
 }
+
+type Rules = Arc<Mutex<Vec<Rule>>>;
 
 /// What the relay saw.
 #[derive(Debug, Default)]
@@ -71,16 +74,16 @@ impl BadRelay {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(64).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (seen, rules) = (Arc::<Mutex<Seen>>::default(), Arc::new(rules));
+        let (seen, rules) = (Arc::<Mutex<Seen>>::default(), Arc::new(Mutex::new(rules)));
         let mut tasks = JoinSet::new();
-        let all = Arc::clone(&seen);
+        let (all, shared) = (Arc::clone(&seen), Arc::clone(&rules));
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
                 all.lock().unwrap().connections += 1;
                 let session = Session {
                     stream: BufReader::new(socket),
-                    rules: Arc::clone(&rules),
+                    rules: Arc::clone(&shared),
                     seen: Arc::clone(&all),
                 };
                 sessions.spawn(session.run());
@@ -89,8 +92,14 @@ impl BadRelay {
         Self {
             port,
             seen,
+            rules,
             _tasks: tasks,
         }
+    }
+
+    /// It has these habits from now on.
+    pub(crate) fn becomes(&self, rules: Vec<Rule>) {
+        *self.rules.lock().unwrap() = rules;
     }
 
     /// How many connections were made to it.
@@ -106,7 +115,7 @@ impl BadRelay {
 
 struct Session {
     stream: BufReader<TcpStream>,
-    rules: Arc<Vec<Rule>>,
+    rules: Rules,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -185,10 +194,8 @@ impl Session {
         let now = *count + 1;
         *count += usize::from(counts);
         let applies = |rule: &&Rule| rule.step == step && (rule.at == 0 || rule.at == now);
-        self.rules
-            .iter()
-            .find(applies)
-            .map(|rule| rule.habit.clone())
+        let rules = self.rules.lock().unwrap();
+        rules.iter().find(applies).map(|rule| rule.habit.clone())
     }
 
     /// Does what is usual at a step, or what the script says; returns what was said.

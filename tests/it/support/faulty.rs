@@ -1,7 +1,7 @@
 //! A server that fails, in front of one that does not: an HTTP proxy that refuses, loses answers, and takes its time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ struct Counts {
     lost: AtomicU32,
     /// How many of the next answers are lost for certain.
     to_lose: AtomicU32,
+    /// What is in the bodies of requests that are answered with this text, or never.
+    odd: Mutex<Option<(&'static str, Option<&'static str>)>>,
     writes: AtomicU32,
 }
 
@@ -87,6 +89,11 @@ impl FaultyProxy {
     /// Lets the next answers be lost, after their requests were carried out.
     pub(crate) fn lose_next(&self, count: u32) {
         self.counts.to_lose.store(count, Ordering::SeqCst);
+    }
+
+    /// Answers requests with `part` in their body with this text, or never; no more of that for no part.
+    pub(crate) fn answers(&self, odd: Option<(&'static str, Option<&'static str>)>) {
+        *self.counts.odd.lock().unwrap() = odd;
     }
 
     /// How many requests came, how many were refused, and of how many the answer was lost.
@@ -148,6 +155,19 @@ async fn answer(
     let patience = Duration::from_millis(counts.roll(faults.latency_ms + 1).into());
     tokio::time::sleep(patience).await;
     let target = request.uri().to_string();
+    let (head, body) = request.into_parts();
+    // A connection that closes in the middle of a request is another fault.
+    let body = body.collect().await.unwrap_or_default().to_bytes();
+    let odd = *counts.odd.lock().unwrap();
+    if let Some((_, text)) =
+        odd.filter(|(part, _)| memchr::memmem::find(&body, part.as_bytes()).is_some())
+    {
+        match text {
+            Some(text) => return Ok(Response::new(Full::new(Bytes::from(text)))),
+            None => return std::future::pending().await,
+        }
+    }
+    let request = Request::from_parts(head, body);
     let fate = match faults.denied {
         Some(part) if target.contains(part) => Fate::Refused(StatusCode::FORBIDDEN, "AccessDenied"),
         Some(_) | None => counts.fate(faults.percent, request.method()),
@@ -155,8 +175,6 @@ async fn answer(
     match fate {
         Fate::Carried => Ok(carry(request, upstream, faults, counts).await),
         Fate::Refused(status, code) => {
-            // A connection that closes in the middle of a request is another fault.
-            drop(request.into_body().collect().await);
             counts.failed.fetch_add(1, Ordering::SeqCst);
             let body = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
             let mut refusal = Response::new(Full::new(Bytes::from(body)));
@@ -172,7 +190,7 @@ async fn answer(
 }
 
 async fn carry(
-    request: Request<Incoming>,
+    request: Request<Bytes>,
     upstream: &str,
     faults: Faults,
     counts: &Counts,
@@ -185,7 +203,7 @@ async fn carry(
         head.headers.remove("if-none-match");
         head.headers.remove("if-match");
     }
-    let body = Full::new(body.collect().await.unwrap().to_bytes());
+    let body = Full::new(body);
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let response = client
         .request(Request::from_parts(head, body))

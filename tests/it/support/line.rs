@@ -18,6 +18,10 @@ pub(crate) enum Mode {
     Silent,
     /// Connections are closed at once.
     Refusing,
+    /// Requests go through, and of an answer its head alone.
+    BodySilent,
+    /// Each request gets this answer, as of a load balancer that has none of its own.
+    Says(&'static str),
 }
 
 /// A running line; it ends with the test.
@@ -65,11 +69,21 @@ impl Line {
     }
 }
 
-async fn carry(near: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<Mode>) {
+async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<Mode>) {
     let now = *mode.borrow_and_update();
     match now {
         Mode::Refusing => return,
         Mode::Silent => return hold(near).await,
+        Mode::BodySilent => return pass_heads(near, upstream).await,
+        Mode::Says(answer) => {
+            let mut request = [0; 16 * 1024];
+            if near.read(&mut request).await.is_ok_and(|read| read > 0) {
+                drop(near.write_all(answer.as_bytes()).await);
+                drop(near.shutdown().await);
+                hold(near).await;
+            }
+            return;
+        }
         Mode::Open => {}
     }
     let Ok(far) = TcpStream::connect(upstream).await else {
@@ -101,6 +115,31 @@ async fn carry(near: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<
     if became == Mode::Silent {
         hold(near_in.reunite(near_out).expect("they are of one stream")).await;
     }
+}
+
+/// Lets a request through and the head of its answer back, and then nothing more.
+async fn pass_heads(near: TcpStream, upstream: SocketAddr) {
+    let Ok(far) = TcpStream::connect(upstream).await else {
+        return;
+    };
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) =
+        (near.into_split(), far.into_split());
+    let back = async {
+        let mut answer = Vec::new();
+        while far_in
+            .read_buf(&mut answer)
+            .await
+            .is_ok_and(|read| read > 0)
+        {
+            if let Some(at) = answer.windows(4).position(|end| end == b"\r\n\r\n") {
+                drop(near_out.write_all(&answer[..at + 4]).await);
+                break;
+            }
+        }
+    };
+    tokio::join!(back, async {
+        drop(tokio::io::copy(&mut near_in, &mut far_out).await);
+    });
 }
 
 /// Reads what comes and says nothing, for as long as the other side stays.

@@ -7,9 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Says that a test did nothing, and what to do about it.
-#[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
 pub(crate) fn skipped(test: &str) {
-    eprintln!("{test}: skipped: run make test");
+    skipped_for(test, "run make test");
+}
+
+/// Says that a test is skipped, and why.
+#[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
+pub(crate) fn skipped_for(test: &str, reason: &str) {
+    eprintln!("{test}: skipped: {reason}");
 }
 
 /// What `make test` prepared.

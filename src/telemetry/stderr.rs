@@ -1,0 +1,231 @@
+//! Where log lines go: to stderr, which may be closed, or be a pipe that nothing reads.
+//!
+//! A daemon must work on in both cases, so its lines are written by a thread of their own, behind a queue with an end. What
+//! does not fit is dropped and counted, and the next line that is written says how many are missing. A command writes its few
+//! lines itself. Neither sees an error: a log that cannot be written has nowhere to say so.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How many lines wait for the thread at most. A line has at most a few kilobytes.
+const WAITING: usize = 4096;
+
+/// How long the lines that wait are written on when the program ends.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Says how many lines are missing.
+type Missing = fn(u64) -> String;
+
+enum Sent {
+    Line(Vec<u8>),
+    /// Everything before is written: that is said here.
+    End(SyncSender<()>),
+}
+
+/// A sink for whole log lines. Clones write to the same place.
+#[derive(Clone)]
+pub(super) struct Lines {
+    way: Way,
+}
+
+#[derive(Clone)]
+enum Way {
+    Direct,
+    Thread {
+        sender: SyncSender<Sent>,
+        dropped: Arc<AtomicU64>,
+    },
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is logged is escaped before"
+)]
+pub(super) fn stderr() -> io::Stderr {
+    io::stderr()
+}
+
+/// The thread of the daemon's log, once it was started.
+static THREAD: OnceLock<SyncSender<Sent>> = OnceLock::new();
+
+impl Lines {
+    /// Lines that are written at once, by the thread that says them.
+    pub(super) const fn direct() -> Self {
+        Self { way: Way::Direct }
+    }
+
+    /// Lines that are written to stderr by a thread of their own. Where none can be had, they are written at once.
+    pub(super) fn of_thread(missing: Missing) -> Self {
+        let (lines, receiver) = Self::queued(WAITING);
+        let Way::Thread { sender, dropped } = &lines.way else {
+            return lines;
+        };
+        let dropped = Arc::clone(dropped);
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        match thread.spawn(move || write_lines(&receiver, &dropped, missing, &mut stderr())) {
+            Ok(_) => {
+                drop(THREAD.set(sender.clone()));
+                lines
+            }
+            Err(_) => Self::direct(),
+        }
+    }
+
+    fn queued(waiting: usize) -> (Self, Receiver<Sent>) {
+        let (sender, receiver) = sync_channel(waiting);
+        let dropped = Arc::default();
+        let way = Way::Thread { sender, dropped };
+        (Self { way }, receiver)
+    }
+
+    fn write(&self, line: Vec<u8>) {
+        match &self.way {
+            Way::Direct => drop(stderr().write_all(&line)),
+            Way::Thread { sender, dropped } => {
+                if sender.try_send(Sent::Line(line)).is_err() {
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// Writes what comes until the end of the program.
+fn write_lines(
+    receiver: &Receiver<Sent>,
+    dropped: &AtomicU64,
+    missing: Missing,
+    to: &mut impl Write,
+) {
+    for sent in receiver {
+        match sent {
+            Sent::Line(line) => drop(to.write_all(&line)),
+            Sent::End(written) => drop(written.try_send(())),
+        }
+        let count = dropped.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            drop(to.write_all(missing(count).as_bytes()));
+        }
+    }
+}
+
+/// Waits until the lines that were said are written, but no longer than a second. Whether they were.
+pub fn flush() -> bool {
+    THREAD.get().is_none_or(|sender| flush_through(sender))
+}
+
+/// Writes the daemon's last line behind its others and waits for it, but no longer than a second. Whether there is a daemon
+/// whose log has such an order.
+pub fn last_line(line: &str) -> bool {
+    let Some(sender) = THREAD.get() else {
+        return false;
+    };
+    drop(sender.try_send(Sent::Line(format!("{line}\n").into_bytes())));
+    flush_through(sender);
+    true
+}
+
+fn flush_through(sender: &SyncSender<Sent>) -> bool {
+    let until = Instant::now() + LAST_LINES;
+    let (written, end) = sync_channel(1);
+    let mut sent = Sent::End(written);
+    while let Err(TrySendError::Full(back)) = sender.try_send(sent) {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        sent = back;
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    !matches!(end.recv_timeout(left), Err(RecvTimeoutError::Timeout))
+}
+
+/// One line as the subscriber writes it; it goes out whole when it is dropped.
+pub(super) struct Line {
+    lines: Lines,
+    text: Vec<u8>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.text.is_empty() {
+            self.lines.write(std::mem::take(&mut self.text));
+        }
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line {
+            lines: self.clone(),
+            text: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_do_not_fit_are_dropped_and_counted_and_none_waits() {
+        let (lines, receiver) = Lines::queued(2);
+        for number in 0..5 {
+            let mut line = lines.make_writer();
+            write!(line, "line ").unwrap();
+            writeln!(line, "{number}").unwrap();
+        }
+        let Way::Thread { sender, dropped } = lines.way else {
+            unreachable!("it is queued");
+        };
+        let began = Instant::now();
+        assert!(!flush_through(&sender), "nothing reads");
+        assert!(began.elapsed() < 2 * LAST_LINES);
+        drop(sender);
+        let mut written = Vec::new();
+        write_lines(
+            &receiver,
+            &dropped,
+            |count| format!("{count} missing\n"),
+            &mut written,
+        );
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, "line 0\n3 missing\nline 1\n");
+    }
+
+    #[test]
+    fn what_was_said_is_written_when_the_flush_ends() {
+        let (lines, receiver) = Lines::queued(8);
+        let Way::Thread { sender, dropped } = lines.way.clone() else {
+            unreachable!("it is queued");
+        };
+        let thread = std::thread::spawn(move || {
+            let mut written = Vec::new();
+            write_lines(&receiver, &dropped, |_| String::new(), &mut written);
+            written
+        });
+        drop(lines.make_writer());
+        writeln!(lines.make_writer(), "last").unwrap();
+        assert!(flush_through(&sender));
+        drop((sender, lines));
+        assert_eq!(thread.join().unwrap(), b"last\n");
+    }
+}

@@ -1,0 +1,326 @@
+//! What hangs or lies in ways that are harder to see than silence: answers that begin and do not end, pages of what stands in
+//! front of a store, a log that nothing reads, credentials that do not come, files that block.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use handout::config::{AllowConfig, ConnectionConfig, LedgerKind};
+use tokio::time::Instant;
+
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::liveness::{far_job, is_ready, is_unready, mailed, ready, with_a_line};
+use crate::support::line::{Line, Mode};
+use crate::support::world::{World, email_job};
+use crate::support::{get, until};
+
+/// What a load balancer says when it has no way to the store.
+const PAGE: &str = "HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nContent-Length: 22\r\nConnection: close\r\n\r\n<html>not found</html>";
+
+/// What a store says to credentials that may do nothing.
+const DENIED: &str = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: 47\r\nConnection: close\r\n\r\n<Error><Code>AccessDenied</Code></Error>       ";
+
+#[tokio::test]
+async fn a_store_whose_answers_do_not_end_lie_or_deny_is_said_and_no_job_is_parked() {
+    let (world, line) = with_a_line().await;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    for (name, mode, words) in [
+        (
+            "body",
+            Mode::BodySilent,
+            "(connections.far) has not answered since",
+        ),
+        (
+            "page",
+            Mode::Says(PAGE),
+            "(connections.far) cannot be reached since",
+        ),
+        (
+            "denied",
+            Mode::Says(DENIED),
+            "(connections.far) cannot be used since",
+        ),
+    ] {
+        // Idle first: the look at what is not used tells.
+        line.becomes(mode);
+        let failed = Instant::now();
+        is_unready(&daemon.http, words).await;
+        let told = failed.elapsed();
+        submit(&config, &far_job(name));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(world.parked().await, Vec::<String>::new(), "{name}");
+        line.becomes(Mode::Open);
+        let back = Instant::now();
+        is_ready(&daemon.http).await;
+        let ready = back.elapsed();
+        assert!(
+            told < Duration::from_secs(32) && ready < Duration::from_secs(8),
+            "{name}: told after {told:?}, ready after {ready:?}"
+        );
+        // A job that was denied comes back after a minute.
+        if name != "denied" {
+            mailed(&world, name).await;
+        }
+    }
+    let metrics = get(&format!("http://{}/metrics", daemon.http)).await.1;
+    let metrics = String::from_utf8(metrics).unwrap();
+    for kind in ["timeout", "unreachable", "denied"] {
+        let none = format!("handout_edge_errors_total{{edge=\"store:far\",kind=\"{kind}\"}} 0\n");
+        assert!(!metrics.contains(&none), "{metrics}");
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}
+
+#[tokio::test]
+async fn a_daemon_works_on_when_its_log_is_closed_or_not_read() {
+    for is_closed in [true, false] {
+        let (mut written, read) = UnixStream::pair().unwrap();
+        let _read = if is_closed {
+            None
+        } else {
+            written.set_nonblocking(true).unwrap();
+            while written.write(&[b'x'; 1024]).is_ok() {}
+            written.set_nonblocking(false).unwrap();
+            Some(read)
+        };
+        let world = World::new().object("a.pdf", "x");
+        let config = world.written();
+        let daemon = Daemon::launch_with(&config, &[], OwnedFd::from(written).into());
+        until("the start", async || TcpStream::connect(&daemon.http).ok()).await;
+        is_ready(&daemon.http).await;
+        submit(&config, &email_job("unheard"));
+        mailed(&world, "unheard").await;
+        assert_eq!(ready(&daemon.http).await.0, 200);
+        daemon.signal("TERM");
+        let (code, took) = daemon.end().await;
+        assert_eq!(code, Some(0), "closed: {is_closed}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+}
+
+/// A world whose connection `far` has the credentials that a program gives.
+fn with_credentials_of(program: &str) -> (World, String) {
+    let mut world = World::new().object("a.pdf", "x");
+    let profiles = world.dir.path().join("aws-config");
+    let text = format!("[profile far]\ncredential_process = {program}\n");
+    fs::write(&profiles, text).unwrap();
+    let connection = ConnectionConfig {
+        endpoint_url: Some(world.config.embedded.public_url.clone()),
+        region: Some("us-east-1".to_owned()),
+        profile: Some("far".to_owned()),
+        ..ConnectionConfig::default()
+    };
+    let connections = &mut world.config.connections;
+    connections.insert("far".to_owned(), connection);
+    let rule = AllowConfig {
+        connection: "far".to_owned(),
+        ..world.config.allow[0].clone()
+    };
+    world.config.allow.push(rule);
+    (world, profiles.display().to_string())
+}
+
+#[tokio::test]
+async fn credentials_that_hang_hold_their_own_jobs_only() {
+    let (mut world, profiles) = with_credentials_of("/bin/sleep 600");
+    world.config.queue.max_in_flight = 4;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[("AWS_CONFIG_FILE", &profiles)]).await;
+    let jobs: Vec<_> = (0..12).map(|n| far_job(&format!("hangs-{n}"))).collect();
+    world.submit(&jobs).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let began = Instant::now();
+    submit(&config, &email_job("beside"));
+    mailed(&world, "beside").await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    is_unready(
+        &daemon.http,
+        "credentials of connections.far has not answered since",
+    )
+    .await;
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_had_are_said_by_a_daemon_without_jobs() {
+    let (world, profiles) = with_credentials_of("/bin/false");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[("AWS_CONFIG_FILE", &profiles)]).await;
+    let began = Instant::now();
+    is_unready(
+        &daemon.http,
+        "credentials of connections.far cannot be used since",
+    )
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(30), "{took:?}");
+}
+
+/// A FIFO that nothing writes to.
+fn fifo(path: &Path) -> String {
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+    path.display().to_string()
+}
+
+/// Waits until the program answers at all, and looks whether it says that it lives.
+async fn is_live(daemon: &Daemon) {
+    until("the answers", async || {
+        TcpStream::connect(&daemon.http).ok()
+    })
+    .await;
+    let url = format!("http://{}/live", daemon.http);
+    let live = tokio::time::timeout(Duration::from_secs(3), get(&url)).await;
+    assert_eq!(live.expect("an answer").0, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon() {
+    // At the start: the SDK reads its configuration.
+    let world = World::new();
+    let pipe = fifo(&world.dir.path().join("fifo"));
+    let (mut world, _) = with_credentials_of("/bin/false");
+    world.config.queue.grace_period = "1s".parse().unwrap();
+    let config = world.written();
+    let daemon = Daemon::launch(&config, &[("AWS_CONFIG_FILE", &pipe)]);
+    is_live(&daemon).await;
+    is_unready(&daemon.http, "starting").await;
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(8), "{took:?}");
+
+    // In the middle: the token of a web identity.
+    world.config.connections.get_mut("far").unwrap().profile = None;
+    let config = world.written();
+    let variables = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", pipe.as_str()),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+    ];
+    let daemon = Daemon::start(&config, &variables).await;
+    submit(&config, &far_job("blocked"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    is_live(&daemon).await;
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(17), "{took:?}");
+
+    // A secret is read from a file and from nothing else.
+    let far = world.config.connections.get_mut("far").unwrap();
+    far.access_key_id = Some("id".to_owned());
+    far.secret_access_key_file = Some(pipe.into());
+    let config = world.written();
+    let (code, _) = Daemon::launch(&config, &[]).end().await;
+    assert_eq!(code, Some(78));
+    let log = daemon_log(&config);
+    assert!(log.contains("is not a regular file"), "{log}");
+}
+
+#[tokio::test]
+async fn a_start_whose_port_is_taken_heeds_signals_while_its_ledger_is_silent() {
+    let (mut world, line) = with_a_line().await;
+    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    world.config.ledger.kind = LedgerKind::S3;
+    world.config.ledger.connection = Some("far".to_owned());
+    world.config.ledger.bucket = Some("ledger".to_owned());
+    line.becomes(Mode::Silent);
+    let _taken = TcpListener::bind(world.config.http.listen).unwrap();
+    let config = world.written();
+    let daemon = Daemon::launch(&config, &[]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_another_process_holds_is_said_and_waited_for() {
+    let world = World::new().object("a.pdf", "x");
+    world.submit(&[email_job("held")]).await;
+    let database = rusqlite::Connection::open(world.config.database_file()).unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let config = world.written();
+    let daemon = Daemon::launch(&config, &[]);
+    is_live(&daemon).await;
+    is_unready(&daemon.http, "starting: could not open the database").await;
+    database.execute_batch("ROLLBACK").unwrap();
+    is_ready(&daemon.http).await;
+    mailed(&world, "held").await;
+
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    is_unready(&daemon.http, "handout.sqlite cannot be reached since").await;
+    database.execute_batch("ROLLBACK").unwrap();
+    is_ready(&daemon.http).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    let log = daemon_log(&config);
+    assert!(!log.contains("could not receive messages"), "{log}");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_region_that_the_instance_may_know() {
+    let silent = Line::silent().await;
+    let (mut world, _) = with_credentials_of("/bin/false");
+    let far = world.config.connections.get_mut("far").unwrap();
+    *far = ConnectionConfig::default();
+    let config = world.written();
+    let url = silent.url();
+    let mut variables = vec![
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str()),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ];
+    let daemon = Daemon::launch(&config, &variables);
+    is_live(&daemon).await;
+    is_unready(
+        &daemon.http,
+        "starting: the configuration's connections.far.region is missing",
+    )
+    .await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+
+    variables.push(("AWS_EC2_METADATA_DISABLED", "true"));
+    let (code, _) = Daemon::launch(&config, &variables).end().await;
+    assert_eq!(code, Some(78), "it cannot come from anywhere");
+}
+
+#[tokio::test]
+async fn an_idle_daemon_ends_soon_while_a_download_is_slow() {
+    let world = World::new().object("a.pdf", &"x".repeat(32 << 20));
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("large"));
+    mailed(&world, "large").await;
+    let link = world.mails()[0].hrefs[0].clone();
+    let (host, path) = link
+        .strip_prefix("http://")
+        .and_then(|link| link.split_once('/'))
+        .unwrap();
+    let mut download = TcpStream::connect(host).unwrap();
+    write!(download, "GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+    let mut begin = [0; 12];
+    download.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_millis(3500), "{took:?}");
+}

@@ -1,0 +1,349 @@
+//! What waits for a queue or a relay that is not well gives its slot back, says so, and goes on within seconds: the results
+//! queue, the queue of parked messages, the queue itself, and relays that turn connections away.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::types::QueueAttributeName;
+use handout::config::QueueKind;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::conformance::{make_queue, sqs_client};
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::liveness::{is_ready, lines_with, mailed, ready, through};
+use crate::support::bad_relay::{BadRelay, Habit, Rule};
+use crate::support::faulty::{Faults, FaultyProxy};
+use crate::support::line::{Line, Mode};
+use crate::support::servers::Parts;
+use crate::support::world::{World, email_job};
+use crate::support::{get, until};
+
+const KEYS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", "id"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+];
+
+/// How long a new job may wait for a slot while others wait for what is silent: a slot is held for ten seconds at most.
+const SLOT: Duration = Duration::from_secs(18);
+
+/// Waits until `/ready` says this; how long it took.
+async fn said(http: &str, words: &str) -> Duration {
+    let began = Instant::now();
+    until(words, async || {
+        let (status, said) = ready(http).await;
+        (status == 503 && said.contains(words)).then_some(())
+    })
+    .await;
+    began.elapsed()
+}
+
+async fn metrics(http: &str) -> String {
+    let (_, text) = get(&format!("http://{http}/metrics")).await;
+    String::from_utf8(text).unwrap()
+}
+
+/// How many messages wait in a queue.
+async fn waiting(client: &aws_sdk_sqs::Client, url: &str) -> u64 {
+    let name = QueueAttributeName::ApproximateNumberOfMessages;
+    let asked = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(name.clone());
+    let attributes = asked.send().await.unwrap().attributes.unwrap();
+    attributes[&name].parse().unwrap()
+}
+
+fn from_sqs(world: &mut World, url: &str, endpoint_url: &str) {
+    world.config.queue.kind = QueueKind::Sqs;
+    world.config.queue.url = Some(url.to_owned());
+    world.config.queue.endpoint_url = Some(endpoint_url.to_owned());
+    world.config.queue.region = Some("eu-west-1".to_owned());
+}
+
+#[tokio::test]
+async fn a_silent_results_queue_holds_no_slots_and_every_result_comes_when_it_is_back() {
+    let Some(parts) = Parts::or_skip("a_silent_results_queue") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let url = make_queue(&client, "results").await;
+    let line = Line::start(([127, 0, 0, 1], moto.port).into()).await;
+    let mut world = World::new().object("a.pdf", "x");
+    world.config.queue.max_in_flight = 2;
+    world.config.results.queue_url = Some(url.clone());
+    world.config.results.endpoint_url = Some(line.url());
+    world.config.results.region = Some("eu-west-1".to_owned());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    submit(&config, &email_job("before"));
+    until("the first result", async || {
+        (waiting(&client, &url).await == 1).then_some(())
+    })
+    .await;
+
+    line.becomes(Mode::Silent);
+    let mut refused = email_job("refused");
+    refused["email"]["to"] = json!(["eve@evil.example"]);
+    for job in [email_job("waits"), refused] {
+        submit(&config, &job);
+    }
+    mailed(&world, "waits").await;
+    let began = Instant::now();
+    submit(&config, &email_job("new"));
+    mailed(&world, "new").await;
+    assert!(began.elapsed() < SLOT, "{:?}", began.elapsed());
+    said(
+        &daemon.http,
+        "(results.queue_url) has not answered since 20",
+    )
+    .await;
+    let text = metrics(&daemon.http).await;
+    assert!(
+        text.contains("\nhandout_edge_up{edge=\"results:queue\"} 0\n"),
+        "{text}"
+    );
+    assert_eq!(world.parked().await, Vec::<String>::new(), "it waits");
+    // The slots are free while the results wait.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let began = Instant::now();
+    submit(&config, &email_job("later"));
+    mailed(&world, "later").await;
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+
+    line.becomes(Mode::Open);
+    let back = Instant::now();
+    is_ready(&daemon.http).await;
+    until("every result", async || {
+        let told = waiting(&client, &url).await >= 5;
+        (told && world.waiting().await == 0).then_some(())
+    })
+    .await;
+    assert!(
+        back.elapsed() < Duration::from_secs(32),
+        "{:?}",
+        back.elapsed()
+    );
+    assert_eq!(world.parked().await.len(), 1);
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    for words in [
+        "has not answered since",
+        "a job cannot be done and is parked",
+    ] {
+        let log = daemon_log(&config);
+        assert_eq!(lines_with(&config, words), 1, "{words}: {log}");
+    }
+    assert_eq!(
+        world.audit_of("refused").len(),
+        1,
+        "one line, however often it comes"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_queue_of_parked_messages_holds_no_slots_and_each_is_parked_when_it_is_back() {
+    let Some(parts) = Parts::or_skip("a_silent_queue_of_parked_messages") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let (url, parked_url) = (
+        make_queue(&client, "jobs").await,
+        make_queue(&client, "aside").await,
+    );
+    let proxy = FaultyProxy::start(&moto.url(), Faults::default()).await;
+    let mut world = World::new().object("a.pdf", "x");
+    from_sqs(&mut world, &url, &proxy.url);
+    world.config.queue.parked_url = Some(parked_url.clone());
+    world.config.queue.max_in_flight = 2;
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    is_ready(&daemon.http).await;
+    let send = async |job: Value| {
+        let sent = client.send_message().queue_url(&url);
+        sent.message_body(job.to_string()).send().await.unwrap();
+    };
+    proxy.answers(Some(("/aside", None)));
+    for number in 0..2 {
+        let mut job = email_job(&format!("refused-{number}"));
+        job["email"]["to"] = json!(["eve@evil.example"]);
+        send(job).await;
+    }
+    until("the refusals", async || {
+        (lines_with(&config, "a job cannot be done and is parked") == 2).then_some(())
+    })
+    .await;
+    let began = Instant::now();
+    send(email_job("new")).await;
+    mailed(&world, "new").await;
+    assert!(began.elapsed() < SLOT, "{:?}", began.elapsed());
+    said(&daemon.http, "(queue.parked_url) has not answered since 20").await;
+
+    proxy.answers(None);
+    let back = Instant::now();
+    until("the parked messages", async || {
+        (waiting(&client, &parked_url).await == 2).then_some(())
+    })
+    .await;
+    is_ready(&daemon.http).await;
+    assert!(
+        back.elapsed() < Duration::from_secs(32),
+        "{:?}",
+        back.elapsed()
+    );
+    // Counted when each is gone from the queue that it came from.
+    until("the count", async || {
+        let text = metrics(&daemon.http).await;
+        let count = "\nhandout_jobs_total{result=\"parked\"} 2\n";
+        text.contains(count).then_some(())
+    })
+    .await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    assert_eq!(lines_with(&config, "a job cannot be done and is parked"), 2);
+    assert_eq!(world.audit_of("refused").len(), 2);
+}
+
+#[tokio::test]
+async fn a_queue_that_is_there_or_back_is_known_within_seconds() {
+    let Some(parts) = Parts::or_skip("a_queue_that_is_there_or_back") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let url = make_queue(&sqs_client(&moto), "jobs").await;
+    let line = Line::start(([127, 0, 0, 1], moto.port).into()).await;
+    let mut world = World::new();
+    from_sqs(&mut world, &url, &line.url());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let began = Instant::now();
+    is_ready(&daemon.http).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        began.elapsed()
+    );
+    for mode in [Mode::Refusing, Mode::Silent] {
+        line.becomes(mode);
+        said(&daemon.http, "/jobs").await;
+        // It is not tried for the first time.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        line.becomes(Mode::Open);
+        let back = Instant::now();
+        is_ready(&daemon.http).await;
+        // The limit is 5 s; the machine of a test has other work.
+        assert!(
+            back.elapsed() < Duration::from_secs(8),
+            "{mode:?}: {:?}",
+            back.elapsed()
+        );
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_wait_is_not_asked_all_the_time() {
+    let proxy = FaultyProxy::start("http://127.0.0.1:9", Faults::default()).await;
+    proxy.answers(Some(("WaitTimeSeconds", Some("{}"))));
+    let mut world = World::new();
+    from_sqs(
+        &mut world,
+        &format!("{}/123456789012/jobs", proxy.url),
+        &proxy.url,
+    );
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    is_ready(&daemon.http).await;
+    let before = proxy.counts().0;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let polls = proxy.counts().0 - before;
+    assert!((3..=14).contains(&polls), "{polls} polls in six seconds");
+    daemon.signal("TERM");
+    let (code, took) = daemon.end().await;
+    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test]
+async fn an_unused_relay_that_is_silent_after_its_greeting_is_said() {
+    let stalls = |step| Rule {
+        step,
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    };
+    let greets = BadRelay::start(vec![stalls("EHLO")]).await;
+    let offers = BadRelay::start(vec![stalls("AUTH")]).await;
+    let mut world = World::new();
+    through(&mut world, greets.port);
+    let password = world.dir.path().join("password");
+    std::fs::write(&password, "secret").unwrap();
+    let mut other = world.config.mail.smtp.clone();
+    other.port = offers.port;
+    other.username = Some("handout".to_owned());
+    other.password_file = Some(password);
+    world.config.mail.relays.insert("bulk".to_owned(), other);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let first = said(&daemon.http, "(mail.smtp) has not answered since 20").await;
+    let second = said(&daemon.http, "(mail.relays.bulk) has not answered since 20").await;
+    let took = first + second;
+    assert!(took < Duration::from_secs(27), "{took:?}");
+    assert!(greets.connections() > 2, "others follow the first");
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+}
+
+#[tokio::test]
+async fn a_relay_that_turns_every_connection_away_is_tried_by_one_and_not_by_each_job() {
+    let step = |step, text: &str| Rule {
+        step,
+        at: 0,
+        habit: Habit::SayAndClose(text.to_owned()),
+    };
+    for (rule, words) in [
+        (
+            step("CONNECT", "421 4.3.2 closing"),
+            "greeting: 421 4.3.2 closing",
+        ),
+        (step("EHLO", "450 4.3.2 busy"), "EHLO: 450 4.3.2 busy"),
+    ] {
+        let relay = BadRelay::start(vec![rule]).await;
+        let mut world = World::new().object("a.pdf", "x");
+        through(&mut world, relay.port);
+        world.config.queue.max_in_flight = 4;
+        let config = world.written();
+        let jobs: Vec<Value> = (0..20).map(|n| email_job(&format!("waits-{n}"))).collect();
+        world.submit(&jobs).await;
+        let daemon = Daemon::start(&config, &KEYS).await;
+        let said_after = said(&daemon.http, words).await;
+        assert!(said_after < Duration::from_secs(10), "{said_after:?}");
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let links = world.audit_of("link").len();
+        let warnings = lines_with(&config, " WARN ");
+        assert!(links < 16, "{words}: {links} links for 20 jobs that wait");
+        assert!(warnings < 16, "{}", daemon_log(&config));
+
+        relay.becomes(Vec::new());
+        let back = Instant::now();
+        is_ready(&daemon.http).await;
+        assert!(
+            back.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            back.elapsed()
+        );
+        until("every mail", async || {
+            (relay.kept().len() == 20).then_some(())
+        })
+        .await;
+        let took = back.elapsed();
+        assert!(took < Duration::from_secs(32), "{took:?}");
+        daemon.signal("TERM");
+        assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    }
+}
