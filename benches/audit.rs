@@ -98,7 +98,7 @@ impl Bench {
                 for record in lines(&self.batch, &self.context()) {
                     head.append(&record, "2026-11-23T00:00:00.000Z", &mut text);
                 }
-                let checkpoint = handout::audit::checkpoint::Checkpoint::of(&head);
+                let checkpoint = handout::audit::checkpoint::Checkpoint::of("bench", &head);
                 drop(checkpoint.sign(&self.key));
             }
         });

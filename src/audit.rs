@@ -10,6 +10,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod note;
 pub mod record;
+pub mod seal;
 pub mod tree;
 
 // The writer.
@@ -23,6 +24,7 @@ mod segment;
 mod stream;
 
 // The readers.
+mod course;
 pub mod find;
 pub mod schema;
 pub mod stats;
@@ -32,6 +34,7 @@ pub mod verify;
 
 pub use log::{AuditLog, RecordError, Settings};
 pub use record::AuditRecord;
+pub use recover::{LossError, accept_loss};
 pub use registry::REGISTRY;
 
 use crate::links::{ExampleLinks, Link, Links, Unavailable};

@@ -27,8 +27,9 @@ pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
 /// with variables of their own are 20,000.
 pub const MAX_JSON_OBJECTS: usize = 25_000;
 
-/// The most values in the JSON of a message, lists and objects and what is in them counted: each takes 32 bytes of memory
-/// at the least, and in an object 100. Ten thousand recipients with twenty variables each are 250,000.
+/// The most values in the JSON of a message, lists and objects and what is in them counted.
+///
+/// Each takes 32 bytes of memory at the least, and in an object 100. Ten thousand recipients with twenty variables each are 250,000.
 pub const MAX_JSON_VALUES: usize = 300_000;
 
 /// How deep lists and objects may nest in the JSON of a message. A job has no more than 13 with its deepest variable.
@@ -72,8 +73,10 @@ pub const MAX_PATTERNS_BYTES: usize = 16 * 1024;
 /// The most wildcards (`*` `?` `[` `{`) that the patterns of one list may have together: each key is held against all.
 pub const MAX_WILDCARDS: usize = 200;
 
-/// The most work that a job's patterns may make: bytes of each key behind the prefix, times bytes of all patterns that
-/// are not literal. It is the same on every machine, and follows what the matcher does at the worst, some 4 ns of CPU for
+/// The most work that a job's patterns may make: bytes of all keys behind the prefix, times bytes of all patterns that are
+/// not literal.
+///
+/// It is the same on every machine, and follows what the matcher does at the worst, some 4 ns of CPU for
 /// each. Sixteen patterns such as `**/*.pdf` make 77,000,000,000 of ten million keys of 60 bytes.
 pub const MAX_PATTERN_WORK: u64 = 100_000_000_000;
 
@@ -173,6 +176,10 @@ pub const MAX_ENDPOINT_WAITING: usize = 128;
 /// Requests by links that are answered at once: one more is told to slow down.
 pub const MAX_ENDPOINT_LINKS: usize = 192;
 
+/// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
+/// sixteen.
+pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
+
 /// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
 pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;
 
@@ -183,7 +190,11 @@ pub const MAX_ENDPOINT_HEAD_BYTES: usize = 32 << 10;
 /// How long the head of a request may take, and the pause between two requests of a connection.
 pub const MAX_ENDPOINT_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// How long a client of the embedded endpoint may take nothing of what is sent.
+/// What a client of the embedded endpoint must take while [`MAX_ENDPOINT_WRITE_STALL`] passes and bytes wait for it: 1 KiB a
+/// second.
+pub const MIN_ENDPOINT_WRITTEN_BYTES: usize = 60 << 10;
+
+/// How long a client of the embedded endpoint may take nothing, or next to nothing, of what is sent.
 pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.

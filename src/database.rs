@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
@@ -182,14 +183,28 @@ impl Database {
     }
 }
 
+/// How the name of SQLite's rollback journal ends.
+const JOURNAL: &str = "-journal";
+
 /// Makes the file, and sees that neither it nor what SQLite keeps beside it is a link: where it is without links.
 fn prepare(path: &Path) -> io::Result<PathBuf> {
     let (parent, name) = directory::split(path)?;
-    let folder = Directory::make(parent, 0o700)?;
+    let folder = Directory::make_own(parent)?;
     // Jobs with addresses and kept links are in there. The files beside it get its mode from SQLite.
     folder.inspect_or_create(name, 0o600)?;
-    for beside in ["-wal", "-shm", "-journal"] {
+    for beside in ["-wal", "-shm", JOURNAL] {
         folder.inspect(&format!("{name}{beside}"))?;
+    }
+    // This program's journal is the write-ahead log. In another one stand names of files that SQLite removes, and the
+    // user whose directory it is may have written them for root.
+    let journal = folder.stat(&format!("{name}{JOURNAL}"))?;
+    if !folder.is_ours() && journal.is_some_and(|journal| journal.st_size > 0) {
+        let path = folder.path().join(format!("{name}{JOURNAL}"));
+        let sentence = format!(
+            "{} is a journal of another program: run the command as the directory's owner, or remove the file",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
     }
     Ok(std::path::absolute(path)?
         .parent()
@@ -205,6 +220,16 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // The schema may be of another user's making: nothing in it runs, and no statement writes around it.
+    // <https://sqlite.org/security.html>
+    for (setting, is_on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        connection.set_db_config(setting, is_on)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // NORMAL may lose committed transactions when power fails; a lost intent would be a second mail.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -352,6 +377,45 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(jobs, ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_in_a_planted_schema_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.sqlite");
+        let planted = Connection::open(&path).unwrap();
+        let schema = "CREATE TABLE ran (n);
+            CREATE TRIGGER planted AFTER INSERT ON shelf BEGIN INSERT INTO ran VALUES (1); END;
+            CREATE VIEW seen AS SELECT * FROM ran;";
+        planted.execute_batch(SCHEMA).unwrap();
+        planted.execute_batch(schema).unwrap();
+        drop(planted);
+        let database = Database::open(&path).unwrap();
+        let (ran, sees) = database
+            .call(|connection| {
+                connection.execute("INSERT INTO shelf VALUES ('a', 'b', 1)", [])?;
+                let ran: i64 =
+                    connection.query_row("SELECT count(*) FROM ran", [], |row| row.get(0))?;
+                Ok((ran, connection.prepare("SELECT * FROM seen").is_ok()))
+            })
+            .await
+            .unwrap();
+        assert_eq!((ran, sees), (0, false));
+    }
+
+    #[test]
+    fn root_opens_no_journal_in_a_directory_of_anothers() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Who else may not write there.
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("q.sqlite");
+        std::fs::write(folder.path().join("q.sqlite-journal"), "").unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(4001), None).unwrap();
+        drop(Database::open(&path).unwrap());
+        std::fs::write(folder.path().join("q.sqlite-journal"), "x").unwrap();
+        let error = crate::error::chain(&Database::open(&path).unwrap_err());
+        assert!(error.contains("journal of another program"), "{error}");
     }
 
     #[test]

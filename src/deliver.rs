@@ -568,7 +568,7 @@ mod tests {
     async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_repair() {
         let dir = tempfile::tempdir().unwrap();
         let books = books::tests::books(&dir.path().join("audit"), None);
-        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         std::fs::remove_dir(outbox.dir()).unwrap();
         for _ in 0..2 {
             let failed = serve_ann(&books, &outbox, &Stop::default()).await;
@@ -589,7 +589,7 @@ mod tests {
     async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
         let dir = tempfile::tempdir().unwrap();
         let books = books::tests::books(&dir.path().join("audit"), None);
-        let outbox = Outbox::open(&dir.path().join("outbox")).unwrap();
+        let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         let stop = Stop::default();
         stop.ask();
         let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();

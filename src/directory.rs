@@ -17,7 +17,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -42,25 +43,29 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Where a directory is: a path of the operator's, in which links are followed, and what Handout derives from it, which is
 /// entered through no link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
+pub struct Location(Arc<Place>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
     path: PathBuf,
+    /// What of the path is the operator's, unless all is.
     base: Option<PathBuf>,
 }
 
 impl Location {
     /// A folder that Handout has below a directory of its own.
     pub fn below(base: &Path, folder: &str) -> Self {
-        Self {
+        Self(Arc::new(Place {
             path: base.join(folder),
             base: Some(base.to_owned()),
-        }
+        }))
     }
 
     /// Opens the directory.
     pub fn open(&self) -> io::Result<Directory> {
         match self.derived() {
             Some((base, folder)) => Directory::own(base, MAX_LINKS)?.enter_existing(folder),
-            None => Directory::open(&self.path),
+            None => Directory::open(self),
         }
     }
 
@@ -68,13 +73,13 @@ impl Location {
     pub fn make(&self, mode: u32) -> io::Result<Directory> {
         match self.derived() {
             Some((base, folder)) => Directory::private(base)?.enter(folder, mode),
-            None => Directory::make(&self.path, mode),
+            None => Directory::make(self, mode),
         }
     }
 
     fn derived(&self) -> Option<(&Path, &Path)> {
-        let base = self.base.as_deref()?;
-        Some((base, self.path.strip_prefix(base).ok()?))
+        let base = self.0.base.as_deref()?;
+        Some((base, self.strip_prefix(base).ok()?))
     }
 }
 
@@ -92,14 +97,14 @@ impl From<&PathBuf> for Location {
 
 impl AsRef<Path> for Location {
     fn as_ref(&self) -> &Path {
-        &self.path
+        self
     }
 }
 
 impl From<PathBuf> for Location {
     /// A directory that the operator named.
     fn from(path: PathBuf) -> Self {
-        Self { path, base: None }
+        Self(Arc::new(Place { path, base: None }))
     }
 }
 
@@ -113,7 +118,7 @@ impl Deref for Location {
     type Target = Path;
 
     fn deref(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 }
 
@@ -152,12 +157,23 @@ impl Directory {
 
     /// Opens or makes a directory that only its owner may enter. A link at its name must be root's or the process's user's.
     pub fn private(path: &Path) -> io::Result<Self> {
-        let directory = match Self::own(path, MAX_LINKS) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700)?,
-            opened => opened?,
-        };
+        let directory = Self::make_own(path)?;
         tighten(&directory.handle, 0o700)?;
         Ok(directory)
+    }
+
+    /// Opens a directory that Handout has for itself, or makes it for its owner alone. A link at its name must be root's or
+    /// the process's user's.
+    pub fn make_own(path: &Path) -> io::Result<Self> {
+        match Self::own(path, MAX_LINKS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700),
+            opened => opened,
+        }
+    }
+
+    /// Whether it is root's or the process's user's, so that no other user prepared it.
+    pub fn is_ours(&self) -> bool {
+        [0, rustix::process::geteuid().as_raw()].contains(&self.owner.0)
     }
 
     /// Opens or makes a folder below that only its owner may enter.
@@ -557,24 +573,24 @@ pub fn lock_shared(file: &File, what: &Path) -> io::Result<()> {
     take(what, || file.try_lock_shared())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock of a file is waited for by a thread, as its file is read and written"
+)]
 fn take(what: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..LOCK_PATIENCE.as_millis() / PAUSE.as_millis() {
         match lock() {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
-                let sentence = format!(
-                    "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
-                );
-                return Err(io::Error::new(io::ErrorKind::TimedOut, sentence));
-            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
         }
     }
+    let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
+    let sentence = format!(
+        "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
+    );
+    Err(io::Error::new(io::ErrorKind::TimedOut, sentence))
 }
 
 /// The directory of a file, and the file's name there.
@@ -813,6 +829,44 @@ mod tests {
         );
         std::os::unix::fs::chown(inside.path().join("x"), Some(4003), None).unwrap();
         assert_refused(&directory, "belongs to another user");
+    }
+
+    /// Another user exchanges a folder that was just made for one of a third user's: it is not given away.
+    #[test]
+    fn what_was_not_made_here_is_not_given_away() {
+        use rustix::fs::RenameFlags;
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may give folders away.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        let owned = |path: &Path, user: u32| {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        };
+        owned(inside.path(), 4001);
+        let (made, victim) = (inside.path().join("made"), inside.path().join("victim"));
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("file"), "").unwrap();
+        owned(&victim, 4002);
+        let directory = Directory::open(inside.path()).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let exchange = RenameFlags::EXCHANGE;
+                    let _ = rustix::fs::renameat_with(CWD, &made, CWD, &victim, exchange);
+                }
+            });
+            for _ in 0..3000 {
+                drop(directory.enter(Path::new("made"), 0o700));
+                // Whichever is empty; the other is then the victim.
+                drop(fs::remove_dir(&made));
+                drop(fs::remove_dir(&victim));
+                drop(fs::rename(&made, &victim));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let there = if victim.exists() { victim } else { made };
+        assert_eq!(fs::metadata(there).unwrap().uid(), 4002);
     }
 
     #[test]

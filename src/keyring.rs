@@ -188,7 +188,7 @@ fn create_secret(path: &Path) -> io::Result<()> {
     let (parent, name) = directory::split(path)?;
     let mut secret = [0; SECRET_LENGTH];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    let mut draft = Directory::make(parent, 0o700)?.draft(0o600)?;
+    let mut draft = Directory::make_own(parent)?.draft(0o600)?;
     draft.write_all(&secret)?;
     match draft.keep_new(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

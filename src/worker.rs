@@ -587,7 +587,9 @@ impl Worker {
     /// is opened at a time, so that the memory which this takes does not add up.
     async fn open(&self, message: &Message) -> Result<Opened, JobError> {
         static OPENING: Semaphore = Semaphore::const_new(1);
-        let alone = OPENING.acquire().await.expect("it is never closed");
+        let alone = Box::pin(OPENING.acquire())
+            .await
+            .expect("it is never closed");
         let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
         let opened = tokio::task::spawn_blocking(move || {
             // Work that is cut off here goes on there: the place is given up when it ends.

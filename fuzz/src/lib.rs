@@ -11,6 +11,7 @@ use handout::audit::chain::{Head, LineHead};
 use handout::audit::checkpoint::Checkpoint;
 use handout::audit::find::{Question, find};
 use handout::audit::note::{PublicKey, SigningKey};
+use handout::audit::seal::SealKey;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify;
 use handout::job::envelope::{self, EventRule};
@@ -280,6 +281,20 @@ pub fn audit_line(data: &[u8]) {
     let mut read = Head::new("s");
     read.check(line.as_bytes())
         .expect("a line continues its stream");
+    line.clear();
+    written.append_sealed(
+        &record,
+        "2026-11-23T07:00:00.000000Z",
+        &SealKey::of(&KEY),
+        &mut line,
+    );
+    let sealed: Value = serde_json::from_str(&line).expect("a line is JSON");
+    assert_eq!(
+        (&sealed["reason"], sealed["seal"].is_string()),
+        (&said["reason"], true)
+    );
+    read.check(line.as_bytes())
+        .expect("a sealed line continues its stream");
     assert_eq!(read.root(), written.root());
 }
 

@@ -4,6 +4,7 @@
 //! needed, and every byte counts. The same hash is the line's leaf in the stream's [`Tree`].
 
 use super::AuditRecord;
+use super::seal::SealKey;
 use super::tree::{Hash, Tree};
 use crate::keyring::midstate::Midstate;
 use crate::keyring::{hex_of, push_hex};
@@ -137,8 +138,28 @@ impl Head {
         self.tree.root()
     }
 
+    /// The hash of the last line; zeros before the first.
+    pub const fn prev(&self) -> Hash {
+        self.prev
+    }
+
     /// Appends a record as a line to `out` and moves on; `at` is the instant as lines spell it.
     pub fn append(&mut self, record: &AuditRecord, at: &str, out: &mut String) {
+        self.add(record, at, None, out);
+    }
+
+    /// As [`Head::append`], with a seal: the process wrote this line and all before it.
+    pub fn append_sealed(
+        &mut self,
+        record: &AuditRecord,
+        at: &str,
+        key: &SealKey,
+        out: &mut String,
+    ) {
+        self.add(record, at, Some(key), out);
+    }
+
+    fn add(&mut self, record: &AuditRecord, at: &str, key: Option<&SealKey>, out: &mut String) {
         let from = out.len();
         let (mut version, mut seq) = (itoa::Buffer::new(), itoa::Buffer::new());
         for part in [
@@ -159,6 +180,9 @@ impl Head {
         if !record.fields.is_empty() {
             out.push(',');
             out.push_str(&record.fields);
+        }
+        if let Some(key) = key {
+            key.seal(out, from, &self.prev);
         }
         out.push_str(",\"prev\":\"sha256:");
         push_hex(&self.prev, out);

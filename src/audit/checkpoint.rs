@@ -1,7 +1,8 @@
 //! Checkpoints: how many lines a stream has and the root over all of them, as a signed note.
 //! <https://c2sp.org/tlog-checkpoint>
 //!
-//! The origin is `handout/<stream>`: every stream is a log of its own. There are no extension lines.
+//! The origin is `handout/<log>/<stream>`: every stream is a log of its own, and the random id of the directory's log tells a
+//! stream of another directory that the same key signed. There are no extension lines.
 
 use base64ct::{Base64, Encoding};
 
@@ -15,6 +16,8 @@ const ORIGIN: &str = "handout/";
 /// What a stream was at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// The id of the log that the stream is in.
+    pub log: String,
     /// The stream.
     pub stream: String,
     /// How many lines it had.
@@ -24,9 +27,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// What a chain is now.
-    pub fn of(head: &Head) -> Self {
+    /// What a chain of a log is now.
+    pub fn of(log: &str, head: &Head) -> Self {
         Self {
+            log: log.to_owned(),
             stream: head.stream().to_owned(),
             lines: head.len(),
             root: head.root(),
@@ -36,11 +40,15 @@ impl Checkpoint {
     /// As a note under the key.
     pub fn sign(&self, key: &SigningKey) -> String {
         let Self {
+            log,
             stream,
             lines,
             root,
         } = self;
-        key.sign(&format!("{ORIGIN}{stream}\n{lines}\n{}\n", spelled(root)))
+        key.sign(&format!(
+            "{ORIGIN}{log}/{stream}\n{lines}\n{}\n",
+            spelled(root)
+        ))
     }
 
     /// Reads a note that the key signed.
@@ -49,14 +57,23 @@ impl Checkpoint {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut lines = text.strip_prefix(ORIGIN)?.split('\n');
+        let (log, rest) = text.strip_prefix(ORIGIN)?.split_once('/')?;
+        let mut lines = rest.split('\n');
         let read = Self {
+            log: log.to_owned(),
             stream: lines.next()?.to_owned(),
             lines: lines.next()?.parse().ok()?,
             root: root(lines.next()?)?,
         };
-        (lines.next() == Some("") && lines.next().is_none()).then_some(read)
+        let is_whole = lines.next() == Some("") && lines.next().is_none() && is_log_id(log);
+        is_whole.then_some(read)
     }
+}
+
+/// Whether a text is the id of a log: 128 random bits, as hexadecimal digits.
+pub(super) fn is_log_id(text: &str) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 32 && text.bytes().all(is_digit)
 }
 
 /// Spells a root.
@@ -76,10 +93,12 @@ mod tests {
     #[test]
     fn a_checkpoint_is_read_as_it_was_signed() {
         let key = SigningKey::from_seed(&[7; 32]);
-        let checkpoint = Checkpoint::of(&Head::new("20261123T000000Z-01234567"));
+        let checkpoint = Checkpoint::of(&"ab".repeat(16), &Head::new("20261123T000000Z-01234567"));
         let note = checkpoint.sign(&key);
         assert!(
-            note.starts_with("handout/20261123T000000Z-01234567\n0\n47DEQpj8"),
+            note.starts_with(
+                "handout/abababababababababababababababab/20261123T000000Z-01234567\n0\n47DEQpj8"
+            ),
             "{note}"
         );
         assert_eq!(Checkpoint::open(&note, &key.public()), Ok(checkpoint));

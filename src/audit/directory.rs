@@ -3,13 +3,17 @@
 //! Everything in it belongs to the directory's owner: a command that root runs must leave nothing that the daemon's user
 //! cannot read, lock and mend. What is written is opened through [`crate::directory`], which follows no link; what is read
 //! is a regular file, and no line and no note of it is longer than its bound.
+//!
+//! The files that are locked are their owner's alone: who may only read the log keeps no writer waiting, and makes no dead
+//! stream look alive.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES};
 use crate::directory::{self, Location};
@@ -20,8 +24,20 @@ const LOCK: &str = ".lock";
 /// How a segment's name ends.
 const SEGMENT: &str = "jsonl";
 
-/// The mode of every file: the owner writes, the group may read.
+/// How the name ends of the file that is locked for as long as its stream is written.
+const LIVE: &str = "live";
+
+/// How the name ends of a file that has not got its own yet.
+const DRAFT: &str = ".draft";
+
+/// The age at which a draft is a dead process's: a living one gives it its name at once.
+const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// The mode of every file that is read: the owner writes, the group may read.
 const MODE: u32 = 0o640;
+
+/// The mode of every file that is locked.
+const LOCK_MODE: u32 = 0o600;
 
 /// The log's directory.
 #[derive(Debug, Clone)]
@@ -29,16 +45,42 @@ pub(super) struct Directory {
     held: Arc<directory::Directory>,
 }
 
-/// The segments of one stream, in order, each with its number.
-pub(super) type Segments = Vec<(u32, PathBuf)>;
+/// The segments of one stream, in order, each with its number and its name.
+pub(super) type Segments = Vec<(u32, String)>;
+
+/// What is in a log's directory.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// The streams, oldest first.
+    pub(super) streams: BTreeMap<String, Segments>,
+    /// What ends like a segment and has not the name of one.
+    pub(super) strangers: Vec<String>,
+}
+
+/// Whether a process writes a stream.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// One does.
+    Alive,
+    /// None does, and none can begin to while this is held.
+    Dead(Option<File>),
+}
 
 impl Directory {
     /// Makes the directory, if it is not there.
+    pub(super) fn make(place: &Location) -> io::Result<Self> {
+        Ok(Self::holding(place.make(0o750)?))
+    }
+
+    /// Opens a directory that is there, to read it.
     pub(super) fn open(place: &Location) -> io::Result<Self> {
-        let held = place.make(0o750)?;
-        Ok(Self {
+        Ok(Self::holding(place.open()?))
+    }
+
+    fn holding(held: directory::Directory) -> Self {
+        Self {
             held: Arc::new(held),
-        })
+        }
     }
 
     /// Where it is.
@@ -46,22 +88,71 @@ impl Directory {
         self.held.path()
     }
 
+    /// Where a file of it is, for a sentence.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
     /// Waits until no other process changes the registry, and keeps others from it until the file is dropped.
     pub(super) fn lock(&self) -> io::Result<File> {
-        let file = self.held.lock_file(LOCK, MODE)?;
-        file.lock()?;
+        let file = self.held.lock_file(LOCK, LOCK_MODE)?;
+        // An earlier build let the group open it.
+        directory::tighten(&file, LOCK_MODE)?;
+        directory::lock(&file, &self.path_of(LOCK))?;
         Ok(file)
     }
 
-    /// Makes a file that is not there yet, locked before it has its name: a process that finds it finds it locked.
-    pub(super) fn create_locked(&self, name: &str) -> io::Result<File> {
-        let draft = format!("{name}.draft");
-        // One that is there is a dead process's: the name is a stream's, and one process writes it or ends it.
-        self.held.remove(&draft)?;
-        let file = self.held.create_new(&draft, MODE)?;
+    /// Waits until no process changes the registry. `None` where there is nothing to lock, in a copy of a log, say, and for
+    /// who may only read.
+    pub(super) fn lock_shared(&self) -> io::Result<Option<File>> {
+        use io::ErrorKind::{NotFound, PermissionDenied};
+        match self.read(LOCK) {
+            Ok(file) => directory::lock_shared(&file, &self.path_of(LOCK)).map(|()| Some(file)),
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the file that says, by its lock, that a stream is written. It is locked before it has its name: a process that
+    /// finds it finds it locked.
+    pub(super) fn enliven(&self, stream: &str) -> io::Result<File> {
+        let name = live_name(stream);
+        let draft = format!("{name}{DRAFT}");
+        let file = self.held.create_new(&draft, LOCK_MODE)?;
         file.lock()?;
-        self.held.rename(&draft, name)?;
+        self.held.rename(&draft, &name)?;
         Ok(file)
+    }
+
+    /// Whether a stream is written now. Asked while the registry is locked.
+    pub(super) fn life(&self, stream: &str) -> io::Result<Life> {
+        let file = match self.held.read(&live_name(stream)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Life::Dead(None)),
+            opened => opened?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Life::Dead(Some(file))),
+            Err(TryLockError::WouldBlock) => Ok(Life::Alive),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// As [`Directory::life`], for who only looks: a reader who may not open the file takes its being there for a life.
+    pub(super) fn seems_alive(&self, stream: &str) -> bool {
+        match self.read(&live_name(stream)) {
+            Ok(file) => file.try_lock_shared().is_err(),
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+
+    /// Takes the sign of life away.
+    pub(super) fn bury(&self, stream: &str) -> io::Result<()> {
+        self.held.remove(&live_name(stream))
+    }
+
+    /// Makes a file that is not there yet.
+    pub(super) fn create(&self, name: &str) -> io::Result<File> {
+        self.held.create_new(name, MODE)
     }
 
     /// Opens a file that is there to append to it.
@@ -79,21 +170,98 @@ impl Directory {
         self.held.remove(name)
     }
 
+    /// Removes the drafts and signs of life that dead processes left.
+    pub(super) fn sweep(&self) -> io::Result<()> {
+        let names = self.held.names()?.into_iter();
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            if let Some(stream) = name.strip_suffix(&format!(".{LIVE}")) {
+                if matches!(self.life(stream), Ok(Life::Dead(_))) {
+                    self.bury(stream)?;
+                }
+            } else if name.ends_with(DRAFT) {
+                // What is no file of ours is left alone.
+                let modified = self.held.modified(&name).ok().flatten();
+                let age = modified.and_then(|modified| modified.elapsed().ok());
+                if age.is_some_and(|age| age > ABANDONED_AFTER) {
+                    self.remove(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Makes names durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.held.sync()
     }
-}
 
-/// Opens a file of a log to read it: a regular file, and no link. Another kind of file is damage.
-pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
-    directory::read_unlinked(path).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => {
-            let sentence = format!("{error}: move it out of the log's directory");
-            io::Error::new(io::ErrorKind::InvalidData, sentence)
+    /// Opens a file to read it: a regular file, and no link. Another kind of file is damage.
+    pub(super) fn read(&self, name: &str) -> io::Result<File> {
+        self.held
+            .read_any(name)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidInput => io::Error::new(io::ErrorKind::InvalidData, error),
+                _ => error,
+            })
+    }
+
+    /// Reads a note, if it is there. What is not UTF-8 is none of ours, and is told as text that is not signed.
+    pub(super) fn read_note(&self, name: &str) -> io::Result<Option<String>> {
+        let file = match self.read(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_AUDIT_NOTE_BYTES).read_to_end(&mut bytes)?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// What is in the directory.
+    pub(super) fn contents(&self) -> io::Result<Contents> {
+        let mut contents = Contents::default();
+        for name in self.held.names()? {
+            if Path::new(&name)
+                .extension()
+                .is_none_or(|end| end != SEGMENT)
+            {
+                continue;
+            }
+            let name = name.to_string_lossy().into_owned();
+            let parts: Vec<&str> = name.split('.').collect();
+            let read = match parts[..] {
+                [stream, number, SEGMENT] => number.parse().ok().map(|number| (stream, number)),
+                _ => None,
+            };
+            // One number has one name, so that no two files are one segment.
+            match read.filter(|(stream, number)| segment_name(stream, *number) == name) {
+                Some((stream, number)) => {
+                    let segments = contents.streams.entry(stream.to_owned()).or_default();
+                    segments.push((number, name));
+                }
+                None => contents.strangers.push(name),
+            }
         }
-        _ => error,
-    })
+        contents
+            .streams
+            .values_mut()
+            .for_each(|segments| segments.sort());
+        contents.strangers.sort();
+        Ok(contents)
+    }
+
+    /// The names of all segments, oldest stream first. What is none is damage, since its lines would be passed over.
+    pub(super) fn segments(&self) -> io::Result<Vec<String>> {
+        let Contents { streams, strangers } = self.contents()?;
+        if let Some(stranger) = strangers.first() {
+            let sentence = format!(
+                "{} has not the name of a segment: move it out of the log's directory",
+                self.path_of(stranger).display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
+        }
+        let segments = streams.into_values().flatten();
+        Ok(segments.map(|(_, name)| name).collect())
+    }
 }
 
 /// Reads a line with its newline, or what is left before the end; at most one byte more than the longest line.
@@ -111,56 +279,19 @@ pub(super) fn is_too_long(line: &[u8]) -> bool {
 /// What is said of a line that is too long.
 pub(super) const TOO_LONG: &str = "the line is longer than any audit record";
 
-/// Reads a note, if it is there. What is not UTF-8 is none of ours, and is told as text that is not signed.
-pub(super) fn read(dir: &Path, name: &str) -> io::Result<Option<String>> {
-    let file = match open_to_read(&dir.join(name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_AUDIT_NOTE_BYTES).read_to_end(&mut bytes)?;
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-/// Waits until no process changes the registry. `None` where there is nothing to lock: in a copy of a log, say.
-pub(super) fn lock_shared(dir: &Path) -> io::Result<Option<File>> {
-    match open_to_read(&dir.join(LOCK)) {
-        Ok(file) => file.lock_shared().map(|()| Some(file)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// The name of a stream's segment, which are numbered from 1.
 pub(super) fn segment_name(stream: &str, number: u32) -> String {
     format!("{stream}.{number:04}.{SEGMENT}")
 }
 
-/// The streams of a directory and their segments, oldest first.
-pub(super) fn streams(dir: &Path) -> io::Result<BTreeMap<String, Segments>> {
-    let mut streams: BTreeMap<String, Segments> = BTreeMap::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|end| end != SEGMENT) {
-            continue;
-        }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let (stream, number) = name.rsplit_once('.').unwrap_or((&name, ""));
-        // A name that is none of ours is a stream that is not registered.
-        let number = number.parse().unwrap_or(0);
-        let segments = streams.entry(stream.to_owned()).or_default();
-        segments.push((number, path));
-    }
-    for segments in streams.values_mut() {
-        segments.sort();
-    }
-    Ok(streams)
+/// Where is kept what was cut from a segment.
+pub(super) fn torn_name(segment: &str) -> String {
+    let stem = segment.strip_suffix(SEGMENT).unwrap_or(segment);
+    format!("{stem}torn")
 }
 
-/// All segments of a directory, oldest stream first.
-pub(super) fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let streams = streams(dir)?.into_values().flatten();
-    Ok(streams.map(|(_, path)| path).collect())
+fn live_name(stream: &str) -> String {
+    format!("{stream}.{LIVE}")
 }
 
 /// Whether a path is still the file that is open.

@@ -4,7 +4,6 @@
 //! else in a line can hold, since a quotation mark within a text is escaped. The segments are read on all cores.
 
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use jiff::Timestamp;
@@ -12,10 +11,11 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::chain::LineHead;
-use super::directory::{TOO_LONG, open_to_read, segments};
+use super::directory::{Directory, TOO_LONG};
 use super::record::push_json;
 use super::stream::spelled;
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
+use crate::directory::Location;
 
 /// How much of a segment is looked at at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -118,19 +118,20 @@ impl Search {
 /// Calls `found` with every line that answers the question, oldest stream first. A line that is being written, and has
 /// no end yet, is none.
 pub fn find(
-    dir: &Path,
+    dir: impl Into<Location>,
     question: &Question,
     mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
     let search = Search::new(question);
+    let directory = &Directory::open(&dir.into())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    for together in segments(dir)?.chunks(cores) {
+    for together in directory.segments()?.chunks(cores) {
         std::thread::scope(|scope| {
             let mut results = Vec::new();
-            for path in together {
+            for name in together {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let search = &search;
-                let reader = scope.spawn(move || read(path, search, &sender));
+                let reader = scope.spawn(move || read(directory, name, search, &sender));
                 results.push((reader, receiver));
             }
             for (reader, answers) in results {
@@ -150,15 +151,20 @@ pub fn find(
 }
 
 /// Reads a segment and hands on the answers, until nobody wants them any more.
-fn read(path: &Path, search: &Search, answers: &SyncSender<Vec<u8>>) -> io::Result<()> {
-    let mut file = open_to_read(path)?;
+fn read(
+    directory: &Directory,
+    name: &str,
+    search: &Search,
+    answers: &SyncSender<Vec<u8>>,
+) -> io::Result<()> {
+    let mut file = directory.read(name)?;
     let mut buffer = vec![0; CHUNK];
     let mut held = 0;
     loop {
         if held > MAX_AUDIT_LINE_BYTES {
             let sentence = format!(
                 "{}: {TOO_LONG}; `handout audit verify` says where",
-                path.display()
+                directory.path_of(name).display()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
         }

@@ -58,6 +58,19 @@ impl Settings {
     }
 }
 
+impl Settings {
+    pub(super) fn means(&self, clock: Clock) -> Result<Means, RecordError> {
+        let directory = Directory::make(&self.dir);
+        Ok(Means {
+            directory: directory.map_err(|source| open_failed(&self.dir, source))?,
+            key: self.key.clone(),
+            memory: self.memory.clone(),
+            rotate_size: self.rotate_size.as_bytes(),
+            clock,
+        })
+    }
+}
+
 /// Why lines could not be made durable, or the log could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RecordError {
@@ -104,11 +117,13 @@ pub enum RecordError {
     },
     /// A segment was changed before its end.
     #[error(
-        "the audit log {path} is damaged at line {line}: {reason}; move the stream's files aside for an investigation (`handout audit verify` shows more), then start again"
+        "the audit log {path} is damaged at line {line}: {reason}; bring the stream's files back as they were, or keep them for an investigation and give the stream up with `handout audit accept-loss {stream}`, then start again"
     )]
     Damaged {
         /// The segment.
         path: String,
+        /// The stream.
+        stream: String,
         /// The first bad line, from 1.
         line: u64,
         /// What is wrong with it.
@@ -133,10 +148,12 @@ impl RecordError {
         match self {
             Self::Changed { .. } | Self::Damaged { .. } | Self::Registry { .. } => true,
             // A link, a FIFO, or a note that was changed: no disk does that.
-            Self::Open { source, .. } | Self::Foreign { source, .. } => {
+            Self::Open { source, .. }
+            | Self::Foreign { source, .. }
+            | Self::Write { source, .. } => {
                 matches!(source.kind(), InvalidData | InvalidInput)
             }
-            Self::Write { .. } | Self::Closed => false,
+            Self::Closed => false,
         }
     }
 }
@@ -204,13 +221,7 @@ impl AuditLog {
         clock: Clock,
     ) -> Result<(Self, Writer), RecordError> {
         let failed = |source| open_failed(&settings.dir, source);
-        let means = Means {
-            directory: Directory::open(&settings.dir).map_err(failed)?,
-            key: settings.key.clone(),
-            memory: settings.memory.clone(),
-            rotate_size: settings.rotate_size.as_bytes(),
-            clock,
-        };
+        let means = settings.means(clock)?;
         let mut stream = {
             let _lock = means.directory.lock().map_err(failed)?;
             let registry = recover(&means)?;
@@ -347,7 +358,12 @@ pub(super) mod tests {
     use std::fs;
 
     use super::*;
-    use crate::audit::directory::segments;
+    pub(super) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+        let directory = Directory::open(&dir.into())?;
+        let names = directory.segments()?.into_iter();
+        Ok(names.map(|name| directory.path_of(&name)).collect())
+    }
+
     use crate::audit::verify::{Report, verify};
 
     pub(in crate::audit) fn clock() -> jiff::Timestamp {

@@ -89,10 +89,15 @@ impl SigningKey {
         self.public
     }
 
+    /// The signature of bytes.
+    pub(super) fn sign_raw(&self, bytes: &[u8]) -> Vec<u8> {
+        self.pair.sign(bytes).as_ref().to_vec()
+    }
+
     /// Signs a text that ends with a newline.
     pub fn sign(&self, text: &str) -> String {
         let mut signature = self.public.id().to_vec();
-        signature.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        signature.extend(self.sign_raw(text.as_bytes()));
         format!(
             "{text}\n\u{2014} {KEY_NAME} {}\n",
             Base64::encode_string(&signature)

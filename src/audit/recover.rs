@@ -1,46 +1,47 @@
 //! The start: what broke off is ended, and the registry brought up to date.
 //!
 //! A process that is killed, or a machine that loses power, leaves a stream without its last line, perhaps with a torn
-//! one. A torn line belongs to links that never left: they leave only after the sync of their whole line. So it is cut,
-//! kept aside and recorded. Everything else that is not as it was written is evidence, and is left as it is.
+//! group. A torn group belongs to links that never left: they leave only after the sync of their whole group. So what
+//! comes after the last seal is cut, kept aside and recorded; it may be of another hand, and is never taken in. Everything
+//! else that is not as it was written is evidence, and is left as it is.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::RecordError;
-use super::chain::Head;
 use super::checkpoint::Checkpoint;
+use super::course::{Course, set_aside};
 use super::directory::{
-    Segments, TOO_LONG, is_too_long, open_to_read, read_line, segment_name, streams,
+    Contents, Directory, Life, Segments, TOO_LONG, is_too_long, read_line, segment_name, torn_name,
 };
-use super::log::open_failed;
+use super::log::{RecordError, Settings, open_failed};
 use super::record::{checkpoint, recovered};
 use super::registry::{Entry, Registry};
 use super::remembered;
+use super::seal::SealKey;
 use super::segment::Segment;
 use super::stream::{Means, ended, spelled};
 use crate::bounds::MAX_TORN_BYTES;
+use crate::clock::Clock;
 use crate::keyring::sha256_hex;
 
 /// Reads the registry, which the caller has locked, and ends what broke off. The registry that is returned is not yet saved.
 pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
-    let there = streams(dir).map_err(|source| open_failed(dir, source))?;
+    let there = contents(means)?;
     let mut registry = registry(means, &there)?;
+    let unended = |(stream, entry): (&String, &Entry)| entry.is_unended().then(|| stream.clone());
+    let unended: Vec<String> = registry.streams.iter().filter_map(unended).collect();
     let mut over = Vec::new();
-    let unended = |(_, entry): &(&String, &mut Entry)| !matches!(entry, Entry::Closed { .. });
-    for (stream, entry) in registry.streams.iter_mut().filter(unended) {
-        let Some(segments) = there.get(stream) else {
-            // Said at every start and by every verification; nothing that could be done here would make it better.
-            tracing::error!(stream, "a stream of the audit log is missing");
+    for stream in unended {
+        let life = means.directory.life(&stream);
+        let Life::Dead(_buried) = life.map_err(|source| cannot_mend(dir, source))? else {
             continue;
         };
-        if let Some(end) = end(means, stream, segments, entry)? {
-            *entry = end;
-            over.push(stream.clone());
-        }
+        let end = end(means, &registry, &stream, &there.streams)?;
+        registry.streams.insert(stream.clone(), end);
+        over.push(stream);
     }
     if !over.is_empty() {
         let saved = registry.save(&means.directory, means.memory.as_ref(), &means.key);
@@ -54,85 +55,70 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
     Ok(registry)
 }
 
+fn contents(means: &Means) -> Result<Contents, RecordError> {
+    let dir = &means.directory;
+    dir.contents()
+        .map_err(|source| open_failed(dir.path(), source))
+}
+
 /// The registry; a new one where there is no log yet.
-fn registry(means: &Means, there: &BTreeMap<String, Segments>) -> Result<Registry, RecordError> {
+fn registry(means: &Means, there: &Contents) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let damaged = |reason: String| RecordError::Registry {
         path: dir.display().to_string(),
         reason,
     };
+    let failed = |source| open_failed(dir, source);
     let key = means.key.public();
-    let kept = match &means.memory {
-        Some(memory) => {
-            let kept = memory.generation(&key);
-            let kept = kept.map_err(|source| open_failed(memory.path(), source))?;
-            kept.map(|generation| (generation, memory.path()))
-        }
-        None => None,
-    };
-    let read = Registry::load(dir, Some(&key));
-    match (read.map_err(|source| open_failed(dir, source))?, kept) {
-        (Some(Err(_)), _) => Err(damaged(
-            "was changed, or is signed with another key than this installation's".to_owned(),
-        )),
-        (Some(Ok(registry)), Some((generation, memory))) if registry.generation < generation => {
-            Err(damaged(format!(
-                "is older than the one that was written last (generation {} of {generation}, as {} says): it, or the whole directory, was put back to an earlier state. If you restored a backup, remove that directory",
-                registry.generation,
-                memory.display()
-            )))
-        }
-        (Some(Ok(registry)), _) => Ok(registry),
-        (None, Some((_, memory))) => Err(damaged(format!(
-            "is missing, and {} says that there was one",
-            memory.display()
-        ))),
-        (None, None) if has_lines(there).map_err(|source| open_failed(dir, source))? => {
+    let read = Registry::load(&means.directory, Some(&key)).map_err(failed)?;
+    let read = read.transpose().map_err(|_| {
+        damaged("was changed, or is signed with another key than this installation's".to_owned())
+    })?;
+    if let Some(memory) = &means.memory {
+        let judged = memory.judge(read.as_ref(), &key);
+        let judged = judged.map_err(|source| open_failed(memory.path(), source))?;
+        judged.map_or(Ok(()), |reason| Err(damaged(reason)))?;
+    }
+    match read {
+        Some(registry) => Ok(registry),
+        None if has_lines(&means.directory, there).map_err(failed)? => {
             Err(damaged("is missing beside lines of a log".to_owned()))
         }
-        (None, None) => Ok(Registry::new(key)),
+        None => Ok(Registry::new(key)),
     }
 }
 
 /// Whether any segment has a byte in it: an empty one is a start's that broke off.
-fn has_lines(there: &BTreeMap<String, Segments>) -> io::Result<bool> {
-    for (_, path) in there.values().flatten() {
-        if open_to_read(path)?.metadata()?.len() > 0 {
+fn has_lines(directory: &Directory, there: &Contents) -> io::Result<bool> {
+    for (_, name) in there.streams.values().flatten() {
+        if directory.read(name)?.metadata()?.len() > 0 {
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(!there.strangers.is_empty())
 }
 
-/// Ends a stream that nobody writes any more. `None` if somebody does.
+/// Ends a stream that nobody writes any more.
 fn end(
     means: &Means,
+    registry: &Registry,
     stream: &str,
-    segments: &Segments,
-    entry: &Entry,
-) -> Result<Option<Entry>, RecordError> {
-    let (_, first) = &segments[0];
-    let lock = open_to_read(first).map_err(|source| cannot_mend(first, source))?;
-    if lock.try_lock().is_err() {
-        return Ok(None);
-    }
-    let state = match entry {
-        Entry::Open => Some(last_state(means, stream)?),
-        Entry::Closed { .. } => None,
-    };
-    let mut broken = read_through(stream, segments, state.as_ref())?;
-    if !broken.over {
-        let (path, number) = (broken.path.clone(), broken.number);
+    there: &BTreeMap<String, Segments>,
+) -> Result<Entry, RecordError> {
+    let mut broken = read_through(means, registry, stream, there)?;
+    if !broken.course.over {
+        let (name, number) = (broken.name.clone(), broken.number);
         broken
             .mend(means)
-            .map_err(|source| cannot_mend(&path, source))?;
+            .map_err(|source| cannot_mend(&means.directory.path_of(&name), source))?;
         tracing::warn!(
             stream,
             segment = number,
+            set_aside = broken.torn.len(),
             "ended a stream that had broken off"
         );
     }
-    Ok(Some(ended(&broken.head)))
+    Ok(ended(&broken.course.head))
 }
 
 fn cannot_mend(path: &Path, source: io::Error) -> RecordError {
@@ -145,157 +131,287 @@ fn cannot_mend(path: &Path, source: io::Error) -> RecordError {
     }
 }
 
-fn last_state(means: &Means, stream: &str) -> Result<Checkpoint, RecordError> {
-    let dir = means.directory.path();
-    let state = remembered::last_state(dir, means.memory.as_ref(), stream, &means.key.public());
-    match state.map_err(|source| open_failed(dir, source))? {
+fn last_state(means: &Means, registry: &Registry, stream: &str) -> Result<Checkpoint, RecordError> {
+    let dir = &means.directory;
+    let state = remembered::last_state(dir, means.memory.as_ref(), registry, stream);
+    match state.map_err(|source| open_failed(dir.path(), source))? {
         Some(Ok(state)) => Ok(state),
-        Some(Err(_)) | None => Err(RecordError::Registry {
-            path: dir.display().to_string(),
-            reason: format!("lacks the last state of the stream {stream}, or it was changed"),
-        }),
+        Some(Err(_)) | None => Err(damaged(
+            dir,
+            stream,
+            &segment_name(stream, 1),
+            1,
+            "the last state of the stream is missing, or was changed".to_owned(),
+        )),
     }
 }
 
-/// A stream that was read to its end.
-struct Broken {
-    head: Head,
-    /// Whether its last line is there.
-    over: bool,
-    /// Whether it goes on in a segment that may not be there.
-    rotated: bool,
-    path: PathBuf,
+fn damaged(dir: &Directory, stream: &str, name: &str, line: u64, reason: String) -> RecordError {
+    RecordError::Damaged {
+        path: dir.path_of(name).display().to_string(),
+        stream: stream.to_owned(),
+        line,
+        reason,
+    }
+}
+
+/// A stream that was read to the last line that is known to be its process's.
+struct Broken<'a> {
+    course: Course<'a>,
+    name: String,
     number: u32,
-    /// How many bytes of the last segment are whole lines, and what comes after them.
+    /// How many bytes of the last segment are lines of the process, and what comes after them.
     whole: u64,
     torn: Vec<u8>,
 }
 
-fn read_through(
+fn read_through<'a>(
+    means: &'a Means,
+    registry: &'a Registry,
     stream: &str,
-    segments: &Segments,
-    state: Option<&Checkpoint>,
-) -> Result<Broken, RecordError> {
-    let (number, path) = segments[0].clone();
-    let mut broken = Broken {
-        head: Head::new(stream),
-        over: false,
-        rotated: false,
-        path,
-        number,
-        whole: 0,
-        torn: Vec::new(),
+    there: &BTreeMap<String, Segments>,
+) -> Result<Broken<'a>, RecordError> {
+    let dir = &means.directory;
+    let first = segment_name(stream, 1);
+    let Some(segments) = there.get(stream) else {
+        let reason = "the stream is registered, and its files are gone".to_owned();
+        return Err(damaged(dir, stream, &first, 1, reason));
     };
-    let mut reached = state.is_none_or(|state| state.lines == 0);
+    let state = match registry.streams.get(stream) {
+        Some(Entry::Stopped { lines, root }) => Checkpoint {
+            log: registry.log.clone(),
+            stream: stream.to_owned(),
+            lines: *lines,
+            root: *root,
+        },
+        _ => last_state(means, registry, stream)?,
+    };
+    let is_stopped = matches!(registry.streams.get(stream), Some(Entry::Stopped { .. }));
+    let seal = SealKey::of(&means.key);
+    let mut course = Course::new(dir, stream, Some(registry.key), Some(&registry.log));
+    // The last line that is the process's: of which segment, and how many bytes of it are.
+    let mut own = (course.clone(), 0, 0_u64);
     let mut line = Vec::new();
-    for (number, path) in segments {
-        (broken.path, broken.number, broken.whole) = (path.clone(), *number, 0);
-        let failed = |source| open_failed(path, source);
-        let mut reader = BufReader::with_capacity(1 << 20, open_to_read(path).map_err(failed)?);
-        let mut lines = 0;
-        loop {
-            if read_line(&mut reader, &mut line).map_err(failed)? == 0 {
-                break;
-            }
+    let mut length = 0;
+    for (index, (number, name)) in segments.iter().enumerate() {
+        let path = dir.path_of(name);
+        let failed = |source| open_failed(&path, source);
+        let file = dir.read(name).map_err(failed)?;
+        length = file.metadata().map_err(failed)?.len();
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let (mut lines, mut whole) = (0, 0);
+        let is_last = index + 1 == segments.len();
+        let begun = course.begin(*number);
+        begun.map_err(|reason| damaged(dir, stream, name, 1, reason))?;
+        while read_line(&mut reader, &mut line).map_err(failed)? > 0 {
             lines += 1;
-            let damaged = |reason: String| RecordError::Damaged {
-                path: path.display().to_string(),
-                line: lines,
-                reason,
-            };
-            let is_last = Some(path) == segments.last().map(|(_, path)| path);
-            if is_too_long(&line) && is_last {
-                // A power cut may leave a tail of zeros that is longer than any line.
-                let most = MAX_TORN_BYTES - line.len() as u64;
-                reader
-                    .by_ref()
-                    .take(most)
-                    .read_until(b'\n', &mut line)
-                    .map_err(failed)?;
+            let damaged = |reason: String| damaged(dir, stream, name, lines, reason);
+            if is_last && (is_too_long(&line) || !line.ends_with(b"\n")) {
+                // A power cut may leave a tail of zeros that is longer than any line, but no line after it.
+                let most = MAX_TORN_BYTES;
+                let read = reader.by_ref().take(most).read_until(b'\n', &mut line);
+                read.map_err(failed)?;
+                match line.ends_with(b"\n") || line.len() as u64 >= most {
+                    true => return Err(damaged(TOO_LONG.to_owned())),
+                    false => break,
+                }
             }
-            let is_torn = is_last && !line.ends_with(b"\n") && (line.len() as u64) < MAX_TORN_BYTES;
-            if is_too_long(&line) && !is_torn {
+            if is_too_long(&line) {
                 return Err(damaged(TOO_LONG.to_owned()));
             }
-            if is_torn {
-                broken.torn.clone_from(&line);
-                break;
-            }
-            let head = broken.head.check(&line);
-            let head = head.map_err(|error| damaged(error.to_string()))?;
-            broken.over = head.is_last();
-            broken.rotated = head.event == "rotate";
-            broken.whole += line.len() as u64;
-            if let Some(state) = state.filter(|state| state.lines == broken.head.len()) {
-                reached = state.root == broken.head.root();
-                if !reached {
-                    return Err(damaged(
-                        "it, or a line before it, is another one than was signed".to_owned(),
-                    ));
+            let prev = course.head.prev();
+            course.line(&line).map_err(damaged)?;
+            whole += line.len() as u64;
+            let is_own = match course.head.len().cmp(&state.lines) {
+                std::cmp::Ordering::Less => false,
+                std::cmp::Ordering::Equal if course.state() == state => true,
+                std::cmp::Ordering::Equal => {
+                    let reason = "it, or a line before it, is another one than was signed";
+                    return Err(damaged(reason.to_owned()));
                 }
+                std::cmp::Ordering::Greater if is_stopped => {
+                    let reason = "it was added after another hand had been seen at the stream";
+                    return Err(damaged(reason.to_owned()));
+                }
+                std::cmp::Ordering::Greater => match seal.check(&line, &prev) {
+                    Some(false) => {
+                        return Err(damaged("its seal is not its process's".to_owned()));
+                    }
+                    is_sealed => is_sealed.is_some(),
+                },
+            };
+            if is_own {
+                own = (course.clone(), index, whole);
             }
         }
     }
-    if !reached {
-        return Err(RecordError::Damaged {
-            path: broken.path.display().to_string(),
-            line: 1,
-            reason: format!(
-                "the stream {stream} had {} lines, and {} are left",
-                state.map_or(0, |state| state.lines),
-                broken.head.len()
-            ),
-        });
+    let read = course.head.len();
+    let (course, index, mut whole) = own;
+    let last = segments.len() - 1;
+    let (number, name) = segments[last].clone();
+    if read < state.lines {
+        let reason = format!("the stream had {} lines, and {read} are left", state.lines);
+        return Err(damaged(dir, stream, &name, 1, reason));
     }
-    Ok(broken)
+    if index < last {
+        if index + 1 < last || !course.has_rotated() {
+            let reason = "the segment before it has lines that are not its process's".to_owned();
+            return Err(damaged(dir, stream, &name, 1, reason));
+        }
+        whole = 0;
+    }
+    let extra = length - whole.min(length);
+    let has_end = course.over || (course.has_rotated() && index == last);
+    if extra > 0 && (is_stopped || has_end || extra > MAX_TORN_BYTES) {
+        let reason = format!("{extra} bytes after it are not the stream's");
+        let lines = course.lines();
+        return Err(damaged(dir, stream, &name, lines, reason));
+    }
+    let torn = tail(dir, &name, whole);
+    let torn = torn.map_err(|source| open_failed(&dir.path_of(&name), source))?;
+    Ok(Broken {
+        course,
+        name,
+        number,
+        whole,
+        torn,
+    })
 }
 
-impl Broken {
+/// What stands in a file from a byte on.
+fn tail(dir: &Directory, name: &str, from: u64) -> io::Result<Vec<u8>> {
+    let mut file = dir.read(name)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_TORN_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl Broken<'_> {
     /// Cuts what is torn, keeps it aside, and writes the last lines.
     fn mend(&mut self, means: &Means) -> io::Result<()> {
-        let stream = self.head.stream().to_owned();
-        let mut segment = if self.rotated && self.whole > 0 {
-            Segment::create(&means.directory, &stream, self.number + 1)?
+        let dir = &means.directory;
+        let stream = self.course.head.stream().to_owned();
+        let kept = torn_name(&self.name);
+        let mut segment = if self.course.has_rotated() && self.number == self.course.number() {
+            Segment::create(dir, &stream, self.number + 1)?
         } else {
-            let file = means
-                .directory
-                .append_to(&segment_name(&stream, self.number))?;
-            if !self.torn.is_empty() {
-                let aside = segment_name(&stream, self.number).replace(".jsonl", ".torn");
-                means.directory.replace(&aside, &self.torn)?;
-                means.directory.sync()?;
-                file.set_len(self.whole)?;
+            let file = dir.append_to(&self.name)?;
+            // A start that was killed here has cut something already.
+            let before = match set_aside(dir, &kept) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                read => read?,
+            };
+            let is_kept = before.ends_with(&self.torn);
+            let torn = std::mem::replace(&mut self.torn, before);
+            if !is_kept {
+                self.torn.extend(torn);
+                if self.torn.len() as u64 >= MAX_TORN_BYTES {
+                    let sentence = format!("{} is too large", dir.path_of(&kept).display());
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, sentence));
+                }
+                dir.replace(&kept, &self.torn)?;
+                dir.sync()?;
             }
-            Segment::resume(self.path.clone(), file, self.number, self.whole)
+            file.set_len(self.whole)?;
+            Segment::resume(dir.path_of(&self.name), file, self.number, self.whole)
         };
-        let at = spelled((means.clock)());
+        let (at, seal) = (spelled((means.clock)()), SealKey::of(&means.key));
         let mut lines = String::new();
-        let note = Checkpoint::of(&self.head).sign(&means.key);
-        self.head.append(&checkpoint(&note), &at, &mut lines);
+        let note = self.course.state().sign(&means.key);
         let record = recovered(self.torn.len(), &sha256_hex(&self.torn));
-        self.head.append(&record, &at, &mut lines);
+        for record in [checkpoint(&note), record] {
+            let head = &mut self.course.head;
+            head.append_sealed(&record, &at, &seal, &mut lines);
+        }
         segment.write(lines.as_bytes())?;
-        means.directory.sync()
+        dir.sync()
     }
 }
 
-/// Removes empty files that a start left which broke off before it had registered its stream.
+/// Removes what dead processes left that had not registered their streams yet, or not given a file its name.
 pub(super) fn sweep(means: &Means, registry: &Registry) -> Result<(), RecordError> {
-    let dir = means.directory.path();
-    let failed = |source| open_failed(dir, source);
-    for (stream, segments) in streams(dir).map_err(failed)? {
+    let dir = &means.directory;
+    let failed = |source| open_failed(dir.path(), source);
+    for (stream, segments) in contents(means)?.streams {
         if registry.streams.contains_key(&stream) {
             continue;
         }
-        for (_, path) in segments {
-            let metadata = open_to_read(&path).and_then(|file| file.metadata());
+        for (_, name) in segments {
+            let metadata = dir.read(&name).and_then(|file| file.metadata());
             if metadata.map_err(failed)?.len() == 0 {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                means.directory.remove(&name).map_err(failed)?;
+                dir.remove(&name).map_err(failed)?;
             }
         }
     }
-    Ok(())
+    if let Some(memory) = &means.memory {
+        for stream in memory.streams().map_err(failed)? {
+            if registry
+                .streams
+                .get(&stream)
+                .is_none_or(|entry| !entry.is_unended())
+            {
+                memory.forget_state(&stream).map_err(failed)?;
+            }
+        }
+    }
+    dir.sweep().map_err(failed)
+}
+
+/// Why a stream was not given up.
+#[derive(Debug, thiserror::Error)]
+pub enum LossError {
+    /// There is no loss to accept.
+    #[error("the loss of the stream {stream} was not accepted: {reason}")]
+    Refused {
+        /// The stream.
+        stream: String,
+        /// What it is instead.
+        reason: &'static str,
+    },
+    /// The log cannot be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Gives up a stream that did not end and whose files are not as they were written, so that a start goes on without it.
+///
+/// It stays in the registry, and every verification names it. An error is returned for a stream that is not registered, has
+/// ended, is written, or can be ended by a start.
+pub fn accept_loss(settings: &Settings, clock: Clock, stream: &str) -> Result<(), LossError> {
+    let failed = |source| open_failed(&settings.dir, source);
+    let means = settings.means(clock)?;
+    let dir = &means.directory;
+    let _lock = dir.lock().map_err(failed)?;
+    let there = contents(&means)?;
+    let mut registry = registry(&means, &there)?;
+    let refused = |reason: &'static str| {
+        let stream = stream.to_owned();
+        Err(LossError::Refused { stream, reason })
+    };
+    match registry.streams.get(stream) {
+        None => {
+            return refused(
+                "it is not registered: `handout audit verify` names those that are damaged",
+            );
+        }
+        Some(entry) if !entry.is_unended() => {
+            return refused("it has ended or was given up, so no start stops at it");
+        }
+        Some(_) => {}
+    }
+    if let Life::Alive = dir.life(stream).map_err(failed)? {
+        return refused("it is being written: stop its process first");
+    }
+    match read_through(&means, &registry, stream, &there.streams) {
+        Ok(_) => return refused("it is not damaged: the next start ends it"),
+        Err(error) if !error.is_damage() => return Err(error.into()),
+        Err(_) => {}
+    }
+    registry.streams.insert(stream.to_owned(), Entry::Lost);
+    let saved = registry.save(dir, means.memory.as_ref(), &means.key);
+    saved.map_err(failed)?;
+    Ok(means.forget_state(stream).map_err(failed)?)
 }
 
 #[cfg(test)]
@@ -323,7 +439,7 @@ mod tests {
     fn means(settings: &Settings) -> Means {
         Means {
             memory: None,
-            directory: Directory::open(&settings.dir).unwrap(),
+            directory: Directory::make(&settings.dir).unwrap(),
             key: settings.key.clone(),
             rotate_size: settings.rotate_size.as_bytes(),
             clock,
@@ -368,12 +484,27 @@ mod tests {
         bytes.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
+    /// The lines up to the last seal: those of groups that may have been durable.
+    fn sealed_lines(bytes: &[u8]) -> u64 {
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n').zip(1..);
+        let is_sealed = |line: &[u8]| {
+            line.ends_with(b"\n") && memchr::memmem::find(line, b",\"seal\":\"").is_some()
+        };
+        let sealed = lines.filter(|(line, _)| is_sealed(line));
+        sealed.last().map_or(0, |(_, number)| number)
+    }
+
     /// A process can be killed, or the power fail, after any byte. The next start mends the stream and says so in it.
     #[tokio::test]
-    async fn a_stream_that_broke_off_at_any_byte_is_mended_and_nothing_whole_is_lost() {
+    async fn a_stream_that_broke_off_at_any_byte_is_mended_and_no_whole_group_is_lost() {
         let (files, last) = broken_off().await;
         let first_lines = whole_lines(&files[&last.replace("0002", "0001")]);
-        for length in 0..files[&last].len() {
+        assert_eq!(
+            sealed_lines(&files[&last]),
+            whole_lines(&files[&last]),
+            "a group that was durable ends with a seal"
+        );
+        for length in 0..=files[&last].len() {
             let dir = scratch();
             let mut files = files.clone();
             files.get_mut(&last).unwrap().truncate(length);
@@ -386,11 +517,20 @@ mod tests {
                 "cut at {length}: {:?}",
                 report.problems
             );
-            let whole = first_lines + whole_lines(&files[&last]);
+            let whole = first_lines + sealed_lines(&files[&last]);
             assert_eq!(
                 report.lines,
                 whole + 2,
-                "the whole lines, a checkpoint, and what was cut"
+                "the lines of whole groups, a checkpoint, and what was cut"
+            );
+            let there = tests::files(dir.path());
+            let torn = last.replace(".jsonl", ".torn");
+            let torn = there.get(&torn).map_or(&[][..], Vec::as_slice);
+            let kept = files[&last].len() - torn.len();
+            assert_eq!(
+                [&there[&last][..kept], torn].concat(),
+                files[&last],
+                "nothing is thrown away"
             );
             recover(&means(&settings)).unwrap();
             let report = verify(dir.path(), Some(&settings.key.public())).unwrap();

@@ -12,13 +12,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
-use super::checkpoint::{Checkpoint, root, spelled};
-use super::directory::{Directory, read};
+use super::checkpoint::{Checkpoint, is_log_id, root, spelled};
+use super::directory::Directory;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::remembered::Memory;
 use super::tree::Hash;
+use crate::keyring::{nonce, sha256_hex};
 
 /// The registry's file, in the log's directory.
 pub const REGISTRY: &str = "streams.note";
@@ -31,6 +31,15 @@ const ORIGIN: &str = "handout/streams";
 pub(super) enum Entry {
     /// It is written, or broke off: its last state is in a file of its own.
     Open,
+    /// Its process stopped after so many lines with this root, since another hand changed its files: nothing may come after them.
+    Stopped {
+        /// How many lines.
+        lines: u64,
+        /// The root over them.
+        root: Hash,
+    },
+    /// It did not end, its files are not as they were written, and the operator gave it up.
+    Lost,
     /// It ended with so many lines and this root.
     Closed {
         /// How many lines.
@@ -40,11 +49,20 @@ pub(super) enum Entry {
     },
 }
 
+impl Entry {
+    /// Whether the next start has to end it.
+    pub(super) const fn is_unended(&self) -> bool {
+        matches!(self, Self::Open | Self::Stopped { .. })
+    }
+}
+
 /// All streams that were ever opened in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registry {
     /// The key under which the log is signed.
     pub(super) key: PublicKey,
+    /// The random id of the log: another log of the same key has another.
+    pub(super) log: String,
     /// How often it was saved.
     pub(super) generation: u64,
     /// The streams by name, which is by age.
@@ -53,9 +71,10 @@ pub(super) struct Registry {
 
 impl Registry {
     /// The registry of an empty directory.
-    pub(super) const fn new(key: PublicKey) -> Self {
+    pub(super) fn new(key: PublicKey) -> Self {
         Self {
             key,
+            log: nonce(),
             generation: 0,
             streams: BTreeMap::new(),
         }
@@ -64,10 +83,10 @@ impl Registry {
     /// Reads a directory's registry and checks it: with the pinned key, or else with the one that it names itself, which
     /// shows what was damaged, but not what was forged.
     pub(super) fn load(
-        dir: &Path,
+        dir: &Directory,
         pinned: Option<&PublicKey>,
     ) -> io::Result<Option<Result<Self, BadNote>>> {
-        let note = read(dir, REGISTRY)?;
+        let note = dir.read_note(REGISTRY)?;
         Ok(note.map(|note| {
             let named = || note.lines().nth(1)?.parse().ok();
             let key = pinned.copied().or_else(named).ok_or(BadNote)?;
@@ -87,15 +106,30 @@ impl Registry {
     ) -> io::Result<()> {
         self.generation += 1;
         directory.replace(REGISTRY, key.sign(&self.text()).as_bytes())?;
-        memory.map_or(Ok(()), |memory| memory.keep(self.generation, key))
+        memory.map_or(Ok(()), |memory| memory.keep(self, key))
+    }
+
+    /// The hash of its text: what is remembered of a generation.
+    pub(super) fn hash(&self) -> String {
+        sha256_hex(self.text().as_bytes())
     }
 
     pub(super) fn text(&self) -> String {
         use std::fmt::Write;
-        let mut text = format!("{ORIGIN}\n{}\ngeneration {}\n", self.key, self.generation);
+        let Self {
+            key,
+            log,
+            generation,
+            ..
+        } = self;
+        let mut text = format!("{ORIGIN}\n{key}\nlog {log}\ngeneration {generation}\n");
         for (stream, entry) in &self.streams {
             match entry {
                 Entry::Open => writeln!(text, "{stream} open"),
+                Entry::Lost => writeln!(text, "{stream} lost"),
+                Entry::Stopped { lines, root } => {
+                    writeln!(text, "{stream} stopped {lines} {}", spelled(root))
+                }
                 Entry::Closed { lines, root } => {
                     writeln!(text, "{stream} closed {lines} {}", spelled(root))
                 }
@@ -107,14 +141,25 @@ impl Registry {
 
     pub(super) fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(ORIGIN)?.strip_prefix('\n')?;
-        let (key, streams) = text.split_once('\n')?;
-        let (generation, streams) = streams.split_once('\n')?;
-        let mut registry = Self::new(key.parse().ok()?);
-        registry.generation = generation.strip_prefix("generation ")?.parse().ok()?;
+        let (key, text) = text.split_once('\n')?;
+        let (log, text) = text.split_once('\n')?;
+        let (generation, streams) = text.split_once('\n')?;
+        let log = log.strip_prefix("log ").filter(|log| is_log_id(log))?;
+        let mut registry = Self {
+            key: key.parse().ok()?,
+            log: log.to_owned(),
+            generation: generation.strip_prefix("generation ")?.parse().ok()?,
+            streams: BTreeMap::new(),
+        };
         for line in streams.lines() {
             let (stream, state) = line.split_once(' ')?;
             let entry = match state.split(' ').collect::<Vec<_>>()[..] {
                 ["open"] => Entry::Open,
+                ["lost"] => Entry::Lost,
+                ["stopped", lines, spelled] => Entry::Stopped {
+                    lines: lines.parse().ok()?,
+                    root: root(spelled)?,
+                },
                 ["closed", lines, spelled] => Entry::Closed {
                     lines: lines.parse().ok()?,
                     root: root(spelled)?,
@@ -127,21 +172,25 @@ impl Registry {
     }
 }
 
+/// How the name ends of the file with an open stream's last state.
+pub(super) const STATE: &str = ".checkpoint";
+
 /// The file of an open stream's last state.
 pub(super) fn state_name(stream: &str) -> String {
-    format!("{stream}.checkpoint")
+    format!("{stream}{STATE}")
 }
 
 /// An open stream's last state, if it has one.
 pub(super) fn state(
-    dir: &Path,
+    dir: &Directory,
+    registry: &Registry,
     stream: &str,
-    key: &PublicKey,
 ) -> io::Result<Option<Result<Checkpoint, BadNote>>> {
-    let note = read(dir, &state_name(stream))?;
+    let note = dir.read_note(&state_name(stream))?;
     Ok(note.map(|note| {
-        let state = Checkpoint::open(&note, key)?;
-        (state.stream == stream).then_some(state).ok_or(BadNote)
+        let state = Checkpoint::open(&note, &registry.key)?;
+        let is_its = state.stream == stream && state.log == registry.log;
+        is_its.then_some(state).ok_or(BadNote)
     }))
 }
 
@@ -156,6 +205,14 @@ mod tests {
         let mut registry = Registry::new(key.public());
         registry.streams = BTreeMap::from([
             ("a".to_owned(), Entry::Open),
+            ("b".to_owned(), Entry::Lost),
+            (
+                "bb".to_owned(),
+                Entry::Stopped {
+                    lines: 5,
+                    root: [4; 32],
+                },
+            ),
             (
                 "c".to_owned(),
                 Entry::Closed {
@@ -164,15 +221,15 @@ mod tests {
                 },
             ),
         ]);
-        let directory = Directory::open(&dir.path().into()).unwrap();
+        let directory = Directory::make(&dir.path().into()).unwrap();
         registry.save(&directory, None, &key).unwrap();
         assert_eq!(registry.generation, 1);
         for pinned in [None, Some(&key.public())] {
-            let read = Registry::load(dir.path(), pinned).unwrap();
+            let read = Registry::load(&directory, pinned).unwrap();
             assert_eq!(read, Some(Ok(registry.clone())));
         }
         let other = SigningKey::from_seed(&[8; 32]).public();
-        let read = Registry::load(dir.path(), Some(&other)).unwrap();
+        let read = Registry::load(&directory, Some(&other)).unwrap();
         assert_eq!(read, Some(Err(BadNote)));
     }
 }

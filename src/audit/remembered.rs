@@ -1,19 +1,20 @@
-//! What is known of a log outside its directory: that it has a registry, the registry's last generation, and the last state
-//! of each stream that has not ended.
+//! What is known of a log outside its directory: its id, its registry's last generation with the hash of its text, and the
+//! last state of each stream that has not ended.
 //!
 //! Registry and states are signed, so they cannot be changed without the key. They can be taken away, though, or replaced by
-//! those of yesterday, and all lines after them with fresh hashes. So what is written last is kept in the state directory too,
-//! signed by the same key: a log without its registry, with an older one, or with other lines than the last state covers, is
-//! damaged.
+//! those of yesterday or of another log of the same key, and all lines after them with fresh hashes. So what is written last
+//! is kept in the state directory too, signed by the same key: a log with another id, without its registry, with an older
+//! one, without a stream of which lines are remembered, or with other lines than the last state covers, is damaged.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Checkpoint;
+use super::directory::Directory;
 use super::note::{BadNote, PublicKey, SigningKey};
-use super::registry::{state, state_name};
+use super::registry::{Registry, STATE, state, state_name};
 use crate::bounds::MAX_AUDIT_NOTE_BYTES;
-use crate::directory::Directory;
+use crate::directory::Location;
 use crate::keyring::sha256_hex;
 
 /// The first line of the note.
@@ -25,7 +26,15 @@ const REGISTRY: &str = "registry.note";
 /// Where the last state of one log is kept.
 #[derive(Debug, Clone)]
 pub struct Memory {
-    dir: PathBuf,
+    place: Location,
+}
+
+/// What is remembered of a registry.
+#[derive(Debug)]
+struct Kept {
+    log: String,
+    generation: u64,
+    hash: String,
 }
 
 impl Memory {
@@ -33,18 +42,20 @@ impl Memory {
     pub fn new(dir: &Path, log: &Path) -> Self {
         let digest = sha256_hex(place(log).as_os_str().as_encoded_bytes());
         Self {
-            dir: dir.join(format!("audit-memory-{}", &digest[..16])),
+            place: Location::below(dir, &format!("audit-memory-{}", &digest[..16])),
         }
     }
 
     /// The directory, for a sentence about it.
     pub fn path(&self) -> &Path {
-        &self.dir
+        &self.place
     }
 
     fn read(&self, name: &str) -> io::Result<Option<String>> {
-        let bytes =
-            Directory::open(&self.dir).and_then(|dir| dir.read_bounded(name, MAX_AUDIT_NOTE_BYTES));
+        let bytes = self
+            .place
+            .open()
+            .and_then(|dir| dir.read_bounded(name, MAX_AUDIT_NOTE_BYTES));
         match bytes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => Ok(Some(String::from_utf8_lossy(&read?).into_owned())),
@@ -52,39 +63,109 @@ impl Memory {
     }
 
     fn changed(&self, name: &str) -> io::Error {
-        let sentence = format!("{} was changed", self.dir.join(name).display());
+        let sentence = format!("{} was changed", self.place.join(name).display());
         io::Error::new(io::ErrorKind::InvalidData, sentence)
     }
 
     fn put(&self, name: &str, note: &str) -> io::Result<()> {
-        Directory::make(&self.dir, 0o700)?.replace(name, note.as_bytes(), 0o600)
+        let dir = self.place.make(0o700)?;
+        dir.replace(name, note.as_bytes(), 0o600)
     }
 
-    /// The generation that is kept; nothing where none is. A note that was changed is an error.
-    pub fn generation(&self, key: &PublicKey) -> io::Result<Option<u64>> {
+    /// What is kept of the registry; nothing where nothing is. A note that was changed is an error.
+    fn kept(&self, key: &PublicKey) -> io::Result<Option<Kept>> {
         let Some(note) = self.read(REGISTRY)? else {
             return Ok(None);
         };
         let text = key.open(&note).map_err(|_| self.changed(REGISTRY))?;
-        let generation = text
-            .strip_prefix(ORIGIN)
-            .and_then(|rest| rest.trim().parse().ok());
-        generation.map(Some).ok_or_else(|| self.changed(REGISTRY))
+        match text.lines().collect::<Vec<_>>()[..] {
+            [ORIGIN, log, generation, hash] => generation.parse().ok().map(|generation| Kept {
+                log: log.to_owned(),
+                generation,
+                hash: hash.to_owned(),
+            }),
+            _ => None,
+        }
+        .map(Some)
+        .ok_or_else(|| self.changed(REGISTRY))
     }
 
-    /// Keeps a generation.
-    pub(super) fn keep(&self, generation: u64, key: &SigningKey) -> io::Result<()> {
-        self.put(REGISTRY, &key.sign(&format!("{ORIGIN}\n{generation}\n")))
+    /// Keeps what a registry is.
+    pub(super) fn keep(&self, registry: &Registry, key: &SigningKey) -> io::Result<()> {
+        let (log, generation, hash) = (&registry.log, registry.generation, registry.hash());
+        let text = format!("{ORIGIN}\n{log}\n{generation}\n{hash}\n");
+        self.put(REGISTRY, &key.sign(&text))
+    }
+
+    /// What is wrong with a log's registry, or with its absence, by what is remembered; nothing if all is as it may be.
+    pub(super) fn judge(
+        &self,
+        registry: Option<&Registry>,
+        key: &PublicKey,
+    ) -> io::Result<Option<String>> {
+        let Some(kept) = self.kept(key)? else {
+            return Ok(None);
+        };
+        let memory = self.path().display();
+        let Some(registry) = registry else {
+            return Ok(Some(format!(
+                "is missing, and {memory} says that there was one"
+            )));
+        };
+        if registry.log != kept.log {
+            return Ok(Some(format!(
+                "is of another log than the one that was written here ({} instead of {}, as {memory} says): another directory of the same key is in its place",
+                registry.log, kept.log
+            )));
+        }
+        let restored = "If you restored a backup, remove that directory";
+        let (read, written) = (registry.generation, kept.generation);
+        if read < written {
+            return Ok(Some(format!(
+                "is older than the one that was written last (generation {read} of {written}, as {memory} says): it, or the whole directory, was put back to an earlier state. {restored}"
+            )));
+        }
+        if read == written && registry.hash() != kept.hash {
+            return Ok(Some(format!(
+                "is another one than was written last, as {memory} says: it, or the whole directory, was exchanged. {restored}"
+            )));
+        }
+        for stream in self.streams()? {
+            let state = self.state(&stream, registry)?;
+            // A start that broke off before it had registered its stream leaves a state without lines.
+            let has_lines = state.is_some_and(|state| state.lines > 0);
+            if has_lines && !registry.streams.contains_key(&stream) {
+                return Ok(Some(format!(
+                    "does not know the stream {stream}, of which {memory} remembers lines. {restored}"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The streams of which a state is kept.
+    pub(super) fn streams(&self) -> io::Result<Vec<String>> {
+        let names = match self.place.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            dir => dir?.names()?.into_iter(),
+        };
+        let names = names.filter_map(|name| name.into_string().ok());
+        let stream = |name: String| Some(name.strip_suffix(STATE)?.to_owned());
+        Ok(names.filter_map(stream).collect())
     }
 
     /// The last state of a stream that is kept, if one is.
-    pub(super) fn state(&self, stream: &str, key: &PublicKey) -> io::Result<Option<Checkpoint>> {
+    pub(super) fn state(
+        &self,
+        stream: &str,
+        registry: &Registry,
+    ) -> io::Result<Option<Checkpoint>> {
         let name = state_name(stream);
         let Some(note) = self.read(&name)? else {
             return Ok(None);
         };
-        let state = Checkpoint::open(&note, key).map_err(|_| self.changed(&name))?;
-        Ok(Some(state).filter(|state| state.stream == stream))
+        let state = Checkpoint::open(&note, &registry.key).map_err(|_| self.changed(&name))?;
+        Ok(Some(state).filter(|state| state.stream == stream && state.log == registry.log))
     }
 
     /// Keeps the last state of a stream, a signed checkpoint.
@@ -94,7 +175,7 @@ impl Memory {
 
     /// Forgets a stream that has ended: the registry has its end.
     pub(super) fn forget_state(&self, stream: &str) -> io::Result<()> {
-        match Directory::open(&self.dir) {
+        match self.place.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             dir => dir?.remove(&state_name(stream)),
         }
@@ -105,14 +186,14 @@ impl Memory {
 ///
 /// The one in the log's directory may be an earlier one that was put back, and all lines after it new.
 pub(super) fn last_state(
-    log: &Path,
+    directory: &Directory,
     memory: Option<&Memory>,
+    registry: &Registry,
     stream: &str,
-    key: &PublicKey,
 ) -> io::Result<Option<Result<Checkpoint, BadNote>>> {
-    let kept = memory.map(|memory| memory.state(stream, key));
+    let kept = memory.map(|memory| memory.state(stream, registry));
     let kept = kept.transpose()?.flatten();
-    let read = state(log, stream, key)?;
+    let read = state(directory, registry, stream)?;
     Ok(read.map(|read| {
         let state = read?;
         Ok(kept

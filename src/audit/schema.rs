@@ -11,7 +11,7 @@ fn field(name: &str) -> Value {
     let instant = |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
     match name {
         "v" => {
-            json!({ "enum": [1, 2], "description": "The version of the line format; 1 had no checkpoints." })
+            json!({ "const": 2, "description": "The version of the line format." })
         }
         "seq" => count("The line's number in its stream, from 0."),
         "ts" => {
@@ -21,6 +21,9 @@ fn field(name: &str) -> Value {
         "prev" => {
             json!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$", "description": "The SHA-256 of the line before, its newline included; zeros in the first line." })
         }
+        "seal" => hash(
+            "The process's own mark for the next start, in the last line of a group; it says nothing to others.",
+        ),
         "program" => text("The program and its version."),
         "pid" => count("The process."),
         "checkpoint_key" => {
@@ -69,6 +72,9 @@ fn field(name: &str) -> Value {
         _ => unreachable!("every field of an event has its schema"),
     }
 }
+
+/// What any line may have.
+const ANY: [&str; 1] = ["seal"];
 
 /// What every line has.
 const EVERY: [&str; 6] = ["v", "ev", "seq", "ts", "stream", "prev"];
@@ -169,7 +175,7 @@ fn of((event, description, fields, optional): &Event) -> Value {
     let mut properties = Map::new();
     properties.insert("ev".to_owned(), json!({ "const": event }));
     let others = EVERY.iter().filter(|name| **name != "ev");
-    for name in others.chain(*fields).chain(*optional) {
+    for name in others.chain(*fields).chain(*optional).chain(&ANY) {
         properties.insert((*name).to_owned(), field(name));
     }
     let required: Vec<&str> = EVERY.iter().chain(*fields).copied().collect();

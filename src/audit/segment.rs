@@ -20,7 +20,7 @@ pub(super) struct Segment {
 pub(super) enum WriteError {
     /// The disk failed.
     Disk(io::Error),
-    /// Somebody else changed the file.
+    /// Another hand changed the file.
     Changed(&'static str),
 }
 
@@ -29,8 +29,8 @@ impl Segment {
     pub(super) fn create(directory: &Directory, stream: &str, number: u32) -> io::Result<Self> {
         let name = segment_name(stream, number);
         Ok(Self {
-            file: directory.create_locked(&name)?,
-            path: directory.path().join(name),
+            file: directory.create(&name)?,
+            path: directory.path_of(&name),
             number,
             size: 0,
         })
@@ -56,11 +56,6 @@ impl Segment {
 
     pub(super) const fn size(&self) -> u64 {
         self.size
-    }
-
-    /// A second handle, which keeps the file locked.
-    pub(super) fn keep_locked(&self) -> io::Result<File> {
-        self.file.try_clone()
     }
 
     /// Writes lines and returns when they are on the disk.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::find::{Question, find};
+use crate::directory::Location;
 
 /// What is counted apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -48,7 +48,7 @@ struct Issued {
 }
 
 /// Counts the links among the lines that answer the question.
-pub fn stats(dir: &Path, question: &Question) -> io::Result<BTreeMap<Group, Count>> {
+pub fn stats(dir: impl Into<Location>, question: &Question) -> io::Result<BTreeMap<Group, Count>> {
     let mut counts: BTreeMap<Group, Count> = BTreeMap::new();
     find(dir, question, |line| {
         let issued: Issued = serde_json::from_str(line)?;

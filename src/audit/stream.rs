@@ -15,6 +15,7 @@ use super::note::SigningKey;
 use super::record::{AuditRecord, checkpoint, rotated};
 use super::registry::{Entry, Registry, state_name};
 use super::remembered::Memory;
+use super::seal::{SEAL_LINES, SealKey};
 use super::segment::{Segment, WriteError};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
@@ -26,7 +27,7 @@ pub(super) const CHECKPOINT_LINES: u64 = 1000;
 /// … or after so long, also when there is no new line: a stream that says nothing is then known to have lived.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(60);
 
-/// How far the kept state may be behind the lines: within it, a cut at a line's end is not seen once the process is dead.
+/// How far the kept state may be behind the lines: within it, a cut at a group's end is not seen once the process is dead.
 const STATE_TIME: Duration = Duration::from_secs(1);
 
 /// What a stream is written with.
@@ -49,8 +50,9 @@ impl Means {
             .map_or(Ok(()), |memory| memory.keep_state(stream, state))
     }
 
-    /// Removes an ended stream's own state. One that stays behind does no harm: the registry's is asked.
+    /// Removes an ended stream's own state, and its sign of life. What stays behind does no harm: the registry is asked.
     pub(super) fn forget_state(&self, stream: &str) -> io::Result<()> {
+        self.directory.bury(stream)?;
         self.directory.remove(&state_name(stream))?;
         self.memory
             .as_ref()
@@ -62,9 +64,12 @@ impl Means {
 #[derive(Debug)]
 pub(super) struct Stream {
     means: Means,
+    seal: SealKey,
+    /// The id of the log.
+    log: String,
     head: Head,
     segment: Segment,
-    /// The first segment, locked for as long as the stream is written.
+    /// The sign of life, locked for as long as the stream is written.
     _alive: File,
     day: Date,
     /// How many lines the last checkpoint covers, and when it was written.
@@ -80,16 +85,19 @@ impl Stream {
         let directory = &means.directory;
         let now = (means.clock)();
         let stream = name(now)?;
+        let alive = directory.enliven(&stream)?;
         let segment = Segment::create(directory, &stream, 1)?;
         let head = Head::new(&stream);
         // The file is there, empty, before anything speaks of it, and its state before the registry asks for it.
-        let state = Checkpoint::of(&head).sign(&means.key);
+        let state = Checkpoint::of(&registry.log, &head).sign(&means.key);
         means.keep_state(&stream, &state)?;
         registry.streams.insert(stream, Entry::Open);
         registry.save(directory, means.memory.as_ref(), &means.key)?;
         directory.sync()?;
         Ok(Self {
-            _alive: segment.keep_locked()?,
+            _alive: alive,
+            seal: SealKey::of(&means.key),
+            log: registry.log,
             head,
             segment,
             day: day(now),
@@ -107,15 +115,28 @@ impl Stream {
 
     /// Writes records and returns when they are on the disk.
     pub(super) fn append(&mut self, records: &[AuditRecord]) -> Result<(), WriteError> {
-        self.check_untouched()?;
+        let written = self.try_append(records);
+        self.stopping(written)
+    }
+
+    fn try_append(&mut self, records: &[AuditRecord]) -> Result<(), WriteError> {
+        self.segment.check_untouched()?;
         let now = (self.means.clock)();
         self.rotate_if_due(now)?;
         let at = spelled(now);
         self.buffer.clear();
-        for record in records {
-            self.head.append(record, &at, &mut self.buffer);
+        let mut unsealed = 0;
+        for (left, record) in (0..records.len()).rev().zip(records) {
+            unsealed += 1;
+            if left == 0 || unsealed == SEAL_LINES {
+                self.add_sealed(record, &at);
+                unsealed = 0;
+            } else {
+                self.head.append(record, &at, &mut self.buffer);
+            }
             if self.head.len() - self.checkpoint.0 >= CHECKPOINT_LINES {
                 self.add_checkpoint(&at);
+                unsealed = 0;
             }
         }
         self.write()
@@ -132,7 +153,12 @@ impl Stream {
 
     /// Does what is due: a checkpoint, the kept state.
     pub(super) fn tend(&mut self) -> Result<(), WriteError> {
-        self.check_untouched()?;
+        let tended = self.try_tend();
+        self.stopping(tended)
+    }
+
+    fn try_tend(&mut self) -> Result<(), WriteError> {
+        self.segment.check_untouched()?;
         let now = Instant::now();
         if now >= self.checkpoint.1 + CHECKPOINT_TIME {
             self.buffer.clear();
@@ -147,12 +173,24 @@ impl Stream {
 
     /// Writes the last lines and enters the stream's end into the registry.
     pub(super) fn close(mut self, last: &AuditRecord) -> Result<(), WriteError> {
-        self.check_untouched()?;
+        let closed = self.try_close(last);
+        self.stopping(closed)
+    }
+
+    fn try_close(&mut self, last: &AuditRecord) -> Result<(), WriteError> {
+        self.segment.check_untouched()?;
         let at = spelled((self.means.clock)());
         self.buffer.clear();
         self.add_checkpoint(&at);
-        self.head.append(last, &at, &mut self.buffer);
+        self.add_sealed(last, &at);
         self.write()?;
+        self.register(ended(&self.head))?;
+        let forgotten = self.means.forget_state(self.head.stream());
+        forgotten.map_err(WriteError::Disk)
+    }
+
+    /// Enters what became of the stream into the registry.
+    fn register(&self, entry: Entry) -> Result<(), WriteError> {
         let Means {
             directory,
             key,
@@ -160,37 +198,44 @@ impl Stream {
             ..
         } = &self.means;
         let _lock = directory.lock().map_err(WriteError::Disk)?;
-        let registry = Registry::load(directory.path(), Some(&key.public()));
+        let registry = Registry::load(directory, Some(&key.public()));
         let Some(Ok(mut registry)) = registry.map_err(WriteError::Disk)? else {
             return Err(WriteError::Changed("the registry beside it was changed"));
         };
-        // Signed by us, but an earlier one that was put back: saved anew, it would count as the last.
-        let kept = memory
+        // Signed by us, but an earlier one that was put back, or another log's: saved anew, it would count as the last.
+        let judged = memory
             .as_ref()
-            .map(|memory| memory.generation(&key.public()));
-        let kept = kept.transpose().map_err(WriteError::Disk)?.flatten();
-        if kept.is_some_and(|kept| registry.generation < kept) {
+            .map(|memory| memory.judge(Some(&registry), &key.public()));
+        let judged = judged.transpose().map_err(WriteError::Disk)?.flatten();
+        if judged.is_some() || registry.log != self.log {
             return Err(WriteError::Changed(
-                "the registry beside it is an earlier one",
+                "the registry beside it is an earlier one, or another log's",
             ));
         }
-        registry
-            .streams
-            .insert(self.head.stream().to_owned(), ended(&self.head));
+        let stream = self.head.stream().to_owned();
+        registry.streams.insert(stream, entry);
         let saved = registry.save(directory, memory.as_ref(), key);
-        saved.map_err(WriteError::Disk)?;
-        let forgotten = self.means.forget_state(self.head.stream());
-        forgotten.map_err(WriteError::Disk)
+        saved.map_err(WriteError::Disk)
     }
 
-    /// Looks for a foreign hand before the chain moves on. What was on the disk until then is kept, signed, so that the next
-    /// start cannot take what is left for a stream that broke off.
-    fn check_untouched(&mut self) -> Result<(), WriteError> {
-        let checked = self.segment.check_untouched();
-        if let Err(WriteError::Changed(_)) = checked {
-            self.keep_state().map_err(WriteError::Disk)?;
+    /// After a foreign hand was seen, what was on the disk until then is the stream's last state, for ever: it is kept, signed,
+    /// and registered, so that the next start takes nothing in that stands after it.
+    fn stopping(&mut self, done: Result<(), WriteError>) -> Result<(), WriteError> {
+        if let Err(WriteError::Changed(_)) = done {
+            let kept = self.keep_state().map_err(WriteError::Disk);
+            let stopped = Entry::Stopped {
+                lines: self.head.len(),
+                root: self.head.root(),
+            };
+            // Where the registry itself was changed, the next start stops at that.
+            let registered = self.register(stopped);
+            for failed in [kept, registered] {
+                if let Err(WriteError::Disk(error)) = failed {
+                    tracing::error!(%error, "could not keep where the audit log's stream was stopped");
+                }
+            }
         }
-        checked
+        done
     }
 
     fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), WriteError> {
@@ -202,12 +247,17 @@ impl Stream {
         let at = spelled(now);
         self.buffer.clear();
         self.add_checkpoint(&at);
-        let record = rotated(&segment_name(&stream, next));
-        self.head.append(&record, &at, &mut self.buffer);
+        self.add_sealed(&rotated(&segment_name(&stream, next)), &at);
         self.write()?;
         failpoint::pass(Failpoint::Rotating);
         let directory = &self.means.directory;
-        self.segment = Segment::create(directory, &stream, next).map_err(WriteError::Disk)?;
+        self.segment =
+            Segment::create(directory, &stream, next).map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => WriteError::Changed(
+                    "a file that is none of ours has the name of its next segment",
+                ),
+                _ => WriteError::Disk(error),
+            })?;
         directory.sync().map_err(WriteError::Disk)?;
         self.day = today;
         failpoint::pass(Failpoint::Rotated);
@@ -215,9 +265,14 @@ impl Stream {
     }
 
     fn add_checkpoint(&mut self, at: &str) {
-        let record = checkpoint(&Checkpoint::of(&self.head).sign(&self.means.key));
-        self.head.append(&record, at, &mut self.buffer);
+        let note = Checkpoint::of(&self.log, &self.head).sign(&self.means.key);
+        self.add_sealed(&checkpoint(&note), at);
         self.checkpoint = (self.head.len(), Instant::now());
+    }
+
+    fn add_sealed(&mut self, record: &AuditRecord, at: &str) {
+        self.head
+            .append_sealed(record, at, &self.seal, &mut self.buffer);
     }
 
     fn write(&mut self) -> Result<(), WriteError> {
@@ -226,7 +281,7 @@ impl Stream {
     }
 
     fn keep_state(&mut self) -> io::Result<()> {
-        let state = Checkpoint::of(&self.head).sign(&self.means.key);
+        let state = Checkpoint::of(&self.log, &self.head).sign(&self.means.key);
         self.means.keep_state(self.head.stream(), &state)?;
         self.state = (self.head.len(), Instant::now());
         Ok(())

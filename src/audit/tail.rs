@@ -1,13 +1,13 @@
 //! The end of a log: its last lines, and those that come.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 
 use super::chain::LineHead;
-use super::directory::{TOO_LONG, open_to_read, segments};
+use super::directory::{Directory, TOO_LONG};
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
+use crate::directory::Location;
 
 /// How much is read at once, from the end backwards.
 const STEP: u64 = 64 << 10;
@@ -18,31 +18,33 @@ const MAX_NEWS: u64 = 16 << 20;
 /// Where the reading of every segment is.
 #[derive(Debug, Default)]
 pub struct Tail {
-    read: BTreeMap<PathBuf, u64>,
+    read: BTreeMap<String, u64>,
 }
 
 impl Tail {
     /// The last `count` lines of all streams, in the order in which they were written; what comes after them is for
     /// [`Tail::news`].
-    pub fn of(dir: &Path, count: usize) -> io::Result<(Self, Vec<String>)> {
+    pub fn of(dir: impl Into<Location>, count: usize) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self::default();
         let mut lines = Vec::new();
-        let mut changed: Vec<_> = segments(dir)?
+        let directory = Directory::open(&dir.into())?;
+        let mut changed: Vec<_> = directory
+            .segments()?
             .into_iter()
-            .map(|path| Ok((fs::metadata(&path)?.modified()?, path)))
+            .map(|name| Ok((directory.read(&name)?.metadata()?.modified()?, name)))
             .collect::<io::Result<_>>()?;
         changed.sort();
         // The segments that changed last have the last lines, unless streams overlap: then their names tell which can.
         let mut oldest_wanted = String::new();
-        for (changed, path) in changed.into_iter().rev() {
+        for (changed, name) in changed.into_iter().rev() {
             let changed = jiff::Timestamp::try_from(changed)
                 .map_or_else(|_| String::new(), super::stream::spelled);
-            let mut file = open_to_read(&path)?;
+            let mut file = directory.read(&name)?;
             let (end, last) = match lines.len() >= count && changed < oldest_wanted {
                 true => (file.metadata()?.len(), Vec::new()),
                 false => last_lines(&mut file, count)?,
             };
-            tail.read.insert(path, end);
+            tail.read.insert(name, end);
             lines.extend(last);
             sort(&mut lines);
             lines.drain(..lines.len().saturating_sub(count));
@@ -55,11 +57,12 @@ impl Tail {
     }
 
     /// The lines that have come since, in the order in which they were written.
-    pub fn news(&mut self, dir: &Path) -> io::Result<Vec<String>> {
+    pub fn news(&mut self, dir: impl Into<Location>) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
-        for path in segments(dir)? {
-            let read = self.read.entry(path.clone()).or_default();
-            let mut file = open_to_read(&path)?;
+        let directory = Directory::open(&dir.into())?;
+        for name in directory.segments()? {
+            let mut file = directory.read(&name)?;
+            let read = self.read.entry(name).or_default();
             let length = file.metadata()?.len();
             if length <= *read {
                 continue;
@@ -124,6 +127,8 @@ fn written_at(line: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn line(seq: u32, at: u32) -> String {

@@ -1,25 +1,26 @@
 //! Reads an audit log from its first byte and says whether it is whole.
 //!
 //! Every line is held against the chain, every checkpoint against the tree and the key, and the end of every stream
-//! against the registry. What is wrong is a problem; what is as it may be but worth knowing is a note.
+//! against the registry. What is wrong is a problem; what is as it may be but worth knowing is a note. A file of another
+//! kind, or a note that cannot be believed, is a problem too, and keeps nothing else from being judged.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::chain::{Head, LineHead};
 use super::checkpoint::Checkpoint;
+use super::course::{Course, Verdict};
 use super::directory::{
-    Segments, TOO_LONG, is_too_long, lock_shared, open_to_read, read_line, segment_name, streams,
+    Contents, Directory, Segments, TOO_LONG, is_too_long, read_line, segment_name,
 };
 use super::note::PublicKey;
 use super::registry::{Entry, REGISTRY, Registry, state_name};
 use super::remembered::{Memory, last_state};
-use super::stream::CHECKPOINT_LINES;
-use crate::bounds::MAX_TORN_BYTES;
-use crate::keyring::sha256_hex;
+use crate::directory::Location;
+
+/// How often a log is looked at anew, by who may not lock it, when its registry was replaced meanwhile.
+const LOOKS: usize = 100;
 
 /// What a verification found.
 #[derive(Debug, Default, Serialize)]
@@ -55,118 +56,179 @@ pub struct Problem {
 ///
 /// Without a pinned key the one is taken that the log itself names: that shows what was damaged, not what was forged
 /// with another key.
-pub fn verify(dir: &Path, pinned: Option<&PublicKey>) -> io::Result<Report> {
+pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Result<Report> {
     verify_remembered(dir, pinned, None)
 }
 
 /// As [`verify`], of a log of which the registry's generation and the streams' last states are remembered outside its
 /// directory, signed with the pinned key.
 pub fn verify_remembered(
-    dir: &Path,
+    dir: impl Into<Location>,
     pinned: Option<&PublicKey>,
     memory: Option<&Memory>,
 ) -> io::Result<Report> {
-    let seen = See::now(dir, pinned, memory)?;
+    let directory = Directory::open(&dir.into())?;
+    let seen = See::now(&directory, pinned, memory)?;
     let mut report = Report {
         key: seen.key.map(|key| key.to_string()),
         ..Report::default()
     };
     seen.judge_registry(pinned, &mut report);
-    for (stream, segments) in &seen.segments {
-        let trial = Trial::new(&seen, stream, segments);
+    for (stream, segments) in &seen.there.streams {
         report.streams += 1;
-        trial.run(&mut report)?;
+        Trial::new(&seen, stream, segments).run(&mut report)?;
     }
     Ok(report)
 }
 
-/// A directory at one moment: nobody enters or ends a stream while it is looked at.
-struct See {
+/// What a reader says of a file or note that is not as it was written; nothing if the disk failed.
+fn damage(error: io::Error) -> io::Result<String> {
+    use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotFound};
+    match error.kind() {
+        InvalidData | InvalidInput | IsADirectory | NotFound => Ok(error.to_string()),
+        _ => Err(error),
+    }
+}
+
+/// A directory at one moment: no process enters or ends a stream while it is looked at.
+struct See<'a> {
+    directory: &'a Directory,
     /// `None` if there is none; otherwise whether it can be believed.
-    registry: Option<Result<Registry, ()>>,
-    /// Of which generation it was when it was saved last, as far as is remembered.
-    generation: Option<u64>,
+    registry: Option<Result<Registry, String>>,
+    /// What is wrong with it by what is remembered, or with a file of the directory.
+    found: Vec<(String, String)>,
     key: Option<PublicKey>,
-    segments: BTreeMap<String, Segments>,
+    there: Contents,
     /// The kept states of streams that have not ended.
-    states: BTreeMap<String, Result<Checkpoint, ()>>,
+    states: BTreeMap<String, Result<Checkpoint, String>>,
     /// Which streams are being written.
     alive: BTreeMap<String, bool>,
 }
 
-impl See {
-    fn now(dir: &Path, pinned: Option<&PublicKey>, memory: Option<&Memory>) -> io::Result<Self> {
-        let _lock = lock_shared(dir)?;
-        let generation = match memory.zip(pinned) {
-            Some((memory, key)) => memory.generation(key)?,
-            None => None,
+impl<'a> See<'a> {
+    fn now(
+        directory: &'a Directory,
+        pinned: Option<&PublicKey>,
+        memory: Option<&Memory>,
+    ) -> io::Result<Self> {
+        let mut found = Vec::new();
+        let lock = match directory.lock_shared() {
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                found.push((".lock".to_owned(), damage(error)?));
+                None
+            }
+            locked => locked?,
         };
-        let registry = Registry::load(dir, pinned)?.map(|read| read.map_err(drop));
-        let named = registry.as_ref().and_then(|read| read.as_ref().ok());
-        let key = pinned.copied().or(named.map(|registry| registry.key));
-        let segments = streams(dir)?;
-        let mut states = BTreeMap::new();
-        if let (Some(registry), Some(key)) = (named, &key) {
-            let open = |(_, entry): &(&String, &Entry)| **entry == Entry::Open;
-            for (stream, _) in registry.streams.iter().filter(open) {
-                if let Some(state) = last_state(dir, memory, stream, key)? {
-                    states.insert(stream.clone(), state.map_err(drop));
+        let mut seen = Self::look(directory, pinned, memory)?;
+        if lock.is_none() {
+            // Who may not keep the registry from changing looks until it did not.
+            for _ in 0..LOOKS {
+                let again = Self::look(directory, pinned, memory)?;
+                let is_same = again.registry == seen.registry;
+                seen = again;
+                if is_same {
+                    break;
                 }
             }
         }
-        let mut alive = BTreeMap::new();
-        for (stream, segments) in &segments {
-            // What cannot be opened is told when the stream is read.
-            let locked =
-                open_to_read(&segments[0].1).is_ok_and(|file| file.try_lock_shared().is_err());
-            alive.insert(stream.clone(), locked);
+        seen.found.extend(found);
+        Ok(seen)
+    }
+
+    fn look(
+        directory: &'a Directory,
+        pinned: Option<&PublicKey>,
+        memory: Option<&Memory>,
+    ) -> io::Result<Self> {
+        let mut found = Vec::new();
+        let registry = match Registry::load(directory, pinned) {
+            Ok(read) => read.map(|read| {
+                read.map_err(|_| {
+                    "the registry of the streams was changed, or is signed with another key"
+                        .to_owned()
+                })
+            }),
+            Err(error) => Some(Err(damage(error)?)),
+        };
+        let named = registry.as_ref().and_then(|read| read.as_ref().ok());
+        // What was changed is told by itself.
+        if let Some((memory, key)) = memory.zip(pinned)
+            && !matches!(registry, Some(Err(_)))
+        {
+            let reason = match memory.judge(named, key) {
+                Ok(reason) => reason.map(|reason| format!("the registry of the streams {reason}")),
+                Err(error) => Some(damage(error)?),
+            };
+            found.extend(reason.map(|reason| (REGISTRY.to_owned(), reason)));
         }
+        let there = directory.contents()?;
+        let mut states = BTreeMap::new();
+        if let Some(registry) = named {
+            for (stream, entry) in &registry.streams {
+                let state = match entry {
+                    Entry::Open => match last_state(directory, memory, registry, stream) {
+                        Ok(read) => read.map(|read| {
+                            read.map_err(|_| format!("{} was changed", state_name(stream)))
+                        }),
+                        Err(error) => Some(Err(damage(error)?)),
+                    },
+                    Entry::Stopped { lines, root } => Some(Ok(Checkpoint {
+                        log: registry.log.clone(),
+                        stream: stream.clone(),
+                        lines: *lines,
+                        root: *root,
+                    })),
+                    Entry::Lost | Entry::Closed { .. } => None,
+                };
+                states.extend(state.map(|state| (stream.clone(), state)));
+            }
+        }
+        let streams = there.streams.keys();
+        let alive = streams.map(|stream| (stream.clone(), directory.seems_alive(stream)));
         Ok(Self {
+            directory,
+            key: pinned.copied().or(named.map(|registry| registry.key)),
+            alive: alive.collect(),
             registry,
-            generation,
-            key,
-            segments,
+            found,
+            there,
             states,
-            alive,
         })
     }
 
-    fn entry(&self, stream: &str) -> Option<&Entry> {
-        self.registry.as_ref()?.as_ref().ok()?.streams.get(stream)
+    fn named(&self) -> Option<&Registry> {
+        self.registry.as_ref()?.as_ref().ok()
     }
 
     fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut Report) {
-        let mut problem = |file: String, reason: String| {
+        let mut problem = |file: &str, reason: String| {
             report.problems.push(Problem {
-                segment: file,
+                segment: file.to_owned(),
                 line: 1,
                 reason,
             });
         };
+        for (file, reason) in &self.found {
+            problem(file, reason.clone());
+        }
+        for stranger in &self.there.strangers {
+            problem(stranger, "it has not the name of a segment".to_owned());
+        }
         match &self.registry {
             None if pinned.is_some() => problem(
-                REGISTRY.to_owned(),
+                REGISTRY,
                 "the registry of the streams is missing".to_owned(),
             ),
             None => {}
-            Some(Err(())) => problem(
-                REGISTRY.to_owned(),
-                "the registry of the streams was changed, or is signed with another key".to_owned(),
-            ),
+            Some(Err(reason)) => problem(REGISTRY, reason.clone()),
             Some(Ok(registry)) => {
-                let read = registry.generation;
-                if let Some(written) = self.generation.filter(|written| read < *written) {
-                    let reason = format!(
-                        "the registry is of generation {read}, and generation {written} was written"
-                    );
-                    problem(REGISTRY.to_owned(), reason);
-                }
-                for stream in registry.streams.keys() {
-                    if !self.segments.contains_key(stream) {
-                        problem(
-                            segment_name(stream, 1),
-                            "the stream is registered, and is not here".to_owned(),
-                        );
+                for (stream, entry) in &registry.streams {
+                    if !self.there.streams.contains_key(stream) {
+                        let reason = match entry {
+                            Entry::Lost => LOST,
+                            _ => "the stream is registered, and is not here",
+                        };
+                        problem(&segment_name(stream, 1), reason.to_owned());
                     }
                 }
                 if pinned.is_none() {
@@ -177,50 +239,29 @@ impl See {
     }
 }
 
+/// What is said of a stream that was given up.
+const LOST: &str = "the stream was damaged, and its loss was accepted (handout audit accept-loss)";
+
 /// The reading of one stream.
 struct Trial<'a> {
-    see: &'a See,
+    see: &'a See<'a>,
     stream: &'a str,
     segments: &'a Segments,
-    head: Head,
+    course: Course<'a>,
     alive: bool,
-    /// Whether the stream's lines came to their last.
-    over: bool,
-    /// The event of the line before, and how many lines the last checkpoint covers.
-    before: String,
-    covered: u64,
-    checkpoints: u64,
-    /// Where we are: the segment's number, its file, and the line.
-    number: u32,
-    at: (PathBuf, u64),
-}
-
-/// Why a stream is not whole; where, is in [`Trial::at`].
-type Verdict = Result<(), String>;
-
-/// The fields of lines that a verification looks into.
-#[derive(Deserialize)]
-struct Said {
-    note: Option<String>,
-    next: Option<String>,
-    checkpoint_key: Option<String>,
-    torn_bytes: Option<u64>,
-    torn_sha256: Option<String>,
+    /// Where we are: the file, and the line.
+    at: (String, u64),
 }
 
 impl<'a> Trial<'a> {
-    fn new(see: &'a See, stream: &'a str, segments: &'a Segments) -> Self {
+    fn new(see: &'a See<'a>, stream: &'a str, segments: &'a Segments) -> Self {
+        let log = see.named().map(|registry| &*registry.log);
         Self {
             see,
             stream,
             segments,
-            head: Head::new(stream),
-            alive: see.alive[stream],
-            over: false,
-            before: String::new(),
-            covered: 0,
-            checkpoints: 0,
-            number: 1,
+            course: Course::new(see.directory, stream, see.key, log),
+            alive: see.alive.get(stream).is_some_and(|alive| *alive),
             at: (segments[0].1.clone(), 1),
         }
     }
@@ -231,15 +272,15 @@ impl<'a> Trial<'a> {
             bad => bad,
         };
         if let Err(reason) = verdict {
-            let (path, line) = &self.at;
+            let (segment, line) = self.at;
             report.problems.push(Problem {
-                segment: file_name(path),
-                line: *line,
+                segment,
+                line,
                 reason,
             });
         }
-        report.lines += self.head.len();
-        report.checkpoints += self.checkpoints;
+        report.lines += self.course.head.len();
+        report.checkpoints += self.course.checkpoints;
         report.open += usize::from(self.alive);
         Ok(())
     }
@@ -247,39 +288,28 @@ impl<'a> Trial<'a> {
     /// Reads all segments, up to the first line that is wrong.
     fn read(&mut self) -> io::Result<Verdict> {
         let mut line = Vec::new();
-        for (expected, (number, path)) in (1..).zip(self.segments) {
-            self.at = (path.clone(), 1);
-            self.number = expected;
-            if *number != expected {
-                let missing = segment_name(self.stream, expected);
-                return Ok(Err(format!("the segment {missing} is missing")));
+        for (index, (number, name)) in self.segments.iter().enumerate() {
+            self.at = (name.clone(), 1);
+            if let Err(reason) = self.course.begin(*number) {
+                return Ok(Err(reason));
             }
-            if expected > 1 && self.before != "rotate" {
-                return Ok(Err(
-                    "the segment before it was cut, or this one is none of the stream's".to_owned(),
-                ));
-            }
-            let last = self.segments.last() == Some(&(*number, path.clone()));
-            let file = match open_to_read(path) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return Ok(Err(error.to_string()));
-                }
-                opened => opened?,
+            let is_last = index + 1 == self.segments.len();
+            let file = match self.see.directory.read(name) {
+                Err(error) => return damage(error).map(Err),
+                Ok(file) => file,
             };
             let mut reader = BufReader::with_capacity(1 << 20, file);
             self.at.1 = 0;
-            loop {
-                if read_line(&mut reader, &mut line)? == 0 {
-                    break;
-                }
+            while read_line(&mut reader, &mut line)? > 0 {
                 self.at.1 += 1;
                 if is_too_long(&line) {
                     return Ok(Err(TOO_LONG.to_owned()));
                 }
-                if !line.ends_with(b"\n") && last {
+                if !line.ends_with(b"\n") && is_last {
                     return Ok(self.judge_torn());
                 }
-                if let Err(reason) = self.read_line(&line) {
+                let read = self.course.line(&line);
+                if let Err(reason) = read.and_then(|()| self.judge_state()) {
                     return Ok(Err(reason));
                 }
             }
@@ -295,104 +325,12 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn read_line(&mut self, line: &[u8]) -> Verdict {
-        if self.over {
-            return Err("the stream goes on after its last line".to_owned());
-        }
-        if self.before == "rotate" && self.at.1 != 1 {
-            return Err("the segment goes on after its last line".to_owned());
-        }
-        // The tree as it was before this line is what a checkpoint is about.
-        let expected = (LineHead::parse(line).is_some_and(|head| head.event == "checkpoint"))
-            .then(|| Checkpoint::of(&self.head));
-        let head = self.head.check(line).map_err(|error| error.to_string())?;
-        self.over = head.is_last();
-        match head.event {
-            "open" | "recover" | "rotate" => self.judge_special(&head, line)?,
-            "checkpoint" => self.judge_checkpoint(line, expected.as_ref())?,
-            _ => {}
-        }
-        if self.head.len() == 1 && !matches!(head.event, "open" | "checkpoint" | "recover") {
-            return Err("the stream does not begin with its first line".to_owned());
-        }
-        if matches!(head.event, "close" | "recover" | "rotate") && self.before != "checkpoint" {
-            return Err("there is no checkpoint before it".to_owned());
-        }
-        if head.event != self.before {
-            head.event.clone_into(&mut self.before);
-        }
-        if self.head.len() - self.covered > CHECKPOINT_LINES + 1 {
-            return Err(format!(
-                "there is no checkpoint for {CHECKPOINT_LINES} lines"
-            ));
-        }
-        self.judge_state()
-    }
-
-    fn judge_special(&self, head: &LineHead<'_>, line: &[u8]) -> Verdict {
-        let said: Said =
-            serde_json::from_slice(line).map_err(|_| "the line is not JSON".to_owned())?;
-        match head.event {
-            "open" => match (said.checkpoint_key, self.see.key) {
-                (Some(named), Some(key)) if named != key.to_string() => {
-                    Err("the stream is signed with another key than the log".to_owned())
-                }
-                _ => Ok(()),
-            },
-            "rotate" => {
-                let next = segment_name(self.stream, self.number + 1);
-                match said.next == Some(next) {
-                    true => Ok(()),
-                    false => Err("it names another segment than the next".to_owned()),
-                }
-            }
-            _ => self.judge_aside(&said),
-        }
-    }
-
-    /// What was cut from the end of a stream is kept beside it, as it was.
-    fn judge_aside(&self, said: &Said) -> Verdict {
-        if said.torn_bytes == Some(0) {
-            return Ok(());
-        }
-        let kept = self.at.0.with_extension("torn");
-        let read = || {
-            let mut bytes = Vec::new();
-            open_to_read(&kept)?
-                .take(MAX_TORN_BYTES)
-                .read_to_end(&mut bytes)?;
-            Ok::<_, io::Error>(bytes)
-        };
-        let sum = read().ok().map(|bytes| sha256_hex(&bytes));
-        match sum == said.torn_sha256 {
-            true => Ok(()),
-            false => Err(format!(
-                "{} is missing or was changed, which it says was cut from the stream",
-                file_name(&kept)
-            )),
-        }
-    }
-
-    fn judge_checkpoint(&mut self, line: &[u8], expected: Option<&Checkpoint>) -> Verdict {
-        let said: Said =
-            serde_json::from_slice(line).map_err(|_| "the line is not JSON".to_owned())?;
-        let note = said.note.unwrap_or_default();
-        let Some(key) = self.see.key else {
-            return Err("it is signed, and the registry that names the key is missing".to_owned());
-        };
-        let signed = Checkpoint::open(&note, &key).map_err(|error| error.to_string())?;
-        if Some(&signed) != expected {
-            return Err("the checkpoint is one of other lines than those before it".to_owned());
-        }
-        self.covered = self.head.len();
-        self.checkpoints += 1;
-        Ok(())
-    }
-
     /// The lines that a kept state covers are those it was kept of.
     fn judge_state(&self) -> Verdict {
         match self.see.states.get(self.stream) {
-            Some(Ok(state)) if state.lines == self.head.len() && state.root != self.head.root() => {
+            Some(Ok(state))
+                if state.lines == self.course.head.len() && *state != self.course.state() =>
+            {
                 Err(format!(
                     "it, or a line before it, is another one than {} was signed for",
                     state_name(self.stream)
@@ -404,51 +342,59 @@ impl<'a> Trial<'a> {
 
     /// Holds the end of the stream against what the registry says of it.
     fn judge_end(&mut self, report: &mut Report) -> Verdict {
-        let lines = self.head.len();
+        let head = &self.course.head;
+        let lines = head.len();
         let mut note = |text: String| report.notes.push(format!("{}: {text}", self.stream));
-        match (&self.see.registry, self.see.entry(self.stream)) {
+        let registry = match &self.see.registry {
             // Said once, of the registry.
-            (Some(Err(())), _) => Ok(()),
-            (_, None) if self.head.is_empty() => {
+            Some(Err(_)) => return Ok(()),
+            Some(Ok(registry)) => Some(registry),
+            None => None,
+        };
+        let entry = registry.and_then(|registry| registry.streams.get(self.stream));
+        match (registry, entry) {
+            (_, None) if head.is_empty() => {
                 note("an empty file of a start that broke off".to_owned());
                 Ok(())
             }
             (None, None) => Err(format!("the registry {REGISTRY} is missing")),
-            (Some(Ok(_)), None) => Err("the stream is not registered".to_owned()),
+            (Some(_), None) => Err("the stream is not registered".to_owned()),
+            (_, Some(Entry::Lost)) => Err(LOST.to_owned()),
             (
                 _,
                 Some(Entry::Closed {
                     lines: registered,
                     root,
                 }),
-            ) => match *registered == lines && *root == self.head.root() && self.over {
+            ) => match *registered == lines && *root == head.root() && self.course.over {
                 true => Ok(()),
                 false => Err(format!(
                     "the stream ended with {registered} lines, and other {lines} are here"
                 )),
             },
-            (_, Some(Entry::Open)) => match self.see.states.get(self.stream) {
-                Some(Ok(state)) if state.lines <= lines => {
-                    if !self.alive {
+            (_, Some(entry @ (Entry::Open | Entry::Stopped { .. }))) => {
+                let is_stopped = *entry != Entry::Open;
+                match self.see.states.get(self.stream) {
+                    Some(Ok(state)) if state.lines > lines => Err(format!(
+                        "the stream had {} lines, and {lines} are left",
+                        state.lines
+                    )),
+                    Some(Ok(state)) if is_stopped && state.lines < lines => Err(format!(
+                        "the stream was stopped after {} lines, since another hand had been seen, and {lines} are here",
+                        state.lines
+                    )),
+                    Some(Ok(_)) if self.alive => Ok(()),
+                    Some(Ok(state)) => {
                         note(format!(
                             "it broke off, and the next start ends it; its last {} lines are newer than its last signed state",
                             lines - state.lines
                         ));
+                        Ok(())
                     }
-                    Ok(())
+                    Some(Err(reason)) => Err(reason.clone()),
+                    None => Err(format!("{} is missing", state_name(self.stream))),
                 }
-                Some(Ok(state)) => Err(format!(
-                    "the stream had {} lines, and {lines} are left",
-                    state.lines
-                )),
-                Some(Err(())) => Err(format!("{} was changed", state_name(self.stream))),
-                None => Err(format!("{} is missing", state_name(self.stream))),
-            },
+            }
         }
     }
-}
-
-fn file_name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }

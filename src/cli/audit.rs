@@ -14,16 +14,20 @@ use handout::audit::stats::stats;
 use handout::audit::table;
 use handout::audit::tail::Tail;
 use handout::audit::verify::verify_remembered;
+use handout::audit::{LossError, accept_loss};
+use handout::clock;
 use handout::config::{Config, Environment};
+use handout::directory::Location;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;
+use handout::tools::OpenError;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::terminal::Lines;
+use super::terminal::{Lines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
 /// How often a followed log is looked at.
@@ -60,6 +64,18 @@ The key of one's own log comes from the configuration. Of a log that came from e
         /// Goes on with the lines that come, until Ctrl-C.
         #[arg(short, long)]
         follow: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Gives up a stream that is damaged, so that the next start goes on without it; `audit verify` names it for ever.
+    #[command(
+        after_help = "Example:\n  handout audit accept-loss 20261123T184000Z-1d9ea9ee
+
+A start that finds a stream damaged ends with 65 and names it. Keep the stream's files for an investigation first."
+    )]
+    AcceptLoss {
+        /// The stream, as the error names it.
+        stream: String,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -165,6 +181,22 @@ pub(super) async fn audit(
             say(config.checkpoint_key(&keyring, environment)?.public())?;
             Ok(ExitCode::SUCCESS)
         }
+        AuditCommand::AcceptLoss { stream, config } => {
+            let config = books_of(&config, environment)?;
+            let keyring = Keyring::open(&config.secret_key_file())?;
+            let settings = config.audit_settings(&keyring, environment)?;
+            match accept_loss(&settings, clock::system, &stream) {
+                Ok(()) => {
+                    say(format_args!("the stream {stream} was given up"))?;
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(LossError::Record(error)) => Err(OpenError::Audit(error).into()),
+                Err(refused) => {
+                    complain(&refused);
+                    Ok(exit::FOUND.into())
+                }
+            }
+        }
         AuditCommand::Find(arguments) => {
             find_lines(&arguments, &books_of(&arguments.config, environment)?)
         }
@@ -173,7 +205,7 @@ pub(super) async fn audit(
             follow,
             config,
         } => {
-            let dir = books_of(&config, environment)?.audit_dir();
+            let dir = books_of(&config, environment)?.audit_place();
             tail(&dir, lines, follow)
                 .await
                 .with_context(|| could_not_read(&dir))
@@ -197,8 +229,8 @@ fn could_not_read(dir: &Path) -> String {
 
 fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let dir = match &arguments.dir {
-        Some(dir) => dir.clone(),
-        None => books_of(&arguments.config, environment)?.audit_dir(),
+        Some(dir) => Location::from(dir),
+        None => books_of(&arguments.config, environment)?.audit_place(),
     };
     let own = own_log(&dir, &arguments.config, environment)?;
     let pinned = match &arguments.public_key {
@@ -284,7 +316,7 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     let keyring = Keyring::open(&config.secret_key_file())?;
     let question = question(arguments, &Names::new(&keyring, false))?;
     let mut count = 0_u64;
-    let dir = config.audit_dir();
+    let dir = config.audit_place();
     let mut out = Lines::new();
     if arguments.csv {
         out.csv(&table::heading())?;
@@ -333,7 +365,7 @@ fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
     Ok(names.fingerprint(signature))
 }
 
-async fn tail(dir: &Path, lines: usize, follow: bool) -> std::io::Result<ExitCode> {
+async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<ExitCode> {
     let (mut tail, last) = Tail::of(dir, lines)?;
     let tell = |lines: Vec<String>| {
         let mut out = Lines::new();
@@ -353,7 +385,7 @@ async fn tail(dir: &Path, lines: usize, follow: bool) -> std::io::Result<ExitCod
 }
 
 fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let dir = config.audit_dir();
+    let dir = config.audit_place();
     let question = Question {
         since: arguments.time.since,
         until: arguments.time.until,

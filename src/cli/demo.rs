@@ -6,6 +6,7 @@
 mod probe;
 mod seed;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -45,8 +46,16 @@ pub(super) async fn demo(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    Directory::make(&arguments.dir, 0o700)
+    let demo = Directory::make(&arguments.dir, 0o700)
         .with_context(|| format!("could not make {}", arguments.dir.display()))?;
+    if !demo.is_ours() {
+        let why = "it belongs to another user: give the demo a directory of your own";
+        return Err(OpenError::Directory {
+            path: arguments.dir.clone(),
+            source: io::Error::new(io::ErrorKind::PermissionDenied, why),
+        }
+        .into());
+    }
     let dir = arguments.dir.canonicalize()?;
     let (seeded, config, opened) = open(&dir, environment).await?;
     say(format_args!(

@@ -87,8 +87,11 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<handout::queue::QueueError>() {
         return UNAVAILABLE;
     }
-    if error.is::<std::io::Error>() {
-        return DISK;
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return match error.kind() {
+            std::io::ErrorKind::InvalidData => DATA,
+            _ => DISK,
+        };
     }
     SOFTWARE
 }

@@ -3,7 +3,8 @@
 //! The default without a relay, and what `handout demo` fills. A mail that is put twice is there once.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +14,16 @@ use crate::directory::{self, Directory, Location, tighten};
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;
 
+/// How much of the table of contents is read, in bytes: more than it shows.
+const READ: u64 = 1 << 20;
+
 /// A directory of mails.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     dir: Location,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
     file: String,
     to: String,
@@ -81,21 +85,27 @@ fn append_entry(directory: &Directory, entry: &Entry) -> io::Result<()> {
     directory::lock(&lock, &directory.path().join(LOCK))?;
     let mut contents = directory.append("index.jsonl", PRIVATE)?;
     tighten(&contents, PRIVATE)?;
-    let text = io::read_to_string(&contents)?;
-    let mut entries: Vec<Entry> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let mut entries = last_entries(&mut contents)?;
+    // A mail that is put again is among the last: it is so within one job.
     if entries.iter().any(|known| known == entry) {
         return Ok(());
     }
     writeln!(contents, "{}", serde_json::to_string(entry)?)?;
-    entries.push(Entry {
-        file: entry.file.clone(),
-        to: entry.to.clone(),
-        subject: entry.subject.clone(),
-    });
+    entries.push(entry.clone());
     directory.replace("index.html", page(&entries).as_bytes(), PRIVATE)
+}
+
+/// The entries at the end of a table of contents, in at most [`READ`] bytes of it.
+fn last_entries(contents: &mut File) -> io::Result<Vec<Entry>> {
+    let length = contents.metadata()?.len();
+    contents.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
+    let mut bytes = Vec::new();
+    contents.take(READ).read_to_end(&mut bytes)?;
+    // The first line may be cut, and is none then.
+    let lines = bytes.split(|byte| *byte == b'\n');
+    Ok(lines
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect())
 }
 
 fn page(entries: &[Entry]) -> String {
@@ -109,13 +119,13 @@ fn page(entries: &[Entry]) -> String {
         writeln!(rows, "<tr><td>{to}</td><td><a href=\"{file}.html\">{subject}</a></td><td><a href=\"{file}.eml\">.eml</a></td></tr>")
             .expect("writing to a string does not fail");
     }
-    let count = entries.len();
+    let count = entries.len().min(SHOWN);
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>Outbox</title>\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
          table{{border-collapse:collapse;width:100%}}td,th{{text-align:start;padding:.5rem .75rem;border-bottom:1px solid #8884}}</style>\
-         <h1>Outbox</h1><p>{count} mails, the latest first. Nothing here was sent: set <code>transport = \"smtp\"</code> to send.</p>\
+         <h1>Outbox</h1><p>The last {count} mails, the latest first. Nothing here was sent: set <code>transport = \"smtp\"</code> to send.</p>\
          <table><thead><tr><th>To</th><th>Subject</th><th></th></tr></thead><tbody>\n{rows}</tbody></table></html>\n"
     )
 }
@@ -168,7 +178,7 @@ mod tests {
         }
         let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
         assert!(
-            page.contains("1 mails") && page.contains("&lt;b&gt;Hi"),
+            page.contains("The last 1 mails") && page.contains("&lt;b&gt;Hi"),
             "{page}"
         );
         assert_eq!(
@@ -178,9 +188,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_table_of_contents_of_any_size_is_read_at_its_end_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(folder.path()).unwrap();
+        outbox.put(&letter("Alpha")).await.unwrap();
+        let contents = File::options()
+            .append(true)
+            .open(folder.path().join("index.jsonl"))
+            .unwrap();
+        contents.set_len(1 << 40).unwrap();
+        (&contents).write_all(b"\n").unwrap();
+        outbox.put(&letter("Omega")).await.unwrap();
+        let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
+        assert!(page.contains("Omega") && !page.contains("Alpha"), "{page}");
+    }
+
+    #[tokio::test]
     async fn a_mail_that_could_not_be_written_is_an_error_and_not_there() {
         let folder = tempfile::tempdir().unwrap();
-        let outbox = Outbox::open(&folder.path().join("gone")).unwrap();
+        let outbox = Outbox::open(folder.path().join("gone")).unwrap();
         fs::remove_dir(folder.path().join("gone")).unwrap();
         let error = outbox.put(&letter("x")).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

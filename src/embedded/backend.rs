@@ -26,6 +26,7 @@ use super::listing::{self, Mark, Page, Query};
 use super::room::{Place, Signer};
 use super::scope::Sites;
 use super::upload::{self, Expected, ReceiveError};
+use crate::links::url::signature_in;
 
 /// The operations that are served, by the names of S3.
 const OPERATIONS: [&str; 6] = [
@@ -153,7 +154,8 @@ async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
     let signer = if context.headers().contains_key(AUTHORIZATION) {
         Signer::Own
     } else {
-        Signer::Link
+        let link = context.uri().to_string();
+        Signer::Link(signature_in(&link).unwrap_or_default().to_owned())
     };
     let place = context.extensions_mut().get::<Place>().cloned();
     let place = place.ok_or_else(|| s3_error!(InternalError))?;

@@ -11,20 +11,31 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Passes everything through, and fails a write that made no progress for `patience`.
+/// The pause after which writes are others than those before: between two requests nothing waits for the client.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Passes everything through, and fails a write when the client takes less than `least` bytes while `patience` passes and
+/// writes wait for it.
 pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
-    /// Runs while a write waits.
+    least: usize,
+    /// Runs from the first write that waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How much was taken since, and when the last of it was.
+    taken: usize,
+    taken_at: Option<Instant>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
+    pub(super) fn new(stream: S, patience: Duration, least: usize) -> Self {
         Self {
             stream,
             patience,
+            least,
             deadline: None,
+            taken: 0,
+            taken_at: None,
         }
     }
 
@@ -32,21 +43,33 @@ impl<S> Patient<S> {
     fn bound<T>(
         &mut self,
         written: Poll<io::Result<T>>,
+        bytes: impl Fn(&T) -> usize,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
+        if let Poll::Ready(done) = written {
+            self.taken += done.as_ref().map_or(0, bytes);
+            self.taken_at = Some(Instant::now());
+            return Poll::Ready(done);
         }
-        let patience = self.patience;
-        let deadline = self
-            .deadline
-            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + patience)));
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the client stopped reading",
-        )))
+        let paused = |at: Instant| at.elapsed() > PAUSE;
+        if self.taken_at.take().is_some_and(paused) {
+            self.deadline = None;
+        }
+        loop {
+            let patience = self.patience;
+            let deadline = self.deadline.get_or_insert_with(|| {
+                self.taken = 0;
+                Box::pin(sleep_until(Instant::now() + patience))
+            });
+            ready!(deadline.as_mut().poll(context));
+            if self.taken < self.least {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the client stopped reading, or reads too slowly",
+                )));
+            }
+            self.deadline = None;
+        }
     }
 }
 
@@ -67,7 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.bound(written, context)
+        self.bound(written, |written| *written, context)
     }
 
     fn poll_write_vectored(
@@ -76,7 +99,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.bound(written, context)
+        self.bound(written, |written| *written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -85,12 +108,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
-        self.bound(flushed, context)
+        self.bound(flushed, |()| 0, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.bound(ended, context)
+        self.bound(ended, |()| 0, context)
     }
 }
 
@@ -105,7 +128,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_who_stops_is_given_up() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut patient = Patient::new(ours, PATIENCE);
+        let mut patient = Patient::new(ours, PATIENCE, 1);
         let begin = Instant::now();
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(
@@ -116,9 +139,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_reader_who_takes_a_byte_now_and_then_is_given_up_and_pauses_are_not_counted() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut patient = Patient::new(ours, PATIENCE, 32);
+        patient.write_all(&[0; 16]).await.unwrap();
+        assert_eq!(theirs.read(&mut [0; 16]).await.unwrap(), 16);
+        tokio::time::sleep(2 * PATIENCE).await;
+        let begin = Instant::now();
+        let reader = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                drop(theirs.read(&mut [0; 1]).await);
+            }
+        });
+        let error = patient.write_all(&[0; 640]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed(), PATIENCE);
+        reader.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut patient = Patient::new(ours, PATIENCE);
+        let mut patient = Patient::new(ours, PATIENCE, 1);
         let mut reader = tokio::task::JoinSet::new();
         reader.spawn(async move {
             let mut total = 0;

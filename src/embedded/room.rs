@@ -11,13 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::bounds::{MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_WAITING};
+use crate::bounds::{
+    MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_SAME_LINK, MAX_ENDPOINT_WAITING,
+};
 
 /// Who signed a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Signer {
-    /// The holder of a link: the signature is in the query.
-    Link,
+    /// The holder of a link: the signature, which is in the query, is this.
+    Link(String),
     /// The holder of the secret: the signature is in the header.
     Own,
 }
@@ -28,6 +30,31 @@ pub(super) struct Room {
     waiting: Arc<Mutex<Waiting>>,
     links: Arc<Semaphore>,
     own: Arc<Semaphore>,
+    same: SameLink,
+}
+
+/// How many slots each link has.
+type SameLink = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// What a request that is answered takes up.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    link: Option<(SameLink, String)>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Some((same, link)) = self.link.take() else {
+            return;
+        };
+        let mut same = lock(&same);
+        if let Some(count) = same.get_mut(&link) {
+            *count -= 1;
+            if *count == 0 {
+                same.remove(&link);
+            }
+        }
+    }
 }
 
 /// The connections without a request that is answered, in the order in which they began to wait.
@@ -51,7 +78,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     turn: Option<u64>,
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
 }
 
 impl Room {
@@ -60,7 +87,22 @@ impl Room {
             waiting: Arc::default(),
             links: Arc::new(Semaphore::new(MAX_ENDPOINT_LINKS)),
             own: Arc::new(Semaphore::new(MAX_ENDPOINT_OWN_REQUESTS)),
+            same: Arc::default(),
         }
+    }
+
+    fn slot_of(&self, link: String) -> Option<Slot> {
+        let mut same = lock(&self.same);
+        let count = same.get(&link).copied().unwrap_or_default();
+        if count >= MAX_ENDPOINT_SAME_LINK {
+            return None;
+        }
+        let permit = Arc::clone(&self.links).try_acquire_owned().ok()?;
+        same.insert(link.clone(), count + 1);
+        Some(Slot {
+            _permit: permit,
+            link: Some((Arc::clone(&self.same), link)),
+        })
     }
 
     /// Takes a connection in, and tells the one that waited longest to go if there are too many.
@@ -81,15 +123,21 @@ impl Place {
         self.0.close.notified().await;
     }
 
-    /// Takes a slot for a request whose signature was verified; `false` if the links have none left.
+    /// Takes a slot for a request whose signature was verified; `false` if the links have none left, or this link has its share.
     ///
     /// The daemon's own requests wait for theirs.
     pub(super) async fn begin(&self, signer: Signer) -> bool {
         self.0.leave();
         let room = &self.0.room;
         let slot = match signer {
-            Signer::Link => Arc::clone(&room.links).try_acquire_owned().ok(),
-            Signer::Own => Arc::clone(&room.own).acquire_owned().await.ok(),
+            Signer::Link(link) => room.slot_of(link),
+            Signer::Own => {
+                let permit = Arc::clone(&room.own).acquire_owned().await.ok();
+                permit.map(|permit| Slot {
+                    _permit: permit,
+                    link: None,
+                })
+            }
         };
         let has_slot = slot.is_some();
         lock(&self.0.state).slot = slot;
@@ -163,7 +211,7 @@ mod tests {
     async fn the_connection_that_waited_longest_goes_and_one_that_is_served_stays() {
         let room = Room::new();
         let (served, first) = (room.enter(), room.enter());
-        assert!(served.begin(Signer::Link).await);
+        assert!(served.begin(link(0)).await);
         let answer = served.served().unwrap();
         let mut others: Vec<Place> = (1..MAX_ENDPOINT_WAITING).map(|_| room.enter()).collect();
         assert!(!must_close(&first), "there is room for it");
@@ -177,19 +225,40 @@ mod tests {
         assert!(lock(&room.waiting).by_turn.is_empty());
     }
 
+    fn link(number: usize) -> Signer {
+        Signer::Link(number.to_string())
+    }
+
+    #[tokio::test]
+    async fn one_link_keeps_no_other_out() {
+        let room = Room::new();
+        let mut held = Vec::new();
+        for _ in 0..MAX_ENDPOINT_SAME_LINK {
+            let place = room.enter();
+            assert!(place.begin(link(0)).await);
+            held.push(place.served().unwrap());
+        }
+        assert!(!room.enter().begin(link(0)).await);
+        assert!(room.enter().begin(link(1)).await);
+        held.pop();
+        assert!(room.enter().begin(link(0)).await);
+        held.clear();
+        assert!(lock(&room.same).is_empty());
+    }
+
     #[tokio::test]
     async fn links_take_no_slot_of_the_daemon() {
         let room = Room::new();
         let mut links = Vec::new();
-        for _ in 0..MAX_ENDPOINT_LINKS {
+        for number in 0..MAX_ENDPOINT_LINKS {
             let place = room.enter();
-            assert!(place.begin(Signer::Link).await);
+            assert!(place.begin(link(number)).await);
             links.push(place.served().unwrap());
         }
         let another = room.enter();
-        assert!(!another.begin(Signer::Link).await && another.served().is_none());
+        assert!(!another.begin(link(1000)).await && another.served().is_none());
         assert!(room.enter().begin(Signer::Own).await);
         links.pop();
-        assert!(room.enter().begin(Signer::Link).await);
+        assert!(room.enter().begin(link(1000)).await);
     }
 }

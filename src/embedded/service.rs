@@ -24,7 +24,10 @@ use super::backend::{Backend, OurOperations};
 use super::patience::Patient;
 use super::room::{Place, Room, Served};
 use super::scope::Sites;
-use crate::bounds::{MAX_ENDPOINT_HEAD_BYTES, MAX_ENDPOINT_HEAD_TIME, MAX_ENDPOINT_WRITE_STALL};
+use crate::bounds::{
+    MAX_ENDPOINT_HEAD_BYTES, MAX_ENDPOINT_HEAD_TIME, MAX_ENDPOINT_WRITE_STALL,
+    MIN_ENDPOINT_WRITTEN_BYTES,
+};
 
 /// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -166,7 +169,11 @@ async fn converse(
         .header_read_timeout(MAX_ENDPOINT_HEAD_TIME)
         .max_buf_size(MAX_ENDPOINT_HEAD_BYTES)
         .serve_connection(
-            TokioIo::new(Patient::new(stream, MAX_ENDPOINT_WRITE_STALL)),
+            TokioIo::new(Patient::new(
+                stream,
+                MAX_ENDPOINT_WRITE_STALL,
+                MIN_ENDPOINT_WRITTEN_BYTES,
+            )),
             respond,
         );
     let mut connection = std::pin::pin!(connection);

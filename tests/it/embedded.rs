@@ -1738,10 +1738,12 @@ async fn downloads_that_stall_leave_room_for_the_daemon() {
     answered.expect("the daemon's requests have slots of their own");
     let refused = world.fetch("GET", &link, &[]).await;
     assert_eq!(refused.verdict(), (503, "SlowDown"));
-    drop(stalled);
     let small = world.link("own.txt", 600).await;
+    let other = world.fetch("GET", &small, &[]).await;
+    assert_eq!(other.status, 200, "one link keeps no other out");
+    drop(stalled);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    while world.fetch("GET", &small, &[]).await.status != 200 {
+    while world.fetch("GET", &link, &[]).await.status != 200 {
         assert!(tokio::time::Instant::now() < deadline, "slots come back");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

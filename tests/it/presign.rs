@@ -132,7 +132,7 @@ async fn a_link_with_a_connection_opens_and_its_line_is_found_while_the_daemon_w
     );
     opened.close().await;
     assert!(
-        verify(&world.config.audit_dir(), None)
+        verify(world.config.audit_dir(), None)
             .unwrap()
             .problems
             .is_empty()
@@ -196,7 +196,7 @@ async fn without_a_configuration_the_environment_says_who_signs_and_where() {
     opened.close().await;
     let state = home.path().join(".local/state/handout");
     assert!(
-        verify(&state.join("audit"), None)
+        verify(state.join("audit"), None)
             .unwrap()
             .problems
             .is_empty()

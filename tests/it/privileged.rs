@@ -287,3 +287,115 @@ async fn permissions_follow_one_rule_under_every_umask() {
         }
     }
 }
+
+/// A link in the place of a directory that Handout derives from its state directory, or of the state directory itself.
+#[tokio::test]
+async fn no_command_of_root_follows_a_link_of_the_services_to_another_directory() {
+    use std::os::unix::fs::lchown;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root has something to give away");
+        return;
+    }
+    let mut world = World::new().object("a.pdf", "x").job(&email_job("first"));
+    world.run().await;
+    let config = world.written();
+    let (config, job) = (config.to_string_lossy(), world.dir.path().join("job.json"));
+    fs::write(&job, email_job("second").to_string()).unwrap();
+    let outside = tempfile::tempdir_in(world.dir.path()).unwrap();
+    let old = ["shadow", "0123456789abcdef0123456789abcdef"];
+    for name in old {
+        let file = fs::File::create(outside.path().join(name)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    fs::set_permissions(outside.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let state = world.config.state_dir.clone();
+    give(&state);
+    let folders = fs::read_dir(&state)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut places: Vec<PathBuf> = folders.filter(|path| path.is_dir()).collect();
+    for name in ["deliveries", "spool", "outbox", "audit"] {
+        assert!(places.contains(&state.join(name)), "{name}: {places:?}");
+    }
+    assert!(
+        places.len() >= 5,
+        "and what is remembered of the log: {places:?}"
+    );
+    places.push(state.clone());
+    for place in &places {
+        let kept = state.with_file_name("kept");
+        fs::rename(place, &kept).unwrap();
+        symlink(outside.path(), place).unwrap();
+        lchown(place, Some(SERVICE), Some(SERVICE)).unwrap();
+        let what = place.display().to_string();
+        let mut refused = 0;
+        for command in commands(&config, &job.to_string_lossy()) {
+            let output = ends(&command, &what).await;
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!said.contains("panicked"), "{what}: {command:?}: {said}");
+            refused += usize::from(said.contains("symbolic link"));
+            let there = fs::metadata(outside.path()).unwrap();
+            assert_eq!(
+                (there.uid(), there.mode() & 0o7777),
+                (0, 0o755),
+                "{what}: {command:?}"
+            );
+            let mut names: Vec<_> = fs::read_dir(outside.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            names.sort();
+            assert_eq!(names, [old[1], old[0]], "{what}: {command:?}: {said}");
+        }
+        assert!(refused > 0, "{what}: no command says so");
+        fs::remove_file(place).unwrap();
+        fs::rename(&kept, place).unwrap();
+    }
+    // A link of root's is the operator's.
+    let elsewhere = state.with_file_name("elsewhere");
+    fs::rename(&state, &elsewhere).unwrap();
+    symlink(&elsewhere, &state).unwrap();
+    let presign = &commands(&config, "")[0];
+    let output = ends(presign, "a link of root's").await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[tokio::test]
+async fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root has something to give away");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let demo = place.path().join("demo");
+    let target = place.path().join("shadow");
+    fs::write(&target, "root's own\n").unwrap();
+    let words = ["demo", "--once", "--dir", &demo.to_string_lossy()].map(ToOwned::to_owned);
+    let run = || ends(&words, "a demo");
+    fs::create_dir(&demo).unwrap();
+    give(&demo);
+    let output = run().await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(73), "{said}");
+    assert!(said.contains("belongs to another user"), "{said}");
+    assert_eq!(fs::read_dir(&demo).unwrap().count(), 0);
+    // Of its own user, what another may have planted before is replaced.
+    chown(&demo, Some(0), Some(0)).unwrap();
+    fs::create_dir_all(demo.join("buckets/reports/2026/11/23")).unwrap();
+    Planted::Fifo.at(&demo.join("config.toml"), &target);
+    let seeded = run().await;
+    let said = String::from_utf8_lossy(&seeded.stderr);
+    assert!(seeded.status.success(), "{said}");
+    let sample = files_below(&demo.join("buckets/reports")).remove(0);
+    fs::remove_file(&sample).unwrap();
+    Planted::Symlink.at(&sample, &target);
+    let said = run().await;
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
+    assert_eq!(fs::read_to_string(&target).unwrap(), "root's own\n");
+    assert!(fs::symlink_metadata(&sample).unwrap().is_file());
+}

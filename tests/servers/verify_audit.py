@@ -53,11 +53,12 @@ def root_of(leaves):
 
 def checkpoint(key, note):
     origin, size, root = key.open(note).splitlines()
-    assert origin.startswith("handout/"), "the origin is a stream of ours"
-    return origin.removeprefix("handout/"), int(size), base64.b64decode(root)
+    ours, log, stream = origin.split("/")
+    assert ours == "handout", "the origin is a stream of ours"
+    return log, stream, int(size), base64.b64decode(root)
 
 
-def stream(key, name, segments):
+def stream(key, log, name, segments):
     hashes, checkpoints, previous, last = [], 0, bytes(32), None
     for segment in segments:
         for raw in segment.read_bytes().splitlines(keepends=True):
@@ -65,7 +66,7 @@ def stream(key, name, segments):
             assert (line["stream"], line["seq"]) == (name, len(hashes)), f"{segment}: {line['seq']}"
             assert line["prev"] == "sha256:" + previous.hex(), f"{segment}: {line['seq']} does not follow"
             if line["ev"] == "checkpoint":
-                assert checkpoint(key, line["note"]) == (name, len(hashes), root_of(hashes))
+                assert checkpoint(key, line["note"]) == (log, name, len(hashes), root_of(hashes))
                 checkpoints += 1
             previous, last = sha256(raw), line["ev"]
             hashes.append(previous)
@@ -75,14 +76,15 @@ def stream(key, name, segments):
 
 def main(directory, key):
     directory, key = pathlib.Path(directory), Key(key)
-    origin, named, generation, *entries = key.open((directory / "streams.note").read_text()).splitlines()
+    origin, named, log, generation, *entries = key.open((directory / "streams.note").read_text()).splitlines()
     assert origin == "handout/streams"
+    assert log.startswith("log ") and len(log) == 4 + 32
     assert generation.startswith("generation ") and int(generation.split(" ")[1]) > 0
     total = {"streams": 0, "lines": 0, "checkpoints": 0}
     for entry in entries:
         name, state, size, root = entry.split(" ")
         assert state == "closed", f"{name} has ended"
-        lines, found, checkpoints = stream(key, name, sorted(directory.glob(name + ".*.jsonl")))
+        lines, found, checkpoints = stream(key, log[4:], name, sorted(directory.glob(name + ".*.jsonl")))
         assert (lines, found) == (int(size), base64.b64decode(root)), f"{name} is as it was registered"
         total["streams"] += 1
         total["lines"] += lines

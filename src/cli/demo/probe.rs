@@ -249,7 +249,7 @@ pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow
             .problems
             .push("an expired link is not refused".to_owned());
     }
-    let report = verify(&config.audit_dir(), None)?;
+    let report = verify(config.audit_dir(), None)?;
     verdict.audit_lines = report.lines;
     verdict.problems.extend(
         report

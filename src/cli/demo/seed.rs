@@ -1,13 +1,11 @@
 //! What an operator would have written: files in buckets, a configuration, and jobs.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use handout::clock;
 use handout::directory::{Directory, split};
-use handout::embedded::create_bucket;
 use serde_json::{Value, json};
 
 /// A sample file and where it goes.
@@ -101,6 +99,12 @@ const SAMPLES: [Sample; 14] = [
     ),
 ];
 
+/// The folder of the buckets.
+const BUCKETS: &str = "buckets";
+
+/// The longest configuration of an earlier demo that is read, in bytes; that of this one has 1 KB.
+const MAX_CONFIGURATION: u64 = 64 * 1024;
+
 /// Where galleries and lists are published.
 const PUBLISHED: &str = "published";
 
@@ -137,23 +141,25 @@ pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
 
 /// Writes files, configuration and jobs below `dir`.
 pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
-    let buckets = dir.join("buckets");
+    // What an earlier demo, or another user, left under these names is replaced and not written through.
+    let demo = Directory::open(dir)?;
     for bucket in ["reports", "photos", "uploads", PUBLISHED] {
-        create_bucket(&buckets, bucket)
+        demo.enter(&Path::new(BUCKETS).join(bucket), 0o777)
             .with_context(|| format!("could not make the bucket {bucket}"))?;
     }
     for sample in &SAMPLES {
-        let path = buckets.join(sample.bucket).join(sample.key);
+        let path = Path::new(BUCKETS).join(sample.bucket).join(sample.key);
+        let (folder, name) = split(&path)?;
+        let folder = demo.enter(folder, 0o777)?;
         // Left alone when it is there: its ETag, and with it the link's id, stay the same.
-        if fs::read(&path).is_ok_and(|bytes| bytes == sample.bytes) {
+        let there = folder.read_bounded(name, sample.bytes.len() as u64);
+        if there.is_ok_and(|bytes| bytes == sample.bytes) {
             continue;
         }
-        fs::create_dir_all(path.parent().context("a sample's path has a parent")?)?;
-        fs::write(&path, sample.bytes)
-            .with_context(|| format!("could not write {}", path.display()))?;
+        folder
+            .replace(name, sample.bytes, 0o666)
+            .with_context(|| format!("could not write {}", dir.join(&path).display()))?;
     }
-    // What an earlier demo, or another user, left under these names is replaced and not written through.
-    let demo = Directory::open(dir)?;
     let jobs_folder = demo.enter(Path::new("jobs"), 0o700)?;
     // A job is done once, so each run of the demo needs ids of its own.
     let stamp = clock::system().strftime("%Y%m%dT%H%M%S").to_string();
@@ -171,7 +177,11 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     jobs_folder.replace("on-upload.json", &event, 0o600)?;
     let config_file = super::config_file(dir);
     let (_, name) = split(&config_file)?;
-    demo.replace(name, configuration(dir, ports)?.as_bytes(), 0o600)?;
+    // What is there and is no configuration is replaced.
+    let before = demo.read_bounded(name, MAX_CONFIGURATION);
+    let before = String::from_utf8(before.unwrap_or_default()).unwrap_or_default();
+    let configuration = configuration(dir, &before, ports)?;
+    demo.replace(name, configuration.as_bytes(), 0o600)?;
     Ok(Seeded { config_file, jobs })
 }
 
@@ -236,9 +246,8 @@ fn on_upload() -> Value {
     })
 }
 
-fn configuration(dir: &Path, ports: Ports) -> anyhow::Result<String> {
-    let before = fs::read_to_string(super::config_file(dir)).unwrap_or_default();
-    let before: toml::Table = toml::from_str(&before).unwrap_or_default();
+fn configuration(dir: &Path, before: &str, ports: Ports) -> anyhow::Result<String> {
+    let before: toml::Table = toml::from_str(before).unwrap_or_default();
     // The address of the last time, so that links from then still open.
     let usual = |section: &str, port: u16| match ports {
         Ports::Usual => listened(&before, section).unwrap_or(port),
@@ -249,7 +258,7 @@ fn configuration(dir: &Path, ports: Ports) -> anyhow::Result<String> {
         free_address(usual("http", 9464))?,
     );
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-    let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join("buckets")));
+    let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join(BUCKETS)));
     let (outbox, audit) = (quoted(&dir.join("outbox")), quoted(&dir.join("audit")));
     let recipients = "recipients = [\"*@acme.example\", \"*@client.example\"]";
     Ok(format!(

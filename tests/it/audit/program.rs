@@ -88,7 +88,7 @@ fn key_of(config: &Config) -> PublicKey {
 }
 
 fn verified(config: &Config) -> Report {
-    verify(&config.audit_dir(), Some(&key_of(config))).unwrap()
+    verify(config.audit_dir(), Some(&key_of(config))).unwrap()
 }
 
 /// The links' identities, as they stand in URLs.
