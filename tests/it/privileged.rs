@@ -330,7 +330,7 @@ async fn no_command_of_root_follows_a_link_of_the_services_to_another_directory(
         let what = place.display().to_string();
         let mut refused = 0;
         for command in commands(&config, &job.to_string_lossy()) {
-            let output = ends(&command, &what);
+            let output = ends(&command, &what).await;
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(!said.contains("panicked"), "{what}: {command:?}: {said}");
             refused += usize::from(said.contains("symbolic link"));
@@ -356,13 +356,13 @@ async fn no_command_of_root_follows_a_link_of_the_services_to_another_directory(
     fs::rename(&state, &elsewhere).unwrap();
     symlink(&elsewhere, &state).unwrap();
     let presign = &commands(&config, "")[0];
-    let output = ends(presign, "a link of root's");
+    let output = ends(presign, "a link of root's").await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
 }
 
-#[test]
-fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing() {
+#[tokio::test]
+async fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root has something to give away");
         return;
@@ -371,13 +371,11 @@ fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing() {
     let demo = place.path().join("demo");
     let target = place.path().join("shadow");
     fs::write(&target, "root's own\n").unwrap();
-    let run = || {
-        let words = ["demo", "--once", "--dir", &demo.to_string_lossy()];
-        ends(&words.map(ToOwned::to_owned), "a demo")
-    };
+    let words = ["demo", "--once", "--dir", &demo.to_string_lossy()].map(ToOwned::to_owned);
+    let run = || ends(&words, "a demo");
     fs::create_dir(&demo).unwrap();
     give(&demo);
-    let output = run();
+    let output = run().await;
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(73), "{said}");
     assert!(said.contains("belongs to another user"), "{said}");
@@ -386,13 +384,13 @@ fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing() {
     chown(&demo, Some(0), Some(0)).unwrap();
     fs::create_dir_all(demo.join("buckets/reports/2026/11/23")).unwrap();
     Planted::Fifo.at(&demo.join("config.toml"), &target);
-    let seeded = run();
+    let seeded = run().await;
     let said = String::from_utf8_lossy(&seeded.stderr);
     assert!(seeded.status.success(), "{said}");
     let sample = files_below(&demo.join("buckets/reports")).remove(0);
     fs::remove_file(&sample).unwrap();
     Planted::Symlink.at(&sample, &target);
-    let said = run();
+    let said = run().await;
     assert!(
         said.status.success(),
         "{}",
