@@ -563,7 +563,8 @@ impl Worker {
             return left;
         }
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
-        let work = AssertUnwindSafe(self.work_jobs(&message, &delivery, &stop)).catch_unwind();
+        let work = Box::pin(self.work_jobs(&message, &delivery, &stop));
+        let work = AssertUnwindSafe(work).catch_unwind();
         let held = lease.hold_while(work, &stop, LAST_STEP).await;
         let worked = match held {
             Held::Finished(Ok(worked)) => worked,

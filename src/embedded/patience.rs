@@ -146,7 +146,8 @@ mod tests {
         assert_eq!(theirs.read(&mut [0; 16]).await.unwrap(), 16);
         tokio::time::sleep(2 * PATIENCE).await;
         let begin = Instant::now();
-        let reader = tokio::spawn(async move {
+        let mut reader = tokio::task::JoinSet::new();
+        reader.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 drop(theirs.read(&mut [0; 1]).await);
@@ -155,7 +156,7 @@ mod tests {
         let error = patient.write_all(&[0; 640]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begin.elapsed(), PATIENCE);
-        reader.abort();
+        reader.shutdown().await;
     }
 
     #[tokio::test(start_paused = true)]
