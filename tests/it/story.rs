@@ -65,7 +65,7 @@ async fn every_link_has_its_line_and_the_line_does_not_open_anything() {
         "the identity in the line is the one signed into the link"
     );
     assert_eq!(world.audit_of("outcome")[0]["outcome"], "accepted");
-    let report = verify(&world.config.audit_dir(), None).unwrap();
+    let report = verify(world.config.audit_dir(), None).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
 
