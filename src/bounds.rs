@@ -22,8 +22,9 @@ pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 /// with variables of their own are 20,000.
 pub const MAX_JSON_OBJECTS: usize = 25_000;
 
-/// The most values in the JSON of a message, lists and objects and what is in them counted: each takes 32 bytes of memory
-/// at the least, and in an object 100. Ten thousand recipients with twenty variables each are 250,000.
+/// The most values in the JSON of a message, lists and objects and what is in them counted.
+///
+/// Each takes 32 bytes of memory at the least, and in an object 100. Ten thousand recipients with twenty variables each are 250,000.
 pub const MAX_JSON_VALUES: usize = 300_000;
 
 /// How deep lists and objects may nest in the JSON of a message. A job has no more than 13 with its deepest variable.
@@ -67,8 +68,10 @@ pub const MAX_PATTERNS_BYTES: usize = 16 * 1024;
 /// The most wildcards (`*` `?` `[` `{`) that the patterns of one list may have together: each key is held against all.
 pub const MAX_WILDCARDS: usize = 200;
 
-/// The most work that a job's patterns may make: bytes of each key behind the prefix, times bytes of all patterns that
-/// are not literal. It is the same on every machine, and follows what the matcher does at the worst, some 4 ns of CPU for
+/// The most work that a job's patterns may make: bytes of all keys behind the prefix, times bytes of all patterns that are
+/// not literal.
+///
+/// It is the same on every machine, and follows what the matcher does at the worst, some 4 ns of CPU for
 /// each. Sixteen patterns such as `**/*.pdf` make 77,000,000,000 of ten million keys of 60 bytes.
 pub const MAX_PATTERN_WORK: u64 = 100_000_000_000;
 

@@ -115,7 +115,7 @@ fn worst() -> Vec<(String, &'static str)> {
         ),
         (
             with("values", |job| {
-                job["vars"] = json!({ "a": vec![0; 300_000] })
+                job["vars"] = json!({ "a": vec![0; 300_000] });
             }),
             "the message has more than 300000 values",
         ),
