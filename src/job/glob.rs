@@ -3,6 +3,8 @@
 //! A pattern may come from a job. The glob library parses alternates by recursion, so that a pattern with thousands of
 //! nested braces would overflow the stack and end the process; length and nesting are bounded before it sees one.
 
+use std::sync::Arc;
+
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::ParseJobError;
@@ -44,10 +46,10 @@ pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
 
-/// Patterns that a key is held against together, and how much work that is.
+/// Patterns that a key is held against together, and how much work that is. Cloned without a copy.
 #[derive(Debug, Clone, Default)]
 pub struct Globs {
-    set: GlobSet,
+    set: Arc<GlobSet>,
     /// The length of all patterns that are not literal, in bytes: a matcher has at most some states for each byte, and at
     /// the worst all of them are looked at for each byte of a key.
     bytes: u64,
@@ -106,7 +108,10 @@ pub(crate) fn set(field: &str, patterns: &[String]) -> Result<Globs, ParseJobErr
     let bytes = many.map(|pattern| pattern.len() as u64).sum();
     // The library's reason would repeat the pattern.
     match set.build() {
-        Ok(set) => Ok(Globs { set, bytes }),
+        Ok(set) => Ok(Globs {
+            set: Arc::new(set),
+            bytes,
+        }),
         Err(_) => {
             let reason = "has patterns that cannot be compiled: simplify them";
             Err(ParseJobError::field(field, reason))
