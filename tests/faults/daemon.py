@@ -26,12 +26,12 @@ secret_key_file = "{dir}/secret.key"
 {queue}
 grace_period = "5s"
 [connections.reports]
-region = "eu-west-1"
+region = "{region}"
 endpoint_url = "{store}"
 access_key_id = "{id}"
 secret_access_key_file = "{dir}/s3-secret"
 [connections.second]
-region = "eu-west-1"
+region = "{region}"
 endpoint_url = "{second}"
 access_key_id = "{id}"
 secret_access_key_file = "{dir}/s3-secret"
@@ -95,11 +95,11 @@ public_url = "http://127.0.0.1:{port}\""""
 
 
 class World:
-    """`kind` is the queue, the ledger and the store: `servers` (SQS, S3) with real or small peers, or `sqlite` with the embedded endpoint."""
+    """With servers the queue is SQS and the ledger in S3; without, both are one SQLite file, and the store is the daemon's own endpoint."""
 
-    def __init__(self, directory, program, kind, servers, disk=None, min_free="100MiB"):
-        self.dir, self.kind, self.program, self.servers = pathlib.Path(directory), kind, program, servers
-        (self.dir / "logs").mkdir(parents=True)
+    def __init__(self, directory, program, servers, disk=None, min_free="100MiB"):
+        self.dir, self.program, self.servers = pathlib.Path(directory), program, servers
+        (self.dir / "logs").mkdir(parents=True, exist_ok=True)
         self.state = pathlib.Path(disk or self.dir) / "state"
         self.name = f"faults-{secrets.token_hex(4)}"
         self.numbers = itertools.count()
@@ -135,6 +135,7 @@ class World:
         self.lines.update({name: Line(servers.s3_port) for name in ("store", "second", "ledger")}, queue=Line(servers.sqs_port))
         id, secret = peers.ACCESS_KEY, peers.SECRET_KEY
         return {
+            "region": peers.REGION,
             "id": id,
             "secret": secret,
             "queue": SQS.format(url=self.url, parked=self.parked, endpoint=self.lines["queue"].url),
@@ -152,6 +153,7 @@ class World:
         port = free_port()
         self.lines.update({name: Line(port) for name in ("store", "second")})
         return {
+            "region": "us-east-1",
             "id": "HANDOUT" + secret.derive(b"embedded-credentials", b"local", b"id")[:13].upper(),
             "secret": secret.derive(b"embedded-credentials", b"local", b"secret"),
             "queue": "",
@@ -164,11 +166,6 @@ class World:
     def start(self):
         self.worker.start()
         self.watch = Watch(self.http, self.worker.process.pid)
-
-    def starts_well(self):
-        self.start()
-        if self.watch.when_ready(time.monotonic(), 30) is None:
-            raise RuntimeError(f"the daemon did not become ready:\n{self.worker.tail()}")
 
     def stop(self, patience):
         """How long SIGTERM takes, and the exit code; nothing where it had to be killed."""
@@ -192,6 +189,13 @@ class World:
             line.stop()
         for relay in self.relays.values():
             relay.stop()
+
+    def wait_until_open(self):
+        """Jobs can be put into the queue: a SQLite file is made by the start."""
+        if not self.servers:
+            deadline = time.monotonic() + 30
+            while not self.worker.is_ready() and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     # --- Faults ---
 

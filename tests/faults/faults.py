@@ -9,17 +9,21 @@ with 1 if a limit is broken. docs/faults.md says what is measured.
 """
 
 import argparse
+import asyncio
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import math
+import os
 import pathlib
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -28,6 +32,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "crash")]
 
 import peers  # noqa: E402
 from daemon import World  # noqa: E402
+from relay import SILENCES  # noqa: E402
 
 #: The limit of each number, in seconds where nothing else is said; `None`: it is only shown.
 LIMITS = {
@@ -38,9 +43,11 @@ LIMITS = {
     "others": 5,  # jobs that need nothing of what fails are mailed, after they were put on the queue
     "stop": 15,  # SIGTERM in the middle of the fault; grace_period is 5 s
     "idle stop": 2,  # SIGTERM with nothing to do
+    "first": 30,  # of very many: the first that waited is mailed, after the return
     "lines/s": 1,  # of the log, while it lasts
     "MB": 64,  # private memory, at most
     "fds": None,
+    "mails/s": None,
 }
 
 #: For how long something is waited for before it counts as never.
@@ -83,10 +90,14 @@ class Numbers:
 
 def warmed_up(world, jobs=4):
     """A daemon that has mailed something through each of its stores and relays."""
-    world.starts_well()
-    warm = world.submit(jobs) + world.submit(2, store="second", relay="bulk")
-    if math.inf in world.mailed(warm, 0, PATIENCE):
-        raise RuntimeError(f"jobs of a healthy world were not mailed:\n{world.worker.tail()}")
+    if world.servers:
+        warm = world.submit(jobs) + world.submit(2, store="second", relay="bulk")
+    world.start()
+    if not world.servers:
+        world.wait_until_open()
+        warm = world.submit(jobs) + world.submit(2, store="second", relay="bulk")
+    if math.inf in world.mailed(warm, 0, PATIENCE) or world.watch.when_ready(0, PATIENCE) is None:
+        raise RuntimeError(f"the jobs of a healthy world were not mailed:\n{world.worker.tail()}")
 
 
 def outage(world, numbers, edge, mode, length, waiting=6, stop=True):
@@ -127,14 +138,8 @@ def is_told(world, numbers, edge, mode, began, length):
     if length >= 30:
         numbers.add("503", world.watch.first(began, 503, sentence(edge, mode)))
     said = {text.strip() for at, status, text, _ in list(world.watch.samples) if at >= began and status == 503}
-    strange = sorted(text for text in said if not text.startswith("the queue has not answered yet") and SUBJECTS[edge] and not matches(edge, text))
-    numbers.need(not strange, f"/ready said of another edge: {strange[:2]}")
-
-
-def matches(edge, text):
-    import re
-
-    return re.search(SUBJECTS[edge], text) is not None
+    strange = sorted(text for text in said if not re.search(SUBJECTS[edge], text))
+    numbers.need(not strange, f"/ready said something else: {strange[:2]}")
 
 
 def comes_back(world, numbers, back, jobs, hung=0):
@@ -163,13 +168,205 @@ def is_whole(world, numbers):
     numbers.need(not world.watch.not_live(), f"/live said {world.watch.not_live()}")
     twice = [job for job in world.submitted if len(world.mails(job)) > 1]
     numbers.need(not twice, f"{len(twice)} jobs were mailed twice with on_doubt = hold")
-    lines = collections.Counter((line["job"], line["rid"], line["key"]) for line in world.audit_lines() if line.get("event") == "issue")
+    lines = collections.Counter((line["job"], line["rid"], line["key"]) for line in world.audit_lines() if line["ev"] == "issue")
     twice = [link for link, count in lines.items() if count > 1]
     numbers.need(not twice, f"{len(twice)} of {len(lines)} links have more than one audit line, up to {max(lines.values(), default=0)}")
     broken = world.verify()
     numbers.need(broken is None, f"audit verify: {broken}")
     parked = world.count_parked()
     numbers.need(parked == 0, f"{parked} jobs are parked")
+
+
+def other_jobs(world, numbers, edge, mode, length, crowd=16):
+    """A crowd of jobs waits for one store or relay; jobs for the others come meanwhile, at once and later."""
+    warmed_up(world)
+    began = time.monotonic()
+    world.fault(edge, mode)
+    other = {"store": {"store": "second"}, "relay": {"relay": "bulk"}}[edge]
+    jobs = world.submit(crowd)
+    for at in (1, length / 3, length * 2 / 3):
+        sleep_until(began + at)
+        asked = time.monotonic()
+        numbers.add("others", world.mailed(world.submit(4, **other), asked, PATIENCE)[-1])
+    sleep_until(began + length)
+    is_told(world, numbers, edge, mode, began, time.monotonic() - began)
+    world.heal(edge)
+    comes_back(world, numbers, time.monotonic(), jobs)
+    world.fault(edge, mode)
+    world.submit(crowd)
+    time.sleep(4)
+    stops(world, numbers)
+    is_whole(world, numbers)
+
+
+def kept_die(world, numbers, edge, silence):
+    """Twenty kept connections are forgotten by a NAT gateway, at once or in a short silence with nothing to do."""
+    warmed_up(world, jobs=24)
+    line = world.lines[edge]
+    numbers.need(line.connections, "there was no kept connection")
+    if silence:
+        line.becomes("silent")
+        time.sleep(silence)
+        line.becomes("open")
+    else:
+        line.kill_kept()
+    comes_back(world, numbers, time.monotonic(), [])
+    world.submit(8)
+    line.kill_kept()
+    stops(world, numbers)
+    is_whole(world, numbers)
+
+
+def swallowed_put(world, numbers, edge, forwarded):
+    """One PUT is taken, and its answer never comes; the server is well."""
+    for in_the_end in (False, True):
+        if not in_the_end:
+            warmed_up(world)
+        world.lines[edge].swallow_put(forwarded)
+        asked = time.monotonic()
+        hung = world.submit(gallery=edge == "store")
+        numbers.need(world.watch.wait(10, lambda: world.lines[edge].swallowed > in_the_end or None), "no PUT was swallowed")
+        if in_the_end:
+            stops(world, numbers)
+            break
+        asked_others = time.monotonic()
+        numbers.add("others", world.mailed(world.submit(4, **({"gallery": True} if edge == "store" else {})), asked_others, PATIENCE)[-1])
+        numbers.add("waiting", world.mailed(hung, asked, PATIENCE)[-1])
+    is_whole(world, numbers)
+
+
+def mid_mail(world, numbers, edge, mode, length):
+    """The ledger fails between a mail's intent and its outcome: when the first byte of the text comes."""
+    warmed_up(world)
+    relay = world.relays["relay"]
+    for in_the_end in (False, True):
+        fell = threading.Event()
+
+        def falls():
+            if not fell.is_set():
+                fell.set()
+                world.lines[edge].loop.loop.call_soon_threadsafe(asyncio.ensure_future, world.lines[edge]._becomes(mode))
+
+        relay.on_data = {0: falls}
+        jobs = world.submit(4)
+        numbers.need(fell.wait(20), "no mail came so far")
+        relay.on_data = {}
+        began = time.monotonic()
+        if in_the_end:
+            time.sleep(1)
+            stops(world, numbers)
+            break
+        sleep_until(began + length)
+        is_told(world, numbers, edge, mode, began, length)
+        world.heal(edge)
+        comes_back(world, numbers, time.monotonic(), jobs)
+    is_whole(world, numbers)
+
+
+def never(world, numbers, edge, mode, length):
+    """An edge has not answered since the start."""
+    world.lines[edge].becomes(mode)
+    began = time.monotonic()
+    world.start()
+    sleep_until(began + length)
+    numbers.need(world.worker.process.poll() is None, "the daemon ended")
+    said = {"queue": sentence("queue", mode), "ledger": "starting: could not", "store": ""}[edge]
+    numbers.add("503", world.watch.first(began, 503, said))
+    numbers.need(world.watch.first(began, 200) is None, "/ready said 200")
+    world.heal(edge)
+    comes_back(world, numbers, time.monotonic(), [])
+    stops(world, numbers, None)
+    world.lines[edge].becomes(mode)
+    world.start()
+    time.sleep(3)
+    stops(world, numbers)
+    is_whole(world, numbers)
+
+
+def full_disk(world, numbers, length, at_start):
+    """The disk under the daemon's state is full: from the start, or while it works."""
+    filler = world.state.parent / "filler"
+    if at_start:
+        fill(filler)
+        began = time.monotonic()
+        world.start()
+        jobs = []
+    else:
+        warmed_up(world)
+        began = time.monotonic()
+        fill(filler)
+        jobs = world.submit(6) if world.servers else []
+    sleep_until(began + length)
+    ended = world.worker.process.poll()
+    numbers.need(ended is None, f"the daemon ended with {ended}: {world.worker.tail()[-300:]}")
+    if ended is not None:
+        return
+    numbers.add("503", world.watch.first(began, 503, "disk of the audit log|No space left|starting: could not"))
+    filler.unlink()
+    back = time.monotonic()
+    world.wait_until_open()
+    comes_back(world, numbers, back, jobs)
+    fill(filler)
+    time.sleep(3)
+    stops(world, numbers)
+    filler.unlink()
+    is_whole(world, numbers)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def backlog(world, numbers, number, length):
+    """A relay is down for long, and very many jobs are queued."""
+    warmed_up(world)
+    world.fault("relay", "refusing")
+    began, lines = time.monotonic(), world.log_lines()
+    jobs = world.submit(number)
+    sleep_until(began + length)
+    numbers.add("lines/s", (world.log_lines() - lines) / length)
+    numbers.add("503", world.watch.first(began, 503, sentence("relay", "refusing")))
+    world.heal("relay")
+    back = time.monotonic()
+    (new,) = world.submit(relay="bulk", store="second")
+    numbers.add("200", world.watch.when_ready(back, PATIENCE))
+    first = world.watch.wait(PATIENCE, lambda: next((min(world.mails(job)) - back for job in jobs if world.mails(job)), None))
+    numbers.add("first", first)
+    numbers.add("new", world.mailed([new], back, PATIENCE)[0])
+    time.sleep(30)
+    numbers.add("mails/s", sum(bool(world.mails(job)) for job in jobs) / (time.monotonic() - back))
+    world.fault("relay", "refusing")
+    time.sleep(4)
+    stops(world, numbers)
+    is_whole(world, numbers)
+
+
+def idle(world, numbers):
+    """SIGTERM with nothing to do, after some work."""
+    warmed_up(world)
+    time.sleep(2)
+    stops(world, numbers, "idle stop")
+    is_whole(world, numbers)
+
+
+def idle_edge(world, numbers, edge, mode):
+    """An edge fails and returns while there is nothing to do."""
+    warmed_up(world)
+    time.sleep(1)
+    began = time.monotonic()
+    world.fault(edge, mode)
+    said = world.watch.wait(STOP_PATIENCE, lambda: world.watch.first(began, 503, sentence(edge, mode)))
+    numbers.add("503", said)
+    time.sleep(2)
+    world.heal(edge)
+    back = time.monotonic()
+    numbers.add("200", world.watch.when_ready(back, PATIENCE))
+    world.fault(edge, mode)
+    time.sleep(3)
+    stops(world, numbers, "idle stop")
+    is_whole(world, numbers)
 
 
 def sleep_until(instant):
@@ -179,9 +376,200 @@ def sleep_until(instant):
 @dataclasses.dataclass
 class Scenario:
     name: str
-    kinds: tuple
+    kinds: str  # `cloud`, `sqlite`, or both
     play: object
     arguments: dict = dataclasses.field(default_factory=dict)
-    short: dict = None  # other arguments of the short form; without any it is not in it
-    takes: float = 60  # about how long, so that the longest begin first
+    short: dict = None  # the arguments that differ in the short form; without any it is not in it
     disk: int = 0  # bytes of a disk of its own for the daemon's state
+
+    def takes(self):
+        """About how long, so that the longest begin first."""
+        return self.arguments.get("length", 15) + 40
+
+
+def scenarios(wanted):
+    """All of them, by edge."""
+    edge = lambda edge, mode, length, **more: {"edge": edge, "mode": mode, "length": length, **more}  # noqa: E731
+    both = "cloud sqlite"
+    yield Scenario("store silent 10 s", both, outage, edge("store", "silent", 10), short={"length": 8})
+    yield Scenario("store silent 40 s", both, outage, edge("store", "silent", 40))
+    yield Scenario("store silent 5 min", both, outage, edge("store", "silent", 300))
+    yield Scenario("store refusing 40 s", both, outage, edge("store", "refusing", 40))
+    yield Scenario("store resetting 40 s", "cloud", outage, edge("store", "resetting", 40))
+    yield Scenario("store 503 for 40 s", "cloud", outage, edge("store", "unavailable", 40))
+    yield Scenario("store bodies at 1 B/s for 60 s", both, outage, edge("store", "trickling", 60))
+    yield Scenario("store kept connections die", both, kept_die, {"edge": "store", "silence": 0}, short={})
+    yield Scenario("store silent 10 s while idle", both, kept_die, {"edge": "store", "silence": 8})
+    yield Scenario("store swallows a PUT", both, swallowed_put, {"edge": "store", "forwarded": False}, short={})
+    yield Scenario("store takes a PUT, answer lost", "cloud", swallowed_put, {"edge": "store", "forwarded": True})
+    yield Scenario("two stores, one silent", both, other_jobs, edge("store", "silent", 60), short={"length": 12})
+    yield Scenario("ledger silent 10 s", "cloud", outage, edge("ledger", "silent", 10))
+    yield Scenario("ledger silent 40 s", "cloud", outage, edge("ledger", "silent", 40))
+    yield Scenario("ledger silent mid-mail 10 s", "cloud", mid_mail, edge("ledger", "silent", 10), short={"length": 6})
+    yield Scenario("ledger silent mid-mail 40 s", "cloud", mid_mail, edge("ledger", "silent", 40))
+    yield Scenario("ledger refusing mid-mail 40 s", "cloud", mid_mail, edge("ledger", "refusing", 40))
+    yield Scenario("ledger 503 for 40 s", "cloud", outage, edge("ledger", "unavailable", 40))
+    yield Scenario("ledger kept connections die", "cloud", kept_die, {"edge": "ledger", "silence": 0})
+    yield Scenario("ledger swallows a PUT", "cloud", swallowed_put, {"edge": "ledger", "forwarded": False})
+    yield Scenario("ledger takes a PUT, answer lost", "cloud", swallowed_put, {"edge": "ledger", "forwarded": True}, short={})
+    yield Scenario("queue silent 15 s", "cloud", outage, edge("queue", "silent", 15))
+    yield Scenario("queue silent 130 s", "cloud", outage, edge("queue", "silent", 130))
+    yield Scenario("queue refusing 40 s", "cloud", outage, edge("queue", "refusing", 40), short={"length": 13})
+    yield Scenario("queue kept connections die", "cloud", kept_die, {"edge": "queue", "silence": 0})
+    yield Scenario("queue silent since the start", "cloud", never, edge("queue", "silent", 40))
+    yield Scenario("queue refusing since the start", "cloud", never, edge("queue", "refusing", 40))
+    for step in SILENCES:
+        yield Scenario(f"relay silent at {step} 40 s", both, outage, edge("relay", f"at {step}", 40), short={"length": 8} if step == "RCPT" else None)
+    yield Scenario("relay silent 40 s", both, outage, edge("relay", "silent", 40))
+    yield Scenario("relay resetting 40 s", "sqlite", outage, edge("relay", "resetting", 40))
+    yield Scenario("relay down 240 s, 20 jobs", both, outage, edge("relay", "refusing", 240, waiting=20), short={"length": 12})
+    yield Scenario("two relays, one silent at greeting", both, other_jobs, edge("relay", "at greeting", 60), short={"length": 12})
+    yield Scenario("two relays, one silent at RCPT", both, other_jobs, edge("relay", "at RCPT", 60))
+    length = 3600 if wanted.hour else wanted.backlog
+    yield Scenario(f"relay down {length // 60} min, 20,000 jobs", both, backlog, {"number": 20_000, "length": length}, short={"number": 1000, "length": 15})
+    yield Scenario("start while S3 refuses", "cloud", never, edge("ledger", "refusing", 20), short={"length": 5})
+    yield Scenario("start while S3 is silent", "cloud", never, edge("ledger", "silent", 20))
+    disk = 12 << 20
+    yield Scenario("start with a full disk", both, full_disk, {"length": 10, "at_start": True}, short={"length": 4}, disk=disk)
+    yield Scenario("disk full while running", both, full_disk, {"length": 10, "at_start": False}, short={"length": 4}, disk=disk)
+    yield Scenario("SIGTERM while idle", both, idle, short={})
+    for name in ("store", "ledger", "queue", "relay"):
+        for mode in ("silent", "refusing"):
+            yield Scenario(f"idle, {name} {mode}", "cloud sqlite" if name in ("store", "relay") else "cloud", idle_edge, {"edge": name, "mode": mode})
+
+
+# --- Running them ----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def disk_of(size, directory):
+    """A disk of its own, of so many bytes."""
+    if not size:
+        yield None
+        return
+    disk = directory / "disk"
+    disk.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def played(scenario, kind, number, wanted, servers, root):
+    """Plays a scenario once in a world of its own."""
+    numbers = Numbers()
+    directory = root / f"{re.sub('[^a-z0-9]+', '-', scenario.name.lower())}-{kind}-{number}"
+    arguments = {**scenario.arguments, **(scenario.short or {})} if wanted.short else scenario.arguments
+    began = time.monotonic()
+    with disk_of(scenario.disk, directory) as disk:
+        world = World(directory, wanted.program, servers, disk, "1MB" if disk else "100MiB")
+        try:
+            scenario.play(world, numbers, **arguments)
+        except Exception:  # a scenario that cannot be played to its end is a failure, and the others go on
+            numbers.wrong.append(traceback.format_exc(limit=-2))
+        finally:
+            world.close()
+    failed = [*numbers.wrong, *broken(numbers.values)]
+    if not failed and not wanted.keep:
+        shutil.rmtree(directory)
+    words = " ".join(f"{name} {'/'.join(map(shown, values))}" for name, values in numbers.values.items())
+    print(f"{scenario.name} ({kind}) {time.monotonic() - began:.0f} s: {words}" + "".join(f"\n    {wrong}" for wrong in failed), flush=True)
+    return scenario.name, kind, numbers
+
+
+def broken(values):
+    """The limits that are broken."""
+    for name, seen in values.items():
+        limit = LIMITS[name]
+        if limit is not None and max(seen) > limit:
+            yield f"{name}: {shown(max(seen))}, limit {limit}"
+
+
+def shown(value):
+    return "never" if math.isinf(value) else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+
+
+def table(results):
+    """Median/worst of each number for each scenario; a broken limit is bold."""
+    rows = collections.defaultdict(lambda: (collections.defaultdict(list), set()))
+    for name, kind, numbers in results:
+        values, wrong = rows[name, kind]
+        for number, seen in numbers.values.items():
+            values[number] += seen
+        wrong.update(numbers.wrong)
+    columns = [name for name in LIMITS if any(name in values for values, _ in rows.values())]
+    limits = ["" if LIMITS[name] is None else f" ≤ {LIMITS[name]}" for name in columns]
+    print("| scenario | world | " + " | ".join(name + limit for name, limit in zip(columns, limits)) + " | |")
+    print("|---" * (len(columns) + 3) + "|")
+    for (name, kind), (values, wrong) in rows.items():
+        cells = []
+        for column in columns:
+            seen = values.get(column)
+            cell = f"{shown(statistics.median(seen))}/{shown(max(seen))}" if seen else ""
+            cells.append(f"**{cell}**" if seen and list(broken({column: seen})) else cell)
+        verdict = "ok" if not wrong and not list(broken(values)) else "**broken**"
+        print(f"| {name} | {kind} | " + " | ".join(cells) + f" | {verdict} |")
+    for (name, kind), (values, wrong) in rows.items():
+        for words in [*broken(values), *sorted(wrong)]:
+            print(f"BROKEN  {name} ({kind}): {words.strip()}")
+    return any(wrong or list(broken(values)) for values, wrong in rows.values())
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--program", type=lambda path: pathlib.Path(path).resolve(), required=True)
+    parser.add_argument("--runs", type=int, default=None, help="of each scenario; 3, and 1 in the short form")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only scenarios whose name has this in it")
+    parser.add_argument("--world", choices=("cloud", "sqlite"), help="only this kind")
+    parser.add_argument("--short", action="store_true", help="short outages and moto: at most 90 s")
+    parser.add_argument("--backlog", type=int, default=600, metavar="SECONDS", help="how long the relay is down with 20,000 jobs")
+    parser.add_argument("--hour", action="store_true", help="an hour of that")
+    parser.add_argument("--lanes", type=int, default=8, help="worlds at once")
+    parser.add_argument("--keep", action="store_true", help="leaves the worlds; they are kept in any case when something is broken")
+    parser.add_argument("--list", action="store_true", help="only prints the names")
+    return parser.parse_args()
+
+
+def main():
+    wanted = arguments()
+    chosen = [
+        (scenario, kind)
+        for scenario in scenarios(wanted)
+        for kind in scenario.kinds.split()
+        if (not wanted.short or scenario.short is not None)
+        and (not wanted.world or kind == wanted.world)
+        and (not wanted.only or any(name in scenario.name for name in wanted.only))
+    ]
+    if wanted.list:
+        print("\n".join(f"{scenario.name} ({kind})" for scenario, kind in chosen))
+        return
+    if os.getuid() != 0 and any(scenario.disk for scenario, _ in chosen):
+        print("skipped: a small disk is mounted by root alone")
+        chosen = [(scenario, kind) for scenario, kind in chosen if not scenario.disk]
+    runs = wanted.runs or (1 if wanted.short else 3)
+    root = pathlib.Path(tempfile.mkdtemp(prefix="handout-faults-"))
+    began, servers = time.monotonic(), None
+    if any(kind == "cloud" for _, kind in chosen):
+        if not wanted.short:
+            subprocess.run([HERE / "servers.sh"], check=True)
+        servers = peers.Small() if wanted.short else peers.Real()
+    order = {(scenario.name, kind): number for number, (scenario, kind) in enumerate(chosen)}
+    plays = sorted(((scenario, kind, run) for run in range(runs) for scenario, kind in chosen), key=lambda play: -play[0].takes())
+    print(f"{len(plays)} worlds, {wanted.lanes} at once; they are in {root}", flush=True)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(wanted.lanes) as lanes:
+            under_way = [lanes.submit(played, scenario, kind, run, wanted, servers if kind == "cloud" else None, root) for scenario, kind, run in plays]
+            results = sorted((play.result() for play in under_way), key=lambda result: order[result[:2]])
+    finally:
+        if servers:
+            servers.stop()
+    is_broken = table(results)
+    print(f"{len(plays)} worlds in {time.monotonic() - began:.0f} s")
+    with contextlib.suppress(OSError):
+        root.rmdir()  # only where nothing was kept
+    sys.exit(is_broken)
+
+
+if __name__ == "__main__":
+    main()
