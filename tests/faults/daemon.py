@@ -202,6 +202,8 @@ class World:
     def fault(self, edge, mode):
         if mode.startswith("at "):
             self.relays[edge].silent_at(mode.removeprefix("at "))
+            if mode == "at greeting":
+                self.lines[edge].reset_kept()  # those have had their greeting
         else:
             self.lines[edge].becomes(mode)
 
@@ -283,7 +285,7 @@ class World:
 
 
 class Watch:
-    """Asks `/ready` and `/live` and reads `/proc`, five times a second."""
+    """Asks `/ready` five times a second, and `/live` and `/proc` once."""
 
     EVERY = 0.2
 
@@ -296,8 +298,15 @@ class Watch:
         self.thread.start()
 
     def look(self):
-        while not self.over.wait(self.EVERY):
-            (status, text), (live, _) = self.ask("/ready"), self.ask("/live")
+        live = 0
+        for number in itertools.count():
+            if self.over.wait(self.EVERY):
+                return
+            status, text = self.ask("/ready")
+            if number % 5:
+                self.samples.append((time.monotonic(), status, text, live))
+                continue
+            live, _ = self.ask("/live")
             self.samples.append((time.monotonic(), status, text, live))
             with contextlib.suppress(OSError, AttributeError):
                 status = pathlib.Path(f"/proc/{self.pid}/status").read_text()

@@ -48,6 +48,12 @@ class Connection:
         self.ends = [(reader, writer)]
         self.is_dead = self.is_mute = self.trickles = False
 
+    def dies(self):
+        """Silently for the client. The server is left, so that a poll which it still answers takes no message along."""
+        self.is_dead = True
+        for _, server in self.ends[1:]:
+            server.close()
+
     def close(self, reset=False):
         for _, writer in self.ends:
             if reset:
@@ -71,7 +77,6 @@ class Line:
         self.graves = []  # what died is referenced, or the garbage collector would close it
         self.put_to_swallow = None
         self.swallowed = 0
-        self.requests = 0  # how many pieces came from the client
         self.server = None
         self.becomes(mode)
 
@@ -79,9 +84,17 @@ class Line:
         assert mode in MODES, mode
         self.loop.do(self._becomes(mode))
 
+    def falls(self, mode):
+        """`becomes`, for a thread that may not wait: the change comes at once after what that thread does."""
+        asyncio.run_coroutine_threadsafe(self._becomes(mode), self.loop.loop)
+
     def kill_kept(self):
         """How many connections died."""
         return self.loop.do(self._kill_kept())
+
+    def reset_kept(self):
+        """Resets the connections that are open now; new ones go through."""
+        self.loop.do(self._reset_kept())
 
     def swallow_put(self, forwarded):
         self.put_to_swallow = forwarded
@@ -97,22 +110,24 @@ class Line:
             if self.server:
                 self.server.close()
                 self.server = None
-            for connection in [*self.connections, *self.graves]:
-                connection.close(reset=True)
+            await self._reset_kept()
         elif self.server is None:
             self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True, backlog=1024)
 
     async def _kill_kept(self):
         killed = len(self.connections)
         for connection in self.connections:
-            connection.is_dead = True
+            connection.dies()
         return killed
+
+    async def _reset_kept(self):
+        for connection in [*self.connections, *self.graves]:
+            connection.close(reset=True)
 
     async def _stop(self):
         if self.server:
             self.server.close()
-        for connection in [*self.connections, *self.graves]:
-            connection.close(reset=True)
+        await self._reset_kept()
 
     async def _serve(self, reader, writer):
         connection = Connection(reader, writer)
@@ -145,7 +160,6 @@ class Line:
     async def _requests(self, connection, reader, server, client):
         with contextlib.suppress(OSError):
             while (piece := await reader.read(1 << 16)) and not connection.is_dead:
-                self.requests += 1
                 # A request begins a piece: clients write its head at once, after the answer to the one before.
                 if self.mode == "unavailable" and b"HTTP/1.1\r\n" in piece:
                     client.write(UNAVAILABLE)
@@ -155,8 +169,9 @@ class Line:
                 if self.put_to_swallow is not None and piece.startswith(b"PUT "):
                     forwarded, self.put_to_swallow = self.put_to_swallow, None
                     self.swallowed += 1
-                    connection.is_mute, connection.is_dead = True, not forwarded
-                    if connection.is_dead:
+                    connection.is_mute = True
+                    if not forwarded:
+                        connection.dies()
                         return
                 connection.trickles |= self.mode == "trickling"
                 server.write(piece)

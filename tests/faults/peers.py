@@ -43,8 +43,9 @@ class Real:
         (self.dir / "objects").mkdir()
         (self.dir / "elasticmq.conf").write_text(ELASTICMQ.format(port=self.sqs_port, region=REGION))
         keys = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        gateway = [ROOT / "bin/versitygw", "--port", f"127.0.0.1:{self.s3_port}", "--region", REGION, "--keep-alive", "--quiet", "posix", self.dir / "objects"]
         self.processes = [
-            self.start("versitygw", [ROOT / "bin/versitygw", "--port", f"127.0.0.1:{self.s3_port}", "--region", REGION, "posix", self.dir / "objects"], keys),
+            self.start("versitygw", gateway, keys),
             self.start("elasticmq", ["java", "-Xmx512m", f"-Dconfig.file={self.dir}/elasticmq.conf", "-cp", f"{ROOT}/elasticmq/*", "org.elasticmq.server.Main"]),
         ]
         until_it_answers(self.s3_port, self.processes[0])
