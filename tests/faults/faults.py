@@ -56,6 +56,7 @@ class Patience:
     """For how long something is waited for before it counts as never."""
 
     mail: float = 60
+    other: float = 30
     stop: float = 45
 
 
@@ -162,7 +163,7 @@ def comes_back(world, numbers, back, jobs, hung=0):
     took = world.mailed(jobs, back, max(1, PATIENCE.mail - (time.monotonic() - back)), but=hung)
     if took:
         numbers.add("waiting", took[-1])
-    numbers.add("200", world.watch.when_ready(back, PATIENCE.mail))
+    numbers.add("200", world.watch.when_ready(back, max(1, PATIENCE.mail - (time.monotonic() - back))))
 
 
 def stops(world, numbers, name="stop"):
@@ -200,7 +201,7 @@ def other_jobs(world, numbers, edge, mode, length, crowd=16):
     for at in (1, length / 3, length * 2 / 3):
         sleep_until(began + at)
         asked = time.monotonic()
-        numbers.add("others", world.mailed(world.submit(4, **other), asked, PATIENCE.mail)[-1])
+        numbers.add("others", world.mailed(world.submit(4, **other), asked, PATIENCE.other)[-1])
     sleep_until(began + length)
     is_told(world, numbers, edge, mode, began, time.monotonic() - began)
     world.heal(edge)
@@ -246,7 +247,7 @@ def swallowed_put(world, numbers, edge, forwarded):
             stops(world, numbers)
             break
         asked_others = time.monotonic()
-        numbers.add("others", world.mailed(world.submit(4, **({"gallery": True} if edge == "store" else {})), asked_others, PATIENCE.mail)[-1])
+        numbers.add("others", world.mailed(world.submit(4, gallery=edge == "store"), asked_others, PATIENCE.other)[-1])
         numbers.add("waiting", world.mailed(hung, asked, PATIENCE.mail)[-1])
     is_whole(world, numbers)
 
@@ -344,7 +345,8 @@ def backlog(world, numbers, number, length):
     began, lines = time.monotonic(), world.log_lines()
     jobs = world.submit(number)
     sleep_until(began + length)
-    numbers.add("lines/s", (world.log_lines() - lines) / length)
+    if length >= 30:
+        numbers.add("lines/s", (world.log_lines() - lines) / length)
     was_told(world, numbers, began, length, sentence("relay", "refusing"))
     world.heal("relay")
     back = time.monotonic()
@@ -517,7 +519,7 @@ def broken(values):
 
 
 def shown(value):
-    return "never" if math.isinf(value) else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+    return "never" if math.isinf(value) else f"{value:.1f}" if value != int(value) and value < 100 else f"{value:.0f}"
 
 
 def table(results):
@@ -555,7 +557,7 @@ def arguments():
     parser.add_argument("--short", action="store_true", help="short outages and moto: at most 90 s")
     parser.add_argument("--backlog", type=int, default=600, metavar="SECONDS", help="how long the relay is down with 20,000 jobs")
     parser.add_argument("--hour", action="store_true", help="an hour of that")
-    parser.add_argument("--lanes", type=int, default=8, help="worlds at once")
+    parser.add_argument("--lanes", type=int, default=16, help="worlds at once")
     parser.add_argument("--keep", action="store_true", help="leaves the worlds; they are kept in any case when something is broken")
     parser.add_argument("--list", action="store_true", help="only prints the names")
     return parser.parse_args()
@@ -564,7 +566,7 @@ def arguments():
 def main():
     wanted = arguments()
     if wanted.short:
-        PATIENCE.mail, PATIENCE.stop = 30, 20
+        PATIENCE.mail, PATIENCE.other, PATIENCE.stop = 31, 8, 16
     chosen = [
         (scenario, kind)
         for scenario in scenarios(wanted)
