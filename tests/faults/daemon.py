@@ -276,6 +276,20 @@ class World:
         ended = subprocess.run([self.program, "audit", "verify", "--config", self.config], capture_output=True, text=True, timeout=120)
         return None if ended.returncode == 0 else ended.stdout + ended.stderr
 
+    def when_settled(self, since, patience):
+        """How long after `since` the queue was empty."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            if self.count_left() == 0:
+                return time.monotonic() - since
+            time.sleep(0.3)
+        return None
+
+    def count_left(self):
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+        attributes = self.sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)["Attributes"]
+        return sum(map(int, attributes.values()))
+
     def count_parked(self):
         if self.servers:
             attributes = self.sqs.get_queue_attributes(QueueUrl=self.parked, AttributeNames=["ApproximateNumberOfMessages"])

@@ -276,7 +276,10 @@ def mid_mail(world, numbers, edge, mode, length):
         sleep_until(began + length)
         is_told(world, numbers, edge, mode, began, length)
         world.heal(edge)
-        comes_back(world, numbers, time.monotonic(), jobs)
+        back = time.monotonic()
+        comes_back(world, numbers, back, jobs)
+        # Some were mailed long ago: what waited is their outcome.
+        numbers.add("waiting", world.when_settled(back, PATIENCE.mail))
     is_whole(world, numbers)
 
 

@@ -3,7 +3,7 @@
     open         bytes move both ways
     silent       connections are accepted and kept, and nothing moves on any; those of that time stay dead when the line is open again
     refusing     nothing listens, and what was open is reset
-    resetting    connections are accepted and reset
+    resetting    what was open is reset, and so is each new connection
     trickling    requests pass, and each answer's body comes at one byte a second
     unavailable  each HTTP request is answered with 503
 
@@ -106,12 +106,12 @@ class Line:
         self.mode = mode
         if mode == "silent":
             await self._kill_kept()
-        if mode == "refusing":
-            if self.server:
-                self.server.close()
-                self.server = None
+        if mode in ("refusing", "resetting"):
             await self._reset_kept()
-        elif self.server is None:
+        if mode == "refusing" and self.server:
+            self.server.close()
+            self.server = None
+        elif mode != "refusing" and self.server is None:
             self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, reuse_address=True, backlog=1024)
 
     async def _kill_kept(self):
