@@ -265,6 +265,17 @@ class World:
         with open(self.worker.log, "rb") as log:
             return sum(1 for _ in log)
 
+    def outages_told(self, kind, name):
+        """How often the log told that an outage of an edge began, and that it ended."""
+        with open(self.worker.log, "rb") as log:
+            lines = [line for line in map(json.loads, log) if (line.get("edge"), line.get("edge.name")) == (kind, name)]
+        return tuple(sum(line["level"] == level for line in lines) for level in ("WARN", "INFO"))
+
+    def metric(self, name, labels):
+        text = self.watch.ask("/metrics")[1]
+        found = re.search(rf"^{name}{{{re.escape(labels)}}} (\S+)$", text, re.MULTILINE)
+        return found and float(found.group(1))
+
     def audit_lines(self):
         for path in sorted((self.state / "audit").glob("*.jsonl")):
             for line in path.read_bytes().split(b"\n"):

@@ -62,6 +62,8 @@ class Patience:
 
 PATIENCE = Patience()
 
+#: What `/metrics` and the log call the edges.
+NAMES = {"store": "store:reports", "second": "store:second", "ledger": "ledger:ledger", "queue": "queue:queue", "relay": "relay:default"}
 SUBJECTS = {
     "store": r"\(connections\.reports\)",
     "second": r"\(connections\.second\)",
@@ -127,6 +129,8 @@ def outage(world, numbers, edge, mode, length, waiting=6, stop=True):
     world.heal(edge)
     back = time.monotonic()
     comes_back(world, numbers, back, jobs, hung)
+    began_and_ended = world.outages_told(*NAMES[edge].split(":"))
+    numbers.need(began_and_ended in ((0, 0), (1, 1)), f"the log told {began_and_ended} times that the outage began, and ended")
     if length >= 30:
         numbers.add("lines/s", lasting / length)
     if stop:
@@ -147,6 +151,9 @@ def is_told(world, numbers, edge, mode, began, length):
     said = {text.strip() for at, status, text, _ in list(world.watch.samples) if at >= began and status == 503}
     strange = sorted(text for text in said if not re.search(SUBJECTS[edge], text))
     numbers.need(not strange, f"/ready said something else: {strange[:2]}")
+    at_last = world.watch.samples[-1]
+    up = world.metric("handout_edge_up", f'edge="{NAMES[edge]}"')
+    numbers.need(up == (at_last[1] != 503), f"handout_edge_up was {up} when /ready said {at_last[1]}")
 
 
 def was_told(world, numbers, began, length, words):
@@ -453,6 +460,7 @@ def scenarios(wanted):
     yield Scenario("queue refusing since the start, {length} s", "cloud", never, edge("queue", "refusing", 40))
     for step in SILENCES:
         yield Scenario(f"relay silent {'after the dot' if step == 'dot' else 'at ' + step} {{length}} s", both, outage, edge("relay", f"at {step}", 40), short={"length": 8, "kinds": "sqlite"} if step == "RCPT" else None)
+    yield Scenario("relay kept connections die", both, kept_die, {"edge": "relay", "silence": 0})
     yield Scenario("relay silent {length} s", both, outage, edge("relay", "silent", 40))
     yield Scenario("relay resetting {length} s", "sqlite", outage, edge("relay", "resetting", 40))
     yield Scenario("relay down {length} s, {waiting} jobs", both, outage, edge("relay", "refusing", 240, waiting=20), short={"length": 10, "kinds": "sqlite"})
@@ -518,7 +526,7 @@ def broken(values):
     for name, seen in values.items():
         limit = LIMITS[name]
         if limit is not None and max(seen) > limit:
-            yield f"{name}: {shown(max(seen))}, limit {limit}"
+            yield f"{name}: {max(seen):.2f}, limit {limit}".replace("inf", "never")
 
 
 def shown(value):
