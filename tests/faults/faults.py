@@ -259,22 +259,26 @@ def swallowed_put(world, numbers, edge, forwarded):
     is_whole(world, numbers)
 
 
+def once_in_a_mail(world, fault):
+    """Runs a fault when the first byte of the next mail's text comes; what is returned is set then."""
+    relay, fell = world.relays["relay"], threading.Event()
+
+    def falls():
+        if not fell.is_set():
+            fell.set()
+            fault()
+
+    relay.on_data = {0: falls}
+    return fell
+
+
 def mid_mail(world, numbers, edge, mode, length):
-    """The ledger fails between a mail's intent and its outcome: when the first byte of the text comes."""
+    """The ledger fails between a mail's intent and its outcome."""
     warmed_up(world)
-    relay = world.relays["relay"]
     for in_the_end in (False, True):
-        fell = threading.Event()
-
-        def falls():
-            if not fell.is_set():
-                fell.set()
-                world.lines[edge].falls(mode)
-
-        relay.on_data = {0: falls}
+        fell = once_in_a_mail(world, lambda: world.lines[edge].falls(mode))
         jobs = world.submit(4)
         numbers.need(fell.wait(20), "no mail came so far")
-        relay.on_data = {}
         began = time.monotonic()
         if in_the_end:
             time.sleep(1)
@@ -287,6 +291,18 @@ def mid_mail(world, numbers, edge, mode, length):
         comes_back(world, numbers, back, jobs)
         # Some were mailed long ago: what waited is their outcome.
         numbers.add("waiting", world.when_settled(back, PATIENCE.mail))
+    is_whole(world, numbers)
+
+
+def broken_mails(world, numbers):
+    """All connections of a relay are reset in the middle of mails, and new ones go through at once."""
+    warmed_up(world)
+    time.sleep(2)
+    fell = once_in_a_mail(world, world.lines["relay"].breaks)
+    world.submit(4)
+    numbers.need(fell.wait(20), "no mail came so far")
+    comes_back(world, numbers, time.monotonic(), [])
+    stops(world, numbers)
     is_whole(world, numbers)
 
 
@@ -461,6 +477,7 @@ def scenarios(wanted):
     for step in SILENCES:
         yield Scenario(f"relay silent {'after the dot' if step == 'dot' else 'at ' + step} {{length}} s", both, outage, edge("relay", f"at {step}", 40), short={"length": 8, "kinds": "sqlite"} if step == "RCPT" else None)
     yield Scenario("relay kept connections die", both, kept_die, {"edge": "relay", "silence": 0})
+    yield Scenario("relay resets in the middle of mails", both, broken_mails)
     yield Scenario("relay silent {length} s", both, outage, edge("relay", "silent", 40))
     yield Scenario("relay resetting {length} s", "sqlite", outage, edge("relay", "resetting", 40))
     yield Scenario("relay down {length} s, {waiting} jobs", both, outage, edge("relay", "refusing", 240, waiting=20), short={"length": 10, "kinds": "sqlite"})

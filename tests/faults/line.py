@@ -88,6 +88,10 @@ class Line:
         """`becomes`, for a thread that may not wait: the change comes at once after what that thread does."""
         asyncio.run_coroutine_threadsafe(self._becomes(mode), self.loop.loop)
 
+    def breaks(self):
+        """`reset_kept`, for a thread that may not wait."""
+        asyncio.run_coroutine_threadsafe(self._reset_kept(), self.loop.loop)
+
     def kill_kept(self):
         """How many connections died."""
         return self.loop.do(self._kill_kept())
