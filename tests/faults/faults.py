@@ -294,14 +294,21 @@ def mid_mail(world, numbers, edge, mode, length):
     is_whole(world, numbers)
 
 
-def broken_mails(world, numbers):
-    """All connections of a relay are reset in the middle of mails, and new ones go through at once."""
+def broken_mails(world, numbers, length):
+    """All connections of a relay are reset in the middle of mails; new ones are silent at the greeting for a time, if any."""
     warmed_up(world)
     time.sleep(2)
     fell = once_in_a_mail(world, world.lines["relay"].breaks)
     world.submit(4)
     numbers.need(fell.wait(20), "no mail came so far")
-    comes_back(world, numbers, time.monotonic(), [])
+    jobs = []
+    if length:
+        time.sleep(0.3)
+        world.fault("relay", "at greeting")
+        jobs = world.submit(6)
+        time.sleep(length)
+        world.heal("relay")
+    comes_back(world, numbers, time.monotonic(), jobs)
     stops(world, numbers)
     is_whole(world, numbers)
 
@@ -477,7 +484,8 @@ def scenarios(wanted):
     for step in SILENCES:
         yield Scenario(f"relay silent {'after the dot' if step == 'dot' else 'at ' + step} {{length}} s", both, outage, edge("relay", f"at {step}", 40), short={"length": 8, "kinds": "sqlite"} if step == "RCPT" else None)
     yield Scenario("relay kept connections die", both, kept_die, {"edge": "relay", "silence": 0})
-    yield Scenario("relay resets in the middle of mails", both, broken_mails)
+    yield Scenario("relay resets in the middle of mails", both, broken_mails, {"length": 0})
+    yield Scenario("relay resets in mails, silent {length} s", both, broken_mails, {"length": 20})
     yield Scenario("relay silent {length} s", both, outage, edge("relay", "silent", 40))
     yield Scenario("relay resetting {length} s", "sqlite", outage, edge("relay", "resetting", 40))
     yield Scenario("relay down {length} s, {waiting} jobs", both, outage, edge("relay", "refusing", 240, waiting=20), short={"length": 10, "kinds": "sqlite"})
