@@ -269,7 +269,7 @@ class World:
         """How often the log told that an outage of an edge began, and that it ended."""
         with open(self.worker.log, "rb") as log:
             lines = [line for line in map(json.loads, log) if (line.get("edge"), line.get("edge.name")) == (kind, name)]
-        return tuple(sum(line["level"] == level for line in lines) for level in ("WARN", "INFO"))
+        return tuple(sum(line["message"].endswith(words) for line in lines) for words in ("; what needs it waits", " is back"))
 
     def metric(self, name, labels):
         text = self.watch.ask("/metrics")[1]
