@@ -109,7 +109,7 @@ def warmed_up(world, jobs=4):
         raise RuntimeError(f"the jobs of a healthy world were not mailed:\n{world.worker.tail()}")
 
 
-def outage(world, numbers, edge, mode, length, waiting=6, stop=True):
+def outage(world, numbers, edge, mode, length, waiting=6):
     """An edge fails for a time while jobs wait for it; then the same again, and SIGTERM in the middle."""
     warmed_up(world)
     began, lines = time.monotonic(), world.log_lines()
@@ -133,15 +133,12 @@ def outage(world, numbers, edge, mode, length, waiting=6, stop=True):
     numbers.need(began_and_ended in ((0, 0), (1, 1)), f"the log told {began_and_ended} times that the outage began, and ended")
     if length >= 30:
         numbers.add("lines/s", lasting / length)
-    if stop:
-        time.sleep(3)  # the last mails' outcomes are recorded
-        world.fault(edge, mode)
-        if edge != "queue":
-            world.submit(3)
-        time.sleep(4)
-        stops(world, numbers)
-    else:
-        stops(world, numbers, None)
+    time.sleep(3)  # the last mails' outcomes are recorded
+    world.fault(edge, mode)
+    if edge != "queue":
+        world.submit(3)
+    time.sleep(4)
+    stops(world, numbers)
     is_whole(world, numbers)
 
 
@@ -174,12 +171,10 @@ def comes_back(world, numbers, back, jobs, hung=0):
 
 
 def stops(world, numbers, name="stop"):
-    """SIGTERM; the number counts only under a name."""
+    """SIGTERM; one that takes too long has no exit code."""
     took, code = world.stop(PATIENCE.stop)
-    if name:
-        numbers.add(name, took)
-    if name or code is not None:
-        numbers.need(code in (0, None), f"SIGTERM: exit {code}")
+    numbers.add(name, took)
+    numbers.need(code in (0, None), f"SIGTERM: exit {code}")
 
 
 def is_whole(world, numbers):
@@ -324,7 +319,7 @@ def never(world, numbers, edge, mode, length):
     numbers.need(world.watch.first(began, 200) is None, "/ready said 200")
     world.heal(edge)
     comes_back(world, numbers, time.monotonic(), [])
-    stops(world, numbers, None)
+    stops(world, numbers)
     world.lines[edge].becomes(mode)
     world.start()
     time.sleep(3)
