@@ -535,13 +535,15 @@ def played(scenario, kind, number, wanted, servers, root):
     arguments = scenario.played_as(wanted)
     began = time.monotonic()
     with disk_of(scenario.disk, directory) as disk:
-        world = World(directory, wanted.program, servers, disk, "1MB" if disk else "100MiB")
+        world = None
         try:
+            world = World(directory, wanted.program, servers, disk, "1MB" if disk else "100MiB")
             scenario.play(world, numbers, **arguments)
         except Exception:  # a scenario that cannot be played to its end is a failure, and the others go on
             numbers.wrong.append(traceback.format_exc(limit=-2))
         finally:
-            world.close()
+            if world:
+                world.close()
     failed = [*numbers.wrong, *broken(numbers.values)]
     if not failed and not wanted.keep:
         shutil.rmtree(directory)

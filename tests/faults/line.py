@@ -22,12 +22,19 @@ MODES = ("open", "silent", "refusing", "resetting", "trickling", "unavailable")
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 36\r\nconnection: close\r\n\r\n<Error><Code>SlowDown</Code></Error>"
 
 
+PORTS = list(range(12000, 32000))
+random.shuffle(PORTS)
+
+
 def free_port():
-    """A free port below the range from which the kernel takes those of outgoing connections, so that it stays free for a restart."""
+    """A free port below the range from which the kernel takes those of outgoing connections, so that it stays free for a restart; each is
+    given once, since it is bound later."""
     while True:
+        port = PORTS.pop()
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", random.randrange(12000, 32000)))
-            return probe.getsockname()[1]
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Loop:
