@@ -38,6 +38,14 @@ crash: ## kills real workers KILLS times (5000) with each ledger, and has an ind
 	run crash --ledger s3 --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 	run crash --condition all --kills 40 $(if $(SEED),--seed $(SEED))
 
+RUNS ?= 3
+
+.PHONY: faults
+faults: ## lets each dependency of a real daemon fail, RUNS times (3), and measures it from outside; ONLY= some scenarios, HOUR=1 an hour's outage
+	@tests/setup.sh venv
+	cargo build --release --locked
+	.test/venv/bin/python tests/faults/faults.py --program "$(target)/release/handout" --runs $(RUNS) $(if $(ONLY),--only "$(ONLY)") $(if $(HOUR),--hour)
+
 .PHONY: check
 check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit
 	@tests/setup.sh tools

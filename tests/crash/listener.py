@@ -36,6 +36,8 @@ class Listener:
             self.tasks.add(task)
             try:
                 await serve(number, reader, writer)
+            except asyncio.CancelledError:
+                pass  # the end of the listener; asyncio would print it for each connection
             finally:
                 self.tasks.discard(task)
 
