@@ -82,7 +82,7 @@ const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 
 /// How long a mail whose text was sent is waited for at the end, after the grace period. A supervisor that was promised an
 /// end kills what takes longer, and the mail would be in doubt all the same.
-const LAST_MAIL: Duration = Duration::from_secs(8);
+const LAST_MAIL: Duration = Duration::from_secs(7);
 
 /// How the worker works.
 #[derive(Debug, Clone, Copy)]

@@ -142,6 +142,16 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// Whether the disk has no room, and the log is as it was written.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Write { source, .. } | Self::Open { source, .. } => {
+                source.kind() == io::ErrorKind::StorageFull
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the log is not as it was written, rather than the disk bad.
     pub fn is_damage(&self) -> bool {
         use io::ErrorKind::{InvalidData, InvalidInput};

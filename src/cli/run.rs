@@ -102,8 +102,16 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
     };
     drop(tools);
     opened.close().await;
-    if let Some(failure) = audit.failure() {
-        return Ok(exit::audit_code(failure).into());
+    match (audit.failure(), ended) {
+        // The work came to its end, and the next start ends the stream.
+        (Some(failure), Ended::Drained) if failure.is_full() => {
+            tracing::warn!(
+                error = chain(failure),
+                "the end of the audit log could not be written; the next start writes it"
+            );
+        }
+        (Some(failure), _) => return Ok(exit::audit_code(failure).into()),
+        (None, _) => {}
     }
     match ended {
         Ended::Drained => {

@@ -47,9 +47,9 @@ use wire::Trust;
 /// another.
 const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
 
-/// How long a mail waits for a reply before its text while other connections get theirs: its connection may have died. The
+/// How long a mail waits for a reply before its text when another connection was answered meanwhile: its own may have died. The
 /// mail's next attempt has the whole deadline, since a relay may take long over one address.
-const OVERTAKEN: Duration = Duration::from_secs(25);
+const OVERTAKEN: Duration = Duration::from_secs(18);
 
 /// How often it is looked whether a mail was overtaken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -474,7 +474,8 @@ impl<'a> Turn<'a> {
     pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, OpenError> {
         let Self { relay, mut slot } = self;
         let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
-        let opening = relay.open(letter, under_way.number());
+        let request = under_way.number();
+        let opening = relay.open(letter, request);
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
             opened = &mut opening => opened,
@@ -482,7 +483,7 @@ impl<'a> Turn<'a> {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
-                    () = relay.overtakes(&letter.envelope) => Err(OpenError::Relay(relay.dead_connection())),
+                    () = relay.overtakes(&letter.envelope, request) => Err(OpenError::Relay(relay.dead_connection())),
                 }
             }
         };
@@ -496,11 +497,9 @@ impl<'a> Turn<'a> {
 }
 
 impl Relay {
-    /// Waits until other connections have got replies for long enough, while a mail got none; for ever if that has happened
+    /// Waits until another connection was answered while a mail has waited at one step for long; for ever if that has happened
     /// to the mail before.
-    async fn overtakes(&self, envelope: &Envelope) {
-        let began = Instant::now();
-        let mut overtaken_since = began;
+    async fn overtakes(&self, envelope: &Envelope, request: RequestNumber) {
         let hash = {
             let mut hasher = DefaultHasher::new();
             let to = envelope.to().iter().map(AsRef::<str>::as_ref);
@@ -510,11 +509,13 @@ impl Relay {
         if self.overtaken().contains(&hash) {
             std::future::pending::<()>().await;
         }
-        while overtaken_since.elapsed() < OVERTAKEN - ANOTHER_CONNECTION {
+        let edge = &self.inner.edge;
+        let is_overtaken = || {
+            let since = edge.waiting_since(request);
+            since.is_some_and(|since| since.elapsed() >= OVERTAKEN && edge.answered_since(since))
+        };
+        while !is_overtaken() {
             tokio::time::sleep(LOOK_EVERY).await;
-            if !self.inner.edge.answered_since(began) {
-                overtaken_since = Instant::now();
-            }
         }
         let mut overtaken = self.overtaken();
         if overtaken.len() >= MOST_OVERTAKEN {

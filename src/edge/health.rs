@@ -354,6 +354,21 @@ struct State {
     trial: Option<(String, Instant)>,
 }
 
+impl State {
+    /// A request was answered, whatever the answer says. Since when none had been, if that was an outage.
+    fn forget_failures(&mut self) -> Option<Instant> {
+        let since = self.failing_since.take().filter(|_| self.is_down);
+        *self = Self {
+            answered_at: Some(Instant::now()),
+            heard_at: self.heard_at,
+            denied: self.denied.take(),
+            is_probe_allowed: self.is_probe_allowed,
+            ..Self::default()
+        };
+        since.map(|(since, _)| since)
+    }
+}
+
 /// Requests that were denied in a row.
 #[derive(Debug)]
 struct Denials {
@@ -535,6 +550,12 @@ impl Edge {
         }
     }
 
+    /// Since when a request waits at its step.
+    pub fn waiting_since(&self, number: RequestNumber) -> Option<Instant> {
+        let activity = self.activity();
+        activity.requests.get(&number).map(|(_, since)| *since)
+    }
+
     /// A reply came at a step, or a part of one.
     pub fn replied(&self, step: Step) {
         self.activity().replies[step.rank.min(STEPS - 1)] = Some(Instant::now());
@@ -658,19 +679,30 @@ impl Edge {
         self.state().denied.is_some()
     }
 
-    /// A request was answered, and denied. Jobs go on to ask: what is denied to one may be allowed to another.
+    /// A request was answered, and denied: an outage is over. Jobs go on to ask, since what is denied to one may be allowed to
+    /// another.
     ///
-    /// A request that only asks whether the edge is well says nothing where it was never allowed: credentials need no more
+    /// A request that only asks whether the edge is well says no more where it was never allowed: credentials need no more
     /// than their jobs do.
     pub fn denied(&self, is_probe: bool, words: &str) {
         self.inner.failures[FailureKind::Denied as usize].fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state();
-        if is_probe {
-            state.heard_at = Some(Instant::now());
-            if !state.is_probe_allowed {
-                return;
+        let (was_down_since, denial) = {
+            let mut state = self.state();
+            let since = state.forget_failures();
+            if is_probe {
+                state.heard_at = Some(Instant::now());
             }
+            let counts = !is_probe || state.is_probe_allowed;
+            (since, counts.then(|| self.count_denial(&mut state, words)))
+        };
+        self.tell_of_return(was_down_since);
+        if let Some(outage) = denial.flatten() {
+            self.warn(&outage, "");
         }
+    }
+
+    /// Counts one more denial; what the log is to be told, once.
+    fn count_denial(&self, state: &mut State, words: &str) -> Option<Outage> {
         let denied = state.denied.get_or_insert_with(|| Denials {
             times: 0,
             began: Instant::now(),
@@ -680,17 +712,9 @@ impl Edge {
         });
         denied.times += 1;
         denied.words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
-        let Some(outage) = self.denial_of(&state) else {
-            return;
-        };
-        let was_told = state
-            .denied
-            .as_mut()
-            .is_none_or(|denied| std::mem::replace(&mut denied.is_told, true));
-        drop(state);
-        if !was_told {
-            self.warn(&outage, "");
-        }
+        let outage = self.denial_of(state)?;
+        let denied = state.denied.as_mut()?;
+        (!std::mem::replace(&mut denied.is_told, true)).then_some(outage)
     }
 
     /// A request that only asks whether the edge is well was allowed.
@@ -736,26 +760,18 @@ impl Edge {
 
     /// A request was answered: the edge is up.
     pub fn answered(&self) {
-        let before = {
+        let (down, denied) = {
             let mut state = self.state();
-            let now = Some(Instant::now());
-            if state.failures == 0 && state.denied.is_none() {
-                (state.answered_at, state.heard_at) = (now, now);
-                return;
-            }
-            let after = State {
-                answered_at: now,
-                heard_at: now,
-                is_probe_allowed: state.is_probe_allowed,
-                ..State::default()
-            };
-            std::mem::replace(&mut *state, after)
+            state.heard_at = Some(Instant::now());
+            (state.forget_failures(), state.denied.take())
         };
-        let down = before.failing_since.filter(|_| before.is_down);
-        let denied = before.denied.filter(|denied| denied.is_told);
-        let since = down.map(|(since, _)| since);
-        let since = since.or(denied.map(|denied| denied.began));
-        let Some(since) = since.filter(|_| self.inner.is_watched.load(Ordering::Relaxed)) else {
+        let denied = denied.filter(|denied| denied.is_told);
+        self.tell_of_return(down.or(denied.map(|denied| denied.began)));
+    }
+
+    fn tell_of_return(&self, was_down_since: Option<Instant>) {
+        let is_watched = self.inner.is_watched.load(Ordering::Relaxed);
+        let Some(since) = was_down_since.filter(|_| is_watched) else {
             return;
         };
         tracing::info!(
@@ -1095,6 +1111,18 @@ mod tests {
         assert_eq!(edge.may_be_tried("a"), Ok(()), "jobs go on to ask");
         edge.answered();
         assert_eq!(edge.trouble(), None);
+    }
+
+    #[test]
+    fn an_answer_that_denies_ends_an_outage() {
+        for is_probe in [true, false] {
+            let edge = edge();
+            for _ in 0..2 {
+                edge.failed(FailureKind::Timeout, "");
+            }
+            edge.denied(is_probe, "AccessDenied");
+            assert_eq!((edge.trouble(), edge.may_be_tried("a")), (None, Ok(())));
+        }
     }
 
     #[tokio::test(start_paused = true)]
