@@ -49,9 +49,19 @@ pub fn printable_line(line: &str) -> Cow<'_, str> {
 /// Makes text one argument of a command that is to be copied into a shell (POSIX, XCU 2.2.2). What is not printable is
 /// escaped as in [`printable`], and is not what it was.
 ///
+/// Quotes, backslashes and exclamation marks stand outside the quotes, each behind a backslash: fish escapes by a backslash
+/// within quotes, and csh expands an exclamation mark there.
+///
 /// An argument that may begin with `-` stands behind `--` in the command.
 pub fn shell_argument(text: &str) -> String {
-    format!("'{}'", printable(text, usize::MAX).replace('\'', r"'\''"))
+    let mut argument = "'".to_owned();
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' | '!' => argument.extend(["'\\", c.encode_utf8(&mut [0; 4]), "'"]),
+            c => argument.push_str(&printable(c.encode_utf8(&mut [0; 4]), usize::MAX)),
+        }
+    }
+    argument + "'"
 }
 
 /// Makes JSON fit to be shown: it reads back as the same value.
@@ -151,7 +161,7 @@ mod tests {
             ("a'; echo b; echo '", r"'a'\''; echo b; echo '\'''"),
             (
                 r#"$(echo a) `echo b` "!!" \"#,
-                r#"'$(echo a) `echo b` "!!" \'"#,
+                r#"'$(echo a) `echo b` "'\!''\!'" '\\''"#,
             ),
             ("--config=/tmp/evil.toml", "'--config=/tmp/evil.toml'"),
             ("", "''"),
@@ -161,6 +171,8 @@ mod tests {
             assert_eq!(arguments(quoted), format!("<{text}>"));
         }
         assert_eq!(shell_argument("a\u{202e}\n'"), r"'a\u{202e}\u{a}'\'''");
+        // Within quotes fish takes a backslash for an escape, and csh an exclamation mark for its history.
+        assert_eq!(shell_argument(r"\'; echo b #"), r"''\\''\''; echo b #'");
     }
 
     proptest! {

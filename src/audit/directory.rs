@@ -130,6 +130,11 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Life::Dead(None)),
             opened => opened?,
         };
+        // Another file under this name, which more users may open and lock.
+        let metadata = file.metadata()?;
+        if metadata.mode() & 0o7777 != LOCK_MODE || metadata.len() > 0 {
+            return Ok(Life::Dead(None));
+        }
         match file.try_lock() {
             Ok(()) => Ok(Life::Dead(Some(file))),
             Err(TryLockError::WouldBlock) => Ok(Life::Alive),

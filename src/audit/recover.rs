@@ -599,6 +599,29 @@ mod tests {
         assert!(!dir.path().join(empty).exists());
     }
 
+    /// A file that more users may open, in the place of the sign of life, is not held for one, though it is locked.
+    #[tokio::test]
+    async fn a_sign_of_life_that_others_may_lock_is_none() {
+        use std::os::unix::fs::PermissionsExt;
+        let (files, last) = broken_off().await;
+        let dir = scratch();
+        lay_out(&files, dir.path());
+        let live = dir.path().join(last.replace(".0002.jsonl", ".live"));
+        for (mode, text) in [(0o640, ""), (0o600, "x")] {
+            fs::write(&live, text).unwrap();
+            fs::set_permissions(&live, fs::Permissions::from_mode(mode)).unwrap();
+            let held = fs::File::open(&live).unwrap();
+            held.lock_shared().unwrap();
+            let settings = settings(dir.path());
+            let registry = recover(&means(&settings)).unwrap();
+            let is_closed = |entry: &Entry| matches!(entry, Entry::Closed { .. });
+            assert!(
+                registry.streams.values().all(is_closed),
+                "{mode:o} {text:?}"
+            );
+        }
+    }
+
     /// The close can be killed after its last line and before the registry knows.
     #[tokio::test]
     async fn an_end_that_was_not_registered_is_registered_by_the_next_start() {

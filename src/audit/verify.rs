@@ -383,7 +383,16 @@ impl<'a> Trial<'a> {
                         "the stream was stopped after {} lines, since another hand had been seen, and {lines} are here",
                         state.lines
                     )),
-                    Some(Ok(_)) if self.alive => Ok(()),
+                    // The sign of life is in the directory, and the key is not needed to make one.
+                    Some(Ok(state)) if self.alive => {
+                        if state.lines < lines {
+                            note(format!(
+                                "it seems to be written now; its last {} lines are newer than its last signed state, which a living stream renews within a second",
+                                lines - state.lines
+                            ));
+                        }
+                        Ok(())
+                    }
                     Some(Ok(state)) => {
                         note(format!(
                             "it broke off, and the next start ends it; its last {} lines are newer than its last signed state",
