@@ -57,7 +57,7 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// What tells who somebody is: both sides of the address, and each word of the name.
+    /// What identifies a recipient: both sides of the address, and each word of the name.
     pub fn of_recipient(recipient: &Recipient) -> Self {
         let address = &recipient.address;
         let (domain, _) = idna::domain_to_unicode(address.domain());

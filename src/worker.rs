@@ -774,7 +774,7 @@ impl Worker {
         })
     }
 
-    /// Says of a message that nobody can do it: a line first, since a refusal that nobody can find would be a silent drop,
+    /// Tells that a message cannot be worked: a line first, since a refusal without a line would be a silent drop,
     /// then its results. Each is told once, though the message may come again until it is gone.
     async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
         let each = failed.each();
@@ -797,7 +797,7 @@ impl Worker {
     }
 }
 
-/// Why a message that nobody can work is not set aside yet.
+/// Why a message whose jobs cannot be done is not set aside yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
     /// It could not be told, or the place for it is down.

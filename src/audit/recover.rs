@@ -98,7 +98,7 @@ fn has_lines(directory: &Directory, there: &Contents) -> io::Result<bool> {
     Ok(!there.strangers.is_empty())
 }
 
-/// Ends a stream that nobody writes any more.
+/// Ends a stream whose process has died.
 fn end(
     means: &Means,
     registry: &Registry,

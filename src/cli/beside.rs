@@ -1,4 +1,4 @@
-//! What goes on beside the daemon's work, whatever blocks there: the answers about its health, and signals.
+//! What works beside the daemon's work, also when that is blocked: the answers about its health, and signals.
 //!
 //! It has a thread and a runtime of its own. A library that reads a file which is a FIFO, or a disk that hangs, stops the
 //! work; a supervisor must still be told so, and must still be able to end the program.

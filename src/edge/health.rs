@@ -355,7 +355,7 @@ struct State {
 }
 
 impl State {
-    /// A request was answered, whatever the answer says. Since when none had been, if that was an outage.
+    /// A request was answered, be it with an error. Returns since when none had been, if that was an outage.
     fn forget_failures(&mut self) -> Option<Instant> {
         let since = self.failing_since.take().filter(|_| self.is_down);
         *self = Self {

@@ -627,7 +627,7 @@ mod tests {
         assert!(is_there(&fresh) && !is_there(&old) && foreign.exists());
     }
 
-    /// Whoever may write into a bucket's folders swaps one for a link, before or while it is used.
+    /// A user with the right to write in a bucket's folders swaps one for a link, before or while the endpoint uses it.
     #[test]
     fn a_folder_that_became_a_link_leads_to_no_write_and_no_removal_elsewhere() {
         let (site, bucket) = bucket();

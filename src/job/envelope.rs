@@ -233,7 +233,7 @@ impl ObjectEvent {
             to_the_second(&self.time),
             to_the_second(&optional(&self.restored_until)),
         ];
-        // Each with its length: a key may hold whatever would stand between two fields.
+        // Each with its length: a key may hold any character that could separate two fields.
         let lengths = fields.map(|field| format!("{}:{field}", field.len()));
         sha256_hex(lengths.concat().as_bytes())
     }
