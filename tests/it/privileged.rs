@@ -2,6 +2,7 @@
 //! away, nor waited for.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -66,8 +67,13 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Makes all below `path` the service's. What is removed meanwhile is no error: SQLite's side files go when the last
+/// connection of the job before is closed.
 fn give(path: &Path) {
-    chown(path, Some(SERVICE), Some(SERVICE)).unwrap();
+    match chown(path, Some(SERVICE), Some(SERVICE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        given => given.unwrap(),
+    }
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
             give(&entry.unwrap().path());
