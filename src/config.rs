@@ -102,9 +102,9 @@ pub struct QueueConfig {
     pub url: Option<String>,
     /// Where messages go that nobody can work, for SQS.
     pub parked_url: Option<String>,
-    /// The queue's region, for SQS.
+    /// The queue's region, for SQS, where it is not the one that the URL names.
     pub region: Option<String>,
-    /// Another server that speaks SQS.
+    /// The server to ask, where it is not the one that the URL names.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
@@ -141,9 +141,9 @@ impl Default for QueueConfig {
 pub struct ResultsConfig {
     /// The URL of an SQS queue for them.
     pub queue_url: Option<String>,
-    /// That queue's region.
+    /// That queue's region, where it is not the one that the URL names.
     pub region: Option<String>,
-    /// Another server that speaks SQS.
+    /// The server to ask, where it is not the one that the URL names.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,

@@ -28,6 +28,7 @@ use crate::links::front::Front;
 use crate::links::partition::Variant;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::sigv4::Addressing;
+use crate::queue::sqs::address::QueuePlace;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
 use crate::store::throttled::Throttled;
@@ -477,6 +478,20 @@ pub struct SqsRoute<'a> {
     pub endpoint_url: Option<&'a str>,
     /// A profile of the AWS configuration files.
     pub profile: Option<&'a str>,
+    /// Which of the region's endpoints is asked, beside what the environment says.
+    pub variant: Variant,
+}
+
+impl<'a> SqsRoute<'a> {
+    /// The way to one queue: what the configuration leaves out is as the queue's URL says.
+    pub fn to(self, place: &'a QueuePlace) -> Self {
+        Self {
+            region: self.region.or(place.region.as_deref()),
+            endpoint_url: self.endpoint_url.or(place.origin.as_deref()),
+            variant: place.variant,
+            ..self
+        }
+    }
 }
 
 /// An SQS client; `section` of the configuration names its route.
@@ -497,6 +512,12 @@ pub async fn sqs_client(
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
+    }
+    if route.variant.fips {
+        client = client.use_fips(true);
+    }
+    if route.variant.dual_stack {
+        client = client.use_dual_stack(true);
     }
     Ok(aws_sdk_sqs::Client::from_conf(client.build()))
 }

@@ -18,6 +18,7 @@ pub mod partition;
 mod ranges;
 pub mod signer;
 pub mod sigv4;
+pub mod target;
 pub mod url;
 
 use std::sync::Arc;

@@ -39,6 +39,7 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod queue_addresses;
 mod relay;
 mod s3_answers;
 mod schema;

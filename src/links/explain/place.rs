@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::query::{Parts, decoded};
-use crate::links::partition::before_suffix;
+use crate::links::partition::{before_suffix, is_region};
 
 /// How the bucket stands in the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -120,18 +120,6 @@ fn aws_host(host: &str) -> Option<(Style, Option<String>, Option<String>)> {
         _ => name,
     });
     Some((style, name, region.map(ToOwned::to_owned)))
-}
-
-/// `eu-west-1`, `us-gov-east-1`: words and a number.
-fn is_region(text: &str) -> bool {
-    let words: Vec<&str> = text.split('-').collect();
-    words.len() >= 3
-        && words.last().is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-        && words[..words.len() - 1]
-            .iter()
-            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
 #[cfg(test)]
