@@ -1,0 +1,155 @@
+//! `handout check` tells the truth: what would make a job fail is found, named, and ends with 1.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::program;
+use crate::support::world::World;
+
+/// What `check` prints about a world: its exit code, and each line as `verdict what: result`.
+pub(crate) struct Checked {
+    code: Option<i32>,
+    lines: Vec<String>,
+}
+
+impl Checked {
+    /// Runs `check` with variables of its own.
+    pub(crate) fn of(world: &World, variables: &[(&str, &str)]) -> Self {
+        let output = command(world, variables, &["--json"]);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = told["findings"].as_array().unwrap().iter();
+        let lines = findings.map(|finding| {
+            let verdict = match (&finding["ok"], &finding["warning"]) {
+                (Value::Bool(false), _) => "FAIL",
+                (_, Value::Bool(true)) => "warn",
+                _ => "ok",
+            };
+            let text = |field: &str| finding[field].as_str().unwrap().to_owned();
+            format!("{verdict} {}: {}", text("what"), text("result"))
+        });
+        Self {
+            code: output.status.code(),
+            lines: lines.collect(),
+        }
+    }
+
+    /// What failed, and that the exit code says whether anything did.
+    pub(crate) fn failures(&self) -> Vec<&str> {
+        let failed = self.lines.iter().filter(|line| line.starts_with("FAIL "));
+        let failed: Vec<&str> = failed.map(String::as_str).collect();
+        assert_eq!(self.code, Some(i32::from(!failed.is_empty())), "{failed:?}");
+        failed
+    }
+
+    /// The line about something.
+    pub(crate) fn line(&self, what: &str) -> &str {
+        let about = |line: &&String| {
+            line.split_once(' ')
+                .unwrap()
+                .1
+                .starts_with(&format!("{what}: "))
+        };
+        let line = self.lines.iter().find(about);
+        line.unwrap_or_else(|| panic!("no line about {what}: {:#?}", self.lines))
+    }
+}
+
+fn command(world: &World, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let config = world.written();
+    Command::new(program())
+        .args(["check", "--config", &config.to_string_lossy()])
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap()
+}
+
+/// A connection that signs with what a process of AWS's profiles prints: a session that ends in some minutes.
+fn with_session(world: World, minutes: u64) -> (World, String) {
+    let end = jiff::Timestamp::from_second(
+        i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + minutes * 60).unwrap(),
+    );
+    let credentials = json!({
+        "Version": 1, "AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "secret", "SessionToken": "token",
+        "Expiration": end.unwrap().to_string(),
+    });
+    let file = world.dir.path().join("credentials.json");
+    fs::write(&file, credentials.to_string()).unwrap();
+    let profiles = world.dir.path().join("profiles");
+    let process = format!(
+        "[profile session]\ncredential_process = cat {}\n",
+        file.display()
+    );
+    fs::write(&profiles, process).unwrap();
+    let world = world.configured(|config| {
+        let session = "region = \"eu-west-1\"\nprofile = \"session\"\n";
+        let session = toml::from_str(session).unwrap();
+        config.connections.insert("session".to_owned(), session);
+    });
+    (world, profiles.to_string_lossy().into_owned())
+}
+
+#[test]
+fn a_session_that_ends_before_links_do_is_a_failure_that_says_what_to_change() {
+    let (mut world, profiles) = with_session(World::new(), 340);
+    let variables = [("AWS_CONFIG_FILE", profiles.as_str())];
+    let checked = Checked::of(&world, &variables);
+    let failures = checked.failures();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let line = failures[0];
+    assert!(
+        line.starts_with("FAIL connections.session: jobs ask for 1d (links.expires_in) and the credentials end at ")
+            && line.contains("in 5h 39m: ask for 5h or less, set links.expiry_guard = \"clamp\""),
+        "{line}"
+    );
+    // What the sentence proposes helps.
+    world.config.links.expires_in = "5h".parse().unwrap();
+    assert_eq!(Checked::of(&world, &variables).failures(), [""; 0]);
+    world.config.links.expires_in = "24h".parse().unwrap();
+    for guard in ["clamp", "ignore"] {
+        world.config.links.expiry_guard = serde_json::from_value(json!(guard)).unwrap();
+        let checked = Checked::of(&world, &variables);
+        assert_eq!(checked.failures(), [""; 0]);
+        assert!(
+            checked.line("connections.session").starts_with("warn "),
+            "{guard}"
+        );
+    }
+}
+
+#[test]
+fn a_bucket_of_a_rule_that_is_missing_is_a_failure() {
+    let world = World::new().configured(|config| {
+        let mut other = config.allow[0].clone();
+        other.bucket = "missing".to_owned();
+        config.allow.push(other);
+    });
+    let checked = Checked::of(&world, &[]);
+    insta::assert_snapshot!(checked.failures().join("\n"), @"FAIL s3://missing: could not list s3://missing: it does not exist: NoSuchBucket: The specified bucket does not exist");
+}
+
+#[test]
+fn the_key_of_a_distribution_is_named() {
+    let world = World::new().configured(|config| {
+        let fronted = r#"
+            region = "eu-west-1"
+            access_key_id = "AKIDEXAMPLE"
+            secret_access_key_file = "secret"
+            [cloudfront]
+            domain = "files.acme.example"
+            key_pair_id = "K1TESTKEY"
+            private_key_file = "tests/fixtures/cloudfront/rsa-pkcs8.pem"
+        "#;
+        let fronted = toml::from_str(fronted).unwrap();
+        config.connections.insert("fronted".to_owned(), fronted);
+    });
+    let credentials = world.dir.path().join("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("secret"), "x").unwrap();
+    let credentials = credentials.to_string_lossy();
+    let checked = Checked::of(&world, &[("CREDENTIALS_DIRECTORY", &credentials)]);
+    insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
+}
