@@ -5,8 +5,17 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::conformance::{make_queue, sqs_client};
+use crate::support::faulty::FaultyProxy;
 use crate::support::program;
+use crate::support::servers::Parts;
 use crate::support::world::World;
+
+/// Keys that moto takes.
+const KEYS: [(&str, &str); 2] = [
+    ("AWS_ACCESS_KEY_ID", "id"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+];
 
 /// What `check` prints about a world: its exit code, and each line as `verdict what: result`.
 pub(crate) struct Checked {
@@ -152,4 +161,131 @@ fn the_key_of_a_distribution_is_named() {
     let credentials = credentials.to_string_lossy();
     let checked = Checked::of(&world, &[("CREDENTIALS_DIRECTORY", &credentials)]);
     insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
+}
+
+/// A world whose queue is in SQS.
+fn with_queue(endpoint: &str, url: &str) -> World {
+    World::new().configured(|config| {
+        config.queue.kind = handout::config::QueueKind::Sqs;
+        config.queue.url = Some(url.to_owned());
+        config.queue.endpoint_url = Some(endpoint.to_owned());
+        config.queue.region = Some("eu-west-1".to_owned());
+    })
+}
+
+// The proxy answers while the program runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_refuses_to_hand_out_messages_is_a_failure() {
+    let Some(parts) = Parts::or_skip("a_queue_that_refuses") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let url = make_queue(&client, "jobs").await;
+    let proxy = FaultyProxy::start(&moto.url(), Default::default()).await;
+    let world = with_queue(&proxy.url, &url);
+    let line = |world: &World| {
+        let checked = Checked::of(world, &KEYS);
+        (checked.failures().len(), checked.line("queue").to_owned())
+    };
+    assert!(line(&world).1.starts_with("ok queue: 0 messages wait"));
+    // The message that the check receives can be received at once by others.
+    client
+        .send_message()
+        .queue_url(&url)
+        .message_body("{}")
+        .send()
+        .await
+        .unwrap();
+    let (failures, told) = line(&world);
+    assert_eq!(
+        (failures, &told[..26]),
+        (0, "ok queue: 1 messages wait;"),
+        "{told}"
+    );
+    let received = client
+        .receive_message()
+        .queue_url(&url)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(received.messages().len(), 1);
+
+    for (operation, text, words) in [
+        (
+            "AmazonSQS.ReceiveMessage",
+            r#"{"__type":"com.amazonaws.sqs#KmsAccessDenied","message":"The ciphertext refers to a key that does not exist."}"#,
+            "KmsAccessDenied: The ciphertext refers",
+        ),
+        (
+            "AmazonSQS.ReceiveMessage",
+            r#"{"__type":"com.amazon.coral.service#AccessDeniedException","message":"User is not authorized to perform: sqs:receivemessage"}"#,
+            "AccessDeniedException: User is not authorized",
+        ),
+        (
+            "AmazonSQS.GetQueueAttributes",
+            r#"{"__type":"com.amazonaws.sqs#QueueDoesNotExist","message":"The specified queue does not exist."}"#,
+            "QueueDoesNotExist: The specified queue",
+        ),
+    ] {
+        proxy.refuses(operation, text);
+        let (failures, told) = line(&world);
+        assert_eq!(failures, 1, "{told}");
+        assert!(
+            told.starts_with("FAIL queue: could not ") && told.contains(words),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a_warning() {
+    let Some(parts) = Parts::or_skip("a_parked_url_that_cannot_work") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let url = make_queue(&client, "jobs").await;
+    let mut world = with_queue(&moto.url(), &url);
+    let parked = |world: &World| {
+        let checked = Checked::of(world, &KEYS);
+        checked.failures();
+        checked.line("parked messages").to_owned()
+    };
+    insta::assert_snapshot!(parked(&world), @"ok parked messages: there is no queue.parked_url: what cannot be done is left to the queue's redrive policy");
+    world.config.queue.parked_url = Some(format!("{url}-that-is-missing"));
+    let missing = parked(&world);
+    assert!(
+        missing.starts_with("FAIL ") && missing.contains("does not exist"),
+        "{missing}"
+    );
+    world.config.queue.parked_url = Some(url.clone());
+    assert!(parked(&world).starts_with("FAIL parked messages: queue.parked_url is queue.url"));
+    let aside = make_queue(&client, "aside").await;
+    world.config.queue.parked_url = Some(aside.clone());
+    assert_eq!(parked(&world), "ok parked messages: 0 messages are parked");
+
+    for (count, told) in [("1", "was not tried"), ("5", "after 5 receipts: waiting")] {
+        let arn = "arn:aws:sqs:eu-west-1:123456789012:aside";
+        let policy = json!({ "deadLetterTargetArn": arn, "maxReceiveCount": count });
+        let name = aws_sdk_sqs::types::QueueAttributeName::RedrivePolicy;
+        let set = client.set_queue_attributes().queue_url(&url);
+        set.attributes(name, policy.to_string())
+            .send()
+            .await
+            .unwrap();
+        client
+            .send_message()
+            .queue_url(&url)
+            .message_body("{}")
+            .send()
+            .await
+            .unwrap();
+        let checked = Checked::of(&world, &KEYS);
+        let line = checked.line("queue");
+        assert!(line.starts_with("warn ") && line.contains(told), "{line}");
+        assert_eq!(checked.failures(), [""; 0]);
+    }
+    // The receipt that would have been the last one was not taken.
+    assert_eq!(parked(&world), "ok parked messages: 0 messages are parked");
 }
