@@ -1,11 +1,16 @@
 //! `handout check` tells the truth: what would make a job fail is found, named, and ends with 1.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use handout::config::{Tls, Transport};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::conformance::{make_queue, sqs_client};
+use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::FaultyProxy;
 use crate::support::program;
 use crate::support::servers::Parts;
@@ -288,4 +293,75 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
     }
     // The receipt that would have been the last one was not taken.
     assert_eq!(parked(&world), "ok parked messages: 0 messages are parked");
+}
+
+/// A world whose mails go through a relay on loopback.
+fn with_relay(port: u16, tls: Tls) -> World {
+    World::new().configured(|config| {
+        config.mail.transport = Transport::Smtp;
+        config.mail.smtp.host = "127.0.0.1".to_owned();
+        config.mail.smtp.port = port;
+        config.mail.smtp.tls = tls;
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_greeting_names_the_setting_of_tls_and_the_other_lines_do_not_wait_for_it() {
+    let silent = BadRelay::start(vec![Rule {
+        step: "CONNECT",
+        at: 0,
+        habit: Habit::SayAndStall(String::new()),
+    }])
+    .await;
+    let world = with_relay(silent.port, Tls::Starttls);
+    let mut child = Command::new(program())
+        .arg("check")
+        .arg("--config")
+        .arg(world.written())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines: Vec<(Duration, String)> =
+        lines.map(|line| (begun.elapsed(), line.unwrap())).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    let (last, others) = lines.split_last().unwrap();
+    assert!(last.0 < Duration::from_secs(40), "{last:?}");
+    assert!(last.1.starts_with("FAIL  mail.smtp "), "{last:?}");
+    assert!(
+        last.1.contains("did not answer in time (greeting): no answer in time; a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\""),
+        "{last:?}"
+    );
+    // They were there long before: the pipe is no terminal, and nothing is held back for it.
+    assert!(others.len() > 5);
+    let (before, slowest) = (last.0, others.iter().map(|(at, _)| *at).max().unwrap());
+    assert!(slowest + Duration::from_secs(10) < before, "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_begins_in_plain_text_and_odd_ports_name_the_setting_of_tls() {
+    let plain = BadRelay::start(Vec::new()).await;
+    let checked = Checked::of(&with_relay(plain.port, Tls::Implicit), &[]);
+    let failures = checked.failures();
+    assert!(
+        failures.len() == 1
+            && failures[0].contains("the relay begins in plain text, and needs tls = \"starttls\""),
+        "{failures:?}"
+    );
+    // Named before anything is asked: no relay listens there.
+    for (port, tls, wanted) in [
+        (465, Tls::Starttls, "implicit"),
+        (465, Tls::None, "implicit"),
+        (587, Tls::Implicit, "starttls"),
+        (25, Tls::Implicit, "starttls"),
+    ] {
+        let checked = Checked::of(&with_relay(port, tls), &[]);
+        let line = checked.line("mail.smtp");
+        assert!(
+            line.starts_with("warn ")
+                && line.contains(&format!("tls = \"{wanted}\" is its setting")),
+            "{line}"
+        );
+    }
 }
