@@ -4,7 +4,9 @@
 
 mod connections;
 mod events;
+mod lifetimes;
 mod local;
+mod publishing;
 mod queues;
 mod relays;
 mod report;

@@ -1,6 +1,7 @@
 //! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
 
 pub mod address;
+mod looked_at;
 mod parked;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::AnswerWithin;
 use crate::keyring::nonce;
 
+pub use looked_at::LookedAt;
 pub use parked::ParkedQueue;
 
 /// The most messages that one call can receive.

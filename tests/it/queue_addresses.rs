@@ -143,6 +143,26 @@ async fn a_key_that_names_another_server_than_the_queue_url_wins() {
     assert_eq!(server.region(), "us-east-1");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_that_a_region_and_the_queues_url_disagree() {
+    let server = Recorder::start().await;
+    let world = of_queue(
+        "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs",
+        Some("us-east-1"),
+    );
+    let output = handout(&world, &["check"], &[("AWS_ENDPOINT_URL_SQS", &server.url)]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text
+        .lines()
+        .find(|line| line.contains("queue.url"))
+        .unwrap_or(&text);
+    assert!(
+        line.starts_with("warn")
+            && line.contains("is in eu-west-1, and queue.region says us-east-1"),
+        "{text}"
+    );
+}
+
 /// Takes all messages of a queue.
 async fn taken(server: &Server, url: &str) -> Vec<String> {
     let answer = sqs_client(server)

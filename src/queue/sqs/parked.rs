@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 
+use super::looked_at::attributes;
 use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, receipt_error, seconds};
 use crate::queue::{EdgeError, ParkedMessage, QueueError};
 
@@ -56,6 +57,14 @@ impl SqsQueue {
 }
 
 impl ParkedQueue<'_> {
+    /// How many messages are set aside, about; also the question whether the queue is there.
+    ///
+    /// # Errors
+    /// What the queue answers.
+    pub async fn count(&self) -> Result<u64, QueueError> {
+        Ok(attributes(self.client, self.url).await?.0)
+    }
+
     /// Messages that are set aside, at most `limit`, in no order.
     pub async fn look(&self, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
         let mut looked: Vec<Looked> = Vec::new();
