@@ -178,6 +178,12 @@ pub struct ConnectionConfig {
     /// Whether the bucket stands in the path instead of the host's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
+    /// The server that links name, where recipients reach the store by another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_endpoint_url: Option<String>,
+    /// Whether the bucket stands in the path of links to it, instead of the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_path_style: Option<bool>,
     /// A profile of the AWS configuration files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,

@@ -3,6 +3,8 @@
 //! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
 //! taken on. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
+mod way;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,16 +20,19 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
+use crate::config::{
+    Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, Secret, front,
+};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::CLIENT_WAITS;
+use crate::links::explain::KnownServer;
 use crate::links::front::Front;
 use crate::links::partition::Variant;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
-use crate::links::sigv4::Addressing;
+use crate::links::target::{Addressing, ServerUrl};
 use crate::queue::sqs::address::QueuePlace;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
@@ -44,6 +49,8 @@ const SESSION_NAME: &str = "handout";
 /// What the connection is called that no configuration names.
 pub const OF_ENVIRONMENT: &str = "environment";
 
+pub use way::WayError;
+
 /// A connection that works.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -51,8 +58,10 @@ pub struct Connection {
     pub store: Arc<dyn ObjectStore>,
     /// The same without a limit to the rate, for the ledger.
     pub s3: S3Store,
-    /// Signs links to them.
+    /// Signs links to them, at the server that recipients reach.
     pub signer: Signer,
+    /// Signs for the server that the program itself asks, where links name another.
+    own_signer: Option<Signer>,
     /// The distribution in front of its bucket, if there is one.
     pub front: Option<Arc<Front>>,
     /// The role whose credentials sign, if it takes one on.
@@ -104,6 +113,28 @@ pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     config.connections.iter().filter_map(site).collect()
 }
 
+/// The servers that links of the configuration's connections name, and those that the program asks itself.
+pub fn servers(config: &Config) -> Vec<KnownServer> {
+    let server = |name: &str, url: &Option<String>, path_style: Option<bool>| {
+        Some(KnownServer {
+            connection: name.to_owned(),
+            url: ServerUrl::parse(url.as_deref()?).ok()?,
+            addressing: Addressing::of(path_style.unwrap_or(true)),
+        })
+    };
+    let embedded = Some(config.embedded.public_url.clone());
+    let of_connection = |(name, wanted): (&String, &ConnectionConfig)| {
+        let embedded = wanted.directory.as_ref().and(embedded.as_ref()).cloned();
+        [
+            server(name, &embedded, None),
+            server(name, &wanted.endpoint_url, wanted.path_style),
+            server(name, &wanted.public_endpoint_url, wanted.public_path_style),
+        ]
+    };
+    let servers = config.connections.iter().flat_map(of_connection);
+    servers.flatten().collect()
+}
+
 /// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
 pub async fn open(
     config: &Config,
@@ -117,10 +148,8 @@ pub async fn open(
         .collect();
     let mut connections = Connections::new();
     for (name, wanted) in &config.connections {
-        let (store, signer) = match (sites.get(name), embedded) {
-            (Some(site), Some(address)) => {
-                embedded_connection(site, address, &config.embedded.public_url)
-            }
+        let (store, signer, own_signer) = match (sites.get(name), embedded) {
+            (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
             (Some(_), None) => {
                 let reason = "needs the embedded endpoint, which this build does not have (cargo feature \"embedded\")";
                 return Err(ConfigError::value(
@@ -143,6 +172,7 @@ pub async fn open(
                 store,
                 s3,
                 signer,
+                own_signer,
                 front,
                 role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: Throttle::new(config.links.rate),
@@ -165,8 +195,8 @@ fn store_edge(name: &str, wanted: &ConnectionConfig) -> Edge {
 fn embedded_connection(
     site: &EmbeddedSite,
     address: SocketAddr,
-    public_url: &str,
-) -> (S3Store, Signer) {
+    embedded: &EmbeddedConfig,
+) -> (S3Store, Signer, Option<Signer>) {
     let client = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(EMBEDDED_REGION))
@@ -179,7 +209,10 @@ fn embedded_connection(
         .build();
     // The endpoint takes no parts, and says itself what is too large.
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(client)).with_largest_put(u64::MAX);
-    (store, site.signer(public_url))
+    let public_url = &embedded.public_url;
+    let is_own = *public_url == format!("http://{}", embedded.listen);
+    let own_signer = (!is_own).then(|| site.signer(&format!("http://{address}")));
+    (store, site.signer(public_url), own_signer)
 }
 
 impl EmbeddedSite {
@@ -213,10 +246,14 @@ async fn aws_connection(
     name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<(S3Store, Signer), ConfigError> {
+) -> Result<(S3Store, Signer, Option<Signer>), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
     let signer = route.signer(name, environment);
-    Ok((route.store(&signer), signer))
+    let own_signer = route
+        .public
+        .is_some()
+        .then(|| signer.at(route.own_endpoint()));
+    Ok((route.store(&signer), signer, own_signer))
 }
 
 /// What signs without a job.
@@ -308,6 +345,8 @@ struct Route {
     other_server: Option<String>,
     region: String,
     addressing: Addressing,
+    /// The server that links name, if it is another.
+    public: Option<(String, Addressing)>,
     provider: SharedCredentialsProvider,
 }
 
@@ -351,11 +390,11 @@ impl Route {
         let region = sdk.region().ok_or(Missing::Region)?.to_string();
         let provider = sdk.credentials_provider().ok_or(Missing::Credentials)?;
         let other_server = wanted.endpoint_url.clone().or_else(|| s3_endpoint(&sdk));
-        let addressing = match wanted.path_style.unwrap_or(other_server.is_some()) {
-            true => Addressing::Path,
-            false => Addressing::VirtualHost,
-        };
+        let addressing = Addressing::of(wanted.path_style.unwrap_or(other_server.is_some()));
+        let public = wanted.public_endpoint_url.clone();
+        let public_addressing = Addressing::of(wanted.public_path_style.unwrap_or(true));
         Ok(Self {
+            public: public.map(|url| (url, public_addressing)),
             sdk,
             other_server,
             region,
@@ -370,7 +409,7 @@ impl Route {
             .credentials_provider(signer.credentials_provider())
             .identity_cache(IdentityCache::lazy().load_timeout(CLIENT_WAITS).build())
             .force_path_style(self.addressing == Addressing::Path);
-        client.set_endpoint_url(self.other_server.clone());
+        client.set_endpoint_url(self.other_server.as_deref().map(for_sdk));
         let client = aws_sdk_s3::Client::from_conf(client.build());
         // Only AWS has regions of which a bucket can be in another.
         match self.other_server {
@@ -390,23 +429,47 @@ impl Route {
         }
     }
 
-    fn signer(&self, name: &str, environment: &Environment) -> Signer {
+    /// Where the program itself asks.
+    fn own_endpoint(&self) -> Endpoint {
         let variant = Variant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };
         let server = self.other_server.clone().map(Server::Other);
-        let endpoint = Endpoint {
+        Endpoint {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
             region: self.region.clone(),
-        };
+        }
+    }
+
+    /// Where links point.
+    fn link_endpoint(&self) -> Endpoint {
+        match self.public.clone() {
+            Some((url, addressing)) => Endpoint {
+                server: Server::Other(url),
+                addressing,
+                region: self.region.clone(),
+            },
+            None => self.own_endpoint(),
+        }
+    }
+
+    fn signer(&self, name: &str, environment: &Environment) -> Signer {
         Signer::new(
             name.to_owned(),
-            endpoint,
+            self.link_endpoint(),
             self.provider.clone(),
             session_end(environment),
         )
+    }
+}
+
+/// An endpoint as the SDK joins it with a bucket: a path without a slash at its end would run into the bucket's name.
+fn for_sdk(endpoint: &str) -> String {
+    match ServerUrl::parse(endpoint) {
+        Ok(url) if !url.path().is_empty() => format!("{}{}/", url.origin(), url.path()),
+        Ok(_) | Err(_) => endpoint.to_owned(),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod signer;
 pub mod sigv4;
 pub mod target;
 pub mod url;
+pub mod way;
 
 use std::sync::Arc;
 

@@ -31,6 +31,8 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
 use crate::links::partition::Variant;
+#[cfg(feature = "embedded")]
+use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
@@ -699,7 +701,11 @@ pub async fn start_embedded(
             directory: site.directory,
         });
     }
-    Ok(Some(crate::embedded::Endpoint::start(listen, sites).await?))
+    let public = ServerUrl::parse(&config.embedded.public_url);
+    let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
+    let path = public.path().to_owned();
+    let endpoint = crate::embedded::Endpoint::start_below(listen, sites, path).await?;
+    Ok(Some(endpoint))
 }
 
 /// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.

@@ -533,6 +533,14 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
     }
+    match &connection.public_endpoint_url {
+        Some(endpoint) => check_endpoint(endpoint, key("public_endpoint_url"))?,
+        None if connection.public_path_style.is_some() => {
+            let reason = "is of no use without public_endpoint_url";
+            return Err(ConfigError::value(key("public_path_style"), reason));
+        }
+        None => {}
+    }
     Ok(())
 }
 
@@ -663,6 +671,9 @@ mod tests {
             "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
             "[connections.x]\naccess_key_id = \"AKIA\"",
             "[connections.x]\nendpoint_url = \"s3.example\"",
+            "[connections.x]\npublic_endpoint_url = \"https://files.example/a/../b\"",
+            "[connections.x]\nendpoint_url = \"http://minio:9000\"\npublic_path_style = false",
+            "[connections.x]\ndirectory = \"/srv\"\npublic_endpoint_url = \"https://files.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
             "[queue]\nkind = \"sqs\"\nurl = \"report-jobs\"",
@@ -690,6 +701,9 @@ mod tests {
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
+        the configuration's connections.x.public_endpoint_url "https://files.example/a/../b" has a path that clients would change: between single slashes write letters, digits, "-", ".", "_", "~" and %XX, and no folder "." or ".."
+        the configuration's connections.x.public_path_style is of no use without public_endpoint_url
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too
         the configuration's queue.url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME

@@ -132,6 +132,20 @@ impl Signer {
         }
     }
 
+    /// The same credentials for links to another endpoint.
+    #[must_use]
+    pub fn at(&self, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            ..self.clone()
+        }
+    }
+
+    /// The region for which it signs where a bucket has none of its own.
+    pub fn region(&self) -> &str {
+        plain_region(&self.endpoint.region)
+    }
+
     /// Its credentials, for the requests to the store: a failure there is one of the same source.
     pub(crate) fn credentials_provider(&self) -> SharedCredentialsProvider {
         SharedCredentialsProvider::new(self.source.clone())
@@ -167,7 +181,7 @@ impl Signer {
                 connection: self.connection.clone(),
             });
         }
-        let region = plain_region(region.unwrap_or(&self.endpoint.region));
+        let region = region.map_or_else(|| self.region(), plain_region);
         let target = self.target(bucket, region)?;
         let presigner = Presigner::new(
             target,

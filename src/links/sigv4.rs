@@ -131,6 +131,11 @@ impl Presigner {
         }
     }
 
+    /// The scheme, host and port of its links.
+    pub fn origin(&self) -> &str {
+        &self.url_head[..self.origin_length]
+    }
+
     /// Signs one link.
     pub fn presign(&self, ask: &Ask<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
@@ -197,7 +202,7 @@ pub(super) fn push_overrides(ask: &Ask<'_>, text: &mut String) {
     push_parameter("versionId", ask.version_id, text);
 }
 
-pub(super) fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
+pub(crate) fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
     if let Some(value) = value {
         text.push('&');
         text.push_str(name);
@@ -206,7 +211,7 @@ pub(super) fn push_parameter(name: &str, value: Option<&str>, text: &mut String)
     }
 }
 
-fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
+pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
     let step = |key: &[u8], data: &str| {
         let mut mac = MacMidstate::new(key);
         mac.update(data.as_bytes());
@@ -242,7 +247,7 @@ const IN_PATH: Plain = {
 };
 
 /// Appends a key as it stands in a URL's path.
-pub(super) fn push_path_escaped(key: &str, out: &mut String) {
+pub(crate) fn push_path_escaped(key: &str, out: &mut String) {
     push_escaped(key, &IN_PATH, out);
 }
 

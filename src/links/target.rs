@@ -3,6 +3,7 @@
 //! A signature covers the host and the path that a client sends. What a browser would spell otherwise than it stands in the
 //! configuration is therefore refused here.
 
+use super::sigv4::push_path_escaped;
 use crate::job::Bucket;
 
 /// Where links to a bucket point: origin and path, without the key.
@@ -69,13 +70,17 @@ impl ServerUrl {
         if !is_authority(&authority) || path.contains(['?', '#']) {
             return Err(refuse());
         }
-        if !path.split('/').skip(1).all(is_segment) {
-            return Err(EndpointError::Path(shown(url)));
+        let mut spelled = String::new();
+        for segment in path.split('/').skip(1) {
+            let segment = decoded_segment(segment);
+            let segment = segment.ok_or_else(|| EndpointError::Path(shown(url)))?;
+            spelled.push('/');
+            push_path_escaped(&segment, &mut spelled);
         }
         Ok(Self {
             scheme,
             authority,
-            path: path.to_owned(),
+            path: spelled,
         })
     }
 
@@ -115,25 +120,35 @@ fn shown(url: &str) -> String {
     }
 }
 
-/// Whether a part of a path is one that every client sends as it stands here. RFC 3986's unreserved characters and escapes stand
-/// for themselves; a browser resolves `.` and `..`, escaped or not, and proxies join empty parts.
+/// What a part of a path says, if all clients and servers agree about it: of RFC 3986's unreserved characters and of escapes. Some
+/// servers sign what they decode and spell anew, so it is spelled anew here too. An escaped slash is a slash to some; `.` and `..`
+/// are resolved by browsers, escaped or not, and empty parts are joined by proxies.
 /// <https://url.spec.whatwg.org/#double-dot-path-segment>
-fn is_segment(segment: &str) -> bool {
-    let mut rest = segment.as_bytes();
-    while let [first, after @ ..] = rest {
-        rest = match (first, after) {
-            (b'%', [high, low, after @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                after
-            }
-            (b'-' | b'.' | b'_' | b'~', _) => after,
-            _ if first.is_ascii_alphanumeric() => after,
-            _ => return false,
-        };
+fn decoded_segment(segment: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    if !segment.bytes().all(is_plain) {
+        return None;
     }
-    let dots = segment.to_ascii_lowercase().replace("%2e", ".");
-    !matches!(dots.as_str(), "" | "." | "..")
+    let decoded = decode_path(segment)?;
+    let is_said_alike = !matches!(decoded.as_str(), "" | "." | "..") && !decoded.contains('/');
+    is_said_alike.then_some(decoded)
+}
+
+/// Decodes the escapes of a path. `None` if one is broken, or if what comes out is no UTF-8.
+pub(crate) fn decode_path(text: &str) -> Option<String> {
+    let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16)?).ok();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => (digit(high)? << 4 | digit(low)?, after),
+            (b'%', _) => return None,
+            _ => (*first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
 }
 
 impl Target {
@@ -200,6 +215,14 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Addressing {
+    /// That of a key such as `path_style`.
+    pub const fn of(path_style: bool) -> Self {
+        match path_style {
+            true => Self::Path,
+            false => Self::VirtualHost,
+        }
+    }
+
     /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no
     /// host name has capitals, underscores or more than 63 characters in a part, and an IP address has no subdomains.
     fn fits(self, authority: &str, bucket: &Bucket) -> Self {
@@ -303,6 +326,7 @@ mod tests {
             target("http://127.0.0.1:9701/storage/v1/s3", Addressing::Path),
             target("https://X.example:443/Storage/V1/", Addressing::Path),
             target("https://x.example/a%20b/~c", Addressing::Path),
+            target("https://x.example/%c3%bc/%41", Addressing::Path),
             target("https://x.example/s3//", Addressing::VirtualHost),
             target("http://[::1]:9470/s3", Addressing::VirtualHost),
         ];
@@ -310,6 +334,7 @@ mod tests {
         http://127.0.0.1:9701/storage/v1/s3/reports/ host=127.0.0.1:9701
         https://x.example:443/Storage/V1/reports/ host=x.example
         https://x.example/a%20b/~c/reports/ host=x.example
+        https://x.example/%C3%BC/A/reports/ host=x.example
         https://reports.x.example/s3/ host=reports.x.example
         http://[::1]:9470/s3/reports/ host=[::1]:9470
         "#);
@@ -327,6 +352,9 @@ mod tests {
             "/.%2e",
             "/a b",
             "/a%2",
+            "/a%2Fb",
+            "/a%2f",
+            "/%ff",
             "/a%zz",
             "/ü",
             "/a;b",

@@ -40,6 +40,7 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod public_endpoints;
 mod queue_addresses;
 mod relay;
 mod s3_answers;

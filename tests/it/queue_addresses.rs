@@ -7,6 +7,7 @@ use handout::config::QueueKind;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::conformance::{make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log};
@@ -24,6 +25,7 @@ const KEYS: [(&str, &str); 3] = [
 struct Recorder {
     url: String,
     heads: Arc<Mutex<Vec<String>>>,
+    _task: JoinSet<()>,
 }
 
 impl Recorder {
@@ -32,7 +34,8 @@ impl Recorder {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let heads = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&heads);
-        tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut text = vec![0; 16 << 10];
                 let count = stream.read(&mut text).await.unwrap_or_default();
@@ -48,7 +51,11 @@ impl Recorder {
                 drop(stream.write_all(answer.as_bytes()).await);
             }
         });
-        Self { url, heads }
+        Self {
+            url,
+            heads,
+            _task: task,
+        }
     }
 
     /// The region for which the last request was signed.
