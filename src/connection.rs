@@ -89,10 +89,9 @@ impl fmt::Debug for EmbeddedSite {
 pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     let deriver = keyring.deriver(Purpose::EmbeddedCredentials);
     let site = |(name, connection): (&String, &ConnectionConfig)| {
-        let directory = connection.directory.clone()?;
         Some(EmbeddedSite {
             connection: name.clone(),
-            directory: config.resolve(&directory),
+            directory: connection.directory.clone()?,
             access_key_id: format!(
                 "HANDOUT{}",
                 deriver.id(&[name.as_bytes(), b"id"])[..13].to_uppercase()
@@ -266,13 +265,13 @@ pub async fn environment_direct(
     region_of_last_resort: Option<&str>,
     environment: &Environment,
 ) -> Result<Direct, Missing> {
-    let route = match Box::pin(Route::find(wanted, None)).await {
+    let route = match Box::pin(Route::find(wanted, None, environment)).await {
         Err(Missing::Region) if region_of_last_resort.is_some() => {
             let wanted = ConnectionConfig {
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(&wanted, None)).await?
+            Box::pin(Route::find(&wanted, None, environment)).await?
         }
         found => found?,
     };
@@ -317,7 +316,7 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let fixed = fixed_keys(name, wanted, environment)?;
-        Self::find(wanted, fixed)
+        Self::find(wanted, fixed, environment)
             .await
             .map_err(|missing| match missing {
                 Missing::Region => no_region(&format!("connections.{name}"), environment),
@@ -327,11 +326,16 @@ impl Route {
             })
     }
 
-    async fn find(wanted: &ConnectionConfig, fixed: Option<Credentials>) -> Result<Self, Missing> {
+    async fn find(
+        wanted: &ConnectionConfig,
+        fixed: Option<Credentials>,
+        environment: &Environment,
+    ) -> Result<Self, Missing> {
         let base = Base {
             region: wanted.region.as_deref(),
             profile: wanted.profile.as_deref(),
             fixed,
+            environment,
         };
         let mut sdk = base.load(wanted.endpoint_url.is_some()).await;
         if let Some(role) = &wanted.assume_role {
@@ -489,6 +493,7 @@ pub async fn sqs_client(
         region: route.region,
         profile: route.profile,
         fixed: None,
+        environment,
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
     if sdk.region().is_none() {
@@ -506,11 +511,14 @@ struct Base<'a> {
     region: Option<&'a str>,
     profile: Option<&'a str>,
     fixed: Option<Credentials>,
+    environment: &'a Environment,
 }
 
 impl Base<'_> {
     async fn load(self, other_server: bool) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
+            .env(self.environment.for_sdk())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
             .http_client(http::client(None))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
