@@ -216,7 +216,7 @@ mod tests {
             addressing: Addressing::VirtualHost,
         };
         let session_end = SessionEnd {
-            session_token: "of the environment".to_owned(),
+            session_token: "of-the-environment".to_owned(),
             at: "2026-11-23T12:00:00Z".parse().unwrap(),
         };
         let provider = SharedCredentialsProvider::new(credentials);
@@ -231,8 +231,8 @@ mod tests {
             signer.credentials_end(Timestamp::UNIX_EPOCH).await.unwrap()
         };
         let told = CredentialsEnd::At("2026-11-23T12:00:00Z".parse().unwrap());
-        assert_eq!(end(Some("of the environment")).await, told);
-        assert_eq!(end(Some("of a profile")).await, CredentialsEnd::Unknown);
+        assert_eq!(end(Some("of-the-environment")).await, told);
+        assert_eq!(end(Some("of-a-profile")).await, CredentialsEnd::Unknown);
         assert_eq!(end(None).await, CredentialsEnd::Never);
     }
 

@@ -89,7 +89,12 @@ mod tests {
                     clean.secret_access_key(),
                     clean.session_token()
                 ),
-                Err(error) => chain(&error),
+                Err(error) => {
+                    let said = chain(&error);
+                    let (what, advice) = said.rsplit_once(": ").unwrap();
+                    assert!(advice.starts_with("write it without"), "{advice}");
+                    what.rsplit_once(": ").unwrap().1.to_owned()
+                }
             }
         };
         let table = [
@@ -111,7 +116,25 @@ mod tests {
             read("AKIA", "s", Some("t t")),
             read("AKIA", "s", Some("  ")),
         ];
-        insta::assert_snapshot!(table.join("\n"), @"");
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        "AKIA" "s/+=" None
+        "AKIA" "s" Some("t")
+        "AKIA" "s" Some("t")
+        the access key id holds a line end
+        the access key id holds a space
+        the access key id holds a control character
+        the access key id stands in quotation marks
+        the access key id stands in quotation marks
+        the access key id holds a quotation mark
+        the access key id holds a character that is not ASCII
+        the access key id is empty
+        the secret access key holds a line end
+        the secret access key stands in quotation marks
+        "AKIA" "pass wörd" None
+        the secret access key is empty
+        the session token holds a space
+        the session token is empty
+        "#);
     }
 
     #[test]
