@@ -4,6 +4,7 @@
 
 mod connections;
 mod events;
+mod lifetimes;
 mod local;
 mod queues;
 mod relays;

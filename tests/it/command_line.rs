@@ -364,66 +364,6 @@ async fn a_log_that_was_changed_is_not_whole() {
 }
 
 #[test]
-fn check_finds_what_a_job_would_find() {
-    let world = World::new().configured(|config| {
-        let mut other = config.allow[0].clone();
-        other.bucket = "missing".to_owned();
-        config.allow.push(other);
-    });
-    let (config, _) = files(&world, &email_job("x"));
-    let output = handout(&["check", "--config", &config, "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let bad: Vec<String> = findings["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|finding| finding["ok"] == false)
-        .map(|finding| {
-            format!(
-                "{}: {}",
-                finding["what"].as_str().unwrap(),
-                finding["result"].as_str().unwrap()
-            )
-        })
-        .collect();
-    insta::assert_snapshot!(bad.join("\n"), @"s3://missing: could not list s3://missing: it does not exist: NoSuchBucket: The specified bucket does not exist");
-}
-
-#[test]
-fn check_names_the_key_of_a_distribution() {
-    let world = World::new().configured(|config| {
-        let fronted = r#"
-            region = "eu-west-1"
-            access_key_id = "AKIDEXAMPLE"
-            secret_access_key_file = "secret"
-            [cloudfront]
-            domain = "files.acme.example"
-            key_pair_id = "K1TESTKEY"
-            private_key_file = "tests/fixtures/cloudfront/rsa-pkcs8.pem"
-        "#;
-        let fronted = toml::from_str(fronted).unwrap();
-        config.connections.insert("fronted".to_owned(), fronted);
-    });
-    let (config, _) = files(&world, &email_job("x"));
-    let credentials = world.dir.path().join("credentials");
-    fs::create_dir(&credentials).unwrap();
-    fs::write(credentials.join("secret"), "x").unwrap();
-    let output = Command::new(program())
-        .args(["check", "--config", &config, "--json"])
-        .env("CREDENTIALS_DIRECTORY", credentials)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let findings: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    let mut findings = findings["findings"].as_array().unwrap().iter();
-    let key = findings
-        .find(|finding| finding["what"] == "connections.fronted.cloudfront")
-        .unwrap();
-    insta::assert_snapshot!(key["result"].as_str().unwrap(), @"links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
-}
-
-#[test]
 fn wrong_arguments_end_with_64_and_help_with_0() {
     assert_eq!(handout(&["job", "run"]).status.code(), Some(64));
     assert_eq!(handout(&["audit", "find"]).status.code(), Some(64));
