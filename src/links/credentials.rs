@@ -56,7 +56,7 @@ impl Origin for SharedCredentialsProvider {
         Vec::new()
     }
 
-    async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError> {
+    async fn provider(&self) -> Result<Self, CredentialsError> {
         Ok(self.clone())
     }
 }
