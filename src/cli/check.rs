@@ -6,6 +6,7 @@ mod connections;
 mod events;
 mod lifetimes;
 mod local;
+mod publishing;
 mod queues;
 mod relays;
 mod report;

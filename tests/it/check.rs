@@ -9,9 +9,9 @@ use handout::config::{Tls, Transport};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::conformance::{make_queue, sqs_client};
+use crate::conformance::{create_bucket, make_queue, s3_client, sqs_client};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
-use crate::support::faulty::FaultyProxy;
+use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::program;
 use crate::support::servers::Parts;
 use crate::support::world::World;
@@ -364,4 +364,92 @@ async fn a_relay_that_begins_in_plain_text_and_odd_ports_name_the_setting_of_tls
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_place_to_publish_that_takes_nothing_is_a_failure_and_a_check_leaves_nothing_behind() {
+    let mut world = World::new();
+    let pages = world.dir.path().join("pages");
+    let told = |world: &World, what: &str| Checked::of(world, &[]).line(what).to_owned();
+    let bucket = "publish s3://published/";
+    assert_eq!(
+        told(&world, bucket),
+        format!("ok {bucket}: takes what local publishes")
+    );
+    let left = fs::read_dir(world.bucket("published")).unwrap();
+    let left = left
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name != ".handout");
+    assert_eq!(left.count(), 0);
+    let dir = format!("dir:{}", pages.display());
+    let made = told(&world, &dir);
+    assert!(
+        made.starts_with("ok ") && made.ends_with(" when something is published"),
+        "{made}"
+    );
+    assert!(!pages.exists());
+    fs::create_dir(&pages).unwrap();
+    assert_eq!(told(&world, &dir), format!("ok {dir}: can be written"));
+
+    // A file in the directory's place, and a bucket that is not there.
+    fs::remove_dir(&pages).unwrap();
+    fs::write(&pages, "").unwrap();
+    world.config.allow[0].publish[0] = "s3://missing/pages/".to_owned();
+    let checked = Checked::of(&world, &[]);
+    let failures = checked.failures();
+    assert_eq!(failures.len(), 2, "{failures:?}");
+    assert!(
+        failures[0].starts_with("FAIL publish s3://missing/pages/: could not put ")
+            && failures[0].contains("NoSuchBucket"),
+        "{failures:?}"
+    );
+    assert!(
+        failures[1].starts_with(&format!("FAIL {dir}: "))
+            && failures[1].contains("cannot be written"),
+        "{failures:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_denies_what_is_published_is_a_failure_on_another_server() {
+    let Some(parts) = Parts::or_skip("a_bucket_that_denies") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = s3_client(&moto.url());
+    for bucket in ["reports", "pages"] {
+        create_bucket(&client, bucket).await;
+    }
+    let denying = |part| Faults {
+        denied: Some(part),
+        ..Faults::default()
+    };
+    let proxy = FaultyProxy::start(&moto.url(), denying("/pages/secret")).await;
+    let mut world = World::new().configured(|config| {
+        let elsewhere = format!("region = \"eu-west-1\"\nendpoint_url = \"{}\"\n", proxy.url);
+        let elsewhere = toml::from_str(&elsewhere).unwrap();
+        config.connections.insert("moto".to_owned(), elsewhere);
+        config.allow[0].connection = "moto".to_owned();
+        config.allow[0].publish = vec!["s3://pages/open/".to_owned()];
+    });
+    let checked = Checked::of(&world, &KEYS);
+    assert_eq!(checked.failures(), [""; 0]);
+    assert_eq!(
+        checked.line("publish s3://pages/open/"),
+        "ok publish s3://pages/open/: takes what moto publishes"
+    );
+    let listed = client
+        .list_objects_v2()
+        .bucket("pages")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(listed.contents().len(), 0);
+    world.config.allow[0].publish = vec!["s3://pages/secret/".to_owned()];
+    let checked = Checked::of(&world, &KEYS);
+    let failures = checked.failures();
+    assert!(
+        failures.len() == 1 && failures[0].contains("AccessDenied"),
+        "{failures:?}"
+    );
 }

@@ -86,6 +86,58 @@ fn the_demo_makes_links_that_open_mails_to_look_at_and_a_log_that_is_whole() {
 }
 
 #[test]
+fn a_demo_whose_port_another_program_has_says_so_and_works_again_when_it_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let usual = || {
+        let mut command = Command::new(program());
+        command.args(["demo", "--once", "--dir"]).arg(&out);
+        command.output().unwrap()
+    };
+    assert!(stdout(&usual()).ends_with("All good.\n"));
+    let written = fs::read_to_string(out.join("config.toml")).unwrap();
+    let written: toml::Table = written.parse().unwrap();
+    let listen = written["embedded"]["listen"].as_str().unwrap();
+    let other = std::net::TcpListener::bind(listen).unwrap();
+    let taken = usual();
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert_eq!(taken.status.code(), Some(69), "{said}");
+    assert!(
+        said.contains(&format!(
+            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --dir"
+        )),
+        "{said}"
+    );
+    drop(other);
+    assert!(stdout(&usual()).ends_with("All good.\n"));
+
+    // On another address the older links are not opened; the new ones are.
+    let told = stdout(&demo(&out, free_address()));
+    assert!(
+        told.contains("42 links of earlier runs name another address"),
+        "{told}"
+    );
+    assert!(
+        told.contains("21 of 21 links open") && told.ends_with("All good.\n"),
+        "{told}"
+    );
+    // Nor does a mail of then that was removed stand in the way.
+    for entry in fs::read_dir(out.join("outbox")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "html") && !path.ends_with("index.html") {
+            fs::remove_file(path).unwrap();
+            break;
+        }
+    }
+    let removed = demo(&out, free_address());
+    assert_eq!(
+        removed.status.code(),
+        Some(1),
+        "its links have lines and are seen nowhere"
+    );
+}
+
+#[test]
 fn the_demo_finds_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let (out, address) = (dir.path().join("out"), free_address());

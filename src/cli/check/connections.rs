@@ -11,8 +11,8 @@ use handout::job::Bucket;
 use handout::keyring::Keyring;
 use handout::tools;
 
-use super::lifetimes;
 use super::report::{Outcome, Report, bounded};
+use super::{lifetimes, publishing};
 
 pub(super) async fn check(
     config: &Config,
@@ -33,6 +33,7 @@ pub(super) async fn check(
             lifetimes::check(config, name, connection, report).await?;
         }
         buckets(config, &connections, report).await?;
+        publishing::check(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await
