@@ -161,7 +161,7 @@ fn the_key_of_a_distribution_is_named() {
             key_pair_id = "K1TESTKEY"
             private_key_file = "KEY"
         "#;
-        let fronted = toml::from_str(&fronted.replace("KEY\"", &format!("{key}\""))).unwrap();
+        let fronted = toml::from_str(&fronted.replace("\"KEY\"", &format!("{key:?}"))).unwrap();
         config.connections.insert("fronted".to_owned(), fronted);
     });
     let credentials = world.dir.path().join("credentials");
