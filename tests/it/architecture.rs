@@ -121,6 +121,7 @@ const REACHING_OUT: [(&str, &[&str]); 8] = [
         "from_conf(",
         &[
             "connection.rs",
+            "connection/sqs.rs",
             "connection/sts.rs",
             "ledger/s3.rs",
             "store/s3.rs",

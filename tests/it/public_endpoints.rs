@@ -49,10 +49,6 @@ impl Stored {
     fn connection(&mut self) -> &mut ConnectionConfig {
         self.world.config.connections.get_mut("store").unwrap()
     }
-
-    fn object(&self, place: &str) -> std::path::PathBuf {
-        self.world.dir.path().join("store/objects").join(place)
-    }
 }
 
 fn text(path: &Path) -> String {
