@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::audit::AuditedLinks;
 use crate::audit::record::{Context, Kind as LineKind};
-use crate::audit::{self, AuditedLinks};
 use crate::deliver::notice::Notice;
 use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
 use crate::edge::health::JobAtEdge;
@@ -149,7 +149,7 @@ async fn at_edges(order: &Order, at: &[JobAtEdge], tools: &Tools) -> Result<Deli
     }
     // On the heap: it is large, and whoever runs a job would hold room for it.
     let work = Box::pin(async {
-        let mut work = pin!(stop.cut(work(order, first, tools)));
+        let mut work = pin!(stop.cut(work_if_relay_answers(order, first, tools)));
         tokio::select! {
             worked = &mut work => worked?,
             outage = tools.gives_way(at, &order.delivery) => {
@@ -206,9 +206,19 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
     Ok(delivered)
 }
 
+/// Works a job once its relay has answered: what is signed for a relay that is silent has audit lines and no mail.
+async fn work_if_relay_answers(
+    order: &Order,
+    first: Option<&Record>,
+    tools: &Tools,
+) -> Result<Delivered, JobError> {
+    tools.reach_relay(&order.job).await?;
+    work(order, first, tools).await
+}
+
 /// Works a job; `first` is its plan, if it was begun before.
 async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<Delivered, JobError> {
-    let mut plan = draw(order, tools).await?;
+    let mut plan = plan(order, tools).await?;
     let store = &tools.connection(&plan.connection)?.store;
     let knew_the_time = store.skew().is_some();
     let begun = match first {
@@ -217,7 +227,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     };
     // Links are dated by the store's clock, and the listing may have been the first to tell it.
     if !knew_the_time && store.skew().is_some() {
-        plan = draw(order, tools).await?;
+        plan = self::plan(order, tools).await?;
     }
     let Begun { listing, sheet } = &begun;
     if is_done(sheet.of("")) {
@@ -321,6 +331,19 @@ fn check_body(order: &Order, first: &Record) -> Result<(), JobError> {
             id: job.id.to_string(),
         }),
     }
+}
+
+/// Draws the plan of an order. Links of the job that have their audit lines are handed out again as long as they are fresh and
+/// could be signed now for as long: so they keep their lifetime.
+async fn plan(order: &Order, tools: &Tools) -> Result<Plan, JobError> {
+    let mut plan = draw(order, tools).await?;
+    if let Some(issued) = tools.books.issued.lifetime(&order.job.id)
+        && issued.is_fresh(order.now)
+        && issued.expires_at <= plan.lifetime.expires_at
+    {
+        plan.lifetime = issued;
+    }
+    Ok(plan)
 }
 
 /// Draws the plan of an order, with credentials that last as long as they can.
@@ -557,12 +580,8 @@ async fn record(
     tools: &Tools,
 ) -> Result<AuditedLinks, JobError> {
     may_go_on(order, plan, tools)?;
-    let audited = audit::record(
-        links,
-        &context(order, LineKind::Object, tools),
-        &tools.books.audit,
-    )
-    .await?;
+    let (context, books) = (context(order, LineKind::Object, tools), &tools.books);
+    let audited = books.issued.record(links, &context, &books.audit).await?;
     failpoint::pass(Failpoint::Recorded);
     tools.progress.issued(audited.links().len());
     Ok(audited)
@@ -757,6 +776,7 @@ async fn conclude(order: &Order, delivered: &Delivered, tools: &Tools) -> Result
     let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
     let done = Record::new(&order.job.id, "", delivered.reopenings, Kind::Done, body);
     tools.books.ledger.create(done).await?;
+    tools.books.issued.forget(&order.job.id);
     Ok(())
 }
 

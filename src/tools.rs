@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::record::Names;
-use crate::audit::{AuditLog, RecordError, log::Writer};
+use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::{
     Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
@@ -14,7 +14,7 @@ use crate::config::{
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
+use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location};
 use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
@@ -161,6 +161,15 @@ impl Tools {
             None => self.policy.usual_relay(job)?,
         };
         relays.get(&name)
+    }
+
+    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
+    pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        match relay {
+            Some(relay) => Ok(relay.reach().await?),
+            None => Ok(()),
+        }
     }
 
     /// What signs the links to a plan's objects.
@@ -379,6 +388,7 @@ pub async fn open(
     let books = Books {
         ledger,
         audit,
+        issued: Issued::default(),
         names: names(config, &keyring),
         resolver: resolver.map(|program| Resolver::new(config.resolve(program))),
         owner: Owner::new(),

@@ -368,7 +368,7 @@ pub(super) mod tests {
     use std::fs;
 
     use super::*;
-    pub(super) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    pub(in crate::audit) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
         let directory = Directory::open(&dir.into())?;
         let names = directory.segments()?.into_iter();
         Ok(names.map(|name| directory.path_of(&name)).collect())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::audit::{AuditLog, record};
+use crate::audit::{AuditLog, Issued, record};
 use crate::clock::Clock;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
@@ -29,6 +29,8 @@ pub struct Books {
     pub ledger: Arc<dyn Ledger>,
     /// Who was given what.
     pub audit: AuditLog,
+    /// Which links of jobs that are not done have their lines in it.
+    pub issued: Issued,
     /// How people are named in both.
     pub names: record::Names,
     /// Who answers doubts before `on_doubt` does.
@@ -246,6 +248,7 @@ pub(super) mod tests {
         Books {
             ledger: Arc::new(MemoryLedger::default()),
             audit,
+            issued: Issued::default(),
             names: record::Names::new(&Keyring::new([1; 32]), false),
             resolver,
             owner: Owner::new(),

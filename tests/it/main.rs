@@ -45,6 +45,8 @@ mod schema;
 mod signer;
 mod story;
 #[cfg(feature = "embedded")]
+mod under_way;
+#[cfg(feature = "embedded")]
 mod waits;
 mod worker;
 mod worst;
