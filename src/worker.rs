@@ -520,20 +520,21 @@ impl Worker {
 
     /// Works messages one after the other, for as long as each leaves the queue.
     async fn work_in_turn(self, mut waiting: Turn, slot: Slot, stop: Stop) {
-        while let Some(message) = waiting.pop_front() {
-            let stays = {
-                let hold = turn::hold(&*self.queue, &waiting, self.pace.visibility_timeout);
-                let work = async {
-                    slot.take().await;
-                    Box::pin(self.work(message, &slot, stop.child())).await
-                };
-                tokio::select! {
-                    biased;
-                    left = work => left == Left::Staying,
-                    () = hold => unreachable!("holding does not end by itself"),
-                }
+        let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
+        while !waiting.is_empty() {
+            // The message before may have given the slot back, and all may be taken for long.
+            let taken = stop.or(slot.take());
+            if turn::holding(queue, &waiting, visibility, taken)
+                .await
+                .is_err()
+            {
+                break;
+            }
+            let Some(message) = waiting.pop_front() else {
+                break;
             };
-            if stays {
+            let work = Box::pin(self.work(message, &slot, stop.child()));
+            if turn::holding(queue, &waiting, visibility, work).await == Left::Staying {
                 break;
             }
         }
