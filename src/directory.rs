@@ -751,6 +751,14 @@ fn draft_name() -> io::Result<String> {
     Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
 }
 
+/// Whether a file could not be written since there is no room for it: on the disk, or in what its user may have of it.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -130,7 +130,8 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
     let at = tools.enter(&order.job)?;
     let handed_out = Box::pin(at_edges(order, &at, tools)).await;
     // What failed because an edge is down comes back when the edge does.
-    handed_out.map_err(|error| error.or_outage(at.iter().find_map(JobAtEdge::outage)))
+    let down = || at.iter().find_map(JobAtEdge::outage);
+    handed_out.map_err(|error| error.or_outage(tools.books.audit.edge().outage().or_else(down)))
 }
 
 /// Does a job that has begun at each of its edges.

@@ -15,7 +15,7 @@ use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::{Directory, Location};
+use crate::directory::{Directory, Location, is_full};
 use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
@@ -108,6 +108,9 @@ impl Tools {
 
     /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
+        if let Some(full) = self.books.audit.edge().outage() {
+            return Err(full);
+        }
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         let share = self.share();
@@ -276,7 +279,6 @@ impl OpenError {
     /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk, a database that
     /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
-        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
             Self::Ledger(LedgerError::Store(error)) => {
                 matches!(
@@ -399,6 +401,7 @@ pub async fn open(
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = edges(config, &connections, &*books.ledger, &mailer)
         .chain(handed_to.cloned())
+        .chain(std::iter::once(books.audit.edge().clone()))
         .collect();
     let tools = Tools {
         policy: Arc::new(policy),

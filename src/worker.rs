@@ -383,8 +383,10 @@ impl Worker {
 
     /// Whether what is received could be recorded.
     fn can_record(&self) -> bool {
-        let ledger = self.tools.books.ledger.edge();
-        self.tools.books.audit.room().check().is_ok()
+        let books = &self.tools.books;
+        let (audit, ledger) = (&books.audit, books.ledger.edge());
+        audit.room().check().is_ok()
+            && audit.edge().outage().is_none()
             && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
     }
 
@@ -784,7 +786,9 @@ impl Worker {
                 record::refused(job.map(JobId::as_str), Some(&message.id), reason)
             };
             let lines = each.iter().map(line).collect();
-            self.tools.books.audit.append(lines).await?;
+            let audit = &self.tools.books.audit;
+            let written = audit.append(lines).await.map_err(JobError::from);
+            written.map_err(|error| error.or_outage(audit.edge().outage()))?;
             self.refused.add(&message.id);
         }
         if !self.told.has(&message.id) {

@@ -23,6 +23,8 @@ mod credentials;
 mod daemon;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
