@@ -340,6 +340,8 @@ fn write_groups(
     watch: &Watch,
 ) -> Result<(), RecordError> {
     let edge = &watch.edge;
+    // How many bytes found no room: a disk that has room for less is not tried.
+    let mut refused = 0;
     loop {
         let has_no_room = edge.outage().is_some();
         let due = match has_no_room {
@@ -350,7 +352,9 @@ fn write_groups(
         let done = match next {
             Ok(None) => break,
             Ok(Some(first)) => write_group(&mut stream, first, receiver, watch),
+            Err(_elapsed) if has_no_room && !watch.room.has(refused) => Ok(()),
             Err(_elapsed) if has_no_room => {
+                refused = 0;
                 let tended = stream.tend_at_once();
                 tended
                     .map_err(|error| stopped(&stream, error))
@@ -364,6 +368,7 @@ fn write_groups(
         });
         match done {
             Err(RecordError::Write { source, .. }) if is_full(&source) => {
+                refused = refused.max(stream.last_written());
                 edge.failed(FailureKind::Full, &source.to_string());
             }
             done => done?,

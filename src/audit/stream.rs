@@ -116,6 +116,11 @@ impl Stream {
         &self.segment
     }
 
+    /// How many bytes the last write had, or would have had.
+    pub(super) fn last_written(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
     /// Writes records and returns when they are on the disk.
     pub(super) fn append(&mut self, records: &[AuditRecord]) -> Result<(), WriteError> {
         let written = self.try_append(records);

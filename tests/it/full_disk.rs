@@ -161,6 +161,7 @@ async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() 
         assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
         let mails = world.mails().len();
         tokio::time::sleep(Duration::from_secs(3)).await;
+        is_unready(&daemon.http, "has no room since 20").await;
         assert_eq!(world.mails().len(), mails, "{id}: no link leaves");
         disk.make_room();
         is_ready(&daemon.http).await;
@@ -177,7 +178,7 @@ async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() 
 
     disk.fill(0);
     submit(&config, &small);
-    is_unready(&daemon.http, "has no room since 20").await;
+    is_unready(&daemon.http, "of the audit log").await;
     daemon.signal("TERM");
     let (code, took) = daemon.end().await;
     assert_eq!(code, Some(0), "{}", daemon_log(&config));
