@@ -135,8 +135,7 @@ def full_disk(world, killer, number):
             worker.start(limits=limits)
             code = worker.wait(3.0)
             if code is None and killer.rng.random() < 0.5:
-                worker.stop()
-                code = worker.wait(PATIENCE)
+                code = worker.stop()
                 if code != 0:
                     yield f"SIGTERM on a full disk: exit {code}\n{worker.tail()}"
             elif code is None:
@@ -144,7 +143,8 @@ def full_disk(world, killer, number):
                 worker.wait(PATIENCE)
             elif not ends or code != 74:
                 yield f"the worker ended with {code} on a full disk:\n{worker.tail()}"
-            told += "No space left" in worker.tail() or ends and code == 74
+            said = worker.log.read_bytes()[worker.log_from :]
+            told += b"No space left" in said or ends and code == 74
         yield from checker.judge(checker.gather(world.dir), ended=False)
     print(f"full disk: said by {told} of {number} starts")
     if told == 0:
