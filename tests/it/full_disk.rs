@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::liveness::{is_ready, is_unready, lines_with, mailed};
