@@ -23,8 +23,6 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
 const SAFE: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
@@ -607,23 +605,6 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
 /// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
 pub fn read_mounted(path: &Path) -> io::Result<File> {
     read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
-}
-
-/// Reads such a file, which has a text of at most [`MAX_OPERATOR_FILE_BYTES`].
-pub fn read_mounted_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
-    let read = file.read_to_string(&mut text)?;
-    match read as u64 > MAX_OPERATOR_FILE_BYTES {
-        true => {
-            let sentence = format!(
-                "{} has more than {MAX_OPERATOR_FILE_BYTES} bytes",
-                path.display()
-            );
-            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
-        }
-        false => Ok(text),
-    }
 }
 
 /// Opens a file by its path to read it, in a directory of any owner: a copy, say. No link is followed at its name.

@@ -22,6 +22,7 @@ pub mod distribute;
 pub mod job;
 pub mod links;
 pub mod media;
+pub mod mounted;
 pub mod plan;
 pub mod preview;
 pub mod publication;

@@ -304,7 +304,7 @@ impl OpenError {
             | Self::StateDir { source, .. }
             | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source),
             Self::Database(error) => error.is_full() || error.is_busy(),
-            Self::Config(ConfigError::NoRegion { .. }) => true,
+            Self::Config(ConfigError::NoRegion { .. } | ConfigError::Late { .. }) => true,
             _ => false,
         }
     }
@@ -630,7 +630,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
             let client = connection::sqs_client("results", route, environment).await?;
             Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)
         }
-        (None, Some(file)) => Results::File(file.clone()),
+        (None, Some(file)) => Results::file(file.clone()),
         (None, None) => Results::Nobody,
     })
 }

@@ -110,8 +110,7 @@ async fn a_full_disk_is_said_and_waited_for_at_the_start_and_later() {
     outbox.make_room();
     mailed(&world, "no-room").await;
     assert_eq!(world.parked().await, Vec::<String>::new());
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 /// What `handout audit verify` says.
@@ -181,17 +180,14 @@ async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() 
     disk.fill(0);
     submit(&config, &small);
     is_unready(&daemon.http, "of the audit log").await;
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(world.waiting().await, 1, "the job stays");
 
     disk.make_room();
     let daemon = Daemon::start(&config, &[]).await;
     mailed(&world, "small").await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let (is_whole, said) = verified(&config);
     assert!(is_whole, "{said}");
 }
@@ -219,9 +215,7 @@ async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_tol
         }
         disk.fill(0);
         tokio::time::sleep(Duration::from_secs(3)).await;
-        daemon.signal("TERM");
-        let (code, took) = daemon.end().await;
-        assert_eq!(code, Some(0), "{}", daemon_log(&config));
+        let took = daemon.stops(&config).await;
         assert!(took < Duration::from_secs(15), "{took:?}");
         disk.make_room();
     }
@@ -234,8 +228,7 @@ async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_tol
         (world.waiting().await == 0).then_some(())
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let subjects: Vec<String> = world.mails().into_iter().map(|mail| mail.subject).collect();
     assert_eq!(subjects.len(), 10, "each was mailed once: {subjects:?}");
     let (is_whole, said) = verified(&config);

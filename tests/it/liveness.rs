@@ -199,9 +199,7 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
         took < Duration::from_secs(20),
         "the other jobs took {took:?}"
     );
-    daemon.signal("TERM");
-    let (code, _) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     assert!(
         relay
             .kept()
@@ -293,9 +291,7 @@ async fn ready_tells_of_an_edge_that_no_job_uses() {
             );
         }
     }
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
@@ -360,8 +356,7 @@ async fn a_start_waits_for_its_ledger_and_says_so() {
     is_ready(&daemon.http).await;
     submit(&config, &email_job("after"));
     mailed(&world, "after").await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 
     // A signal is heeded in the middle of a start that waits.
     line.becomes(Mode::Refusing);
@@ -370,8 +365,7 @@ async fn a_start_waits_for_its_ledger_and_says_so() {
         std::net::TcpStream::connect(&daemon.http).ok()
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]
@@ -397,9 +391,7 @@ async fn a_queue_that_never_answers_is_said_and_an_idle_daemon_ends_at_once() {
     })
     .await;
     assert!(began.elapsed() < Duration::from_secs(40));
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(8), "{took:?}");
 }
 

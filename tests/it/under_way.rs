@@ -8,7 +8,7 @@ use handout::keyring::Keyring;
 use handout::links::url::signature_in;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, daemon_log, submit};
+use crate::daemon::{Daemon, submit};
 use crate::liveness::{is_ready, through};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::line::{Line, Mode};
@@ -44,8 +44,7 @@ async fn comes_back_after(step: &'static str, habit: Habit) {
     let daemon = Daemon::start(&config, &[]).await;
     submit(&config, &page_job("page"));
     until("the mail", async || (relay.kept().len() == 1).then_some(())).await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let lines = lines_of_links(&world);
     assert_eq!(
         lines.len(),
@@ -113,6 +112,5 @@ async fn nothing_is_signed_for_a_relay_that_takes_no_connection() {
         until(&id, async || (relay.kept().len() > mails).then_some(())).await;
         assert_eq!(world.audit_of("issue").len(), before + 1, "{id}");
     }
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
