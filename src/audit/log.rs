@@ -155,6 +155,14 @@ impl RecordError {
         }
     }
 
+    /// Whether the stream's end alone is missing, which the next start writes: the disk has no room for it, or another process
+    /// has kept the directory's lock for too long.
+    pub fn lacks_end(&self) -> bool {
+        let is_late =
+            matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::TimedOut);
+        is_late || self.is_full()
+    }
+
     /// Whether the log is not as it was written, rather than the disk bad.
     pub fn is_damage(&self) -> bool {
         use io::ErrorKind::{InvalidData, InvalidInput};

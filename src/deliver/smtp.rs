@@ -275,15 +275,42 @@ impl Relay {
     }
 
     /// Makes sure that the relay takes connections, before anything is done for a mail: it has answered a moment ago, or it does
-    /// now. The connection is kept for the mail.
+    /// now, here or to another. The connection is kept for the mail.
     ///
     /// What it answers here is no news of a relay that fails in the middle of mails, so only a failure is reported.
     pub(crate) async fn reach(&self) -> Result<(), RelayError> {
-        let Inner { edge, pool, .. } = &*self.inner;
-        if edge.replied_within(Step::Noop.at_edge(), HEARD_LATELY) {
+        let lately = Instant::now().checked_sub(HEARD_LATELY);
+        if lately.is_some_and(|lately| self.replied_since(lately)) {
             return Ok(());
         }
-        let _slot = self.slot().await?;
+        let mut slot = Some(self.slot().await?);
+        let began = Instant::now();
+        let mut asking = std::pin::pin!(self.ask());
+        loop {
+            tokio::select! {
+                asked = &mut asking => return asked,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if self.replied_since(began) {
+                // A connection got its reply and this one did not, which may be a kept one that has died, like others.
+                self.inner.pool.forget();
+                return Ok(());
+            }
+            // As for a mail: a connection that is silent for long keeps none from others.
+            if began.elapsed() >= ANOTHER_CONNECTION {
+                drop(slot.take());
+            }
+        }
+    }
+
+    /// Whether a connection that is ready for a mail got a reply since an instant.
+    fn replied_since(&self, instant: Instant) -> bool {
+        self.inner.edge.replied_since(Step::Noop.at_edge(), instant)
+    }
+
+    /// Has a kept connection answer, or makes one.
+    async fn ask(&self) -> Result<(), RelayError> {
+        let Inner { edge, pool, .. } = &*self.inner;
         let under_way = edge.asked(Step::Connect.at_edge());
         let dialogue = match pool.take_asked().await {
             Some(kept) => kept,

@@ -638,13 +638,13 @@ impl Edge {
         answered_at.is_some_and(|answered| answered > instant)
     }
 
-    /// Whether a reply came at a step, or at a later one, within so long.
-    pub fn replied_within(&self, step: Step, within: Duration) -> bool {
+    /// Whether a reply came at a step, or at a later one, since an instant.
+    pub fn replied_since(&self, step: Step, instant: Instant) -> bool {
         let activity = self.activity();
         let mut replies = activity.replies[step.rank.min(STEPS - 1)..]
             .iter()
             .flatten();
-        replies.any(|at| at.elapsed() <= within)
+        replies.any(|at| *at >= instant)
     }
 
     /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.

@@ -7,6 +7,7 @@ use handout::audit::record::Names;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::daemon::{Daemon, submit};
 use crate::liveness::{is_ready, through};
@@ -112,5 +113,31 @@ async fn nothing_is_signed_for_a_relay_that_takes_no_connection() {
         until(&id, async || (relay.kept().len() > mails).then_some(())).await;
         assert_eq!(world.audit_of("issue").len(), before + 1, "{id}");
     }
+    daemon.stops(&config).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_was_silent_for_seconds_has_a_new_job_soon_though_connections_died() {
+    let relay = BadRelay::start(Vec::new()).await;
+    let line = Line::start(([127, 0, 0, 1], relay.port).into()).await;
+    let mut world = World::new().object("a.pdf", "x");
+    through(&mut world, line.address.port());
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    line.becomes(Mode::Silent);
+    // As many as the relay may have connections: each waits for a greeting that never comes.
+    let jobs: Vec<Value> = (0..4).map(|n| email_job(&format!("hangs-{n}"))).collect();
+    world.submit(&jobs).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    line.becomes(Mode::Open);
+    let back = Instant::now();
+    submit(&config, &email_job("new"));
+    until("all mails", async || {
+        (relay.kept().len() == 5).then_some(())
+    })
+    .await;
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
     daemon.stops(&config).await;
 }
