@@ -206,7 +206,9 @@ impl JobError {
                 PlanError::Refused(_)
                 | PlanError::Shortfall(_)
                 | PlanError::Published(_)
-                | PlanError::NoCloudfront { .. } => Class::Policy,
+                | PlanError::NoCloudfront { .. }
+                | PlanError::NoRoom(_)
+                | PlanError::Unlinked { .. } => Class::Policy,
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }

@@ -30,7 +30,7 @@ pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
+pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty};
 
 use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;

@@ -5,6 +5,7 @@
 //! job is refused.
 
 pub mod expiry;
+mod overflow;
 pub mod policy;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
+pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
@@ -107,6 +109,12 @@ pub struct ManifestPlan {
     pub format: ManifestFormat,
     /// Where it goes.
     pub place: Place,
+}
+
+/// What a job publishes.
+struct Published {
+    gallery: Option<GalleryPlan>,
+    manifest: Option<ManifestPlan>,
 }
 
 /// Where something is published, with every name filled in.
@@ -210,6 +218,23 @@ pub enum PlanError {
         .0.asked, .0.limit
     )]
     Published(Shortfall),
+    /// The mails have no room for all files, and there is no place for a page of all.
+    #[error(
+        "a mail of this job shows {} of its {} files and links nothing that has the others: publish a gallery or a manifest in a bucket, name a bucket in publish of the job's [[allow]] rule or in [gallery] default_publish, or set email.overflow to \"summarize\"",
+        .0.shown, .0.links
+    )]
+    NoRoom(Shortage),
+    /// The mails have no room for all files, and their template does not link the page or the list that has them.
+    #[error(
+        "the mail template {template:?} shows {} of the job's {} files and links neither their page nor their list: let it show gallery_url or manifest_url, or set email.overflow to \"summarize\"",
+        .shortage.shown, .shortage.links
+    )]
+    Unlinked {
+        /// The template.
+        template: String,
+        /// How many files it shows.
+        shortage: Shortage,
+    },
 }
 
 /// The templates that are installed, by name.
@@ -226,6 +251,23 @@ pub fn draw(
     policy: &Policy,
     installed: &impl Installed,
     signer: &SignerFacts,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
+    draw_with(job, policy, installed, signer, None, now)
+}
+
+/// Draws the plan of a job whose mails, as [`draw`] plans them, are short of files: with a page or a list of all that the job
+/// did not ask for.
+///
+/// # Errors
+///
+/// Besides those of [`draw`], [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
+pub fn draw_with(
+    job: &Arc<Job>,
+    policy: &Policy,
+    installed: &impl Installed,
+    signer: &SignerFacts,
+    shortage: Option<Shortage>,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
     // The rules first: apart from the places that they are asked about, nothing is filled in or looked up for a job that
@@ -253,23 +295,6 @@ pub fn draw(
     }
     check_recipient_phrases(job, &scope)?;
     let title = gallery.map(|order| title(job, order, &scope)).transpose()?;
-    let asked = policy.expires_in(job, rule);
-    let lifetime = |issuer| {
-        let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
-        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
-        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
-    };
-    let s3 = Issuer::S3(signer.credentials_end);
-    let publishes_in_bucket = places().any(|place| matches!(place, Place::Bucket(..)));
-    let lifetime = match job.links.via {
-        Via::S3 => lifetime(s3)?,
-        // One end is told for all links, so it must be one that all of them have.
-        Via::Cloudfront if publishes_in_bucket => {
-            lifetime(Issuer::CloudFront)?;
-            lifetime(s3).map_err(PlanError::Published)?
-        }
-        Via::Cloudfront => lifetime(Issuer::CloudFront)?,
-    };
     let gallery = gallery
         .zip(title)
         .zip(gallery_place)
@@ -285,6 +310,28 @@ pub fn draw(
             format: order.format,
             place: rule.confine(place),
         });
+    let mut published = Published { gallery, manifest };
+    if let Some(shortage) = shortage {
+        published.supplement(job, &objects, policy, rule, shortage)?;
+    }
+    let asked = policy.expires_in(job, rule);
+    let lifetime = |issuer| {
+        let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
+        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
+        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
+    };
+    let s3 = Issuer::S3(signer.credentials_end);
+    let publishes_in_bucket = published.is_in_bucket();
+    let lifetime = match job.links.via {
+        Via::S3 => lifetime(s3)?,
+        // One end is told for all links, so it must be one that all of them have.
+        Via::Cloudfront if publishes_in_bucket => {
+            lifetime(Issuer::CloudFront)?;
+            lifetime(s3).map_err(PlanError::Published)?
+        }
+        Via::Cloudfront => lifetime(Issuer::CloudFront)?,
+    };
+    let Published { gallery, manifest } = published;
     let plan = Plan {
         job: Arc::clone(job),
         connection: job.from.connection.clone(),
@@ -322,6 +369,17 @@ pub fn draw(
     Ok(plan)
 }
 
+impl Objects {
+    /// What they are about, as their prefix says it: its last folder that is a word.
+    pub fn topic(&self) -> Option<&str> {
+        let Self::Under(prefix, _) = self else {
+            return None;
+        };
+        let mut folders = prefix.as_str().rsplit('/');
+        folders.find(|folder| folder.contains(char::is_alphabetic))
+    }
+}
+
 /// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
 pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
     Ok(policy.kept_out(job, &objects(job)?))
@@ -346,6 +404,14 @@ impl Plan {
             }),
             false => Ok(()),
         }
+    }
+
+    /// Where a page or a list is published that the job did not ask for.
+    pub fn supplement(&self) -> Option<&Place> {
+        let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
+        let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
+        let gallery = gallery.filter(|_| self.job.gallery.is_none());
+        gallery.or(manifest.filter(|_| self.job.manifest.is_none()))
     }
 
     /// The part of a key that is the same for all objects of the job: not shown where names are short.

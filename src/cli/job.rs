@@ -203,6 +203,11 @@ fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
     if delivered.unavailable > 0 {
         say(format_args!("  unavailable  {}", delivered.unavailable))?;
     }
+    if let Some(shown) = delivered.shown {
+        say(format_args!(
+            "  shown        {shown} in the shortest mail, which only counts the others (email.overflow = \"summarize\")"
+        ))?;
+    }
     if let Some(expires_at) = delivered.expires_at {
         say(format_args!("  until        {expires_at}"))?;
     }

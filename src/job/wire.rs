@@ -192,6 +192,20 @@ pub struct Email {
     pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
     pub relay: Option<String>,
+    /// What to do when a mail has no room for all files.
+    #[serde(default)]
+    pub overflow: Overflow,
+}
+
+/// What to do when a mail has no room for all files, and links no page or list that has the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Publish a page of all files and link it; where there is no place for one, refuse the job.
+    #[default]
+    Publish,
+    /// Show as many as fit, and count the others.
+    Summarize,
 }
 
 /// Whom a mail shows as its recipients, besides those in `cc`.

@@ -61,6 +61,8 @@ pub struct Policy {
     pub sender_domain: String,
     /// Where an event starts a job: nothing may be published there.
     pub triggers: Vec<EventRule>,
+    /// Where a page goes that no job asked for, if the job's rule names no bucket.
+    pub default_publish: Option<Place>,
 }
 
 /// One rule: together, what a job may ask.
@@ -280,6 +282,14 @@ impl Policy {
         verdicts
     }
 
+    /// Where a page goes that no job asked for: the first bucket in which the rule lets pages be published, or else the
+    /// configuration's default. A directory is none, since no mail can link what is in it.
+    pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<Place> {
+        let of_rule = rule.publish.iter().filter_map(PublishRule::bucket);
+        let mut places = of_rule.chain(self.default_publish.clone());
+        places.find(|place| !self.triggers_itself(place))
+    }
+
     /// Whether a page put there would be an event that starts a job.
     pub(crate) fn triggers_itself(&self, target: &Place) -> bool {
         let Place::Bucket(bucket, prefix) = target else {
@@ -420,6 +430,16 @@ impl AllowRule {
 }
 
 impl PublishRule {
+    /// The bucket and prefix of the rule, unless it is about a directory.
+    pub fn bucket(&self) -> Option<Place> {
+        match self {
+            Self::Bucket(bucket, prefix) => {
+                Some(Place::Bucket(bucket.clone(), prefix.parse().ok()?))
+            }
+            Self::Dir(_) => None,
+        }
+    }
+
     fn allows(&self, place: &Place) -> bool {
         match (self, place) {
             (Self::Bucket(bucket, prefix), Place::Bucket(asked, asked_prefix)) => {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::email::{Digest, Letter, mail};
+use super::email::{Digest, Letter, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
@@ -183,7 +183,7 @@ pub(super) fn mail_in(
         manifest_url: None,
         settings: &settings,
     };
-    mail(installed(), &letter).unwrap()
+    draw(installed(), &letter).unwrap().mail
 }
 
 /// All pages of a gallery whose links come in batches.

@@ -39,6 +39,7 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod reachable;
 mod relay;
 mod s3_answers;
 mod schema;

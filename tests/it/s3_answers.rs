@@ -138,6 +138,7 @@ async fn gathered(
         page_size: 1000,
         sender_domain: "sender.example".to_owned(),
         triggers: Vec::new(),
+        default_publish: None,
     };
     change(&mut policy.links);
     let mut job = email_job("x");

@@ -70,6 +70,8 @@ struct Report {
     /// The first of them.
     not_linked: Vec<NotLinked>,
     mails: Vec<Mail>,
+    /// Where a page or a list of all files is published that the job does not ask for, since a mail has no room for them.
+    supplement: Option<String>,
     pages: usize,
     /// Those that were written.
     page_files: Vec<PathBuf>,
@@ -128,14 +130,15 @@ pub(super) async fn show(
 
 async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow::Result<Report> {
     let preview = Preview::begin(order, tools).await?;
+    let trial = preview.trial().await?;
     let files = Files::make(&arguments.out)?;
     let not_linked = preview.first_unavailable(LISTED)?.into_iter();
     let mut mails = Vec::new();
-    for mail in preview.mails().take(arguments.mails) {
+    for mail in trial.mails().take(arguments.mails) {
         mails.push(files.write_mail(mails.len() + 1, &mail?)?);
     }
     let mut page_files = Vec::new();
-    let pages = preview.pages(MOST_PAGES).await?;
+    let pages = trial.pages(MOST_PAGES).await?;
     for page in pages.into_iter().take(MOST_PAGES) {
         let name = format!("gallery-{}", page.file_name);
         page_files.push(files.write(&name, page.html.as_bytes())?);
@@ -152,6 +155,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         unavailable: preview.unavailable(),
         not_linked: not_linked.map(NotLinked::from).collect(),
         mails,
+        supplement: plan.supplement().map(ToString::to_string),
         pages: preview.page_count(),
         page_files,
     })
@@ -203,6 +207,11 @@ fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
         say(format_args!(
             "  mails        {made} of {}; --mails {} makes all of them",
             report.recipients, report.recipients
+        ))?;
+    }
+    if let Some(place) = &report.supplement {
+        say(format_args!(
+            "  publishes    all files to {place} and links them, since a mail has no room for all"
         ))?;
     }
     say(format_args!("  pages        {}", report.pages))?;
