@@ -573,10 +573,6 @@ async fn gather(
 ///
 /// A batch has its place in `room` before it is begun. So whatever was begun can go on to its end, however long the batches
 /// before it take: requests for pictures have a time limit, and a place in the log's queue is one that others wait for.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing, and the caller has them all"
-)]
 fn batches<'a>(
     order: &'a Order,
     begun: &'a Begun,
