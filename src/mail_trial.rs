@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::audit::AuditedLinks;
 use crate::error::JobError;
-use crate::job::{Overflow, Recipient};
+use crate::job::{EmailOrder, Overflow, Phrase, Recipient};
 use crate::links::listing::{Entry, Listing};
 use crate::links::{self, Audience, PresignedUrl, Signing};
 use crate::plan::{Place, Plan, Shortage};
@@ -70,7 +70,7 @@ impl<'a> MailTrial<'a> {
     }
 
     /// What a mail can show of the first objects: one more than any mail has room for, if there are so many.
-    fn first_digest(&self, audience: &Audience) -> Result<Digest, JobError> {
+    pub(crate) fn first_digest(&self, audience: &Audience) -> Result<Digest, JobError> {
         let mut digest = Digest::new(self.plan);
         let mut left = MAX_ROWS + 1;
         for number in 0..self.listing.pages() {
@@ -126,7 +126,7 @@ pub(crate) async fn shortage(
     stop: &Stop,
     tools: &Tools,
 ) -> Result<Option<Shortage>, JobError> {
-    let summarizes = |email: &crate::job::EmailOrder| email.overflow == Overflow::Summarize;
+    let summarizes = |email: &EmailOrder| email.overflow == Overflow::Summarize;
     if listing.is_empty() || plan.email().is_none_or(summarizes) {
         return Ok(None);
     }
@@ -170,7 +170,7 @@ pub(crate) async fn shortage(
 /// Whether the names of files differ from reader to reader.
 fn names_readers(plan: &Plan) -> bool {
     let filename = plan.filename.as_ref();
-    plan.per_recipient && filename.is_some_and(crate::job::Phrase::names_recipient)
+    plan.per_recipient && filename.is_some_and(Phrase::names_recipient)
 }
 
 /// The readers by language; of each, that one first of whom a mail has the most to say.

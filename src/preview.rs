@@ -13,12 +13,15 @@ use crate::job::Recipient;
 use crate::links::listing::{Entry, Listing};
 use crate::links::{Audience, Unavailable};
 use crate::mail_trial::MailTrial;
-use crate::media::Album;
+use crate::media::{Album, Pictures};
 use crate::plan::Plan;
 use crate::render::RenderedPage;
 use crate::render::email::{Digest, Drawn};
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::tools::Tools;
+
+/// How many mails of each audience, and of how many audiences, a check makes.
+const MAX_CHECKED_MAILS: usize = 100;
 
 /// A job, planned and listed, of which mails and pages can be made.
 pub struct Preview<'t> {
@@ -71,6 +74,39 @@ impl<'t> Preview<'t> {
             order,
             tools,
         })
+    }
+
+    /// Makes the first mails and the beginning of the page, and keeps nothing of them: a template that misses a variable of the
+    /// job is found so.
+    ///
+    /// # Errors
+    ///
+    /// Whatever would keep the job from being done, as far as it can be known before.
+    pub async fn check(&self) -> Result<(), JobError> {
+        let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
+        let audiences = self.plan.audiences();
+        for audience in audiences.iter().take(MAX_CHECKED_MAILS) {
+            let digest = mails.first_digest(audience)?;
+            for reader in self.plan.readers(audience).iter().take(MAX_CHECKED_MAILS) {
+                mails.draw(&digest, reader, &self.tools.mail)?;
+            }
+        }
+        let (Some(_), Some(audience)) = (&self.plan.gallery, audiences.first()) else {
+            return Ok(());
+        };
+        let batch = mails.batch(0, audience)?;
+        let links = batch.links().len() as u64;
+        let mut gallery = Gallery::begin(
+            &self.tools.templates,
+            &self.plan,
+            audience,
+            links,
+            PageLinks::Relative,
+            &self.tools.mail,
+        )?;
+        gallery.push(&batch, &Pictures::default())?;
+        gallery.finish()?;
+        Ok(())
     }
 
     /// Makes mails and pages of it.

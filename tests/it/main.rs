@@ -45,6 +45,7 @@ mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+mod submit;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;

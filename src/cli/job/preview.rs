@@ -355,14 +355,14 @@ fn slug(address: &str) -> String {
 }
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
-struct Previewing {
-    tools: Tools,
+pub(super) struct Previewing {
+    pub(super) tools: Tools,
     opened: tools::Opened,
     _scratch: tempfile::TempDir,
 }
 
 impl Previewing {
-    async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir()?;
         let mut config = config.clone();
         // The keys of the embedded endpoint come from the secret, so that is the one thing that is kept.
@@ -380,7 +380,7 @@ impl Previewing {
         })
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         drop(self.tools);
         self.opened.close().await;
     }
