@@ -5,6 +5,7 @@
 
 mod keys;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -32,7 +33,7 @@ use handout::links::front::Overrides;
 use handout::links::signer::SignerError;
 use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
-use handout::plan::{ExpiryGuard, Lifetime, Limit, Shortfall};
+use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
 use handout::tools::{OpenError, PROGRAM, private_dir};
 use jiff::Timestamp;
@@ -76,8 +77,9 @@ pub(crate) struct PresignArgs {
     /// How long the links shall work: "90s", "15m", "24h", "7d".
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = expires_in)]
     expires_in: Span,
-    /// What to do when the credentials end before the links would: refuse, or clamp the links to that end.
-    #[arg(long, value_name = "refuse|clamp", default_value = "refuse", value_parser = guard())]
+    /// What to do when the credentials end before the links would, or do not say when they end: refuse; clamp the links
+    /// to a known end; or ignore it, with a warning: such links work until the session is over.
+    #[arg(long, value_name = "refuse|clamp|ignore", default_value = "refuse", value_parser = guard())]
     expiry_guard: ExpiryGuard,
     /// The name under which the file is saved; may have {{object.name}}, .stem, .extension, .folder and .key.
     #[arg(long, value_name = "TEXT")]
@@ -179,8 +181,9 @@ fn via() -> impl TypedValueParser<Value = Via> {
 }
 
 fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
-    PossibleValuesParser::new(["refuse", "clamp"]).map(|value| match value.as_str() {
+    PossibleValuesParser::new(["refuse", "clamp", "ignore"]).map(|value| match value.as_str() {
         "clamp" => ExpiryGuard::Clamp,
+        "ignore" => ExpiryGuard::Ignore,
         _ => ExpiryGuard::Refuse,
     })
 }
@@ -277,6 +280,7 @@ pub(super) async fn presign(
         direct,
         books,
         arguments,
+        may_end_early: Cell::new(false),
     };
     let result = desk.hand_out(&mut keys).await;
     if let Some(books) = desk.books {
@@ -446,6 +450,8 @@ struct Desk {
     wish: Wish,
     direct: Direct,
     books: Option<Books>,
+    /// Whether the links may end before what is printed, with the session that signs: it is told once.
+    may_end_early: Cell<bool>,
 }
 
 impl Desk {
@@ -497,6 +503,7 @@ impl Desk {
         let end = signer.credentials_end(asked_until(asked, now)).await;
         let end = end.map_err(|error| self.without_credentials(error))?;
         let lifetime = self.lifetime(Issuer::S3(end), now)?;
+        self.warn_of_an_early_end(end, lifetime);
         let region = match &self.direct.regions {
             Some(store) => store
                 .region(bucket)
@@ -510,6 +517,24 @@ impl Desk {
             .await;
         let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
         Ok((Hand::S3(Box::new(presigner)), access_key_id, lifetime))
+    }
+
+    /// Tells, once, that the printed end is later than the session's, or perhaps later.
+    fn warn_of_an_early_end(&self, end: CredentialsEnd, lifetime: Lifetime) {
+        if end.reaches(lifetime.expires_at) {
+            return;
+        }
+        let why = match end {
+            CredentialsEnd::At(end) => format!("end at {end}"),
+            CredentialsEnd::Never | CredentialsEnd::Unknown => {
+                "do not say when they end".to_owned()
+            }
+        };
+        if !self.may_end_early.replace(true) {
+            terminal::complain(format_args!(
+                "the signing credentials are a session's and {why}: the links end with the session, whatever they say"
+            ));
+        }
     }
 
     fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
@@ -591,6 +616,7 @@ impl Desk {
                     "key": link.object.key,
                     "expires_at": lifetime.expires_at,
                     "bound": lifetime.bound,
+                    "may_end_early": self.may_end_early.get(),
                     "link_id": Some(&link.id).filter(|id| !id.is_empty()),
                 });
                 serde_json::to_writer(&mut *text, &line)?;
@@ -607,7 +633,7 @@ impl Desk {
 const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
     match (limit, guard) {
         (Limit::CredentialsUnknown, _) => {
-            "set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key"
+            "set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore"
         }
         (Limit::CredentialsEnded(_), _) | (Limit::CredentialsEnd(_), ExpiryGuard::Clamp) => {
             "renew the credentials, or sign with others"

@@ -13,6 +13,7 @@ mod architecture;
 mod audit;
 mod bad_input;
 mod bulk;
+mod check;
 mod cloudfront;
 mod comes_back;
 mod command_line;
