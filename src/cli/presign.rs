@@ -20,7 +20,7 @@ use handout::audit::record::{Context, Kind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
-use handout::connection::{self, Direct, Missing, OF_ENVIRONMENT};
+use handout::connection::{self, Direct, NoRegion, OF_ENVIRONMENT};
 use handout::edge::EdgeError;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
@@ -219,7 +219,7 @@ pub(crate) enum PresignError {
     #[error(
         "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
     )]
-    NoCredentials(#[source] Option<CredentialsError>),
+    NoCredentials(#[source] CredentialsError),
     /// There is no place for the log.
     #[error(
         "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
@@ -382,10 +382,7 @@ impl PresignArgs {
         };
         let last_resort = self.find_region.then_some("us-east-1");
         let direct = connection::environment_direct(&wanted, last_resort, environment).await;
-        Ok(direct.map_err(|missing| match missing {
-            Missing::Region => PresignError::NoRegion,
-            Missing::Credentials => PresignError::NoCredentials(None),
-        })?)
+        Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
     fn wish(&self, books: Option<&Books>) -> Wish {
@@ -581,7 +578,7 @@ impl Desk {
     fn without_credentials(&self, error: SignerError) -> anyhow::Error {
         match error {
             SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
-                PresignError::NoCredentials(Some(source)).into()
+                PresignError::NoCredentials(source).into()
             }
             SignerError::NoCredentials { .. }
             | SignerError::Slow { .. }

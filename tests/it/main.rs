@@ -9,6 +9,7 @@ mod support;
 
 mod addresses;
 mod album;
+mod alive;
 mod architecture;
 mod audit;
 mod bad_input;
