@@ -173,7 +173,6 @@ fn lifetime() -> Lifetime {
 
 fn settings() -> MailSettings {
     MailSettings {
-        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Reports".to_owned(),
         sender_address: "reports@sender.example".to_owned(),
@@ -196,6 +195,7 @@ fn plan() -> Plan {
         page_size: BATCH,
     };
     Plan {
+        time_zone: TimeZone::UTC,
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects: Objects::Named(Vec::new()),

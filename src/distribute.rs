@@ -33,7 +33,7 @@ use crate::links::{self, Audience, Links, Signing};
 use crate::mail_trial;
 use crate::media::{Album, Pictures};
 use crate::plan::expiry::asked_until;
-use crate::plan::{self, Aged, Plan, PlanError, Shortage, SignerFacts};
+use crate::plan::{self, Aged, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
 use crate::progress::is_milestone;
 use crate::publication::{self, Publication};
 use crate::quantity::Span;
@@ -354,11 +354,19 @@ async fn settle(
     if !knew_the_time && store.skew().is_some() {
         plan = draw(order, tools).await?;
     }
+    let skew = store.skew();
+    let bounded = |mut plan: Plan| {
+        if plan.expiry_guard != ExpiryGuard::Ignore {
+            plan.lifetime = plan.lifetime.bounded_by(listing.ends_at, order.now, skew);
+        }
+        plan
+    };
+    let plan = bounded(plan);
     let Some(shortage) = Box::pin(mail_trial::shortage(&plan, listing, &order.stop, tools)).await?
     else {
         return Ok(plan);
     };
-    let plan = draw_with(order, Some(shortage), tools).await?;
+    let plan = bounded(draw_with(order, Some(shortage), tools).await?);
     let (links, shown) = (shortage.links, shortage.shown);
     if let Some(shortage) =
         Box::pin(mail_trial::shortage(&plan, listing, &order.stop, tools)).await?

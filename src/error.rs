@@ -212,7 +212,8 @@ impl JobError {
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }
-                | PlanError::Template { .. } => Class::Permanent,
+                | PlanError::Template { .. }
+                | PlanError::Locale { .. } => Class::Permanent,
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),

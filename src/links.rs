@@ -279,7 +279,7 @@ fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, Phra
     let scope = Scope {
         recipient: audience.recipient(),
         object: Some(key),
-        ..plan.job.scope()
+        ..plan.scope()
     };
     Ok(clean_name(&with_extension_of(
         phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?,

@@ -11,6 +11,7 @@ pub mod policy;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
@@ -21,7 +22,7 @@ use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key,
+    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key, Locale,
     ManifestFormat, OnDoubt, Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope,
     Selection, TemplateName, Via, WhenEmpty,
 };
@@ -36,6 +37,8 @@ pub const MAX_SORTED_OBJECTS: usize = 100_000;
 pub struct Plan {
     /// The job.
     pub job: Arc<Job>,
+    /// The time zone of its dates and times, where a recipient has no other.
+    pub time_zone: TimeZone,
     /// Who signs, and where.
     pub connection: ConnectionName,
     /// The bucket.
@@ -202,6 +205,19 @@ pub enum PlanError {
         /// The templates that are installed.
         known: String,
     },
+    /// A recipient's language is none of those that the templates speak.
+    #[error(
+        "the job's field {field} is {:?}, which no mail can be written in; there are: {known}; [templates] dir can add one",
+        .locale.as_str()
+    )]
+    Locale {
+        /// Which field.
+        field: String,
+        /// The language.
+        locale: Locale,
+        /// The languages that there are.
+        known: String,
+    },
     /// CloudFront links are asked for where none can be signed.
     #[error(
         "the job's field links.via asks for cloudfront, and connection {connection} has no distribution in front of {place}: use \"s3\", or see [connections.{connection}.cloudfront]"
@@ -243,6 +259,15 @@ pub trait Installed {
     fn emails(&self) -> Vec<&str>;
     /// The names of the page templates.
     fn galleries(&self) -> Vec<&str>;
+    /// The tags of the languages.
+    fn languages(&self) -> Vec<&str>;
+}
+
+/// Whether one of the languages is a locale's own: `pt-BR`, or `pt`. Another would be English without a word.
+pub(crate) fn speaks(languages: &[&str], locale: &Locale) -> bool {
+    let language = locale.language().to_ascii_lowercase();
+    let is_own = |tag: &&str| *tag == locale.as_str() || **tag == language;
+    languages.iter().any(is_own)
 }
 
 /// Draws the plan of a job at `now`.
@@ -272,8 +297,9 @@ pub fn draw_with(
 ) -> Result<Plan, PlanError> {
     // The rules first: apart from the places that they are asked about, nothing is filled in or looked up for a job that
     // they do not allow.
-    let scope = job.scope();
-    let objects = objects(job)?;
+    let time_zone = policy.time_zone(job);
+    let scope = job.scope(time_zone);
+    let objects = objects(job, &scope)?;
     let place = |field, publish: Option<&PublishTo>| {
         let filled = publish.map(|publish| fill_place(field, publish, &scope));
         filled.transpose()
@@ -334,6 +360,7 @@ pub fn draw_with(
     let Published { gallery, manifest } = published;
     let plan = Plan {
         job: Arc::clone(job),
+        time_zone: time_zone.clone(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,
@@ -382,10 +409,16 @@ impl Objects {
 
 /// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
 pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
-    Ok(policy.kept_out(job, &objects(job)?))
+    let scope = job.scope(policy.time_zone(job));
+    Ok(policy.kept_out(job, &objects(job, &scope)?))
 }
 
 impl Plan {
+    /// What the names in the job's phrases mean, apart from those of a recipient and an object.
+    pub fn scope(&self) -> Scope<'_> {
+        self.job.scope(&self.time_zone)
+    }
+
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
         self.job.email.as_ref()
@@ -469,13 +502,12 @@ fn relay(job: &Job, rule: &AllowRule) -> RelayName {
     rule.relay(asked).cloned().unwrap_or_default()
 }
 
-fn objects(job: &Job) -> Result<Objects, PlanError> {
+fn objects(job: &Job, scope: &Scope<'_>) -> Result<Objects, PlanError> {
     Ok(match &job.from.selection {
         Selection::Keys(keys) => Objects::Named(keys.clone()),
-        Selection::Prefix(prefix, filter) => Objects::Under(
-            fill_prefix("from.prefix", prefix, &job.scope())?,
-            filter.clone(),
-        ),
+        Selection::Prefix(prefix, filter) => {
+            Objects::Under(fill_prefix("from.prefix", prefix, scope)?, filter.clone())
+        }
     })
 }
 
@@ -495,6 +527,27 @@ fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanErro
     }
     if let Some(gallery) = &job.gallery {
         check("gallery.template", &gallery.template, installed.galleries())?;
+    }
+    check_languages(job, &installed.languages())
+}
+
+fn check_languages(job: &Job, languages: &[&str]) -> Result<(), PlanError> {
+    let lists = job
+        .email
+        .iter()
+        .flat_map(|email| [("to", &email.to), ("cc", &email.cc)]);
+    for (list, people) in lists {
+        for (index, person) in people.iter().enumerate() {
+            if let Some(locale) = &person.locale
+                && !speaks(languages, locale)
+            {
+                return Err(PlanError::Locale {
+                    field: format!("email.{list}[{index}].locale"),
+                    locale: locale.clone(),
+                    known: languages.join(", "),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -37,6 +37,7 @@ impl Config {
             },
             on_doubt: self.ledger.on_doubt,
             page_size: self.gallery.page_size,
+            time_zone: self.time_zone()?,
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,
             default_publish: self.default_publish()?,
@@ -81,7 +82,9 @@ impl Config {
                 let PublishTo::Bucket(bucket, prefix) = target else {
                     continue;
                 };
-                let filled = prefix.fill(&job.scope(), MAX_KEY_BYTES).ok();
+                let filled = prefix
+                    .fill(&job.scope(policy.time_zone(&job)), MAX_KEY_BYTES)
+                    .ok();
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
                 // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
                 let Some(prefix) = prefix else { continue };

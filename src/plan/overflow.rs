@@ -38,7 +38,7 @@ impl Published {
         match (&self.gallery, &self.manifest) {
             (None, _) => {
                 self.gallery = Some(GalleryPlan {
-                    title: title(job, objects)?,
+                    title: title(job, objects, policy)?,
                     template: "gallery".parse().expect("the name is one"),
                     place,
                     page_size: policy.page_size,
@@ -57,10 +57,15 @@ impl Published {
 
 /// The title of a page that no job asked for: the mail's subject where it is the same for all, else the folder that is
 /// handed out, else the job.
-fn title(job: &Job, objects: &Objects) -> Result<String, PlanError> {
+fn title(job: &Job, objects: &Objects, policy: &Policy) -> Result<String, PlanError> {
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
     if let Some(subject) = subject.filter(|subject| !subject.names_recipient()) {
-        return fill("email.subject", subject, &job.scope(), MAX_TITLE_BYTES);
+        return fill(
+            "email.subject",
+            subject,
+            &job.scope(policy.time_zone(job)),
+            MAX_TITLE_BYTES,
+        );
     }
     Ok(objects.topic().unwrap_or(job.id.as_str()).to_owned())
 }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use globset::GlobMatcher;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
@@ -57,6 +58,8 @@ pub struct Policy {
     pub on_doubt: OnDoubt,
     /// Links on one page of a gallery.
     pub page_size: usize,
+    /// The time zone of jobs that name none.
+    pub time_zone: TimeZone,
     /// The domain of the sender, to which answers may always go.
     pub sender_domain: String,
     /// Where an event starts a job: nothing may be published there.
@@ -215,6 +218,11 @@ pub enum Refusal {
 }
 
 impl Policy {
+    /// The time zone of a job's dates and times.
+    pub fn time_zone<'a>(&'a self, job: &'a Job) -> &'a TimeZone {
+        job.time_zone.as_ref().unwrap_or(&self.time_zone)
+    }
+
     /// Finds the rule that allows the whole job.
     pub(super) fn allow<'a>(
         &self,

@@ -154,7 +154,7 @@ impl<'a> Letter<'a> {
     /// The clock by which this person is told the time.
     fn time_zone(&self) -> &'a TimeZone {
         let theirs = self.recipient.time_zone.as_ref();
-        theirs.unwrap_or(&self.settings.time_zone)
+        theirs.unwrap_or(&self.plan.time_zone)
     }
 
     const fn most_rows(&self) -> usize {
@@ -166,10 +166,9 @@ impl<'a> Letter<'a> {
 
     /// The subject that the job gives, on one line.
     fn subject(&self) -> Result<Option<String>, RenderError> {
-        let job = &self.plan.job;
         let scope = Scope {
             recipient: Some(self.recipient),
-            ..job.scope()
+            ..self.plan.scope()
         };
         let given = self.plan.email().and_then(|email| email.subject.as_ref());
         let filled = given

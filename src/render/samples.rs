@@ -24,7 +24,6 @@ pub(super) fn at(text: &str) -> Timestamp {
 
 pub(super) fn settings() -> MailSettings {
     MailSettings {
-        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Harbour Reports".to_owned(),
         sender_address: "reports@harbour.example".to_owned(),
@@ -62,6 +61,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         page_size: 1000,
     });
     Plan {
+        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,

@@ -177,6 +177,10 @@ impl Installed for Templates {
     fn galleries(&self) -> Vec<&str> {
         self.galleries.iter().map(String::as_str).collect()
     }
+
+    fn languages(&self) -> Vec<&str> {
+        self.strings.tags().collect()
+    }
 }
 
 impl Templates {

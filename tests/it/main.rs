@@ -23,14 +23,17 @@ mod conformance;
 mod crash;
 mod credentials;
 mod daemon;
+mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
 mod hostile;
+mod languages;
 mod ledger;
 mod letter;
+mod lifecycle;
 #[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
@@ -43,6 +46,8 @@ mod presign;
 mod privileged;
 mod reachable;
 mod relay;
+#[cfg(debug_assertions)]
+mod restart;
 mod s3_answers;
 mod schema;
 mod signer;

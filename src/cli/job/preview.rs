@@ -174,6 +174,7 @@ const fn because(bound: Bound) -> &'static str {
     match bound {
         Bound::Asked => "as asked",
         Bound::Credentials => "the credentials that sign end then",
+        Bound::Lifecycle => "a lifecycle rule of the bucket deletes the first of the files then",
         Bound::Policy => "the [[allow]] rule allows no more",
         Bound::S3 => "S3 allows no more",
         Bound::Cloudfront => "CloudFront cannot count further",
