@@ -28,7 +28,6 @@ use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
-use jiff::tz::TimeZone;
 
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
@@ -195,7 +194,7 @@ fn plan() -> Plan {
         page_size: BATCH,
     };
     Plan {
-        time_zone: TimeZone::UTC,
+        time_zone: clock::time_zone("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects: Objects::Named(Vec::new()),

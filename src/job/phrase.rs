@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_date_is_that_of_the_jobs_time_zone_and_utc_is_named() {
         let filled = |at: &str, zone: &str, phrase: &str| {
-            let zone = TimeZone::get(zone).unwrap();
+            let zone = crate::clock::time_zone(zone).unwrap();
             let scope = Scope {
                 scheduled_at: Some(at.parse().unwrap()),
                 time_zone: Some(&zone),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::email::{Digest, Letter, draw};
@@ -61,7 +60,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         page_size: 1000,
     });
     Plan {
-        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        time_zone: crate::clock::time_zone("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,

@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use handout::queue::Queue;
+use handout::queue::sqs::SqsQueue;
+
+use crate::conformance::{HELD, NOW, make_queue, sqs_client};
 use crate::daemon::{Daemon, daemon_log};
+use crate::support::servers::Parts;
 use crate::support::world::{World, email_job};
 use crate::support::{program, until};
 
@@ -95,6 +100,46 @@ async fn a_clean_end_leaves_nothing_to_take_up() {
     let config = world.written();
     let daemon = Daemon::start(&config, &[]).await;
     assert!(!daemon_log(&config).contains("taken up at once"));
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_start_on_sqs_says_how_many_messages_are_in_flight_and_until_when() {
+    let Some(parts) = Parts::or_skip("messages_in_flight_of_sqs") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let client = sqs_client(&moto);
+    let url = make_queue(&client, "jobs").await;
+    let world = World::new().configured(|config| {
+        config.queue.kind = handout::config::QueueKind::Sqs;
+        config.queue.url = Some(url.clone());
+        config.queue.endpoint_url = Some(moto.url());
+        config.queue.region = Some("eu-west-1".to_owned());
+    });
+    let queue = SqsQueue::new(client, url, None);
+    for _ in 0..3 {
+        queue.submit(&email_job("held").to_string()).await.unwrap();
+    }
+    // Another process has two of them, or has died over them.
+    let held = queue.receive(2, HELD, NOW).await.unwrap().len();
+    let config = world.written();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    let daemon = Daemon::start(&config, &keys).await;
+    let line = until("the line", async || {
+        let log = daemon_log(&config);
+        let mut lines = log.lines();
+        let line = lines.find(|line| line.contains("messages are in flight"));
+        line.map(ToOwned::to_owned)
+    })
+    .await;
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(told["messages"], held, "{line}");
+    assert!(told["until"].is_string(), "{line}");
     daemon.signal("TERM");
     assert_eq!(daemon.end().await.0, Some(0));
 }
