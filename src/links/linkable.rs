@@ -76,8 +76,8 @@ pub fn is_folder_marker(object: &ObjectMeta) -> bool {
     object.size_bytes == 0 && object.key.as_str().ends_with('/')
 }
 
-/// How long an object must be there at the least to be linked: a mail takes some time to be read.
-const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(1);
+/// How long an object must be there at the least to be linked, counted from the date of the signature, which is a minute back.
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Finds what stands against a link to this object that is signed for the time from `begin` to `end`.
 ///
@@ -166,7 +166,7 @@ mod tests {
                 ..object("a")
             })
         };
-        assert_eq!(expires("2026-11-29T00:00:30Z"), Some(Unlinkable::Expires));
+        assert_eq!(expires("2026-11-29T00:01:59Z"), Some(Unlinkable::Expires));
         assert_eq!(expires("2026-11-29T12:00:00Z"), None, "the links end then");
         let storage = Storage::CustomerKey;
         let encrypted = ObjectMeta {
