@@ -6,6 +6,7 @@ mod connections;
 mod deletions;
 mod events;
 mod lifetimes;
+mod links;
 mod local;
 mod publishing;
 mod queues;

@@ -44,6 +44,8 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod public_endpoints;
+mod queue_addresses;
 mod reachable;
 mod relay;
 #[cfg(debug_assertions)]
