@@ -118,7 +118,7 @@ async fn a_start_on_sqs_says_how_many_messages_are_in_flight_and_until_when() {
         config.queue.endpoint_url = Some(moto.url());
         config.queue.region = Some("eu-west-1".to_owned());
     });
-    let queue = SqsQueue::new(client, url, None);
+    let queue = SqsQueue::new(client, url);
     for _ in 0..2 {
         queue.submit(&email_job("held").to_string()).await.unwrap();
     }
