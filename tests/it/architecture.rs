@@ -129,13 +129,12 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ),
     ("aws_config::defaults", &["connection.rs"]),
     ("aws_smithy_http_client", &["edge/http.rs"]),
-    // A socket: the dialogue with a relay, and the demo's look at its own links.
+    // A socket: the dialogue with a relay, and the embedded endpoint.
     (
         "TcpStream",
         &[
             "deliver/smtp/dialogue.rs",
             "deliver/smtp/wire.rs",
-            "cli/demo/probe.rs",
             "embedded/service.rs",
         ],
     ),
@@ -144,8 +143,7 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ("UdpSocket", &[]),
     ("TcpSocket", &[]),
     ("UnixStream", &[]),
-    // systemd's, which never waits.
-    ("UnixDatagram", &["telemetry/notify.rs"]),
+    ("UnixDatagram", &[]),
     // Another client of HTTP or SMTP than the two of the edges.
     ("hyper_util::client", &["cli/demo/probe.rs"]),
     ("hyper::client", &[]),
