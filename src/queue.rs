@@ -103,8 +103,19 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Removes a message for good.
     async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError>;
 
-    /// Hides a message for `visibility` from now; zero lets others have it at once.
+    /// Hides a message that is being worked for `visibility` from now.
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError>;
+
+    /// Gives a message back, to be received again after `after`; zero lets others have it at once.
+    async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {
+        self.extend(receipt, after).await
+    }
+
+    /// How many messages are hidden because a process received them, about; `None` where the queue knows that none is without
+    /// a process that works it.
+    async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
+        Ok(None)
+    }
 
     /// Where [`Queue::park`] sets messages aside, if that is a dependency of its own. `park` reports to it.
     fn parked_edge(&self) -> Option<&Edge> {
@@ -123,7 +134,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
 /// How long a queue may take for a message that is handed over to it, all tries included: a slot of the worker is held
 /// meanwhile, and the message that is worked comes again.
-const HAND_OVER: Duration = Duration::from_secs(10);
+pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// Hands a message over to a queue that is not the one that jobs come from, in [`HAND_OVER`], and reports to its edge.
 pub(crate) async fn hand_over<T>(

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::record::Names;
-use crate::audit::{AuditLog, RecordError, log::Writer};
+use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::load::queue_address;
 use crate::config::{
@@ -15,8 +15,8 @@ use crate::config::{
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::{Directory, Location};
+use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
+use crate::directory::{Directory, Location, is_full};
 use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
@@ -35,7 +35,7 @@ use crate::links::partition::Variant;
 use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::media;
-use crate::plan::{Plan, PlanError, Policy};
+use crate::plan::{self, Installed, Plan, PlanError, Policy};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
@@ -113,6 +113,9 @@ impl Tools {
 
     /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
+        if let Some(full) = self.books.audit.edge().outage() {
+            return Err(full);
+        }
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         let share = self.share();
@@ -166,6 +169,15 @@ impl Tools {
             None => self.policy.usual_relay(job)?,
         };
         relays.get(&name)
+    }
+
+    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
+    pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        match relay {
+            Some(relay) => Ok(relay.reach().await?),
+            None => Ok(()),
+        }
     }
 
     /// What signs the links to a plan's objects.
@@ -283,7 +295,6 @@ impl OpenError {
     /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk, a database that
     /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
-        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
             Self::Ledger(LedgerError::Store(error)) => {
                 matches!(
@@ -298,7 +309,7 @@ impl OpenError {
             | Self::StateDir { source, .. }
             | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source),
             Self::Database(error) => error.is_full() || error.is_busy(),
-            Self::Config(ConfigError::NoRegion { .. }) => true,
+            Self::Config(ConfigError::NoRegion { .. } | ConfigError::Late { .. }) => true,
             _ => false,
         }
     }
@@ -378,7 +389,7 @@ pub async fn open(
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
-        QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
+        QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
@@ -395,16 +406,18 @@ pub async fn open(
     let books = Books {
         ledger,
         audit,
+        issued: Issued::default(),
         names: names(config, &keyring),
         resolver: resolver.map(|program| Resolver::new(program.clone())),
         owner: Owner::new(),
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, &sender)?;
+    let mail = mail_settings(config, &sender, &templates)?;
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = edges(config, &connections, &*books.ledger, &mailer)
         .chain(handed_to.cloned())
+        .chain(std::iter::once(books.audit.edge().clone()))
         .collect();
     let tools = Tools {
         policy: Arc::new(policy),
@@ -435,6 +448,19 @@ pub async fn open(
         embedded,
         _lock: lock,
     })
+}
+
+/// The queue, from which no message is hidden for a process that died: the lock on the state directory proves that there is
+/// no other than this.
+async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
+    let messages = queue.take_over().await?;
+    if messages > 0 {
+        tracing::info!(
+            messages,
+            "the last process ended while it worked these messages; they are taken up at once"
+        );
+    }
+    Ok(queue)
 }
 
 /// Opens the database. SQLite waits for another process that holds it, and so must not do that here.
@@ -639,7 +665,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
                 url.url(),
             )
         }
-        (None, Some(file)) => Results::File(file.clone()),
+        (None, Some(file)) => Results::file(file.clone()),
         (None, None) => Results::Nobody,
     })
 }
@@ -677,15 +703,33 @@ fn pictures(config: &Config) -> media::Settings {
 }
 
 /// How mails and pages speak.
-pub fn mail_settings(config: &Config, sender: &Sender) -> Result<MailSettings, ConfigError> {
-    let locale = config.mail.locale.parse::<Locale>();
+pub fn mail_settings(
+    config: &Config,
+    sender: &Sender,
+    templates: &Templates,
+) -> Result<MailSettings, ConfigError> {
     Ok(MailSettings {
-        time_zone: config.time_zone()?,
-        locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
+        locale: locale(config, templates)?,
         sender_name: sender.display_name().to_owned(),
         sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
     })
+}
+
+/// The language of mails whose recipients have none of their own: one that the templates speak.
+pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("mail.locale", reason);
+    let locale = config.mail.locale.parse::<Locale>();
+    let locale = locale.map_err(|error| wrong(error.to_string()))?;
+    let languages = templates.languages();
+    if plan::speaks(&languages, &locale) {
+        return Ok(locale);
+    }
+    Err(wrong(format!(
+        "is {:?}, which no mail can be written in; there are: {}; [templates] dir can add one",
+        locale.as_str(),
+        languages.join(", ")
+    )))
 }
 
 /// Starts the embedded endpoint, if any connection has a directory.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
-use crate::directory;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
 use crate::job::place::MAX_KEY_BYTES;
 use crate::job::{Prefix, PublishTo, RelayName};
+use crate::mounted;
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
 
@@ -37,14 +37,36 @@ impl Config {
             },
             on_doubt: self.ledger.on_doubt,
             page_size: self.gallery.page_size,
+            time_zone: self.time_zone()?,
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,
+            default_publish: self.default_publish()?,
+        })
+    }
+
+    /// `gallery.default_publish`: a bucket, since a mail links what is published there.
+    fn default_publish(&self) -> Result<Option<Place>, ConfigError> {
+        let Some(target) = &self.gallery.default_publish else {
+            return Ok(None);
+        };
+        let place = publish_rule(target).and_then(|rule| rule.bucket());
+        place.map(Some).ok_or_else(|| {
+            let reason = format!("is {target:?}: write \"s3://bucket/prefix\"; a mail cannot link what is in a directory");
+            ConfigError::value("gallery.default_publish", reason)
         })
     }
 
     /// Looks at the rules' job files as if an event had come: a job that could never be done, or whose page would be the next
     /// event, is found before there is one.
     pub fn check_event_rules(&self, policy: &Policy) -> Result<(), ConfigError> {
+        if let Some(place) = policy.default_publish.as_ref()
+            && policy.triggers_itself(place)
+        {
+            let reason = format!(
+                "is {place}: a page there would be an event that starts a job by an [[on_event]] rule; publish elsewhere, or let its `key` leave that out"
+            );
+            return Err(ConfigError::value("gallery.default_publish", reason));
+        }
         for (index, rule) in policy.triggers.iter().enumerate() {
             let wrong = |reason: String| {
                 let file = &self.on_event[index].job;
@@ -60,7 +82,9 @@ impl Config {
                 let PublishTo::Bucket(bucket, prefix) = target else {
                     continue;
                 };
-                let filled = prefix.fill(&job.scope(), MAX_KEY_BYTES).ok();
+                let filled = prefix
+                    .fill(&job.scope(policy.time_zone(&job)), MAX_KEY_BYTES)
+                    .ok();
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
                 // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
                 let Some(prefix) = prefix else { continue };
@@ -151,13 +175,13 @@ impl Config {
     fn event_rule(&self, index: usize, rule: &OnEventConfig) -> Result<EventRule, ConfigError> {
         let key = |field: &str| format!("on_event[{index}].{field}");
         let path = &rule.job;
-        let unreadable = |error: &dyn std::fmt::Display| {
-            ConfigError::value(
-                key("job"),
-                format!("names {}, which is not a job file: {error}", path.display()),
-            )
+        let reason = |error: &dyn std::fmt::Display| {
+            format!("names {}, which is not a job file: {error}", path.display())
         };
-        let text = directory::read_mounted_text(path).map_err(|error| unreadable(&error))?;
+        let unreadable =
+            |error: &dyn std::fmt::Display| ConfigError::value(key("job"), reason(error));
+        let text = mounted::read_text(path)
+            .map_err(|error| ConfigError::unread(key("job"), error, |error| reason(error)))?;
         let template: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if !template.is_object() {

@@ -15,7 +15,7 @@ use super::{
     EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt, hand_over,
 };
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::http::AnswerWithin;
+use crate::edge::http::Terms;
 use crate::keyring::nonce;
 
 pub use looked_at::LookedAt;
@@ -73,6 +73,21 @@ impl SqsQueue {
             ..self
         }
     }
+
+    /// How many messages the queue says that it has in a state, about.
+    async fn count(&self, name: QueueAttributeName) -> Result<Option<u64>, QueueError> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
+        let attributes = answer.attributes;
+        Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
+    }
 }
 
 #[async_trait]
@@ -99,7 +114,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             // A long poll may last as long as it was asked to.
-            .interceptor(AnswerWithin(patience))
+            .interceptor(Terms::answer_within(patience))
             // The next poll is the retry.
             .config_override(
                 aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),
@@ -208,19 +223,12 @@ impl Queue for SqsQueue {
 
     async fn waiting(&self) -> Result<u64, QueueError> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(name.clone())
-            .send()
-            .await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
-        let count = answer
-            .attributes
-            .and_then(|attributes| attributes.get(&name)?.parse().ok());
-        Ok(count.unwrap_or_default())
+        self.count(name).await.map(Option::unwrap_or_default)
+    }
+
+    async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        self.count(name).await
     }
 }
 

@@ -23,14 +23,19 @@ mod conformance;
 mod crash;
 mod credentials;
 mod daemon;
+mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
 mod hostile;
+mod languages;
 mod ledger;
 mod letter;
+mod lifecycle;
 #[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
@@ -43,11 +48,17 @@ mod presign;
 mod privileged;
 mod public_endpoints;
 mod queue_addresses;
+mod reachable;
 mod relay;
+#[cfg(debug_assertions)]
+mod restart;
 mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+mod submit;
+#[cfg(feature = "embedded")]
+mod under_way;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;
