@@ -14,13 +14,13 @@ use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
@@ -195,7 +195,7 @@ impl Directory {
         let there = rustix::fs::openat(&parent.handle, name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&there)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            return parent.descend(shown);
+            return parent.descend(shown, FOLDER);
         }
         let ours = rustix::process::geteuid().as_raw();
         if ![0, ours].contains(&stat.st_uid) || links == 0 {
@@ -234,24 +234,41 @@ impl Directory {
 
     /// Enters a folder below, which is there.
     pub fn enter_existing(&self, below: &Path) -> io::Result<Self> {
-        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        self.walk(below, FOLDER)
+    }
+
+    /// Enters a folder below, which is there, only to find what is in it: the right to search the folders suffices. What was
+    /// entered so cannot be synced.
+    pub fn pass(&self, below: &Path) -> io::Result<Self> {
+        self.walk(below, FOLDER.union(OFlags::PATH))
+    }
+
+    fn walk(&self, below: &Path, flags: OFlags) -> io::Result<Self> {
+        let mut at = None;
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(self.refusal(below, "is not a path below it"));
             };
-            at = at.descend(Path::new(name))?;
+            at = Some(
+                at.as_ref()
+                    .unwrap_or(self)
+                    .descend(Path::new(name), flags)?,
+            );
         }
-        Ok(at)
+        match at {
+            Some(at) => Ok(at),
+            None => Self::held(self.handle.try_clone()?, self.path.clone()),
+        }
     }
 
     /// Enters a folder below, and makes it if it is not there.
     pub(crate) fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return self.descend(name),
+            Err(Errno::EXIST) => return self.descend(name, FOLDER),
             Err(error) => return Err(error.into()),
         }
-        let made = self.descend(name)?;
+        let made = self.descend(name, FOLDER)?;
         // Another user may have put another folder in its place meanwhile.
         if made.owner.0 == rustix::process::geteuid().as_raw() {
             self.give(&made.handle)?;
@@ -259,8 +276,8 @@ impl Directory {
         Self::held(made.handle, made.path)
     }
 
-    fn descend(&self, name: &Path) -> io::Result<Self> {
-        let flags = FOLDER | OFlags::NOFOLLOW;
+    fn descend(&self, name: &Path, flags: OFlags) -> io::Result<Self> {
+        let flags = flags | OFlags::NOFOLLOW;
         let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
         let handle = File::from(handle.map_err(|error| match error {
             Errno::LOOP | Errno::NOTDIR => {
@@ -273,14 +290,38 @@ impl Directory {
 
     /// The names of what is in it, in no order.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.handle)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if !matches!(&name[..], b"." | b"..") {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        Ok(names)
+        self.entries()?.map(|entry| Ok(entry?.0)).collect()
+    }
+
+    /// What is in it, in no order: names, and of which kind each is. A link is of its own kind, whatever it leads to.
+    pub fn entries(
+        &self,
+    ) -> io::Result<impl Iterator<Item = io::Result<(OsString, FileType)>> + '_> {
+        // A descriptor of its own has a place of its own among the names.
+        let entries = Dir::new(rustix::fs::openat(
+            &self.handle,
+            ".",
+            FOLDER,
+            Mode::empty(),
+        )?)?;
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+            entry => self.kind_of(entry).transpose(),
+        }))
+    }
+
+    fn kind_of(&self, entry: Result<DirEntry, Errno>) -> io::Result<Option<(OsString, FileType)>> {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+        let kind = match entry.file_type() {
+            // Not every file system tells it with the name.
+            FileType::Unknown => match self.stat(&name)? {
+                Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                None => return Ok(None),
+            },
+            known => known,
+        };
+        Ok(Some((name, kind)))
     }
 
     /// When a regular file with one name and an expected owner was changed last; nothing where there is none.
@@ -294,8 +335,8 @@ impl Directory {
     }
 
     /// What stands at a name, if anything does; a link is not followed.
-    pub fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
-        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+    pub fn stat(&self, name: impl AsRef<Path>) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             stat => Ok(Some(stat?)),
         }
@@ -624,11 +665,6 @@ pub fn read_mounted_text(path: &Path) -> io::Result<String> {
         }
         false => Ok(text),
     }
-}
-
-/// Opens a file by its path to read it, in a directory of any owner: a copy, say. No link is followed at its name.
-pub fn read_unlinked(path: &Path) -> io::Result<File> {
-    read_regular(path, SAFE)
 }
 
 fn read_regular(path: &Path, flags: OFlags) -> io::Result<File> {
