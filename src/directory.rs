@@ -127,7 +127,6 @@ impl Deref for Location {
 pub struct Directory {
     handle: File,
     path: PathBuf,
-    owner: (u32, u32),
 }
 
 impl Directory {
@@ -139,7 +138,8 @@ impl Directory {
             false => path,
         };
         let handle = rustix::fs::open(path, FOLDER, Mode::empty())?;
-        Self::held(File::from(handle), path.to_owned())
+        let (handle, path) = (File::from(handle), path.to_owned());
+        Ok(Self { handle, path })
     }
 
     /// Opens a directory of the operator's, and makes what is missing of its path with `mode`, masked by the umask.
@@ -172,8 +172,9 @@ impl Directory {
     }
 
     /// Whether it is root's or the process's user's, so that no other user prepared it.
-    pub fn is_ours(&self) -> bool {
-        [0, rustix::process::geteuid().as_raw()].contains(&self.owner.0)
+    pub fn is_ours(&self) -> io::Result<bool> {
+        let (owner, _) = self.owner()?;
+        Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
     }
 
     /// Opens or makes a folder below that only its owner may enter.
@@ -206,13 +207,17 @@ impl Directory {
         Self::own(&target, links - 1)
     }
 
-    fn held(handle: File, path: PathBuf) -> io::Result<Self> {
-        let metadata = handle.metadata()?;
+    /// The same directory once more.
+    fn again(&self) -> io::Result<Self> {
         Ok(Self {
-            handle,
-            path,
-            owner: (metadata.uid(), metadata.gid()),
+            handle: self.handle.try_clone()?,
+            path: self.path.clone(),
         })
+    }
+
+    fn owner(&self) -> io::Result<(u32, u32)> {
+        let metadata = self.handle.metadata()?;
+        Ok((metadata.uid(), metadata.gid()))
     }
 
     /// Where it was when it was opened; for messages.
@@ -222,7 +227,7 @@ impl Directory {
 
     /// Enters a folder below, and makes what is missing with `mode`, masked by the umask.
     pub fn enter(&self, below: &Path, mode: u32) -> io::Result<Self> {
-        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        let mut at = self.again()?;
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(self.refusal(below, "is not a path below it"));
@@ -257,7 +262,7 @@ impl Directory {
         }
         match at {
             Some(at) => Ok(at),
-            None => Self::held(self.handle.try_clone()?, self.path.clone()),
+            None => self.again(),
         }
     }
 
@@ -270,10 +275,10 @@ impl Directory {
         }
         let made = self.descend(name, FOLDER)?;
         // Another user may have put another folder in its place meanwhile.
-        if made.owner.0 == rustix::process::geteuid().as_raw() {
+        if made.owner()?.0 == rustix::process::geteuid().as_raw() {
             self.give(&made.handle)?;
         }
-        Self::held(made.handle, made.path)
+        Ok(made)
     }
 
     fn descend(&self, name: &Path, flags: OFlags) -> io::Result<Self> {
@@ -285,7 +290,8 @@ impl Directory {
             }
             other => other.into(),
         })?);
-        Self::held(handle, self.path.join(name))
+        let path = self.path.join(name);
+        Ok(Self { handle, path })
     }
 
     /// The names of what is in it, in no order.
@@ -396,7 +402,7 @@ impl Directory {
         };
         let draft = Draft {
             mode: file.metadata()?.permissions(),
-            directory: Self::held(self.handle.try_clone()?, self.path.clone())?,
+            directory: self.again()?,
             file,
             name,
         };
@@ -564,7 +570,7 @@ impl Directory {
             return Err(self.refusal(shown, "has another name, a hard link"));
         }
         let ours = rustix::process::geteuid().as_raw();
-        if ![self.owner.0, ours, 0].contains(&owner) {
+        if ![self.owner()?.0, ours, 0].contains(&owner) {
             return Err(self.refusal(shown, "belongs to another user than its directory"));
         }
         Ok(())
@@ -573,10 +579,11 @@ impl Directory {
     /// Gives what was just made here to the directory's owner, if the process may.
     fn give(&self, made: &File) -> io::Result<()> {
         let metadata = made.metadata()?;
-        if (metadata.uid(), metadata.gid()) == self.owner {
+        let (user, group) = self.owner()?;
+        if (metadata.uid(), metadata.gid()) == (user, group) {
             return Ok(());
         }
-        match fchown(made, Some(self.owner.0), Some(self.owner.1)) {
+        match fchown(made, Some(user), Some(group)) {
             // Only root may; another user who writes here has the rights of a group.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             given => given,

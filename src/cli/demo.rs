@@ -48,7 +48,7 @@ pub(super) async fn demo(
     let mut signals = Signals::listen()?;
     let demo = Directory::make(&arguments.dir, 0o700)
         .with_context(|| format!("could not make {}", arguments.dir.display()))?;
-    if !demo.is_ours() {
+    if !demo.is_ours()? {
         let why = "it belongs to another user: give the demo a directory of your own";
         return Err(OpenError::Directory {
             path: arguments.dir.clone(),
