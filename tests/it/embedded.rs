@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 mod links;
+mod slots;
 
 const REGION: &str = "eu-west-1";
 const BUCKET: &str = "reports";
