@@ -659,14 +659,20 @@ pub fn read_mounted(path: &Path) -> io::Result<File> {
 
 /// Reads such a file, which has a text of at most [`MAX_OPERATOR_FILE_BYTES`].
 pub fn read_mounted_text(path: &Path) -> io::Result<String> {
+    read_text(read_mounted(path)?, path)
+}
+
+/// Reads a text of at most [`MAX_OPERATOR_FILE_BYTES`] from what is open; `what` names it in a sentence.
+pub fn read_text(open: impl Read, what: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
-    let read = file.read_to_string(&mut text)?;
+    let read = open
+        .take(MAX_OPERATOR_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
     match read as u64 > MAX_OPERATOR_FILE_BYTES {
         true => {
             let sentence = format!(
                 "{} has more than {MAX_OPERATOR_FILE_BYTES} bytes",
-                path.display()
+                what.display()
             );
             Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
         }

@@ -17,7 +17,7 @@ use handout::audit::verify::verify_remembered;
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::{Config, Environment};
-use handout::directory::Location;
+use handout::directory::{self, Location};
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;
@@ -280,7 +280,7 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let read = std::fs::read_to_string(text)
+    let read = directory::read_mounted_text(Path::new(text))
         .with_context(|| format!("--public-key {text} is neither a key nor a file"))?;
     let key = read.trim().parse();
     key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))

@@ -204,7 +204,7 @@ impl Config {
                 .find(|path| path.exists())
                 .ok_or(ConfigError::Nowhere)?,
         };
-        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
+        let text = directory::read_mounted_text(&path).map_err(|source| ConfigError::Read {
             path: path.clone(),
             source,
         })?;

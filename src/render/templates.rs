@@ -564,7 +564,7 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
         );
         return Err(TemplateError::new(name.to_owned(), None, reason));
     }
-    io::read_to_string(file).map_err(failed)
+    directory::read_text(file, path).map_err(failed)
 }
 
 /// RFC 4648 base 64, as a policy spells its hashes.

@@ -49,9 +49,9 @@ fn roots(section: &str, config: &SmtpConfig) -> Result<Vec<CertificateDer<'stati
         let reason = format!("names {}, {reason}", path.display());
         ConfigError::value(format!("{section}.ca_file"), reason)
     };
-    let pem =
-        std::fs::read(path).map_err(|error| refuse(format!("which cannot be read: {error}")))?;
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let pem = crate::directory::read_mounted_text(path)
+        .map_err(|error| refuse(format!("which cannot be read: {error}")))?;
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     roots
         .ok()
         .filter(|roots| !roots.is_empty())
