@@ -181,7 +181,9 @@ pub const MAX_ENDPOINT_LINKS: usize = 192;
 /// sixteen.
 pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
 
-/// How long the pace of a connection is looked at. The kernel takes megabytes for a client at once, and then nothing for a
+/// How long the pace of a connection is looked at.
+///
+/// The kernel takes megabytes for a client at once, and then nothing for a
 /// few seconds, although the client reads.
 pub const ENDPOINT_PACE_PERIOD: Duration = Duration::from_secs(5);
 

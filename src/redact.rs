@@ -22,12 +22,15 @@ use crate::text::{is_invisible, printable};
 /// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well; the id of an access key has 20.
 const LONGEST_MIXED_PART: usize = 19;
 
-/// How the ids of access keys begin; the shortest has 16 characters. <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
+/// How the ids of access keys begin; the shortest has 16 characters.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 const KEY_IDS: [&str; 3] = ["AKIA", "ASIA", "ABIA"];
 const SHORTEST_KEY_ID: usize = 16;
 
-/// What stores call what belongs to a signature, in lower case and without its punctuation: the word behind such a name and
-/// a `:` or `=` is hidden.
+/// What stores call what belongs to a signature, in lower case and without its punctuation.
+///
+/// The word behind such a name and a `:` or `=` is hidden.
 const OF_A_SIGNATURE: [&str; 8] = [
     "signature",
     "xamzsignature",

@@ -86,8 +86,7 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 
 /// Whether a character can be shown as it is.
 ///
-/// It ends no line, commands no terminal (C0, C1), reorders no text
-/// (Unicode TR 9), can be seen (no zero-width character, tag or byte order mark), and is a character (noncharacters are refused by SQS:
+/// It ends no line, commands no terminal (C0, C1), reorders no text (Unicode TR 9), can be seen (no zero-width character, tag or byte order mark), and is a character (noncharacters are refused by SQS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>).
 pub fn is_printable(c: char) -> bool {
     let is_noncharacter = matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32 & 0xFFFE) == 0xFFFE;
@@ -98,8 +97,10 @@ pub fn is_printable(c: char) -> bool {
         || is_invisible(c))
 }
 
-/// The characters that take no room, so that two texts look the same: of those that may be ignored (Unicode,
-/// `DerivedCoreProperties.txt`, `Default_Ignorable_Code_Point`) all but the variation selectors, which emojis have.
+/// The characters that cannot be seen, so that two texts look the same.
+///
+/// Of those that may be ignored (Unicode, `DerivedCoreProperties.txt`, `Default_Ignorable_Code_Point`) these are all but the
+/// variation selectors, which emojis have.
 pub const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{00AD}' | '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}'

@@ -306,8 +306,7 @@ pub(super) fn is_too_long(line: &[u8]) -> bool {
     line.len() > MAX_AUDIT_LINE_BYTES
 }
 
-/// Reads on behind the beginning of a last line that has no end, and judges whether a write that broke off left it. `Ok` is
-/// the whole tail, in `line`.
+/// Reads on behind the beginning of a last line that has no end, and judges whether a write that broke off left it.
 ///
 /// A power cut may leave a tail of zeros that is longer than any line, but no line after it, and no other byte.
 pub(super) fn read_tail(
