@@ -187,6 +187,9 @@ pub struct ConnectionConfig {
     /// How long its sessions last, instead of STS's hour; links end with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role_duration: Option<Span>,
+    /// Another server that speaks STS, for the role and for a web identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts_endpoint_url: Option<String>,
     /// A fixed access key's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,

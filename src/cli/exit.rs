@@ -8,6 +8,8 @@ use handout::error::{Class, JobError, chain};
 use handout::ledger::LedgerError;
 use handout::tools::OpenError;
 
+#[cfg(feature = "embedded")]
+use super::demo::DemoError;
 use super::presign::PresignError;
 
 /// The check or the job found something.
@@ -59,6 +61,13 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn code(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<handout::render::TemplateError>() {
         return CONFIG;
+    }
+    #[cfg(feature = "embedded")]
+    if let Some(error) = error.downcast_ref::<DemoError>() {
+        return match error {
+            DemoError::PortTaken(_) => UNAVAILABLE,
+            DemoError::Unsettled => FOUND,
+        };
     }
     if let Some(error) = error.downcast_ref::<OpenError>() {
         return open_code(error);

@@ -508,6 +508,9 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
     }
+    if let Some(endpoint) = &connection.sts_endpoint_url {
+        check_endpoint(endpoint, key("sts_endpoint_url"))?;
+    }
     Ok(())
 }
 
