@@ -174,7 +174,7 @@ impl Config {
             path: path.clone(),
             source,
         };
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let text = mounted::read_text(&path).map_err(unreadable)?;
         let absolute = std::path::absolute(&path).map_err(unreadable)?;
         let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {
             path: path.clone(),
