@@ -42,6 +42,7 @@ mod poison;
 mod presign;
 mod privileged;
 mod relay;
+mod reload;
 mod s3_answers;
 mod schema;
 mod signer;
