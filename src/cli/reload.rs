@@ -21,35 +21,35 @@ pub(super) async fn reload_when_told(
     renew: &watch::Sender<Option<Renewed>>,
 ) {
     // A signal that came during the start counts: the file may have changed after it was read.
-    while told.wait_for(|count| *count > 0).await.is_ok() {
-        loop {
-            told.mark_unchanged();
-            let is_ready = opened.tools.progress.snapshot().polls > 0;
-            if is_ready {
-                notify::reloading();
+    let mut seen = 0;
+    loop {
+        match told.wait_for(|count| *count > seen).await {
+            Ok(count) => seen = *count,
+            // The thread has ended that listens for signals.
+            Err(_) => return std::future::pending().await,
+        }
+        // Before the first poll was answered, the supervisor still waits for the start.
+        let is_ready = opened.tools.progress.snapshot().polls > 0;
+        if is_ready {
+            notify::reloading();
+        }
+        match Box::pin(reload(arguments, environment, opened)).await {
+            Ok(changes) => {
+                tell(&changes);
+                renew.send_replace(Some(Renewed {
+                    tools: opened.tools.clone(),
+                    rules: Arc::from(opened.rules.clone()),
+                }));
             }
-            match Box::pin(reload(arguments, environment, opened)).await {
-                Ok(changes) => {
-                    tell(&changes);
-                    renew.send_replace(Some(Renewed {
-                        tools: opened.tools.clone(),
-                        rules: Arc::from(opened.rules.clone()),
-                    }));
-                }
-                Err(error) => tracing::error!(
-                    error = chain(&*error),
-                    "the configuration could not be read again; nothing has changed"
-                ),
-            }
-            if is_ready {
-                notify::reloaded();
-            }
-            if told.changed().await.is_err() {
-                break;
-            }
+            Err(error) => tracing::error!(
+                error = chain(&*error),
+                "the configuration could not be read again; nothing has changed"
+            ),
+        }
+        if is_ready {
+            notify::reloaded();
         }
     }
-    std::future::pending().await
 }
 
 async fn reload(
