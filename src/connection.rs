@@ -90,10 +90,9 @@ impl fmt::Debug for EmbeddedSite {
 pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     let deriver = keyring.deriver(Purpose::EmbeddedCredentials);
     let site = |(name, connection): (&String, &ConnectionConfig)| {
-        let directory = connection.directory.clone()?;
         Some(EmbeddedSite {
             connection: name.clone(),
-            directory: config.resolve(&directory),
+            directory: connection.directory.clone()?,
             access_key_id: format!(
                 "HANDOUT{}",
                 deriver.id(&[name.as_bytes(), b"id"])[..13].to_uppercase()
@@ -344,6 +343,7 @@ impl Route {
             region: wanted.region.clone(),
             profile: wanted.profile.clone(),
             other_server: wanted.endpoint_url.is_some(),
+            environment: environment.clone(),
         };
         let sdk = base.load().await;
         let region = sdk.region().ok_or(NoRegion)?.to_string();
@@ -462,6 +462,7 @@ pub async fn sqs_client(
         region: route.region.map(ToOwned::to_owned),
         profile: route.profile.map(ToOwned::to_owned),
         other_server: route.endpoint_url.is_some(),
+        environment: environment.clone(),
     };
     let sdk = base.load().await;
     let Some(region) = sdk.region() else {
@@ -491,11 +492,14 @@ struct Base {
     profile: Option<String>,
     /// Whether the requests go to a server that is not AWS's.
     other_server: bool,
+    environment: Environment,
 }
 
 impl Base {
     async fn load(&self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
+            .env(self.environment.for_sdk())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
             .http_client(http::client(None))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())

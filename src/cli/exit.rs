@@ -74,6 +74,7 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<PresignError>() {
         return match error {
+            PresignError::NoPlace { .. } => CANNOT_CREATE,
             PresignError::NoRegion
             | PresignError::NoCredentials(_)
             | PresignError::NoState
@@ -123,7 +124,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
         OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
         OpenError::NoLedger { .. } => FOUND,
-        OpenError::Directory { .. } | OpenError::Locked { .. } => CANNOT_CREATE,
+        OpenError::Directory { .. } | OpenError::StateDir { .. } | OpenError::Locked { .. } => {
+            CANNOT_CREATE
+        }
         #[cfg(feature = "embedded")]
         OpenError::Embedded(_) => UNAVAILABLE,
     }

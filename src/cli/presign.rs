@@ -6,6 +6,7 @@
 mod keys;
 
 use std::cell::Cell;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -222,9 +223,20 @@ pub(crate) enum PresignError {
     NoCredentials(#[source] CredentialsError),
     /// There is no place for the log.
     #[error(
-        "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
+        "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
     )]
     NoState,
+    /// The place for the log cannot be written.
+    #[error(
+        "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
+        path.display()
+    )]
+    NoPlace {
+        /// The state directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// A name in --filename has no value.
     #[error("--filename {0}")]
     Filename(#[source] PhraseError),
@@ -421,8 +433,11 @@ impl Books {
         config: &Config,
         connection: Option<&str>,
         environment: &Environment,
-    ) -> Result<Self, OpenError> {
-        private_dir(&config.state_dir)?;
+    ) -> anyhow::Result<Self> {
+        private_dir(&config.state_dir).map_err(|error| match error {
+            OpenError::StateDir { path, source } => PresignError::NoPlace { path, source }.into(),
+            other => anyhow::Error::new(other),
+        })?;
         let keyring = Keyring::open(&config.secret_key_file())?;
         let settings = config.audit_settings(&keyring, environment)?;
         let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;

@@ -105,9 +105,8 @@ impl Origin for Configured {
     fn files(&self) -> Vec<PathBuf> {
         match &self.keys {
             Some(keys) => {
-                let place = |path: &PathBuf| Secret::place(path, &self.environment);
                 let files = std::iter::once(&keys.secret).chain(&keys.token);
-                files.map(place).collect()
+                files.cloned().collect()
             }
             None => profile_files(&self.environment),
         }
