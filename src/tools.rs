@@ -367,7 +367,7 @@ pub async fn open(
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = open_database(config.database_file()).await?;
-    let reading = Reading::of(config, environment);
+    let reading = Reading::of(config);
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);

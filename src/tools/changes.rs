@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use toml::Value;
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-use crate::config::{Config, Environment, Secret};
+use crate::config::Config;
 use crate::directory;
 
 /// What a start opens and holds: keys of these names count from the next start on.
@@ -38,20 +38,17 @@ pub(super) struct Reading {
 
 impl Reading {
     /// Reads the files that the configuration names. None of their contents is kept.
-    pub(super) fn of(config: &Config, environment: &Environment) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let mut reading = Self::default();
         if let Ok(whole) = Value::try_from(config) {
             flatten(String::new(), &whole, &mut reading.values);
         }
         for (key, value) in &reading.values {
-            let path = Path::new(value);
-            let path = match key.as_str() {
-                key if key.ends_with("_file") => Secret::place(path, environment),
-                key if key.starts_with("on_event") && key.ends_with(".job") => config.resolve(path),
-                "templates.dir" => path.to_owned(),
-                _ => continue,
-            };
-            reading.files.insert(key.clone(), contents(&path));
+            let is_job = key.starts_with("on_event") && key.ends_with(".job");
+            if is_job || key.ends_with("_file") || key == "templates.dir" {
+                let held = contents(Path::new(value));
+                reading.files.insert(key.clone(), held);
+            }
         }
         reading
     }
@@ -210,8 +207,8 @@ mod tests {
     use super::*;
 
     fn reading(text: &str) -> Reading {
-        let environment = Environment::default();
-        Reading::of(&Config::parse(text, &environment).unwrap(), &environment)
+        let environment = crate::config::Environment::default();
+        Reading::of(&Config::parse(text, &environment).unwrap())
     }
 
     #[test]

@@ -20,10 +20,7 @@ impl Opened {
         environment: &Environment,
     ) -> Result<Changes, OpenError> {
         let mixed = with_what_stays(new, &self.config);
-        let (wanted, reading) = (
-            Reading::of(new, environment),
-            Reading::of(&mixed, environment),
-        );
+        let (wanted, reading) = (Reading::of(new), Reading::of(&mixed));
         mixed.check()?;
         let changes = Changes::between(&self.reading, &reading);
         let told = Changes::between(&self.reading, &wanted);
