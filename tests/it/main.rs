@@ -41,6 +41,8 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod public_endpoints;
+mod queue_addresses;
 mod relay;
 mod reload;
 mod s3_answers;
