@@ -8,6 +8,7 @@ use anyhow::Context;
 use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
 use handout::error::{RetryLimits, chain};
+use handout::queue::Queue;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
@@ -81,6 +82,7 @@ pub(super) async fn run(
     let (renew, renewed) = watch::channel(None);
     let worker = worker.renewed_by(renewed.clone());
     let reloads = beside.reloads();
+    let queue = Arc::clone(&opened.queue);
     announce(config, http);
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
@@ -96,6 +98,7 @@ pub(super) async fn run(
             tokio::join!(
                 reload_when_told(arguments, environment, &mut opened, reloads, &renew),
                 probe_current(&tools, renewed),
+                tell_in_flight(&*queue, config),
                 notify::ready_when_polled(&tools.progress),
                 notify::feed_watchdog(pulse)
             )
@@ -109,7 +112,7 @@ pub(super) async fn run(
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop((tools, renew));
+    drop((tools, renew, queue));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work came to its end, and the next start ends the stream.
@@ -205,6 +208,27 @@ fn announce(config: &Config, http: Option<std::net::SocketAddr>) {
     );
     if config.allow.is_empty() {
         tracing::warn!("no [[allow]] rule: every job will be refused");
+    }
+}
+
+/// Says how many messages are hidden at the start, and until when at most: those of a process that was killed are, and nothing
+/// else would tell why no job begins.
+async fn tell_in_flight(queue: &dyn Queue, config: &Config) {
+    match queue.in_flight().await {
+        Ok(None | Some(0)) => {}
+        Ok(Some(messages)) => {
+            let hidden = config.queue.visibility_timeout;
+            let until = clock::system().saturating_add(hidden.as_duration());
+            tracing::info!(
+                messages,
+                until = until.ok().map(tracing::field::display),
+                "messages are in flight: other workers have them, or a process died over them; the latter come back by then"
+            );
+        }
+        Err(error) => tracing::debug!(
+            error = chain(&error),
+            "the queue does not tell how many messages are in flight"
+        ),
     }
 }
 
