@@ -416,7 +416,7 @@ fn a_service_called_handout_in_the_namespace_of_a_pod_changes_nothing() {
 }
 
 /// Every variable that a chart or a compose file may leave empty.
-const EMPTY: [&str; 22] = [
+const EMPTY: [&str; 23] = [
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL_SQS",
@@ -433,6 +433,7 @@ const EMPTY: [&str; 22] = [
     "AWS_USE_FIPS_ENDPOINT",
     "AWS_EC2_METADATA_DISABLED",
     "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
     "HTTPS_PROXY",
     "CREDENTIALS_DIRECTORY",
     "XDG_STATE_HOME",
@@ -460,6 +461,10 @@ fn an_empty_variable_is_an_unset_one_for_links() {
     assert!(
         text.starts_with("https://reports.s3.eu-west-1.amazonaws.com/a.pdf?"),
         "{text}"
+    );
+    assert!(
+        !text.contains("certificate"),
+        "the system's are read: {text}"
     );
     let (code, text) = presign(&[("AWS_DEFAULT_REGION", "eu-west-3")], &[]);
     assert_eq!(code, Some(0), "{text}");
@@ -497,7 +502,7 @@ fn an_empty_variable_is_an_unset_one_for_queues_and_roles() {
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_EC2_METADATA_DISABLED", "true"),
     ];
-    let with = |more: &[(&'static str, &'static str)], arguments: &[&str]| {
+    let with = |more: &[(&str, &str)], arguments: &[&str]| {
         let empty = EMPTY.map(|name| (name, ""));
         let variables = [&empty[..], &keys, more].concat();
         let output = elsewhere(&config, world.dir.path(), arguments, &variables);
@@ -524,7 +529,20 @@ fn an_empty_variable_is_an_unset_one_for_queues_and_roles() {
     drop(moto);
     let (code, text) = with(&[], &signed);
     assert_ne!(code, Some(101), "{text}");
-    // One that is nonsense is named.
+    // So it is in a profile, for everything and for one service.
+    let services = ["sqs", "s3", "sts"].map(|name| format!("{name} =\n  endpoint_url =\n"));
+    let profile = format!(
+        "[default]\nregion = eu-west-1\nendpoint_url =\nservices = mine\n[services mine]\n{}",
+        services.concat()
+    );
+    let file = world.dir.path().join("aws");
+    fs::write(&file, profile).unwrap();
+    let of_profile = [("AWS_CONFIG_FILE", &*file.to_string_lossy())];
+    for arguments in [&submit[..], &signed[..]] {
+        let (code, text) = with(&of_profile, arguments);
+        assert!(matches!(code, Some(69 | 78)), "{text}");
+    }
+    // One that is nonsense ends nothing either.
     for name in [
         "AWS_ENDPOINT_URL_SQS",
         "AWS_ENDPOINT_URL_STS",
