@@ -224,7 +224,9 @@ fn a_user_without_a_home_is_told_what_to_set() {
     let Some(bare) = Bare::or_skip("a_user_without_a_home") else {
         return;
     };
-    written(&bare, "");
+    // Neither file is there, and a preview asks for neither.
+    let secrets = "mail.transport = \"smtp\"\nmail.smtp = { username = \"handout\", password_file = \"missing\" }\naudit.checkpoint_key_file = \"missing\"";
+    written(&bare, secrets);
     let homes: [&[(&str, &str)]; 4] = [
         &[("HOME", "/")],
         &[],
@@ -244,10 +246,20 @@ fn a_user_without_a_home_is_told_what_to_set() {
         };
         let (code, text) = run("job preview job.json --out preview");
         assert_eq!(code, Some(0), "{home:?}: {text}");
-        let (code, text) = run("job submit job.json");
         let names = ["state_dir", "XDG_STATE_HOME"];
-        assert_eq!(code, Some(73), "{home:?}: {text}");
-        assert!(names.iter().all(|name| text.contains(name)), "{text}");
+        for (command, expected) in [("job submit job.json", 73), ("check", 1)] {
+            let (code, text) = run(command);
+            assert_eq!(code, Some(expected), "{home:?}: {text}");
+            assert!(names.iter().all(|name| text.contains(name)), "{text}");
+        }
+        for command in [
+            "audit key",
+            "presign s3://reports/a.pdf --connection local --no-audit",
+        ] {
+            let (code, text) = run(command);
+            assert_eq!(code, Some(74), "{home:?}: {text}");
+            assert!(text.contains("secret_key_file"), "{text}");
+        }
         fs::rename(
             bare.path("checkout/config.toml"),
             bare.path("checkout/kept"),
