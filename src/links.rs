@@ -18,7 +18,9 @@ pub mod partition;
 mod ranges;
 pub mod signer;
 pub mod sigv4;
+pub mod target;
 pub mod url;
+pub mod way;
 
 use std::sync::Arc;
 

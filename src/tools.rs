@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, RecordError, log::Writer};
 use crate::clock::Clock;
+use crate::config::load::queue_address;
 use crate::config::{
     Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
 };
@@ -29,6 +30,9 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
+use crate::links::partition::Variant;
+#[cfg(feature = "embedded")]
+use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
@@ -36,6 +40,7 @@ use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
+use crate::queue::sqs::address::QueueAddress;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::worker::delivery::{Deliveries, Delivery};
@@ -586,22 +591,33 @@ pub async fn sqs_queue(
     config: &Config,
     environment: &Environment,
 ) -> Result<SqsQueue, ConfigError> {
-    let Some(url) = config.queue.url.clone() else {
+    let Some(url) = &config.queue.url else {
         return Err(ConfigError::value(
             "queue.url",
             "is missing: kind = \"sqs\" needs the queue's URL",
         ));
     };
+    let url = queue_address("queue.url", url)?;
     let route = SqsRoute {
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
+        variant: Variant::default(),
     };
-    Ok(SqsQueue::new(
-        connection::sqs_client("queue", route, environment).await?,
-        url,
-        config.queue.parked_url.clone(),
-    ))
+    let client = async |address: &QueueAddress| {
+        connection::sqs_client("queue", route.to(address.place()), environment).await
+    };
+    let of_jobs = client(&url).await?;
+    let queue = SqsQueue::new(of_jobs.clone(), url.url().to_owned());
+    let Some(parked) = &config.queue.parked_url else {
+        return Ok(queue);
+    };
+    let parked = queue_address("queue.parked_url", parked)?;
+    let of_parked = match parked.place() == url.place() {
+        true => of_jobs,
+        false => client(&parked).await?,
+    };
+    Ok(queue.with_parked(of_parked, parked.url().to_owned()))
 }
 
 /// To whom the ends of jobs are told.
@@ -609,13 +625,19 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
     let wanted = &config.results;
     Ok(match (&wanted.queue_url, &wanted.file) {
         (Some(url), _) => {
+            let url = queue_address("results.queue_url", url)?;
             let route = SqsRoute {
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
+                variant: Variant::default(),
             };
+            let route = route.to(url.place());
             let client = connection::sqs_client("results", route, environment).await?;
-            Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)
+            Results::queue(
+                Arc::new(SqsQueue::new(client, url.url().to_owned())),
+                url.url(),
+            )
         }
         (None, Some(file)) => Results::File(file.clone()),
         (None, None) => Results::Nobody,
@@ -690,7 +712,11 @@ pub async fn start_embedded(
             directory: site.directory,
         });
     }
-    Ok(Some(crate::embedded::Endpoint::start(listen, sites).await?))
+    let public = ServerUrl::parse(&config.embedded.public_url);
+    let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
+    let path = public.path().to_owned();
+    let endpoint = crate::embedded::Endpoint::start_below(listen, sites, path).await?;
+    Ok(Some(endpoint))
 }
 
 /// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.

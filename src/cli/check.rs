@@ -5,6 +5,7 @@
 mod connections;
 mod events;
 mod lifetimes;
+mod links;
 mod local;
 mod publishing;
 mod queues;

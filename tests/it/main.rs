@@ -42,6 +42,8 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod public_endpoints;
+mod queue_addresses;
 mod relay;
 mod s3_answers;
 mod schema;
