@@ -578,6 +578,9 @@ pub struct GalleryConfig {
     pub picture_limit: u64,
     /// How many of them at once.
     pub pictures_at_once: usize,
+    /// Where a page goes that is published because a mail has no room for all files, if the job's rule names no bucket in
+    /// `publish`: `s3://bucket/prefix`.
+    pub default_publish: Option<String>,
 }
 
 impl Default for GalleryConfig {
@@ -587,6 +590,7 @@ impl Default for GalleryConfig {
             picture_sizes: true,
             picture_limit: 5000,
             pictures_at_once: 8,
+            default_publish: None,
         }
     }
 }

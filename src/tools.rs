@@ -35,7 +35,7 @@ use crate::links::partition::Variant;
 use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::media;
-use crate::plan::{Plan, PlanError, Policy};
+use crate::plan::{self, Installed, Plan, PlanError, Policy};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
@@ -378,7 +378,7 @@ pub async fn open(
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
-        QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
+        QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
@@ -401,7 +401,7 @@ pub async fn open(
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, &sender)?;
+    let mail = mail_settings(config, &sender, &templates)?;
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = edges(config, &connections, &*books.ledger, &mailer)
         .chain(handed_to.cloned())
@@ -435,6 +435,19 @@ pub async fn open(
         embedded,
         _lock: lock,
     })
+}
+
+/// The queue, from which no message is hidden for a process that died: the lock on the state directory proves that there is
+/// no other than this.
+async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
+    let messages = queue.take_over().await?;
+    if messages > 0 {
+        tracing::info!(
+            messages,
+            "the last process ended while it worked these messages; they are taken up at once"
+        );
+    }
+    Ok(queue)
 }
 
 /// Opens the database. SQLite waits for another process that holds it, and so must not do that here.
@@ -677,15 +690,33 @@ fn pictures(config: &Config) -> media::Settings {
 }
 
 /// How mails and pages speak.
-pub fn mail_settings(config: &Config, sender: &Sender) -> Result<MailSettings, ConfigError> {
-    let locale = config.mail.locale.parse::<Locale>();
+pub fn mail_settings(
+    config: &Config,
+    sender: &Sender,
+    templates: &Templates,
+) -> Result<MailSettings, ConfigError> {
     Ok(MailSettings {
-        time_zone: config.time_zone()?,
-        locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
+        locale: locale(config, templates)?,
         sender_name: sender.display_name().to_owned(),
         sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
     })
+}
+
+/// The language of mails whose recipients have none of their own: one that the templates speak.
+pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("mail.locale", reason);
+    let locale = config.mail.locale.parse::<Locale>();
+    let locale = locale.map_err(|error| wrong(error.to_string()))?;
+    let languages = templates.languages();
+    if plan::speaks(&languages, &locale) {
+        return Ok(locale);
+    }
+    Err(wrong(format!(
+        "is {:?}, which no mail can be written in; there are: {}; [templates] dir can add one",
+        locale.as_str(),
+        languages.join(", ")
+    )))
 }
 
 /// Starts the embedded endpoint, if any connection has a directory.

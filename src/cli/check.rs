@@ -3,6 +3,7 @@
 //! Each topic has a file, and tells the [`Report`] what it finds as soon as it knows.
 
 mod connections;
+mod deletions;
 mod events;
 mod lifetimes;
 mod links;

@@ -73,6 +73,21 @@ impl SqsQueue {
             ..self
         }
     }
+
+    /// How many messages the queue says that it has in a state, about.
+    async fn count(&self, name: QueueAttributeName) -> Result<Option<u64>, QueueError> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
+        let attributes = answer.attributes;
+        Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
+    }
 }
 
 #[async_trait]
@@ -208,19 +223,12 @@ impl Queue for SqsQueue {
 
     async fn waiting(&self) -> Result<u64, QueueError> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(name.clone())
-            .send()
-            .await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
-        let count = answer
-            .attributes
-            .and_then(|attributes| attributes.get(&name)?.parse().ok());
-        Ok(count.unwrap_or_default())
+        self.count(name).await.map(Option::unwrap_or_default)
+    }
+
+    async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        self.count(name).await
     }
 }
 
