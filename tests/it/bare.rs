@@ -495,7 +495,7 @@ fn an_empty_variable_is_an_unset_one_for_queues_and_roles() {
         return;
     };
     let moto = parts.start("moto.py", &[]);
-    let mut world = World::new();
+    let mut world = World::new().object("a.pdf", "x");
     world.config.queue.kind = handout::config::QueueKind::Sqs;
     world.config.queue.endpoint_url = Some(moto.url());
     world.config.queue.region = Some("eu-west-1".to_owned());
