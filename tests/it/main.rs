@@ -13,6 +13,7 @@ mod alive;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bare;
 mod bulk;
 mod check;
 mod cloudfront;

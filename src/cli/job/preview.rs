@@ -367,7 +367,9 @@ pub(super) struct Previewing {
 
 impl Previewing {
     pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        let scratch = tempfile::tempdir()?;
+        let scratch = tempfile::tempdir().context(
+            "could not make a temporary directory: set TMPDIR to one that can be written",
+        )?;
         let mut config = config.clone();
         // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
         config.secret_key_file = None;
