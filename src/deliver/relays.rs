@@ -51,9 +51,13 @@ impl Relays {
         progress: &Progress,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
+        let from = Recipient::parse(&mail.from);
+        let from = from.map_err(|error| ConfigError::value("mail.from", error))?;
         let relays = mail.relays_by_name()?.into_iter().map(|(name, config)| {
             let section = MailConfig::section_of(&name);
-            let relay = Relay::new(&section, config, environment, progress.clone(), clock)?;
+            let from = from.address.domain();
+            let progress = progress.clone();
+            let relay = Relay::new(&section, config, from, environment, progress, clock)?;
             Ok((name, relay))
         });
         let domain_rates = mail.domain_rates.iter().map(|(written, rate)| {

@@ -107,6 +107,9 @@ fn stall(step: &'static str, at: usize) -> Rule {
     rule(step, at, Habit::SayAndStall(String::new()))
 }
 
+const HELO_REFUSED: &str = "504 5.5.2 <vm>: Helo command rejected: need fully-qualified hostname";
+const DAILY_LIMIT: &str = "550 5.4.5 Daily user sending limit exceeded";
+
 const ALL: &str = "accepted accepted accepted";
 const ANN_WAITS: &str = "- accepted accepted";
 const BO_WAITS: &str = "accepted - accepted";
@@ -173,7 +176,16 @@ fn before_the_text() -> Vec<Row> {
         row("closes at RCPT", close("RCPT", 2), ALL, ALL, 2),
         row("421 to RCPT", say_and_close("RCPT", 2, "421 bye"), ALL, ALL, 2),
         row("two answers to RCPT", say("RCPT", 2, "250 ok\r\n250 ok"), ALL, ALL, 2),
-        row("554 to DATA", say("DATA", 2, "554 5.7.1 policy"), "accepted rejected accepted", "accepted rejected accepted", 1),
+        row("554 to DATA, which may be about us", say("DATA", 2, "554 5.7.1 policy"), "accepted later accepted", BO_WAITS, 2),
+        row("554 to DATA about the message", say("DATA", 2, "554 5.6.0 header"), "accepted rejected accepted", "accepted rejected accepted", 1),
+        row("550 to RCPT, which may be about us", say("RCPT", 2, "550 no"), "accepted later accepted", BO_WAITS, 2),
+        row("EHLO refused at RCPT", say("RCPT", 2, HELO_REFUSED), "accepted refuses accepted", BO_WAITS, 2),
+        row("EHLO refused at RCPT, for a while", say("RCPT", 2, "450 4.7.1 <vm>: Helo command rejected: Host not found"), "accepted refuses accepted", BO_WAITS, 2),
+        row("EHLO refused at each RCPT", say("RCPT", 0, HELO_REFUSED), "refuses refuses refuses", "- - -", 2),
+        row("relaying refused", say("RCPT", 2, "554 5.7.1 <bo@acme.example>: Relay access denied"), "accepted refuses accepted", BO_WAITS, 2),
+        row("sender refused at DATA", say("DATA", 2, "553 5.7.1 <r@s.example>: Sender address rejected: not owned by user r"), "accepted refuses accepted", BO_WAITS, 2),
+        row("a daily limit at RCPT", say("RCPT", 2, DAILY_LIMIT), "accepted paused paused", "accepted - -", 1),
+        row("too many an hour at MAIL", say("MAIL", 2, "550 the max emails per hour is exceeded"), "accepted paused paused", "accepted - -", 1),
         row("451 to DATA", say("DATA", 2, "451 4.7.1 later"), "accepted later accepted", BO_WAITS, 1),
         row("250 for a 354", say("DATA", 2, "250 ok"), "accepted unreachable accepted", BO_WAITS, 2),
         row("354 in many lines", say("DATA", 2, "354-go\r\n354 on"), ALL, ALL, 1),
@@ -193,6 +205,12 @@ fn after_the_go_ahead() -> Vec<Row> {
         row("reads no text", stalls(""), "accepted not-now accepted", "accepted not_sent accepted", 2).big(),
         row("552 in the text", stalls("552 5.3.4 too big"), "accepted rejected accepted", "accepted rejected accepted", 2).big(),
         row("452 in the text", stalls("452 4.3.1 full"), "accepted not-now accepted", "accepted not_sent accepted", 2).big(),
+        row("554 to the dot, which may be about us", say("DOT", 2, "554 5.7.1 policy"), "accepted later accepted", "accepted not_sent accepted", 2),
+        row("sender refused at the dot", say("DOT", 2, "554 Message rejected: Email address is not verified."), "accepted refuses accepted", "accepted not_sent accepted", 2),
+        row("sender refused at each dot", say("DOT", 0, "550 5.7.60 SMTP; Client does not have permissions to send as this sender"), "refuses refuses refuses", "not_sent not_sent -", 2),
+        row("a login wanted at the dot", say("DOT", 2, "550 5.7.1 Authentication required"), "accepted login accepted", "accepted not_sent accepted", 2),
+        row("a daily limit at the dot", say("DOT", 2, DAILY_LIMIT), "accepted paused paused", "accepted not_sent -", 1),
+        row("a daily limit in the text", stalls(DAILY_LIMIT), "accepted paused paused", "accepted not_sent -", 1).big(),
         row("554 to the dot", say("DOT", 2, "554 5.7.1 spam"), "accepted rejected accepted", "accepted rejected accepted", 1),
         row("451 to the dot", say("DOT", 2, "451 4.7.1 later"), "accepted later accepted", "accepted not_sent accepted", 1),
         row("454 to the dot", say("DOT", 2, "454 Throttling failure: Maximum sending rate exceeded."), "accepted not-now accepted", "accepted not_sent accepted", 1),
