@@ -63,7 +63,7 @@ impl Reply {
     }
 
     /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463). It begins a line, or stands in
-    /// the words with a `#`, as qmail and IronPort write it. One of another class than the reply's is none.
+    /// the words with a `#`, as qmail and others write it. One of another class than the reply's is none.
     pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
         let of_reply = |word: &str| {
             let (class, subject, detail) = enhanced_code(word)?;

@@ -263,6 +263,48 @@ async fn a_relay_with_bad_habits_loses_nothing_and_doubles_nothing() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// When the job's patience is over, a reply that may be about us is taken for the recipient's, and a refusal of us where the
+/// relay took the mails of others meanwhile.
+#[tokio::test]
+async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_others_are_taken() {
+    let people =
+        ["ann", "bo"].map(|name| Recipient::parse(&format!("{name}@acme.example")).unwrap());
+    for (reply, others_are_taken, wanted) in [
+        ("550 no", false, "later later rejected"),
+        ("550 no", true, "later later rejected"),
+        (HELO_REFUSED, true, "refuses refuses rejected"),
+        (HELO_REFUSED, false, "refuses refuses refuses"),
+    ] {
+        // Ann's mails come between Bo's, who is refused.
+        let at = |others| if others { [1, 3, 5] } else { [1, 2, 3] };
+        let rules = at(others_are_taken).map(|at| say("RCPT", at, reply));
+        let row = row(reply, say("OTHER", 1, ""), "", "", 0);
+        let server = BadRelay::start(rules.to_vec()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mailer = mailer(&row, server.port, dir.path());
+        let (books, ledger, _writer) = books(dir.path());
+        let mut seen = Vec::new();
+        for round in 0..3 {
+            let job: JobId = "daily".parse().unwrap();
+            let turn = send(&job, &people[1], 10, Patience::Over, &mailer, &books).await;
+            seen.push(word(&turn));
+            if others_are_taken {
+                let other: JobId = format!("other-{round}").parse().unwrap();
+                let turn = send(&other, &people[0], 10, Patience::Left, &mailer, &books).await;
+                assert_eq!(word(&turn), "accepted");
+            }
+        }
+        assert_eq!(seen.join(" "), wanted, "{reply}, {others_are_taken}");
+        let records = ledger.records(&"daily".parse().unwrap()).await.unwrap();
+        let outcome = records.iter().find(|record| record.kind == Kind::Outcome);
+        let words = outcome.map(|outcome| outcome.body["words"].as_str().unwrap().to_owned());
+        let is_given_up = words.is_some_and(|words| {
+            words.contains("given up") && words.contains(" no") | words.contains("Helo")
+        });
+        assert_eq!(is_given_up, wanted.ends_with("rejected"), "{reply}");
+    }
+}
+
 /// Sends three mails through a relay with a habit, and says what came of them.
 async fn play(row: &Row) -> String {
     let server = BadRelay::start(row.rules.clone()).await;
@@ -274,7 +316,8 @@ async fn play(row: &Row) -> String {
     for name in ["ann", "bo", "cy"] {
         let recipient = Recipient::parse(&format!("{name}@acme.example")).unwrap();
         let text_bytes = if name == "bo" { row.text_bytes } else { 1000 };
-        let turn = send(&job, &recipient, text_bytes, &mailer, &books).await;
+        let patience = Patience::Left;
+        let turn = send(&job, &recipient, text_bytes, patience, &mailer, &books).await;
         turns.push(word(&turn));
         let sheet = Sheet::new(ledger.records(&job).await.unwrap());
         let records = sheet.of(&books.rid(&recipient));
@@ -304,6 +347,7 @@ async fn send(
     job: &JobId,
     recipient: &Recipient,
     text_bytes: usize,
+    patience: Patience,
     mailer: &Mailer,
     books: &Books,
 ) -> Result<Turn, JobError> {
@@ -325,7 +369,7 @@ async fn send(
         recipient,
         n: 0,
         on_doubt: OnDoubt::Resend,
-        patience: Patience::Left,
+        patience,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
     deliver(&letter, &errand, way, mailer, books, || {
