@@ -1,3 +1,5 @@
+//! What relays really say, by whom it is about, and the page that shows the table.
+
 use super::*;
 use Verdict::{Closing, Insecure, Login, Never, NotNow, OutOfStep, QuotaSpent, Refuses, TooFast};
 
