@@ -7,16 +7,18 @@ mod probe;
 mod seed;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 use handout::clock;
 use handout::config::{Config, Environment};
 use handout::directory::Directory;
+use handout::embedded::EndpointError;
 use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::Worker;
 use tokio::sync::oneshot;
@@ -38,6 +40,19 @@ pub(crate) struct DemoArgs {
     /// Checks every link instead of keeping them alive.
     #[arg(long)]
     once: bool,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DemoError {
+    /// Another program has the port.
+    #[error(
+        "another program listens on {0}, which the links of this demo name: end that program, or make another demo with --dir"
+    )]
+    PortTaken(SocketAddr),
+    /// A job was parked, or took too long.
+    #[error("the jobs did not come to their end within {} s; see the log above", PATIENCE.as_secs())]
+    Unsettled,
 }
 
 /// Seeds, works three jobs, and shows or checks what came of them.
@@ -66,11 +81,9 @@ pub(super) async fn demo(
         opened.queue.submit(&job.body).await?;
     }
     let settled = work(&opened, &config, seeded.jobs.len()).await?;
-    ensure!(
-        settled,
-        "the jobs did not come to their end within {} s; see the log above",
-        PATIENCE.as_secs()
-    );
+    if !settled {
+        return Err(DemoError::Unsettled.into());
+    }
     let made = probe::Made::collect(&config)?;
     tell(&dir, &made)?;
     let code = if arguments.once {
@@ -105,6 +118,9 @@ async fn open(
         let config = Config::load(Some(&seeded.config_file), environment)?;
         match tools::open(&config, environment, clock::system, Serving::Links).await {
             Ok(opened) => return Ok((seeded, config, opened)),
+            Err(OpenError::Embedded(EndpointError::AddressInUse { address })) if seeded.goes_on => {
+                return Err(DemoError::PortTaken(address).into());
+            }
             Err(OpenError::Embedded(_)) if ports == seed::Ports::Usual => ports = seed::Ports::Any,
             Err(error) => return Err(error.into()),
         }

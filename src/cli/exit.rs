@@ -8,6 +8,8 @@ use handout::error::{Class, JobError, chain};
 use handout::ledger::LedgerError;
 use handout::tools::OpenError;
 
+#[cfg(feature = "embedded")]
+use super::demo::DemoError;
 use super::presign::PresignError;
 
 /// The check or the job found something.
@@ -60,11 +62,19 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<handout::render::TemplateError>() {
         return CONFIG;
     }
+    #[cfg(feature = "embedded")]
+    if let Some(error) = error.downcast_ref::<DemoError>() {
+        return match error {
+            DemoError::PortTaken(_) => UNAVAILABLE,
+            DemoError::Unsettled => FOUND,
+        };
+    }
     if let Some(error) = error.downcast_ref::<OpenError>() {
         return open_code(error);
     }
     if let Some(error) = error.downcast_ref::<PresignError>() {
         return match error {
+            PresignError::NoPlace { .. } => CANNOT_CREATE,
             PresignError::NoRegion
             | PresignError::NoCredentials(_)
             | PresignError::NoState
@@ -114,7 +124,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
         OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
         OpenError::NoLedger { .. } => FOUND,
-        OpenError::Directory { .. } | OpenError::Locked { .. } => CANNOT_CREATE,
+        OpenError::Directory { .. } | OpenError::StateDir { .. } | OpenError::Locked { .. } => {
+            CANNOT_CREATE
+        }
         #[cfg(feature = "embedded")]
         OpenError::Embedded(_) => UNAVAILABLE,
     }

@@ -5,6 +5,8 @@
 
 mod keys;
 
+use std::cell::Cell;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -19,7 +21,7 @@ use handout::audit::record::{Context, Kind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
-use handout::connection::{self, Direct, Missing, OF_ENVIRONMENT};
+use handout::connection::{self, Direct, NoRegion, OF_ENVIRONMENT};
 use handout::edge::EdgeError;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
@@ -32,7 +34,7 @@ use handout::links::front::Overrides;
 use handout::links::signer::SignerError;
 use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
-use handout::plan::{ExpiryGuard, Lifetime, Limit, Shortfall};
+use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
 use handout::tools::{OpenError, PROGRAM, private_dir};
 use jiff::Timestamp;
@@ -76,8 +78,9 @@ pub(crate) struct PresignArgs {
     /// How long the links shall work: "90s", "15m", "24h", "7d".
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = expires_in)]
     expires_in: Span,
-    /// What to do when the credentials end before the links would: refuse, or clamp the links to that end.
-    #[arg(long, value_name = "refuse|clamp", default_value = "refuse", value_parser = guard())]
+    /// What to do when the credentials end before the links would, or do not say when they end: refuse; clamp the links
+    /// to a known end; or ignore it, with a warning: such links work until the session is over.
+    #[arg(long, value_name = "refuse|clamp|ignore", default_value = "refuse", value_parser = guard())]
     expiry_guard: ExpiryGuard,
     /// The name under which the file is saved; may have {{object.name}}, .stem, .extension, .folder and .key.
     #[arg(long, value_name = "TEXT")]
@@ -179,8 +182,9 @@ fn via() -> impl TypedValueParser<Value = Via> {
 }
 
 fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
-    PossibleValuesParser::new(["refuse", "clamp"]).map(|value| match value.as_str() {
+    PossibleValuesParser::new(["refuse", "clamp", "ignore"]).map(|value| match value.as_str() {
         "clamp" => ExpiryGuard::Clamp,
+        "ignore" => ExpiryGuard::Ignore,
         _ => ExpiryGuard::Refuse,
     })
 }
@@ -216,12 +220,23 @@ pub(crate) enum PresignError {
     #[error(
         "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
     )]
-    NoCredentials(#[source] Option<CredentialsError>),
+    NoCredentials(#[source] CredentialsError),
     /// There is no place for the log.
     #[error(
-        "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
+        "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
     )]
     NoState,
+    /// The place for the log cannot be written.
+    #[error(
+        "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
+        path.display()
+    )]
+    NoPlace {
+        /// The state directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// A name in --filename has no value.
     #[error("--filename {0}")]
     Filename(#[source] PhraseError),
@@ -277,6 +292,7 @@ pub(super) async fn presign(
         direct,
         books,
         arguments,
+        may_end_early: Cell::new(false),
     };
     let result = desk.hand_out(&mut keys).await;
     if let Some(books) = desk.books {
@@ -378,10 +394,7 @@ impl PresignArgs {
         };
         let last_resort = self.find_region.then_some("us-east-1");
         let direct = connection::environment_direct(&wanted, last_resort, environment).await;
-        Ok(direct.map_err(|missing| match missing {
-            Missing::Region => PresignError::NoRegion,
-            Missing::Credentials => PresignError::NoCredentials(None),
-        })?)
+        Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
     fn wish(&self, books: Option<&Books>) -> Wish {
@@ -420,8 +433,11 @@ impl Books {
         config: &Config,
         connection: Option<&str>,
         environment: &Environment,
-    ) -> Result<Self, OpenError> {
-        private_dir(&config.state_dir)?;
+    ) -> anyhow::Result<Self> {
+        private_dir(&config.state_dir).map_err(|error| match error {
+            OpenError::StateDir { path, source } => PresignError::NoPlace { path, source }.into(),
+            other => anyhow::Error::new(other),
+        })?;
         let keyring = Keyring::open(&config.secret_key_file())?;
         let settings = config.audit_settings(&keyring, environment)?;
         let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
@@ -446,6 +462,8 @@ struct Desk {
     wish: Wish,
     direct: Direct,
     books: Option<Books>,
+    /// Whether the links may end before what is printed, with the session that signs: it is told once.
+    may_end_early: Cell<bool>,
 }
 
 impl Desk {
@@ -497,6 +515,7 @@ impl Desk {
         let end = signer.credentials_end(asked_until(asked, now)).await;
         let end = end.map_err(|error| self.without_credentials(error))?;
         let lifetime = self.lifetime(Issuer::S3(end), now)?;
+        self.warn_of_an_early_end(end, lifetime);
         let region = match &self.direct.regions {
             Some(store) => store
                 .region(bucket)
@@ -510,6 +529,24 @@ impl Desk {
             .await;
         let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
         Ok((Hand::S3(Box::new(presigner)), access_key_id, lifetime))
+    }
+
+    /// Tells, once, that the printed end is later than the session's, or perhaps later.
+    fn warn_of_an_early_end(&self, end: CredentialsEnd, lifetime: Lifetime) {
+        if end.reaches(lifetime.expires_at) {
+            return;
+        }
+        let why = match end {
+            CredentialsEnd::At(end) => format!("end at {end}"),
+            CredentialsEnd::Never | CredentialsEnd::Unknown => {
+                "do not say when they end".to_owned()
+            }
+        };
+        if !self.may_end_early.replace(true) {
+            terminal::complain(format_args!(
+                "the signing credentials are a session's and {why}: the links end with the session, whatever they say"
+            ));
+        }
     }
 
     fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
@@ -556,7 +593,7 @@ impl Desk {
     fn without_credentials(&self, error: SignerError) -> anyhow::Error {
         match error {
             SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
-                PresignError::NoCredentials(Some(source)).into()
+                PresignError::NoCredentials(source).into()
             }
             SignerError::NoCredentials { .. }
             | SignerError::Slow { .. }
@@ -591,6 +628,7 @@ impl Desk {
                     "key": link.object.key,
                     "expires_at": lifetime.expires_at,
                     "bound": lifetime.bound,
+                    "may_end_early": self.may_end_early.get(),
                     "link_id": Some(&link.id).filter(|id| !id.is_empty()),
                 });
                 serde_json::to_writer(&mut *text, &line)?;
@@ -607,7 +645,7 @@ impl Desk {
 const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
     match (limit, guard) {
         (Limit::CredentialsUnknown, _) => {
-            "set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key"
+            "set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore"
         }
         (Limit::CredentialsEnded(_), _) | (Limit::CredentialsEnd(_), ExpiryGuard::Clamp) => {
             "renew the credentials, or sign with others"

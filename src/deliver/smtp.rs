@@ -410,7 +410,7 @@ impl Relay {
         }
         match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => self.paused(left),
-            Some(_) | None => self.trouble(Trouble::of(failure)),
+            Some(_) | None => self.trouble(Trouble::of(failure, self.inner.config.tls)),
         }
     }
 

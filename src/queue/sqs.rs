@@ -1,5 +1,6 @@
 //! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
 
+mod looked_at;
 mod parked;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::AnswerWithin;
 use crate::keyring::nonce;
 
+pub use looked_at::LookedAt;
 pub use parked::ParkedQueue;
 
 /// The most messages that one call can receive.

@@ -2,6 +2,7 @@
 
 mod page;
 mod parts;
+mod trial;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
+pub use self::trial::Trial;
 use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,

@@ -86,6 +86,58 @@ fn the_demo_makes_links_that_open_mails_to_look_at_and_a_log_that_is_whole() {
 }
 
 #[test]
+fn a_demo_whose_port_another_program_has_says_so_and_works_again_when_it_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let usual = || {
+        let mut command = Command::new(program());
+        command.args(["demo", "--once", "--dir"]).arg(&out);
+        command.output().unwrap()
+    };
+    assert!(stdout(&usual()).ends_with("All good.\n"));
+    let written = fs::read_to_string(out.join("config.toml")).unwrap();
+    let written: toml::Table = written.parse().unwrap();
+    let listen = written["embedded"]["listen"].as_str().unwrap();
+    let other = std::net::TcpListener::bind(listen).unwrap();
+    let taken = usual();
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert_eq!(taken.status.code(), Some(69), "{said}");
+    assert!(
+        said.contains(&format!(
+            "another program listens on {listen}, which the links of this demo name: end that program, or make another demo with --dir"
+        )),
+        "{said}"
+    );
+    drop(other);
+    assert!(stdout(&usual()).ends_with("All good.\n"));
+
+    // On another address the older links are not opened; the new ones are.
+    let told = stdout(&demo(&out, free_address()));
+    assert!(
+        told.contains("42 links of earlier runs name another address"),
+        "{told}"
+    );
+    assert!(
+        told.contains("21 of 21 links open") && told.ends_with("All good.\n"),
+        "{told}"
+    );
+    // Nor does a mail of then that was removed stand in the way.
+    for entry in fs::read_dir(out.join("outbox")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "html") && !path.ends_with("index.html") {
+            fs::remove_file(path).unwrap();
+            break;
+        }
+    }
+    let removed = demo(&out, free_address());
+    assert_eq!(
+        removed.status.code(),
+        Some(1),
+        "its links have lines and are seen nowhere"
+    );
+}
+
+#[test]
 fn the_demo_finds_what_is_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let (out, address) = (dir.path().join("out"), free_address());
@@ -361,66 +413,6 @@ async fn a_log_that_was_changed_is_not_whole() {
             String::from_utf8_lossy(&output.stdout)
         );
     }
-}
-
-#[test]
-fn check_finds_what_a_job_would_find() {
-    let world = World::new().configured(|config| {
-        let mut other = config.allow[0].clone();
-        other.bucket = "missing".to_owned();
-        config.allow.push(other);
-    });
-    let (config, _) = files(&world, &email_job("x"));
-    let output = handout(&["check", "--config", &config, "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let bad: Vec<String> = findings["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|finding| finding["ok"] == false)
-        .map(|finding| {
-            format!(
-                "{}: {}",
-                finding["what"].as_str().unwrap(),
-                finding["result"].as_str().unwrap()
-            )
-        })
-        .collect();
-    insta::assert_snapshot!(bad.join("\n"), @"s3://missing: could not list s3://missing: it does not exist: NoSuchBucket: The specified bucket does not exist");
-}
-
-#[test]
-fn check_names_the_key_of_a_distribution() {
-    let world = World::new().configured(|config| {
-        let fronted = r#"
-            region = "eu-west-1"
-            access_key_id = "AKIDEXAMPLE"
-            secret_access_key_file = "secret"
-            [cloudfront]
-            domain = "files.acme.example"
-            key_pair_id = "K1TESTKEY"
-            private_key_file = "tests/fixtures/cloudfront/rsa-pkcs8.pem"
-        "#;
-        let fronted = toml::from_str(fronted).unwrap();
-        config.connections.insert("fronted".to_owned(), fronted);
-    });
-    let (config, _) = files(&world, &email_job("x"));
-    let credentials = world.dir.path().join("credentials");
-    fs::create_dir(&credentials).unwrap();
-    fs::write(credentials.join("secret"), "x").unwrap();
-    let output = Command::new(program())
-        .args(["check", "--config", &config, "--json"])
-        .env("CREDENTIALS_DIRECTORY", credentials)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    let findings: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    let mut findings = findings["findings"].as_array().unwrap().iter();
-    let key = findings
-        .find(|finding| finding["what"] == "connections.fronted.cloudfront")
-        .unwrap();
-    insta::assert_snapshot!(key["result"].as_str().unwrap(), @"links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
 }
 
 #[test]

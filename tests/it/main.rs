@@ -9,10 +9,12 @@ mod support;
 
 mod addresses;
 mod album;
+mod alive;
 mod architecture;
 mod audit;
 mod bad_input;
 mod bulk;
+mod check;
 mod cloudfront;
 mod comes_back;
 mod command_line;

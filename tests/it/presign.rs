@@ -11,7 +11,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use handout::audit::verify::verify;
 use handout::connection::embedded_sites;
 use handout::keyring::Keyring;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::hostile::put_all;
 use crate::support::hostile;
@@ -338,8 +338,8 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
         Presign::new(home.path(), &["--connection", "reports", place]).failure(),
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
-    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key
+    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
+    1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore
     1 handout: --expires-in asks for 1h, but the signing credentials ended at 2020-01-01T00:00:00Z; renew the credentials, or sign with others
     1 handout: --expires-in asks for 8d, but S3 allows 7d at most; ask for less, or take the real end by --expiry-guard clamp
     78 handout: there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection: the credential provider was not enabled: no credentials found in chain. Attempted: Environment: the credential provider was not enabled: environment variable not set; Profile: the credential provider was not enabled; WebIdentityToken: the credential provider was not enabled: $AWS_WEB_IDENTITY_TOKEN_FILE was not set; EcsContainer: the credential provider was not enabled: ECS provider not configured; Ec2InstanceMetadata: the credential provider was not enabled: IMDS disabled by AWS_EC2_METADATA_DISABLED env var set to `true`
@@ -358,6 +358,69 @@ fn what_cannot_be_kept_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let ignoring = |arguments: &[&str]| {
+        let common = ["--region", "eu-west-1", "--expiry-guard", "ignore"];
+        Presign::new(home.path(), &[&common, arguments].concat())
+            .with_keys()
+            .env("AWS_SESSION_TOKEN", "token")
+    };
+    let soon = "2099-01-01T00:00:00Z";
+    let many = [
+        "--expires-in",
+        "7d",
+        "--json",
+        "s3://b/a.pdf",
+        "s3://c/b.pdf",
+    ];
+    let told = |presign: Presign| {
+        let output = presign.output();
+        let links = String::from_utf8(output.stdout).unwrap();
+        let links = links
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let early: Vec<Value> = links.map(|link| link["may_end_early"].clone()).collect();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), early, said)
+    };
+    let warning = |why: &str| {
+        format!(
+            "handout: the signing credentials are a session's and {why}: the links end with the session, whatever they say\n"
+        )
+    };
+    assert_eq!(
+        told(ignoring(&many)),
+        (
+            Some(0),
+            vec![json!(true), json!(true)],
+            warning("do not say when they end")
+        ),
+    );
+    let until = (jiff::Timestamp::UNIX_EPOCH
+        + (SystemTime::UNIX_EPOCH.elapsed().unwrap() + Duration::from_secs(600)))
+    .strftime("%Y-%m-%dT%H:%M:%SZ")
+    .to_string();
+    let short = ignoring(&many).env("AWS_CREDENTIAL_EXPIRATION", &until);
+    assert_eq!(
+        told(short),
+        (
+            Some(0),
+            vec![json!(true), json!(true)],
+            warning(&format!("end at {until}"))
+        ),
+    );
+    // A session that lasts needs no warning; one that is over signs nothing.
+    let long = ignoring(&many).env("AWS_CREDENTIAL_EXPIRATION", soon);
+    assert_eq!(
+        told(long),
+        (Some(0), vec![json!(false), json!(false)], String::new())
+    );
+    let over = ignoring(&many).env("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z");
+    assert!(over.failure().contains("ended at 2020-01-01T00:00:00Z"));
+}
+
+#[test]
 fn the_end_that_the_environment_tells_is_not_that_of_a_profiles_session() {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".aws")).unwrap();
@@ -367,7 +430,7 @@ fn the_end_that_the_environment_tells_is_not_that_of_a_profiles_session() {
     let presign = Presign::new(home.path(), &["--region", "eu-west-1", "s3://b/a.pdf"])
         .env("AWS_SESSION_TOKEN", "of-the-environment")
         .env("AWS_CREDENTIAL_EXPIRATION", "2099-01-01T00:00:00Z");
-    insta::assert_snapshot!(presign.failure(), @"1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, or sign with a long-term key");
+    insta::assert_snapshot!(presign.failure(), @"1 handout: --expires-in asks for 1h, but the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant); set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore");
 }
 
 #[test]
@@ -420,7 +483,7 @@ fn wrong_arguments_end_with_64() {
         &["--keys-from", "-", "s3://b/a.pdf"],
         &["--keys-from", "-", "s3://b", "s3://c"],
         &["--expires-in", "0", "s3://b/a.pdf"],
-        &["--expiry-guard", "ignore", "s3://b/a.pdf"],
+        &["--expiry-guard", "never", "s3://b/a.pdf"],
         &["--version-id", "v", "s3://b/a.pdf", "s3://b/b.pdf"],
         &["--link-id", "a b", "s3://b/a.pdf"],
         &[

@@ -30,10 +30,10 @@ use tokio::time::timeout;
 
 use crate::support::world::email_job;
 
-const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
+pub(crate) const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
 
 /// An answer: its status line, more headers, its body.
-type Answer = (&'static str, String, &'static str);
+pub(crate) type Answer = (&'static str, String, &'static str);
 
 /// Answers every request with a listing, a date, and, for HEAD, a region; remembers what it was asked.
 async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -49,7 +49,7 @@ async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mute
 }
 
 /// Answers every request as it is told; remembers what it was asked.
-async fn answering(
+pub(crate) async fn answering(
     date: String,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
 ) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -71,9 +71,7 @@ async fn answering(
             let answer = Arc::clone(&answer);
             connections.spawn(async move {
                 let mut bytes = Vec::new();
-                while !bytes.ends_with(b"\r\n\r\n")
-                    && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0
-                {}
+                while !is_whole(&bytes) && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {}
                 let answer = answer(String::from_utf8_lossy(&bytes).into_owned());
                 drop(stream.write_all(answer.as_bytes()).await);
             });
@@ -84,7 +82,19 @@ async fn answering(
     (url, heads)
 }
 
-fn date(ahead: SignedDuration) -> String {
+/// Whether these bytes are a request with its body.
+fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let head = head.to_lowercase();
+    let length = head.split("content-length: ").nth(1);
+    let length = length.and_then(|rest| rest.lines().next()?.parse().ok());
+    body.len() >= length.unwrap_or(0)
+}
+
+pub(crate) fn date(ahead: SignedDuration) -> String {
     let at = handout::clock::system().checked_add(ahead).unwrap();
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

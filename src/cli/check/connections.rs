@@ -6,15 +6,13 @@ use std::io;
 
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind};
-use handout::connection::{self, Connection, Connections};
+use handout::connection::{self, Connections};
 use handout::job::Bucket;
 use handout::keyring::Keyring;
-use handout::plan::CredentialsEnd;
-use handout::quantity::Span;
 use handout::tools;
-use jiff::{SignedDuration, Timestamp};
 
 use super::report::{Outcome, Report, bounded};
+use super::{lifetimes, publishing};
 
 pub(super) async fn check(
     config: &Config,
@@ -32,9 +30,10 @@ pub(super) async fn check(
             Err(error) => return report.tell("connections", Err(error)),
         };
         for (name, connection) in &connections {
-            credentials(&name.to_string(), connection, report).await?;
+            lifetimes::check(config, name, connection, report).await?;
         }
         buckets(config, &connections, report).await?;
+        publishing::check(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await
@@ -55,40 +54,6 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
                 "{} keeps conditional writes: several workers may share it",
                 ledger.place()
             ))
-        }
-    }
-}
-
-/// How long a link of a connection can really live, which is how long its credentials do.
-async fn credentials(name: &str, connection: &Connection, report: &Report) -> io::Result<()> {
-    let now = clock::system();
-    let week = now
-        .checked_add(SignedDuration::from_hours(7 * 24))
-        .unwrap_or(Timestamp::MAX);
-    let looking = async { how_long(connection.signer.credentials_end(week).await?, now) };
-    report.look(format!("connections.{name}"), looking).await?;
-    let Some(front) = &connection.front else {
-        return Ok(());
-    };
-    let (signer, origin) = (&front.signer, front.distribution.origin());
-    let result = format!(
-        "links to {origin} are signed with key {} ({}) and can live until 2038; whether a key group has that key, only a link will tell",
-        signer.key_pair_id(),
-        signer.kind()
-    );
-    report.tell(format!("connections.{name}.cloudfront"), Ok(result))
-}
-
-fn how_long(end: CredentialsEnd, now: Timestamp) -> Outcome {
-    match end {
-        CredentialsEnd::Never => Ok("links can live for 7d: the credentials do not end".to_owned()),
-        CredentialsEnd::At(end) => {
-            let left = u64::try_from(end.duration_since(now).as_secs()).unwrap_or_default();
-            let left = Span::minutes(left / 60);
-            Ok(format!("links can live for {left} at the most: the credentials end at {end}"))
-        }
-        CredentialsEnd::Unknown => {
-            Err("the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key".into())
         }
     }
 }

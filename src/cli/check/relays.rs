@@ -3,11 +3,15 @@
 use std::io;
 
 use handout::clock;
-use handout::config::{Config, Environment, MailConfig, Transport};
+use handout::config::{Config, Deadlines, Environment, MailConfig, Tls, Transport};
 use handout::deliver::Relays;
 use handout::progress::Progress;
+use handout::quantity::Span;
 
 use super::report::Report;
+
+/// How long a step of a dialogue may take here.
+const STEP: Span = Span::seconds(25);
 
 /// Whether each relay can be used. All are asked at once.
 pub(super) async fn check(
@@ -20,11 +24,17 @@ pub(super) async fn check(
         let result = format!("nothing is sent: mails go to {}", dir.display());
         return report.tell("mail", Ok(result));
     }
+    let mail = hurried(&config.mail);
     let progress = Progress::default();
-    let relays = match Relays::new(&config.mail, environment, &progress, clock::system) {
+    let relays = match Relays::new(&mail, environment, &progress, clock::system) {
         Ok(relays) => relays,
         Err(error) => return report.tell("mail", Err(error.into())),
     };
+    for (name, relay) in mail.relays_by_name().unwrap_or_default() {
+        if let Some(odd) = odd_port(relay.port, relay.tls) {
+            report.warn(MailConfig::section_of(&name), odd)?;
+        }
+    }
     let looks = relays.iter().map(|(name, relay)| {
         report.look(MailConfig::section_of(name), async move {
             relay.probe().await?;
@@ -37,6 +47,42 @@ pub(super) async fn check(
     });
     let told = futures_util::future::join_all(looks).await;
     told.into_iter().collect()
+}
+
+/// The relays, with no step of a dialogue before a mail that takes as long as the whole look may: the sentence of a step
+/// that is late says more than that of the look.
+fn hurried(mail: &MailConfig) -> MailConfig {
+    let mut mail = mail.clone();
+    for relay in mail.relays.values_mut().chain([&mut mail.smtp]) {
+        let deadlines = &mut relay.deadlines;
+        let Deadlines {
+            connect,
+            greeting,
+            ehlo,
+            starttls,
+            auth,
+            ..
+        } = deadlines;
+        for step in [connect, greeting, ehlo, starttls, auth] {
+            *step = (*step).min(STEP);
+        }
+    }
+    mail
+}
+
+/// What speaks against a port and its `tls`, before the relay is asked: where they do not agree, both sides may wait for the
+/// other to begin.
+fn odd_port(port: u16, tls: Tls) -> Option<String> {
+    match (port, tls) {
+        (465, Tls::Starttls | Tls::None) => Some(
+            "port 465 speaks TLS from the first byte (RFC 8314, 3.3): tls = \"implicit\" is its setting"
+                .to_owned(),
+        ),
+        (25 | 587 | 2525, Tls::Implicit) => Some(format!(
+            "port {port} begins in plain text (RFC 6409, RFC 5321): tls = \"starttls\" is its setting"
+        )),
+        _ => None,
+    }
 }
 
 /// Whether the keys of DKIM can be read, and what the DNS must say of them. The DNS itself is not asked.

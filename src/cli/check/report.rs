@@ -16,7 +16,7 @@ use super::super::{say, say_json};
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// The width of the column of names; a longer name moves its own line only.
-const NAMES: usize = 24;
+const NAMES: usize = 32;
 
 /// What a look found: a sentence if it works, an error if it does not.
 pub(super) type Outcome = Result<String, Box<dyn std::error::Error + Send + Sync>>;

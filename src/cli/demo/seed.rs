@@ -129,6 +129,8 @@ pub(super) struct Seeded {
     pub(super) config_file: PathBuf,
     /// The jobs, to be put on the queue.
     pub(super) jobs: Vec<SeededJob>,
+    /// Whether there was a demo before, whose links name its address.
+    pub(super) goes_on: bool,
 }
 
 /// The bytes that a link to a key must give.
@@ -180,9 +182,15 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     // What is there and is no configuration is replaced.
     let before = demo.read_bounded(name, MAX_CONFIGURATION);
     let before = String::from_utf8(before.unwrap_or_default()).unwrap_or_default();
+    let before: toml::Table = toml::from_str(&before).unwrap_or_default();
+    let goes_on = listened(&before, "embedded").is_some();
     let configuration = configuration(dir, &before, ports)?;
     demo.replace(name, configuration.as_bytes(), 0o600)?;
-    Ok(Seeded { config_file, jobs })
+    Ok(Seeded {
+        config_file,
+        jobs,
+        goes_on,
+    })
 }
 
 /// A report for two people, in their languages.
@@ -246,17 +254,14 @@ fn on_upload() -> Value {
     })
 }
 
-fn configuration(dir: &Path, before: &str, ports: Ports) -> anyhow::Result<String> {
-    let before: toml::Table = toml::from_str(before).unwrap_or_default();
-    // The address of the last time, so that links from then still open.
-    let usual = |section: &str, port: u16| match ports {
-        Ports::Usual => listened(&before, section).unwrap_or(port),
-        Ports::Any => 0,
+fn configuration(dir: &Path, before: &toml::Table, ports: Ports) -> anyhow::Result<String> {
+    let address = |section: &str, port: u16| match (ports, listened(before, section)) {
+        // The address of the last time, free or not: links from then name it.
+        (Ports::Usual, Some(port)) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        (Ports::Usual, None) => free_address(port),
+        (Ports::Any, _) => free_address(0),
     };
-    let (s3, http) = (
-        free_address(usual("embedded", 9470))?,
-        free_address(usual("http", 9464))?,
-    );
+    let (s3, http) = (address("embedded", 9470)?, address("http", 9464)?);
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let (state, buckets) = (quoted(&dir.join("state")), quoted(&dir.join(BUCKETS)));
     let (outbox, audit) = (quoted(&dir.join("outbox")), quoted(&dir.join("audit")));

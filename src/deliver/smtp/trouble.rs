@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::dialogue::{Cause, Failure, Step};
 use super::verdict::{Verdict, judge};
 use super::wire::WireError;
+use crate::config::Tls;
 
 /// Why a relay could not be used. Nothing is known against any mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,8 +134,11 @@ impl RelayError {
 
 impl Trouble {
     /// What a failed step says about the relay.
-    pub(super) fn of(failure: &Failure) -> Self {
-        let (step, words) = (failure.step.as_str(), failure.words());
+    pub(super) fn of(failure: &Failure, tls: Tls) -> Self {
+        let (step, mut words) = (failure.step.as_str(), failure.words());
+        if let Some(advice) = advice(failure, tls) {
+            words = format!("{words}; {advice}");
+        }
         match &failure.cause {
             Cause::Said(reply) => match judge(failure.step, reply) {
                 Verdict::Login => Self::Login { words },
@@ -153,6 +157,33 @@ impl Trouble {
             Cause::Wire(_) | Cause::Late | Cause::Unasked(_) => Self::Unreachable { step, words },
         }
     }
+}
+
+/// What a failure says about `tls`: the relay may begin in the other way than the configuration says (RFC 8314, 3.3).
+fn advice(failure: &Failure, tls: Tls) -> Option<&'static str> {
+    match (&failure.cause, tls) {
+        (Cause::Late | Cause::Wire(WireError::Closed), Tls::Starttls | Tls::None)
+            if failure.step == Step::Greeting =>
+        {
+            Some(
+                "a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\"",
+            )
+        }
+        (Cause::Wire(WireError::Network(error)), Tls::Implicit) if is_plain_text(error) => {
+            Some("the relay begins in plain text, and needs tls = \"starttls\"")
+        }
+        _ => None,
+    }
+}
+
+fn is_plain_text(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(
+        cause,
+        Some(rustls::Error::InvalidMessage(
+            rustls::InvalidMessage::InvalidContentType
+        ))
+    )
 }
 
 /// Whether TLS is what failed: a certificate that is not trusted, an alert, no common version.

@@ -53,6 +53,14 @@ impl SqsQueue {
 }
 
 impl ParkedQueue<'_> {
+    /// How many messages are set aside, about; also the question whether the queue is there.
+    ///
+    /// # Errors
+    /// What the queue answers.
+    pub async fn count(&self) -> Result<u64, QueueError> {
+        Ok(self.queue.attributes(self.url).await?.0)
+    }
+
     /// Messages that are set aside, at most `limit`, in no order.
     pub async fn look(&self, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
         let mut looked: Vec<Looked> = Vec::new();

@@ -47,6 +47,8 @@ struct Counts {
     to_lose: AtomicU32,
     /// What is in the bodies of requests that are answered with this text, or never.
     odd: Mutex<Option<(&'static str, Option<&'static str>)>>,
+    /// The operation (of AWS's JSON protocols) that is refused with 400, and the text of the refusal.
+    refused: Mutex<Option<(&'static str, &'static str)>>,
     writes: AtomicU32,
 }
 
@@ -94,6 +96,11 @@ impl FaultyProxy {
     /// Answers requests with `part` in their body with this text, or never; no more of that for no part.
     pub(crate) fn answers(&self, odd: Option<(&'static str, Option<&'static str>)>) {
         *self.counts.odd.lock().unwrap() = odd;
+    }
+
+    /// Refuses an operation, such as `AmazonSQS.ReceiveMessage`, with this text.
+    pub(crate) fn refuses(&self, operation: &'static str, text: &'static str) {
+        *self.counts.refused.lock().unwrap() = Some((operation, text));
     }
 
     /// How many requests came, how many were refused, and of how many the answer was lost.
@@ -166,6 +173,15 @@ async fn answer(
             Some(text) => return Ok(Response::new(Full::new(Bytes::from(text)))),
             None => return std::future::pending().await,
         }
+    }
+    let refused = *counts.refused.lock().unwrap();
+    let operation = head.headers.get("x-amz-target");
+    if let Some((_, text)) =
+        refused.filter(|(refused, _)| operation.is_some_and(|it| it == refused))
+    {
+        let mut refusal = Response::new(Full::new(Bytes::from(text)));
+        *refusal.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(refusal);
     }
     let request = Request::from_parts(head, body);
     let fate = match faults.denied {

@@ -1,0 +1,82 @@
+//! Where pages and lists may go: buckets that take them, directories that can be written.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use handout::config::Config;
+use handout::connection::Connections;
+use handout::directory::Directory;
+use handout::job::{Bucket, ConnectionName};
+use handout::plan::policy::PublishRule;
+use handout::store::s3::Trial;
+
+use super::report::{Outcome, Report};
+
+/// Looks at each place once, whichever rules name it. What is wrong with the rules themselves is told elsewhere.
+pub(super) async fn check(
+    config: &Config,
+    connections: &Connections,
+    report: &Report,
+) -> io::Result<()> {
+    let Ok(policy) = config.policy() else {
+        return Ok(());
+    };
+    let mut seen = BTreeSet::new();
+    for rule in &policy.rules {
+        for place in &rule.publish {
+            match place {
+                PublishRule::Dir(dir) => {
+                    let what = format!("dir:{}", dir.display());
+                    if seen.insert(what.clone()) {
+                        report.tell(what, can_be_written(dir))?;
+                    }
+                }
+                PublishRule::Bucket(bucket, prefix) => {
+                    let what = format!("publish s3://{bucket}/{prefix}");
+                    if seen.insert(format!("{what} {}", rule.connection)) {
+                        let looking = takes(connections, &rule.connection, bucket, prefix);
+                        report.look(what, looking).await?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object may be put there, without putting one.
+async fn takes(
+    connections: &Connections,
+    name: &ConnectionName,
+    bucket: &Bucket,
+    prefix: &str,
+) -> Outcome {
+    let connection = connections
+        .get(name)
+        .ok_or_else(|| format!("there is no connection {name}"))?;
+    Ok(match connection.s3.try_put(bucket, prefix).await? {
+        Trial::Taken => format!("takes what {name} publishes"),
+        Trial::Left(key) => format!(
+            "takes what {name} publishes; the server heeds neither If-Match nor Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
+        ),
+    })
+}
+
+/// Whether a file can be made in a directory, or in the one above it where it is yet to be made.
+fn can_be_written(dir: &Path) -> Outcome {
+    let mut there = dir;
+    let opened = loop {
+        match (Directory::open(there), there.parent()) {
+            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => there = parent,
+            (opened, _) => break opened,
+        }
+    };
+    opened
+        .and_then(|directory| directory.scratch())
+        .map_err(|error| format!("{} cannot be written: {error}", there.display()))?;
+    Ok(match there == dir {
+        true => "can be written".to_owned(),
+        false => format!("is made in {} when something is published", there.display()),
+    })
+}

@@ -1,0 +1,95 @@
+//! What `handout check` wants to know of a queue.
+
+use aws_sdk_sqs::types::QueueAttributeName;
+
+use super::SqsQueue;
+use crate::queue::{EdgeError, QueueError};
+
+/// A redrive policy that moves a message after fewer receipts is spared the one of a check.
+const SPARED_BELOW: u32 = 3;
+
+/// A queue, as a check sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookedAt {
+    /// How many messages wait, about.
+    pub waiting: u64,
+    /// After how many receipts the queue's redrive policy moves a message away, if it has one.
+    pub max_receive_count: Option<u32>,
+    /// Whether a message was asked for. It is not where the receipt could be the last one that the policy allows.
+    pub received: bool,
+}
+
+impl SqsQueue {
+    /// Asks for the queue's attributes, and for a message, which others can have at once (a visibility timeout of zero).
+    ///
+    /// A queue whose attributes can be read may still refuse to hand out messages: the right to receive and the right to
+    /// decrypt are others. The receive count of a message that was received goes up by one.
+    ///
+    /// # Errors
+    /// What the queue answers.
+    pub async fn look_at(&self) -> Result<LookedAt, QueueError> {
+        let (waiting, max_receive_count) = self.attributes(&self.url).await?;
+        let received = max_receive_count.is_none_or(|count| count >= SPARED_BELOW);
+        if received {
+            let receiving = self.client.receive_message().queue_url(&self.url);
+            let receiving = receiving.max_number_of_messages(1).visibility_timeout(0);
+            let received = receiving.wait_time_seconds(0).send().await;
+            received.map_err(|error| {
+                EdgeError::from_sdk(format!("receive from {}", self.url), &error)
+            })?;
+        }
+        Ok(LookedAt {
+            waiting,
+            max_receive_count,
+            received,
+        })
+    }
+
+    /// How many messages wait, and after how many receipts one is moved away.
+    pub(super) async fn attributes(&self, url: &str) -> Result<(u64, Option<u32>), QueueError> {
+        let waiting = QueueAttributeName::ApproximateNumberOfMessages;
+        let redrive = QueueAttributeName::RedrivePolicy;
+        let asking = self.client.get_queue_attributes().queue_url(url);
+        let asking = asking
+            .attribute_names(waiting.clone())
+            .attribute_names(redrive.clone());
+        let answer = asking.send().await;
+        let answer =
+            answer.map_err(|error| EdgeError::from_sdk(format!("look at {url}"), &error))?;
+        let attributes = answer.attributes.unwrap_or_default();
+        let count = attributes
+            .get(&waiting)
+            .and_then(|count| count.parse().ok());
+        let policy = attributes.get(&redrive).map(String::as_str);
+        Ok((
+            count.unwrap_or_default(),
+            policy.and_then(max_receive_count),
+        ))
+    }
+}
+
+/// The number in a redrive policy. SQS writes it as a number, and takes it as a string too.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html>
+fn max_receive_count(policy: &str) -> Option<u32> {
+    let policy: serde_json::Value = serde_json::from_str(policy).ok()?;
+    let count = &policy["maxReceiveCount"];
+    let number = count.as_u64().or_else(|| count.as_str()?.parse().ok());
+    number.and_then(|number| number.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::max_receive_count;
+
+    #[test]
+    fn the_count_of_a_redrive_policy_is_a_number_or_a_string() {
+        let of = |count: &str| {
+            max_receive_count(&format!(
+                r#"{{"deadLetterTargetArn":"arn:aws:sqs:eu-west-1:1:d","maxReceiveCount":{count}}}"#
+            ))
+        };
+        assert_eq!((of("5"), of("\"1000\"")), (Some(5), Some(1000)));
+        assert_eq!((of("null"), of("-1"), of("\"x\"")), (None, None, None));
+        assert_eq!(max_receive_count("not JSON"), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! Whether a bucket takes what is published: asked in a way that leaves nothing behind.
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::primitives::ByteStream;
+
+use super::S3Store;
+use crate::edge::EdgeError;
+use crate::job::Bucket;
+use crate::store::StoreError;
+
+/// The name below the prefix that is asked for. It is never there.
+const NAME: &str = ".handout-check";
+
+/// The MD5 of nothing, which is not that of [`BODY`] (RFC 1864).
+const OTHER_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
+const BODY: &[u8] = b"handout check";
+
+/// An entity tag that no object has.
+const OTHER_ETAG: &str = "\"handout-check\"";
+
+/// What a server says to a PUT that it would have taken, were it not for its condition or its checksum.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+const OBJECTIONS: [&str; 5] = [
+    "PreconditionFailed",
+    "NoSuchKey",
+    "BadDigest",
+    "InvalidDigest",
+    "ConditionalRequestConflict",
+];
+
+/// What came of a trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// The bucket would take an object.
+    Taken,
+    /// The server heeds neither conditions nor checksums: it has taken an object of a few bytes, under this key.
+    Left(String),
+}
+
+impl S3Store {
+    /// Puts an object below `prefix` that no server may take: its condition cannot be met, and its `Content-MD5` is wrong.
+    /// Permissions are looked at before both.
+    ///
+    /// # Errors
+    /// What stands against publishing there: no permission, no bucket, no answer.
+    pub async fn try_put(&self, bucket: &Bucket, prefix: &str) -> Result<Trial, StoreError> {
+        let key = format!("{prefix}{NAME}");
+        let request = self.client(bucket).await?.put_object();
+        let request = request.bucket(bucket.as_str()).key(&key);
+        let request = request.if_match(OTHER_ETAG).content_md5(OTHER_MD5);
+        let put = request.body(ByteStream::from_static(BODY)).send().await;
+        match put {
+            Ok(_) => Ok(Trial::Left(key)),
+            Err(error) if error.code().is_some_and(|code| OBJECTIONS.contains(&code)) => {
+                Ok(Trial::Taken)
+            }
+            Err(error) => {
+                let action = format!("put s3://{bucket}/{key}");
+                Err(EdgeError::from_sdk(action, &error))
+            }
+        }
+    }
+}
