@@ -81,6 +81,8 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
         lines: vec![words],
         ..Reply::default()
     };
+    // Whatever it says, it can be judged.
+    let _verdicts = [Step::Rcpt, Step::Dot].map(|step| judge(step, &reply));
     Some((reply.words(), reply.numbers()))
 }
 

@@ -141,7 +141,7 @@ impl Relay {
             // Nothing is known against the mail.
             Verdict::Refuses | Verdict::Login | Verdict::Insecure => {
                 let failure = Failure::now(Step::Dot, Cause::Said(reply));
-                let trouble = Trouble::of(&failure);
+                let trouble = Trouble::of(&failure, self.inner.config.tls);
                 self.refused_mail(&failure, trouble.clone(), addressee);
                 Sent {
                     refusal: Some(trouble),

@@ -287,6 +287,8 @@ fn a_reply_about_us_rejects_nobody() {
             "554 Transaction failed\nReject due to policy restrictions. IP address is blacklisted.",
             Refuses,
         ),
+        // Others.
+        ("550 5.7.1 Unconfigured Sending Domain <s.example>", Refuses),
         // Yahoo, Sendmail, Exim, qmail, OpenSMTPD, IronPort.
         (
             "553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1, because the ip is in Spamhaus's list",
@@ -410,6 +412,7 @@ fn a_limit_of_ours_rests_the_relay_and_rejects_nobody() {
                 ("454 4.7.0 Throttling failure", TooFast),
                 ("454 over your rate", TooFast),
                 ("450 Throttling", TooFast),
+                ("550 MI:SFQ Exceeded limit, sending frequency", TooFast),
                 (
                     "450 4.2.1 Peak SMTP relay limit exceeded for this customer. This is a temporary error.",
                     TooFast,
@@ -488,6 +491,7 @@ fn a_reply_about_the_mailbox_or_the_message_is_an_end() {
             Never,
         ),
         ("550 Invalid recipient", Never),
+        ("550 #5.1.0 Address rejected.", Never),
         (
             "550 5.1.2 <bo@nowhere.example>: Recipient address rejected: Domain not found",
             Never,
