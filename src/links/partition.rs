@@ -46,7 +46,7 @@ pub fn plain_region(region: &str) -> &str {
 }
 
 /// What stands before the end of a host of AWS; nothing for hosts of others.
-pub(super) fn before_suffix(host: &str) -> Option<&str> {
+pub(crate) fn before_suffix(host: &str) -> Option<&str> {
     let suffixes = OTHERS.iter().map(|(_, suffix)| *suffix).chain([COMMON]);
     suffixes
         .into_iter()
@@ -56,4 +56,16 @@ pub(super) fn before_suffix(host: &str) -> Option<&str> {
 fn suffix(region: &str) -> &'static str {
     let other = OTHERS.iter().find(|(start, _)| region.starts_with(start));
     other.map_or(COMMON, |(_, suffix)| suffix)
+}
+
+/// `eu-west-1`, `us-gov-east-1`: words and a number.
+pub(crate) fn is_region(text: &str) -> bool {
+    let words: Vec<&str> = text.split('-').collect();
+    words.len() >= 3
+        && words.last().is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+        && words[..words.len() - 1]
+            .iter()
+            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
