@@ -26,6 +26,8 @@ mod daemon;
 mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
@@ -55,6 +57,8 @@ mod schema;
 mod signer;
 mod story;
 mod submit;
+#[cfg(feature = "embedded")]
+mod under_way;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;
