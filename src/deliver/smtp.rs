@@ -313,7 +313,7 @@ impl Relay {
             Some(kept) => kept,
             None => {
                 let connected = self.connect(under_way.number()).await;
-                connected.map_err(|failure| self.failed(&failure))?
+                connected.map_err(|failure| self.failed(&failure, None))?
             }
         };
         pool.keep(dialogue);
