@@ -16,16 +16,17 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::service_config::ServiceConfigKey;
 
 use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{http, retries};
+use crate::edge::{HeedsRetryAfter, Network, http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::CLIENT_WAITS;
 use crate::links::front::Front;
-use crate::links::partition::Variant;
+use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::sigv4::Addressing;
 use crate::store::ObjectStore;
@@ -266,13 +267,13 @@ pub async fn environment_direct(
     region_of_last_resort: Option<&str>,
     environment: &Environment,
 ) -> Result<Direct, Missing> {
-    let route = match Box::pin(Route::find(wanted, None)).await {
+    let route = match Box::pin(Route::find(wanted, None, Network::default())).await {
         Err(Missing::Region) if region_of_last_resort.is_some() => {
             let wanted = ConnectionConfig {
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(&wanted, None)).await?
+            Box::pin(Route::find(&wanted, None, Network::default())).await?
         }
         found => found?,
     };
@@ -308,6 +309,7 @@ struct Route {
     region: String,
     addressing: Addressing,
     provider: SharedCredentialsProvider,
+    network: Network,
 }
 
 impl Route {
@@ -317,7 +319,8 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         let fixed = fixed_keys(name, wanted, environment)?;
-        Self::find(wanted, fixed)
+        let network = Network::of(&format!("connections.{name}"));
+        Self::find(wanted, fixed, network)
             .await
             .map_err(|missing| match missing {
                 Missing::Region => no_region(&format!("connections.{name}"), environment),
@@ -327,11 +330,16 @@ impl Route {
             })
     }
 
-    async fn find(wanted: &ConnectionConfig, fixed: Option<Credentials>) -> Result<Self, Missing> {
+    async fn find(
+        wanted: &ConnectionConfig,
+        fixed: Option<Credentials>,
+        network: Network,
+    ) -> Result<Self, Missing> {
         let base = Base {
             region: wanted.region.as_deref(),
             profile: wanted.profile.as_deref(),
             fixed,
+            network: network.clone(),
         };
         let mut sdk = base.load(wanted.endpoint_url.is_some()).await;
         if let Some(role) = &wanted.assume_role {
@@ -360,6 +368,7 @@ impl Route {
             region,
             addressing,
             provider,
+            network,
         })
     }
 
@@ -370,12 +379,20 @@ impl Route {
             .identity_cache(IdentityCache::lazy().load_timeout(CLIENT_WAITS).build())
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.clone());
+        if self
+            .other_server
+            .as_deref()
+            .is_some_and(|url| !is_of_aws(url))
+        {
+            client = only_required_checksums(client, &self.sdk);
+        }
         let client = aws_sdk_s3::Client::from_conf(client.build());
         // Only AWS has regions of which a bucket can be in another.
-        match self.other_server {
+        let store = match self.other_server {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
-        }
+        };
+        store.through(self.network.clone())
     }
 
     fn direct(&self, name: &str, environment: &Environment) -> Direct {
@@ -409,6 +426,39 @@ impl Route {
     }
 }
 
+/// Whether an endpoint is one of AWS's own, such as that of a VPC.
+fn is_of_aws(url: &str) -> bool {
+    let host = url.parse::<hyper::Uri>().ok();
+    let host = host.as_ref().and_then(hyper::Uri::host).unwrap_or_default();
+    let host = host.to_ascii_lowercase();
+    before_suffix(&host).is_some() || host.ends_with(".api.aws")
+}
+
+/// Sends and expects no checksums that an operation can do without, unless the environment or the profile asks for them: servers
+/// other than AWS's refuse the trailers in which the SDK sends them, or keep `aws-chunked` for the object's own encoding.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html>
+fn only_required_checksums(
+    mut client: aws_sdk_s3::config::Builder,
+    sdk: &SdkConfig,
+) -> aws_sdk_s3::config::Builder {
+    const REQUESTS: [&str; 2] = [
+        "AWS_REQUEST_CHECKSUM_CALCULATION",
+        "request_checksum_calculation",
+    ];
+    const RESPONSES: [&str; 2] = [
+        "AWS_RESPONSE_CHECKSUM_VALIDATION",
+        "response_checksum_validation",
+    ];
+    let is_said = |[variable, of_profile]: [&str; 2]| setting(sdk, variable, of_profile).is_some();
+    if !is_said(REQUESTS) {
+        client = client.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    }
+    if !is_said(RESPONSES) {
+        client = client.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    client
+}
+
 /// A section of the configuration lacks a region, for good or until the metadata service answers.
 fn no_region(section: &str, environment: &Environment) -> ConfigError {
     let key = format!("{section}.region");
@@ -422,14 +472,19 @@ fn no_region(section: &str, environment: &Environment) -> ConfigError {
 /// The endpoint that the environment or the profile names for S3, before the one that it names for everything.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
+    let for_s3 = setting(sdk, "AWS_ENDPOINT_URL", "endpoint_url");
+    for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+}
+
+/// What the environment or the profile says for S3, under these names.
+fn setting(sdk: &SdkConfig, variable: &str, of_profile: &str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id("S3")
-        .env("AWS_ENDPOINT_URL")
-        .profile("endpoint_url")
+        .env(variable)
+        .profile(of_profile)
         .build()
         .expect("all three parts are given");
-    let for_s3 = sdk.service_config().and_then(|all| all.load_config(key));
-    for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+    sdk.service_config().and_then(|all| all.load_config(key))
 }
 
 /// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does
@@ -489,12 +544,13 @@ pub async fn sqs_client(
         region: route.region,
         profile: route.profile,
         fixed: None,
+        network: Network::of(section),
     };
     let sdk = base.load(route.endpoint_url.is_some()).await;
     if sdk.region().is_none() {
         return Err(no_region(section, environment));
     }
-    let mut client = aws_sdk_sqs::config::Builder::from(&sdk);
+    let mut client = aws_sdk_sqs::config::Builder::from(&sdk).retry_classifier(HeedsRetryAfter);
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
@@ -506,13 +562,14 @@ struct Base<'a> {
     region: Option<&'a str>,
     profile: Option<&'a str>,
     fixed: Option<Credentials>,
+    network: Network,
 }
 
 impl Base<'_> {
     async fn load(self, other_server: bool) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
-            .http_client(http::client(None))
+            .http_client(http::client(None, self.network))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());

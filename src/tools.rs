@@ -16,7 +16,6 @@ use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location};
-use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
@@ -269,12 +268,7 @@ impl OpenError {
     pub fn may_pass(&self) -> bool {
         let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
-            Self::Ledger(LedgerError::Store(error)) => {
-                matches!(
-                    error.fact,
-                    Fact::Unreachable | Fact::Silent | Fact::Throttled
-                )
-            }
+            Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)
             }
@@ -484,7 +478,8 @@ pub async fn s3_ledger(
     })?;
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
-    let ledger = S3Ledger::new(&client, place.bucket, place.prefix, clock);
+    let network = connection.s3.network();
+    let ledger = S3Ledger::through(network, &client, place.bucket, place.prefix, clock);
     ledger
         .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
         .await?;

@@ -454,9 +454,7 @@ impl Worker {
                 self.tools.progress.polled();
                 edge.into_iter().for_each(Edge::answered);
             }
-            Err(error) => edge.into_iter().for_each(|edge| {
-                edge.failed(error.failure_kind(), &chain(&*error.source));
-            }),
+            Err(error) => edge.into_iter().for_each(|edge| error.report_to(edge)),
         }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),

@@ -46,7 +46,7 @@ pub fn plain_region(region: &str) -> &str {
 }
 
 /// What stands before the end of a host of AWS; nothing for hosts of others.
-pub(super) fn before_suffix(host: &str) -> Option<&str> {
+pub(crate) fn before_suffix(host: &str) -> Option<&str> {
     let suffixes = OTHERS.iter().map(|(_, suffix)| *suffix).chain([COMMON]);
     suffixes
         .into_iter()

@@ -9,6 +9,7 @@ mod support;
 
 mod addresses;
 mod album;
+mod answers;
 mod architecture;
 mod audit;
 mod bad_input;
