@@ -28,7 +28,6 @@ use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
-use jiff::tz::TimeZone;
 
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
@@ -173,7 +172,7 @@ fn lifetime() -> Lifetime {
 
 fn settings() -> MailSettings {
     MailSettings {
-        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        time_zone: clock::time_zone("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Reports".to_owned(),
         sender_address: "reports@sender.example".to_owned(),

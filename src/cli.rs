@@ -114,10 +114,7 @@ impl ConfigArgs {
     /// The configuration; where there is none, one whose books are the user's own. `None` if the user has no place.
     fn load_or_of_user(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
         match Config::load(self.config.as_deref(), environment) {
-            Err(ConfigError::Nowhere) => Ok(environment.user_state_dir().map(|state_dir| Config {
-                state_dir,
-                ..Config::default()
-            })),
+            Err(ConfigError::Nowhere) => Ok(Config::of_user(environment)?),
             loaded => Ok(Some(loaded?)),
         }
     }

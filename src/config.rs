@@ -5,9 +5,12 @@
 
 mod audit;
 mod deadlines;
+mod environment;
 pub(crate) mod front;
 mod letter;
 pub(crate) mod load;
+pub(crate) mod overrides;
+mod paths;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -17,7 +20,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use deadlines::Deadlines;
-pub use load::{ConfigError, Environment, Secret};
+pub use environment::Environment;
+pub use load::{ConfigError, Secret};
 
 pub use crate::job::OnDoubt;
 
@@ -31,7 +35,7 @@ use crate::quantity::{Rate, Size, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where queue, ledger, audit log and secret of this machine live.
+    /// Where queue, ledger, audit log and secret of this machine live; a file that is loaded without it gets the user's.
     pub state_dir: PathBuf,
     /// The secret behind link ids and fingerprints; `<state_dir>/secret.key` when left out.
     pub secret_key_file: Option<PathBuf>,
@@ -61,15 +65,12 @@ pub struct Config {
     pub allow: Vec<AllowConfig>,
     /// Which events become jobs.
     pub on_event: Vec<OnEventConfig>,
-    /// The directory of the file, against which the job files of `[[on_event]]` are found.
-    #[serde(skip)]
-    pub base_dir: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            state_dir: PathBuf::from("/var/lib/handout"),
+            state_dir: PathBuf::from(environment::SYSTEM_STATE),
             secret_key_file: None,
             queue: QueueConfig::default(),
             connections: BTreeMap::from([(
@@ -87,7 +88,6 @@ impl Default for Config {
             http: HttpConfig::default(),
             allow: Vec::new(),
             on_event: Vec::new(),
-            base_dir: PathBuf::new(),
         }
     }
 }
@@ -187,6 +187,9 @@ pub struct ConnectionConfig {
     /// How long its sessions last, instead of STS's hour; links end with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role_duration: Option<Span>,
+    /// Another server that speaks STS, for the role and for a web identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sts_endpoint_url: Option<String>,
     /// A fixed access key's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
@@ -715,48 +718,6 @@ impl Config {
         named.map_or_else(|| Location::below(&self.state_dir, folder), Location::from)
     }
 
-    /// Each file with a secret in it, and the key that names it.
-    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
-        let mut files = vec![("secret_key_file".to_owned(), Some(self.secret_key_file()))];
-        for (name, connection) in &self.connections {
-            let key = |key: &str| format!("connections.{name}.{key}");
-            let front = connection.cloudfront.as_ref();
-            files.extend([
-                (
-                    key("secret_access_key_file"),
-                    connection.secret_access_key_file.clone(),
-                ),
-                (
-                    key("session_token_file"),
-                    connection.session_token_file.clone(),
-                ),
-                (
-                    key("cloudfront.private_key_file"),
-                    front.map(|front| front.private_key_file.clone()),
-                ),
-            ]);
-        }
-        let relays = self.mail.relays.iter();
-        let relays = relays.map(|(name, relay)| (format!("mail.relays.{name}"), relay));
-        for (section, relay) in relays.chain([("mail.smtp".to_owned(), &self.mail.smtp)]) {
-            files.push((
-                format!("{section}.password_file"),
-                relay.password_file.clone(),
-            ));
-        }
-        for dkim in &self.mail.dkim {
-            files.push(("mail.dkim.key_file".to_owned(), Some(dkim.key_file.clone())));
-        }
-        files.push((
-            "audit.checkpoint_key_file".to_owned(),
-            self.audit.checkpoint_key_file.clone(),
-        ));
-        let named = files
-            .into_iter()
-            .filter_map(|(key, file)| Some((key, file?)));
-        named.collect()
-    }
-
     /// The secret's file.
     pub fn secret_key_file(&self) -> PathBuf {
         self.secret_key_file
@@ -774,10 +735,5 @@ impl Config {
         self.connections
             .values()
             .any(|connection| connection.directory.is_some())
-    }
-
-    /// Where a path of the configuration is, seen from the file that names it.
-    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
-        self.base_dir.join(path)
     }
 }

@@ -1,7 +1,10 @@
 //! Named connections: who signs, and where; from the configuration to clients that work.
 //!
 //! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
-//! taken on. A connection with a directory gets keys of its own for the embedded endpoint of this process.
+//! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
+
+mod origin;
+mod sts;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +14,6 @@ use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -19,12 +21,14 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::service_config::ServiceConfigKey;
 
-use crate::config::{Config, ConfigError, ConnectionConfig, Environment, Secret, front};
+use self::origin::Configured;
+use crate::config::{Config, ConfigError, ConnectionConfig, Environment, front};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{HeedsRetryAfter, Network, http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
-use crate::links::credentials::CLIENT_WAITS;
+use crate::links::credentials::Source;
+use crate::links::credentials::doubt::OnceMore;
 use crate::links::front::Front;
 use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
@@ -37,9 +41,6 @@ use crate::tools::OpenError;
 
 /// The region of the embedded endpoint: a scope needs one.
 pub const EMBEDDED_REGION: &str = "us-east-1";
-
-/// The name under which a role's session appears in AWS's logs.
-const SESSION_NAME: &str = "handout";
 
 /// What the connection is called that no configuration names.
 pub const OF_ENVIRONMENT: &str = "environment";
@@ -90,10 +91,9 @@ impl fmt::Debug for EmbeddedSite {
 pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     let deriver = keyring.deriver(Purpose::EmbeddedCredentials);
     let site = |(name, connection): (&String, &ConnectionConfig)| {
-        let directory = connection.directory.clone()?;
         Some(EmbeddedSite {
             connection: name.clone(),
-            directory: config.resolve(&directory),
+            directory: connection.directory.clone()?,
             access_key_id: format!(
                 "HANDOUT{}",
                 deriver.id(&[name.as_bytes(), b"id"])[..13].to_uppercase()
@@ -215,8 +215,8 @@ async fn aws_connection(
     environment: &Environment,
 ) -> Result<(S3Store, Signer), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
-    let signer = route.signer(name, environment);
-    Ok((route.store(&signer), signer))
+    let signer = route.signer();
+    Ok((route.store(), signer))
 }
 
 /// What signs without a job.
@@ -255,7 +255,7 @@ pub async fn direct(
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
     Ok(Direct {
         front,
-        ..route.direct(name, environment)
+        ..route.direct()
     })
 }
 
@@ -266,18 +266,26 @@ pub async fn environment_direct(
     wanted: &ConnectionConfig,
     region_of_last_resort: Option<&str>,
     environment: &Environment,
-) -> Result<Direct, Missing> {
-    let route = match Box::pin(Route::find(wanted, None, Network::default())).await {
-        Err(Missing::Region) if region_of_last_resort.is_some() => {
+) -> Result<Direct, NoRegion> {
+    let network = Network::default();
+    let route = match Box::pin(Route::find(
+        OF_ENVIRONMENT,
+        wanted,
+        environment,
+        network.clone(),
+    ))
+    .await
+    {
+        Err(NoRegion) if region_of_last_resort.is_some() => {
             let wanted = ConnectionConfig {
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(&wanted, None, Network::default())).await?
+            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment, network)).await?
         }
         found => found?,
     };
-    Ok(route.direct(OF_ENVIRONMENT, environment))
+    Ok(route.direct())
 }
 
 fn open_front(
@@ -290,25 +298,20 @@ fn open_front(
     Ok(front.transpose()?.map(Arc::new))
 }
 
-/// What neither the connection nor the environment nor a profile says.
+/// Neither the connection nor the environment nor a profile says the region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Missing {
-    /// The region.
-    #[error("is missing, and neither the environment nor the profile names one")]
-    Region,
-    /// A way to credentials.
-    #[error("gives no way to credentials")]
-    Credentials,
-}
+#[error("is missing, and neither the environment nor the profile names one")]
+pub struct NoRegion;
 
 /// The way to S3: what a connection says, and for the rest the environment and its profile.
 struct Route {
+    name: String,
     sdk: SdkConfig,
     /// An endpoint that is not AWS's own.
     other_server: Option<String>,
     region: String,
     addressing: Addressing,
-    provider: SharedCredentialsProvider,
+    source: Source,
     network: Network,
 }
 
@@ -318,65 +321,55 @@ impl Route {
         wanted: &ConnectionConfig,
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
-        let fixed = fixed_keys(name, wanted, environment)?;
+        origin::check(name, wanted, environment)?;
         let network = Network::of(&format!("connections.{name}"));
-        Self::find(wanted, fixed, network)
-            .await
-            .map_err(|missing| match missing {
-                Missing::Region => no_region(&format!("connections.{name}"), environment),
-                Missing::Credentials => {
-                    ConfigError::value(format!("connections.{name}.profile"), missing)
-                }
-            })
+        let found = Self::find(name, wanted, environment, network).await;
+        found.map_err(|NoRegion| no_region(&format!("connections.{name}"), environment))
     }
 
     async fn find(
+        name: &str,
         wanted: &ConnectionConfig,
-        fixed: Option<Credentials>,
+        environment: &Environment,
         network: Network,
-    ) -> Result<Self, Missing> {
+    ) -> Result<Self, NoRegion> {
         let base = Base {
-            region: wanted.region.as_deref(),
-            profile: wanted.profile.as_deref(),
-            fixed,
+            region: wanted.region.clone(),
+            profile: wanted.profile.clone(),
+            other_server: wanted.endpoint_url.is_some(),
+            environment: environment.clone(),
             network: network.clone(),
         };
-        let mut sdk = base.load(wanted.endpoint_url.is_some()).await;
-        if let Some(role) = &wanted.assume_role {
-            let mut provider = AssumeRoleProvider::builder(role)
-                .session_name(SESSION_NAME)
-                .configure(&sdk);
-            if let Some(duration) = wanted.assume_role_duration {
-                provider = provider.session_length(duration.as_duration());
-            }
-            let provider = provider.build().await;
-            sdk = sdk
-                .into_builder()
-                .credentials_provider(SharedCredentialsProvider::new(provider))
-                .build();
-        }
-        let region = sdk.region().ok_or(Missing::Region)?.to_string();
-        let provider = sdk.credentials_provider().ok_or(Missing::Credentials)?;
+        let sdk = base.load().await;
+        let region = sdk.region().ok_or(NoRegion)?.to_string();
+        let base = Base {
+            region: Some(region.clone()),
+            ..base
+        };
+        let origin = Configured::new(name, base, wanted, environment);
+        let section = format!("connections.{name}");
         let other_server = wanted.endpoint_url.clone().or_else(|| s3_endpoint(&sdk));
         let addressing = match wanted.path_style.unwrap_or(other_server.is_some()) {
             true => Addressing::Path,
             false => Addressing::VirtualHost,
         };
         Ok(Self {
+            name: name.to_owned(),
+            source: Source::new(name, section, Arc::new(origin), session_end(environment)),
             sdk,
             other_server,
             region,
             addressing,
-            provider,
             network,
         })
     }
 
     /// The store; its requests are signed with the signer's credentials.
-    fn store(&self, signer: &Signer) -> S3Store {
+    fn store(&self) -> S3Store {
         let mut client = aws_sdk_s3::config::Builder::from(&self.sdk)
-            .credentials_provider(signer.credentials_provider())
-            .identity_cache(IdentityCache::lazy().load_timeout(CLIENT_WAITS).build())
+            .credentials_provider(SharedCredentialsProvider::new(self.source.clone()))
+            .identity_cache(IdentityCache::no_cache())
+            .retry_classifier(OnceMore(self.source.doubt().clone()))
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.clone());
         if self
@@ -395,18 +388,17 @@ impl Route {
         store.through(self.network.clone())
     }
 
-    fn direct(&self, name: &str, environment: &Environment) -> Direct {
-        let signer = self.signer(name, environment);
+    fn direct(&self) -> Direct {
         let regions = self.other_server.is_none();
-        let regions = regions.then(|| Arc::new(self.store(&signer)) as Arc<dyn ObjectStore>);
+        let regions = regions.then(|| Arc::new(self.store()) as Arc<dyn ObjectStore>);
         Direct {
-            signer,
+            signer: self.signer(),
             regions,
             front: None,
         }
     }
 
-    fn signer(&self, name: &str, environment: &Environment) -> Signer {
+    fn signer(&self) -> Signer {
         let variant = Variant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
@@ -417,12 +409,7 @@ impl Route {
             addressing: self.addressing,
             region: self.region.clone(),
         };
-        Signer::new(
-            name.to_owned(),
-            endpoint,
-            self.provider.clone(),
-            session_end(environment),
-        )
+        Signer::of(self.name.clone(), endpoint, self.source.clone())
     }
 }
 
@@ -464,7 +451,7 @@ fn no_region(section: &str, environment: &Environment) -> ConfigError {
     let key = format!("{section}.region");
     let disabled = environment.get("AWS_EC2_METADATA_DISABLED");
     match disabled.is_some_and(|disabled| disabled.eq_ignore_ascii_case("true")) {
-        true => ConfigError::value(key, Missing::Region),
+        true => ConfigError::value(key, NoRegion),
         false => ConfigError::NoRegion { key },
     }
 }
@@ -496,33 +483,6 @@ fn session_end(environment: &Environment) -> Option<SessionEnd> {
     })
 }
 
-fn fixed_keys(
-    name: &str,
-    wanted: &ConnectionConfig,
-    environment: &Environment,
-) -> Result<Option<Credentials>, ConfigError> {
-    let read = |field: &str, path: &PathBuf| {
-        Secret::read(&format!("connections.{name}.{field}"), path, environment)
-    };
-    let (Some(id), Some(secret)) = (&wanted.access_key_id, &wanted.secret_access_key_file) else {
-        return Ok(None);
-    };
-    let secret = read("secret_access_key_file", secret)?;
-    let token = wanted
-        .session_token_file
-        .as_ref()
-        .map(|path| read("session_token_file", path))
-        .transpose()?;
-    let token = token.map(|token| token.expose().to_owned());
-    Ok(Some(Credentials::new(
-        id,
-        secret.expose(),
-        token,
-        None,
-        "handout-config",
-    )))
-}
-
 /// The way to an SQS queue; what is left out is the environment's or the profile's.
 #[derive(Debug, Clone, Copy)]
 pub struct SqsRoute<'a> {
@@ -541,56 +501,68 @@ pub async fn sqs_client(
     environment: &Environment,
 ) -> Result<aws_sdk_sqs::Client, ConfigError> {
     let base = Base {
-        region: route.region,
-        profile: route.profile,
-        fixed: None,
+        region: route.region.map(ToOwned::to_owned),
+        profile: route.profile.map(ToOwned::to_owned),
+        other_server: route.endpoint_url.is_some(),
+        environment: environment.clone(),
         network: Network::of(section),
     };
-    let sdk = base.load(route.endpoint_url.is_some()).await;
-    if sdk.region().is_none() {
+    let sdk = base.load().await;
+    let Some(region) = sdk.region() else {
         return Err(no_region(section, environment));
-    }
-    let mut client = aws_sdk_sqs::config::Builder::from(&sdk).retry_classifier(HeedsRetryAfter);
+    };
+    let base = Base {
+        region: Some(region.to_string()),
+        ..base
+    };
+    let origin = Configured::new(section, base, &ConnectionConfig::default(), environment);
+    let end = session_end(environment);
+    let source = Source::new(section, section.to_owned(), Arc::new(origin), end);
+    let mut client = aws_sdk_sqs::config::Builder::from(&sdk)
+        .retry_classifier(OnceMore(source.doubt().clone()))
+        .retry_classifier(HeedsRetryAfter)
+        .credentials_provider(SharedCredentialsProvider::new(source))
+        .identity_cache(IdentityCache::no_cache());
     if let Some(endpoint) = route.endpoint_url {
         client = client.endpoint_url(endpoint);
     }
     Ok(aws_sdk_sqs::Client::from_conf(client.build()))
 }
 
-/// What S3 and SQS clients are made from alike.
-struct Base<'a> {
-    region: Option<&'a str>,
-    profile: Option<&'a str>,
-    fixed: Option<Credentials>,
+/// What S3, SQS and STS clients are made from alike.
+#[derive(Debug, Clone)]
+struct Base {
+    region: Option<String>,
+    profile: Option<String>,
+    /// Whether the requests go to a server that is not AWS's.
+    other_server: bool,
+    environment: Environment,
     network: Network,
 }
 
-impl Base<'_> {
-    async fn load(self, other_server: bool) -> SdkConfig {
+impl Base {
+    async fn load(&self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
+            .env(self.environment.for_sdk())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
-            .http_client(http::client(None, self.network))
+            .http_client(http::client(None, self.network.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());
-        if let Some(region) = self.region {
-            loader = loader.region(Region::new(region.to_owned()));
+        if let Some(region) = &self.region {
+            loader = loader.region(Region::new(region.clone()));
         }
-        if let Some(profile) = self.profile {
+        if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
         }
-        if let Some(fixed) = self.fixed {
-            loader = loader.credentials_provider(fixed);
-        }
         let sdk = loader.load().await;
-        let other_server = other_server || s3_endpoint(&sdk).is_some();
-        match sdk.region() {
-            // Other servers take any region; their users seldom name one.
-            None if other_server => sdk
-                .into_builder()
-                .region(Region::new(EMBEDDED_REGION))
-                .build(),
-            Some(_) | None => sdk,
-        }
+        let region = sdk.region().map(|region| region.as_ref().trim().to_owned());
+        let region = region.filter(|region| !region.is_empty());
+        let other_server = self.other_server || s3_endpoint(&sdk).is_some();
+        // Other servers take any region; their users seldom name one.
+        let region = region.or_else(|| other_server.then(|| EMBEDDED_REGION.to_owned()));
+        let sdk = sdk.into_builder().region(region.map(Region::new));
+        sdk.build()
     }
 }

@@ -42,6 +42,7 @@ pub mod progress;
 pub mod quantity;
 pub mod redact;
 pub mod results;
+pub(crate) mod stamp;
 pub mod stop;
 pub mod telemetry;
 pub mod text;

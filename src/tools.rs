@@ -247,6 +247,17 @@ pub enum OpenError {
         /// What the file system said.
         source: io::Error,
     },
+    /// The state directory cannot be made or entered.
+    #[error(
+        "could not prepare the state directory {}: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written",
+        path.display()
+    )]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// Another process works in the same directory.
     #[error(
         "another handout works in {}: one at a time may; use `handout job submit` to give it a job",
@@ -272,9 +283,9 @@ impl OpenError {
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)
             }
-            Self::Directory { source, .. } | Self::Keyring(KeyringError::Io { source, .. }) => {
-                is_full(source)
-            }
+            Self::Directory { source, .. }
+            | Self::StateDir { source, .. }
+            | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source),
             Self::Database(error) => error.is_full() || error.is_busy(),
             Self::Config(ConfigError::NoRegion { .. }) => true,
             _ => false,
@@ -337,7 +348,7 @@ pub async fn open(
     let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);
-    let deliveries = deliveries.map_err(|source| OpenError::Directory {
+    let deliveries = deliveries.map_err(|source| OpenError::StateDir {
         path: config.state_dir.clone(),
         source,
     })?;
@@ -374,7 +385,7 @@ pub async fn open(
         ledger,
         audit,
         names: names(config, &keyring),
-        resolver: resolver.map(|program| Resolver::new(config.resolve(program))),
+        resolver: resolver.map(|program| Resolver::new(program.clone())),
         owner: Owner::new(),
         progress: progress.clone(),
         clock,
@@ -601,7 +612,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
             let client = connection::sqs_client("results", route, environment).await?;
             Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)
         }
-        (None, Some(file)) => Results::File(config.resolve(file)),
+        (None, Some(file)) => Results::File(file.clone()),
         (None, None) => Results::Nobody,
     })
 }
@@ -710,7 +721,7 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
 ///
 /// Mails with live links and people's addresses are in there.
 pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
-    Directory::private(path).map_err(|source| OpenError::Directory {
+    Directory::private(path).map_err(|source| OpenError::StateDir {
         path: path.to_owned(),
         source,
     })
@@ -718,7 +729,7 @@ pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
 
 /// One process at a time: a recipient's intent without an outcome then belongs to a process that is dead.
 fn lock_state_dir(state_dir: &Path) -> Result<(Directory, File), OpenError> {
-    let failed = |source| OpenError::Directory {
+    let failed = |source| OpenError::StateDir {
         path: state_dir.to_owned(),
         source,
     };

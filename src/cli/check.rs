@@ -38,7 +38,7 @@ pub(super) async fn check(
     let config = arguments.config.load(environment)?;
     let report = Report::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
-    local::check(&config, environment, &report)?;
+    local::check(&config, &report)?;
     events::check(&config, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;

@@ -75,6 +75,7 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<PresignError>() {
         return match error {
+            PresignError::NoPlace { .. } => CANNOT_CREATE,
             PresignError::NoRegion
             | PresignError::NoCredentials(_)
             | PresignError::NoState
@@ -126,7 +127,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Ledger(LedgerError::Store(error)) if error.fact == Fact::Elsewhere => CONFIG,
         OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
         OpenError::NoLedger { .. } => FOUND,
-        OpenError::Directory { .. } | OpenError::Locked { .. } => CANNOT_CREATE,
+        OpenError::Directory { .. } | OpenError::StateDir { .. } | OpenError::Locked { .. } => {
+            CANNOT_CREATE
+        }
         #[cfg(feature = "embedded")]
         OpenError::Embedded(_) => UNAVAILABLE,
     }

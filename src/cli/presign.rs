@@ -6,6 +6,7 @@
 mod keys;
 
 use std::cell::Cell;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -20,7 +21,7 @@ use handout::audit::record::{Context, Kind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
-use handout::connection::{self, Direct, Missing, OF_ENVIRONMENT};
+use handout::connection::{self, Direct, NoRegion, OF_ENVIRONMENT};
 use handout::edge::EdgeError;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
@@ -219,12 +220,23 @@ pub(crate) enum PresignError {
     #[error(
         "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
     )]
-    NoCredentials(#[source] Option<CredentialsError>),
+    NoCredentials(#[source] CredentialsError),
     /// There is no place for the log.
     #[error(
-        "there is no place for the audit log: set HOME or XDG_STATE_HOME, give --config, or do without by --no-audit"
+        "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
     )]
     NoState,
+    /// The place for the log cannot be written.
+    #[error(
+        "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
+        path.display()
+    )]
+    NoPlace {
+        /// The state directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
     /// A name in --filename has no value.
     #[error("--filename {0}")]
     Filename(#[source] PhraseError),
@@ -382,10 +394,7 @@ impl PresignArgs {
         };
         let last_resort = self.find_region.then_some("us-east-1");
         let direct = connection::environment_direct(&wanted, last_resort, environment).await;
-        Ok(direct.map_err(|missing| match missing {
-            Missing::Region => PresignError::NoRegion,
-            Missing::Credentials => PresignError::NoCredentials(None),
-        })?)
+        Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
     fn wish(&self, books: Option<&Books>) -> Wish {
@@ -424,8 +433,11 @@ impl Books {
         config: &Config,
         connection: Option<&str>,
         environment: &Environment,
-    ) -> Result<Self, OpenError> {
-        private_dir(&config.state_dir)?;
+    ) -> anyhow::Result<Self> {
+        private_dir(&config.state_dir).map_err(|error| match error {
+            OpenError::StateDir { path, source } => PresignError::NoPlace { path, source }.into(),
+            other => anyhow::Error::new(other),
+        })?;
         let keyring = Keyring::open(&config.secret_key_file())?;
         let settings = config.audit_settings(&keyring, environment)?;
         let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
@@ -581,7 +593,7 @@ impl Desk {
     fn without_credentials(&self, error: SignerError) -> anyhow::Error {
         match error {
             SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
-                PresignError::NoCredentials(Some(source)).into()
+                PresignError::NoCredentials(source).into()
             }
             SignerError::NoCredentials { .. }
             | SignerError::Slow { .. }

@@ -65,20 +65,21 @@ mod tests {
     #[test]
     fn the_checkpoint_key_is_derived_or_comes_from_a_file() {
         let dir = tempfile::tempdir().unwrap();
-        let environment =
-            Environment::of([("CREDENTIALS_DIRECTORY", &*dir.path().to_string_lossy())]);
+        let environment = Environment::default();
         let keyring = Keyring::new([1; 32]);
         let mut config = Config::default();
         let derived = config.checkpoint_key(&keyring, &environment).unwrap();
         let again = config.checkpoint_key(&keyring, &environment).unwrap();
         assert_eq!(derived.public(), again.public());
 
-        config.audit.checkpoint_key_file = Some("audit-key".into());
+        config.audit.checkpoint_key_file = Some(dir.path().join("audit-key"));
         std::fs::write(dir.path().join("audit-key"), "no key\n").unwrap();
         let error = config.checkpoint_key(&keyring, &environment).unwrap_err();
         assert_eq!(
-            error.to_string(),
-            "the configuration's audit.checkpoint_key_file names audit-key, which is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
+            error
+                .to_string()
+                .replace(&*dir.path().to_string_lossy(), "DIR"),
+            "the configuration's audit.checkpoint_key_file names DIR/audit-key, which is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
         );
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
         std::fs::write(dir.path().join("audit-key"), pem).unwrap();

@@ -16,12 +16,6 @@ pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach
     Distribution::new(&wanted.domain).map_err(|error| wrong("domain", said(&error)))?;
     CloudFrontSigner::check_key_pair_id(&wanted.key_pair_id)
         .map_err(|error| wrong("key_pair_id", said(&error)))?;
-    if wanted.private_key_file.as_os_str().is_empty() {
-        return Err(wrong(
-            "private_key_file",
-            "is empty: name the PEM file of the key".to_owned(),
-        ));
-    }
     let bucket = wanted.bucket.as_deref().map(str::parse).transpose();
     let bucket = bucket.map_err(|error: NameError| wrong("bucket", error.to_string()))?;
     let origin_path = match wanted.origin_path.as_deref().unwrap_or_default() {
@@ -89,21 +83,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("public"), "-----BEGIN PUBLIC KEY-----\n").unwrap();
         let directory = folder.path().to_string_lossy().into_owned();
-        let environment = Environment::of([("CREDENTIALS_DIRECTORY", directory.as_str())]);
+        let environment = Environment::default();
         let refusal = |file: &str| {
             let wanted = CloudFrontConfig {
                 domain: "d111111abcdef8.cloudfront.net".to_owned(),
                 key_pair_id: "K1".to_owned(),
-                private_key_file: file.into(),
+                private_key_file: folder.path().join(file),
                 hash: crate::links::cloudfront::Hash::Sha1,
                 wildcard: false,
                 response_overrides: true,
                 bucket: None,
                 origin_path: None,
             };
-            open("x", &wanted, &environment).unwrap_err().to_string()
+            let error = open("x", &wanted, &environment).unwrap_err().to_string();
+            error.replace(&directory, "DIR")
         };
-        insta::assert_snapshot!(refusal("missing"), @"the configuration's connections.x.cloudfront.private_key_file names missing, which cannot be read: No such file or directory (os error 2)");
-        insta::assert_snapshot!(refusal("public"), @r#"the configuration's connections.x.cloudfront.private_key_file names public, which has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC"#);
+        insta::assert_snapshot!(refusal("missing"), @"the configuration's connections.x.cloudfront.private_key_file names DIR/missing, which cannot be read: No such file or directory (os error 2); a bare name is looked for in $CREDENTIALS_DIRECTORY, which is not set, and then beside the configuration file");
+        insta::assert_snapshot!(refusal("public"), @r#"the configuration's connections.x.cloudfront.private_key_file names DIR/public, which has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC"#);
     }
 }

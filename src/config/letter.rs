@@ -198,18 +198,20 @@ mod tests {
     #[test]
     fn a_key_is_read_from_its_file_or_refused_with_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let environment =
-            Environment::of([("CREDENTIALS_DIRECTORY", &*dir.path().to_string_lossy())]);
+        let environment = Environment::default();
         let mut config = Config::default();
         config.mail.from = "reports@sender.example".to_owned();
         config.mail.dkim = vec![DkimConfig {
             domain: None,
             selector: "s1".to_owned(),
-            key_file: "dkim-key".into(),
+            key_file: dir.path().join("dkim-key"),
         }];
         std::fs::write(dir.path().join("dkim-key"), "no key\n").unwrap();
         let error = config.dkim_signers(&environment).unwrap_err();
-        insta::assert_snapshot!(error, @"the configuration's mail.dkim[0].key_file names dkim-key, which has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it");
+        let said = error
+            .to_string()
+            .replace(&*dir.path().to_string_lossy(), "DIR");
+        insta::assert_snapshot!(said, @"the configuration's mail.dkim[0].key_file names DIR/dkim-key, which has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it");
         let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
         std::fs::write(dir.path().join("dkim-key"), pem).unwrap();
         let signers = config.dkim_signers(&environment).unwrap();

@@ -1,6 +1,6 @@
 //! Reading the configuration: the file, then the environment over it, then the checks that need both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueKind, ResultsConfig,
-    SmtpConfig, Tls, Transport, front,
+    CloudFrontConfig, Config, ConnectionConfig, Environment, LedgerKind, MailConfig, QueueKind,
+    ResultsConfig, SmtpConfig, Tls, Transport, front, overrides,
 };
 use crate::directory;
 use crate::error::with_nearest;
@@ -19,12 +19,6 @@ use crate::quantity::Span;
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
-
-/// What begins the variables that override the file: `HANDOUT_QUEUE__URL` is `url` of `[queue]`.
-const PREFIX: &str = "HANDOUT_";
-
-/// The one variable of ours that is no key of the file: the filter of the log.
-pub(crate) const LOG: &str = "HANDOUT_LOG";
 
 /// The longest prefix of a ledger in S3: the longest job id, spelled, and a recipient's record must fit into a key.
 const LONGEST_LEDGER_PREFIX: usize = 100;
@@ -61,6 +55,12 @@ pub enum ConfigError {
         /// Where and why.
         reason: String,
     },
+    /// The variables alone are not what they should be.
+    #[error("the environment is wrong: {reason}")]
+    Variables {
+        /// Which, and why.
+        reason: String,
+    },
     /// No region is configured, and the metadata service of the instance, which may know it, did not say one.
     #[error(
         "the configuration's {key} is missing, and neither the environment nor the profile nor the metadata service of the instance says one: set it, or AWS_EC2_METADATA_DISABLED=true where there is no such service"
@@ -88,57 +88,6 @@ impl ConfigError {
     }
 }
 
-/// The environment, read once: everything in it that is ours.
-#[derive(Clone, Default)]
-pub struct Environment {
-    variables: BTreeMap<String, String>,
-}
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.variables.keys()).finish()
-    }
-}
-
-impl Environment {
-    /// Reads the process's environment.
-    pub fn of_process() -> Self {
-        let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Self {
-            variables: variables.collect(),
-        }
-    }
-
-    /// A made-up environment.
-    pub fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
-        let variables = variables
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self {
-            variables: variables.collect(),
-        }
-    }
-
-    /// A variable's value.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
-    }
-
-    /// Where the user's own programs keep their state: `~/.local/state/handout`.
-    /// <https://specifications.freedesktop.org/basedir-spec/latest/>
-    pub fn user_state_dir(&self) -> Option<PathBuf> {
-        let absolute = |name| {
-            let path = self.get(name).map(PathBuf::from);
-            path.filter(|path| path.is_absolute())
-        };
-        let base =
-            absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-        Some(base?.join("handout"))
-    }
-}
-
 /// A secret from a file; prints as stars.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -150,24 +99,15 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Where a secret is. A path that is a bare name is looked for among systemd's credentials first.
-    pub fn place(path: &Path, environment: &Environment) -> PathBuf {
-        let in_credentials = environment
-            .get("CREDENTIALS_DIRECTORY")
-            .filter(|_| path.components().count() == 1)
-            .map(|directory| Path::new(directory).join(path))
-            .filter(|path| path.exists());
-        in_credentials.unwrap_or_else(|| path.to_owned())
-    }
-
     /// Reads a secret.
     pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let path = Self::place(path, environment);
-        let text = directory::read_mounted_text(&path).map_err(|error| {
-            ConfigError::value(
-                key,
-                format!("names {}, which cannot be read: {error}", path.display()),
-            )
+        let text = directory::read_mounted_text(path).map_err(|error| {
+            let mut reason = format!("names {}, which cannot be read: {error}", path.display());
+            if error.kind() == io::ErrorKind::NotFound {
+                reason.push_str("; ");
+                reason.push_str(&where_secrets_are(environment));
+            }
+            ConfigError::value(key, reason)
         })?;
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(ConfigError::value(
@@ -184,13 +124,13 @@ impl Secret {
     }
 }
 
-/// Whether a variable of ours overrides a key of the file.
-fn is_key(name: &str) -> bool {
-    #[cfg(debug_assertions)]
-    if name == crate::failpoint::VARIABLE {
-        return false;
-    }
-    name != LOG
+/// Where a secret is looked for that has a bare name.
+fn where_secrets_are(environment: &Environment) -> String {
+    let credentials = match environment.get("CREDENTIALS_DIRECTORY") {
+        Some(directory) => format!("in $CREDENTIALS_DIRECTORY, which is {directory}"),
+        None => "in $CREDENTIALS_DIRECTORY, which is not set".to_owned(),
+    };
+    format!("a bare name is looked for {credentials}, and then beside the configuration file")
 }
 
 impl Config {
@@ -204,17 +144,40 @@ impl Config {
                 .find(|path| path.exists())
                 .ok_or(ConfigError::Nowhere)?,
         };
-        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Read {
+        let unreadable = |source| ConfigError::Read {
             path: path.clone(),
             source,
-        })?;
+        };
+        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let absolute = std::path::absolute(&path).map_err(unreadable)?;
         let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {
             path: path.clone(),
             reason,
         })?;
-        config.base_dir = path.parent().map(Path::to_owned).unwrap_or_default();
+        // A link's own directory, and not its target's: Kubernetes mounts a file as a link into a folder that is exchanged.
+        config.resolve_paths(absolute.parent().unwrap_or(Path::new("/")), environment)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The configuration of a user who has no file: the defaults with the environment over them, and the user's own state
+    /// directory. `None` if the environment names no place for that.
+    pub fn of_user(environment: &Environment) -> Result<Option<Self>, ConfigError> {
+        let wrong = |reason| ConfigError::Variables { reason };
+        let mut config = Self::parse("", environment).map_err(wrong)?;
+        if environment.get(overrides::STATE_DIR).is_none() {
+            let Some(state_dir) = environment.user_state_dir() else {
+                return Ok(None);
+            };
+            config.state_dir = state_dir;
+        }
+        let here = std::env::current_dir().map_err(|source| ConfigError::Read {
+            path: PathBuf::from("."),
+            source,
+        })?;
+        config.resolve_paths(&here, environment)?;
+        config.check()?;
+        Ok(Some(config))
     }
 
     /// Reads the text of a configuration, with the environment over it.
@@ -222,19 +185,13 @@ impl Config {
         // The text by itself first: its errors point at a line, which a merged table cannot.
         let _: Self =
             toml::from_str(text).map_err(|error| with_nearest(error.to_string().trim_end()))?;
-        let mut table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
-        for (name, value) in &environment.variables {
-            if let Some(path) = name.strip_prefix(PREFIX).filter(|_| is_key(name)) {
-                set(&mut table, &path.to_lowercase(), value);
-            }
-        }
+        let table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut table = overrides::lay_over(table, environment)?;
+        let state_dir = || environment.state_dir().to_string_lossy().into_owned();
+        let state = table.entry("state_dir");
+        state.or_insert_with(|| Value::String(state_dir()));
         let merged = Value::Table(table).try_into();
-        merged.map_err(|error: toml::de::Error| {
-            format!(
-                "with the variables {PREFIX}… over it: {}",
-                with_nearest(error.message())
-            )
-        })
+        merged.map_err(|error: toml::de::Error| error.message().to_owned())
     }
 
     /// Checks what no type could.
@@ -460,7 +417,7 @@ impl Config {
 
     /// The time zone in which mails and pages speak.
     pub fn time_zone(&self) -> Result<jiff::tz::TimeZone, ConfigError> {
-        jiff::tz::TimeZone::get(&self.mail.time_zone).map_err(|_| {
+        crate::clock::time_zone(&self.mail.time_zone).ok_or_else(|| {
             let reason = format!(
                 "is {:?}, which is no time zone: write one like \"Europe/Berlin\"",
                 self.mail.time_zone
@@ -508,6 +465,9 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
     }
+    if let Some(endpoint) = &connection.sts_endpoint_url {
+        check_endpoint(endpoint, key("sts_endpoint_url"))?;
+    }
     Ok(())
 }
 
@@ -525,42 +485,6 @@ pub(crate) fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// Sets `queue__url` to a text, which is read as TOML if it is any.
-fn set(table: &mut Table, path: &str, text: &str) {
-    let (sections, key) = match path.rsplit_once("__") {
-        Some((sections, key)) => (sections.split("__").collect(), key),
-        None => (Vec::new(), path),
-    };
-    let mut table = table;
-    for section in sections {
-        let entry = table
-            .entry(section)
-            .or_insert_with(|| Value::Table(Table::new()));
-        if !entry.is_table() {
-            *entry = Value::Table(Table::new());
-        }
-        let Value::Table(inner) = entry else { return };
-        table = inner;
-    }
-    table.insert(key.to_owned(), literal(text));
-}
-
-/// `8` and `true` are a number and a truth value; everything else is the text that it is.
-fn literal(text: &str) -> Value {
-    let number = text.parse::<i64>().ok().map(Value::Integer);
-    let truth = text.parse::<bool>().ok().map(Value::Boolean);
-    let list = || {
-        toml::from_str::<Table>(&format!("v = {text}"))
-            .ok()?
-            .remove("v")
-            .filter(Value::is_array)
-    };
-    number
-        .or(truth)
-        .or_else(list)
-        .unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -570,27 +494,6 @@ mod tests {
         let shipped =
             Config::parse(include_str!("../../config.toml"), &Environment::default()).unwrap();
         assert_eq!(shipped, Config::default());
-    }
-
-    #[test]
-    fn the_environment_stands_over_the_file() {
-        let environment = Environment::of([
-            ("HANDOUT_QUEUE__URL", "https://sqs.example/1/jobs"),
-            ("HANDOUT_QUEUE__MAX_IN_FLIGHT", "3"),
-            ("HANDOUT_STATE_DIR", "/tmp/state"),
-            ("HANDOUT_MAIL__SMTP__HOST", "relay.example"),
-            ("HANDOUT_LOG", "debug"),
-            ("OTHER", "x"),
-        ]);
-        let config =
-            Config::parse("[queue]\nkind = \"sqs\"\nmax_in_flight = 2\n", &environment).unwrap();
-        assert_eq!(
-            config.queue.url.as_deref(),
-            Some("https://sqs.example/1/jobs")
-        );
-        assert_eq!(config.queue.max_in_flight, 3);
-        assert_eq!(config.state_dir, Path::new("/tmp/state"));
-        assert_eq!(config.mail.smtp.host, "relay.example");
     }
 
     #[test]
@@ -604,9 +507,6 @@ mod tests {
             error.contains("did you mean expiry_guard?") && error.contains("line 2"),
             "{error}"
         );
-        let environment = Environment::of([("HANDOUT_QUEUE__ULR", "x")]);
-        let error = Config::parse("", &environment).unwrap_err();
-        assert!(error.contains("did you mean url?"), "{error}");
     }
 
     #[test]
@@ -684,7 +584,6 @@ mod tests {
             right.replace("key_pair_id = \"K1\"\n", ""),
             right.replace("d111", "https://d111"),
             right.replace("K1", "K 1"),
-            right.replace("cloudfront-key", ""),
             right.replace("\"one\"", "\"o/e\""),
             format!("{right}origin_path = \"/a/../b\""),
             format!("{right}hash = \"md5\""),
@@ -698,7 +597,6 @@ mod tests {
         missing field `key_pair_id`
         the configuration's connections.x.cloudfront.domain cannot be used: "https://d111111abcdef8.cloudfront.net" is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net
         the configuration's connections.x.cloudfront.key_pair_id cannot be used: "K 1" is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F
-        the configuration's connections.x.cloudfront.private_key_file is empty: name the PEM file of the key
         the configuration's connections.x.cloudfront.bucket holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
         the configuration's connections.x.cloudfront.origin_path is "/a/../b": write the folder as in the distribution, such as "/site"
         unknown variant `md5`, expected `sha1` or `sha256`
@@ -744,24 +642,43 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_read_from_a_file_or_from_systemd_and_does_not_print() {
+    fn a_secret_is_read_from_its_file_and_does_not_print() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("smtp-password"), "hunter2\n").unwrap();
-        let directory = folder.path().to_string_lossy().into_owned();
-        let environment = Environment::of([("CREDENTIALS_DIRECTORY", directory.as_str())]);
-        let secret = Secret::read(
-            "mail.smtp.password_file",
-            Path::new("smtp-password"),
-            &environment,
-        )
-        .unwrap();
+        let file = folder.path().join("smtp-password");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let environment = Environment::default();
+        let secret = Secret::read("mail.smtp.password_file", &file, &environment).unwrap();
         assert_eq!(secret.expose(), "hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(****)");
-        assert!(Secret::read("k", Path::new("/nowhere/secret"), &environment).is_err());
         let fifo = folder.path().join("fifo");
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
         let error = Secret::read("k", &fifo, &environment).unwrap_err();
         assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+
+    /// The configuration is loaded as a command does it, with a secret that is nowhere.
+    #[test]
+    fn a_secret_that_is_not_found_is_named_with_the_places_where_it_was_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(
+            &file,
+            "[mail.smtp]\nusername = \"ann\"\npassword_file = \"smtp-password\"\n",
+        )
+        .unwrap();
+        let said = |environment: &Environment| {
+            let config = Config::load(Some(&file), environment).unwrap();
+            let path = config.mail.smtp.password_file.unwrap();
+            let error = Secret::read("mail.smtp.password_file", &path, environment).unwrap_err();
+            let folder = folder.path().to_string_lossy().into_owned();
+            error.to_string().replace(&folder, "/etc/handout")
+        };
+        let service = Environment::of([("CREDENTIALS_DIRECTORY", "/run/credentials/handout")]);
+        let table = [said(&Environment::default()), said(&service)];
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        the configuration's mail.smtp.password_file names /etc/handout/smtp-password, which cannot be read: No such file or directory (os error 2); a bare name is looked for in $CREDENTIALS_DIRECTORY, which is not set, and then beside the configuration file
+        the configuration's mail.smtp.password_file names /etc/handout/smtp-password, which cannot be read: No such file or directory (os error 2); a bare name is looked for in $CREDENTIALS_DIRECTORY, which is /run/credentials/handout, and then beside the configuration file
+        "#);
     }
 }

@@ -47,7 +47,7 @@ impl Config {
     pub fn check_event_rules(&self, policy: &Policy) -> Result<(), ConfigError> {
         for (index, rule) in policy.triggers.iter().enumerate() {
             let wrong = |reason: String| {
-                let file = self.resolve(&self.on_event[index].job);
+                let file = &self.on_event[index].job;
                 let reason = format!("names {}: {reason}", file.display());
                 ConfigError::value(format!("on_event[{index}].job"), reason)
             };
@@ -150,14 +150,14 @@ impl Config {
 
     fn event_rule(&self, index: usize, rule: &OnEventConfig) -> Result<EventRule, ConfigError> {
         let key = |field: &str| format!("on_event[{index}].{field}");
-        let path = self.resolve(&rule.job);
+        let path = &rule.job;
         let unreadable = |error: &dyn std::fmt::Display| {
             ConfigError::value(
                 key("job"),
                 format!("names {}, which is not a job file: {error}", path.display()),
             )
         };
-        let text = directory::read_mounted_text(&path).map_err(|error| unreadable(&error))?;
+        let text = directory::read_mounted_text(path).map_err(|error| unreadable(&error))?;
         let template: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if !template.is_object() {

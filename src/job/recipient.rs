@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::address::{self, AddressError};
 use crate::bounds::{MAX_LOCALE_BYTES, MAX_NAME_BYTES, MAX_RECIPIENT_BYTES, MAX_TIME_ZONE_BYTES};
+use crate::clock;
 use crate::text::is_bidi_control;
 
 /// Why a recipient could not be understood.
@@ -41,8 +42,8 @@ pub enum RecipientError {
 
 /// Finds a time zone by its IANA name.
 pub(crate) fn time_zone(name: &str) -> Result<TimeZone, RecipientError> {
-    let known = (name.len() <= MAX_TIME_ZONE_BYTES).then(|| TimeZone::get(name));
-    known.and_then(Result::ok).ok_or(RecipientError::TimeZone)
+    let known = (name.len() <= MAX_TIME_ZONE_BYTES).then(|| clock::time_zone(name));
+    known.flatten().ok_or(RecipientError::TimeZone)
 }
 
 /// A language tag such as `en` or `pt-BR`.

@@ -1,89 +1,342 @@
-//! Where a connection's credentials come from: STS, a role of the machine or the container, SSO, a process, fixed keys.
+//! Where a connection's credentials come from: STS, a role of the machine or the container, SSO, a process, files, fixed keys.
 //!
-//! Signing and the requests to the store ask the same [`Source`], so that credentials which cannot be had are reported to one
-//! edge, whichever needs them first.
+//! Signing and the requests to the store ask the same [`Source`], so that they use the same credentials, and credentials which
+//! cannot be had are reported to one edge, whichever needs them first. A source gives what its [`Origin`] says now: its files
+//! are looked at each time, and a service that rejects its credentials has it asked anew, once ([`doubt`]).
+
+mod clean;
+pub(crate) mod doubt;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+pub(crate) use self::clean::clean;
+use self::doubt::Doubt;
+use super::signer::SessionEnd;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
+use crate::plan::CredentialsEnd;
+use crate::stamp::Stamps;
 
 /// How long a source may take: a process that hangs must not hang every job of its connection.
 pub(crate) const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client of the SDK waits for credentials: for a turn and an answer. The source ends before, and reports.
-pub(crate) const CLIENT_WAITS: Duration = Duration::from_secs(25);
+/// For how long credentials are used that name no end. A process that hands them out may hand out others by then.
+const USED_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// How long before their end credentials are not used for requests any more, as in the SDK.
+const ROOM: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long a source is left alone that cannot be read, while the credentials that it gave before are good.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+
+/// What a provider of credentials is made of, again and again.
+#[async_trait]
+pub(crate) trait Origin: Send + Sync + fmt::Debug {
+    /// The files that it is made of. When one of them is another than before, the provider is made anew.
+    fn files(&self) -> Vec<PathBuf>;
+
+    /// Reads the files and makes the provider.
+    async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError>;
+}
+
+/// A provider that is not made of files.
+#[async_trait]
+impl Origin for SharedCredentialsProvider {
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    async fn provider(&self) -> Result<Self, CredentialsError> {
+        Ok(self.clone())
+    }
+}
 
 /// A source of credentials, and what is known of its health. Clones are the same source.
 #[derive(Clone)]
 pub(crate) struct Source {
-    provider: SharedCredentialsProvider,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The section of the configuration that it belongs to, such as `connections.reports`.
+    section: String,
+    origin: Arc<dyn Origin>,
+    /// The end of a session whose credentials do not say it themselves.
+    session_end: Option<SessionEnd>,
     edge: Edge,
-    /// Held by the one request that asks: the others want the same answer.
-    turn: Arc<Mutex<()>>,
+    doubt: Doubt,
+    /// Held while the origin is asked: the others that wait want the same answer.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    provider: Option<SharedCredentialsProvider>,
+    /// The files as they were when the provider was made of them.
+    seen: Stamps,
+    kept: Option<Kept>,
+    standing: Standing,
+    /// Until when a source that failed is left alone.
+    left_alone: Option<Instant>,
+}
+
+/// What is known of the credentials that are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Standing {
+    #[default]
+    Good,
+    /// A file of the source is another. They are used as long as it cannot be read: a rotation may be half done.
+    Outdated,
+    /// A service rejects them.
+    Rejected,
+}
+
+/// Credentials as they were given.
+#[derive(Clone)]
+pub(crate) struct Kept {
+    pub(crate) credentials: Credentials,
+    pub(crate) end: CredentialsEnd,
+    given_at: Instant,
+}
+
+/// What credentials are needed for.
+#[derive(Debug, Clone, Copy)]
+enum Need {
+    /// A request.
+    Now,
+    /// Links that live until then.
+    Until(Timestamp),
+}
+
+impl Kept {
+    fn serves(&self, need: Need) -> bool {
+        match (self.end, need) {
+            (CredentialsEnd::Unknown, Need::Now) | (CredentialsEnd::Never, _) => true,
+            (end, Need::Until(until)) => end.reaches(until),
+            (end @ CredentialsEnd::At(_), Need::Now) => {
+                let soon = crate::clock::system().saturating_add(ROOM);
+                end.reaches(soon.unwrap_or(Timestamp::MAX))
+            }
+        }
+    }
+
+    fn is_new_enough(&self) -> bool {
+        matches!(self.end, CredentialsEnd::At(_)) || self.given_at.elapsed() < USED_FOR
+    }
+
+    fn has_keys_of(&self, other: &Self) -> bool {
+        let (ours, others) = (&self.credentials, &other.credentials);
+        ours.access_key_id() == others.access_key_id()
+            && ours.secret_access_key() == others.secret_access_key()
+            && ours.session_token() == others.session_token()
+    }
 }
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.edge).finish()
+        f.debug_tuple("Source").field(&self.inner.edge).finish()
     }
 }
 
 impl Source {
-    /// The source of a connection.
-    pub(crate) fn new(connection: &str, provider: SharedCredentialsProvider) -> Self {
-        let subject = format!("the source of the credentials of connections.{connection}");
+    /// The source of a section of the configuration; `name` is that of its edge.
+    pub(crate) fn new(
+        name: &str,
+        section: String,
+        origin: Arc<dyn Origin>,
+        session_end: Option<SessionEnd>,
+    ) -> Self {
+        let subject = format!("the source of the credentials of {section}");
         Self {
-            provider,
-            edge: Edge::new(EdgeKind::Credentials, connection, subject),
-            turn: Arc::default(),
+            inner: Arc::new(Inner {
+                edge: Edge::new(EdgeKind::Credentials, name, subject),
+                section,
+                origin,
+                session_end,
+                doubt: Doubt::default(),
+                state: Mutex::default(),
+            }),
         }
     }
 
-    pub(crate) const fn edge(&self) -> &Edge {
-        &self.edge
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.inner.edge
     }
 
-    async fn ask(&self) -> Result<Credentials, CredentialsError> {
-        self.ask_since(Instant::now()).await
+    /// Whether a service rejects what the source gave.
+    pub(crate) fn doubt(&self) -> &Doubt {
+        &self.inner.doubt
     }
 
-    /// Asks for credentials, unless the source was found down since the caller began to wait for its turn, or has its pause:
-    /// then its outage is the answer.
-    pub(crate) async fn ask_since(&self, began: Instant) -> Result<Credentials, CredentialsError> {
-        let _turn = self.turn.lock().await;
-        let outage = self.edge.outage();
-        if let Some(outage) =
-            outage.filter(|outage| !outage.left.is_zero() || self.edge.was_heard_since(began))
+    /// The credentials for links that live until `needed_until`. If those that are kept end before, the origin is asked; what it
+    /// gives may end too early all the same.
+    pub(crate) async fn lasting(&self, needed_until: Timestamp) -> Result<Kept, CredentialsError> {
+        self.get(Need::Until(needed_until)).await
+    }
+
+    async fn get(&self, need: Need) -> Result<Kept, CredentialsError> {
+        let began = Instant::now();
+        let mut state = self.inner.state.lock().await;
+        if self.inner.doubt.is_open() {
+            state.standing = Standing::Rejected;
+            state.provider = None;
+        }
+        let good = state.kept.clone().filter(|kept| kept.serves(need));
+        let good = good.filter(|_| state.standing != Standing::Rejected);
+        if let Some(kept) = &good
+            && state.left_alone.is_some_and(|until| Instant::now() < until)
         {
-            return Err(match outage.kind {
-                FailureKind::Timeout => CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT),
-                _ => CredentialsError::provider_error(outage),
-            });
+            return Ok(kept.clone());
         }
-        let _request = self.edge.asked(Step::only("credentials"));
-        let asked = timeout(CREDENTIALS_TIMEOUT, self.provider.provide_credentials()).await;
+        let looked = timeout(CREDENTIALS_TIMEOUT, self.look(&mut state)).await;
+        if let Some(kept) = &good
+            && looked.is_ok()
+            && state.standing == Standing::Good
+            && kept.is_new_enough()
+        {
+            return Ok(kept.clone());
+        }
+        if let Some(down) = self.down_since(began) {
+            return good.ok_or(down);
+        }
+        let asked = match looked {
+            Ok(()) => timeout(CREDENTIALS_TIMEOUT, self.ask(&mut state)).await,
+            Err(hung) => Err(hung),
+        };
         let asked = asked
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT)));
-        match &asked {
-            Ok(_) => self.edge.answered(),
-            Err(CredentialsError::ProviderTimedOut(_)) => {
-                let words = format!("none within {} s", CREDENTIALS_TIMEOUT.as_secs());
-                self.edge.failed(FailureKind::Timeout, &words);
+        match (asked, good) {
+            (Ok(given), _) => Ok(self.keep(&mut state, given)),
+            (Err(error), Some(kept)) => {
+                self.stay(&mut state, &error);
+                Ok(kept)
             }
-            Err(error) => {
-                let words = crate::error::chain(error);
-                self.edge.failed(FailureKind::Denied, &words);
+            (Err(error), None) => {
+                self.fail(&state, &error);
+                Err(error)
             }
         }
-        asked
+    }
+
+    /// Looks whether the files are still those of which the provider was made.
+    async fn look(&self, state: &mut State) {
+        let seen = Stamps::look(self.inner.origin.files()).await;
+        if state.seen != seen {
+            state.seen = seen;
+            state.provider = None;
+            if state.standing == Standing::Good {
+                state.standing = Standing::Outdated;
+            }
+        }
+    }
+
+    /// The outage of a source that has its pause, or was found down since the caller began to wait for its turn.
+    fn down_since(&self, began: Instant) -> Option<CredentialsError> {
+        let edge = &self.inner.edge;
+        let outage = edge.outage()?;
+        let is_answer = !outage.left.is_zero() || edge.was_heard_since(began);
+        is_answer.then(|| match outage.kind {
+            FailureKind::Timeout => CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT),
+            _ => CredentialsError::provider_error(outage),
+        })
+    }
+
+    async fn ask(&self, state: &mut State) -> Result<Credentials, CredentialsError> {
+        let _request = self.inner.edge.asked(Step::only("credentials"));
+        let provider = match &state.provider {
+            Some(provider) => provider.clone(),
+            None => {
+                let made = self.inner.origin.provider().await?;
+                state.provider.insert(made).clone()
+            }
+        };
+        clean(provider.provide_credentials().await?)
+    }
+
+    fn keep(&self, state: &mut State, given: Credentials) -> Kept {
+        let Inner {
+            section,
+            edge,
+            doubt,
+            ..
+        } = &*self.inner;
+        edge.answered();
+        let kept = Kept {
+            end: self.end_of(&given),
+            credentials: given,
+            given_at: Instant::now(),
+        };
+        let before = state.kept.replace(kept.clone());
+        let standing = std::mem::take(&mut state.standing);
+        let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));
+        if standing == Standing::Rejected {
+            doubt.settle(is_other);
+        }
+        // The sessions of a role have other keys each time; that is no news.
+        if is_other && (standing != Standing::Good || kept.end == CredentialsEnd::Never) {
+            tracing::info!(
+                section,
+                access_key_id = kept.credentials.access_key_id(),
+                "the credentials changed; requests and links are signed with the new ones"
+            );
+        } else if state.left_alone.is_some() {
+            tracing::info!(section, "the source of the credentials can be read again");
+        }
+        state.left_alone = None;
+        kept
+    }
+
+    /// The source failed, and what it gave before is good.
+    fn stay(&self, state: &mut State, error: &CredentialsError) {
+        let until = Instant::now() + LEFT_ALONE;
+        if state.left_alone.replace(until).is_none() {
+            tracing::warn!(
+                section = self.inner.section,
+                error = crate::error::chain(error),
+                "the source of the credentials failed; those that it gave before stay in use"
+            );
+        }
+    }
+
+    fn fail(&self, state: &State, error: &CredentialsError) {
+        let Inner { edge, doubt, .. } = &*self.inner;
+        if state.standing == Standing::Rejected {
+            doubt.settle(false);
+        }
+        match error {
+            CredentialsError::ProviderTimedOut(_) => {
+                let words = format!("none within {} s", CREDENTIALS_TIMEOUT.as_secs());
+                edge.failed(FailureKind::Timeout, &words);
+            }
+            error => edge.failed(FailureKind::Denied, &crate::error::chain(error)),
+        }
+    }
+
+    fn end_of(&self, given: &Credentials) -> CredentialsEnd {
+        let said = given.expiry().and_then(|end| Timestamp::try_from(end).ok());
+        match (said, given.session_token()) {
+            (Some(end), _) => CredentialsEnd::At(end),
+            (None, None) => CredentialsEnd::Never,
+            // A token is a session's, and a session ends, whether it says when or not.
+            (None, Some(token)) => {
+                let session = self.inner.session_end.as_ref();
+                session
+                    .filter(|session| session.session_token == token)
+                    .map_or(CredentialsEnd::Unknown, |session| {
+                        CredentialsEnd::At(session.at)
+                    })
+            }
+        }
     }
 }
 
@@ -92,7 +345,7 @@ impl ProvideCredentials for Source {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.ask())
+        future::ProvideCredentials::new(async { Ok(self.get(Need::Now).await?.credentials) })
     }
 }
 
@@ -118,27 +371,33 @@ mod tests {
         }
     }
 
+    fn source(provider: impl ProvideCredentials + 'static) -> Source {
+        let provider = SharedCredentialsProvider::new(provider);
+        let section = "connections.reports".to_owned();
+        Source::new("reports", section, Arc::new(provider), None)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_source_that_hangs_is_asked_once_for_all_that_wait_and_is_down_after_one_deadline() {
         let hung = Hung::default();
-        let source = Source::new("reports", SharedCredentialsProvider::new(hung.clone()));
+        let source = source(hung.clone());
         let began = Instant::now();
-        let asked = join_all((0..12).map(|_| source.ask())).await;
+        let asked = join_all((0..12).map(|_| source.get(Need::Now))).await;
         assert!(asked.iter().all(Result::is_err));
         assert_eq!(began.elapsed(), CREDENTIALS_TIMEOUT);
         assert_eq!(hung.0.load(Ordering::Relaxed), 1);
         let outage = source.edge().outage().unwrap();
         assert_eq!(outage.kind, FailureKind::Timeout);
-        assert!(source.ask().await.is_err());
+        assert!(source.get(Need::Now).await.is_err());
         assert_eq!(hung.0.load(Ordering::Relaxed), 1, "it has its pause");
         tokio::time::sleep(outage.left).await;
-        assert!(source.ask().await.is_err());
+        assert!(source.get(Need::Now).await.is_err());
         assert_eq!(hung.0.load(Ordering::Relaxed), 2, "it is tried");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_for_a_source_is_seen_by_its_edge() {
-        let source = Source::new("reports", SharedCredentialsProvider::new(Hung::default()));
+        let source = source(Hung::default());
         let jobs: Vec<_> = (0..3)
             .map(|n| source.edge().enter(&n.to_string(), 1).unwrap())
             .collect();
@@ -147,7 +406,7 @@ mod tests {
             jobs.iter().filter(|job| job.gives_way(1).is_some()).count()
         };
         tokio::select! {
-            _ = source.ask() => unreachable!("it hangs"),
+            _ = source.get(Need::Now) => unreachable!("it hangs"),
             giving_way = waits => assert_eq!(giving_way, 2),
         }
     }

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use super::credentials::{CREDENTIALS_TIMEOUT, Source};
+use super::credentials::{CREDENTIALS_TIMEOUT, Kept, Source};
 use super::partition::{Variant, plain_region, regional_endpoint};
 use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
 use crate::edge::health::Edge;
@@ -59,15 +57,6 @@ pub struct Signer {
     connection: String,
     endpoint: Endpoint,
     source: Source,
-    /// The end of a session whose credentials do not say it themselves.
-    session_end: Option<SessionEnd>,
-    current: Arc<Mutex<Option<Current>>>,
-}
-
-#[derive(Clone)]
-struct Current {
-    keys: Keys,
-    end: CredentialsEnd,
 }
 
 impl fmt::Debug for Signer {
@@ -123,22 +112,22 @@ impl Signer {
         provider: SharedCredentialsProvider,
         session_end: Option<SessionEnd>,
     ) -> Self {
+        let section = format!("connections.{connection}");
+        let source = Source::new(&connection, section, Arc::new(provider), session_end);
+        Self::of(connection, endpoint, source)
+    }
+
+    /// A signer that asks a source of credentials.
+    pub(crate) const fn of(connection: String, endpoint: Endpoint, source: Source) -> Self {
         Self {
-            source: Source::new(&connection, provider),
             connection,
             endpoint,
-            session_end,
-            current: Arc::default(),
+            source,
         }
     }
 
-    /// Its credentials, for the requests to the store: a failure there is one of the same source.
-    pub(crate) fn credentials_provider(&self) -> SharedCredentialsProvider {
-        SharedCredentialsProvider::new(self.source.clone())
-    }
-
     /// What is known of the health of the source of credentials.
-    pub const fn edge(&self) -> &Edge {
+    pub fn edge(&self) -> &Edge {
         self.source.edge()
     }
 
@@ -161,7 +150,9 @@ impl Signer {
         lifetime: Lifetime,
         guard: ExpiryGuard,
     ) -> Result<(Presigner, Arc<str>), SignerError> {
-        let Current { keys, end } = self.credentials(lifetime.expires_at).await?;
+        let Kept {
+            credentials, end, ..
+        } = self.credentials(lifetime.expires_at).await?;
         if guard != ExpiryGuard::Ignore && !end.reaches(lifetime.expires_at) {
             return Err(SignerError::Changed {
                 connection: self.connection.clone(),
@@ -169,6 +160,11 @@ impl Signer {
         }
         let region = plain_region(region.unwrap_or(&self.endpoint.region));
         let target = self.target(bucket, region)?;
+        let keys = Keys {
+            access_key_id: credentials.access_key_id().into(),
+            secret_access_key: credentials.secret_access_key().into(),
+            session_token: credentials.session_token().map(Into::into),
+        };
         let presigner = Presigner::new(
             target,
             &keys,
@@ -191,48 +187,18 @@ impl Signer {
         })
     }
 
-    async fn credentials(&self, needed_until: Timestamp) -> Result<Current, SignerError> {
-        // Held while the source is asked: what waits here wants the same credentials, or fails for the same reason.
-        let began = Instant::now();
-        let mut current = self.current.lock().await;
-        if let Some(kept) = current
-            .as_ref()
-            .filter(|kept| kept.end.reaches(needed_until))
-        {
-            return Ok(kept.clone());
-        }
-        let connection = self.connection.clone();
-        let fresh = self
-            .source
-            .ask_since(began)
-            .await
-            .map_err(|source| match source {
-                CredentialsError::ProviderTimedOut(_) => SignerError::Slow { connection },
-                source => SignerError::NoCredentials { connection, source },
-            })?;
-        let said = fresh.expiry().and_then(|end| Timestamp::try_from(end).ok());
-        let end = match (said, fresh.session_token()) {
-            (Some(end), _) => CredentialsEnd::At(end),
-            (None, None) => CredentialsEnd::Never,
-            // A token is a session's, and a session ends, whether it says when or not.
-            (None, Some(token)) => self
-                .session_end
-                .as_ref()
-                .filter(|session| session.session_token == token)
-                .map_or(CredentialsEnd::Unknown, |session| {
-                    CredentialsEnd::At(session.at)
-                }),
-        };
-        let fresh = Current {
-            keys: Keys {
-                access_key_id: fresh.access_key_id().into(),
-                secret_access_key: fresh.secret_access_key().into(),
-                session_token: fresh.session_token().map(Into::into),
+    async fn credentials(&self, needed_until: Timestamp) -> Result<Kept, SignerError> {
+        let connection = || self.connection.clone();
+        let kept = self.source.lasting(needed_until).await;
+        kept.map_err(|source| match source {
+            CredentialsError::ProviderTimedOut(_) => SignerError::Slow {
+                connection: connection(),
             },
-            end,
-        };
-        *current = Some(fresh.clone());
-        Ok(fresh)
+            source => SignerError::NoCredentials {
+                connection: connection(),
+                source,
+            },
+        })
     }
 }
 
@@ -250,7 +216,7 @@ mod tests {
             addressing: Addressing::VirtualHost,
         };
         let session_end = SessionEnd {
-            session_token: "of the environment".to_owned(),
+            session_token: "of-the-environment".to_owned(),
             at: "2026-11-23T12:00:00Z".parse().unwrap(),
         };
         let provider = SharedCredentialsProvider::new(credentials);
@@ -265,8 +231,8 @@ mod tests {
             signer.credentials_end(Timestamp::UNIX_EPOCH).await.unwrap()
         };
         let told = CredentialsEnd::At("2026-11-23T12:00:00Z".parse().unwrap());
-        assert_eq!(end(Some("of the environment")).await, told);
-        assert_eq!(end(Some("of a profile")).await, CredentialsEnd::Unknown);
+        assert_eq!(end(Some("of-the-environment")).await, told);
+        assert_eq!(end(Some("of-a-profile")).await, CredentialsEnd::Unknown);
         assert_eq!(end(None).await, CredentialsEnd::Never);
     }
 

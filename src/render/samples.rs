@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::email::{Digest, Letter, mail};
@@ -24,7 +23,7 @@ pub(super) fn at(text: &str) -> Timestamp {
 
 pub(super) fn settings() -> MailSettings {
     MailSettings {
-        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        time_zone: crate::clock::time_zone("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Harbour Reports".to_owned(),
         sender_address: "reports@harbour.example".to_owned(),

@@ -85,7 +85,7 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
             "config/front.rs",
             "config/letter.rs",
             "config/load.rs",
-            "connection.rs",
+            "connection/origin.rs",
             "deliver/smtp",
             "links/sigv4.rs",
         ];
@@ -107,6 +107,7 @@ const REACHING_OUT: [(&str, &[&str]); 8] = [
     (
         ".send()",
         &[
+            "connection/sts.rs",
             "ledger/s3.rs",
             "queue/sqs.rs",
             "queue/sqs/",
@@ -117,7 +118,12 @@ const REACHING_OUT: [(&str, &[&str]); 8] = [
     // A client of the SDK.
     (
         "from_conf(",
-        &["connection.rs", "ledger/s3.rs", "store/s3.rs"],
+        &[
+            "connection.rs",
+            "connection/sts.rs",
+            "ledger/s3.rs",
+            "store/s3.rs",
+        ],
     ),
     ("aws_config::defaults", &["connection.rs"]),
     ("aws_smithy_http_client", &["edge/http.rs"]),

@@ -148,6 +148,10 @@ fn a_bucket_of_a_rule_that_is_missing_is_a_failure() {
 #[test]
 fn the_key_of_a_distribution_is_named() {
     let world = World::new().configured(|config| {
+        let key = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/cloudfront/rsa-pkcs8.pem"
+        );
         let fronted = r#"
             region = "eu-west-1"
             access_key_id = "AKIDEXAMPLE"
@@ -155,9 +159,9 @@ fn the_key_of_a_distribution_is_named() {
             [cloudfront]
             domain = "files.acme.example"
             key_pair_id = "K1TESTKEY"
-            private_key_file = "tests/fixtures/cloudfront/rsa-pkcs8.pem"
+            private_key_file = "KEY"
         "#;
-        let fronted = toml::from_str(fronted).unwrap();
+        let fronted = toml::from_str(&fronted.replace("\"KEY\"", &format!("{key:?}"))).unwrap();
         config.connections.insert("fronted".to_owned(), fronted);
     });
     let credentials = world.dir.path().join("credentials");

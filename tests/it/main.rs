@@ -9,6 +9,7 @@ mod support;
 
 mod addresses;
 mod album;
+mod alive;
 mod answers;
 mod architecture;
 mod audit;

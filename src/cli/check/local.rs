@@ -2,7 +2,7 @@
 
 use std::io;
 
-use handout::config::{Config, Environment, Secret};
+use handout::config::Config;
 use handout::directory::Directory;
 use handout::keyring::Keyring;
 use handout::plan::Installed;
@@ -10,10 +10,10 @@ use handout::render::Templates;
 
 use super::report::{Outcome, Report};
 
-pub(super) fn check(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+pub(super) fn check(config: &Config, report: &Report) -> io::Result<()> {
     report.tell("templates", templates(config))?;
     report.tell("state directory", state_dir(config))?;
-    secret_files(config, environment, report)?;
+    secret_files(config, report)?;
     report.tell("allow rules", allow_rules(config))
 }
 
@@ -37,19 +37,18 @@ fn state_dir(config: &Config) -> Outcome {
 
 /// Whether users of this machine can read secrets that have nothing to do with the service. A group's right to read is the
 /// operator's: Kubernetes mounts secrets for a group (fsGroup), and a group may have the service alone in it.
-fn secret_files(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+fn secret_files(config: &Config, report: &Report) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut count = 0;
     let mut open = Vec::new();
     for (key, file) in config.secret_files() {
-        let path = Secret::place(&file, environment);
         // One that is missing is told by what needs it.
-        let Ok(metadata) = std::fs::metadata(&path) else {
+        let Ok(metadata) = std::fs::metadata(&file) else {
             continue;
         };
         count += 1;
         if metadata.permissions().mode() & 0o004 != 0 {
-            open.push(format!("{} ({key})", path.display()));
+            open.push(format!("{} ({key})", file.display()));
         }
     }
     if open.is_empty() {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind};
+use handout::config::{Config, Environment, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::directory::Directory;
 use handout::distribute::Order;
 use handout::error::{JobError, chain};
@@ -356,10 +356,14 @@ impl Previewing {
     async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir()?;
         let mut config = config.clone();
-        // The keys of the embedded endpoint come from the secret, so that is the one thing that is kept.
-        config.secret_key_file = Some(config.secret_key_file());
+        // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
+        config.secret_key_file = None;
         config.state_dir = scratch.path().to_owned();
         config.audit.dir = None;
+        config.audit.checkpoint_key_file = None;
+        // Nothing is mailed or told, and a relay's password may be readable by the service alone.
+        config.mail.transport = Transport::Outbox;
+        config.results = ResultsConfig::default();
         config.mail.outbox_dir = None;
         config.queue.kind = QueueKind::Sqlite;
         config.ledger.kind = LedgerKind::Sqlite;

@@ -309,6 +309,10 @@ async fn a_run_with_everything(world: &World, config: &Path) -> (String, String)
         (world.mails().len() == 2).then_some(())
     })
     .await;
+    until("the outcomes", async || {
+        (world.audit_of("outcome").len() == 2).then_some(())
+    })
+    .await;
     until("the refusal", async || {
         (world.audit_of("refused").len() == 1).then_some(())
     })

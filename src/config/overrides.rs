@@ -1,0 +1,317 @@
+//! The variables that stand over the file: `HANDOUT_QUEUE__URL` is `url` of `[queue]`.
+
+use std::net::IpAddr;
+
+use toml::{Table, Value};
+
+use super::{Config, Environment};
+use crate::error::nearest;
+
+/// What begins the variables that override the file.
+const PREFIX: &str = "HANDOUT_";
+
+/// The one variable of ours that is no key of the file: the filter of the log.
+pub(crate) const LOG: &str = "HANDOUT_LOG";
+
+/// The variable that names the state directory.
+pub(super) const STATE_DIR: &str = "HANDOUT_STATE_DIR";
+
+/// As many places are tried for the second underscore of a name that has single ones.
+const MAX_TRIED_PLACES: usize = 6;
+
+/// Sets what the variables say in the table of the file, which is right by itself.
+pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Table, String> {
+    let ours = |name: &&str| name.starts_with(PREFIX) && is_key(name);
+    let unreadable = environment.unreadable().iter().map(String::as_str);
+    if let Some(name) = unreadable.into_iter().find(ours) {
+        return Err(format!("the variable {name} is not UTF-8"));
+    }
+    let variables = environment.iter();
+    let variables: Vec<Variable<'_>> = variables
+        .filter(|(name, value)| ours(name) && !is_of_a_service(name, value))
+        .map(|(name, value)| Variable { name, value })
+        .collect();
+    let file = table.clone();
+    for variable in &variables {
+        variable.set(&mut table);
+    }
+    match fault_of(&table) {
+        None => Ok(table),
+        Some(fault) => Err(explain(&file, &variables, &fault)),
+    }
+}
+
+/// Why a table is no configuration.
+fn fault_of(table: &Table) -> Option<String> {
+    let read = Value::Table(table.clone()).try_into::<Config>();
+    read.err().map(|error| error.message().to_owned())
+}
+
+/// Says which variable is wrong, and what was meant.
+fn explain(file: &Table, variables: &[Variable<'_>], fault: &str) -> String {
+    let with = |is_set: &dyn Fn(&Variable<'_>) -> bool| {
+        let mut table = file.clone();
+        for variable in variables.iter().filter(|variable| is_set(variable)) {
+            variable.set(&mut table);
+        }
+        fault_of(&table)
+    };
+    let is_the_one = |one: &&Variable<'_>| with(&|other| other.name != one.name).is_none();
+    let is_one = |one: &&Variable<'_>| with(&|other| other.name == one.name).is_some();
+    let mut all = variables.iter();
+    let wrong = all.clone().find(is_the_one).or_else(|| all.find(is_one));
+    let Some(wrong) = wrong else {
+        return format!("with the variables {PREFIX}… over it: {fault}");
+    };
+    let fault = with(&|other| other.name == wrong.name).unwrap_or_else(|| fault.to_owned());
+    if let Some(meant) = wrong.with_sections(file) {
+        return format!(
+            "the variable {} names no key of the configuration: did you mean {meant}, with two underscores after a section?",
+            wrong.name
+        );
+    }
+    match nearest(&fault) {
+        Some(right) => format!(
+            "the variable {} names no key of the configuration: did you mean {}?",
+            wrong.name,
+            wrong.spelled(&fault, right)
+        ),
+        None => format!("the variable {}: {fault}", wrong.name),
+    }
+}
+
+/// A variable of ours that sets a key.
+struct Variable<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+impl Variable<'_> {
+    fn set(&self, table: &mut Table) {
+        let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
+        set(table, &path.to_lowercase(), self.value);
+    }
+
+    /// The name with the right word in place of the one that is unknown.
+    fn spelled(&self, fault: &str, right: &str) -> String {
+        let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
+        let words = path.split("__").map(|word| {
+            let unknown = format!("unknown field `{}`", word.to_lowercase());
+            match fault.contains(&unknown) {
+                true => right.to_uppercase(),
+                false => word.to_owned(),
+            }
+        });
+        format!("{PREFIX}{}", words.collect::<Vec<_>>().join("__"))
+    }
+
+    /// The name with two underscores where it has one, if that makes it a key.
+    fn with_sections(&self, file: &Table) -> Option<String> {
+        let path = self.name.strip_prefix(PREFIX)?;
+        let single: Vec<usize> = path.match_indices('_').map(|(at, _)| at).collect();
+        if path.contains("__") || single.len() > MAX_TRIED_PLACES {
+            return None;
+        }
+        let doubled = |chosen: usize| {
+            let mut name = PREFIX.to_owned();
+            for (at, c) in path.char_indices() {
+                let place = single.iter().position(|place| *place == at);
+                name.push(c);
+                if place.is_some_and(|place| chosen >> place & 1 == 1) {
+                    name.push('_');
+                }
+            }
+            name
+        };
+        let is_right = |name: &String| {
+            let mut table = file.clone();
+            let value = self.value;
+            Variable { name, value }.set(&mut table);
+            fault_of(&table).is_none()
+        };
+        (1..1 << single.len()).map(doubled).find(is_right)
+    }
+}
+
+/// Whether a variable of ours overrides a key of the file.
+fn is_key(name: &str) -> bool {
+    #[cfg(debug_assertions)]
+    if name == crate::failpoint::VARIABLE {
+        return false;
+    }
+    name != LOG
+}
+
+/// Whether Kubernetes set it, for a Service that is called `handout` or `handout-…`.
+///
+/// It tells every container of a namespace of every Service there: `…_SERVICE_HOST`, `…_SERVICE_PORT`,
+/// `…_SERVICE_PORT_<name>`, `…_PORT` and `…_PORT_<number>_<protocol>`, the last also with `_PROTO`, `_PORT` and `_ADDR`.
+/// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
+fn is_of_a_service(name: &str, value: &str) -> bool {
+    let is_number = |text: &str| text.parse::<u16>().is_ok();
+    let is_protocol = |text: &str| ["tcp", "udp", "sctp"].contains(&text);
+    let is_address = |text: &str| text.parse::<IpAddr>().is_ok();
+    let is_url = |text: &str| {
+        text.split_once("://")
+            .is_some_and(|(scheme, _)| is_protocol(scheme))
+    };
+    if name.ends_with("_SERVICE_HOST") {
+        return is_address(value);
+    }
+    if name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+        return is_number(value);
+    }
+    let Some((_, of_port)) = name.rsplit_once("_PORT_") else {
+        return name.ends_with("_PORT") && is_url(value);
+    };
+    let mut parts = of_port.split('_');
+    let (number, protocol) = (parts.next(), parts.next());
+    let is_port = number.is_some_and(is_number)
+        && protocol.is_some_and(|protocol| is_protocol(&protocol.to_lowercase()));
+    let is_told = match (parts.next(), parts.next()) {
+        (None, None) => is_url(value),
+        (Some("PROTO"), None) => is_protocol(value),
+        (Some("PORT"), None) => is_number(value),
+        (Some("ADDR"), None) => is_address(value),
+        _ => false,
+    };
+    is_port && is_told
+}
+
+/// Sets `queue__url` to a text, which is read as TOML if it is any.
+fn set(table: &mut Table, path: &str, text: &str) {
+    let (sections, key) = match path.rsplit_once("__") {
+        Some((sections, key)) => (sections.split("__").collect(), key),
+        None => (Vec::new(), path),
+    };
+    let mut table = table;
+    for section in sections {
+        let entry = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        if !entry.is_table() {
+            *entry = Value::Table(Table::new());
+        }
+        let Value::Table(inner) = entry else { return };
+        table = inner;
+    }
+    table.insert(key.to_owned(), literal(text));
+}
+
+/// `8` and `true` are a number and a truth value; everything else is the text that it is.
+fn literal(text: &str) -> Value {
+    let number = text.parse::<i64>().ok().map(Value::Integer);
+    let truth = text.parse::<bool>().ok().map(Value::Boolean);
+    let list = || {
+        toml::from_str::<Table>(&format!("v = {text}"))
+            .ok()?
+            .remove("v")
+            .filter(Value::is_array)
+    };
+    number
+        .or(truth)
+        .or_else(list)
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn with<const N: usize>(variables: [(&str, &str); N]) -> Result<Config, String> {
+        Config::parse("", &Environment::of(variables))
+    }
+
+    #[test]
+    fn the_environment_stands_over_the_file() {
+        let environment = Environment::of([
+            ("HANDOUT_QUEUE__URL", "https://sqs.example/1/jobs"),
+            ("HANDOUT_QUEUE__MAX_IN_FLIGHT", "3"),
+            ("HANDOUT_STATE_DIR", "/tmp/state"),
+            ("HANDOUT_MAIL__SMTP__HOST", "relay.example"),
+            ("HANDOUT_LOG", "debug"),
+            ("OTHER", "x"),
+        ]);
+        let config =
+            Config::parse("[queue]\nkind = \"sqs\"\nmax_in_flight = 2\n", &environment).unwrap();
+        assert_eq!(
+            config.queue.url.as_deref(),
+            Some("https://sqs.example/1/jobs")
+        );
+        assert_eq!(config.queue.max_in_flight, 3);
+        assert_eq!(config.state_dir, Path::new("/tmp/state"));
+        assert_eq!(config.mail.smtp.host, "relay.example");
+    }
+
+    #[test]
+    fn an_empty_variable_changes_nothing() {
+        let config = with([
+            ("HANDOUT_SECRET_KEY_FILE", ""),
+            ("HANDOUT_MAIL__TIME_ZONE", ""),
+            ("HANDOUT_QUEUE__MAX_IN_FLIGHT", " "),
+            ("HANDOUT_NONSENSE", ""),
+        ]);
+        assert_eq!(config, with([]));
+    }
+
+    #[test]
+    fn what_kubernetes_says_about_a_service_called_handout_is_no_setting() {
+        let config = with([
+            ("HANDOUT_SERVICE_HOST", "10.0.0.1"),
+            ("HANDOUT_SERVICE_PORT", "9464"),
+            ("HANDOUT_SERVICE_PORT_METRICS", "9464"),
+            ("HANDOUT_SERVICE_PORT_S3_HTTP", "9470"),
+            ("HANDOUT_PORT", "tcp://10.0.0.1:9464"),
+            ("HANDOUT_PORT_9464_TCP", "tcp://10.0.0.1:9464"),
+            ("HANDOUT_PORT_9464_TCP_PROTO", "tcp"),
+            ("HANDOUT_PORT_9464_TCP_PORT", "9464"),
+            ("HANDOUT_PORT_9464_TCP_ADDR", "10.0.0.1"),
+            ("HANDOUT_PORT_53_UDP", "udp://[fd00::1]:53"),
+            ("HANDOUT_PORT_53_UDP_ADDR", "fd00::1"),
+            ("HANDOUT_METRICS_SERVICE_HOST", "10.0.0.2"),
+            ("HANDOUT_METRICS_PORT", "tcp://10.0.0.2:9464"),
+            ("HANDOUT_S3_PORT_9470_TCP_ADDR", "10.0.0.2"),
+        ]);
+        assert_eq!(config, with([]));
+        let set = with([("HANDOUT_MAIL__SMTP__PORT", "25")]).unwrap();
+        assert_eq!(set.mail.smtp.port, 25);
+    }
+
+    #[test]
+    fn a_variable_that_is_no_key_is_named_with_what_was_meant() {
+        let said = |variables| with::<1>(variables).unwrap_err();
+        let table = [
+            said([("HANDOUT_QUEUE__ULR", "x")]),
+            said([("HANDOUT_QEUE__URL", "x")]),
+            said([("HANDOUT_NONSENSE", "x")]),
+            said([("HANDOUT_PORT", "9464")]),
+            said([("HANDOUT_SERVICE_HOST", "handout.example")]),
+            said([("HANDOUT_PORT_9464_TCP_STATE", "up")]),
+            said([("HANDOUT_HTTP_LISTEN", "127.0.0.1:1")]),
+            said([("HANDOUT_MAIL_SMTP_PASSWORD_FILE", "/run/password")]),
+            said([("HANDOUT_QUEUE__MAX_IN_FLIGHT", "many")]),
+            with([
+                ("HANDOUT_QUEUE__KIND", "sqs"),
+                ("HANDOUT_MAIL__FORM", "a@b.example"),
+            ])
+            .unwrap_err(),
+        ];
+        let short = table.map(|said| match said.split_once(", expected one of") {
+            Some((what, _)) => format!("{what}, …"),
+            None => said,
+        });
+        insta::assert_snapshot!(short.join("\n"), @r#"
+        the variable HANDOUT_QUEUE__ULR names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
+        the variable HANDOUT_QEUE__URL names no key of the configuration: did you mean HANDOUT_QUEUE__URL?
+        the variable HANDOUT_NONSENSE: unknown field `nonsense`, …
+        the variable HANDOUT_PORT: unknown field `port`, …
+        the variable HANDOUT_SERVICE_HOST: unknown field `service_host`, …
+        the variable HANDOUT_PORT_9464_TCP_STATE: unknown field `port_9464_tcp_state`, …
+        the variable HANDOUT_HTTP_LISTEN names no key of the configuration: did you mean HANDOUT_HTTP__LISTEN, with two underscores after a section?
+        the variable HANDOUT_MAIL_SMTP_PASSWORD_FILE names no key of the configuration: did you mean HANDOUT_MAIL__SMTP__PASSWORD_FILE, with two underscores after a section?
+        the variable HANDOUT_QUEUE__MAX_IN_FLIGHT: invalid type: string "many", expected usize
+        the variable HANDOUT_MAIL__FORM names no key of the configuration: did you mean HANDOUT_MAIL__FROM?
+        "#);
+    }
+}

@@ -1,0 +1,261 @@
+//! Every path of the configuration, and where a relative one begins.
+//!
+//! A path that is not absolute is relative to the directory of the configuration file, wherever the program was started
+//! and whether it stands in the file or in a variable. The bare name of a secret is looked for among systemd's credentials first.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, ConfigError, Environment};
+
+/// A path, what is behind it, and the key that names it.
+type Named<'a> = (String, Kind, &'a mut PathBuf);
+
+/// What is behind a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A file with a secret in it, which may be one of systemd's credentials.
+    Secret,
+    /// Anything else: a directory, a program, a certificate, a job.
+    Plain,
+}
+
+impl Config {
+    /// Makes every path absolute. `base` is the directory of the configuration file.
+    pub(super) fn resolve_paths(
+        &mut self,
+        base: &Path,
+        environment: &Environment,
+    ) -> Result<(), ConfigError> {
+        for (key, kind, path) in self.paths() {
+            if path.as_os_str().is_empty() {
+                let reason = "is empty: write a path, or leave the key out";
+                return Err(ConfigError::value(key, reason));
+            }
+            if path.to_string_lossy().starts_with('~') {
+                let reason = format!(
+                    "is {}, which only a shell would fill in: write the path out",
+                    path.display()
+                );
+                return Err(ConfigError::value(key, reason));
+            }
+            let may_be_credential = kind == Kind::Secret && path.components().count() == 1;
+            let credential = may_be_credential.then(|| environment.credential(path));
+            *path = credential.flatten().unwrap_or_else(|| base.join(&*path));
+        }
+        Ok(())
+    }
+
+    /// Each file with a secret in it, and the key that names it.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
+        let mut config = self.clone();
+        config.secret_key_file = Some(self.secret_key_file());
+        let paths = config.paths().into_iter();
+        let secrets = paths.filter(|(_, kind, _)| *kind == Kind::Secret);
+        secrets.map(|(key, _, path)| (key, path.clone())).collect()
+    }
+
+    /// Every path that is written, and the key that names it.
+    fn paths(&mut self) -> Vec<Named<'_>> {
+        let mut all = vec![secret("secret_key_file", &mut self.secret_key_file)];
+        all.push(plain("state_dir", &mut self.state_dir));
+        for (name, connection) in &mut self.connections {
+            let key = |key: &str| format!("connections.{name}.{key}");
+            let front = connection.cloudfront.as_mut();
+            let front = front.map(|front| &mut front.private_key_file);
+            all.extend([
+                plain(key("directory"), &mut connection.directory),
+                secret(
+                    key("secret_access_key_file"),
+                    &mut connection.secret_access_key_file,
+                ),
+                secret(
+                    key("session_token_file"),
+                    &mut connection.session_token_file,
+                ),
+                secret(key("cloudfront.private_key_file"), front),
+            ]);
+        }
+        let relays = self.mail.relays.iter_mut();
+        let relays = relays.map(|(name, relay)| (format!("mail.relays.{name}"), relay));
+        for (section, relay) in relays.chain([("mail.smtp".to_owned(), &mut self.mail.smtp)]) {
+            let key = |key: &str| format!("{section}.{key}");
+            all.push(secret(key("password_file"), &mut relay.password_file));
+            all.push(plain(key("ca_file"), &mut relay.ca_file));
+        }
+        for (index, dkim) in self.mail.dkim.iter_mut().enumerate() {
+            let key = format!("mail.dkim[{index}].key_file");
+            all.push(secret(key, &mut dkim.key_file));
+        }
+        for (index, rule) in self.on_event.iter_mut().enumerate() {
+            let key = format!("on_event[{index}].job");
+            all.push(plain(key, &mut rule.job));
+        }
+        all.extend([
+            plain("mail.outbox_dir", &mut self.mail.outbox_dir),
+            plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
+            plain("audit.dir", &mut self.audit.dir),
+            secret(
+                "audit.checkpoint_key_file",
+                &mut self.audit.checkpoint_key_file,
+            ),
+            plain("results.file", &mut self.results.file),
+            plain("templates.dir", &mut self.templates.dir),
+        ]);
+        all.into_iter().flatten().collect()
+    }
+}
+
+fn secret<'a>(
+    key: impl Into<String>,
+    path: impl Into<Option<&'a mut PathBuf>>,
+) -> Option<Named<'a>> {
+    Some((key.into(), Kind::Secret, path.into()?))
+}
+
+fn plain<'a>(
+    key: impl Into<String>,
+    path: impl Into<Option<&'a mut PathBuf>>,
+) -> Option<Named<'a>> {
+    Some((key.into(), Kind::Plain, path.into()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration in which every path is written, each as `marker-<number>/file`, a secret as `marker-<number>`.
+    const EVERY_PATH: &str = r#"
+        state_dir = "marker-1/state"
+        secret_key_file = "marker-2"
+        [connections.local]
+        directory = "./marker-3/buckets"
+        [connections.fixed]
+        access_key_id = "AKIA"
+        secret_access_key_file = "marker-4"
+        session_token_file = "marker-5"
+        [connections.fixed.cloudfront]
+        domain = "d111111abcdef8.cloudfront.net"
+        key_pair_id = "K1"
+        private_key_file = "marker-6"
+        [mail]
+        outbox_dir = "../marker-7/outbox"
+        [mail.smtp]
+        password_file = "marker-8"
+        ca_file = "marker-9/ca.pem"
+        [mail.relays.bulk]
+        password_file = "marker-10"
+        ca_file = "marker-11/ca.pem"
+        [[mail.dkim]]
+        selector = "s1"
+        key_file = "marker-12"
+        [ledger]
+        resolve_cmd = "marker-13/resolve"
+        [audit]
+        dir = "marker-14/audit"
+        checkpoint_key_file = "marker-15"
+        [results]
+        file = "marker-16/results.jsonl"
+        [templates]
+        dir = "marker-17/templates"
+        [[on_event]]
+        bucket = "uploads"
+        job = "marker-18/job.json"
+    "#;
+
+    fn resolved(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
+        let mut config = Config::parse(text, environment).unwrap();
+        config.resolve_paths(Path::new("/etc/handout"), environment)?;
+        Ok(config)
+    }
+
+    /// Each line of a configuration with a marker in it.
+    fn marked(config: &Config) -> Vec<String> {
+        let text = toml::to_string(config).unwrap();
+        let lines = text.lines().filter(|line| line.contains("marker-"));
+        lines.map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_relative_path_is_beside_the_configuration_file_whatever_key_it_has() {
+        let config = resolved(EVERY_PATH, &Environment::default()).unwrap();
+        let lines = marked(&config);
+        assert_eq!(lines.len(), EVERY_PATH.matches("marker-").count());
+        for line in lines {
+            assert!(line.contains(r#" = "/etc/handout/"#), "{line}");
+        }
+        // What is absolute stays.
+        let again = resolved(&toml::to_string(&config).unwrap(), &Environment::default());
+        assert_eq!(again.unwrap(), config);
+    }
+
+    /// A key that is added without a place in `paths` would be relative to wherever the program was started.
+    #[test]
+    fn every_field_that_is_a_path_is_among_them() {
+        let source = [include_str!("../config.rs")];
+        let fields: Vec<&str> = source
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": "))
+            .filter(|(_, kind)| kind.contains("PathBuf") && kind.ends_with(','))
+            .map(|(field, _)| field)
+            .collect();
+        let mut config = Config::parse(EVERY_PATH, &Environment::default()).unwrap();
+        let paths = config.paths();
+        let keys: Vec<&str> = paths
+            .iter()
+            .filter(|(key, ..)| !key.starts_with("mail.relays."))
+            .filter_map(|(key, ..)| key.rsplit('.').next())
+            .collect();
+        let sorted = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            names.join(" ")
+        };
+        assert_eq!(sorted(fields), sorted(keys));
+    }
+
+    #[test]
+    fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
+        let credentials = tempfile::tempdir().unwrap();
+        let directory = credentials.path().to_string_lossy().into_owned();
+        for number in 1..=18 {
+            std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
+        }
+        let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
+        let config = resolved(EVERY_PATH, &environment).unwrap();
+        for line in marked(&config) {
+            let is_secret = line.contains("key_file")
+                || line.contains("password_file")
+                || line.contains("token_file");
+            assert_eq!(is_secret, line.contains(&directory), "{line}");
+        }
+        assert_eq!(config.secret_files().len(), 8);
+        // Where it is no credential, it is beside the file; in a folder, it is no name of a credential.
+        let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";
+        let config = resolved(text, &environment).unwrap();
+        let beside = config.mail.smtp.password_file.unwrap();
+        assert_eq!(beside, Path::new("/etc/handout/other"));
+        let in_folder = config.audit.checkpoint_key_file.unwrap();
+        assert_eq!(in_folder, Path::new("/etc/handout/marker-1"));
+    }
+
+    #[test]
+    fn a_path_that_is_none_is_refused_with_its_key() {
+        let said = |text| {
+            resolved(text, &Environment::default())
+                .unwrap_err()
+                .to_string()
+        };
+        let table = [
+            said("[audit]\ndir = \"\""),
+            said("[mail.smtp]\npassword_file = \"\""),
+            said("state_dir = \"~/handout\""),
+            said("[connections.x]\naccess_key_id = \"A\"\nsecret_access_key_file = \"~ann/key\""),
+        ];
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        the configuration's audit.dir is empty: write a path, or leave the key out
+        the configuration's mail.smtp.password_file is empty: write a path, or leave the key out
+        the configuration's state_dir is ~/handout, which only a shell would fill in: write the path out
+        the configuration's connections.x.secret_access_key_file is ~ann/key, which only a shell would fill in: write the path out
+        "#);
+    }
+}

@@ -1,0 +1,174 @@
+//! What a section of the configuration says about its credentials, read again whenever a file of it changes.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use aws_config::SdkConfig;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
+
+use super::Base;
+use super::sts::{self, Identity, Sessions};
+use crate::config::{ConfigError, ConnectionConfig, Environment, Secret};
+use crate::links::credentials::Origin;
+
+/// The credentials of a connection or a queue, as its section describes them.
+#[derive(Debug)]
+pub(super) struct Configured {
+    base: Base,
+    keys: Option<KeyFiles>,
+    role: Option<sts::Role>,
+    sts_endpoint: Option<String>,
+    environment: Environment,
+}
+
+/// Fixed keys: an id from the configuration, the rest from files.
+#[derive(Debug, Clone)]
+struct KeyFiles {
+    connection: String,
+    id: String,
+    secret: PathBuf,
+    token: Option<PathBuf>,
+}
+
+/// Checks that the files of fixed keys can be read, so that a start fails and not the first job.
+pub(super) fn check(
+    connection: &str,
+    wanted: &ConnectionConfig,
+    environment: &Environment,
+) -> Result<(), ConfigError> {
+    let keys = KeyFiles::of(connection, wanted);
+    keys.map_or(Ok(()), |keys| keys.read(environment).map(drop))
+}
+
+impl Configured {
+    /// What `wanted` says; `base` has the region and the profile.
+    pub(super) fn new(
+        connection: &str,
+        base: Base,
+        wanted: &ConnectionConfig,
+        environment: &Environment,
+    ) -> Self {
+        Self {
+            base,
+            keys: KeyFiles::of(connection, wanted),
+            role: wanted.assume_role.as_ref().map(|arn| sts::Role {
+                arn: arn.clone(),
+                lasts: wanted.assume_role_duration,
+            }),
+            sts_endpoint: wanted.sts_endpoint_url.clone(),
+            environment: environment.clone(),
+        }
+    }
+
+    /// The credentials themselves, or those with which a role is taken on.
+    fn own(&self, sdk: &SdkConfig) -> Result<SharedCredentialsProvider, CredentialsError> {
+        if let Some(keys) = &self.keys {
+            let read = keys.read(&self.environment);
+            let keys = read.map_err(CredentialsError::invalid_configuration)?;
+            return Ok(SharedCredentialsProvider::new(keys));
+        }
+        if let Some(identity) = Identity::of(&self.environment) {
+            return Ok(self.of_identity(sdk, identity));
+        }
+        let chain = sdk.credentials_provider();
+        chain.ok_or_else(|| CredentialsError::not_loaded("the AWS SDK knows no way to them"))
+    }
+
+    /// The SDK's chain up to the web identity, which is taken to our own STS. The SDK's own provider asks AWS's, and needs an ARN in
+    /// the answer.
+    fn of_identity(&self, sdk: &SdkConfig, identity: Identity) -> SharedCredentialsProvider {
+        let mut client = ProviderConfig::without_region().with_region(sdk.region().cloned());
+        if let Some(http) = sdk.http_client() {
+            client = client.with_http_client(http);
+        }
+        let mut profile = ProfileFileCredentialsProvider::builder().configure(&client);
+        if let Some(name) = &self.base.profile {
+            profile = profile.profile_name(name);
+        }
+        let sessions = Sessions::of_identity(sdk, self.sts_endpoint.as_deref(), identity);
+        let environment = EnvironmentVariableCredentialsProvider::new();
+        let chain = CredentialsProviderChain::first_try("Environment", environment)
+            .or_else("Profile", profile.build())
+            .or_else("WebIdentityToken", sessions);
+        SharedCredentialsProvider::new(chain)
+    }
+}
+
+#[async_trait]
+impl Origin for Configured {
+    fn files(&self) -> Vec<PathBuf> {
+        match &self.keys {
+            Some(keys) => {
+                let files = std::iter::once(&keys.secret).chain(&keys.token);
+                files.cloned().collect()
+            }
+            None => profile_files(&self.environment),
+        }
+    }
+
+    async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError> {
+        let sdk = Box::pin(self.base.load()).await;
+        let own = self.own(&sdk)?;
+        Ok(match &self.role {
+            Some(role) => {
+                let endpoint = self.sts_endpoint.as_deref();
+                let sessions = Sessions::of_role(&sdk, endpoint, role.clone(), own);
+                SharedCredentialsProvider::new(sessions)
+            }
+            None => own,
+        })
+    }
+}
+
+impl KeyFiles {
+    fn of(connection: &str, wanted: &ConnectionConfig) -> Option<Self> {
+        Some(Self {
+            connection: connection.to_owned(),
+            id: wanted.access_key_id.clone()?,
+            secret: wanted.secret_access_key_file.clone()?,
+            token: wanted.session_token_file.clone(),
+        })
+    }
+
+    fn read(&self, environment: &Environment) -> Result<Credentials, ConfigError> {
+        let read = |field: &str, path: &PathBuf| {
+            let key = format!("connections.{}.{field}", self.connection);
+            Secret::read(&key, path, environment)
+        };
+        let secret = read("secret_access_key_file", &self.secret)?;
+        let token = self.token.as_ref();
+        let token = token
+            .map(|path| read("session_token_file", path))
+            .transpose()?;
+        let token = token.map(|token| token.expose().to_owned());
+        let secret = secret.expose();
+        let provider = "handout-config";
+        Ok(Credentials::new(&self.id, secret, token, None, provider))
+    }
+}
+
+/// The files with profiles, as the SDKs and the AWS CLI find them.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/file-location.html>
+fn profile_files(environment: &Environment) -> Vec<PathBuf> {
+    let home = environment.get("HOME").map(PathBuf::from);
+    let file = |variable: &str, usual: &str| match environment.get(variable) {
+        Some(named) => Some(match (named.strip_prefix("~/"), &home) {
+            (Some(below), Some(home)) => home.join(below),
+            _ => PathBuf::from(named),
+        }),
+        None => home.as_ref().map(|home| home.join(usual)),
+    };
+    [
+        file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+        file("AWS_CONFIG_FILE", ".aws/config"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,214 @@
+//! Sessions of roles, taken on at the STS of AWS or of another server.
+//!
+//! The SDK's own providers read the account out of the role's ARN in the answer, which MinIO leaves empty
+//! (<https://github.com/awslabs/aws-sdk-rust/issues/1288>), and ask an STS that only a variable of the environment can name. Of the
+//! answer, nothing is needed here but the keys and their end.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use aws_config::SdkConfig;
+use aws_config::identity::IdentityCache;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::types::Credentials as Given;
+
+use crate::config::Environment;
+use crate::directory;
+use crate::edge::EdgeError;
+use crate::links::credentials::clean;
+use crate::quantity::Span;
+
+/// The name under which a role's session appears in AWS's logs.
+const SESSION_NAME: &str = "handout";
+
+/// A role to take on.
+#[derive(Debug, Clone)]
+pub(super) struct Role {
+    /// Its ARN.
+    pub(super) arn: String,
+    /// How long its sessions last, instead of STS's hour.
+    pub(super) lasts: Option<Span>,
+}
+
+/// Who the process is by a token in a file, as Kubernetes and other platforms say it.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html>
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    token_file: PathBuf,
+    role: String,
+    session: Option<String>,
+}
+
+impl Identity {
+    /// What the environment says.
+    pub(super) fn of(environment: &Environment) -> Option<Self> {
+        let said = |name| {
+            let value = environment.get(name).map(str::trim);
+            value.filter(|value| !value.is_empty()).map(str::to_owned)
+        };
+        Some(Self {
+            token_file: said("AWS_WEB_IDENTITY_TOKEN_FILE")?.into(),
+            role: said("AWS_ROLE_ARN")?,
+            session: said("AWS_ROLE_SESSION_NAME"),
+        })
+    }
+}
+
+/// Takes on a role, each time that it is asked.
+pub(super) struct Sessions {
+    client: Client,
+    way: Way,
+}
+
+enum Way {
+    /// With credentials of our own.
+    Keys(Role),
+    /// With a token, which is read each time.
+    Token(Identity),
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sessions").field(&self.role()).finish()
+    }
+}
+
+/// Cleans the keys with which a role is taken on.
+#[derive(Debug)]
+struct Clean(SharedCredentialsProvider);
+
+impl ProvideCredentials for Clean {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async { clean(self.0.provide_credentials().await?) })
+    }
+}
+
+impl Sessions {
+    /// Takes on a role with credentials that may do so.
+    pub(super) fn of_role(
+        sdk: &SdkConfig,
+        endpoint: Option<&str>,
+        role: Role,
+        own: SharedCredentialsProvider,
+    ) -> Self {
+        let sdk = sdk.to_builder();
+        let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(Clean(own)));
+        Self {
+            client: client(&sdk.build(), endpoint),
+            way: Way::Keys(role),
+        }
+    }
+
+    /// Takes on a role with a token; these requests have no signature.
+    pub(super) fn of_identity(sdk: &SdkConfig, endpoint: Option<&str>, identity: Identity) -> Self {
+        Self {
+            client: client(sdk, endpoint),
+            way: Way::Token(identity),
+        }
+    }
+
+    fn role(&self) -> &str {
+        match &self.way {
+            Way::Keys(role) => &role.arn,
+            Way::Token(identity) => &identity.role,
+        }
+    }
+
+    async fn ask(&self) -> Result<Credentials, CredentialsError> {
+        let action = || format!("take on the role {}", self.role());
+        let given = match &self.way {
+            Way::Keys(Role { arn, lasts }) => {
+                let request = self.client.assume_role().role_arn(arn);
+                let request = request.role_session_name(SESSION_NAME);
+                let seconds = lasts.and_then(|lasts| i32::try_from(lasts.as_secs()).ok());
+                let answer = request.set_duration_seconds(seconds).send().await;
+                answer
+                    .map_err(|error| EdgeError::from_sdk(action(), &error))
+                    .map(|answer| answer.credentials)
+            }
+            Way::Token(identity) => {
+                let request = self.client.assume_role_with_web_identity();
+                let session = identity.session.as_deref().unwrap_or(SESSION_NAME);
+                let answer = request
+                    .role_arn(&identity.role)
+                    .role_session_name(session)
+                    .web_identity_token(identity.token()?)
+                    .send()
+                    .await;
+                answer
+                    .map_err(|error| EdgeError::from_sdk(action(), &error))
+                    .map(|answer| answer.credentials)
+            }
+        };
+        keys(given.map_err(CredentialsError::provider_error)?)
+    }
+}
+
+impl ProvideCredentials for Sessions {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.ask())
+    }
+}
+
+impl Identity {
+    fn token(&self) -> Result<String, CredentialsError> {
+        let path = self.token_file.display();
+        let text = directory::read_mounted_text(&self.token_file).map_err(|error| {
+            CredentialsError::invalid_configuration(format!(
+                "AWS_WEB_IDENTITY_TOKEN_FILE names {path}, which cannot be read: {error}"
+            ))
+        })?;
+        match text.trim() {
+            "" => Err(CredentialsError::invalid_configuration(format!(
+                "AWS_WEB_IDENTITY_TOKEN_FILE names {path}, which is empty"
+            ))),
+            token => Ok(token.to_owned()),
+        }
+    }
+}
+
+fn client(sdk: &SdkConfig, endpoint: Option<&str>) -> Client {
+    let mut config = aws_sdk_sts::config::Builder::from(sdk);
+    if let Some(endpoint) = endpoint {
+        config = config.endpoint_url(endpoint);
+    }
+    Client::from_conf(config.identity_cache(IdentityCache::no_cache()).build())
+}
+
+/// The keys of an answer. One without an end has an end that is not known; the SDK then says 1970.
+fn keys(given: Option<Given>) -> Result<Credentials, CredentialsError> {
+    let without = |what| {
+        let words = format!("the answer of STS has no {what}");
+        Err(CredentialsError::provider_error(words))
+    };
+    let Some(given) = given else {
+        return without("credentials");
+    };
+    for (what, part) in [
+        ("AccessKeyId", &given.access_key_id),
+        ("SecretAccessKey", &given.secret_access_key),
+        ("SessionToken", &given.session_token),
+    ] {
+        if part.trim().is_empty() {
+            return without(what);
+        }
+    }
+    let mut keys = Credentials::builder()
+        .access_key_id(given.access_key_id)
+        .secret_access_key(given.secret_access_key)
+        .session_token(given.session_token)
+        .provider_name("handout-sts");
+    if given.expiration.secs() > 0 {
+        keys.set_expiry(given.expiration.try_into().ok());
+    }
+    Ok(keys.build())
+}

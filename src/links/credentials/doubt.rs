@@ -1,0 +1,171 @@
+//! Whether a service rejects the credentials that it is asked with: then their source is asked anew, and the request is made once
+//! more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use tokio::time::Instant;
+
+/// For how long the answer of a source that was asked anew counts: it is not asked again for each request that is rejected.
+const COUNTS_FOR: Duration = Duration::from_secs(20);
+
+/// By which words services say that they do not know the key, that it did not sign this, or that its session is over.
+///
+/// S3: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. SQS and STS:
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>,
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>. A clock that is wrong and a policy that denies have
+/// other codes. Garage says `AccessDenied` to everything, and which in its message.
+const REJECTIONS: [&str; 11] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "ExpiredTokenException",
+    "InvalidSignatureException",
+    "Forbidden: No such key",
+    "Forbidden: Invalid signature",
+];
+
+/// What services say about a source's credentials.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Doubt(Arc<Mutex<State>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    /// Nothing speaks against them.
+    #[default]
+    Closed,
+    /// They were rejected, and the source was not asked since.
+    Open,
+    /// The source was asked at that time, and gave others or not.
+    Settled { at: Instant, is_other: bool },
+}
+
+impl Doubt {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the source is to be asked anew.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(*self.state(), State::Open)
+    }
+
+    /// The source was asked anew.
+    pub(crate) fn settle(&self, is_other: bool) {
+        let at = Instant::now();
+        *self.state() = State::Settled { at, is_other };
+    }
+
+    /// Credentials of the source were rejected; whether there is use in another attempt. Requests that were under way while the
+    /// source gave others were signed with those before.
+    fn is_worth_an_attempt(&self) -> bool {
+        let mut state = self.state();
+        match *state {
+            State::Settled { at, is_other } if at.elapsed() < COUNTS_FOR => is_other,
+            State::Closed | State::Open | State::Settled { .. } => {
+                *state = State::Open;
+                true
+            }
+        }
+    }
+}
+
+/// Has requests made once more whose credentials were rejected. Each attempt asks the source for its credentials.
+#[derive(Debug)]
+pub(crate) struct OnceMore(pub(crate) Doubt);
+
+impl ClassifyRetry for OnceMore {
+    fn name(&self) -> &'static str {
+        "OnceMore"
+    }
+
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let has_failed = matches!(context.output_or_error(), Some(Err(_)));
+        match has_failed && context.response().is_some_and(rejects) && self.0.is_worth_an_attempt()
+        {
+            true => RetryAction::transient_error(),
+            false => RetryAction::NoActionIndicated,
+        }
+    }
+}
+
+/// Whether an answer rejects the credentials of its request. An answer to HEAD has no body, and so gives no reason.
+fn rejects(answer: &HttpResponse) -> bool {
+    let is_refusal = matches!(answer.status().as_u16(), 400 | 401 | 403);
+    let body = answer.body().bytes().filter(|_| is_refusal);
+    let words = String::from_utf8_lossy(body.unwrap_or_default());
+    REJECTIONS.iter().any(|code| {
+        // A code stands in `<Code>…</Code>`, or at the end of `"__type":"com.amazonaws.sqs#…"`.
+        words.match_indices(code).any(|(at, code)| {
+            let before = words[..at].chars().next_back();
+            let after = words[at + code.len()..].chars().next();
+            let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
+            !goes_on(before) && !goes_on(after)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    #[test]
+    fn an_answer_about_the_keys_is_told_from_one_about_the_request() {
+        let said = |status: u16, body: &str| {
+            rejects(&HttpResponse::new(
+                status.try_into().unwrap(),
+                SdkBody::from(body),
+            ))
+        };
+        let xml = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        for code in [
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "ExpiredToken",
+        ] {
+            assert!(said(403, &xml(code)), "{code}");
+            assert!(said(400, &xml(code)), "{code}");
+            assert!(!said(500, &xml(code)), "{code}");
+        }
+        let json = "{\"__type\":\"com.amazonaws.sqs#InvalidClientTokenId\",\"message\":\"m\"}";
+        assert!(said(403, json));
+        let garage = "<Error><Code>AccessDenied</Code><Message>Forbidden: No such key: GK1</Message></Error>";
+        assert!(said(403, garage));
+        for code in [
+            "AccessDenied",
+            "RequestTimeTooSkewed",
+            "InvalidTokenId",
+            "NoSuchKey",
+        ] {
+            assert!(!said(403, &xml(code)), "{code}");
+        }
+        assert!(!said(403, ""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_gives_the_same_again_is_asked_once_in_a_while_and_not_for_each_request()
+    {
+        let doubt = Doubt::default();
+        assert!(!doubt.is_open());
+        assert!(doubt.is_worth_an_attempt() && doubt.is_open());
+        assert!(doubt.is_worth_an_attempt(), "another that was under way");
+        doubt.settle(false);
+        assert!(!doubt.is_worth_an_attempt() && !doubt.is_open());
+        tokio::time::sleep(COUNTS_FOR).await;
+        assert!(doubt.is_worth_an_attempt() && doubt.is_open());
+        doubt.settle(true);
+        assert!(
+            doubt.is_worth_an_attempt(),
+            "it was signed with those before"
+        );
+        assert!(!doubt.is_open());
+    }
+}
