@@ -9,7 +9,7 @@ mod sts;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
@@ -24,7 +24,7 @@ use aws_types::service_config::ServiceConfigKey;
 use self::origin::Configured;
 use crate::config::{Config, ConfigError, ConnectionConfig, Environment, front};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{HeedsRetryAfter, Network, http, retries};
+use crate::edge::{Egress, HeedsRetryAfter, http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::Source;
@@ -149,6 +149,7 @@ pub async fn open(
             },
         );
     }
+    Egress::of_environment(environment)?.tell();
     Ok(connections)
 }
 
@@ -266,13 +267,13 @@ pub async fn environment_direct(
     wanted: &ConnectionConfig,
     region_of_last_resort: Option<&str>,
     environment: &Environment,
+    egress: Egress,
 ) -> Result<Direct, NoRegion> {
-    let network = Network::default();
     let route = match Box::pin(Route::find(
         OF_ENVIRONMENT,
         wanted,
         environment,
-        network.clone(),
+        egress.clone(),
     ))
     .await
     {
@@ -281,7 +282,7 @@ pub async fn environment_direct(
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment, network)).await?
+            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment, egress)).await?
         }
         found => found?,
     };
@@ -312,7 +313,7 @@ struct Route {
     region: String,
     addressing: Addressing,
     source: Source,
-    network: Network,
+    egress: Egress,
 }
 
 impl Route {
@@ -322,8 +323,9 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         origin::check(name, wanted, environment)?;
-        let network = Network::of(&format!("connections.{name}"));
-        let found = Self::find(name, wanted, environment, network).await;
+        let section = format!("connections.{name}");
+        let egress = Egress::of(&section, wanted.ca_file.as_deref(), environment)?;
+        let found = Self::find(name, wanted, environment, egress).await;
         found.map_err(|NoRegion| no_region(&format!("connections.{name}"), environment))
     }
 
@@ -331,14 +333,14 @@ impl Route {
         name: &str,
         wanted: &ConnectionConfig,
         environment: &Environment,
-        network: Network,
+        egress: Egress,
     ) -> Result<Self, NoRegion> {
         let base = Base {
             region: wanted.region.clone(),
             profile: wanted.profile.clone(),
             other_server: wanted.endpoint_url.is_some(),
             environment: environment.clone(),
-            network: network.clone(),
+            egress: egress.clone(),
         };
         let sdk = base.load().await;
         let region = sdk.region().ok_or(NoRegion)?.to_string();
@@ -360,7 +362,7 @@ impl Route {
             other_server,
             region,
             addressing,
-            network,
+            egress,
         })
     }
 
@@ -385,7 +387,7 @@ impl Route {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
         };
-        store.through(self.network.clone())
+        store.through(self.egress.clone())
     }
 
     fn direct(&self) -> Direct {
@@ -492,6 +494,8 @@ pub struct SqsRoute<'a> {
     pub endpoint_url: Option<&'a str>,
     /// A profile of the AWS configuration files.
     pub profile: Option<&'a str>,
+    /// A file with authorities that are trusted besides the system's.
+    pub ca_file: Option<&'a Path>,
 }
 
 /// An SQS client; `section` of the configuration names its route.
@@ -505,7 +509,7 @@ pub async fn sqs_client(
         profile: route.profile.map(ToOwned::to_owned),
         other_server: route.endpoint_url.is_some(),
         environment: environment.clone(),
-        network: Network::of(section),
+        egress: Egress::of(section, route.ca_file, environment)?,
     };
     let sdk = base.load().await;
     let Some(region) = sdk.region() else {
@@ -537,7 +541,7 @@ struct Base {
     /// Whether the requests go to a server that is not AWS's.
     other_server: bool,
     environment: Environment,
-    network: Network,
+    egress: Egress,
 }
 
 impl Base {
@@ -546,7 +550,7 @@ impl Base {
             // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
             .env(self.environment.for_sdk())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
-            .http_client(http::client(None, self.network.clone()))
+            .http_client(http::client(None, self.egress.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());

@@ -4,9 +4,10 @@
 //! a fact is not decided here but in [`crate::error`].
 
 mod answer;
+mod egress;
 pub mod health;
 pub(crate) mod http;
-mod network;
+mod proxy;
 
 use std::fmt;
 use std::time::Duration;
@@ -20,8 +21,8 @@ use http_body_util::LengthLimitError;
 pub use self::answer::{Answer, Asker, Place};
 pub(crate) use self::answer::{HeedsRetryAfter, is_region};
 use self::answer::{is_unknown_request, plain_words};
+pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
-pub use self::network::Network;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 

@@ -489,8 +489,8 @@ pub async fn s3_ledger(
     })?;
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
-    let network = connection.s3.network();
-    let ledger = S3Ledger::through(network, &client, place.bucket, place.prefix, clock);
+    let egress = connection.s3.egress();
+    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock);
     ledger
         .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
         .await?;
@@ -591,6 +591,7 @@ pub async fn sqs_queue(
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
+        ca_file: config.queue.ca_file.as_deref(),
     };
     Ok(SqsQueue::new(
         connection::sqs_client("queue", route, environment).await?,
@@ -608,6 +609,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
+                ca_file: wanted.ca_file.as_deref(),
             };
             let client = connection::sqs_client("results", route, environment).await?;
             Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)

@@ -64,6 +64,7 @@ impl Config {
             let front = front.map(|front| &mut front.private_key_file);
             all.extend([
                 plain(key("directory"), &mut connection.directory),
+                plain(key("ca_file"), &mut connection.ca_file),
                 secret(
                     key("secret_access_key_file"),
                     &mut connection.secret_access_key_file,
@@ -91,6 +92,8 @@ impl Config {
             all.push(plain(key, &mut rule.job));
         }
         all.extend([
+            plain("queue.ca_file", &mut self.queue.ca_file),
+            plain("results.ca_file", &mut self.results.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
             plain("audit.dir", &mut self.audit.dir),

@@ -33,8 +33,9 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::answer::{Asker, element, is_unknown_request, retry_after};
+use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
-use super::network::Network;
+use super::proxy::Way;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
@@ -54,10 +55,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An HTTP client for the SDK whose requests report to an edge; to none where the meaning of an answer, and not its
 /// coming, says whether the edge is well.
-pub(crate) fn client(edge: Option<Edge>, network: Network) -> SharedHttpClient {
+pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge,
-        network,
+        egress,
         pool: Arc::default(),
     })
 }
@@ -108,14 +109,15 @@ type Attempt = (u64, Instant);
 #[derive(Debug, Clone)]
 struct EdgeClient {
     edge: Option<Edge>,
-    network: Network,
+    egress: Egress,
     pool: Arc<Mutex<Pool>>,
 }
 
 /// The connections that are kept; another pool after each failure.
 #[derive(Debug, Default)]
 struct Pool {
-    connector: Option<SharedHttpConnector>,
+    /// For each way out, once it was taken.
+    connectors: [Option<SharedHttpConnector>; Way::COUNT],
     generation: u64,
 }
 
@@ -139,17 +141,24 @@ impl EdgeClient {
     }
 
     /// The pool of connections and its generation.
-    fn connector(&self) -> (SharedHttpConnector, u64) {
+    fn connector(&self, way: Way) -> Result<(SharedHttpConnector, u64), ConnectorError> {
         let mut pool = self.pool();
-        let connector = pool.connector.get_or_insert_with(|| {
-            let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
-            let connector = Connector::builder()
-                .connector_settings(settings.build())
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-            SharedHttpConnector::new(connector.build())
-        });
-        (connector.clone(), pool.generation)
+        let generation = pool.generation;
+        let kept = &mut pool.connectors[way as usize];
+        if let Some(connector) = kept {
+            return Ok((connector.clone(), generation));
+        }
+        let tls = self.egress.tls_context();
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
+        let connector = Connector::builder()
+            .connector_settings(settings.build())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .proxy_config(self.egress.proxy(way))
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.map_err(|error| ConnectorError::user(error.into()))?);
+        let connector = SharedHttpConnector::new(connector.build());
+        *kept = Some(connector.clone());
+        Ok((connector, generation))
     }
 
     /// Drops the connections of a generation; requests under way on them go on.
@@ -157,7 +166,7 @@ impl EdgeClient {
         let mut pool = self.pool();
         if pool.generation == generation {
             *pool = Pool {
-                connector: None,
+                connectors: Default::default(),
                 generation: generation + 1,
             };
         }
@@ -174,7 +183,7 @@ impl EdgeClient {
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
         let asked = Asked::by(&request);
-        let asker = Asker::of(&request, self.network.section.clone());
+        let asker = Asker::of(&request, self.egress.section.clone());
         let moved = Moved::of(self.edge.clone());
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
@@ -186,7 +195,8 @@ impl EdgeClient {
                 moved: moved.clone(),
             })
         });
-        let (connector, generation) = self.connector();
+        let way = self.egress.way(request.uri());
+        let (connector, generation) = self.connector(way)?;
         let answer = tokio::select! {
             answer = connector.call(request) => answer,
             () = moved.stopped_for(patience) => {
@@ -195,13 +205,15 @@ impl EdgeClient {
                 return Err(ConnectorError::timeout(words.into()));
             }
         };
-        let mut answer = answer.inspect_err(|error| {
+        let mut answer = answer.map_err(|error| {
             let kind = if error.is_timeout() {
                 FailureKind::Timeout
             } else {
                 FailureKind::Unreachable
             };
-            self.failed((generation, began), kind, &crate::error::chain(error));
+            let error = self.egress.explained(error, way);
+            self.failed((generation, began), kind, &crate::error::chain(&error));
+            error
         })?;
         let status = answer.status().as_u16();
         if status >= 300 {
@@ -659,7 +671,7 @@ mod tests {
     fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
         let client = EdgeClient {
             edge: Some(edge.clone()),
-            network: Network::default(),
+            egress: Egress::default(),
             pool: Arc::default(),
         };
         Receiving::new(

@@ -37,7 +37,7 @@ use super::shelf::{Bundle, Shelf, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{EdgeError, Fact, Network, http, random};
+use crate::edge::{EdgeError, Egress, Fact, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::Course;
 use crate::store::s3::ServerClock;
@@ -120,12 +120,12 @@ struct Found {
 impl S3Ledger {
     /// A ledger below `prefix`, with a client for the bucket's region. [`probe`](Self::probe) it before it is trusted.
     pub fn new(client: &Client, bucket: Bucket, prefix: String, clock: Clock) -> Self {
-        Self::through(&Network::default(), client, bucket, prefix, clock)
+        Self::through(&Egress::default(), client, bucket, prefix, clock)
     }
 
     /// As [`new`](Self::new), with requests that go this way.
     pub fn through(
-        network: &Network,
+        egress: &Egress,
         client: &Client,
         bucket: Bucket,
         prefix: String,
@@ -137,7 +137,7 @@ impl S3Ledger {
         let config = client
             .config()
             .to_builder()
-            .http_client(http::client(Some(edge.clone()), network.clone()))
+            .http_client(http::client(Some(edge.clone()), egress.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(RetryConfig::disabled())

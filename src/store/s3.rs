@@ -28,7 +28,7 @@ use super::{
 };
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{HeedsRetryAfter, Network, http, is_region};
+use crate::edge::{Egress, HeedsRetryAfter, http, is_region};
 use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
@@ -56,7 +56,7 @@ pub struct S3Store {
     clock: ServerClock,
     largest_put: u64,
     edge: Edge,
-    network: Network,
+    egress: Egress,
 }
 
 /// A bucket's region, and a client for it.
@@ -74,14 +74,14 @@ impl S3Store {
     )]
     pub fn new(client: Client) -> Self {
         let edge = Edge::new(EdgeKind::Store, "s3", "S3");
-        let network = Network::default();
+        let egress = Egress::default();
         Self {
-            client: on_edge(&client, &edge, &network),
+            client: on_edge(&client, &edge, &egress),
             regions: None,
             clock: ServerClock::default(),
             largest_put: LARGEST_PUT,
             edge,
-            network,
+            egress,
         }
     }
 
@@ -89,7 +89,7 @@ impl S3Store {
     #[must_use]
     pub fn with_edge(self, edge: Edge) -> Self {
         Self {
-            client: on_edge(&self.client, &edge, &self.network),
+            client: on_edge(&self.client, &edge, &self.egress),
             edge,
             ..self
         }
@@ -97,17 +97,17 @@ impl S3Store {
 
     /// The same store, whose requests go this way.
     #[must_use]
-    pub fn through(self, network: Network) -> Self {
+    pub fn through(self, egress: Egress) -> Self {
         Self {
-            client: on_edge(&self.client, &self.edge, &network),
-            network,
+            client: on_edge(&self.client, &self.edge, &egress),
+            egress,
             ..self
         }
     }
 
     /// The way of its requests.
-    pub const fn network(&self) -> &Network {
-        &self.network
+    pub const fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// What is known of the store's health.
@@ -469,10 +469,10 @@ impl ObjectStore for S3Store {
 }
 
 /// A client whose requests report to an edge, and have its deadlines in place of the SDK's.
-fn on_edge(client: &Client, edge: &Edge, network: &Network) -> Client {
+fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
     let config = client.config().to_builder();
     let config = config
-        .http_client(http::client(Some(edge.clone()), network.clone()))
+        .http_client(http::client(Some(edge.clone()), egress.clone()))
         .retry_classifier(HeedsRetryAfter)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled());

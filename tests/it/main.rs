@@ -36,6 +36,7 @@ mod letter;
 mod liveness;
 mod mails;
 mod names;
+mod network;
 mod pages;
 mod pictures;
 #[cfg(debug_assertions)]

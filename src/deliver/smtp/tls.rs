@@ -45,15 +45,9 @@ fn roots(section: &str, config: &SmtpConfig) -> Result<Vec<CertificateDer<'stati
     let Some(path) = &config.ca_file else {
         return Ok(Vec::new());
     };
-    let refuse = |reason: String| {
-        let reason = format!("names {}, {reason}", path.display());
-        ConfigError::value(format!("{section}.ca_file"), reason)
-    };
-    let pem =
-        std::fs::read(path).map_err(|error| refuse(format!("which cannot be read: {error}")))?;
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    roots
-        .ok()
-        .filter(|roots| !roots.is_empty())
-        .ok_or_else(|| refuse("which is not a PEM certificate".to_owned()))
+    let pem = crate::pem::authorities(path)
+        .map_err(|reason| ConfigError::value(format!("{section}.ca_file"), reason))?;
+    let roots = CertificateDer::pem_slice_iter(pem.as_bytes());
+    // Each was read a moment ago.
+    Ok(roots.filter_map(Result::ok).collect())
 }
