@@ -172,7 +172,6 @@ fn lifetime() -> Lifetime {
 
 fn settings() -> MailSettings {
     MailSettings {
-        time_zone: clock::time_zone("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Reports".to_owned(),
         sender_address: "reports@sender.example".to_owned(),
@@ -195,6 +194,7 @@ fn plan() -> Plan {
         page_size: BATCH,
     };
     Plan {
+        time_zone: clock::time_zone("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects: Objects::Named(Vec::new()),

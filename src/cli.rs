@@ -131,7 +131,7 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
         Command::Check(arguments) => check::check(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,
-        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments, environment),
         Command::Audit(command) => audit::audit(command, environment).await,
         Command::Ledger(command) => ledger::ledger(command, environment).await,
         Command::Schema { audit } => {

@@ -102,9 +102,9 @@ pub struct QueueConfig {
     pub url: Option<String>,
     /// Where messages go that nobody can work, for SQS.
     pub parked_url: Option<String>,
-    /// The queue's region, for SQS.
+    /// The queue's region, for SQS, where it is not the one that the URL names.
     pub region: Option<String>,
-    /// Another server that speaks SQS.
+    /// The server to ask, where it is not the one that the URL names.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
@@ -144,9 +144,9 @@ impl Default for QueueConfig {
 pub struct ResultsConfig {
     /// The URL of an SQS queue for them.
     pub queue_url: Option<String>,
-    /// That queue's region.
+    /// That queue's region, where it is not the one that the URL names.
     pub region: Option<String>,
-    /// Another server that speaks SQS.
+    /// The server to ask, where it is not the one that the URL names.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
@@ -186,6 +186,12 @@ pub struct ConnectionConfig {
     /// Whether the bucket stands in the path instead of the host's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
+    /// The server that links name, where recipients reach the store by another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_endpoint_url: Option<String>,
+    /// Whether the bucket stands in the path of links to it, instead of the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_path_style: Option<bool>,
     /// A profile of the AWS configuration files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
@@ -580,6 +586,9 @@ pub struct GalleryConfig {
     pub picture_limit: u64,
     /// How many of them at once.
     pub pictures_at_once: usize,
+    /// Where a page goes that is published because a mail has no room for all files, if the job's rule names no bucket in
+    /// `publish`: `s3://bucket/prefix`.
+    pub default_publish: Option<String>,
 }
 
 impl Default for GalleryConfig {
@@ -589,6 +598,7 @@ impl Default for GalleryConfig {
             picture_sizes: true,
             picture_limit: 5000,
             pictures_at_once: 8,
+            default_publish: None,
         }
     }
 }

@@ -4,12 +4,14 @@
 //! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
 mod origin;
+mod sqs;
 mod sts;
+mod way;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
@@ -22,17 +24,18 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_types::service_config::ServiceConfigKey;
 
 use self::origin::Configured;
-use crate::config::{Config, ConfigError, ConnectionConfig, Environment, front};
+use crate::config::{Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, front};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{Egress, HeedsRetryAfter, http, retries};
+use crate::edge::{Egress, http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
+use crate::links::explain::KnownServer;
 use crate::links::front::Front;
 use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
-use crate::links::sigv4::Addressing;
+use crate::links::target::{Addressing, ServerUrl};
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
 use crate::store::throttled::Throttled;
@@ -45,6 +48,9 @@ pub const EMBEDDED_REGION: &str = "us-east-1";
 /// What the connection is called that no configuration names.
 pub const OF_ENVIRONMENT: &str = "environment";
 
+pub use sqs::{SqsRoute, sqs_client};
+pub use way::WayError;
+
 /// A connection that works.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -52,8 +58,10 @@ pub struct Connection {
     pub store: Arc<dyn ObjectStore>,
     /// The same without a limit to the rate, for the ledger.
     pub s3: S3Store,
-    /// Signs links to them.
+    /// Signs links to them, at the server that recipients reach.
     pub signer: Signer,
+    /// Signs for the server that the program itself asks, where links name another.
+    own_signer: Option<Signer>,
     /// The distribution in front of its bucket, if there is one.
     pub front: Option<Arc<Front>>,
     /// The role whose credentials sign, if it takes one on.
@@ -104,6 +112,28 @@ pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     config.connections.iter().filter_map(site).collect()
 }
 
+/// The servers that links of the configuration's connections name, and those that the program asks itself.
+pub fn servers(config: &Config) -> Vec<KnownServer> {
+    let server = |name: &str, url: &Option<String>, path_style: Option<bool>| {
+        Some(KnownServer {
+            connection: name.to_owned(),
+            url: ServerUrl::parse(url.as_deref()?).ok()?,
+            addressing: Addressing::of(path_style.unwrap_or(true)),
+        })
+    };
+    let embedded = Some(config.embedded.public_url.clone());
+    let of_connection = |(name, wanted): (&String, &ConnectionConfig)| {
+        let embedded = wanted.directory.as_ref().and(embedded.as_ref()).cloned();
+        [
+            server(name, &embedded, None),
+            server(name, &wanted.endpoint_url, wanted.path_style),
+            server(name, &wanted.public_endpoint_url, wanted.public_path_style),
+        ]
+    };
+    let servers = config.connections.iter().flat_map(of_connection);
+    servers.flatten().collect()
+}
+
 /// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
 pub async fn open(
     config: &Config,
@@ -117,10 +147,8 @@ pub async fn open(
         .collect();
     let mut connections = Connections::new();
     for (name, wanted) in &config.connections {
-        let (store, signer) = match (sites.get(name), embedded) {
-            (Some(site), Some(address)) => {
-                embedded_connection(site, address, &config.embedded.public_url)
-            }
+        let (store, signer, own_signer) = match (sites.get(name), embedded) {
+            (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
             (Some(_), None) => {
                 let reason = "needs the embedded endpoint, which this build does not have (cargo feature \"embedded\")";
                 return Err(ConfigError::value(
@@ -143,6 +171,7 @@ pub async fn open(
                 store,
                 s3,
                 signer,
+                own_signer,
                 front,
                 role: wanted.assume_role.as_deref().map(Into::into),
                 link_rate: Throttle::new(config.links.rate),
@@ -166,8 +195,8 @@ fn store_edge(name: &str, wanted: &ConnectionConfig) -> Edge {
 fn embedded_connection(
     site: &EmbeddedSite,
     address: SocketAddr,
-    public_url: &str,
-) -> (S3Store, Signer) {
+    embedded: &EmbeddedConfig,
+) -> (S3Store, Signer, Option<Signer>) {
     let client = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(EMBEDDED_REGION))
@@ -180,7 +209,10 @@ fn embedded_connection(
         .build();
     // The endpoint takes no parts, and says itself what is too large.
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(client)).with_largest_put(u64::MAX);
-    (store, site.signer(public_url))
+    let public_url = &embedded.public_url;
+    let is_own = *public_url == format!("http://{}", embedded.listen);
+    let own_signer = (!is_own).then(|| site.signer(&format!("http://{address}")));
+    (store, site.signer(public_url), own_signer)
 }
 
 impl EmbeddedSite {
@@ -214,10 +246,14 @@ async fn aws_connection(
     name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<(S3Store, Signer), ConfigError> {
+) -> Result<(S3Store, Signer, Option<Signer>), ConfigError> {
     let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
     let signer = route.signer();
-    Ok((route.store(), signer))
+    let own_signer = route
+        .public
+        .is_some()
+        .then(|| signer.at(route.own_endpoint()));
+    Ok((route.store(), signer, own_signer))
 }
 
 /// What signs without a job.
@@ -312,6 +348,8 @@ struct Route {
     other_server: Option<String>,
     region: String,
     addressing: Addressing,
+    /// The server that links name, if it is another.
+    public: Option<(String, Addressing)>,
     source: Source,
     egress: Egress,
 }
@@ -351,11 +389,11 @@ impl Route {
         let origin = Configured::new(name, base, wanted, environment);
         let section = format!("connections.{name}");
         let other_server = wanted.endpoint_url.clone().or_else(|| s3_endpoint(&sdk));
-        let addressing = match wanted.path_style.unwrap_or(other_server.is_some()) {
-            true => Addressing::Path,
-            false => Addressing::VirtualHost,
-        };
+        let addressing = Addressing::of(wanted.path_style.unwrap_or(other_server.is_some()));
+        let public = wanted.public_endpoint_url.clone();
+        let public_addressing = Addressing::of(wanted.public_path_style.unwrap_or(true));
         Ok(Self {
+            public: public.map(|url| (url, public_addressing)),
             name: name.to_owned(),
             source: Source::new(name, section, Arc::new(origin), session_end(environment)),
             sdk,
@@ -373,7 +411,7 @@ impl Route {
             .identity_cache(IdentityCache::no_cache())
             .retry_classifier(OnceMore(self.source.doubt().clone()))
             .force_path_style(self.addressing == Addressing::Path);
-        client.set_endpoint_url(self.other_server.clone());
+        client.set_endpoint_url(self.other_server.as_deref().map(for_sdk));
         if self
             .other_server
             .as_deref()
@@ -400,18 +438,42 @@ impl Route {
         }
     }
 
-    fn signer(&self) -> Signer {
+    /// Where the program itself asks.
+    fn own_endpoint(&self) -> Endpoint {
         let variant = Variant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };
         let server = self.other_server.clone().map(Server::Other);
-        let endpoint = Endpoint {
+        Endpoint {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
             region: self.region.clone(),
-        };
-        Signer::of(self.name.clone(), endpoint, self.source.clone())
+        }
+    }
+
+    /// Where links point.
+    fn link_endpoint(&self) -> Endpoint {
+        match self.public.clone() {
+            Some((url, addressing)) => Endpoint {
+                server: Server::Other(url),
+                addressing,
+                region: self.region.clone(),
+            },
+            None => self.own_endpoint(),
+        }
+    }
+
+    fn signer(&self) -> Signer {
+        Signer::of(self.name.clone(), self.link_endpoint(), self.source.clone())
+    }
+}
+
+/// An endpoint as the SDK joins it with a bucket: a path without a slash at its end would run into the bucket's name.
+fn for_sdk(endpoint: &str) -> String {
+    match ServerUrl::parse(endpoint) {
+        Ok(url) if !url.path().is_empty() => format!("{}{}/", url.origin(), url.path()),
+        Ok(_) | Err(_) => endpoint.to_owned(),
     }
 }
 
@@ -483,54 +545,6 @@ fn session_end(environment: &Environment) -> Option<SessionEnd> {
         session_token: environment.get("AWS_SESSION_TOKEN")?.trim().to_owned(),
         at: environment.get("AWS_CREDENTIAL_EXPIRATION")?.parse().ok()?,
     })
-}
-
-/// The way to an SQS queue; what is left out is the environment's or the profile's.
-#[derive(Debug, Clone, Copy)]
-pub struct SqsRoute<'a> {
-    /// The queue's region.
-    pub region: Option<&'a str>,
-    /// Another server that speaks SQS.
-    pub endpoint_url: Option<&'a str>,
-    /// A profile of the AWS configuration files.
-    pub profile: Option<&'a str>,
-    /// A file with authorities that are trusted besides the system's.
-    pub ca_file: Option<&'a Path>,
-}
-
-/// An SQS client; `section` of the configuration names its route.
-pub async fn sqs_client(
-    section: &str,
-    route: SqsRoute<'_>,
-    environment: &Environment,
-) -> Result<aws_sdk_sqs::Client, ConfigError> {
-    let base = Base {
-        region: route.region.map(ToOwned::to_owned),
-        profile: route.profile.map(ToOwned::to_owned),
-        other_server: route.endpoint_url.is_some(),
-        environment: environment.clone(),
-        egress: Egress::of(section, route.ca_file, environment)?,
-    };
-    let sdk = base.load().await;
-    let Some(region) = sdk.region() else {
-        return Err(no_region(section, environment));
-    };
-    let base = Base {
-        region: Some(region.to_string()),
-        ..base
-    };
-    let origin = Configured::new(section, base, &ConnectionConfig::default(), environment);
-    let end = session_end(environment);
-    let source = Source::new(section, section.to_owned(), Arc::new(origin), end);
-    let mut client = aws_sdk_sqs::config::Builder::from(&sdk)
-        .retry_classifier(OnceMore(source.doubt().clone()))
-        .retry_classifier(HeedsRetryAfter)
-        .credentials_provider(SharedCredentialsProvider::new(source))
-        .identity_cache(IdentityCache::no_cache());
-    if let Some(endpoint) = route.endpoint_url {
-        client = client.endpoint_url(endpoint);
-    }
-    Ok(aws_sdk_sqs::Client::from_conf(client.build()))
 }
 
 /// What S3, SQS and STS clients are made from alike.

@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS message (
     state       TEXT    NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'parked')),
     visible_at  INTEGER NOT NULL,
     hidden_at   INTEGER NOT NULL DEFAULT 0,
+    held        INTEGER NOT NULL DEFAULT 0,
     receives    INTEGER NOT NULL DEFAULT 0,
     receipt     TEXT,
     enqueued_at INTEGER NOT NULL,
@@ -274,11 +275,15 @@ fn rolled_back() -> rusqlite::Error {
 /// Adds what a database lacks that an earlier version made.
 fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let has = "SELECT count(*) FROM pragma_table_info('message') WHERE name = 'hidden_at'";
-    if connection.query_row(has, [], |row| row.get::<_, i64>(0))? == 0 {
-        // When a message was hidden, or came: one that was hidden in the future is visible, since the clock was set back.
-        connection
-            .execute_batch("ALTER TABLE message ADD COLUMN hidden_at INTEGER NOT NULL DEFAULT 0")?;
+    let has = "SELECT count(*) FROM pragma_table_info('message') WHERE name = ?1";
+    // `hidden_at`: when a message was hidden, or came. One that was hidden in the future is visible, since the clock was set
+    // back. `held`: whether a process works it, or died over it.
+    for column in ["hidden_at", "held"] {
+        if connection.query_row(has, [column], |row| row.get::<_, i64>(0))? == 0 {
+            connection.execute_batch(&format!(
+                "ALTER TABLE message ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
+            ))?;
+        }
     }
     connection.execute_batch("COMMIT")
 }

@@ -23,20 +23,21 @@ use crate::edge::health::JobAtEdge;
 use crate::error::{Class, JobError, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
-use crate::job::{Job, OnDoubt, Recipient, WhenEmpty};
+use crate::job::{EmailOrder, Job, OnDoubt, Overflow, Recipient, WhenEmpty};
 use crate::ledger::lease::{self, Taken};
 use crate::ledger::standing::{is_done, last_done, reopenings};
 use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing};
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
 use crate::links::{self, Audience, Links, Signing};
+use crate::mail_trial;
 use crate::media::{Album, Pictures};
 use crate::plan::expiry::asked_until;
-use crate::plan::{self, Aged, Plan, SignerFacts};
+use crate::plan::{self, Aged, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
 use crate::progress::is_milestone;
 use crate::publication::{self, Publication};
 use crate::quantity::Span;
-use crate::render::email::{Digest, Letter};
+use crate::render::email::{Digest, Drawn, Letter};
 use crate::stop::{Stop, Stopped};
 use crate::tools::Tools;
 use crate::worker::delivery::Delivery;
@@ -93,6 +94,10 @@ pub struct Delivered {
     pub unknown: u64,
     /// Recipients without a mail that was accepted; at most a hundred.
     pub without_mail: Vec<WithoutMail>,
+    /// How many files the shortest of the last attempt's mails shows, where mails lead to fewer than all
+    /// (`email.overflow = "summarize"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<u64>,
     /// Where pages are; at most a hundred.
     pub galleries: Vec<String>,
     /// Where lists are; at most a hundred.
@@ -208,22 +213,20 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
 
 /// Works a job; `first` is its plan, if it was begun before.
 async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<Delivered, JobError> {
-    let mut plan = draw(order, tools).await?;
-    let store = &tools.connection(&plan.connection)?.store;
-    let knew_the_time = store.skew().is_some();
+    let plan = draw(order, tools).await?;
     let begun = match first {
-        Some(first) => go_on(order, &plan, first, tools).await?,
-        None => begin(order, &plan, tools).await?,
+        Some(first) => go_on(order, plan, first, tools).await?,
+        None => begin(order, plan, tools).await?,
     };
-    // Links are dated by the store's clock, and the listing may have been the first to tell it.
-    if !knew_the_time && store.skew().is_some() {
-        plan = draw(order, tools).await?;
-    }
-    let Begun { listing, sheet } = &begun;
+    let Begun {
+        plan,
+        listing,
+        sheet,
+    } = &begun;
     if is_done(sheet.of("")) {
         return Ok(Delivered::before(sheet.of("")));
     }
-    tools.progress.listed(&plan, listing);
+    tools.progress.listed(plan, listing);
     let mut delivered = Delivered {
         reopenings: reopenings(sheet.of("")),
         unavailable: listing.unavailable,
@@ -231,9 +234,9 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
         ..Delivered::default()
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
-        serve_everybody(order, &plan, &begun, tools, &mut delivered).await?;
+        serve_everybody(order, &begun, tools, &mut delivered).await?;
         for audience in plan.audiences().iter().take(MOST_TOLD) {
-            let places = publication::places(&plan, listing, audience, tools)?;
+            let places = publication::places(plan, listing, audience, tools)?;
             delivered.galleries.extend(places.gallery);
             delivered.manifests.extend(places.manifest);
         }
@@ -242,17 +245,18 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
     Ok(delivered)
 }
 
-/// A job under way: what it hands out, and what was done before.
+/// A job under way: what it hands out and how, and what was done before.
 struct Begun {
+    plan: Plan,
     listing: Listing,
     sheet: Sheet,
 }
 
 /// Begins a job: lists its objects, keeps them, and takes the job's id. Whoever creates the plan knows that nobody was
 /// served before, and need not look.
-async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobError> {
+async fn begin(order: &Order, plan: Plan, tools: &Tools) -> Result<Begun, JobError> {
     let (job, ledger) = (&order.job, &*tools.books.ledger);
-    let listing = list(order, plan, tools).await?;
+    let (plan, listing) = list(order, plan, tools).await?;
     let objects = kept::keep(&listing, &job.id, ledger, &order.stop).await?;
     let body = json!({
         "body_sha256": job.body_sha256,
@@ -266,6 +270,7 @@ async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobEr
         Created::Ours => {
             order.delivery.got_on();
             Ok(Begun {
+                plan,
                 listing,
                 sheet: Sheet::default(),
             })
@@ -280,7 +285,7 @@ async fn begin(order: &Order, plan: &Plan, tools: &Tools) -> Result<Begun, JobEr
 /// Goes on with a job that was begun before: with the objects that it had then, and for those who have no end.
 async fn go_on(
     order: &Order,
-    plan: &Plan,
+    plan: Plan,
     first: &Record,
     tools: &Tools,
 ) -> Result<Begun, JobError> {
@@ -288,28 +293,93 @@ async fn go_on(
     let sheet = Sheet::new(ledger.records(&order.job.id).await?);
     let kept = serde_json::from_value::<Kept>(first.body["objects"].clone()).ok();
     let store = &*tools.connection(&plan.connection)?.store;
+    let knew_the_time = store.skew().is_some();
     let recalled = match &kept {
         Some(kept) => {
-            kept::recall(kept, plan, ledger, store, &tools.spool_dir, &order.stop).await?
+            kept::recall(kept, &plan, ledger, store, &tools.spool_dir, &order.stop).await?
         }
         None => None,
     };
-    let listing = match recalled {
-        Some(listing) => listing,
+    let (plan, listing) = match recalled {
+        Some(listing) if is_done(sheet.of("")) => (plan, listing),
+        Some(listing) => (
+            settle(order, plan, &listing, knew_the_time, tools).await?,
+            listing,
+        ),
         None => {
             tracing::warn!(job.id = %order.job.id, "the job's objects are not kept; they are listed anew");
             list(order, plan, tools).await?
         }
     };
-    Ok(Begun { listing, sheet })
+    Ok(Begun {
+        plan,
+        listing,
+        sheet,
+    })
 }
 
-async fn list(order: &Order, plan: &Plan, tools: &Tools) -> Result<Listing, JobError> {
+/// Lists the objects of a plan, and settles the plan by what is there.
+pub(crate) async fn list(
+    order: &Order,
+    plan: Plan,
+    tools: &Tools,
+) -> Result<(Plan, Listing), JobError> {
     let store = &*tools.connection(&plan.connection)?.store;
+    let knew_the_time = store.skew().is_some();
     let (spool_dir, progress) = (&tools.spool_dir, &tools.progress);
-    let listing = Box::pin(listing::list(plan, store, spool_dir, &order.stop, progress)).await?;
+    let listing = Box::pin(listing::list(
+        &plan,
+        store,
+        spool_dir,
+        &order.stop,
+        progress,
+    ))
+    .await?;
     failpoint::pass(Failpoint::Listed);
-    Ok(listing)
+    let plan = settle(order, plan, &listing, knew_the_time, tools).await?;
+    Ok((plan, listing))
+}
+
+/// The plan as the listing lets it be: dated by the store's clock, and with a page of all files if the mails have no room for
+/// them.
+async fn settle(
+    order: &Order,
+    mut plan: Plan,
+    listing: &Listing,
+    knew_the_time: bool,
+    tools: &Tools,
+) -> Result<Plan, JobError> {
+    let store = &tools.connection(&plan.connection)?.store;
+    // The listing may have been the first to tell the time.
+    if !knew_the_time && store.skew().is_some() {
+        plan = draw(order, tools).await?;
+    }
+    let skew = store.skew();
+    let bounded = |mut plan: Plan| {
+        if plan.expiry_guard != ExpiryGuard::Ignore {
+            plan.lifetime = plan.lifetime.bounded_by(listing.ends_at, order.now, skew);
+        }
+        plan
+    };
+    let plan = bounded(plan);
+    let Some(shortage) = Box::pin(mail_trial::shortage(&plan, listing, &order.stop, tools)).await?
+    else {
+        return Ok(plan);
+    };
+    let plan = bounded(draw_with(order, Some(shortage), tools).await?);
+    let (links, shown) = (shortage.links, shortage.shown);
+    if let Some(shortage) =
+        Box::pin(mail_trial::shortage(&plan, listing, &order.stop, tools)).await?
+    {
+        let template = plan.email().map(|email| email.template.to_string());
+        return Err(PlanError::Unlinked {
+            template: template.unwrap_or_default(),
+            shortage,
+        }
+        .into());
+    }
+    tracing::info!(job.id = %order.job.id, links, shown, "a mail has no room for all files: a page or a list of all is published and linked");
+    Ok(plan)
 }
 
 /// The same id with another body is another job under a taken name.
@@ -325,6 +395,15 @@ fn check_body(order: &Order, first: &Record) -> Result<(), JobError> {
 
 /// Draws the plan of an order, with credentials that last as long as they can.
 pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError> {
+    draw_with(order, None, tools).await
+}
+
+/// Draws the plan of an order, with a page or a list of all files if its mails have a shortage of them.
+async fn draw_with(
+    order: &Order,
+    shortage: Option<Shortage>,
+    tools: &Tools,
+) -> Result<Plan, JobError> {
     let job = &order.job;
     let connection = tools.connection(&job.from.connection)?;
     let asked = job
@@ -341,8 +420,9 @@ pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError>
     let (job, now) = (Arc::clone(job), order.now);
     let (policy, templates) = (Arc::clone(&tools.policy), Arc::clone(&tools.templates));
     // A message may make this long work: heartbeats, probes and signals go on meanwhile.
-    let drawn =
-        tokio::task::spawn_blocking(move || plan::draw(&job, &policy, &*templates, &signer, now));
+    let drawn = tokio::task::spawn_blocking(move || {
+        plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
+    });
     Ok(drawn.await.map_err(|_| JobError::Panicked)??)
 }
 
@@ -351,22 +431,23 @@ pub(crate) async fn draw(order: &Order, tools: &Tools) -> Result<Plan, JobError>
 /// Nobody's turn is cut off for another's failure: a mail that was cut off in its last step would be a doubt.
 async fn serve_everybody(
     order: &Order,
-    plan: &Plan,
     begun: &Begun,
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
+    let plan = &begun.plan;
     let album = Album::new(plan, tools, &order.stop)?;
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, plan, begun, &album, audience, tools));
+        .map(|audience| serve(order, begun, &album, audience, tools));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
         match turn {
             Ok(served) => {
                 delivered.links += served.links;
+                delivered.shown = delivered.shown.into_iter().chain(served.shown).min();
                 for (reader, turn) in served.turns {
                     match turn {
                         Ok(turn) => delivered.count(turn.outcome(), || tools.books.rid(&reader)),
@@ -395,6 +476,8 @@ fn concerns_everybody(error: &JobError) -> bool {
 /// What one audience came to.
 struct Served {
     links: u64,
+    /// How many files a mail shows that leads to no others.
+    shown: Option<u64>,
     turns: Vec<Ended>,
 }
 
@@ -404,16 +487,23 @@ type Ended = (Arc<Recipient>, Result<Turn, JobError>);
 /// Serves one audience: its links, its page and list, its mails.
 async fn serve(
     order: &Order,
-    plan: &Plan,
     begun: &Begun,
     album: &Album<'_>,
     audience: Audience,
     tools: &Tools,
 ) -> Result<Served, JobError> {
-    let Begun { listing, sheet } = begun;
+    let Begun {
+        plan,
+        listing,
+        sheet,
+    } = begun;
     let readers = plan.readers(&audience);
     let (waiting, turns) = who_waits(plan, sheet, &readers, tools).await?;
-    let mut served = Served { links: 0, turns };
+    let mut served = Served {
+        links: 0,
+        shown: None,
+        turns,
+    };
     if waiting.is_empty() && !readers.is_empty() {
         return Ok(served);
     }
@@ -422,7 +512,7 @@ async fn serve(
     let mut digest = Digest::new(plan);
     let (room, mut gathered): (Room, _) = mpsc::channel(BATCHES_AHEAD);
     let gather = gather(
-        batches(order, plan, begun, album, &audience, &signing, tools, &room),
+        batches(order, begun, album, &audience, &signing, tools, &room),
         &room,
     );
     let show = async {
@@ -454,7 +544,8 @@ async fn serve(
             n,
             patience: patience(order, plan, sheet),
         };
-        let turn = mail(order, plan, &digest, &published, to, tools).await;
+        let shown = &mut served.shown;
+        let turn = mail(order, plan, &digest, &published, to, shown, tools).await;
         tools.progress.mailed(&turn);
         served.turns.push((reader, turn));
     }
@@ -490,13 +581,8 @@ async fn gather(
 ///
 /// A batch has its place in `room` before it is begun. So whatever was begun can go on to its end, however long the batches
 /// before it take: requests for pictures have a time limit, and a place in the log's queue is one that others wait for.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing, and the caller has them all"
-)]
 fn batches<'a>(
     order: &'a Order,
-    plan: &'a Plan,
     begun: &'a Begun,
     album: &'a Album<'a>,
     audience: &'a Audience,
@@ -512,8 +598,8 @@ fn batches<'a>(
             return Ok(None);
         };
         let pictures = album.page(number, &page).await;
-        let links = sign(order, plan, page, audience, signing, tools).await?;
-        let recorded = record(order, plan, links, tools);
+        let links = sign(order, &begun.plan, page, audience, signing, tools).await?;
+        let recorded = record(order, &begun.plan, links, tools);
         let recorded = recorded.map_ok(move |links| (place, (links, pictures)));
         Ok::<_, JobError>(Some((recorded, number + 1)))
     });
@@ -688,6 +774,7 @@ async fn mail(
     digest: &Digest,
     published: &publication::Published,
     to: To<'_>,
+    shown: &mut Option<u64>,
     tools: &Tools,
 ) -> Result<Turn, JobError> {
     let (job, reader, mailer) = (&plan.job.id, to.reader, &tools.mailer);
@@ -703,9 +790,12 @@ async fn mail(
         manifest_url: published.manifest_url.as_ref(),
         settings: &tools.mail,
     };
-    let rendered = crate::render::email::mail(&tools.templates, &letter)?;
+    let drawn = crate::render::email::draw(&tools.templates, &letter)?;
+    check_reach(plan, &drawn, shown)?;
     may_go_on(order, plan, tools)?;
-    let letter = tools.sender.letter(&plan.job, reader, rendered, order.now);
+    let letter = tools
+        .sender
+        .letter(&plan.job, reader, drawn.mail, order.now);
     let errand = Errand {
         job,
         recipient: reader,
@@ -721,6 +811,24 @@ async fn mail(
         Ok(commitment)
     };
     deliver::deliver(&letter, &errand, way, mailer, &tools.books, may_go_on).await
+}
+
+/// Refuses a mail that does not lead to all files, unless the job wants a summary; `shown` is then the fewest that a mail shows.
+///
+/// The trial of the mails has found such a job before its links were recorded, but for a mail that grew since.
+fn check_reach(plan: &Plan, drawn: &Drawn, shown: &mut Option<u64>) -> Result<(), PlanError> {
+    if drawn.reaches_all() {
+        return Ok(());
+    }
+    let summarizes = |email: &EmailOrder| email.overflow == Overflow::Summarize;
+    if !plan.email().is_some_and(summarizes) {
+        return Err(PlanError::NoRoom(Shortage {
+            links: drawn.shown + drawn.more,
+            shown: drawn.shown,
+        }));
+    }
+    *shown = Some(shown.map_or(drawn.shown, |fewest| fewest.min(drawn.shown)));
+    Ok(())
 }
 
 /// Records that everybody has an end: only after this may the message be deleted.

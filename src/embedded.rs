@@ -12,12 +12,13 @@
 //! How a request travels:
 //!
 //! 1. `service`: connections, with `room` for their number and `patience` for those who do not read
-//! 2. `scope`: what must be true of a signature before it is computed; then s3s computes it
+//! 2. `scope`: what must be true of a signature before it is computed; `below`: for which path it is; then s3s computes it
 //! 3. `backend`: the operations
 //! 4. `bucket`: files that are whole and where they should be, with `names` for their places, `description` for
 //!    their headers, `upload` for the bytes that come, and `listing` for their order
 
 mod backend;
+mod below;
 mod bucket;
 mod description;
 mod listing;
@@ -39,6 +40,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::below::PublicPath;
 use self::bucket::Bucket;
 use self::scope::Sites;
 use self::service::Service;
@@ -136,6 +138,15 @@ pub struct Endpoint {
 impl Endpoint {
     /// Binds `listen` (port 0 is any free port) and serves the sites.
     pub async fn start(listen: SocketAddr, sites: Vec<Site>) -> Result<Self, EndpointError> {
+        Self::start_below(listen, sites, String::new()).await
+    }
+
+    /// The same for links whose public URL has a path, such as `/files`: a proxy may take it off a request, or leave it there.
+    pub async fn start_below(
+        listen: SocketAddr,
+        sites: Vec<Site>,
+        public_path: String,
+    ) -> Result<Self, EndpointError> {
         let sites: Vec<Site> = sites
             .into_iter()
             .map(real_directory)
@@ -157,7 +168,8 @@ impl Endpoint {
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        task.spawn(service::serve(listener, Service::new(sites), stopped));
+        let service = Service::new(sites, PublicPath::new(public_path));
+        task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,
             stop,

@@ -206,11 +206,14 @@ impl JobError {
                 PlanError::Refused(_)
                 | PlanError::Shortfall(_)
                 | PlanError::Published(_)
-                | PlanError::NoCloudfront { .. } => Class::Policy,
+                | PlanError::NoCloudfront { .. }
+                | PlanError::NoRoom(_)
+                | PlanError::Unlinked { .. } => Class::Policy,
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }
-                | PlanError::Template { .. } => Class::Permanent,
+                | PlanError::Template { .. }
+                | PlanError::Locale { .. } => Class::Permanent,
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),

@@ -22,6 +22,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 pub use email::EmailOrder;
@@ -30,7 +31,7 @@ pub use list_id::ListId;
 pub use phrase::{Phrase, Scope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Via, Visibility, WhenEmpty};
+pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty};
 
 use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;
@@ -170,6 +171,8 @@ pub struct Job {
     pub id: JobId,
     /// The instant that the job is about.
     pub scheduled_at: Option<Timestamp>,
+    /// The time zone of its dates and times, where the job says it.
+    pub time_zone: Option<TimeZone>,
     /// Which objects.
     pub from: Source,
     /// How their links are made, where the job says it.
@@ -298,12 +301,13 @@ pub enum PublishTo {
 }
 
 impl Job {
-    /// What the names in its phrases mean, apart from those of a recipient and an object.
-    pub fn scope(&self) -> Scope<'_> {
+    /// What the names in its phrases mean, apart from those of a recipient and an object. Dates are those of `time_zone`.
+    pub fn scope<'a>(&'a self, time_zone: &'a TimeZone) -> Scope<'a> {
         Scope {
             vars: Some(&self.vars),
             job: Some(&self.id),
             scheduled_at: self.scheduled_at,
+            time_zone: Some(time_zone),
             event: self.event.as_ref(),
             ..Scope::default()
         }
@@ -317,7 +321,9 @@ impl Job {
     /// Reads a job from the text of a message and its JSON.
     fn of(body: &str, json: Value) -> Result<Self, ParseJobError> {
         let body_sha256 = crate::keyring::sha256_hex(body.as_bytes());
-        let job = Self::from_wire(wire::from_value(json)?, None, body_sha256)?;
+        let wire = wire::from_value(json)?;
+        refuse_placeholders(&wire.id)?;
+        let job = Self::from_wire(wire, None, body_sha256)?;
         Ok(Self {
             message: body.into(),
             ..job
@@ -337,6 +343,7 @@ impl Job {
         Ok(Self {
             id: parse_field("id", &wire.id)?,
             scheduled_at: wire.scheduled_at,
+            time_zone: wire.time_zone.as_deref().map(time_zone).transpose()?,
             from: source(wire.from)?,
             links: link_wishes(&wire.links)?,
             email: wire
@@ -353,6 +360,28 @@ impl Job {
             message: Arc::from(""),
         })
     }
+}
+
+/// Refuses an id that was to be filled in: taken as it is, it would be the same each time, and the second job of this name would
+/// be taken for the first.
+fn refuse_placeholders(id: &str) -> Result<(), ParseJobError> {
+    let placeholders = ["{{", "}}", "<aws.scheduler."];
+    match placeholders
+        .into_iter()
+        .find(|placeholder| id.contains(placeholder))
+    {
+        None => Ok(()),
+        Some(placeholder) => {
+            let reason = format!(
+                "holds {placeholder:?}: an id is not filled in; write the day or the instant itself into it, such as \"weekly-2026-11-23\""
+            );
+            Err(ParseJobError::field("id", reason))
+        }
+    }
+}
+
+fn time_zone(name: &str) -> Result<TimeZone, ParseJobError> {
+    recipient::time_zone(name).map_err(|error| ParseJobError::field("time_zone", error))
 }
 
 fn source(from: wire::From) -> Result<Source, ParseJobError> {

@@ -21,6 +21,7 @@ pub mod deliver;
 pub mod distribute;
 pub mod job;
 pub mod links;
+pub(crate) mod mail_trial;
 pub mod media;
 pub mod plan;
 pub mod preview;

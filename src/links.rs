@@ -18,7 +18,9 @@ pub mod partition;
 mod ranges;
 pub mod signer;
 pub mod sigv4;
+pub mod target;
 pub mod url;
+pub mod way;
 
 use std::sync::Arc;
 
@@ -128,41 +130,21 @@ pub enum SignError {
 #[derive(Debug)]
 pub struct ExampleLinks(pub(crate) Links);
 
-/// Makes links that look like a page's and open nothing; `padding` makes them as long as real ones.
+/// Makes links that take as much room as a page's real ones, and open nothing.
+///
+/// Real ones are signed to be measured, and thrown away.
 pub fn examples(
     plan: &Plan,
     page: Vec<Entry>,
     audience: &Audience,
-    padding: usize,
+    measure: &Signing,
 ) -> Result<ExampleLinks, SignError> {
-    let mut links = Vec::with_capacity(page.len());
-    let mut unavailable = Vec::new();
-    for entry in page {
-        match entry {
-            Entry::Unavailable(key, reason) => unavailable.push(Unavailable { key, reason }),
-            Entry::Linkable(object) => {
-                let name = file_name(plan, &object.key, audience)?;
-                let url = PresignedUrl::example(object.key.as_str(), padding);
-                let (id, bucket) = ("0".repeat(32), plan.bucket.clone());
-                links.push(Link {
-                    id,
-                    bucket,
-                    object,
-                    name,
-                    disposition: plan.disposition,
-                    url,
-                });
-            }
-        }
+    let mut signed = sign(plan, page, audience, measure)?;
+    for link in &mut signed.links {
+        link.url = PresignedUrl::example(link.key().as_str(), &link.url);
+        link.id = "0".repeat(link.id.len());
     }
-    let (audience, lifetime) = (audience.clone(), plan.lifetime);
-    Ok(ExampleLinks(Links {
-        links,
-        unavailable,
-        audience,
-        lifetime,
-        access_key_id: "".into(),
-    }))
+    Ok(ExampleLinks(signed))
 }
 
 /// With whose key a link is signed, and for whom to verify.
@@ -195,6 +177,19 @@ impl Hand {
 }
 
 impl Signing {
+    /// A copy that signs quickly, for links that are only measured: CloudFront's get one signature for all, as long as real
+    /// ones to a few bytes.
+    pub fn to_measure(&self) -> Result<Self, SignError> {
+        let hand = match &self.hand {
+            Hand::S3(presigner) => Hand::S3(presigner.clone()),
+            Hand::CloudFront(signing) => Hand::CloudFront(signing.to_measure()?),
+        };
+        Ok(Self {
+            hand,
+            ..self.clone()
+        })
+    }
+
     /// Whether a page of links takes so long that other work should not wait for it.
     pub const fn is_slow(&self) -> bool {
         match &self.hand {
@@ -286,7 +281,7 @@ fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, Phra
     let scope = Scope {
         recipient: audience.recipient(),
         object: Some(key),
-        ..plan.job.scope()
+        ..plan.scope()
     };
     Ok(clean_name(&with_extension_of(
         phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?,

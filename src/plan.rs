@@ -5,21 +5,24 @@
 //! job is refused.
 
 pub mod expiry;
+mod overflow;
 pub mod policy;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
+pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key,
+    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key, Locale,
     ManifestFormat, OnDoubt, Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope,
     Selection, TemplateName, Via, WhenEmpty,
 };
@@ -34,6 +37,8 @@ pub const MAX_SORTED_OBJECTS: usize = 100_000;
 pub struct Plan {
     /// The job.
     pub job: Arc<Job>,
+    /// The time zone of its dates and times, where a recipient has no other.
+    pub time_zone: TimeZone,
     /// Who signs, and where.
     pub connection: ConnectionName,
     /// The bucket.
@@ -107,6 +112,12 @@ pub struct ManifestPlan {
     pub format: ManifestFormat,
     /// Where it goes.
     pub place: Place,
+}
+
+/// What a job publishes.
+struct Published {
+    gallery: Option<GalleryPlan>,
+    manifest: Option<ManifestPlan>,
 }
 
 /// Where something is published, with every name filled in.
@@ -194,6 +205,19 @@ pub enum PlanError {
         /// The templates that are installed.
         known: String,
     },
+    /// A recipient's language is none of those that the templates speak.
+    #[error(
+        "the job's field {field} is {:?}, which no mail can be written in; there are: {known}; [templates] dir can add one",
+        .locale.as_str()
+    )]
+    Locale {
+        /// Which field.
+        field: String,
+        /// The language.
+        locale: Locale,
+        /// The languages that there are.
+        known: String,
+    },
     /// CloudFront links are asked for where none can be signed.
     #[error(
         "the job's field links.via asks for cloudfront, and connection {connection} has no distribution in front of {place}: use \"s3\", or see [connections.{connection}.cloudfront]"
@@ -210,6 +234,23 @@ pub enum PlanError {
         .0.asked, .0.limit
     )]
     Published(Shortfall),
+    /// The mails have no room for all files, and there is no place for a page of all.
+    #[error(
+        "a mail of this job shows {} of its {} files and links nothing that has the others: publish a gallery or a manifest in a bucket, name a bucket in publish of the job's [[allow]] rule or in [gallery] default_publish, or set email.overflow to \"summarize\"",
+        .0.shown, .0.links
+    )]
+    NoRoom(Shortage),
+    /// The mails have no room for all files, and their template does not link the page or the list that has them.
+    #[error(
+        "the mail template {template:?} shows {} of the job's {} files and links neither their page nor their list: let it show gallery_url or manifest_url, or set email.overflow to \"summarize\"",
+        .shortage.shown, .shortage.links
+    )]
+    Unlinked {
+        /// The template.
+        template: String,
+        /// How many files it shows.
+        shortage: Shortage,
+    },
 }
 
 /// The templates that are installed, by name.
@@ -218,6 +259,15 @@ pub trait Installed {
     fn emails(&self) -> Vec<&str>;
     /// The names of the page templates.
     fn galleries(&self) -> Vec<&str>;
+    /// The tags of the languages.
+    fn languages(&self) -> Vec<&str>;
+}
+
+/// Whether one of the languages is a locale's own: `pt-BR`, or `pt`. Another would be English without a word.
+pub(crate) fn speaks(languages: &[&str], locale: &Locale) -> bool {
+    let language = locale.language().to_ascii_lowercase();
+    let is_own = |tag: &&str| *tag == locale.as_str() || **tag == language;
+    languages.iter().any(is_own)
 }
 
 /// Draws the plan of a job at `now`.
@@ -228,10 +278,28 @@ pub fn draw(
     signer: &SignerFacts,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
+    draw_with(job, policy, installed, signer, None, now)
+}
+
+/// Draws the plan of a job whose mails, as [`draw`] plans them, are short of files: with a page or a list of all that the job
+/// did not ask for.
+///
+/// # Errors
+///
+/// Besides those of [`draw`], [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
+pub fn draw_with(
+    job: &Arc<Job>,
+    policy: &Policy,
+    installed: &impl Installed,
+    signer: &SignerFacts,
+    shortage: Option<Shortage>,
+    now: Timestamp,
+) -> Result<Plan, PlanError> {
     // The rules first: apart from the places that they are asked about, nothing is filled in or looked up for a job that
     // they do not allow.
-    let scope = job.scope();
-    let objects = objects(job)?;
+    let time_zone = policy.time_zone(job);
+    let scope = job.scope(time_zone);
+    let objects = objects(job, &scope)?;
     let place = |field, publish: Option<&PublishTo>| {
         let filled = publish.map(|publish| fill_place(field, publish, &scope));
         filled.transpose()
@@ -253,23 +321,6 @@ pub fn draw(
     }
     check_recipient_phrases(job, &scope)?;
     let title = gallery.map(|order| title(job, order, &scope)).transpose()?;
-    let asked = policy.expires_in(job, rule);
-    let lifetime = |issuer| {
-        let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
-        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
-        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
-    };
-    let s3 = Issuer::S3(signer.credentials_end);
-    let publishes_in_bucket = places().any(|place| matches!(place, Place::Bucket(..)));
-    let lifetime = match job.links.via {
-        Via::S3 => lifetime(s3)?,
-        // One end is told for all links, so it must be one that all of them have.
-        Via::Cloudfront if publishes_in_bucket => {
-            lifetime(Issuer::CloudFront)?;
-            lifetime(s3).map_err(PlanError::Published)?
-        }
-        Via::Cloudfront => lifetime(Issuer::CloudFront)?,
-    };
     let gallery = gallery
         .zip(title)
         .zip(gallery_place)
@@ -285,8 +336,31 @@ pub fn draw(
             format: order.format,
             place: rule.confine(place),
         });
+    let mut published = Published { gallery, manifest };
+    if let Some(shortage) = shortage {
+        published.supplement(job, &objects, policy, rule, shortage)?;
+    }
+    let asked = policy.expires_in(job, rule);
+    let lifetime = |issuer| {
+        let (cap, guard) = (rule.max_expires_in, policy.links.expiry_guard);
+        let life = expiry::lifetime(asked, issuer, cap, guard, signer.time_there(now))?;
+        Ok::<_, Shortfall>(life.here(expiry::noticed(signer.skew)))
+    };
+    let s3 = Issuer::S3(signer.credentials_end);
+    let publishes_in_bucket = published.is_in_bucket();
+    let lifetime = match job.links.via {
+        Via::S3 => lifetime(s3)?,
+        // One end is told for all links, so it must be one that all of them have.
+        Via::Cloudfront if publishes_in_bucket => {
+            lifetime(Issuer::CloudFront)?;
+            lifetime(s3).map_err(PlanError::Published)?
+        }
+        Via::Cloudfront => lifetime(Issuer::CloudFront)?,
+    };
+    let Published { gallery, manifest } = published;
     let plan = Plan {
         job: Arc::clone(job),
+        time_zone: time_zone.clone(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,
@@ -322,12 +396,29 @@ pub fn draw(
     Ok(plan)
 }
 
+impl Objects {
+    /// What they are about, as their prefix says it: its last folder that is a word.
+    pub fn topic(&self) -> Option<&str> {
+        let Self::Under(prefix, _) = self else {
+            return None;
+        };
+        let mut folders = prefix.as_str().rsplit('/');
+        folders.find(|folder| folder.contains(char::is_alphabetic))
+    }
+}
+
 /// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
 pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
-    Ok(policy.kept_out(job, &objects(job)?))
+    let scope = job.scope(policy.time_zone(job));
+    Ok(policy.kept_out(job, &objects(job, &scope)?))
 }
 
 impl Plan {
+    /// What the names in the job's phrases mean, apart from those of a recipient and an object.
+    pub fn scope(&self) -> Scope<'_> {
+        self.job.scope(&self.time_zone)
+    }
+
     /// The mails, if the job asks for any.
     pub fn email(&self) -> Option<&EmailOrder> {
         self.job.email.as_ref()
@@ -346,6 +437,14 @@ impl Plan {
             }),
             false => Ok(()),
         }
+    }
+
+    /// Where a page or a list is published that the job did not ask for.
+    pub fn supplement(&self) -> Option<&Place> {
+        let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
+        let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
+        let gallery = gallery.filter(|_| self.job.gallery.is_none());
+        gallery.or(manifest.filter(|_| self.job.manifest.is_none()))
     }
 
     /// The part of a key that is the same for all objects of the job: not shown where names are short.
@@ -403,13 +502,12 @@ fn relay(job: &Job, rule: &AllowRule) -> RelayName {
     rule.relay(asked).cloned().unwrap_or_default()
 }
 
-fn objects(job: &Job) -> Result<Objects, PlanError> {
+fn objects(job: &Job, scope: &Scope<'_>) -> Result<Objects, PlanError> {
     Ok(match &job.from.selection {
         Selection::Keys(keys) => Objects::Named(keys.clone()),
-        Selection::Prefix(prefix, filter) => Objects::Under(
-            fill_prefix("from.prefix", prefix, &job.scope())?,
-            filter.clone(),
-        ),
+        Selection::Prefix(prefix, filter) => {
+            Objects::Under(fill_prefix("from.prefix", prefix, scope)?, filter.clone())
+        }
     })
 }
 
@@ -429,6 +527,27 @@ fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanErro
     }
     if let Some(gallery) = &job.gallery {
         check("gallery.template", &gallery.template, installed.galleries())?;
+    }
+    check_languages(job, &installed.languages())
+}
+
+fn check_languages(job: &Job, languages: &[&str]) -> Result<(), PlanError> {
+    let lists = job
+        .email
+        .iter()
+        .flat_map(|email| [("to", &email.to), ("cc", &email.cc)]);
+    for (list, people) in lists {
+        for (index, person) in people.iter().enumerate() {
+            if let Some(locale) = &person.locale
+                && !speaks(languages, locale)
+            {
+                return Err(PlanError::Locale {
+                    field: format!("email.{list}[{index}].locale"),
+                    locale: locale.clone(),
+                    known: languages.join(", "),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -6,29 +6,36 @@
 
 use std::sync::Arc;
 
-use crate::audit::AuditedLinks;
 use crate::deliver::Letter;
-use crate::distribute::{Order, draw};
+use crate::distribute::{Order, draw, list};
 use crate::error::JobError;
 use crate::job::Recipient;
-use crate::links::listing::{self, Entry, Listing};
-use crate::links::{self, Audience, PresignedUrl, Unavailable};
-use crate::media::Album;
+use crate::links::listing::{Entry, Listing};
+use crate::links::{Audience, Unavailable};
+use crate::mail_trial::MailTrial;
+use crate::media::{Album, Pictures};
 use crate::plan::Plan;
 use crate::render::RenderedPage;
-use crate::render::email::{self, Digest, Drawn};
+use crate::render::email::{Digest, Drawn};
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::tools::Tools;
+
+/// How many mails of each audience, and of how many audiences, a check makes.
+const MAX_CHECKED_MAILS: usize = 100;
 
 /// A job, planned and listed, of which mails and pages can be made.
 pub struct Preview<'t> {
     /// The plan.
     pub plan: Plan,
     listing: Listing,
-    /// By how many bytes real links are longer than plain examples.
-    padding: usize,
     order: &'t Order,
     tools: &'t Tools,
+}
+
+/// What makes mails and pages of a job's preview.
+pub struct Trial<'p> {
+    preview: &'p Preview<'p>,
+    mails: MailTrial<'p>,
 }
 
 /// A mail as it would be sent.
@@ -40,6 +47,12 @@ pub struct PreviewedMail {
     pub drawn: Drawn,
     /// The whole letter.
     pub letter: Letter,
+}
+
+impl std::fmt::Debug for Trial<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Trial").field(self.preview).finish()
+    }
 }
 
 impl std::fmt::Debug for Preview<'_> {
@@ -54,17 +67,54 @@ impl std::fmt::Debug for Preview<'_> {
 impl<'t> Preview<'t> {
     /// Plans a job and lists its objects.
     pub async fn begin(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
-        let plan = draw(order, tools).await?;
-        let store = &*tools.connection(&plan.connection)?.store;
-        let listing =
-            listing::list(&plan, store, &tools.spool_dir, &order.stop, &tools.progress).await?;
-        let padding = padding(&plan, &listing, tools).await?;
+        let (plan, listing) = list(order, draw(order, tools).await?, tools).await?;
         Ok(Self {
             plan,
             listing,
-            padding,
             order,
             tools,
+        })
+    }
+
+    /// Makes the first mails and the beginning of the page, and keeps nothing of them: a template that misses a variable of the
+    /// job is found so.
+    ///
+    /// # Errors
+    ///
+    /// Whatever would keep the job from being done, as far as it can be known before.
+    pub async fn check(&self) -> Result<(), JobError> {
+        let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
+        let audiences = self.plan.audiences();
+        for audience in audiences.iter().take(MAX_CHECKED_MAILS) {
+            let digest = mails.first_digest(audience)?;
+            for reader in self.plan.readers(audience).iter().take(MAX_CHECKED_MAILS) {
+                mails.draw(&digest, reader, &self.tools.mail)?;
+            }
+        }
+        let (Some(_), Some(audience)) = (&self.plan.gallery, audiences.first()) else {
+            return Ok(());
+        };
+        let batch = mails.batch(0, audience)?;
+        let links = batch.links().len() as u64;
+        let mut gallery = Gallery::begin(
+            &self.tools.templates,
+            &self.plan,
+            audience,
+            links,
+            PageLinks::Relative,
+            &self.tools.mail,
+        )?;
+        gallery.push(&batch, &Pictures::default())?;
+        gallery.finish()?;
+        Ok(())
+    }
+
+    /// Makes mails and pages of it.
+    pub async fn trial(&self) -> Result<Trial<'_>, JobError> {
+        let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
+        Ok(Trial {
+            preview: self,
+            mails,
         })
     }
 
@@ -101,27 +151,35 @@ impl<'t> Preview<'t> {
             Gallery::file_names(self.listing.linkable, gallery.page_size).len()
         })
     }
+}
 
+impl Trial<'_> {
     /// The first pages of the first audience's gallery: at least `most` of them, if there are so many.
     pub async fn pages(&self, most: usize) -> Result<Vec<RenderedPage>, JobError> {
-        let audience = self.plan.audiences().into_iter().next();
-        let (Some(_), Some(audience)) = (&self.plan.gallery, audience) else {
+        let Preview {
+            plan,
+            listing,
+            order,
+            tools,
+        } = self.preview;
+        let audience = plan.audiences().into_iter().next();
+        let (Some(_), Some(audience)) = (&plan.gallery, audience) else {
             return Ok(Vec::new());
         };
         let mut gallery = Gallery::begin(
-            &self.tools.templates,
-            &self.plan,
+            &tools.templates,
+            plan,
             &audience,
-            self.listing.linkable,
+            listing.linkable,
             PageLinks::Relative,
-            &self.tools.mail,
+            &tools.mail,
         )?;
-        let album = Album::new(&self.plan, self.tools, &self.order.stop)?;
+        let album = Album::new(plan, tools, &order.stop)?;
         let mut pages = Vec::new();
-        for number in 0..self.listing.pages() {
-            let page = self.listing.page(number)?.unwrap_or_default();
+        for number in 0..listing.pages() {
+            let page = listing.page(number)?.unwrap_or_default();
             let pictures = album.page(number, &page).await;
-            pages.extend(gallery.push(&self.batch(number, &audience)?, &pictures)?);
+            pages.extend(gallery.push(&self.mails.batch(number, &audience)?, &pictures)?);
             if pages.len() >= most {
                 return Ok(pages);
             }
@@ -132,7 +190,7 @@ impl<'t> Preview<'t> {
 
     /// The mails, in the order of the recipients, each made when it is asked for.
     pub fn mails(&self) -> impl Iterator<Item = Result<PreviewedMail, JobError>> + '_ {
-        let audiences = self.plan.audiences().into_iter();
+        let audiences = self.preview.plan.audiences().into_iter();
         audiences.flat_map(move |audience| self.mails_of(&audience))
     }
 
@@ -140,68 +198,25 @@ impl<'t> Preview<'t> {
         &self,
         audience: &Audience,
     ) -> Box<dyn Iterator<Item = Result<PreviewedMail, JobError>> + '_> {
-        let readers = self.plan.readers(audience).into_iter();
-        match self.digest(audience) {
+        let readers = self.preview.plan.readers(audience).into_iter();
+        match self.mails.digest(audience) {
             Ok(digest) => Box::new(readers.map(move |reader| self.mail(&digest, reader))),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
 
-    fn digest(&self, audience: &Audience) -> Result<Digest, JobError> {
-        let mut digest = Digest::new(&self.plan);
-        for number in 0..self.listing.pages() {
-            digest.push(&self.batch(number, audience)?);
-        }
-        Ok(digest)
-    }
-
-    /// A page of the listing, with examples in place of links.
-    fn batch(&self, number: usize, audience: &Audience) -> Result<AuditedLinks, JobError> {
-        let page = self.listing.page(number)?.unwrap_or_default();
-        let examples = links::examples(&self.plan, page, audience, self.padding)?;
-        Ok(AuditedLinks::examples(examples))
-    }
-
     fn mail(&self, digest: &Digest, recipient: Arc<Recipient>) -> Result<PreviewedMail, JobError> {
-        let (plan, tools) = (&self.plan, self.tools);
-        let example = |name| PresignedUrl::example(name, self.padding);
-        let gallery_url = plan.gallery.as_ref().map(|_| example("gallery/index.html"));
-        let manifest_url = plan.manifest.as_ref().map(|_| example("manifest"));
-        let letter = email::Letter {
-            plan,
-            digest,
-            recipient: &recipient,
-            gallery_url: gallery_url.as_ref(),
-            manifest_url: manifest_url.as_ref(),
-            settings: &tools.mail,
-        };
-        let drawn = email::draw(&tools.templates, &letter)?;
+        let Preview {
+            plan, order, tools, ..
+        } = self.preview;
+        let drawn = self.mails.draw(digest, &recipient, &tools.mail)?;
         let letter = tools
             .sender
-            .letter(&plan.job, &recipient, drawn.mail.clone(), self.order.now);
+            .letter(&plan.job, &recipient, drawn.mail.clone(), order.now);
         Ok(PreviewedMail {
             recipient,
             drawn,
             letter,
         })
     }
-}
-
-/// Finds how much longer a real link is, by one that is measured and thrown away.
-async fn padding(plan: &Plan, listing: &Listing, tools: &Tools) -> Result<usize, JobError> {
-    let mut entries = listing.page(0)?.unwrap_or_default().into_iter();
-    let first = entries.find_map(|entry| match entry {
-        Entry::Linkable(object) => Some(object),
-        Entry::Unavailable(..) => None,
-    });
-    let audience = plan.audiences().into_iter().next();
-    let (Some(object), Some(audience)) = (first, audience) else {
-        return Ok(0);
-    };
-    let example = PresignedUrl::example(object.key.as_str(), 0);
-    let signing = tools.signing(plan).await?;
-    let signed = links::sign(plan, vec![Entry::Linkable(object)], &audience, &signing)?;
-    let real = signed.links.first();
-    let longer = real.map_or(0, |link| link.url.byte_len());
-    Ok(longer.saturating_sub(example.byte_len()))
 }

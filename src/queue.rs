@@ -102,8 +102,19 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Removes a message for good.
     async fn delete(&self, receipt: &Receipt) -> Result<(), QueueError>;
 
-    /// Hides a message for `visibility` from now; zero lets others have it at once.
+    /// Hides a message that is being worked for `visibility` from now.
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError>;
+
+    /// Gives a message back, to be received again after `after`; zero lets others have it at once.
+    async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {
+        self.extend(receipt, after).await
+    }
+
+    /// How many messages are hidden because a process received them, about; `None` where the queue knows that none is without
+    /// a process that works it.
+    async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
+        Ok(None)
+    }
 
     /// Where [`Queue::park`] sets messages aside, if that is a dependency of its own. `park` reports to it.
     fn parked_edge(&self) -> Option<&Edge> {

@@ -18,8 +18,6 @@ mod syntax;
 pub mod templates;
 mod view;
 
-use jiff::tz::TimeZone;
-
 pub use email::{Digest, Letter};
 pub use gallery::{Gallery, PageLinks};
 pub use manifest::Manifest;
@@ -75,8 +73,6 @@ impl std::fmt::Debug for RenderedPage {
 /// What the configuration says of how things are written.
 #[derive(Debug, Clone)]
 pub struct MailSettings {
-    /// The clock by which times are told.
-    pub time_zone: TimeZone,
     /// The language of those who have none of their own.
     pub locale: Locale,
     /// Who sends, by name.

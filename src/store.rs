@@ -53,6 +53,11 @@ pub enum Storage {
         /// Until when the copy is there.
         until: Timestamp,
     },
+    /// At once, and only until the bucket's lifecycle deletes it.
+    Expires {
+        /// When it may be deleted from on.
+        at: Timestamp,
+    },
     /// Only to who sends the key with which it is encrypted (SSE-C); of such an object, no more is known.
     #[serde(rename = "customer-key")]
     CustomerKey,

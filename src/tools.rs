@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, RecordError, log::Writer};
 use crate::clock::Clock;
+use crate::config::load::queue_address;
 use crate::config::{
     Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
 };
@@ -28,13 +29,17 @@ use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::links::cloudfront;
 use crate::links::listing::GatherError;
+use crate::links::partition::Variant;
+#[cfg(feature = "embedded")]
+use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::media;
-use crate::plan::{Plan, PlanError, Policy};
+use crate::plan::{self, Installed, Plan, PlanError, Policy};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
+use crate::queue::sqs::address::QueueAddress;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::worker::delivery::{Deliveries, Delivery};
@@ -367,7 +372,7 @@ pub async fn open(
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
     let queue: Arc<dyn Queue> = match config.queue.kind {
-        QueueKind::Sqlite => Arc::new(SqliteQueue::new(database.clone(), clock)),
+        QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
     };
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
@@ -390,7 +395,7 @@ pub async fn open(
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, &sender)?;
+    let mail = mail_settings(config, &sender, &templates)?;
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = edges(config, &connections, &*books.ledger, &mailer)
         .chain(handed_to.cloned())
@@ -424,6 +429,19 @@ pub async fn open(
         embedded,
         _lock: lock,
     })
+}
+
+/// The queue, from which no message is hidden for a process that died: the lock on the state directory proves that there is
+/// no other than this.
+async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
+    let messages = queue.take_over().await?;
+    if messages > 0 {
+        tracing::info!(
+            messages,
+            "the last process ended while it worked these messages; they are taken up at once"
+        );
+    }
+    Ok(queue)
 }
 
 /// Opens the database. SQLite waits for another process that holds it, and so must not do that here.
@@ -581,23 +599,34 @@ pub async fn sqs_queue(
     config: &Config,
     environment: &Environment,
 ) -> Result<SqsQueue, ConfigError> {
-    let Some(url) = config.queue.url.clone() else {
+    let Some(url) = &config.queue.url else {
         return Err(ConfigError::value(
             "queue.url",
             "is missing: kind = \"sqs\" needs the queue's URL",
         ));
     };
+    let url = queue_address("queue.url", url)?;
     let route = SqsRoute {
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
         ca_file: config.queue.ca_file.as_deref(),
+        variant: Variant::default(),
     };
-    Ok(SqsQueue::new(
-        connection::sqs_client("queue", route, environment).await?,
-        url,
-        config.queue.parked_url.clone(),
-    ))
+    let client = async |address: &QueueAddress| {
+        connection::sqs_client("queue", route.to(address.place()), environment).await
+    };
+    let of_jobs = client(&url).await?;
+    let queue = SqsQueue::new(of_jobs.clone(), url.url().to_owned());
+    let Some(parked) = &config.queue.parked_url else {
+        return Ok(queue);
+    };
+    let parked = queue_address("queue.parked_url", parked)?;
+    let of_parked = match parked.place() == url.place() {
+        true => of_jobs,
+        false => client(&parked).await?,
+    };
+    Ok(queue.with_parked(of_parked, parked.url().to_owned()))
 }
 
 /// To whom the ends of jobs are told.
@@ -605,14 +634,20 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
     let wanted = &config.results;
     Ok(match (&wanted.queue_url, &wanted.file) {
         (Some(url), _) => {
+            let url = queue_address("results.queue_url", url)?;
             let route = SqsRoute {
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
                 ca_file: wanted.ca_file.as_deref(),
+                variant: Variant::default(),
             };
+            let route = route.to(url.place());
             let client = connection::sqs_client("results", route, environment).await?;
-            Results::queue(Arc::new(SqsQueue::new(client, url.clone(), None)), url)
+            Results::queue(
+                Arc::new(SqsQueue::new(client, url.url().to_owned())),
+                url.url(),
+            )
         }
         (None, Some(file)) => Results::File(file.clone()),
         (None, None) => Results::Nobody,
@@ -652,15 +687,33 @@ fn pictures(config: &Config) -> media::Settings {
 }
 
 /// How mails and pages speak.
-pub fn mail_settings(config: &Config, sender: &Sender) -> Result<MailSettings, ConfigError> {
-    let locale = config.mail.locale.parse::<Locale>();
+pub fn mail_settings(
+    config: &Config,
+    sender: &Sender,
+    templates: &Templates,
+) -> Result<MailSettings, ConfigError> {
     Ok(MailSettings {
-        time_zone: config.time_zone()?,
-        locale: locale.map_err(|error| ConfigError::value("mail.locale", error))?,
+        locale: locale(config, templates)?,
         sender_name: sender.display_name().to_owned(),
         sender_address: sender.address().to_owned(),
         html_budget_bytes: HTML_BUDGET_BYTES,
     })
+}
+
+/// The language of mails whose recipients have none of their own: one that the templates speak.
+pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
+    let wrong = |reason: String| ConfigError::value("mail.locale", reason);
+    let locale = config.mail.locale.parse::<Locale>();
+    let locale = locale.map_err(|error| wrong(error.to_string()))?;
+    let languages = templates.languages();
+    if plan::speaks(&languages, &locale) {
+        return Ok(locale);
+    }
+    Err(wrong(format!(
+        "is {:?}, which no mail can be written in; there are: {}; [templates] dir can add one",
+        locale.as_str(),
+        languages.join(", ")
+    )))
 }
 
 /// Starts the embedded endpoint, if any connection has a directory.
@@ -687,7 +740,11 @@ pub async fn start_embedded(
             directory: site.directory,
         });
     }
-    Ok(Some(crate::embedded::Endpoint::start(listen, sites).await?))
+    let public = ServerUrl::parse(&config.embedded.public_url);
+    let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
+    let path = public.path().to_owned();
+    let endpoint = crate::embedded::Endpoint::start_below(listen, sites, path).await?;
+    Ok(Some(endpoint))
 }
 
 /// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.

@@ -478,7 +478,7 @@ impl Worker {
     async fn give_back(&self, messages: Vec<Message>) {
         let until = Instant::now() + LAST_CALL;
         for message in messages {
-            let released = self.queue.extend(&message.receipt, Duration::ZERO);
+            let released = self.queue.release(&message.receipt, Duration::ZERO);
             let reason = match tokio::time::timeout_at(until, released).await {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => chain(&error),

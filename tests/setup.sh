@@ -2,9 +2,9 @@
 # Prepares .test/, what the tests need beside Rust: a Python venv with test servers, a browser, and Node packages that drive it.
 #
 #   tests/setup.sh           all parts; a second run takes a moment, since each part is stamped by what it was made from
-#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, fetchers, tools
+#   tests/setup.sh venv      only the named parts: venv, chromium, node, postfix, nginx, fetchers, tools
 #
-# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, wget, aria2); elsewhere it says which.
+# As root on Debian it installs the system packages that are missing (python3-venv, chromium, nodejs, postfix, nginx, wget, aria2); elsewhere it says which.
 # Everything else stays below .test/, details in .test/setup.log. Exit 0 ready, 1 something is missing, 64 usage.
 #
 #   .test/venv     python with moto, aiosmtpd, boto3, awscli, cryptography, dkimpy, jsonschema   (tests/requirements.txt)
@@ -158,13 +158,31 @@ prepare_postfix() {
     fi
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
     # Without a configuration its service does not start; with this nobody tries to.
-    local policy=/usr/sbin/policy-rc.d
-    if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod +x $policy
-        trap "rm -f $policy" EXIT
-    fi
+    without_services
     debian "postfix" postfix
+}
+
+# What is installed from here on is not started as a service.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [[ -e $policy ]]; then return; fi
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap "rm -f $policy" EXIT
+}
+
+# --- nginx ----------------------------------------------------------------------------------------------------------------------------
+
+# Tests of links behind a proxy run an own instance of it; the system's is neither configured nor started. They skip where there is none,
+# so nothing here fails.
+prepare_nginx() {
+    if [[ -x /usr/sbin/nginx ]]; then return; fi
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        say "no nginx: the tests with a real proxy will skip (as root on Debian, this installs it)"
+        return
+    fi
+    without_services
+    debian "nginx" nginx
 }
 
 # --- fetchers -------------------------------------------------------------------------------------------------------------------------
@@ -198,13 +216,13 @@ prepare_tools() {
 # --------------------------------------------------------------------------------------------------------------------------------------
 
 if [[ $# -eq 0 ]]; then
-    set -- venv chromium node postfix fetchers tools
+    set -- venv chromium node postfix nginx fetchers tools
 fi
 for part in "$@"; do
     case $part in
-    venv | chromium | node | postfix | fetchers | tools) "prepare_$part" ;;
+    venv | chromium | node | postfix | nginx | fetchers | tools) "prepare_$part" ;;
     *)
-        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [fetchers] [tools]" >&2
+        echo "usage: tests/setup.sh [venv] [chromium] [node] [postfix] [nginx] [fetchers] [tools]" >&2
         exit 64
         ;;
     esac

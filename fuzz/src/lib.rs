@@ -247,13 +247,13 @@ pub fn explained(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let now = "2026-11-23T07:00:00Z".parse().expect("an instant");
     if text.contains('%') || text.contains(&SECRET[..4]) {
-        return drop(explain(&text, now).in_words(now).to_string());
+        return drop(explain(&text, &[], now).in_words(now).to_string());
     }
     for url in [
         format!("{text}&X-Amz-Signature={SECRET}&X-Amz-Security-Token={SECRET}"),
         format!("https://b.s3.amazonaws.com/k?{text}&Signature={SECRET}"),
     ] {
-        let explanation = explain(&url, now);
+        let explanation = explain(&url, &[], now);
         let words = explanation.in_words(now).to_string();
         let json = serde_json::to_string(&explanation).expect("plain data");
         for told in [&words, &json] {

@@ -3,8 +3,10 @@
 //! Each topic has a file, and tells the [`Report`] what it finds as soon as it knows.
 
 mod connections;
+mod deletions;
 mod events;
 mod lifetimes;
+mod links;
 mod local;
 mod publishing;
 mod queues;

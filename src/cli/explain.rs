@@ -6,8 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use handout::clock;
+use handout::config::Environment;
+use handout::connection;
+use handout::links::explain::KnownServer;
 
-use super::{exit, say_json, say_lines};
+use super::{ConfigArgs, exit, say_json, say_lines};
 
 /// The longest URL that is read from stdin; servers take an eighth of it.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -17,7 +20,7 @@ Examples:
   handout explain - < url.txt           from stdin, which keeps it out of the shell's history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
-Nothing is asked of any server. The signature and the session token are never printed.";
+Nothing is asked of any server. Where there is a configuration, the paths and hosts of its endpoints are known. The signature and the session token are never printed.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
@@ -27,16 +30,22 @@ pub(crate) struct ExplainArgs {
     /// Prints the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Explains one URL.
-pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn explain(
+    arguments: &ExplainArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let url = match arguments.url.as_str() {
         "-" => read()?,
         url => url.to_owned(),
     };
     let now = clock::system();
-    let explanation = handout::links::explain::explain(&url, now);
+    let servers = arguments.servers(environment)?;
+    let explanation = handout::links::explain::explain(&url, &servers, now);
     if arguments.json {
         say_json(&explanation)?;
     } else {
@@ -47,6 +56,17 @@ pub(super) fn explain(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+impl ExplainArgs {
+    /// The servers of the configuration. One that is not named on the command line may be missing, or another user's.
+    fn servers(&self, environment: &Environment) -> anyhow::Result<Vec<KnownServer>> {
+        let config = match self.config.load(environment) {
+            Err(error) if self.config.is_named() => return Err(error),
+            loaded => loaded.ok(),
+        };
+        Ok(config.as_ref().map(connection::servers).unwrap_or_default())
+    }
 }
 
 /// All of stdin, whatever its bytes: a link that was cut in two has a line break in it, and that is worth saying.

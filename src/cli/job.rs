@@ -3,6 +3,7 @@
 mod parked;
 mod preview;
 mod resend;
+mod submit;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,6 @@ use handout::clock;
 use handout::config::{Config, Environment};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
-use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
@@ -44,11 +44,14 @@ pub(crate) enum JobCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Puts a job on the queue, after looking whether it is one.
+    /// Puts a job on the queue, after looking at it as `preview` does.
     #[command(after_help = "Example:\n  handout job submit job.json")]
     Submit {
         #[command(flatten)]
         job: JobArgs,
+        /// Only looks whether it is a job: for a machine that may not list the bucket.
+        #[arg(long)]
+        no_check: bool,
     },
     /// Writes what a job would send: .html, .txt, .eml, counts. Nothing is signed for use or delivered.
     Preview(preview::PreviewArgs),
@@ -115,8 +118,9 @@ pub(super) async fn job(
             ))
             .await
         }
-        JobCommand::Submit { job } => {
-            submit(&job.read()?, &job.config.load(environment)?, environment).await
+        JobCommand::Submit { job, no_check } => {
+            let (body, config) = (job.read()?, job.config.load(environment)?);
+            Box::pin(submit::submit(&body, &config, environment, !no_check)).await
         }
         JobCommand::Preview(arguments) => Box::pin(preview::show(&arguments, environment)).await,
         JobCommand::Resend { id, config, .. } => {
@@ -203,6 +207,11 @@ fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
     if delivered.unavailable > 0 {
         say(format_args!("  unavailable  {}", delivered.unavailable))?;
     }
+    if let Some(shown) = delivered.shown {
+        say(format_args!(
+            "  shown        {shown} in the shortest mail, which only counts the others (email.overflow = \"summarize\")"
+        ))?;
+    }
     if let Some(expires_at) = delivered.expires_at {
         say(format_args!("  until        {expires_at}"))?;
     }
@@ -260,20 +269,4 @@ fn message(now: &Snapshot) -> String {
         0 => format!("{} objects listed", now.objects_found),
         _ => format!("{}/{} mails", now.mails_accepted, now.mails_expected),
     }
-}
-
-async fn submit(
-    body: &str,
-    config: &Config,
-    environment: &Environment,
-) -> anyhow::Result<ExitCode> {
-    let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
-    let queue = tools::open_queue(config, environment, clock::system).await?;
-    let id = queue.submit(body).await?;
-    let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
-    say(format_args!(
-        "submitted {} as message {id}",
-        jobs.join(", ")
-    ))?;
-    Ok(ExitCode::SUCCESS)
 }

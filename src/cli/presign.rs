@@ -32,6 +32,7 @@ use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
 use handout::links::front::Overrides;
 use handout::links::signer::SignerError;
+use handout::links::target::{EndpointError, ServerUrl};
 use handout::links::{Audience, Hand, Link, Links, SignError};
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
@@ -101,7 +102,7 @@ pub(crate) struct PresignArgs {
     #[arg(long = "for", value_name = "ADDRESS", value_parser = Recipient::parse)]
     recipient: Option<Recipient>,
     /// Signs with this connection of the configuration.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "path_style", "profile"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "public_endpoint_url", "path_style", "profile"])]
     connection: Option<String>,
     /// Who answers the links: s3, or the cloudfront of the --connection.
     #[arg(long, value_name = "s3|cloudfront", default_value = "s3", value_parser = via())]
@@ -119,8 +120,11 @@ pub(crate) struct PresignArgs {
     #[arg(long, conflicts_with_all = ["region", "endpoint_url"])]
     find_region: bool,
     /// Another S3 server than AWS's.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = server_url)]
     endpoint_url: Option<String>,
+    /// The server that the links name, where it is another than the one that is asked; the bucket stands in the path.
+    #[arg(long, value_name = "URL", value_parser = server_url)]
+    public_endpoint_url: Option<String>,
     /// Writes the bucket into the path, not into the host; so it is anyway with --endpoint-url.
     #[arg(long)]
     path_style: bool,
@@ -187,6 +191,10 @@ fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
         "ignore" => ExpiryGuard::Ignore,
         _ => ExpiryGuard::Refuse,
     })
+}
+
+fn server_url(text: &str) -> Result<String, EndpointError> {
+    ServerUrl::parse(text).map(|_| text.to_owned())
 }
 
 fn media_type(text: &str) -> Result<String, String> {
@@ -388,6 +396,7 @@ impl PresignArgs {
         let wanted = ConnectionConfig {
             region: self.region.clone(),
             endpoint_url: self.endpoint_url.clone(),
+            public_endpoint_url: self.public_endpoint_url.clone(),
             path_style: self.path_style.then_some(true),
             profile: self.profile.clone(),
             ..ConnectionConfig::default()

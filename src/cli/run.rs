@@ -8,6 +8,7 @@ use anyhow::Context;
 use handout::clock;
 use handout::config::{Config, Environment, QueueKind};
 use handout::error::{RetryLimits, chain};
+use handout::queue::Queue;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
@@ -87,6 +88,7 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         let meanwhile = async {
             tokio::join!(
                 probe(&tools),
+                tell_in_flight(&*opened.queue, config),
                 notify::ready_when_polled(&tools.progress),
                 notify::feed_watchdog(pulse)
             )
@@ -184,6 +186,27 @@ fn announce(config: &Config, http: Option<std::net::SocketAddr>) {
     );
     if config.allow.is_empty() {
         tracing::warn!("no [[allow]] rule: every job will be refused");
+    }
+}
+
+/// Says how many messages are hidden at the start, and until when at most: those of a process that was killed are, and nothing
+/// else would tell why no job begins.
+async fn tell_in_flight(queue: &dyn Queue, config: &Config) {
+    match queue.in_flight().await {
+        Ok(None | Some(0)) => {}
+        Ok(Some(messages)) => {
+            let hidden = config.queue.visibility_timeout;
+            let until = clock::system().saturating_add(hidden.as_duration());
+            tracing::info!(
+                messages,
+                until = until.ok().map(tracing::field::display),
+                "messages are in flight: other workers have them, or a process died over them; the latter come back by then"
+            );
+        }
+        Err(error) => tracing::debug!(
+            error = chain(&error),
+            "the queue does not tell how many messages are in flight"
+        ),
     }
 }
 

@@ -14,8 +14,9 @@ use super::{
 use crate::directory;
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
-use crate::links::sigv4::{Addressing, Target};
+use crate::links::target::ServerUrl;
 use crate::quantity::Span;
+use crate::queue::sqs::address::QueueAddress;
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
@@ -241,6 +242,7 @@ impl Config {
             }
         }
         check_endpoint(&self.embedded.public_url, "embedded.public_url".to_owned())?;
+        self.check_queues()?;
         self.check_mail()?;
         self.check_audit()?;
         self.check_ledger()?;
@@ -281,6 +283,29 @@ impl Config {
             format!("connections.{name}.cloudfront.bucket"),
             reason,
         ))
+    }
+
+    fn check_queues(&self) -> Result<(), ConfigError> {
+        let (queue, results) = (&self.queue, &self.results);
+        for (key, url) in [
+            ("queue.url", &queue.url),
+            ("queue.parked_url", &queue.parked_url),
+            ("results.queue_url", &results.queue_url),
+        ] {
+            url.as_deref()
+                .map(|url| queue_address(key, url))
+                .transpose()?;
+        }
+        for (key, endpoint) in [
+            ("queue.endpoint_url", &queue.endpoint_url),
+            ("results.endpoint_url", &results.endpoint_url),
+        ] {
+            endpoint
+                .as_deref()
+                .map(|endpoint| check_endpoint(endpoint, key.to_owned()))
+                .transpose()?;
+        }
+        Ok(())
     }
 
     fn check_mail(&self) -> Result<(), ConfigError> {
@@ -467,6 +492,14 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.endpoint_url {
         check_endpoint(endpoint, key("endpoint_url"))?;
     }
+    match &connection.public_endpoint_url {
+        Some(endpoint) => check_endpoint(endpoint, key("public_endpoint_url"))?,
+        None if connection.public_path_style.is_some() => {
+            let reason = "is of no use without public_endpoint_url";
+            return Err(ConfigError::value(key("public_path_style"), reason));
+        }
+        None => {}
+    }
     if let Some(endpoint) = &connection.sts_endpoint_url {
         check_endpoint(endpoint, key("sts_endpoint_url"))?;
     }
@@ -474,10 +507,17 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
 }
 
 fn check_endpoint(endpoint: &str, key: String) -> Result<(), ConfigError> {
-    let probe = "probe".parse().expect("the probe is a bucket's name");
-    Target::new(endpoint, &probe, Addressing::Path)
+    ServerUrl::parse(endpoint)
         .map(drop)
         .map_err(|error| ConfigError::value(key, error))
+}
+
+/// The queue of a key such as `queue.url`.
+///
+/// # Errors
+/// What stands there is no URL of a queue.
+pub(crate) fn queue_address(key: &str, url: &str) -> Result<QueueAddress, ConfigError> {
+    QueueAddress::parse(url).map_err(|error| ConfigError::value(key, error))
 }
 
 pub(crate) fn is_loopback(host: &str) -> bool {
@@ -533,8 +573,15 @@ mod tests {
             "[connections.x]\ndirectory = \"/srv\"\nregion = \"eu-west-1\"",
             "[connections.x]\naccess_key_id = \"AKIA\"",
             "[connections.x]\nendpoint_url = \"s3.example\"",
+            "[connections.x]\npublic_endpoint_url = \"https://files.example/a/../b\"",
+            "[connections.x]\nendpoint_url = \"http://minio:9000\"\npublic_path_style = false",
+            "[connections.x]\ndirectory = \"/srv\"\npublic_endpoint_url = \"https://files.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
+            "[queue]\nkind = \"sqs\"\nurl = \"report-jobs\"",
+            "[queue]\nparked_url = \"arn:aws:sqs:eu-west-1:123456789012:jobs\"",
+            "[results]\nqueue_url = \"https://sqs.eu-west-1.amazonaws.com/\"",
+            "[queue]\nendpoint_url = \"http://minio:9000/?x\"",
             "[[allow]]\nconnection = \"nope\"\nbucket = \"reports\"",
             "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\nrelays = [\"bulk\"]\n[connections.local]\ndirectory = \"/srv\"",
             "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\npublish = [\"/srv\"]\n[connections.local]\ndirectory = \"/srv\"",
@@ -555,9 +602,16 @@ mod tests {
         the configuration's mail.relays.bulk.deadlines.dot is 11m: write "1s" to "10m"
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.access_key_id and secret_access_key_file go together: give both or neither
-        the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it
+        the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
+        the configuration's connections.x.public_endpoint_url "https://files.example/a/../b" has a path that clients would change: between single slashes write letters, digits, "-", ".", "_", "~" and %XX, and no folder "." or ".."
+        the configuration's connections.x.public_path_style is of no use without public_endpoint_url
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too
+        the configuration's queue.url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's queue.parked_url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's results.queue_url is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME
+        the configuration's queue.endpoint_url "http://minio:9000/?****" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
         the configuration's allow[0].connection is "nope", which is no connection; there are: local
         the configuration's allow[0].relays[0] is "bulk", which is no relay; there are: default
         the configuration's allow[0].publish[0] is "/srv": write "s3://bucket/prefix" or "dir:/absolute/path"

@@ -37,14 +37,36 @@ impl Config {
             },
             on_doubt: self.ledger.on_doubt,
             page_size: self.gallery.page_size,
+            time_zone: self.time_zone()?,
             sender_domain: self.sender()?.address.domain().to_owned(),
             triggers: self.event_rules()?,
+            default_publish: self.default_publish()?,
+        })
+    }
+
+    /// `gallery.default_publish`: a bucket, since a mail links what is published there.
+    fn default_publish(&self) -> Result<Option<Place>, ConfigError> {
+        let Some(target) = &self.gallery.default_publish else {
+            return Ok(None);
+        };
+        let place = publish_rule(target).and_then(|rule| rule.bucket());
+        place.map(Some).ok_or_else(|| {
+            let reason = format!("is {target:?}: write \"s3://bucket/prefix\"; a mail cannot link what is in a directory");
+            ConfigError::value("gallery.default_publish", reason)
         })
     }
 
     /// Looks at the rules' job files as if an event had come: a job that could never be done, or whose page would be the next
     /// event, is found before there is one.
     pub fn check_event_rules(&self, policy: &Policy) -> Result<(), ConfigError> {
+        if let Some(place) = policy.default_publish.as_ref()
+            && policy.triggers_itself(place)
+        {
+            let reason = format!(
+                "is {place}: a page there would be an event that starts a job by an [[on_event]] rule; publish elsewhere, or let its `key` leave that out"
+            );
+            return Err(ConfigError::value("gallery.default_publish", reason));
+        }
         for (index, rule) in policy.triggers.iter().enumerate() {
             let wrong = |reason: String| {
                 let file = &self.on_event[index].job;
@@ -60,7 +82,9 @@ impl Config {
                 let PublishTo::Bucket(bucket, prefix) = target else {
                     continue;
                 };
-                let filled = prefix.fill(&job.scope(), MAX_KEY_BYTES).ok();
+                let filled = prefix
+                    .fill(&job.scope(policy.time_zone(&job)), MAX_KEY_BYTES)
+                    .ok();
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
                 // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
                 let Some(prefix) = prefix else { continue };

@@ -28,7 +28,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::retries::ErrorKind;
 use bytes::Bytes;
-use http_body_util::Limited;
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -61,6 +61,24 @@ pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
         egress,
         pool: Arc::default(),
     })
+}
+
+/// The answer to a GET of a URL that opens by itself: its status and its body. No edge hears of it.
+///
+/// # Errors
+/// Why there is no answer, in words without the URL.
+pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), String> {
+    let client = EdgeClient {
+        edge: None,
+        egress,
+        pool: Arc::default(),
+    };
+    let request = HttpRequest::get(url).map_err(|_| "it is no URL".to_owned())?;
+    let answer = client.attempt(request).await;
+    let answer = answer.map_err(|error| crate::error::chain(&error))?;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await;
+    Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
 }
 
 /// Gives a request more time for its answer than the usual: a long poll, or the end of an upload in parts.

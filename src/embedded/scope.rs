@@ -17,7 +17,7 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::Site;
-use crate::links::sigv4::QUERY_PARAMETERS;
+use crate::links::sigv4::{QUERY_PARAMETERS, push_parameter};
 
 /// Longest life of a presigned URL, a week: the signing key lives no longer.
 const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
@@ -122,20 +122,20 @@ impl S3Auth for Sites {
 }
 
 /// What a request says of its signature.
-struct Claim<'a> {
-    credential: &'a str,
-    date: &'a str,
-    signed_headers: &'a str,
+pub(super) struct Claim<'a> {
+    pub(super) credential: &'a str,
+    pub(super) date: &'a str,
+    pub(super) signed_headers: &'a str,
 }
 
 /// What the signing key was derived from, beside the secret and the day.
-struct Scope<'a> {
-    access_key_id: &'a str,
-    region: &'a str,
+pub(super) struct Scope<'a> {
+    pub(super) access_key_id: &'a str,
+    pub(super) region: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    fn of_query(query: &'a Query) -> Result<Self, String> {
+    pub(super) fn of_query(query: &'a Query) -> Result<Self, String> {
         let parameter = |name: &str| {
             query
                 .only(name)
@@ -190,7 +190,7 @@ impl<'a> Claim<'a> {
         })
     }
 
-    fn scope(&self) -> Result<Scope<'a>, String> {
+    pub(super) fn scope(&self) -> Result<Scope<'a>, String> {
         let parts: Vec<&str> = self.credential.split('/').collect();
         let is_plain = self.credential.bytes().all(|byte| byte.is_ascii_graphic());
         let ([access_key_id, date, region, service, "aws4_request"], true) = (&parts[..], is_plain)
@@ -289,10 +289,10 @@ fn unsupported() -> S3Error {
 }
 
 /// The parameters of a query, decoded as s3s decodes them: it must not see another value than we do.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn parse(query: &str) -> S3Result<Self> {
+    pub(super) fn parse(query: &str) -> S3Result<Self> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -329,6 +329,17 @@ impl Query {
                 .find(|wanted| name.eq_ignore_ascii_case(wanted) && name != **wanted)
                 .copied()
         })
+    }
+
+    /// All parameters but one, sorted and spelled as a signature covers them.
+    pub(super) fn spelled_without(&self, name: &str) -> String {
+        let mut others: Vec<_> = self.0.iter().filter(|pair| pair.0 != name).collect();
+        others.sort();
+        let mut text = String::new();
+        for (name, value) in others {
+            push_parameter(name, Some(value), &mut text);
+        }
+        text.split_off(text.len().min(1))
     }
 
     /// The value of a parameter that is given once.

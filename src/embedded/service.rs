@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber;
 
 use super::backend::{Backend, OurOperations};
+use super::below::PublicPath;
 use super::patience::Patient;
 use super::room::{Place, Room, Served};
 use super::scope::Sites;
@@ -36,16 +37,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(super) struct Service {
     sites: Sites,
+    public_path: PublicPath,
     s3: S3Service,
 }
 
 impl Service {
-    pub(super) fn new(sites: Sites) -> Self {
+    pub(super) fn new(sites: Sites, public_path: PublicPath) -> Self {
         let mut builder = S3ServiceBuilder::new(Backend::new(sites.clone()));
         builder.set_auth(sites.clone());
         builder.set_access(OurOperations);
         Self {
             sites,
+            public_path,
             s3: builder.build(),
         }
     }
@@ -71,6 +74,7 @@ impl Service {
                 .to_http_response()
                 .unwrap_or_else(|_| internal_error());
         }
+        self.public_path.take_off(&self.sites, &mut head);
         // For the access check, which comes after the signature was verified.
         head.extensions.insert(place.clone());
         let request = Request::from_parts(head, Body::from(body));

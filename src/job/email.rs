@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::str::FromStr;
 
-use super::wire::{self, Visibility};
+use super::wire::{self, Overflow, Visibility};
 use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{parse_field, parse_optional, place, recipient, vars};
 
@@ -36,6 +36,8 @@ pub struct EmailOrder {
     pub template: TemplateName,
     /// The relay, if the job names one.
     pub relay: Option<RelayName>,
+    /// What to do when a mail has no room for all files.
+    pub overflow: Overflow,
 }
 
 impl EmailOrder {
@@ -87,6 +89,7 @@ pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrd
             email.template.as_deref().unwrap_or(usual_template),
         )?,
         relay: parse_optional("email.relay", email.relay.as_deref())?,
+        overflow: email.overflow,
     };
     if order.visibility == Visibility::To {
         check_shown("email.to", &order.to)?;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::recipient::Recipient;
@@ -42,6 +43,11 @@ pub enum PhraseError {
         /// The names that have a value.
         known: String,
     },
+    /// The name stands for a part of an instant that the job does not have.
+    #[error(
+        "uses {{{{{0}}}}}, which is a part of scheduled_at, and the job has none: give it one, such as \"scheduled_at\": \"2026-11-23T06:00:00Z\""
+    )]
+    NoInstant(String),
     /// The name stands for a list or an object.
     #[error("uses {{{{{0}}}}}, which is not a text, a number or true/false")]
     NotText(String),
@@ -168,8 +174,11 @@ pub struct Scope<'a> {
     pub object: Option<&'a Key>,
     /// The job, as `{{job.id}}`.
     pub job: Option<&'a JobId>,
-    /// The instant that the job is about, as `{{date}}` (2026-11-23), `{{year}}`, `{{month}}` and `{{day}}`, in UTC.
+    /// The instant that the job is about, as `{{date}}` (2026-11-23), `{{year}}`, `{{month}}` and `{{day}}`, and in UTC as
+    /// `{{utc.date}}` and so on.
     pub scheduled_at: Option<Timestamp>,
+    /// The time zone of these dates; UTC when left out.
+    pub time_zone: Option<&'a TimeZone>,
     /// What the event said, as `{{event.bucket}}`, `.key`, `.time` and `.name`.
     pub event: Option<&'a Map<String, Value>>,
 }
@@ -188,10 +197,14 @@ impl Scope<'_> {
         if let Some(plain) = plain {
             return text.push(plain);
         }
-        if let ([field], Some(at)) = (words.as_slice(), self.scheduled_at)
-            && let Some(spelling) = spelling_of(field)
-        {
-            return text.push(&at.strftime(spelling).to_string());
+        let utc = &TimeZone::UTC;
+        let date = match *words.as_slice() {
+            [field] => spelling_of(field).zip(Some(self.time_zone.unwrap_or(utc))),
+            ["utc", field] => spelling_of(field).zip(Some(utc)),
+            _ => None,
+        };
+        if let (Some((spelling, zone)), Some(at)) = (date, self.scheduled_at) {
+            return text.push(&zone.to_datetime(at).strftime(spelling).to_string());
         }
         let value = match *words.as_slice() {
             ["vars", ref inner @ ..] => self.vars.and_then(|vars| dig(vars, inner)),
@@ -207,6 +220,7 @@ impl Scope<'_> {
             Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
                 Err(PhraseError::NotText(path.join(".")))
             }
+            None if date.is_some() => Err(PhraseError::NoInstant(path.join("."))),
             None => Err(PhraseError::Unknown {
                 name: path.join("."),
                 known: self.known(),
@@ -233,6 +247,7 @@ impl Scope<'_> {
         }
         if self.scheduled_at.is_some() {
             names.extend(DATE_FIELDS.map(|(field, _)| field.to_owned()));
+            names.push("utc.date".to_owned());
         }
         if self.job.is_some() {
             names.push("job.id".to_owned());
@@ -413,8 +428,73 @@ mod tests {
         );
         assert!(matches!(
             phrase.fill(&Scope::default(), 1000),
-            Err(PhraseError::Unknown { .. })
+            Err(PhraseError::NoInstant(name)) if name == "year"
         ));
+    }
+
+    #[test]
+    fn a_date_is_that_of_the_jobs_time_zone_and_utc_is_named() {
+        let filled = |at: &str, zone: &str, phrase: &str| {
+            let zone = crate::clock::time_zone(zone).unwrap();
+            let scope = Scope {
+                scheduled_at: Some(at.parse().unwrap()),
+                time_zone: Some(&zone),
+                ..Scope::default()
+            };
+            phrase.parse::<Phrase>().unwrap().fill(&scope, 100).unwrap()
+        };
+        for (at, zone, theirs, utc) in [
+            (
+                "2026-11-23T22:00:00Z",
+                "Asia/Tokyo",
+                "2026-11-24",
+                "2026-11-23",
+            ),
+            (
+                "2026-12-31T10:00:00Z",
+                "Pacific/Kiritimati",
+                "2027-01-01",
+                "2026-12-31",
+            ),
+            (
+                "2027-01-01T10:59:59Z",
+                "Pacific/Pago_Pago",
+                "2026-12-31",
+                "2027-01-01",
+            ),
+            // The clocks of Berlin go from 02:00 to 03:00, and back from 03:00 to 02:00.
+            (
+                "2026-03-28T23:30:00Z",
+                "Europe/Berlin",
+                "2026-03-29",
+                "2026-03-28",
+            ),
+            (
+                "2026-10-25T22:30:00Z",
+                "Europe/Berlin",
+                "2026-10-25",
+                "2026-10-25",
+            ),
+            (
+                "2028-02-28T15:00:00Z",
+                "Asia/Tokyo",
+                "2028-02-29",
+                "2028-02-28",
+            ),
+            ("2026-11-23T22:00:00Z", "UTC", "2026-11-23", "2026-11-23"),
+        ] {
+            let (parts, utc_parts) = (theirs.replace('-', "/"), utc.replace('-', "/"));
+            assert_eq!(
+                filled(at, zone, "{{date}} {{year}}/{{month}}/{{day}}"),
+                format!("{theirs} {parts}")
+            );
+            let phrase = "{{utc.date}} {{utc.year}}/{{utc.month}}/{{utc.day}}";
+            assert_eq!(
+                filled(at, zone, phrase),
+                format!("{utc} {utc_parts}"),
+                "{zone}"
+            );
+        }
     }
 
     #[test]

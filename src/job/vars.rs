@@ -8,7 +8,7 @@ use super::ParseJobError;
 use crate::bounds::{MAX_VAR_BYTES, MAX_VAR_NESTING, MAX_VARS, MAX_VARS_BYTES};
 
 /// Names that a phrase or a template gives a meaning of its own, so that no variable can take them.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 10] = [
     "recipient",
     "object",
     "job",
@@ -18,6 +18,7 @@ const RESERVED: [&str; 9] = [
     "year",
     "month",
     "day",
+    "utc",
 ];
 
 /// Checks the names and the size of variables. An error names the field; a variable's name may be anything, and is not

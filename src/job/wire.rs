@@ -36,6 +36,9 @@ pub struct Job {
     /// instant it was scheduled for, so that a job that is late, or comes again, is about the same day.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scheduled_at: Option<Timestamp>,
+    /// The time zone of the dates in its phrases and of the times in its mails and pages, such as `Europe/Berlin`; the
+    /// configuration's (`mail.time_zone`) when left out.
+    pub time_zone: Option<String>,
     /// Which objects.
     pub from: From,
     /// How their links are made.
@@ -192,6 +195,20 @@ pub struct Email {
     pub template: Option<String>,
     /// The name of a relay in the configuration; the first that the job's rule allows when left out.
     pub relay: Option<String>,
+    /// What to do when a mail has no room for all files.
+    #[serde(default)]
+    pub overflow: Overflow,
+}
+
+/// What to do when a mail has no room for all files, and links no page or list that has the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Publish a page of all files and link it; where there is no place for one, refuse the job.
+    #[default]
+    Publish,
+    /// Show as many as fit, and count the others.
+    Summarize,
 }
 
 /// Whom a mail shows as its recipients, besides those in `cc`.
@@ -224,7 +241,7 @@ pub struct FullRecipient {
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
     pub locale: Option<String>,
-    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the configuration's when left out.
+    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the job's when left out.
     pub time_zone: Option<String>,
     /// Values for this person's mail.
     #[serde(default)]

@@ -332,6 +332,16 @@ impl CloudFrontSigner {
         })
     }
 
+    /// The signature of one URL for use in all: as long as that of each of them under a canned policy, and good for none.
+    pub(super) fn sample(&self, policy: &Policy) -> Result<Wildcard, CloudFrontError> {
+        policy.check()?;
+        let query = self.query("https://example.invalid/", policy, policy.is_canned())?;
+        Ok(Wildcard {
+            resource: "*".into(),
+            query: query.into(),
+        })
+    }
+
     /// `Expires=…&Signature=…&Key-Pair-Id=…`, in the order of AWS's own signers.
     fn query(
         &self,

@@ -13,7 +13,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-pub use place::{Place, Style};
+pub use place::{KnownServer, Place, Style};
 
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
@@ -125,8 +125,8 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
 }
 
-/// Explains a URL at an instant.
-pub fn explain(url: &str, now: Timestamp) -> Explanation {
+/// Explains a URL at an instant; `servers` are those of which more is known than a link says.
+pub fn explain(url: &str, servers: &[KnownServer], now: Timestamp) -> Explanation {
     let url = url.trim();
     let mut explanation = Explanation::of_nothing(url.len());
     explanation.look_for_damage(url);
@@ -141,16 +141,18 @@ pub fn explain(url: &str, now: Timestamp) -> Explanation {
     explanation.version_id = parameter("versionId");
     explanation.link_id = parameter("x-handout");
     if parameters.0.iter().any(|p| p.name.starts_with("X-Amz-")) {
-        s3::explain_v4(&mut explanation, &parts, &parameters, now);
+        explanation.opens = Some(place::at_s3(&parts, servers));
+        s3::explain_v4(&mut explanation, &parameters, now);
     } else if parameters.has("AWSAccessKeyId") {
-        s3::explain_v2(&mut explanation, &parts, &parameters);
+        explanation.opens = Some(place::at_s3(&parts, servers));
+        s3::explain_v2(&mut explanation, &parameters);
     } else if cloudfront::is_meant(&parameters) {
         cloudfront::explain(&mut explanation, &parts, &parameters);
     } else if parameters.has("X-Goog-Signature") {
-        explanation.opens = Some(place::at_s3(&parts));
+        explanation.opens = Some(place::at_s3(&parts, servers));
         explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
     } else {
-        explanation.opens = Some(place::at_s3(&parts));
+        explanation.opens = Some(place::at_s3(&parts, servers));
         explanation.wrong("there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id");
     }
     explanation.look_at_place(&parts);
@@ -467,14 +469,17 @@ impl fmt::Display for InWords<'_> {
                 .region
                 .as_ref()
                 .map(|region| format!(", region {region}"));
+            let connection = place.connection.as_ref();
+            let connection = connection.map(|name| format!(", connection {name}"));
             line("opens", Some(place.in_words()))?;
             line(
                 "at",
                 Some(format!(
-                    "{} ({}{})",
+                    "{} ({}{}{})",
                     place.host,
                     place.style.in_words(),
-                    region.unwrap_or_default()
+                    region.unwrap_or_default(),
+                    connection.unwrap_or_default()
                 )),
             )?;
         }
@@ -538,7 +543,7 @@ mod tests {
     }
 
     fn told(url: &str) -> String {
-        let text = explain(url, noon()).in_words(noon()).to_string();
+        let text = explain(url, &[], noon()).in_words(noon()).to_string();
         assert!(!text.contains(SIGNATURE), "{text}");
         text
     }
@@ -569,7 +574,7 @@ mod tests {
 
     /// The worst of what is found, without its sentence's end.
     fn findings(url: &str) -> Vec<String> {
-        let explanation = explain(url, noon());
+        let explanation = explain(url, &[], noon());
         let findings = explanation.findings.into_iter();
         findings
             .filter(|finding| finding.severity != Severity::Note)
@@ -706,7 +711,7 @@ mod tests {
         ");
         let wildcard = urls.lines().nth(13).unwrap();
         let then: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        insta::assert_snapshot!(explain(wildcard, then).in_words(then), @r"
+        insta::assert_snapshot!(explain(wildcard, &[], then).in_words(then), @r"
         a link to CloudFront, custom policy
           opens        /image.jpg
           at           d111111abcdef8.cloudfront.net (a distribution)
@@ -818,7 +823,7 @@ mod tests {
         let signature = crate::links::url::signature_in(&good).unwrap();
         let mut words = String::new();
         for url in &damaged {
-            let explanation = explain(url, noon());
+            let explanation = explain(url, &[], noon());
             let text = explanation.in_words(noon()).to_string();
             let json = serde_json::to_string(&explanation).unwrap();
             for secret in [signature, PLANTED, "FwoTOKEN"].map(|secret| &secret[..8]) {
@@ -872,7 +877,7 @@ mod tests {
             format!("{sorted}&fbclid=1"),
         ]
         .map(|url| {
-            let behind = explain(&url, noon()).findings.into_iter();
+            let behind = explain(&url, &[], noon()).findings.into_iter();
             let behind = behind.filter(|f| f.text.contains("behind the signature"));
             let words: Vec<_> = behind
                 .map(|f| format!("{:?}: {}", f.severity, f.text))
@@ -896,7 +901,7 @@ mod tests {
     fn a_long_link_says_what_it_is_too_long_for() {
         let length = |bytes: usize| {
             let url = link("AKIAIOSFODNN7EXAMPLE", None, &"k".repeat(bytes), 86_400);
-            let all = explain(&url, noon()).findings;
+            let all = explain(&url, &[], noon()).findings;
             all.iter()
                 .find(|f| f.text.starts_with("it has "))
                 .map(|f| f.severity)
@@ -923,7 +928,7 @@ mod tests {
         #[test]
         fn nothing_panics(url in "\\PC{0,200}", now in any::<i32>()) {
             let now = Timestamp::from_second(now.into()).unwrap();
-            let _ = explain(&url, now).in_words(now).to_string();
+            let _ = explain(&url, &[], now).in_words(now).to_string();
         }
 
         #[test]
@@ -954,7 +959,7 @@ mod tests {
                 url.push_str(&format!("{name}={value}&"));
             }
             url.push_str(&format!("{signature}={SIGNATURE}"));
-            let explanation = explain(&url, noon());
+            let explanation = explain(&url, &[], noon());
             let text = explanation.in_words(noon()).to_string();
             let json = serde_json::to_string(&explanation).unwrap();
             prop_assert!(!text.contains(SIGNATURE) && !json.contains(SIGNATURE), "{}", text);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::job::place::refuse_control;
@@ -19,6 +19,8 @@ pub enum Unlinkable {
     Archived,
     /// It was restored from an archive, and goes back before the link would end.
     RestoreEnds,
+    /// The bucket's lifecycle deletes it before a link could be opened.
+    Expires,
     /// It is a folder's marker, which is nothing to open.
     Folder,
     /// It could run scripts, and the distribution would show it as a page.
@@ -41,6 +43,9 @@ impl fmt::Display for Unlinkable {
             Self::Archived => "it is archived and must be restored first",
             Self::RestoreEnds => {
                 "it is archived, and its restored copy goes away before a link to it would end"
+            }
+            Self::Expires => {
+                "a lifecycle rule of its bucket deletes it before a link to it could be opened"
             }
             Self::Folder => "it is a folder, not a file",
             Self::Active => {
@@ -71,16 +76,28 @@ pub fn is_folder_marker(object: &ObjectMeta) -> bool {
     object.size_bytes == 0 && object.key.as_str().ends_with('/')
 }
 
-/// Finds what stands against a link to this object that works until `end`.
-pub fn obstacle(object: &ObjectMeta, end: Timestamp) -> Option<Unlinkable> {
+/// How long an object must be there at the least to be linked, counted from the date of the signature, which is a minute back.
+const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(2);
+
+/// Finds what stands against a link to this object that is signed for the time from `begin` to `end`.
+///
+/// An object that the bucket's lifecycle deletes before `end` is none: the links of the job end with it.
+pub fn obstacle(object: &ObjectMeta, begin: Timestamp, end: Timestamp) -> Option<Unlinkable> {
     match object.storage {
         Storage::Archived => Some(Unlinkable::Archived),
         Storage::Restored { until } if until < end => Some(Unlinkable::RestoreEnds),
+        Storage::Expires { at } if at.duration_since(begin) < SHORTEST_LIFE => {
+            Some(Unlinkable::Expires)
+        }
         Storage::CustomerKey => Some(Unlinkable::CustomerKey),
-        Storage::Ready | Storage::Restored { .. } if is_folder_marker(object) => {
+        Storage::Ready | Storage::Restored { .. } | Storage::Expires { .. }
+            if is_folder_marker(object) =>
+        {
             Some(Unlinkable::Folder)
         }
-        Storage::Ready | Storage::Restored { .. } => obstacle_in_name(object.key.as_str()),
+        Storage::Ready | Storage::Restored { .. } | Storage::Expires { .. } => {
+            obstacle_in_name(object.key.as_str())
+        }
     }
 }
 
@@ -99,7 +116,8 @@ mod tests {
     use super::*;
 
     fn obstacle(object: &ObjectMeta) -> Option<Unlinkable> {
-        super::obstacle(object, "2026-11-30T00:00:00Z".parse().unwrap())
+        let (begin, end) = ("2026-11-29T00:00:00Z", "2026-11-30T00:00:00Z");
+        super::obstacle(object, begin.parse().unwrap(), end.parse().unwrap())
     }
 
     fn object(key: &str) -> ObjectMeta {
@@ -139,6 +157,17 @@ mod tests {
             Some(Unlinkable::RestoreEnds)
         );
         assert_eq!(restored("2026-11-30T00:00:00Z"), None);
+        let expires = |at: &str| {
+            let storage = Storage::Expires {
+                at: at.parse().unwrap(),
+            };
+            obstacle(&ObjectMeta {
+                storage,
+                ..object("a")
+            })
+        };
+        assert_eq!(expires("2026-11-29T00:01:59Z"), Some(Unlinkable::Expires));
+        assert_eq!(expires("2026-11-29T12:00:00Z"), None, "the links end then");
         let storage = Storage::CustomerKey;
         let encrypted = ObjectMeta {
             storage,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disposition::is_active;
@@ -24,7 +25,9 @@ use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};
 use crate::stop::{Stop, Stopped};
-use crate::store::{EndlessListing, Fact, MAX_PAGE, ObjectMeta, ObjectStore, StoreError, Versions};
+use crate::store::{
+    EndlessListing, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Storage, StoreError, Versions,
+};
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
@@ -189,6 +192,19 @@ mod row {
     }
 }
 
+impl Entry {
+    /// When the bucket's lifecycle deletes the object that is to be linked.
+    fn ends_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Linkable(ObjectMeta {
+                storage: Storage::Expires { at },
+                ..
+            }) => Some(*at),
+            Self::Linkable(_) | Self::Unavailable(..) => None,
+        }
+    }
+}
+
 /// The objects of a job.
 #[derive(Debug)]
 pub struct Listing {
@@ -196,6 +212,8 @@ pub struct Listing {
     pub linkable: u64,
     /// How many cannot.
     pub unavailable: u64,
+    /// When the bucket's lifecycle deletes the first of those that can, as far as the store has told.
+    pub ends_at: Option<Timestamp>,
     pages: Pages,
     dir: Location,
 }
@@ -227,6 +245,7 @@ impl Listing {
         Self {
             linkable: 0,
             unavailable: 0,
+            ends_at: None,
             pages: Pages::default(),
             dir: spool_dir.clone(),
         }
@@ -240,6 +259,11 @@ impl Listing {
         let linkable = linkable.count() as u64;
         self.linkable += linkable;
         self.unavailable += page.len() as u64 - linkable;
+        self.ends_at = page
+            .iter()
+            .filter_map(Entry::ends_at)
+            .chain(self.ends_at)
+            .min();
         self.pages
             .push(page, &self.dir)
             .map_err(|source| GatherError::Spool {
@@ -448,7 +472,8 @@ async fn look_at(
 pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
     let is_shown = plan.overrides == Overrides::LeftOut;
     let active = (is_shown && is_active(object.key.file_name())).then_some(Unlinkable::Active);
-    match linkable::obstacle(&object, plan.lifetime.expires_at).or(active) {
+    match linkable::obstacle(&object, plan.lifetime.signed_at, plan.lifetime.expires_at).or(active)
+    {
         Some(reason) => Entry::Unavailable(object.key.to_string(), reason),
         None => Entry::Linkable(object),
     }
@@ -555,6 +580,7 @@ struct Gathering<'a> {
     page: Vec<Entry>,
     linkable: u64,
     unavailable: u64,
+    ends_at: Option<Timestamp>,
     audiences: u64,
     spool_dir: &'a Location,
 }
@@ -569,6 +595,7 @@ impl<'a> Gathering<'a> {
             page: Vec::new(),
             linkable: 0,
             unavailable: 0,
+            ends_at: None,
             audiences: plan.audiences().len() as u64,
             spool_dir,
         }
@@ -656,7 +683,9 @@ impl<'a> Gathering<'a> {
             .into());
         }
         self.linkable += 1;
-        self.push(Entry::Linkable(object))?;
+        let entry = Entry::Linkable(object);
+        self.ends_at = entry.ends_at().into_iter().chain(self.ends_at).min();
+        self.push(entry)?;
         let full = self.plan.limit.is_some_and(|limit| self.linkable >= limit);
         Ok(if full { Wants::NoMore } else { Wants::More })
     }
@@ -756,6 +785,7 @@ impl<'a> Gathering<'a> {
         Ok(Listing {
             linkable: self.linkable,
             unavailable: self.unavailable,
+            ends_at: self.ends_at,
             pages: self.pages,
             dir,
         })

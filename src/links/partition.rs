@@ -57,3 +57,15 @@ fn suffix(region: &str) -> &'static str {
     let other = OTHERS.iter().find(|(start, _)| region.starts_with(start));
     other.map_or(COMMON, |(_, suffix)| suffix)
 }
+
+/// `eu-west-1`, `us-gov-east-1`: words and a number.
+pub(crate) fn is_region(text: &str) -> bool {
+    let words: Vec<&str> = text.split('-').collect();
+    words.len() >= 3
+        && words.last().is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+        && words[..words.len() - 1]
+            .iter()
+            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+}

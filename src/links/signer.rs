@@ -126,6 +126,20 @@ impl Signer {
         }
     }
 
+    /// The same credentials for links to another endpoint.
+    #[must_use]
+    pub fn at(&self, endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            ..self.clone()
+        }
+    }
+
+    /// The region for which it signs where a bucket has none of its own.
+    pub fn region(&self) -> &str {
+        plain_region(&self.endpoint.region)
+    }
+
     /// What is known of the health of the source of credentials.
     pub fn edge(&self) -> &Edge {
         self.source.edge()
@@ -158,7 +172,7 @@ impl Signer {
                 connection: self.connection.clone(),
             });
         }
-        let region = plain_region(region.unwrap_or(&self.endpoint.region));
+        let region = region.map_or_else(|| self.region(), plain_region);
         let target = self.target(bucket, region)?;
         let keys = Keys {
             access_key_id: credentials.access_key_id().into(),

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::PresignedUrl;
-use crate::job::Bucket;
 use crate::keyring::midstate::{MacMidstate, Midstate};
 use crate::keyring::{hex_of, push_hex};
+
+pub use super::target::{Addressing, EndpointError, Target};
 
 /// The service's name in every scope that we sign for.
 const SERVICE: &str = "s3";
@@ -44,128 +45,6 @@ impl std::fmt::Debug for Keys {
             .field(&self.access_key_id)
             .field(&"****")
             .finish()
-    }
-}
-
-/// Where links to a bucket point: origin and path, without the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// `https://bucket.s3.eu-west-1.amazonaws.com`, as it stands in the URL.
-    origin: String,
-    /// The `Host` header that a client will send, without a port that is the scheme's own.
-    host: String,
-    /// `/`, or `/bucket/` in path style.
-    path: String,
-}
-
-/// How a bucket's name stands in a URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Addressing {
-    /// `https://endpoint/bucket/key`.
-    Path,
-    /// `https://bucket.endpoint/key`.
-    VirtualHost,
-}
-
-/// An endpoint that is no endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not an endpoint: write http:// or https:// and a host, with a port if needed, and nothing after it"
-)]
-pub struct EndpointError(String);
-
-impl Target {
-    /// The target of a bucket at an endpoint such as `https://s3.eu-west-1.amazonaws.com`.
-    pub fn new(
-        endpoint: &str,
-        bucket: &Bucket,
-        addressing: Addressing,
-    ) -> Result<Self, EndpointError> {
-        let refuse = || EndpointError(endpoint.to_owned());
-        let (scheme, rest) = endpoint.split_once("://").ok_or_else(refuse)?;
-        // A browser sends the host in lower case, so that is what must be signed.
-        let authority = rest.trim_end_matches('/').to_ascii_lowercase();
-        let authority = authority.as_str();
-        let default_port = match scheme {
-            "http" => ":80",
-            "https" => ":443",
-            _ => return Err(refuse()),
-        };
-        if !is_authority(authority) {
-            return Err(refuse());
-        }
-        let (authority, path) = match addressing.fits(authority, bucket) {
-            Addressing::VirtualHost => (format!("{bucket}.{authority}"), "/".to_owned()),
-            Addressing::Path => (authority.to_owned(), format!("/{bucket}/")),
-        };
-        let host = authority
-            .strip_suffix(default_port)
-            .unwrap_or(&authority)
-            .to_owned();
-        Ok(Self {
-            origin: format!("{scheme}://{authority}"),
-            host,
-            path,
-        })
-    }
-
-    /// The scheme, host and port of the links, as a page's security policy names them.
-    pub fn origin(&self) -> &str {
-        &self.origin
-    }
-}
-
-/// Whether a host with or without a port is one that every client sends as it stands here. What a browser would spell
-/// otherwise (`:0443`, `ü`, `127.1`) would not be what was signed.
-fn is_authority(authority: &str) -> bool {
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        Some(_) | None => (authority, None),
-    };
-    let is_port = |port: &str| {
-        let is_number = port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0');
-        is_number && port.parse::<u16>().is_ok()
-    };
-    port.is_none_or(is_port) && is_host(host)
-}
-
-fn is_host(host: &str) -> bool {
-    if let Some(address) = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        let parsed = address.parse::<std::net::Ipv6Addr>();
-        return parsed.is_ok_and(|parsed| parsed.to_string() == address);
-    }
-    let is_label = |label: &str| {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !label.is_empty() && label.bytes().all(is_plain)
-    };
-    let last = host.rsplit('.').next().unwrap_or_default();
-    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
-    host.split('.').all(is_label) && (!is_number || host.parse::<std::net::Ipv4Addr>().is_ok())
-}
-
-impl Addressing {
-    /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no
-    /// host name has capitals, underscores or more than 63 characters in a part, and an IP address has no subdomains.
-    fn fits(self, authority: &str, bucket: &Bucket) -> Self {
-        let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let name = bucket.as_str().as_bytes();
-        let is_label = (3..=63).contains(&name.len())
-            && name.iter().all(|byte| is_plain(byte) || *byte == b'-')
-            && [name.first(), name.last()]
-                .into_iter()
-                .flatten()
-                .all(is_plain);
-        let host = authority
-            .rsplit_once(':')
-            .map_or(authority, |(host, _)| host);
-        let is_ip = authority.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok();
-        match self {
-            Self::VirtualHost if is_label && !is_ip => Self::VirtualHost,
-            Self::VirtualHost | Self::Path => Self::Path,
-        }
     }
 }
 
@@ -252,6 +131,11 @@ impl Presigner {
         }
     }
 
+    /// The scheme, host and port of its links.
+    pub fn origin(&self) -> &str {
+        &self.url_head[..self.origin_length]
+    }
+
     /// Signs one link.
     pub fn presign(&self, ask: &Ask<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
@@ -318,7 +202,7 @@ pub(super) fn push_overrides(ask: &Ask<'_>, text: &mut String) {
     push_parameter("versionId", ask.version_id, text);
 }
 
-pub(super) fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
+pub(crate) fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
     if let Some(value) = value {
         text.push('&');
         text.push_str(name);
@@ -327,7 +211,7 @@ pub(super) fn push_parameter(name: &str, value: Option<&str>, text: &mut String)
     }
 }
 
-fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
+pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
     let step = |key: &[u8], data: &str| {
         let mut mac = MacMidstate::new(key);
         mac.update(data.as_bytes());
@@ -363,7 +247,7 @@ const IN_PATH: Plain = {
 };
 
 /// Appends a key as it stands in a URL's path.
-pub(super) fn push_path_escaped(key: &str, out: &mut String) {
+pub(crate) fn push_path_escaped(key: &str, out: &mut String) {
     push_escaped(key, &IN_PATH, out);
 }
 
@@ -482,74 +366,6 @@ mod tests {
             debug,
             "Presigner { url_head: \"https://reports.s3.amazonaws.com/\", .. }"
         );
-    }
-
-    #[test]
-    fn a_target_is_virtual_host_style_where_that_can_work() {
-        let target = |endpoint: &str, bucket: &str, addressing| {
-            let target = Target::new(endpoint, &bucket.parse().unwrap(), addressing).unwrap();
-            format!("{}{} host={}", target.origin, target.path, target.host)
-        };
-        let table = [
-            target(
-                "https://s3.eu-west-1.amazonaws.com",
-                "reports",
-                Addressing::VirtualHost,
-            ),
-            target(
-                "https://s3.eu-west-1.amazonaws.com",
-                "my.reports",
-                Addressing::VirtualHost,
-            ),
-            target(
-                "https://s3.eu-west-1.amazonaws.com",
-                "Reports_1",
-                Addressing::VirtualHost,
-            ),
-            target("https://minio.example:9000/", "reports", Addressing::Path),
-            target("http://127.0.0.1:9470", "reports", Addressing::VirtualHost),
-            target("https://files.example:443", "reports", Addressing::Path),
-            target("http://[::1]:9470", "reports", Addressing::VirtualHost),
-            target("https://minio_1.example", "reports", Addressing::Path),
-        ];
-        insta::assert_snapshot!(table.join("\n"), @r"
-        https://reports.s3.eu-west-1.amazonaws.com/ host=reports.s3.eu-west-1.amazonaws.com
-        https://s3.eu-west-1.amazonaws.com/my.reports/ host=s3.eu-west-1.amazonaws.com
-        https://s3.eu-west-1.amazonaws.com/Reports_1/ host=s3.eu-west-1.amazonaws.com
-        https://minio.example:9000/reports/ host=minio.example:9000
-        http://127.0.0.1:9470/reports/ host=127.0.0.1:9470
-        https://files.example:443/reports/ host=files.example
-        http://[::1]:9470/reports/ host=[::1]:9470
-        https://minio_1.example/reports/ host=minio_1.example
-        ");
-        for endpoint in [
-            "",
-            "s3.amazonaws.com",
-            "ftp://x",
-            "https://",
-            "https://x/y",
-            "https://u@x",
-            "https://x?y",
-            "https://münchen.example:99999x",
-            "https://münchen.example",
-            "https://x:",
-            "https://x:0443",
-            "https://x:99999",
-            "https://x:+80",
-            "https://x..y",
-            "https://.x",
-            "https://127.1",
-            "https://1.2.3.4.5",
-            "https://[::0001]",
-            "https://[::1",
-            "https://::1",
-            "https://%31",
-        ] {
-            assert!(
-                Target::new(endpoint, &"reports".parse().unwrap(), Addressing::Path).is_err(),
-                "{endpoint}"
-            );
-        }
     }
 
     #[test]

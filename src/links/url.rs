@@ -14,23 +14,19 @@ impl PresignedUrl {
         Self(url)
     }
 
-    /// A URL that opens nothing (RFC 2606), for previews; `padding` bytes longer than it need be.
-    pub(crate) fn example(key: &str, padding: usize) -> Self {
+    /// A URL that opens nothing (RFC 2606), for previews: it takes as much room in a mail as `real` does.
+    pub(crate) fn example(key: &str, real: &Self) -> Self {
         let mut url = String::from("https://example.invalid/");
         super::sigv4::push_path_escaped(key, &mut url);
         url.push_str("?x-handout=00000000000000000000000000000000&X-Amz-Signature=");
-        url.push_str(&"0".repeat(64 + padding));
+        let missing = mailed_len(&real.0).saturating_sub(mailed_len(&url));
+        url.push_str(&"0".repeat(missing));
         Self(url)
     }
 
     /// The URL itself, for a mail, a page or a person's own terminal.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// How long it is, in bytes.
-    pub(crate) const fn byte_len(&self) -> usize {
-        self.0.len()
     }
 
     /// The signature in it, from which the audit log makes a fingerprint.
@@ -51,6 +47,17 @@ impl fmt::Debug for PresignedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PresignedUrl(****)")
     }
+}
+
+/// How many bytes a URL takes in the HTML of a mail: `&` becomes `&amp;`, and quoted-printable (RFC 2045, 6.7) writes `=` as
+/// `=3D`.
+fn mailed_len(url: &str) -> usize {
+    let byte_len = |byte| match byte {
+        b'&' => "&amp;".len(),
+        b'=' => "=3D".len(),
+        _ => 1,
+    };
+    url.bytes().map(byte_len).sum()
 }
 
 /// Finds the signature in a URL's query, S3's or CloudFront's.

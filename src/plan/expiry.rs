@@ -49,6 +49,8 @@ pub enum Bound {
     S3,
     /// CloudFront cannot count further.
     Cloudfront,
+    /// The lifecycle of the bucket deletes the first of the files.
+    Lifecycle,
 }
 
 /// When the signing credentials end.
@@ -133,6 +135,34 @@ impl Lifetime {
     /// Whether the link may still be handed out at `now`, by this machine's clock.
     pub fn is_fresh(&self, now: Timestamp) -> bool {
         now <= self.fresh_until
+    }
+
+    /// The same lifetime, ended when the bucket's lifecycle deletes the first of the objects. `now` is this machine's clock, and
+    /// `skew` how far that of the store is ahead.
+    #[must_use]
+    pub fn bounded_by(
+        self,
+        ends_at: Option<Timestamp>,
+        now: Timestamp,
+        skew: Option<SignedDuration>,
+    ) -> Self {
+        let Some(end) = ends_at
+            .map(whole_second)
+            .filter(|end| *end < self.expires_at)
+        else {
+            return self;
+        };
+        let skew = noticed(skew);
+        let there = now.saturating_add(skew).unwrap_or(now);
+        let signed_for = end.duration_since(self.signed_at).as_secs();
+        Self {
+            signed_for_secs: u64::try_from(signed_for).unwrap_or_default().max(1),
+            expires_at: end,
+            bound: Bound::Lifecycle,
+            fresh_until: fresh_until(there, end),
+            ..self
+        }
+        .here(skew)
     }
 
     /// The same lifetime for one whose own clock is `skew` behind the one by which it was worked out.
@@ -508,5 +538,27 @@ mod tests {
             (clamped.expires_at, clamped.bound),
             (at("2038-01-19T03:14:07Z"), Bound::Cloudfront)
         );
+    }
+
+    #[test]
+    fn links_end_when_the_first_file_is_deleted_and_no_later_than_before() {
+        let long_term = Issuer::S3(CredentialsEnd::Never);
+        let life = lifetime(WEEK, long_term, WEEK, ExpiryGuard::Refuse, now()).unwrap();
+        let deleted = at("2026-11-25T00:00:00Z");
+        let bounded = life.bounded_by(Some(deleted), now(), None);
+        assert_eq!(
+            (bounded.expires_at, bounded.bound),
+            (deleted, Bound::Lifecycle)
+        );
+        let signed_for = seconds(bounded.signed_for_secs);
+        assert_eq!(bounded.signed_at + signed_for, deleted);
+        assert!(bounded.fresh_until < deleted && !bounded.is_fresh(deleted));
+        for later in [
+            None,
+            Some(life.expires_at),
+            Some(at("2027-01-01T00:00:00Z")),
+        ] {
+            assert_eq!(life.bounded_by(later, now(), None), life);
+        }
     }
 }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use globset::GlobMatcher;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use super::{ExpiryGuard, Objects, Place};
@@ -57,10 +58,14 @@ pub struct Policy {
     pub on_doubt: OnDoubt,
     /// Links on one page of a gallery.
     pub page_size: usize,
+    /// The time zone of jobs that name none.
+    pub time_zone: TimeZone,
     /// The domain of the sender, to which answers may always go.
     pub sender_domain: String,
     /// Where an event starts a job: nothing may be published there.
     pub triggers: Vec<EventRule>,
+    /// Where a page goes that no job asked for, if the job's rule names no bucket.
+    pub default_publish: Option<Place>,
 }
 
 /// One rule: together, what a job may ask.
@@ -213,6 +218,11 @@ pub enum Refusal {
 }
 
 impl Policy {
+    /// The time zone of a job's dates and times.
+    pub fn time_zone<'a>(&'a self, job: &'a Job) -> &'a TimeZone {
+        job.time_zone.as_ref().unwrap_or(&self.time_zone)
+    }
+
     /// Finds the rule that allows the whole job.
     pub(super) fn allow<'a>(
         &self,
@@ -278,6 +288,14 @@ impl Policy {
             });
         }
         verdicts
+    }
+
+    /// Where a page goes that no job asked for: the first bucket in which the rule lets pages be published, or else the
+    /// configuration's default. A directory is none, since no mail can link what is in it.
+    pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<Place> {
+        let of_rule = rule.publish.iter().filter_map(PublishRule::bucket);
+        let mut places = of_rule.chain(self.default_publish.clone());
+        places.find(|place| !self.triggers_itself(place))
     }
 
     /// Whether a page put there would be an event that starts a job.
@@ -420,6 +438,16 @@ impl AllowRule {
 }
 
 impl PublishRule {
+    /// The bucket and prefix of the rule, unless it is about a directory.
+    pub fn bucket(&self) -> Option<Place> {
+        match self {
+            Self::Bucket(bucket, prefix) => {
+                Some(Place::Bucket(bucket.clone(), prefix.parse().ok()?))
+            }
+            Self::Dir(_) => None,
+        }
+    }
+
     fn allows(&self, place: &Place) -> bool {
         match (self, place) {
             (Self::Bucket(bucket, prefix), Place::Bucket(asked, asked_prefix)) => {

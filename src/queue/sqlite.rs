@@ -140,7 +140,7 @@ impl SqliteQueue {
         self.database
             .call(move |connection| {
                 let mut statement = connection.prepare_cached(
-                    "UPDATE message SET visible_at = ?2, hidden_at = ?1, receives = receives + 1, receipt = ?3 || '-' || id \
+                    "UPDATE message SET visible_at = ?2, hidden_at = ?1, held = 1, receives = receives + 1, receipt = ?3 || '-' || id \
                      WHERE id IN (SELECT id FROM message WHERE state = 'ready' AND visible_at <= ?1 \
                                   ORDER BY visible_at, id LIMIT ?4) \
                      RETURNING id, body, receipt, receives",
@@ -159,6 +159,37 @@ impl SqliteQueue {
             })
             .await
             .map_err(|error| failed("receive from the queue", error))
+    }
+
+    /// Shows the messages again that a process was working when it died; how many those are.
+    ///
+    /// The caller holds the lock on the state directory, which proves that the process is dead. Messages that were given back
+    /// for later are not among them.
+    pub async fn take_over(&self) -> Result<usize, DatabaseError> {
+        let now = self.now();
+        let sql = "UPDATE message SET visible_at = ?1, hidden_at = ?1, held = 0 WHERE state = 'ready' AND held = 1";
+        let shown = self
+            .database
+            .call(move |connection| connection.execute(sql, [now]));
+        shown.await
+    }
+
+    /// Hides the one message that `receipt` holds until `visibility` has passed.
+    async fn hide(
+        &self,
+        action: &'static str,
+        statement: &'static str,
+        receipt: &Receipt,
+        visibility: Duration,
+    ) -> Result<(), QueueError> {
+        let (receipt, now) = (receipt.expose().to_owned(), self.now());
+        let until = now.saturating_add(milliseconds(visibility));
+        let changed = self
+            .database
+            .call(move |connection| connection.execute(statement, params![receipt, until, now]))
+            .await
+            .map_err(|error| failed(action, error))?;
+        one(action, changed)
     }
 
     /// Changes the one message that `receipt` holds; void receipts change nothing, and that is an error.
@@ -224,17 +255,16 @@ impl Queue for SqliteQueue {
     }
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
-        let (receipt, now) = (receipt.expose().to_owned(), self.now());
-        let until = now.saturating_add(milliseconds(visibility));
         let sql = "UPDATE message SET visible_at = ?2, hidden_at = ?3 WHERE receipt = ?1 AND state = 'ready'";
-        let action = "extend the hold on a message";
-        let changed = self
-            .database
-            .call(move |connection| connection.execute(sql, params![receipt, until, now]))
+        self.hide("extend the hold on a message", sql, receipt, visibility)
             .await
-            .map_err(|error| failed(action, error))?;
-        one(action, changed)?;
-        if visibility.is_zero() {
+    }
+
+    async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {
+        let sql = "UPDATE message SET visible_at = ?2, hidden_at = ?3, held = 0 WHERE receipt = ?1 AND state = 'ready'";
+        self.hide("give a message back", sql, receipt, after)
+            .await?;
+        if after.is_zero() {
             self.arrived.notify_waiters();
         }
         Ok(())

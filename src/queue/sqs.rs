@@ -1,5 +1,6 @@
 //! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
 
+pub mod address;
 mod looked_at;
 mod parked;
 
@@ -47,23 +48,45 @@ pub struct SqsQueue {
 /// Where messages are set aside.
 #[derive(Debug, Clone)]
 struct Aside {
+    client: Client,
     url: String,
     edge: Edge,
 }
 
 impl SqsQueue {
     /// A queue over a configured client.
-    pub fn new(client: Client, url: String, parked_url: Option<String>) -> Self {
-        let parked = parked_url.map(|url| {
-            let subject = format!("the queue of parked messages {url} (queue.parked_url)");
-            let edge = Edge::new(EdgeKind::Parked, "queue", subject);
-            Aside { url, edge }
-        });
+    pub const fn new(client: Client, url: String) -> Self {
         Self {
             client,
             url,
-            parked,
+            parked: None,
         }
+    }
+
+    /// The same with a queue for the messages that nobody can work, which may be in another region or at another server.
+    #[must_use]
+    pub fn with_parked(self, client: Client, url: String) -> Self {
+        let subject = format!("the queue of parked messages {url} (queue.parked_url)");
+        let edge = Edge::new(EdgeKind::Parked, "queue", subject);
+        Self {
+            parked: Some(Aside { client, url, edge }),
+            ..self
+        }
+    }
+
+    /// How many messages the queue says that it has in a state, about.
+    async fn count(&self, name: QueueAttributeName) -> Result<Option<u64>, QueueError> {
+        let answer = self
+            .client
+            .get_queue_attributes()
+            .queue_url(&self.url)
+            .attribute_names(name.clone())
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
+        let attributes = answer.attributes;
+        Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
     }
 }
 
@@ -139,7 +162,7 @@ impl Queue for SqsQueue {
     }
 
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
-        let Some(Aside { url, edge }) = &self.parked else {
+        let Some(Aside { client, url, edge }) = &self.parked else {
             return Ok(Parked::LeftToRedrive);
         };
         let text = |value: String| {
@@ -154,7 +177,7 @@ impl Queue for SqsQueue {
         let fifo = Fifo::of(url, message.group.as_deref());
         let send = || {
             let (group, id) = fifo.as_ref().map(Fifo::parts).unzip();
-            self.client
+            client
                 .send_message()
                 .queue_url(url)
                 .message_body(&message.body)
@@ -200,19 +223,12 @@ impl Queue for SqsQueue {
 
     async fn waiting(&self) -> Result<u64, QueueError> {
         let name = QueueAttributeName::ApproximateNumberOfMessages;
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(name.clone())
-            .send()
-            .await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
-        let count = answer
-            .attributes
-            .and_then(|attributes| attributes.get(&name)?.parse().ok());
-        Ok(count.unwrap_or_default())
+        self.count(name).await.map(Option::unwrap_or_default)
+    }
+
+    async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
+        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        self.count(name).await
     }
 }
 

@@ -9,10 +9,12 @@ mod fit;
 mod view;
 
 use jiff::tz::TimeZone;
+use memchr::memmem;
 
-pub use digest::Digest;
+pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
 
+use super::escape::escape;
 use super::templates::Templates;
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
@@ -50,17 +52,21 @@ pub struct Letter<'a> {
 pub struct Drawn {
     /// The mail.
     pub mail: RenderedMail,
-    /// How many files its HTML can show.
+    /// How many files its HTML links.
     pub shown: u64,
     /// How many it only counts.
     pub more: u64,
+    /// Whether its HTML links a page or a list of all files.
+    pub links_all: bool,
     /// The bytes of its HTML, encoded for transport: what the budget is about.
     pub html_bytes: usize,
 }
 
-/// Renders a person's mail.
-pub fn mail(templates: &Templates, letter: &Letter<'_>) -> Result<RenderedMail, RenderError> {
-    draw(templates, letter).map(|drawn| drawn.mail)
+impl Drawn {
+    /// Whether the mail leads to every file of the job.
+    pub const fn reaches_all(&self) -> bool {
+        self.more == 0 || self.links_all
+    }
 }
 
 /// Renders a person's mail, and says how much of the job is in it.
@@ -83,9 +89,14 @@ pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderE
     })?;
     view.show(&sheet, shown);
     let text = tidy(&templates.render(&files.text, &view)?);
+    // A template of the operator's own may leave rows out.
+    let shown = linked(&html, view.urls());
+    let places = [letter.gallery_url, letter.manifest_url];
+    let places = places.into_iter().flatten().map(PresignedUrl::expose);
     Ok(Drawn {
-        shown: shown as u64,
-        more: view.more.as_ref().map_or(0, |more| more.count),
+        shown,
+        more: letter.digest.count().saturating_sub(shown),
+        links_all: linked(&html, places) > 0,
         html_bytes: fit::encoded_len(&html),
         mail: RenderedMail {
             subject: view.subject,
@@ -93,6 +104,22 @@ pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderE
             html,
         },
     })
+}
+
+/// How many of some URLs stand in a page. They mostly come in their order, so each is first looked for behind the one before.
+fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
+    let (mut count, mut behind) = (0, 0);
+    for url in urls {
+        let url = escape(url);
+        let find = |from: usize| memmem::find(&html.as_bytes()[from..], url.as_bytes());
+        if let Some(at) = find(behind) {
+            behind += at + url.len();
+            count += 1;
+        } else if find(0).is_some() {
+            count += 1;
+        }
+    }
+    count
 }
 
 /// The files of a mail's template.
@@ -127,22 +154,21 @@ impl<'a> Letter<'a> {
     /// The clock by which this person is told the time.
     fn time_zone(&self) -> &'a TimeZone {
         let theirs = self.recipient.time_zone.as_ref();
-        theirs.unwrap_or(&self.settings.time_zone)
+        theirs.unwrap_or(&self.plan.time_zone)
     }
 
     const fn most_rows(&self) -> usize {
         match (self.gallery_url, self.manifest_url) {
-            (None, None) => digest::MAX_ROWS,
+            (None, None) => MAX_ROWS,
             (Some(_), _) | (None, Some(_)) => MAX_ROWS_BESIDE_GALLERY,
         }
     }
 
     /// The subject that the job gives, on one line.
     fn subject(&self) -> Result<Option<String>, RenderError> {
-        let job = &self.plan.job;
         let scope = Scope {
             recipient: Some(self.recipient),
-            ..job.scope()
+            ..self.plan.scope()
         };
         let given = self.plan.email().and_then(|email| email.subject.as_ref());
         let filled = given
@@ -166,11 +192,7 @@ impl<'a> Letter<'a> {
             .as_ref()
             .map(|gallery| gallery.title.as_str())
             .filter(|_| titled);
-        let folder = plan
-            .prefix()
-            .rsplit('/')
-            .find(|segment| segment.contains(char::is_alphabetic));
-        let topic = title.or(folder);
+        let topic = title.or(plan.objects.topic());
         view::brief(topic.unwrap_or_else(|| plan.job.id.as_str()))
     }
 }
@@ -895,7 +917,7 @@ mod tests {
                 manifest_url: None,
                 settings: &settings,
             };
-            let text = mail(installed(), &letter).unwrap().text;
+            let text = draw(installed(), &letter).unwrap().mail.text;
             text.lines()
                 .find(|line| line.contains("2026"))
                 .unwrap()
@@ -992,7 +1014,7 @@ mod tests {
             manifest_url: None,
             settings: &settings,
         };
-        let mail = mail(installed(), &letter).unwrap();
+        let mail = draw(installed(), &letter).unwrap().mail;
         assert_eq!(mail.subject, hostile);
         assert!(
             mail.text.starts_with(&format!("Guten Tag {hostile},")),
@@ -1027,7 +1049,7 @@ mod tests {
             manifest_url: None,
             settings: &settings,
         };
-        insta::assert_snapshot!(mail(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
+        insta::assert_snapshot!(draw(&templates, &letter).unwrap_err(), @"the job's field email.subject uses {{costumer}}, which has no value here; known are: customer, recipient.name, recipient.address, recipient.locale, job.id");
     }
 
     #[test]
@@ -1237,7 +1259,7 @@ mod tests {
             manifest_url: None,
             settings: &settings,
         };
-        let error = mail(&templates, &letter).unwrap_err();
+        let error = draw(&templates, &letter).unwrap_err();
         assert!(
             matches!(error, RenderError::TooLarge { budget: 2000, .. }),
             "{error}"

@@ -141,7 +141,7 @@ impl<'a> Gallery<'a> {
                 .as_ref()
                 .map_or("gallery", |gallery| gallery.template.as_str()),
             base: view::base(plan.prefix()),
-            time_zone: time_zone(audience, settings),
+            time_zone: time_zone(audience, plan),
             language,
             words: Words::new(language)?,
             frame: frame(plan, audience, total_links, settings, language),
@@ -274,12 +274,12 @@ impl<'a> Gallery<'a> {
     }
 }
 
-/// The zone of the page's times: its reader's, as in their mail, and the configuration's where several read it.
-fn time_zone<'a>(audience: &'a Audience, settings: &'a MailSettings) -> &'a TimeZone {
+/// The zone of the page's times: its reader's, as in their mail, and the job's where several read it.
+fn time_zone<'a>(audience: &'a Audience, plan: &'a Plan) -> &'a TimeZone {
     let theirs = audience
         .recipient()
         .and_then(|person| person.time_zone.as_ref());
-    theirs.unwrap_or(&settings.time_zone)
+    theirs.unwrap_or(&plan.time_zone)
 }
 
 fn frame<'a>(
@@ -291,7 +291,7 @@ fn frame<'a>(
 ) -> Frame<'a> {
     let gallery = plan.gallery.as_ref();
     let title = view::shown(gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title));
-    let moment = |instant| Moment::new(instant, time_zone(audience, settings));
+    let moment = |instant| Moment::new(instant, time_zone(audience, plan));
     Frame {
         language: Tongue::of(language),
         ask: Ask::new(plan, settings, language, &title),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::email::{Digest, Letter, mail};
+use super::email::{Digest, Letter, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
@@ -23,7 +23,6 @@ pub(super) fn at(text: &str) -> Timestamp {
 
 pub(super) fn settings() -> MailSettings {
     MailSettings {
-        time_zone: crate::clock::time_zone("Europe/Berlin").unwrap(),
         locale: "en".parse().unwrap(),
         sender_name: "Harbour Reports".to_owned(),
         sender_address: "reports@harbour.example".to_owned(),
@@ -61,6 +60,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         page_size: 1000,
     });
     Plan {
+        time_zone: crate::clock::time_zone("Europe/Berlin").unwrap(),
         connection: job.from.connection.clone(),
         bucket: job.from.bucket.clone(),
         objects,
@@ -182,7 +182,7 @@ pub(super) fn mail_in(
         manifest_url: None,
         settings: &settings,
     };
-    mail(installed(), &letter).unwrap()
+    draw(installed(), &letter).unwrap().mail
 }
 
 /// All pages of a gallery whose links come in batches.

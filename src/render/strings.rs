@@ -171,6 +171,11 @@ impl Strings {
         Ok(())
     }
 
+    /// The tags of the languages that there are.
+    pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.languages.keys().map(String::as_str)
+    }
+
     /// The language that is nearest to a tag: `pt-BR`, else `pt`, else English.
     pub fn language(&self, tag: &str) -> &Language {
         let primary = tag

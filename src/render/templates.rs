@@ -177,6 +177,10 @@ impl Installed for Templates {
     fn galleries(&self) -> Vec<&str> {
         self.galleries.iter().map(String::as_str).collect()
     }
+
+    fn languages(&self) -> Vec<&str> {
+        self.strings.tags().collect()
+    }
 }
 
 impl Templates {
@@ -658,7 +662,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: uses the helper "size" without a value
         the template email/report/body.html.hbs, line 1: uses subject.length, but what stands before "length" has no parts
         the template email/report/body.html.hbs, line 1: {{> partials/buton.html}} includes a template that is not there: did you mean "partials/button.html"?
-        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template partials/button.html.hbs, line 3: uses label, but there is no "label"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
         "#);
     }
 
@@ -814,7 +818,7 @@ mod tests {
         the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
         the template partials/mail.html.hbs, line 52: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
         the template email/report/body.html.hbs, line 1: shows @partial-block, but nothing gives it a block: include it by {{#> …}}
-        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
+        the template email/report/body.html.hbs, line 1: uses sise, but there is no "sise"; there are: count, elsewhere, expires_at, files, folders, gallery_url, glimpse, grouped, job, language, manifest_url, missed, more, opens, overflows, personal, recipient, sender, size_bytes, sooner, subject, topic, vars
         the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
         the template email/report/body.html.hbs, line 1: a template to include is named as it is, not worked out and not in quotes
         "#);

@@ -69,6 +69,7 @@ pub(super) const fn reason(reason: Unlinkable) -> &'static str {
     match reason {
         Unlinkable::Archived => "reason_archived",
         Unlinkable::RestoreEnds => "reason_restore_ends",
+        Unlinkable::Expires => "reason_expires",
         Unlinkable::Folder => "reason_folder",
         Unlinkable::Active => "reason_active",
         Unlinkable::DotSegments => "reason_dot_segments",
@@ -84,6 +85,7 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
     match bound {
         Bound::Asked => None,
         Bound::Credentials => Some("sooner_credentials"),
+        Bound::Lifecycle => Some("sooner_lifecycle"),
         Bound::Policy | Bound::S3 | Bound::Cloudfront => Some("sooner_policy"),
     }
 }

@@ -1,5 +1,6 @@
 //! S3, or whatever speaks its protocol, through the AWS SDK.
 
+mod lifecycle;
 mod page;
 mod parts;
 mod trial;
@@ -19,6 +20,7 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
 pub use self::trial::Trial;
@@ -370,6 +372,7 @@ impl ObjectStore for S3Store {
         };
         let class = answer.storage_class.as_ref().map(|class| class.as_str());
         let restored = answer.restore.as_deref().and_then(restored_until);
+        let expires = answer.expiration.as_deref().and_then(expiry_date);
         Ok(ObjectMeta {
             key: key.clone(),
             size_bytes: size(answer.content_length),
@@ -379,7 +382,10 @@ impl ObjectStore for S3Store {
             storage: match (answer.archive_status, restored) {
                 (Some(_), _) => Storage::Archived,
                 (None, Some(until)) => Storage::Restored { until },
-                (None, None) => storage(class),
+                (None, None) => match (storage(class), expires) {
+                    (Storage::Ready, Some(at)) => Storage::Expires { at },
+                    (storage, _) => storage,
+                },
             },
         })
     }
@@ -506,9 +512,16 @@ async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<ObjectMe
 /// Until when a restored copy is there: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
 fn restored_until(header: &str) -> Option<Timestamp> {
-    let date = header.split_once("expiry-date=\"")?.1.split('"').next()?;
     let is_done = header.contains("ongoing-request=\"false\"");
-    let date = jiff::fmt::rfc2822::parse(date).ok().filter(|_| is_done)?;
+    expiry_date(header).filter(|_| is_done)
+}
+
+/// The date in `x-amz-restore`, and in `x-amz-expiration`: `expiry-date="Fri, 21 Dec 2012 00:00:00 GMT", rule-id="…"`, from
+/// which on the bucket's lifecycle deletes the object.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+fn expiry_date(header: &str) -> Option<Timestamp> {
+    let date = header.split_once("expiry-date=\"")?.1.split('"').next()?;
+    let date = jiff::fmt::rfc2822::parse(date).ok()?;
     Some(date.timestamp())
 }
 

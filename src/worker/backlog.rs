@@ -115,7 +115,7 @@ impl Backlog {
 async fn show(queue: &dyn Queue, receipts: Vec<Receipt>) {
     let shown = stream::iter(receipts).map(|receipt| async move {
         // One that cannot be shown comes back by itself.
-        drop(queue.extend(&receipt, Duration::ZERO).await);
+        drop(queue.release(&receipt, Duration::ZERO).await);
     });
     shown.buffer_unordered(REQUESTS).collect::<()>().await;
 }
@@ -147,7 +147,7 @@ mod tests {
         for message in received(&queue, 100).await {
             let hidden = backlog.add(&edge.outage().unwrap(), &message.receipt);
             assert_eq!(hidden, SHORTEST);
-            queue.extend(&message.receipt, hidden).await.unwrap();
+            queue.release(&message.receipt, hidden).await.unwrap();
         }
         assert!(backlog.due(&edges).is_empty(), "it is left alone");
         tokio::time::sleep(Duration::from_secs(5)).await;

@@ -101,13 +101,13 @@ pub async fn settle(
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
         Disposition::Retry { after } => {
-            queue.extend(&message.receipt, after).await?;
+            queue.release(&message.receipt, after).await?;
             return Ok(Left::Staying);
         }
         Disposition::Park => {
             failpoint::pass(Failpoint::Refused);
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
-                queue.extend(&message.receipt, LEFT_TO_REDRIVE).await?;
+                queue.release(&message.receipt, LEFT_TO_REDRIVE).await?;
                 return Ok(Left::Staying);
             }
         }

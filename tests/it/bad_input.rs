@@ -134,7 +134,7 @@ async fn a_field_that_is_wrong_is_named() {
     the job's field email.template holds the character '.': a template's name has letters, digits, '-' and '_'
     the job's field from.include[0] is not a pattern: unclosed character class; missing ']'
     the job's field from.limit is 0: leave it out, or give at least 1
-    the job's field vars.recipient is a name with a meaning of its own (recipient, object, job, event, vars, date, year, month, day): choose another
+    the job's field vars.recipient is a name with a meaning of its own (recipient, object, job, event, vars, date, year, month, day, utc): choose another
     the job's field gallery.publish.dir is not an absolute path without ".."
     "#);
 }

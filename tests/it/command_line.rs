@@ -301,7 +301,7 @@ async fn parked_messages_of_sqs_are_listed_and_put_back() {
             .output()
             .unwrap()
     };
-    let queue = SqsQueue::new(client, url, Some(parked_url));
+    let queue = SqsQueue::new(client.clone(), url).with_parked(client, parked_url);
     let mut came_as = Vec::new();
     // More than one receive brings.
     for number in 0..14 {

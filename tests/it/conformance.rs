@@ -182,7 +182,7 @@ async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Cli
         .attributes(FifoQueue, "true")
         .send();
     let url = made.await.unwrap().queue_url.unwrap();
-    let queue = SqsQueue::new(client.clone(), url.clone(), Some(url.clone()));
+    let queue = SqsQueue::new(client.clone(), url.clone()).with_parked(client.clone(), url.clone());
     queue.submit("alone").await.unwrap();
     let alone = queue.receive(10, HELD, NOW).await.unwrap().remove(0);
     assert!(alone.group.is_some(), "a group of its own");
@@ -213,14 +213,11 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
     let client = sqs_client(&moto);
     let make = async |name| make_queue(&client, name).await;
     let (url, parked_url) = (make("jobs").await, make("parked").await);
-    a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url, None))).await;
+    a_queue_is_a_queue(Arc::new(SqsQueue::new(client.clone(), url))).await;
     a_fifo_queue_says_which_group_a_message_is_of(&client).await;
 
-    let queue = SqsQueue::new(
-        client.clone(),
-        make("other").await,
-        Some(parked_url.clone()),
-    );
+    let queue = SqsQueue::new(client.clone(), make("other").await)
+        .with_parked(client.clone(), parked_url.clone());
     queue.submit("bad").await.unwrap();
     let message = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
     assert_eq!(
@@ -242,7 +239,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
         .clone();
     assert_eq!(reason.as_deref(), Some("line oneline two"));
 
-    let missing = SqsQueue::new(client, format!("{}/123456789012/missing", moto.url()), None);
+    let missing = SqsQueue::new(client, format!("{}/123456789012/missing", moto.url()));
     let error = missing.receive(1, HELD, NOW).await.unwrap_err();
     assert_eq!(error.fact, Fact::NotFound);
     assert!(

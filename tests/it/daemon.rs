@@ -102,7 +102,7 @@ pub(crate) fn submit(config: &Path, job: &Value) {
     let file = config.with_file_name("job.json");
     fs::write(&file, job.to_string()).unwrap();
     let output = Command::new(program())
-        .args(["job", "submit"])
+        .args(["job", "submit", "--no-check"])
         .arg(&file)
         .arg("--config")
         .arg(config)

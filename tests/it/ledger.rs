@@ -787,7 +787,7 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     let work = worlds.iter().map(|world| async {
         let opened = world.open().await;
         let worker = handout::worker::Worker::new(
-            Arc::new(SqsQueue::new(sqs.clone(), queue.clone(), None)),
+            Arc::new(SqsQueue::new(sqs.clone(), queue.clone())),
             opened.tools.clone(),
             Vec::new(),
             pace(),

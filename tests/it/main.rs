@@ -24,14 +24,17 @@ mod conformance;
 mod crash;
 mod credentials;
 mod daemon;
+mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
 mod hostile;
+mod languages;
 mod ledger;
 mod letter;
+mod lifecycle;
 #[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
@@ -43,11 +46,17 @@ mod pictures;
 mod poison;
 mod presign;
 mod privileged;
+mod public_endpoints;
+mod queue_addresses;
+mod reachable;
 mod relay;
+#[cfg(debug_assertions)]
+mod restart;
 mod s3_answers;
 mod schema;
 mod signer;
 mod story;
+mod submit;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;

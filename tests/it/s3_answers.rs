@@ -90,8 +90,10 @@ async fn gathered(
         },
         on_doubt: handout::config::OnDoubt::Resend,
         page_size: 1000,
+        time_zone: jiff::tz::TimeZone::UTC,
         sender_domain: "sender.example".to_owned(),
         triggers: Vec::new(),
+        default_publish: None,
     };
     change(&mut policy.links);
     let mut job = email_job("x");
@@ -313,6 +315,10 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
         let date = date(SignedDuration::from_hours(24 * days));
         format!("x-amz-restore: ongoing-request=\"false\", expiry-date=\"{date}\"\r\n")
     };
+    let expires_in = |hours: i64| {
+        let date = date(SignedDuration::from_hours(hours));
+        format!("expiry-date=\"{date}\", rule-id=\"a%2C%22b%22\"")
+    };
     let glacier = "x-amz-storage-class: GLACIER\r\n";
     let error = |body| ("400 Bad Request", String::new(), body);
     let encrypted = "<Error><Code>InvalidRequest</Code><Message>The object was stored using a form of Server Side Encryption.</Message></Error>";
@@ -325,6 +331,9 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
         looked_at(ok(&format!("{glacier}{}", in_days(0))), ok("")).await,
         looked_at(ok("x-amz-storage-class: INTELLIGENT_TIERING\r\n"), ok("")).await,
         looked_at(ok("x-amz-storage-class: INTELLIGENT_TIERING\r\nx-amz-archive-status: ARCHIVE_ACCESS\r\n"), ok("")).await,
+        looked_at(ok(&format!("x-amz-expiration: {}\r\n", expires_in(48))), ok("")).await,
+        looked_at(ok(&format!("x-amz-expiration: {}\r\n", expires_in(0))), ok("")).await,
+        looked_at(ok("x-amz-expiration: expiry-date=\"soon\", rule-id=\"x\"\r\n"), ok("")).await,
         looked_at(no(), error(encrypted)).await,
         looked_at(no(), error(expired)).await,
         looked_at(no(), ok("")).await,
@@ -339,6 +348,9 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
     RestoreEnds
     linked
     Archived
+    linked
+    Expires
+    linked
     CustomerKey
     could not look at s3://reports/a.pdf: the credentials do not allow it: ExpiredToken: The provided token has expired.
     could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not

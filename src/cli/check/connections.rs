@@ -12,7 +12,7 @@ use handout::keyring::Keyring;
 use handout::tools;
 
 use super::report::{Outcome, Report, bounded};
-use super::{lifetimes, publishing};
+use super::{deletions, lifetimes, links, publishing};
 
 pub(super) async fn check(
     config: &Config,
@@ -34,6 +34,8 @@ pub(super) async fn check(
         }
         buckets(config, &connections, report).await?;
         publishing::check(config, &connections, report).await?;
+        deletions::check(config, &connections, report).await?;
+        links::check(config, &connections, report).await?;
         report
             .look("ledger", ledger(config, &connections, &keyring))
             .await

@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, report: &Report) -> io::Result<()> {
 
 fn templates(config: &Config) -> Outcome {
     let templates = Templates::load(config.templates.dir.as_deref())?;
+    handout::tools::locale(config, &templates)?;
     Ok(format!(
         "mails: {}; pages: {}",
         templates.emails().join(", "),

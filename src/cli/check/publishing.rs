@@ -8,6 +8,7 @@ use handout::config::Config;
 use handout::connection::Connections;
 use handout::directory::Directory;
 use handout::job::{Bucket, ConnectionName};
+use handout::plan::Place;
 use handout::plan::policy::PublishRule;
 use handout::store::s3::Trial;
 
@@ -24,7 +25,12 @@ pub(super) async fn check(
     };
     let mut seen = BTreeSet::new();
     for rule in &policy.rules {
-        for place in &rule.publish {
+        let default = policy.default_publish.iter().filter_map(as_rule);
+        let mut places: Vec<PublishRule> = rule.publish.clone();
+        if rule.publish.iter().all(|place| place.bucket().is_none()) {
+            places.extend(default);
+        }
+        for place in &places {
             match place {
                 PublishRule::Dir(dir) => {
                     let what = format!("dir:{}", dir.display());
@@ -43,6 +49,16 @@ pub(super) async fn check(
         }
     }
     Ok(())
+}
+
+/// The default place for pages of a rule that names none, as if the rule named it.
+fn as_rule(place: &Place) -> Option<PublishRule> {
+    match place {
+        Place::Bucket(bucket, prefix) => {
+            Some(PublishRule::Bucket(bucket.clone(), prefix.to_string()))
+        }
+        Place::Dir { .. } => None,
+    }
 }
 
 /// Whether an object may be put there, without putting one.

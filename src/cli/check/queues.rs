@@ -5,6 +5,7 @@ use std::io;
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind};
 use handout::queue::Queue;
+use handout::queue::sqs::address::QueueAddress;
 use handout::queue::sqs::{LookedAt, SqsQueue};
 use handout::tools;
 
@@ -27,6 +28,7 @@ async fn on_this_machine(config: &Config) -> Outcome {
 }
 
 async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+    regions(config, report)?;
     let opened = bounded(tools::sqs_queue(config, environment)).await;
     let queue = match opened.and_then(|opened| Ok(opened?)) {
         Ok(queue) => queue,
@@ -38,6 +40,30 @@ async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> 
         Err(error) => report.tell("queue", Err(error))?,
     }
     parked(config, &queue, report).await
+}
+
+/// Whether a region of the configuration is another than the one that a queue's URL names.
+fn regions(config: &Config, report: &Report) -> io::Result<()> {
+    let (queue, results) = (&config.queue, &config.results);
+    for (key, url, region) in [
+        ("queue.url", &queue.url, &queue.region),
+        ("queue.parked_url", &queue.parked_url, &queue.region),
+        ("results.queue_url", &results.queue_url, &results.region),
+    ] {
+        let address = url.as_deref().and_then(|url| QueueAddress::parse(url).ok());
+        let named = address.and_then(|address| address.place().region.clone());
+        let (Some(named), Some(region)) = (named, region) else {
+            continue;
+        };
+        if named != *region {
+            let section = key.split('.').next().unwrap_or_default();
+            let result = format!(
+                "{key} is in {named}, and {section}.region says {region}, which is asked: leave region out"
+            );
+            report.warn(key, result)?;
+        }
+    }
+    Ok(())
 }
 
 fn tell_queue(config: &Config, looked_at: LookedAt, report: &Report) -> io::Result<()> {

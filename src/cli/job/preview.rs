@@ -70,6 +70,8 @@ struct Report {
     /// The first of them.
     not_linked: Vec<NotLinked>,
     mails: Vec<Mail>,
+    /// Where a page or a list of all files is published that the job does not ask for, since a mail has no room for them.
+    supplement: Option<String>,
     pages: usize,
     /// Those that were written.
     page_files: Vec<PathBuf>,
@@ -128,14 +130,15 @@ pub(super) async fn show(
 
 async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow::Result<Report> {
     let preview = Preview::begin(order, tools).await?;
+    let trial = preview.trial().await?;
     let files = Files::make(&arguments.out)?;
     let not_linked = preview.first_unavailable(LISTED)?.into_iter();
     let mut mails = Vec::new();
-    for mail in preview.mails().take(arguments.mails) {
+    for mail in trial.mails().take(arguments.mails) {
         mails.push(files.write_mail(mails.len() + 1, &mail?)?);
     }
     let mut page_files = Vec::new();
-    let pages = preview.pages(MOST_PAGES).await?;
+    let pages = trial.pages(MOST_PAGES).await?;
     for page in pages.into_iter().take(MOST_PAGES) {
         let name = format!("gallery-{}", page.file_name);
         page_files.push(files.write(&name, page.html.as_bytes())?);
@@ -152,6 +155,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
         unavailable: preview.unavailable(),
         not_linked: not_linked.map(NotLinked::from).collect(),
         mails,
+        supplement: plan.supplement().map(ToString::to_string),
         pages: preview.page_count(),
         page_files,
     })
@@ -170,6 +174,7 @@ const fn because(bound: Bound) -> &'static str {
     match bound {
         Bound::Asked => "as asked",
         Bound::Credentials => "the credentials that sign end then",
+        Bound::Lifecycle => "a lifecycle rule of the bucket deletes the first of the files then",
         Bound::Policy => "the [[allow]] rule allows no more",
         Bound::S3 => "S3 allows no more",
         Bound::Cloudfront => "CloudFront cannot count further",
@@ -203,6 +208,11 @@ fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
         say(format_args!(
             "  mails        {made} of {}; --mails {} makes all of them",
             report.recipients, report.recipients
+        ))?;
+    }
+    if let Some(place) = &report.supplement {
+        say(format_args!(
+            "  publishes    all files to {place} and links them, since a mail has no room for all"
         ))?;
     }
     say(format_args!("  pages        {}", report.pages))?;
@@ -346,14 +356,14 @@ fn slug(address: &str) -> String {
 }
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
-struct Previewing {
-    tools: Tools,
+pub(super) struct Previewing {
+    pub(super) tools: Tools,
     opened: tools::Opened,
     _scratch: tempfile::TempDir,
 }
 
 impl Previewing {
-    async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir()?;
         let mut config = config.clone();
         // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
@@ -375,7 +385,7 @@ impl Previewing {
         })
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         drop(self.tools);
         self.opened.close().await;
     }

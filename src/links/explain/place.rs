@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::query::{Parts, decoded};
-use crate::links::partition::before_suffix;
+use crate::links::partition::{before_suffix, is_region};
+use crate::links::target::{Addressing, ServerUrl};
 
 /// How the bucket stands in the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,6 +24,8 @@ pub enum Style {
     ObjectLambda,
     /// Not a host of AWS, so the first folder is taken for the bucket.
     CustomEndpoint,
+    /// A server that a connection of the configuration names.
+    Configured,
     /// A distribution: the origin behind it cannot be seen.
     CloudFront,
 }
@@ -37,6 +40,7 @@ impl Style {
             Self::MultiRegionAccessPoint => "multi-region access point",
             Self::ObjectLambda => "object lambda access point",
             Self::CustomEndpoint => "not a host of AWS, read as path style",
+            Self::Configured => "a server of the configuration",
             Self::CloudFront => "a distribution",
         }
     }
@@ -57,6 +61,40 @@ pub struct Place {
     /// The region that the host names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The connection of the configuration whose links name the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+}
+
+/// A server that links of a connection name: what no link says is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownServer {
+    /// The connection.
+    pub connection: String,
+    /// The server.
+    pub url: ServerUrl,
+    /// How buckets stand in it.
+    pub addressing: Addressing,
+}
+
+impl KnownServer {
+    /// The bucket and the spelled key of a link to it; nothing for a link to another.
+    fn read<'a>(&self, host: &str, path: &'a str) -> Option<(Option<String>, &'a str)> {
+        let below = path.strip_prefix(self.url.path())?.strip_prefix('/')?;
+        if host == self.url.host() {
+            return Some(in_path(below));
+        }
+        // A bucket whose name cannot stand in a host stands in the path all the same.
+        let bucket = host.strip_suffix(self.url.host())?.strip_suffix('.')?;
+        let is_in_host = self.addressing == Addressing::VirtualHost && !bucket.is_empty();
+        is_in_host.then(|| (Some(bucket.to_owned()), below))
+    }
+}
+
+/// The bucket as the first folder, and the spelled key behind it.
+fn in_path(path: &str) -> (Option<String>, &str) {
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    (Some(decoded(bucket)).filter(|b| !b.is_empty()), key)
 }
 
 /// Reads the place of a link to a distribution.
@@ -67,21 +105,34 @@ pub(super) fn at_cloudfront(parts: &Parts<'_>) -> Place {
         bucket: None,
         key: decoded(parts.path.strip_prefix('/').unwrap_or_default()),
         region: None,
+        connection: None,
     }
 }
 
-/// Reads the place of a link to S3 or to a server like it.
-pub(super) fn at_s3(parts: &Parts<'_>) -> Place {
+/// Reads the place of a link to S3 or to a server like it. Of servers that share a host, the one with the longest path is meant.
+pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> Place {
     let host = parts.host();
+    let sent = parts.sent_host();
+    let known = servers
+        .iter()
+        .filter_map(|server| Some((server, server.read(&sent, parts.path)?)))
+        .max_by_key(|(server, _)| server.url.path().len());
+    if let Some((server, (bucket, key))) = known {
+        return Place {
+            host: parts.authority.to_owned(),
+            style: Style::Configured,
+            bucket,
+            key: decoded(key),
+            region: None,
+            connection: Some(server.connection.clone()),
+        };
+    }
     let aws = before_suffix(&host).and_then(aws_host);
     let (style, named_bucket, region) = aws.unwrap_or((Style::CustomEndpoint, None, None));
     let path = parts.path.strip_prefix('/').unwrap_or_default();
     let (bucket, key) = match named_bucket {
         Some(bucket) => (Some(bucket), path),
-        None => {
-            let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-            (Some(decoded(bucket)).filter(|b| !b.is_empty()), key)
-        }
+        None => in_path(path),
     };
     Place {
         host: parts.authority.to_owned(),
@@ -89,6 +140,7 @@ pub(super) fn at_s3(parts: &Parts<'_>) -> Place {
         bucket,
         key: decoded(key),
         region,
+        connection: None,
     }
 }
 
@@ -122,18 +174,6 @@ fn aws_host(host: &str) -> Option<(Style, Option<String>, Option<String>)> {
     Some((style, name, region.map(ToOwned::to_owned)))
 }
 
-/// `eu-west-1`, `us-gov-east-1`: words and a number.
-fn is_region(text: &str) -> bool {
-    let words: Vec<&str> = text.split('-').collect();
-    words.len() >= 3
-        && words.last().is_some_and(|number| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-        && words[..words.len() - 1]
-            .iter()
-            .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +181,7 @@ mod tests {
     #[test]
     fn hosts_of_s3_are_read_as_s3_reads_them() {
         let place = |url: &str| {
-            let place = at_s3(&Parts::of(url).unwrap());
+            let place = at_s3(&Parts::of(url).unwrap(), &[]);
             let none = || "-".to_owned();
             let (bucket, region) = (
                 place.bucket.unwrap_or_else(none),
@@ -195,6 +235,51 @@ mod tests {
         b | /k | CustomEndpoint | -
         b | k | CustomEndpoint | -
         - |  | Path | eu-west-1
+        ");
+    }
+
+    #[test]
+    fn a_link_to_a_server_of_the_configuration_is_read_as_it_is_configured() {
+        let server = |connection: &str, url: &str, path_style| KnownServer {
+            connection: connection.to_owned(),
+            url: ServerUrl::parse(url).unwrap(),
+            addressing: Addressing::of(path_style),
+        };
+        let servers = [
+            server("minio", "https://files.acme.example", true),
+            server("supabase", "https://files.acme.example/storage/v1/s3", true),
+            server("hosts", "https://s3.acme.example:443", false),
+            server("inside", "http://minio:9000/s3", true),
+        ];
+        let place = |url: &str| {
+            let place = at_s3(&Parts::of(url).unwrap(), &servers);
+            let none = || "-".to_owned();
+            let (bucket, connection) = (
+                place.bucket.unwrap_or_else(none),
+                place.connection.unwrap_or_else(none),
+            );
+            format!("{bucket} | {} | {connection}", place.key)
+        };
+        let table = [
+            "https://Files.acme.example/reports/a%20b.pdf",
+            "https://files.acme.example/storage/v1/s3/reports/2026/q3.pdf",
+            "https://files.acme.example/storage/v2/q3.pdf",
+            "https://reports.s3.acme.example/2026/q3.pdf",
+            "https://s3.acme.example/my.reports/q3.pdf",
+            "http://minio:9000/s3/reports/q3.pdf",
+            "http://minio:9000/reports/q3.pdf",
+            "https://other.example/reports/q3.pdf",
+        ]
+        .map(place);
+        insta::assert_snapshot!(table.join("\n"), @r"
+        reports | a b.pdf | minio
+        reports | 2026/q3.pdf | supabase
+        storage | v2/q3.pdf | minio
+        reports | 2026/q3.pdf | hosts
+        my.reports | q3.pdf | hosts
+        reports | q3.pdf | inside
+        reports | q3.pdf | -
+        reports | q3.pdf | -
         ");
     }
 }

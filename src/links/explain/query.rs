@@ -48,6 +48,19 @@ impl<'a> Parts<'a> {
         host.to_ascii_lowercase()
     }
 
+    /// The host in lower case, without a port that is the scheme's own: what clients send as `Host`.
+    pub(super) fn sent_host(&self) -> String {
+        let authority = self.authority.to_ascii_lowercase();
+        let port = match self.scheme.to_ascii_lowercase().as_str() {
+            "http" => ":80",
+            _ => ":443",
+        };
+        authority
+            .strip_suffix(port)
+            .unwrap_or(&authority)
+            .to_owned()
+    }
+
     /// Whether nobody can listen between here and there.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.host();

@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 
-use super::query::{Parameters, Parts, shown_name};
-use super::{Credential, Explanation, Scheme, SignedBy, Style, place};
+use super::query::{Parameters, shown_name};
+use super::{Credential, Explanation, Scheme, SignedBy, Style};
 use crate::job::MAX_S3_EXPIRES_IN;
 use crate::links::cloudfront::matches;
 use crate::links::sigv4::QUERY_PARAMETERS;
@@ -29,12 +29,10 @@ const REGIONS_WITH_V2: [&str; 8] = [
 
 pub(super) fn explain_v4(
     explanation: &mut Explanation,
-    parts: &Parts<'_>,
     parameters: &Parameters<'_>,
     now: Timestamp,
 ) {
     explanation.scheme = Scheme::SigV4;
-    explanation.opens = Some(place::at_s3(parts));
     for name in QUERY_PARAMETERS.iter().filter(|name| !parameters.has(name)) {
         explanation.wrong(format!("{name} is missing: the link was cut or changed"));
     }
@@ -280,15 +278,10 @@ fn look_behind_signature(explanation: &mut Explanation, parameters: &Parameters<
     }
 }
 
-pub(super) fn explain_v2(
-    explanation: &mut Explanation,
-    parts: &Parts<'_>,
-    parameters: &Parameters<'_>,
-) {
+pub(super) fn explain_v2(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     explanation.scheme = Scheme::SigV2;
-    let place = place::at_s3(parts);
-    let region = place.region.clone();
-    explanation.opens = Some(place);
+    let place = explanation.opens.as_ref();
+    let region = place.and_then(|place| place.region.clone());
     explanation.signed_by = parameters.get("AWSAccessKeyId").map(signed_by);
     for name in ["Expires", "Signature"] {
         if !parameters.has(name) {

@@ -1,5 +1,6 @@
 //! What `handout check` wants to know of a queue.
 
+use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
 
 use super::SqsQueue;
@@ -28,7 +29,7 @@ impl SqsQueue {
     /// # Errors
     /// What the queue answers.
     pub async fn look_at(&self) -> Result<LookedAt, QueueError> {
-        let (waiting, max_receive_count) = self.attributes(&self.url).await?;
+        let (waiting, max_receive_count) = attributes(&self.client, &self.url).await?;
         let received = max_receive_count.is_none_or(|count| count >= SPARED_BELOW);
         if received {
             let receiving = self.client.receive_message().queue_url(&self.url);
@@ -44,28 +45,30 @@ impl SqsQueue {
             received,
         })
     }
+}
 
-    /// How many messages wait, and after how many receipts one is moved away.
-    pub(super) async fn attributes(&self, url: &str) -> Result<(u64, Option<u32>), QueueError> {
-        let waiting = QueueAttributeName::ApproximateNumberOfMessages;
-        let redrive = QueueAttributeName::RedrivePolicy;
-        let asking = self.client.get_queue_attributes().queue_url(url);
-        let asking = asking
-            .attribute_names(waiting.clone())
-            .attribute_names(redrive.clone());
-        let answer = asking.send().await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {url}"), &error))?;
-        let attributes = answer.attributes.unwrap_or_default();
-        let count = attributes
-            .get(&waiting)
-            .and_then(|count| count.parse().ok());
-        let policy = attributes.get(&redrive).map(String::as_str);
-        Ok((
-            count.unwrap_or_default(),
-            policy.and_then(max_receive_count),
-        ))
-    }
+/// How many messages wait, and after how many receipts one is moved away.
+pub(super) async fn attributes(
+    client: &Client,
+    url: &str,
+) -> Result<(u64, Option<u32>), QueueError> {
+    let waiting = QueueAttributeName::ApproximateNumberOfMessages;
+    let redrive = QueueAttributeName::RedrivePolicy;
+    let asking = client.get_queue_attributes().queue_url(url);
+    let asking = asking
+        .attribute_names(waiting.clone())
+        .attribute_names(redrive.clone());
+    let answer = asking.send().await;
+    let answer = answer.map_err(|error| EdgeError::from_sdk(format!("look at {url}"), &error))?;
+    let attributes = answer.attributes.unwrap_or_default();
+    let count = attributes
+        .get(&waiting)
+        .and_then(|count| count.parse().ok());
+    let policy = attributes.get(&redrive).map(String::as_str);
+    Ok((
+        count.unwrap_or_default(),
+        policy.and_then(max_receive_count),
+    ))
 }
 
 /// The number in a redrive policy. SQS writes it as a number, and takes it as a string too.

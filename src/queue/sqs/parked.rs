@@ -6,9 +6,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 
-use super::{Fifo, MAX_RECEIVE, SqsQueue, receipt_error, seconds};
+use super::looked_at::attributes;
+use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, receipt_error, seconds};
 use crate::queue::{EdgeError, ParkedMessage, QueueError};
 
 /// Beside a parked message: why it was set aside, and its id on the queue that it came from.
@@ -26,6 +28,7 @@ const WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct ParkedQueue<'a> {
     queue: &'a SqsQueue,
+    client: &'a Client,
     url: &'a str,
 }
 
@@ -47,8 +50,9 @@ impl Looked {
 impl SqsQueue {
     /// The queue for messages that are set aside, if there is one.
     pub fn parked(&self) -> Option<ParkedQueue<'_>> {
-        let url = self.parked.as_ref()?.url.as_str();
-        Some(ParkedQueue { queue: self, url })
+        let Aside { client, url, .. } = self.parked.as_ref()?;
+        let queue = self;
+        Some(ParkedQueue { queue, client, url })
     }
 }
 
@@ -58,7 +62,7 @@ impl ParkedQueue<'_> {
     /// # Errors
     /// What the queue answers.
     pub async fn count(&self) -> Result<u64, QueueError> {
-        Ok(self.queue.attributes(self.url).await?.0)
+        Ok(attributes(self.client, self.url).await?.0)
     }
 
     /// Messages that are set aside, at most `limit`, in no order.
@@ -101,7 +105,6 @@ impl ParkedQueue<'_> {
 
     async fn receive(&self, most: usize) -> Result<Vec<Looked>, QueueError> {
         let answer = self
-            .queue
             .client
             .receive_message()
             .queue_url(self.url)
@@ -132,7 +135,7 @@ impl ParkedQueue<'_> {
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(format!("put a message on {url}"), &error))?;
-        client
+        self.client
             .delete_message()
             .queue_url(self.url)
             .receipt_handle(&one.receipt)
@@ -146,7 +149,6 @@ impl ParkedQueue<'_> {
     async fn show_again(&self, looked: &[Looked]) {
         for one in looked {
             let shown = self
-                .queue
                 .client
                 .change_message_visibility()
                 .queue_url(self.url)

@@ -12,11 +12,11 @@ use super::super::view::{self, Missed};
 use super::view::brief;
 use crate::audit::AuditedLinks;
 use crate::job::Order;
-use crate::links::Link;
+use crate::links::{Link, PresignedUrl};
 use crate::plan::Plan;
 
 /// The most rows that a digest keeps: more never fit into the budget.
-pub(super) const MAX_ROWS: usize = 200;
+pub const MAX_ROWS: usize = 200;
 
 /// The most folders that are told apart; files in others are counted together.
 const MAX_FOLDERS: usize = MAX_ROWS;
@@ -143,6 +143,11 @@ impl Digest {
     /// How many links there are.
     pub const fn count(&self) -> u64 {
         self.total.count
+    }
+
+    /// The link of a file that can be shown, if there is any.
+    pub(crate) fn first_url(&self) -> Option<&PresignedUrl> {
+        self.rows.first().map(|row| &row.link.url)
     }
 
     /// Whether the files are in several folders, and so need to say in which.

@@ -50,6 +50,8 @@ pub(super) struct View<'a> {
     missed: Option<MissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
+    /// Whether the page is there because the files do not fit into the mail, and not because the job asks for a gallery.
+    overflows: bool,
     expires_at: Moment,
     sooner: Option<&'static str>,
     /// Whether the links are this person's alone.
@@ -327,11 +329,17 @@ impl<'a> View<'a> {
             }),
             gallery_url: letter.gallery_url.map(PresignedUrl::expose),
             manifest_url: letter.manifest_url.map(PresignedUrl::expose),
+            overflows: plan.supplement().is_some(),
             expires_at: Moment::new(plan.lifetime.expires_at, letter.time_zone()),
             sooner: view::sooner(plan.lifetime.bound),
             personal: plan.per_recipient,
             opens: plan.disposition == Disposition::Inline,
         }
+    }
+
+    /// The links of the files that are shown.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &'a str> {
+        self.files.iter().map(|row| row.url)
     }
 
     /// Shows the first `count` rows of a sheet, and says what else there is.
@@ -400,6 +408,7 @@ pub(in super::super) fn sample() -> Value {
         }),
         gallery_url: Some(""),
         manifest_url: Some(""),
+        overflows: true,
         expires_at: Moment::default(),
         sooner: Some("sooner_policy"),
         personal: true,

@@ -62,7 +62,6 @@ impl Parts {
     }
 
     /// Starts postfix for mails to a domain; nothing, with the reason on stderr, where it cannot run.
-    #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
     pub(crate) fn postfix_or_skip(
         &self,
         test: &str,
@@ -70,9 +69,20 @@ impl Parts {
         domain: &str,
         refused: &[&str],
     ) -> Option<Server> {
-        let mut command = self.script("postfix.py");
-        command.arg(dir).arg(domain).args(refused);
-        let server = Server::start(&mut command, Ending::Asked);
+        let dir = dir.to_string_lossy();
+        self.other_or_skip(test, "postfix.py", &[&[&*dir, domain], refused].concat())
+    }
+
+    /// Starts a server that may not be there: nginx, versitygw; nothing, with the reason on stderr, where it cannot run.
+    #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
+    pub(crate) fn other_or_skip(
+        &self,
+        test: &str,
+        script: &str,
+        arguments: &[&str],
+    ) -> Option<Server> {
+        let mut command = self.script(script);
+        let server = Server::start(command.args(arguments), Ending::Asked);
         if server.is_none() {
             eprintln!("{test}: skipped: see the line above");
         }

@@ -1,0 +1,69 @@
+//! Whether links open at the server that they name, where it is not the one that the program itself asks.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use handout::clock;
+use handout::config::Config;
+use handout::connection::{Connections, WayError};
+use handout::job::{Bucket, ConnectionName};
+use handout::links::way::Obstacle;
+use handout::plan::policy::PublishRule;
+
+use super::report::{Report, bounded};
+
+/// Opens a link of each connection whose links name another server, for each bucket that a rule names.
+pub(super) async fn check(
+    config: &Config,
+    connections: &Connections,
+    report: &Report,
+) -> io::Result<()> {
+    for (name, bucket) in linked(config) {
+        let connection = connections.get(&name);
+        let Some(connection) = connection.filter(|it| it.has_public_endpoint()) else {
+            continue;
+        };
+        let what = format!("links s3://{bucket}");
+        let tried = bounded(connection.try_links(&bucket, clock::system)).await;
+        match tried {
+            Ok(Ok(origin)) => report.tell(what, Ok(format!("open at {origin} ({name})")))?,
+            Ok(Err(WayError::Obstacle(obstacle))) if may_be_asleep(config, &name, &obstacle) => {
+                let result = format!(
+                    "{obstacle}; if `handout run` does not serve the directory of {name} now, start it and check again"
+                );
+                report.warn(what, result)?;
+            }
+            Ok(Err(error)) => report.tell(what, Err(error.into()))?,
+            Err(error) => report.tell(what, Err(error))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is only that the embedded endpoint is not served now: this command serves it on another port, for itself.
+fn may_be_asleep(config: &Config, name: &ConnectionName, obstacle: &Obstacle) -> bool {
+    let connection = config.connections.get(name.as_str());
+    let is_embedded = connection.is_some_and(|connection| connection.directory.is_some());
+    let is_silent = matches!(
+        obstacle,
+        Obstacle::NotReachable { .. } | Obstacle::NoStore { .. }
+    );
+    is_embedded && is_silent
+}
+
+/// The buckets into which links may point, by connection.
+fn linked(config: &Config) -> BTreeSet<(ConnectionName, Bucket)> {
+    let mut linked = BTreeSet::new();
+    let Ok(policy) = config.policy() else {
+        return linked;
+    };
+    for rule in policy.rules {
+        linked.insert((rule.connection.clone(), rule.bucket));
+        for place in rule.publish {
+            if let PublishRule::Bucket(bucket, _) = place {
+                linked.insert((rule.connection.clone(), bucket));
+            }
+        }
+    }
+    linked
+}

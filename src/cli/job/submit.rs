@@ -1,0 +1,58 @@
+//! `handout job submit`: a job on the queue, after a look whether it can be done.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use handout::clock;
+use handout::config::{Config, Environment};
+use handout::error::{Class, JobError};
+use handout::job::Job;
+use handout::job::envelope;
+use handout::preview::Preview;
+use handout::tools::{self, Tools};
+
+use super::order_of;
+use super::preview::Previewing;
+use crate::cli::say;
+
+/// What to do when a job could not be looked at.
+const UNCHECKED: &str = "the job was not submitted, since it could not be looked at; `--no-check` submits it without a look";
+
+/// Puts a message on the queue; checks first that each job in it can be done as far as a preview can tell.
+pub(super) async fn submit(
+    body: &str,
+    config: &Config,
+    environment: &Environment,
+    checks: bool,
+) -> anyhow::Result<ExitCode> {
+    let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
+    let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
+    if checks && !opened.jobs.is_empty() {
+        let previewing = Previewing::open(config, environment).await;
+        let previewing = previewing.context(UNCHECKED)?;
+        let checked = check(opened.jobs, &previewing.tools).await;
+        previewing.close().await;
+        checked?;
+    }
+    let queue = tools::open_queue(config, environment, clock::system).await?;
+    let id = queue.submit(body).await?;
+    say(format_args!(
+        "submitted {} as message {id}",
+        jobs.join(", ")
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(jobs: Vec<Job>, tools: &Tools) -> anyhow::Result<()> {
+    for job in jobs {
+        let order = order_of(job);
+        let checked = async { Preview::begin(&order, tools).await?.check().await };
+        checked.await.map_err(|error| match error.class() {
+            Class::Permanent | Class::Policy => anyhow::Error::new(error),
+            Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {
+                anyhow::Error::new(error).context(UNCHECKED)
+            }
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! A link of our own, opened as a recipient would open it.
+
+use jiff::SignedDuration;
+
+use super::Connection;
+use crate::clock::Clock;
+use crate::edge::{Egress, http};
+use crate::job::Bucket;
+use crate::keyring::nonce;
+use crate::links::PresignedUrl;
+use crate::links::signer::{Signer, SignerError};
+use crate::links::sigv4::Ask;
+use crate::links::way::{Answer, Obstacle, judge};
+use crate::plan::{Bound, ExpiryGuard, Lifetime};
+use crate::store::StoreError;
+
+/// How far back the link is dated, for a store whose clock is behind, and how long it lives from then on, in seconds.
+const BACK: SignedDuration = SignedDuration::from_secs(60);
+const LIVES_SECS: u64 = 300;
+
+/// Why nothing is known of the way, or what stands in it.
+#[derive(Debug, thiserror::Error)]
+pub enum WayError {
+    /// What stands in the way.
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
+    /// No link can be signed.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The store does not say in which region the bucket is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A link, and where it leads.
+struct Trial {
+    url: PresignedUrl,
+    origin: String,
+    region: String,
+}
+
+impl Connection {
+    /// Whether its links name another server than the program itself asks.
+    pub const fn has_public_endpoint(&self) -> bool {
+        self.own_signer.is_some()
+    }
+
+    /// Opens a link to an object of `bucket` that is not there, at the server that links name and at the one that the program asks
+    /// itself; the server that links name, if links open there.
+    ///
+    /// # Errors
+    /// What stands in the way, or that no link can be signed.
+    pub async fn try_links(&self, bucket: &Bucket, clock: Clock) -> Result<String, WayError> {
+        let key = format!("handout-check-{}", nonce());
+        let trial = self.trial(&self.signer, bucket, &key, clock).await?;
+        let (origin, region) = (trial.origin, trial.region);
+        let public = open(&trial.url, self.s3.egress()).await;
+        let public = public.map_err(|reason| Obstacle::NotReachable {
+            origin: origin.clone(),
+            reason,
+        })?;
+        let own = match &self.own_signer {
+            Some(signer) => {
+                let trial = self.trial(signer, bucket, &key, clock).await?;
+                open(&trial.url, self.s3.egress()).await.ok()
+            }
+            None => None,
+        };
+        judge(&origin, &region, &public, own.as_ref())?;
+        Ok(origin)
+    }
+
+    async fn trial(
+        &self,
+        signer: &Signer,
+        bucket: &Bucket,
+        key: &str,
+        clock: Clock,
+    ) -> Result<Trial, WayError> {
+        let region = self.store.region(bucket).await?;
+        let signed_at = clock().checked_sub(BACK).unwrap_or_else(|_| clock());
+        let lives = SignedDuration::from_secs(LIVES_SECS.cast_signed());
+        let expires_at = signed_at.checked_add(lives).unwrap_or(signed_at);
+        let lifetime = Lifetime {
+            signed_at,
+            signed_for_secs: LIVES_SECS,
+            expires_at,
+            bound: Bound::Asked,
+            fresh_until: expires_at,
+        };
+        let region = region.as_deref();
+        let signing = signer.presigner(bucket, region, lifetime, ExpiryGuard::Ignore);
+        let (presigner, _) = signing.await?;
+        let ask = Ask {
+            key,
+            ..Ask::default()
+        };
+        Ok(Trial {
+            url: presigner.presign(&ask),
+            origin: presigner.origin().to_owned(),
+            region: region.unwrap_or_else(|| signer.region()).to_owned(),
+        })
+    }
+}
+
+/// The answer to a link, or why there is none.
+async fn open(url: &PresignedUrl, egress: &Egress) -> Result<Answer, String> {
+    let (status, body) = http::get(url.expose(), egress.clone()).await?;
+    Ok(Answer::read(status, &body))
+}

@@ -1,0 +1,71 @@
+//! What is published for a job whose mails have no room for all of its files.
+
+use super::{
+    AllowRule, GalleryPlan, ManifestPlan, Objects, Place, PlanError, Policy, Published, fill,
+};
+use crate::bounds::MAX_TITLE_BYTES;
+use crate::job::{Job, ManifestFormat};
+
+/// Of how many files the mails of a job have too few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// How many files the job links.
+    pub links: u64,
+    /// How many of them the shortest of its mails shows.
+    pub shown: u64,
+}
+
+impl Published {
+    /// Whether anything of it is opened by a link to S3.
+    pub(super) fn is_in_bucket(&self) -> bool {
+        let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
+        let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
+        let mut places = gallery.into_iter().chain(manifest);
+        places.any(|place| matches!(place, Place::Bucket(..)))
+    }
+
+    /// Adds what has all files and can be linked by a mail: a page, or a list where the job has a page of its own already.
+    pub(super) fn supplement(
+        &mut self,
+        job: &Job,
+        objects: &Objects,
+        policy: &Policy,
+        rule: &AllowRule,
+        shortage: Shortage,
+    ) -> Result<(), PlanError> {
+        let no_room = || PlanError::NoRoom(shortage);
+        let place = policy.spare_place(rule).ok_or_else(no_room)?;
+        match (&self.gallery, &self.manifest) {
+            (None, _) => {
+                self.gallery = Some(GalleryPlan {
+                    title: title(job, objects, policy)?,
+                    template: "gallery".parse().expect("the name is one"),
+                    place,
+                    page_size: policy.page_size,
+                });
+                Ok(())
+            }
+            (Some(_), None) => {
+                let format = ManifestFormat::Csv;
+                self.manifest = Some(ManifestPlan { format, place });
+                Ok(())
+            }
+            (Some(_), Some(_)) => Err(no_room()),
+        }
+    }
+}
+
+/// The title of a page that no job asked for: the mail's subject where it is the same for all, else the folder that is
+/// handed out, else the job.
+fn title(job: &Job, objects: &Objects, policy: &Policy) -> Result<String, PlanError> {
+    let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
+    if let Some(subject) = subject.filter(|subject| !subject.names_recipient()) {
+        return fill(
+            "email.subject",
+            subject,
+            &job.scope(policy.time_zone(job)),
+            MAX_TITLE_BYTES,
+        );
+    }
+    Ok(objects.topic().unwrap_or(job.id.as_str()).to_owned())
+}
