@@ -132,7 +132,10 @@ mod tests {
         secret_key_file = "marker-2"
         [connections.local]
         directory = "./marker-3/buckets"
+        [queue]
+        ca_file = "marker-19/ca.pem"
         [connections.fixed]
+        ca_file = "marker-20/ca.pem"
         access_key_id = "AKIA"
         secret_access_key_file = "marker-4"
         session_token_file = "marker-5"
@@ -158,6 +161,7 @@ mod tests {
         checkpoint_key_file = "marker-15"
         [results]
         file = "marker-16/results.jsonl"
+        ca_file = "marker-21/ca.pem"
         [templates]
         dir = "marker-17/templates"
         [[on_event]]
@@ -220,7 +224,7 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=18 {
+        for number in 1..=21 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);
