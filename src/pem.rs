@@ -7,7 +7,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::directory::read_mounted_text;
+use crate::config::ConfigError;
+use crate::mounted;
 
 /// One `BEGIN`…`END` of a PEM text.
 pub(crate) struct Block<'a> {
@@ -37,22 +38,24 @@ pub(crate) fn blocks(pem: &str) -> impl Iterator<Item = Block<'_>> {
 /// The text of a file with certificates of authorities, one or more, each of which can be trusted.
 ///
 /// # Errors
-/// What is wrong with the file, in words that follow the key that names it.
-pub(crate) fn authorities(path: &Path) -> Result<String, String> {
+/// What is wrong with the file that `key` names.
+pub(crate) fn authorities(key: &str, path: &Path) -> Result<String, ConfigError> {
     let named = |wrong: &str| format!("names {}, {wrong}", path.display());
-    let text = read_mounted_text(path)
-        .map_err(|error| named(&format!("which cannot be read as PEM: {error}")))?;
-    let certificates =
-        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-    let certificates = certificates.map_err(|_| named("which is not a PEM certificate"))?;
+    let refused = |wrong: &str| ConfigError::value(key, named(wrong));
+    let text = mounted::read_text(path).map_err(|error| {
+        let unreadable = |error: &_| named(&format!("which cannot be read as PEM: {error}"));
+        ConfigError::unread(key, error, unreadable)
+    })?;
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    let certificates = certificates.collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.unwrap_or_default();
     if certificates.is_empty() {
-        return Err(named("which is not a PEM certificate"));
+        return Err(refused("which is not a PEM certificate"));
     }
     let mut trusted = RootCertStore::empty();
     for certificate in certificates {
-        let added = trusted.add(certificate);
-        added.map_err(|error| {
-            named(&format!(
+        trusted.add(certificate).map_err(|error| {
+            refused(&format!(
                 "which has a certificate that cannot be used: {error}"
             ))
         })?;

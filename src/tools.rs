@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::audit::record::Names;
-use crate::audit::{AuditLog, RecordError, log::Writer};
+use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::load::queue_address;
 use crate::config::{
@@ -15,8 +15,8 @@ use crate::config::{
 use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::{Directory, Location};
+use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
+use crate::directory::{Directory, Location, is_full};
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
@@ -112,6 +112,9 @@ impl Tools {
 
     /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
+        if let Some(full) = self.books.audit.edge().outage() {
+            return Err(full);
+        }
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         let share = self.share();
@@ -165,6 +168,15 @@ impl Tools {
             None => self.policy.usual_relay(job)?,
         };
         relays.get(&name)
+    }
+
+    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
+    pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        match relay {
+            Some(relay) => Ok(relay.reach().await?),
+            None => Ok(()),
+        }
     }
 
     /// What signs the links to a plan's objects.
@@ -282,7 +294,6 @@ impl OpenError {
     /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk, a database that
     /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
-        let is_full = |source: &io::Error| source.kind() == io::ErrorKind::StorageFull;
         match self {
             Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
@@ -292,7 +303,7 @@ impl OpenError {
             | Self::StateDir { source, .. }
             | Self::Keyring(KeyringError::Io { source, .. }) => is_full(source),
             Self::Database(error) => error.is_full() || error.is_busy(),
-            Self::Config(ConfigError::NoRegion { .. }) => true,
+            Self::Config(ConfigError::NoRegion { .. } | ConfigError::Late { .. }) => true,
             _ => false,
         }
     }
@@ -389,6 +400,7 @@ pub async fn open(
     let books = Books {
         ledger,
         audit,
+        issued: Issued::default(),
         names: names(config, &keyring),
         resolver: resolver.map(|program| Resolver::new(program.clone())),
         owner: Owner::new(),
@@ -399,6 +411,7 @@ pub async fn open(
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = edges(config, &connections, &*books.ledger, &mailer)
         .chain(handed_to.cloned())
+        .chain(std::iter::once(books.audit.edge().clone()))
         .collect();
     let tools = Tools {
         policy: Arc::new(policy),
@@ -649,7 +662,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
                 url.url(),
             )
         }
-        (None, Some(file)) => Results::File(file.clone()),
+        (None, Some(file)) => Results::file(file.clone()),
         (None, None) => Results::Nobody,
     })
 }

@@ -383,8 +383,10 @@ impl Worker {
 
     /// Whether what is received could be recorded.
     fn can_record(&self) -> bool {
-        let ledger = self.tools.books.ledger.edge();
-        self.tools.books.audit.room().check().is_ok()
+        let books = &self.tools.books;
+        let (audit, ledger) = (&books.audit, books.ledger.edge());
+        audit.room().check().is_ok()
+            && audit.edge().outage().is_none()
             && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
     }
 
@@ -518,20 +520,21 @@ impl Worker {
 
     /// Works messages one after the other, for as long as each leaves the queue.
     async fn work_in_turn(self, mut waiting: Turn, slot: Slot, stop: Stop) {
-        while let Some(message) = waiting.pop_front() {
-            let stays = {
-                let hold = turn::hold(&*self.queue, &waiting, self.pace.visibility_timeout);
-                let work = async {
-                    slot.take().await;
-                    Box::pin(self.work(message, &slot, stop.child())).await
-                };
-                tokio::select! {
-                    biased;
-                    left = work => left == Left::Staying,
-                    () = hold => unreachable!("holding does not end by itself"),
-                }
+        let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
+        while !waiting.is_empty() {
+            // The message before may have given the slot back, and all may be taken for long.
+            let taken = stop.or(slot.take());
+            if turn::holding(queue, &waiting, visibility, taken)
+                .await
+                .is_err()
+            {
+                break;
+            }
+            let Some(message) = waiting.pop_front() else {
+                break;
             };
-            if stays {
+            let work = Box::pin(self.work(message, &slot, stop.child()));
+            if turn::holding(queue, &waiting, visibility, work).await == Left::Staying {
                 break;
             }
         }
@@ -781,7 +784,9 @@ impl Worker {
                 record::refused(job.map(JobId::as_str), Some(&message.id), reason)
             };
             let lines = each.iter().map(line).collect();
-            self.tools.books.audit.append(lines).await?;
+            let audit = &self.tools.books.audit;
+            let written = audit.append(lines).await.map_err(JobError::from);
+            written.map_err(|error| error.or_outage(audit.edge().outage()))?;
             self.refused.add(&message.id);
         }
         if !self.told.has(&message.id) {

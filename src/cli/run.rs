@@ -106,7 +106,7 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
     opened.close().await;
     match (audit.failure(), ended) {
         // The work came to its end, and the next start ends the stream.
-        (Some(failure), Ended::Drained) if failure.is_full() => {
+        (Some(failure), Ended::Drained) if failure.lacks_end() => {
             tracing::warn!(
                 error = chain(failure),
                 "the end of the audit log could not be written; the next start writes it"

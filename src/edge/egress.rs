@@ -50,9 +50,7 @@ impl Egress {
         let mut egress = Self::of_environment(environment)?;
         egress.section = Some(section.into());
         if let Some(path) = ca_file {
-            let authorities = pem::authorities(path);
-            let key = || format!("{section}.ca_file");
-            let authorities = authorities.map_err(|reason| ConfigError::value(key(), reason))?;
+            let authorities = pem::authorities(&format!("{section}.ca_file"), path)?;
             egress.authorities.push(authorities.into());
         }
         Ok(egress)
@@ -65,11 +63,14 @@ impl Egress {
     pub fn of_environment(environment: &Environment) -> Result<Self, ConfigError> {
         let mut authorities = Vec::new();
         if let Some(path) = environment.get(CA_BUNDLE) {
-            let bundle = pem::authorities(Path::new(path));
-            let wrong = |reason| ConfigError::Variables {
-                reason: format!("{CA_BUNDLE} {reason}"),
-            };
-            authorities.push(bundle.map_err(wrong)?.into());
+            let bundle = pem::authorities(CA_BUNDLE, Path::new(path));
+            let bundle = bundle.map_err(|error| match error {
+                ConfigError::Value { key, reason } => ConfigError::Variables {
+                    reason: format!("{key} {reason}"),
+                },
+                error => error,
+            });
+            authorities.push(bundle?.into());
         }
         Ok(Self {
             section: None,

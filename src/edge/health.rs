@@ -77,6 +77,8 @@ pub enum EdgeKind {
     Results,
     /// The queue for messages that are set aside.
     Parked,
+    /// The audit log, whose disk may have no room.
+    Audit,
 }
 
 impl EdgeKind {
@@ -90,6 +92,7 @@ impl EdgeKind {
             Self::Relay => "relay",
             Self::Results => "results",
             Self::Parked => "parked",
+            Self::Audit => "audit",
         }
     }
 }
@@ -109,17 +112,20 @@ pub enum FailureKind {
     Refused,
     /// Credentials or a certificate that are not accepted, or none: trying again does not repair it.
     Denied,
+    /// A disk without room.
+    Full,
 }
 
 impl FailureKind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Timeout,
         Self::Unreachable,
         Self::ServerError,
         Self::Throttled,
         Self::Refused,
         Self::Denied,
+        Self::Full,
     ];
 
     /// The name in metrics and log lines.
@@ -131,6 +137,7 @@ impl FailureKind {
             Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Denied => "denied",
+            Self::Full => "full",
         }
     }
 
@@ -143,7 +150,7 @@ impl FailureKind {
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
             // A source of credentials has one request at a time, for which all jobs of its connection wait.
             Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
-            Self::Denied => (1, Duration::ZERO),
+            Self::Denied | Self::Full => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
         }
@@ -153,7 +160,11 @@ impl FailureKind {
     fn pause(self, failures: u32) -> Duration {
         match self {
             Self::Refused | Self::Denied => REFUSED_PAUSE,
-            Self::Timeout | Self::Unreachable | Self::ServerError | Self::Throttled => {
+            Self::Timeout
+            | Self::Unreachable
+            | Self::ServerError
+            | Self::Throttled
+            | Self::Full => {
                 let doublings = failures.saturating_sub(2).min(8);
                 (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
             }
@@ -407,6 +418,7 @@ impl fmt::Display for Outage {
             FailureKind::Throttled => "asks to slow down",
             FailureKind::Refused => "refuses requests",
             FailureKind::Denied => "cannot be used",
+            FailureKind::Full => "has no room",
         };
         write!(f, "{subject} {what} since {since:.0}")?;
         if words.is_empty() {
@@ -624,6 +636,15 @@ impl Edge {
     pub fn answered_since(&self, instant: Instant) -> bool {
         let answered_at = self.state().answered_at;
         answered_at.is_some_and(|answered| answered > instant)
+    }
+
+    /// Whether a reply came at a step, or at a later one, since an instant.
+    pub fn replied_since(&self, step: Step, instant: Instant) -> bool {
+        let activity = self.activity();
+        let mut replies = activity.replies[step.rank.min(STEPS - 1)..]
+            .iter()
+            .flatten();
+        replies.any(|at| *at >= instant)
     }
 
     /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.

@@ -27,6 +27,8 @@ mod daemon;
 mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
@@ -57,6 +59,8 @@ mod schema;
 mod signer;
 mod story;
 mod submit;
+#[cfg(feature = "embedded")]
+mod under_way;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;

@@ -45,8 +45,7 @@ fn roots(section: &str, config: &SmtpConfig) -> Result<Vec<CertificateDer<'stati
     let Some(path) = &config.ca_file else {
         return Ok(Vec::new());
     };
-    let pem = crate::pem::authorities(path)
-        .map_err(|reason| ConfigError::value(format!("{section}.ca_file"), reason))?;
+    let pem = crate::pem::authorities(&format!("{section}.ca_file"), path)?;
     let roots = CertificateDer::pem_slice_iter(pem.as_bytes());
     // Each was read a moment ago.
     Ok(roots.filter_map(Result::ok).collect())
