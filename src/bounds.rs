@@ -125,6 +125,12 @@ pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 /// Each takes a delivery of the job or a decision of the operator: a record with a higher number is damaged.
 pub const MAX_ATTEMPTS: u32 = 1_000_000;
 
+/// How much of an answer's body is kept to judge it by, in bytes: errors of S3 have a few hundred.
+pub const MAX_JUDGED_BYTES: usize = 64 * 1024;
+
+/// The longest wait that a service may ask for by `Retry-After`: as long as a job that failed waits at the most.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
 /// The longest answer that is read, in bytes. A page of 1,000 versions, each with a key of 1,024 bytes that is
 /// percent-encoded and a version of 1,024, has half of it; a record of the ledger has less.
 pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
