@@ -175,7 +175,7 @@ impl Config {
             path: path.clone(),
             source,
         };
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let text = mounted::read_text(&path).map_err(unreadable)?;
         let absolute = std::path::absolute(&path).map_err(unreadable)?;
         let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {
             path: path.clone(),
@@ -381,6 +381,7 @@ impl Config {
             region,
             endpoint_url,
             profile,
+            ca_file,
             file,
         } = &self.results;
         if file.is_some() && queue_url.is_some() {
@@ -388,11 +389,12 @@ impl Config {
             return Err(ConfigError::value("results.file", reason));
         }
         let of_queue = [
-            ("region", region),
-            ("endpoint_url", endpoint_url),
-            ("profile", profile),
+            ("region", region.is_some()),
+            ("endpoint_url", endpoint_url.is_some()),
+            ("profile", profile.is_some()),
+            ("ca_file", ca_file.is_some()),
         ];
-        match of_queue.into_iter().find(|(_, value)| value.is_some()) {
+        match of_queue.into_iter().find(|(_, is_given)| *is_given) {
             Some((field, _)) if queue_url.is_none() => Err(ConfigError::value(
                 format!("results.{field}"),
                 "belongs to a queue: give queue_url too",
