@@ -15,6 +15,7 @@ pub mod tree;
 
 // The writer.
 mod directory;
+mod issued;
 pub mod log;
 mod recover;
 mod registry;
@@ -32,6 +33,7 @@ pub mod table;
 pub mod tail;
 pub mod verify;
 
+pub use issued::Issued;
 pub use log::{AuditLog, RecordError, Settings};
 pub use record::AuditRecord;
 pub use recover::{LossError, accept_loss};

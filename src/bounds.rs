@@ -5,6 +5,11 @@
 
 use std::time::Duration;
 
+// What is remembered of jobs that are not done.
+
+/// The most batches of links of which it is remembered that they have their audit lines, for all jobs together; about 4 MB.
+pub const MAX_ISSUED_BATCHES: usize = 50_000;
+
 // What leaves: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.

@@ -103,9 +103,16 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the disk has no room.
+    /// Whether the disk has no room: for the database, its log, or the index of that (`-shm`).
     pub fn is_full(&self) -> bool {
-        self.code() == Some(ErrorCode::DiskFull)
+        let found = match self {
+            Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
+            Self::File { .. } | Self::TooOld(_) | Self::Closed => None,
+        };
+        found.is_some_and(|error| {
+            error.code == ErrorCode::DiskFull
+                || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+        })
     }
 
     /// Whether another process holds it.
@@ -116,12 +123,13 @@ impl DatabaseError {
         )
     }
 
-    /// Whether the disk is what failed: no space, an I/O error, a damaged file.
+    /// Whether the disk is what failed: an I/O error, a damaged file. One without room has not.
     pub fn is_disk(&self) -> bool {
-        matches!(
+        let is_bad = matches!(
             self.code(),
-            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
-        )
+            Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt)
+        );
+        is_bad && !self.is_full()
     }
 }
 

@@ -23,8 +23,6 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
 const SAFE: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
@@ -609,23 +607,6 @@ pub fn read_mounted(path: &Path) -> io::Result<File> {
     read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
 }
 
-/// Reads such a file, which has a text of at most [`MAX_OPERATOR_FILE_BYTES`].
-pub fn read_mounted_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
-    let read = file.read_to_string(&mut text)?;
-    match read as u64 > MAX_OPERATOR_FILE_BYTES {
-        true => {
-            let sentence = format!(
-                "{} has more than {MAX_OPERATOR_FILE_BYTES} bytes",
-                path.display()
-            );
-            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
-        }
-        false => Ok(text),
-    }
-}
-
 /// Opens a file by its path to read it, in a directory of any owner: a copy, say. No link is followed at its name.
 pub fn read_unlinked(path: &Path) -> io::Result<File> {
     read_regular(path, SAFE)
@@ -749,6 +730,14 @@ fn draft_name() -> io::Result<String> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
+}
+
+/// Whether a file could not be written since there is no room for it: on the disk, or in what its user may have of it.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::audit::AuditedLinks;
 use crate::audit::record::{Context, Kind as LineKind};
-use crate::audit::{self, AuditedLinks};
 use crate::deliver::notice::Notice;
 use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
 use crate::edge::health::JobAtEdge;
@@ -135,7 +135,8 @@ async fn hand_out(order: &Order, tools: &Tools) -> Result<Delivered, JobError> {
     let at = tools.enter(&order.job)?;
     let handed_out = Box::pin(at_edges(order, &at, tools)).await;
     // What failed because an edge is down comes back when the edge does.
-    handed_out.map_err(|error| error.or_outage(at.iter().find_map(JobAtEdge::outage)))
+    let down = || at.iter().find_map(JobAtEdge::outage);
+    handed_out.map_err(|error| error.or_outage(tools.books.audit.edge().outage().or_else(down)))
 }
 
 /// Does a job that has begun at each of its edges.
@@ -154,7 +155,7 @@ async fn at_edges(order: &Order, at: &[JobAtEdge], tools: &Tools) -> Result<Deli
     }
     // On the heap: it is large, and whoever runs a job would hold room for it.
     let work = Box::pin(async {
-        let mut work = pin!(stop.cut(work(order, first, tools)));
+        let mut work = pin!(stop.cut(work_if_relay_answers(order, first, tools)));
         tokio::select! {
             worked = &mut work => worked?,
             outage = tools.gives_way(at, &order.delivery) => {
@@ -209,6 +210,16 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
     };
     conclude(order, &delivered, tools).await?;
     Ok(delivered)
+}
+
+/// Works a job once its relay has answered: what is signed for a relay that is silent has audit lines and no mail.
+async fn work_if_relay_answers(
+    order: &Order,
+    first: Option<&Record>,
+    tools: &Tools,
+) -> Result<Delivered, JobError> {
+    tools.reach_relay(&order.job).await?;
+    work(order, first, tools).await
 }
 
 /// Works a job; `first` is its plan, if it was begun before.
@@ -423,7 +434,16 @@ async fn draw_with(
     let drawn = tokio::task::spawn_blocking(move || {
         plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
     });
-    Ok(drawn.await.map_err(|_| JobError::Panicked)??)
+    let mut plan = drawn.await.map_err(|_| JobError::Panicked)??;
+    // Links of the job that have their audit lines are handed out again as long as they are fresh and could be signed for as
+    // long now: the same signatures come of the same lifetime.
+    if let Some(issued) = tools.books.issued.lifetime(&order.job.id)
+        && issued.is_fresh(order.now)
+        && issued.expires_at <= plan.lifetime.expires_at
+    {
+        plan.lifetime = issued;
+    }
+    Ok(plan)
 }
 
 /// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.
@@ -643,12 +663,8 @@ async fn record(
     tools: &Tools,
 ) -> Result<AuditedLinks, JobError> {
     may_go_on(order, plan, tools)?;
-    let audited = audit::record(
-        links,
-        &context(order, LineKind::Object, tools),
-        &tools.books.audit,
-    )
-    .await?;
+    let (context, books) = (context(order, LineKind::Object, tools), &tools.books);
+    let audited = books.issued.record(links, &context, &books.audit).await?;
     failpoint::pass(Failpoint::Recorded);
     tools.progress.issued(audited.links().len());
     Ok(audited)
@@ -865,6 +881,7 @@ async fn conclude(order: &Order, delivered: &Delivered, tools: &Tools) -> Result
     let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
     let done = Record::new(&order.job.id, "", delivered.reopenings, Kind::Done, body);
     tools.books.ledger.create(done).await?;
+    tools.books.issued.forget(&order.job.id);
     Ok(())
 }
 

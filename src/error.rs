@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::audit::RecordError;
 use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
+use crate::directory::is_full;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
@@ -227,6 +228,7 @@ impl JobError {
                 GatherError::Stopped(_) => Class::Transient,
             },
             Self::Signer(error) => signer(error),
+            Self::Record(error) if error.is_full() => Class::Waits,
             Self::Record(error) => match error {
                 RecordError::Write { .. }
                 | RecordError::Closed
@@ -292,6 +294,7 @@ impl JobError {
             Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
+            Self::Record(error) => error.is_full(),
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
@@ -300,7 +303,6 @@ impl JobError {
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
             | Self::Sign(_)
-            | Self::Record(_)
             | Self::Render(_)
             | Self::Down(_)
             | Self::Busy { .. }
@@ -364,6 +366,8 @@ impl JobError {
             }
             Self::Deferred { at_least, .. } => *at_least,
             Self::Gather(GatherError::Spool { .. }) => DISK_AT_LEAST,
+            Self::Record(error) if error.is_full() => DISK_AT_LEAST,
+            Self::Ledger(error) if error.is_full() => DISK_AT_LEAST,
             Self::Deliver(DeliverError::File { source, .. }) if is_of_disk(source) => DISK_AT_LEAST,
             Self::Deliver(_)
             | Self::Parse(_)
@@ -463,11 +467,7 @@ const fn signer(error: &SignerError) -> Class {
 
 /// Whether a file could not be written for a reason that has nothing to do with which file it is.
 fn is_of_disk(source: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(
-        source.kind(),
-        StorageFull | QuotaExceeded | ReadOnlyFilesystem
-    )
+    is_full(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 /// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little

@@ -254,6 +254,13 @@ pub enum LedgerError {
     },
 }
 
+impl LedgerError {
+    /// Whether the disk under the ledger has no room: it is kept in a file then.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Database { source, .. } if source.is_full())
+    }
+}
+
 /// Keeps records. Every method returns after what it did is durable.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {

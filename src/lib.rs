@@ -23,6 +23,7 @@ pub mod job;
 pub mod links;
 pub(crate) mod mail_trial;
 pub mod media;
+pub mod mounted;
 pub mod plan;
 pub mod preview;
 pub mod publication;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};
-use crate::audit::{self, AuditedLinks};
 use crate::deliver::publish::{Draft, Publisher};
 use crate::distribute::{Order, context};
 use crate::error::JobError;
@@ -347,7 +347,8 @@ async fn sign_files(
         lifetime: plan.lifetime,
         access_key_id: Arc::clone(&signing.access_key_id),
     };
-    let audited = audit::record(links, &context(order, kind, tools), &tools.books.audit).await?;
+    let (context, books) = (context(order, kind, tools), &tools.books);
+    let audited = books.issued.record(links, &context, &books.audit).await?;
     Ok(audited
         .links()
         .iter()

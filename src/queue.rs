@@ -134,7 +134,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
 
 /// How long a queue may take for a message that is handed over to it, all tries included: a slot of the worker is held
 /// meanwhile, and the message that is worked comes again.
-const HAND_OVER: Duration = Duration::from_secs(10);
+pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// Hands a message over to a queue that is not the one that jobs come from, in [`HAND_OVER`], and reports to its edge.
 pub(crate) async fn hand_over<T>(

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
-use crate::directory::{self, Directory};
+use crate::directory::{self, Directory, is_full};
 use crate::distribute::Delivered;
-use crate::edge::health::{Edge, EdgeKind, Outage};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::error::chain;
 use crate::job::JobId;
-use crate::queue::{Fact, Queue, QueueError, hand_over};
+use crate::queue::{Fact, HAND_OVER, Queue, QueueError, hand_over};
 use crate::text::printable_json;
 
 /// The version of what is told.
@@ -35,7 +36,17 @@ pub enum Results {
         edge: Edge,
     },
     /// As lines of a file.
-    File(PathBuf),
+    File(ResultsFile),
+}
+
+/// A file of results, one line each. It may be on a mount whose server is gone.
+#[derive(Debug, Clone)]
+pub struct ResultsFile {
+    path: PathBuf,
+    /// Whether it takes lines.
+    edge: Edge,
+    /// One write at a time: one that does not end keeps a thread, and no more than one.
+    turn: Arc<Semaphore>,
 }
 
 /// Why a result could not be told.
@@ -128,11 +139,21 @@ impl Results {
         Self::Queue { queue, edge }
     }
 
-    /// What is known of the health of the queue, if it is one.
+    /// As lines of a file.
+    pub fn file(path: PathBuf) -> Self {
+        let subject = format!("the results file {} (results.file)", path.display());
+        Self::File(ResultsFile {
+            path,
+            edge: Edge::new(EdgeKind::Results, "file", subject),
+            turn: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// What is known of the health of where results are told.
     pub const fn edge(&self) -> Option<&Edge> {
         match self {
-            Self::Queue { edge, .. } => Some(edge),
-            Self::Nobody | Self::File(_) => None,
+            Self::Queue { edge, .. } | Self::File(ResultsFile { edge, .. }) => Some(edge),
+            Self::Nobody => None,
         }
     }
 
@@ -160,18 +181,59 @@ impl Results {
                     Ok(_) => Ok(()),
                 }
             }
-            Self::File(path) => {
-                let (file, line) = (path.clone(), text() + "\n");
-                let written = tokio::task::spawn_blocking(move || append(&file, &line));
-                let written = written
-                    .await
-                    .unwrap_or_else(|error| Err(io::Error::other(error)));
-                written.map_err(|source| ResultsError::File {
-                    path: path.clone(),
-                    source,
-                })
+            Self::File(file) => {
+                let edge = &file.edge;
+                let _at = edge.enter(result.message, share)?;
+                match file.append(text() + "\n").await {
+                    Ok(()) => {
+                        edge.answered();
+                        Ok(())
+                    }
+                    Err(source) => {
+                        edge.failed(failure_of(&source), &source.to_string());
+                        let path = file.path.clone();
+                        Err(match edge.outage() {
+                            Some(outage) => outage.into(),
+                            None => ResultsError::File { path, source },
+                        })
+                    }
+                }
             }
         }
+    }
+}
+
+impl ResultsFile {
+    /// Writes a line, in [`HAND_OVER`].
+    async fn append(&self, line: String) -> io::Result<()> {
+        let _under_way = self.edge.asked(Step::only("a line"));
+        let written = async {
+            let turn = Arc::clone(&self.turn).acquire_owned().await;
+            let path = self.path.clone();
+            let writing = tokio::task::spawn_blocking(move || {
+                // A write that is given up goes on there, and others wait for it.
+                let _turn = turn;
+                append(&path, &line)
+            });
+            writing
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+        };
+        let late = || {
+            let words = format!("no line was written within {} s", HAND_OVER.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, words)
+        };
+        let written = tokio::time::timeout(HAND_OVER, written).await;
+        written.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// What an error of a file means for its edge.
+fn failure_of(error: &io::Error) -> FailureKind {
+    match error.kind() {
+        io::ErrorKind::TimedOut => FailureKind::Timeout,
+        _ if is_full(error) => FailureKind::Full,
+        _ => FailureKind::Denied,
     }
 }
 
@@ -200,6 +262,7 @@ mod tests {
     use crate::queue::memory::MemoryQueue;
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn while_the_queue_is_down_one_message_at_a_time_tries_it() {
@@ -227,6 +290,43 @@ mod tests {
         tell("a").await.unwrap();
         tell("b").await.unwrap();
         assert_eq!(queue.waiting().await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_to_a_mount_that_hangs_holds_a_slot_for_seconds_and_keeps_one_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.jsonl");
+        let results = Results::file(path.clone());
+        let Results::File(file) = &results else {
+            panic!("it is a file");
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let tell = async || {
+            let result = JobResult::parked(None, "a", "no", now);
+            results.tell(&result, 2).await
+        };
+        // A write that does not end.
+        let hangs = file.turn.acquire().await.unwrap();
+        for _ in 0..2 {
+            let began = tokio::time::Instant::now();
+            assert!(tell().await.is_err());
+            assert_eq!(began.elapsed(), HAND_OVER);
+        }
+        let said = file.edge.outage().unwrap().to_string();
+        assert!(
+            said.contains("(results.file) has not answered since"),
+            "{said}"
+        );
+        let began = tokio::time::Instant::now();
+        let Err(ResultsError::Down(outage)) = tell().await else {
+            panic!("it is known by now");
+        };
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop(hangs);
+        tokio::time::sleep(outage.left).await;
+        tell().await.unwrap();
+        assert_eq!(file.edge.outage(), None);
+        assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 1);
     }
 
     #[test]

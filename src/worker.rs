@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -108,6 +108,15 @@ pub enum Ended {
     DiskFailed,
 }
 
+/// What messages are worked with that begin after a new configuration was read.
+#[derive(Debug, Clone)]
+pub struct Renewed {
+    /// The tools.
+    pub tools: Tools,
+    /// Which events become jobs.
+    pub rules: Arc<[EventRule]>,
+}
+
 /// Works a queue.
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -122,6 +131,8 @@ pub struct Worker {
     told: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
+    /// What messages are worked with from now on, where a new configuration was read.
+    renewed: watch::Receiver<Option<Renewed>>,
     /// How many messages in a row went back because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
     backlog: Backlog,
@@ -281,8 +292,28 @@ impl Worker {
             told: Refused::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
+            renewed: watch::channel(None).1,
             gone_back: Arc::default(),
             backlog: Backlog::default(),
+        }
+    }
+
+    /// The same worker; each message is worked with what was sent here last when it begins.
+    #[must_use]
+    pub fn renewed_by(self, renewed: watch::Receiver<Option<Renewed>>) -> Self {
+        Self { renewed, ..self }
+    }
+
+    /// The worker for messages that begin now.
+    fn now(&self) -> Self {
+        let worker = self.clone();
+        match self.renewed.borrow().clone() {
+            Some(Renewed { tools, rules }) => Self {
+                tools,
+                rules,
+                ..worker
+            },
+            None => worker,
         }
     }
 
@@ -343,7 +374,7 @@ impl Worker {
                     // A turn is worked in one slot; others have the slots of those that wait in it.
                     for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
                         let slot = Slot::new(permit);
-                        tasks.spawn(self.clone().work_in_turn(turn, slot, stop.clone()));
+                        tasks.spawn(self.now().work_in_turn(turn, slot, stop.clone()));
                     }
                     continue;
                 }
@@ -383,8 +414,10 @@ impl Worker {
 
     /// Whether what is received could be recorded.
     fn can_record(&self) -> bool {
-        let ledger = self.tools.books.ledger.edge();
-        self.tools.books.audit.room().check().is_ok()
+        let books = &self.tools.books;
+        let (audit, ledger) = (&books.audit, books.ledger.edge());
+        audit.room().check().is_ok()
+            && audit.edge().outage().is_none()
             && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
     }
 
@@ -429,8 +462,8 @@ impl Worker {
             free.push(slot);
         }
         let edge = self.tools.edges.of(EdgeKind::Queue);
-        let is_heard =
-            self.tools.progress.snapshot().polls > 0 && !edge.is_some_and(Edge::is_failing);
+        let is_heard = self.tools.progress.snapshot().polls > 0
+            && !edge.as_ref().is_some_and(Edge::is_failing);
         let wait = if is_heard {
             self.pace.poll
         } else {
@@ -452,9 +485,9 @@ impl Worker {
         match &result {
             Ok(_) => {
                 self.tools.progress.polled();
-                edge.into_iter().for_each(Edge::answered);
+                edge.iter().for_each(Edge::answered);
             }
-            Err(error) => edge.into_iter().for_each(|edge| {
+            Err(error) => edge.iter().for_each(|edge| {
                 edge.failed(error.failure_kind(), &chain(&*error.source));
             }),
         }
@@ -520,20 +553,21 @@ impl Worker {
 
     /// Works messages one after the other, for as long as each leaves the queue.
     async fn work_in_turn(self, mut waiting: Turn, slot: Slot, stop: Stop) {
-        while let Some(message) = waiting.pop_front() {
-            let stays = {
-                let hold = turn::hold(&*self.queue, &waiting, self.pace.visibility_timeout);
-                let work = async {
-                    slot.take().await;
-                    Box::pin(self.work(message, &slot, stop.child())).await
-                };
-                tokio::select! {
-                    biased;
-                    left = work => left == Left::Staying,
-                    () = hold => unreachable!("holding does not end by itself"),
-                }
+        let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
+        while !waiting.is_empty() {
+            // The message before may have given the slot back, and all may be taken for long.
+            let taken = stop.or(slot.take());
+            if turn::holding(queue, &waiting, visibility, taken)
+                .await
+                .is_err()
+            {
+                break;
+            }
+            let Some(message) = waiting.pop_front() else {
+                break;
             };
-            if stays {
+            let work = Box::pin(self.work(message, &slot, stop.child()));
+            if turn::holding(queue, &waiting, visibility, work).await == Left::Staying {
                 break;
             }
         }
@@ -783,7 +817,9 @@ impl Worker {
                 record::refused(job.map(JobId::as_str), Some(&message.id), reason)
             };
             let lines = each.iter().map(line).collect();
-            self.tools.books.audit.append(lines).await?;
+            let audit = &self.tools.books.audit;
+            let written = audit.append(lines).await.map_err(JobError::from);
+            written.map_err(|error| error.or_outage(audit.edge().outage()))?;
             self.refused.add(&message.id);
         }
         if !self.told.has(&message.id) {

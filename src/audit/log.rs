@@ -7,10 +7,11 @@
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::directory::Directory;
 use super::note::SigningKey;
@@ -21,7 +22,8 @@ use super::room::Room;
 use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::clock::Clock;
-use crate::directory::Location;
+use crate::directory::{Location, is_full};
+use crate::edge::health::{Edge, EdgeKind, FailureKind};
 use crate::quantity::Size;
 
 /// How many requests may wait for the writer before callers wait to hand theirs over.
@@ -29,6 +31,9 @@ const QUEUE: usize = 1024;
 
 /// How many records go into one group at the most: bounds the memory of a write and the wait for a sync.
 const MAX_GROUP: usize = 10_000;
+
+/// How often a disk without room is tried again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Where and how a log is written.
 #[derive(Debug, Clone)]
@@ -145,11 +150,17 @@ impl RecordError {
     /// Whether the disk has no room, and the log is as it was written.
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Write { source, .. } | Self::Open { source, .. } => {
-                source.kind() == io::ErrorKind::StorageFull
-            }
+            Self::Write { source, .. } | Self::Open { source, .. } => is_full(source),
             _ => false,
         }
+    }
+
+    /// Whether the stream's end alone is missing, which the next start writes: the disk has no room for it, or another process
+    /// has kept the directory's lock for too long.
+    pub fn lacks_end(&self) -> bool {
+        let is_late =
+            matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::TimedOut);
+        is_late || self.is_full()
     }
 
     /// Whether the log is not as it was written, rather than the disk bad.
@@ -194,6 +205,7 @@ struct Request {
 pub struct Watch {
     failure: Arc<OnceLock<RecordError>>,
     room: Room,
+    edge: Edge,
 }
 
 impl Watch {
@@ -244,8 +256,13 @@ impl AuditLog {
         let watch = Watch {
             failure: Arc::default(),
             room: Room::new(&settings.dir, settings.min_free),
+            edge: Edge::new(
+                EdgeKind::Audit,
+                "log",
+                format!("the audit log in {}", settings.dir.display()),
+            ),
         };
-        let failure = Arc::clone(&watch.failure);
+        let its = watch.clone();
         // Its timers are its own: it writes checkpoints while nobody calls.
         let timers = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -255,14 +272,14 @@ impl AuditLog {
             .name("audit".to_owned())
             .spawn(move || {
                 let mut receiver = receiver;
-                if let Err(error) = write_groups(stream, &mut receiver, &timers, &failure) {
+                if let Err(error) = write_groups(stream, &mut receiver, &timers, &its) {
                     tracing::error!(
                         error = crate::error::chain(&error),
                         "the audit log has stopped"
                     );
                     // Before callers find the log closed. A group's failure is there already: those who waited for it
                     // were told after it.
-                    drop(failure.set(error));
+                    drop(its.failure.set(error));
                 }
             })
             .map_err(failed)?;
@@ -296,6 +313,11 @@ impl AuditLog {
         self.watch.room()
     }
 
+    /// What is known of its disk's room: down while a write finds none.
+    pub const fn edge(&self) -> &Edge {
+        &self.watch.edge
+    }
+
     /// How the log is, without keeping it open.
     pub fn watch(&self) -> Watch {
         self.watch.clone()
@@ -317,21 +339,48 @@ fn stopped_at(path: &Path, error: WriteError) -> RecordError {
     }
 }
 
-/// Writes until all handles are gone, or something fails.
+/// Writes until all handles are gone, or something fails. A disk without room is an outage: what waits for its lines is told
+/// so, and the disk is tried until it has room.
 fn write_groups(
     mut stream: Stream,
     receiver: &mut mpsc::Receiver<Request>,
     timers: &Runtime,
-    failure: &OnceLock<RecordError>,
+    watch: &Watch,
 ) -> Result<(), RecordError> {
+    let edge = &watch.edge;
+    // How many bytes found no room: a disk that has room for less is not tried.
+    let mut refused = 0;
     loop {
-        let due = stream.due();
-        match timers.block_on(async { timeout_at(due, receiver.recv()).await }) {
+        let has_no_room = edge.outage().is_some();
+        let due = match has_no_room {
+            true => Instant::now() + TRY_EVERY,
+            false => stream.due(),
+        };
+        let next = timers.block_on(async { timeout_at(due, receiver.recv()).await });
+        let done = match next {
             Ok(None) => break,
-            Ok(Some(first)) => write_group(&mut stream, first, receiver, failure)?,
-            Err(_elapsed) => {}
+            Ok(Some(first)) => write_group(&mut stream, first, receiver, watch),
+            Err(_elapsed) if has_no_room && !watch.room.has(refused) => Ok(()),
+            Err(_elapsed) if has_no_room => {
+                refused = 0;
+                let tended = stream.tend_at_once();
+                tended
+                    .map_err(|error| stopped(&stream, error))
+                    .inspect(|()| edge.answered())
+            }
+            Err(_elapsed) => Ok(()),
+        };
+        let done = done.and_then(|()| match edge.outage() {
+            Some(_) => Ok(()),
+            None => stream.tend().map_err(|error| stopped(&stream, error)),
+        });
+        match done {
+            Err(RecordError::Write { source, .. }) if is_full(&source) => {
+                refused = refused.max(stream.last_written());
+                edge.failed(FailureKind::Full, &source.to_string());
+            }
+            done => done?,
         }
-        stream.tend().map_err(|error| stopped(&stream, error))?;
     }
     let path = stream.segment().path().to_owned();
     let closing = stream.close(&closed());
@@ -342,7 +391,7 @@ fn write_group(
     stream: &mut Stream,
     first: Request,
     receiver: &mut mpsc::Receiver<Request>,
-    failure: &OnceLock<RecordError>,
+    watch: &Watch,
 ) -> Result<(), RecordError> {
     let mut waiting = vec![first.done];
     let mut records = first.records;
@@ -353,8 +402,10 @@ fn write_group(
     }
     let result = stream.append(&records);
     let result = result.map_err(|error| stopped(stream, error));
-    if let Err(error) = &result {
-        drop(failure.set(error.clone()));
+    if let Err(error) = &result
+        && !error.is_full()
+    {
+        drop(watch.failure.set(error.clone()));
     }
     for done in waiting {
         // Somebody who does not wait any more was cancelled; the line stands all the same.
@@ -368,7 +419,7 @@ pub(super) mod tests {
     use std::fs;
 
     use super::*;
-    pub(super) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
+    pub(in crate::audit) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
         let directory = Directory::open(&dir.into())?;
         let names = directory.segments()?.into_iter();
         Ok(names.map(|name| directory.path_of(&name)).collect())

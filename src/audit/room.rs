@@ -54,6 +54,11 @@ impl Room {
         }
     }
 
+    /// Whether so many bytes may fit. A disk that does not answer shows at the next write.
+    pub(super) fn has(&self, bytes: u64) -> bool {
+        self.free_bytes().map_or(true, |free| free >= bytes)
+    }
+
     /// What a user without privileges may still write, in bytes.
     fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.dir)?;

@@ -1,10 +1,11 @@
 //! One file of a stream, and the watch over it.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::directory::{Directory, is_still, segment_name};
+use crate::directory::is_full;
 
 /// The file that a stream is being written to.
 #[derive(Debug)]
@@ -18,10 +19,20 @@ pub(super) struct Segment {
 /// Why a segment could not be written.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The disk failed.
+    /// The disk failed, or has no room: then the stream is as it was, and may be written again.
     Disk(io::Error),
     /// Another hand changed the file.
     Changed(&'static str),
+}
+
+impl WriteError {
+    /// What the disk said, if it has no room.
+    pub(super) fn full(&self) -> Option<&io::Error> {
+        match self {
+            Self::Disk(error) => Some(error).filter(|error| is_full(error)),
+            Self::Changed(_) => None,
+        }
+    }
 }
 
 impl Segment {
@@ -58,12 +69,26 @@ impl Segment {
         self.size
     }
 
-    /// Writes lines and returns when they are on the disk.
+    /// Writes lines and returns when they are on the disk. Where it has no room for them, the file is as it was.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.file.write_all(lines)?;
-        self.file.sync_data()?;
+        let file = &mut self.file;
+        let written = file.write_all(lines).and_then(|()| file.sync_data());
+        if let Err(error) = written {
+            if is_full(&error) {
+                self.take_back().map_err(io::Error::other)?;
+            }
+            return Err(error);
+        }
         self.size += lines.len() as u64;
         Ok(())
+    }
+
+    /// Cuts off what was written of lines that did not fit. What stands before was synced, so a sync that had no room has lost
+    /// nothing of it.
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.size)?;
+        self.file.seek(SeekFrom::Start(self.size))?;
+        self.file.sync_data()
     }
 
     /// Looks whether the file is still the one at its path and as long as we left it: a foreign rotation renames it or

@@ -72,6 +72,8 @@ pub(super) struct Stream {
     /// The sign of life, locked for as long as the stream is written.
     _alive: File,
     day: Date,
+    /// The next segment, where the last line of this one names it and it is not there yet: the disk had no room for it.
+    next: Option<u32>,
     /// How many lines the last checkpoint covers, and when it was written.
     checkpoint: (u64, Instant),
     /// How many lines the kept state covers, and when it was written.
@@ -101,6 +103,7 @@ impl Stream {
             head,
             segment,
             day: day(now),
+            next: None,
             checkpoint: (0, Instant::now()),
             state: (0, Instant::now()),
             buffer: String::new(),
@@ -111,6 +114,11 @@ impl Stream {
     /// The segment that is written now, for an error to name.
     pub(super) fn segment(&self) -> &Segment {
         &self.segment
+    }
+
+    /// How many bytes the last write had, or would have had.
+    pub(super) fn last_written(&self) -> u64 {
+        self.buffer.len() as u64
     }
 
     /// Writes records and returns when they are on the disk.
@@ -124,22 +132,22 @@ impl Stream {
         let now = (self.means.clock)();
         self.rotate_if_due(now)?;
         let at = spelled(now);
-        self.buffer.clear();
-        let mut unsealed = 0;
-        for (left, record) in (0..records.len()).rev().zip(records) {
-            unsealed += 1;
-            if left == 0 || unsealed == SEAL_LINES {
-                self.add_sealed(record, &at);
-                unsealed = 0;
-            } else {
-                self.head.append(record, &at, &mut self.buffer);
+        self.write(|stream| {
+            let mut unsealed = 0;
+            for (left, record) in (0..records.len()).rev().zip(records) {
+                unsealed += 1;
+                if left == 0 || unsealed == SEAL_LINES {
+                    stream.add_sealed(record, &at);
+                    unsealed = 0;
+                } else {
+                    stream.head.append(record, &at, &mut stream.buffer);
+                }
+                if stream.head.len() - stream.checkpoint.0 >= CHECKPOINT_LINES {
+                    stream.add_checkpoint(&at);
+                    unsealed = 0;
+                }
             }
-            if self.head.len() - self.checkpoint.0 >= CHECKPOINT_LINES {
-                self.add_checkpoint(&at);
-                unsealed = 0;
-            }
-        }
-        self.write()
+        })
     }
 
     /// When [`Stream::tend`] has something to do.
@@ -153,19 +161,26 @@ impl Stream {
 
     /// Does what is due: a checkpoint, the kept state.
     pub(super) fn tend(&mut self) -> Result<(), WriteError> {
-        let tended = self.try_tend();
+        let tended = self.try_tend(false);
         self.stopping(tended)
     }
 
-    fn try_tend(&mut self) -> Result<(), WriteError> {
+    /// Does all that [`Stream::tend`] ever does: whether the disk has room shows.
+    pub(super) fn tend_at_once(&mut self) -> Result<(), WriteError> {
+        let tended = self.try_tend(true);
+        self.stopping(tended)
+    }
+
+    fn try_tend(&mut self, at_once: bool) -> Result<(), WriteError> {
         self.segment.check_untouched()?;
+        self.begin_next()?;
         let now = Instant::now();
-        if now >= self.checkpoint.1 + CHECKPOINT_TIME {
-            self.buffer.clear();
-            self.add_checkpoint(&spelled((self.means.clock)()));
-            self.write()?;
+        if at_once || now >= self.checkpoint.1 + CHECKPOINT_TIME {
+            let at = spelled((self.means.clock)());
+            self.write(|stream| stream.add_checkpoint(&at))?;
         }
-        if self.state.0 != self.head.len() && now >= self.state.1 + STATE_TIME {
+        let is_behind = self.state.0 != self.head.len();
+        if is_behind && (at_once || now >= self.state.1 + STATE_TIME) {
             self.keep_state().map_err(WriteError::Disk)?;
         }
         Ok(())
@@ -179,11 +194,12 @@ impl Stream {
 
     fn try_close(&mut self, last: &AuditRecord) -> Result<(), WriteError> {
         self.segment.check_untouched()?;
+        self.begin_next()?;
         let at = spelled((self.means.clock)());
-        self.buffer.clear();
-        self.add_checkpoint(&at);
-        self.add_sealed(last, &at);
-        self.write()?;
+        self.write(|stream| {
+            stream.add_checkpoint(&at);
+            stream.add_sealed(last, &at);
+        })?;
         self.register(ended(&self.head))?;
         let forgotten = self.means.forget_state(self.head.stream());
         forgotten.map_err(WriteError::Disk)
@@ -239,27 +255,39 @@ impl Stream {
     }
 
     fn rotate_if_due(&mut self, now: Timestamp) -> Result<(), WriteError> {
+        self.begin_next()?;
         let today = day(now);
         if self.segment.size() < self.means.rotate_size && today == self.day {
             return Ok(());
         }
-        let (stream, next) = (self.head.stream().to_owned(), self.segment.number() + 1);
+        let next = self.segment.number() + 1;
+        let name = segment_name(self.head.stream(), next);
         let at = spelled(now);
-        self.buffer.clear();
-        self.add_checkpoint(&at);
-        self.add_sealed(&rotated(&segment_name(&stream, next)), &at);
-        self.write()?;
-        failpoint::pass(Failpoint::Rotating);
-        let directory = &self.means.directory;
-        self.segment =
-            Segment::create(directory, &stream, next).map_err(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => WriteError::Changed(
-                    "a file that is none of ours has the name of its next segment",
-                ),
-                _ => WriteError::Disk(error),
-            })?;
-        directory.sync().map_err(WriteError::Disk)?;
+        self.write(|stream| {
+            stream.add_checkpoint(&at);
+            stream.add_sealed(&rotated(&name), &at);
+        })?;
         self.day = today;
+        self.next = Some(next);
+        failpoint::pass(Failpoint::Rotating);
+        self.begin_next()
+    }
+
+    /// Begins the segment that the last line names, if it was not begun yet.
+    fn begin_next(&mut self) -> Result<(), WriteError> {
+        let Some(next) = self.next else {
+            return Ok(());
+        };
+        let directory = &self.means.directory;
+        let segment = Segment::create(directory, self.head.stream(), next);
+        self.segment = segment.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                WriteError::Changed("a file that is none of ours has the name of its next segment")
+            }
+            _ => WriteError::Disk(error),
+        })?;
+        self.next = None;
+        directory.sync().map_err(WriteError::Disk)?;
         failpoint::pass(Failpoint::Rotated);
         self.keep_state().map_err(WriteError::Disk)
     }
@@ -275,9 +303,19 @@ impl Stream {
             .append_sealed(record, at, &self.seal, &mut self.buffer);
     }
 
-    fn write(&mut self) -> Result<(), WriteError> {
+    /// Writes the lines that `add` makes; where the disk has no room for them, none was made.
+    fn write(&mut self, add: impl FnOnce(&mut Self)) -> Result<(), WriteError> {
+        let before = (self.head.clone(), self.checkpoint);
+        self.buffer.clear();
+        add(self);
         let written = self.segment.write(self.buffer.as_bytes());
-        written.map_err(WriteError::Disk)
+        let written = written.map_err(WriteError::Disk);
+        if let Err(error) = &written
+            && error.full().is_some()
+        {
+            (self.head, self.checkpoint) = before;
+        }
+        written
     }
 
     fn keep_state(&mut self) -> io::Result<()> {

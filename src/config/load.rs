@@ -11,10 +11,10 @@ use super::{
     CloudFrontConfig, Config, ConnectionConfig, Environment, LedgerKind, MailConfig, QueueKind,
     ResultsConfig, SmtpConfig, Tls, Transport, front, overrides,
 };
-use crate::directory;
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::target::ServerUrl;
+use crate::mounted;
 use crate::quantity::Span;
 use crate::queue::sqs::address::QueueAddress;
 
@@ -70,6 +70,14 @@ pub enum ConfigError {
         /// The key, such as `connections.reports.region`.
         key: String,
     },
+    /// A file that a key names is on a file system that does not answer.
+    #[error("the configuration's {key} names a file that does not come")]
+    Late {
+        /// The key, such as `mail.smtp.password_file`.
+        key: String,
+        /// Which file, and for how long.
+        source: io::Error,
+    },
     /// A key has a value that cannot be used.
     #[error("the configuration's {key} {reason}")]
     Value {
@@ -87,6 +95,21 @@ impl ConfigError {
             reason: reason.to_string(),
         }
     }
+
+    /// A file that a key names was not read; `reason` says so where it is there no more, or no such file.
+    pub(crate) fn unread(
+        key: impl Into<String>,
+        source: io::Error,
+        reason: impl FnOnce(&io::Error) -> String,
+    ) -> Self {
+        match source.kind() {
+            io::ErrorKind::TimedOut => Self::Late {
+                key: key.into(),
+                source,
+            },
+            _ => Self::value(key, reason(&source)),
+        }
+    }
 }
 
 /// A secret from a file; prints as stars.
@@ -102,14 +125,16 @@ impl fmt::Debug for Secret {
 impl Secret {
     /// Reads a secret.
     pub fn read(key: &str, path: &Path, environment: &Environment) -> Result<Self, ConfigError> {
-        let text = directory::read_mounted_text(path).map_err(|error| {
+        let reason = |error: &io::Error| {
             let mut reason = format!("names {}, which cannot be read: {error}", path.display());
             if error.kind() == io::ErrorKind::NotFound {
                 reason.push_str("; ");
                 reason.push_str(&where_secrets_are(environment));
             }
-            ConfigError::value(key, reason)
-        })?;
+            reason
+        };
+        let text = mounted::read_text(path);
+        let text = text.map_err(|error| ConfigError::unread(key, error, reason))?;
         match text.trim_end_matches(['\r', '\n']) {
             "" => Err(ConfigError::value(
                 key,

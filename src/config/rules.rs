@@ -7,12 +7,12 @@ use std::sync::Arc;
 use globset::GlobMatcher;
 
 use super::{AllowConfig, Config, ConfigError, OnEventConfig};
-use crate::directory;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
 use crate::job::place::MAX_KEY_BYTES;
 use crate::job::{Prefix, PublishTo, RelayName};
+use crate::mounted;
 use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Place, Policy};
 
@@ -175,13 +175,13 @@ impl Config {
     fn event_rule(&self, index: usize, rule: &OnEventConfig) -> Result<EventRule, ConfigError> {
         let key = |field: &str| format!("on_event[{index}].{field}");
         let path = &rule.job;
-        let unreadable = |error: &dyn std::fmt::Display| {
-            ConfigError::value(
-                key("job"),
-                format!("names {}, which is not a job file: {error}", path.display()),
-            )
+        let reason = |error: &dyn std::fmt::Display| {
+            format!("names {}, which is not a job file: {error}", path.display())
         };
-        let text = directory::read_mounted_text(path).map_err(|error| unreadable(&error))?;
+        let unreadable =
+            |error: &dyn std::fmt::Display| ConfigError::value(key("job"), reason(error));
+        let text = mounted::read_text(path)
+            .map_err(|error| ConfigError::unread(key("job"), error, |error| reason(error)))?;
         let template: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| unreadable(&error))?;
         if !template.is_object() {

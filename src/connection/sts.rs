@@ -16,9 +16,9 @@ use aws_sdk_sts::Client;
 use aws_sdk_sts::types::Credentials as Given;
 
 use crate::config::Environment;
-use crate::directory;
 use crate::edge::EdgeError;
 use crate::links::credentials::clean;
+use crate::mounted;
 use crate::quantity::Span;
 
 /// The name under which a role's session appears in AWS's logs.
@@ -162,7 +162,7 @@ impl ProvideCredentials for Sessions {
 impl Identity {
     fn token(&self) -> Result<String, CredentialsError> {
         let path = self.token_file.display();
-        let text = directory::read_mounted_text(&self.token_file).map_err(|error| {
+        let text = mounted::read_text(&self.token_file).map_err(|error| {
             CredentialsError::invalid_configuration(format!(
                 "AWS_WEB_IDENTITY_TOKEN_FILE names {path}, which cannot be read: {error}"
             ))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::audit::{AuditLog, record};
+use crate::audit::{AuditLog, AuditRecord, Issued, RecordError, record};
 use crate::clock::Clock;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
@@ -22,6 +22,9 @@ use crate::progress::Progress;
 /// Until which pause the recording of an outcome is tried again: a minute and a half in all.
 const LONGEST_PAUSE: Duration = Duration::from_secs(50);
 
+/// After how long a disk that has no room for what has happened is tried again.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where records of deliveries are kept.
 #[derive(Debug, Clone)]
 pub struct Books {
@@ -29,6 +32,8 @@ pub struct Books {
     pub ledger: Arc<dyn Ledger>,
     /// Who was given what.
     pub audit: AuditLog,
+    /// Which links of jobs that are not done have their lines in it.
+    pub issued: Issued,
     /// How people are named in both.
     pub names: record::Names,
     /// Who answers doubts before `on_doubt` does.
@@ -207,18 +212,30 @@ impl Books {
             code,
             message_id,
         });
-        self.audit.append(vec![line]).await?;
+        self.tell_surely(line).await?;
         failpoint::pass(Failpoint::Told);
         Ok(())
     }
 
+    /// Appends a line about what has happened, for which the disk may have no room yet.
+    async fn tell_surely(&self, line: AuditRecord) -> Result<(), RecordError> {
+        loop {
+            match self.audit.append(vec![line.clone()]).await {
+                Err(error) if error.is_full() => tokio::time::sleep(NO_ROOM_PAUSE).await,
+                told => return told,
+            }
+        }
+    }
+
     /// Creates a record of what is known now and would be forgotten otherwise: an outcome that is not recorded is a doubt,
-    /// and a doubt may be a second mail. So a ledger that does not answer is asked again for a while.
+    /// and a doubt may be a second mail. So a ledger that does not answer is asked again for a while, and one whose disk has no
+    /// room until it has.
     async fn create_surely(&self, record: Record) -> Result<Created, LedgerError> {
         let mut pause = Duration::from_millis(100);
         loop {
             match self.ledger.create(record.clone()).await {
                 Ok(created) => return Ok(created),
+                Err(error) if error.is_full() => tokio::time::sleep(NO_ROOM_PAUSE).await,
                 Err(error) if pause > LONGEST_PAUSE => return Err(error),
                 Err(error) => {
                     tracing::warn!(
@@ -246,6 +263,7 @@ pub(super) mod tests {
         Books {
             ledger: Arc::new(MemoryLedger::default()),
             audit,
+            issued: Issued::default(),
             names: record::Names::new(&Keyring::new([1; 32]), false),
             resolver,
             owner: Owner::new(),

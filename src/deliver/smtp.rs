@@ -57,6 +57,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many mails are remembered that were.
 const MOST_OVERTAKEN: usize = 10_000;
 
+/// How long ago a relay that is not asked anew has answered, before a job begins.
+const HEARD_LATELY: Duration = Duration::from_secs(1);
+
 /// After how long mails that wait in vain before their recipients are named have the relay looked at.
 const LOOKED_AFTER: Duration = Duration::from_secs(3);
 
@@ -271,10 +274,64 @@ impl Relay {
         silent_at.is_some_and(|step| step.rank <= Step::Mail.at_edge().rank)
     }
 
+    /// Makes sure that the relay takes connections, before anything is done for a mail: it has answered a moment ago, or it does
+    /// now, here or to another. The connection is kept for the mail.
+    ///
+    /// What it answers here is no news of a relay that fails in the middle of mails, so only a failure is reported.
+    pub(crate) async fn reach(&self) -> Result<(), RelayError> {
+        let lately = Instant::now().checked_sub(HEARD_LATELY);
+        if lately.is_some_and(|lately| self.replied_since(lately)) {
+            return Ok(());
+        }
+        let mut slot = Some(self.slot().await?);
+        let began = Instant::now();
+        let mut asking = std::pin::pin!(self.ask());
+        loop {
+            tokio::select! {
+                asked = &mut asking => return asked,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if self.replied_since(began) {
+                // A connection got its reply and this one did not, which may be a kept one that has died, like others.
+                self.inner.pool.forget();
+                return Ok(());
+            }
+            // As for a mail: a connection that is silent for long keeps none from others.
+            if began.elapsed() >= ANOTHER_CONNECTION {
+                drop(slot.take());
+            }
+        }
+    }
+
+    /// Whether a connection that is ready for a mail got a reply since an instant.
+    fn replied_since(&self, instant: Instant) -> bool {
+        self.inner.edge.replied_since(Step::Noop.at_edge(), instant)
+    }
+
+    /// Has a kept connection answer, or makes one.
+    async fn ask(&self) -> Result<(), RelayError> {
+        let Inner { edge, pool, .. } = &*self.inner;
+        let under_way = edge.asked(Step::Connect.at_edge());
+        let dialogue = match pool.take_asked().await {
+            Some(kept) => kept,
+            None => {
+                let connected = self.connect(under_way.number()).await;
+                connected.map_err(|failure| self.failed(&failure))?
+            }
+        };
+        pool.keep(dialogue);
+        Ok(())
+    }
+
+    /// The right to a connection; fails where all are busy for long.
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, RelayError> {
+        let slot = tokio::time::timeout(PATIENCE, self.inner.pool.slot()).await;
+        slot.map_err(|_| self.busy())
+    }
+
     /// Waits until the relay may be given one more mail of a job.
     pub async fn turn(&self, by: &str) -> Result<Turn<'_>, RelayError> {
-        let slot = tokio::time::timeout(PATIENCE, self.inner.pool.slot()).await;
-        let slot = slot.map_err(|_| self.busy())?;
+        let slot = self.slot().await?;
         self.may_be_tried(by)?;
         while let Some(pause) = self.inner.brake.pause() {
             if pause > PATIENCE {
@@ -568,6 +625,9 @@ impl Relay {
             let is_dead = failure.is_about_the_connection()
                 // A relay may take long over a mail, but a connection that died shows nothing else.
                 || matches!((failure.step, &failure.cause), (Step::Mail, Cause::Late));
+            if matches!(failure.cause, Cause::Late) {
+                self.inner.pool.forget();
+            }
             if !(is_kept && is_dead) {
                 return Err(self.refused(&failure, dialogue).await);
             }

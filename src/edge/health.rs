@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -77,6 +77,8 @@ pub enum EdgeKind {
     Results,
     /// The queue for messages that are set aside.
     Parked,
+    /// The audit log, whose disk may have no room.
+    Audit,
 }
 
 impl EdgeKind {
@@ -90,6 +92,7 @@ impl EdgeKind {
             Self::Relay => "relay",
             Self::Results => "results",
             Self::Parked => "parked",
+            Self::Audit => "audit",
         }
     }
 }
@@ -109,17 +112,20 @@ pub enum FailureKind {
     Refused,
     /// Credentials or a certificate that are not accepted, or none: trying again does not repair it.
     Denied,
+    /// A disk without room.
+    Full,
 }
 
 impl FailureKind {
     /// Every kind, in the order of the counters.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Timeout,
         Self::Unreachable,
         Self::ServerError,
         Self::Throttled,
         Self::Refused,
         Self::Denied,
+        Self::Full,
     ];
 
     /// The name in metrics and log lines.
@@ -131,6 +137,7 @@ impl FailureKind {
             Self::Throttled => "throttled",
             Self::Refused => "refused",
             Self::Denied => "denied",
+            Self::Full => "full",
         }
     }
 
@@ -143,7 +150,7 @@ impl FailureKind {
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
             // A source of credentials has one request at a time, for which all jobs of its connection wait.
             Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
-            Self::Denied => (1, Duration::ZERO),
+            Self::Denied | Self::Full => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
             Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
         }
@@ -153,7 +160,11 @@ impl FailureKind {
     fn pause(self, failures: u32) -> Duration {
         match self {
             Self::Refused | Self::Denied => REFUSED_PAUSE,
-            Self::Timeout | Self::Unreachable | Self::ServerError | Self::Throttled => {
+            Self::Timeout
+            | Self::Unreachable
+            | Self::ServerError
+            | Self::Throttled
+            | Self::Full => {
                 let doublings = failures.saturating_sub(2).min(8);
                 (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
             }
@@ -407,6 +418,7 @@ impl fmt::Display for Outage {
             FailureKind::Throttled => "asks to slow down",
             FailureKind::Refused => "refuses requests",
             FailureKind::Denied => "cannot be used",
+            FailureKind::Full => "has no room",
         };
         write!(f, "{subject} {what} since {since:.0}")?;
         if words.is_empty() {
@@ -626,6 +638,15 @@ impl Edge {
         answered_at.is_some_and(|answered| answered > instant)
     }
 
+    /// Whether a reply came at a step, or at a later one, since an instant.
+    pub fn replied_since(&self, step: Step, instant: Instant) -> bool {
+        let activity = self.activity();
+        let mut replies = activity.replies[step.rank.min(STEPS - 1)..]
+            .iter()
+            .flatten();
+        replies.any(|at| *at >= instant)
+    }
+
     /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
         let silence = self.silence(SILENT)?;
@@ -821,46 +842,55 @@ impl Edge {
     }
 }
 
-/// All edges of the program. Their outages are told in the log.
+/// All edges of the program. Their outages are told in the log. Clones are the same collection.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
-    edges: Arc<[Edge]>,
+    edges: Arc<RwLock<Arc<[Edge]>>>,
     /// When their health was asked for last.
     looked_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl FromIterator<Edge> for Edges {
     fn from_iter<T: IntoIterator<Item = Edge>>(edges: T) -> Self {
-        let edges: Arc<[Edge]> = edges.into_iter().collect();
-        for edge in edges.iter() {
-            edge.inner.is_watched.store(true, Ordering::Relaxed);
-        }
-        Self {
-            edges,
-            looked_at: Arc::default(),
-        }
+        let all = Self::default();
+        all.exchange(edges.into_iter().collect());
+        all
     }
 }
 
 impl Edges {
+    /// These are the edges from now on. Of those that are gone, outages are not told any more.
+    pub fn exchange(&self, edges: Arc<[Edge]>) {
+        let mut all = self.edges.write().unwrap_or_else(PoisonError::into_inner);
+        let watch = |edges: &[Edge], is_watched| {
+            for edge in edges {
+                edge.inner.is_watched.store(is_watched, Ordering::Relaxed);
+            }
+        };
+        watch(&all, false);
+        watch(&edges, true);
+        *all = edges;
+    }
+
     /// The edge with this label.
-    pub fn labelled(&self, label: &str) -> Option<&Edge> {
+    pub fn labelled(&self, label: &str) -> Option<Edge> {
         self.iter().find(|edge| edge.label() == label)
     }
 
     /// Each edge.
-    pub fn iter(&self) -> impl Iterator<Item = &Edge> {
-        self.edges.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Edge> + use<> {
+        let edges = Arc::clone(&self.edges.read().unwrap_or_else(PoisonError::into_inner));
+        (0..edges.len()).map(move |index| edges[index].clone())
     }
 
     /// The first edge of a kind.
-    pub fn of(&self, kind: EdgeKind) -> Option<&Edge> {
+    pub fn of(&self, kind: EdgeKind) -> Option<Edge> {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
     /// What is wrong with each that is not well.
     pub fn troubles(&self) -> Vec<Outage> {
-        self.iter().filter_map(Edge::trouble).collect()
+        self.iter().filter_map(|edge| edge.trouble()).collect()
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -75,33 +75,38 @@ pub(crate) async fn get(url: &str) -> Result<(u16, Bytes), String> {
     Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
 }
 
-/// Gives a request more time for its answer than the usual: a long poll, or the end of an upload in parts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AnswerWithin(pub(crate) Duration);
+/// What a request is to this client that the SDK knows nothing of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Terms {
+    answer_within: Option<Duration>,
+    is_probe: bool,
+}
 
-impl Intercept for AnswerWithin {
-    fn name(&self) -> &'static str {
-        "AnswerWithin"
+impl Terms {
+    /// Gives the answer another time than the usual: to a long poll, or to the end of an upload in parts.
+    pub(crate) const fn answer_within(patience: Duration) -> Self {
+        Self {
+            answer_within: Some(patience),
+            is_probe: false,
+        }
     }
 
-    fn modify_before_transmit(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        context.request_mut().add_extension(*self);
-        Ok(())
+    /// The request only asks whether the store is well. Its refusal is no news where it was never allowed.
+    pub(crate) const fn probe() -> Self {
+        Self {
+            answer_within: None,
+            is_probe: true,
+        }
+    }
+
+    fn of(request: &HttpRequest) -> Self {
+        request.extension().copied().unwrap_or_default()
     }
 }
 
-/// Marks a request that only asks whether the store is well. Its refusal is no news where it was never allowed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Probing;
-
-impl Intercept for Probing {
+impl Intercept for Terms {
     fn name(&self) -> &'static str {
-        "Probing"
+        "Terms"
     }
 
     fn modify_before_transmit(
@@ -276,8 +281,8 @@ fn step(method: &str) -> Step {
 
 /// How long the answer to a request may take after its last byte was sent.
 fn patience(request: &HttpRequest) -> Duration {
-    if let Some(AnswerWithin(patience)) = request.extension() {
-        return *patience;
+    if let Some(patience) = Terms::of(request).answer_within {
+        return patience;
     }
     // `amz-sdk-request: attempt=1; max=3`, which the SDK writes into every request.
     let attempt = request.headers().get("amz-sdk-request").unwrap_or_default();
@@ -376,7 +381,7 @@ impl Asked {
         Self {
             is_head: request.method() == "HEAD",
             is_range: request.headers().contains_key("range"),
-            is_probe: request.extension::<Probing>().is_some(),
+            is_probe: Terms::of(request).is_probe,
         }
     }
 }
@@ -539,6 +544,18 @@ impl Receiving {
         }
     }
 
+    /// Bytes have come. Of a body that moves, the edge hears as its bytes come, at the floor rate once a second: it is not silent,
+    /// however long the whole takes. One that trickles is no sign of life.
+    fn receive(&mut self, bytes: u64) {
+        let before = self.received / FLOOR_RATE;
+        self.received += bytes;
+        if self.received / FLOOR_RATE > before
+            && let Some(report) = &self.report
+        {
+            report.client.edge.iter().for_each(|edge| edge.replied(ANY));
+        }
+    }
+
     /// Reports how the answer ended, once.
     fn end(&mut self, failure: Option<(FailureKind, &str)>) {
         let Some(Report {
@@ -596,7 +613,7 @@ impl Body for Receiving {
         match &frame {
             Some(Ok(frame)) => {
                 let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
-                self.received += data.len() as u64;
+                self.receive(data.len() as u64);
                 self.judge.see(data);
                 // Without an end to it, a store that trickles would hold a slot for as long as it likes.
                 let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
@@ -773,6 +790,23 @@ mod tests {
         let slow = receiving(trickling(60, 50_000, Duration::from_secs(1)), &edge);
         assert_eq!(slow.collect().await.unwrap().to_bytes().len(), 3_000_000);
         assert_eq!(edge.count(FailureKind::Timeout), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_moves_for_long_is_not_silence_and_one_that_trickles_is() {
+        for (bytes, is_silent) in [(50_000, false), (10_000, false), (1, true)] {
+            let edge = edge();
+            let _under_way = edge.asked(step("GET"));
+            let body = receiving(trickling(60, bytes, Duration::from_secs(1)), &edge);
+            let received = tokio::time::timeout(Duration::from_millis(19_500), body.collect());
+            assert!(received.await.is_err(), "it lasts");
+            let said = edge.trouble().is_some();
+            assert_eq!(
+                (edge.is_silent(), said),
+                (is_silent, is_silent),
+                "{bytes} a second"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use super::{
     EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt, hand_over,
 };
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::http::AnswerWithin;
+use crate::edge::http::Terms;
 use crate::keyring::nonce;
 
 pub use looked_at::LookedAt;
@@ -114,7 +114,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             // A long poll may last as long as it was asked to.
-            .interceptor(AnswerWithin(patience))
+            .interceptor(Terms::answer_within(patience))
             // The next poll is the retry.
             .config_override(
                 aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),

@@ -97,7 +97,7 @@ pub(super) fn lifetime() -> Lifetime {
 }
 
 /// A link to an object, with a URL of the usual form.
-pub(super) fn link(key: &str, size_bytes: u64) -> Link {
+pub(crate) fn link(key: &str, size_bytes: u64) -> Link {
     let escaped: String = key
         .bytes()
         .map(|byte| match byte {

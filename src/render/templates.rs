@@ -21,8 +21,8 @@ use super::names::Walk;
 use super::strings::Strings;
 use super::syntax::{self, Medium};
 use super::{RenderError, email, gallery, helpers, includes};
-use crate::directory;
 use crate::job::TemplateName;
+use crate::mounted;
 use crate::plan::Installed;
 
 macro_rules! built_in {
@@ -559,16 +559,16 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
         path: path.to_owned(),
         source,
     };
-    let file = directory::read_mounted(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    if length > syntax::MAX_SOURCE_BYTES as u64 {
+    let text = mounted::read_text(path).map_err(failed)?;
+    let length = text.len();
+    if length > syntax::MAX_SOURCE_BYTES {
         let reason = format!(
             "has {length} bytes; {} are allowed",
             syntax::MAX_SOURCE_BYTES
         );
         return Err(TemplateError::new(name.to_owned(), None, reason));
     }
-    io::read_to_string(file).map_err(failed)
+    Ok(text)
 }
 
 /// RFC 4648 base 64, as a policy spells its hashes.

@@ -446,7 +446,7 @@ impl ObjectStore for S3Store {
             .bucket(bucket.as_str())
             .max_keys(1)
             .customize()
-            .interceptor(http::Probing)
+            .interceptor(http::Terms::probe())
             .send()
             .await
             .map(drop)

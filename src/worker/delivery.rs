@@ -103,6 +103,11 @@ impl Slot {
             *lock(&self.permit) = permit.ok();
         }
     }
+
+    /// Others have it from now on.
+    pub(super) fn give_back(&self) {
+        drop(lock(&self.permit).take());
+    }
 }
 
 /// A delivery under way. Dropped, it has ended: the process lives.
@@ -298,7 +303,7 @@ impl Delivery {
     /// Gives the worker's slot to another message, while this one waits for a relay's answer to a mail.
     pub fn give_slot_back(&self) {
         if let Some(slot) = lock(&self.inner.slot).take() {
-            drop(lock(&slot.permit).take());
+            slot.give_back();
         }
     }
 

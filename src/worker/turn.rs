@@ -30,9 +30,23 @@ pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<Turn> {
     turns
 }
 
+/// Waits for something while messages that wait for their turn are held.
+pub(super) async fn holding<T>(
+    queue: &dyn Queue,
+    waiting: &Turn,
+    visibility: Duration,
+    until: impl Future<Output = T>,
+) -> T {
+    tokio::select! {
+        biased;
+        done = until => done,
+        () = hold(queue, waiting, visibility) => unreachable!("holding does not end by itself"),
+    }
+}
+
 /// Holds messages that wait for their turn, for as long as it is polled. One that was lost stays lost: the queue has
 /// given it to somebody, or will.
-pub(super) async fn hold(queue: &dyn Queue, waiting: &Turn, visibility: Duration) {
+async fn hold(queue: &dyn Queue, waiting: &Turn, visibility: Duration) {
     let mut extend = tokio::time::interval(visibility / 3);
     extend.reset();
     loop {
@@ -53,8 +67,42 @@ pub(super) async fn hold(queue: &dyn Queue, waiting: &Turn, visibility: Duration
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::queue::Receipt;
+    use crate::queue::memory::MemoryQueue;
+    use crate::worker::delivery::Slot;
+
+    const VISIBILITY: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_waits_for_a_slot_is_held_with_those_behind_it() {
+        let queue = MemoryQueue::default();
+        for body in ["1", "2"] {
+            queue.submit_to_group(body, Some("a")).unwrap();
+        }
+        let received = queue.receive(2, VISIBILITY, Duration::ZERO).await.unwrap();
+        let waiting = turns(received).remove(0);
+        assert_eq!(waiting.len(), 2);
+        // The message before has given the slot back, and another has it for five minutes.
+        let slots = Arc::new(Semaphore::new(1));
+        let slot = Slot::new(Arc::clone(&slots).acquire_owned().await.unwrap());
+        slot.give_back();
+        let other = slots.acquire_owned().await.unwrap();
+        let took = holding(&queue, &waiting, VISIBILITY, async {
+            tokio::join!(slot.take(), async {
+                tokio::time::sleep(Duration::from_secs(300)).await;
+                let seen = queue.receive(2, VISIBILITY, Duration::ZERO).await.unwrap();
+                assert_eq!(seen.len(), 0, "another worker has a message that waits");
+                drop(other);
+            });
+        });
+        took.await;
+        assert!(queue.extensions() >= 2 * 29);
+    }
 
     #[test]
     fn a_group_is_one_turn_and_a_message_without_one_is_its_own() {

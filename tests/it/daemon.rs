@@ -71,6 +71,14 @@ impl Daemon {
         assert!(status.success());
     }
 
+    /// Tells it to stop, and waits for the end, which must be in order; how long it took.
+    pub(crate) async fn stops(self, config: &Path) -> Duration {
+        self.signal("TERM");
+        let (code, took) = self.end().await;
+        assert_eq!(code, Some(0), "{}", daemon_log(config));
+        took
+    }
+
     /// The most memory that it has had at once, in bytes.
     pub(crate) fn most_memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -136,9 +144,7 @@ async fn a_job_that_is_submitted_to_a_running_daemon_is_worked_and_sigterm_drain
     })
     .await;
     assert_eq!(get(&format!("http://{}/ready", daemon.http)).await.0, 200);
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(
         took < Duration::from_secs(10),
         "an idle daemon ends at once, not after {took:?}"
@@ -226,8 +232,7 @@ async fn a_daemon_that_is_killed_at_any_moment_loses_nothing_and_mails_nobody_tw
             .then_some(())
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let mut served: Vec<String> = world.mails().into_iter().map(|mail| mail.to).collect();
     served.dedup();
     assert_eq!(served.len(), PEOPLE);
@@ -358,9 +363,7 @@ async fn a_report_from_sqs_and_s3_is_mailed_through_a_relay() {
         (&Value::Null, &json!(reason))
     );
 
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(30), "{took:?}");
     let log = daemon_log(&config);
     for secret in ["X-Amz-Signature", "ann@acme.example", "correct horse"] {

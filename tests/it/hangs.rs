@@ -75,8 +75,7 @@ async fn a_store_whose_answers_do_not_end_lie_or_deny_is_said_and_no_job_is_park
         let none = format!("handout_edge_errors_total{{edge=\"store:far\",kind=\"{kind}\"}} 0\n");
         assert!(!metrics.contains(&none), "{metrics}");
     }
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]
@@ -149,9 +148,7 @@ async fn credentials_that_hang_hold_their_own_jobs_only() {
     .await;
     assert!(began.elapsed() < Duration::from_secs(28));
     assert_eq!(world.parked().await, Vec::<String>::new());
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(12), "{took:?}");
 }
 
@@ -199,9 +196,7 @@ async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon(
     let daemon = Daemon::launch(&config, &[("AWS_CONFIG_FILE", &pipe)]);
     is_live(&daemon).await;
     is_unready(&daemon.http, "starting").await;
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(8), "{took:?}");
 
     // In the middle: the token of a web identity.
@@ -216,9 +211,7 @@ async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon(
     submit(&config, &far_job("blocked"));
     tokio::time::sleep(Duration::from_secs(2)).await;
     is_live(&daemon).await;
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(17), "{took:?}");
 
     // A secret is read from a file and from nothing else.
@@ -244,9 +237,7 @@ async fn a_start_whose_port_is_taken_heeds_signals_while_its_ledger_is_silent() 
     let config = world.written();
     let daemon = Daemon::launch(&config, &[]);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
@@ -268,8 +259,7 @@ async fn a_database_that_another_process_holds_is_said_and_waited_for() {
     is_unready(&daemon.http, "handout.sqlite cannot be reached since").await;
     database.execute_batch("ROLLBACK").unwrap();
     is_ready(&daemon.http).await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let log = daemon_log(&config);
     assert!(!log.contains("could not receive messages"), "{log}");
 }
@@ -294,8 +284,7 @@ async fn a_start_waits_for_a_region_that_the_instance_may_know() {
         "starting: the configuration's connections.far.region is missing",
     )
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 
     variables.push(("AWS_EC2_METADATA_DISABLED", "true"));
     let (code, _) = Daemon::launch(&config, &variables).end().await;
@@ -319,8 +308,6 @@ async fn an_idle_daemon_ends_soon_while_a_download_is_slow() {
     let mut begin = [0; 12];
     download.read_exact(&mut begin).unwrap();
     assert_eq!(&begin, b"HTTP/1.1 200");
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_millis(3500), "{took:?}");
 }

@@ -2,7 +2,7 @@
 //! wrong, and stops when it is told.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use handout::config::{AllowConfig, ConnectionConfig, LedgerKind, QueueKind, Transport};
@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::line::{Line, Mode};
-use crate::support::servers::skipped_for;
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
@@ -200,9 +199,7 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
         took < Duration::from_secs(20),
         "the other jobs took {took:?}"
     );
-    daemon.signal("TERM");
-    let (code, _) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     assert!(
         relay
             .kept()
@@ -294,9 +291,7 @@ async fn ready_tells_of_an_edge_that_no_job_uses() {
             );
         }
     }
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
@@ -361,8 +356,7 @@ async fn a_start_waits_for_its_ledger_and_says_so() {
     is_ready(&daemon.http).await;
     submit(&config, &email_job("after"));
     mailed(&world, "after").await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 
     // A signal is heeded in the middle of a start that waits.
     line.becomes(Mode::Refusing);
@@ -371,8 +365,7 @@ async fn a_start_waits_for_its_ledger_and_says_so() {
         std::net::TcpStream::connect(&daemon.http).ok()
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]
@@ -398,56 +391,8 @@ async fn a_queue_that_never_answers_is_said_and_an_idle_daemon_ends_at_once() {
     })
     .await;
     assert!(began.elapsed() < Duration::from_secs(40));
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(8), "{took:?}");
-}
-
-/// A small disk under a directory, until it is dropped.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// Only root may mount one; elsewhere the test says that it is skipped.
-    fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let size = format!("size={mebibytes}m");
-        let mounted = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "handout-test"])
-            .arg(path)
-            .output();
-        if mounted.is_ok_and(|mounted| mounted.status.success()) {
-            return Some(Self {
-                path: path.to_owned(),
-            });
-        }
-        skipped_for("a_full_disk", "a small disk can be mounted by root only");
-        None
-    }
-
-    /// Leaves so much room on the disk.
-    fn fill(&self, but_kibibytes: u64) {
-        let filling = self.path.join("filling");
-        let disk = rustix::fs::statvfs(&self.path).unwrap();
-        let free = (disk.f_bavail * disk.f_frsize).saturating_sub(but_kibibytes * 1024);
-        fs::write(filling, vec![b'x'; usize::try_from(free).unwrap()]).unwrap();
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.path.join("filling")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = std::process::Command::new("umount")
-            .args(["--lazy"])
-            .arg(&self.path)
-            .status();
-        drop(unmounted);
-    }
 }
 
 /// Waits until `/ready` is 503 and says this.
@@ -458,47 +403,4 @@ pub(crate) async fn is_unready(http: &str, words: &str) {
         (status == 503 && said.contains(words)).then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_full_disk_is_said_and_waited_for_at_the_start_and_later() {
-    let mut world = World::new().object("a.pdf", "x");
-    world.config.audit.min_free = "4MiB".parse().unwrap();
-    world.config.mail.outbox_dir = Some(world.dir.path().join("outbox"));
-    let (state, outbox) = (world.config.state_dir.clone(), world.config.outbox_dir());
-    let Some(state) = SmallDisk::mount(&state, 24) else {
-        return;
-    };
-    let outbox = SmallDisk::mount(&outbox, 1).unwrap();
-    let config = world.written();
-    state.fill(0);
-    let daemon = Daemon::launch(&config, &[]);
-    is_unready(&daemon.http, "No space left on device").await;
-    assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
-    state.make_room();
-    is_ready(&daemon.http).await;
-
-    state.fill(2 * 1024);
-    is_unready(&daemon.http, "audit.min_free").await;
-    // A poll that was under way may still bring a message.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    submit(&config, &email_job("waits"));
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(world.waiting().await, 1, "it is not received");
-    state.make_room();
-    mailed(&world, "waits").await;
-
-    outbox.fill(0);
-    submit(&config, &email_job("no-room"));
-    until("the reason", async || {
-        daemon_log(&config)
-            .contains("No space left on device (os error 28)")
-            .then_some(())
-    })
-    .await;
-    outbox.make_room();
-    mailed(&world, "no-room").await;
-    assert_eq!(world.parked().await, Vec::<String>::new());
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
 }

@@ -27,6 +27,8 @@ mod daemon;
 mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
+#[cfg(feature = "embedded")]
+mod full_disk;
 mod fuzz;
 #[cfg(feature = "embedded")]
 mod hangs;
@@ -49,6 +51,7 @@ mod public_endpoints;
 mod queue_addresses;
 mod reachable;
 mod relay;
+mod reload;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;
@@ -56,6 +59,8 @@ mod schema;
 mod signer;
 mod story;
 mod submit;
+#[cfg(feature = "embedded")]
+mod under_way;
 #[cfg(feature = "embedded")]
 mod waits;
 mod worker;

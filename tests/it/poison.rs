@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::daemon::{Daemon, daemon_log};
+use crate::daemon::Daemon;
 use crate::support::world::{World, email_job};
 use crate::support::{program, until};
 
@@ -44,8 +44,7 @@ async fn a_message_that_kills_the_process_three_times_is_parked_with_its_sentenc
         (!lines.is_empty()).then_some(())
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     let parked = world.parked().await;
     assert_eq!(parked.len(), 1, "{parked:?}");
     assert!(
@@ -81,7 +80,6 @@ async fn a_job_that_gets_on_between_two_deaths_comes_to_its_end() {
         (world.mails().len() == 6).then_some(())
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     assert_eq!(world.parked().await, Vec::<String>::new());
 }

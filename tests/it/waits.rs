@@ -129,8 +129,7 @@ async fn a_silent_results_queue_holds_no_slots_and_every_result_comes_when_it_is
         back.elapsed()
     );
     assert_eq!(world.parked().await.len(), 1);
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     for words in [
         "has not answered since",
         "a job cannot be done and is parked",
@@ -203,8 +202,7 @@ async fn a_silent_queue_of_parked_messages_holds_no_slots_and_each_is_parked_whe
         text.contains(count).then_some(())
     })
     .await;
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
     assert_eq!(lines_with(&config, "a job cannot be done and is parked"), 2);
     assert_eq!(world.audit_of("refused").len(), 2);
 }
@@ -243,8 +241,7 @@ async fn a_queue_that_is_there_or_back_is_known_within_seconds() {
             back.elapsed()
         );
     }
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]
@@ -264,9 +261,7 @@ async fn a_queue_that_does_not_wait_is_not_asked_all_the_time() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let polls = proxy.counts().0 - before;
     assert!((3..=14).contains(&polls), "{polls} polls in six seconds");
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
@@ -295,8 +290,7 @@ async fn an_unused_relay_that_is_silent_after_its_greeting_is_said() {
     let took = first + second;
     assert!(took < Duration::from_secs(27), "{took:?}");
     assert!(greets.connections() > 2, "others follow the first");
-    daemon.signal("TERM");
-    assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+    daemon.stops(&config).await;
 }
 
 #[tokio::test]
@@ -343,7 +337,6 @@ async fn a_relay_that_turns_every_connection_away_is_tried_by_one_and_not_by_eac
         .await;
         let took = back.elapsed();
         assert!(took < Duration::from_secs(32), "{took:?}");
-        daemon.signal("TERM");
-        assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
+        daemon.stops(&config).await;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::daemon::{Daemon, daemon_log, submit};
+use crate::daemon::{Daemon, submit};
 use crate::support::world::{World, email_job};
 use crate::support::{get, until};
 
@@ -176,9 +176,7 @@ async fn a_daemon_answers_while_it_works_the_worst_messages_and_parks_each() {
     );
     submit(&config, &email_job("right"));
     until("the mail", async || world.mails().pop()).await;
-    daemon.signal("TERM");
-    let (code, took) = daemon.end().await;
-    assert_eq!(code, Some(0), "{}", daemon_log(&config));
+    let took = daemon.stops(&config).await;
     assert!(took < Duration::from_secs(10), "it ended after {took:?}");
 }
 

@@ -354,9 +354,9 @@ impl Dialogue {
     }
 
     /// Whether the relay still answers.
-    pub(super) async fn is_there(&mut self) -> bool {
+    pub(super) async fn is_there(&mut self) -> Said<()> {
         let answer = self.ask(Step::Noop, STILL_THERE, "NOOP", &[250]);
-        answer.await.is_ok()
+        answer.await.map(drop)
     }
 
     /// Whether the relay forgets the mail that it refused, so that another can follow.

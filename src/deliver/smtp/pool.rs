@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::dialogue::Dialogue;
+use super::dialogue::{Cause, Dialogue};
 
 /// How long a connection is kept for the next mail: relays close idle ones after minutes, and firewalls forget them.
 const KEEP: Duration = Duration::from_secs(60);
@@ -42,15 +42,40 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kept connection that is still there, if there is one.
-    pub(super) async fn take(&self) -> Option<Dialogue> {
+    /// A kept connection that is still there, if there is one; asked whether it is after so long without a reply.
+    async fn take_idle_for(&self, ask_after: Duration) -> Option<Dialogue> {
         loop {
             let mut kept = self.kept().pop()?;
             let idle = kept.idle();
-            if idle < ASK_AFTER || idle < KEEP && kept.is_there().await {
+            if idle >= KEEP {
+                continue;
+            }
+            if idle < ask_after {
                 return Some(kept);
             }
+            match kept.is_there().await {
+                Ok(()) => return Some(kept),
+                Err(failure) if matches!(failure.cause, Cause::Late) => self.forget(),
+                // Closed, as relays do with idle ones.
+                Err(_) => {}
+            }
         }
+    }
+
+    /// Drops what is kept, after a connection that died in silence: a firewall that forgot one has forgotten the others too,
+    /// and each would cost a deadline.
+    pub(super) fn forget(&self) {
+        self.kept().clear();
+    }
+
+    /// A kept connection for a mail, if there is one.
+    pub(super) async fn take(&self) -> Option<Dialogue> {
+        self.take_idle_for(ASK_AFTER).await
+    }
+
+    /// A kept connection that has answered just now, if there is one.
+    pub(super) async fn take_asked(&self) -> Option<Dialogue> {
+        self.take_idle_for(Duration::ZERO).await
     }
 
     /// Keeps a connection for the next mail.

@@ -13,7 +13,7 @@ use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
 use super::READ_AT_ONCE;
-use crate::edge::http::AnswerWithin;
+use crate::edge::http::Terms;
 use crate::edge::{EdgeError, Fact};
 use crate::job::{Bucket, Key};
 use crate::store::{Content, StoreError};
@@ -162,7 +162,7 @@ impl<'a> Upload<'a> {
             .upload_id(&self.id)
             .multipart_upload(parts.build())
             .customize()
-            .interceptor(AnswerWithin(PUT_TOGETHER))
+            .interceptor(Terms::answer_within(PUT_TOGETHER))
             .send()
             .await;
         let action = || format!("put s3://{}/{} together", self.bucket, self.key);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use handout::audit::note::SigningKey;
 use handout::audit::record::Names;
-use handout::audit::{AuditLog, Settings};
+use handout::audit::{AuditLog, Issued, Settings};
 use handout::clock;
 use handout::config::{Environment, MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
@@ -380,6 +380,7 @@ fn books(dir: &std::path::Path) -> (Books, Arc<MemoryLedger>, handout::audit::lo
     let books = Books {
         ledger: Arc::<MemoryLedger>::clone(&ledger),
         audit,
+        issued: Issued::default(),
         names: Names::new(&Keyring::new([1; 32]), false),
         resolver: None,
         owner: Owner::new(),

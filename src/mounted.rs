@@ -1,0 +1,116 @@
+//! Files that the operator names: secrets, keys, certificates, templates, jobs of rules. They may be on a mount whose server
+//! is gone, and the kernel lets no reading of a file be given up.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::bounds::MAX_OPERATOR_FILE_BYTES;
+use crate::directory::read_mounted;
+
+/// How long a file of the operator's may take.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The files of which the last reading has not ended.
+static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Reads a file that has a text of at most [`MAX_OPERATOR_FILE_BYTES`].
+///
+/// Links are followed, as in mounted secrets. On a mount whose server is gone it fails with [`io::ErrorKind::TimedOut`] after
+/// ten seconds, and at once as long as that reading lasts.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    in_time(path, READ_PATIENCE, read)
+}
+
+/// Reads a file on a thread of its own, since no read of a file can be given up.
+fn in_time(
+    path: &Path,
+    patience: Duration,
+    read: impl FnOnce(&Path) -> io::Result<String> + Send + 'static,
+) -> io::Result<String> {
+    let stuck = || STUCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let late = || {
+        let (path, waited) = (path.display(), patience.as_secs());
+        let sentence =
+            format!("{path} was not read within {waited} s: look whether its file system answers");
+        io::Error::new(io::ErrorKind::TimedOut, sentence)
+    };
+    if stuck().contains(path) {
+        return Err(late());
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let file = path.to_owned();
+    let reading = std::thread::Builder::new().name("file".to_owned());
+    reading.spawn(move || {
+        let text = read(&file);
+        let mut stuck = STUCK.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.remove(&file);
+        drop(sender.send(text));
+    })?;
+    if let Ok(text) = receiver.recv_timeout(patience) {
+        return text;
+    }
+    let mut stuck = stuck();
+    receiver.try_recv().unwrap_or_else(|_| {
+        stuck.insert(path.to_owned());
+        Err(late())
+    })
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file = read_mounted(path)?.take(MAX_OPERATOR_FILE_BYTES + 1);
+    let read = file.read_to_string(&mut text)?;
+    match read as u64 > MAX_OPERATOR_FILE_BYTES {
+        true => {
+            let sentence = format!(
+                "{} has more than {MAX_OPERATOR_FILE_BYTES} bytes",
+                path.display()
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+        }
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_come_is_a_sentence_and_is_read_again_when_it_has_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "text").unwrap();
+        let (comes, waits) = mpsc::channel::<()>();
+        let patience = Duration::from_millis(50);
+        let hangs = in_time(&path, patience, move |path| {
+            let _closed = waits.recv();
+            read(path)
+        });
+        let error = hangs.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(
+            error
+                .to_string()
+                .contains("look whether its file system answers"),
+            "{error}"
+        );
+        let again = read_text(&path).unwrap_err();
+        assert_eq!(
+            again.kind(),
+            io::ErrorKind::TimedOut,
+            "the first reading lasts"
+        );
+        drop(comes);
+        while let Err(error) = read_text(&path) {
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            std::thread::yield_now();
+        }
+        assert_eq!(read_text(&path).unwrap(), "text");
+    }
+}

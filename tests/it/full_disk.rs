@@ -1,0 +1,236 @@
+//! Disks without room: what needs one waits, says so and goes on when there is room again, and a daemon that is told to stop
+//! ends in order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::daemon::{Daemon, daemon_log, submit};
+use crate::liveness::{is_ready, is_unready, lines_with, mailed};
+use crate::support::servers::skipped_for;
+use crate::support::world::{World, email_job};
+use crate::support::{get, program, until};
+
+/// A small disk under a directory, until it is dropped.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Only root may mount one; elsewhere the test says that it is skipped.
+    fn mount(path: &Path, mebibytes: u32) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let size = format!("size={mebibytes}m,nr_inodes=64");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "handout-test"])
+            .arg(path)
+            .output();
+        if mounted.is_ok_and(|mounted| mounted.status.success()) {
+            return Some(Self {
+                path: path.to_owned(),
+            });
+        }
+        skipped_for("a_full_disk", "a small disk can be mounted by root only");
+        None
+    }
+
+    /// Leaves so much room on the disk.
+    fn fill(&self, but_kibibytes: u64) {
+        let filling = self.path.join("filling");
+        let disk = rustix::fs::statvfs(&self.path).unwrap();
+        let free = (disk.f_bavail * disk.f_frsize).saturating_sub(but_kibibytes * 1024);
+        fs::write(filling, vec![b'x'; usize::try_from(free).unwrap()]).unwrap();
+    }
+
+    /// Leaves room for bytes, and for no file.
+    fn fill_with_names(&self) {
+        let mut names = (0..64).map(|n| self.path.join(format!("filling-{n}")));
+        while names.next().is_some_and(|name| fs::write(name, "").is_ok()) {}
+    }
+
+    fn make_room(&self) {
+        for entry in fs::read_dir(&self.path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().contains("/filling") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount")
+            .args(["--lazy"])
+            .arg(&self.path)
+            .status();
+        drop(unmounted);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_waited_for_at_the_start_and_later() {
+    let mut world = World::new().object("a.pdf", "x");
+    world.config.audit.min_free = "4MiB".parse().unwrap();
+    world.config.mail.outbox_dir = Some(world.dir.path().join("outbox"));
+    let (state, outbox) = (world.config.state_dir.clone(), world.config.outbox_dir());
+    let Some(state) = SmallDisk::mount(&state, 24) else {
+        return;
+    };
+    let outbox = SmallDisk::mount(&outbox, 1).unwrap();
+    let config = world.written();
+    state.fill(0);
+    let daemon = Daemon::launch(&config, &[]);
+    is_unready(&daemon.http, "No space left on device").await;
+    assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
+    state.make_room();
+    is_ready(&daemon.http).await;
+
+    state.fill(2 * 1024);
+    is_unready(&daemon.http, "audit.min_free").await;
+    // A poll that was under way may still bring a message.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    submit(&config, &email_job("waits"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.waiting().await, 1, "it is not received");
+    state.make_room();
+    mailed(&world, "waits").await;
+
+    outbox.fill(0);
+    submit(&config, &email_job("no-room"));
+    until("the reason", async || {
+        daemon_log(&config)
+            .contains("No space left on device (os error 28)")
+            .then_some(())
+    })
+    .await;
+    outbox.make_room();
+    mailed(&world, "no-room").await;
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.stops(&config).await;
+}
+
+/// What `handout audit verify` says.
+fn verified(config: &Path) -> (bool, String) {
+    let output = Command::new(program())
+        .args(["audit", "verify", "--config"])
+        .arg(config)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.success(), said)
+}
+
+#[tokio::test]
+async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() {
+    let mut world = World::new();
+    for number in 0..1500 {
+        world = world.object(&format!("{number:03}.pdf"), "x");
+    }
+    world.config.audit.min_free = "1B".parse().unwrap();
+    world.config.audit.rotate_size = "1MB".parse().unwrap();
+    let audit = world.dir.path().join("audit");
+    world.config.audit.dir = Some(audit.clone());
+    let Some(disk) = SmallDisk::mount(&audit, 8) else {
+        return;
+    };
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    is_ready(&daemon.http).await;
+    let mut small = email_job("small");
+    small["from"] = json!({ "connection": "local", "bucket": "reports", "keys": ["001.pdf"] });
+    let large = email_job("large");
+    // A write that fails at once, one that fails in its middle, and, after a segment has its size, one that cannot begin the next.
+    let rows = [
+        ("no byte", &small, Some(0)),
+        ("half of the lines", &large, Some(500)),
+        ("no file", &small, None),
+    ];
+    for (what, job, kibibytes) in rows {
+        match kibibytes {
+            Some(kibibytes) => disk.fill(kibibytes),
+            None => disk.fill_with_names(),
+        }
+        let mut job = job.clone();
+        let id = what.replace(' ', "-");
+        job["id"] = json!(id);
+        submit(&config, &job);
+        is_unready(&daemon.http, "has no room since 20").await;
+        assert_eq!(get(&format!("http://{}/live", daemon.http)).await.0, 200);
+        let mails = world.mails().len();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        is_unready(&daemon.http, "has no room since 20").await;
+        assert_eq!(world.mails().len(), mails, "{id}: no link leaves");
+        disk.make_room();
+        is_ready(&daemon.http).await;
+        mailed(&world, &id).await;
+    }
+    assert_eq!(
+        lines_with(&config, "has no room since 20"),
+        3,
+        "{}",
+        daemon_log(&config)
+    );
+    assert_eq!(lines_with(&config, "is back"), 3);
+    assert_eq!(world.parked().await, Vec::<String>::new());
+
+    disk.fill(0);
+    submit(&config, &small);
+    is_unready(&daemon.http, "of the audit log").await;
+    let took = daemon.stops(&config).await;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(world.waiting().await, 1, "the job stays");
+
+    disk.make_room();
+    let daemon = Daemon::start(&config, &[]).await;
+    mailed(&world, "small").await;
+    daemon.stops(&config).await;
+    let (is_whole, said) = verified(&config);
+    assert!(is_whole, "{said}");
+}
+
+#[tokio::test]
+async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_told_to() {
+    let mut world = World::new().object("a.pdf", "x");
+    world.config.audit.min_free = "1B".parse().unwrap();
+    world.config.mail.outbox_dir = Some(world.dir.path().join("outbox"));
+    let state = world.config.state_dir.clone();
+    let Some(disk) = SmallDisk::mount(&state, 8) else {
+        return;
+    };
+    for is_worked in [false, true] {
+        let config = world.written();
+        let daemon = Daemon::start(&config, &[]).await;
+        is_ready(&daemon.http).await;
+        let id = format!("before-{is_worked}");
+        submit(&config, &email_job(&id));
+        mailed(&world, &id).await;
+        if is_worked {
+            // The disk is full in the middle of the jobs.
+            let jobs: Vec<_> = (0..8).map(|n| email_job(&format!("amid-{n}"))).collect();
+            world.submit(&jobs).await;
+        }
+        disk.fill(0);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let took = daemon.stops(&config).await;
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        disk.make_room();
+    }
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    for number in 0..8 {
+        mailed(&world, &format!("amid-{number}")).await;
+    }
+    until("the last message", async || {
+        (world.waiting().await == 0).then_some(())
+    })
+    .await;
+    daemon.stops(&config).await;
+    let subjects: Vec<String> = world.mails().into_iter().map(|mail| mail.subject).collect();
+    assert_eq!(subjects.len(), 10, "each was mailed once: {subjects:?}");
+    let (is_whole, said) = verified(&config);
+    assert!(is_whole, "{said}");
+}
