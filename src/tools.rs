@@ -20,7 +20,6 @@ use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location, is_full};
-use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
@@ -302,12 +301,7 @@ impl OpenError {
     /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Ledger(LedgerError::Store(error)) => {
-                matches!(
-                    error.fact,
-                    Fact::Unreachable | Fact::Silent | Fact::Throttled
-                )
-            }
+            Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)
             }
@@ -661,7 +655,8 @@ pub async fn s3_ledger(
     })?;
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
-    let ledger = S3Ledger::new(&client, place.bucket, place.prefix, clock);
+    let egress = connection.s3.egress();
+    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock);
     ledger
         .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
         .await?;
@@ -763,6 +758,7 @@ pub async fn sqs_queue(
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
+        ca_file: config.queue.ca_file.as_deref(),
         variant: Variant::default(),
     };
     let client = async |address: &QueueAddress| {
@@ -791,6 +787,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
+                ca_file: wanted.ca_file.as_deref(),
                 variant: Variant::default(),
             };
             let route = route.to(url.place());

@@ -487,9 +487,7 @@ impl Worker {
                 self.tools.progress.polled();
                 edge.iter().for_each(Edge::answered);
             }
-            Err(error) => edge.iter().for_each(|edge| {
-                edge.failed(error.failure_kind(), &chain(&*error.source));
-            }),
+            Err(error) => edge.iter().for_each(|edge| error.report_to(edge)),
         }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),

@@ -816,6 +816,12 @@ impl Edge {
 
     /// A request was not answered, or the answer says that the edge is not well.
     pub fn failed(&self, kind: FailureKind, words: &str) {
+        self.failed_for(kind, words, Duration::ZERO);
+    }
+
+    /// As [`failed`](Self::failed); the edge has asked to be left alone for so long. What is more than a moment makes it count
+    /// as down at once.
+    pub fn failed_for(&self, kind: FailureKind, words: &str, left_alone: Duration) {
         self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut state = self.state();
@@ -824,16 +830,24 @@ impl Edge {
         let (since, _) = *state
             .failing_since
             .get_or_insert_with(|| (now, crate::clock::system()));
-        state.last = Some((kind, printable(words, MAX_SHOWN_VALUE_BYTES).into_owned()));
+        let mut words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        if !left_alone.is_zero() {
+            let asked = format!(" (it asks to come back in {} s)", left_alone.as_secs());
+            words.push_str(&asked);
+        }
+        state.last = Some((kind, words));
         let was_down = state.is_down;
         let (failures, lasts) = kind.outage(self.inner.kind);
+        state.is_down |= left_alone > MAX_PAUSE;
         state.is_down |= state.failures >= failures && now - since >= lasts;
         if !state.is_down {
             return;
         }
         state.trial = None;
         let pause = kind.pause(state.failures);
-        state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
+        let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
+        // One answer may ask for more time than another that came at the same time.
+        state.paused_until = state.paused_until.max(Some(now + pause));
         let outage = self.outage_of(&state);
         drop(state);
         if let Some(outage) = outage.filter(|_| !was_down) {
@@ -923,6 +937,22 @@ mod tests {
             "default",
             "the relay smtp.sender.example:25 (mail.smtp)",
         )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edge_that_asks_for_time_is_down_at_once_and_left_alone_for_so_long() {
+        let edge = edge();
+        edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(2));
+        assert_eq!(edge.outage(), None, "a moment is no outage");
+        edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(40));
+        // Another answer of the same time does not shorten it.
+        edge.failed(FailureKind::ServerError, "500");
+        after(39_000).await;
+        assert!(edge.may_be_tried("a").is_err());
+        after(1_000).await;
+        assert!(edge.may_be_tried("a").is_ok());
+        edge.answered();
+        assert_eq!(edge.outage(), None);
     }
 
     async fn after(millis: u64) {

@@ -128,7 +128,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("aws_config::defaults", &["connection.rs"]),
-    ("aws_smithy_http_client", &["edge/http.rs"]),
+    // The client itself, and its settings of TLS and proxies.
+    (
+        "aws_smithy_http_client",
+        &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
+    ),
     // A socket: the dialogue with a relay, and the embedded endpoint.
     (
         "TcpStream",

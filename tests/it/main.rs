@@ -10,6 +10,7 @@ mod support;
 mod addresses;
 mod album;
 mod alive;
+mod answers;
 mod architecture;
 mod audit;
 mod bad_input;
@@ -41,6 +42,7 @@ mod lifecycle;
 mod liveness;
 mod mails;
 mod names;
+mod network;
 mod pages;
 mod pictures;
 #[cfg(debug_assertions)]
