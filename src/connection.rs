@@ -134,8 +134,22 @@ pub fn servers(config: &Config) -> Vec<KnownServer> {
     servers.flatten().collect()
 }
 
+/// What a connection of that name was opened as, where nothing about it has changed.
+pub type Kept<'a> = &'a (dyn Fn(&str) -> Option<Connection> + Sync);
+
 /// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
 pub async fn open(
+    config: &Config,
+    keyring: &Keyring,
+    embedded: Option<SocketAddr>,
+    environment: &Environment,
+) -> Result<Connections, ConfigError> {
+    Box::pin(open_but(&|_| None, config, keyring, embedded, environment)).await
+}
+
+/// As [`open`], but for connections that are `kept`.
+pub async fn open_but(
+    kept: Kept<'_>,
     config: &Config,
     keyring: &Keyring,
     embedded: Option<SocketAddr>,
@@ -147,6 +161,13 @@ pub async fn open(
         .collect();
     let mut connections = Connections::new();
     for (name, wanted) in &config.connections {
+        let parsed = name.parse::<ConnectionName>();
+        let parsed =
+            parsed.map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
+        if let Some(connection) = kept(name) {
+            connections.insert(parsed, connection);
+            continue;
+        }
         let (store, signer, own_signer) = match (sites.get(name), embedded) {
             (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
             (Some(_), None) => {
@@ -160,13 +181,10 @@ pub async fn open(
         };
         let front = open_front(name, wanted, environment)?;
         let s3 = store.with_edge(store_edge(name, wanted));
-        let name = name
-            .parse()
-            .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
         let store = Arc::new(s3.clone());
         let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
         connections.insert(
-            name,
+            parsed,
             Connection {
                 store,
                 s3,

@@ -163,7 +163,7 @@ async fn work(
     config: &Config,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_at_terminal()?;
     let result = {
         let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
         let mut work = Box::pin(work);

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -856,46 +856,55 @@ impl Edge {
     }
 }
 
-/// All edges of the program. Their outages are told in the log.
+/// All edges of the program. Their outages are told in the log. Clones are the same collection.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
-    edges: Arc<[Edge]>,
+    edges: Arc<RwLock<Arc<[Edge]>>>,
     /// When their health was asked for last.
     looked_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl FromIterator<Edge> for Edges {
     fn from_iter<T: IntoIterator<Item = Edge>>(edges: T) -> Self {
-        let edges: Arc<[Edge]> = edges.into_iter().collect();
-        for edge in edges.iter() {
-            edge.inner.is_watched.store(true, Ordering::Relaxed);
-        }
-        Self {
-            edges,
-            looked_at: Arc::default(),
-        }
+        let all = Self::default();
+        all.exchange(edges.into_iter().collect());
+        all
     }
 }
 
 impl Edges {
+    /// These are the edges from now on. Of those that are gone, outages are not told any more.
+    pub fn exchange(&self, edges: Arc<[Edge]>) {
+        let mut all = self.edges.write().unwrap_or_else(PoisonError::into_inner);
+        let watch = |edges: &[Edge], is_watched| {
+            for edge in edges {
+                edge.inner.is_watched.store(is_watched, Ordering::Relaxed);
+            }
+        };
+        watch(&all, false);
+        watch(&edges, true);
+        *all = edges;
+    }
+
     /// The edge with this label.
-    pub fn labelled(&self, label: &str) -> Option<&Edge> {
+    pub fn labelled(&self, label: &str) -> Option<Edge> {
         self.iter().find(|edge| edge.label() == label)
     }
 
     /// Each edge.
-    pub fn iter(&self) -> impl Iterator<Item = &Edge> {
-        self.edges.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Edge> + use<> {
+        let edges = Arc::clone(&self.edges.read().unwrap_or_else(PoisonError::into_inner));
+        (0..edges.len()).map(move |index| edges[index].clone())
     }
 
     /// The first edge of a kind.
-    pub fn of(&self, kind: EdgeKind) -> Option<&Edge> {
+    pub fn of(&self, kind: EdgeKind) -> Option<Edge> {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
     /// What is wrong with each that is not well.
     pub fn troubles(&self) -> Vec<Outage> {
-        self.iter().filter_map(Edge::trouble).collect()
+        self.iter().filter_map(|edge| edge.trouble()).collect()
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -149,7 +149,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ("UnixStream", &[]),
     ("UnixDatagram", &[]),
     // Another client of HTTP or SMTP than the two of the edges.
-    ("hyper_util::client", &["cli/demo/probe.rs"]),
+    // Of a proxy only which hosts need none.
+    (
+        "hyper_util::client",
+        &["cli/demo/probe.rs", "edge/proxy.rs"],
+    ),
     ("hyper::client", &[]),
     ("SmtpTransport", &[]),
     // A disk may be a mount whose server is gone: what is on the daemon's way waits for it with a deadline.

@@ -52,6 +52,7 @@ mod public_endpoints;
 mod queue_addresses;
 mod reachable;
 mod relay;
+mod reload;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;
