@@ -184,12 +184,22 @@ pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
 /// Connections without a signed request: of more, the one that waited longest is closed.
 pub const MAX_ENDPOINT_WAITING: usize = 128;
 
-/// Requests by links that are answered at once: one more is told to slow down.
+/// Requests by links that are answered at once: one more takes the slot of an answer that is read too slowly, or is told to
+/// slow down.
 pub const MAX_ENDPOINT_LINKS: usize = 192;
 
 /// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
 /// sixteen.
 pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
+
+/// How long the pace of a connection is looked at.
+///
+/// The kernel takes megabytes for a client at once, and then nothing for a
+/// few seconds, although the client reads.
+pub const ENDPOINT_PACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What a client must move in [`ENDPOINT_PACE_PERIOD`] to keep its slot for certain while all are taken: 128 KiB a second.
+pub const MIN_ENDPOINT_PACE_BYTES: usize = 640 << 10;
 
 /// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
 pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;

@@ -456,6 +456,8 @@ pub struct SmtpConfig {
     pub password_file: Option<PathBuf>,
     /// A certificate authority that is trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// What it is told in EHLO.
+    pub hello: Option<String>,
     /// How many mails it is given.
     pub rate: Rate,
     /// How many connections it is given at once.
@@ -473,6 +475,7 @@ impl Default for SmtpConfig {
             username: None,
             password_file: None,
             ca_file: None,
+            hello: None,
             rate: Rate::per_second(14),
             connections: 4,
             deadlines: Deadlines::default(),

@@ -3,6 +3,7 @@
 //! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
 //! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
+mod filled;
 mod origin;
 mod sqs;
 mod sts;
@@ -592,7 +593,7 @@ impl Base {
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
         }
-        let sdk = loader.load().await;
+        let sdk = filled::filled(loader.load().await);
         let region = sdk.region().map(|region| region.as_ref().trim().to_owned());
         let region = region.filter(|region| !region.is_empty());
         let other_server = self.other_server || s3_endpoint(&sdk).is_some();

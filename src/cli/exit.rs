@@ -99,13 +99,16 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<handout::queue::QueueError>() {
         return UNAVAILABLE;
     }
-    if let Some(error) = error.downcast_ref::<std::io::Error>() {
-        return match error.kind() {
-            std::io::ErrorKind::InvalidData => DATA,
-            _ => DISK,
-        };
+    // Whatever stands around it, such as an error about the secret: what failed is a file.
+    let of_system = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.map(std::io::Error::kind)
+    };
+    match error.chain().find_map(of_system) {
+        Some(std::io::ErrorKind::InvalidData) => DATA,
+        Some(_) => DISK,
+        None => SOFTWARE,
     }
-    SOFTWARE
 }
 
 /// What a broken audit log ends the program with: it is damaged, or the disk is.

@@ -63,11 +63,16 @@ impl Relays {
         clock: Clock,
         kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
     ) -> Result<Self, ConfigError> {
+        let from = Recipient::parse(&mail.from);
+        let from = from.map_err(|error| ConfigError::value("mail.from", error))?;
         let relays = mail.relays_by_name()?.into_iter().map(|(name, config)| {
             let section = MailConfig::section_of(&name);
             let relay = match kept(&section, &name) {
                 Some(relay) => relay,
-                None => Relay::new(&section, config, environment, progress.clone(), clock)?,
+                None => {
+                    let (from, progress) = (from.address.domain(), progress.clone());
+                    Relay::new(&section, config, from, environment, progress, clock)?
+                }
             };
             Ok((name, relay))
         });

@@ -161,8 +161,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "tokio::fs",
         &["embedded/upload.rs", "embedded/backend.rs", "store/s3.rs"],
     ),
-    // A process: `ledger.resolve_cmd`, which has a deadline, and a test's kill.
-    ("Command::new", &["ledger/resolver.rs", "failpoint.rs"]),
+    // A process: `ledger.resolve_cmd`, which has a deadline, a test's kill, and the program itself before it begins.
+    (
+        "Command::new",
+        &["ledger/resolver.rs", "failpoint.rs", "main.rs"],
+    ),
 ];
 
 /// By what a file reaches out where it may not, if it does.

@@ -14,6 +14,7 @@ mod answers;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bare;
 mod bulk;
 mod check;
 mod cloudfront;

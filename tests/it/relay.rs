@@ -1,5 +1,6 @@
 //! Real SMTP to a real server, well-behaved and not.
 
+mod about_us;
 mod habits;
 
 use std::fs;
