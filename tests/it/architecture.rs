@@ -149,6 +149,7 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ("UnixStream", &[]),
     ("UnixDatagram", &[]),
     // Another client of HTTP or SMTP than the two of the edges.
+    // Of a proxy only which hosts need none.
     (
         "hyper_util::client",
         &["cli/demo/probe.rs", "edge/proxy.rs"],
