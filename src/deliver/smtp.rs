@@ -249,7 +249,10 @@ impl Relay {
             .last_failure()
             .as_ref()
             .is_some_and(|last| last.in_mail);
-        if failed_in_mail {
+        // A relay that greets may be silent to the beginning of a mail: its greeting is no answer to the mails that wait there.
+        let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
+        let is_silent_at_mail = silent_at.is_some_and(|step| step == Step::Mail.at_edge());
+        if failed_in_mail || is_silent_at_mail {
             let begun = dialogue.begin_and_take_back().await;
             // Some relays refuse the null reverse-path; one that says so answers.
             if let Err(failure) = begun

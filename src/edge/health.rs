@@ -225,8 +225,8 @@ struct Activity {
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeSet<u64>,
     next_job: u64,
-    /// Whether a job beyond the share finds out whether the edge answers.
-    has_scout: bool,
+    /// The job beyond the share that finds out whether the edge answers, and since when.
+    scout: Option<(u64, Instant)>,
 }
 
 /// How many of the jobs that wait for an edge may ask for it.
@@ -261,6 +261,12 @@ impl Request {
 }
 
 impl Activity {
+    /// Whether a job finds out whether the edge answers. One that has found nothing in its time is a job that waits like others:
+    /// what it waits on may have died, and the edge be well.
+    fn has_scout(&self) -> bool {
+        self.scout.is_some_and(|(_, since)| since.elapsed() < SCOUT)
+    }
+
     /// The request that has waited longest, and since when: replies to others at its step, or at a later one, count for it,
     /// and those at an earlier step do not. A relay that greets may be silent at RCPT.
     fn silence(&self) -> Option<(Step, Instant)> {
@@ -288,8 +294,11 @@ impl Drop for JobAtEdge {
     fn drop(&mut self) {
         let mut activity = self.edge.activity();
         activity.jobs.remove(&self.number);
-        if self.is_scout {
-            activity.has_scout = false;
+        if activity
+            .scout
+            .is_some_and(|(scout, _)| scout == self.number)
+        {
+            activity.scout = None;
         }
         drop(activity);
         // A trial that came to nothing, since the job ended before it asked the edge, is free for another.
@@ -594,9 +603,12 @@ impl Edge {
             is_told: AtomicBool::new(false),
         };
         if let Some(crowded) = self.crowded(jobs, share) {
-            if std::mem::replace(&mut self.activity().has_scout, true) {
+            let mut activity = self.activity();
+            if activity.has_scout() {
+                drop(activity);
                 return Err(crowded);
             }
+            activity.scout = Some((number, Instant::now()));
             at.is_scout = true;
         }
         self.may_be_tried(by)?;
@@ -621,7 +633,7 @@ impl Edge {
         let is_silent = self.is_silent();
         match outage {
             None if !is_silent => Admission::All,
-            None if !self.activity().has_scout => Admission::One,
+            None if !self.activity().has_scout() => Admission::One,
             Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
             None | Some(_) => Admission::Nothing,
         }
@@ -1060,6 +1072,29 @@ mod tests {
         assert!(trial.gives_way(2).is_none());
         tokio::time::sleep(LONG_OUTAGE).await;
         assert!(trial.gives_way(2).is_some(), "it has been down for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_hangs_as_long_as_the_others_keeps_no_other_from_finding_out() {
+        let edge = edge();
+        let mut jobs: Vec<JobAtEdge> = (0..2)
+            .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+            .collect();
+        let _request = edge.asked(GET);
+        after(4000).await;
+        let scout = edge.enter("scout", 2).unwrap();
+        // An older one ends, so that the scout is within the share and stays.
+        drop(jobs.pop());
+        after(10_000).await;
+        assert!(scout.gives_way(2).is_none());
+        let next = edge.enter("next", 2);
+        assert!(
+            next.is_ok(),
+            "its connection may have died while the edge is well"
+        );
+        assert!(edge.enter("new", 2).is_err(), "one at a time");
+        drop(scout);
+        assert!(edge.enter("new", 2).is_err(), "the scout is another by now");
     }
 
     #[tokio::test(start_paused = true)]

@@ -234,3 +234,23 @@ async fn a_daemon_whose_whole_state_is_on_a_full_disk_ends_with_0_when_it_is_tol
     let (is_whole, said) = verified(&config);
     assert!(is_whole, "{said}");
 }
+
+#[tokio::test]
+async fn a_daemon_ends_with_0_though_another_process_keeps_the_audit_logs_lock() {
+    let world = World::new().object("a.pdf", "x");
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("before"));
+    mailed(&world, "before").await;
+    let held = fs::File::open(world.config.state_dir.join("audit/.lock")).unwrap();
+    held.lock().unwrap();
+    let took = daemon.stops(&config).await;
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    drop(held);
+    let daemon = Daemon::start(&config, &[]).await;
+    submit(&config, &email_job("after"));
+    mailed(&world, "after").await;
+    daemon.stops(&config).await;
+    let (is_whole, said) = verified(&config);
+    assert!(is_whole, "{said}");
+}
