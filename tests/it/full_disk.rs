@@ -163,7 +163,13 @@ async fn an_audit_log_whose_disk_has_no_room_makes_jobs_wait_and_ends_nothing() 
         let mails = world.mails().len();
         tokio::time::sleep(Duration::from_secs(3)).await;
         is_unready(&daemon.http, "has no room since 20").await;
-        assert_eq!(world.mails().len(), mails, "{id}: no link leaves");
+        // In the last row the lines may have found room before the next segment did not: a mail with its lines may leave.
+        let is_recorded =
+            || kibibytes.is_none() && world.audit_of("issue").iter().any(|line| line["job"] == id);
+        assert!(
+            world.mails().len() == mails || is_recorded(),
+            "{id}: no link leaves"
+        );
         disk.make_room();
         is_ready(&daemon.http).await;
         mailed(&world, &id).await;

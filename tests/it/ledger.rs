@@ -20,10 +20,11 @@ use handout::tools::Opened;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
+use crate::support::bad_relay::{BadRelay, Habit, Rule};
 use crate::support::faulty::{Faults, FaultyProxy};
 use crate::support::servers::{Parts, Server};
 use crate::support::until;
-use crate::support::world::{World, email_job, free_address, pace, run_until_settled};
+use crate::support::world::{World, email_job, pace, run_until_settled};
 
 const STRANGE: &str = "../job/with a strange id: ü!";
 
@@ -657,19 +658,26 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
     opened.close().await;
 }
 
-/// A relay that nobody answers for: what was begun stays open, and its objects are kept.
-fn with_no_relay(world: World) -> World {
-    world.configured(|config| {
-        config.mail.transport = Transport::Smtp;
-        config.mail.smtp.host = "127.0.0.1".to_owned();
-        config.mail.smtp.port = free_address().port();
-        config.mail.smtp.tls = Tls::None;
-    })
+/// A relay that greets and hangs up at each mail: links are signed and recorded for it, what was begun stays open, and its
+/// objects are kept.
+async fn a_relay_that_hangs_up() -> BadRelay {
+    BadRelay::start(vec![Rule {
+        step: "MAIL",
+        at: 0,
+        habit: Habit::Close,
+    }])
+    .await
 }
 
 async fn a_job_delivered_again_hands_out_what_it_did_before(world: World) {
     const OBJECTS: usize = 1100;
-    let mut world = with_no_relay(world);
+    let relay = a_relay_that_hangs_up().await;
+    let mut world = world.configured(|config| {
+        config.mail.transport = Transport::Smtp;
+        config.mail.smtp.host = "127.0.0.1".to_owned();
+        config.mail.smtp.port = relay.port;
+        config.mail.smtp.tls = Tls::None;
+    });
     for number in 0..OBJECTS {
         world = world.object(&format!("{number:04}.pdf"), "x");
     }
