@@ -125,6 +125,12 @@ pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 /// Each takes a delivery of the job or a decision of the operator: a record with a higher number is damaged.
 pub const MAX_ATTEMPTS: u32 = 1_000_000;
 
+/// How much of an answer's body is kept to judge it by, in bytes: errors of S3 have a few hundred.
+pub const MAX_JUDGED_BYTES: usize = 64 * 1024;
+
+/// The longest wait that a service may ask for by `Retry-After`: as long as a job that failed waits at the most.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
+
 /// The longest answer that is read, in bytes. A page of 1,000 versions, each with a key of 1,024 bytes that is
 /// percent-encoded and a version of 1,024, has half of it; a record of the ledger has less.
 pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
@@ -178,12 +184,22 @@ pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
 /// Connections without a signed request: of more, the one that waited longest is closed.
 pub const MAX_ENDPOINT_WAITING: usize = 128;
 
-/// Requests by links that are answered at once: one more is told to slow down.
+/// Requests by links that are answered at once: one more takes the slot of an answer that is read too slowly, or is told to
+/// slow down.
 pub const MAX_ENDPOINT_LINKS: usize = 192;
 
 /// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
 /// sixteen.
 pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
+
+/// How long the pace of a connection is looked at.
+///
+/// The kernel takes megabytes for a client at once, and then nothing for a
+/// few seconds, although the client reads.
+pub const ENDPOINT_PACE_PERIOD: Duration = Duration::from_secs(5);
+
+/// What a client must move in [`ENDPOINT_PACE_PERIOD`] to keep its slot for certain while all are taken: 128 KiB a second.
+pub const MIN_ENDPOINT_PACE_BYTES: usize = 640 << 10;
 
 /// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
 pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;

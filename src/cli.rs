@@ -10,6 +10,7 @@ mod explain;
 mod job;
 mod ledger;
 mod presign;
+mod reload;
 mod run;
 mod terminal;
 
@@ -125,9 +126,7 @@ pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Re
     match arguments.command {
         #[cfg(feature = "embedded")]
         Command::Demo(arguments) => Box::pin(demo::demo(&arguments, environment)).await,
-        Command::Run(arguments) => {
-            Box::pin(run::run(&arguments.load(environment)?, environment)).await
-        }
+        Command::Run(arguments) => Box::pin(run::run(&arguments, environment)).await,
         Command::Check(arguments) => check::check(&arguments, environment).await,
         Command::Job(command) => Box::pin(job::job(command, environment)).await,
         Command::Presign(arguments) => Box::pin(presign::presign(*arguments, environment)).await,

@@ -108,6 +108,8 @@ pub struct QueueConfig {
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
+    /// A file with authorities whose certificates are trusted besides the system's, for SQS.
+    pub ca_file: Option<PathBuf>,
     /// How many jobs are worked at once.
     pub max_in_flight: usize,
     /// How long a received message is hidden from others; extended while the job is worked.
@@ -127,6 +129,7 @@ impl Default for QueueConfig {
             region: None,
             endpoint_url: None,
             profile: None,
+            ca_file: None,
             max_in_flight: 8,
             visibility_timeout: Span::minutes(5),
             grace_period: Span::seconds(60),
@@ -147,6 +150,8 @@ pub struct ResultsConfig {
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
+    /// A file with authorities whose certificates are trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// A file for them, a line each.
     pub file: Option<PathBuf>,
 }
@@ -175,6 +180,9 @@ pub struct ConnectionConfig {
     /// Another server that speaks S3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
+    /// A file with authorities whose certificates are trusted besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Whether the bucket stands in the path instead of the host's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
@@ -448,6 +456,8 @@ pub struct SmtpConfig {
     pub password_file: Option<PathBuf>,
     /// A certificate authority that is trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// What it is told in EHLO.
+    pub hello: Option<String>,
     /// How many mails it is given.
     pub rate: Rate,
     /// How many connections it is given at once.
@@ -465,6 +475,7 @@ impl Default for SmtpConfig {
             username: None,
             password_file: None,
             ca_file: None,
+            hello: None,
             rate: Rate::per_second(14),
             connections: 4,
             deadlines: Deadlines::default(),

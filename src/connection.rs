@@ -3,6 +3,7 @@
 //! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
 //! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
+mod filled;
 mod origin;
 mod sqs;
 mod sts;
@@ -20,19 +21,20 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::service_config::ServiceConfigKey;
 
 use self::origin::Configured;
 use crate::config::{Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, front};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{http, retries};
+use crate::edge::{Egress, http, retries};
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::explain::KnownServer;
 use crate::links::front::Front;
-use crate::links::partition::Variant;
+use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::target::{Addressing, ServerUrl};
 use crate::store::ObjectStore;
@@ -133,8 +135,22 @@ pub fn servers(config: &Config) -> Vec<KnownServer> {
     servers.flatten().collect()
 }
 
+/// What a connection of that name was opened as, where nothing about it has changed.
+pub type Kept<'a> = &'a (dyn Fn(&str) -> Option<Connection> + Sync);
+
 /// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
 pub async fn open(
+    config: &Config,
+    keyring: &Keyring,
+    embedded: Option<SocketAddr>,
+    environment: &Environment,
+) -> Result<Connections, ConfigError> {
+    Box::pin(open_but(&|_| None, config, keyring, embedded, environment)).await
+}
+
+/// As [`open`], but for connections that are `kept`.
+pub async fn open_but(
+    kept: Kept<'_>,
     config: &Config,
     keyring: &Keyring,
     embedded: Option<SocketAddr>,
@@ -146,6 +162,13 @@ pub async fn open(
         .collect();
     let mut connections = Connections::new();
     for (name, wanted) in &config.connections {
+        let parsed = name.parse::<ConnectionName>();
+        let parsed =
+            parsed.map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
+        if let Some(connection) = kept(name) {
+            connections.insert(parsed, connection);
+            continue;
+        }
         let (store, signer, own_signer) = match (sites.get(name), embedded) {
             (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
             (Some(_), None) => {
@@ -159,13 +182,10 @@ pub async fn open(
         };
         let front = open_front(name, wanted, environment)?;
         let s3 = store.with_edge(store_edge(name, wanted));
-        let name = name
-            .parse()
-            .map_err(|error| ConfigError::value(format!("connections.{name}"), error))?;
         let store = Arc::new(s3.clone());
         let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
         connections.insert(
-            name,
+            parsed,
             Connection {
                 store,
                 s3,
@@ -177,6 +197,7 @@ pub async fn open(
             },
         );
     }
+    Egress::of_environment(environment)?.tell();
     Ok(connections)
 }
 
@@ -301,14 +322,22 @@ pub async fn environment_direct(
     wanted: &ConnectionConfig,
     region_of_last_resort: Option<&str>,
     environment: &Environment,
+    egress: Egress,
 ) -> Result<Direct, NoRegion> {
-    let route = match Box::pin(Route::find(OF_ENVIRONMENT, wanted, environment)).await {
+    let route = match Box::pin(Route::find(
+        OF_ENVIRONMENT,
+        wanted,
+        environment,
+        egress.clone(),
+    ))
+    .await
+    {
         Err(NoRegion) if region_of_last_resort.is_some() => {
             let wanted = ConnectionConfig {
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment)).await?
+            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment, egress)).await?
         }
         found => found?,
     };
@@ -341,6 +370,7 @@ struct Route {
     /// The server that links name, if it is another.
     public: Option<(String, Addressing)>,
     source: Source,
+    egress: Egress,
 }
 
 impl Route {
@@ -350,7 +380,9 @@ impl Route {
         environment: &Environment,
     ) -> Result<Self, ConfigError> {
         origin::check(name, wanted, environment)?;
-        let found = Self::find(name, wanted, environment).await;
+        let section = format!("connections.{name}");
+        let egress = Egress::of(&section, wanted.ca_file.as_deref(), environment)?;
+        let found = Self::find(name, wanted, environment, egress).await;
         found.map_err(|NoRegion| no_region(&format!("connections.{name}"), environment))
     }
 
@@ -358,12 +390,14 @@ impl Route {
         name: &str,
         wanted: &ConnectionConfig,
         environment: &Environment,
+        egress: Egress,
     ) -> Result<Self, NoRegion> {
         let base = Base {
             region: wanted.region.clone(),
             profile: wanted.profile.clone(),
             other_server: wanted.endpoint_url.is_some(),
             environment: environment.clone(),
+            egress: egress.clone(),
         };
         let sdk = base.load().await;
         let region = sdk.region().ok_or(NoRegion)?.to_string();
@@ -385,6 +419,7 @@ impl Route {
             other_server,
             region,
             addressing,
+            egress,
         })
     }
 
@@ -396,12 +431,20 @@ impl Route {
             .retry_classifier(OnceMore(self.source.doubt().clone()))
             .force_path_style(self.addressing == Addressing::Path);
         client.set_endpoint_url(self.other_server.as_deref().map(for_sdk));
+        if self
+            .other_server
+            .as_deref()
+            .is_some_and(|url| !is_of_aws(url))
+        {
+            client = only_required_checksums(client, &self.sdk);
+        }
         let client = aws_sdk_s3::Client::from_conf(client.build());
         // Only AWS has regions of which a bucket can be in another.
-        match self.other_server {
+        let store = match self.other_server {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
-        }
+        };
+        store.through(self.egress.clone())
     }
 
     fn direct(&self) -> Direct {
@@ -453,6 +496,39 @@ fn for_sdk(endpoint: &str) -> String {
     }
 }
 
+/// Whether an endpoint is one of AWS's own, such as that of a VPC.
+fn is_of_aws(url: &str) -> bool {
+    let host = url.parse::<hyper::Uri>().ok();
+    let host = host.as_ref().and_then(hyper::Uri::host).unwrap_or_default();
+    let host = host.to_ascii_lowercase();
+    before_suffix(&host).is_some() || host.ends_with(".api.aws")
+}
+
+/// Sends and expects no checksums that an operation can do without, unless the environment or the profile asks for them: servers
+/// other than AWS's refuse the trailers in which the SDK sends them, or keep `aws-chunked` for the object's own encoding.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html>
+fn only_required_checksums(
+    mut client: aws_sdk_s3::config::Builder,
+    sdk: &SdkConfig,
+) -> aws_sdk_s3::config::Builder {
+    const REQUESTS: [&str; 2] = [
+        "AWS_REQUEST_CHECKSUM_CALCULATION",
+        "request_checksum_calculation",
+    ];
+    const RESPONSES: [&str; 2] = [
+        "AWS_RESPONSE_CHECKSUM_VALIDATION",
+        "response_checksum_validation",
+    ];
+    let is_said = |[variable, of_profile]: [&str; 2]| setting(sdk, variable, of_profile).is_some();
+    if !is_said(REQUESTS) {
+        client = client.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    }
+    if !is_said(RESPONSES) {
+        client = client.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    }
+    client
+}
+
 /// A section of the configuration lacks a region, for good or until the metadata service answers.
 fn no_region(section: &str, environment: &Environment) -> ConfigError {
     let key = format!("{section}.region");
@@ -466,14 +542,19 @@ fn no_region(section: &str, environment: &Environment) -> ConfigError {
 /// The endpoint that the environment or the profile names for S3, before the one that it names for everything.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
+    let for_s3 = setting(sdk, "AWS_ENDPOINT_URL", "endpoint_url");
+    for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+}
+
+/// What the environment or the profile says for S3, under these names.
+fn setting(sdk: &SdkConfig, variable: &str, of_profile: &str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id("S3")
-        .env("AWS_ENDPOINT_URL")
-        .profile("endpoint_url")
+        .env(variable)
+        .profile(of_profile)
         .build()
         .expect("all three parts are given");
-    let for_s3 = sdk.service_config().and_then(|all| all.load_config(key));
-    for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
+    sdk.service_config().and_then(|all| all.load_config(key))
 }
 
 /// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does
@@ -493,6 +574,7 @@ struct Base {
     /// Whether the requests go to a server that is not AWS's.
     other_server: bool,
     environment: Environment,
+    egress: Egress,
 }
 
 impl Base {
@@ -501,7 +583,7 @@ impl Base {
             // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
             .env(self.environment.for_sdk())
             // What the service says decides about credentials and queues, not that it answers: see their edges.
-            .http_client(http::client(None))
+            .http_client(http::client(None, self.egress.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(retries());
@@ -511,7 +593,7 @@ impl Base {
         if let Some(profile) = &self.profile {
             loader = loader.profile_name(profile);
         }
-        let sdk = loader.load().await;
+        let sdk = filled::filled(loader.load().await);
         let region = sdk.region().map(|region| region.as_ref().trim().to_owned());
         let region = region.filter(|region| !region.is_empty());
         let other_server = self.other_server || s3_endpoint(&sdk).is_some();

@@ -206,8 +206,8 @@ fn prepare(path: &Path) -> io::Result<PathBuf> {
     }
     // This program's journal is the write-ahead log. In another one stand names of files that SQLite removes, and the
     // user whose directory it is may have written them for root.
-    let journal = folder.stat(&format!("{name}{JOURNAL}"))?;
-    if !folder.is_ours() && journal.is_some_and(|journal| journal.st_size > 0) {
+    let journal = folder.stat(format!("{name}{JOURNAL}"))?;
+    if !folder.is_ours()? && journal.is_some_and(|journal| journal.st_size > 0) {
         let path = folder.path().join(format!("{name}{JOURNAL}"));
         let sentence = format!(
             "{} is a journal of another program: run the command as the directory's owner, or remove the file",

@@ -291,12 +291,16 @@ impl Opened<'_> {
             Opened::Smtp(transaction) => transaction,
         };
         let relay = transaction.relay().clone();
-        let smtp::Sent { outcome, about } = transaction.send(&letter.bytes).await;
+        let smtp::Sent {
+            outcome,
+            about,
+            refusal,
+        } = transaction.send(&letter.bytes).await;
         match outcome {
             Outcome::Accepted { words } => Fate::Accepted { words },
             Outcome::Rejected { code, words } => Fate::Rejected { code, words },
             Outcome::NotSent { code, words } => {
-                let error = relay.not_sent(words.clone());
+                let error = relay.not_sent(words.clone(), refusal);
                 let because = match about {
                     smtp::About::Mail(kind) => Because::Later(kind),
                     smtp::About::Either => Because::Unclear {
@@ -511,6 +515,10 @@ impl NotNow {
             Because::Unclear { error, accepted } => {
                 if let Some(later) = later {
                     later.note(errand.job, rid, accepted);
+                    // The others of the job come first next time.
+                    if error.needs_a_person() {
+                        later.refused(errand.job, rid);
+                    }
                 }
                 error.into()
             }

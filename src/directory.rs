@@ -14,13 +14,13 @@ use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// The flags of every file that is opened: no link is followed, and a FIFO does not block.
@@ -125,7 +125,6 @@ impl Deref for Location {
 pub struct Directory {
     handle: File,
     path: PathBuf,
-    owner: (u32, u32),
 }
 
 impl Directory {
@@ -137,7 +136,8 @@ impl Directory {
             false => path,
         };
         let handle = rustix::fs::open(path, FOLDER, Mode::empty())?;
-        Self::held(File::from(handle), path.to_owned())
+        let (handle, path) = (File::from(handle), path.to_owned());
+        Ok(Self { handle, path })
     }
 
     /// Opens a directory of the operator's, and makes what is missing of its path with `mode`, masked by the umask.
@@ -170,8 +170,9 @@ impl Directory {
     }
 
     /// Whether it is root's or the process's user's, so that no other user prepared it.
-    pub fn is_ours(&self) -> bool {
-        [0, rustix::process::geteuid().as_raw()].contains(&self.owner.0)
+    pub fn is_ours(&self) -> io::Result<bool> {
+        let (owner, _) = self.owner()?;
+        Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
     }
 
     /// Opens or makes a folder below that only its owner may enter.
@@ -193,7 +194,7 @@ impl Directory {
         let there = rustix::fs::openat(&parent.handle, name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&there)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            return parent.descend(shown);
+            return parent.descend(shown, FOLDER);
         }
         let ours = rustix::process::geteuid().as_raw();
         if ![0, ours].contains(&stat.st_uid) || links == 0 {
@@ -204,13 +205,17 @@ impl Directory {
         Self::own(&target, links - 1)
     }
 
-    fn held(handle: File, path: PathBuf) -> io::Result<Self> {
-        let metadata = handle.metadata()?;
+    /// The same directory once more.
+    fn again(&self) -> io::Result<Self> {
         Ok(Self {
-            handle,
-            path,
-            owner: (metadata.uid(), metadata.gid()),
+            handle: self.handle.try_clone()?,
+            path: self.path.clone(),
         })
+    }
+
+    fn owner(&self) -> io::Result<(u32, u32)> {
+        let metadata = self.handle.metadata()?;
+        Ok((metadata.uid(), metadata.gid()))
     }
 
     /// Where it was when it was opened; for messages.
@@ -220,7 +225,7 @@ impl Directory {
 
     /// Enters a folder below, and makes what is missing with `mode`, masked by the umask.
     pub fn enter(&self, below: &Path, mode: u32) -> io::Result<Self> {
-        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        let mut at = self.again()?;
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(self.refusal(below, "is not a path below it"));
@@ -232,33 +237,50 @@ impl Directory {
 
     /// Enters a folder below, which is there.
     pub fn enter_existing(&self, below: &Path) -> io::Result<Self> {
-        let mut at = Self::held(self.handle.try_clone()?, self.path.clone())?;
+        self.walk(below, FOLDER)
+    }
+
+    /// Enters a folder below, which is there, only to find what is in it: the right to search the folders suffices. What was
+    /// entered so cannot be synced.
+    pub fn pass(&self, below: &Path) -> io::Result<Self> {
+        self.walk(below, FOLDER.union(OFlags::PATH))
+    }
+
+    fn walk(&self, below: &Path, flags: OFlags) -> io::Result<Self> {
+        let mut at = None;
         for component in below.components() {
             let Component::Normal(name) = component else {
                 return Err(self.refusal(below, "is not a path below it"));
             };
-            at = at.descend(Path::new(name))?;
+            at = Some(
+                at.as_ref()
+                    .unwrap_or(self)
+                    .descend(Path::new(name), flags)?,
+            );
         }
-        Ok(at)
+        match at {
+            Some(at) => Ok(at),
+            None => self.again(),
+        }
     }
 
     /// Enters a folder below, and makes it if it is not there.
     pub(crate) fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return self.descend(name),
+            Err(Errno::EXIST) => return self.descend(name, FOLDER),
             Err(error) => return Err(error.into()),
         }
-        let made = self.descend(name)?;
+        let made = self.descend(name, FOLDER)?;
         // Another user may have put another folder in its place meanwhile.
-        if made.owner.0 == rustix::process::geteuid().as_raw() {
+        if made.owner()?.0 == rustix::process::geteuid().as_raw() {
             self.give(&made.handle)?;
         }
-        Self::held(made.handle, made.path)
+        Ok(made)
     }
 
-    fn descend(&self, name: &Path) -> io::Result<Self> {
-        let flags = FOLDER | OFlags::NOFOLLOW;
+    fn descend(&self, name: &Path, flags: OFlags) -> io::Result<Self> {
+        let flags = flags | OFlags::NOFOLLOW;
         let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
         let handle = File::from(handle.map_err(|error| match error {
             Errno::LOOP | Errno::NOTDIR => {
@@ -266,19 +288,44 @@ impl Directory {
             }
             other => other.into(),
         })?);
-        Self::held(handle, self.path.join(name))
+        let path = self.path.join(name);
+        Ok(Self { handle, path })
     }
 
     /// The names of what is in it, in no order.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.handle)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if !matches!(&name[..], b"." | b"..") {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        Ok(names)
+        self.entries()?.map(|entry| Ok(entry?.0)).collect()
+    }
+
+    /// What is in it, in no order: names, and of which kind each is. A link is of its own kind, whatever it leads to.
+    pub fn entries(
+        &self,
+    ) -> io::Result<impl Iterator<Item = io::Result<(OsString, FileType)>> + '_> {
+        // A descriptor of its own has a place of its own among the names.
+        let entries = Dir::new(rustix::fs::openat(
+            &self.handle,
+            ".",
+            FOLDER,
+            Mode::empty(),
+        )?)?;
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+            entry => self.kind_of(entry).transpose(),
+        }))
+    }
+
+    fn kind_of(&self, entry: Result<DirEntry, Errno>) -> io::Result<Option<(OsString, FileType)>> {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+        let kind = match entry.file_type() {
+            // Not every file system tells it with the name.
+            FileType::Unknown => match self.stat(&name)? {
+                Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                None => return Ok(None),
+            },
+            known => known,
+        };
+        Ok(Some((name, kind)))
     }
 
     /// When a regular file with one name and an expected owner was changed last; nothing where there is none.
@@ -292,8 +339,8 @@ impl Directory {
     }
 
     /// What stands at a name, if anything does; a link is not followed.
-    pub fn stat(&self, name: &str) -> io::Result<Option<Stat>> {
-        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+    pub fn stat(&self, name: impl AsRef<Path>) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             stat => Ok(Some(stat?)),
         }
@@ -353,7 +400,7 @@ impl Directory {
         };
         let draft = Draft {
             mode: file.metadata()?.permissions(),
-            directory: Self::held(self.handle.try_clone()?, self.path.clone())?,
+            directory: self.again()?,
             file,
             name,
         };
@@ -521,7 +568,7 @@ impl Directory {
             return Err(self.refusal(shown, "has another name, a hard link"));
         }
         let ours = rustix::process::geteuid().as_raw();
-        if ![self.owner.0, ours, 0].contains(&owner) {
+        if ![self.owner()?.0, ours, 0].contains(&owner) {
             return Err(self.refusal(shown, "belongs to another user than its directory"));
         }
         Ok(())
@@ -530,10 +577,11 @@ impl Directory {
     /// Gives what was just made here to the directory's owner, if the process may.
     fn give(&self, made: &File) -> io::Result<()> {
         let metadata = made.metadata()?;
-        if (metadata.uid(), metadata.gid()) == self.owner {
+        let (user, group) = self.owner()?;
+        if (metadata.uid(), metadata.gid()) == (user, group) {
             return Ok(());
         }
-        match fchown(made, Some(self.owner.0), Some(self.owner.1)) {
+        match fchown(made, Some(user), Some(group)) {
             // Only root may; another user who writes here has the rights of a group.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             given => given,
@@ -605,11 +653,6 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
 /// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
 pub fn read_mounted(path: &Path) -> io::Result<File> {
     read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
-}
-
-/// Opens a file by its path to read it, in a directory of any owner: a copy, say. No link is followed at its name.
-pub fn read_unlinked(path: &Path) -> io::Result<File> {
-    read_regular(path, SAFE)
 }
 
 fn read_regular(path: &Path, flags: OFlags) -> io::Result<File> {

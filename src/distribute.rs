@@ -911,7 +911,11 @@ impl Delivered {
     }
 
     /// The addresses of those without a mail, as far as they are told, and what became of it.
-    fn in_clear(&self, job: &Job, rid: impl Fn(&Recipient) -> String) -> Vec<(String, Outcome)> {
+    pub fn in_clear(
+        &self,
+        job: &Job,
+        rid: impl Fn(&Recipient) -> String,
+    ) -> Vec<(String, Outcome)> {
         let people = job.email.iter().flat_map(|email| email.recipients());
         let by_rid: HashMap<String, String> = people
             .map(|reader| (rid(reader), reader.address.to_string()))

@@ -3,10 +3,14 @@
 //! An edge turns the outside's own error into a fact once, and keeps the error as the source. What follows from
 //! a fact is not decided here but in [`crate::error`].
 
+mod answer;
+mod egress;
 pub mod health;
 pub(crate) mod http;
+mod proxy;
 
 use std::fmt;
+use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -14,7 +18,11 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
-use self::health::FailureKind;
+pub use self::answer::{Answer, Asker, Place};
+pub(crate) use self::answer::{HeedsRetryAfter, is_region};
+use self::answer::{is_unknown_request, plain_words};
+pub use self::egress::Egress;
+use self::health::{Edge, FailureKind};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
@@ -27,12 +35,26 @@ pub enum Fact {
     Denied,
     /// Too many requests.
     Throttled,
-    /// No connection, or one that broke, or an error of the service: the request may or may not have been carried out.
+    /// No connection, or one that broke: the request may or may not have been carried out.
     Unreachable,
     /// No answer in time: the request may or may not have been carried out.
     Silent,
+    /// The service answered that it failed: the request may or may not have been carried out.
+    Failed,
+    /// The bucket is in another region, or at another address, than the configuration says.
+    Elsewhere,
     /// The request is not taken as it is.
     Rejected,
+}
+
+impl Fact {
+    /// Whether it passes without a change to anything: the same request may succeed later.
+    pub const fn may_pass(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unreachable | Self::Silent | Self::Failed => true,
+            Self::NotFound | Self::Denied | Self::Elsewhere | Self::Rejected => false,
+        }
+    }
 }
 
 /// A request to the outside that did not succeed.
@@ -42,21 +64,40 @@ pub struct EdgeError {
     pub action: String,
     /// What it means.
     pub fact: Fact,
+    /// What the service answered, if it did.
+    pub answer: Option<Box<Answer>>,
     /// What the outside said, without secrets.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl fmt::Display for EdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {}: ", self.action)?;
         let because = match self.fact {
             Fact::NotFound => "it does not exist",
             Fact::Denied => "the credentials do not allow it",
             Fact::Throttled => "the service asks to slow down",
             Fact::Unreachable => "the service could not be reached",
             Fact::Silent => "the service did not answer in time",
+            Fact::Failed => "the service answered with an error",
+            Fact::Elsewhere => "the bucket is elsewhere",
             Fact::Rejected => "the service refused the request",
         };
-        write!(f, "could not {}: {because}", self.action)
+        let Some(answer) = self.answer.as_deref() else {
+            return f.write_str(because);
+        };
+        match &answer.place {
+            Some(place) if self.fact == Fact::Elsewhere => write!(f, "{place}")?,
+            Some(_) | None => f.write_str(because)?,
+        }
+        // Where there is no code, the words have the status.
+        if matches!(self.fact, Fact::Failed | Fact::Rejected) && answer.code.is_some() {
+            write!(f, " (status {})", answer.status)?;
+        }
+        match answer.retry_after {
+            Some(wait) => write!(f, ", and to come back in {} s", wait.as_secs()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -76,8 +117,21 @@ impl EdgeError {
         Self {
             action: action.into(),
             fact,
+            answer: None,
             source: source.into(),
         }
+    }
+
+    /// When the service asks to come back, counted from its answer.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.answer.as_ref()?.retry_after
+    }
+
+    /// Reports the failure to the edge where it happened.
+    pub(crate) fn report_to(&self, edge: &Edge) {
+        let words = crate::error::chain(&*self.source);
+        let left_alone = self.retry_after().unwrap_or_default();
+        edge.failed_for(self.failure_kind(), &words, left_alone);
     }
 
     /// How the request failed, for the edge's health.
@@ -86,8 +140,9 @@ impl EdgeError {
             Fact::Unreachable => FailureKind::Unreachable,
             Fact::Silent => FailureKind::Timeout,
             Fact::Throttled => FailureKind::Throttled,
+            Fact::Failed => FailureKind::ServerError,
             Fact::Denied => FailureKind::Denied,
-            Fact::NotFound | Fact::Rejected => FailureKind::Refused,
+            Fact::NotFound | Fact::Elsewhere | Fact::Rejected => FailureKind::Refused,
         }
     }
 
@@ -96,15 +151,16 @@ impl EdgeError {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        let answer = match error {
+            SdkError::ServiceError(answer) => Some(Answer::of(answer.err().code(), answer.raw())),
+            _ => None,
+        };
         let fact = match error {
             _ if waits_for_credentials(error) => Fact::Silent,
             SdkError::ServiceError(answer) if is_of_another(answer.err(), answer.raw()) => {
                 Fact::Unreachable
             }
-            SdkError::ServiceError(answer) => fact_of(
-                answer.err().code().unwrap_or_default(),
-                answer.raw().status().as_u16(),
-            ),
+            SdkError::ServiceError(_) => answer.as_ref().map_or(Fact::Failed, fact_of),
             // Credentials that cannot be had surface as a construction or dispatch failure.
             SdkError::DispatchFailure(failure) if failure.is_user() => Fact::Denied,
             SdkError::ConstructionFailure(_) if is_input(error) => Fact::Rejected,
@@ -120,6 +176,7 @@ impl EdgeError {
         Self {
             action: action.into(),
             fact,
+            answer: answer.map(Box::new),
             source: words(error).into(),
         }
     }
@@ -134,7 +191,8 @@ fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
 /// the service, and says nothing about what was asked for. Of stores, `edge/http.rs` finds it out before.
 fn is_of_another(error: &impl ProvideErrorMetadata, answer: &HttpResponse) -> bool {
     let has_body = answer.body().bytes().is_none_or(|body| !body.is_empty());
-    error.code().is_none() && answer.status().as_u16() < 500 && has_body
+    let names_region = answer.headers().contains_key("x-amz-bucket-region");
+    error.code().is_none() && answer.status().as_u16() < 500 && has_body && !names_region
 }
 
 /// Whether a request could not be signed because its source of credentials was silent.
@@ -162,7 +220,10 @@ where
             match (error.code(), error.message()) {
                 (Some(code), Some(message)) => format!("{code}: {message}"),
                 (Some(code), None) => code.to_owned(),
-                (None, _) => format!("the answer had the status {status}"),
+                (None, message) => match message.or_else(|| plain_words(answer.raw())) {
+                    Some(message) => format!("the answer had the status {status}: {message}"),
+                    None => format!("the answer had the status {status}"),
+                },
             }
         }
         error if is_too_long(error) => {
@@ -174,8 +235,11 @@ where
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn fact_of(code: &str, status: u16) -> Fact {
-    match code {
+fn fact_of(answer: &Answer) -> Fact {
+    if answer.place.is_some() {
+        return Fact::Elsewhere;
+    }
+    match answer.code.as_deref().unwrap_or_default() {
         "NoSuchBucket"
         | "NoSuchKey"
         | "NotFound"
@@ -187,10 +251,11 @@ fn fact_of(code: &str, status: u16) -> Fact {
             Fact::Denied
         }
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
-            Fact::Unreachable
+            Fact::Failed
         }
         // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
-        "NoSuchUpload" => Fact::Unreachable,
+        "NoSuchUpload" => Fact::Failed,
+        "NotImplemented" => Fact::Rejected,
         "SlowDown"
         | "Throttling"
         | "ThrottlingException"
@@ -198,14 +263,16 @@ fn fact_of(code: &str, status: u16) -> Fact {
         | "TooManyRequestsException"
         | "OverLimit"
         | "KmsThrottled" => Fact::Throttled,
-        _ => match status {
-            // Another place, for good: the SDK follows no redirect, since its signature would not hold there.
-            301 | 308 => Fact::Rejected,
+        _ => match answer.status {
             404 => Fact::NotFound,
             401 | 403 => Fact::Denied,
             429 | 503 => Fact::Throttled,
-            400..=499 => Fact::Rejected,
-            _ => Fact::Unreachable,
+            408 => Fact::Failed,
+            // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
+            302 | 307 => Fact::Failed,
+            300..=499 => Fact::Rejected,
+            status if is_unknown_request(status) => Fact::Rejected,
+            _ => Fact::Failed,
         },
     }
 }

@@ -324,6 +324,35 @@ impl JobError {
         }
     }
 
+    /// Whether the configuration names a place where the bucket is not.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Gather(GatherError::Store(error))
+            | Self::Deliver(DeliverError::Publish(error))
+            | Self::Ledger(LedgerError::Store(error)) => error.fact == Fact::Elsewhere,
+            Self::Deferred { first, .. } => first.is_of_configuration(),
+            Self::Gather(_)
+            | Self::Deliver(_)
+            | Self::Ledger(_)
+            | Self::Parse(_)
+            | Self::Plan(_)
+            | Self::Conflict { .. }
+            | Self::UnknownConnection { .. }
+            | Self::Signer(_)
+            | Self::Sign(_)
+            | Self::Record(_)
+            | Self::Render(_)
+            | Self::Down(_)
+            | Self::Busy { .. }
+            | Self::Reopened
+            | Self::Results(_)
+            | Self::Aged(_)
+            | Self::Stopped(_)
+            | Self::Poison { .. }
+            | Self::Panicked => false,
+        }
+    }
+
     /// Whether the work was only asked to stop.
     pub fn is_stopped(&self) -> bool {
         matches!(
@@ -404,21 +433,18 @@ impl JobError {
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Gather(GatherError::Store(error))
-            | Self::Deliver(DeliverError::Publish(error)) => error.fact == Fact::Denied,
+            | Self::Deliver(DeliverError::Publish(error)) => {
+                matches!(error.fact, Fact::Denied | Fact::Elsewhere)
+            }
             Self::Signer(_)
             | Self::Gather(GatherError::Skew { .. })
             | Self::Poison { .. }
             | Self::Panicked => true,
             Self::Deliver(DeliverError::Relay(error)) => error.needs_a_person(),
             Self::Deferred { first, .. } => first.needs_a_person(),
-            Self::Ledger(LedgerError::Store(error)) => !matches!(
-                error.fact,
-                Fact::Unreachable | Fact::Silent | Fact::Throttled
-            ),
+            Self::Ledger(LedgerError::Store(error)) => !error.fact.may_pass(),
             Self::Results(error) => match error {
-                ResultsError::Queue(error) => {
-                    matches!(error.fact, Fact::Denied | Fact::NotFound | Fact::Rejected)
-                }
+                ResultsError::Queue(error) => !error.fact.may_pass(),
                 ResultsError::File { .. } => true,
                 ResultsError::Down(_) => false,
             },
@@ -440,20 +466,26 @@ impl JobError {
     }
 }
 
-/// How long there is no use in trying an edge again.
-pub(crate) const fn edge_at_least(error: &EdgeError) -> Duration {
-    match error.fact {
-        Fact::Unreachable | Fact::Silent => EDGE_AT_LEAST,
+/// How long there is no use in trying an edge again: as long as it asks for, or as long as such a failure lasts.
+pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
+    let usual = match error.fact {
+        Fact::Unreachable | Fact::Silent | Fact::Failed => EDGE_AT_LEAST,
         Fact::Throttled => THROTTLED_AT_LEAST,
-        Fact::Denied | Fact::NotFound | Fact::Rejected => DENIED_AT_LEAST,
-    }
+        Fact::Denied | Fact::NotFound | Fact::Elsewhere | Fact::Rejected => DENIED_AT_LEAST,
+    };
+    usual.max(error.retry_after().unwrap_or_default())
 }
 
 fn edge(error: &EdgeError) -> Class {
     match error.fact {
         Fact::NotFound | Fact::Rejected => Class::Permanent,
         // None of these says anything about the job, which can be done when the edge is well again: it waits.
-        Fact::Denied | Fact::Throttled | Fact::Unreachable | Fact::Silent => Class::Edge,
+        Fact::Denied
+        | Fact::Throttled
+        | Fact::Unreachable
+        | Fact::Silent
+        | Fact::Failed
+        | Fact::Elsewhere => Class::Edge,
     }
 }
 
@@ -675,6 +707,8 @@ mod tests {
             Fact::Throttled,
             Fact::Unreachable,
             Fact::Silent,
+            Fact::Failed,
+            Fact::Elsewhere,
             Fact::Rejected,
         ];
         let queue = |fact| ResultsError::Queue(EdgeError::new("submit", fact, "no"));

@@ -59,7 +59,10 @@ impl Purpose {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// The file could not be read or made.
-    #[error("could not read or create the secret {}", path.display())]
+    #[error(
+        "could not read or create the secret {}: name another by secret_key_file, or another state_dir, in the configuration",
+        path.display()
+    )]
     Io {
         /// The secret's file.
         path: PathBuf,

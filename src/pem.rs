@@ -1,6 +1,14 @@
-//! PEM: keys as they lie in files (RFC 7468), read leniently.
+//! PEM: keys and certificates as they lie in files (RFC 7468), read leniently.
+
+use std::path::Path;
 
 use base64ct::{Base64, Encoding};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::config::ConfigError;
+use crate::mounted;
 
 /// One `BEGIN`…`END` of a PEM text.
 pub(crate) struct Block<'a> {
@@ -25,4 +33,32 @@ pub(crate) fn blocks(pem: &str) -> impl Iterator<Item = Block<'_>> {
         let (body, _) = rest.split_once("-----END ")?;
         Some(Block { label, body })
     })
+}
+
+/// The text of a file with certificates of authorities, one or more, each of which can be trusted.
+///
+/// # Errors
+/// What is wrong with the file that `key` names.
+pub(crate) fn authorities(key: &str, path: &Path) -> Result<String, ConfigError> {
+    let named = |wrong: &str| format!("names {}, {wrong}", path.display());
+    let refused = |wrong: &str| ConfigError::value(key, named(wrong));
+    let text = mounted::read_text(path).map_err(|error| {
+        let unreadable = |error: &_| named(&format!("which cannot be read as PEM: {error}"));
+        ConfigError::unread(key, error, unreadable)
+    })?;
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    let certificates = certificates.collect::<Result<Vec<_>, _>>();
+    let certificates = certificates.unwrap_or_default();
+    if certificates.is_empty() {
+        return Err(refused("which is not a PEM certificate"));
+    }
+    let mut trusted = RootCertStore::empty();
+    for certificate in certificates {
+        trusted.add(certificate).map_err(|error| {
+            refused(&format!(
+                "which has a certificate that cannot be used: {error}"
+            ))
+        })?;
+    }
+    Ok(text)
 }

@@ -14,7 +14,6 @@ use async_trait::async_trait;
 
 use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, Fact};
-use crate::error::chain;
 
 /// The longest that a message can stay hidden, counted from its receipt.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
@@ -151,7 +150,7 @@ pub(crate) async fn hand_over<T>(
     match &handed_over {
         // It is not taken as it is, and another may be.
         Err(error) if error.fact == Fact::Rejected => edge.answered(),
-        Err(error) => edge.failed(error.failure_kind(), &chain(&*error.source)),
+        Err(error) => error.report_to(edge),
         Ok(_) => edge.answered(),
     }
     handed_over

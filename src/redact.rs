@@ -4,21 +4,46 @@
 //! them in many ways: percent-encoded, as an encoded-word, as a reference of HTML, with full-width characters, with `at`
 //! in place of `@`. Therefore no pattern of an address decides. A word is kept if it is plain (letters, digits, dots,
 //! hyphens) and too short for a token; every other word is replaced. Where it is known what must not be repeated, such as
-//! the recipient of a mail, each word that holds a part of that is replaced, however it is joined to others ([`Secrets`]).
+//! the recipient of a mail, each word that holds a part of that is replaced, however it is joined to others, cut into
+//! pieces or encoded ([`Secrets`]).
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::job::Recipient;
-use crate::text::printable;
+use crate::text::{is_invisible, printable};
 
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
 ///
-/// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well.
-const LONGEST_MIXED_PART: usize = 20;
+/// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well; the id of an access key has 20.
+const LONGEST_MIXED_PART: usize = 19;
+
+/// How the ids of access keys begin; the shortest has 16 characters.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
+const KEY_IDS: [&str; 3] = ["AKIA", "ASIA", "ABIA"];
+const SHORTEST_KEY_ID: usize = 16;
+
+/// What stores call what belongs to a signature, in lower case and without its punctuation.
+///
+/// The word behind such a name and a `:` or `=` is hidden.
+const OF_A_SIGNATURE: [&str; 8] = [
+    "signature",
+    "xamzsignature",
+    "signatureprovided",
+    "credential",
+    "xamzcredential",
+    "awsaccesskeyid",
+    "accesskeyid",
+    "xamzsecuritytoken",
+];
+
+/// So many bytes in a row, each a word of two hexadecimal digits, are a text: S3 spells so what it would have signed.
+const SHORTEST_SPELLED_TEXT: usize = 4;
 
 /// The most bytes of words that mix digits and letters: of more, all are hidden, since a signature may have been cut into
 /// pieces. The longest id of a relay, that of Amazon SES, has so many.
@@ -88,9 +113,30 @@ impl Secrets {
         };
         self.0.iter().any(is_in)
     }
+
+    /// Which words are pieces of a longer secret, whatever stands between the pieces.
+    fn pieces(&self, words: &[&str]) -> Vec<bool> {
+        let mut is_piece = vec![false; words.len()];
+        let (mut joined, mut word_of) = (String::new(), Vec::new());
+        for (index, word) in words.iter().enumerate() {
+            joined.push_str(&squeezed(word));
+            word_of.resize(joined.len(), index);
+        }
+        for secret in self.0.iter().map(|secret| squeezed(secret)) {
+            if secret.chars().count() <= LONGEST_BOUNDED_SECRET {
+                continue;
+            }
+            for (at, _) in joined.match_indices(&secret) {
+                word_of[at..at + secret.len()]
+                    .iter()
+                    .for_each(|word| is_piece[*word] = true);
+            }
+        }
+        is_piece
+    }
 }
 
-/// A text in lower case, and its full-width characters as those of ASCII that they look like.
+/// A text in lower case, compatible characters as those that they stand for (NFKC), and without what cannot be seen.
 fn folded(text: &str) -> Cow<'_, str> {
     if text
         .bytes()
@@ -98,16 +144,17 @@ fn folded(text: &str) -> Cow<'_, str> {
     {
         return Cow::Borrowed(text);
     }
-    let narrow = |c: char| match c {
-        '\u{FF01}'..='\u{FF5E}' => char::from_u32(c as u32 - 0xFEE0).unwrap_or(c),
-        _ => c,
-    };
-    Cow::Owned(
-        text.chars()
-            .map(narrow)
-            .flat_map(char::to_lowercase)
-            .collect(),
-    )
+    let visible: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+    let plain = ComposingNormalizerBorrowed::new_nfkc().normalize(&visible);
+    Cow::Owned(plain.chars().flat_map(char::to_lowercase).collect())
+}
+
+/// The letters and digits of a folded text.
+fn squeezed(text: &str) -> String {
+    folded(text)
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .collect()
 }
 
 /// Makes words fit to be kept and logged: one line of at most `max_bytes`, without addresses, links and secrets.
@@ -121,14 +168,26 @@ pub(crate) fn redacted(words: &str, max_bytes: usize) -> String {
 pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> String {
     let words: Vec<&str> = words.split_whitespace().take(max_bytes).collect();
     let mixed: usize = words.iter().map(|word| mixed_bytes(word)).sum();
-    let is_secret =
-        |word: &str| secrets.is_in(word) || (mixed > MOST_MIXED_BYTES && mixed_bytes(word) > 0);
+    let pieces = secrets.pieces(&words);
+    let of_signatures = of_signatures(&words);
+    let is_secret = |index: usize, word: &str| {
+        pieces[index]
+            || of_signatures[index]
+            || secrets.is_in(word)
+            || word
+                .split(is_separator)
+                .any(|part| decoded(part).any(|text| secrets.is_in(&text)))
+            || (mixed > MOST_MIXED_BYTES && mixed_bytes(word) > 0)
+    };
     let mut shown: Vec<String> = words
         .iter()
-        .map(|word| match is_secret(word) && !word.contains('@') {
-            true => HIDDEN.to_owned(),
-            false => shown(word),
-        })
+        .enumerate()
+        .map(
+            |(index, word)| match is_secret(index, word) && !word.contains('@') {
+                true => HIDDEN.to_owned(),
+                false => shown(word),
+            },
+        )
         .collect();
     for (index, word) in words.iter().enumerate() {
         if is_disguised_at(word, &shown[index]) && is_followed_by_domain(&words, index) {
@@ -139,6 +198,23 @@ pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> S
     }
     shown.dedup_by(|next, before| next == before && next.starts_with('('));
     printable(&shown.join(" "), max_bytes).into_owned()
+}
+
+/// Which words are of a signature: those behind a name for it, and bytes that are spelled one by one.
+fn of_signatures(words: &[&str]) -> Vec<bool> {
+    let mut is_of = vec![false; words.len()];
+    for (index, pair) in words.windows(2).enumerate() {
+        let is_named = pair[0].ends_with([':', '=']);
+        is_of[index + 1] |= is_named && OF_A_SIGNATURE.contains(&&*squeezed(pair[0]));
+    }
+    let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
+    for at in 0..words.len().saturating_sub(SHORTEST_SPELLED_TEXT - 1) {
+        let run = at..at + SHORTEST_SPELLED_TEXT;
+        if words[run.clone()].iter().all(is_byte) {
+            is_of[run].fill(true);
+        }
+    }
+    is_of
 }
 
 /// A word, or what stands in its place.
@@ -216,7 +292,14 @@ fn is_separator(c: char) -> bool {
 /// Whether a part of a word is a secret, or an address in another alphabet.
 fn is_token(part: &str) -> bool {
     let is_long = |part: &str| part.len() > LONGEST_MIXED_PART && is_mixed(part);
-    part.split(['-', '_']).any(is_long) || is_encoded_address(part)
+    part.split(['-', '_']).any(is_long) || is_key_id(part) || is_encoded_address(part)
+}
+
+fn is_key_id(part: &str) -> bool {
+    let is_of_one = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+    part.len() >= SHORTEST_KEY_ID
+        && KEY_IDS.iter().any(|begin| part.starts_with(begin))
+        && part.bytes().all(is_of_one)
 }
 
 /// Whether a part has digits and letters, as secrets and ids have.
@@ -233,20 +316,23 @@ fn mixed_bytes(word: &str) -> usize {
 
 /// Whether a part is an address or a link in Base64 or in hexadecimal.
 fn is_encoded_address(part: &str) -> bool {
-    let is_address = |bytes: &[u8]| {
-        let is_text = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
-        is_text && (bytes.contains(&b'@') || bytes.windows(3).any(|bytes| bytes == b"://"))
-    };
+    decoded(part).any(|text| text.contains('@') || text.contains("://"))
+}
+
+/// The texts that a part may be in Base64 or in hexadecimal.
+fn decoded(part: &str) -> impl Iterator<Item = String> {
     // Encoders cut a text where they like: a last group that is not whole is left out.
     let whole = part.get(..part.len() / 4 * 4).unwrap_or_default();
-    [part, whole].into_iter().any(|part| {
-        let decoded = [
+    let ways = [part, whole].map(|part| {
+        [
             Base64Unpadded::decode_vec(part).ok(),
             Base64UrlUnpadded::decode_vec(part).ok(),
             of_hexadecimal(part),
-        ];
-        decoded.iter().flatten().any(|bytes| is_address(bytes))
-    })
+        ]
+    });
+    let texts = ways.into_iter().flatten().flatten();
+    let texts = texts.filter_map(|bytes| String::from_utf8(bytes).ok());
+    texts.filter(|text| !text.chars().any(char::is_control))
 }
 
 fn of_hexadecimal(part: &str) -> Option<Vec<u8>> {
@@ -382,6 +468,108 @@ mod tests {
             ),
             "550 a has left (hidden)"
         );
+    }
+
+    #[test]
+    fn a_recipient_is_hidden_in_any_encoding_and_cut_into_pieces() {
+        let recipient = Recipient::parse("annsecret@acme.example").unwrap();
+        let secrets = Secrets::of_recipient(&recipient);
+        let base64 = |text: &str| Base64Unpadded::encode_string(text.as_bytes());
+        let words = [
+            // Compatible characters (NFKC), and those that cannot be seen.
+            "𝐚𝐧𝐧𝐬𝐞𝐜𝐫𝐞𝐭 𝒶cme.example".to_owned(),
+            "ⓐⓝⓝⓢⓔⓒⓡⓔⓣ".to_owned(),
+            "ａｎｎｓｅｃｒｅｔ＠ａｃｍｅ．ｅｘａｍｐｌｅ".to_owned(),
+            "ann\u{200b}sec\u{2060}ret ac\u{200d}me.example".to_owned(),
+            "ann\u{3164}secret ann\u{ad}secret ann\u{115f}secret".to_owned(),
+            // Pieces.
+            "ann secret acme example".to_owned(),
+            "a.n.n.s.e.c.r.e.t a n n s e c r e t".to_owned(),
+            "ann-sec-ret, an'nsecret, [ann][secret]".to_owned(),
+            "annsecret @ acme.example".to_owned(),
+            "annsecret (at) acme (dot) example".to_owned(),
+            "ANNSECRET@ACME.EXAMPLE annSecret@aCmE.eXaMpLe".to_owned(),
+            "<@relay.example:annsecret@acme.example>".to_owned(),
+            "<@relay.example,@mx.example : annsecret>".to_owned(),
+            "rfc822;annsecret+40acme.example ann+73ecret+40acme.example".to_owned(),
+            "annsecret=40acme.example =61nnsecret".to_owned(),
+            "annsecret%40acme%2Eexample %61nnsecret".to_owned(),
+            // Encoded, with and without the domain.
+            base64("annsecret@acme.example"),
+            base64("annsecret"),
+            base64("ANNSECRET"),
+            base64("<annsecret>"),
+            "616e6e736563726574".to_owned(),
+            "61 6e 6e 73 65 63 72 65 74".to_owned(),
+        ];
+        for words in words {
+            let shown = redacted_of(&format!("550 no {words} here"), &secrets, 300);
+            let told = squeezed(&shown);
+            for secret in ["annsecret", "acmeexample", "616e6e", "nsecret", "secret"] {
+                assert!(!told.contains(secret), "{words}: {shown}");
+            }
+            for word in words.split(' ').filter(|word| word.len() > 11) {
+                assert!(!shown.contains(word), "{words}: {shown}");
+            }
+            assert!(
+                shown.starts_with("550 no (") && shown.ends_with(" here"),
+                "{shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_store_repeats_of_a_signature_is_hidden() {
+        let hash = "5f0c8a9e1b7d4c3296fe08ab17c45d3e9b20f1a86c7d5e4f3a2b1c0d9e8f7a6b";
+        let secrets = [
+            "AKIAIOSFODNN7EXAMPLE",
+            "ASIAQWERTYUIOPASDFGH",
+            "Q3AM3UQ867SPQQA43P2F",
+            "vjbyPxybdZaNmGaByTttHYEAivx",
+            hash,
+        ];
+        let [key, temporary, minio, version_2, hash] = secrets;
+        for words in [
+            format!("InvalidAccessKeyId: The key {key} does not exist"),
+            format!("InvalidAccessKeyId: {temporary}, {minio}"),
+            format!("SignatureDoesNotMatch: AWSAccessKeyId: {key} Signature: {version_2}"),
+            format!("X-Amz-Signature={hash} X-Amz-Signature: {hash}"),
+            format!("X-Amz-Credential={key}/20261128/eu-west-1/s3/aws4_request"),
+            format!("Credential= {minio} SignatureProvided: {version_2}"),
+            format!(
+                "<AWSAccessKeyId>{key}</AWSAccessKeyId><SignatureProvided>{version_2}</SignatureProvided>"
+            ),
+            format!(
+                "StringToSign: AWS4-HMAC-SHA256 20261128T080000Z 20261128/eu-west-1/s3/aws4_request {hash}"
+            ),
+            format!(
+                "CanonicalRequest: GET /b/k X-Amz-Credential={key}%2F20261128&X-Amz-Date=1 host:b host {hash}"
+            ),
+            format!(
+                "StringToSignBytes: {}",
+                hash.as_bytes()
+                    .chunks(2)
+                    .map(|pair| String::from_utf8_lossy(pair))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            ),
+        ] {
+            let shown = clean(&words);
+            for secret in secrets {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+            assert!(
+                !shown.contains("5f 0c") && !shown.contains("7a 6b"),
+                "{shown}"
+            );
+        }
+        for kept in [
+            "SignatureDoesNotMatch: The request signature we calculated does not match",
+            "InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.",
+            "SlowDown: request 4442587FB7D0A2F9",
+        ] {
+            assert_eq!(clean(kept), kept);
+        }
     }
 
     #[test]

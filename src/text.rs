@@ -86,17 +86,27 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 
 /// Whether a character can be shown as it is.
 ///
-/// It ends no line, commands no terminal (C0, C1), reorders no text
-/// (Unicode TR 9), hides nothing (tags, the byte order mark), and is a character (noncharacters are refused by SQS:
+/// It ends no line, commands no terminal (C0, C1), reorders no text (Unicode TR 9), can be seen (no zero-width character, tag or byte order mark), and is a character (noncharacters are refused by SQS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>).
 pub fn is_printable(c: char) -> bool {
     let is_noncharacter = matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32 & 0xFFFE) == 0xFFFE;
-    let is_hidden = matches!(c, '\u{FEFF}' | '\u{E0000}'..='\u{E0FFF}' | '\u{FFF9}'..='\u{FFFB}');
     !(c.is_control()
         || is_bidi_control(c)
         || matches!(c, '\u{2028}' | '\u{2029}')
         || is_noncharacter
-        || is_hidden)
+        || is_invisible(c))
+}
+
+/// The characters that cannot be seen, so that two texts look the same.
+///
+/// Of those that may be ignored (Unicode, `DerivedCoreProperties.txt`, `Default_Ignorable_Code_Point`) these are all but the
+/// variation selectors, which emojis have.
+pub const fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{00AD}' | '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}'
+        | '\u{200B}'..='\u{200D}' | '\u{2060}'..='\u{2065}' | '\u{206A}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}'
+        | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+        | '\u{E0000}'..='\u{E0FFF}')
 }
 
 /// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
@@ -111,7 +121,7 @@ mod tests {
 
     #[test]
     fn plain_text_stays_as_it_is_and_is_not_copied() {
-        for text in ["", "2026/11/Übersicht (1).pdf", "日本語 🎉 👨‍👩‍👧"] {
+        for text in ["", "2026/11/Übersicht (1).pdf", "日本語 🎉 ❤\u{fe0f}"] {
             assert!(matches!(printable(text, 100), Cow::Borrowed(same) if same == text));
         }
     }
@@ -128,6 +138,16 @@ mod tests {
                 r"\u{2028}\u{ffff}\u{1fffe}\u{fdd0}",
             ),
             ("\u{FEFF}\u{E0041}", r"\u{feff}\u{e0041}"),
+            ("pay\u{200b}load", r"pay\u{200b}load"),
+            (
+                "\u{200c}\u{200d}\u{200e}\u{200f}",
+                r"\u{200c}\u{200d}\u{200e}\u{200f}",
+            ),
+            (
+                "\u{2060}\u{2064}\u{202a}\u{2069}",
+                r"\u{2060}\u{2064}\u{202a}\u{2069}",
+            ),
+            ("\u{ad}\u{3164}", r"\u{ad}\u{3164}"),
         ];
         for (text, shown) in table {
             assert_eq!(printable(text, 100), shown);

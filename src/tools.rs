@@ -1,5 +1,8 @@
 //! What a job is worked with: every edge, opened once from the configuration.
 
+mod changes;
+mod reload;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,11 +20,10 @@ use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location, is_full};
-use crate::edge::Fact;
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, Via};
+use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, RelayName, Via};
 use crate::keyring::{Keyring, KeyringError, Purpose};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::Resolver;
@@ -44,6 +46,9 @@ use crate::queue::sqs::address::QueueAddress;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::worker::delivery::{Deliveries, Delivery};
+
+pub use self::changes::Changes;
+use self::changes::Reading;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
@@ -296,12 +301,7 @@ impl OpenError {
     /// another process holds, a metadata service that is silent.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Ledger(LedgerError::Store(error)) => {
-                matches!(
-                    error.fact,
-                    Fact::Unreachable | Fact::Silent | Fact::Throttled
-                )
-            }
+            Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
             Self::Audit(RecordError::Open { source, .. } | RecordError::Write { source, .. }) => {
                 is_full(source)
             }
@@ -334,12 +334,25 @@ pub struct Opened {
     /// Which events become jobs.
     pub rules: Vec<EventRule>,
     audit_writer: Writer,
+    /// What is in use, for when it is read again.
+    config: Config,
+    reading: Reading,
     #[cfg(feature = "embedded")]
     embedded: Option<crate::embedded::Endpoint>,
     _lock: File,
 }
 
 impl Opened {
+    fn embedded_address(&self) -> Option<std::net::SocketAddr> {
+        #[cfg(feature = "embedded")]
+        return self
+            .embedded
+            .as_ref()
+            .map(crate::embedded::Endpoint::address);
+        #[cfg(not(feature = "embedded"))]
+        None
+    }
+
     /// Closes the embedded endpoint, then the audit log with its last line.
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
@@ -364,30 +377,30 @@ pub async fn open(
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = open_database(config.database_file()).await?;
-    let templates = Templates::load(config.templates.dir.as_deref())?;
+    let reading = Reading::of(config);
     let audit_settings = config.audit_settings(&keyring, environment)?;
-    let policy = config.policy()?;
-    let rules = policy.triggers.clone();
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);
     let deliveries = deliveries.map_err(|source| OpenError::StateDir {
         path: config.state_dir.clone(),
         source,
     })?;
-    let sender = Sender::new(config.sender()?, keyring.clone())
-        .with_list(config.mailing_list()?)
-        .signed_by(config.dkim_signers(environment)?);
     let progress = Progress::default();
-    let mailer = mailer(config, environment, &progress, clock)?;
-    let notices = Notices::new(config, &sender)?;
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
     let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
+    let fixed = Fixed {
+        keyring: &keyring,
+        progress: &progress,
+        address,
+        clock,
+    };
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
-    let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
+    let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
+    let connections = &changeable.connections;
     let queue: Arc<dyn Queue> = match config.queue.kind {
         QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
@@ -395,7 +408,7 @@ pub async fn open(
     let ledger: Arc<dyn Ledger> = match config.ledger.kind {
         LedgerKind::Sqlite => Arc::new(SqliteLedger::new(database, clock)),
         LedgerKind::S3 => {
-            let ledger = Box::pin(s3_ledger(config, &connections, &keyring, clock));
+            let ledger = Box::pin(s3_ledger(config, connections, &keyring, clock));
             Arc::new(ledger.await?)
         }
     };
@@ -413,25 +426,36 @@ pub async fn open(
         progress: progress.clone(),
         clock,
     };
-    let mail = mail_settings(config, &sender, &templates)?;
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
-    let edges = edges(config, &connections, &*books.ledger, &mailer)
+    let edges = std::iter::once(queue_edge(config))
+        .chain(edges(connections, &*books.ledger, &changeable.mailer))
         .chain(handed_to.cloned())
         .chain(std::iter::once(books.audit.edge().clone()))
         .collect();
+    let Changeable {
+        policy,
+        connections,
+        templates,
+        mailer,
+        sender,
+        notices,
+        mail,
+        pictures,
+        at_once,
+    } = changeable;
     let tools = Tools {
-        policy: Arc::new(policy),
-        connections: Arc::new(connections),
-        templates: Arc::new(templates),
+        policy,
+        connections,
+        templates,
         books,
         mailer,
         sender,
         notices,
-        mail: Arc::new(mail),
+        mail,
         keyring,
         spool_dir,
-        pictures: pictures(config),
-        at_once: config.mail.at_once,
+        pictures,
+        at_once,
         results,
         progress,
         edges,
@@ -440,14 +464,115 @@ pub async fn open(
         clock,
     };
     Ok(Opened {
+        rules: tools.policy.triggers.clone(),
         tools,
         queue,
-        rules,
         audit_writer,
+        config: config.clone(),
+        reading,
         #[cfg(feature = "embedded")]
         embedded,
         _lock: lock,
     })
+}
+
+/// What no configuration changes while the program runs.
+struct Fixed<'a> {
+    keyring: &'a Keyring,
+    progress: &'a Progress,
+    /// Where the embedded endpoint listens.
+    address: Option<std::net::SocketAddr>,
+    clock: Clock,
+}
+
+/// The tools that a configuration can change while jobs are worked.
+struct Changeable {
+    policy: Arc<Policy>,
+    connections: Arc<Connections>,
+    templates: Arc<Templates>,
+    mailer: Mailer,
+    sender: Sender,
+    notices: Notices,
+    mail: Arc<MailSettings>,
+    pictures: media::Settings,
+    at_once: usize,
+}
+
+impl Changeable {
+    /// Opens them. What is not touched by the changes since `old` is taken from there.
+    async fn open(
+        config: &Config,
+        environment: &Environment,
+        fixed: &Fixed<'_>,
+        old: Option<(&Tools, &Changes)>,
+    ) -> Result<Self, OpenError> {
+        let untouched = |sections: &[&str]| {
+            let (tools, changes) = old?;
+            let is_touched = sections.iter().any(|section| changes.touch(section));
+            (!is_touched).then_some(tools)
+        };
+        let templates = Templates::load(config.templates.dir.as_deref())?;
+        let sender = Sender::new(config.sender()?, fixed.keyring.clone())
+            .with_list(config.mailing_list()?)
+            .signed_by(config.dkim_signers(environment)?);
+        let relay = |section: &str, name: &RelayName| {
+            let tools = untouched(&[section, "mail.from"])?;
+            match &tools.mailer {
+                Mailer::Smtp(relays) => relays.get(name).cloned(),
+                Mailer::Outbox(_) => None,
+            }
+        };
+        let connection = |name: &str| {
+            let section = format!("connections.{name}");
+            let tools = untouched(&[&section, "links.rate", "links.requests"])?;
+            let mut known = tools.connections.iter();
+            let (_, kept) = known.find(|(known, _)| known.as_str() == name)?;
+            Some(kept.clone())
+        };
+        let kept: connection::Kept<'_> = &connection;
+        let Fixed {
+            keyring, address, ..
+        } = *fixed;
+        let connections = connection::open_but(kept, config, keyring, address, environment);
+        Ok(Self {
+            policy: Arc::new(config.policy()?),
+            mailer: mailer(config, environment, fixed, &relay)?,
+            notices: Notices::new(config, &sender)?,
+            mail: Arc::new(mail_settings(config, &sender, &templates)?),
+            connections: Arc::new(Box::pin(connections).await?),
+            templates: Arc::new(templates),
+            sender,
+            pictures: pictures(config),
+            at_once: config.mail.at_once,
+        })
+    }
+
+    /// The tools with these in place of those that they had.
+    fn with(self, tools: &Tools) -> Tools {
+        let Self {
+            policy,
+            connections,
+            templates,
+            mailer,
+            sender,
+            notices,
+            mail,
+            pictures,
+            at_once,
+        } = self;
+        Tools {
+            policy,
+            connections,
+            templates,
+            mailer,
+            sender,
+            notices,
+            mail,
+            pictures,
+            at_once,
+            ..tools.clone()
+        }
+    }
 }
 
 /// The queue, from which no message is hidden for a process that died: the lock on the state directory proves that there is
@@ -469,19 +594,21 @@ async fn open_database(path: PathBuf) -> Result<Database, DatabaseError> {
     opened.unwrap_or(Err(DatabaseError::Closed))
 }
 
-/// Every edge that the configuration names for the work of a job. A directory of this machine is none, but its database is:
-/// another process may hold it.
-fn edges(
-    config: &Config,
-    connections: &Connections,
-    ledger: &dyn Ledger,
-    mailer: &Mailer,
-) -> impl Iterator<Item = Edge> {
+fn queue_edge(config: &Config) -> Edge {
     let queue = match config.queue.kind {
         QueueKind::Sqs => config.queue.url.clone().unwrap_or_default(),
         QueueKind::Sqlite => format!("in {}", config.database_file().display()),
     };
-    let queue = Edge::new(EdgeKind::Queue, "queue", format!("the queue {queue}"));
+    Edge::new(EdgeKind::Queue, "queue", format!("the queue {queue}"))
+}
+
+/// Every edge that the configuration names for the work of a job, but for the queue. A directory of this machine is none, but its database is:
+/// another process may hold it.
+fn edges(
+    connections: &Connections,
+    ledger: &dyn Ledger,
+    mailer: &Mailer,
+) -> impl Iterator<Item = Edge> {
     let relays = match mailer {
         Mailer::Smtp(relays) => relays.iter().map(|(_, relay)| relay.edge()).collect(),
         Mailer::Outbox(_) => Vec::new(),
@@ -492,8 +619,10 @@ fn edges(
             connection.signer.edge().clone(),
         ]
     };
-    std::iter::once(queue)
-        .chain(ledger.edge().cloned())
+    ledger
+        .edge()
+        .cloned()
+        .into_iter()
         .chain(connections.values().flat_map(of_connection))
         .chain(relays.into_iter().cloned())
 }
@@ -526,7 +655,8 @@ pub async fn s3_ledger(
     })?;
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
-    let ledger = S3Ledger::new(&client, place.bucket, place.prefix, clock);
+    let egress = connection.s3.egress();
+    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock);
     ledger
         .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
         .await?;
@@ -628,6 +758,7 @@ pub async fn sqs_queue(
         region: config.queue.region.as_deref(),
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
+        ca_file: config.queue.ca_file.as_deref(),
         variant: Variant::default(),
     };
     let client = async |address: &QueueAddress| {
@@ -656,6 +787,7 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
                 region: wanted.region.as_deref(),
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
+                ca_file: wanted.ca_file.as_deref(),
                 variant: Variant::default(),
             };
             let route = route.to(url.place());
@@ -673,8 +805,8 @@ async fn results(config: &Config, environment: &Environment) -> Result<Results, 
 fn mailer(
     config: &Config,
     environment: &Environment,
-    progress: &Progress,
-    clock: Clock,
+    fixed: &Fixed<'_>,
+    kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
 ) -> Result<Mailer, OpenError> {
     Ok(match config.mail.transport {
         Transport::Outbox => {
@@ -685,7 +817,11 @@ fn mailer(
             })?;
             Mailer::Outbox(outbox)
         }
-        Transport::Smtp => Mailer::Smtp(Relays::new(&config.mail, environment, progress, clock)?),
+        Transport::Smtp => {
+            let (progress, clock) = (fixed.progress, fixed.clock);
+            let relays = Relays::opened(&config.mail, environment, progress, clock, kept)?;
+            Mailer::Smtp(relays)
+        }
     })
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -108,6 +108,15 @@ pub enum Ended {
     DiskFailed,
 }
 
+/// What messages are worked with that begin after a new configuration was read.
+#[derive(Debug, Clone)]
+pub struct Renewed {
+    /// The tools.
+    pub tools: Tools,
+    /// Which events become jobs.
+    pub rules: Arc<[EventRule]>,
+}
+
 /// Works a queue.
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -122,6 +131,8 @@ pub struct Worker {
     told: Refused,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
+    /// What messages are worked with from now on, where a new configuration was read.
+    renewed: watch::Receiver<Option<Renewed>>,
     /// How many messages in a row went back because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
     backlog: Backlog,
@@ -281,8 +292,28 @@ impl Worker {
             told: Refused::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
+            renewed: watch::channel(None).1,
             gone_back: Arc::default(),
             backlog: Backlog::default(),
+        }
+    }
+
+    /// The same worker; each message is worked with what was sent here last when it begins.
+    #[must_use]
+    pub fn renewed_by(self, renewed: watch::Receiver<Option<Renewed>>) -> Self {
+        Self { renewed, ..self }
+    }
+
+    /// The worker for messages that begin now.
+    fn now(&self) -> Self {
+        let worker = self.clone();
+        match self.renewed.borrow().clone() {
+            Some(Renewed { tools, rules }) => Self {
+                tools,
+                rules,
+                ..worker
+            },
+            None => worker,
         }
     }
 
@@ -343,7 +374,7 @@ impl Worker {
                     // A turn is worked in one slot; others have the slots of those that wait in it.
                     for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
                         let slot = Slot::new(permit);
-                        tasks.spawn(self.clone().work_in_turn(turn, slot, stop.clone()));
+                        tasks.spawn(self.now().work_in_turn(turn, slot, stop.clone()));
                     }
                     continue;
                 }
@@ -431,8 +462,8 @@ impl Worker {
             free.push(slot);
         }
         let edge = self.tools.edges.of(EdgeKind::Queue);
-        let is_heard =
-            self.tools.progress.snapshot().polls > 0 && !edge.is_some_and(Edge::is_failing);
+        let is_heard = self.tools.progress.snapshot().polls > 0
+            && !edge.as_ref().is_some_and(Edge::is_failing);
         let wait = if is_heard {
             self.pace.poll
         } else {
@@ -454,11 +485,9 @@ impl Worker {
         match &result {
             Ok(_) => {
                 self.tools.progress.polled();
-                edge.into_iter().for_each(Edge::answered);
+                edge.iter().for_each(Edge::answered);
             }
-            Err(error) => edge.into_iter().for_each(|edge| {
-                edge.failed(error.failure_kind(), &chain(&*error.source));
-            }),
+            Err(error) => edge.iter().for_each(|edge| error.report_to(edge)),
         }
         match result {
             Ok(messages) if told_to_stop => Received::ToldToStop(messages),

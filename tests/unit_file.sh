@@ -4,7 +4,9 @@
 #   tests/unit_file.sh target/debug/handout
 #
 # `systemd-analyze verify` exits 0 on an unknown value and only grumbles, so any output is a failure. It also wants the program to exist,
-# so a copy is judged whose ExecStart= points to the binary given. Exit 0 good, 1 bad, 64 usage, 77 systemd-analyze is not here.
+# so a copy is judged whose ExecStart= points to the binary given, with the drop-in of the README's guide. Each LoadCredential= line of the
+# documents must name the file beside the configuration, where the same key finds it by hand. Exit 0 good, 1 bad, 64 usage, 77
+# systemd-analyze is not here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,6 +18,20 @@ if [[ $# -ne 1 || ! -x $1 ]]; then
     exit 64
 fi
 program=$(realpath "$1")
+
+# A secret has one place: /etc/handout/NAME, and the key in the configuration says NAME.
+if grep -noE 'LoadCredential=[a-z][^ `]*' README.md docs/*.md config.toml "$unit" |
+    grep -vE 'LoadCredential=([a-z.0-9-]+):/etc/handout/\1$' >&2; then
+    echo "unit file: these credentials are not the files of the same name in /etc/handout" >&2
+    exit 1
+fi
+guide=$(sed -n '/^## A real deployment/,/^## On one machine/p' README.md)
+for name in $(grep -oP '_file = "\K[^"]+' <<<"$guide"); do
+    if ! grep -q "^LoadCredential=$name:/etc/handout/$name$" <<<"$guide"; then
+        echo "unit file: the guide's configuration names the secret $name, and its drop-in does not load it" >&2
+        exit 1
+    fi
+done
 
 if ! command -v systemd-analyze >/dev/null; then
     echo "unit file: not judged, systemd-analyze is missing (Debian: apt-get install systemd)" >&2
@@ -32,6 +48,13 @@ if [[ $(grep -c '^ExecStart=' "$unit") -ne 1 ]]; then
     exit 1
 fi
 sed "s|^ExecStart=[^ ]*|ExecStart=$work/handout|" "$unit" >"$work/handout.service"
+
+mkdir "$work/handout.service.d"
+sed -n '/^\[Service\]$/,/^END$/p' <<<"$guide" | grep -v '^END$' >"$work/handout.service.d/secrets.conf"
+if ! grep -q '^LoadCredential=' "$work/handout.service.d/secrets.conf"; then
+    echo "unit file: the README's guide has no drop-in with LoadCredential=" >&2
+    exit 1
+fi
 
 said=$(systemd-analyze verify --man=no "$work/handout.service" 2>&1) || true
 if [[ -n $said ]]; then

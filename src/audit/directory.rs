@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES};
+use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES, MAX_TORN_BYTES};
 use crate::directory::{self, Location};
 
 /// Held while the registry is changed, and while a stream gets into it.
@@ -125,16 +125,23 @@ impl Directory {
     }
 
     /// Whether a stream is written now. Asked while the registry is locked.
+    ///
+    /// A file that this process may not open is damage: each stream's belongs to the directory's owner.
     pub(super) fn life(&self, stream: &str) -> io::Result<Life> {
-        let file = match self.held.read(&live_name(stream)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Life::Dead(None)),
-            opened => opened?,
-        };
-        // Another file under this name, which more users may open and lock.
-        let metadata = file.metadata()?;
-        if metadata.mode() & 0o7777 != LOCK_MODE || metadata.len() > 0 {
+        let name = live_name(stream);
+        let Some(file) = self.sign_of_life(stream).map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                let sentence = format!(
+                    "{} belongs to another user, so it does not tell whether a process writes its stream: if none does, remove the file, then start again",
+                    self.path_of(&name).display()
+                );
+                io::Error::new(io::ErrorKind::InvalidData, sentence)
+            }
+            _ => error,
+        })?
+        else {
             return Ok(Life::Dead(None));
-        }
+        };
         match file.try_lock() {
             Ok(()) => Ok(Life::Dead(Some(file))),
             Err(TryLockError::WouldBlock) => Ok(Life::Alive),
@@ -142,11 +149,29 @@ impl Directory {
         }
     }
 
-    /// As [`Directory::life`], for who only looks: a reader who may not open the file takes its being there for a life.
-    pub(super) fn seems_alive(&self, stream: &str) -> bool {
-        match self.read(&live_name(stream)) {
-            Ok(file) => file.try_lock_shared().is_err(),
-            Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    /// The file that its process keeps locked. Another file under this name, which more users may open and lock, is none.
+    fn sign_of_life(&self, stream: &str) -> io::Result<Option<File>> {
+        let file = match self.held.read(&live_name(stream)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let metadata = file.metadata()?;
+        let is_ours = metadata.mode() & 0o7777 == LOCK_MODE && metadata.len() == 0;
+        Ok(is_ours.then_some(file))
+    }
+
+    /// As [`Directory::life`], for who only looks; `None` is not known, since a reader may not open the file.
+    pub(super) fn seems_alive(&self, stream: &str) -> Option<bool> {
+        match self.sign_of_life(stream) {
+            Ok(None) => Some(false),
+            Ok(Some(file)) => match file.try_lock_shared() {
+                Ok(()) => Some(false),
+                Err(TryLockError::WouldBlock) => Some(true),
+                Err(TryLockError::Error(_)) => None,
+            },
+            // A link, or a file of another user's.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(false),
+            Err(_) => None,
         }
     }
 
@@ -281,6 +306,28 @@ pub(super) fn is_too_long(line: &[u8]) -> bool {
     line.len() > MAX_AUDIT_LINE_BYTES
 }
 
+/// Reads on behind the beginning of a last line that has no end, and judges whether a write that broke off left it.
+///
+/// A power cut may leave a tail of zeros that is longer than any line, but no line after it, and no other byte.
+pub(super) fn read_tail(
+    reader: &mut impl BufRead,
+    line: &mut Vec<u8>,
+) -> io::Result<Result<(), String>> {
+    reader.take(MAX_TORN_BYTES).read_until(b'\n', line)?;
+    let mut from_the_first_zero = line.iter().skip_while(|byte| **byte != 0);
+    let has_hole = from_the_first_zero.any(|byte| *byte != 0);
+    Ok(
+        match line.ends_with(b"\n") || line.len() as u64 >= MAX_TORN_BYTES {
+            true => Err(TOO_LONG.to_owned()),
+            false if has_hole => Err(HOLE.to_owned()),
+            false => Ok(()),
+        },
+    )
+}
+
+/// What is said of zeros that are not at the end.
+const HOLE: &str = "zero bytes stand in the middle of what comes after the last whole line: a write that broke off leaves them at the end alone";
+
 /// What is said of a line that is too long.
 pub(super) const TOO_LONG: &str = "the line is longer than any audit record";
 
@@ -295,7 +342,7 @@ pub(super) fn torn_name(segment: &str) -> String {
     format!("{stem}torn")
 }
 
-fn live_name(stream: &str) -> String {
+pub(super) fn live_name(stream: &str) -> String {
     format!("{stream}.{LIVE}")
 }
 

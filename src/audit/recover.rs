@@ -6,14 +6,15 @@
 //! else that is not as it was written is evidence, and is left as it is.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::checkpoint::Checkpoint;
 use super::course::{Course, set_aside};
 use super::directory::{
-    Contents, Directory, Life, Segments, TOO_LONG, is_too_long, read_line, segment_name, torn_name,
+    Contents, Directory, Life, Segments, TOO_LONG, is_too_long, read_line, read_tail, segment_name,
+    torn_name,
 };
 use super::log::{RecordError, Settings, open_failed};
 use super::record::{checkpoint, recovered};
@@ -207,14 +208,9 @@ fn read_through<'a>(
             lines += 1;
             let damaged = |reason: String| damaged(dir, stream, name, lines, reason);
             if is_last && (is_too_long(&line) || !line.ends_with(b"\n")) {
-                // A power cut may leave a tail of zeros that is longer than any line, but no line after it.
-                let most = MAX_TORN_BYTES;
-                let read = reader.by_ref().take(most).read_until(b'\n', &mut line);
-                read.map_err(failed)?;
-                match line.ends_with(b"\n") || line.len() as u64 >= most {
-                    true => return Err(damaged(TOO_LONG.to_owned())),
-                    false => break,
-                }
+                let tail = read_tail(&mut reader, &mut line).map_err(failed)?;
+                tail.map_err(damaged)?;
+                break;
             }
             if is_too_long(&line) {
                 return Err(damaged(TOO_LONG.to_owned()));

@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::checkpoint::Checkpoint;
 use super::course::{Course, Verdict};
 use super::directory::{
-    Contents, Directory, Segments, TOO_LONG, is_too_long, read_line, segment_name,
+    Contents, Directory, Segments, TOO_LONG, is_too_long, live_name, read_line, read_tail,
+    segment_name,
 };
 use super::note::PublicKey;
 use super::registry::{Entry, REGISTRY, Registry, state_name};
@@ -102,7 +103,7 @@ struct See<'a> {
     /// The kept states of streams that have not ended.
     states: BTreeMap<String, Result<Checkpoint, String>>,
     /// Which streams are being written.
-    alive: BTreeMap<String, bool>,
+    alive: BTreeMap<String, Option<bool>>,
 }
 
 impl<'a> See<'a> {
@@ -248,7 +249,10 @@ struct Trial<'a> {
     stream: &'a str,
     segments: &'a Segments,
     course: Course<'a>,
-    alive: bool,
+    /// Whether a process writes it, where that is known.
+    alive: Option<bool>,
+    /// Whether its last line has no end.
+    torn: bool,
     /// Where we are: the file, and the line.
     at: (String, u64),
 }
@@ -261,7 +265,8 @@ impl<'a> Trial<'a> {
             stream,
             segments,
             course: Course::new(see.directory, stream, see.key, log),
-            alive: see.alive.get(stream).is_some_and(|alive| *alive),
+            alive: see.alive.get(stream).copied().flatten(),
+            torn: false,
             at: (segments[0].1.clone(), 1),
         }
     }
@@ -281,7 +286,7 @@ impl<'a> Trial<'a> {
         }
         report.lines += self.course.head.len();
         report.checkpoints += self.course.checkpoints;
-        report.open += usize::from(self.alive);
+        report.open += usize::from(self.alive == Some(true));
         Ok(())
     }
 
@@ -302,11 +307,15 @@ impl<'a> Trial<'a> {
             self.at.1 = 0;
             while read_line(&mut reader, &mut line)? > 0 {
                 self.at.1 += 1;
+                if is_last && (is_too_long(&line) || !line.ends_with(b"\n")) {
+                    let tail = read_tail(&mut reader, &mut line)?;
+                    return Ok(match tail {
+                        Ok(()) => self.judge_torn(),
+                        hole => hole,
+                    });
+                }
                 if is_too_long(&line) {
                     return Ok(Err(TOO_LONG.to_owned()));
-                }
-                if !line.ends_with(b"\n") && is_last {
-                    return Ok(self.judge_torn());
                 }
                 let read = self.course.line(&line);
                 if let Err(reason) = read.and_then(|()| self.judge_state()) {
@@ -318,10 +327,11 @@ impl<'a> Trial<'a> {
     }
 
     /// A living writer may be in the middle of a line; a dead one was cut off.
-    fn judge_torn(&self) -> Verdict {
+    fn judge_torn(&mut self) -> Verdict {
+        self.torn = true;
         match self.alive {
-            true => Ok(()),
-            false => Err("the line is cut off: the next start sets it aside".to_owned()),
+            Some(false) => Err("the line is cut off: the next start sets it aside".to_owned()),
+            Some(true) | None => Ok(()),
         }
     }
 
@@ -384,7 +394,20 @@ impl<'a> Trial<'a> {
                         state.lines
                     )),
                     // The sign of life is in the directory, and the key is not needed to make one.
-                    Some(Ok(state)) if self.alive => {
+                    Some(Ok(state)) if self.alive.is_none() => {
+                        note(format!(
+                            "whether it is being written or broke off is not known to a user who may not open {}: verify as the log's owner; its last {} lines are newer than its last signed state{}",
+                            live_name(self.stream),
+                            lines - state.lines,
+                            if self.torn {
+                                ", and a line after them is cut off"
+                            } else {
+                                ""
+                            },
+                        ));
+                        Ok(())
+                    }
+                    Some(Ok(state)) if self.alive == Some(true) => {
                         if state.lines < lines {
                             note(format!(
                                 "it seems to be written now; its last {} lines are newer than its last signed state, which a living stream renews within a second",

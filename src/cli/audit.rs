@@ -21,6 +21,7 @@ use handout::directory::Location;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;
+use handout::mounted;
 use handout::tools::OpenError;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -280,7 +281,7 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
     }
-    let read = std::fs::read_to_string(text)
+    let read = mounted::read_text(Path::new(text))
         .with_context(|| format!("--public-key {text} is neither a key nor a file"))?;
     let key = read.trim().parse();
     key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use handout::telemetry::{self, http::Health};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ const LAST_STEP: Duration = Duration::from_secs(5);
 /// The thread; it ends when this is dropped.
 pub(super) struct Beside {
     told: watch::Receiver<u32>,
+    reloads: watch::Receiver<u32>,
     done: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,12 +43,13 @@ impl Beside {
         grace: Duration,
     ) -> io::Result<Self> {
         let (tell, told) = watch::channel(0);
+        let (reload, reloads) = watch::channel(0);
         let done = CancellationToken::new();
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build()?;
-        let signals = {
+        let (signals, hangups) = {
             let _entered = runtime.enter();
-            Signals::listen()?
+            (Signals::listen()?, signal(SignalKind::hangup())?)
         };
         let ended = done.clone();
         let work = async move {
@@ -61,6 +64,7 @@ impl Beside {
             tokio::select! {
                 () = ended.cancelled() => {}
                 () = answers => {}
+                () = count(hangups, &reload) => {}
                 () = heed(signals, &tell, &health, grace) => end(),
             }
         };
@@ -68,9 +72,15 @@ impl Beside {
         let thread = thread.spawn(move || runtime.block_on(work))?;
         Ok(Self {
             told,
+            reloads,
             done,
             thread: Some(thread),
         })
+    }
+
+    /// How often the program was told to read its configuration again: by SIGHUP, from the first moment on.
+    pub(super) fn reloads(&self) -> watch::Receiver<u32> {
+        self.reloads.clone()
     }
 
     /// Waits until the program was told to stop so many times.
@@ -89,6 +99,14 @@ impl Drop for Beside {
             drop(thread.join());
         }
     }
+}
+
+/// Counts signals for as long as it is polled.
+async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
+    while signals.recv().await.is_some() {
+        counted.send_modify(|count| *count += 1);
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Tells of signals, and returns when the program should have ended.

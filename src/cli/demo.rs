@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 use handout::clock;
 use handout::config::{Config, Environment};
@@ -61,15 +60,14 @@ pub(super) async fn demo(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let demo = Directory::make(&arguments.dir, 0o700)
-        .with_context(|| format!("could not make {}", arguments.dir.display()))?;
-    if !demo.is_ours() {
+    let refused = |source| OpenError::Directory {
+        path: arguments.dir.clone(),
+        source,
+    };
+    let demo = Directory::make_own(&arguments.dir).map_err(refused)?;
+    if !demo.is_ours()? {
         let why = "it belongs to another user: give the demo a directory of your own";
-        return Err(OpenError::Directory {
-            path: arguments.dir.clone(),
-            source: io::Error::new(io::ErrorKind::PermissionDenied, why),
-        }
-        .into());
+        return Err(refused(io::Error::new(io::ErrorKind::PermissionDenied, why)).into());
     }
     let dir = arguments.dir.canonicalize()?;
     let (seeded, config, opened) = open(&dir, environment).await?;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use handout::audit::RecordError;
 use handout::config::ConfigError;
+use handout::edge::Fact;
 use handout::error::{Class, JobError, chain};
 use handout::ledger::LedgerError;
 use handout::tools::OpenError;
@@ -89,6 +90,7 @@ fn code(error: &anyhow::Error) -> u8 {
     }
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error.class() {
+            _ if error.is_of_configuration() => CONFIG,
             Class::Permanent | Class::Policy => FOUND,
             Class::Transient | Class::Waits | Class::Edge | Class::Busy => UNAVAILABLE,
             Class::Disk => DISK,
@@ -97,13 +99,16 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<handout::queue::QueueError>() {
         return UNAVAILABLE;
     }
-    if let Some(error) = error.downcast_ref::<std::io::Error>() {
-        return match error.kind() {
-            std::io::ErrorKind::InvalidData => DATA,
-            _ => DISK,
-        };
+    // Whatever stands around it, such as an error about the secret: what failed is a file.
+    let of_system = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>();
+        error.map(std::io::Error::kind)
+    };
+    match error.chain().find_map(of_system) {
+        Some(std::io::ErrorKind::InvalidData) => DATA,
+        Some(_) => DISK,
+        None => SOFTWARE,
     }
-    SOFTWARE
 }
 
 /// What a broken audit log ends the program with: it is damaged, or the disk is.
@@ -122,6 +127,7 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Ledger(LedgerError::Careless { .. } | LedgerError::OtherSecret { .. }) => CONFIG,
         OpenError::Ledger(LedgerError::Database { .. }) => DISK,
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
+        OpenError::Ledger(LedgerError::Store(error)) if error.fact == Fact::Elsewhere => CONFIG,
         OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
         OpenError::NoLedger { .. } => FOUND,
         OpenError::Directory { .. } | OpenError::StateDir { .. } | OpenError::Locked { .. } => {

@@ -13,19 +13,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use handout::audit::record::Names;
 use handout::clock;
 use handout::config::{Config, Environment};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::error::JobError;
-use handout::job::{Job, JobId};
+use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
+use handout::text::shell_argument;
 use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::run::Signals;
-use super::{ConfigArgs, say, say_json, terminal};
+use super::{ConfigArgs, exit, say, say_json, terminal};
 
 /// How often the bar looks at the counters, and how often a plain line is written.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -33,7 +35,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// Does one job now, without the queue, and shows how far it is.
+    /// Does one job now, without the queue, and shows how far it is; exit 1 if a mail was rejected or may not have left.
     #[command(
         after_help = "Examples:\n  handout job run job.json\n  generate-job | handout job run -"
     )]
@@ -163,7 +165,8 @@ async fn work(
     config: &Config,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen_at_terminal()?;
+    let names = opened.tools.books.names.clone();
     let result = {
         let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
         let mut work = Box::pin(work);
@@ -181,12 +184,15 @@ async fn work(
     if json {
         say_json(&as_json(order, &delivered))?;
     } else {
-        tell(order, &delivered)?;
+        tell(order, &delivered, &names)?;
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match delivered.failed() {
+        0 => ExitCode::SUCCESS,
+        _ => exit::FOUND.into(),
+    })
 }
 
 fn as_json(order: &Order, delivered: &Delivered) -> serde_json::Value {
@@ -195,12 +201,13 @@ fn as_json(order: &Order, delivered: &Delivered) -> serde_json::Value {
     told
 }
 
-fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
+fn tell(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<()> {
     let id = &order.job.id;
     if delivered.done_before {
-        return say(format_args!(
+        say(format_args!(
             "{id} was done before: nothing was sent. Give it another id to do it again."
-        ));
+        ))?;
+        return tell_failures(order, delivered, names);
     }
     say(format_args!("{id} is done."))?;
     say(format_args!("  links        {}", delivered.links))?;
@@ -225,9 +232,34 @@ fn tell(order: &Order, delivered: &Delivered) -> std::io::Result<()> {
         say(format_args!(
             "  mails        {accepted} accepted, {rejected} rejected, {unknown} unknown"
         ))?;
+        tell_failures(order, delivered, names)?;
     }
     let mut published = delivered.galleries.iter().chain(&delivered.manifests);
     published.try_for_each(|place| say(format_args!("  published    {place}")))
+}
+
+/// A line for each recipient whose mail was rejected, or may or may not have left, with the relay's words.
+fn tell_failures(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<()> {
+    let failed = delivered.failed();
+    if failed == 0 {
+        return Ok(());
+    }
+    let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
+    let named = delivered.in_clear(&order.job, rid);
+    for (address, outcome) in &named {
+        let (what, words) = (outcome.word(), outcome.words());
+        say(format_args!("  {what:<11}  {address}: {words}"))?;
+    }
+    let id = shell_argument(order.job.id.as_str());
+    let more = failed.saturating_sub(named.len() as u64);
+    if more > 0 {
+        say(format_args!(
+            "  and {more} more: handout ledger show -- {id}"
+        ))?;
+    }
+    say(format_args!(
+        "When the cause is repaired, `handout job resend --failed -- {id}` sends these mails again, and no others."
+    ))
 }
 
 /// Shows the counters while the work goes on: a bar on a terminal, a line now and then elsewhere.

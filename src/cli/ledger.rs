@@ -1,38 +1,45 @@
 //! `handout ledger`: what became of a job's recipients, and the answers to doubts.
 
+mod show;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use handout::clock;
 use handout::config::{Config, Environment};
 use handout::job::{JobId, Recipient};
 use handout::ledger::resolve::{Resolved, resolve};
-use handout::ledger::standing::{is_done, outcome_of, record_of};
-use handout::ledger::{Answer, Kind, Ledger, Record, Sheet, Standing, standing};
+use handout::ledger::{Answer, Standing};
 use handout::quantity::Span;
 use handout::tools::{self, OpenedLedger};
 use jiff::SignedDuration;
 
 use super::{ConfigArgs, exit, say};
 
-/// How many jobs are listed when none is named, and among how many doubts are looked for.
-const LISTED: usize = 50;
+/// Among how many jobs doubts are looked for.
 const LOOKED_THROUGH: usize = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
     /// Prints where each recipient of a job stands, or the latest jobs, or the doubts that wait for an answer.
-    #[command(
-        after_help = "Examples:\n  handout ledger show\n  handout ledger show acme-daily-2026-11-23\n  handout ledger show --doubts"
-    )]
+    #[command(after_help = "\
+A line of a job's recipient has the id, the outcome, when it was recorded, the relay's code and its words, parted by tabs.
+
+Examples:
+  handout ledger show
+  handout ledger show acme-daily-2026-11-23
+  handout ledger show acme-daily-2026-11-23 --json
+  handout ledger show --doubts")]
     Show {
         /// The job's id; the latest jobs when left out.
         job: Option<JobId>,
         /// Only mails of which nobody knows whether they left, with when and under which Message-ID; exit 1 if there are any.
         #[arg(long)]
         doubts: bool,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -90,15 +97,19 @@ pub(super) async fn ledger(
         LedgerCommand::Show {
             job,
             doubts,
+            json,
             config,
         } => {
             with_ledger(&config, environment, async |opened| {
                 let ledger = &*opened.ledger;
                 match (job, doubts) {
-                    (Some(job), false) => show(ledger, &job).await,
-                    (None, false) => list(ledger).await,
-                    (Some(job), true) => show_doubts(ledger, &[job]).await,
-                    (None, true) => show_doubts(ledger, &ledger.jobs(LOOKED_THROUGH).await?).await,
+                    (Some(job), false) => show::show(ledger, &job, json).await,
+                    (None, false) => show::list(ledger, json).await,
+                    (Some(job), true) => show::show_doubts(ledger, &[job], json).await,
+                    (None, true) => {
+                        let jobs = ledger.jobs(LOOKED_THROUGH).await?;
+                        show::show_doubts(ledger, &jobs, json).await
+                    }
                 }
             })
             .await
@@ -150,97 +161,6 @@ async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
     let pruned = ledger.prune(before).await?;
     say(format_args!("forgot {pruned} jobs"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn list(ledger: &dyn Ledger) -> anyhow::Result<ExitCode> {
-    for job in ledger.jobs(LISTED).await? {
-        let records = ledger.records_of(&job, "").await?;
-        say(format_args!("{}\t{job}", word(&records)))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn word(records_of_job: &[Record]) -> &'static str {
-    if is_done(records_of_job) {
-        "done"
-    } else {
-        "open"
-    }
-}
-
-async fn show(ledger: &dyn Ledger, job: &JobId) -> anyhow::Result<ExitCode> {
-    let sheet = Sheet::new(ledger.records(job).await?);
-    if sheet.of("").is_empty() && sheet.recipients().is_empty() {
-        say(format_args!("the ledger knows no job {job}"))?;
-        return Ok(exit::FOUND.into());
-    }
-    say(format_args!("{job}: {}", word(sheet.of(""))))?;
-    for rid in sheet.recipients() {
-        let records = sheet.of(rid);
-        let line = match standing(records).context("could not read the job's records")? {
-            Standing::Free { n } => format!("open, attempt {n} is next"),
-            Standing::Busy { n } => {
-                format!("attempt {n} is being made, or its process died: the next delivery looks")
-            }
-            Standing::Doubt { n, .. } => {
-                format!("in doubt at attempt {n}: {}", particulars(records, n))
-            }
-            Standing::Terminal { n, outcome } => format!("{} at attempt {n}", outcome.word()),
-        };
-        say(format_args!("{rid}\t{line}{}", late(records)?))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What helps to find a mail in a relay's log.
-fn particulars(records: &[Record], n: u32) -> String {
-    let intent = record_of(records, n, Kind::Intent).map(|intent| &intent.body);
-    let field = |name: &str| intent.and_then(|body| body[name].as_str()).unwrap_or("-");
-    format!("{}\t{}", field("at"), field("message_id"))
-}
-
-/// What the owners of attempts learnt after somebody had called them unknown.
-fn late(records: &[Record]) -> anyhow::Result<String> {
-    let mut words = String::new();
-    for late in records.iter().filter(|record| record.kind == Kind::Late) {
-        let outcome = outcome_of(records, late.n)?.map_or("", |outcome| outcome.word());
-        words.push_str(&format!(
-            "; attempt {} came to its end late: {outcome}",
-            late.n
-        ));
-    }
-    Ok(words)
-}
-
-async fn show_doubts(ledger: &dyn Ledger, jobs: &[JobId]) -> anyhow::Result<ExitCode> {
-    let mut found = false;
-    for job in jobs {
-        if has_no_doubts(&ledger.records_of(job, "").await?) {
-            continue;
-        }
-        let sheet = Sheet::new(ledger.records(job).await?);
-        for rid in sheet.recipients() {
-            let records = sheet.of(rid);
-            if let Standing::Doubt { n, .. } = standing(records)? {
-                found = true;
-                say(format_args!("{job}\t{rid}\t{}", particulars(records, n)))?;
-            }
-        }
-    }
-    Ok(if found {
-        exit::FOUND.into()
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-/// Whether a job was done and counted no doubt: then its recipients need not be looked at.
-fn has_no_doubts(records_of_job: &[Record]) -> bool {
-    is_done(records_of_job)
-        && records_of_job
-            .iter()
-            .filter(|record| record.kind == Kind::Done)
-            .all(|done| done.body["unknown"] == 0)
 }
 
 async fn answer_doubt(

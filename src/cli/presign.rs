@@ -22,7 +22,7 @@ use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
 use handout::connection::{self, Direct, NoRegion, OF_ENVIRONMENT};
-use handout::edge::EdgeError;
+use handout::edge::{EdgeError, Egress};
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient, Via};
@@ -402,7 +402,9 @@ impl PresignArgs {
             ..ConnectionConfig::default()
         };
         let last_resort = self.find_region.then_some("us-east-1");
-        let direct = connection::environment_direct(&wanted, last_resort, environment).await;
+        let egress = Egress::of_environment(environment)?;
+        let direct =
+            connection::environment_direct(&wanted, last_resort, environment, egress).await;
         Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 

@@ -12,14 +12,15 @@ use handout::queue::Queue;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
-use handout::tools::{self, OpenError, Opened, Serving};
+use handout::tools::{self, OpenError, Opened, Serving, Tools};
 use handout::worker::probe::probe;
-use handout::worker::{Ended, Pace, Worker};
+use handout::worker::{Ended, Pace, Renewed, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::beside::Beside;
-use super::exit;
+use super::reload::reload_when_told;
+use super::{ConfigArgs, exit};
 
 /// How long a receive waits: an SQS poll that is under way at a signal is waited for, so not the full 20 s.
 const SQS_POLL: Duration = Duration::from_secs(10);
@@ -29,8 +30,12 @@ const SQLITE_POLL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight.
-pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+/// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight. SIGHUP has the configuration read again.
+pub(super) async fn run(
+    arguments: &ConfigArgs,
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
+    let config = &arguments.load(environment)?;
     let health = Health::default();
     let (listener, taken) = match telemetry::http::bind(config.http.listen) {
         Ok(listener) => (Some(listener), None),
@@ -51,7 +56,7 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         let listen = config.http.listen;
         Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
     };
-    let opened = tokio::select! {
+    let mut opened = tokio::select! {
         opened = Box::pin(starting) => opened?,
         () = beside.told(1) => {
             tracing::info!("told to stop before the start was over");
@@ -74,6 +79,10 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         pace(config),
         clock::system,
     );
+    let (renew, renewed) = watch::channel(None);
+    let worker = worker.renewed_by(renewed.clone());
+    let reloads = beside.reloads();
+    let queue = Arc::clone(&opened.queue);
     announce(config, http);
     let (told, first) = oneshot::channel::<()>();
     let first = async { drop(first.await) };
@@ -87,8 +96,9 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
         let work = worker.run(first);
         let meanwhile = async {
             tokio::join!(
-                probe(&tools),
-                tell_in_flight(&*opened.queue, config),
+                reload_when_told(arguments, environment, &mut opened, reloads, &renew),
+                probe_current(&tools, renewed),
+                tell_in_flight(&*queue, config),
                 notify::ready_when_polled(&tools.progress),
                 notify::feed_watchdog(pulse)
             )
@@ -102,7 +112,7 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop(tools);
+    drop((tools, renew, queue));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work came to its end, and the next start ends the stream.
@@ -121,6 +131,18 @@ pub(super) async fn run(config: &Config, environment: &Environment) -> anyhow::R
             Ok(ExitCode::SUCCESS)
         }
         Ended::DiskFailed => Ok(exit::DISK.into()),
+    }
+}
+
+/// Probes what the tools name that are in use.
+async fn probe_current(first: &Tools, mut renewed: watch::Receiver<Option<Renewed>>) {
+    loop {
+        let tools = renewed.borrow_and_update().clone();
+        let tools = tools.map_or_else(|| first.clone(), |renewed| renewed.tools);
+        tokio::select! {
+            () = probe(&tools) => {}
+            changed = renewed.changed() => changed.expect("the sender lives as long as the work"),
+        }
     }
 }
 
@@ -214,6 +236,7 @@ async fn tell_in_flight(queue: &dyn Queue, config: &Config) {
 pub(super) struct Signals {
     term: Signal,
     interrupt: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -222,12 +245,28 @@ impl Signals {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: None,
         })
     }
 
-    /// Waits for the next of either.
+    /// The same for a command, which has nothing to read again: that its terminal is closed means the end, too.
+    pub(super) fn listen_at_terminal() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: Some(signal(SignalKind::hangup())?),
+            ..Self::listen()?
+        })
+    }
+
+    /// Waits for the next of any.
     pub(super) async fn next(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => drop(hangup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = hangup => {}
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}
         }

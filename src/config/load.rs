@@ -11,6 +11,7 @@ use super::{
     CloudFrontConfig, Config, ConnectionConfig, Environment, LedgerKind, MailConfig, QueueKind,
     ResultsConfig, SmtpConfig, Tls, Transport, front, overrides,
 };
+use crate::deliver::smtp::hello;
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::target::ServerUrl;
@@ -174,7 +175,7 @@ impl Config {
             path: path.clone(),
             source,
         };
-        let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+        let text = mounted::read_text(&path).map_err(unreadable)?;
         let absolute = std::path::absolute(&path).map_err(unreadable)?;
         let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {
             path: path.clone(),
@@ -360,6 +361,14 @@ impl Config {
             let reason = "and password_file go together: give both or neither";
             return wrong("username", reason);
         }
+        if let Some(hello) = &relay.hello
+            && hello::valid(hello).is_none()
+        {
+            let reason = format!(
+                "is {hello:?}, which relays do not accept: give a fully qualified domain name, such as \"mail.acme.example\", or an address, such as \"[192.0.2.1]\""
+            );
+            return wrong("hello", &reason);
+        }
         if relay.connections == 0 {
             return wrong("connections", "is 0: it must be at least 1");
         }
@@ -372,6 +381,7 @@ impl Config {
             region,
             endpoint_url,
             profile,
+            ca_file,
             file,
         } = &self.results;
         if file.is_some() && queue_url.is_some() {
@@ -379,11 +389,12 @@ impl Config {
             return Err(ConfigError::value("results.file", reason));
         }
         let of_queue = [
-            ("region", region),
-            ("endpoint_url", endpoint_url),
-            ("profile", profile),
+            ("region", region.is_some()),
+            ("endpoint_url", endpoint_url.is_some()),
+            ("profile", profile.is_some()),
+            ("ca_file", ca_file.is_some()),
         ];
-        match of_queue.into_iter().find(|(_, value)| value.is_some()) {
+        match of_queue.into_iter().find(|(_, is_given)| *is_given) {
             Some((field, _)) if queue_url.is_none() => Err(ConfigError::value(
                 format!("results.{field}"),
                 "belongs to a queue: give queue_url too",

@@ -64,6 +64,7 @@ impl Config {
             let front = front.map(|front| &mut front.private_key_file);
             all.extend([
                 plain(key("directory"), &mut connection.directory),
+                plain(key("ca_file"), &mut connection.ca_file),
                 secret(
                     key("secret_access_key_file"),
                     &mut connection.secret_access_key_file,
@@ -91,6 +92,8 @@ impl Config {
             all.push(plain(key, &mut rule.job));
         }
         all.extend([
+            plain("queue.ca_file", &mut self.queue.ca_file),
+            plain("results.ca_file", &mut self.results.ca_file),
             plain("mail.outbox_dir", &mut self.mail.outbox_dir),
             plain("ledger.resolve_cmd", &mut self.ledger.resolve_cmd),
             plain("audit.dir", &mut self.audit.dir),
@@ -129,7 +132,10 @@ mod tests {
         secret_key_file = "marker-2"
         [connections.local]
         directory = "./marker-3/buckets"
+        [queue]
+        ca_file = "marker-19/ca.pem"
         [connections.fixed]
+        ca_file = "marker-20/ca.pem"
         access_key_id = "AKIA"
         secret_access_key_file = "marker-4"
         session_token_file = "marker-5"
@@ -155,6 +161,7 @@ mod tests {
         checkpoint_key_file = "marker-15"
         [results]
         file = "marker-16/results.jsonl"
+        ca_file = "marker-21/ca.pem"
         [templates]
         dir = "marker-17/templates"
         [[on_event]]
@@ -217,7 +224,7 @@ mod tests {
     fn a_secret_with_a_bare_name_is_taken_from_the_credentials_of_systemd_first() {
         let credentials = tempfile::tempdir().unwrap();
         let directory = credentials.path().to_string_lossy().into_owned();
-        for number in 1..=18 {
+        for number in 1..=21 {
             std::fs::write(credentials.path().join(format!("marker-{number}")), "x").unwrap();
         }
         let environment = Environment::of([("CREDENTIALS_DIRECTORY", &directory)]);

@@ -87,10 +87,10 @@ impl Configured {
         if let Some(http) = sdk.http_client() {
             client = client.with_http_client(http);
         }
-        let mut profile = ProfileFileCredentialsProvider::builder().configure(&client);
-        if let Some(name) = &self.base.profile {
-            profile = profile.profile_name(name);
-        }
+        let named = self.base.profile.as_deref();
+        let named = named.or_else(|| self.environment.get("AWS_PROFILE"));
+        let profile = ProfileFileCredentialsProvider::builder().configure(&client);
+        let profile = profile.profile_name(named.unwrap_or("default"));
         let sessions = Sessions::of_identity(sdk, self.sts_endpoint.as_deref(), identity);
         let environment = EnvironmentVariableCredentialsProvider::new();
         let chain = CredentialsProviderChain::first_try("Environment", environment)

@@ -1,5 +1,6 @@
 //! Clients for queues in SQS: in which region and at which server each is asked.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
@@ -8,6 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use super::origin::Configured;
 use super::{Base, no_region, session_end};
 use crate::config::{ConfigError, ConnectionConfig, Environment};
+use crate::edge::{Egress, HeedsRetryAfter};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::partition::Variant;
@@ -22,6 +24,8 @@ pub struct SqsRoute<'a> {
     pub endpoint_url: Option<&'a str>,
     /// A profile of the AWS configuration files.
     pub profile: Option<&'a str>,
+    /// A file with authorities that are trusted besides the system's.
+    pub ca_file: Option<&'a Path>,
     /// Which of the region's endpoints is asked, beside what the environment says.
     pub variant: Variant,
 }
@@ -49,6 +53,7 @@ pub async fn sqs_client(
         profile: route.profile.map(ToOwned::to_owned),
         other_server: route.endpoint_url.is_some(),
         environment: environment.clone(),
+        egress: Egress::of(section, route.ca_file, environment)?,
     };
     let sdk = base.load().await;
     let Some(region) = sdk.region() else {
@@ -63,6 +68,7 @@ pub async fn sqs_client(
     let source = Source::new(section, section.to_owned(), Arc::new(origin), end);
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk)
         .retry_classifier(OnceMore(source.doubt().clone()))
+        .retry_classifier(HeedsRetryAfter)
         .credentials_provider(SharedCredentialsProvider::new(source))
         .identity_cache(IdentityCache::no_cache());
     if let Some(endpoint) = route.endpoint_url {

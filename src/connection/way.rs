@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::Connection;
 use crate::clock::Clock;
-use crate::edge::http;
+use crate::edge::{Egress, http};
 use crate::job::Bucket;
 use crate::keyring::nonce;
 use crate::links::PresignedUrl;
@@ -54,7 +54,7 @@ impl Connection {
         let key = format!("handout-check-{}", nonce());
         let trial = self.trial(&self.signer, bucket, &key, clock).await?;
         let (origin, region) = (trial.origin, trial.region);
-        let public = open(&trial.url).await;
+        let public = open(&trial.url, self.s3.egress()).await;
         let public = public.map_err(|reason| Obstacle::NotReachable {
             origin: origin.clone(),
             reason,
@@ -62,7 +62,7 @@ impl Connection {
         let own = match &self.own_signer {
             Some(signer) => {
                 let trial = self.trial(signer, bucket, &key, clock).await?;
-                open(&trial.url).await.ok()
+                open(&trial.url, self.s3.egress()).await.ok()
             }
             None => None,
         };
@@ -104,7 +104,7 @@ impl Connection {
 }
 
 /// The answer to a link, or why there is none.
-async fn open(url: &PresignedUrl) -> Result<Answer, String> {
-    let (status, body) = http::get(url.expose()).await?;
+async fn open(url: &PresignedUrl, egress: &Egress) -> Result<Answer, String> {
+    let (status, body) = http::get(url.expose(), egress.clone()).await?;
     Ok(Answer::read(status, &body))
 }

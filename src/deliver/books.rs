@@ -105,6 +105,7 @@ impl Books {
         tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left before its process ended: a doubt");
         let words = "the process ended between its intent and its outcome".to_owned();
         let mut body = Outcome::Unknown { words }.to_body();
+        body["at"] = json!((self.clock)());
         body["by"] = json!(self.owner.as_str());
         let unknown = Record::new(job, rid, n, Kind::Outcome, body);
         let nonce = unknown.nonce.clone();
@@ -194,13 +195,17 @@ impl Books {
             n,
             message_id,
         } = *attempt;
-        let record = |kind| Record::new(job, rid, n, kind, outcome.to_body());
+        let mut body = outcome.to_body();
+        body["at"] = json!((self.clock)());
+        let record = |kind| Record::new(job, rid, n, kind, body.clone());
         if let Created::Theirs(_) = self.create_surely(record(Kind::Outcome)).await? {
             tracing::warn!(job.id = %job, rid, n, outcome = outcome.word(), "an outcome came late: another worker had recorded a doubt");
             self.create_surely(record(Kind::Late)).await?;
         } else if let Outcome::Unknown { .. } = outcome {
-            tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left: a doubt");
+            tracing::warn!(job.id = %job, rid, n, words = outcome.words(), "a mail may or may not have left: a doubt");
             self.progress.doubted();
+        } else if let Outcome::Rejected { code, words } = outcome {
+            tracing::warn!(job.id = %job, rid, n, code, words, "a mail was rejected");
         }
         failpoint::pass(Failpoint::Concluded);
         let (word, code) = (outcome.word(), outcome.code());

@@ -20,6 +20,9 @@ const AFTER_OTHER: Duration = Duration::from_secs(60);
 /// The longest wait; each is twice the one before.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
+/// The longest wait of somebody whose mail was refused for a reason about us: people repair those.
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(15 * 60);
+
 /// After how many times that somebody's mail was not taken another time may be a no: one alone may be our relay's trouble.
 const OFTEN: u32 = 2;
 
@@ -63,6 +66,14 @@ impl Later {
         wait.times += 1;
         wait.until = Instant::now() + after;
         after
+    }
+
+    /// Somebody's mail was refused for a reason about us, which was noted: others of the job are served first for a while.
+    pub(super) fn refused(&self, job: &JobId, rid: &str) {
+        let mut waits = self.waits();
+        let wait = wait_of(&mut waits, job, rid);
+        let after = wait_after(Kind::Other, wait.times.saturating_sub(1));
+        wait.until = Instant::now() + after.min(LONGEST_AFTER_REFUSAL);
     }
 
     /// Somebody's mail was not taken, and nobody can tell whether that was about them; the relay had accepted so many mails.
@@ -119,7 +130,7 @@ fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a
 fn wait_after(kind: Kind, times: u32) -> Duration {
     let first = match kind {
         Kind::Greylisted => AFTER_GREYLISTING,
-        Kind::Other => AFTER_OTHER,
+        Kind::Other | Kind::Doubtful => AFTER_OTHER,
     };
     first.saturating_mul(1 << times.min(10)).min(LONGEST)
 }

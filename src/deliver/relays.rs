@@ -51,9 +51,29 @@ impl Relays {
         progress: &Progress,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
+        Self::opened(mail, environment, progress, clock, &|_, _| None)
+    }
+
+    /// As [`Self::new`], with relays that are there already and were not touched by a new configuration, each asked for by its
+    /// section and its name.
+    pub fn opened(
+        mail: &MailConfig,
+        environment: &Environment,
+        progress: &Progress,
+        clock: Clock,
+        kept: &dyn Fn(&str, &RelayName) -> Option<Relay>,
+    ) -> Result<Self, ConfigError> {
+        let from = Recipient::parse(&mail.from);
+        let from = from.map_err(|error| ConfigError::value("mail.from", error))?;
         let relays = mail.relays_by_name()?.into_iter().map(|(name, config)| {
             let section = MailConfig::section_of(&name);
-            let relay = Relay::new(&section, config, environment, progress.clone(), clock)?;
+            let relay = match kept(&section, &name) {
+                Some(relay) => relay,
+                None => {
+                    let (from, progress) = (from.address.domain(), progress.clone());
+                    Relay::new(&section, config, from, environment, progress, clock)?
+                }
+            };
             Ok((name, relay))
         });
         let domain_rates = mail.domain_rates.iter().map(|(written, rate)| {

@@ -8,37 +8,40 @@
 
 mod brake;
 mod dialogue;
+pub(crate) mod hello;
 mod pool;
+mod refusals;
 mod reply;
 mod tls;
+mod transaction;
 mod trouble;
 mod verdict;
 mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use lettre::address::Envelope;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+pub(super) use transaction::{About, Sent, Transaction};
 pub use trouble::{RelayError, Trouble};
 pub use verdict::Kind;
 
 use super::Letter;
 use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
-use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, RequestNumber};
-use crate::ledger::Outcome;
+use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
 use brake::{Brake, Slowed};
-use dialogue::{Cause, Dialogue, Failure, Login, Step, TextEnd};
+use dialogue::{Cause, Dialogue, Failure, Login, Step};
+use hello::Hello;
 use pool::Pool;
+use refusals::{Addressee, Refusals};
 use reply::{Line, Reply};
 use verdict::{Verdict, judge};
 use wire::Trust;
@@ -81,6 +84,8 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
         lines: vec![words],
         ..Reply::default()
     };
+    // Whatever it says, it can be judged.
+    let _verdicts = [Step::Rcpt, Step::Dot].map(|step| judge(step, &reply));
     Some((reply.words(), reply.numbers()))
 }
 
@@ -95,13 +100,14 @@ struct Inner {
     section: String,
     trust: Trust,
     login: Option<Login>,
-    hello: String,
+    hello: Hello,
     throttle: Throttle,
     brake: Brake,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
-    /// The envelopes of mails that were overtaken once, by their hash.
-    overtaken: Mutex<HashSet<u64>>,
+    refusals: Refusals,
+    /// Whose mails were overtaken once.
+    overtaken: Mutex<HashSet<Addressee>>,
     /// How many mails it has accepted.
     accepted: AtomicU64,
     pool: Pool,
@@ -145,7 +151,7 @@ pub(super) enum OpenError {
         code: u16,
         words: String,
     },
-    /// The relay takes nothing now, or not this mail: nobody can tell from one.
+    /// The relay takes nothing now or refuses us, or that is about this mail alone: nobody can tell from one.
     Unclear {
         code: u16,
         words: String,
@@ -155,31 +161,12 @@ pub(super) enum OpenError {
     Relay(RelayError),
 }
 
-/// What became of a mail that was sent.
-#[derive(Debug)]
-pub(super) struct Sent {
-    /// What is recorded.
-    pub(super) outcome: Outcome,
-    /// Where it was not sent: what that is about.
-    pub(super) about: About,
-}
-
-/// What a "not now" is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
-    /// This mail.
-    Mail(Kind),
-    /// The relay, or this mail: nobody can tell from one.
-    Either,
-    /// The relay.
-    Relay,
-}
-
 impl Relay {
-    /// A relay as a section of the configuration describes it. Nothing is connected yet.
+    /// A relay as a section of the configuration describes it; `from_domain` is that of `mail.from`. Nothing is connected yet.
     pub fn new(
         section: &str,
         config: &SmtpConfig,
+        from_domain: &str,
         environment: &Environment,
         progress: Progress,
         clock: Clock,
@@ -202,11 +189,12 @@ impl Relay {
             inner: Arc::new(Inner {
                 trust: tls::trust(section, config)?,
                 login,
-                hello: hello(),
+                hello: Hello::new(config.hello.as_deref(), from_domain),
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
                 edge,
                 last_failure: Mutex::default(),
+                refusals: Refusals::default(),
                 overtaken: Mutex::default(),
                 accepted: AtomicU64::new(0),
                 pool: Pool::new(config.connections),
@@ -224,6 +212,11 @@ impl Relay {
         format!("{host}:{port}")
     }
 
+    /// What the relay is told in EHLO.
+    pub fn hello(&self) -> String {
+        self.inner.hello.to_string()
+    }
+
     fn last_failure(&self) -> MutexGuard<'_, Option<LastFailure>> {
         let last = self.inner.last_failure.lock();
         last.unwrap_or_else(PoisonError::into_inner)
@@ -234,8 +227,12 @@ impl Relay {
         &self.inner.edge
     }
 
-    /// Whether a connection without a mail may tell that the relay is well: not soon after a failure in the middle of a mail.
+    /// Whether a connection without a mail may tell that the relay is well: not soon after a failure in the middle of a mail,
+    /// and not where it refuses mails.
     pub fn can_be_probed(&self) -> bool {
+        if self.inner.refusals.last_one() {
+            return false;
+        }
         let last = self.last_failure();
         let is_left_to_mails =
             |last: &LastFailure| last.in_mail && last.at.elapsed() < LEFT_TO_MAILS;
@@ -247,7 +244,7 @@ impl Relay {
     pub async fn probe(&self) -> Result<(), RelayError> {
         let under_way = self.inner.edge.asked(Step::Connect.at_edge());
         let connected = self.connect(under_way.number()).await;
-        let mut dialogue = connected.map_err(|failure| self.failed(&failure))?;
+        let mut dialogue = connected.map_err(|failure| self.failed(&failure, None))?;
         let failed_in_mail = self
             .last_failure()
             .as_ref()
@@ -261,12 +258,12 @@ impl Relay {
             if let Err(failure) = begun
                 && !matches!(failure.cause, Cause::Said(_))
             {
-                return Err(self.failed(&failure));
+                return Err(self.failed(&failure, None));
             }
         }
         drop(under_way);
         dialogue.quit().await;
-        self.inner.edge.answered();
+        self.got_as_far_as(Step::Noop);
         Ok(())
     }
 
@@ -319,7 +316,7 @@ impl Relay {
             Some(kept) => kept,
             None => {
                 let connected = self.connect(under_way.number()).await;
-                connected.map_err(|failure| self.failed(&failure))?
+                connected.map_err(|failure| self.failed(&failure, None))?
             }
         };
         pool.keep(dialogue);
@@ -390,8 +387,14 @@ impl Relay {
 
     /// Reports a failed step to the edge. A relay that says something to a mail, if only "no", is there; one that turns
     /// connections away before a mail is not, however it does that.
-    fn failed(&self, failure: &Failure) -> RelayError {
+    fn failed(&self, failure: &Failure, addressee: Option<Addressee>) -> RelayError {
         let mut error = self.error(failure);
+        if let Some(addressee) = addressee
+            && failure.refuses_a_mail()
+        {
+            self.refused_mail(failure, error.trouble.clone(), addressee);
+            return error;
+        }
         let kind = match (&error.trouble, &failure.cause) {
             (Trouble::Paused { .. }, _) => None,
             (Trouble::NotNow { .. }, Cause::Said(reply)) if failure.turns_away(reply) => {
@@ -405,7 +408,7 @@ impl Relay {
             _ => Some(FailureKind::Unreachable),
         };
         match kind {
-            None => self.inner.edge.answered(),
+            None => self.got_as_far_as(failure.step),
             Some(kind) => {
                 self.down(kind, failure, error.trouble.clone());
                 // Probes find out that connections are taken again, so the job comes back with the end of the pause, and not
@@ -416,6 +419,27 @@ impl Relay {
             }
         }
         error
+    }
+
+    /// The relay refused a mail for a reason about us.
+    fn refused_mail(&self, failure: &Failure, trouble: Trouble, addressee: Addressee) {
+        let is_news = self.inner.refusals.add(failure.step, addressee);
+        if is_news || self.inner.edge.outage().is_some() {
+            self.down(FailureKind::Refused, failure, trouble);
+        }
+    }
+
+    /// A mail, or a connection, got as far as a step: the relay is up, unless it refuses mails at a later one.
+    fn got_as_far_as(&self, step: Step) {
+        if self.inner.refusals.pass(step) {
+            self.inner.edge.answered();
+        }
+    }
+
+    /// The relay took a mail.
+    fn took(&self) {
+        self.inner.accepted.fetch_add(1, Ordering::Relaxed);
+        self.got_as_far_as(Step::Dot);
     }
 
     fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
@@ -485,11 +509,11 @@ impl Relay {
     }
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.
-    pub(super) fn not_sent(&self, words: String) -> RelayError {
+    pub(super) fn not_sent(&self, words: String, refusal: Option<Trouble>) -> RelayError {
         let step = Step::Dot.as_str();
         self.trouble(match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => return self.paused(left),
-            Some(_) | None => Trouble::NotNow { step, words },
+            Some(_) | None => refusal.unwrap_or(Trouble::NotNow { step, words }),
         })
     }
 
@@ -535,7 +559,8 @@ impl<'a> Turn<'a> {
         let Self { relay, mut slot } = self;
         let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
         let request = under_way.number();
-        let opening = relay.open(letter, request);
+        let addressee = Addressee::of(&letter.envelope);
+        let opening = relay.open(letter, addressee, request);
         let mut opening = std::pin::pin!(opening);
         let opened = tokio::select! {
             opened = &mut opening => opened,
@@ -543,13 +568,14 @@ impl<'a> Turn<'a> {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
-                    () = relay.overtakes(&letter.envelope, request) => Err(OpenError::Relay(relay.dead_connection())),
+                    () = relay.overtakes(addressee, request) => Err(OpenError::Relay(relay.dead_connection())),
                 }
             }
         };
         Ok(Transaction {
             relay,
             dialogue: opened?,
+            addressee,
             slot,
             _under_way: under_way,
         })
@@ -559,14 +585,8 @@ impl<'a> Turn<'a> {
 impl Relay {
     /// Waits until another connection was answered while a mail has waited at one step for long; for ever if that has happened
     /// to the mail before.
-    async fn overtakes(&self, envelope: &Envelope, request: RequestNumber) {
-        let hash = {
-            let mut hasher = DefaultHasher::new();
-            let to = envelope.to().iter().map(AsRef::<str>::as_ref);
-            to.for_each(|to| hasher.write(to.as_bytes()));
-            hasher.finish()
-        };
-        if self.overtaken().contains(&hash) {
+    async fn overtakes(&self, addressee: Addressee, request: RequestNumber) {
+        if self.overtaken().contains(&addressee) {
             std::future::pending::<()>().await;
         }
         let edge = &self.inner.edge;
@@ -581,10 +601,10 @@ impl Relay {
         if overtaken.len() >= MOST_OVERTAKEN {
             overtaken.clear();
         }
-        overtaken.insert(hash);
+        overtaken.insert(addressee);
     }
 
-    fn overtaken(&self) -> MutexGuard<'_, HashSet<u64>> {
+    fn overtaken(&self) -> MutexGuard<'_, HashSet<Addressee>> {
         let overtaken = self.inner.overtaken.lock();
         overtaken.unwrap_or_else(PoisonError::into_inner)
     }
@@ -600,7 +620,12 @@ impl Relay {
         }
     }
 
-    async fn open(&self, letter: &Letter, request: RequestNumber) -> Result<Dialogue, OpenError> {
+    async fn open(
+        &self,
+        letter: &Letter,
+        addressee: Addressee,
+        request: RequestNumber,
+    ) -> Result<Dialogue, OpenError> {
         loop {
             let kept = self.inner.pool.take().await;
             let is_kept = kept.is_some();
@@ -611,7 +636,7 @@ impl Relay {
                 }
                 None => {
                     let connected = self.connect(request).await;
-                    connected.map_err(|failure| OpenError::Relay(self.failed(&failure)))?
+                    connected.map_err(|failure| OpenError::Relay(self.failed(&failure, None)))?
                 }
             };
             if !dialogue::is_ascii(&letter.envelope) && !dialogue.takes_utf8() {
@@ -620,7 +645,7 @@ impl Relay {
             }
             let failure = match dialogue.announce(letter, is_kept).await {
                 Ok(()) => {
-                    self.inner.edge.answered();
+                    self.got_as_far_as(Step::Data);
                     return Ok(dialogue);
                 }
                 Err(failure) => failure,
@@ -632,7 +657,7 @@ impl Relay {
                 self.inner.pool.forget();
             }
             if !(is_kept && is_dead) {
-                return Err(self.refused(&failure, dialogue).await);
+                return Err(self.refused(&failure, addressee, dialogue).await);
             }
         }
     }
@@ -644,6 +669,15 @@ impl Failure {
     fn turns_away(&self, reply: &Reply) -> bool {
         let verdict = judge(self.step, reply);
         !self.step.is_of_a_mail() && matches!(verdict, Verdict::Closing | Verdict::NotNow)
+    }
+
+    /// Whether a mail is refused for a reason about us.
+    fn refuses_a_mail(&self) -> bool {
+        let refuses = |reply| {
+            let verdict = judge(self.step, reply);
+            matches!(verdict, Verdict::Refuses | Verdict::Login)
+        };
+        self.step.is_of_a_mail() && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
     }
 
     /// Whether another connection may serve.
@@ -659,23 +693,26 @@ impl Failure {
 
 impl Relay {
     /// What a "no" before the text means; its connection is kept if it goes on in good order.
-    async fn refused(&self, failure: &Failure, mut dialogue: Dialogue) -> OpenError {
-        let error = self.failed(failure);
+    async fn refused(
+        &self,
+        failure: &Failure,
+        addressee: Addressee,
+        mut dialogue: Dialogue,
+    ) -> OpenError {
+        let error = self.failed(failure, Some(addressee));
         let Cause::Said(reply) = &failure.cause else {
             return OpenError::Relay(error);
         };
         let (verdict, code, words) = (judge(failure.step, reply), reply.code, reply.words());
-        let goes_on = matches!(
-            verdict,
-            Verdict::Never | Verdict::Later(_) | Verdict::NotNow | Verdict::TooFast
-        );
-        if goes_on && dialogue.reset().await {
+        if verdict.leaves_the_connection_usable() && dialogue.reset().await {
             self.inner.pool.keep(dialogue);
         }
         match verdict {
             Verdict::Never => OpenError::Never { code, words },
             Verdict::Later(kind) => OpenError::Later { kind, code, words },
-            Verdict::NotNow | Verdict::Closing if is_about_somebody(failure.step) => {
+            Verdict::NotNow | Verdict::Closing | Verdict::Refuses | Verdict::Login
+                if is_about_somebody(failure.step) =>
+            {
                 OpenError::Unclear { code, words, error }
             }
             _ => OpenError::Relay(error),
@@ -692,146 +729,5 @@ fn no_utf8() -> OpenError {
     OpenError::Never {
         code: 553,
         words: "the address is not ASCII, and the relay does not offer SMTPUTF8".to_owned(),
-    }
-}
-
-/// A mail that the relay waits for. Dropped instead of sent, its connection closes and the relay forgets it.
-pub(super) struct Transaction<'a> {
-    relay: &'a Relay,
-    dialogue: Dialogue,
-    slot: Slot,
-    _under_way: Request,
-}
-
-impl fmt::Debug for Transaction<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Transaction({})", self.relay.place())
-    }
-}
-
-impl Transaction<'_> {
-    /// The relay that has it.
-    pub(super) const fn relay(&self) -> &Relay {
-        self.relay
-    }
-
-    /// Sends the text and its dot, and waits for the one reply that counts.
-    pub(super) async fn send(mut self, text: &[u8]) -> Sent {
-        let began = Instant::now();
-        let failure = |step, cause| Failure { step, cause, began };
-        let ended = {
-            let sending = self.dialogue.text(text);
-            let mut sending = std::pin::pin!(sending);
-            tokio::select! {
-                ended = &mut sending => ended,
-                () = tokio::time::sleep(ANOTHER_CONNECTION) => {
-                    // Its answer may take minutes, and other mails have other connections meanwhile.
-                    self.slot = None;
-                    sending.await
-                }
-            }
-        };
-        match ended {
-            TextEnd::Answered(reply) => self.answered(&reply),
-            TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(&reply),
-            TextEnd::NotSent(cause) => {
-                let words = format!("before the end of the mail's text: {}", cause.words());
-                self.relay.broke(&failure(Step::Text, cause));
-                Sent {
-                    outcome: Outcome::NotSent { code: None, words },
-                    about: About::Either,
-                }
-            }
-            TextEnd::NoAnswer(cause) => {
-                let words = cause.words();
-                self.relay.broke(&failure(Step::Dot, cause));
-                Sent {
-                    outcome: Outcome::Unknown { words },
-                    about: About::Relay,
-                }
-            }
-        }
-    }
-
-    fn answered(self, reply: &Reply) -> Sent {
-        let sent = self.relay.judged(reply);
-        if let Outcome::Accepted { .. } = sent.outcome {
-            self.relay.inner.accepted.fetch_add(1, Ordering::Relaxed);
-        }
-        let is_in_order = match sent.outcome {
-            Outcome::Accepted { .. } | Outcome::Rejected { .. } => true,
-            Outcome::NotSent { .. } => judge(Step::Dot, reply) != Verdict::Closing,
-            Outcome::Unknown { .. } => false,
-        };
-        if is_in_order {
-            self.relay.inner.pool.keep(self.dialogue);
-        }
-        sent
-    }
-}
-
-impl Relay {
-    /// What the reply to the dot means.
-    fn judged(&self, reply: &Reply) -> Sent {
-        let (code, words) = (reply.code, reply.words());
-        if code == 250 {
-            return Sent {
-                outcome: Outcome::Accepted { words },
-                about: About::Mail(Kind::Other),
-            };
-        }
-        let verdict = judge(Step::Dot, reply);
-        self.heed(verdict, &words);
-        let outcome = match verdict {
-            Verdict::Never | Verdict::Refuses | Verdict::Login | Verdict::Insecure => {
-                Outcome::Rejected { code, words }
-            }
-            Verdict::Later(_)
-            | Verdict::TooFast
-            | Verdict::QuotaSpent
-            | Verdict::NotNow
-            | Verdict::Closing => {
-                let code = Some(code);
-                Outcome::NotSent { code, words }
-            }
-            // Any other yes is an answer to something else.
-            Verdict::OutOfStep => Outcome::Unknown {
-                words: format!("the text was answered with {words}"),
-            },
-        };
-        let about = match verdict {
-            Verdict::Later(kind) => About::Mail(kind),
-            Verdict::NotNow | Verdict::Closing => About::Either,
-            _ => About::Relay,
-        };
-        Sent { outcome, about }
-    }
-
-    /// What a reply means that did not wait for the end of the text: the dot was not sent, so a yes is none.
-    fn broken_off(&self, reply: &Reply) -> Sent {
-        let mut sent = self.judged(reply);
-        if let Outcome::Accepted { .. } | Outcome::Unknown { .. } = sent.outcome {
-            sent.outcome = Outcome::NotSent {
-                code: None,
-                words: format!(
-                    "before the end of the mail's text it said {}",
-                    reply.words()
-                ),
-            };
-            sent.about = About::Either;
-        }
-        sent
-    }
-}
-
-/// What we call ourselves: this machine's name if it is a domain's, else an address that is always true (RFC 5321, section
-/// 4.1.4).
-fn hello() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-    match !name.is_empty() && name.chars().all(is_of_a_name) {
-        true => name.to_owned(),
-        false => "[127.0.0.1]".to_owned(),
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -828,6 +828,12 @@ impl Edge {
 
     /// A request was not answered, or the answer says that the edge is not well.
     pub fn failed(&self, kind: FailureKind, words: &str) {
+        self.failed_for(kind, words, Duration::ZERO);
+    }
+
+    /// As [`failed`](Self::failed); the edge has asked to be left alone for so long. What is more than a moment makes it count
+    /// as down at once.
+    pub fn failed_for(&self, kind: FailureKind, words: &str, left_alone: Duration) {
         self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let mut state = self.state();
@@ -836,16 +842,24 @@ impl Edge {
         let (since, _) = *state
             .failing_since
             .get_or_insert_with(|| (now, crate::clock::system()));
-        state.last = Some((kind, printable(words, MAX_SHOWN_VALUE_BYTES).into_owned()));
+        let mut words = printable(words, MAX_SHOWN_VALUE_BYTES).into_owned();
+        if !left_alone.is_zero() {
+            let asked = format!(" (it asks to come back in {} s)", left_alone.as_secs());
+            words.push_str(&asked);
+        }
+        state.last = Some((kind, words));
         let was_down = state.is_down;
         let (failures, lasts) = kind.outage(self.inner.kind);
+        state.is_down |= left_alone > MAX_PAUSE;
         state.is_down |= state.failures >= failures && now - since >= lasts;
         if !state.is_down {
             return;
         }
         state.trial = None;
         let pause = kind.pause(state.failures);
-        state.paused_until = Some(now + pause.mul_f64(0.5 + 0.5 * random()));
+        let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
+        // One answer may ask for more time than another that came at the same time.
+        state.paused_until = state.paused_until.max(Some(now + pause));
         let outage = self.outage_of(&state);
         drop(state);
         if let Some(outage) = outage.filter(|_| !was_down) {
@@ -854,46 +868,55 @@ impl Edge {
     }
 }
 
-/// All edges of the program. Their outages are told in the log.
+/// All edges of the program. Their outages are told in the log. Clones are the same collection.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
-    edges: Arc<[Edge]>,
+    edges: Arc<RwLock<Arc<[Edge]>>>,
     /// When their health was asked for last.
     looked_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl FromIterator<Edge> for Edges {
     fn from_iter<T: IntoIterator<Item = Edge>>(edges: T) -> Self {
-        let edges: Arc<[Edge]> = edges.into_iter().collect();
-        for edge in edges.iter() {
-            edge.inner.is_watched.store(true, Ordering::Relaxed);
-        }
-        Self {
-            edges,
-            looked_at: Arc::default(),
-        }
+        let all = Self::default();
+        all.exchange(edges.into_iter().collect());
+        all
     }
 }
 
 impl Edges {
+    /// These are the edges from now on. Of those that are gone, outages are not told any more.
+    pub fn exchange(&self, edges: Arc<[Edge]>) {
+        let mut all = self.edges.write().unwrap_or_else(PoisonError::into_inner);
+        let watch = |edges: &[Edge], is_watched| {
+            for edge in edges {
+                edge.inner.is_watched.store(is_watched, Ordering::Relaxed);
+            }
+        };
+        watch(&all, false);
+        watch(&edges, true);
+        *all = edges;
+    }
+
     /// The edge with this label.
-    pub fn labelled(&self, label: &str) -> Option<&Edge> {
+    pub fn labelled(&self, label: &str) -> Option<Edge> {
         self.iter().find(|edge| edge.label() == label)
     }
 
     /// Each edge.
-    pub fn iter(&self) -> impl Iterator<Item = &Edge> {
-        self.edges.iter()
+    pub fn iter(&self) -> impl Iterator<Item = Edge> + use<> {
+        let edges = Arc::clone(&self.edges.read().unwrap_or_else(PoisonError::into_inner));
+        (0..edges.len()).map(move |index| edges[index].clone())
     }
 
     /// The first edge of a kind.
-    pub fn of(&self, kind: EdgeKind) -> Option<&Edge> {
+    pub fn of(&self, kind: EdgeKind) -> Option<Edge> {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
     /// What is wrong with each that is not well.
     pub fn troubles(&self) -> Vec<Outage> {
-        self.iter().filter_map(Edge::trouble).collect()
+        self.iter().filter_map(|edge| edge.trouble()).collect()
     }
 
     fn looked_at(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -926,6 +949,22 @@ mod tests {
             "default",
             "the relay smtp.sender.example:25 (mail.smtp)",
         )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_edge_that_asks_for_time_is_down_at_once_and_left_alone_for_so_long() {
+        let edge = edge();
+        edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(2));
+        assert_eq!(edge.outage(), None, "a moment is no outage");
+        edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(40));
+        // Another answer of the same time does not shorten it.
+        edge.failed(FailureKind::ServerError, "500");
+        after(39_000).await;
+        assert!(edge.may_be_tried("a").is_err());
+        after(1_000).await;
+        assert!(edge.may_be_tried("a").is_ok());
+        edge.answered();
+        assert_eq!(edge.outage(), None);
     }
 
     async fn after(millis: u64) {

@@ -32,8 +32,12 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::answer::{Asker, element, is_unknown_request, retry_after};
+use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
-use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME};
+use super::proxy::Way;
+use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
+use crate::redact::redacted;
 
 /// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
 /// died in silence, and at the others.
@@ -51,9 +55,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An HTTP client for the SDK whose requests report to an edge; to none where the meaning of an answer, and not its
 /// coming, says whether the edge is well.
-pub(crate) fn client(edge: Option<Edge>) -> SharedHttpClient {
+pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge,
+        egress,
         pool: Arc::default(),
     })
 }
@@ -62,9 +67,10 @@ pub(crate) fn client(edge: Option<Edge>) -> SharedHttpClient {
 ///
 /// # Errors
 /// Why there is no answer, in words without the URL.
-pub(crate) async fn get(url: &str) -> Result<(u16, Bytes), String> {
+pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), String> {
     let client = EdgeClient {
         edge: None,
+        egress,
         pool: Arc::default(),
     };
     let request = HttpRequest::get(url).map_err(|_| "it is no URL".to_owned())?;
@@ -126,13 +132,15 @@ type Attempt = (u64, Instant);
 #[derive(Debug, Clone)]
 struct EdgeClient {
     edge: Option<Edge>,
+    egress: Egress,
     pool: Arc<Mutex<Pool>>,
 }
 
 /// The connections that are kept; another pool after each failure.
 #[derive(Debug, Default)]
 struct Pool {
-    connector: Option<SharedHttpConnector>,
+    /// For each way out, once it was taken.
+    connectors: [Option<SharedHttpConnector>; Way::COUNT],
     generation: u64,
 }
 
@@ -156,17 +164,24 @@ impl EdgeClient {
     }
 
     /// The pool of connections and its generation.
-    fn connector(&self) -> (SharedHttpConnector, u64) {
+    fn connector(&self, way: Way) -> Result<(SharedHttpConnector, u64), ConnectorError> {
         let mut pool = self.pool();
-        let connector = pool.connector.get_or_insert_with(|| {
-            let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
-            let connector = Connector::builder()
-                .connector_settings(settings.build())
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc));
-            SharedHttpConnector::new(connector.build())
-        });
-        (connector.clone(), pool.generation)
+        let generation = pool.generation;
+        let kept = &mut pool.connectors[way as usize];
+        if let Some(connector) = kept {
+            return Ok((connector.clone(), generation));
+        }
+        let tls = self.egress.tls_context();
+        let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
+        let connector = Connector::builder()
+            .connector_settings(settings.build())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .proxy_config(self.egress.proxy(way))
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(tls.map_err(|error| ConnectorError::user(error.into()))?);
+        let connector = SharedHttpConnector::new(connector.build());
+        *kept = Some(connector.clone());
+        Ok((connector, generation))
     }
 
     /// Drops the connections of a generation; requests under way on them go on.
@@ -174,7 +189,7 @@ impl EdgeClient {
         let mut pool = self.pool();
         if pool.generation == generation {
             *pool = Pool {
-                connector: None,
+                connectors: Default::default(),
                 generation: generation + 1,
             };
         }
@@ -188,15 +203,10 @@ impl EdgeClient {
         }
     }
 
-    fn report(&self, kind: FailureKind, words: &str) {
-        if let Some(edge) = &self.edge {
-            edge.failed(kind, words);
-        }
-    }
-
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
         let asked = Asked::by(&request);
+        let asker = Asker::of(&request, self.egress.section.clone());
         let moved = Moved::of(self.edge.clone());
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
@@ -208,7 +218,8 @@ impl EdgeClient {
                 moved: moved.clone(),
             })
         });
-        let (connector, generation) = self.connector();
+        let way = self.egress.way(request.uri());
+        let (connector, generation) = self.connector(way)?;
         let answer = tokio::select! {
             answer = connector.call(request) => answer,
             () = moved.stopped_for(patience) => {
@@ -217,22 +228,19 @@ impl EdgeClient {
                 return Err(ConnectorError::timeout(words.into()));
             }
         };
-        let mut answer = answer.inspect_err(|error| {
+        let mut answer = answer.map_err(|error| {
             let kind = if error.is_timeout() {
                 FailureKind::Timeout
             } else {
                 FailureKind::Unreachable
             };
-            self.failed((generation, began), kind, &crate::error::chain(error));
+            let error = self.egress.explained(error, way);
+            self.failed((generation, began), kind, &crate::error::chain(&error));
+            error
         })?;
         let status = answer.status().as_u16();
-        let failure = match status {
-            429 | 503 => Some(FailureKind::Throttled),
-            500.. => Some(FailureKind::ServerError),
-            _ => None,
-        };
-        if let Some(kind) = failure {
-            self.report(kind, &format!("status {status}"));
+        if status >= 300 {
+            answer.add_extension(asker);
         }
         // Only stores have an edge here, and only their answers have a form that is known.
         let judge = match &self.edge {
@@ -248,11 +256,8 @@ impl EdgeClient {
             _under_way: under_way,
             client: self,
             attempt: (generation, began),
-            says: match status {
-                _ if failure.is_some() => Says::Unwell,
-                401 | 403 => Says::Denied,
-                _ => Says::Well,
-            },
+            says: Says::of(status),
+            left_alone: retry_after(status, answer.headers()).unwrap_or_default(),
             is_probe: asked.is_probe,
         };
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
@@ -386,9 +391,6 @@ impl Asked {
     }
 }
 
-/// How much of a body is kept to judge it by, in bytes: errors of S3 have a few hundred.
-const JUDGED_BYTES: usize = 64 * 1024;
-
 /// How much of a body shows whether it is a page for people, in bytes.
 const PAGE_BYTES: usize = 64;
 
@@ -423,7 +425,10 @@ impl Judge {
     /// Judges what has no body, and says what the body of the others must show.
     fn of(answer: &HttpResponse, asked: Asked) -> Result<Self, String> {
         let status = answer.status().as_u16();
-        let is_error = (300..500).contains(&status);
+        let headers = answer.headers();
+        // A redirect of S3 may be its headers alone.
+        let is_redirect = status < 400 && headers.contains_key("x-amz-bucket-region");
+        let is_error = (300..500).contains(&status) && !is_redirect;
         let judge = Self {
             must: match is_error {
                 _ if asked.is_head => Must::Nothing,
@@ -433,7 +438,6 @@ impl Judge {
             },
             ..Self::trusting(status)
         };
-        let headers = answer.headers();
         let is_page = || {
             let media_type = headers.get("content-type").unwrap_or_default();
             media_type.starts_with("text/html")
@@ -447,19 +451,22 @@ impl Judge {
 
     fn see(&mut self, bytes: &[u8]) {
         let most = match self.must {
-            Must::Nothing => 0,
             Must::BeNoPage => PAGE_BYTES,
-            Must::HaveCode => JUDGED_BYTES,
+            Must::Nothing if self.status < 300 => 0,
+            Must::Nothing | Must::HaveCode => MAX_JUDGED_BYTES,
         };
         let room = most.saturating_sub(self.seen.len());
         self.seen.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
+    /// The text of an element of an error.
+    fn element(&self, name: &str) -> Option<&str> {
+        element(std::str::from_utf8(&self.seen).ok()?, name)
+    }
+
     /// The code of an error.
     fn code(&self) -> Option<&str> {
-        let text = std::str::from_utf8(&self.seen).ok()?;
-        let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
-        Some(code.trim()).filter(|code| !code.is_empty())
+        self.element("Code")
     }
 
     /// Why the body is not the store's, once that can be told.
@@ -495,16 +502,41 @@ impl Judge {
         let code = self.code().map(ToOwned::to_owned);
         code.unwrap_or_else(|| format!("status {}", self.status))
     }
+
+    /// What the answer says of a service that is not well: a full disk is found by these words alone.
+    fn words_of_failure(&self) -> String {
+        let parts = [self.code(), self.element("Message")].into_iter().flatten();
+        let said = parts.collect::<Vec<_>>().join(": ");
+        match said.is_empty() {
+            true => format!("status {}", self.status),
+            false => format!(
+                "status {}: {}",
+                self.status,
+                redacted(&said, MAX_STORE_WORDS_BYTES)
+            ),
+        }
+    }
 }
 
 /// What an answer that has come says about its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
     Well,
-    /// It was reported when its head came.
-    Unwell,
+    /// It fails, or asks to slow down.
+    Unwell(FailureKind),
     /// It refuses this request, and perhaps all.
     Denied,
+}
+
+impl Says {
+    const fn of(status: u16) -> Self {
+        match status {
+            429 | 503 => Self::Unwell(FailureKind::Throttled),
+            401 | 403 => Self::Denied,
+            500.. if !is_unknown_request(status) => Self::Unwell(FailureKind::ServerError),
+            _ => Self::Well,
+        }
+    }
 }
 
 /// What the end of an answer is reported to.
@@ -515,6 +547,8 @@ struct Report {
     client: EdgeClient,
     attempt: Attempt,
     says: Says,
+    /// For how long the edge asks to be left alone.
+    left_alone: Duration,
     is_probe: bool,
 }
 
@@ -562,6 +596,7 @@ impl Receiving {
             client,
             attempt,
             says,
+            left_alone,
             is_probe,
             ..
         }) = self.report.take()
@@ -577,7 +612,9 @@ impl Receiving {
                 Says::Well if is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
                 Says::Denied => edge.denied(is_probe, &self.judge.words()),
-                Says::Unwell => {}
+                Says::Unwell(kind) => {
+                    edge.failed_for(kind, &self.judge.words_of_failure(), left_alone);
+                }
             },
             (None, None) => {}
         }
@@ -669,6 +706,7 @@ mod tests {
     fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
         let client = EdgeClient {
             edge: Some(edge.clone()),
+            egress: Egress::default(),
             pool: Arc::default(),
         };
         Receiving::new(
@@ -680,6 +718,7 @@ mod tests {
                 client,
                 attempt: (0, Instant::now()),
                 says: Says::Well,
+                left_alone: Duration::ZERO,
                 is_probe: false,
             },
         )

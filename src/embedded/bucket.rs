@@ -2,27 +2,27 @@
 //!
 //! Three promises are kept here:
 //!
-//! - **Nothing outside of the folder is read.** A symbolic link below a bucket is no object and no folder, wherever it leads;
-//!   what was opened is compared with where it should be, so that a link put in place a moment too late is found out.
-//! - **Nothing outside of the folder is written or removed.** What is made, renamed and removed is so relative to a folder
-//!   that is held by its descriptor and was entered from the bucket one component at a time, through no link.
+//! - **Nothing outside of the folder is read, written, removed or listed.** A symbolic link below a bucket is no object and no
+//!   folder, wherever it leads. What is looked at, opened, made, renamed and removed is so relative to a folder that is held
+//!   by its descriptor and was entered from the bucket one component at a time, through no link.
 //! - **An object is whole or absent.** Bytes go to a draft in the same file system, are synced, and then take their
 //!   name in one step, which does not replace anything if it must not.
 //!
 //! The reserved folder of a bucket holds the drafts and the descriptions. The file system must offer `rename`
 //! and hard links, and a bucket must be one file system.
 
-use std::fs::{self, File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::FileType;
+
 use super::description::Description;
 use super::names::{self, Places, Reading};
-use crate::directory::{self, Directory};
+use crate::directory::Directory;
 use crate::keyring::nonce;
 
 /// Where uploads are written until they are whole.
@@ -57,25 +57,29 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    pub(super) fn new(metadata: &Metadata) -> Self {
-        let (size, seconds) = (metadata.len(), metadata.mtime());
+    fn new(stat: &rustix::fs::Stat) -> Self {
+        let (size, seconds) = (stat.st_size, stat.st_mtime);
         let etag = format!(
             "{size:x}-{:x}-{seconds:x}-{:x}",
-            metadata.ino(),
-            metadata.mtime_nsec()
+            stat.st_ino, stat.st_mtime_nsec
         );
         let since_epoch = Duration::from_secs(seconds.try_into().unwrap_or(0));
         Self {
-            size,
+            size: size.try_into().unwrap_or(0),
             modified: SystemTime::UNIX_EPOCH + since_epoch,
             etag,
         }
     }
 
-    /// Looks at a regular file; `None` if there is none, or something else.
-    pub(super) fn of_file(path: &Path) -> io::Result<Option<Self>> {
-        let metadata = absent_is_none(fs::symlink_metadata(path))?;
-        Ok(metadata.filter(Metadata::is_file).as_ref().map(Self::new))
+    fn of_open(file: &File) -> io::Result<Self> {
+        Ok(Self::new(&rustix::fs::fstat(file)?))
+    }
+
+    /// Looks at a regular file below a folder; `None` if there is none, something else, or a link on the way.
+    pub(super) fn of_file(folder: &Directory, place: &Path) -> io::Result<Option<Self>> {
+        let stat = look_at(folder, place)?;
+        let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Ok(file.as_ref().map(Self::new))
     }
 }
 
@@ -109,28 +113,19 @@ pub(super) enum PublishError {
 /// A bucket that exists.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// Without symbolic links.
-    root: PathBuf,
+    root: Directory,
 }
 
 impl Bucket {
     /// Opens a bucket below the directory of a site, whose path is free of symbolic links.
     pub(super) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
-        let root = directory.join(name);
-        let metadata = absent_is_none(fs::symlink_metadata(&root))?;
-        Ok(metadata.filter(Metadata::is_dir).map(|_| Self { root }))
+        let root = Directory::open(directory).and_then(|site| site.enter_existing(Path::new(name)));
+        Ok(absent_is_none(root)?.map(|root| Self { root }))
     }
 
-    /// The path of a folder in the bucket, if there is one and no symbolic link leads to it.
-    pub(super) fn folder(&self, folder: &Path) -> io::Result<Option<PathBuf>> {
-        // Joining nothing would append a "/".
-        let path = if folder.as_os_str().is_empty() {
-            self.root.clone()
-        } else {
-            self.root.join(folder)
-        };
-        let real = absent_is_none(fs::canonicalize(&path))?;
-        Ok(real.filter(|real| *real == path && real.is_dir()))
+    /// A folder in the bucket, if there is one and no symbolic link leads to it.
+    pub(super) fn folder(&self, folder: &Path) -> io::Result<Option<Directory>> {
+        absent_is_none(self.root.pass(folder))
     }
 
     /// Opens the object of a key.
@@ -138,12 +133,12 @@ impl Bucket {
         for _ in 0..ATTEMPTS {
             let Places { usual, beside } = names::places(key);
             // In this order: a file may be moved from the one to the other, but never back.
-            let file = match open_file(&self.root.join(usual))? {
-                None => open_file(&self.root.join(beside))?,
+            let file = match open_file(&self.root, &usual)? {
+                None => open_file(&self.root, &beside)?,
                 file => file,
             };
             let Some(file) = file else { return Ok(None) };
-            let stat = Stat::new(&file.metadata()?);
+            let stat = Stat::of_open(&file)?;
             if let Some(description) = self.description(key, &stat.etag)? {
                 return Ok(Some(Object {
                     file,
@@ -168,8 +163,8 @@ impl Bucket {
 
     fn stat(&self, key: &str) -> io::Result<Option<Stat>> {
         let Places { usual, beside } = names::places(key);
-        match Stat::of_file(&self.root.join(usual))? {
-            None => Stat::of_file(&self.root.join(beside)),
+        match Stat::of_file(&self.root, &usual)? {
+            None => Stat::of_file(&self.root, &beside),
             stat => Ok(stat),
         }
     }
@@ -188,7 +183,7 @@ impl Bucket {
     /// Removes the drafts that a process left behind when it was killed.
     pub(super) fn remove_abandoned_drafts(&self) -> io::Result<()> {
         let place = Path::new(names::RESERVED).join(DRAFTS);
-        let Some(folder) = absent_is_none(self.held()?.enter_existing(&place))? else {
+        let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
             return Ok(());
         };
         // The file system's own clock, which also dated the others.
@@ -207,11 +202,6 @@ impl Bucket {
         Ok(())
     }
 
-    /// The bucket's folder.
-    fn held(&self) -> io::Result<Directory> {
-        Directory::open(&self.root)
-    }
-
     /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
     pub(super) fn publish(
         &self,
@@ -223,7 +213,7 @@ impl Bucket {
     ) -> Result<Stat, PublishError> {
         make_version_distinct(&draft.file)?;
         draft.file.sync_all()?;
-        let stat = Stat::new(&draft.file.metadata()?);
+        let stat = Stat::of_open(&draft.file)?;
         let described = self.describe(key, &stat.etag, description)?;
 
         let published = {
@@ -305,11 +295,13 @@ impl Bucket {
         usual: &'a Path,
         beside: &'a Path,
     ) -> io::Result<(&'a Path, Option<Stat>)> {
-        match absent_is_none(fs::symlink_metadata(self.root.join(usual)))? {
-            Some(metadata) if metadata.is_file() => Ok((usual, Some(Stat::new(&metadata)))),
-            Some(metadata) if !metadata.is_dir() => Err(in_the_way(usual)),
-            Some(_) => Ok((beside, Stat::of_file(&self.root.join(beside))?)),
-            None => match Stat::of_file(&self.root.join(beside))? {
+        let there = look_at(&self.root, usual)?;
+        let there = there.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat));
+        match there {
+            Some((FileType::RegularFile, stat)) => Ok((usual, Some(Stat::new(&stat)))),
+            Some((FileType::Directory, _)) => Ok((beside, Stat::of_file(&self.root, beside)?)),
+            Some(_) => Err(in_the_way(usual)),
+            None => match Stat::of_file(&self.root, beside)? {
                 Some(present) => Ok((beside, Some(present))),
                 None => Ok((usual, None)),
             },
@@ -319,9 +311,9 @@ impl Bucket {
     /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed, and the last.
     fn make_folders(&self, place: &Path) -> io::Result<(Vec<Directory>, Directory)> {
         let mut changed = Vec::new();
-        let mut here = self.held()?;
+        let mut here = self.root.enter_existing(Path::new(""))?;
         // Where the segment began, and what its parts say so far.
-        let (mut segment_folder, mut before) = (self.held()?, String::new());
+        let (mut segment_folder, mut before) = (here.enter_existing(Path::new(""))?, String::new());
         for name in place.parent().into_iter().flatten() {
             let reading = name.to_str().and_then(|name| names::read(&before, name));
             let reading = reading.ok_or_else(|| in_the_way(place))?;
@@ -369,7 +361,7 @@ impl Bucket {
     fn description(&self, key: &str, etag: &str) -> io::Result<Option<Description>> {
         let (folder, name) = Description::place(key, etag);
         let place = Path::new(names::RESERVED).join(folder);
-        let Some(folder) = absent_is_none(self.held()?.enter_existing(&place))? else {
+        let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
             return Ok(None);
         };
         absent_is_none(Description::load(&folder, &name))
@@ -383,23 +375,18 @@ impl Bucket {
     /// A folder in the reserved one, which is made when it is first needed.
     fn reserved(&self, folder: &Path) -> io::Result<Directory> {
         let place = Path::new(names::RESERVED).join(folder);
-        self.held()?.enter(&place, FOLDER_MODE)
+        self.root.enter(&place, FOLDER_MODE)
     }
 }
 
 /// The names of the buckets in the directory of a site, in order.
 pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let is_folder =
-            absent_is_none(entry.file_type())?.is_some_and(|file_type| file_type.is_dir());
-        let name = entry
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|name| s3s::path::check_bucket_name(name));
-        names.extend(name.filter(|_| is_folder));
+    for entry in Directory::open(directory)?.entries()? {
+        let (name, kind) = entry?;
+        let name = name.into_string().ok();
+        let name = name.filter(|name| kind.is_dir() && s3s::path::check_bucket_name(name));
+        names.extend(name);
     }
     names.sort_unstable();
     Ok(names)
@@ -450,35 +437,28 @@ fn file_name(place: &Path) -> io::Result<&str> {
     name.ok_or_else(|| in_the_way(place))
 }
 
-/// Opens a regular file if it really is at `path`.
-fn open_file(path: &Path) -> io::Result<Option<File>> {
-    for _ in 0..ATTEMPTS {
-        let Some(file) = absent_is_none(directory::read_unlinked(path))? else {
-            return Ok(None);
-        };
-        if is_at(&file, path)? {
-            return Ok(Some(file));
-        }
-        // A symbolic link leads there; or the file was replaced in this moment, and the next look finds the other.
+/// Opens a regular file below a folder; `None` if there is none, something else, or a link on the way.
+fn open_file(folder: &Directory, place: &Path) -> io::Result<Option<File>> {
+    absent_is_none(beneath(folder, place, Directory::read_any))
+}
+
+/// What stands at a place below a folder, if anything does and no link is on the way.
+fn look_at(folder: &Directory, place: &Path) -> io::Result<Option<rustix::fs::Stat>> {
+    let stat = absent_is_none(beneath(folder, place, |folder, name| folder.stat(name)))?;
+    Ok(stat.flatten())
+}
+
+/// Does something with a name below a folder, to which no link leads.
+fn beneath<T>(
+    folder: &Directory,
+    place: &Path,
+    act: impl FnOnce(&Directory, &str) -> io::Result<T>,
+) -> io::Result<T> {
+    let name = file_name(place)?;
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => act(&folder.pass(parent)?, name),
+        _ => act(folder, name),
     }
-    Ok(None)
-}
-
-/// Whether a file was opened without following any symbolic link: what the kernel opened is the path that we meant.
-#[cfg(target_os = "linux")]
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let real = real.map_err(|error| {
-        io::Error::other(format!("/proc is needed to serve files safely: {error}"))
-    })?;
-    Ok(real == path)
-}
-
-/// Whether no symbolic link leads to `path`; without `/proc` we can only ask before or after.
-#[cfg(not(target_os = "linux"))]
-fn is_at(_: &File, path: &Path) -> io::Result<bool> {
-    Ok(absent_is_none(fs::canonicalize(path))?.is_some_and(|real| real == path))
 }
 
 /// Gives a draft a time that no other draft of this process has.
@@ -518,6 +498,8 @@ pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::embedded::create_bucket;
 
@@ -564,7 +546,7 @@ mod tests {
             Err(PublishError::Condition)
         ));
         // The object, and its description.
-        assert_eq!(files(&bucket.root), 2);
+        assert_eq!(files(bucket.root.path()), 2);
         let object = bucket.find("a/b").unwrap().unwrap();
         assert_eq!(object.description.content_type.as_deref(), Some("three"));
     }
@@ -634,7 +616,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         let (victim, drafts) = (
             outside.path().join("put-0"),
-            bucket.root.join(names::RESERVED).join(DRAFTS),
+            bucket.root.path().join(names::RESERVED).join(DRAFTS),
         );
         let plant = || {
             let file = File::create(&victim).unwrap();
@@ -648,7 +630,7 @@ mod tests {
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         fs::remove_file(&drafts).unwrap();
         for place in [".handout/descriptions", "a"] {
-            let link = bucket.root.join(place);
+            let link = bucket.root.path().join(place);
             std::os::unix::fs::symlink(outside.path(), &link).unwrap();
             assert!(put(&bucket, "a/b", "text", &Condition::Anything).is_err());
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{place}");
@@ -680,10 +662,10 @@ mod tests {
     fn a_fifo_in_the_place_of_an_object_is_none_and_is_not_waited_for() {
         let (_site, bucket) = bucket();
         let fifo = std::process::Command::new("mkfifo")
-            .arg(bucket.root.join("a"))
+            .arg(bucket.root.path().join("a"))
             .status();
         assert!(fifo.unwrap().success());
         assert!(bucket.find("a").unwrap().is_none());
-        assert!(open_file(&bucket.root.join("a")).unwrap().is_none());
+        assert!(open_file(&bucket.root, Path::new("a")).unwrap().is_none());
     }
 }

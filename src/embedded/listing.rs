@@ -9,13 +9,17 @@
 
 use std::borrow::Cow;
 use std::collections::BinaryHeap;
-use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::bucket::{Bucket, Stat, absent_is_none};
 use super::names::{self, Reading};
+use crate::directory::Directory;
+
+/// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
+/// 512 folders, and a process has not many more descriptors.
+const HELD: usize = 8;
 
 /// How many names of a folder are held: a page of the longest that S3 gives, and the one that says whether there is another.
 const WINDOW: usize = 1001;
@@ -89,16 +93,22 @@ pub(super) struct Page {
 /// Lists a page.
 pub(super) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
     let mut walk = Walk {
+        bucket,
         query,
         page: Page::default(),
         last: None,
     };
-    let (folder, prefix) = match query.prefix.rsplit_once('/') {
+    let (place, prefix) = match query.prefix.rsplit_once('/') {
         Some((folders, _)) => (names::folder(folders), &query.prefix[..=folders.len()]),
         None => (PathBuf::new(), ""),
     };
-    if let Some(folder) = bucket.folder(&folder)? {
-        let _: ControlFlow<()> = walk.visit(&folder, prefix)?;
+    if let Some(directory) = bucket.folder(&place)? {
+        let folder = Folder {
+            place,
+            depth: 0,
+            directory: Some(directory),
+        };
+        let _: ControlFlow<()> = walk.visit(folder, prefix)?;
     }
     Ok(walk.page)
 }
@@ -121,7 +131,54 @@ enum CandidateKind {
     Folder,
 }
 
+/// A folder of the bucket that is being listed.
+struct Folder {
+    /// Where it is in the bucket.
+    place: PathBuf,
+    /// How many folders around it are being listed.
+    depth: usize,
+    /// Nothing while it was let go of.
+    directory: Option<Directory>,
+}
+
+impl Folder {
+    /// The folder; `None` if it is gone, or a link has taken its place.
+    fn directory(&mut self, bucket: &Bucket) -> io::Result<Option<&Directory>> {
+        if self.directory.is_none() {
+            self.directory = bucket.folder(&self.place)?;
+        }
+        Ok(self.directory.as_ref())
+    }
+
+    /// Enters a folder in it, and lets go of this one if too many are held.
+    fn enter(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Self>> {
+        let Some(here) = self.directory(bucket)? else {
+            return Ok(None);
+        };
+        let Some(below) = absent_is_none(here.pass(place))? else {
+            return Ok(None);
+        };
+        if self.depth >= HELD {
+            self.directory = None;
+        }
+        Ok(Some(Self {
+            place: self.place.join(place),
+            depth: self.depth + 1,
+            directory: Some(below),
+        }))
+    }
+
+    /// Looks at a regular file in it.
+    fn stat(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Stat>> {
+        match self.directory(bucket)? {
+            Some(here) => Stat::of_file(here, place),
+            None => Ok(None),
+        }
+    }
+}
+
 struct Walk<'a> {
+    bucket: &'a Bucket,
     query: &'a Query<'a>,
     page: Page,
     last: Option<Mark>,
@@ -129,21 +186,27 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Meets the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
-    fn visit(&mut self, folder: &Path, prefix: &str) -> io::Result<ControlFlow<()>> {
+    fn visit(&mut self, mut folder: Folder, prefix: &str) -> io::Result<ControlFlow<()>> {
         let mut cursor = None;
         while !self.is_grouped(prefix) {
-            let window = self.window(folder, prefix, cursor.as_ref())?;
+            let Some(directory) = folder.directory(self.bucket)? else {
+                break;
+            };
+            let window = self.window(directory, prefix, cursor.as_ref())?;
             let is_last = window.len() < WINDOW;
             for candidate in window {
                 let key = format!("{prefix}{}", candidate.text);
                 let flow = match candidate.kind {
-                    CandidateKind::Folder => self.visit(&folder.join(&candidate.place), &key)?,
-                    CandidateKind::Usual => self.meet(key, &folder.join(&candidate.place))?,
+                    CandidateKind::Folder => match folder.enter(self.bucket, &candidate.place)? {
+                        Some(below) => self.visit(below, &key)?,
+                        None => ControlFlow::Continue(()),
+                    },
+                    CandidateKind::Usual => self.meet(key, &mut folder, &candidate.place)?,
                     CandidateKind::Beside => {
-                        let usual = folder.join(names::segment(&candidate.text));
-                        match Stat::of_file(&usual)? {
+                        let usual = names::segment(&candidate.text);
+                        match folder.stat(self.bucket, &usual)? {
                             Some(_) => ControlFlow::Continue(()),
-                            None => self.meet(key, &folder.join(&candidate.place))?,
+                            None => self.meet(key, &mut folder, &candidate.place)?,
                         }
                     }
                 };
@@ -163,12 +226,17 @@ impl Walk<'_> {
     }
 
     /// Adds a key, or the group that it belongs to, to the page.
-    fn meet(&mut self, key: String, path: &Path) -> io::Result<ControlFlow<()>> {
+    fn meet(
+        &mut self,
+        key: String,
+        folder: &mut Folder,
+        place: &Path,
+    ) -> io::Result<ControlFlow<()>> {
         if self.is_grouped(&key) {
             return Ok(ControlFlow::Continue(()));
         }
         // Gone since its name was read.
-        let Some(stat) = Stat::of_file(path)? else {
+        let Some(stat) = folder.stat(self.bucket, place)? else {
             return Ok(ControlFlow::Continue(()));
         };
         if self.page.objects.len() + self.page.groups.len() == self.query.limit {
@@ -204,7 +272,7 @@ impl Walk<'_> {
     /// Reads the next names of a folder behind `cursor`, in order.
     fn window(
         &self,
-        folder: &Path,
+        folder: &Directory,
         prefix: &str,
         cursor: Option<&Candidate>,
     ) -> io::Result<Vec<Candidate>> {
@@ -248,35 +316,29 @@ struct Window<'a> {
 
 impl Window<'_> {
     /// Reads a folder, and the parts of long names in it. `inside` and `before` are where we are, and what it says.
-    fn scan(&mut self, folder: &Path, inside: &Path, before: &str) -> io::Result<()> {
-        let Some(entries) = absent_is_none(fs::read_dir(folder))? else {
-            return Ok(());
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
+    fn scan(&mut self, folder: &Directory, inside: &Path, before: &str) -> io::Result<()> {
+        for entry in folder.entries()? {
+            let (name, kind) = entry?;
             // What is not UTF-8 is no key.
             let Some(name) = name.to_str() else { continue };
             let Some(reading) = names::read(before, name) else {
                 continue;
             };
-            // The type of a symbolic link is that, and not what it leads to.
-            let Some(file_type) = absent_is_none(entry.file_type())? else {
-                continue;
-            };
             let place = || inside.join(name);
             match reading {
-                Reading::Segment(text) if file_type.is_file() => {
+                Reading::Segment(text) if kind.is_file() => {
                     self.consider(text, CandidateKind::Usual, place);
                 }
-                Reading::Segment(text) if file_type.is_dir() => {
+                Reading::Segment(text) if kind.is_dir() => {
                     self.consider(text + "/", CandidateKind::Folder, place);
                 }
-                Reading::Beside(text) if file_type.is_file() => {
+                Reading::Beside(text) if kind.is_file() => {
                     self.consider(text.into(), CandidateKind::Beside, place);
                 }
-                Reading::Part(text) if file_type.is_dir() => {
-                    self.scan(&folder.join(name), &place(), &text)?;
+                Reading::Part(text) if kind.is_dir() => {
+                    if let Some(part) = absent_is_none(folder.pass(Path::new(name)))? {
+                        self.scan(&part, &place(), &text)?;
+                    }
                 }
                 Reading::Segment(_) | Reading::Beside(_) | Reading::Part(_) => {}
             }
@@ -444,12 +506,12 @@ mod tests {
     fn a_page_ends_where_the_next_begins_even_in_a_folder_larger_than_the_window() {
         let site = tempfile::tempdir().unwrap();
         let bucket = bucket_of(site.path(), &BTreeSet::new());
-        let folder = bucket.folder(Path::new("")).unwrap().unwrap();
+        let folder = site.path().join("bucket");
         let keys: BTreeSet<String> = (0..2 * WINDOW)
             .map(|i| format!("{:05}", i * 7919 % 100_003))
             .collect();
         for key in &keys {
-            fs::write(folder.join(key), "").unwrap();
+            std::fs::write(folder.join(key), "").unwrap();
         }
         let keys: Vec<String> = keys.into_iter().collect();
         assert_eq!(all(&bucket, "", None, 700, None), keys);

@@ -5,11 +5,57 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::bounds::ENDPOINT_PACE_PERIOD;
+
+/// How much a connection moved lately, in both directions.
+#[derive(Default)]
+pub(super) struct Moved(Mutex<Period>);
+
+/// The bytes of the present period, and of the one before.
+#[derive(Default)]
+struct Period {
+    began: Option<Instant>,
+    before: usize,
+    now: usize,
+}
+
+impl Moved {
+    pub(super) fn add(&self, bytes: usize) {
+        self.with(|period| period.now += bytes);
+    }
+
+    /// The bytes of the last [`ENDPOINT_PACE_PERIOD`] at least, and of twice as long at the most.
+    pub(super) fn lately(&self) -> usize {
+        self.with(|period| period.before + period.now)
+    }
+
+    fn with<T>(&self, of: impl FnOnce(&mut Period) -> T) -> T {
+        let mut period = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let began = *period.began.get_or_insert(now);
+        let age = now - began;
+        if age >= 2 * ENDPOINT_PACE_PERIOD {
+            *period = Period {
+                began: Some(now),
+                ..Period::default()
+            };
+        } else if age >= ENDPOINT_PACE_PERIOD {
+            *period = Period {
+                began: Some(began + ENDPOINT_PACE_PERIOD),
+                before: period.now,
+                now: 0,
+            };
+        }
+        of(&mut period)
+    }
+}
 
 /// The pause after which writes are others than those before: between two requests nothing waits for the client.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -25,12 +71,14 @@ pub(super) struct Patient<S> {
     /// How much was taken since, and when the last of it was.
     taken: usize,
     taken_at: Option<Instant>,
+    moved: Arc<Moved>,
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration, least: usize) -> Self {
+    pub(super) fn new(stream: S, patience: Duration, least: usize, moved: Arc<Moved>) -> Self {
         Self {
             stream,
+            moved,
             patience,
             least,
             deadline: None,
@@ -47,7 +95,9 @@ impl<S> Patient<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
         if let Poll::Ready(done) = written {
-            self.taken += done.as_ref().map_or(0, bytes);
+            let bytes = done.as_ref().map_or(0, bytes);
+            self.taken += bytes;
+            self.moved.add(bytes);
             self.taken_at = Some(Instant::now());
             return Poll::Ready(done);
         }
@@ -79,7 +129,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.moved.add(buffer.filled().len() - before);
+        read
     }
 }
 
@@ -128,7 +181,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_who_stops_is_given_up() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut patient = Patient::new(ours, PATIENCE, 1);
+        let mut patient = Patient::new(ours, PATIENCE, 1, Arc::default());
         let begin = Instant::now();
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(
@@ -141,7 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_who_takes_a_byte_now_and_then_is_given_up_and_pauses_are_not_counted() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut patient = Patient::new(ours, PATIENCE, 32);
+        let mut patient = Patient::new(ours, PATIENCE, 32, Arc::default());
         patient.write_all(&[0; 16]).await.unwrap();
         assert_eq!(theirs.read(&mut [0; 16]).await.unwrap(), 16);
         tokio::time::sleep(2 * PATIENCE).await;
@@ -162,7 +215,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let mut patient = Patient::new(ours, PATIENCE, 1);
+        let mut patient = Patient::new(ours, PATIENCE, 1, Arc::default());
         let mut reader = tokio::task::JoinSet::new();
         reader.spawn(async move {
             let mut total = 0;

@@ -5,14 +5,20 @@
 //! that are held open keep no other out. A request that is signed leaves that crowd. One by a link takes a slot of the
 //! links; one that the holder of the secret signed in its header, which is the daemon itself, takes a slot that no link
 //! can take.
+//!
+//! Where all slots of the links are taken, another request takes the slot of an answer that is read too slowly, which is
+//! closed ([`Answers::make_room`]): readers who hold their slots keep no other out either, however many links they have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
+use super::patience::Moved;
 use crate::bounds::{
-    MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_SAME_LINK, MAX_ENDPOINT_WAITING,
+    ENDPOINT_PACE_PERIOD, MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_SAME_LINK,
+    MAX_ENDPOINT_WAITING, MIN_ENDPOINT_PACE_BYTES,
 };
 
 /// Who signed a request.
@@ -28,32 +34,93 @@ pub(super) enum Signer {
 #[derive(Clone)]
 pub(super) struct Room {
     waiting: Arc<Mutex<Waiting>>,
-    links: Arc<Semaphore>,
+    answers: Arc<Mutex<Answers>>,
     own: Arc<Semaphore>,
-    same: SameLink,
 }
 
-/// How many slots each link has.
-type SameLink = Arc<Mutex<BTreeMap<String, usize>>>;
-
 /// What a request that is answered takes up.
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    link: Option<(SameLink, String)>,
+enum Slot {
+    Link(Arc<Mutex<Answers>>, u64),
+    Own(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit),
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Some((same, link)) = self.link.take() else {
-            return;
-        };
-        let mut same = lock(&same);
-        if let Some(count) = same.get_mut(&link) {
-            *count -= 1;
-            if *count == 0 {
-                same.remove(&link);
-            }
+        if let Self::Link(answers, turn) = self {
+            lock(answers).by_turn.remove(turn);
         }
+    }
+}
+
+/// The answers to links, in the order in which they began.
+#[derive(Default)]
+struct Answers {
+    next_turn: u64,
+    by_turn: BTreeMap<u64, Answer>,
+}
+
+/// An answer to a link.
+struct Answer {
+    link: String,
+    began: Instant,
+    moved: Arc<Moved>,
+    close: Arc<Notify>,
+}
+
+impl Answers {
+    fn share(&self, link: &str) -> usize {
+        self.by_turn
+            .values()
+            .filter(|answer| answer.link == link)
+            .count()
+    }
+
+    fn begin(&mut self, answer: Answer) -> Option<u64> {
+        let share = self.share(&answer.link);
+        let is_full = self.by_turn.len() >= MAX_ENDPOINT_LINKS;
+        if share >= MAX_ENDPOINT_SAME_LINK || is_full && !self.make_room(share) {
+            return None;
+        }
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.by_turn.insert(turn, answer);
+        Some(turn)
+    }
+
+    /// Closes an answer for a request of a link that has `share` others; `false` if none is to be closed.
+    ///
+    /// It is the answer of which the client took the least lately, and too little; of equal ones, the oldest. Where all have
+    /// just begun, or are read well, it is the slowest of the link with the most answers, as long as that keeps more than
+    /// the other link gets.
+    fn make_room(&mut self, share: usize) -> bool {
+        let slow = self.slowest(|answer| {
+            answer.began.elapsed() >= ENDPOINT_PACE_PERIOD
+                && answer.moved.lately() < MIN_ENDPOINT_PACE_BYTES
+        });
+        let Some(turn) = slow.or_else(|| self.slowest_of_the_largest_share(share)) else {
+            return false;
+        };
+        if let Some(answer) = self.by_turn.remove(&turn) {
+            answer.close.notify_one();
+        }
+        true
+    }
+
+    fn slowest(&self, of: impl Fn(&Answer) -> bool) -> Option<u64> {
+        let candidates = self.by_turn.iter().filter(|(_, answer)| of(answer));
+        let slowest = candidates.min_by_key(|(_, answer)| answer.moved.lately());
+        slowest.map(|(turn, _)| *turn)
+    }
+
+    fn slowest_of_the_largest_share(&self, share: usize) -> Option<u64> {
+        let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
+        for answer in self.by_turn.values() {
+            *shares.entry(&answer.link).or_default() += 1;
+        }
+        let largest = shares.values().copied().max()?;
+        let is_larger = largest > share + 1;
+        let of_largest = |answer: &Answer| shares.get(&*answer.link) == Some(&largest);
+        is_larger.then(|| self.slowest(of_largest)).flatten()
     }
 }
 
@@ -71,6 +138,7 @@ pub(super) struct Place(Arc<Inner>);
 struct Inner {
     room: Room,
     close: Arc<Notify>,
+    moved: Arc<Moved>,
     state: Mutex<State>,
 }
 
@@ -85,24 +153,9 @@ impl Room {
     pub(super) fn new() -> Self {
         Self {
             waiting: Arc::default(),
-            links: Arc::new(Semaphore::new(MAX_ENDPOINT_LINKS)),
+            answers: Arc::default(),
             own: Arc::new(Semaphore::new(MAX_ENDPOINT_OWN_REQUESTS)),
-            same: Arc::default(),
         }
-    }
-
-    fn slot_of(&self, link: String) -> Option<Slot> {
-        let mut same = lock(&self.same);
-        let count = same.get(&link).copied().unwrap_or_default();
-        if count >= MAX_ENDPOINT_SAME_LINK {
-            return None;
-        }
-        let permit = Arc::clone(&self.links).try_acquire_owned().ok()?;
-        same.insert(link.clone(), count + 1);
-        Some(Slot {
-            _permit: permit,
-            link: Some((Arc::clone(&self.same), link)),
-        })
     }
 
     /// Takes a connection in, and tells the one that waited longest to go if there are too many.
@@ -110,6 +163,7 @@ impl Room {
         let place = Place(Arc::new(Inner {
             room: self.clone(),
             close: Arc::default(),
+            moved: Arc::default(),
             state: Mutex::default(),
         }));
         place.wait();
@@ -123,20 +177,32 @@ impl Place {
         self.0.close.notified().await;
     }
 
-    /// Takes a slot for a request whose signature was verified; `false` if the links have none left, or this link has its share.
+    /// What its client takes and gives.
+    pub(super) fn moved(&self) -> Arc<Moved> {
+        Arc::clone(&self.0.moved)
+    }
+
+    /// Takes a slot for a request whose signature was verified; `false` if the links have none left that could be freed, or this
+    /// link has its share.
     ///
     /// The daemon's own requests wait for theirs.
     pub(super) async fn begin(&self, signer: Signer) -> bool {
         self.0.leave();
         let room = &self.0.room;
         let slot = match signer {
-            Signer::Link(link) => room.slot_of(link),
+            Signer::Link(link) => {
+                let answer = Answer {
+                    link,
+                    began: Instant::now(),
+                    moved: self.moved(),
+                    close: Arc::clone(&self.0.close),
+                };
+                let turn = lock(&room.answers).begin(answer);
+                turn.map(|turn| Slot::Link(Arc::clone(&room.answers), turn))
+            }
             Signer::Own => {
                 let permit = Arc::clone(&room.own).acquire_owned().await.ok();
-                permit.map(|permit| Slot {
-                    _permit: permit,
-                    link: None,
-                })
+                permit.map(Slot::Own)
             }
         };
         let has_slot = slot.is_some();
@@ -243,7 +309,63 @@ mod tests {
         held.pop();
         assert!(room.enter().begin(link(0)).await);
         held.clear();
-        assert!(lock(&room.same).is_empty());
+        assert!(lock(&room.answers).by_turn.is_empty());
+    }
+
+    async fn answered(room: &Room, number: usize) -> (Place, Served) {
+        let place = room.enter();
+        assert!(place.begin(link(number)).await, "{number}");
+        let served = place.served().unwrap();
+        (place, served)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answer_that_is_read_slowest_gives_way_and_one_that_is_read_well_does_not() {
+        let room = Room::new();
+        let mut held = Vec::new();
+        for number in 0..MAX_ENDPOINT_LINKS {
+            held.push(answered(&room, number).await);
+        }
+        assert!(!room.enter().begin(link(1000)).await, "all have just begun");
+        tokio::time::sleep(2 * ENDPOINT_PACE_PERIOD).await;
+        for (number, (place, _)) in held.iter().enumerate() {
+            let bytes = if number == 7 { 10 } else { 20 + number };
+            place.moved().add(if number < 9 {
+                bytes
+            } else {
+                MIN_ENDPOINT_PACE_BYTES
+            });
+        }
+        for (number, slowest) in [7, 0, 1, 2, 3, 4, 5, 6, 8].into_iter().enumerate() {
+            let closed: Vec<usize> = (0..held.len())
+                .filter(|at| must_close(&held[*at].0))
+                .collect();
+            assert!(closed.is_empty(), "{closed:?}");
+            held.push(answered(&room, 1000 + number).await);
+            assert!(must_close(&held[slowest].0), "{slowest}");
+        }
+        assert!(
+            !room.enter().begin(link(2000)).await,
+            "the others are read well, or have just begun"
+        );
+        assert_eq!(lock(&room.answers).by_turn.len(), MAX_ENDPOINT_LINKS);
+    }
+
+    #[tokio::test]
+    async fn a_few_links_with_all_slots_make_room_for_another_at_once() {
+        let room = Room::new();
+        let mut held = Vec::new();
+        for number in 0..MAX_ENDPOINT_LINKS {
+            held.push(answered(&room, number / MAX_ENDPOINT_SAME_LINK).await);
+        }
+        for _ in 0..4 {
+            held.push(answered(&room, 1000).await);
+        }
+        assert_eq!(lock(&room.answers).share("1000"), 4);
+        assert_eq!(
+            held.iter().filter(|(place, _)| must_close(place)).count(),
+            4
+        );
     }
 
     #[tokio::test]

@@ -177,6 +177,7 @@ async fn converse(
                 stream,
                 MAX_ENDPOINT_WRITE_STALL,
                 MIN_ENDPOINT_WRITTEN_BYTES,
+                place.moved(),
             )),
             respond,
         );

@@ -37,7 +37,7 @@ use super::shelf::{Bundle, Shelf, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{EdgeError, Fact, http, random};
+use crate::edge::{EdgeError, Egress, Fact, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::Course;
 use crate::store::s3::ServerClock;
@@ -120,13 +120,24 @@ struct Found {
 impl S3Ledger {
     /// A ledger below `prefix`, with a client for the bucket's region. [`probe`](Self::probe) it before it is trusted.
     pub fn new(client: &Client, bucket: Bucket, prefix: String, clock: Clock) -> Self {
+        Self::through(&Egress::default(), client, bucket, prefix, clock)
+    }
+
+    /// As [`new`](Self::new), with requests that go this way.
+    pub fn through(
+        egress: &Egress,
+        client: &Client,
+        bucket: Bucket,
+        prefix: String,
+        clock: Clock,
+    ) -> Self {
         let subject = format!("the ledger in s3://{bucket}/{prefix}");
         let edge = Edge::new(EdgeKind::Ledger, "ledger", subject);
         // Our own attempts in place of the SDK's: those share an allowance that a store with failures uses up.
         let config = client
             .config()
             .to_builder()
-            .http_client(http::client(Some(edge.clone())))
+            .http_client(http::client(Some(edge.clone()), egress.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
             .retry_config(RetryConfig::disabled())
@@ -369,22 +380,24 @@ impl S3Ledger {
     }
 }
 
-/// Makes a request again until it is answered with a yes or a no, for a while.
+/// Makes a request again until it is answered with a yes or a no, for a while: not before its store asks for it, and not at
+/// all if the job is to wait for longer.
 async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, EdgeError>
 where
     F: Future<Output = Result<T, EdgeError>>,
 {
     let (mut pause, began) = (FIRST_PAUSE, Instant::now());
     for _ in 1..ATTEMPTS {
-        match request().await {
-            Err(error)
-                if matches!(
-                    error.fact,
-                    Fact::Unreachable | Fact::Silent | Fact::Throttled
-                ) && began.elapsed() < PATIENCE => {}
+        let error = match request().await {
+            Err(error) if error.fact.may_pass() => error,
             answer => return answer,
+        };
+        let spread = pause.mul_f64(0.5 + 0.5 * random());
+        let wait = spread.max(error.retry_after().unwrap_or_default());
+        if began.elapsed() + wait >= PATIENCE {
+            return Err(error);
         }
-        tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * random())).await;
+        tokio::time::sleep(wait).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     request().await

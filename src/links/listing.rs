@@ -429,11 +429,16 @@ pub(super) async fn missing_of(
         for (key, head) in keys.clone().zip(heads_of(bucket, keys, store).await?) {
             match head.map_err(|error| (error.fact, error)) {
                 Err((Fact::NotFound, _)) => drop(missing.insert(key.clone())),
-                Err((Fact::Throttled | Fact::Unreachable | Fact::Silent, error)) => {
-                    return Err(error.into());
-                }
                 // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
                 Err((Fact::Denied | Fact::Rejected, _)) | Ok(_) => {}
+                Err((
+                    Fact::Throttled
+                    | Fact::Unreachable
+                    | Fact::Silent
+                    | Fact::Failed
+                    | Fact::Elsewhere,
+                    error,
+                )) => return Err(error.into()),
             }
         }
     }
@@ -479,7 +484,12 @@ fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
     match error.fact {
         Fact::NotFound => Ok(Unlinkable::Missing),
         Fact::Denied => Ok(Unlinkable::Forbidden),
-        Fact::Rejected | Fact::Throttled | Fact::Unreachable | Fact::Silent => Err(error),
+        Fact::Rejected
+        | Fact::Throttled
+        | Fact::Unreachable
+        | Fact::Silent
+        | Fact::Failed
+        | Fact::Elsewhere => Err(error),
     }
 }
 

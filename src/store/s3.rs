@@ -30,7 +30,7 @@ use super::{
 };
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::http;
+use crate::edge::{Egress, HeedsRetryAfter, http, is_region};
 use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
@@ -58,6 +58,7 @@ pub struct S3Store {
     clock: ServerClock,
     largest_put: u64,
     edge: Edge,
+    egress: Egress,
 }
 
 /// A bucket's region, and a client for it.
@@ -75,12 +76,14 @@ impl S3Store {
     )]
     pub fn new(client: Client) -> Self {
         let edge = Edge::new(EdgeKind::Store, "s3", "S3");
+        let egress = Egress::default();
         Self {
-            client: on_edge(&client, &edge),
+            client: on_edge(&client, &edge, &egress),
             regions: None,
             clock: ServerClock::default(),
             largest_put: LARGEST_PUT,
             edge,
+            egress,
         }
     }
 
@@ -88,10 +91,25 @@ impl S3Store {
     #[must_use]
     pub fn with_edge(self, edge: Edge) -> Self {
         Self {
-            client: on_edge(&self.client, &edge),
+            client: on_edge(&self.client, &edge, &self.egress),
             edge,
             ..self
         }
+    }
+
+    /// The same store, whose requests go this way.
+    #[must_use]
+    pub fn through(self, egress: Egress) -> Self {
+        Self {
+            client: on_edge(&self.client, &self.edge, &egress),
+            egress,
+            ..self
+        }
+    }
+
+    /// The way of its requests.
+    pub const fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// What is known of the store's health.
@@ -341,14 +359,16 @@ impl ObjectStore for S3Store {
         let request = request.key(key.as_str()).customize();
         let answer = match request.interceptor(self.clock.clone()).send().await {
             Ok(answer) => answer,
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|raw| raw.status().as_u16() == 400) =>
-            {
-                return why_not(&client, bucket, key).await;
+            Err(error) => {
+                let failed = EdgeError::from_sdk(action(), &error);
+                let status = failed.answer.as_ref().map(|answer| answer.status);
+                return match status {
+                    Some(400) if failed.fact != Fact::Elsewhere => {
+                        why_not(&client, bucket, key).await
+                    }
+                    _ => Err(failed),
+                };
             }
-            Err(error) => return Err(EdgeError::from_sdk(action(), &error)),
         };
         let class = answer.storage_class.as_ref().map(|class| class.as_str());
         let restored = answer.restore.as_deref().and_then(restored_until);
@@ -454,17 +474,12 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// Whether a store's word can be a region: it becomes a part of host names and signatures.
-fn is_region(text: &str) -> bool {
-    let is_of_region = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    text.len() <= 63 && text.bytes().all(is_of_region)
-}
-
 /// A client whose requests report to an edge, and have its deadlines in place of the SDK's.
-fn on_edge(client: &Client, edge: &Edge) -> Client {
+fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
     let config = client.config().to_builder();
     let config = config
-        .http_client(http::client(Some(edge.clone())))
+        .http_client(http::client(Some(edge.clone()), egress.clone()))
+        .retry_classifier(HeedsRetryAfter)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled());
     Client::from_conf(config.build())

@@ -106,14 +106,14 @@ fn of_edges(text: &mut String, edges: &Edges) {
         write(
             text,
             "handout_edge_up",
-            &label(edge),
+            &label(&edge),
             u64::from(edge.trouble().is_none()),
         );
     }
     text.push_str("# HELP handout_edge_errors_total Requests to an edge that failed, by how.\n# TYPE handout_edge_errors_total counter\n");
     for edge in edges.iter() {
         for kind in FailureKind::ALL {
-            let labels = format!("{},kind=\"{}\"", label(edge), kind.as_str());
+            let labels = format!("{},kind=\"{}\"", label(&edge), kind.as_str());
             write(text, "handout_edge_errors_total", &labels, edge.count(kind));
         }
     }

@@ -58,6 +58,19 @@ pub async fn ready_when_polled(progress: &Progress) {
     std::future::pending::<()>().await;
 }
 
+/// Says that the configuration is read again. The supervisor waits for [`reloaded`].
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "could not tell systemd"),
+    }
+}
+
+/// Says that the configuration was read, and taken over or not.
+pub fn reloaded() {
+    tell(&[NotifyState::Ready]);
+}
+
 /// Says that the program ends by itself.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);

@@ -33,7 +33,7 @@ STEPS = ("CONNECT", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "DOT")
 def habits():
     for step in STEPS:
         yield Habit(step, "reply", "421 4.3.2 not now" if step == "CONNECT" else "451 4.3.0 not now")
-        yield Habit(step, "reply", "554 5.5.0 never")
+        yield Habit(step, "reply", "550 5.1.1 never")
         yield Habit(step, "stall", seconds=0.4)
         yield Habit(step, "close")
     yield Habit("DOT", "accept-and-close")

@@ -70,6 +70,7 @@ impl ObjectStore for Watched {
             return Err(EdgeError {
                 action: format!("read the beginning of s3://{bucket}/{}", object.key),
                 fact: Fact::Denied,
+                answer: None,
                 source: "told to refuse".into(),
             });
         }
@@ -102,6 +103,7 @@ impl ObjectStore for Watched {
                 .map_err(|_| EdgeError {
                     action: format!("put s3://{bucket}/{key}"),
                     fact: Fact::Rejected,
+                    answer: None,
                     source: "the far picture was not looked at meanwhile".into(),
                 })?
                 .unwrap();

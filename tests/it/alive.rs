@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, daemon_log, submit};
-use crate::s3_answers::{Answer, LISTING, answering, date};
+use crate::support::answering::{Answer, LISTING, answering, date};
 use crate::support::world::{SeenMail, World, email_job};
 use crate::support::{get, program, until};
 

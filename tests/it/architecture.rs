@@ -128,7 +128,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         ],
     ),
     ("aws_config::defaults", &["connection.rs"]),
-    ("aws_smithy_http_client", &["edge/http.rs"]),
+    // The client itself, and its settings of TLS and proxies.
+    (
+        "aws_smithy_http_client",
+        &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
+    ),
     // A socket: the dialogue with a relay, and the embedded endpoint.
     (
         "TcpStream",
@@ -145,7 +149,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ("UnixStream", &[]),
     ("UnixDatagram", &[]),
     // Another client of HTTP or SMTP than the two of the edges.
-    ("hyper_util::client", &["cli/demo/probe.rs"]),
+    // Of a proxy only which hosts need none.
+    (
+        "hyper_util::client",
+        &["cli/demo/probe.rs", "edge/proxy.rs"],
+    ),
     ("hyper::client", &[]),
     ("SmtpTransport", &[]),
     // A disk may be a mount whose server is gone: what is on the daemon's way waits for it with a deadline.
@@ -153,8 +161,11 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "tokio::fs",
         &["embedded/upload.rs", "embedded/backend.rs", "store/s3.rs"],
     ),
-    // A process: `ledger.resolve_cmd`, which has a deadline, and a test's kill.
-    ("Command::new", &["ledger/resolver.rs", "failpoint.rs"]),
+    // A process: `ledger.resolve_cmd`, which has a deadline, a test's kill, and the program itself before it begins.
+    (
+        "Command::new",
+        &["ledger/resolver.rs", "failpoint.rs", "main.rs"],
+    ),
 ];
 
 /// By what a file reaches out where it may not, if it does.

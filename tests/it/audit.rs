@@ -1,6 +1,7 @@
 //! The audit log: nothing in it can be changed unseen, nothing that breaks it off loses a line, and nothing in it opens a file.
 
 mod attacker;
+mod life;
 mod program;
 
 use std::collections::BTreeMap;

@@ -220,6 +220,7 @@ async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
         JobError::Gather(GatherError::Store(EdgeError {
             action,
             fact,
+            answer: None,
             source: "AccessDenied".into(),
         }))
     };

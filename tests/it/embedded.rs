@@ -23,6 +23,9 @@ use handout::embedded::{Endpoint, EndpointError, Site, create_bucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+mod links;
+mod slots;
+
 const REGION: &str = "eu-west-1";
 const BUCKET: &str = "reports";
 

@@ -7,7 +7,7 @@ use handout::config::ConnectionConfig;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::s3_answers::{answering, date};
+use crate::support::answering::{answering, date};
 use crate::support::program;
 use crate::support::world::{World, email_job};
 

@@ -10,9 +10,11 @@ mod support;
 mod addresses;
 mod album;
 mod alive;
+mod answers;
 mod architecture;
 mod audit;
 mod bad_input;
+mod bare;
 mod bulk;
 mod check;
 mod cloudfront;
@@ -40,6 +42,7 @@ mod lifecycle;
 mod liveness;
 mod mails;
 mod names;
+mod network;
 mod pages;
 mod pictures;
 #[cfg(debug_assertions)]
@@ -50,6 +53,7 @@ mod public_endpoints;
 mod queue_addresses;
 mod reachable;
 mod relay;
+mod reload;
 #[cfg(debug_assertions)]
 mod restart;
 mod s3_answers;

@@ -405,3 +405,82 @@ async fn a_demo_in_a_directory_that_another_user_prepared_writes_through_nothing
     assert_eq!(fs::read_to_string(&target).unwrap(), "root's own\n");
     assert!(fs::symlink_metadata(&sample).unwrap().is_file());
 }
+
+/// A link of another user's leads no file of a command to where it points; one of root's own does.
+#[tokio::test]
+async fn files_that_are_written_where_the_user_says_follow_no_link_of_another_user() {
+    use std::os::unix::fs::lchown;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root has something to give away");
+        return;
+    }
+    let world = World::new().object("a.pdf", "x");
+    let (config, job) = (world.written(), world.dir.path().join("job.json"));
+    fs::write(&job, email_job("first").to_string()).unwrap();
+    let outside = world.dir.path().join("outside");
+    let link = world.dir.path().join("link");
+    fs::create_dir(&outside).unwrap();
+    symlink(&outside, &link).unwrap();
+    let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (config, job) = (config.to_str().unwrap(), job.to_str().unwrap());
+    let link_name = link.to_str().unwrap();
+    let preview = words(&[
+        "job", "preview", job, "--config", config, "--out", link_name,
+    ]);
+    let demo = words(&["demo", "--once", "--dir", link_name]);
+    lchown(&link, Some(SERVICE), Some(SERVICE)).unwrap();
+    for command in [&preview, &demo] {
+        let output = ends(command, "a link of another user's").await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(73), "{command:?}: {said}");
+        assert!(said.contains("symbolic link of another user"), "{said}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{command:?}");
+    }
+    lchown(&link, Some(0), Some(0)).unwrap();
+    let output = ends(&preview, "a link of root's").await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(fs::read_dir(&outside).unwrap().count() > 0);
+}
+
+/// Files of the configuration are regular and not endless: a command says so, and waits for none.
+#[tokio::test]
+async fn a_fifo_or_an_endless_file_that_the_configuration_names_ends_a_command_with_a_sentence() {
+    let world = World::new().object("a.pdf", "x");
+    let text = fs::read_to_string(world.written()).unwrap();
+    let place = |name: &str| world.dir.path().join(name);
+    Planted::Fifo.at(&place("fifo"), Path::new(""));
+    fs::File::create(place("sparse"))
+        .unwrap()
+        .set_len(8 << 30)
+        .unwrap();
+    fs::create_dir(place("templates")).unwrap();
+    for (what, why) in [
+        ("fifo", "is not a regular file"),
+        ("sparse", "has more than"),
+    ] {
+        let named = place(what);
+        let run = async |arguments: &[&str]| {
+            let words: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+            let output = ends(&words, what).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(why), "{words:?}: {said}");
+            output.status.code()
+        };
+        let named = named.to_str().unwrap();
+        assert_eq!(run(&["check", "--config", named]).await, Some(78), "{what}");
+        let mut table: toml::Table = toml::from_str(&text).unwrap();
+        let smtp = table["mail"].as_table_mut().unwrap();
+        smtp.insert("transport".into(), "smtp".into());
+        let smtp = smtp.entry("smtp").or_insert(toml::Table::new().into());
+        let smtp = smtp.as_table_mut().unwrap();
+        smtp.insert("host".into(), "127.0.0.1".into());
+        smtp.insert("ca_file".into(), named.into());
+        let with_ca = place("with-ca.toml");
+        fs::write(&with_ca, toml::to_string(&table).unwrap()).unwrap();
+        let with_ca = with_ca.to_str().unwrap();
+        assert_eq!(run(&["run", "--config", with_ca]).await, Some(78), "{what}");
+        let log = world.dir.path().to_str().unwrap();
+        run(&["audit", "verify", "--public-key", named, log]).await;
+    }
+}

@@ -151,6 +151,8 @@ async fn links_of_a_store_in_a_cluster_open_at_the_name_that_recipients_know() {
     let tampered = inside[0].replace("q3%20report", "q4%20report");
     assert_eq!(get(&tampered).await.0, 403);
 
+    let found = said(&handout(&world, &["audit", "find", "--url", &inside[0]]));
+    assert!(found.contains("\"key\":\"q3 report.pdf\""), "{found}");
     let explained = said(&handout(&world, &["explain", &inside[0]]));
     assert!(
         explained.contains("s3://reports/q3 report.pdf"),

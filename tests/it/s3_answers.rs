@@ -25,15 +25,10 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::support::answering::{Answer, LISTING, answering, date};
 use crate::support::world::email_job;
-
-pub(crate) const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
-
-/// An answer: its status line, more headers, its body.
-pub(crate) type Answer = (&'static str, String, &'static str);
 
 /// Answers every request with a listing, a date, and, for HEAD, a region; remembers what it was asked.
 async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mutex<Vec<String>>>) {
@@ -46,57 +41,6 @@ async fn server(date: String, region: Option<&'static str>) -> (String, Arc<Mute
         (false, _) => ("200 OK", header.clone(), LISTING),
     })
     .await
-}
-
-/// Answers every request as it is told; remembers what it was asked.
-pub(crate) async fn answering(
-    date: String,
-    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
-) -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let heads = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&heads);
-    let answer = Arc::new(move |head: String| {
-        let (status, headers, body) = answer(&head);
-        let length = body.len();
-        seen.lock().unwrap().push(head);
-        format!(
-            "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-        )
-    });
-    let serve = async move {
-        let mut connections = JoinSet::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = Arc::clone(&answer);
-            connections.spawn(async move {
-                let mut bytes = Vec::new();
-                while !is_whole(&bytes) && stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {}
-                let answer = answer(String::from_utf8_lossy(&bytes).into_owned());
-                drop(stream.write_all(answer.as_bytes()).await);
-            });
-        }
-    };
-    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
-    tokio::spawn(serve);
-    (url, heads)
-}
-
-/// Whether these bytes are a request with its body.
-fn is_whole(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let head = head.to_lowercase();
-    let length = head.split("content-length: ").nth(1);
-    let length = length.and_then(|rest| rest.lines().next()?.parse().ok());
-    body.len() >= length.unwrap_or(0)
-}
-
-pub(crate) fn date(ahead: SignedDuration) -> String {
-    let at = handout::clock::system().checked_add(ahead).unwrap();
-    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 fn client(url: &str) -> aws_sdk_s3::Client {

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Runs Debian's postfix as an own instance, with its own configuration, queue and log, and ends it when standard input is closed.
 
-    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY]…
+    python3 tests/servers/postfix.py DIR DOMAIN [ADDRESS=REPLY | NAME=VALUE]…
 
     DIR/inbox/new   the mails for DOMAIN, as postfix delivered them (a maildir)
     DIR/log         what postfix says of itself
     ADDRESS=REPLY   a recipient that is refused: later@acme.example="451 4.7.1 try later"
+    NAME=VALUE      a setting of main.cf: mynetworks=192.0.2.0/24
 
 Says `ready PORT` when it listens on 127.0.0.1:PORT, and ends when nothing of it is left. Exit 69 with the reason if it cannot run here:
 postfix is not installed, or this is not root, as whom its master must be started. The system's own postfix is not touched.
@@ -89,7 +90,10 @@ def prepare(home, domain, replies):
     home.chmod(0o755)
     for path in (home / "data", home / "inbox"):
         os.chown(path, owner.pw_uid, owner.pw_gid)
-    (config / "main.cf").write_text(MAIN.format(**values))
+    settings = [reply for reply in replies if "@" not in reply.split("=", 1)[0]]
+    replies = [reply for reply in replies if reply not in settings]
+    settings = "".join(f"{setting.replace('=', ' = ', 1)}\n" for setting in settings)
+    (config / "main.cf").write_text(MAIN.format(**values) + settings)
     (config / "master.cf").write_text(MASTER.format(**values))
     (home / "access").write_text("".join(f"{reply.replace('=', ' ', 1)}\n" for reply in replies))
     return config, port

@@ -3,10 +3,10 @@
 use std::io;
 
 use handout::config::Config;
-use handout::directory::Directory;
 use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;
+use handout::tools::{OpenError, private_dir};
 
 use super::report::{Outcome, Report};
 
@@ -29,9 +29,11 @@ fn templates(config: &Config) -> Outcome {
 
 fn state_dir(config: &Config) -> Outcome {
     let dir = &config.state_dir;
-    let explain = |error: io::Error| format!("{} cannot be written: {error}", dir.display());
-    let scratch = Directory::private(dir).and_then(|directory| directory.scratch());
-    scratch.map_err(explain)?;
+    let failed = |source| OpenError::StateDir {
+        path: dir.clone(),
+        source,
+    };
+    private_dir(dir)?.scratch().map_err(failed)?;
     Keyring::open(&config.secret_key_file())?;
     Ok(format!("{} can be written", dir.display()))
 }

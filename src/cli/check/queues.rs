@@ -98,7 +98,8 @@ async fn parked(config: &Config, queue: &SqsQueue, report: &Report) -> io::Resul
         let result = "there is no queue.parked_url: what cannot be done is left to the queue's redrive policy";
         return report.tell("parked messages", Ok(result.to_owned()));
     };
-    if config.queue.parked_url == config.queue.url {
+    let address = |url: &Option<String>| QueueAddress::parse(url.as_deref()?).ok();
+    if address(&config.queue.parked_url) == address(&config.queue.url) {
         let result = "queue.parked_url is queue.url: a message that cannot be done would come again for ever; name another queue";
         return report.tell("parked messages", Err(result.into()));
     }

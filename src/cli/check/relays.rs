@@ -38,7 +38,11 @@ pub(super) async fn check(
     let looks = relays.iter().map(|(name, relay)| {
         report.look(MailConfig::section_of(name), async move {
             relay.probe().await?;
-            Ok(format!("{} can be used", relay.place()))
+            Ok(format!(
+                "{} can be used; it is told EHLO {}",
+                relay.place(),
+                relay.hello()
+            ))
         })
     });
     let told = futures_util::future::join_all(looks).await;

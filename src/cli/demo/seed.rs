@@ -144,7 +144,7 @@ pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
 /// Writes files, configuration and jobs below `dir`.
 pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     // What an earlier demo, or another user, left under these names is replaced and not written through.
-    let demo = Directory::open(dir)?;
+    let demo = Directory::make_own(dir)?;
     for bucket in ["reports", "photos", "uploads", PUBLISHED] {
         demo.enter(&Path::new(BUCKETS).join(bucket), 0o777)
             .with_context(|| format!("could not make the bucket {bucket}"))?;

@@ -14,7 +14,7 @@ use handout::links::{Audience, Unavailable};
 use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
 use handout::render::MailSettings;
-use handout::tools::{self, Serving, Tools};
+use handout::tools::{self, OpenError, Serving, Tools};
 use serde::Serialize;
 use serde_json::json;
 
@@ -303,9 +303,12 @@ struct Files<'a> {
 
 impl<'a> Files<'a> {
     fn make(out: &'a Path) -> anyhow::Result<Self> {
-        // Addresses and live links are in there.
-        let made = Directory::make(out, 0o700);
-        let directory = made.with_context(|| format!("could not make {}", out.display()))?;
+        // Addresses and live links are in there: another user's link must not lead them elsewhere.
+        let made = Directory::make_own(out);
+        let directory = made.map_err(|source| OpenError::Directory {
+            path: out.to_owned(),
+            source,
+        })?;
         Ok(Self { out, directory })
     }
 
@@ -364,7 +367,9 @@ pub(super) struct Previewing {
 
 impl Previewing {
     pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        let scratch = tempfile::tempdir()?;
+        let scratch = tempfile::tempdir().context(
+            "could not make a temporary directory: set TMPDIR to one that can be written",
+        )?;
         let mut config = config.clone();
         // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
         config.secret_key_file = None;

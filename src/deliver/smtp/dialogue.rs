@@ -11,6 +11,7 @@ use lettre::address::Envelope;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::hello::Hello;
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
@@ -113,7 +114,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn now(step: Step, cause: Cause) -> Self {
+    pub(super) fn now(step: Step, cause: Cause) -> Self {
         Self {
             step,
             cause,
@@ -207,12 +208,13 @@ impl Dialogue {
         config: &SmtpConfig,
         trust: &Trust,
         login: Option<&Login>,
-        hello: &str,
+        hello: &Hello,
         (edge, request): (&Edge, RequestNumber),
     ) -> Said<Self> {
         let deadlines = config.deadlines;
         let connecting = connect(&config.host, config.port);
         let mut wire = in_time(Step::Connect, deadlines.connect.as_duration(), connecting).await?;
+        let hello = hello.said_from(wire.own_address());
         if config.tls == Tls::Implicit {
             let securing = wire.secure(trust);
             wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
@@ -233,10 +235,10 @@ impl Dialogue {
             request,
         };
         dialogue.heard(Step::Greeting);
-        dialogue.hello(hello).await?;
+        dialogue.hello(&hello).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
-            dialogue.hello(hello).await?;
+            dialogue.hello(&hello).await?;
         }
         if let Some(login) = login {
             dialogue.log_in(login).await?;

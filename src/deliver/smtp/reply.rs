@@ -62,22 +62,34 @@ impl Reply {
         }
     }
 
-    /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463).
+    /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463). It begins a line, or stands in
+    /// the words with a `#`, as qmail and others write it. One of another class than the reply's is none.
     pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
-        let word = self.lines.first()?.split_whitespace().next()?;
-        let is_number =
-            |part: &&str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
-        let mut parts = word
-            .split('.')
-            .map(|part| Some(part).filter(is_number)?.parse().ok());
-        let (class, subject, detail) = (parts.next()??, parts.next()??, parts.next()??);
-        (class == self.code / 100 && parts.next().is_none()).then_some((subject, detail))
+        let of_reply = |word: &str| {
+            let (class, subject, detail) = enhanced_code(word)?;
+            (class == self.code / 100).then_some((subject, detail))
+        };
+        let first_words = self
+            .lines
+            .iter()
+            .filter_map(|line| line.split_whitespace().next());
+        let words = self.lines.iter().flat_map(|line| line.split_whitespace());
+        let marked = words.filter(|word| word.trim_start_matches('(').starts_with('#'));
+        first_words.chain(marked).find_map(of_reply)
     }
+}
 
-    /// Whether the words say this, in any case of letters.
-    pub(super) fn says(&self, phrase: &str) -> bool {
-        self.lines.join(" ").to_ascii_lowercase().contains(phrase)
-    }
+/// An enhanced status code: `(4, 7, 1)` of `4.7.1`, `#4.7.1` and `(#4.7.1)`.
+pub(super) fn enhanced_code(word: &str) -> Option<(u16, u16, u16)> {
+    let code = word
+        .trim_start_matches(['(', '#'])
+        .trim_end_matches([')', ',', ':', ';', '.']);
+    let is_number = |part: &&str| part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = code
+        .split('.')
+        .map(|part| Some(part).filter(is_number)?.parse().ok());
+    let code = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(code)
 }
 
 /// A relay's words as they may be kept and logged: one line, bounded, without the addresses and links that it repeats.

@@ -10,7 +10,6 @@ use rustls_platform_verifier::Verifier;
 
 use super::wire::Trust;
 use crate::config::{ConfigError, SmtpConfig};
-use crate::mounted;
 
 /// What a section of the configuration says about trust.
 pub(super) fn trust(section: &str, config: &SmtpConfig) -> Result<Trust, ConfigError> {
@@ -46,15 +45,8 @@ fn roots(section: &str, config: &SmtpConfig) -> Result<Vec<CertificateDer<'stati
     let Some(path) = &config.ca_file else {
         return Ok(Vec::new());
     };
-    let key = || format!("{section}.ca_file");
-    let reason = |what: &str| format!("names {}, {what}", path.display());
-    let pem = mounted::read_text(path).map_err(|error| {
-        let unreadable = |error: &_| reason(&format!("which cannot be read: {error}"));
-        ConfigError::unread(key(), error, unreadable)
-    })?;
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    roots
-        .ok()
-        .filter(|roots| !roots.is_empty())
-        .ok_or_else(|| ConfigError::value(key(), reason("which is not a PEM certificate")))
+    let pem = crate::pem::authorities(&format!("{section}.ca_file"), path)?;
+    let roots = CertificateDer::pem_slice_iter(pem.as_bytes());
+    // Each was read a moment ago.
+    Ok(roots.filter_map(Result::ok).collect())
 }

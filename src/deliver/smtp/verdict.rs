@@ -1,14 +1,23 @@
-//! What a relay's "no" means: for this mail, for the relay, for us. The one place that knows the codes.
+//! What a relay's "no" means: for this mail, for the relay, for us. The one place that knows the codes and the words.
+//!
+//! A reply about us (the sender, the relay, this machine, a login, a limit of our account) is nobody's rejection: the job
+//! waits, and the operator is told. Only a reply about the mailbox or the message ends a recipient's mail. A reply that may
+//! be either is in doubt: its recipient waits for as long as the job's patience lasts, and no other recipient waits for it.
+
+mod table;
+mod words;
 
 use super::dialogue::Step;
 use super::reply::Reply;
+use table::{Code, RULES, Rule};
+use words::Words;
 
 /// What a reply means that is not the hoped-for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// This mail will never be taken: 5yz. The others may be.
+    /// This mail will never be taken: 5yz about its mailbox or its message. The others may be.
     Never,
-    /// This mail may be taken later: 4yz about its recipient.
+    /// This mail may be taken later: 4yz about its recipient, or 5yz that may be about us.
     Later(Kind),
     /// The relay is given too much; everybody must slow down.
     TooFast,
@@ -22,137 +31,167 @@ pub(super) enum Verdict {
     Login,
     /// TLS is refused.
     Insecure,
-    /// The relay refuses whatever we send.
+    /// The relay refuses whatever we send: the sender, this machine or its name.
     Refuses,
     /// An answer to something else: nothing on this connection can be trusted.
     OutOfStep,
 }
 
-/// Why somebody is to be served later.
+impl Verdict {
+    /// Whether the connection serves the next mail after it. One on which the relay refused us remembers that: Postfix
+    /// says what it has against the name in EHLO to each RCPT. One in doubt may be such a one.
+    pub(super) const fn leaves_the_connection_usable(self) -> bool {
+        match self {
+            Self::Never
+            | Self::Later(Kind::Greylisted | Kind::Other)
+            | Self::NotNow
+            | Self::TooFast => true,
+            Self::Later(Kind::Doubtful)
+            | Self::QuotaSpent
+            | Self::Closing
+            | Self::Login
+            | Self::Insecure
+            | Self::Refuses
+            | Self::OutOfStep => false,
+        }
+    }
+}
+
+/// Why a mail is to be sent later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Greylisting: a stranger's first attempt is turned away, and one that comes too soon again.
     Greylisted,
     /// A full mailbox, a lookup that failed and the like.
     Other,
+    /// 5yz that may be about the mailbox, the message or us.
+    Doubtful,
+}
+
+/// What a reply is about, as the table says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// This connection has carried enough.
+    Connection,
+    /// Greylisting.
+    Greylisting,
+    /// The mailbox takes nothing now.
+    MailboxNow,
+    /// The mailbox, or its domain.
+    Mailbox,
+    /// The message.
+    Message,
+    /// A limit of our account for a longer time.
+    Quota,
+    /// How fast we send.
+    Rate,
+    /// A login.
+    Login,
+    /// The sender, this machine, its name, its address.
+    Us,
+    /// The relay's own system and network.
+    System,
+    /// Either of these.
+    Unclear,
+}
+
+/// What a reply is about: what the first rule says that fits it.
+fn meaning(reply: &Reply) -> Meaning {
+    let (code, words) = ((reply.code, reply.enhanced()), Words::of(reply));
+    let rule = RULES.iter().find(|rule| rule.fits(code, &words));
+    rule.map_or(Meaning::Unclear, |rule| rule.meaning)
+}
+
+impl Rule {
+    fn fits(&self, code: (u16, Option<(u16, u16)>), words: &Words) -> bool {
+        (self.codes.is_empty() || self.codes.iter().any(|one| one.is_of(code)))
+            && (self.says.is_empty() || self.says.iter().any(|phrase| words.say(phrase)))
+    }
+}
+
+impl Code {
+    fn is_of(self, (reply, enhanced): (u16, Option<(u16, u16)>)) -> bool {
+        let is_permanent = reply >= 500;
+        let is_within = |subject, first, last| {
+            enhanced.is_some_and(|(s, detail)| s == subject && (first..=last).contains(&detail))
+        };
+        match self {
+            Self::X(subject, detail) => is_within(subject, detail, detail),
+            Self::Range(subject, first, last) => is_within(subject, first, last),
+            Self::Permanent(subject, detail) => is_permanent && is_within(subject, detail, detail),
+            Self::PermanentRange(subject, first, last) => {
+                is_permanent && is_within(subject, first, last)
+            }
+            Self::Reply(code) => reply == code,
+        }
+    }
 }
 
 /// Judges a reply to a step.
 pub(super) fn judge(step: Step, reply: &Reply) -> Verdict {
-    match reply.code {
-        400..500 if reply.says("daily message quota exceeded") => Verdict::QuotaSpent,
-        454 if step == Step::Starttls => Verdict::NotNow,
-        // Amazon SES says so after the dot. To a recipient it may as well be about them.
+    let is_permanent = match reply.code {
+        400..500 => false,
+        500..600 => true,
+        _ => return Verdict::OutOfStep,
+    };
+    if step == Step::Starttls {
+        return match is_permanent {
+            true => Verdict::Insecure,
+            false => Verdict::NotNow,
+        };
+    }
+    match meaning(reply) {
+        Meaning::Quota => Verdict::QuotaSpent,
+        // Too many wrong passwords are no haste.
+        Meaning::Rate if !(is_permanent && step == Step::Auth) => Verdict::TooFast,
+        meaning if is_permanent => judge_permanent(step, meaning),
+        meaning => judge_transient(step, meaning, reply),
+    }
+}
+
+fn judge_permanent(step: Step, meaning: Meaning) -> Verdict {
+    match meaning {
+        _ if step == Step::Auth => Verdict::Login,
+        Meaning::Login => Verdict::Login,
+        // What is said to MAIL, or before, is about us.
+        _ if !is_about_a_mail(step) => Verdict::Refuses,
+        Meaning::Us | Meaning::Connection | Meaning::Quota | Meaning::Rate => Verdict::Refuses,
+        Meaning::Mailbox | Meaning::Message => Verdict::Never,
+        Meaning::Greylisting => Verdict::Later(Kind::Greylisted),
+        Meaning::MailboxNow => Verdict::Later(Kind::Other),
+        Meaning::System | Meaning::Unclear => Verdict::Later(Kind::Doubtful),
+    }
+}
+
+fn judge_transient(step: Step, meaning: Meaning, reply: &Reply) -> Verdict {
+    match meaning {
+        Meaning::Connection => Verdict::Closing,
+        // Amazon SES says so after the dot, in whatever words. To a recipient it may as well be about them.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-        454 if step != Step::Rcpt || speaks_of_rates(reply) => Verdict::TooFast,
-        400..500 if reply.says("maximum sending rate exceeded") || reply.says("throttling") => {
-            Verdict::TooFast
-        }
-        421 => Verdict::Closing,
-        400..500 if is_about_a_mail(step) && !is_about_the_system(reply) => {
-            Verdict::Later(kind(reply))
-        }
-        400..500 => Verdict::NotNow,
-        500..600 if step == Step::Starttls => Verdict::Insecure,
-        500..600 if step == Step::Auth => Verdict::Login,
-        // Asked for a login or for TLS, or the sequence of verbs found wrong: never about one mail, but after its text.
-        503 | 530 | 534 | 535 | 538 if !is_about_a_text(step) => Verdict::Login,
-        500..600 if is_about_a_mail(step) => Verdict::Never,
-        500..600 => Verdict::Refuses,
-        _ => Verdict::OutOfStep,
+        _ if reply.code == 454 && step != Step::Rcpt => Verdict::TooFast,
+        _ if reply.code == 421 => Verdict::Closing,
+        _ if !is_about_a_mail(step) => Verdict::NotNow,
+        Meaning::Us => Verdict::Refuses,
+        Meaning::System | Meaning::Login => Verdict::NotNow,
+        Meaning::Greylisting => Verdict::Later(Kind::Greylisted),
+        Meaning::Unclear if is_policy(reply) => Verdict::Later(Kind::Greylisted),
+        Meaning::Unclear
+        | Meaning::MailboxNow
+        | Meaning::Mailbox
+        | Meaning::Message
+        | Meaning::Quota
+        | Meaning::Rate => Verdict::Later(Kind::Other),
     }
 }
 
-fn speaks_of_rates(reply: &Reply) -> bool {
-    reply.says("throttl") || reply.says("rate")
-}
-
-const fn is_about_a_text(step: Step) -> bool {
-    matches!(step, Step::Text | Step::Dot)
-}
-
-/// What is said to MAIL, or before, is about us.
 const fn is_about_a_mail(step: Step) -> bool {
-    matches!(step, Step::Rcpt | Step::Data) || is_about_a_text(step)
+    matches!(step, Step::Rcpt | Step::Data | Step::Text | Step::Dot)
 }
 
-/// X.3.Z: the mail system. X.4.Z: its network.
-/// <https://www.rfc-editor.org/rfc/rfc3463#section-2>
-fn is_about_the_system(reply: &Reply) -> bool {
-    matches!(reply.enhanced(), Some((3 | 4, _)))
-}
-
-fn kind(reply: &Reply) -> Kind {
-    let is_policy = matches!(reply.enhanced(), Some((7, _)));
-    let says_so = reply.says("greylist") || reply.says("graylist");
-    match matches!(reply.code, 450 | 451) && (is_policy || says_so) {
-        true => Kind::Greylisted,
-        false => Kind::Other,
-    }
+/// Whether a 450 or 451 is about a policy, which is what greylisting says where it has no words for itself.
+fn is_policy(reply: &Reply) -> bool {
+    matches!(reply.code, 450 | 451) && matches!(reply.enhanced(), Some((7, _)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_no_is_judged_by_its_step_and_its_code() {
-        use Verdict::{
-            Closing, Insecure, Later, Login, Never, NotNow, OutOfStep, QuotaSpent, Refuses, TooFast,
-        };
-        let table = [
-            (Step::Greeting, "554 go away", Refuses),
-            (Step::Greeting, "421 4.3.2 closing", Closing),
-            (Step::Ehlo, "502 what", Refuses),
-            (Step::Starttls, "502 5.5.1 no", Insecure),
-            (Step::Starttls, "454 4.7.0 TLS not available", NotNow),
-            (Step::Auth, "535 5.7.8 wrong", Login),
-            (Step::Auth, "454 4.7.0 temporary failure", TooFast),
-            (Step::Auth, "432 4.7.12 later", NotNow),
-            (Step::Mail, "550 5.7.60 sender not authorised", Refuses),
-            (Step::Mail, "530 5.7.0 authentication required", Login),
-            (Step::Mail, "451 4.7.1 later", NotNow),
-            (Step::Rcpt, "550 5.1.1 no such user", Never),
-            (Step::Rcpt, "530 5.7.0 authentication required", Login),
-            (Step::Rcpt, "451 4.7.1 try later", Later(Kind::Greylisted)),
-            (
-                Step::Rcpt,
-                "450 Greylisted, see you",
-                Later(Kind::Greylisted),
-            ),
-            (Step::Rcpt, "452 4.2.2 mailbox full", Later(Kind::Other)),
-            (Step::Rcpt, "452 4.3.1 disk full", NotNow),
-            (Step::Rcpt, "454 4.7.1 access denied", Later(Kind::Other)),
-            (Step::Rcpt, "454 4.7.0 Throttling failure", TooFast),
-            (Step::Rcpt, "454 over your rate", TooFast),
-            (Step::Rcpt, "421 4.4.2 bye", Closing),
-            (Step::Data, "354 again", OutOfStep),
-            (Step::Data, "250 ok", OutOfStep),
-            (Step::Data, "554 5.7.1 policy", Never),
-            (Step::Dot, "554 5.7.1 spam", Never),
-            (Step::Dot, "535 Message rejected", Never),
-            (Step::Dot, "451 4.7.1 later", Later(Kind::Greylisted)),
-            (
-                Step::Dot,
-                "454 Throttling failure: Maximum sending rate exceeded.",
-                TooFast,
-            ),
-            (
-                Step::Dot,
-                "454 Throttling failure: Daily message quota exceeded.",
-                QuotaSpent,
-            ),
-            (Step::Dot, "450 Throttling", TooFast),
-            (Step::Dot, "354 what", OutOfStep),
-        ];
-        for (step, text, wanted) in table {
-            let (code, words) = text.split_once(' ').unwrap();
-            let reply = Reply {
-                code: code.parse().unwrap(),
-                lines: vec![words.to_owned()],
-                ..Reply::default()
-            };
-            assert_eq!(judge(step, &reply), wanted, "{step} {text}");
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 //! for the relay's delayed acknowledgement, 40 ms (`cargo bench --bench mail`).
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -72,6 +73,15 @@ impl Stream {
 }
 
 impl Wire {
+    /// The address of our end.
+    pub(super) fn own_address(&self) -> Option<SocketAddr> {
+        let socket = match &self.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        socket.local_addr().ok()
+    }
+
     /// A connection over a socket.
     pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;

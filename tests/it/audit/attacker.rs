@@ -15,18 +15,18 @@ use handout::clock;
 
 use super::{copy, files, key, lines, record, scratch, segment_of_the_open_stream, stream};
 
-struct Log {
+pub(super) struct Log {
     state: tempfile::TempDir,
-    settings: Settings,
+    pub(super) settings: Settings,
 }
 
 impl Log {
-    fn dir(&self) -> &Path {
+    pub(super) fn dir(&self) -> &Path {
         &self.settings.dir
     }
 
     /// Two streams that ended, over several segments, and one whose process was killed.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let state = scratch();
         let dir = state.path().join("audit");
         fs::create_dir(&dir).unwrap();
@@ -41,12 +41,12 @@ impl Log {
         Self { state, settings }
     }
 
-    fn verified(&self) -> Report {
+    pub(super) fn verified(&self) -> Report {
         verified(&self.settings)
     }
 
     /// What the start says: nothing if it goes on.
-    fn start(&self) -> Option<String> {
+    pub(super) fn start(&self) -> Option<String> {
         match AuditLog::open(&self.settings, "test", clock::system) {
             Ok((log, writer)) => {
                 drop(log);
@@ -61,7 +61,7 @@ impl Log {
     }
 
     /// The last segment of the stream whose process was killed.
-    fn open_segment(&self) -> String {
+    pub(super) fn open_segment(&self) -> String {
         let (path, _) = segment_of_the_open_stream(self.dir());
         path.file_name().unwrap().to_string_lossy().into_owned()
     }

@@ -107,6 +107,9 @@ fn stall(step: &'static str, at: usize) -> Rule {
     rule(step, at, Habit::SayAndStall(String::new()))
 }
 
+const HELO_REFUSED: &str = "504 5.5.2 <vm>: Helo command rejected: need fully-qualified hostname";
+const DAILY_LIMIT: &str = "550 5.4.5 Daily user sending limit exceeded";
+
 const ALL: &str = "accepted accepted accepted";
 const ANN_WAITS: &str = "- accepted accepted";
 const BO_WAITS: &str = "accepted - accepted";
@@ -173,7 +176,16 @@ fn before_the_text() -> Vec<Row> {
         row("closes at RCPT", close("RCPT", 2), ALL, ALL, 2),
         row("421 to RCPT", say_and_close("RCPT", 2, "421 bye"), ALL, ALL, 2),
         row("two answers to RCPT", say("RCPT", 2, "250 ok\r\n250 ok"), ALL, ALL, 2),
-        row("554 to DATA", say("DATA", 2, "554 5.7.1 policy"), "accepted rejected accepted", "accepted rejected accepted", 1),
+        row("554 to DATA, which may be about us", say("DATA", 2, "554 5.7.1 policy"), "accepted later accepted", BO_WAITS, 2),
+        row("554 to DATA about the message", say("DATA", 2, "554 5.6.0 header"), "accepted rejected accepted", "accepted rejected accepted", 1),
+        row("550 to RCPT, which may be about us", say("RCPT", 2, "550 no"), "accepted later accepted", BO_WAITS, 2),
+        row("EHLO refused at RCPT", say("RCPT", 2, HELO_REFUSED), "accepted refuses accepted", BO_WAITS, 2),
+        row("EHLO refused at RCPT, for a while", say("RCPT", 2, "450 4.7.1 <vm>: Helo command rejected: Host not found"), "accepted refuses accepted", BO_WAITS, 2),
+        row("EHLO refused at each RCPT", say("RCPT", 0, HELO_REFUSED), "refuses refuses refuses", "- - -", 2),
+        row("relaying refused", say("RCPT", 2, "554 5.7.1 <bo@acme.example>: Relay access denied"), "accepted refuses accepted", BO_WAITS, 2),
+        row("sender refused at DATA", say("DATA", 2, "553 5.7.1 <r@s.example>: Sender address rejected: not owned by user r"), "accepted refuses accepted", BO_WAITS, 2),
+        row("a daily limit at RCPT", say("RCPT", 2, DAILY_LIMIT), "accepted paused paused", "accepted - -", 1),
+        row("too many an hour at MAIL", say("MAIL", 2, "550 the max emails per hour is exceeded"), "accepted paused paused", "accepted - -", 1),
         row("451 to DATA", say("DATA", 2, "451 4.7.1 later"), "accepted later accepted", BO_WAITS, 1),
         row("250 for a 354", say("DATA", 2, "250 ok"), "accepted unreachable accepted", BO_WAITS, 2),
         row("354 in many lines", say("DATA", 2, "354-go\r\n354 on"), ALL, ALL, 1),
@@ -193,6 +205,12 @@ fn after_the_go_ahead() -> Vec<Row> {
         row("reads no text", stalls(""), "accepted not-now accepted", "accepted not_sent accepted", 2).big(),
         row("552 in the text", stalls("552 5.3.4 too big"), "accepted rejected accepted", "accepted rejected accepted", 2).big(),
         row("452 in the text", stalls("452 4.3.1 full"), "accepted not-now accepted", "accepted not_sent accepted", 2).big(),
+        row("554 to the dot, which may be about us", say("DOT", 2, "554 5.7.1 policy"), "accepted later accepted", "accepted not_sent accepted", 2),
+        row("sender refused at the dot", say("DOT", 2, "554 Message rejected: Email address is not verified."), "accepted refuses accepted", "accepted not_sent accepted", 2),
+        row("sender refused at each dot", say("DOT", 0, "550 5.7.60 SMTP; Client does not have permissions to send as this sender"), "refuses refuses refuses", "not_sent not_sent -", 2),
+        row("a login wanted at the dot", say("DOT", 2, "550 5.7.1 Authentication required"), "accepted login accepted", "accepted not_sent accepted", 2),
+        row("a daily limit at the dot", say("DOT", 2, DAILY_LIMIT), "accepted paused paused", "accepted not_sent -", 1),
+        row("a daily limit in the text", stalls(DAILY_LIMIT), "accepted paused paused", "accepted not_sent -", 1).big(),
         row("554 to the dot", say("DOT", 2, "554 5.7.1 spam"), "accepted rejected accepted", "accepted rejected accepted", 1),
         row("451 to the dot", say("DOT", 2, "451 4.7.1 later"), "accepted later accepted", "accepted not_sent accepted", 1),
         row("454 to the dot", say("DOT", 2, "454 Throttling failure: Maximum sending rate exceeded."), "accepted not-now accepted", "accepted not_sent accepted", 1),
@@ -245,6 +263,48 @@ async fn a_relay_with_bad_habits_loses_nothing_and_doubles_nothing() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// When the job's patience is over, a reply that may be about us is taken for the recipient's, and a refusal of us where the
+/// relay took the mails of others meanwhile.
+#[tokio::test]
+async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_others_are_taken() {
+    let people =
+        ["ann", "bo"].map(|name| Recipient::parse(&format!("{name}@acme.example")).unwrap());
+    for (reply, others_are_taken, wanted) in [
+        ("550 no", false, "later later rejected"),
+        ("550 no", true, "later later rejected"),
+        (HELO_REFUSED, true, "refuses refuses rejected"),
+        (HELO_REFUSED, false, "refuses refuses refuses"),
+    ] {
+        // Ann's mails come between Bo's, who is refused.
+        let at = |others| if others { [1, 3, 5] } else { [1, 2, 3] };
+        let rules = at(others_are_taken).map(|at| say("RCPT", at, reply));
+        let row = row(reply, say("OTHER", 1, ""), "", "", 0);
+        let server = BadRelay::start(rules.to_vec()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mailer = mailer(&row, server.port, dir.path());
+        let (books, ledger, _writer) = books(dir.path());
+        let mut seen = Vec::new();
+        for round in 0..3 {
+            let job: JobId = "daily".parse().unwrap();
+            let turn = send(&job, &people[1], 10, Patience::Over, &mailer, &books).await;
+            seen.push(word(&turn));
+            if others_are_taken {
+                let other: JobId = format!("other-{round}").parse().unwrap();
+                let turn = send(&other, &people[0], 10, Patience::Left, &mailer, &books).await;
+                assert_eq!(word(&turn), "accepted");
+            }
+        }
+        assert_eq!(seen.join(" "), wanted, "{reply}, {others_are_taken}");
+        let records = ledger.records(&"daily".parse().unwrap()).await.unwrap();
+        let outcome = records.iter().find(|record| record.kind == Kind::Outcome);
+        let words = outcome.map(|outcome| outcome.body["words"].as_str().unwrap().to_owned());
+        let is_given_up = words.is_some_and(|words| {
+            words.contains("given up") && words.contains(" no") | words.contains("Helo")
+        });
+        assert_eq!(is_given_up, wanted.ends_with("rejected"), "{reply}");
+    }
+}
+
 /// Sends three mails through a relay with a habit, and says what came of them.
 async fn play(row: &Row) -> String {
     let server = BadRelay::start(row.rules.clone()).await;
@@ -256,7 +316,8 @@ async fn play(row: &Row) -> String {
     for name in ["ann", "bo", "cy"] {
         let recipient = Recipient::parse(&format!("{name}@acme.example")).unwrap();
         let text_bytes = if name == "bo" { row.text_bytes } else { 1000 };
-        let turn = send(&job, &recipient, text_bytes, &mailer, &books).await;
+        let patience = Patience::Left;
+        let turn = send(&job, &recipient, text_bytes, patience, &mailer, &books).await;
         turns.push(word(&turn));
         let sheet = Sheet::new(ledger.records(&job).await.unwrap());
         let records = sheet.of(&books.rid(&recipient));
@@ -286,6 +347,7 @@ async fn send(
     job: &JobId,
     recipient: &Recipient,
     text_bytes: usize,
+    patience: Patience,
     mailer: &Mailer,
     books: &Books,
 ) -> Result<Turn, JobError> {
@@ -307,7 +369,7 @@ async fn send(
         recipient,
         n: 0,
         on_doubt: OnDoubt::Resend,
-        patience: Patience::Left,
+        patience,
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
     deliver(&letter, &errand, way, mailer, books, || {

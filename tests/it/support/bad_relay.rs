@@ -63,6 +63,7 @@ struct Seen {
     connections: usize,
     steps: HashMap<&'static str, usize>,
     kept: Vec<String>,
+    hellos: Vec<String>,
 }
 
 impl BadRelay {
@@ -107,6 +108,11 @@ impl BadRelay {
         self.seen.lock().unwrap().connections
     }
 
+    /// What its clients called themselves, in order.
+    pub(crate) fn hellos(&self) -> Vec<String> {
+        self.seen.lock().unwrap().hellos.clone()
+    }
+
     /// To whom the mails are that it took, in order.
     pub(crate) fn kept(&self) -> Vec<String> {
         self.seen.lock().unwrap().kept.clone()
@@ -139,7 +145,11 @@ impl Session {
                 .unwrap_or_default()
                 .to_uppercase();
             match verb.as_str() {
-                "EHLO" => self.step("EHLO", OFFERS, "").await?,
+                "EHLO" => {
+                    let name = line.split(' ').nth(1).unwrap_or_default().to_owned();
+                    self.seen.lock().unwrap().hellos.push(name);
+                    self.step("EHLO", OFFERS, "").await?
+                }
                 "STARTTLS" => self.step("STARTTLS", "220 ready", "").await?,
                 "AUTH" => self.step("AUTH", "235 welcome", "").await?,
                 "MAIL" => self.step("MAIL", "250 ok", "").await?,

@@ -1,5 +1,6 @@
 //! What the chapters share.
 
+pub(crate) mod answering;
 pub(crate) mod bad_relay;
 pub(crate) mod faulty;
 pub(crate) mod hostile;

@@ -1,0 +1,279 @@
+//! `handout ledger show`: where jobs and their recipients stand, as lines and as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use handout::job::JobId;
+use handout::ledger::standing::{is_done, outcome_of, record_of};
+use handout::ledger::{Kind, Ledger, Outcome, Record, Sheet, Standing, standing};
+use serde::Serialize;
+
+use super::super::{exit, say, say_json};
+
+/// How many jobs are listed when none is named.
+const LISTED: usize = 50;
+
+/// A job among others.
+#[derive(Debug, Serialize)]
+struct Listed<'a> {
+    job: &'a JobId,
+    state: &'static str,
+}
+
+/// A job with its recipients.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    job: &'a JobId,
+    /// `done`, `open` or `unknown`.
+    state: &'static str,
+    recipients: Vec<Row<'a>>,
+}
+
+/// Where a recipient stands, and what became of the last attempt.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    rid: &'a str,
+    /// `accepted`, `rejected`, `in_doubt`, `under_way` or `open`.
+    state: &'static str,
+    /// The last attempt; the next one where the recipient is `open`.
+    attempt: u32,
+    /// What became of the last attempt that has an end: `accepted`, `rejected`, `not_sent` or `unknown`.
+    outcome: Option<&'static str>,
+    /// When that was recorded; for records of older versions, when the attempt began.
+    at: Option<String>,
+    code: Option<u16>,
+    words: Option<String>,
+    message_id: Option<&'a str>,
+    /// Attempts of which the owner learnt the end after they had been called unknown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    late: Vec<Late>,
+}
+
+#[derive(Debug, Serialize)]
+struct Late {
+    attempt: u32,
+    outcome: &'static str,
+}
+
+/// A mail of which nobody knows whether it left.
+#[derive(Debug, Serialize)]
+struct Doubt<'a> {
+    job: &'a JobId,
+    rid: &'a str,
+    attempt: u32,
+    intended_at: &'a str,
+    message_id: &'a str,
+}
+
+/// Prints the latest jobs.
+pub(super) async fn list(ledger: &dyn Ledger, json: bool) -> anyhow::Result<ExitCode> {
+    let jobs = ledger.jobs(LISTED).await?;
+    let mut listed = Vec::new();
+    for job in &jobs {
+        let records = ledger.records_of(job, "").await?;
+        let state = state(&records);
+        if !json {
+            say(format_args!("{state}\t{job}"))?;
+        }
+        listed.push(Listed { job, state });
+    }
+    if json {
+        say_json(&listed)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state(records_of_job: &[Record]) -> &'static str {
+    if is_done(records_of_job) {
+        "done"
+    } else {
+        "open"
+    }
+}
+
+/// Prints where each recipient of a job stands.
+pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
+    let sheet = Sheet::new(ledger.records(job).await?);
+    let is_known = !(sheet.of("").is_empty() && sheet.recipients().is_empty());
+    let recipients = sheet.recipients().into_iter();
+    let rows = recipients.map(|rid| Row::new(rid, sheet.of(rid)));
+    let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
+    let state = if is_known {
+        state(sheet.of(""))
+    } else {
+        "unknown"
+    };
+    if json {
+        say_json(&Shown {
+            job,
+            state,
+            recipients: rows,
+        })?;
+    } else if is_known {
+        say(format_args!("{job}: {state}"))?;
+        rows.iter().try_for_each(|row| say(row.line()))?;
+    } else {
+        say(format_args!("the ledger knows no job {job}"))?;
+    }
+    Ok(match is_known {
+        true => ExitCode::SUCCESS,
+        false => exit::FOUND.into(),
+    })
+}
+
+impl<'a> Row<'a> {
+    fn new(rid: &'a str, records: &'a [Record]) -> anyhow::Result<Self> {
+        let standing = standing(records).context("could not read the job's records")?;
+        let (state, attempt) = match &standing {
+            Standing::Free { n } => ("open", *n),
+            Standing::Busy { n } => ("under_way", *n),
+            Standing::Doubt { n, .. } => ("in_doubt", *n),
+            Standing::Terminal { n, outcome } => (outcome.word(), *n),
+        };
+        let last = last_outcome(records, attempt)?;
+        let told = match &standing {
+            Standing::Terminal { outcome, .. } => Some(outcome),
+            Standing::Free { .. } | Standing::Busy { .. } | Standing::Doubt { .. } => {
+                last.as_ref().map(|(_, outcome)| outcome)
+            }
+        };
+        let of = last.as_ref().map_or(attempt, |(n, _)| *n);
+        let at = told.and_then(|_| recorded_at(records, of)).or_else(|| {
+            let at = intent(records, of, "at")?;
+            Some(at.to_owned())
+        });
+        Ok(Self {
+            rid,
+            state,
+            attempt,
+            outcome: told.map(Outcome::word),
+            at,
+            code: told.and_then(Outcome::code),
+            words: told.map(|outcome| outcome.words().to_owned()),
+            message_id: intent(records, of, "message_id"),
+            late: late(records)?,
+        })
+    }
+
+    /// The recipient's id, the state, the time, the code and the words, parted by tabs.
+    fn line(&self) -> String {
+        let attempt = self.attempt;
+        let state = match self.state {
+            "open" => format!("open, attempt {attempt} is next"),
+            "under_way" => format!(
+                "attempt {attempt} is being made, or its process died: the next delivery looks"
+            ),
+            "in_doubt" => format!("in doubt at attempt {attempt}"),
+            outcome => format!("{outcome} at attempt {attempt}"),
+        };
+        let at = self.at.as_deref().unwrap_or("-");
+        let code = self
+            .code
+            .map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let words = self.words.as_deref().unwrap_or("-");
+        // The code has a column of its own.
+        let words = words.strip_prefix(&code).map_or(words, str::trim_start);
+        let mut line = format!("{}\t{state}\t{at}\t{code}\t{words}", self.rid);
+        if let ("in_doubt", Some(message_id)) = (self.state, self.message_id) {
+            line.push_str(&format!("\t{message_id}"));
+        }
+        for Late { attempt, outcome } in &self.late {
+            line.push_str(&format!(
+                "; attempt {attempt} came to its end late: {outcome}"
+            ));
+        }
+        line
+    }
+}
+
+/// The last attempt up to this one that has an outcome.
+fn last_outcome(records: &[Record], attempt: u32) -> anyhow::Result<Option<(u32, Outcome)>> {
+    for n in [Some(attempt), attempt.checked_sub(1)]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(outcome) = outcome_of(records, n)? {
+            return Ok(Some((n, outcome)));
+        }
+    }
+    Ok(None)
+}
+
+/// When the outcome of an attempt was recorded.
+fn recorded_at(records: &[Record], n: u32) -> Option<String> {
+    let late = record_of(records, n, Kind::Late);
+    let record = late.or_else(|| record_of(records, n, Kind::Outcome))?;
+    Some(record.body["at"].as_str()?.to_owned())
+}
+
+fn intent<'a>(records: &'a [Record], n: u32, field: &str) -> Option<&'a str> {
+    record_of(records, n, Kind::Intent)?.body[field].as_str()
+}
+
+/// What the owners of attempts learnt after somebody had called them unknown.
+fn late(records: &[Record]) -> anyhow::Result<Vec<Late>> {
+    let late = records.iter().filter(|record| record.kind == Kind::Late);
+    let late = late.map(|late| {
+        Ok(Late {
+            attempt: late.n,
+            outcome: outcome_of(records, late.n)?.map_or("", |outcome| outcome.word()),
+        })
+    });
+    late.collect()
+}
+
+/// Prints the mails of which nobody knows whether they left: what helps to find them in a relay's log.
+pub(super) async fn show_doubts(
+    ledger: &dyn Ledger,
+    jobs: &[JobId],
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let mut found = Vec::new();
+    let mut is_any = false;
+    for job in jobs {
+        if has_no_doubts(&ledger.records_of(job, "").await?) {
+            continue;
+        }
+        let sheet = Sheet::new(ledger.records(job).await?);
+        for rid in sheet.recipients() {
+            let records = sheet.of(rid);
+            let Standing::Doubt { n: attempt, .. } = standing(records)? else {
+                continue;
+            };
+            is_any = true;
+            let doubt = Doubt {
+                job,
+                rid,
+                attempt,
+                intended_at: intent(records, attempt, "at").unwrap_or("-"),
+                message_id: intent(records, attempt, "message_id").unwrap_or("-"),
+            };
+            if json {
+                found.push(serde_json::to_value(doubt)?);
+            } else {
+                let Doubt {
+                    intended_at,
+                    message_id,
+                    ..
+                } = doubt;
+                say(format_args!("{job}\t{rid}\t{intended_at}\t{message_id}"))?;
+            }
+        }
+    }
+    if json {
+        say_json(&found)?;
+    }
+    Ok(match is_any {
+        true => exit::FOUND.into(),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+/// Whether a job was done and counted no doubt: then its recipients need not be looked at.
+fn has_no_doubts(records_of_job: &[Record]) -> bool {
+    is_done(records_of_job)
+        && records_of_job
+            .iter()
+            .filter(|record| record.kind == Kind::Done)
+            .all(|done| done.body["unknown"] == 0)
+}

@@ -1,0 +1,83 @@
+//! SIGHUP: the configuration is read again while jobs are worked.
+
+use std::sync::Arc;
+
+use handout::config::{Config, Environment};
+use handout::error::chain;
+use handout::telemetry::notify;
+use handout::tools::{Changes, Opened};
+use handout::worker::Renewed;
+use tokio::sync::watch;
+
+use super::ConfigArgs;
+
+/// Reads the configuration again each time that `told` counts, for as long as it is polled; messages that begin after that are
+/// worked as it says. One that is wrong changes nothing.
+pub(super) async fn reload_when_told(
+    arguments: &ConfigArgs,
+    environment: &Environment,
+    opened: &mut Opened,
+    mut told: watch::Receiver<u32>,
+    renew: &watch::Sender<Option<Renewed>>,
+) {
+    // A signal that came during the start counts: the file may have changed after it was read.
+    let mut seen = 0;
+    loop {
+        match told.wait_for(|count| *count > seen).await {
+            Ok(count) => seen = *count,
+            // The thread has ended that listens for signals.
+            Err(_) => return std::future::pending().await,
+        }
+        // Before the first poll was answered, the supervisor still waits for the start.
+        let is_ready = opened.tools.progress.snapshot().polls > 0;
+        if is_ready {
+            notify::reloading();
+        }
+        match Box::pin(reload(arguments, environment, opened)).await {
+            Ok(changes) => {
+                tell(&changes);
+                renew.send_replace(Some(Renewed {
+                    tools: opened.tools.clone(),
+                    rules: Arc::from(opened.rules.clone()),
+                }));
+            }
+            Err(error) => tracing::error!(
+                error = chain(&*error),
+                "the configuration could not be read again; nothing has changed"
+            ),
+        }
+        if is_ready {
+            notify::reloaded();
+        }
+    }
+}
+
+async fn reload(
+    arguments: &ConfigArgs,
+    environment: &Environment,
+    opened: &mut Opened,
+) -> anyhow::Result<Changes> {
+    let config: Config = arguments.load(environment)?;
+    Ok(opened.reload(&config, environment).await?)
+}
+
+fn tell(changes: &Changes) {
+    let Changes {
+        taken_over,
+        needs_restart,
+        ..
+    } = changes;
+    if !needs_restart.is_empty() {
+        tracing::warn!(
+            keys = needs_restart.join(", "),
+            "changes of the configuration need a restart"
+        );
+    }
+    match taken_over.is_empty() {
+        true => tracing::info!("the configuration was read again; nothing was taken over"),
+        false => tracing::info!(
+            keys = taken_over.join(", "),
+            "the configuration was read again; jobs that begin now are worked by it"
+        ),
+    }
+}

@@ -1,0 +1,170 @@
+//! A mail's text, its dot, and the one reply that counts.
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use super::dialogue::{Cause, Dialogue, Failure, Step, TextEnd};
+use super::refusals::Addressee;
+use super::reply::Reply;
+use super::trouble::Trouble;
+use super::verdict::{Kind, Verdict, judge};
+use super::{ANOTHER_CONNECTION, Relay, Slot};
+use crate::edge::health::Request;
+use crate::ledger::Outcome;
+
+/// What became of a mail that was sent.
+#[derive(Debug)]
+pub(in crate::deliver) struct Sent {
+    /// What is recorded.
+    pub(in crate::deliver) outcome: Outcome,
+    /// Where it was not sent: what that is about.
+    pub(in crate::deliver) about: About,
+    /// Where the relay refused us: what must be repaired.
+    pub(in crate::deliver) refusal: Option<Trouble>,
+}
+
+impl Sent {
+    const fn new(outcome: Outcome, about: About) -> Self {
+        Self {
+            outcome,
+            about,
+            refusal: None,
+        }
+    }
+}
+
+/// What a "not now" is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::deliver) enum About {
+    /// This mail.
+    Mail(Kind),
+    /// The relay, or this mail: nobody can tell from one.
+    Either,
+    /// The relay.
+    Relay,
+}
+
+/// A mail that the relay waits for. Dropped instead of sent, its connection closes and the relay forgets it.
+pub(in crate::deliver) struct Transaction<'a> {
+    pub(super) relay: &'a Relay,
+    pub(super) dialogue: Dialogue,
+    pub(super) addressee: Addressee,
+    pub(super) slot: Slot,
+    pub(super) _under_way: Request,
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transaction({})", self.relay.place())
+    }
+}
+
+impl Transaction<'_> {
+    /// The relay that has it.
+    pub(in crate::deliver) const fn relay(&self) -> &Relay {
+        self.relay
+    }
+
+    /// Sends the text and its dot, and waits for the one reply that counts.
+    pub(in crate::deliver) async fn send(mut self, text: &[u8]) -> Sent {
+        let began = Instant::now();
+        let failure = |step, cause| Failure { step, cause, began };
+        let ended = {
+            let sending = self.dialogue.text(text);
+            let mut sending = std::pin::pin!(sending);
+            tokio::select! {
+                ended = &mut sending => ended,
+                () = tokio::time::sleep(ANOTHER_CONNECTION) => {
+                    // Its answer may take minutes, and other mails have other connections meanwhile.
+                    self.slot = None;
+                    sending.await
+                }
+            }
+        };
+        match ended {
+            TextEnd::Answered(reply) => self.answered(reply),
+            TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(reply, self.addressee),
+            TextEnd::NotSent(cause) => {
+                let words = format!("before the end of the mail's text: {}", cause.words());
+                self.relay.broke(&failure(Step::Text, cause));
+                Sent::new(Outcome::NotSent { code: None, words }, About::Either)
+            }
+            TextEnd::NoAnswer(cause) => {
+                let words = cause.words();
+                self.relay.broke(&failure(Step::Dot, cause));
+                Sent::new(Outcome::Unknown { words }, About::Relay)
+            }
+        }
+    }
+
+    fn answered(self, reply: Reply) -> Sent {
+        let Self {
+            relay,
+            dialogue,
+            addressee,
+            ..
+        } = self;
+        let is_in_order =
+            reply.code == 250 || judge(Step::Dot, &reply).leaves_the_connection_usable();
+        let sent = relay.judged(reply, addressee);
+        if is_in_order {
+            relay.inner.pool.keep(dialogue);
+        }
+        sent
+    }
+}
+
+impl Relay {
+    /// What the reply to the dot means.
+    fn judged(&self, reply: Reply, addressee: Addressee) -> Sent {
+        let (code, words) = (reply.code, reply.words());
+        if code == 250 {
+            self.took();
+            return Sent::new(Outcome::Accepted { words }, About::Mail(Kind::Other));
+        }
+        let verdict = judge(Step::Dot, &reply);
+        self.heed(verdict, &words);
+        let not_sent = |words| Outcome::NotSent {
+            code: Some(code),
+            words,
+        };
+        match verdict {
+            Verdict::Never => {
+                self.got_as_far_as(Step::Dot);
+                Sent::new(Outcome::Rejected { code, words }, About::Mail(Kind::Other))
+            }
+            Verdict::Later(kind) => {
+                self.got_as_far_as(Step::Dot);
+                Sent::new(not_sent(words), About::Mail(kind))
+            }
+            // Nothing is known against the mail.
+            Verdict::Refuses | Verdict::Login | Verdict::Insecure => {
+                let failure = Failure::now(Step::Dot, Cause::Said(reply));
+                let trouble = Trouble::of(&failure, self.inner.config.tls);
+                self.refused_mail(&failure, trouble.clone(), addressee);
+                Sent {
+                    refusal: Some(trouble),
+                    ..Sent::new(not_sent(words), About::Either)
+                }
+            }
+            Verdict::NotNow | Verdict::Closing => Sent::new(not_sent(words), About::Either),
+            Verdict::TooFast | Verdict::QuotaSpent => Sent::new(not_sent(words), About::Relay),
+            // Any other yes is an answer to something else.
+            Verdict::OutOfStep => {
+                let words = format!("the text was answered with {words}");
+                Sent::new(Outcome::Unknown { words }, About::Relay)
+            }
+        }
+    }
+
+    /// What a reply means that did not wait for the end of the text: the dot was not sent, so a yes is none.
+    fn broken_off(&self, reply: Reply, addressee: Addressee) -> Sent {
+        if (400..600).contains(&reply.code) {
+            return self.judged(reply, addressee);
+        }
+        let words = reply.words();
+        let words = format!("before the end of the mail's text it said {words}");
+        Sent::new(Outcome::NotSent { code: None, words }, About::Either)
+    }
+}

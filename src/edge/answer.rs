@@ -1,0 +1,278 @@
+//! What an answer that is no yes says: status, code and words, where a bucket is, and when to come back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::ErrorKind;
+use aws_smithy_runtime_api::client::retries::classifiers::{
+    ClassifyRetry, RetryAction, RetryClassifierPriority,
+};
+use aws_smithy_runtime_api::http::Headers;
+
+use crate::bounds::{MAX_JUDGED_BYTES, MAX_RETRY_AFTER};
+
+/// The longest wait within a request, when its service says when to come back: what has to wait for longer gives its slot
+/// to others.
+pub(super) const WAITED_FOR_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a service said that did not do what it was asked for. Its words are the source of the error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status of HTTP.
+    pub status: u16,
+    /// The service's own code, if it gave one: `SlowDown`.
+    pub code: Option<String>,
+    /// Where the bucket is, if the answer says that it is not where it was asked for.
+    pub place: Option<Place>,
+    /// When the service asks to come back, from now.
+    pub retry_after: Option<Duration>,
+}
+
+/// Where a bucket is, and where it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its region, if the answer names it.
+    pub region: Option<String>,
+    /// What asked for it.
+    pub asked: Asker,
+}
+
+/// What made a request: a section of the configuration and the region that it names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The section: `connections.reports`.
+    pub section: Option<Arc<str>>,
+    /// The region for which the request was signed.
+    pub region: Option<String>,
+}
+
+impl Asker {
+    /// What made a request, by the scope of its signature.
+    pub(super) fn of(request: &HttpRequest, section: Option<Arc<str>>) -> Self {
+        let signed = request.headers().get("authorization").unwrap_or_default();
+        let scope = signed
+            .split_once("Credential=")
+            .and_then(|(_, scope)| scope.split(',').next());
+        // `<access key>/<date>/<region>/<service>/aws4_request`; only the key is of any form.
+        let region = scope.and_then(|scope| scope.rsplit('/').nth(2));
+        Self {
+            section,
+            region: region.map(ToOwned::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.region {
+            Some(region) => write!(f, "the bucket is in {region}")?,
+            None => f.write_str("the bucket is at another address")?,
+        }
+        let Some(said) = &self.asked.region else {
+            return Ok(());
+        };
+        let Some(section) = &self.asked.section else {
+            return write!(f, ", the request says {said}");
+        };
+        let name = section.strip_prefix("connections.").unwrap_or(section);
+        write!(
+            f,
+            ", connection {name} says {said}: correct {section}.region, and {section}.endpoint_url if that names a region"
+        )
+    }
+}
+
+impl Answer {
+    /// Reads an answer; `code` is the one that the SDK found in it.
+    pub(super) fn of(code: Option<&str>, answer: &HttpResponse) -> Self {
+        let status = answer.status().as_u16();
+        Self {
+            status,
+            code: code.map(ToOwned::to_owned),
+            place: place(status, code.unwrap_or_default(), answer),
+            retry_after: retry_after(status, answer.headers()),
+        }
+    }
+}
+
+/// What an answer says in words where it has no code: a text for people, or the title of a page.
+pub(super) fn plain_words(answer: &HttpResponse) -> Option<&str> {
+    let body = answer.body().bytes()?;
+    let body = &body[..body.len().min(MAX_JUDGED_BYTES)];
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let text = match text.starts_with('<') {
+        true => element(text, "title")?,
+        false => text,
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The text of the first element of a name, as far as it is plain.
+pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (inner, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(inner.trim()).filter(|inner| !inner.is_empty())
+}
+
+/// Codes that say that a bucket is in another region than the request's.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+const OF_REGION: [&str; 4] = [
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+];
+
+/// Where the bucket is, if that is what the answer says.
+///
+/// S3 names the region in a header, which alone is in answers to HEAD, and other servers in the body.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>
+fn place(status: u16, code: &str, answer: &HttpResponse) -> Option<Place> {
+    let body = answer.body().bytes().unwrap_or_default();
+    let text = std::str::from_utf8(&body[..body.len().min(MAX_JUDGED_BYTES)]).unwrap_or_default();
+    let of_region = OF_REGION.contains(&code);
+    let expected = || Some(text.split_once("expecting '")?.1.split('\'').next()?.trim());
+    let in_body = || element(text, "Region").or_else(expected);
+    let named = answer.headers().get("x-amz-bucket-region");
+    let region = named
+        .or_else(|| in_body().filter(|_| of_region))
+        .filter(|region| !region.is_empty() && is_region(region));
+    let asked = answer.extension::<Asker>().cloned().unwrap_or_default();
+    let is_other = region.is_some() && region != asked.region.as_deref();
+    let is_elsewhere = match status {
+        301 | 308 => region.is_none() || is_other,
+        302 | 307 => is_other,
+        // An answer to HEAD has no code.
+        400 => is_other && (of_region || code.is_empty()),
+        _ => is_other && of_region,
+    };
+    is_elsewhere.then(|| Place {
+        region: region.map(ToOwned::to_owned),
+        asked,
+    })
+}
+
+/// Whether a service's word can be a region: it becomes a part of host names and signatures.
+pub(crate) fn is_region(text: &str) -> bool {
+    let is_of_region = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    text.len() <= 63 && text.bytes().all(is_of_region)
+}
+
+/// When a service that is not well asks to come back: `Retry-After`, in seconds or as a date, at most [`MAX_RETRY_AFTER`].
+///
+/// A date is held against the service's own clock, which its answer tells. What asks for nothing, or for the past, is as
+/// good as none. <https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3>
+pub(super) fn retry_after(status: u16, headers: &Headers) -> Option<Duration> {
+    if !matches!(status, 429 | 500..) || is_unknown_request(status) {
+        return None;
+    }
+    let said = headers.get("retry-after")?.trim();
+    let date = |text: &str| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp());
+    let wait = match said.parse::<f64>() {
+        // Some servers send fractions.
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => {
+            Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(Duration::MAX)
+        }
+        Ok(_) => return None,
+        Err(_) if is_digits(said) => Duration::MAX,
+        Err(_) => {
+            let now = headers.get("date").and_then(date);
+            let wait = date(said)?.duration_since(now.unwrap_or_else(crate::clock::system));
+            Duration::try_from(wait).ok()?
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
+}
+
+/// Whether a status says that the service does not know such requests: another time, it will not know them either.
+pub(super) const fn is_unknown_request(status: u16) -> bool {
+    matches!(status, 501 | 505)
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Lets the SDK wait for as long as a service asks it to, and no request be made again before: see [`WAITED_FOR_WITHIN`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeedsRetryAfter;
+
+impl ClassifyRetry for HeedsRetryAfter {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let answer = context.response();
+        let wait = answer.and_then(|answer| {
+            let status = answer.status().as_u16();
+            retry_after(status, answer.headers())
+        });
+        match wait {
+            None => RetryAction::NoActionIndicated,
+            Some(wait) if wait <= WAITED_FOR_WITHIN => {
+                RetryAction::retryable_error_with_explicit_delay(ErrorKind::ThrottlingError, wait)
+            }
+            Some(_) => RetryAction::RetryForbidden,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "HeedsRetryAfter"
+    }
+
+    fn priority(&self) -> RetryClassifierPriority {
+        // The last word.
+        RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_says_in_seconds_or_by_a_date_when_to_come_back() {
+        let asked = |status: u16, said: &str| {
+            let mut headers = Headers::new();
+            headers.insert("date", "Sat, 28 Nov 2026 10:00:00 GMT");
+            headers.insert("retry-after", said.to_owned());
+            retry_after(status, &headers).map(|wait| wait.as_secs())
+        };
+        for (said, seconds) in [
+            ("4", Some(4)),
+            (" 120 ", Some(120)),
+            ("1.5", Some(2)),
+            ("Sat, 28 Nov 2026 10:00:40 GMT", Some(40)),
+            // Longer than a job waits.
+            ("Sun, 28 Nov 2027 10:00:00 GMT", Some(900)),
+            ("31536000", Some(900)),
+            ("99999999999999999999999999", Some(900)),
+            // Nothing to wait for.
+            ("0", None),
+            ("-5", None),
+            ("Sat, 28 Nov 2026 09:00:00 GMT", None),
+            ("soon", None),
+            ("inf", None),
+            ("NaN", None),
+            ("", None),
+        ] {
+            assert_eq!(asked(503, said), seconds, "{said}");
+            assert_eq!(asked(429, said), seconds, "{said}");
+            assert_eq!(asked(301, said), None, "a redirect is no pause");
+        }
+    }
+
+    #[test]
+    fn a_signature_says_for_which_region_a_request_was_made() {
+        let region = |authorization: &str| {
+            let mut request = HttpRequest::empty();
+            let headers = request.headers_mut();
+            headers.insert("authorization", authorization.to_owned());
+            Asker::of(&request, None).region
+        };
+        let signed = "AWS4-HMAC-SHA256 Credential=a/b/20261128/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+        assert_eq!(region(signed).as_deref(), Some("eu-west-1"));
+        assert_eq!(region("Bearer x"), None);
+        assert_eq!(region("AWS4-HMAC-SHA256 Credential=a"), None);
+    }
+}

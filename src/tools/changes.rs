@@ -1,0 +1,236 @@
+//! What differs between the configuration that is in use and the one that is read now, the contents of its files included.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use toml::Value;
+
+use crate::bounds::MAX_OPERATOR_FILE_BYTES;
+use crate::config::Config;
+use crate::directory;
+
+/// What a start opens and holds: keys of these names count from the next start on.
+const OF_THE_START: [&str; 8] = [
+    "state_dir",
+    "secret_key_file",
+    "queue",
+    "ledger",
+    "audit",
+    "results",
+    "http",
+    "embedded",
+];
+
+/// Lists of tables, which are named as a whole.
+const LISTS: [&str; 3] = ["allow", "on_event", "mail.dkim"];
+
+/// How deep directories of templates are read.
+const DEEPEST: usize = 8;
+
+/// A configuration as it was read: each key with its value, and each file that a key names with what it held.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reading {
+    values: BTreeMap<String, String>,
+    files: BTreeMap<String, Option<[u8; 32]>>,
+}
+
+impl Reading {
+    /// Reads the files that the configuration names. None of their contents is kept.
+    pub(super) fn of(config: &Config) -> Self {
+        let mut reading = Self::default();
+        if let Ok(whole) = Value::try_from(config) {
+            flatten(String::new(), &whole, &mut reading.values);
+        }
+        for (key, value) in &reading.values {
+            let is_job = key.starts_with("on_event") && key.ends_with(".job");
+            if is_job || key.ends_with("_file") || key == "templates.dir" {
+                let held = contents(Path::new(value));
+                reading.files.insert(key.clone(), held);
+            }
+        }
+        reading
+    }
+}
+
+/// `mail.smtp.host` and its value, for each value.
+fn flatten(name: String, value: &Value, into: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                let below = match name.as_str() {
+                    "" => key.clone(),
+                    name => format!("{name}.{key}"),
+                };
+                flatten(below, value, into);
+            }
+        }
+        Value::Array(values) if values.iter().all(Value::is_table) => {
+            for (index, value) in values.iter().enumerate() {
+                flatten(format!("{name}[{index}]"), value, into);
+            }
+        }
+        Value::String(text) => drop(into.insert(name, text.clone())),
+        other => drop(into.insert(name, other.to_string())),
+    }
+}
+
+/// The digest of a file, or of every file below a directory with its name.
+fn contents(path: &Path) -> Option<[u8; 32]> {
+    let mut digest = Sha256::new();
+    let mut files = vec![(path.to_owned(), 0)];
+    while let Some((path, depth)) = files.pop() {
+        if path.is_dir() && depth < DEEPEST {
+            let entries = std::fs::read_dir(&path).ok()?.filter_map(Result::ok);
+            let mut below: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            below.sort();
+            files.extend(below.into_iter().map(|path| (path, depth + 1)));
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let file = directory::read_mounted(&path).ok()?;
+        let mut file = file.take(MAX_OPERATOR_FILE_BYTES);
+        file.read_to_end(&mut bytes).ok()?;
+        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update(Sha256::digest(&bytes));
+    }
+    Some(digest.finalize().into())
+}
+
+/// What differs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    keys: BTreeSet<String>,
+    /// What was taken over, in words for the log.
+    pub taken_over: Vec<String>,
+    /// What counts from the next start on.
+    pub needs_restart: Vec<String>,
+}
+
+impl Changes {
+    /// From the reading in use to a new one.
+    pub(super) fn between(old: &Reading, new: &Reading) -> Self {
+        let mut words = BTreeMap::new();
+        let mut keys = BTreeSet::new();
+        for key in differing(&old.values, &new.values) {
+            let list = LISTS.into_iter().find(|list| is_of(list, &key));
+            let name = list.map_or_else(|| key.clone(), |list| format!("[[{list}]]"));
+            let text = match list.map(|list| (count(old, list), count(new, list))) {
+                Some((before, now)) if before != now => format!("{name} ({now}, were {before})"),
+                Some(_) | None => name.clone(),
+            };
+            words.insert(name, (key.clone(), text));
+            keys.insert(key);
+        }
+        for key in differing(&old.files, &new.files) {
+            let text = format!("the contents of {key}");
+            words.entry(key.clone()).or_insert((key.clone(), text));
+            keys.insert(key);
+        }
+        let (needs_restart, taken_over): (Vec<_>, Vec<_>) =
+            words.into_values().partition(|(key, _)| needs_restart(key));
+        let texts =
+            |words: Vec<(String, String)>| words.into_iter().map(|(_, text)| text).collect();
+        Self {
+            keys,
+            taken_over: texts(taken_over),
+            needs_restart: texts(needs_restart),
+        }
+    }
+
+    /// Whether anything in a section, or a key of that name, differs.
+    pub(super) fn touch(&self, section: &str) -> bool {
+        self.keys.iter().any(|key| is_of(section, key))
+    }
+}
+
+/// Whether a key is a section, or in it.
+fn is_of(section: &str, key: &str) -> bool {
+    let rest = key.strip_prefix(section);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+fn needs_restart(key: &str) -> bool {
+    let is_directory = key.starts_with("connections.") && key.ends_with(".directory");
+    is_directory || OF_THE_START.iter().any(|section| is_of(section, key))
+}
+
+fn differing<V: PartialEq>(
+    old: &BTreeMap<String, V>,
+    new: &BTreeMap<String, V>,
+) -> BTreeSet<String> {
+    let all = old.keys().chain(new.keys());
+    let differing = all.filter(|key| old.get(*key) != new.get(*key));
+    differing.cloned().collect()
+}
+
+/// How many tables a list has.
+fn count(reading: &Reading, list: &str) -> usize {
+    let keys = reading.values.keys().filter(|key| is_of(list, key));
+    let tables = keys.filter_map(|key| key[list.len()..].split(']').next());
+    tables.collect::<BTreeSet<_>>().len()
+}
+
+/// A new configuration with the values of the old one where only a start can change them.
+pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
+    let mut mixed = Config {
+        state_dir: old.state_dir.clone(),
+        secret_key_file: old.secret_key_file.clone(),
+        queue: old.queue.clone(),
+        ledger: old.ledger.clone(),
+        audit: old.audit.clone(),
+        results: old.results.clone(),
+        http: old.http.clone(),
+        embedded: old.embedded.clone(),
+        ..new.clone()
+    };
+    let is_served = |config: &Config, name: &str| {
+        let connection = config.connections.get(name);
+        connection.is_some_and(|connection| connection.directory.is_some())
+    };
+    mixed
+        .connections
+        .retain(|name, _| !is_served(new, name) && !is_served(old, name));
+    let served = old
+        .connections
+        .iter()
+        .filter(|(name, _)| is_served(old, name));
+    mixed
+        .connections
+        .extend(served.map(|(name, connection)| (name.clone(), connection.clone())));
+    mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(text: &str) -> Reading {
+        let environment = crate::config::Environment::default();
+        Reading::of(&Config::parse(text, &environment).unwrap())
+    }
+
+    #[test]
+    fn what_changed_is_named_by_its_key_and_what_needs_a_restart_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "one").unwrap();
+        let relay = format!(
+            "username = \"u\"\npassword_file = \"{}\"\n",
+            secret.display()
+        );
+        let rule = "[[allow]]\nconnection = \"local\"\nbucket = \"reports\"\n";
+        let old = reading(&format!("[mail.smtp]\n{relay}{rule}"));
+        std::fs::write(&secret, "two").unwrap();
+        let new = reading(&format!(
+            "state_dir = \"/elsewhere\"\n[queue]\nmax_in_flight = 3\n[links]\nexpires_in = \"1h\"\n[connections.local]\ndirectory = \"/new\"\n[mail.smtp]\nport = 25\n{relay}{rule}{rule}"
+        ));
+        let changes = Changes::between(&old, &new);
+        insta::assert_snapshot!(changes.taken_over.join(", "), @"[[allow]] (2, were 1), links.expires_in, the contents of mail.smtp.password_file, mail.smtp.port");
+        insta::assert_snapshot!(changes.needs_restart.join(", "), @"connections.local.directory, queue.max_in_flight, state_dir");
+        assert!(changes.touch("mail.smtp") && changes.touch("links.expires_in"));
+        assert!(!changes.touch("mail.relays") && !changes.touch("links.expires"));
+        assert_eq!(Changes::between(&new, &new), Changes::default());
+    }
+}

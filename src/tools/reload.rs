@@ -1,0 +1,48 @@
+//! A configuration that is read again while jobs are worked: rules, templates, secrets and certificates.
+//!
+//! All of it is made before any of it counts. Jobs that have begun go on with what they began with; what nobody touched keeps
+//! its connections, its limits and what is known of its health.
+
+use super::changes::{Changes, Reading, with_what_stays};
+use super::{Changeable, Fixed, OpenError, Opened, edges};
+use crate::config::{Config, Environment};
+use crate::edge::health::EdgeKind;
+
+impl Opened {
+    /// Takes a new configuration over, but for what only a start can change.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the configuration or the files that it names; then nothing has changed.
+    pub async fn reload(
+        &mut self,
+        new: &Config,
+        environment: &Environment,
+    ) -> Result<Changes, OpenError> {
+        let mixed = with_what_stays(new, &self.config);
+        let (wanted, reading) = (Reading::of(new), Reading::of(&mixed));
+        mixed.check()?;
+        let changes = Changes::between(&self.reading, &reading);
+        let told = Changes::between(&self.reading, &wanted);
+        let fixed = Fixed {
+            keyring: &self.tools.keyring,
+            progress: &self.tools.progress,
+            address: self.embedded_address(),
+            clock: self.tools.clock,
+        };
+        let old = Some((&self.tools, &changes));
+        let changeable = Box::pin(Changeable::open(&mixed, environment, &fixed, old)).await?;
+        let queue = self.tools.edges.of(EdgeKind::Queue);
+        self.rules = changeable.policy.triggers.clone();
+        self.tools = changeable.with(&self.tools);
+        let handed_to = self.tools.results.edge().into_iter();
+        let handed_to = handed_to.chain(self.queue.parked_edge()).cloned();
+        let tools = &self.tools;
+        let others = edges(&tools.connections, &*tools.books.ledger, &tools.mailer);
+        let all = queue.into_iter().chain(others).chain(handed_to);
+        self.tools.edges.exchange(all.collect());
+        self.config = mixed;
+        self.reading = reading;
+        Ok(told)
+    }
+}

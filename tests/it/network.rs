@@ -1,0 +1,222 @@
+//! It runs where people run it: behind a proxy, beside one, and with a store whose authority is a private one.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+
+use handout::config::Environment;
+use jiff::SignedDuration;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::answers::{job_of_r, run, told, world_at};
+use crate::support::answering::{LISTING, answering, date, header};
+use crate::support::program;
+use crate::support::servers::Parts;
+use crate::support::world::World;
+
+/// Every variable that names a proxy.
+const PROXIES: [&str; 6] = [
+    "http_proxy",
+    "HTTP_PROXY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+];
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_asked_for_this_machine() {
+    let (proxy, asked) = answering(date(SignedDuration::ZERO), |_| {
+        ("502 Bad Gateway", String::new(), "")
+    })
+    .await;
+    let variables = PROXIES.map(|name| (name, proxy.as_str()));
+    // The embedded endpoint.
+    let world = World::new().object("a.pdf", "x");
+    let output = run(&world, &crate::support::world::email_job("j"), &variables).await;
+    assert!(output.status.success(), "{}", told(&output));
+    // A store on loopback.
+    let (store, _) = answering(date(SignedDuration::ZERO), |_| {
+        ("200 OK", String::new(), LISTING)
+    })
+    .await;
+    let output = run(&world_at(&store), &job_of_r("j"), &variables).await;
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(*asked.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_store_that_only_a_proxy_reaches_is_asked_through_it() {
+    let (proxy, asked) = answering(date(SignedDuration::ZERO), |_| {
+        ("200 OK", String::new(), LISTING)
+    })
+    .await;
+    let with_password = proxy.replace("http://", "http://user:s%3Acret@");
+    let world = world_at("http://minio.internal.example:9000");
+    let variables = [("http_proxy", with_password.as_str())];
+    // What becomes of the job is no matter: mails take no http:// links but of this machine.
+    run(&world, &job_of_r("j"), &variables).await;
+    let seen = asked.lock().unwrap().clone();
+    assert!(
+        seen[0].starts_with("GET http://minio.internal.example:9000/reports"),
+        "{seen:#?}"
+    );
+    // user:s:cret
+    let login = header(&seen[0], "proxy-authorization");
+    assert_eq!(login, Some("Basic dXNlcjpzOmNyZXQ="));
+    // What needs no proxy is asked for by its name, which nobody knows here.
+    let without = [variables[0], ("no_proxy", ".example:9000")];
+    let output = run(&world, &job_of_r("k"), &without).await;
+    assert_eq!(output.status.code(), Some(69));
+    assert_eq!(asked.lock().unwrap().len(), seen.len());
+}
+
+#[tokio::test]
+async fn a_proxy_that_fails_is_named_without_its_password() {
+    let world = world_at("https://minio.internal.example:9000");
+    let nobody = crate::support::world::free_address();
+    let proxy = format!("http://user:s3cret@{nobody}");
+    let told = told(&run(&world, &job_of_r("j"), &[("HTTPS_PROXY", &proxy)]).await);
+    let expected = format!("through the proxy {nobody} (HTTPS_PROXY)");
+    assert!(
+        told.starts_with("69: ") && told.contains(&expected),
+        "{told}"
+    );
+    assert!(!told.contains("s3cret"), "{told}");
+    let odd = [("ALL_PROXY", "socks5://user:s3cret@proxy.example:1080")];
+    let told = self::told(&run(&world, &job_of_r("j"), &odd).await);
+    assert_eq!(
+        told,
+        "78: handout: the environment is wrong: ALL_PROXY names no proxy that can be spoken to: write http:// or https://, a host and a port"
+    );
+}
+
+/// Speaks TLS for a server on loopback; its URL.
+async fn tls_before(dir: &std::path::Path, url: &str) -> (String, JoinSet<()>) {
+    let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap();
+    let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let behind: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    let mut behind = TcpStream::connect(behind).await.unwrap();
+                    drop(copy_bidirectional(&mut stream, &mut behind).await);
+                }
+            });
+        }
+    });
+    (format!("https://{address}"), tasks)
+}
+
+#[tokio::test]
+async fn a_store_with_a_private_authority_is_trusted_by_ca_file_or_aws_ca_bundle() {
+    let Some(parts) = Parts::or_skip("a_store_with_a_private_authority") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    parts.make_ca(dir.path());
+    let (store, _) = answering(date(SignedDuration::ZERO), |_| {
+        ("200 OK", String::new(), LISTING)
+    })
+    .await;
+    let (url, _tasks) = tls_before(dir.path(), &store).await;
+    let place = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let with = |file: Option<String>| {
+        world_at(&url).configured(|config| {
+            config.connections.get_mut("r").unwrap().ca_file = file.map(Into::into);
+        })
+    };
+    let unknown = told(&run(&with(None), &job_of_r("j"), &[]).await);
+    let remedy = "the server's certificate is of no authority that is trusted: name the authority's file in connections.r.ca_file";
+    assert!(
+        unknown.starts_with("69: ") && unknown.contains(remedy),
+        "{unknown}"
+    );
+    let other = told(&run(&with(Some(place("other-ca.pem"))), &job_of_r("j"), &[]).await);
+    assert!(other.contains(remedy), "{other}");
+
+    // A bundle of several, with text between them, relative to the configuration file.
+    let world = with(Some("bundle.pem".to_owned()));
+    let read = |name: &str| fs::read_to_string(place(name)).unwrap();
+    let bundle = format!(
+        "# Ours\n{}\n# Test CA\n{}",
+        read("other-ca.pem"),
+        read("ca.pem")
+    );
+    fs::write(world.dir.path().join("bundle.pem"), bundle).unwrap();
+    let output = run(&world, &job_of_r("j"), &[]).await;
+    assert!(output.status.success(), "{}", told(&output));
+    let bundle = place("ca.pem");
+    let output = run(&with(None), &job_of_r("j"), &[("AWS_CA_BUNDLE", &bundle)]).await;
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
+fn a_file_of_authorities_that_is_none_is_told_with_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |section: &str, text: &[u8]| {
+        let file = dir.path().join("ca.pem");
+        fs::write(&file, text).unwrap();
+        let config = dir.path().join("config.toml");
+        fs::write(&config, section.replace("CA", &file.to_string_lossy())).unwrap();
+        let output = Command::new(program())
+            .args(["run", "--config"])
+            .arg(&config)
+            .env("AWS_ACCESS_KEY_ID", "id")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("HANDOUT_STATE_DIR", dir.path().join("state"))
+            .env("HANDOUT_HTTP__LISTEN", "127.0.0.1:0")
+            .output()
+            .unwrap();
+        let place = dir.path().to_string_lossy().into_owned();
+        told(&output).replace(&place, "…")
+    };
+    let connection = "[connections.r]\nregion = \"eu-west-1\"\nca_file = \"CA\"\n";
+    let queue = "[queue]\nkind = \"sqs\"\nurl = \"https://sqs.eu-west-1.amazonaws.com/1/jobs\"\nregion = \"eu-west-1\"\nca_file = \"CA\"\n";
+    let results = "[results]\nqueue_url = \"https://sqs.eu-west-1.amazonaws.com/1/done\"\nregion = \"eu-west-1\"\nca_file = \"CA\"\n";
+    let table = [
+        refused(connection, b""),
+        refused(connection, b"\x30\x82\xff\xfe"),
+        refused(
+            connection,
+            b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ),
+        refused(
+            connection,
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        ),
+        refused(queue, b"x"),
+        refused(results, b"x"),
+    ];
+    insta::assert_snapshot!(table.join("\n"), @r"
+    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which is not a PEM certificate
+    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which cannot be read as PEM: stream did not contain valid UTF-8
+    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which is not a PEM certificate
+    78: handout: the configuration's connections.r.ca_file names …/ca.pem, which has a certificate that cannot be used: invalid peer certificate: BadEncoding
+    78: handout: the configuration's queue.ca_file names …/ca.pem, which is not a PEM certificate
+    78: handout: the configuration's results.ca_file names …/ca.pem, which is not a PEM certificate
+    ");
+    let missing = Environment::of([("AWS_CA_BUNDLE", "/nowhere/ca.pem")]);
+    let error = handout::edge::Egress::of_environment(&missing).unwrap_err();
+    insta::assert_snapshot!(error, @"the environment is wrong: AWS_CA_BUNDLE names /nowhere/ca.pem, which cannot be read as PEM: No such file or directory (os error 2)");
+}

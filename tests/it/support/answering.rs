@@ -1,0 +1,80 @@
+//! A server that answers with a status, headers and a body of our choice.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::SignedDuration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// A bucket with one object.
+pub(crate) const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
+
+/// An answer: its status line, more headers, its body.
+pub(crate) type Answer = (&'static str, String, &'static str);
+
+/// The requests that a server got, each with its head and its body.
+pub(crate) type Requests = Arc<Mutex<Vec<String>>>;
+
+/// Answers every request as it is told; remembers what it was asked.
+pub(crate) async fn answering(
+    date: String,
+    answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+) -> (String, Requests) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Requests::default();
+    let seen = Arc::clone(&requests);
+    let answer = Arc::new(move |request: String| {
+        let (status, headers, body) = answer(&request);
+        let length = body.len();
+        seen.lock().unwrap().push(request);
+        format!(
+            "HTTP/1.1 {status}\r\nDate: {date}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+    });
+    let serve = async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
+            connections.spawn(async move {
+                let answer = answer(request(&mut stream).await);
+                drop(stream.write_all(answer.as_bytes()).await);
+            });
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+    tokio::spawn(serve);
+    (url, requests)
+}
+
+/// Reads a request with its body.
+async fn request(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = header(head, "content-length").and_then(|length| length.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return text;
+            }
+        }
+        if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+            return text;
+        }
+    }
+}
+
+/// A header of a request.
+pub(crate) fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
+    let head = request.split("\r\n\r\n").next().unwrap_or_default();
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut named = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+    named.next().map(|(_, value)| value.trim())
+}
+
+/// An instant as HTTP writes it.
+pub(crate) fn date(ahead: SignedDuration) -> String {
+    let at = handout::clock::system().checked_add(ahead).unwrap();
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
