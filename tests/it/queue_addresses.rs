@@ -68,7 +68,7 @@ impl Recorder {
 }
 
 fn of_queue(url: &str, region: Option<&str>) -> World {
-    let mut world = World::new();
+    let mut world = World::new().object("a.pdf", "x");
     world.config.queue.kind = QueueKind::Sqs;
     world.config.queue.url = Some(url.to_owned());
     world.config.queue.region = region.map(ToOwned::to_owned);
