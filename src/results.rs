@@ -112,7 +112,7 @@ impl<'a> JobResult<'a> {
         }
     }
 
-    /// A job that nobody can do, and that was set aside.
+    /// A job that cannot be done, and that was set aside.
     pub const fn parked(
         job: Option<&'a JobId>,
         message: &'a str,

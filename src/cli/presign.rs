@@ -555,7 +555,7 @@ impl Desk {
         };
         if !self.may_end_early.replace(true) {
             terminal::complain(format_args!(
-                "the signing credentials are a session's and {why}: the links end with the session, whatever they say"
+                "the signing credentials are a session's and {why}: the links end with the session, also before their own end"
             ));
         }
     }

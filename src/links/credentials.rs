@@ -2,7 +2,7 @@
 //!
 //! Signing and the requests to the store ask the same [`Source`], so that they use the same credentials, and credentials which
 //! cannot be had are reported to one edge, whichever needs them first. A source gives what its [`Origin`] says now: its files
-//! are looked at each time, and a service that rejects its credentials has it asked anew, once ([`doubt`]).
+//! are looked at before each use, ten times a second at most, and a service that rejects its credentials has it asked anew, once ([`doubt`]).
 
 mod clean;
 pub(crate) mod doubt;
@@ -38,6 +38,9 @@ const ROOM: SignedDuration = SignedDuration::from_secs(10);
 
 /// How long a source is left alone that cannot be read, while the credentials that it gave before are good.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
+
+/// For how long a look at the files counts. A command signs thousands of batches a second, and each would look.
+const LOOK_COUNTS: Duration = Duration::from_millis(100);
 
 /// What a provider of credentials is made of, again and again.
 #[async_trait]
@@ -84,6 +87,8 @@ struct State {
     provider: Option<SharedCredentialsProvider>,
     /// The files as they were when the provider was made of them.
     seen: Stamps,
+    /// When they were looked at last.
+    looked_at: Option<Instant>,
     kept: Option<Kept>,
     standing: Standing,
     /// Until when a source that failed is left alone.
@@ -99,6 +104,14 @@ enum Standing {
     Outdated,
     /// A service rejects them.
     Rejected,
+}
+
+impl State {
+    /// Whether the files were those of the credentials a moment ago.
+    fn has_looked(&self) -> bool {
+        let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
+        self.standing == Standing::Good && self.looked_at.is_some_and(counts)
+    }
 }
 
 /// Credentials as they were given.
@@ -193,8 +206,9 @@ impl Source {
         }
         let good = state.kept.clone().filter(|kept| kept.serves(need));
         let good = good.filter(|_| state.standing != Standing::Rejected);
+        let is_left_alone = state.left_alone.is_some_and(|until| Instant::now() < until);
         if let Some(kept) = &good
-            && state.left_alone.is_some_and(|until| Instant::now() < until)
+            && (is_left_alone || state.has_looked() && kept.is_new_enough())
         {
             return Ok(kept.clone());
         }
@@ -230,6 +244,7 @@ impl Source {
 
     /// Looks whether the files are still those of which the provider was made.
     async fn look(&self, state: &mut State) {
+        let began = Instant::now();
         let seen = Stamps::look(self.inner.origin.files()).await;
         if state.seen != seen {
             state.seen = seen;
@@ -238,6 +253,7 @@ impl Source {
                 state.standing = Standing::Outdated;
             }
         }
+        state.looked_at = Some(began);
     }
 
     /// The outage of a source that has its pause, or was found down since the caller began to wait for its turn.

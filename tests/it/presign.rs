@@ -386,7 +386,7 @@ fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_ask
     };
     let warning = |why: &str| {
         format!(
-            "handout: the signing credentials are a session's and {why}: the links end with the session, whatever they say\n"
+            "handout: the signing credentials are a session's and {why}: the links end with the session, also before their own end\n"
         )
     };
     assert_eq!(

@@ -90,14 +90,14 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
             Verdict::Works("links can live for 7d: the credentials do not end".to_owned())
         }
         CredentialsEnd::Unknown => Verdict::Warns(format!(
-            "{jobs_ask} and the credentials are a session's that does not say when it ends: links end with it, whatever mails say (links.expiry_guard = \"ignore\")"
+            "{jobs_ask} and the credentials are a session's that does not say when it ends: links end with it, also before the end that mails print (links.expiry_guard = \"ignore\")"
         )),
         CredentialsEnd::At(end) if planned.bound == Bound::Credentials => Verdict::Warns(format!(
             "{jobs_ask} and the credentials end at {end}, in {}: links end with them, as mails then say (links.expiry_guard = \"clamp\")",
             until(end, now)
         )),
         CredentialsEnd::At(end) if end < planned.expires_at => Verdict::Warns(format!(
-            "{jobs_ask} and the credentials end at {end}, in {}: links end with them, whatever mails say (links.expiry_guard = \"ignore\")",
+            "{jobs_ask} and the credentials end at {end}, in {}: links end with them, also before the end that mails print (links.expiry_guard = \"ignore\")",
             until(end, now)
         )),
         CredentialsEnd::At(end) => Verdict::Works(format!(
@@ -171,7 +171,7 @@ mod tests {
         insta::assert_snapshot!(table.join("\n"), @r#"
         FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: ask for 5h or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
         warn jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: links end with them, as mails then say (links.expiry_guard = "clamp")
-        warn jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: links end with them, whatever mails say (links.expiry_guard = "ignore")
+        warn jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T23:40:00Z, in 5h 40m: links end with them, also before the end that mails print (links.expiry_guard = "ignore")
         ok links can live for 5h 40m at the most: the credentials end at 2026-11-23T23:40:00Z
         FAIL jobs ask for 1d (links.expires_in) and the credentials end at 2026-11-23T18:12:00Z, in 12m: ask for 11m or less, set links.expiry_guard = "clamp" to print the real end, or sign with credentials that last longer (docs/credentials.md)
         FAIL the credentials ended at 2026-11-23T17:48:00Z: renew them
@@ -179,7 +179,7 @@ mod tests {
         FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by CloudFront (links.via), which has no such limit
         FAIL the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         FAIL the credentials are a session's and do not say when they end: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
-        warn jobs ask for 1d (links.expires_in) and the credentials are a session's that does not say when it ends: links end with it, whatever mails say (links.expiry_guard = "ignore")
+        warn jobs ask for 1d (links.expires_in) and the credentials are a session's that does not say when it ends: links end with it, also before the end that mails print (links.expiry_guard = "ignore")
         "#);
     }
 }
