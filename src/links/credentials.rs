@@ -107,10 +107,10 @@ enum Standing {
 }
 
 impl State {
-    /// Whether the files were those of the credentials a moment ago.
-    fn has_looked(&self) -> bool {
+    /// Whether the files were those of the credentials a moment ago, and nothing speaks against the credentials.
+    fn has_looked(&self, doubt: &Doubt) -> bool {
         let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
-        self.standing == Standing::Good && self.looked_at.is_some_and(counts)
+        self.standing == Standing::Good && self.looked_at.is_some_and(counts) && !doubt.is_left()
     }
 }
 
@@ -208,7 +208,7 @@ impl Source {
         let good = good.filter(|_| state.standing != Standing::Rejected);
         let is_left_alone = state.left_alone.is_some_and(|until| Instant::now() < until);
         if let Some(kept) = &good
-            && (is_left_alone || state.has_looked() && kept.is_new_enough())
+            && (is_left_alone || state.has_looked(&self.inner.doubt) && kept.is_new_enough())
         {
             return Ok(kept.clone());
         }

@@ -191,7 +191,7 @@ async fn a_mounted_secret_that_is_exchanged_is_used_at_once_and_a_wrong_one_is_r
     .await;
     assert_eq!(world.parked().await, Vec::<String>::new());
     exchange("..v3", &site.secret_access_key);
-    world.show_all();
+    world.show_what_is_put_back().await;
     let second = mail_of(&world, &config, "second").await;
     assert_eq!(get(&second.hrefs[0]).await, (200, b"x".to_vec()));
 }

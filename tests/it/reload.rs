@@ -259,7 +259,7 @@ async fn a_relays_password_and_certificate_authority_are_read_again() {
             "{line}"
         );
     }
-    world.show_all();
+    world.show_what_is_put_back().await;
     until("the mail", async || {
         let mails = fs::read_dir(&mail).ok()?;
         (mails.count() > 0).then_some(())

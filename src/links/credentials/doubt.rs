@@ -57,6 +57,11 @@ impl Doubt {
         matches!(*self.state(), State::Open)
     }
 
+    /// Whether the source was asked anew a moment ago, and gave the same that was rejected.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(*self.state(), State::Settled { at, is_other: false } if at.elapsed() < COUNTS_FOR)
+    }
+
     /// The source was asked anew.
     pub(crate) fn settle(&self, is_other: bool) {
         let at = Instant::now();
@@ -159,7 +164,9 @@ mod tests {
         assert!(doubt.is_worth_an_attempt(), "another that was under way");
         doubt.settle(false);
         assert!(!doubt.is_worth_an_attempt() && !doubt.is_open());
+        assert!(doubt.is_left(), "the files are looked at before each use");
         tokio::time::sleep(COUNTS_FOR).await;
+        assert!(!doubt.is_left());
         assert!(doubt.is_worth_an_attempt() && doubt.is_open());
         doubt.settle(true);
         assert!(

@@ -213,6 +213,17 @@ impl World {
             .unwrap();
     }
 
+    /// Waits until a message is put back for later, and makes it visible. The log speaks of it before the queue does.
+    pub(crate) async fn show_what_is_put_back(&self) {
+        let database = rusqlite::Connection::open(self.config.database_file()).unwrap();
+        let sql =
+            "UPDATE message SET visible_at = 0 WHERE state = 'ready' AND held = 0 AND receives > 0";
+        super::until("a message that is put back", async || {
+            (database.execute(sql, []).unwrap() > 0).then_some(())
+        })
+        .await;
+    }
+
     /// How many messages wait.
     pub(crate) async fn waiting(&self) -> u64 {
         self.queue().waiting().await.unwrap()
