@@ -25,6 +25,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::ByteStream;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -51,6 +52,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long attempts at a request go on: then its job gives its slot back.
 const PATIENCE: Duration = Duration::from_secs(25);
+
+/// After how long the first read of a start is followed by another.
+const FOLLOWED_AFTER: Duration = Duration::from_secs(2);
 
 /// How many records are read at once: ten thousand recipients take seconds.
 const READS_AT_ONCE: usize = 64;
@@ -164,7 +168,7 @@ impl S3Ledger {
         let key = format!("{}ledger", self.prefix);
         let identity = json!({ "v": 1, "secret": fingerprint });
         let bytes = identity.to_string().into_bytes();
-        if self.get(&key).await?.is_none() {
+        if self.first_look(&key).await?.is_none() {
             let race = (0..RACERS).map(|_| self.try_put(&key, bytes.clone(), Condition::Absent));
             let ends = futures_util::future::join_all(race).await;
             let winners = ends.iter().filter(|end| matches!(end, Ok(Put::Done(_))));
@@ -318,6 +322,21 @@ impl S3Ledger {
             tag,
             age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
         }))
+    }
+
+    /// Reads for a start: a store that is silent is not waited for longer than one deadline, so that the start can say so, and a
+    /// read that is not answered soon is followed by another, since its connection may have died while the store is back.
+    async fn first_look(&self, key: &str) -> Result<Option<Found>, LedgerError> {
+        let mut asked = FuturesUnordered::from_iter([self.try_get(key)]);
+        loop {
+            tokio::select! {
+                Some(answer) = asked.next() => return match answer {
+                    Err(error) if error.fact.may_pass() && error.fact != Fact::Silent => self.get(key).await,
+                    answer => Ok(answer?),
+                },
+                () = tokio::time::sleep(FOLLOWED_AFTER) => asked.push(self.try_get(key)),
+            }
+        }
     }
 
     /// The keys below a prefix, at most `limit`; not those in a folder below it if `flat`.
