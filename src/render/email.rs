@@ -15,7 +15,7 @@ pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
 
 use super::escape::escape;
-use super::templates::Templates;
+use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
 use crate::job::{Locale, Recipient, Scope};
@@ -83,12 +83,19 @@ pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderE
         None => one_line(&templates.render(&files.subject, &view)?),
     };
     let budget_bytes = letter.settings.html_budget_bytes;
+    // Both parts are filled in with the same, unless fewer rows were tried last.
+    let mut filled = None;
     let (shown, html) = fit::fit(sheet.most(), budget_bytes, &files.html, |count| {
         view.show(&sheet, count);
-        templates.render(&files.html, &view)
+        let (_, context) = filled.insert((count, templates::context(&files.html, &view)?));
+        templates.render_in(&files.html, context)
     })?;
     view.show(&sheet, shown);
-    let text = tidy(&templates.render(&files.text, &view)?);
+    let context = match filled {
+        Some((count, context)) if count == shown => context,
+        _ => templates::context(&files.text, &view)?,
+    };
+    let text = tidy(&templates.render_in(&files.text, &context)?);
     // A template of the operator's own may leave rows out.
     let shown = linked(&html, view.urls());
     let places = [letter.gallery_url, letter.manifest_url];

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use handlebars::Handlebars;
+use handlebars::{Context, Handlebars};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -396,18 +396,33 @@ impl Templates {
 
     /// Fills in a template.
     pub(super) fn render(&self, name: &str, view: &impl Serialize) -> Result<String, RenderError> {
+        self.render_in(name, &context(name, view)?)
+    }
+
+    /// Fills in a template with a view that serves several.
+    pub(super) fn render_in(&self, name: &str, context: &Context) -> Result<String, RenderError> {
         let engine = if name.ends_with(".html") {
             &self.html
         } else {
             &self.text
         };
         engine
-            .render(name, view)
-            .map_err(|error| RenderError::Template {
-                file: format!("{}.hbs", error.template_name.as_deref().unwrap_or(name)),
-                line: error.line_no,
-                reason: reason(&error),
-            })
+            .render_with_context(name, context)
+            .map_err(|error| unrenderable(name, &error))
+    }
+}
+
+/// What a template is filled in with; `name` is the template's.
+pub(super) fn context(name: &str, view: &impl Serialize) -> Result<Context, RenderError> {
+    Context::wraps(view).map_err(|error| unrenderable(name, &error))
+}
+
+/// Why a template cannot be filled in.
+fn unrenderable(name: &str, error: &handlebars::RenderError) -> RenderError {
+    RenderError::Template {
+        file: format!("{}.hbs", error.template_name.as_deref().unwrap_or(name)),
+        line: error.line_no,
+        reason: reason(error),
     }
 }
 
