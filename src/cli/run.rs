@@ -28,7 +28,7 @@ const SQLITE_POLL: Duration = Duration::from_secs(1);
 
 /// The pause before the start is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight. SIGHUP has the configuration read again.
 pub(super) async fn run(

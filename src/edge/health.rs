@@ -21,7 +21,7 @@ use crate::text::printable;
 /// The pause after the failure that made an edge count as down, doubled with each further failure, and the longest. The
 /// longest decides how long an edge that is back stays untried.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(3);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the one request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
