@@ -55,7 +55,8 @@ async fn a_link_below_a_public_path_opens_its_own_object_however_it_is_spelled()
     ] {
         let changed = link.replacen(from, to, 1);
         let answer = world.fetch("GET", &changed, &[]).await;
-        assert_eq!(answer.status, 403, "{changed}: {}", answer.body);
+        let is_refused = [400, 403].contains(&answer.status);
+        assert!(is_refused, "{changed}: {}", answer.body);
     }
     // The daemon asks the endpoint itself, where the bucket is one as others are.
     let object = own.get_object().bucket("files").key("reports/x.txt");
