@@ -175,9 +175,16 @@ impl Directory {
         Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
     }
 
-    /// Opens or makes a folder below that only its owner may enter.
+    /// Opens or makes a folder below that only its owner may enter, and in which Handout does as it likes.
     pub fn private_below(&self, folder: &str) -> io::Result<Self> {
-        let directory = self.enter(Path::new(folder), 0o700)?;
+        let shown = Path::new(folder);
+        let directory = self.enter(shown, 0o700)?;
+        // Who owns a directory can give a folder in it, of root's own, the name of one of Handout's.
+        let (owner, ours) = (directory.owner()?.0, rustix::process::geteuid());
+        let is_made_here = owner == ours.as_raw() && !ours.is_root();
+        if owner != self.owner()?.0 && !is_made_here {
+            return Err(self.refusal(shown, "belongs to another user than its directory"));
+        }
         tighten(&directory.handle, 0o700)?;
         Ok(directory)
     }
@@ -272,8 +279,9 @@ impl Directory {
             Err(error) => return Err(error.into()),
         }
         let made = self.descend(name, FOLDER)?;
-        // Another user may have put another folder in its place meanwhile.
-        if made.owner()?.0 == rustix::process::geteuid().as_raw() {
+        // Another user may have put another folder in its place meanwhile: a third user's, or one of ours with files in it.
+        let is_ours = made.owner()?.0 == rustix::process::geteuid().as_raw();
+        if is_ours && made.entries()?.next().is_none() {
             self.give(&made.handle)?;
         }
         Ok(made)
@@ -863,13 +871,19 @@ mod tests {
         assert_refused(&directory, "belongs to another user");
     }
 
-    /// Another user exchanges a folder that was just made for one of a third user's: it is not given away.
+    /// Another user exchanges a folder that was just made for one of a third user's, or of root's: it is not given away.
     #[test]
     fn what_was_not_made_here_is_not_given_away() {
-        use rustix::fs::RenameFlags;
         if !rustix::process::geteuid().is_root() {
             return; // Only root may give folders away.
         }
+        for owner in [4002, 0] {
+            not_given_away(owner);
+        }
+    }
+
+    fn not_given_away(owner: u32) {
+        use rustix::fs::RenameFlags;
         let inside = tempfile::tempdir().unwrap();
         let owned = |path: &Path, user: u32| {
             std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
@@ -878,7 +892,7 @@ mod tests {
         let (made, victim) = (inside.path().join("made"), inside.path().join("victim"));
         fs::create_dir(&victim).unwrap();
         fs::write(victim.join("file"), "").unwrap();
-        owned(&victim, 4002);
+        owned(&victim, owner);
         let directory = Directory::open(inside.path()).unwrap();
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -898,7 +912,29 @@ mod tests {
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
         let there = if victim.exists() { victim } else { made };
-        assert_eq!(fs::metadata(there).unwrap().uid(), 4002);
+        assert_eq!(fs::metadata(there).unwrap().uid(), owner);
+    }
+
+    /// Handout removes what is in such a folder.
+    #[test]
+    fn a_folder_of_another_user_is_not_taken_for_one_that_was_made_here() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may make one.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        give(inside.path(), 4001);
+        let directory = Directory::open(inside.path()).unwrap();
+        let folder = inside.path().join("spool");
+        for made in 0..2 {
+            directory.private_below("spool").unwrap();
+            assert_eq!(fs::metadata(&folder).unwrap().uid(), 4001, "{made}");
+        }
+        for other in [0, 4002] {
+            give(&folder, other);
+            let refused = directory.private_below("spool").unwrap_err().to_string();
+            assert!(refused.contains("belongs to another user"), "{refused}");
+        }
     }
 
     #[test]

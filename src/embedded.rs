@@ -168,7 +168,7 @@ impl Endpoint {
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        let service = Service::new(sites, PublicPath::new(public_path));
+        let service = Service::new(sites, PublicPath::new(&public_path));
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,

@@ -85,6 +85,9 @@ fn code(error: &anyhow::Error) -> u8 {
             PresignError::NoRegionFound(_) => UNAVAILABLE,
         };
     }
+    if let Some(error) = error.downcast_ref::<RecordError>() {
+        return audit_code(error);
+    }
     if let Some(JobError::Record(error)) = error.downcast_ref::<JobError>() {
         return audit_code(error);
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -41,6 +43,14 @@ pub enum ConfigError {
         "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
     )]
     Nowhere,
+    /// The file in the working directory is one that another user may have put there.
+    #[error(
+        "config.toml in the working directory is not used, since {reason}: name it with --config if it is meant, or run the command in another directory"
+    )]
+    Planted {
+        /// Whose it is.
+        reason: &'static str,
+    },
     /// The file cannot be read.
     #[error("could not read the configuration {}", path.display())]
     Read {
@@ -160,21 +170,54 @@ fn where_secrets_are(environment: &Environment) -> String {
     format!("a bare name is looked for {credentials}, and then beside the configuration file")
 }
 
+/// Why a file that no argument named, in the working directory, may be of another user's making; nothing if it may not.
+///
+/// A configuration names programs that are run and directories that are written and made private. In `/tmp`, or in a
+/// directory of another user's, a command would do all that for the one who put the file there. The user who runs the
+/// command is trusted, and so is root; also that no group gives its directories to users who are not.
+fn planted(file: &Path) -> io::Result<Option<&'static str>> {
+    const BY_OTHERS: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let ours = rustix::process::geteuid().as_raw();
+    let is_foreign = |there: &Metadata| ![0, ours].contains(&there.uid());
+    let is_open = |there: &Metadata| there.mode() & BY_OTHERS != 0;
+    // The link itself too: it decides which file of ours it is, and where the paths in that begin.
+    if is_foreign(&file.symlink_metadata()?) {
+        return Ok(Some("it belongs to another user"));
+    }
+    let (read, directory) = (file.metadata()?, Path::new(".").metadata()?);
+    Ok(match () {
+        () if is_foreign(&read) => Some("it is a link to a file of another user's"),
+        () if is_open(&read) => Some("other users may write it"),
+        () if is_foreign(&directory) => Some("the directory belongs to another user"),
+        // Where the sticky bit is set, what belongs to us is not exchanged.
+        () if is_open(&directory) && directory.mode() & STICKY == 0 => {
+            Some("other users may write to the directory")
+        }
+        () => None,
+    })
+}
+
 impl Config {
-    /// Finds, reads and checks the configuration.
+    /// Finds, reads and checks the configuration. One that is not named is looked for in the working directory, where it must
+    /// be the user's own or root's, and then in `/etc/handout`.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
         let path = match named {
             Some(path) => path.to_owned(),
             None => PLACES
                 .map(PathBuf::from)
                 .into_iter()
-                .find(|path| path.exists())
+                .find(|path| path.symlink_metadata().is_ok())
                 .ok_or(ConfigError::Nowhere)?,
         };
         let unreadable = |source| ConfigError::Read {
             path: path.clone(),
             source,
         };
+        if named.is_none() && path.is_relative() {
+            let planted = planted(&path).map_err(unreadable)?;
+            planted.map_or(Ok(()), |reason| Err(ConfigError::Planted { reason }))?;
+        }
         let text = mounted::read_text(&path).map_err(unreadable)?;
         let absolute = std::path::absolute(&path).map_err(unreadable)?;
         let mut config = Self::parse(&text, environment).map_err(|reason| ConfigError::Parse {

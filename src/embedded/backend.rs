@@ -24,9 +24,8 @@ use super::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
 use super::description::{Description, content_type};
 use super::listing::{self, Mark, Page, Query};
 use super::room::{Place, Signer};
-use super::scope::Sites;
+use super::scope::{self, SIGNATURE, Sites};
 use super::upload::{self, Expected, ReceiveError};
-use crate::links::url::signature_in;
 
 /// The operations that are served, by the names of S3.
 const OPERATIONS: [&str; 6] = [
@@ -154,8 +153,10 @@ async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
     let signer = if context.headers().contains_key(AUTHORIZATION) {
         Signer::Own
     } else {
-        let link = context.uri().to_string();
-        Signer::Link(signature_in(&link).unwrap_or_default().to_owned())
+        // Decoded: one link has many spellings, and one share of the slots.
+        let query = scope::Query::parse(context.uri().query().unwrap_or_default())?;
+        let signature = query.only(SIGNATURE);
+        Signer::Link(signature.ok_or_else(|| s3_error!(AccessDenied))?.to_owned())
     };
     let place = context.extensions_mut().get::<Place>().cloned();
     let place = place.ok_or_else(|| s3_error!(InternalError))?;

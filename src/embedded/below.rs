@@ -2,60 +2,80 @@
 //!
 //! The signature covers the path that recipients ask for, and s3s verifies the path that arrives. A request whose signature is right
 //! for the public path is therefore signed anew for the path below it; any other is left as it is, and refused as all wrong ones are.
+//!
+//! A path and a query have many spellings, and s3s verifies what they say. So they are decoded here before anything is
+//! compared, and a link for the public path that is not taken off is refused: s3s would find its signature right, and take the
+//! public path for a bucket.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal as is_equal;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST};
 use hyper::http::request;
 use hyper::{HeaderMap, Uri};
+use s3s::{S3Result, s3_error};
 
-use super::scope::{Claim, Query, Sites};
+use super::scope::{Claim, Query, SIGNATURE, Sites};
 use crate::keyring::hex;
 use crate::keyring::midstate::Midstate;
 use crate::links::sigv4::{push_path_escaped, signing_key};
 use crate::links::target::decode_path;
-use crate::links::url::signature_in;
 
-/// The path of the public URL, without a slash at its end; empty for a URL without one.
+/// The path of the public URL, decoded, without a slash at its end; empty for a URL without one.
 #[derive(Debug, Clone)]
 pub(super) struct PublicPath(String);
 
 impl PublicPath {
-    pub(super) const fn new(path: String) -> Self {
-        Self(path)
+    /// `path` is spelled as in a URL.
+    pub(super) fn new(path: &str) -> Self {
+        Self(decode_path(path).unwrap_or_else(|| path.to_owned()))
     }
 
     /// Takes the public path off a link that was signed with it. The caller has admitted the request.
-    pub(super) fn take_off(&self, sites: &Sites, head: &mut request::Parts) {
-        if self.0.is_empty() {
-            return;
+    pub(super) fn take_off(&self, sites: &Sites, head: &mut request::Parts) -> S3Result<()> {
+        // What is signed in its header is the daemon's own, which asks the endpoint itself.
+        if self.0.is_empty() || head.headers.contains_key(AUTHORIZATION) {
+            return Ok(());
         }
-        if let Some(below) = self.below(sites, head) {
-            head.uri = below;
+        let unreadable = || s3_error!(InvalidURI, "Couldn't parse the specified URI.");
+        let arrived = decode_path(head.uri.path()).ok_or_else(unreadable)?;
+        match self.below(sites, head, &arrived) {
+            Some(below) => head.uri = below,
+            None if self.inside(&arrived).is_some() => {
+                return Err(s3_error!(
+                    SignatureDoesNotMatch,
+                    "The request signature we calculated does not match the signature you provided."
+                ));
+            }
+            None => {}
         }
+        Ok(())
+    }
+
+    /// What comes after the public path, if a path begins with it.
+    fn inside<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let inside = path.strip_prefix(&self.0)?;
+        inside.starts_with('/').then_some(inside)
     }
 
     /// The URI below the public path, signed for the endpoint itself; nothing for what was not signed for the public path.
-    fn below(&self, sites: &Sites, head: &request::Parts) -> Option<Uri> {
-        let signature = signature_in(&head.uri.to_string())?.to_owned();
-        let link = Link::of(sites, head)?;
-        let arrived = head.uri.path();
-        let inside = arrived
-            .strip_prefix(&self.0)
-            .filter(|path| path.starts_with('/'));
-        let left_there = inside.map(|inside| (arrived.to_owned(), inside));
+    fn below(&self, sites: &Sites, head: &request::Parts, arrived: &str) -> Option<Uri> {
+        let query = Query::parse(head.uri.query()?).ok()?;
+        let signature = query.only(SIGNATURE)?;
+        let link = Link::of(sites, head, &query)?;
+        let left_there = self
+            .inside(arrived)
+            .map(|inside| (arrived.to_owned(), inside));
         let taken_off = (format!("{}{arrived}", self.0), arrived);
         let (_, inside) = left_there
             .into_iter()
             .chain([taken_off])
             .find(|(asked, _)| {
-                let right = link.signature(asked);
-                right.is_some_and(|right| is_equal(right.as_bytes(), signature.as_bytes()).is_ok())
+                is_equal(link.signature(asked).as_bytes(), signature.as_bytes()).is_ok()
             })?;
-        let query = head.uri.query()?;
-        let own = link.signature(inside)?;
-        let parameter = |signature: &str| format!("X-Amz-Signature={signature}");
-        let query = query.replace(&parameter(&signature), &parameter(&own));
-        format!("{inside}?{query}").parse().ok()
+        let mut uri = String::new();
+        push_path_escaped(inside, &mut uri);
+        let (parameters, own) = (&link.parameters, link.signature(inside));
+        uri.push_str(&format!("?{parameters}&{SIGNATURE}={own}"));
+        uri.parse().ok()
     }
 }
 
@@ -74,15 +94,14 @@ struct Link<'a> {
 }
 
 impl<'a> Link<'a> {
-    fn of(sites: &'a Sites, head: &'a request::Parts) -> Option<Self> {
-        let query = Query::parse(head.uri.query()?).ok()?;
-        let claim = Claim::of_query(&query).ok()?;
+    fn of(sites: &'a Sites, head: &'a request::Parts, query: &Query) -> Option<Self> {
+        let claim = Claim::of_query(query).ok()?;
         let scope = claim.scope().ok()?;
         let site = sites.site(scope.access_key_id).ok()?;
         let (_, in_scope) = claim.credential.split_once('/')?;
         Some(Self {
             method: head.method.as_str(),
-            parameters: query.spelled_without("X-Amz-Signature"),
+            parameters: query.spelled_without(SIGNATURE),
             headers: signed(claim.signed_headers, &head.headers)?,
             date: claim.date.to_owned(),
             scope: in_scope.to_owned(),
@@ -92,8 +111,8 @@ impl<'a> Link<'a> {
         })
     }
 
-    /// The right signature for a path. <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
-    fn signature(&self, path: &str) -> Option<String> {
+    /// The right signature for a path, which is decoded. <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+    fn signature(&self, path: &str) -> String {
         let Self {
             method,
             parameters,
@@ -103,14 +122,14 @@ impl<'a> Link<'a> {
             ..
         } = self;
         let mut request = format!("{method}\n");
-        push_path_escaped(&decode_path(path)?, &mut request);
+        push_path_escaped(path, &mut request);
         request.push_str(&format!("\n{parameters}\n{headers}\nUNSIGNED-PAYLOAD"));
         let mut hash = Midstate::new();
         hash.update(request.as_bytes());
         let hash = hex(&hash.finish());
         let mut mac = signing_key(self.secret, &self.day, &self.region);
         mac.update(format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{hash}").as_bytes());
-        Some(hex(&mac.finish()))
+        hex(&mac.finish())
     }
 }
 

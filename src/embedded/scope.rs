@@ -24,6 +24,9 @@ const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
+/// The parameter that carries a signature.
+pub(super) const SIGNATURE: &str = "X-Amz-Signature";
+
 /// How the header that carries a signature is written.
 const AUTHORIZATION_FORM: &str = "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…";
 
@@ -65,7 +68,7 @@ impl Sites {
         if query.has("Signature") || query.has("AWSAccessKeyId") {
             return Err(unsupported());
         }
-        let (claim, malformed) = match (query.has("X-Amz-Signature"), authorization) {
+        let (claim, malformed) = match (query.has(SIGNATURE), authorization) {
             (true, Some(_)) => return Err(one_mechanism()),
             (true, None) => (
                 Claim::of_query(&query),
@@ -152,7 +155,7 @@ impl<'a> Claim<'a> {
             let range = format!("a number of seconds from 1 to {LONGEST_EXPIRY_SECONDS}");
             return Err(format!("X-Amz-Expires must be {range}"));
         }
-        if !is_signature(parameter("X-Amz-Signature")?) {
+        if !is_signature(parameter(SIGNATURE)?) {
             return Err("X-Amz-Signature must be 64 digits of lower-case hex".to_owned());
         }
         if let Some(name) = query.misspelled_parameter() {
@@ -343,7 +346,7 @@ impl Query {
     }
 
     /// The value of a parameter that is given once.
-    fn only(&self, name: &str) -> Option<&str> {
+    pub(super) fn only(&self, name: &str) -> Option<&str> {
         let mut values = self
             .0
             .iter()

@@ -69,12 +69,14 @@ impl Service {
 
     async fn answer(&self, request: Request<Incoming>, place: &Place) -> Response<Body> {
         let (mut head, body) = request.into_parts();
-        if let Err(refusal) = self.sites.admit(&head) {
+        let admitted = self.sites.admit(&head);
+        if let Err(refusal) =
+            admitted.and_then(|()| self.public_path.take_off(&self.sites, &mut head))
+        {
             return refusal
                 .to_http_response()
                 .unwrap_or_else(|_| internal_error());
         }
-        self.public_path.take_off(&self.sites, &mut head);
         // For the access check, which comes after the signature was verified.
         head.extensions.insert(place.clone());
         let request = Request::from_parts(head, Body::from(body));

@@ -23,6 +23,7 @@ use handout::embedded::{Endpoint, EndpointError, Site, create_bucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+mod below;
 mod links;
 mod slots;
 

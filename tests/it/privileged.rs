@@ -443,6 +443,74 @@ async fn files_that_are_written_where_the_user_says_follow_no_link_of_another_us
     assert!(fs::read_dir(&outside).unwrap().count() > 0);
 }
 
+/// A configuration names programs and directories: one that another user put where a command is run is not used.
+#[tokio::test]
+async fn a_configuration_that_another_user_put_in_the_working_directory_is_not_used() {
+    use std::os::unix::fs::lchown;
+    if !rustix::process::geteuid().is_root() {
+        skipped_for(
+            "a_configuration_of_another_user",
+            "only root can make one of another user's",
+        );
+        return;
+    }
+    let (here, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (config, victim) = (here.path().join("config.toml"), outside.path());
+    let away = outside.path().join("other.toml");
+    let mode = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let text = format!(
+        "state_dir = \"{}\"\n[mail]\nfrom = \"reports@sender.example\"\n",
+        victim.display()
+    );
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(program());
+        command.current_dir(here.path()).args(arguments);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let refused = |what: &str| {
+        for arguments in [&["job", "parked"][..], &["check"], &["audit", "tail"]] {
+            let (code, said) = run(arguments);
+            assert_eq!(code, Some(78), "{what}: {arguments:?}: {said}");
+            assert!(said.contains(what), "{what}: {said}");
+            assert!(said.contains("--config"), "{said}");
+        }
+        let there = fs::metadata(victim).unwrap();
+        assert_eq!(there.mode() & 0o777, 0o755, "{what}");
+        assert!(!victim.join("handout.sqlite").exists(), "{what}");
+    };
+    mode(victim, 0o755);
+    fs::write(&config, &text).unwrap();
+    chown(&config, Some(SERVICE), None).unwrap();
+    refused("it belongs to another user");
+    chown(&config, Some(0), None).unwrap();
+    chown(here.path(), Some(SERVICE), None).unwrap();
+    refused("the directory belongs to another user");
+    chown(here.path(), Some(0), None).unwrap();
+    mode(here.path(), 0o777);
+    refused("other users may write to the directory");
+    mode(here.path(), 0o1777);
+    mode(&config, 0o666);
+    refused("other users may write it");
+    fs::rename(&config, &away).unwrap();
+    mode(&away, 0o644);
+    symlink(&away, &config).unwrap();
+    lchown(&config, Some(SERVICE), None).unwrap();
+    refused("it belongs to another user");
+    lchown(&config, Some(0), None).unwrap();
+    chown(&away, Some(SERVICE), None).unwrap();
+    refused("a link to a file of another user");
+    // One that is named is the operator's word; so is one of root's, also in a directory such as `/tmp`.
+    let (code, said) = run(&["job", "parked", "--config", "config.toml"]);
+    assert_eq!(code, Some(0), "{said}");
+    chown(&away, Some(0), None).unwrap();
+    let (code, said) = run(&["job", "parked"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 /// Files of the configuration are regular and not endless: a command says so, and waits for none.
 #[tokio::test]
 async fn a_fifo_or_an_endless_file_that_the_configuration_names_ends_a_command_with_a_sentence() {

@@ -81,3 +81,27 @@ async fn slow_readers_of_a_link_each_give_way_and_the_one_who_reads_well_gets_al
         "the steady reader was closed after {read} bytes"
     );
 }
+
+#[tokio::test]
+async fn a_link_has_one_share_however_its_signature_is_spelled() {
+    let world = world().await;
+    let link = world.link("large", 600).await;
+    let (before, signature) = link.split_once("X-Amz-Signature=").unwrap();
+    let (mut held, mut statuses) = (Vec::new(), BTreeMap::new());
+    for place in 0..24 {
+        let (start, rest) = signature.split_at(place);
+        let (digit, rest) = (rest.as_bytes()[0], &rest[1..]);
+        let spelled = format!("{before}X-Amz-Signature={start}%{digit:02x}{rest}");
+        let answer = format!(
+            "GET {spelled} HTTP/1.1\r\nHost: {}\r\n\r\n",
+            world.endpoint.address()
+        );
+        let mut stream = super::held(world.endpoint.address(), 1, &answer).await;
+        let mut status = [0; 12];
+        stream[0].read_exact(&mut status).await.unwrap();
+        *statuses.entry(status[9..].to_vec()).or_insert(0) += 1;
+        held.extend(stream);
+    }
+    let expected = BTreeMap::from([(b"200".to_vec(), 16), (b"503".to_vec(), 8)]);
+    assert_eq!(statuses, expected);
+}
