@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The most batches of links of which it is remembered that they have their audit lines, for all jobs together; about 4 MB.
 pub const MAX_ISSUED_BATCHES: usize = 50_000;
 
+/// The most jobs of which it is remembered whether their mails have room for all files; a few hundred bytes each.
+pub const MAX_TRIED_JOBS: usize = 10_000;
+
 // What leaves: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.
