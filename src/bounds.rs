@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The most batches of links of which it is remembered that they have their audit lines, for all jobs together; about 4 MB.
 pub const MAX_ISSUED_BATCHES: usize = 50_000;
 
+/// The most jobs of which it is remembered whether their mails have room for all files; a few hundred bytes each.
+pub const MAX_TRIED_JOBS: usize = 10_000;
+
 // What leaves: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.
@@ -152,6 +155,11 @@ pub const MAX_LISTED_OBJECTS: u64 = 100_000_000;
 
 /// How many objects a job may leave out because they cannot be linked. Each is kept aside with its reason.
 pub const MAX_LEFT_OUT: u64 = 1_000_000;
+
+/// How many objects that cannot be linked a job may leave out for all its audiences together: each mail, page and list tells of
+/// all of them, and they are no links, so that no rule's `max_links` counts them. Ten thousand recipients with links of their own
+/// are told of a thousand each.
+pub const MAX_LEFT_OUT_IN_ALL: u64 = 10_000_000;
 
 /// The longest words of a store that are kept, in bytes.
 pub const MAX_STORE_WORDS_BYTES: usize = 500;

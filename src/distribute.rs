@@ -882,6 +882,7 @@ async fn conclude(order: &Order, delivered: &Delivered, tools: &Tools) -> Result
     let done = Record::new(&order.job.id, "", delivered.reopenings, Kind::Done, body);
     tools.books.ledger.create(done).await?;
     tools.books.issued.forget(&order.job.id);
+    tools.tried.forget(&order.job.id);
     Ok(())
 }
 

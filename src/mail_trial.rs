@@ -3,24 +3,123 @@
 //! A mail is as long as its readers' programs allow, so not every job's files fit. Whether they do decides what else is
 //! published, and that must be known before the first link is recorded: no link may be recorded as handed out that its
 //! recipient cannot reach. The trial renders the very mails, with links that take the same room and open nothing.
+//!
+//! That may be ten thousand mails, and a job whose recipients wait for a rate comes back for a few of them at a time. So what a
+//! trial came to is remembered ([`Tried`]) until the job is done: while nothing has changed on which a mail's length depends, it is
+//! not tried again.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::audit::AuditedLinks;
+use crate::bounds::MAX_TRIED_JOBS;
+use crate::connection::Connections;
 use crate::error::JobError;
-use crate::job::{EmailOrder, Overflow, Phrase, Recipient};
+use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
 use crate::links::listing::{Entry, Listing};
 use crate::links::{self, Audience, PresignedUrl, Signing};
-use crate::plan::{Place, Plan, Shortage};
-use crate::render::MailSettings;
+use crate::plan::{Bound, Place, Plan, Policy, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
+use crate::render::{MailSettings, Templates};
 use crate::stop::Stop;
 use crate::tools::Tools;
 
 /// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
 /// that was measured.
 const SPARE_PART: usize = 100;
+
+/// What the trials of jobs came to that are not done. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tried {
+    verdicts: Arc<Mutex<HashMap<JobId, Vec<Verdict>>>>,
+}
+
+/// What one trial came to. A job has two: of the plan as it asks for it, and with what is published besides.
+#[derive(Debug)]
+struct Verdict {
+    of: Conditions,
+    shortage: Option<Shortage>,
+}
+
+/// All on which the length of a job's mails depends, but for the instants in them, for which room is spared.
+#[derive(Debug, Clone)]
+struct Conditions {
+    /// The recipients, the variables and the phrases.
+    body_sha256: String,
+    /// What was published besides.
+    supplement: Option<Place>,
+    /// How many objects are linked, and how many are not.
+    objects: (u64, u64),
+    /// What ends the links: mails say so.
+    bound: Bound,
+    /// Whose signatures they have: a session's links are longer.
+    access_key_id: Arc<str>,
+    templates: Arc<Templates>,
+    settings: Arc<MailSettings>,
+    policy: Arc<Policy>,
+    connections: Arc<Connections>,
+}
+
+impl Conditions {
+    fn of(plan: &Plan, listing: &Listing, signing: &Signing, tools: &Tools) -> Self {
+        Self {
+            body_sha256: plan.job.body_sha256.clone(),
+            supplement: plan.supplement().cloned(),
+            objects: (listing.linkable, listing.unavailable),
+            bound: plan.lifetime.bound,
+            access_key_id: Arc::clone(&signing.access_key_id),
+            templates: Arc::clone(&tools.templates),
+            settings: Arc::clone(&tools.mail),
+            policy: Arc::clone(&tools.policy),
+            connections: Arc::clone(&tools.connections),
+        }
+    }
+
+    /// Whether these are the same. A configuration that is read again makes everything of it anew.
+    fn are(&self, other: &Self) -> bool {
+        self.body_sha256 == other.body_sha256
+            && self.supplement == other.supplement
+            && self.objects == other.objects
+            && self.bound == other.bound
+            && self.access_key_id == other.access_key_id
+            && Arc::ptr_eq(&self.templates, &other.templates)
+            && Arc::ptr_eq(&self.settings, &other.settings)
+            && Arc::ptr_eq(&self.policy, &other.policy)
+            && Arc::ptr_eq(&self.connections, &other.connections)
+    }
+}
+
+impl Tried {
+    fn verdicts(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Verdict>>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a trial under these conditions came to, if there was one.
+    fn recall(&self, job: &JobId, conditions: &Conditions) -> Option<Option<Shortage>> {
+        let verdicts = self.verdicts();
+        let mut of_job = verdicts.get(job)?.iter();
+        let same = of_job.find(|verdict| verdict.of.are(conditions))?;
+        Some(same.shortage)
+    }
+
+    /// Remembers what a trial came to, in place of one of the same plan under other conditions.
+    fn remember(&self, job: &JobId, of: Conditions, shortage: Option<Shortage>) {
+        let mut verdicts = self.verdicts();
+        if verdicts.len() >= MAX_TRIED_JOBS && !verdicts.contains_key(job) {
+            verdicts.clear();
+        }
+        let of_job = verdicts.entry(job.clone()).or_default();
+        let same_plan =
+            |verdict: &Verdict| verdict.of.supplement.is_some() == of.supplement.is_some();
+        of_job.retain(|verdict| !same_plan(verdict));
+        of_job.push(Verdict { of, shortage });
+    }
+
+    /// The job is done.
+    pub(crate) fn forget(&self, job: &JobId) {
+        self.verdicts().remove(job);
+    }
+}
 
 /// Makes mails of a plan that open nothing.
 pub(crate) struct MailTrial<'a> {
@@ -37,11 +136,20 @@ impl<'a> MailTrial<'a> {
         listing: &'a Listing,
         tools: &'a Tools,
     ) -> Result<Self, JobError> {
+        Self::with(plan, listing, &tools.signing(plan).await?, tools)
+    }
+
+    fn with(
+        plan: &'a Plan,
+        listing: &'a Listing,
+        signing: &Signing,
+        tools: &'a Tools,
+    ) -> Result<Self, JobError> {
         Ok(Self {
             plan,
             listing,
             tools,
-            measure: tools.signing(plan).await?.to_measure()?,
+            measure: signing.to_measure()?,
         })
     }
 
@@ -70,7 +178,7 @@ impl<'a> MailTrial<'a> {
     }
 
     /// What a mail can show of the first objects: one more than any mail has room for, if there are so many.
-    pub(crate) fn first_digest(&self, audience: &Audience) -> Result<Digest, JobError> {
+    pub(crate) async fn first_digest(&self, audience: &Audience) -> Result<Digest, JobError> {
         let mut digest = Digest::new(self.plan);
         let mut left = MAX_ROWS + 1;
         for number in 0..self.listing.pages() {
@@ -87,6 +195,8 @@ impl<'a> MailTrial<'a> {
             if left == 0 {
                 break;
             }
+            // There may be a thousand pages of objects that cannot be linked.
+            tokio::task::yield_now().await;
         }
         Ok(digest)
     }
@@ -130,30 +240,44 @@ pub(crate) async fn shortage(
     if listing.is_empty() || plan.email().is_none_or(summarizes) {
         return Ok(None);
     }
-    let trial = MailTrial::new(plan, listing, tools).await?;
+    let (job, signing) = (&plan.job.id, tools.signing(plan).await?);
+    let conditions = Conditions::of(plan, listing, &signing, tools);
+    if let Some(shortage) = tools.tried.recall(job, &conditions) {
+        return Ok(shortage);
+    }
+    let trial = MailTrial::with(plan, listing, &signing, tools)?;
+    let shortage = tried(&trial, stop).await?;
+    tools.tried.remember(job, conditions, shortage);
+    Ok(shortage)
+}
+
+/// Makes the mails, until one of them is short of files.
+async fn tried(trial: &MailTrial<'_>, stop: &Stop) -> Result<Option<Shortage>, JobError> {
+    let (plan, tools) = (trial.plan, trial.tools);
     let full = tools.mail.html_budget_bytes;
     let settings = MailSettings {
         html_budget_bytes: full - full / SPARE_PART,
         ..(*tools.mail).clone()
     };
     let mut shared = None;
-    for group in by_language(plan) {
+    for group in by_language(plan, tools) {
         for (number, reader) in group.iter().enumerate() {
             stop.heed()?;
             let own;
             let digest = if names_readers(plan) {
-                own = trial.first_digest(&Audience::Recipient(Arc::clone(reader)))?;
+                let audience = Audience::Recipient(Arc::clone(reader));
+                own = trial.first_digest(&audience).await?;
                 &own
             } else {
                 match &mut shared {
                     Some(digest) => &*digest,
-                    shared @ None => shared.insert(trial.first_digest(&Audience::Everyone)?),
+                    shared @ None => shared.insert(trial.first_digest(&Audience::Everyone).await?),
                 }
             };
             let drawn = trial.draw(digest, reader, &settings)?;
             if !drawn.reaches_all() {
                 return Ok(Some(Shortage {
-                    links: listing.linkable,
+                    links: trial.listing.linkable,
                     shown: drawn.shown,
                 }));
             }
@@ -173,13 +297,16 @@ fn names_readers(plan: &Plan) -> bool {
     plan.per_recipient && filename.is_some_and(Phrase::names_recipient)
 }
 
-/// The readers by language; of each, that one first of whom a mail has the most to say.
-fn by_language(plan: &Plan) -> Vec<Vec<Arc<Recipient>>> {
-    let mut groups: BTreeMap<Option<String>, Vec<(usize, Arc<Recipient>)>> = BTreeMap::new();
+/// The readers by the language in which their mails are written, which many locales may have; of each, that one first of whom a mail
+/// has the most to say.
+fn by_language(plan: &Plan, tools: &Tools) -> Vec<Vec<Arc<Recipient>>> {
+    let mut groups: BTreeMap<&str, Vec<(usize, Arc<Recipient>)>> = BTreeMap::new();
+    let strings = tools.templates.strings();
     for audience in plan.audiences() {
         for reader in plan.readers(&audience) {
             let vars = serde_json::to_vec(&reader.vars).map_or(0, |vars| vars.len());
-            let language = reader.locale.as_ref().map(ToString::to_string);
+            let locale = reader.locale.as_ref().unwrap_or(&tools.mail.locale);
+            let language = strings.for_locale(locale).tag();
             let weight = vars + reader.display_name().len();
             groups.entry(language).or_default().push((weight, reader));
         }
@@ -189,4 +316,86 @@ fn by_language(plan: &Plan) -> Vec<Vec<Arc<Recipient>>> {
         group.into_iter().map(|(_, reader)| reader).collect()
     });
     sorted.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Environment};
+
+    fn conditions() -> Conditions {
+        let config = Config::parse("", &Environment::default()).unwrap();
+        Conditions {
+            body_sha256: "1".to_owned(),
+            supplement: None,
+            objects: (100, 1),
+            bound: Bound::Asked,
+            access_key_id: "AKIDEXAMPLE".into(),
+            templates: Arc::new(Templates::load(None).unwrap()),
+            settings: Arc::new(MailSettings {
+                locale: "en".parse().unwrap(),
+                sender_name: String::new(),
+                sender_address: String::new(),
+                html_budget_bytes: 1,
+            }),
+            policy: Arc::new(config.policy().unwrap()),
+            connections: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn what_a_trial_came_to_is_known_until_something_changes_that_mails_depend_on() {
+        let (tried, plain) = (Tried::default(), conditions());
+        let job: JobId = "daily".parse().unwrap();
+        assert_eq!(tried.recall(&job, &plain), None);
+        let (links, shown) = (100, 35);
+        let shortage = Some(Shortage { links, shown });
+        let place = Place::Bucket("pages".parse().unwrap(), "p/".parse().unwrap());
+        let supplemented = Conditions {
+            supplement: Some(place),
+            ..plain.clone()
+        };
+        tried.remember(&job, plain.clone(), shortage);
+        tried.remember(&job, supplemented.clone(), None);
+        assert_eq!(tried.recall(&job, &plain), Some(shortage));
+        assert_eq!(tried.recall(&job, &supplemented), Some(None));
+        assert_eq!(tried.recall(&"other".parse().unwrap(), &plain), None);
+        // A session's key, an object that has vanished, a configuration that was read again.
+        for changed in [
+            Conditions {
+                access_key_id: "ASIAEXAMPLE".into(),
+                ..plain.clone()
+            },
+            Conditions {
+                objects: (99, 2),
+                ..plain.clone()
+            },
+            Conditions {
+                templates: Arc::new(Templates::load(None).unwrap()),
+                ..plain.clone()
+            },
+            Conditions {
+                body_sha256: "2".to_owned(),
+                ..plain.clone()
+            },
+        ] {
+            assert_eq!(tried.recall(&job, &changed), None);
+            tried.remember(&job, changed.clone(), None);
+            assert_eq!(tried.recall(&job, &changed), Some(None));
+            assert_eq!(tried.recall(&job, &supplemented), Some(None), "still");
+            tried.remember(&job, plain.clone(), shortage);
+        }
+        tried.forget(&job);
+        assert_eq!(tried.recall(&job, &plain), None);
+    }
+
+    #[test]
+    fn only_so_many_jobs_are_remembered() {
+        let (tried, conditions) = (Tried::default(), conditions());
+        for number in 0..=MAX_TRIED_JOBS {
+            let job = number.to_string().parse().unwrap();
+            tried.remember(&job, conditions.clone(), None);
+        }
+        assert!(tried.verdicts().len() <= MAX_TRIED_JOBS);
+    }
 }

@@ -86,7 +86,7 @@ impl<'t> Preview<'t> {
         let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
         let audiences = self.plan.audiences();
         for audience in audiences.iter().take(MAX_CHECKED_MAILS) {
-            let digest = mails.first_digest(audience)?;
+            let digest = mails.first_digest(audience).await?;
             for reader in self.plan.readers(audience).iter().take(MAX_CHECKED_MAILS) {
                 mails.draw(&digest, reader, &self.tools.mail)?;
             }

@@ -36,6 +36,7 @@ use crate::links::partition::Variant;
 #[cfg(feature = "embedded")]
 use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
+use crate::mail_trial::Tried;
 use crate::media;
 use crate::plan::{self, Installed, Plan, PlanError, Policy};
 use crate::progress::Progress;
@@ -96,6 +97,8 @@ pub struct Tools {
     pub share: usize,
     /// Which messages were worked when the process died.
     pub deliveries: Deliveries,
+    /// Of which jobs it is known whether their mails have room for all files.
+    pub(crate) tried: Tried,
     /// What time it is.
     pub clock: Clock,
 }
@@ -461,6 +464,7 @@ pub async fn open(
         edges,
         share: (config.queue.max_in_flight / 2).max(1),
         deliveries,
+        tried: Tried::default(),
         clock,
     };
     Ok(Opened {

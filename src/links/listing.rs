@@ -18,7 +18,7 @@ use super::disposition::is_active;
 use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
-use crate::bounds::{MAX_LEFT_OUT, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
+use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
 use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
@@ -700,13 +700,20 @@ impl<'a> Gathering<'a> {
             .into());
         }
         self.unavailable += 1;
-        if self.unavailable > MAX_LEFT_OUT {
-            return Err(GatherError::TooMany {
-                limit: MAX_LEFT_OUT,
-                what: "cannot be linked",
-            });
+        let limit = self.most_left_out();
+        if self.unavailable > limit {
+            let what = match limit {
+                MAX_LEFT_OUT => "cannot be linked",
+                _ => "cannot be linked, and so many recipients would each be told of them",
+            };
+            return Err(GatherError::TooMany { limit, what });
         }
         self.push(Entry::Unavailable(key, reason))
+    }
+
+    /// How many objects may be left out: each audience is told of all of them.
+    fn most_left_out(&self) -> u64 {
+        MAX_LEFT_OUT.min(MAX_LEFT_OUT_IN_ALL / self.audiences.max(1))
     }
 
     /// The limit of a sorted part of which only the first stay.
@@ -918,8 +925,11 @@ impl Pages {
 mod tests {
     use jiff::Timestamp;
 
+    use serde_json::json;
+
     use super::*;
     use crate::job::glob;
+    use crate::render::samples;
     use crate::store::Storage;
 
     fn entry(number: usize) -> Entry {
@@ -987,6 +997,39 @@ mod tests {
         let reason = serde_json::to_string(&Unlinkable::Missing).unwrap();
         let before = before.replace("\"UNLINKABLE\"", &reason);
         assert_eq!(serde_json::from_str::<Vec<Entry>>(&before).unwrap(), page);
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_for_each_audience_that_is_told_of_it() {
+        let plan = |recipients: u32, per_recipient: bool| {
+            let to = (0..recipients).map(|n| format!("r{n}@acme.example"));
+            let to: Vec<String> = to.collect();
+            Plan {
+                per_recipient,
+                ..samples::plan("r/", &json!({ "email": { "to": to } }))
+            }
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Location::from(dir.path());
+        for (plan, most) in [
+            (plan(1, true), MAX_LEFT_OUT),
+            (plan(10, true), MAX_LEFT_OUT),
+            (plan(100, false), MAX_LEFT_OUT),
+            (plan(100, true), 100_000),
+        ] {
+            assert_eq!(Gathering::new(&plan, &dir).most_left_out(), most);
+        }
+        let plan = plan(10_000, true);
+        let mut gathering = Gathering::new(&plan, &dir);
+        let mut leave_out = |n: u64| gathering.leave_out(format!("r/{n}"), Unlinkable::Archived);
+        for n in 0..1_000 {
+            leave_out(n).unwrap();
+        }
+        let error = leave_out(1_000).unwrap_err();
+        assert!(
+            matches!(error, GatherError::TooMany { limit: 1_000, .. }),
+            "{error}"
+        );
     }
 
     /// Keys and patterns of which each comparison takes long: every place of a key is a new state of the matcher.
