@@ -14,7 +14,7 @@ async fn a_link_below_a_public_path_opens_its_own_object_however_it_is_spelled()
     let endpoint = Endpoint::start_below(any, sites, "/files".to_owned()).await;
     let endpoint = endpoint.unwrap();
     let own = client(endpoint.address(), "AKIDONE");
-    let public = format!("http://{}/files", endpoint.address());
+    let public = format!("http://{}/files/", endpoint.address());
     let public = own.config().to_builder().endpoint_url(public).build();
     let world = World {
         client: Client::from_conf(public),
