@@ -202,10 +202,12 @@ pub(super) fn last_state(
     }))
 }
 
-/// One spelling of a directory's path, whether it is there already or not.
+/// One spelling of a directory's path, whether it is there already or not. A link in its place is not followed: a log that is
+/// exchanged for a link to another is missed.
 fn place(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut above = path.as_path();
+    let named = path.file_name().and(path.parent());
+    let mut above = named.unwrap_or(&path);
     loop {
         if let Ok(real) = std::fs::canonicalize(above) {
             let below = path.strip_prefix(above).unwrap_or(Path::new(""));

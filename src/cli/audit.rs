@@ -363,7 +363,7 @@ fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<Question> {
 fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
     let signature =
         signature_in(url).context("--url has no signature in it: give the whole link")?;
-    Ok(names.fingerprint(signature))
+    Ok(names.fingerprint(&signature))
 }
 
 async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<ExitCode> {

@@ -466,14 +466,22 @@ impl Config {
             bucket == place.bucket.as_str()
                 && (prefix.starts_with(&place.prefix) || place.prefix.starts_with(prefix))
         };
+        let is_met_by = |target: &String| {
+            let target = target.strip_prefix("s3://");
+            target.is_some_and(|target| {
+                let (bucket, prefix) = target.split_once('/').unwrap_or((target, ""));
+                meets(bucket, prefix)
+            })
+        };
+        if self.gallery.default_publish.as_ref().is_some_and(is_met_by) {
+            let reason = format!(
+                "is s3://{}/{}, where gallery.default_publish puts pages: give the ledger a bucket of its own",
+                place.bucket, place.prefix
+            );
+            return Err(ConfigError::value("ledger.bucket", reason));
+        }
         for (index, rule) in self.allow.iter().enumerate() {
-            let publishes = rule.publish.iter().any(|target| {
-                let target = target.strip_prefix("s3://");
-                target.is_some_and(|target| {
-                    let (bucket, prefix) = target.split_once('/').unwrap_or((target, ""));
-                    meets(bucket, prefix)
-                })
-            });
+            let publishes = rule.publish.iter().any(is_met_by);
             if publishes || meets(&rule.bucket, &rule.prefix) {
                 let reason = format!(
                     "is s3://{}/{}, which the rule allow[{index}] opens to jobs: give the ledger a bucket of its own",
@@ -756,6 +764,10 @@ mod tests {
             with(s3, "bucket = \"books\""),
             with(s3, "bucket = \"books\"\nprefix = \"ledger/jobs/\""),
             with(s3, "bucket = \"reports\"\npublish = [\"s3://books\"]"),
+            with(
+                s3,
+                &format!("{reports}\n[gallery]\ndefault_publish = \"s3://books/ledger/pages/\""),
+            ),
             with("kind = \"s3\"\nconnection = \"x\"", reports),
             with(&s3.replace("\"x\"", "\"y\""), reports),
             with(&format!("{s3}\nprefix = \"a b\""), reports),
@@ -767,6 +779,7 @@ mod tests {
         the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
         the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
         the configuration's ledger.bucket is s3://books/ledger/, which the rule allow[0] opens to jobs: give the ledger a bucket of its own
+        the configuration's ledger.bucket is s3://books/ledger/, where gallery.default_publish puts pages: give the ledger a bucket of its own
         the configuration's ledger.bucket is missing: kind = "s3" needs connection and bucket
         the configuration's ledger.connection is "y", which is no connection; there are: x
         the configuration's ledger.prefix is "a b": write at most 100 letters, digits and -_./

@@ -826,7 +826,7 @@ mod tests {
             let explanation = explain(url, &[], noon());
             let text = explanation.in_words(noon()).to_string();
             let json = serde_json::to_string(&explanation).unwrap();
-            for secret in [signature, PLANTED, "FwoTOKEN"].map(|secret| &secret[..8]) {
+            for secret in [signature.as_str(), PLANTED, "FwoTOKEN"].map(|secret| &secret[..8]) {
                 assert!(
                     !text.contains(secret) && !json.contains(secret),
                     "{url}:\n{text}"

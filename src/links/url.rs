@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use super::target::decode_path;
+
+/// The parameters that have the signature, S3's and CloudFront's.
+const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
+
 /// A URL that opens an object for whoever holds it.
 ///
 /// It has no `Display`, and its `Debug` hides it. [`PresignedUrl::expose`] is the one way to its text, and the
@@ -60,15 +65,19 @@ fn mailed_len(url: &str) -> usize {
     url.bytes().map(byte_len).sum()
 }
 
-/// Finds the signature in a URL's query, S3's or CloudFront's.
-pub fn signature_in(url: &str) -> Option<&str> {
+/// Finds the signature in a URL's query, S3's or CloudFront's, however its name and its digits are spelled.
+pub fn signature_in(url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
-    query.split('&').find_map(signature_of)
+    query.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let is_signature = SIGNATURES.contains(&&*decode_path(name)?);
+        is_signature.then(|| decode_path(value))?
+    })
 }
 
 fn signature_of(pair: &str) -> Option<&str> {
-    pair.strip_prefix("X-Amz-Signature=")
-        .or_else(|| pair.strip_prefix("Signature="))
+    let (name, value) = pair.split_once('=')?;
+    SIGNATURES.contains(&name).then_some(value)
 }
 
 #[cfg(test)]
@@ -81,5 +90,22 @@ mod tests {
         let url = PresignedUrl::new(url.to_owned());
         assert_eq!(format!("{url:?}"), "PresignedUrl(****)");
         assert_eq!(url.signature(), "abc");
+    }
+
+    #[test]
+    fn a_signature_is_found_however_it_is_spelled() {
+        for query in [
+            "a=b&X-Amz-Signature=0abc",
+            "X-Amz-Signature=%30abc&c=d",
+            "X-Amz-Signatur%65=0ab%63",
+            "x=%ff&Signature=0abc",
+        ] {
+            let url = format!("https://b.s3.amazonaws.com/k?{query}");
+            assert_eq!(signature_in(&url).as_deref(), Some("0abc"), "{query}");
+        }
+        assert_eq!(
+            signature_in("https://b.s3.amazonaws.com/k?signature=0"),
+            None
+        );
     }
 }
