@@ -8,6 +8,7 @@
 //! pieces or encoded ([`Secrets`]).
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::job::Recipient;
+use crate::keyring::hex;
 use crate::text::{is_invisible, printable};
 
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
@@ -73,28 +75,44 @@ const ADDRESS: &str = "(address)";
 
 /// What words must not repeat, where it is known. Cloned without a copy.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secrets(Arc<[String]>);
+pub struct Secrets {
+    /// As they are looked for in each word: folded.
+    words: Arc<[String]>,
+    /// As they are looked for across words: squeezed, and what encoders make of them.
+    spelled: Arc<[String]>,
+}
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.0.len())
+        write!(f, "Secrets({})", self.words.len())
     }
 }
 
 impl Secrets {
-    /// What identifies a recipient: both sides of the address, and each word of the name.
+    /// What identifies a recipient: both sides of the address, each word of its local part, and each word of the name.
     pub fn of_recipient(recipient: &Recipient) -> Self {
         let address = &recipient.address;
         let (domain, _) = idna::domain_to_unicode(address.domain());
         let name = recipient.name.as_deref().unwrap_or_default();
-        let parts = [address.user(), address.domain(), &domain];
-        let parts = parts.into_iter().chain(name.split_whitespace());
-        let folded = parts.map(folded).map(Cow::into_owned);
-        Self(
-            folded
-                .filter(|part| part.chars().count() >= SHORTEST_SECRET)
-                .collect(),
-        )
+        let of_user = address.user().split(|c: char| !c.is_alphanumeric());
+        let parts = [address.user(), address.domain(), &domain].into_iter();
+        let parts = parts.chain(of_user).chain(name.split_whitespace());
+        let (mut words, mut spelled) = (BTreeSet::new(), BTreeSet::new());
+        for part in parts {
+            let word = folded(part).into_owned();
+            if word.chars().count() < SHORTEST_SECRET || words.contains(&word) {
+                continue;
+            }
+            if squeezed(&word).chars().count() > LONGEST_BOUNDED_SECRET {
+                let texts = [part, &word].into_iter();
+                spelled.extend(texts.flat_map(spellings));
+            }
+            words.insert(word);
+        }
+        Self {
+            words: words.into_iter().collect(),
+            spelled: spelled.into_iter().collect(),
+        }
     }
 
     fn is_in(&self, word: &str) -> bool {
@@ -111,7 +129,7 @@ impl Secrets {
                         .any(char::is_alphanumeric)
             })
         };
-        self.0.iter().any(is_in)
+        self.words.iter().any(is_in)
     }
 
     /// Which words are pieces of a longer secret, whatever stands between the pieces.
@@ -122,11 +140,8 @@ impl Secrets {
             joined.push_str(&squeezed(word));
             word_of.resize(joined.len(), index);
         }
-        for secret in self.0.iter().map(|secret| squeezed(secret)) {
-            if secret.chars().count() <= LONGEST_BOUNDED_SECRET {
-                continue;
-            }
-            for (at, _) in joined.match_indices(&secret) {
+        for secret in &*self.spelled {
+            for (at, _) in joined.match_indices(secret.as_str()) {
                 word_of[at..at + secret.len()]
                     .iter()
                     .for_each(|word| is_piece[*word] = true);
@@ -154,6 +169,21 @@ fn squeezed(text: &str) -> String {
     folded(text)
         .chars()
         .filter(|c| c.is_alphanumeric())
+        .collect()
+}
+
+/// A text squeezed, and in hexadecimal and Base64, wherever in an encoded text it stands: Base64 cuts bytes into groups of three,
+/// so that a text has three spellings, of which the characters at both ends depend on its neighbours.
+fn spellings(text: &str) -> Vec<String> {
+    let aligned = (0..3).map(|before| {
+        let mut bytes = vec![0; before];
+        bytes.extend_from_slice(text.as_bytes());
+        let encoded = Base64Unpadded::encode_string(&bytes);
+        squeezed(&encoded[(before * 8).div_ceil(6)..bytes.len() * 8 / 6])
+    });
+    [squeezed(text), hex(text.as_bytes())]
+        .into_iter()
+        .chain(aligned)
         .collect()
 }
 
@@ -501,6 +531,11 @@ mod tests {
             base64("<annsecret>"),
             "616e6e736563726574".to_owned(),
             "61 6e 6e 73 65 63 72 65 74".to_owned(),
+            "61:6e:6e:73:65:63:72:65:74 61-6E-6E-73-65-63-72-65-74".to_owned(),
+            "616e6e73 65637265 74 x616e6e736563726574x".to_owned(),
+            "YW5u.c2Vj.cmV0 YW5 uc2V jcmV0".to_owned(),
+            base64("x annsecret").replace('c', "c-"),
+            base64("xy Annsecret@acme.example").replace('m', "m."),
         ];
         for words in words {
             let shown = redacted_of(&format!("550 no {words} here"), &secrets, 300);
