@@ -450,11 +450,11 @@ mod tests {
         assert_eq!(hung.0.load(Ordering::Relaxed), 1, "it has its pause");
         sleep(outage.left).await;
         assert!(source.get(Need::Now).await.is_err());
-        let asked = usize::try_from(CREDENTIALS_TIMEOUT.as_secs() / ASKED_AGAIN.as_secs());
-        assert_eq!(
-            hung.0.load(Ordering::Relaxed),
-            1 + asked.unwrap(),
-            "it is tried, again and again"
+        // At the deadline itself, it may or may not be asked once more.
+        let asked = hung.0.load(Ordering::Relaxed);
+        assert!(
+            (6..=7).contains(&asked),
+            "{asked}: it is tried again and again"
         );
     }
 

@@ -16,7 +16,7 @@ use crate::stop::Stop;
 
 /// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
 /// from being settled; one that comes after the deletion changes nothing.
-const LAST_EXTENSION: Duration = Duration::from_secs(3);
+const LAST_EXTENSION: Duration = Duration::from_secs(10);
 
 /// As the queue's edge knows it. An answered poll says nothing about it.
 const EXTENDING: Step = Step {
