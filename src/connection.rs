@@ -5,6 +5,7 @@
 
 mod filled;
 mod origin;
+mod process;
 mod sqs;
 mod sts;
 mod way;
@@ -555,6 +556,12 @@ fn setting(sdk: &SdkConfig, variable: &str, of_profile: &str) -> Option<String> 
         .build()
         .expect("all three parts are given");
     sdk.service_config().and_then(|all| all.load_config(key))
+}
+
+/// What the profile says under this name.
+fn of_profile(sdk: &SdkConfig, name: &str) -> Option<String> {
+    // A key needs the name of a variable, too.
+    setting(sdk, "HANDOUT_NO_VARIABLE", name)
 }
 
 /// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does

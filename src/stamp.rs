@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use tokio::task::JoinHandle;
+
 /// What tells a file from the one that is read under its name next time.
 ///
 /// Links are followed: Kubernetes exchanges a mounted secret by turning one link to another directory. The time of the last change
@@ -40,13 +42,10 @@ impl Stamps {
         Self(paths.iter().map(|path| Stamp::of(path)).collect())
     }
 
-    /// As [`Self::of`], on a thread that may block.
-    pub(crate) async fn look(paths: Vec<PathBuf>) -> Self {
-        if paths.is_empty() {
-            return Self::default();
-        }
-        let looked = tokio::task::spawn_blocking(move || Self::of(&paths)).await;
-        looked.unwrap_or_default()
+    /// As [`Self::of`], on a thread that may block: whoever gives up waiting for it keeps what is returned, and waits for that
+    /// the next time. Threads that hang are not many then.
+    pub(crate) fn looking(paths: Vec<PathBuf>) -> JoinHandle<Self> {
+        tokio::task::spawn_blocking(move || Self::of(&paths))
     }
 }
 

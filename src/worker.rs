@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::audit::record;
 use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
-use crate::edge::health::{Edge, EdgeKind};
+use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
 use crate::error::{Class, Disposition, JobError, RetryLimits, chain, edge_at_least};
 use crate::failpoint::{self, Failpoint};
@@ -84,6 +84,20 @@ const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 /// end kills what takes longer, and the mail would be in doubt all the same.
 const LAST_MAIL: Duration = Duration::from_secs(7);
 
+/// How many messages may wait for the queue to settle them beside those in the slots. Of more, each keeps its slot.
+const MOST_UNSETTLED: usize = 200;
+
+/// As the queue's edge knows them. An answered poll says nothing about either, nor does a message that was given back about
+/// deletions.
+const GIVING_BACK: Step = Step {
+    rank: 1,
+    name: "the return of a message",
+};
+const DELETING: Step = Step {
+    rank: 2,
+    name: "the deletion of a message",
+};
+
 /// How the worker works.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -135,6 +149,8 @@ pub struct Worker {
     renewed: watch::Receiver<Option<Renewed>>,
     /// How many messages in a row went back because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
+    /// The places for messages whose work has ended, and which the queue has not settled yet.
+    unsettled: Arc<Semaphore>,
     backlog: Backlog,
 }
 
@@ -294,6 +310,7 @@ impl Worker {
             disk_failed: Arc::default(),
             renewed: watch::channel(None).1,
             gone_back: Arc::default(),
+            unsettled: Arc::new(Semaphore::new(MOST_UNSETTLED)),
             backlog: Backlog::default(),
         }
     }
@@ -595,6 +612,7 @@ impl Worker {
             return left;
         }
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
+        let lease = lease.seen_by(self.tools.edges.of(EdgeKind::Queue));
         let work = Box::pin(self.work_jobs(&message, &delivery, &stop));
         let work = AssertUnwindSafe(work).catch_unwind();
         let held = lease.hold_while(work, &stop, LAST_STEP).await;
@@ -613,6 +631,11 @@ impl Worker {
                 return Left::Staying;
             }
         };
+        // A queue that polls well may be silent to deletions, and other messages have work to do meanwhile.
+        let unsettled = Arc::clone(&self.unsettled).try_acquire_owned();
+        if unsettled.is_ok() {
+            slot.give_back();
+        }
         self.settle(&message, worked, &stop).await
     }
 
@@ -769,7 +792,19 @@ impl Worker {
         self.tools.progress.settled(disposition);
         let settled = match parked {
             Some(Ok(left)) => Ok(left),
-            Some(Err(_)) | None => settle::settle(&*self.queue, message, disposition, "").await,
+            Some(Err(_)) | None => {
+                let edge = self.tools.edges.of(EdgeKind::Queue);
+                let step = match disposition {
+                    Disposition::Delete => DELETING,
+                    Disposition::Retry { .. } | Disposition::Park => GIVING_BACK,
+                };
+                let _request = edge.as_ref().map(|edge| edge.asked(step));
+                let settled = settle::settle(&*self.queue, message, disposition, "").await;
+                if settled.is_ok() {
+                    edge.iter().for_each(|edge| edge.replied(step));
+                }
+                settled
+            }
         };
         match settled {
             Ok(left) => {

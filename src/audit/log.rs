@@ -23,7 +23,7 @@ use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::clock::Clock;
 use crate::directory::{Location, is_full};
-use crate::edge::health::{Edge, EdgeKind, FailureKind};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
 use crate::quantity::Size;
 
 /// How many requests may wait for the writer before callers wait to hand theirs over.
@@ -200,6 +200,9 @@ struct Request {
     done: oneshot::Sender<Result<(), RecordError>>,
 }
 
+/// As the edge of the log's disk knows it.
+const WRITING: Step = Step::only("a write");
+
 /// How a log is, for those who do not write to it; does not keep it open.
 #[derive(Debug, Clone)]
 pub struct Watch {
@@ -292,11 +295,15 @@ impl AuditLog {
             return Ok(());
         }
         let (done, written) = oneshot::channel();
+        // A disk that hangs fails in no way.
+        let _under_way = self.edge().asked(WRITING);
         self.sender
             .send(Request { records, done })
             .await
             .map_err(|_| self.closed())?;
-        written.await.map_err(|_| self.closed())?
+        let written = written.await.map_err(|_| self.closed())?;
+        self.edge().replied(WRITING);
+        written
     }
 
     fn closed(&self) -> RecordError {
@@ -433,6 +440,31 @@ pub(super) mod tests {
 
     pub(in crate::audit) fn settings(dir: &Path) -> Settings {
         Settings::new(dir, SigningKey::from_seed(&[7; 32]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_said() {
+        let (dir, (sender, _never_read)) = (tempfile::tempdir().unwrap(), mpsc::channel(QUEUE));
+        let settings = settings(dir.path());
+        let watch = Watch {
+            failure: Arc::default(),
+            room: Room::new(&settings.dir, settings.min_free),
+            edge: Edge::new(EdgeKind::Audit, "log", "the audit log in /audit"),
+        };
+        let log = AuditLog { sender, watch };
+        let hangs = async {
+            let write = log.append(vec![record(0)]);
+            timeout_at(Instant::now() + Duration::from_secs(25), write).await
+        };
+        let says = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            log.edge().trouble().map(|trouble| trouble.to_string())
+        };
+        let (hung, said) = tokio::join!(hangs, says);
+        assert!(hung.is_err());
+        let said = said.unwrap();
+        assert!(said.ends_with("waiting at a write"), "{said}");
+        assert_eq!(log.edge().trouble(), None);
     }
 
     pub(in crate::audit) fn record(number: usize) -> AuditRecord {

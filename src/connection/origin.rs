@@ -13,6 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 
 use super::Base;
+use super::process::Process;
 use super::sts::{self, Identity, Sessions};
 use crate::config::{ConfigError, ConnectionConfig, Environment, Secret};
 use crate::links::credentials::Origin;
@@ -67,14 +68,23 @@ impl Configured {
     }
 
     /// The credentials themselves, or those with which a role is taken on.
-    fn own(&self, sdk: &SdkConfig) -> Result<SharedCredentialsProvider, CredentialsError> {
-        if let Some(keys) = &self.keys {
-            let read = keys.read(&self.environment);
+    async fn own(&self, sdk: &SdkConfig) -> Result<SharedCredentialsProvider, CredentialsError> {
+        if let Some(keys) = self.keys.clone() {
+            let environment = self.environment.clone();
+            // A file system that hangs blocks the thread, for as long as a file is waited for.
+            let read = tokio::task::spawn_blocking(move || keys.read(&environment));
+            let read = read.await.map_err(CredentialsError::unhandled)?;
             let keys = read.map_err(CredentialsError::invalid_configuration)?;
             return Ok(SharedCredentialsProvider::new(keys));
         }
         if let Some(identity) = Identity::of(&self.environment) {
             return Ok(self.of_identity(sdk, identity));
+        }
+        if let Some(process) = Process::of(sdk) {
+            let environment = EnvironmentVariableCredentialsProvider::new();
+            let chain = CredentialsProviderChain::first_try("Environment", environment)
+                .or_else("Profile", process);
+            return Ok(SharedCredentialsProvider::new(chain));
         }
         let chain = sdk.credentials_provider();
         chain.ok_or_else(|| CredentialsError::not_loaded("the AWS SDK knows no way to them"))
@@ -93,9 +103,12 @@ impl Configured {
         let profile = profile.profile_name(named.unwrap_or("default"));
         let sessions = Sessions::of_identity(sdk, self.sts_endpoint.as_deref(), identity);
         let environment = EnvironmentVariableCredentialsProvider::new();
-        let chain = CredentialsProviderChain::first_try("Environment", environment)
-            .or_else("Profile", profile.build())
-            .or_else("WebIdentityToken", sessions);
+        let chain = CredentialsProviderChain::first_try("Environment", environment);
+        let chain = match Process::of(sdk) {
+            Some(process) => chain.or_else("Profile", process),
+            None => chain.or_else("Profile", profile.build()),
+        };
+        let chain = chain.or_else("WebIdentityToken", sessions);
         SharedCredentialsProvider::new(chain)
     }
 }
@@ -114,7 +127,7 @@ impl Origin for Configured {
 
     async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError> {
         let sdk = Box::pin(self.base.load()).await;
-        let own = self.own(&sdk)?;
+        let own = self.own(&sdk).await?;
         Ok(match &self.role {
             Some(role) => {
                 let endpoint = self.sts_endpoint.as_deref();

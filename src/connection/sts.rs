@@ -138,7 +138,7 @@ impl Sessions {
                 let answer = request
                     .role_arn(&identity.role)
                     .role_session_name(session)
-                    .web_identity_token(identity.token()?)
+                    .web_identity_token(identity.token().await?)
                     .send()
                     .await;
                 answer
@@ -160,9 +160,12 @@ impl ProvideCredentials for Sessions {
 }
 
 impl Identity {
-    fn token(&self) -> Result<String, CredentialsError> {
-        let path = self.token_file.display();
-        let text = mounted::read_text(&self.token_file).map_err(|error| {
+    async fn token(&self) -> Result<String, CredentialsError> {
+        let (path, file) = (self.token_file.display(), self.token_file.clone());
+        // A file system that hangs blocks the thread, for as long as a file is waited for.
+        let read = tokio::task::spawn_blocking(move || mounted::read_text(&file));
+        let read = read.await.map_err(CredentialsError::unhandled)?;
+        let text = read.map_err(|error| {
             CredentialsError::invalid_configuration(format!(
                 "AWS_WEB_IDENTITY_TOKEN_FILE names {path}, which cannot be read: {error}"
             ))

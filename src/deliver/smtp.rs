@@ -243,8 +243,15 @@ impl Relay {
     /// of mails must answer to the beginning of a mail, too.
     pub async fn probe(&self) -> Result<(), RelayError> {
         let under_way = self.inner.edge.asked(Step::Connect.at_edge());
-        let connected = self.connect(under_way.number()).await;
-        let mut dialogue = connected.map_err(|failure| self.failed(&failure, None))?;
+        let mut dialogue = match self.connect(under_way.number()).await {
+            Ok(dialogue) => dialogue,
+            Err(failure) if self.is_full(&failure) => {
+                // It is there, and the mails that have its connections say the rest.
+                self.got_as_far_as(failure.step);
+                return Ok(());
+            }
+            Err(failure) => return Err(self.failed(&failure, None)),
+        };
         let failed_in_mail = self
             .last_failure()
             .as_ref()
@@ -314,10 +321,11 @@ impl Relay {
         let under_way = edge.asked(Step::Connect.at_edge());
         let dialogue = match pool.take_asked().await {
             Some(kept) => kept,
-            None => {
-                let connected = self.connect(under_way.number()).await;
-                connected.map_err(|failure| self.failed(&failure, None))?
-            }
+            None => match self.connect(under_way.number()).await {
+                Ok(dialogue) => dialogue,
+                Err(failure) if self.is_full(&failure) => return Ok(()),
+                Err(failure) => return Err(self.failed(&failure, None)),
+            },
         };
         pool.keep(dialogue);
         Ok(())
@@ -382,7 +390,27 @@ impl Relay {
             edge,
             ..
         } = &*self.inner;
-        Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request)).await
+        let begun = Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request));
+        let mut dialogue = begun.await?;
+        dialogue.counts(self.inner.pool.count());
+        Ok(dialogue)
+    }
+
+    /// Whether a connection was turned away because others of ours are there. These serve then: slowing down would not help, and
+    /// each complaint doubles a pause in which nothing is sent.
+    fn is_full(&self, failure: &Failure) -> bool {
+        let is_full = !failure.step.is_of_a_mail()
+            && self.inner.pool.is_open()
+            && matches!(&failure.cause, Cause::Said(reply) if verdict::is_of_connections(reply));
+        if is_full && let Some(most) = self.inner.pool.is_full(self.inner.config.connections) {
+            tracing::warn!(
+                relay = self.place(),
+                connections = most,
+                words = failure.words(),
+                "the relay takes no more connections; it is served with those that it has taken"
+            );
+        }
+        is_full
     }
 
     /// Reports a failed step to the edge. A relay that says something to a mail, if only "no", is there; one that turns
@@ -627,18 +655,25 @@ impl Relay {
         request: RequestNumber,
     ) -> Result<Dialogue, OpenError> {
         loop {
-            let kept = self.inner.pool.take().await;
-            let is_kept = kept.is_some();
-            let mut dialogue = match kept {
-                Some(mut kept) => {
-                    kept.serves(request);
-                    kept
-                }
-                None => {
-                    let connected = self.connect(request).await;
-                    connected.map_err(|failure| OpenError::Relay(self.failed(&failure, None)))?
-                }
+            let (mut dialogue, is_kept) = match self.inner.pool.take().await {
+                Some(kept) => (kept, true),
+                None => match self.connect(request).await {
+                    Ok(new) => (new, false),
+                    Err(failure) if self.is_full(&failure) => {
+                        let another = tokio::time::timeout(PATIENCE, self.inner.pool.another());
+                        match another.await {
+                            Ok(Some(another)) => (another, true),
+                            // Those that were there have gone.
+                            Ok(None) => continue,
+                            Err(_) => return Err(OpenError::Relay(self.busy())),
+                        }
+                    }
+                    Err(failure) => return Err(OpenError::Relay(self.failed(&failure, None))),
+                },
             };
+            if is_kept {
+                dialogue.serves(request);
+            }
             if !dialogue::is_ascii(&letter.envelope) && !dialogue.takes_utf8() {
                 self.inner.pool.keep(dialogue);
                 return Err(no_utf8());

@@ -16,14 +16,17 @@ use async_trait::async_trait;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use self::clean::clean;
 use self::doubt::Doubt;
 use super::signer::SessionEnd;
-use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
+use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, Step};
 use crate::plan::CredentialsEnd;
 use crate::stamp::Stamps;
 
@@ -38,6 +41,14 @@ const ROOM: SignedDuration = SignedDuration::from_secs(10);
 
 /// How long a source is left alone that cannot be read, while the credentials that it gave before are good.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
+
+/// How long a look at the files is waited for while the credentials that were given before are good. A file system that hangs
+/// must not hold up what can be signed.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// After how long a source that is down is asked once more while it does not answer: what hangs may be a process, or a
+/// connection, that it will never answer, and the source be well again.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
 /// For how long a look at the files counts. A command signs thousands of batches a second, and each would look.
 const LOOK_COUNTS: Duration = Duration::from_millis(100);
@@ -89,6 +100,8 @@ struct State {
     seen: Stamps,
     /// When they were looked at last.
     looked_at: Option<Instant>,
+    /// The look that is under way. One that was not waited for to its end goes on, so that one thread hangs, and not many.
+    looking: Option<JoinHandle<Stamps>>,
     kept: Option<Kept>,
     standing: Standing,
     /// Until when a source that failed is left alone.
@@ -212,7 +225,13 @@ impl Source {
         {
             return Ok(kept.clone());
         }
-        let looked = timeout(CREDENTIALS_TIMEOUT, self.look(&mut state)).await;
+        // Jobs that wait for a look are seen by the edge.
+        let _request = good.is_none().then(|| self.asked());
+        let patience = match &good {
+            Some(_) => LOOK_PATIENCE,
+            None => CREDENTIALS_TIMEOUT,
+        };
+        let looked = timeout(patience, self.look(&mut state)).await;
         if let Some(kept) = &good
             && looked.is_ok()
             && state.standing == Standing::Good
@@ -245,7 +264,16 @@ impl Source {
     /// Looks whether the files are still those of which the provider was made.
     async fn look(&self, state: &mut State) {
         let began = Instant::now();
-        let seen = Stamps::look(self.inner.origin.files()).await;
+        let files = self.inner.origin.files();
+        let seen = match files.is_empty() {
+            true => Stamps::default(),
+            false => {
+                let looking = state.looking.get_or_insert_with(|| Stamps::looking(files));
+                let seen = looking.await.unwrap_or_default();
+                state.looking = None;
+                seen
+            }
+        };
         if state.seen != seen {
             state.seen = seen;
             state.provider = None;
@@ -267,8 +295,12 @@ impl Source {
         })
     }
 
+    fn asked(&self) -> Request {
+        self.inner.edge.asked(Step::only("credentials"))
+    }
+
     async fn ask(&self, state: &mut State) -> Result<Credentials, CredentialsError> {
-        let _request = self.inner.edge.asked(Step::only("credentials"));
+        let _request = self.asked();
         let provider = match &state.provider {
             Some(provider) => provider.clone(),
             None => {
@@ -276,7 +308,17 @@ impl Source {
                 state.provider.insert(made).clone()
             }
         };
-        clean(provider.provide_credentials().await?)
+        if !self.inner.edge.is_failing() {
+            return clean(provider.provide_credentials().await?);
+        }
+        let mut asked = FuturesUnordered::new();
+        loop {
+            asked.push(provider.provide_credentials());
+            tokio::select! {
+                Some(given) = asked.next() => return clean(given?),
+                () = sleep(ASKED_AGAIN) => {}
+            }
+        }
     }
 
     fn keep(&self, state: &mut State, given: Credentials) -> Kept {
@@ -406,9 +448,83 @@ mod tests {
         assert_eq!(outage.kind, FailureKind::Timeout);
         assert!(source.get(Need::Now).await.is_err());
         assert_eq!(hung.0.load(Ordering::Relaxed), 1, "it has its pause");
-        tokio::time::sleep(outage.left).await;
+        sleep(outage.left).await;
         assert!(source.get(Need::Now).await.is_err());
-        assert_eq!(hung.0.load(Ordering::Relaxed), 2, "it is tried");
+        // At the deadline itself, it may or may not be asked once more.
+        let asked = hung.0.load(Ordering::Relaxed);
+        assert!(
+            (6..=7).contains(&asked),
+            "{asked}: it is tried again and again"
+        );
+    }
+
+    /// Answers the third time that it is asked; the first two hang.
+    #[derive(Debug, Clone, Default)]
+    struct Revived(Arc<AtomicUsize>);
+
+    impl ProvideCredentials for Revived {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            let before = self.0.fetch_add(1, Ordering::Relaxed);
+            future::ProvideCredentials::new(async move {
+                if before < 2 {
+                    std::future::pending::<()>().await;
+                }
+                Ok(Credentials::for_tests())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_back_is_noticed_while_an_earlier_request_hangs() {
+        let source = source(Revived::default());
+        assert!(source.get(Need::Now).await.is_err());
+        sleep(source.edge().outage().unwrap().left).await;
+        let began = Instant::now();
+        assert!(source.get(Need::Now).await.is_ok());
+        assert_eq!(began.elapsed(), ASKED_AGAIN);
+        assert_eq!(source.edge().outage(), None);
+    }
+
+    /// Credentials that are made of a file.
+    #[derive(Debug)]
+    struct OfFile;
+
+    #[async_trait]
+    impl Origin for OfFile {
+        fn files(&self) -> Vec<PathBuf> {
+            vec!["/nonexistent/secret".into()]
+        }
+
+        async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError> {
+            Ok(SharedCredentialsProvider::new(Credentials::for_tests()))
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_hang_have_one_thread_and_hold_good_credentials_up_for_a_moment() {
+        let section = "connections.reports".to_owned();
+        let source = Source::new("reports", section, Arc::new(OfFile), None);
+        source.get(Need::Now).await.unwrap();
+        let (_hangs, waits) = std::sync::mpsc::channel::<()>();
+        let hanging = tokio::task::spawn_blocking(move || {
+            let _closed = waits.recv();
+            Stamps::default()
+        });
+        let id = hanging.id();
+        source.inner.state.lock().await.looking = Some(hanging);
+        let began = Instant::now();
+        for _ in 0..2 {
+            let mut state = source.inner.state.lock().await;
+            (state.left_alone, state.looked_at) = (None, None);
+            drop(state);
+            source.get(Need::Now).await.unwrap();
+        }
+        assert!(began.elapsed() < CREDENTIALS_TIMEOUT, "{began:?}");
+        let state = source.inner.state.lock().await;
+        assert_eq!(state.looking.as_ref().map(JoinHandle::id), Some(id));
     }
 
     #[tokio::test(start_paused = true)]
@@ -418,7 +534,7 @@ mod tests {
             .map(|n| source.edge().enter(&n.to_string(), 1).unwrap())
             .collect();
         let waits = async {
-            tokio::time::sleep(Duration::from_secs(4)).await;
+            sleep(Duration::from_secs(4)).await;
             jobs.iter().filter(|job| job.gives_way(1).is_some()).count()
         };
         tokio::select! {

@@ -7,11 +7,22 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::edge::health::{Edge, Step};
 use crate::error::chain;
 use crate::queue::{Fact, MAX_VISIBILITY, Queue, Receipt};
 use crate::stop::Stop;
+
+/// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
+/// from being settled; one that comes after the deletion changes nothing.
+const LAST_EXTENSION: Duration = Duration::from_secs(10);
+
+/// As the queue's edge knows it. An answered poll says nothing about it.
+const EXTENDING: Step = Step {
+    rank: 1,
+    name: "the extension of the hold on a message",
+};
 
 /// How the work ended, and whether the message is still ours.
 #[derive(Debug)]
@@ -32,6 +43,7 @@ pub struct Lease<'a> {
     visibility: Duration,
     taken_at: Instant,
     held_until: Instant,
+    edge: Option<Edge>,
 }
 
 impl<'a> Lease<'a> {
@@ -44,7 +56,14 @@ impl<'a> Lease<'a> {
             visibility,
             taken_at: now,
             held_until: now + visibility,
+            edge: None,
         }
+    }
+
+    /// The same; the edge of the queue hears of extensions that are not answered.
+    #[must_use]
+    pub fn seen_by(self, edge: Option<Edge>) -> Self {
+        Self { edge, ..self }
     }
 
     /// Works `work` to its end while holding the message.
@@ -71,14 +90,14 @@ impl<'a> Lease<'a> {
                         match select(extending, work.as_mut()).await {
                             Either::Left((hold, _)) => hold,
                             Either::Right((finished, extending)) => {
-                                extending.await;
+                                drop(timeout(LAST_EXTENSION, extending).await);
                                 return Held::Finished(finished);
                             }
                         }
                     };
                     if hold == Hold::Lost {
                         stop.ask();
-                        return match tokio::time::timeout(last_step, work).await {
+                        return match timeout(last_step, work).await {
                             Ok(_) => Held::Lost,
                             Err(_) => Held::CutOff,
                         };
@@ -94,7 +113,13 @@ impl<'a> Lease<'a> {
         if now + self.visibility > self.taken_at + MAX_VISIBILITY {
             return Hold::Lost;
         }
-        match self.queue.extend(self.receipt, self.visibility).await {
+        let request = self.edge.as_ref().map(|edge| edge.asked(EXTENDING));
+        let extended = self.queue.extend(self.receipt, self.visibility).await;
+        if let (Some(edge), Ok(())) = (&self.edge, &extended) {
+            edge.replied(EXTENDING);
+        }
+        drop(request);
+        match extended {
             Ok(()) => {
                 self.held_until = now + self.visibility;
                 Hold::Kept

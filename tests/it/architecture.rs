@@ -161,10 +161,16 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "tokio::fs",
         &["embedded/upload.rs", "embedded/backend.rs", "store/s3.rs"],
     ),
-    // A process: `ledger.resolve_cmd`, which has a deadline, a test's kill, and the program itself before it begins.
+    // A process: `ledger.resolve_cmd` and a profile's `credential_process`, which have deadlines, a test's kill, and the program
+    // itself before it begins.
     (
         "Command::new",
-        &["ledger/resolver.rs", "failpoint.rs", "main.rs"],
+        &[
+            "connection/process.rs",
+            "ledger/resolver.rs",
+            "failpoint.rs",
+            "main.rs",
+        ],
     ),
 ];
 

@@ -153,6 +153,36 @@ async fn credentials_that_hang_hold_their_own_jobs_only() {
 }
 
 #[tokio::test]
+async fn a_program_for_credentials_that_hangs_or_floods_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let noted = dir.path().join("pids");
+    let hangs = format!("sh -c 'echo $$ >> {}; exec sleep 600'", noted.display());
+    for (program, words) in [
+        (hangs.as_str(), "has not answered since"),
+        ("yes", "cannot be used since"),
+    ] {
+        let (world, profiles) = with_credentials_of(program);
+        let config = world.written();
+        let daemon = Daemon::start(&config, &[("AWS_CONFIG_FILE", &profiles)]).await;
+        world.submit(&[far_job("waits")]).await;
+        is_unready(
+            &daemon.http,
+            &format!("credentials of connections.far {words}"),
+        )
+        .await;
+        let took = daemon.stops(&config).await;
+        assert!(took < Duration::from_secs(12), "{took:?}");
+    }
+    let pids = fs::read_to_string(&noted).unwrap();
+    let lives = |pid: &&str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    let left: Vec<_> = pids.lines().filter(lives).collect();
+    assert_eq!(left, Vec::<&str>::new(), "of {}", pids.lines().count());
+}
+
+#[tokio::test]
 async fn credentials_that_cannot_be_had_are_said_by_a_daemon_without_jobs() {
     let (world, profiles) = with_credentials_of("/bin/false");
     let config = world.written();

@@ -340,3 +340,27 @@ async fn a_relay_that_turns_every_connection_away_is_tried_by_one_and_not_by_eac
         daemon.stops(&config).await;
     }
 }
+
+#[tokio::test]
+async fn a_relay_that_takes_one_connection_gets_every_mail_over_that() {
+    let relay = BadRelay::with_room_for(1, Vec::new()).await;
+    let mut world = World::new().object("a.pdf", "x");
+    through(&mut world, relay.port);
+    let config = world.written();
+    let jobs: Vec<Value> = (0..20).map(|n| email_job(&format!("one-{n}"))).collect();
+    world.submit(&jobs).await;
+    let began = Instant::now();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    until("every mail", async || {
+        (relay.kept().len() == 20).then_some(())
+    })
+    .await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    // The first two may come at once, and neither is a connection yet.
+    assert!(lines_with(&config, "slowing down") <= 1);
+    assert!(lines_with(&config, "the relay takes no more connections") <= 1);
+    let turned_away = relay.connections() - 1;
+    assert!(turned_away < 20, "{turned_away} connections");
+    daemon.stops(&config).await;
+}

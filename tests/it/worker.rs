@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
 use handout::queue::memory::MemoryQueue;
-use handout::queue::{Fact, Queue};
+use handout::queue::{Fact, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
 use handout::tools::Opened;
 use serde_json::{Value, json};
@@ -309,4 +310,54 @@ async fn what_is_told_has_only_characters_that_a_queue_takes() {
         (told["job"].as_str(), told["outcome"].as_str()),
         (Some("hostile"), Some("parked"))
     );
+}
+
+/// A queue that polls well, and never answers a deletion.
+#[derive(Debug, Default)]
+struct SilentToDeletions(MemoryQueue);
+
+#[async_trait]
+impl Queue for SilentToDeletions {
+    async fn receive(
+        &self,
+        max: usize,
+        visibility: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Message>, QueueError> {
+        self.0.receive(max, visibility, wait).await
+    }
+
+    async fn delete(&self, _: &Receipt) -> Result<(), QueueError> {
+        std::future::pending().await
+    }
+
+    async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
+        self.0.extend(receipt, visibility).await
+    }
+
+    async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError> {
+        self.0.park(message, reason).await
+    }
+
+    async fn submit(&self, body: &str) -> Result<String, QueueError> {
+        self.0.submit(body).await
+    }
+
+    async fn waiting(&self) -> Result<u64, QueueError> {
+        self.0.waiting().await
+    }
+}
+
+#[tokio::test]
+async fn messages_whose_deletion_hangs_keep_no_slot_from_others() {
+    let world = World::new().object("a.pdf", "x");
+    let mut opened = world.open().await;
+    let queue = Arc::new(SilentToDeletions::default());
+    opened.queue = Arc::clone(&queue) as Arc<dyn Queue>;
+    for number in 0..24 {
+        queue.submit(&job(&format!("job-{number}"))).await.unwrap();
+    }
+    run_until_settled(&opened, 24).await;
+    assert_eq!(served(&world).len(), 24);
+    opened.close().await;
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::hello::Hello;
+use super::pool::Counted;
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
 use crate::config::{Deadlines, SmtpConfig, Tls};
@@ -194,6 +195,8 @@ pub(super) struct Dialogue {
     edge: Edge,
     /// For which request.
     request: RequestNumber,
+    /// Counts it among the connections to its relay.
+    counted: Option<Counted>,
 }
 
 impl fmt::Debug for Dialogue {
@@ -233,6 +236,7 @@ impl Dialogue {
             used_at: Instant::now(),
             edge: edge.clone(),
             request,
+            counted: None,
         };
         dialogue.heard(Step::Greeting);
         dialogue.hello(&hello).await?;
@@ -267,6 +271,11 @@ impl Dialogue {
     fn heard(&mut self, step: Step) {
         self.used_at = Instant::now();
         self.edge.replied(step.at_edge());
+    }
+
+    /// The connection counts from now on.
+    pub(super) fn counts(&mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     /// The connection is used by another request from now on.

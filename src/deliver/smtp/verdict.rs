@@ -95,6 +95,22 @@ enum Meaning {
     Unclear,
 }
 
+/// Whether a reply says that there are too many connections at once, and not that they come too fast.
+pub(super) fn is_of_connections(reply: &Reply) -> bool {
+    let words = Words::of(reply);
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
+    meaning(reply) == Meaning::Rate
+        && says(&["connection*", "concurrent", "simultaneous", "session*"])
+        && !says(&[
+            "rate",
+            "ratelimit*",
+            "throttl*",
+            "per minute",
+            "per second",
+            "per hour",
+        ])
+}
+
 /// What a reply is about: what the first rule says that fits it.
 fn meaning(reply: &Reply) -> Meaning {
     let (code, words) = ((reply.code, reply.enhanced()), Words::of(reply));

@@ -69,6 +69,11 @@ struct Seen {
 impl BadRelay {
     /// A relay with these habits.
     pub(crate) async fn start(rules: Vec<Rule>) -> Self {
+        Self::with_room_for(usize::MAX, rules).await
+    }
+
+    /// A relay that takes so many connections at once, and turns the others away as Postfix does.
+    pub(crate) async fn with_room_for(most: usize, rules: Vec<Rule>) -> Self {
         // What is not read shows soon.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -80,8 +85,15 @@ impl BadRelay {
         let (all, shared) = (Arc::clone(&seen), Arc::clone(&rules));
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
+            while let Ok((mut socket, _)) = listener.accept().await {
                 all.lock().unwrap().connections += 1;
+                while sessions.try_join_next().is_some() {}
+                if sessions.len() >= most {
+                    const FULL: &[u8] =
+                        b"421 4.7.0 bad.example Error: too many connections from 127.0.0.1\r\n";
+                    drop(socket.write_all(FULL).await);
+                    continue;
+                }
                 let session = Session {
                     stream: BufReader::new(socket),
                     rules: Arc::clone(&shared),

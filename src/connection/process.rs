@@ -1,0 +1,268 @@
+//! A profile's `credential_process`: a program that prints credentials.
+//!
+//! The SDK runs one, too, but reads whatever it prints into memory, and leaves it alone when it is not waited for any more: one
+//! that hangs would be there once for each time that it was asked. Here it has so much to say, and is ended with all that it
+//! started when what asks for it goes away. It is asked for by the deadline of its source.
+//!
+//! Not so where the program serves a role of a profile (`source_profile`): the SDK runs that.
+
+use std::fmt;
+use std::process::Stdio;
+use std::time::{Duration, SystemTime};
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use jiff::Timestamp;
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::{Map, Value};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use crate::redact::redacted;
+
+/// How much a program may print, in bytes. Session tokens have a few thousand.
+const MOST_BYTES: u64 = 64 * 1024;
+
+/// How much of what it complains about is read, in bytes.
+const MOST_WORDS_BYTES: usize = 500;
+
+/// How long what it printed is waited for when it has ended: something that it started may hold its output open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// The fields of a profile that come before its program.
+const BEFORE_IT: [&str; 6] = [
+    "role_arn",
+    "credential_source",
+    "web_identity_token_file",
+    "sso_session",
+    "sso_start_url",
+    "login_session",
+];
+
+/// A program that prints credentials, as a shell runs it.
+pub(super) struct Process {
+    command: String,
+}
+
+impl fmt::Debug for Process {
+    /// Its arguments may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process").finish_non_exhaustive()
+    }
+}
+
+/// The processes of a program, which end when this is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // One that has ended is none any more.
+            let _has_ended = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Process {
+    /// The program of the profile that `sdk` was made of, where that is what gives its credentials.
+    pub(super) fn of(sdk: &SdkConfig) -> Option<Self> {
+        let field = |name| super::of_profile(sdk, name);
+        let is_of_another = BEFORE_IT.into_iter().any(|name| field(name).is_some());
+        let command = field("credential_process").filter(|_| !is_of_another)?;
+        Some(Self { command })
+    }
+
+    async fn ask(&self) -> Result<Credentials, CredentialsError> {
+        let failed = |words: String| {
+            CredentialsError::provider_error(format!("the profile's credential_process {words}"))
+        };
+        let printed = self.run().await.map_err(failed)?;
+        read(&printed).map_err(|words| failed(format!("printed no credentials: {words}")))
+    }
+
+    async fn run(&self) -> Result<Vec<u8>, String> {
+        let child = Command::new("sh")
+            .args(["-c", &self.command])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn();
+        let mut child = child.map_err(|error| format!("could not be run: {error}"))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let mut group = Group(pid);
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut printed, mut complaint) = (Vec::new(), Vec::new());
+        let status = {
+            let printing = read_to(stdout, &mut printed, MOST_BYTES + 1);
+            let complaining = read_to(stderr, &mut complaint, MOST_BYTES);
+            let reading = futures_util::future::join(printing, complaining);
+            let mut reading = std::pin::pin!(reading);
+            tokio::select! {
+                // One that prints too much never ends, since its output is not read any further.
+                _ = &mut reading => None,
+                status = child.wait() => {
+                    drop(tokio::time::timeout(LAST_WORDS, reading).await);
+                    Some(status)
+                }
+            }
+        };
+        if printed.len() as u64 > MOST_BYTES {
+            return Err(format!("printed more than {MOST_BYTES} bytes"));
+        }
+        let status = match status {
+            Some(status) => status,
+            None => child.wait().await,
+        };
+        let status = status.map_err(|error| format!("could not be waited for: {error}"))?;
+        // It ended by itself, and what it left running was meant to be.
+        group.0 = None;
+        match status.success() {
+            true => Ok(printed),
+            false => {
+                let complaint = String::from_utf8_lossy(&complaint);
+                let words = redacted(complaint.trim(), MOST_WORDS_BYTES);
+                Err(format!("ended with {status}: {words}"))
+            }
+        }
+    }
+}
+
+/// Reads at most so much. The rest is not read, so that what prints it waits, and is ended with its group.
+async fn read_to(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, most: u64) {
+    if let Some(from) = from {
+        drop(from.take(most).read_to_end(into).await);
+    }
+}
+
+/// Reads what the program printed. Names of fields may be written small or large, as the SDKs take them.
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>
+fn read(printed: &[u8]) -> Result<Credentials, String> {
+    // What is wrong with it is not said in serde's words, which repeat parts of it.
+    let parsed = serde_json::from_slice::<Map<String, Value>>(printed);
+    let fields = parsed.map_err(|_| "it is no JSON object".to_owned())?;
+    let field = |name: &str| {
+        let mut fields = fields.iter();
+        fields.find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
+    };
+    let text = |name: &str| field(name).and_then(Value::as_str);
+    let needed = |name: &str| text(name).ok_or_else(|| format!("{name} is missing"));
+    if field("Version").and_then(Value::as_u64) != Some(1) {
+        return Err("Version is not 1".to_owned());
+    }
+    let end = text("Expiration").map(instant).transpose()?;
+    let mut credentials = Credentials::builder()
+        .access_key_id(needed("AccessKeyId")?)
+        .secret_access_key(needed("SecretAccessKey")?)
+        .provider_name("CredentialProcess");
+    credentials.set_session_token(text("SessionToken").map(ToOwned::to_owned));
+    credentials.set_expiry(end);
+    Ok(credentials.build())
+}
+
+fn instant(text: &str) -> Result<SystemTime, String> {
+    let parsed = text.parse::<Timestamp>().ok();
+    let seconds = parsed.and_then(|parsed| u64::try_from(parsed.as_second()).ok());
+    let seconds = seconds.ok_or("Expiration is no time")?;
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+impl ProvideCredentials for Process {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.ask())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    const GIVEN: &str = r#"{"version":1,"AccessKeyId":"AKIA","SecretAccessKey":"s","Expiration":"2027-01-01T00:00:00+00:00"}"#;
+
+    fn process(command: &str) -> Process {
+        let command = command.to_owned();
+        Process { command }
+    }
+
+    async fn words(command: &str) -> String {
+        let error = process(command).ask().await.unwrap_err();
+        crate::error::chain(&error)
+    }
+
+    #[tokio::test]
+    async fn what_a_program_prints_is_credentials_or_a_sentence_without_them() {
+        let given = process(&format!("echo '{GIVEN}'")).ask().await.unwrap();
+        assert_eq!(
+            (given.access_key_id(), given.secret_access_key()),
+            ("AKIA", "s")
+        );
+        let end: Timestamp = given.expiry().unwrap().try_into().unwrap();
+        assert_eq!(end.to_string(), "2027-01-01T00:00:00Z");
+        for (command, said) in [
+            ("echo secret", "it is no JSON object"),
+            ("echo '{\"Version\":2}'", "Version is not 1"),
+            ("echo '{\"Version\":1}'", "AccessKeyId is missing"),
+            (
+                "echo not logged in >&2; exit 3",
+                "exit status: 3: not logged in",
+            ),
+        ] {
+            let words = words(command).await;
+            assert!(words.ends_with(said), "{words}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_prints_without_end_is_ended() {
+        let began = Instant::now();
+        let words = words("exec yes").await;
+        assert!(words.contains("printed more than"), "{words}");
+        let words = self::words("yes >&2").await;
+        assert!(
+            words.contains("no credentials") || words.contains("ended with"),
+            "{words}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_left_something_running_has_answered_when_it_ended() {
+        let began = Instant::now();
+        let command = format!("sleep 5 & echo '{GIVEN}'");
+        assert!(process(&command).ask().await.is_ok());
+        assert!(began.elapsed() < Duration::from_secs(4));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_waited_for_any_more_ends_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let noted = dir.path().join("pids");
+        let command = format!(
+            "sleep 600 & echo $! >> {0}; echo $$ >> {0}; wait",
+            noted.display()
+        );
+        let asked = process(&command);
+        assert!(timeout(Duration::from_secs(1), asked.ask()).await.is_err());
+        let pids = std::fs::read_to_string(&noted).unwrap();
+        assert_eq!(pids.lines().count(), 2);
+        let lives = |pid: &str| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let began = Instant::now();
+        while pids.lines().any(lives) {
+            assert!(began.elapsed() < Duration::from_secs(5), "{pids}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
