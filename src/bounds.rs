@@ -156,9 +156,10 @@ pub const MAX_LISTED_OBJECTS: u64 = 100_000_000;
 /// How many objects a job may leave out because they cannot be linked. Each is kept aside with its reason.
 pub const MAX_LEFT_OUT: u64 = 1_000_000;
 
-/// How many objects that cannot be linked a job may leave out for all its audiences together: each mail, page and list tells of
-/// all of them, and they are no links, so that no rule's `max_links` counts them. Ten thousand recipients with links of their own
-/// are told of a thousand each.
+/// How many objects that cannot be linked a job may leave out for all its audiences together.
+///
+/// Each mail, page and list tells of all of them, and they are no links, so that no rule's `max_links` counts them. Ten thousand
+/// recipients with links of their own are told of a thousand each.
 pub const MAX_LEFT_OUT_IN_ALL: u64 = 10_000_000;
 
 /// The longest words of a store that are kept, in bytes.

@@ -3,6 +3,7 @@
 mod changes;
 mod reload;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,20 @@ impl Tools {
         let connection = self.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         let share = self.share();
+        // One store or one relay of several, however slow, leaves slots for the others.
+        let stores = self.policy.rules.iter().map(|rule| &rule.connection);
+        let stores = stores.collect::<BTreeSet<_>>().len();
+        let relays = match &self.mailer {
+            Mailer::Smtp(relays) => relays.iter().count(),
+            Mailer::Outbox(_) => 0,
+        };
+        let of_several = |count: usize| (count > 1).then_some(self.share);
+        if let Some(connection) = connection {
+            connection.s3.edge().limit_long_jobs(of_several(stores));
+        }
+        if let Some(relay) = relay {
+            relay.edge().limit_long_jobs(of_several(relays));
+        }
         let ledger = self
             .books
             .ledger

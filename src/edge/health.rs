@@ -5,7 +5,7 @@
 //! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
 //! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -28,6 +28,9 @@ const TRIAL: Duration = Duration::from_secs(15);
 
 /// How long one job may find out whether a silent edge answers others, beyond the share of those that wait for it.
 const SCOUT: Duration = Duration::from_secs(10);
+
+/// After how long a job takes long.
+const LONG_JOB: Duration = Duration::from_secs(4);
 
 /// How long an edge must have been down for the jobs that wait for it to give their slots back.
 const LONG_OUTAGE: Duration = Duration::from_secs(25);
@@ -114,10 +117,12 @@ pub enum FailureKind {
     Denied,
     /// A disk without room.
     Full,
+    /// None: jobs that take long have its share of the slots. Requests never fail so.
+    Occupied,
 }
 
 impl FailureKind {
-    /// Every kind, in the order of the counters.
+    /// Every kind of a failed request, in the order of the counters.
     pub const ALL: [Self; 7] = [
         Self::Timeout,
         Self::Unreachable,
@@ -138,6 +143,7 @@ impl FailureKind {
             Self::Refused => "refused",
             Self::Denied => "denied",
             Self::Full => "full",
+            Self::Occupied => "occupied",
         }
     }
 
@@ -152,7 +158,7 @@ impl FailureKind {
             Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
             Self::Denied | Self::Full => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
-            Self::ServerError | Self::Throttled => (2, Duration::from_secs(10)),
+            Self::ServerError | Self::Throttled | Self::Occupied => (2, Duration::from_secs(10)),
         }
     }
 
@@ -164,7 +170,8 @@ impl FailureKind {
             | Self::Unreachable
             | Self::ServerError
             | Self::Throttled
-            | Self::Full => {
+            | Self::Full
+            | Self::Occupied => {
                 let doublings = failures.saturating_sub(2).min(8);
                 (INITIAL_PAUSE * (1 << doublings)).min(MAX_PAUSE)
             }
@@ -222,9 +229,11 @@ struct Activity {
     next_request: u64,
     /// When a reply came last at each step.
     replies: [Option<Instant>; STEPS],
-    /// The jobs that need the edge, in the order in which they began.
-    jobs: BTreeSet<u64>,
+    /// The jobs that need the edge, in the order in which they began, and when that was.
+    jobs: BTreeMap<u64, Instant>,
     next_job: u64,
+    /// How many jobs that take long it may have, if other edges of its kind need slots, too.
+    long_jobs: Option<usize>,
     /// The job beyond the share that finds out whether the edge answers, and since when.
     scout: Option<(u64, Instant)>,
 }
@@ -333,7 +342,9 @@ impl JobAtEdge {
             return None;
         }
         let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
-        lasting.or_else(|| {
+        let takes_long = self.began.elapsed() >= LONG_JOB;
+        let occupied = || edge.occupied(self.number).filter(|_| takes_long);
+        lasting.or_else(occupied).or_else(|| {
             let older = edge.activity().jobs.range(..self.number).count();
             edge.crowded(older, share)
         })
@@ -428,6 +439,7 @@ impl fmt::Display for Outage {
             FailureKind::Refused => "refuses requests",
             FailureKind::Denied => "cannot be used",
             FailureKind::Full => "has no room",
+            FailureKind::Occupied => "is occupied",
         };
         write!(f, "{subject} {what} since {since:.0}")?;
         if words.is_empty() {
@@ -590,7 +602,7 @@ impl Edge {
             let mut activity = self.activity();
             let (jobs, number) = (activity.jobs.len(), activity.next_job);
             activity.next_job += 1;
-            activity.jobs.insert(number);
+            activity.jobs.insert(number, Instant::now());
             (jobs, number)
         };
         // Dropped on the way out, it takes back what it has taken.
@@ -602,6 +614,9 @@ impl Edge {
             is_scout: false,
             is_told: AtomicBool::new(false),
         };
+        if let Some(occupied) = self.occupied(number) {
+            return Err(occupied);
+        }
         if let Some(crowded) = self.crowded(jobs, share) {
             let mut activity = self.activity();
             if activity.has_scout() {
@@ -632,6 +647,7 @@ impl Edge {
         };
         let is_silent = self.is_silent();
         match outage {
+            None if self.occupied(u64::MAX).is_some() => Admission::Nothing,
             None if !is_silent => Admission::All,
             None if !self.activity().has_scout() => Admission::One,
             Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
@@ -663,6 +679,30 @@ impl Edge {
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
         let silence = self.silence(SILENT)?;
         (jobs >= share).then_some(silence)
+    }
+
+    /// Has jobs of the edge that take long hold at most so many slots, since other edges of its kind need some, too.
+    pub fn limit_long_jobs(&self, most: Option<usize>) {
+        self.activity().long_jobs = most;
+    }
+
+    /// What a job is told if jobs that began before it and take long have the edge's share of the slots. A store that is slow,
+    /// and never silent, would otherwise have them all.
+    fn occupied(&self, number: u64) -> Option<Outage> {
+        let activity = self.activity();
+        let most = activity.long_jobs?;
+        let took_long = |began: &&Instant| began.elapsed() >= LONG_JOB;
+        let older = activity.jobs.range(..number).map(|(_, began)| began);
+        let last = older.filter(took_long).nth(most.saturating_sub(1))?;
+        let since = SignedDuration::try_from(last.elapsed()).ok()?;
+        Some(Outage {
+            edge: self.label(),
+            subject: self.inner.subject.clone(),
+            kind: FailureKind::Occupied,
+            words: format!("{most} jobs that take long have its share of the slots"),
+            since: crate::clock::system() - since,
+            left: GIVEN_WAY,
+        })
     }
 
     /// The edge's silence, if requests have waited for it for so long without a byte.
@@ -1072,6 +1112,31 @@ mod tests {
         assert!(trial.gives_way(2).is_none());
         tokio::time::sleep(LONG_OUTAGE).await;
         assert!(trial.gives_way(2).is_some(), "it has been down for long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jobs_that_take_long_at_an_edge_that_answers_keep_to_their_share_if_there_is_another() {
+        let edge = edge();
+        let mut jobs: Vec<JobAtEdge> = (0..4)
+            .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+            .collect();
+        after(4000).await;
+        let giving_way =
+            |jobs: &[JobAtEdge]| jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
+        assert_eq!(giving_way(&jobs), 0, "it is the only one of its kind");
+        edge.limit_long_jobs(Some(2));
+        assert_eq!(giving_way(&jobs), 2);
+        assert!(jobs[1].gives_way(2).is_none(), "the oldest go on");
+        let occupied = edge.enter("new", 2).unwrap_err();
+        assert_eq!(occupied.kind, FailureKind::Occupied);
+        assert_eq!((edge.admits(), edge.trouble()), (Admission::Nothing, None));
+        jobs.truncate(2);
+        drop(jobs.remove(0));
+        assert_eq!(edge.admits(), Admission::All);
+        let young = edge.enter("new", 2).unwrap();
+        assert!(young.gives_way(2).is_none());
+        after(4000).await;
+        assert!(young.gives_way(2).is_none(), "it is the second");
     }
 
     #[tokio::test(start_paused = true)]

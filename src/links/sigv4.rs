@@ -405,11 +405,7 @@ mod tests {
         ];
         let signatures: std::collections::HashSet<String> = asks
             .iter()
-            .map(|ask| {
-                signature_in(presigner.presign(ask).expose())
-                    .unwrap()
-                    .to_owned()
-            })
+            .map(|ask| signature_in(presigner.presign(ask).expose()).unwrap())
             .collect();
         assert_eq!(signatures.len(), asks.len());
     }

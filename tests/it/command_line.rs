@@ -511,7 +511,7 @@ fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
     assert_eq!(explained["ends_at"], "2038-01-19T03:14:07Z");
     assert_eq!(explained["is_over"], false);
     let signature = handout::links::url::signature_in(&live).unwrap();
-    assert!(!text.contains(signature), "{text}");
+    assert!(!text.contains(&signature), "{text}");
 
     assert_eq!(handout(&["explain"]).status.code(), Some(64));
 }

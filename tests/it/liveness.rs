@@ -210,6 +210,44 @@ async fn other_jobs_start_while_a_slow_domain_a_huge_job_and_a_silent_store_have
     );
 }
 
+/// A page of the listing takes 15 s.
+#[tokio::test]
+async fn other_jobs_start_while_a_store_that_is_slow_and_never_silent_has_its_share() {
+    let (mut world, line) = with_a_line().await;
+    for number in 0..1000 {
+        world = world.object(&format!("{number}.pdf"), "x");
+    }
+    world.config.queue.max_in_flight = 4;
+    line.becomes(Mode::Slow);
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let slow: Vec<Value> = (0..8).map(|n| far_job(&format!("slow-{n}"))).collect();
+    world.submit(&slow).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    for number in 0..3 {
+        let mut other = email_job(&format!("other-{number}"));
+        other["from"] = json!({ "connection": "local", "bucket": "reports", "keys": ["1.pdf"] });
+        let began = Instant::now();
+        world.submit(&[other]).await;
+        mailed(&world, &format!("other-{number}")).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "it took {took:?}");
+    }
+    assert_eq!(ready(&daemon.http).await.0, 200, "the store answers");
+    assert!(
+        world.mails().len() < 6,
+        "the slow ones were not done before"
+    );
+    // Those that gave way come back, and no link has a second line.
+    line.becomes(Mode::Open);
+    for number in 0..8 {
+        mailed(&world, &format!("slow-{number}")).await;
+    }
+    assert_eq!(world.mails().len(), 11);
+    assert_eq!(world.parked().await, Vec::<String>::new());
+    daemon.stops(&config).await;
+}
+
 #[tokio::test]
 async fn sigterm_ends_the_daemon_whatever_hangs() {
     let stalls = |step: &'static str| Rule {

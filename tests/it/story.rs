@@ -180,7 +180,7 @@ async fn a_gallery_is_published_under_a_name_nobody_can_guess_and_every_link_on_
     for href in on_page.iter().chain(&mail.hrefs) {
         let signature = handout::links::url::signature_in(href).expect("every link is signed");
         assert!(
-            known.contains(&names.fingerprint(signature)),
+            known.contains(&names.fingerprint(&signature)),
             "a link has no line"
         );
         assert_eq!(get(href).await.0, 200);

@@ -67,7 +67,7 @@ async fn comes_back_after(step: &'static str, habit: Habit) {
     let on_page = hrefs(&published_text(&folder.path().join("index.html")));
     assert!(on_page.len() >= 2, "{step}: {on_page:?}");
     for href in on_page {
-        let fingerprint = names.fingerprint(signature_in(&href).unwrap());
+        let fingerprint = names.fingerprint(&signature_in(&href).unwrap());
         assert!(
             audited.iter().any(|line| line["link"] == fingerprint),
             "{step}: a link without its line"

@@ -236,7 +236,7 @@ pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow
             false => verdict.elsewhere += 1,
         }
         let signature = signature_in(link).context("the link has a signature")?;
-        match known.contains(&names.fingerprint(signature)) {
+        match known.contains(&names.fingerprint(&signature)) {
             true => verdict.audited += 1,
             false => verdict.problems.push(format!("{}: no audit line", place.1)),
         }

@@ -361,7 +361,6 @@ async fn nothing_that_is_written_holds_a_signature_or_a_token() {
     let secrets: std::collections::BTreeSet<String> = links
         .iter()
         .filter_map(|url| handout::links::url::signature_in(url))
-        .map(ToOwned::to_owned)
         .chain([
             TOKEN.to_owned(),
             TOKEN.replace('/', "%2F"),

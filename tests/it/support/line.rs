@@ -3,8 +3,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,6 +20,8 @@ pub(crate) enum Mode {
     Silent,
     /// Connections are closed at once.
     Refusing,
+    /// Bytes of answers go through at sixteen kilobytes a second: slow, and never silent.
+    Slow,
     /// Requests go through, and of an answer its head alone.
     BodySilent,
     /// Each request gets this answer, as of a load balancer that has none of its own.
@@ -84,7 +88,7 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
             }
             return;
         }
-        Mode::Open => {}
+        Mode::Open | Mode::Slow => {}
     }
     let Ok(far) = TcpStream::connect(upstream).await else {
         return;
@@ -98,7 +102,10 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
                 drop(far_out.shutdown().await);
             },
             async {
-                drop(tokio::io::copy(&mut far_in, &mut near_out).await);
+                match now {
+                    Mode::Slow => trickle(&mut far_in, &mut near_out).await,
+                    _ => drop(tokio::io::copy(&mut far_in, &mut near_out).await),
+                }
                 drop(near_out.shutdown().await);
             }
         );
@@ -114,6 +121,15 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
     };
     if became == Mode::Silent {
         hold(near_in.reunite(near_out).expect("they are of one stream")).await;
+    }
+}
+
+async fn trickle(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
+    let mut some = [0; 1600];
+    while let Ok(read @ 1..) = from.read(&mut some).await
+        && to.write_all(&some[..read]).await.is_ok()
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
