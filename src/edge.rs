@@ -250,6 +250,9 @@ fn fact_of(answer: &Answer) -> Fact {
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
             Fact::Denied
         }
+        // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
+        // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
+        code if code.starts_with("KMS.") => Fact::Denied,
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
             Fact::Failed
         }

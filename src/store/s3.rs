@@ -3,6 +3,7 @@
 mod lifecycle;
 mod page;
 mod parts;
+mod puts;
 mod trial;
 
 use std::collections::HashMap;
@@ -16,13 +17,15 @@ use aws_sdk_s3::config::{
     ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
+pub(crate) use self::puts::Payload;
+pub use self::puts::{Encryption, Puts};
 pub use self::trial::Trial;
 use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
@@ -59,6 +62,7 @@ pub struct S3Store {
     largest_put: u64,
     edge: Edge,
     egress: Egress,
+    puts: Puts,
 }
 
 /// A bucket's region, and a client for it.
@@ -84,6 +88,7 @@ impl S3Store {
             largest_put: LARGEST_PUT,
             edge,
             egress,
+            puts: Puts::default(),
         }
     }
 
@@ -105,6 +110,17 @@ impl S3Store {
             egress,
             ..self
         }
+    }
+
+    /// The same store, whose PUTs carry this.
+    #[must_use]
+    pub fn with_puts(self, puts: Puts) -> Self {
+        Self { puts, ..self }
+    }
+
+    /// What its PUTs carry.
+    pub const fn puts(&self) -> &Puts {
+        &self.puts
     }
 
     /// The way of its requests.
@@ -429,33 +445,37 @@ impl ObjectStore for S3Store {
         content: Content,
     ) -> Result<(), StoreError> {
         let action = || format!("put s3://{bucket}/{key}");
+        let unreadable = |error: std::io::Error| EdgeError::new(action(), Fact::Rejected, error);
         let client = self.client(bucket).await?;
-        let body = match body {
-            Body::Bytes(bytes) => ByteStream::from(bytes),
+        let payload = match body {
+            Body::Bytes(bytes) => Payload::Bytes(bytes.into()),
             Body::File(path) => {
-                let unreadable = |error| EdgeError::new(action(), Fact::Rejected, error);
                 let length = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
                 if length > self.largest_put {
-                    let upload = Upload::begin(&client, bucket, key, content).await?;
+                    let upload = Upload::begin(&client, &self.puts, bucket, key, content).await?;
                     return upload.file(&path, length, self.largest_put).await;
                 }
-                let file = ByteStream::read_from().path(path).buffer_size(READ_AT_ONCE);
-                let opened = file.build().await;
-                opened.map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?
+                let from = 0;
+                Payload::File { path, from, length }
             }
         };
-        client
-            .put_object()
-            .bucket(bucket.as_str())
-            .key(key.as_str())
-            .content_type(content.media_type)
-            .cache_control(content.cache_control)
-            .set_content_encoding(content.encoding.map(ToOwned::to_owned))
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
-        Ok(())
+        loop {
+            let sums = self.puts.sums(&client, bucket, &payload).await;
+            let sums = sums.map_err(unreadable)?;
+            let request = client.put_object().bucket(bucket.as_str());
+            let request = request
+                .key(key.as_str())
+                .content_type(content.media_type)
+                .cache_control(content.cache_control)
+                .set_content_encoding(content.encoding.map(ToOwned::to_owned))
+                .body(payload.body().await.map_err(unreadable)?);
+            let put = self.puts.of_object(request, &sums).send().await;
+            let Err(error) = put else { return Ok(()) };
+            let error = EdgeError::from_sdk(action(), &error);
+            if !self.puts.learns(bucket, &sums, &error) {
+                return Err(self.puts.explained(error));
+            }
+        }
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
