@@ -19,8 +19,8 @@ use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
 pub use self::answer::{Answer, Asker, Place};
-pub(crate) use self::answer::{HeedsRetryAfter, is_region};
-use self::answer::{is_unknown_request, plain_words};
+pub(crate) use self::answer::{HeedsRetryAfter, is_region, names_one_of};
+use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
@@ -125,6 +125,14 @@ impl EdgeError {
     /// When the service asks to come back, counted from its answer.
     pub fn retry_after(&self) -> Option<Duration> {
         self.answer.as_ref()?.retry_after
+    }
+
+    /// When the service asks to come back that is behind an error, as far as it is one of its causes.
+    pub(crate) fn retry_after_in(error: &(dyn std::error::Error + 'static)) -> Duration {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let mut edges = causes.filter_map(|cause| cause.downcast_ref::<Self>());
+        let wait = edges.find_map(Self::retry_after);
+        wait.unwrap_or_default()
     }
 
     /// Reports the failure to the edge where it happened.
@@ -259,13 +267,7 @@ fn fact_of(answer: &Answer) -> Fact {
         // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
         "NoSuchUpload" => Fact::Failed,
         "NotImplemented" => Fact::Rejected,
-        "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestThrottled"
-        | "TooManyRequestsException"
-        | "OverLimit"
-        | "KmsThrottled" => Fact::Throttled,
+        code if THROTTLES.contains(&code) => Fact::Throttled,
         _ => match answer.status {
             404 => Fact::NotFound,
             401 | 403 => Fact::Denied,
