@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::io::{self, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::RequestChecksumCalculation;
@@ -26,10 +27,14 @@ use flate2::Crc;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::time::timeout;
 
 use super::READ_AT_ONCE;
 use crate::edge::{EdgeError, Fact};
 use crate::job::Bucket;
+
+/// How long a file may take for the next of its bytes.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How a store encrypts what is put there: the values of `x-amz-server-side-encryption`.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
@@ -241,7 +246,8 @@ impl Payload {
                 file.seek(SeekFrom::Start(*from)).await?;
                 let (mut file, mut some) = (file.take(*length), vec![0; READ_AT_ONCE]);
                 loop {
-                    match file.read(&mut some).await? {
+                    // A mount whose server is gone gives neither bytes nor an error.
+                    match timeout(READ_PATIENCE, file.read(&mut some)).await?? {
                         0 => break,
                         read => summing.update(&some[..read]),
                     }
