@@ -663,6 +663,11 @@ mod tests {
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
         the configuration's connections.x.public_endpoint_url "https://files.example/a/../b" has a path that clients would change: between single slashes write letters, digits, "-", ".", "_", "~" and %XX, and no folder "." or ".."
         the configuration's connections.x.public_path_style is of no use without public_endpoint_url
+        the configuration's connections.x.sse_kms_key_id is of no use without sse = "aws:kms" or "aws:kms:dsse"
+        the configuration's connections.x.sse_kms_key_id is of no use without sse = "aws:kms" or "aws:kms:dsse"
+        the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
+        the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too

@@ -272,9 +272,7 @@ async fn whole_and_in_parts_come_back(of_server: Builder, sse: Option<Encryption
         RequestChecksumCalculation::WhenRequired,
         RequestChecksumCalculation::WhenSupported,
     ] {
-        let config = of_server
-            .clone()
-            .request_checksum_calculation(calculation.clone());
+        let config = of_server.clone().request_checksum_calculation(calculation);
         let client = aws_sdk_s3::Client::from_conf(config.build());
         for (name, largest) in [("whole.zip", u64::MAX), ("parts.zip", 6_000_000)] {
             let store = S3Store::new(client.clone())
