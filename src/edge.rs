@@ -326,5 +326,8 @@ mod tests {
         // An answer to HEAD.
         assert_eq!(fact(403, None, ""), Fact::Denied);
         assert_eq!(fact(503, None, "<html>"), Fact::Throttled);
+        // About the key of KMS, and not about the job.
+        let disabled = Some("KMS.DisabledException");
+        assert_eq!(fact(400, disabled, "<Error>"), Fact::Denied);
     }
 }

@@ -260,6 +260,8 @@ impl ClassifyRetry for HeedsRetryAfter {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::primitives::SdkBody;
+
     use super::*;
 
     #[test]
@@ -292,6 +294,24 @@ mod tests {
             assert_eq!(asked(429, said), seconds, "{said}");
             assert_eq!(asked(301, said), None, "a redirect is no pause");
         }
+    }
+
+    #[test]
+    fn a_queue_that_asks_to_slow_down_by_a_code_says_when_to_come_back_and_another_refusal_does_not()
+     {
+        let wait = |status: u16, body: &'static str| {
+            let status = status.try_into().unwrap();
+            let mut answer = HttpResponse::new(status, SdkBody::from(body));
+            answer.headers_mut().insert("retry-after", "40");
+            comes_back(&answer).map(|wait| wait.as_secs())
+        };
+        let json = "{\"__type\":\"com.amazonaws.sqs#RequestThrottled\",\"message\":\"m\"}";
+        assert_eq!(wait(400, json), Some(40));
+        assert_eq!(wait(400, "<Code>Throttling</Code>"), Some(40));
+        assert_eq!(wait(400, "<Code>InvalidRequest</Code>"), None);
+        assert_eq!(wait(400, "<Code>ThrottlingNever</Code>"), None);
+        assert_eq!(wait(403, "<Code>AccessDenied</Code>"), None);
+        assert_eq!(wait(503, ""), Some(40));
     }
 
     #[test]
