@@ -30,6 +30,7 @@ use crate::job::{Disposition, Recipient, RelayName};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
+use crate::store::s3::Encryption;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -213,6 +214,12 @@ pub struct ConnectionConfig {
     /// The file with its session token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_file: Option<PathBuf>,
+    /// How the store encrypts what is put there, instead of as its bucket says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse: Option<Encryption>,
+    /// With which key of KMS, instead of the account's own for S3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sse_kms_key_id: Option<String>,
     /// A distribution in front of its bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloudfront: Option<CloudFrontConfig>,

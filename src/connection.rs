@@ -39,7 +39,7 @@ use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::target::{Addressing, ServerUrl};
 use crate::store::ObjectStore;
-use crate::store::s3::S3Store;
+use crate::store::s3::{Puts, S3Store};
 use crate::store::throttled::Throttled;
 use crate::throttle::Throttle;
 use crate::tools::OpenError;
@@ -372,6 +372,7 @@ struct Route {
     public: Option<(String, Addressing)>,
     source: Source,
     egress: Egress,
+    puts: Puts,
 }
 
 impl Route {
@@ -415,6 +416,7 @@ impl Route {
         Ok(Self {
             public: public.map(|url| (url, public_addressing)),
             name: name.to_owned(),
+            puts: Puts::new(&section, wanted.sse, wanted.sse_kms_key_id.clone()),
             source: Source::new(name, section, Arc::new(origin), session_end(environment)),
             sdk,
             other_server,
@@ -445,7 +447,9 @@ impl Route {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
         };
-        store.through(self.egress.clone())
+        store
+            .through(self.egress.clone())
+            .with_puts(self.puts.clone())
     }
 
     fn direct(&self) -> Direct {

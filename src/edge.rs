@@ -19,8 +19,8 @@ use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
 pub use self::answer::{Answer, Asker, Place};
-pub(crate) use self::answer::{HeedsRetryAfter, is_region};
-use self::answer::{is_unknown_request, plain_words};
+pub(crate) use self::answer::{HeedsRetryAfter, is_region, names_one_of};
+use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
@@ -125,6 +125,14 @@ impl EdgeError {
     /// When the service asks to come back, counted from its answer.
     pub fn retry_after(&self) -> Option<Duration> {
         self.answer.as_ref()?.retry_after
+    }
+
+    /// When the service asks to come back that is behind an error, as far as it is one of its causes.
+    pub(crate) fn retry_after_in(error: &(dyn std::error::Error + 'static)) -> Duration {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let mut edges = causes.filter_map(|cause| cause.downcast_ref::<Self>());
+        let wait = edges.find_map(Self::retry_after);
+        wait.unwrap_or_default()
     }
 
     /// Reports the failure to the edge where it happened.
@@ -250,19 +258,16 @@ fn fact_of(answer: &Answer) -> Fact {
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
             Fact::Denied
         }
+        // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
+        // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
+        code if code.starts_with("KMS.") => Fact::Denied,
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
             Fact::Failed
         }
         // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
         "NoSuchUpload" => Fact::Failed,
         "NotImplemented" => Fact::Rejected,
-        "SlowDown"
-        | "Throttling"
-        | "ThrottlingException"
-        | "RequestThrottled"
-        | "TooManyRequestsException"
-        | "OverLimit"
-        | "KmsThrottled" => Fact::Throttled,
+        code if THROTTLES.contains(&code) => Fact::Throttled,
         _ => match answer.status {
             404 => Fact::NotFound,
             401 | 403 => Fact::Denied,
@@ -321,5 +326,8 @@ mod tests {
         // An answer to HEAD.
         assert_eq!(fact(403, None, ""), Fact::Denied);
         assert_eq!(fact(503, None, "<html>"), Fact::Throttled);
+        // About the key of KMS, and not about the job.
+        let disabled = Some("KMS.DisabledException");
+        assert_eq!(fact(400, disabled, "<Error>"), Fact::Denied);
     }
 }

@@ -675,7 +675,8 @@ pub async fn s3_ledger(
     let client = connection.s3.client(&place.bucket).await;
     let client = client.map_err(LedgerError::Store)?;
     let egress = connection.s3.egress();
-    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock);
+    let ledger = S3Ledger::through(egress, &client, place.bucket, place.prefix, clock)
+        .with_puts(connection.s3.puts().clone());
     ledger
         .probe(&keyring.id(Purpose::Ledger, &[b"identity"]))
         .await?;

@@ -399,11 +399,11 @@ impl Worker {
                     pause = FIRST_PAUSE;
                     jittered(EMPTY_PAUSE)
                 }
-                Received::Failed => {
+                Received::Failed { left_alone } => {
                     // What was waited for in vain was pause enough.
                     let rest = jittered(pause).saturating_sub(began.elapsed());
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    rest
+                    rest.max(left_alone)
                 }
                 Received::ToldToStop(messages) => {
                     self.give_back(messages).await;
@@ -513,14 +513,16 @@ impl Worker {
             }
             Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
             Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
-            // An edge tells it once.
-            Err(_) if edge.is_some() => Received::Failed,
             Err(error) => {
-                tracing::error!(
-                    error = chain(&error),
-                    "could not receive messages; trying again"
-                );
-                Received::Failed
+                // An edge tells it once.
+                if edge.is_none() {
+                    tracing::error!(
+                        error = chain(&error),
+                        "could not receive messages; trying again"
+                    );
+                }
+                let left_alone = error.retry_after().unwrap_or_default();
+                Received::Failed { left_alone }
             }
         }
     }
@@ -901,7 +903,10 @@ enum Received {
     Messages(Vec<(Message, OwnedSemaphorePermit)>),
     /// No message, and sooner than it was asked for.
     TooSoon,
-    Failed,
+    /// The queue failed; for how long it asks to be left alone.
+    Failed {
+        left_alone: Duration,
+    },
     ToldToStop(Vec<Message>),
 }
 

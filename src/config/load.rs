@@ -20,6 +20,7 @@ use crate::links::target::ServerUrl;
 use crate::mounted;
 use crate::quantity::Span;
 use crate::queue::sqs::address::QueueAddress;
+use crate::store::s3::Encryption;
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
@@ -588,6 +589,24 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     if let Some(endpoint) = &connection.sts_endpoint_url {
         check_endpoint(endpoint, key("sts_endpoint_url"))?;
     }
+    match &connection.sse_kms_key_id {
+        Some(id) => check_kms_key(id, connection.sse)
+            .map_err(|reason| ConfigError::value(key("sse_kms_key_id"), reason)),
+        None => Ok(()),
+    }
+}
+
+/// A key of KMS: its id, its ARN, or an alias of it.
+/// <https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id>
+fn check_kms_key(id: &str, sse: Option<Encryption>) -> Result<(), &'static str> {
+    if !sse.is_some_and(Encryption::is_kms) {
+        return Err("is of no use without sse = \"aws:kms\" or \"aws:kms:dsse\"");
+    }
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(
+            "is no key of KMS: write its ARN, its id or an alias such as \"alias/reports\"",
+        );
+    }
     Ok(())
 }
 
@@ -660,6 +679,11 @@ mod tests {
             "[connections.x]\nendpoint_url = \"s3.example\"",
             "[connections.x]\npublic_endpoint_url = \"https://files.example/a/../b\"",
             "[connections.x]\nendpoint_url = \"http://minio:9000\"\npublic_path_style = false",
+            "[connections.x]\nsse_kms_key_id = \"alias/reports\"",
+            "[connections.x]\nsse = \"AES256\"\nsse_kms_key_id = \"alias/reports\"",
+            "[connections.x]\nsse = \"aws:kms\"\nsse_kms_key_id = \"\"",
+            "[connections.x]\nsse = \"aws:kms:dsse\"\nsse_kms_key_id = \"alias/a b\"",
+            "[connections.x]\ndirectory = \"/srv\"\nsse = \"AES256\"",
             "[connections.x]\ndirectory = \"/srv\"\npublic_endpoint_url = \"https://files.example\"",
             "[results]\nfile = \"/srv/results.jsonl\"\nqueue_url = \"https://sqs.example/1/r\"",
             "[results]\nregion = \"eu-west-1\"",
@@ -690,6 +714,11 @@ mod tests {
         the configuration's connections.x.endpoint_url "s3.example" is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it
         the configuration's connections.x.public_endpoint_url "https://files.example/a/../b" has a path that clients would change: between single slashes write letters, digits, "-", ".", "_", "~" and %XX, and no folder "." or ".."
         the configuration's connections.x.public_path_style is of no use without public_endpoint_url
+        the configuration's connections.x.sse_kms_key_id is of no use without sse = "aws:kms" or "aws:kms:dsse"
+        the configuration's connections.x.sse_kms_key_id is of no use without sse = "aws:kms" or "aws:kms:dsse"
+        the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
+        the configuration's connections.x.sse_kms_key_id is no key of KMS: write its ARN, its id or an alias such as "alias/reports"
+        the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's connections.x.directory stands beside keys that belong to a real S3: a directory needs nothing else
         the configuration's results.file stands beside queue_url: give one of them
         the configuration's results.region belongs to a queue: give queue_url too

@@ -16,7 +16,7 @@ use aws_sdk_sts::Client;
 use aws_sdk_sts::types::Credentials as Given;
 
 use crate::config::Environment;
-use crate::edge::EdgeError;
+use crate::edge::{EdgeError, HeedsRetryAfter};
 use crate::links::credentials::clean;
 use crate::mounted;
 use crate::quantity::Span;
@@ -180,7 +180,8 @@ impl Identity {
 }
 
 fn client(sdk: &SdkConfig, endpoint: Option<&str>) -> Client {
-    let mut config = aws_sdk_sts::config::Builder::from(sdk);
+    let config = aws_sdk_sts::config::Builder::from(sdk);
+    let mut config = config.retry_classifier(HeedsRetryAfter);
     if let Some(endpoint) = endpoint {
         config = config.endpoint_url(endpoint);
     }

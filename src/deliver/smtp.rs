@@ -9,6 +9,7 @@
 mod brake;
 mod dialogue;
 pub(crate) mod hello;
+mod login;
 mod pool;
 mod refusals;
 mod reply;
@@ -33,13 +34,14 @@ pub use verdict::Kind;
 
 use super::Letter;
 use crate::clock::Clock;
-use crate::config::{ConfigError, Environment, Secret, SmtpConfig};
+use crate::config::{ConfigError, Environment, SmtpConfig};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
 use crate::progress::Progress;
 use crate::throttle::Throttle;
 use brake::{Brake, Slowed};
-use dialogue::{Cause, Dialogue, Failure, Login, Step};
+use dialogue::{Cause, Dialogue, Failure, Step};
 use hello::Hello;
+use login::{Login, Logins};
 use pool::Pool;
 use refusals::{Addressee, Refusals};
 use reply::{Line, Reply};
@@ -99,7 +101,7 @@ struct Inner {
     config: SmtpConfig,
     section: String,
     trust: Trust,
-    login: Option<Login>,
+    logins: Option<Logins>,
     hello: Hello,
     throttle: Throttle,
     brake: Brake,
@@ -171,14 +173,9 @@ impl Relay {
         progress: Progress,
         clock: Clock,
     ) -> Result<Self, ConfigError> {
-        let login = match (&config.username, &config.password_file) {
-            (Some(username), Some(path)) => {
-                let key = format!("{section}.password_file");
-                let password = Secret::read(&key, path, environment)?;
-                Some(Login {
-                    username: username.clone(),
-                    password: password.expose().to_owned(),
-                })
+        let logins = match (&config.username, &config.password_file) {
+            (Some(username), Some(file)) => {
+                Some(Logins::open(section, username, file, environment)?)
             }
             _ => None,
         };
@@ -188,7 +185,7 @@ impl Relay {
         Ok(Self {
             inner: Arc::new(Inner {
                 trust: tls::trust(section, config)?,
-                login,
+                logins,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
                 throttle: Throttle::new(config.rate),
                 brake: Brake::new(),
@@ -381,16 +378,36 @@ impl Relay {
         self.inner.accepted.load(Ordering::Relaxed)
     }
 
+    /// Makes a connection. Where the relay refuses the login, the password's file is read again, and what it gives is tried once if
+    /// it is another.
     async fn connect(&self, request: RequestNumber) -> Result<Dialogue, Failure> {
+        let Some(logins) = &self.inner.logins else {
+            return self.begin(None, request).await;
+        };
+        let login = logins.now().await;
+        let refused = match self.begin(Some(&login), request).await {
+            Err(failure) if failure.refuses_the_login() => failure,
+            begun => return begun,
+        };
+        match logins.other_than(&login).await {
+            Some(other) => self.begin(Some(&other), request).await,
+            None => Err(refused),
+        }
+    }
+
+    async fn begin(
+        &self,
+        login: Option<&Login>,
+        request: RequestNumber,
+    ) -> Result<Dialogue, Failure> {
         let Inner {
             config,
             trust,
-            login,
             hello,
             edge,
             ..
         } = &*self.inner;
-        let begun = Dialogue::begin(config, trust, login.as_ref(), hello, (edge, request));
+        let begun = Dialogue::begin(config, trust, login, hello, (edge, request));
         let mut dialogue = begun.await?;
         dialogue.counts(self.inner.pool.count());
         Ok(dialogue)
@@ -704,6 +721,12 @@ impl Failure {
     fn turns_away(&self, reply: &Reply) -> bool {
         let verdict = judge(self.step, reply);
         !self.step.is_of_a_mail() && matches!(verdict, Verdict::Closing | Verdict::NotNow)
+    }
+
+    /// Whether the relay does not take the user name and password.
+    fn refuses_the_login(&self) -> bool {
+        let refuses = |reply| judge(self.step, reply) == Verdict::Login;
+        self.step == Step::Auth && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
     }
 
     /// Whether a mail is refused for a reason about us.

@@ -93,9 +93,34 @@ impl Answer {
             status,
             code: code.map(ToOwned::to_owned),
             place: place(status, code.unwrap_or_default(), answer),
-            retry_after: retry_after(status, answer.headers()),
+            retry_after: comes_back(answer),
         }
     }
+}
+
+/// By which codes services ask to slow down.
+pub(super) const THROTTLES: [&str; 7] = [
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestThrottled",
+    "TooManyRequestsException",
+    "OverLimit",
+    "KmsThrottled",
+];
+
+/// Whether an answer names one of these codes.
+pub(crate) fn names_one_of(answer: &HttpResponse, codes: &[&str]) -> bool {
+    let words = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
+    codes.iter().any(|code| {
+        // A code stands in `<Code>…</Code>`, or at the end of `"__type":"com.amazonaws.sqs#…"`.
+        words.match_indices(code).any(|(at, code)| {
+            let before = words[..at].chars().next_back();
+            let after = words[at + code.len()..].chars().next();
+            let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
+            !goes_on(before) && !goes_on(after)
+        })
+    })
 }
 
 /// What an answer says in words where it has no code: a text for people, or the title of a page.
@@ -187,6 +212,16 @@ pub(super) fn retry_after(status: u16, headers: &Headers) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
 }
 
+/// As [`retry_after`], for any service: queues and STS ask to slow down by a code, with the status 400.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
+fn comes_back(answer: &HttpResponse) -> Option<Duration> {
+    let status = match answer.status().as_u16() {
+        400 if names_one_of(answer, &THROTTLES) => 429,
+        status => status,
+    };
+    retry_after(status, answer.headers())
+}
+
 /// Whether a status says that the service does not know such requests: another time, it will not know them either.
 pub(super) const fn is_unknown_request(status: u16) -> bool {
     matches!(status, 501 | 505)
@@ -203,10 +238,7 @@ pub(crate) struct HeedsRetryAfter;
 impl ClassifyRetry for HeedsRetryAfter {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let answer = context.response();
-        let wait = answer.and_then(|answer| {
-            let status = answer.status().as_u16();
-            retry_after(status, answer.headers())
-        });
+        let wait = answer.and_then(comes_back);
         match wait {
             None => RetryAction::NoActionIndicated,
             Some(wait) if wait <= WAITED_FOR_WITHIN => {
@@ -228,6 +260,8 @@ impl ClassifyRetry for HeedsRetryAfter {
 
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::primitives::SdkBody;
+
     use super::*;
 
     #[test]
@@ -260,6 +294,24 @@ mod tests {
             assert_eq!(asked(429, said), seconds, "{said}");
             assert_eq!(asked(301, said), None, "a redirect is no pause");
         }
+    }
+
+    #[test]
+    fn a_queue_that_asks_to_slow_down_by_a_code_says_when_to_come_back_and_another_refusal_does_not()
+     {
+        let wait = |status: u16, body: &'static str| {
+            let status = status.try_into().unwrap();
+            let mut answer = HttpResponse::new(status, SdkBody::from(body));
+            answer.headers_mut().insert("retry-after", "40");
+            comes_back(&answer).map(|wait| wait.as_secs())
+        };
+        let json = "{\"__type\":\"com.amazonaws.sqs#RequestThrottled\",\"message\":\"m\"}";
+        assert_eq!(wait(400, json), Some(40));
+        assert_eq!(wait(400, "<Code>Throttling</Code>"), Some(40));
+        assert_eq!(wait(400, "<Code>InvalidRequest</Code>"), None);
+        assert_eq!(wait(400, "<Code>ThrottlingNever</Code>"), None);
+        assert_eq!(wait(403, "<Code>AccessDenied</Code>"), None);
+        assert_eq!(wait(503, ""), Some(40));
     }
 
     #[test]

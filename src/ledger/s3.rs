@@ -24,7 +24,6 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::SdkError;
-use aws_sdk_s3::primitives::ByteStream;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -41,7 +40,7 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{EdgeError, Egress, Fact, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::Course;
-use crate::store::s3::ServerClock;
+use crate::store::s3::{Payload, Puts, ServerClock};
 
 /// How often a request is made before the store counts as out of reach: with one in five failing, one in 400,000 gives up.
 const ATTEMPTS: u32 = 8;
@@ -76,6 +75,7 @@ pub struct S3Ledger {
     prefix: String,
     clock: Clock,
     edge: Edge,
+    puts: Puts,
 }
 
 /// A record as it is stored.
@@ -152,7 +152,14 @@ impl S3Ledger {
             prefix,
             clock,
             edge,
+            puts: Puts::default(),
         }
+    }
+
+    /// The same ledger, whose PUTs carry this.
+    #[must_use]
+    pub fn with_puts(self, puts: Puts) -> Self {
+        Self { puts, ..self }
     }
 
     /// Where the ledger is, for a sentence about it.
@@ -262,30 +269,39 @@ impl S3Ledger {
         Ok(patiently(|| self.try_put(key, bytes.clone(), condition)).await?)
     }
 
-    /// One attempt at a PUT.
+    /// One attempt at a PUT; two where the bucket asks for a checksum first.
     async fn try_put(
         &self,
         key: &str,
         bytes: Vec<u8>,
         condition: Condition<'_>,
     ) -> Result<Put, EdgeError> {
-        let request = self
-            .client
-            .put_object()
-            .bucket(self.bucket.as_str())
-            .key(key)
-            .content_type("application/json")
-            .body(ByteStream::from(bytes));
-        let request = match condition {
-            Condition::Absent => request.if_none_match("*"),
-            Condition::Unchanged(tag) => request.if_match(tag),
+        let payload = Payload::Bytes(bytes.into());
+        let unreadable = |error: std::io::Error| {
+            EdgeError::new(self.action("write", key), Fact::Rejected, error)
         };
-        match request.send().await {
-            Ok(answer) => Ok(Put::Done(answer.e_tag.unwrap_or_default())),
-            Err(SdkError::ServiceError(answer)) if answer.raw().status().as_u16() == 412 => {
-                Ok(Put::Unmet)
+        loop {
+            let sums = self.puts.sums(&self.client, &self.bucket, &payload).await;
+            let sums = sums.map_err(unreadable)?;
+            let request = self.client.put_object().bucket(self.bucket.as_str());
+            let request = request
+                .key(key)
+                .content_type("application/json")
+                .body(payload.body().await.map_err(unreadable)?);
+            let request = match condition {
+                Condition::Absent => request.if_none_match("*"),
+                Condition::Unchanged(tag) => request.if_match(tag),
+            };
+            let error = match self.puts.of_object(request, &sums).send().await {
+                Ok(answer) => return Ok(Put::Done(answer.e_tag.unwrap_or_default())),
+                Err(SdkError::ServiceError(answer)) if answer.raw().status().as_u16() == 412 => {
+                    return Ok(Put::Unmet);
+                }
+                Err(error) => EdgeError::from_sdk(self.action("write", key), &error),
+            };
+            if !self.puts.learns(&self.bucket, &sums, &error) {
+                return Err(self.puts.explained(error));
             }
-            Err(error) => Err(EdgeError::from_sdk(self.action("write", key), &error)),
         }
     }
 

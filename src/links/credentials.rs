@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub(crate) use self::clean::clean;
 use self::doubt::Doubt;
 use super::signer::SessionEnd;
+use crate::edge::EdgeError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, Step};
 use crate::plan::CredentialsEnd;
 use crate::stamp::Stamps;
@@ -39,7 +40,8 @@ const USED_FOR: Duration = Duration::from_secs(5 * 60);
 /// How long before their end credentials are not used for requests any more, as in the SDK.
 const ROOM: SignedDuration = SignedDuration::from_secs(10);
 
-/// How long a source is left alone that cannot be read, while the credentials that it gave before are good.
+/// How long a source is left alone that cannot be read, while the credentials that it gave before are good; longer where it asks
+/// for it.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
 /// How long a look at the files is waited for while the credentials that were given before are good. A file system that hangs
@@ -356,7 +358,7 @@ impl Source {
 
     /// The source failed, and what it gave before is good.
     fn stay(&self, state: &mut State, error: &CredentialsError) {
-        let until = Instant::now() + LEFT_ALONE;
+        let until = Instant::now() + EdgeError::retry_after_in(error).max(LEFT_ALONE);
         if state.left_alone.replace(until).is_none() {
             tracing::warn!(
                 section = self.inner.section,
@@ -376,7 +378,11 @@ impl Source {
                 let words = format!("none within {} s", CREDENTIALS_TIMEOUT.as_secs());
                 edge.failed(FailureKind::Timeout, &words);
             }
-            error => edge.failed(FailureKind::Denied, &crate::error::chain(error)),
+            error => {
+                let left_alone = EdgeError::retry_after_in(error);
+                let words = crate::error::chain(error);
+                edge.failed_for(FailureKind::Denied, &words, left_alone);
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! S3, or whatever speaks its protocol, through the AWS SDK.
 
+mod head;
 mod lifecycle;
 mod page;
 mod parts;
+mod puts;
 mod trial;
 
 use std::collections::HashMap;
@@ -15,14 +17,17 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::error::{BoxError, ProvideErrorMetadata};
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, ObjectVersion};
 use jiff::{SignedDuration, Timestamp};
 
+use self::head::gives_no_reason;
 pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
+pub(crate) use self::puts::Payload;
+pub use self::puts::{Encryption, Puts};
 pub use self::trial::Trial;
 use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
@@ -59,6 +64,7 @@ pub struct S3Store {
     largest_put: u64,
     edge: Edge,
     egress: Egress,
+    puts: Puts,
 }
 
 /// A bucket's region, and a client for it.
@@ -84,6 +90,7 @@ impl S3Store {
             largest_put: LARGEST_PUT,
             edge,
             egress,
+            puts: Puts::default(),
         }
     }
 
@@ -105,6 +112,17 @@ impl S3Store {
             egress,
             ..self
         }
+    }
+
+    /// The same store, whose PUTs carry this.
+    #[must_use]
+    pub fn with_puts(self, puts: Puts) -> Self {
+        Self { puts, ..self }
+    }
+
+    /// What its PUTs carry.
+    pub const fn puts(&self) -> &Puts {
+        &self.puts
     }
 
     /// The way of its requests.
@@ -174,13 +192,22 @@ impl S3Store {
 
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>: even a redirect names the region.
     async fn look_up_region(&self, bucket: &Bucket) -> Result<String, StoreError> {
-        match self
-            .client
-            .head_bucket()
-            .bucket(bucket.as_str())
-            .send()
-            .await
-        {
+        match self.head_bucket(bucket).await {
+            Err(failed) if gives_no_reason(&failed) => {
+                let listing = self.client.list_objects_v2().bucket(bucket.as_str());
+                let listing = listing.max_keys(1).send().await;
+                let action = || format!("look up the region of s3://{bucket}");
+                listing.map_err(|error| EdgeError::from_sdk(action(), &error))?;
+                // The credentials may be others by now.
+                self.head_bucket(bucket).await
+            }
+            region => region,
+        }
+    }
+
+    async fn head_bucket(&self, bucket: &Bucket) -> Result<String, StoreError> {
+        let request = self.client.head_bucket().bucket(bucket.as_str());
+        match request.send().await {
             Ok(answer) => Ok(answer.bucket_region.unwrap_or_else(|| self.own_region())),
             Err(error) => {
                 let headers = error.raw_response().map(|answer| answer.headers());
@@ -353,41 +380,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
-        let action = || format!("look at s3://{bucket}/{key}");
         let client = self.client(bucket).await?;
-        let request = client.head_object().bucket(bucket.as_str());
-        let request = request.key(key.as_str()).customize();
-        let answer = match request.interceptor(self.clock.clone()).send().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                let failed = EdgeError::from_sdk(action(), &error);
-                let status = failed.answer.as_ref().map(|answer| answer.status);
-                return match status {
-                    Some(400) if failed.fact != Fact::Elsewhere => {
-                        why_not(&client, bucket, key).await
-                    }
-                    _ => Err(failed),
-                };
-            }
-        };
-        let class = answer.storage_class.as_ref().map(|class| class.as_str());
-        let restored = answer.restore.as_deref().and_then(restored_until);
-        let expires = answer.expiration.as_deref().and_then(expiry_date);
-        Ok(ObjectMeta {
-            key: key.clone(),
-            size_bytes: size(answer.content_length),
-            etag: plain_etag(answer.e_tag.as_deref()),
-            version: answer.version_id,
-            modified: instant(answer.last_modified.as_ref()),
-            storage: match (answer.archive_status, restored) {
-                (Some(_), _) => Storage::Archived,
-                (None, Some(until)) => Storage::Restored { until },
-                (None, None) => match (storage(class), expires) {
-                    (Storage::Ready, Some(at)) => Storage::Expires { at },
-                    (storage, _) => storage,
-                },
-            },
-        })
+        head::head(&client, &self.clock, bucket, key).await
     }
 
     async fn beginning(
@@ -429,33 +423,37 @@ impl ObjectStore for S3Store {
         content: Content,
     ) -> Result<(), StoreError> {
         let action = || format!("put s3://{bucket}/{key}");
+        let unreadable = |error: std::io::Error| EdgeError::new(action(), Fact::Rejected, error);
         let client = self.client(bucket).await?;
-        let body = match body {
-            Body::Bytes(bytes) => ByteStream::from(bytes),
+        let payload = match body {
+            Body::Bytes(bytes) => Payload::Bytes(bytes.into()),
             Body::File(path) => {
-                let unreadable = |error| EdgeError::new(action(), Fact::Rejected, error);
                 let length = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
                 if length > self.largest_put {
-                    let upload = Upload::begin(&client, bucket, key, content).await?;
+                    let upload = Upload::begin(&client, &self.puts, bucket, key, content).await?;
                     return upload.file(&path, length, self.largest_put).await;
                 }
-                let file = ByteStream::read_from().path(path).buffer_size(READ_AT_ONCE);
-                let opened = file.build().await;
-                opened.map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?
+                let from = 0;
+                Payload::File { path, from, length }
             }
         };
-        client
-            .put_object()
-            .bucket(bucket.as_str())
-            .key(key.as_str())
-            .content_type(content.media_type)
-            .cache_control(content.cache_control)
-            .set_content_encoding(content.encoding.map(ToOwned::to_owned))
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
-        Ok(())
+        loop {
+            let sums = self.puts.sums(&client, bucket, &payload).await;
+            let sums = sums.map_err(unreadable)?;
+            let request = client.put_object().bucket(bucket.as_str());
+            let request = request
+                .key(key.as_str())
+                .content_type(content.media_type)
+                .cache_control(content.cache_control)
+                .set_content_encoding(content.encoding.map(ToOwned::to_owned))
+                .body(payload.body().await.map_err(unreadable)?);
+            let put = self.puts.of_object(request, &sums).send().await;
+            let Err(error) = put else { return Ok(()) };
+            let error = EdgeError::from_sdk(action(), &error);
+            if !self.puts.learns(bucket, &sums, &error) {
+                return Err(self.puts.explained(error));
+            }
+        }
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
@@ -483,46 +481,6 @@ fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .timeout_config(TimeoutConfig::disabled());
     Client::from_conf(config.build())
-}
-
-/// Asks for a byte of an object whose HEAD was refused with 400, which has no body and so gives no reason: a session that
-/// ended is told so, and so is an object that only its owner's key opens.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html>
-async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
-    let request = client.get_object().bucket(bucket.as_str());
-    let request = request.key(key.as_str()).range("bytes=0-0");
-    let action = format!("look at s3://{bucket}/{key}");
-    match request.send().await {
-        Err(error) if error.code() == Some("InvalidRequest") => Ok(ObjectMeta {
-            key: key.clone(),
-            size_bytes: 0,
-            etag: String::new(),
-            version: None,
-            modified: Timestamp::UNIX_EPOCH,
-            storage: Storage::CustomerKey,
-        }),
-        Err(error) => Err(EdgeError::from_sdk(action, &error)),
-        Ok(_) => {
-            let reason = "HEAD was refused with 400, and GET was not";
-            Err(EdgeError::new(action, Fact::Rejected, reason))
-        }
-    }
-}
-
-/// Until when a restored copy is there: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
-fn restored_until(header: &str) -> Option<Timestamp> {
-    let is_done = header.contains("ongoing-request=\"false\"");
-    expiry_date(header).filter(|_| is_done)
-}
-
-/// The date in `x-amz-restore`, and in `x-amz-expiration`: `expiry-date="Fri, 21 Dec 2012 00:00:00 GMT", rule-id="…"`, from
-/// which on the bucket's lifecycle deletes the object.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
-fn expiry_date(header: &str) -> Option<Timestamp> {
-    let date = header.split_once("expiry-date=\"")?.1.split('"').next()?;
-    let date = jiff::fmt::rfc2822::parse(date).ok()?;
-    Some(date.timestamp())
 }
 
 /// A version in a listing of versions.

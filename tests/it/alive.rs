@@ -49,12 +49,13 @@ impl Shop {
         self.disabled.lock().unwrap().insert(key.to_owned());
     }
 
-    /// The keys with which it was asked, each as often.
+    /// The keys with which it was asked for jobs, each as often; not whether it is well, which a busy machine asks.
     fn asked_with(&self) -> Vec<String> {
         self.heads
             .lock()
             .unwrap()
             .iter()
+            .filter(|head| !head.contains("max-keys=1&"))
             .map(|head| key_of(head))
             .collect()
     }
@@ -271,6 +272,118 @@ async fn a_key_that_the_store_does_not_know_any_more_is_asked_for_anew_and_the_j
         "{}",
         daemon_log(&config)
     );
+}
+
+/// HEAD is answered without a body, so the refusal does not say that the key is unknown.
+#[tokio::test]
+async fn a_key_that_is_refused_when_an_object_is_looked_at_is_asked_for_anew_and_the_object_is_linked()
+ {
+    for status in ["403 Forbidden", "400 Bad Request"] {
+        let answer = move |head: &str| -> Answer {
+            let is_old = key_of(head) == "AKIAOLD";
+            match head.split(' ').next().unwrap() {
+                "HEAD" if is_old => (status, String::new(), ""),
+                "HEAD" => ("200 OK", String::new(), ""),
+                _ if is_old && !head.contains("list-type") => (status, String::new(), UNKNOWN),
+                _ => ("200 OK", String::new(), LISTING),
+            }
+        };
+        let (url, heads) = answering(date(SignedDuration::ZERO), answer).await;
+        let shop = Shop {
+            url,
+            disabled: Arc::default(),
+            heads,
+        };
+        let mut world = at_shop(&shop, |shop| shop.profile = Some("reports".to_owned()));
+        world.config.links.preflight = true;
+        let config = world.written();
+        let (script, profiles) = (
+            world.dir.path().join("give"),
+            world.dir.path().join("profiles"),
+        );
+        // The first time that it is asked, the process gives a key that is over.
+        let text = format!(
+            "#!/bin/sh\nid=AKIAOLD; [ -e {0} ] && id=AKIANEW; : > {0}\necho '{{\"Version\":1,\"AccessKeyId\":\"'$id'\",\"SecretAccessKey\":\"s\"}}'\n",
+            world.dir.path().join("asked").display()
+        );
+        fs::write(&script, text).unwrap();
+        let process = format!(
+            "[profile reports]\ncredential_process = sh {}\n",
+            script.display()
+        );
+        fs::write(&profiles, process).unwrap();
+        let variables = [("AWS_CONFIG_FILE", profiles.to_str().unwrap())];
+        let _daemon = Daemon::start(&config, &variables).await;
+        submit(&config, &job("looked-at"));
+        let link = mail_of(&world, &config, "looked-at").await.hrefs[0].clone();
+        assert_eq!(key_of(&link), "AKIANEW", "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_sts_that_says_when_to_come_back_is_not_asked_before_and_the_terminal_says_when() {
+    let slow = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";
+    for status in [
+        "503 Service Unavailable",
+        "400 Bad Request",
+        "429 Too Many Requests",
+    ] {
+        let (url, heads) = answering(date(SignedDuration::ZERO), move |_| {
+            (status, "Retry-After: 40\r\n".to_owned(), slow)
+        })
+        .await;
+        let home = tempfile::tempdir().unwrap();
+        let connection =
+            format!("assume_role = \"arn:aws:iam::1:role/r\"\nsts_endpoint_url = \"{url}\"\n");
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", "AKIAOWN"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let path = home.path().to_owned();
+        let said = tokio::task::spawn_blocking(move || presign(&path, &connection, &keys, &[]));
+        let said = said.await.unwrap();
+        assert!(
+            said.contains("and to come back in 40 s"),
+            "{status}: {said}"
+        );
+        assert_eq!(heads.lock().unwrap().len(), 1, "{status}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_says_when_to_come_back_is_not_asked_before() {
+    let slow = "{\"__type\":\"com.amazonaws.sqs#RequestThrottled\",\"message\":\"slow down\"}";
+    for status in ["503 Service Unavailable", "400 Bad Request"] {
+        let (url, heads) = answering(date(SignedDuration::ZERO), move |_| {
+            (status, "Retry-After: 40\r\n".to_owned(), slow)
+        })
+        .await;
+        let world = World::new().configured(|config| {
+            config.queue.kind = handout::config::QueueKind::Sqs;
+            config.queue.url = Some(format!("{url}/1/jobs"));
+            config.queue.endpoint_url = Some(url.clone());
+            config.queue.region = Some("eu-west-1".to_owned());
+        });
+        let config = world.written();
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", "AKIAOWN"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let daemon = Daemon::start(&config, &keys).await;
+        let received = || {
+            let heads = heads.lock().unwrap();
+            heads
+                .iter()
+                .filter(|head| head.contains("ReceiveMessage"))
+                .count()
+        };
+        until("a receive", async || (received() > 0).then_some(())).await;
+        tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+        assert_eq!(received(), 1, "{status}: {}", daemon_log(&config));
+        let log = daemon_log(&config);
+        assert!(log.contains("asks to come back in 40 s"), "{status}: {log}");
+        drop(daemon);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

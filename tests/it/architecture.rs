@@ -159,7 +159,12 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     // A disk may be a mount whose server is gone: what is on the daemon's way waits for it with a deadline.
     (
         "tokio::fs",
-        &["embedded/upload.rs", "embedded/backend.rs", "store/s3.rs"],
+        &[
+            "embedded/upload.rs",
+            "embedded/backend.rs",
+            "store/s3.rs",
+            "store/s3/puts.rs",
+        ],
     ),
     // A process: `ledger.resolve_cmd` and a profile's `credential_process`, which have deadlines, a test's kill, and the program
     // itself before it begins.

@@ -50,6 +50,7 @@ mod poison;
 mod presign;
 mod privileged;
 mod public_endpoints;
+mod puts;
 mod queue_addresses;
 mod reachable;
 mod relay;

@@ -2,6 +2,8 @@
 
 mod about_us;
 mod habits;
+#[cfg(feature = "embedded")]
+mod passwords;
 
 use std::fs;
 use std::path::Path;

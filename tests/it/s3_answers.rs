@@ -214,6 +214,24 @@ async fn a_bucket_is_asked_in_its_own_region_which_is_looked_up_once() {
     );
 }
 
+/// An answer to HEAD has no body; the listing's has one.
+#[tokio::test]
+async fn a_region_that_is_not_told_for_a_key_that_is_unknown_says_so() {
+    const UNKNOWN: &str =
+        "<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>";
+    let refusing = |head: &str| match head.starts_with("HEAD") {
+        true => ("403 Forbidden", String::new(), ""),
+        false => ("403 Forbidden", String::new(), UNKNOWN),
+    };
+    let (url, _) = answering(date(SignedDuration::ZERO), refusing).await;
+    let store = S3Store::regional(client(&url));
+    let error = store.region(&"reports".parse().unwrap()).await.unwrap_err();
+    assert_eq!(
+        handout::error::chain(&error),
+        "could not look up the region of s3://reports: the credentials do not allow it: InvalidAccessKeyId: no such key"
+    );
+}
+
 #[tokio::test]
 async fn whoever_looks_up_a_region_and_is_not_polled_keeps_nobody_waiting() {
     let (url, _) = server(date(SignedDuration::ZERO), Some("ap-southeast-2")).await;
@@ -323,6 +341,8 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
     let error = |body| ("400 Bad Request", String::new(), body);
     let encrypted = "<Error><Code>InvalidRequest</Code><Message>The object was stored using a form of Server Side Encryption.</Message></Error>";
     let expired = "<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
+    let forbidden = || ("403 Forbidden", String::new(), "");
+    let denied = "<Error><Code>AccessDenied</Code><Message>not authorized to perform: kms:Decrypt</Message></Error>";
     let table = [
         looked_at(ok(""), ok("")).await,
         looked_at(ok(glacier), ok("")).await,
@@ -337,6 +357,9 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
         looked_at(no(), error(encrypted)).await,
         looked_at(no(), error(expired)).await,
         looked_at(no(), ok("")).await,
+        looked_at(forbidden(), ("403 Forbidden", String::new(), denied)).await,
+        looked_at(forbidden(), ok("")).await,
+        looked_at(no(), ("416 Range Not Satisfiable", String::new(), "<Error><Code>InvalidRange</Code></Error>")).await,
         looked_at(("405 Method Not Allowed", String::new(), ""), error(encrypted)).await,
         looked_at(("404 Not Found", String::new(), ""), ok("")).await,
     ];
@@ -353,6 +376,9 @@ async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
     linked
     CustomerKey
     could not look at s3://reports/a.pdf: the credentials do not allow it: ExpiredToken: The provided token has expired.
+    could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
+    could not look at s3://reports/a.pdf: the credentials do not allow it: AccessDenied: not authorized to perform: kms:Decrypt
+    could not look at s3://reports/a.pdf: the credentials do not allow it: HEAD was refused with 403, and GET was not
     could not look at s3://reports/a.pdf: the service refused the request: HEAD was refused with 400, and GET was not
     could not look at s3://reports/a.pdf: the service refused the request: the answer had the status 405
     Missing

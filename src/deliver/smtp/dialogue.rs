@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::hello::Hello;
+use super::login::Login;
 use super::pool::Counted;
 use super::reply::Reply;
 use super::wire::{Trust, Wire, WireError};
@@ -177,13 +178,6 @@ pub(super) enum TextEnd {
     NoAnswer(Cause),
 }
 
-/// Who we say we are, and how it is proved.
-#[derive(Clone)]
-pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: String,
-}
-
 /// A connection that speaks SMTP.
 pub(super) struct Dialogue {
     wire: Wire,
@@ -337,7 +331,7 @@ impl Dialogue {
         };
         let (plain, in_two) = (offers("PLAIN"), offers("LOGIN"));
         let base64 = |text: &str| Base64::encode_string(text.as_bytes());
-        let (username, password) = (&login.username, &login.password);
+        let (username, password) = (&login.username, login.password.expose());
         if plain {
             let answer = base64(&format!("\0{username}\0{password}"));
             let line = format!("AUTH PLAIN {answer}");

@@ -9,6 +9,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::time::Instant;
 
+use crate::edge::names_one_of;
+
 /// For how long the answer of a source that was asked anew counts: it is not asked again for each request that is rejected.
 const COUNTS_FOR: Duration = Duration::from_secs(20);
 
@@ -101,20 +103,10 @@ impl ClassifyRetry for OnceMore {
     }
 }
 
-/// Whether an answer rejects the credentials of its request. An answer to HEAD has no body, and so gives no reason.
+/// Whether an answer rejects the credentials of its request. An answer to HEAD has no body, and so gives no reason; where it
+/// refuses, the store is asked in a way that gives one (`store/s3.rs`).
 fn rejects(answer: &HttpResponse) -> bool {
-    let is_refusal = matches!(answer.status().as_u16(), 400 | 401 | 403);
-    let body = answer.body().bytes().filter(|_| is_refusal);
-    let words = String::from_utf8_lossy(body.unwrap_or_default());
-    REJECTIONS.iter().any(|code| {
-        // A code stands in `<Code>…</Code>`, or at the end of `"__type":"com.amazonaws.sqs#…"`.
-        words.match_indices(code).any(|(at, code)| {
-            let before = words[..at].chars().next_back();
-            let after = words[at + code.len()..].chars().next();
-            let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
-            !goes_on(before) && !goes_on(after)
-        })
-    })
+    matches!(answer.status().as_u16(), 400 | 401 | 403) && names_one_of(answer, &REJECTIONS)
 }
 
 #[cfg(test)]

@@ -8,11 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::RequestChecksumCalculation;
-use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
-use super::READ_AT_ONCE;
+use super::puts::{Payload, Puts, has_checksums};
 use crate::edge::http::Terms;
 use crate::edge::{EdgeError, Fact};
 use crate::job::{Bucket, Key};
@@ -37,6 +35,7 @@ const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
 /// An upload that was begun.
 pub(super) struct Upload<'a> {
     client: &'a Client,
+    puts: &'a Puts,
     bucket: &'a Bucket,
     key: &'a Key,
     id: String,
@@ -46,29 +45,28 @@ impl<'a> Upload<'a> {
     /// Begins to upload to a key; nothing is there until [`Upload::complete`].
     pub(super) async fn begin(
         client: &'a Client,
+        puts: &'a Puts,
         bucket: &'a Bucket,
         key: &'a Key,
         content: Content,
     ) -> Result<Self, StoreError> {
         let action = format!("begin to upload s3://{bucket}/{key}");
-        let begun = client
-            .create_multipart_upload()
-            .bucket(bucket.as_str())
+        let request = client.create_multipart_upload().bucket(bucket.as_str());
+        let request = request
             .key(key.as_str())
             .content_type(content.media_type)
             .cache_control(content.cache_control)
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             // S3 refuses parts with another checksum than the upload was begun with.
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .send()
-            .await;
-        let id = match begun {
+            .set_checksum_algorithm(has_checksums(client).then_some(ChecksumAlgorithm::Crc32));
+        let id = match puts.of_upload(request).send().await {
             Ok(begun) => begun.upload_id,
-            Err(error) => return Err(EdgeError::from_sdk(action, &error)),
+            Err(error) => return Err(puts.explained(EdgeError::from_sdk(action, &error))),
         };
         let no_id = || EdgeError::new(action, Fact::Rejected, "the upload was given no id");
         Ok(Self {
             client,
+            puts,
             bucket,
             key,
             id: id.ok_or_else(no_id)?,
@@ -117,39 +115,39 @@ impl<'a> Upload<'a> {
         from: u64,
         length: u64,
     ) -> Result<CompletedPart, StoreError> {
-        let Self { bucket, key, .. } = self;
+        let Self { bucket, key, .. } = *self;
         let action = || format!("upload part {number} of s3://{bucket}/{key}");
-        let body = ByteStream::read_from()
-            .path(path)
-            .offset(from)
-            .length(Length::Exact(length))
-            .buffer_size(READ_AT_ONCE)
-            .build()
-            .await
-            .map_err(|error| EdgeError::new(action(), Fact::Rejected, error))?;
-        let part = self
-            .client
-            .upload_part()
-            .bucket(bucket.as_str())
-            .key(key.as_str())
-            .upload_id(&self.id)
-            .part_number(number)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
-            .body(body)
-            .customize()
-            // Else, where checksums are sent only if they must be, this would be a part without the one that was announced.
-            .config_override(
-                aws_sdk_s3::config::Builder::new()
-                    .request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
-            )
-            .send()
-            .await
-            .map_err(|error| EdgeError::from_sdk(action(), &error))?;
-        Ok(CompletedPart::builder()
-            .part_number(number)
-            .set_e_tag(part.e_tag)
-            .set_checksum_crc32(part.checksum_crc32)
-            .build())
+        let unreadable = |error: std::io::Error| EdgeError::new(action(), Fact::Rejected, error);
+        let payload = Payload::File {
+            path: path.to_owned(),
+            from,
+            length,
+        };
+        loop {
+            let sums = self.puts.sums(self.client, bucket, &payload).await;
+            let sums = sums.map_err(unreadable)?;
+            let request = self.client.upload_part().bucket(bucket.as_str());
+            let request = request
+                .key(key.as_str())
+                .upload_id(&self.id)
+                .part_number(number)
+                .set_checksum_crc32(sums.crc32.clone())
+                .set_content_md5(sums.md5.clone())
+                .body(payload.body().await.map_err(unreadable)?);
+            let error = match request.send().await {
+                Ok(part) => {
+                    return Ok(CompletedPart::builder()
+                        .part_number(number)
+                        .set_e_tag(part.e_tag)
+                        .set_checksum_crc32(sums.crc32)
+                        .build());
+                }
+                Err(error) => EdgeError::from_sdk(action(), &error),
+            };
+            if !self.puts.learns(bucket, &sums, &error) {
+                return Err(self.puts.explained(error));
+            }
+        }
     }
 
     async fn complete(&self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@ use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
 
 use super::S3Store;
+use super::puts::Sums;
 use crate::edge::EdgeError;
 use crate::job::Bucket;
 use crate::store::StoreError;
@@ -39,7 +40,7 @@ pub enum Trial {
 
 impl S3Store {
     /// Puts an object below `prefix` that no server may take: its condition cannot be met, and its `Content-MD5` is wrong.
-    /// Permissions are looked at before both.
+    /// Permissions are looked at before both. It asks for the encryption that everything asks for which is put there.
     ///
     /// # Errors
     /// What stands against publishing there: no permission, no bucket, no answer.
@@ -47,7 +48,12 @@ impl S3Store {
         let key = format!("{prefix}{NAME}");
         let request = self.client(bucket).await?.put_object();
         let request = request.bucket(bucket.as_str()).key(&key);
-        let request = request.if_match(OTHER_ETAG).content_md5(OTHER_MD5);
+        let request = request.if_match(OTHER_ETAG);
+        let wrong = Sums {
+            md5: Some(OTHER_MD5.to_owned()),
+            ..Sums::default()
+        };
+        let request = self.puts.of_object(request, &wrong);
         let put = request.body(ByteStream::from_static(BODY)).send().await;
         match put {
             Ok(_) => Ok(Trial::Left(key)),
@@ -56,7 +62,7 @@ impl S3Store {
             }
             Err(error) => {
                 let action = format!("put s3://{bucket}/{key}");
-                Err(EdgeError::from_sdk(action, &error))
+                Err(self.puts.explained(EdgeError::from_sdk(action, &error)))
             }
         }
     }

@@ -64,6 +64,7 @@ struct Seen {
     steps: HashMap<&'static str, usize>,
     kept: Vec<String>,
     hellos: Vec<String>,
+    logins: Vec<String>,
 }
 
 impl BadRelay {
@@ -125,6 +126,11 @@ impl BadRelay {
         self.seen.lock().unwrap().hellos.clone()
     }
 
+    /// The answers to AUTH PLAIN, in order.
+    pub(crate) fn logins(&self) -> Vec<String> {
+        self.seen.lock().unwrap().logins.clone()
+    }
+
     /// To whom the mails are that it took, in order.
     pub(crate) fn kept(&self) -> Vec<String> {
         self.seen.lock().unwrap().kept.clone()
@@ -163,7 +169,11 @@ impl Session {
                     self.step("EHLO", OFFERS, "").await?
                 }
                 "STARTTLS" => self.step("STARTTLS", "220 ready", "").await?,
-                "AUTH" => self.step("AUTH", "235 welcome", "").await?,
+                "AUTH" => {
+                    let said = line.rsplit(' ').next().unwrap_or_default().to_owned();
+                    self.seen.lock().unwrap().logins.push(said);
+                    self.step("AUTH", "235 welcome", "").await?
+                }
                 "MAIL" => self.step("MAIL", "250 ok", "").await?,
                 "RCPT" => {
                     to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();

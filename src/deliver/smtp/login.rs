@@ -1,0 +1,206 @@
+//! The user name and the password for a relay, which is what its file says now.
+//!
+//! The file is looked at before each session, ten times a second at most. Kubernetes exchanges a mounted secret while the program
+//! runs, and the relay takes the old password for a while, or not at all.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use crate::config::{ConfigError, Environment, Secret};
+use crate::stamp::Stamps;
+
+/// For how long a look at the file counts.
+const LOOK_COUNTS: Duration = Duration::from_millis(100);
+
+/// How long a file is left alone that cannot be read; what it said before is used.
+const LEFT_ALONE: Duration = Duration::from_secs(5);
+
+/// How long a look at the file is waited for: its file system may hang, and the password that it gave before is good.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Who we say we are, and how it is proved.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Login {
+    pub(super) username: String,
+    pub(super) password: Secret,
+}
+
+/// The login of a relay, and the file that it is read from.
+pub(super) struct Logins {
+    section: String,
+    username: String,
+    password_file: PathBuf,
+    environment: Environment,
+    /// Held while the file is looked at: the others that wait want the same answer.
+    state: Mutex<State>,
+}
+
+struct State {
+    login: Login,
+    seen: Stamps,
+    /// A look that was given up, and is waited for the next time.
+    looking: Option<JoinHandle<Stamps>>,
+    next_look: Instant,
+    is_unreadable: bool,
+}
+
+impl Logins {
+    /// Reads the file of a relay's section.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is empty.
+    pub(super) fn open(
+        section: &str,
+        username: &str,
+        password_file: &PathBuf,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        let seen = Stamps::of(std::slice::from_ref(password_file));
+        let login = read(section, username, password_file, environment)?;
+        Ok(Self {
+            section: section.to_owned(),
+            username: username.to_owned(),
+            password_file: password_file.clone(),
+            environment: environment.clone(),
+            state: Mutex::new(State {
+                login,
+                seen,
+                looking: None,
+                next_look: Instant::now() + LOOK_COUNTS,
+                is_unreadable: false,
+            }),
+        })
+    }
+
+    /// The login for a session that begins now: what the file says, or said as long as it could be read.
+    pub(super) async fn now(&self) -> Login {
+        let mut state = self.state.lock().await;
+        if state.next_look <= Instant::now() {
+            self.look(&mut state, false).await;
+        }
+        state.login.clone()
+    }
+
+    /// The login that the file gives once a relay has refused another, if it is another. The file is read whether it looks exchanged
+    /// or not.
+    pub(super) async fn other_than(&self, refused: &Login) -> Option<Login> {
+        let mut state = self.state.lock().await;
+        if state.login == *refused {
+            self.look(&mut state, true).await;
+        }
+        Some(state.login.clone()).filter(|login| login != refused)
+    }
+
+    async fn look(&self, state: &mut State, must_read: bool) {
+        let file = &self.password_file;
+        let looking = state
+            .looking
+            .get_or_insert_with(|| Stamps::looking(vec![file.clone()]));
+        let Ok(looked) = timeout(PATIENCE, looking).await else {
+            state.next_look = Instant::now() + LEFT_ALONE;
+            return self.stay(state, &format!("no answer within {} s", PATIENCE.as_secs()));
+        };
+        state.looking = None;
+        let seen = looked.unwrap_or_default();
+        state.next_look = Instant::now() + LOOK_COUNTS;
+        if seen == state.seen && !must_read {
+            return;
+        }
+        match self.read_again().await {
+            Ok(login) => {
+                state.seen = seen;
+                self.take_over(state, login);
+            }
+            Err(words) => {
+                state.next_look = Instant::now() + LEFT_ALONE;
+                self.stay(state, &words);
+            }
+        }
+    }
+
+    /// Reads the file on a thread that may block.
+    async fn read_again(&self) -> Result<Login, String> {
+        let (section, username) = (self.section.clone(), self.username.clone());
+        let (file, environment) = (self.password_file.clone(), self.environment.clone());
+        let reading = move || read(&section, &username, &file, &environment);
+        let login = tokio::task::spawn_blocking(reading).await;
+        let login = login.map_err(|error| error.to_string())?;
+        login.map_err(|error| crate::error::chain(&error))
+    }
+
+    fn take_over(&self, state: &mut State, login: Login) {
+        let section = &self.section;
+        if login != state.login {
+            tracing::info!(
+                section,
+                "the password file of the relay was exchanged; the next session logs in with the new password"
+            );
+        } else if state.is_unreadable {
+            tracing::info!(section, "the password file of the relay can be read again");
+        }
+        state.login = login;
+        state.is_unreadable = false;
+    }
+
+    /// The file cannot be read: an exchange may be half done.
+    fn stay(&self, state: &mut State, words: &str) {
+        if !std::mem::replace(&mut state.is_unreadable, true) {
+            tracing::warn!(
+                section = self.section,
+                error = words,
+                "the password file of the relay cannot be read; the password that it held before stays in use"
+            );
+        }
+    }
+}
+
+fn read(
+    section: &str,
+    username: &str,
+    file: &std::path::Path,
+    environment: &Environment,
+) -> Result<Login, ConfigError> {
+    Ok(Login {
+        username: username.to_owned(),
+        password: Secret::read(&format!("{section}.password_file"), file, environment)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[tokio::test]
+    async fn a_password_file_that_is_exchanged_gone_or_half_written_gives_the_next_session_what_it_last_said()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        fs::write(&file, "one\n").unwrap();
+        let logins = Logins::open("mail.smtp", "u", &file, &Environment::default()).unwrap();
+        let now = async || {
+            // As if a tenth of a second had passed, or the five after a failure.
+            logins.state.lock().await.next_look = Instant::now();
+            logins.now().await.password.expose().to_owned()
+        };
+        assert_eq!(now().await, "one");
+        fs::write(dir.path().join("new"), "two").unwrap();
+        fs::rename(dir.path().join("new"), &file).unwrap();
+        assert_eq!(now().await, "two", "exchanged");
+        fs::remove_file(&file).unwrap();
+        assert_eq!(now().await, "two", "gone");
+        fs::write(&file, "").unwrap();
+        assert_eq!(now().await, "two", "half written");
+        fs::write(&file, "three").unwrap();
+        assert_eq!(now().await, "three");
+        let refused = logins.now().await;
+        assert!(logins.other_than(&refused).await.is_none(), "the same");
+        fs::write(&file, "four").unwrap();
+        let other = logins.other_than(&refused).await.unwrap();
+        assert_eq!(other.password.expose(), "four");
+    }
+}

@@ -1,0 +1,125 @@
+//! What HEAD says of an object, and why it is refused where it does not say so.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use jiff::Timestamp;
+
+use super::{ServerClock, instant, plain_etag, size, storage};
+use crate::edge::{EdgeError, Fact};
+use crate::job::{Bucket, Key};
+use crate::store::{ObjectMeta, Storage, StoreError};
+
+/// Looks at an object.
+pub(super) async fn head(
+    client: &Client,
+    clock: &ServerClock,
+    bucket: &Bucket,
+    key: &Key,
+) -> Result<ObjectMeta, StoreError> {
+    let head = async || {
+        let request = client.head_object().bucket(bucket.as_str());
+        let request = request.key(key.as_str()).customize();
+        let answer = request.interceptor(clock.clone()).send().await;
+        let action = format!("look at s3://{bucket}/{key}");
+        answer.map_err(|error| EdgeError::from_sdk(action, &error))
+    };
+    let answer = match head().await {
+        Err(failed) if gives_no_reason(&failed) => {
+            if !why_not(client, bucket, key).await? {
+                return Ok(of_customer_key(key));
+            }
+            // The credentials may be others by now.
+            head().await.map_err(beside_get)?
+        }
+        answer => answer?,
+    };
+    Ok(meta(key, answer))
+}
+
+fn meta(key: &Key, answer: HeadObjectOutput) -> ObjectMeta {
+    let class = answer.storage_class.as_ref().map(|class| class.as_str());
+    let restored = answer.restore.as_deref().and_then(restored_until);
+    let expires = answer.expiration.as_deref().and_then(expiry_date);
+    ObjectMeta {
+        key: key.clone(),
+        size_bytes: size(answer.content_length),
+        etag: plain_etag(answer.e_tag.as_deref()),
+        version: answer.version_id,
+        modified: instant(answer.last_modified.as_ref()),
+        storage: match (answer.archive_status, restored) {
+            (Some(_), _) => Storage::Archived,
+            (None, Some(until)) => Storage::Restored { until },
+            (None, None) => match (storage(class), expires) {
+                (Storage::Ready, Some(at)) => Storage::Expires { at },
+                (storage, _) => storage,
+            },
+        },
+    }
+}
+
+/// Whether an answer to HEAD refuses without a reason, since it has no body: the key may be unknown, its session may be over, the
+/// object may be one that only its owner's key opens, or it may not be read. A request whose answer has a body is told which,
+/// and has the credentials asked for anew where they are what is refused.
+pub(super) fn gives_no_reason(failed: &EdgeError) -> bool {
+    let status = failed.answer.as_ref().map(|answer| answer.status);
+    matches!(status, Some(400 | 401 | 403)) && failed.fact != Fact::Elsewhere
+}
+
+/// Asks for a byte of an object whose HEAD was refused: true if it is given, false for an object that only its owner's key
+/// opens, and else why not.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html>
+async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, StoreError> {
+    let request = client.get_object().bucket(bucket.as_str());
+    let request = request.key(key.as_str()).range("bytes=0-0");
+    let Err(error) = request.send().await else {
+        return Ok(true);
+    };
+    match error.code() {
+        Some("InvalidRequest") => Ok(false),
+        // It has no first byte.
+        Some("InvalidRange") => Ok(true),
+        _ => {
+            let action = format!("look at s3://{bucket}/{key}");
+            Err(EdgeError::from_sdk(action, &error))
+        }
+    }
+}
+
+/// The failure of a HEAD after a GET that was answered.
+fn beside_get(mut failed: EdgeError) -> EdgeError {
+    if let Some(answer) = &failed.answer
+        && gives_no_reason(&failed)
+    {
+        let status = answer.status;
+        failed.source = format!("HEAD was refused with {status}, and GET was not").into();
+    }
+    failed
+}
+
+fn of_customer_key(key: &Key) -> ObjectMeta {
+    ObjectMeta {
+        key: key.clone(),
+        size_bytes: 0,
+        etag: String::new(),
+        version: None,
+        modified: Timestamp::UNIX_EPOCH,
+        storage: Storage::CustomerKey,
+    }
+}
+
+/// Until when a restored copy is there: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+fn restored_until(header: &str) -> Option<Timestamp> {
+    let is_done = header.contains("ongoing-request=\"false\"");
+    expiry_date(header).filter(|_| is_done)
+}
+
+/// The date in `x-amz-restore`, and in `x-amz-expiration`: `expiry-date="Fri, 21 Dec 2012 00:00:00 GMT", rule-id="…"`, from
+/// which on the bucket's lifecycle deletes the object.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+fn expiry_date(header: &str) -> Option<Timestamp> {
+    let date = header.split_once("expiry-date=\"")?.1.split('"').next()?;
+    let date = jiff::fmt::rfc2822::parse(date).ok()?;
+    Some(date.timestamp())
+}
