@@ -41,9 +41,9 @@ pub(super) async fn check(
     let report = Report::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, &report)?;
-    events::check(&config, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
+    events::check(&config, environment, &report).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
     Ok(if report.end()? {

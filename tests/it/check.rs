@@ -16,6 +16,8 @@ use crate::support::program;
 use crate::support::servers::Parts;
 use crate::support::world::World;
 
+mod events;
+
 /// Keys that moto takes.
 const KEYS: [(&str, &str); 2] = [
     ("AWS_ACCESS_KEY_ID", "id"),

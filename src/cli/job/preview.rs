@@ -359,14 +359,14 @@ fn slug(address: &str) -> String {
 }
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
-pub(super) struct Previewing {
-    pub(super) tools: Tools,
+pub(crate) struct Previewing {
+    pub(crate) tools: Tools,
     opened: tools::Opened,
     _scratch: tempfile::TempDir,
 }
 
 impl Previewing {
-    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+    pub(crate) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
         let scratch = tempfile::tempdir().context(
             "could not make a temporary directory: set TMPDIR to one that can be written",
         )?;
@@ -390,7 +390,7 @@ impl Previewing {
         })
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.tools);
         self.opened.close().await;
     }
