@@ -40,7 +40,7 @@ pub(super) async fn check(
     let config = arguments.config.load(environment)?;
     let report = Report::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
-    local::check(&config, &report)?;
+    local::check(&config, environment, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
     events::check(&config, environment, &report).await?;
