@@ -7,6 +7,8 @@ mod check;
 mod demo;
 pub(crate) mod exit;
 mod explain;
+#[cfg(test)]
+mod guides;
 mod job;
 mod ledger;
 mod presign;

@@ -22,7 +22,7 @@ mod local;
 mod queues;
 
 /// Keys that moto takes.
-const KEYS: [(&str, &str); 2] = [
+pub(crate) const KEYS: [(&str, &str); 2] = [
     ("AWS_ACCESS_KEY_ID", "id"),
     ("AWS_SECRET_ACCESS_KEY", "secret"),
 ];
