@@ -247,7 +247,7 @@ mod tests {
         let (one, other) = (&*secret.to_string_lossy(), "/other");
         let before = queue(one);
         std::fs::write(&secret, "three").unwrap();
-        let told = |old, new| {
+        let told = |old: &Reading, new: &Reading| {
             let changes = Changes::between(old, new);
             (
                 changes.taken_over.join(", "),

@@ -3,13 +3,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use handout::config::{Environment, LedgerKind, QueueKind};
 use jiff::SignedDuration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -249,6 +249,100 @@ async fn a_new_authority_of_a_store_with_the_ledger_and_of_a_queue_is_trusted_wi
         assert!(line.contains(&format!("the contents of {key}")), "{line}");
     }
     assert!(!log.contains("need a restart"), "{log}");
+}
+
+/// A proxy that knows CONNECT alone and takes every name for a server on loopback; what it was asked for.
+async fn connect_proxy(behind: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (heard, mut tasks) = (Arc::clone(&asked), JoinSet::new());
+    tasks.spawn(async move {
+        let mut tunnels = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let heard = Arc::clone(&heard);
+            tunnels.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let is_connect = head.starts_with("CONNECT ");
+                heard.lock().unwrap().push(head);
+                if !is_connect {
+                    let refusal = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n";
+                    return drop(client.write_all(refusal).await);
+                }
+                let mut server = TcpStream::connect(behind).await.unwrap();
+                let opened = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                client.write_all(opened).await.unwrap();
+                drop(copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    (url, asked, tasks)
+}
+
+#[tokio::test]
+async fn a_store_with_tls_that_only_a_proxy_reaches_is_asked_through_a_tunnel() {
+    let Some(parts) = Parts::or_skip("a_store_with_tls_that_only_a_proxy_reaches") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    parts.make_ca_for(dir.path(), "minio.internal.example");
+    let (store, stored) = answering(date(SignedDuration::ZERO), |_| {
+        ("200 OK", String::new(), LISTING)
+    })
+    .await;
+    let (tls, _tasks) = tls_before(dir.path(), &store).await;
+    let behind = tls.strip_prefix("https://").unwrap().parse().unwrap();
+    let (proxy, asked, _tunnels) = connect_proxy(behind).await;
+    let world = world_at("https://minio.internal.example:9000").configured(|config| {
+        let connection = config.connections.get_mut("r").unwrap();
+        connection.ca_file = Some(dir.path().join("ca.pem"));
+    });
+    let with_password = proxy.replace("http://", "http://user:s3cret@");
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let variables = [(variable, with_password.as_str())];
+        let output = run(&world, &job_of_r(variable), &variables).await;
+        assert!(output.status.success(), "{variable}: {}", told(&output));
+        assert!(!told(&output).contains("s3cret"), "{}", told(&output));
+    }
+    let heads = asked.lock().unwrap().clone();
+    assert!(!stored.lock().unwrap().is_empty() && !heads.is_empty());
+    for head in heads {
+        assert!(
+            head.starts_with("CONNECT minio.internal.example:9000 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        // user:s3cret
+        assert_eq!(
+            header(&head, "proxy-authorization"),
+            Some("Basic dXNlcjpzM2NyZXQ=")
+        );
+    }
+    // What needs no proxy is asked for by its name, which nobody knows here; a proxy for http:// is none for it.
+    let before = asked.lock().unwrap().len();
+    for without in [
+        [
+            ("HTTPS_PROXY", proxy.as_str()),
+            ("NO_PROXY", "other.example,.internal.example"),
+        ],
+        [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "*")],
+        [
+            ("HTTP_PROXY", proxy.as_str()),
+            ("http_proxy", proxy.as_str()),
+        ],
+    ] {
+        let output = run(&world, &job_of_r("k"), &without).await;
+        assert_eq!(
+            output.status.code(),
+            Some(69),
+            "{without:?}: {}",
+            told(&output)
+        );
+    }
+    assert_eq!(asked.lock().unwrap().len(), before);
 }
 
 #[test]

@@ -367,8 +367,10 @@ pub(crate) struct Previewing {
 
 impl Previewing {
     pub(crate) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        let scratch = tempfile::tempdir().context(
-            "could not make a temporary directory: set TMPDIR to one that can be written",
+        // The root of a container may be read-only, but for its volume.
+        let scratch = tempfile::tempdir().or_else(|_| tempfile::tempdir_in(&config.state_dir));
+        let scratch = scratch.context(
+            "could not make a temporary directory: set TMPDIR or state_dir to one that can be written",
         )?;
         let mut config = config.clone();
         // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
