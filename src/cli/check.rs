@@ -43,7 +43,7 @@ pub(super) async fn check(
     local::check(&config, environment, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
-    events::check(&config, environment, &report).await?;
+    Box::pin(events::check(&config, environment, &report)).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
     Ok(if report.end()? {

@@ -66,11 +66,14 @@ fn an_event_rule_whose_jobs_can_be_done_works_although_nothing_was_uploaded_yet(
     }
 }
 
+/// What is wrong, the job file, the configuration, and words of the sentence.
+type Case = (&'static str, Value, fn(&mut Config), &'static str);
+
 #[test]
 fn an_event_rule_whose_jobs_would_be_refused_is_a_failure_that_says_why() {
     let none = |_: &mut Config| ();
     let daily = |config: &mut Config| config.links.expires_in = "1h".parse().unwrap();
-    let table: [(&str, Value, fn(&mut Config), &str); 12] = [
+    let table: [Case; 12] = [
         (
             "template",
             with("/email/template", json!("reprot")),
@@ -230,7 +233,7 @@ fn a_mail_template_that_misses_a_variable_of_an_events_job_is_a_failure() {
 fn an_event_rule_that_promises_more_than_the_credentials_hold_is_a_failure() {
     let long = with("/links", json!({ "expires_in": "6d" }));
     let world = world("**", &long, |config| {
-        config.allow[0].max_expires_in = "1d".parse().unwrap()
+        config.allow[0].max_expires_in = "1d".parse().unwrap();
     });
     let checked = Checked::of(&world, &[]);
     let failures = checked.failures();

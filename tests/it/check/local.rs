@@ -35,7 +35,7 @@ fn an_outbox_and_an_audit_log_that_cannot_be_written_are_failures() {
     world.config.mail.outbox_dir = Some(file.join("outbox"));
     insta::assert_snapshot!(failure(&world), @"FAIL mail: …/file/outbox cannot be written: Not a directory (os error 20)");
     world.config.mail.outbox_dir = None;
-    world.config.audit.dir = Some(file.clone());
+    world.config.audit.dir = Some(file);
     insta::assert_snapshot!(failure(&world), @"FAIL audit log: …/file cannot be written: Not a directory (os error 20)");
 }
 
