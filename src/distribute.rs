@@ -353,7 +353,7 @@ pub(crate) async fn list(
 
 /// The plan as the listing lets it be: dated by the store's clock, and with a page of all files if the mails have no room for
 /// them.
-async fn settle(
+pub(crate) async fn settle(
     order: &Order,
     mut plan: Plan,
     listing: &Listing,

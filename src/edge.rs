@@ -135,6 +135,15 @@ impl EdgeError {
         wait.unwrap_or_default()
     }
 
+    /// Whether the service knows the credentials and does not let them do this.
+    pub fn lacks_permission(&self) -> bool {
+        let code = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.code.as_deref());
+        code.is_some_and(|code| code.starts_with("AccessDenied"))
+    }
+
     /// Reports the failure to the edge where it happened.
     pub(crate) fn report_to(&self, edge: &Edge) {
         let words = crate::error::chain(&*self.source);

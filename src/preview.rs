@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::deliver::Letter;
-use crate::distribute::{Order, draw, list};
+use crate::distribute::{Order, draw, list, settle};
 use crate::error::JobError;
 use crate::job::Recipient;
 use crate::links::listing::{Entry, Listing};
@@ -68,6 +68,19 @@ impl<'t> Preview<'t> {
     /// Plans a job and lists its objects.
     pub async fn begin(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
         let (plan, listing) = list(order, draw(order, tools).await?, tools).await?;
+        Ok(Self {
+            plan,
+            listing,
+            order,
+            tools,
+        })
+    }
+
+    /// Plans a job as if its objects were there: for a job that nobody has sent yet.
+    pub async fn imagine(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
+        let plan = draw(order, tools).await?;
+        let listing = Listing::imagined(&plan, &tools.spool_dir)?;
+        let plan = settle(order, plan, &listing, true, tools).await?;
         Ok(Self {
             plan,
             listing,

@@ -798,7 +798,7 @@ pub async fn sqs_queue(
 }
 
 /// To whom the ends of jobs are told.
-async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
+pub async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
     let wanted = &config.results;
     Ok(match (&wanted.queue_url, &wanted.file) {
         (Some(url), _) => {

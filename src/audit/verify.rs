@@ -82,6 +82,38 @@ pub fn verify_remembered(
     Ok(report)
 }
 
+/// A log without a look at its lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Glance {
+    /// Why the next start would not write to it.
+    pub obstacle: Option<String>,
+    /// Whether a process writes to it now.
+    pub is_written: bool,
+}
+
+/// Looks at a log's registry as a start does that signs with `key`. A log that is not there yet has no obstacle.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn glance(dir: impl Into<Location>, key: &PublicKey, memory: &Memory) -> io::Result<Glance> {
+    let directory = match Directory::open(&dir.into()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Glance::default()),
+        opened => opened?,
+    };
+    let seen = See::now(&directory, Some(key), Some(memory))?;
+    let missing = seen.registry.is_none() && !seen.there.streams.is_empty();
+    let missing = missing.then(|| "the registry of the streams is missing".to_owned());
+    let unbelieved = match seen.registry {
+        Some(Err(reason)) => Some(reason),
+        Some(Ok(_)) | None => missing,
+    };
+    let found = seen.found.into_iter().map(|(_, reason)| reason).next();
+    Ok(Glance {
+        obstacle: found.or(unbelieved),
+        is_written: seen.alive.into_values().any(|alive| alive == Some(true)),
+    })
+}
+
 /// What a reader says of a file or note that is not as it was written; nothing if the disk failed.
 fn damage(error: io::Error) -> io::Result<String> {
     use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotFound};

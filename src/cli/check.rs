@@ -40,10 +40,10 @@ pub(super) async fn check(
     let config = arguments.config.load(environment)?;
     let report = Report::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
-    local::check(&config, &report)?;
-    events::check(&config, &report)?;
+    local::check(&config, environment, &report)?;
     relays::signatures(&config, environment, &report)?;
     connections::check(&config, environment, &report).await?;
+    Box::pin(events::check(&config, environment, &report)).await?;
     queues::check(&config, environment, &report).await?;
     relays::check(&config, environment, &report).await?;
     Ok(if report.end()? {

@@ -26,6 +26,7 @@ use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+pub(super) use self::preview::Previewing;
 use super::run::Signals;
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
@@ -136,7 +137,8 @@ fn order(body: &str) -> Result<Order, JobError> {
     Ok(order_of(Job::parse(body)?))
 }
 
-fn order_of(job: Job) -> Order {
+/// The order of a job that is worked, or looked at, for the first time.
+pub(super) fn order_of(job: Job) -> Order {
     Order {
         job: Arc::new(job),
         message_id: None,

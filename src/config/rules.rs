@@ -73,7 +73,9 @@ impl Config {
                 let reason = format!("names {}: {reason}", file.display());
                 ConfigError::value(format!("on_event[{index}].job"), reason)
             };
-            let job = rule.example().map_err(|error| wrong(error.to_string()))?;
+            let keys = rule.example_keys(std::iter::empty());
+            let job = rule.example(&keys[0]);
+            let job = job.map_err(|error| wrong(error.to_string()))?;
             let targets = [
                 job.gallery.as_ref().map(|order| &order.publish),
                 job.manifest.as_ref().map(|order| &order.publish),

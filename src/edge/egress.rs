@@ -2,8 +2,8 @@
 //! proxy they go.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::error::ConnectorError;
 use aws_smithy_http_client::HttpClientError;
@@ -23,9 +23,43 @@ const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 pub struct Egress {
     /// The section that names it: `connections.reports`; nothing without a configuration, and for a server of this process.
     pub(super) section: Option<Arc<str>>,
-    /// Authorities that are trusted besides the system's: PEM, each checked.
-    authorities: Vec<Arc<str>>,
+    /// Authorities that are trusted besides the system's.
+    authorities: Vec<Authorities>,
     proxies: Arc<Proxies>,
+}
+
+/// A file of authorities, and what it held when it could be read last: PEM, checked.
+#[derive(Clone)]
+struct Authorities {
+    /// The key or the variable that names the file.
+    key: Arc<str>,
+    path: Arc<PathBuf>,
+    text: Arc<Mutex<Arc<str>>>,
+}
+
+impl Authorities {
+    fn read(key: &str, path: &Path) -> Result<Self, ConfigError> {
+        let text = pem::authorities(key, path)?;
+        Ok(Self {
+            key: key.into(),
+            path: Arc::new(path.to_owned()),
+            text: Arc::new(Mutex::new(text.into())),
+        })
+    }
+
+    /// What the file holds now, or held when it could be read last.
+    fn again(&self) -> Arc<str> {
+        let read = pem::authorities(&self.key, &self.path);
+        let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(read) => *text = read.into(),
+            Err(error) => tracing::warn!(
+                error = crate::error::chain(&error),
+                "authorities could not be read again; those that were read before stay trusted"
+            ),
+        }
+        Arc::clone(&text)
+    }
 }
 
 impl fmt::Debug for Egress {
@@ -50,8 +84,8 @@ impl Egress {
         let mut egress = Self::of_environment(environment)?;
         egress.section = Some(section.into());
         if let Some(path) = ca_file {
-            let authorities = pem::authorities(&format!("{section}.ca_file"), path)?;
-            egress.authorities.push(authorities.into());
+            let authorities = Authorities::read(&format!("{section}.ca_file"), path)?;
+            egress.authorities.push(authorities);
         }
         Ok(egress)
     }
@@ -63,14 +97,14 @@ impl Egress {
     pub fn of_environment(environment: &Environment) -> Result<Self, ConfigError> {
         let mut authorities = Vec::new();
         if let Some(path) = environment.get(CA_BUNDLE) {
-            let bundle = pem::authorities(CA_BUNDLE, Path::new(path));
+            let bundle = Authorities::read(CA_BUNDLE, Path::new(path));
             let bundle = bundle.map_err(|error| match error {
                 ConfigError::Value { key, reason } => ConfigError::Variables {
                     reason: format!("{key} {reason}"),
                 },
                 error => error,
             });
-            authorities.push(bundle?.into());
+            authorities.push(bundle?);
         }
         Ok(Self {
             section: None,
@@ -91,12 +125,23 @@ impl Egress {
         self.proxies.way(uri)
     }
 
-    /// Whom TLS trusts: the system's authorities and ours.
-    pub(super) fn tls_context(&self) -> Result<TlsContext, HttpClientError> {
-        let trusted = self
-            .authorities
+    /// Whom TLS trusts: the system's authorities and ours, as their files are now. So a server whose certificate is another
+    /// authority's from now on is trusted as soon as the file names that one.
+    pub(super) async fn tls_context(&self) -> Result<TlsContext, HttpClientError> {
+        let texts = match self.authorities.is_empty() {
+            true => Vec::new(),
+            false => {
+                let files = self.authorities.clone();
+                // A file may be on a mount that does not answer.
+                let reading = tokio::task::spawn_blocking(move || {
+                    files.iter().map(Authorities::again).collect()
+                });
+                reading.await.unwrap_or_default()
+            }
+        };
+        let trusted = texts
             .iter()
-            .fold(TrustStore::default(), |all, pem| {
+            .fold(TrustStore::default(), |all, pem: &Arc<str>| {
                 all.with_pem_certificate(pem.as_bytes())
             });
         TlsContext::builder().with_trust_store(trusted).build()

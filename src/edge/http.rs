@@ -163,15 +163,19 @@ impl EdgeClient {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pool of connections and its generation.
-    fn connector(&self, way: Way) -> Result<(SharedHttpConnector, u64), ConnectorError> {
-        let mut pool = self.pool();
-        let generation = pool.generation;
-        let kept = &mut pool.connectors[way as usize];
-        if let Some(connector) = kept {
-            return Ok((connector.clone(), generation));
+    /// The connections that are kept for a way, and their generation.
+    fn kept(&self, way: Way) -> Option<(SharedHttpConnector, u64)> {
+        let pool = self.pool();
+        let kept = pool.connectors[way as usize].clone();
+        Some((kept?, pool.generation))
+    }
+
+    /// The connections of a way and their generation.
+    async fn connector(&self, way: Way) -> Result<(SharedHttpConnector, u64), ConnectorError> {
+        if let Some(kept) = self.kept(way) {
+            return Ok(kept);
         }
-        let tls = self.egress.tls_context();
+        let tls = self.egress.tls_context().await;
         let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT);
         let connector = Connector::builder()
             .connector_settings(settings.build())
@@ -180,8 +184,11 @@ impl EdgeClient {
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls.map_err(|error| ConnectorError::user(error.into()))?);
         let connector = SharedHttpConnector::new(connector.build());
-        *kept = Some(connector.clone());
-        Ok((connector, generation))
+        let mut pool = self.pool();
+        // Another request may have been first.
+        let kept = pool.connectors[way as usize].get_or_insert(connector);
+        let kept = kept.clone();
+        Ok((kept, pool.generation))
     }
 
     /// Drops the connections of a generation; requests under way on them go on.
@@ -219,7 +226,7 @@ impl EdgeClient {
             })
         });
         let way = self.egress.way(request.uri());
-        let (connector, generation) = self.connector(way)?;
+        let (connector, generation) = self.connector(way).await?;
         let answer = tokio::select! {
             answer = connector.call(request) => answer,
             () = moved.stopped_for(patience) => {

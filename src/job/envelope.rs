@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
-use super::{Bucket, Job, ParseJobError, json, wire};
+use super::{Bucket, Job, ParseJobError, glob, json, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
 use crate::text::printable;
@@ -347,12 +347,33 @@ impl EventRule {
             && self.key.is_match(&event.key)
     }
 
+    /// Keys that events of the rule may have: one that its pattern alone gives, then those below each of the prefixes.
+    pub fn example_keys<'a>(&self, prefixes: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let of_pattern = glob::example(&self.key);
+        let below = prefixes.map(|prefix| format!("{prefix}example.pdf"));
+        let below = below.filter(|key| self.key.is_match(key));
+        let mut keys: Vec<String> = of_pattern.into_iter().chain(below).collect();
+        if keys.is_empty() {
+            keys.push("example/file.pdf".to_owned());
+        }
+        keys.dedup();
+        keys
+    }
+
     /// The job of an event that nobody sent, for a look at the rule before there is one.
-    pub fn example(&self) -> Result<Job, ParseJobError> {
+    ///
+    /// # Errors
+    /// What keeps the rule's job file from being a job.
+    pub fn example(&self, key: &str) -> Result<Job, ParseJobError> {
+        let name = match self.events.first() {
+            Some(EventName::CreatedBy(way)) => format!("ObjectCreated:{way}"),
+            Some(EventName::Restored) => "ObjectRestore:Completed".to_owned(),
+            Some(EventName::Created) | None => "ObjectCreated:Put".to_owned(),
+        };
         self.job(&ObjectEvent {
-            name: "ObjectCreated:Put".to_owned(),
+            name,
             bucket: self.bucket.to_string(),
-            key: "example/file.pdf".to_owned(),
+            key: key.to_owned(),
             version: None,
             sequencer: None,
             etag: None,

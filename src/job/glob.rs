@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::ParseJobError;
 use crate::bounds::{
@@ -44,6 +44,64 @@ pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
 /// Whether a pattern matches the text that it is, and no other.
 pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
+}
+
+/// A text that a pattern of keys matches, if its simplest reading is one: `incoming/example.pdf` for `incoming/**/*.pdf`.
+pub fn example(pattern: &GlobMatcher) -> Option<String> {
+    let text = simplest(pattern.glob().glob());
+    pattern.is_match(&text).then_some(text)
+}
+
+/// A pattern with the simplest text in place of each of its wildcards: of braces the first choice, of a class its first
+/// character.
+fn simplest(pattern: &str) -> String {
+    let (mut text, mut rest) = (String::new(), pattern);
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '*' if rest.starts_with("*/") => rest = &rest[2..],
+            '*' => {
+                rest = rest.trim_start_matches('*');
+                text.push_str("example");
+            }
+            '?' => text.push('x'),
+            '[' => {
+                let (class, after) = rest.split_once(']').unwrap_or((rest, ""));
+                rest = after;
+                let is_negated = class.starts_with(['!', '^']);
+                let first = class.chars().next().filter(|_| !is_negated);
+                let other = ['x', '0', '_'].into_iter().find(|c| !class.contains(*c));
+                text.extend(first.or(other));
+            }
+            '{' => {
+                let (choices, after) = braced(rest);
+                rest = after;
+                text.push_str(&simplest(choices));
+            }
+            '\\' => {
+                let mut escaped = rest.chars();
+                text.extend(escaped.next());
+                rest = escaped.as_str();
+            }
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// The first choice behind an open brace, and what follows the brace that closes it. Nesting is bounded by [`parse`].
+fn braced(text: &str) -> (&str, &str) {
+    let (mut depth, mut first) = (0_usize, None);
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return (&text[..first.unwrap_or(at)], &text[at + 1..]),
+            '}' => depth -= 1,
+            ',' if depth == 0 => first = first.or(Some(at)),
+            _ => {}
+        }
+    }
+    (text, "")
 }
 
 /// Patterns that a key is held against together, and how much work that is. Cloned without a copy.
@@ -145,6 +203,28 @@ mod tests {
         let short_bomb = format!("{}a{}", "{".repeat(400), "}".repeat(400));
         assert!(parse(&short_bomb, Slashes::Separate).is_err());
         assert!(parse("**/*.{pdf,{csv,tsv}}", Slashes::Separate).is_ok());
+    }
+
+    #[test]
+    fn an_example_of_a_pattern_is_a_key_that_it_matches() {
+        let of = |pattern: &str| {
+            let pattern = parse(pattern, Slashes::Separate).unwrap();
+            example(&pattern.compile_matcher()).unwrap_or_default()
+        };
+        for (pattern, key) in [
+            ("**", "example"),
+            ("incoming/**/*.pdf", "incoming/example.pdf"),
+            ("*/in/**", "example/in/example"),
+            ("a.{pdf,{csv,tsv}}", "a.pdf"),
+            ("{in,{out,up}}/{{a,b}c,d}.txt", "in/ac.txt"),
+            ("[0-9][0-9]/[!a-c]?.pdf", "00/xx.pdf"),
+            (r"a\*ü\{.pdf", "a*ü{.pdf"),
+            ("ü/[ab].pdf", "ü/a.pdf"),
+            // No simple reading: another key is tried.
+            ("[]x].pdf", ""),
+        ] {
+            assert_eq!(of(pattern), key, "{pattern}");
+        }
     }
 
     #[test]

@@ -272,6 +272,32 @@ impl Listing {
             })
     }
 
+    /// What a plan would find where nothing is yet: the first keys that it names, or one object below its prefix.
+    ///
+    /// # Errors
+    /// None while the page fits into memory, as one does.
+    pub(crate) fn imagined(plan: &Plan, spool_dir: &Location) -> Result<Self, GatherError> {
+        let keys = match &plan.objects {
+            Objects::Named(keys) => keys.iter().take(MAX_PAGE).cloned().collect(),
+            Objects::Under(prefix, _) => {
+                Vec::from_iter(format!("{}example.pdf", prefix.as_str()).parse())
+            }
+        };
+        let object = |key| {
+            Entry::Linkable(ObjectMeta {
+                key,
+                size_bytes: 1,
+                etag: String::new(),
+                version: None,
+                modified: plan.lifetime.signed_at,
+                storage: Storage::Ready,
+            })
+        };
+        let mut listing = Self::begin(spool_dir);
+        listing.push(keys.into_iter().map(object).collect())?;
+        Ok(listing)
+    }
+
     /// How many pages there are.
     pub const fn pages(&self) -> usize {
         self.pages.count()

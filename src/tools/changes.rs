@@ -123,19 +123,23 @@ impl Changes {
             words.insert(name, (key.clone(), text));
             keys.insert(key);
         }
+        let mut read_anew = Vec::new();
         for key in differing(&old.files, &new.files) {
             let text = format!("the contents of {key}");
-            words.entry(key.clone()).or_insert((key.clone(), text));
+            match words.contains_key(&key) {
+                true => {}
+                false if is_read_anew(&key) => read_anew.push(text),
+                false => drop(words.insert(key.clone(), (key.clone(), text))),
+            }
             keys.insert(key);
         }
         let (needs_restart, taken_over): (Vec<_>, Vec<_>) =
             words.into_values().partition(|(key, _)| needs_restart(key));
-        let texts =
-            |words: Vec<(String, String)>| words.into_iter().map(|(_, text)| text).collect();
+        let texts = |words: Vec<(String, String)>| words.into_iter().map(|(_, text)| text);
         Self {
             keys,
-            taken_over: texts(taken_over),
-            needs_restart: texts(needs_restart),
+            taken_over: texts(taken_over).chain(read_anew).collect(),
+            needs_restart: texts(needs_restart).collect(),
         }
     }
 
@@ -154,6 +158,11 @@ fn is_of(section: &str, key: &str) -> bool {
 fn needs_restart(key: &str) -> bool {
     let is_directory = key.starts_with("connections.") && key.ends_with(".directory");
     is_directory || OF_THE_START.iter().any(|section| is_of(section, key))
+}
+
+/// Whether a file is read at each new connection, also by what is opened at the start alone.
+fn is_read_anew(key: &str) -> bool {
+    key.ends_with(".ca_file")
 }
 
 fn differing<V: PartialEq>(
@@ -232,5 +241,22 @@ mod tests {
         assert!(changes.touch("mail.smtp") && changes.touch("links.expires_in"));
         assert!(!changes.touch("mail.relays") && !changes.touch("links.expires"));
         assert_eq!(Changes::between(&new, &new), Changes::default());
+
+        // What is read at each connection needs no restart, unless another file is named.
+        let queue = |file: &str| reading(&format!("[queue]\nca_file = {file:?}\n"));
+        let (one, other) = (&*secret.to_string_lossy(), "/other");
+        let before = queue(one);
+        std::fs::write(&secret, "three").unwrap();
+        let told = |old: &Reading, new: &Reading| {
+            let changes = Changes::between(old, new);
+            (
+                changes.taken_over.join(", "),
+                changes.needs_restart.join(", "),
+            )
+        };
+        let contents = "the contents of queue.ca_file".to_owned();
+        assert_eq!(told(&before, &queue(one)), (contents, String::new()));
+        let restart = "queue.ca_file".to_owned();
+        assert_eq!(told(&before, &queue(other)), (String::new(), restart));
     }
 }

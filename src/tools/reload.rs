@@ -6,6 +6,7 @@
 use super::changes::{Changes, Reading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
 use crate::config::{Config, Environment};
+use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
 
 impl Opened {
@@ -22,6 +23,13 @@ impl Opened {
         let mixed = with_what_stays(new, &self.config);
         let (wanted, reading) = (Reading::of(new), Reading::of(&mixed));
         mixed.check()?;
+        // The clients of queues stay, and read these files at their next connection.
+        for (section, file) in [
+            ("queue", &mixed.queue.ca_file),
+            ("results", &mixed.results.ca_file),
+        ] {
+            Egress::of(section, file.as_deref(), environment)?;
+        }
         let changes = Changes::between(&self.reading, &reading);
         let told = Changes::between(&self.reading, &wanted);
         let fixed = Fixed {

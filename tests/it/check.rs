@@ -16,8 +16,13 @@ use crate::support::program;
 use crate::support::servers::Parts;
 use crate::support::world::World;
 
+mod buckets;
+mod events;
+mod local;
+mod queues;
+
 /// Keys that moto takes.
-const KEYS: [(&str, &str); 2] = [
+pub(crate) const KEYS: [(&str, &str); 2] = [
     ("AWS_ACCESS_KEY_ID", "id"),
     ("AWS_SECRET_ACCESS_KEY", "secret"),
 ];
@@ -142,7 +147,7 @@ fn a_bucket_of_a_rule_that_is_missing_is_a_failure() {
         config.allow.push(other);
     });
     let checked = Checked::of(&world, &[]);
-    insta::assert_snapshot!(checked.failures().join("\n"), @"FAIL s3://missing: could not list s3://missing: it does not exist: NoSuchBucket: The specified bucket does not exist");
+    insta::assert_snapshot!(checked.failures().join("\n"), @"FAIL s3://missing: could not list s3://missing/: it does not exist: NoSuchBucket: The specified bucket does not exist");
 }
 
 #[test]
@@ -388,7 +393,7 @@ fn a_place_to_publish_that_takes_nothing_is_a_failure_and_a_check_leaves_nothing
     let dir = format!("dir:{}", pages.display());
     let made = told(&world, &dir);
     assert!(
-        made.starts_with("ok ") && made.ends_with(" when something is published"),
+        made.starts_with("ok ") && made.ends_with(" when it is needed"),
         "{made}"
     );
     assert!(!pages.exists());

@@ -467,23 +467,6 @@ fn the_schema_is_printed_as_json() {
     assert!(stdout(&handout(&["completions", "bash"])).contains("handout"));
 }
 
-/// Whoever copies a job from the README gets one that is read.
-#[test]
-fn the_examples_of_the_readme_are_jobs() {
-    let readme =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let blocks = readme
-        .split("```json\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().unwrap());
-    let mut jobs = 0;
-    for block in blocks.filter(|block| block.contains("\"v\": 1")) {
-        handout::job::Job::parse(block).unwrap_or_else(|error| panic!("{error}: {block}"));
-        jobs += 1;
-    }
-    assert!(jobs >= 3, "{jobs} jobs");
-}
-
 #[test]
 fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
     let urls = include_str!("../fixtures/cloudfront/openssl.txt");

@@ -31,6 +31,7 @@ mod embedded;
 #[cfg(feature = "embedded")]
 mod full_disk;
 mod fuzz;
+mod guides;
 #[cfg(feature = "embedded")]
 mod hangs;
 mod hostile;

@@ -3,21 +3,25 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use handout::config::Environment;
+use handout::config::{Environment, LedgerKind, QueueKind};
 use jiff::SignedDuration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::answers::{job_of_r, run, told, world_at};
+use crate::check::KEYS;
+use crate::conformance::{create_bucket, make_queue, s3_client, sqs_client};
+use crate::daemon::{Daemon, daemon_log};
 use crate::support::answering::{LISTING, answering, date, header};
-use crate::support::program;
 use crate::support::servers::Parts;
-use crate::support::world::World;
+use crate::support::world::{World, email_job};
+use crate::support::{program, until};
 
 /// Every variable that names a proxy.
 const PROXIES: [&str; 6] = [
@@ -38,7 +42,7 @@ async fn a_proxy_in_the_environment_is_not_asked_for_this_machine() {
     let variables = PROXIES.map(|name| (name, proxy.as_str()));
     // The embedded endpoint.
     let world = World::new().object("a.pdf", "x");
-    let output = run(&world, &crate::support::world::email_job("j"), &variables).await;
+    let output = run(&world, &email_job("j"), &variables).await;
     assert!(output.status.success(), "{}", told(&output));
     // A store on loopback.
     let (store, _) = answering(date(SignedDuration::ZERO), |_| {
@@ -98,6 +102,11 @@ async fn a_proxy_that_fails_is_named_without_its_password() {
 
 /// Speaks TLS for a server on loopback; its URL.
 async fn tls_before(dir: &std::path::Path, url: &str) -> (String, JoinSet<()>) {
+    tls_at("127.0.0.1:0", dir, url).await
+}
+
+/// The same at an address.
+async fn tls_at(address: &str, dir: &std::path::Path, url: &str) -> (String, JoinSet<()>) {
     let chain = CertificateDer::pem_file_iter(dir.join("server.pem")).unwrap();
     let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(dir.join("server.key")).unwrap();
@@ -109,7 +118,7 @@ async fn tls_before(dir: &std::path::Path, url: &str) -> (String, JoinSet<()>) {
         .with_single_cert(chain, key)
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     let behind: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
     let mut tasks = JoinSet::new();
@@ -169,6 +178,175 @@ async fn a_store_with_a_private_authority_is_trusted_by_ca_file_or_aws_ca_bundle
     let bundle = place("ca.pem");
     let output = run(&with(None), &job_of_r("j"), &[("AWS_CA_BUNDLE", &bundle)]).await;
     assert!(output.status.success(), "{}", told(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_authority_of_a_store_with_the_ledger_and_of_a_queue_is_trusted_without_a_restart() {
+    let Some(parts) = Parts::or_skip("a_new_authority_of_a_store") else {
+        return;
+    };
+    let moto = parts.start("moto.py", &[]);
+    let (s3, sqs) = (s3_client(&moto.url()), sqs_client(&moto));
+    for bucket in ["reports", "ledger"] {
+        create_bucket(&s3, bucket).await;
+    }
+    let put = s3.put_object().bucket("reports").key("a.pdf");
+    put.body(b"x".to_vec().into()).send().await.unwrap();
+    let jobs = make_queue(&sqs, "jobs").await;
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    parts.make_ca(old.path());
+    parts.make_ca(new.path());
+    let (url, mut tasks) = tls_before(old.path(), &moto.url()).await;
+    let world = World::new().configured(|config| {
+        let elsewhere = format!("region = \"eu-west-1\"\nendpoint_url = \"{url}\"\n");
+        let elsewhere = toml::from_str(&elsewhere).unwrap();
+        config.connections = [("moto".to_owned(), elsewhere)].into();
+        config.allow[0].connection = "moto".to_owned();
+        config.ledger.kind = LedgerKind::S3;
+        config.ledger.connection = Some("moto".to_owned());
+        config.ledger.bucket = Some("ledger".to_owned());
+        config.queue.kind = QueueKind::Sqs;
+        config.queue.url = Some(jobs.clone());
+        config.queue.endpoint_url = Some(url.clone());
+        config.queue.region = Some("eu-west-1".to_owned());
+        config.queue.visibility_timeout = "30s".parse().unwrap();
+    });
+    let ca_file = world.dir.path().join("ca.pem");
+    fs::copy(old.path().join("ca.pem"), &ca_file).unwrap();
+    let world = world.configured(|config| {
+        let moto = config.connections.get_mut("moto").unwrap();
+        moto.ca_file = Some(ca_file.clone());
+        config.queue.ca_file = Some(ca_file.clone());
+    });
+    let config = world.written();
+    let daemon = Daemon::start(&config, &KEYS).await;
+    let mail = async |id: &str| {
+        let mut job = email_job(id);
+        job["from"]["connection"] = "moto".into();
+        let send = sqs.send_message().queue_url(&jobs);
+        send.message_body(job.to_string()).send().await.unwrap();
+        until(&format!("{id}: {}", daemon_log(&config)), async || {
+            let mails = world.mails();
+            let subject = format!("Report {id}");
+            mails
+                .iter()
+                .any(|mail| mail.subject == subject)
+                .then_some(())
+        })
+        .await;
+    };
+    mail("before").await;
+    tasks.shutdown().await;
+    let address = url.strip_prefix("https://").unwrap();
+    let (_, _tasks) = tls_at(address, new.path(), &moto.url()).await;
+    fs::copy(new.path().join("ca.pem"), &ca_file).unwrap();
+    daemon.signal("HUP");
+    // The poll that was cut is still under way at moto, and would take the next message with it.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    mail("after").await;
+    let log = daemon_log(&config);
+    let line = log
+        .lines()
+        .find(|line| line.contains("the configuration was read again"));
+    let line = line.unwrap_or_else(|| panic!("{log}"));
+    for key in ["connections.moto.ca_file", "queue.ca_file"] {
+        assert!(line.contains(&format!("the contents of {key}")), "{line}");
+    }
+    assert!(!log.contains("need a restart"), "{log}");
+}
+
+/// A proxy that knows CONNECT alone and takes every name for a server on loopback; what it was asked for.
+async fn connect_proxy(behind: SocketAddr) -> (String, Arc<Mutex<Vec<String>>>, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (heard, mut tasks) = (Arc::clone(&asked), JoinSet::new());
+    tasks.spawn(async move {
+        let mut tunnels = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let heard = Arc::clone(&heard);
+            tunnels.spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let is_connect = head.starts_with("CONNECT ");
+                heard.lock().unwrap().push(head);
+                if !is_connect {
+                    let refusal = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n";
+                    return drop(client.write_all(refusal).await);
+                }
+                let mut server = TcpStream::connect(behind).await.unwrap();
+                let opened = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                client.write_all(opened).await.unwrap();
+                drop(copy_bidirectional(&mut client, &mut server).await);
+            });
+        }
+    });
+    (url, asked, tasks)
+}
+
+#[tokio::test]
+async fn a_store_with_tls_that_only_a_proxy_reaches_is_asked_through_a_tunnel() {
+    let Some(parts) = Parts::or_skip("a_store_with_tls_that_only_a_proxy_reaches") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    parts.make_ca_for(dir.path(), "minio.internal.example");
+    let (store, stored) = answering(date(SignedDuration::ZERO), |_| {
+        ("200 OK", String::new(), LISTING)
+    })
+    .await;
+    let (tls, _tasks) = tls_before(dir.path(), &store).await;
+    let behind = tls.strip_prefix("https://").unwrap().parse().unwrap();
+    let (proxy, asked, _tunnels) = connect_proxy(behind).await;
+    let world = world_at("https://minio.internal.example:9000").configured(|config| {
+        let connection = config.connections.get_mut("r").unwrap();
+        connection.ca_file = Some(dir.path().join("ca.pem"));
+    });
+    let with_password = proxy.replace("http://", "http://user:s3cret@");
+    for variable in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let variables = [(variable, with_password.as_str())];
+        let output = run(&world, &job_of_r(variable), &variables).await;
+        assert!(output.status.success(), "{variable}: {}", told(&output));
+        assert!(!told(&output).contains("s3cret"), "{}", told(&output));
+    }
+    let heads = asked.lock().unwrap().clone();
+    assert!(!stored.lock().unwrap().is_empty() && !heads.is_empty());
+    for head in heads {
+        assert!(
+            head.starts_with("CONNECT minio.internal.example:9000 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        // user:s3cret
+        assert_eq!(
+            header(&head, "proxy-authorization"),
+            Some("Basic dXNlcjpzM2NyZXQ=")
+        );
+    }
+    // What needs no proxy is asked for by its name, which nobody knows here; a proxy for http:// is none for it.
+    let before = asked.lock().unwrap().len();
+    for without in [
+        [
+            ("HTTPS_PROXY", proxy.as_str()),
+            ("NO_PROXY", "other.example,.internal.example"),
+        ],
+        [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", "*")],
+        [
+            ("HTTP_PROXY", proxy.as_str()),
+            ("http_proxy", proxy.as_str()),
+        ],
+    ] {
+        let output = run(&world, &job_of_r("k"), &without).await;
+        assert_eq!(
+            output.status.code(),
+            Some(69),
+            "{without:?}: {}",
+            told(&output)
+        );
+    }
+    assert_eq!(asked.lock().unwrap().len(), before);
 }
 
 #[test]

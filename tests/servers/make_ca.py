@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A certificate authority for the tests, and a server certificate of 127.0.0.1 and localhost that it signed.
+"""A certificate authority for the tests, and a server certificate of 127.0.0.1, localhost and other names that it signed.
 
-    .test/venv/bin/python tests/servers/make_ca.py DIRECTORY
+    .test/venv/bin/python tests/servers/make_ca.py DIRECTORY [NAME…]
 
 Writes ca.pem (to trust), server.pem and server.key (to serve with), and other-ca.pem (which signed nothing: a client that trusts only
 this one must refuse). Valid from yesterday for a week.
@@ -57,14 +57,15 @@ def pem(cert):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
     directory = pathlib.Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     ca_key, ca = authority("Test CA")
     _, other_ca = authority("Some other CA")
     key = ec.generate_private_key(ec.SECP256R1())
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.IPAddress(ipaddress.ip_address("::1"))]
+    others = [x509.DNSName(name) for name in sys.argv[2:]]
+    names = [*others, x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.IPAddress(ipaddress.ip_address("::1"))]
     server = certificate(
         name("localhost"),
         key,

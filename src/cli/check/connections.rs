@@ -6,12 +6,14 @@ use std::io;
 
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind};
-use handout::connection::{self, Connections};
-use handout::job::Bucket;
+use handout::connection::{self, Connection, Connections};
+use handout::error::chain;
 use handout::keyring::Keyring;
-use handout::tools;
+use handout::plan::AllowRule;
+use handout::store::{Cursor, Fact, ObjectMeta, ObjectStore, Storage, Versions};
+use handout::tools::{self, OpenError};
 
-use super::report::{Outcome, Report, bounded};
+use super::report::{BoxError, Outcome, Report, bounded};
 use super::{deletions, lifetimes, links, publishing};
 
 pub(super) async fn check(
@@ -46,10 +48,16 @@ pub(super) async fn check(
 /// Whether the ledger can be kept where it is to be.
 async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> Outcome {
     match config.ledger.kind {
-        LedgerKind::Sqlite => Ok(format!(
-            "in {}: one worker, on this machine",
-            config.database_file().display()
-        )),
+        LedgerKind::Sqlite => {
+            match tools::open_sqlite_ledger(config, clock::system) {
+                Ok(_) | Err(OpenError::NoLedger { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(format!(
+                "in {}: one worker, on this machine",
+                config.database_file().display()
+            ))
+        }
         LedgerKind::S3 => {
             let ledger = tools::s3_ledger(config, connections, keyring, clock::system).await?;
             Ok(format!(
@@ -60,25 +68,77 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
     }
 }
 
-/// Whether each bucket that a rule names is there and may be listed.
+/// Whether what lies under each place that a rule names may be listed, and read: a link opens with the rights of its signer.
 async fn buckets(config: &Config, connections: &Connections, report: &Report) -> io::Result<()> {
-    let named: BTreeSet<(&str, &str)> = config
-        .allow
-        .iter()
-        .map(|rule| (rule.connection.as_str(), rule.bucket.as_str()))
-        .collect();
-    for (name, bucket) in named {
-        let connection = name.parse().ok().and_then(|name| connections.get(&name));
-        let (Some(connection), Ok(bucket)) = (connection, bucket.parse::<Bucket>()) else {
+    let Ok(policy) = config.policy() else {
+        return Ok(());
+    };
+    let versions = match config.links.pin_version {
+        true => Versions::Pinned,
+        false => Versions::Floating,
+    };
+    let mut seen = BTreeSet::new();
+    for rule in &policy.rules {
+        let Some(connection) = connections.get(&rule.connection) else {
             continue;
         };
-        let looking = async {
-            connection.store.probe(&bucket).await?;
-            Ok(format!("can be listed by {name}"))
+        let place = format!("s3://{}/{}", rule.bucket, rule.prefix);
+        if !seen.insert((&rule.connection, place.clone())) {
+            continue;
+        }
+        let what = place.trim_end_matches('/').to_owned();
+        let verdict = match bounded(hands_out(connection, rule, versions)).await {
+            Ok(verdict) => verdict,
+            Err(error) => Verdict::Fails(error),
         };
-        report.look(format!("s3://{bucket}"), looking).await?;
+        match verdict {
+            Verdict::Works(result) => report.tell(what, Ok(result))?,
+            Verdict::Warns(result) => report.warn(what, result)?,
+            Verdict::Fails(error) => report.tell(what, Err(error))?,
+        }
     }
     Ok(())
+}
+
+/// What is known of a place from which files are handed out.
+enum Verdict {
+    Works(String),
+    Warns(String),
+    Fails(BoxError),
+}
+
+/// Lists what is there as a job does, and asks for a byte of the first object that has one.
+async fn hands_out(connection: &Connection, rule: &AllowRule, versions: Versions) -> Verdict {
+    let (bucket, name) = (&rule.bucket, &rule.connection);
+    let listed = connection
+        .s3
+        .list(bucket, rule.prefix.as_str(), versions, Cursor::Start);
+    let listed = match listed.await {
+        Ok(page) => page.objects,
+        Err(error) => return Verdict::Fails(error.into()),
+    };
+    let is_readable =
+        |object: &&ObjectMeta| object.size_bytes > 0 && object.storage == Storage::Ready;
+    let Some(object) = listed.iter().find(is_readable) else {
+        let result =
+            format!("can be listed by {name}; nothing is there that shows whether it can be read");
+        return Verdict::Works(result);
+    };
+    let Err(error) = connection.s3.beginning(bucket, object, 1).await else {
+        return Verdict::Works(format!("can be listed and read by {name}"));
+    };
+    let told = format!(
+        "can be listed by {name}, and s3://{bucket}/{} cannot be read",
+        object.key
+    );
+    let words = chain(&error);
+    match error.fact {
+        // Its links open by the distribution's rights.
+        Fact::Denied if connection.front.is_none() => {
+            Verdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
+        }
+        _ => Verdict::Warns(format!("{told}: {words}")),
+    }
 }
 
 #[cfg(feature = "embedded")]

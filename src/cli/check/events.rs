@@ -1,37 +1,96 @@
-//! The rules for events.
+//! The rules for events: whether the jobs that they make could be done.
 
 use std::io;
+use std::path::Path;
 
-use handout::config::Config;
-use handout::job::envelope::{self, EventRule};
-use serde_json::json;
+use handout::config::{Config, Environment};
+use handout::error::{Class, JobError, chain};
+use handout::job::envelope::EventRule;
+use handout::plan::{PlanError, Refusal};
+use handout::preview::Preview;
+use handout::tools::Tools;
 
-use super::report::{Outcome, Report};
+use super::report::{Report, bounded};
+use crate::cli::job::{Previewing, order_of};
 
-/// Each rule's job file is made into a job with a made-up event, so that a mistake in it shows now.
-pub(super) fn check(config: &Config, report: &Report) -> io::Result<()> {
-    let rules = match config.event_rules() {
-        Ok(rules) => rules,
-        Err(error) => return report.tell("event rules", Err(error.into())),
-    };
-    for (index, rule) in rules.iter().enumerate() {
-        report.tell(format!("on_event[{index}]"), makes_a_job(rule))?;
+/// Makes a job of an example event by each rule, and looks at it as `handout job submit` does, as if its objects were there.
+pub(super) async fn check(
+    config: &Config,
+    environment: &Environment,
+    report: &Report,
+) -> io::Result<()> {
+    if config.on_event.is_empty() {
+        return Ok(());
     }
+    let previewing = match bounded(Previewing::open(config, environment)).await {
+        Ok(Ok(previewing)) => previewing,
+        Ok(Err(error)) => return report.tell("on_event", Err(error.into())),
+        Err(error) => return report.tell("on_event", Err(error)),
+    };
+    let rules = &previewing.tools.policy.triggers;
+    for (index, (rule, wanted)) in rules.iter().zip(&config.on_event).enumerate() {
+        let what = format!("on_event[{index}]");
+        let judging = judge(rule, &wanted.job, &previewing.tools);
+        match bounded(judging).await {
+            Ok(Verdict::Works(result)) => report.tell(what, Ok(result))?,
+            Ok(Verdict::Warns(result)) => report.warn(what, result)?,
+            Ok(Verdict::Fails(result)) => report.tell(what, Err(result.into()))?,
+            Err(error) => report.tell(what, Err(error))?,
+        }
+    }
+    previewing.close().await;
     Ok(())
 }
 
-fn makes_a_job(rule: &EventRule) -> Outcome {
-    let event = json!({
-        "source": "aws.s3", "detail-type": "Object Created", "time": "2026-01-01T00:00:00Z",
-        "detail": { "bucket": { "name": rule.bucket }, "object": { "key": "sample.pdf", "sequencer": "1" } },
-    });
-    let any_key = globset::Glob::new("**")
-        .expect("the pattern is one")
-        .compile_matcher();
-    let rule = EventRule {
-        key: any_key,
-        ..rule.clone()
-    };
-    envelope::open(&event.to_string(), &[rule])?;
-    Ok("makes a job".to_owned())
+/// What became of the jobs of a rule's example events, in a sentence.
+enum Verdict {
+    Works(String),
+    /// Some can be done, and some cannot.
+    Warns(String),
+    Fails(String),
+}
+
+/// Tries a key that the rule's pattern gives, and where no `[[allow]]` rule lets it be handed out, keys that one has.
+async fn judge(rule: &EventRule, file: &Path, tools: &Tools) -> Verdict {
+    let file = file.display();
+    let allowed = tools.policy.rules.iter();
+    let allowed = allowed.filter(|allowed| allowed.bucket == rule.bucket);
+    let keys = rule.example_keys(allowed.map(|allowed| allowed.prefix.as_str()));
+    let mut refused = None;
+    for key in keys {
+        let event = format!("an event for s3://{}/{key}", rule.bucket);
+        let error = match (try_out(rule, &key, tools).await, &refused) {
+            (Ok(()), None) => {
+                return Verdict::Works(format!("the job that {file} makes of {event} can be done"));
+            }
+            (Ok(()), Some(refused)) => {
+                return Verdict::Warns(format!(
+                    "{refused}; that of {event} can be done: let the rule's `key` name no others, or add an [[allow]] rule for them"
+                ));
+            }
+            (Err(error), _) => error,
+        };
+        let is_of_place = matches!(
+            error,
+            JobError::Plan(PlanError::Refused(Refusal::Source { .. }))
+        );
+        let what = match error.class() {
+            Class::Permanent | Class::Policy => "cannot be done",
+            Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {
+                "could not be tried"
+            }
+        };
+        let told = chain(&error);
+        let told = format!("the job that {file} makes of {event} {what}: {told}");
+        if !is_of_place {
+            return Verdict::Fails(told);
+        }
+        refused = refused.or(Some(told));
+    }
+    Verdict::Fails(refused.unwrap_or_default())
+}
+
+async fn try_out(rule: &EventRule, key: &str, tools: &Tools) -> Result<(), JobError> {
+    let order = order_of(rule.example(key)?);
+    Preview::imagine(&order, tools).await?.check().await
 }

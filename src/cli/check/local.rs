@@ -1,18 +1,32 @@
-//! What is on this machine: templates, the state directory, secret files and the rules of the configuration.
+//! What is on this machine: templates, directories, addresses, secret files and the rules of the configuration.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
-use handout::config::Config;
+use handout::audit::room::Room;
+use handout::audit::verify::{Glance, glance};
+use handout::config::{Config, Environment};
+use handout::directory::{Directory, Location};
 use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;
 use handout::tools::{OpenError, private_dir};
 
-use super::report::{Outcome, Report};
+use super::report::{BoxError, Outcome, Report};
 
-pub(super) fn check(config: &Config, report: &Report) -> io::Result<()> {
+/// How much of a script is read for its first line.
+const FIRST_LINE: u64 = 256;
+
+pub(super) fn check(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
     report.tell("templates", templates(config))?;
     report.tell("state directory", state_dir(config))?;
+    let log = audit_log(config, environment, report)?;
+    addresses(config, log.is_written, report)?;
+    if let Some(program) = &config.ledger.resolve_cmd {
+        report.tell("ledger.resolve_cmd", can_be_run(program))?;
+    }
     secret_files(config, report)?;
     report.tell("allow rules", allow_rules(config))
 }
@@ -38,6 +52,123 @@ fn state_dir(config: &Config) -> Outcome {
     Ok(format!("{} can be written", dir.display()))
 }
 
+/// Whether the log can go on where it is: its key, its directory, its registry and the room on its disk.
+fn audit_log(config: &Config, environment: &Environment, report: &Report) -> io::Result<Glance> {
+    let look = || {
+        let keyring = Keyring::open(&config.secret_key_file())?;
+        let settings = config.audit_settings(&keyring, environment)?;
+        let written = can_be_written(&settings.dir)?;
+        let seen = glance(
+            &settings.dir,
+            &settings.key.public(),
+            &config.audit_memory(),
+        )
+        .map_err(|error| format!("{} cannot be read: {error}", settings.dir.display()))?;
+        if let Some(obstacle) = &seen.obstacle {
+            return Err(format!(
+                "{}: {obstacle}; a start ends with 65: see `handout audit verify`",
+                settings.dir.display()
+            )
+            .into());
+        }
+        Room::new(existing(&settings.dir), settings.min_free)
+            .check()
+            .map_err(|full| full.to_string())?;
+        Ok((format!("{} {written}", settings.dir.display()), seen))
+    };
+    match look() {
+        Ok((result, seen)) => {
+            report.tell("audit log", Ok(result))?;
+            Ok(seen)
+        }
+        Err(error) => {
+            report.tell("audit log", Err::<String, BoxError>(error))?;
+            Ok(Glance::default())
+        }
+    }
+}
+
+/// Whether the daemon can listen where it is to. A process that writes the audit log now is taken for the one that listens there.
+fn addresses(config: &Config, is_working: bool, report: &Report) -> io::Result<()> {
+    let embedded = config
+        .needs_embedded()
+        .then_some(("embedded.listen", config.embedded.listen));
+    let all = std::iter::once(("http.listen", config.http.listen)).chain(embedded);
+    for (key, address) in all {
+        report.tell(key, can_be_listened_on(address, is_working))?;
+    }
+    Ok(())
+}
+
+fn can_be_listened_on(address: SocketAddr, is_working: bool) -> Outcome {
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(format!("{address} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse && is_working => {
+            Ok(format!("{address} is in use, and a handout works here now"))
+        }
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(format!(
+            "{address} is in use by another program: end it, or name another port"
+        )
+        .into()),
+        Err(error) => Err(format!("cannot listen on {address}: {error}").into()),
+    }
+}
+
+/// Whether a program of the operator's can be started: it, and what its first line names (execve(2)).
+fn can_be_run(program: &Path) -> Outcome {
+    let wrong = |what: &str| {
+        format!(
+            "{} {what}: no doubt would be answered by it",
+            program.display()
+        )
+    };
+    let metadata = fs::metadata(program);
+    let metadata = metadata.map_err(|error| wrong(&format!("cannot be found: {error}")))?;
+    if !metadata.is_file() {
+        return Err(wrong("is no file").into());
+    }
+    rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
+        .map_err(|_| wrong("cannot be executed (chmod +x)"))?;
+    let mut line = Vec::new();
+    // A program that can be executed need not be readable.
+    if let Ok(file) = File::open(program) {
+        file.take(FIRST_LINE).read_to_end(&mut line)?;
+    }
+    let line = String::from_utf8_lossy(&line);
+    let named = line.lines().next().and_then(|line| line.strip_prefix("#!"));
+    let interpreter = named.and_then(|named| named.split_whitespace().next());
+    match interpreter.filter(|interpreter| !Path::new(interpreter).exists()) {
+        Some(missing) => Err(wrong(&format!("names {missing}, which is not there")).into()),
+        None => Ok(format!("{} can be executed", program.display())),
+    }
+}
+
+/// Whether a file can be made in a directory, or in the one above it where it is yet to be made.
+pub(super) fn can_be_written(place: &Location) -> Outcome {
+    let there = existing(place);
+    let opened = match there == &**place {
+        true => place.open(),
+        false => Directory::open(there),
+    };
+    opened
+        .and_then(|directory| directory.scratch())
+        .map_err(|error| format!("{} cannot be written: {error}", there.display()))?;
+    Ok(match there == &**place {
+        true => "can be written".to_owned(),
+        false => format!("is made in {} when it is needed", there.display()),
+    })
+}
+
+/// A directory, or the nearest one above it that is there.
+fn existing(dir: &Path) -> &Path {
+    let is_missing = |dir: &Path| {
+        let metadata = fs::symlink_metadata(dir);
+        metadata.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    let mut above = dir.ancestors();
+    above.find(|dir| !is_missing(dir)).unwrap_or(dir)
+}
+
 /// Whether users of this machine can read secrets that have nothing to do with the service. A group's right to read is the
 /// operator's: Kubernetes mounts secrets for a group (fsGroup), and a group may have the service alone in it.
 fn secret_files(config: &Config, report: &Report) -> io::Result<()> {
@@ -46,7 +177,7 @@ fn secret_files(config: &Config, report: &Report) -> io::Result<()> {
     let mut open = Vec::new();
     for (key, file) in config.secret_files() {
         // One that is missing is told by what needs it.
-        let Ok(metadata) = std::fs::metadata(&file) else {
+        let Ok(metadata) = fs::metadata(&file) else {
             continue;
         };
         count += 1;

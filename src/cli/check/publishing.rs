@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 
 use handout::config::Config;
 use handout::connection::Connections;
-use handout::directory::Directory;
 use handout::job::{Bucket, ConnectionName};
 use handout::plan::Place;
 use handout::plan::policy::PublishRule;
 use handout::store::s3::Trial;
 
+use super::local::can_be_written;
 use super::report::{Outcome, Report};
 
 /// Looks at each place once, whichever rules name it. What is wrong with the rules themselves is told elsewhere.
@@ -35,7 +34,7 @@ pub(super) async fn check(
                 PublishRule::Dir(dir) => {
                     let what = format!("dir:{}", dir.display());
                     if seen.insert(what.clone()) {
-                        report.tell(what, can_be_written(dir))?;
+                        report.tell(what, can_be_written(&dir.into()))?;
                     }
                 }
                 PublishRule::Bucket(bucket, prefix) => {
@@ -76,23 +75,5 @@ async fn takes(
         Trial::Left(key) => format!(
             "takes what {name} publishes; the server heeds neither If-Match nor Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
         ),
-    })
-}
-
-/// Whether a file can be made in a directory, or in the one above it where it is yet to be made.
-fn can_be_written(dir: &Path) -> Outcome {
-    let mut there = dir;
-    let opened = loop {
-        match (Directory::open(there), there.parent()) {
-            (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => there = parent,
-            (opened, _) => break opened,
-        }
-    };
-    opened
-        .and_then(|directory| directory.scratch())
-        .map_err(|error| format!("{} cannot be written: {error}", there.display()))?;
-    Ok(match there == dir {
-        true => "can be written".to_owned(),
-        false => format!("is made in {} when something is published", there.display()),
     })
 }

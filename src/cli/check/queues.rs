@@ -1,25 +1,31 @@
 //! The queue of jobs, the queue of parked messages, and where the ends of jobs are told.
 
 use std::io;
+use std::path::Path;
 
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind};
-use handout::queue::Queue;
+use handout::directory::{self, Directory};
+use handout::error::chain;
 use handout::queue::sqs::address::QueueAddress;
 use handout::queue::sqs::{LookedAt, SqsQueue};
+use handout::queue::{Queue, QueueError};
+use handout::results::Results;
 use handout::tools;
 
-use super::report::{Outcome, Report, bounded};
+use super::report::{BoxError, Outcome, Report, bounded};
 
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
     report: &Report,
 ) -> io::Result<()> {
+    regions(config, report)?;
     match config.queue.kind {
-        QueueKind::Sqlite => report.look("queue", on_this_machine(config)).await,
-        QueueKind::Sqs => in_sqs(config, environment, report).await,
+        QueueKind::Sqlite => report.look("queue", on_this_machine(config)).await?,
+        QueueKind::Sqs => in_sqs(config, environment, report).await?,
     }
+    results(config, environment, report).await
 }
 
 async fn on_this_machine(config: &Config) -> Outcome {
@@ -28,7 +34,6 @@ async fn on_this_machine(config: &Config) -> Outcome {
 }
 
 async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
-    regions(config, report)?;
     let opened = bounded(tools::sqs_queue(config, environment)).await;
     let queue = match opened.and_then(|opened| Ok(opened?)) {
         Ok(queue) => queue,
@@ -98,11 +103,81 @@ async fn parked(config: &Config, queue: &SqsQueue, report: &Report) -> io::Resul
         let result = "there is no queue.parked_url: what cannot be done is left to the queue's redrive policy";
         return report.tell("parked messages", Ok(result.to_owned()));
     };
-    let address = |url: &Option<String>| QueueAddress::parse(url.as_deref()?).ok();
-    if address(&config.queue.parked_url) == address(&config.queue.url) {
+    if is_same(&config.queue.parked_url, &config.queue.url) {
         let result = "queue.parked_url is queue.url: a message that cannot be done would come again for ever; name another queue";
         return report.tell("parked messages", Err(result.into()));
     }
-    let looking = async { Ok(format!("{} messages are parked", parked.count().await?)) };
-    report.look("parked messages", looking).await
+    let counted = bounded(parked.count()).await;
+    tell_count("parked messages", "are parked", counted, report)
+}
+
+/// Where the ends of jobs are told, if anywhere.
+async fn results(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+    let wanted = &config.results;
+    if let Some(file) = &wanted.file {
+        return report.tell("results", takes_lines(file));
+    }
+    for (key, other, what) in [
+        (
+            "queue.url",
+            &config.queue.url,
+            "each result would be taken for a job",
+        ),
+        (
+            "queue.parked_url",
+            &config.queue.parked_url,
+            "results would stand among parked messages",
+        ),
+    ] {
+        if is_same(&wanted.queue_url, other) {
+            let result = format!("results.queue_url is {key}: {what}; name another queue");
+            return report.tell("results", Err(result.into()));
+        }
+    }
+    let opened = bounded(tools::results(config, environment)).await;
+    match opened.and_then(|opened| Ok(opened?)) {
+        Ok(Results::Queue { queue, .. }) => {
+            let counted = bounded(queue.waiting()).await;
+            tell_count("results", "wait", counted, report)
+        }
+        Ok(Results::File(_) | Results::Nobody) => Ok(()),
+        Err(error) => report.tell("results", Err(error)),
+    }
+}
+
+/// Whether two URLs name one queue.
+fn is_same(url: &Option<String>, other: &Option<String>) -> bool {
+    let address = |url: &Option<String>| QueueAddress::parse(url.as_deref()?).ok();
+    address(url).is_some_and(|url| Some(url) == address(other))
+}
+
+/// Tells how many messages a queue has to which messages are only sent. The right to look at it is no need of the daemon's.
+fn tell_count(
+    what: &str,
+    they: &str,
+    counted: Result<Result<u64, QueueError>, BoxError>,
+    report: &Report,
+) -> io::Result<()> {
+    match counted {
+        Ok(Ok(count)) => report.tell(what, Ok(format!("{count} messages {they}"))),
+        Ok(Err(error)) if error.lacks_permission() => {
+            let words = chain(&error);
+            report.warn(what, format!("only a message will tell whether the queue takes messages: {words}; grant sqs:GetQueueAttributes to have it looked at"))
+        }
+        Ok(Err(error)) => report.tell(what, Err(error.into())),
+        Err(error) => report.tell(what, Err(error)),
+    }
+}
+
+/// Whether a line can be added to the file of results, which a job makes if it is not there.
+fn takes_lines(file: &Path) -> Outcome {
+    let failed = |error: io::Error| format!("{} takes no lines: {error}", file.display());
+    let (parent, name) = directory::split(file).map_err(failed)?;
+    let folder = Directory::open(parent).map_err(failed)?;
+    match folder.stat(name).map_err(failed)?.is_some() {
+        true => folder.append(name, 0o600).map(drop),
+        false => folder.scratch().map(drop),
+    }
+    .map_err(failed)?;
+    Ok(format!("are lines of {}", file.display()))
 }

@@ -8,6 +8,7 @@ use handout::deliver::Relays;
 use handout::progress::Progress;
 use handout::quantity::Span;
 
+use super::local::can_be_written;
 use super::report::Report;
 
 /// How long a step of a dialogue may take here.
@@ -20,9 +21,14 @@ pub(super) async fn check(
     report: &Report,
 ) -> io::Result<()> {
     if config.mail.transport == Transport::Outbox {
-        let dir = config.outbox_dir();
-        let result = format!("nothing is sent: mails go to {}", dir.display());
-        return report.tell("mail", Ok(result));
+        let place = config.outbox_place();
+        let told = can_be_written(&place).map(|written| {
+            format!(
+                "nothing is sent: mails go to {}, which {written}",
+                place.display()
+            )
+        });
+        return report.tell("mail", told);
     }
     let mail = hurried(&config.mail);
     let progress = Progress::default();

@@ -18,8 +18,11 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// The width of the column of names; a longer name moves its own line only.
 const NAMES: usize = 32;
 
+/// Why something does not work.
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What a look found: a sentence if it works, an error if it does not.
-pub(super) type Outcome = Result<String, Box<dyn std::error::Error + Send + Sync>>;
+pub(super) type Outcome = Result<String, BoxError>;
 
 /// What was looked at, and what came of it.
 #[derive(Debug, Serialize)]
@@ -119,7 +122,7 @@ impl Report {
 /// A sentence when it does not end.
 pub(super) fn bounded<'a, T>(
     looking: impl Future<Output = T> + 'a,
-) -> impl Future<Output = Result<T, Box<dyn std::error::Error + Send + Sync>>> + 'a {
+) -> impl Future<Output = Result<T, BoxError>> + 'a {
     // The futures of the SDK are large.
     let looking = Box::pin(looking);
     async move {

@@ -359,16 +359,18 @@ fn slug(address: &str) -> String {
 }
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
-pub(super) struct Previewing {
-    pub(super) tools: Tools,
+pub(crate) struct Previewing {
+    pub(crate) tools: Tools,
     opened: tools::Opened,
     _scratch: tempfile::TempDir,
 }
 
 impl Previewing {
-    pub(super) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        let scratch = tempfile::tempdir().context(
-            "could not make a temporary directory: set TMPDIR to one that can be written",
+    pub(crate) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
+        // The root of a container may be read-only, but for its volume.
+        let scratch = tempfile::tempdir().or_else(|_| tempfile::tempdir_in(&config.state_dir));
+        let scratch = scratch.context(
+            "could not make a temporary directory: set TMPDIR or state_dir to one that can be written",
         )?;
         let mut config = config.clone();
         // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
@@ -390,7 +392,7 @@ impl Previewing {
         })
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.tools);
         self.opened.close().await;
     }

@@ -44,6 +44,11 @@ impl Parts {
         Command::new(self.venv.join("bin").join(name))
     }
 
+    /// The interpreter of the prepared Python environment.
+    pub(crate) fn python(&self) -> PathBuf {
+        self.venv.join("bin/python")
+    }
+
     /// A script of `tests/servers`.
     pub(crate) fn script(&self, name: &str) -> Command {
         let mut command = self.tool("python");
@@ -100,9 +105,15 @@ impl Parts {
 
     /// A certificate authority and a server's certificate, made in `dir`.
     pub(crate) fn make_ca(&self, dir: &Path) {
+        self.make_ca_for(dir, "localhost");
+    }
+
+    /// The same for a server of another name besides.
+    pub(crate) fn make_ca_for(&self, dir: &Path, name: &str) {
         assert!(
             self.script("make_ca.py")
                 .arg(dir)
+                .arg(name)
                 .status()
                 .unwrap()
                 .success()

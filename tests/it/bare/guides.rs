@@ -1,0 +1,237 @@
+//! The guides of README and docs, typed word for word in a bare root.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{Bare, said};
+use crate::support::servers::{Parts, skipped_for};
+
+/// A page of the project.
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The code of a chapter of the README in one language.
+fn guide(chapter: &str, language: &str) -> String {
+    let readme = page("README.md");
+    let (_, text) = readme.split_once(&format!("\n## {chapter}\n")).unwrap();
+    code(text.split("\n## ").next().unwrap(), language)
+}
+
+/// The code of a text in one language.
+fn code(text: &str, language: &str) -> String {
+    let begin = format!("```{language}\n");
+    let blocks = text.split(&begin).skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+    // What is built was built before the test.
+    let lines = blocks.flat_map(str::lines);
+    let lines = lines.filter(|line| !line.starts_with("cargo build"));
+    lines.fold(String::new(), |text, line| text + line + "\n")
+}
+
+const ONE_MACHINE: &str = "On one machine, without any cloud";
+
+/// What a newcomer looks at afterwards: the mail is there, its log is whole, and the daemon ends when it is asked to.
+const LOOK: &str = r#"
+tries=0
+until ls "$STATE"/outbox/*.eml >/dev/null 2>&1; do
+    tries=$((tries + 1)); [ $tries -lt 300 ] || { echo "no mail came"; exit 9; }
+    sleep 0.1
+done
+ls try/preview/*.html
+handout audit verify --config try/config.toml
+kill $!
+wait $!
+"#;
+
+#[test]
+fn the_quick_start_of_the_readme_works_without_root_and_without_a_home() {
+    let Some(bare) = Bare::or_skip("the_quick_start") else {
+        return;
+    };
+    let home = bare.path("home").to_string_lossy().into_owned();
+    let xdg = format!("{home}/xdg");
+    let places: [&[(&str, &str)]; 2] = [
+        &[("HOME", &home)],
+        &[("HOME", "/"), ("XDG_STATE_HOME", &xdg)],
+    ];
+    let states = [
+        format!("{home}/.local/state/handout"),
+        format!("{xdg}/handout"),
+    ];
+    let steps = guide(ONE_MACHINE, "sh") + LOOK;
+    for (place, state) in places.into_iter().zip(states) {
+        let variables = [place, &[("STATE", &state)]].concat();
+        let output = bare.script("nobody", &variables, &steps);
+        assert!(output.status.success(), "{state}: {}", said(&output));
+        assert!(said(&output).contains("whole\n"), "{}", said(&output));
+        fs::remove_dir_all(bare.path("checkout/try")).unwrap();
+    }
+}
+
+#[test]
+fn the_quick_start_of_the_readme_works_for_root_below_var_lib() {
+    let Some(bare) = Bare::or_skip("the_quick_start_of_root") else {
+        return;
+    };
+    let variables = [("HOME", "/root"), ("STATE", "/var/lib/handout")];
+    let output = bare.script("root", &variables, &(guide(ONE_MACHINE, "sh") + LOOK));
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+/// What systemd does with the unit and its drop-in, as far as the guide rests on it: a user of its own, its state directory,
+/// copies of the secrets that this user can read.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+set -eu
+[ "$1" = enable ] || exit 0
+unit=/etc/systemd/system/handout.service
+mkdir -p /run/bare-credentials /var/lib/handout
+for line in $(grep -h ^LoadCredential= $unit $unit.d/*.conf); do
+    named=${line#LoadCredential=}
+    install -m 400 -o 12345 "${named#*:}" "/run/bare-credentials/${named%%:*}"
+done
+chown 12345 /run/bare-credentials; chmod 700 /run/bare-credentials; chown -R 12345 /var/lib/handout
+start=$(sed -n s/^ExecStart=//p $unit)
+cd /
+STATE_DIRECTORY=/var/lib/handout CREDENTIALS_DIRECTORY=/run/bare-credentials \
+    setpriv --reuid=12345 --regid=12345 --clear-groups --no-new-privs $start 2>/run/service.log &
+"#;
+
+/// The AWS CLI, as far as the guide uses it.
+const AWS: &str = r#"#!/bin/sh
+exec "$PYTHON" "$SOURCE/tests/servers/aws.py" "$@"
+"#;
+
+/// What the guide takes for granted: AWS with two buckets and a report, a relay with a private authority, a job.
+const OUTSIDE: &str = r#"
+mount -t tmpfs tmpfs /run
+PATH=$PWD/bin:$PATH
+echo '127.0.0.1 smtp.sender.example' >> /etc/hosts
+"$PYTHON" "$SOURCE/tests/servers/make_ca.py" outside smtp.sender.example
+export SSL_CERT_FILE=$PWD/outside/ca.pem AWS_ENDPOINT_URL=http://127.0.0.1:5000
+sleep 600 | "$PYTHON" "$SOURCE/tests/servers/moto.py" --port 5000 > outside/moto &
+sleep 600 | "$PYTHON" "$SOURCE/tests/servers/smtp_sink.py" --port 587 --maildir outside/mails \
+    --starttls outside/server.pem outside/server.key --auth handout 'the password' > outside/relay &
+until grep -q ready outside/moto && grep -q ready outside/relay; do sleep 0.1; done
+for bucket in acme-reports acme-out; do
+    AWS_DEFAULT_REGION=us-east-1 aws s3api create-bucket --bucket $bucket
+done
+aws s3api put-object --bucket acme-reports --key 2026/11/23/q3.pdf --body 'a report'
+install -D -m 644 config /etc/handout/config.toml
+"#;
+
+/// What the user looks at afterwards: both recipients have their mail.
+const ARRIVED: &str = r#"
+tries=0
+until [ -e outside/mails/2.json ]; do
+    tries=$((tries + 1)); [ $tries -lt 600 ] || { cat /run/service.log; echo "no mail came"; exit 9; }
+    sleep 0.1
+done
+stat -c '%n %U %a' /etc/handout/smtp-password
+ls /etc/handout /
+"#;
+
+#[test]
+fn the_deployment_of_the_readme_brings_a_mail_to_its_recipients() {
+    let test = "the_deployment_of_the_readme";
+    let (Some(parts), Some(bare)) = (Parts::or_skip(test), Bare::or_skip(test)) else {
+        return;
+    };
+    let chapter = "A real deployment in five minutes";
+    let bin = bare.path("checkout/bin");
+    fs::create_dir(&bin).unwrap();
+    for (name, text) in [("systemctl", SYSTEMCTL), ("aws", AWS)] {
+        fs::write(bin.join(name), text).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::write(bare.path("checkout/config"), guide(chapter, "toml")).unwrap();
+    let jobs = guide("Jobs", "json");
+    let (job, _) = jobs.split_once("\n}\n").unwrap();
+    fs::write(bare.path("checkout/job.json"), format!("{job}\n}}\n")).unwrap();
+    // Each command must succeed; so `handout check` finds nothing wrong, without the daemon and beside it.
+    let script = format!(
+        "{OUTSIDE}{}{ARRIVED}{}",
+        guide(chapter, "sh"),
+        code(&page("docs/runbook.md"), "sh")
+    );
+    let python = parts.python().to_string_lossy().into_owned();
+    let variables = [
+        ("HOME", "/root"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("PYTHON", &python),
+        ("SOURCE", env!("CARGO_MANIFEST_DIR")),
+    ];
+    let output = bare.script("root", &variables, &script);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("/etc/handout/smtp-password root 600"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("secret.key"),
+        "the state is in /var/lib/handout: {text}"
+    );
+}
+
+/// Programs of the user's that the guides call, and that no test needs: a browser, and a filter for JSON.
+const TOOLS: &str = r#"
+mkdir tools
+printf '#!/bin/sh\ntest -s "$1"\n' > tools/firefox
+printf '#!/bin/sh\nexec cat\n' > tools/jq
+chmod +x tools/*
+PATH=$PWD/tools:$PATH
+"#;
+
+/// A link that was found somewhere, a copy of the log, a connection with a distribution.
+const FOUND: &str = r#"
+sed -n 's/.*href="\(http[^"]*\)".*/\1/p' "$STATE"/outbox/*.html | sed 's/&amp;/\&/g; s/&#x3D;/=/g' | head -n 1 > leaked-url.txt
+cp -a "$STATE/audit" copy
+cat >> config.toml <<'END'
+[connections.site]
+region = "eu-west-1"
+[connections.site.cloudfront]
+domain = "files.acme.example"
+key_pair_id = "K2JCJMDEHXQW5F"
+private_key_file = "cloudfront-key"
+END
+"#;
+
+/// What they must have come to.
+const CAME: &str = r#"
+test "$(wc -l < urls.txt)" -eq 1000
+test "$(wc -l < ann.csv)" -gt 1
+test -s audit.pub
+"#;
+
+#[test]
+fn the_commands_of_the_readme_for_mails_links_keys_and_the_audit_log_run_as_they_are_printed() {
+    let Some(bare) = Bare::or_skip("the_commands_of_the_readme") else {
+        return;
+    };
+    if !Path::new("/usr/bin/openssl").exists() {
+        return skipped_for("the_commands_of_the_readme", "there is no openssl");
+    }
+    let home = bare.path("home").to_string_lossy().into_owned();
+    let state = format!("{home}/.local/state/handout");
+    let chapters = [
+        "Jobs",
+        "Mails",
+        "The audit log",
+        "Links at the command line",
+    ];
+    let commands = chapters.map(|chapter| guide(chapter, "sh")).concat();
+    // The places that the reader has, and fewer keys.
+    let commands = commands
+        .replace("/mnt/copy/audit", "copy")
+        .replace("/etc/handout/config.toml", "config.toml")
+        .replace(" 1000000 ", " 1000 ");
+    let quick_start = guide(ONE_MACHINE, "sh");
+    let script = format!("{quick_start}{LOOK}cd try\n{TOOLS}{FOUND}{commands}{CAME}");
+    let variables = [("HOME", &*home), ("STATE", &state)];
+    let output = bare.script("nobody", &variables, &script);
+    assert!(output.status.success(), "{}", said(&output));
+}

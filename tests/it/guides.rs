@@ -1,0 +1,202 @@
+//! What a user copies out of README and docs: each part of a configuration loads, each JSON is what it claims to be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use handout::config::{Config, Environment};
+use handout::job::Job;
+use serde_json::Value;
+use toml::Table;
+
+/// The pages of the project.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap();
+    let docs = docs.map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    let others = ["README.md", "SECURITY.md", "templates/README.md"].map(|name| root.join(name));
+    others.into_iter().chain(docs).collect()
+}
+
+/// The blocks of all pages in one language, each with the page that it is from.
+fn blocks(language: &str) -> Vec<(String, String)> {
+    let begin = format!("\n```{language}\n");
+    let of_page = |path: PathBuf| {
+        let text = fs::read_to_string(&path).unwrap();
+        let blocks = text.split(&begin).skip(1);
+        let blocks = blocks.map(|block| block.split("\n```").next().unwrap().to_owned());
+        let page = path.file_name().unwrap().to_string_lossy().into_owned();
+        blocks
+            .map(|block| (page.clone(), block))
+            .collect::<Vec<_>>()
+    };
+    pages().into_iter().flat_map(of_page).collect()
+}
+
+/// Whatever a guide leaves out since the reader has it: the connections that its rules name.
+const REST: &str = r#"
+[connections.reports]
+region = "eu-west-1"
+[[allow]]
+connection = "reports"
+bucket = "acme-uploads"
+recipients = ["*@acme.example"]
+"#;
+
+/// Puts what is in one table over another.
+fn lay(over: Table, table: &mut Table) {
+    for (key, value) in over {
+        match (value, table.get_mut(&key)) {
+            (toml::Value::Table(over), Some(toml::Value::Table(table))) => lay(over, table),
+            (value, _) => drop(table.insert(key, value)),
+        }
+    }
+}
+
+#[test]
+fn every_part_of_a_configuration_in_the_guides_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("jobs")).unwrap();
+    let job = r#"{ "v": 1, "id": "upload", "from": { "connection": "reports", "bucket": "acme-uploads", "keys": ["{{event.key}}"] }, "email": { "to": ["ann@acme.example"] } }"#;
+    fs::write(dir.path().join("jobs/on-upload.json"), job).unwrap();
+    let file = dir.path().join("config.toml");
+    let environment = Environment::default();
+    let parts = blocks("toml");
+    assert!(parts.len() >= 9, "{}", parts.len());
+    for (page, part) in parts {
+        let over: Table = part
+            .parse()
+            .unwrap_or_else(|error| panic!("{page}: {error}: {part}"));
+        let mut table: Table = REST.parse().unwrap();
+        lay(over, &mut table);
+        fs::write(&file, table.to_string()).unwrap();
+        let loaded = Config::load(Some(&file), &environment);
+        assert!(loaded.is_ok(), "{page}: {}: {part}", loaded.unwrap_err());
+    }
+}
+
+#[test]
+fn every_json_of_the_guides_is_a_job_or_a_policy() {
+    let (mut jobs, mut policies) = (0, 0);
+    for (page, block) in blocks("json") {
+        let value: Value =
+            serde_json::from_str(&block).unwrap_or_else(|error| panic!("{page}: {error}: {block}"));
+        if value.get("Statement").is_none() {
+            Job::parse(&block).unwrap_or_else(|error| panic!("{page}: {error}: {block}"));
+            jobs += 1;
+            continue;
+        }
+        assert_eq!(value["Version"], "2012-10-17", "{page}");
+        for statement in value["Statement"].as_array().unwrap() {
+            assert_eq!(statement["Effect"], "Allow", "{page}");
+            let listed = |field: &str| match &statement[field] {
+                Value::String(one) => vec![one.clone()],
+                many => serde_json::from_value(many.clone()).unwrap(),
+            };
+            assert!(
+                listed("Resource")
+                    .iter()
+                    .all(|resource| resource.starts_with("arn:aws:")),
+                "{page}"
+            );
+            assert!(
+                listed("Action")
+                    .iter()
+                    .all(|action| action.starts_with("s3:") || action.starts_with("sqs:")),
+                "{page}"
+            );
+        }
+        policies += 1;
+    }
+    assert!(
+        jobs >= 3 && policies >= 2,
+        "{jobs} jobs, {policies} policies"
+    );
+}
+
+/// What a scheduler sends, with the instant in the place of its name.
+#[test]
+fn the_scheduled_job_of_the_readme_is_one() {
+    let blocks = blocks("jsonc");
+    let scheduled = blocks
+        .iter()
+        .filter(|(_, block)| block.contains("<aws.scheduler."));
+    let mut count = 0;
+    for (page, block) in scheduled {
+        let sent = block.replace("<aws.scheduler.scheduled-time>", "2026-11-23T06:00:00Z");
+        Job::parse(&sent).unwrap_or_else(|error| panic!("{page}: {error}: {sent}"));
+        count += 1;
+    }
+    assert_eq!(count, 1);
+}
+
+/// What stands in backticks and begins with the name of a section is a key of it.
+#[test]
+fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let reference = fs::read_to_string(root.join("config.toml")).unwrap();
+    let mut known = Vec::new();
+    let mut section = String::new();
+    for line in reference.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(header) = line.strip_prefix('[') {
+            let header = header.trim_start_matches('[').split(']').next().unwrap();
+            section = header
+                .replace("connections.reports", "connections.NAME")
+                .replace("connections.local", "connections.NAME")
+                .replace("mail.relays.bulk", "mail.smtp");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        {
+            known.push(format!("{section}.{key}"));
+        }
+    }
+    let sections = [
+        "queue",
+        "links",
+        "mail",
+        "ledger",
+        "audit",
+        "results",
+        "gallery",
+        "templates",
+        "http",
+        "embedded",
+    ];
+    let mut count = 0;
+    for path in pages() {
+        let text = fs::read_to_string(&path).unwrap();
+        for span in text.split('`') {
+            // `links.expiry_guard = "refuse"`
+            let name = span.split(" = ").next().unwrap();
+            let is_key = name.contains('.')
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || matches!(c, '_' | '.'));
+            let Some((section, _)) = name
+                .split_once('.')
+                .filter(|(section, _)| is_key && sections.contains(section))
+            else {
+                continue;
+            };
+            // Fields of a job, files and sections have such names too.
+            let of_job = [
+                "links.via",
+                "links.filename",
+                "links.expires_in",
+                "links.disposition",
+                "links.per_recipient",
+            ];
+            let is_file = name.ends_with(".rs") || name.ends_with(".toml");
+            if of_job.contains(&name) || is_file || section == name {
+                continue;
+            }
+            let is_known = known
+                .iter()
+                .any(|known| known == name || known.starts_with(&format!("{name}.")));
+            assert!(is_known, "{}: {name}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count} keys");
+}
