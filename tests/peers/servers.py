@@ -214,6 +214,10 @@ class Garage(Store):
     part, name = "garage", "Garage 2.5.0"
     #: It answers 200 to a write with a condition, and writes.
     keeps_a_ledger = False
+    has_versions = False
+    #: Its database, LMDB, has keys of some 500 bytes at most.
+    refuses = (f"long/{'/'.join(['x' * 199] * 4)}/{'x' * 195}", "x" * 1000)
+    hides = ("/leading",)
     #: Garage makes its own keys.
     access_key = secret_key = None
 

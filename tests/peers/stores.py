@@ -256,15 +256,14 @@ def behind_a_proxy(program, store):
 LEDGER = """[ledger]
 kind = "s3"
 connection = "store"
-bucket = "{bucket}-out"
+bucket = "{bucket}"
 """
 
 
 def ledger(program, store, kills):
     """Workers and store are killed at random, and nothing is lost and none mailed twice without a doubt; or the store is refused."""
     if not store.keeps_a_ledger:
-        desk = Desk(program, store, more=LEDGER.format(bucket="ledger"))
-        desk.with_bucket("ledger")
+        desk = Desk(program, store, more=LEDGER.format(bucket=store.bucket("books")))
         ended = desk.run("check")
         line = next((line for line in ended.stdout.splitlines() if "ledger" in line and "takes a write with" in line), None)
         need(ended.returncode == 1 and line, f"check takes it: exit {ended.returncode}: {ended.stdout[-600:]}")
