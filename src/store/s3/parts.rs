@@ -59,7 +59,7 @@ impl<'a> Upload<'a> {
             .cache_control(content.cache_control)
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             // S3 refuses parts with another checksum than the upload was begun with.
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .set_checksum_algorithm(checksum(client))
             .send()
             .await;
         let id = match begun {
@@ -134,14 +134,8 @@ impl<'a> Upload<'a> {
             .key(key.as_str())
             .upload_id(&self.id)
             .part_number(number)
-            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .set_checksum_algorithm(checksum(self.client))
             .body(body)
-            .customize()
-            // Else, where checksums are sent only if they must be, this would be a part without the one that was announced.
-            .config_override(
-                aws_sdk_s3::config::Builder::new()
-                    .request_checksum_calculation(RequestChecksumCalculation::WhenSupported),
-            )
             .send()
             .await
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
@@ -191,6 +185,14 @@ impl<'a> Upload<'a> {
             );
         }
     }
+}
+
+/// The checksum of each part; none where checksums are sent only if they must be, since it would go as a trailer: Garage 2.5
+/// answers that with "Invalid payload signature".
+fn checksum(client: &Client) -> Option<ChecksumAlgorithm> {
+    let calculation = client.config().request_checksum_calculation();
+    (calculation != Some(&RequestChecksumCalculation::WhenRequired))
+        .then_some(ChecksumAlgorithm::Crc32)
 }
 
 /// How long each part is but the last: all alike, as some servers want them.
