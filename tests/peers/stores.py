@@ -126,7 +126,7 @@ def bad_links(program, store):
 def published(program, store):
     """Pages, tables and lists are there as a browser and a program want them, with their headers."""
     desk = Desk(program, store)
-    bucket = desk.with_bucket("published")
+    bucket = desk.with_bucket("pages")
     keys = [f"2026/{number:04} report é.txt" for number in range(1200)]
     store.fill(bucket, keys)
     result = desk.job("page", bucket, email={"to": ["ann@acme.example"]}, gallery={"publish": {"bucket": f"{bucket}-out", "prefix": "pages/"}})
