@@ -46,6 +46,14 @@ faults: ## lets each dependency of a real daemon fail, RUNS times (3), and measu
 	cargo build --release --locked
 	.test/venv/bin/python tests/faults/faults.py --program "$(target)/release/handout" --runs $(RUNS) $(if $(ONLY),--only "$(ONLY)") $(if $(HOUR),--hour)
 
+.PHONY: peers
+peers: ## proves links, jobs, queues and mails against servers that people run; ONLY= some, QUICK=1 two of them, STRICT=1 nothing may be skipped
+	@tests/setup.sh venv nginx
+	# With a test, as in `check`.
+	cargo build --bin handout --test it --locked
+	.test/venv/bin/python tests/peers/peers.py --program "$(target)/debug/handout" \
+		$(foreach name,$(ONLY),--only "$(name)") $(if $(QUICK),--quick) $(if $(STRICT),--strict)
+
 .PHONY: check
 check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit
 	@tests/setup.sh tools

@@ -11,6 +11,7 @@
 #   .test/node     playwright-core, axe-core                                            (tests/browser/package-lock.json)
 #   .test/browser  one line: the path of the browser
 #   .test/tools    cargo-deny, cargo-fuzz                                                             (tests/tools.txt)
+#   .test/peers    servers that people run, made by tests/peers/servers.sh and not here
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1

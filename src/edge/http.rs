@@ -488,9 +488,15 @@ impl Judge {
                 };
                 begins(b"<!doctype html") || begins(b"<html")
             }
-            Must::HaveCode => is_end && self.code().is_none(),
+            Must::HaveCode => is_end && self.code().is_none() && !self.is_bare_412(),
         };
         is_foreign.then(|| self.foreign())
+    }
+
+    /// Garage 2.5 says nothing else to a condition that does not hold, and a body is not asked for.
+    /// <https://www.rfc-editor.org/rfc/rfc9110#section-15.5.13>
+    fn is_bare_412(&self) -> bool {
+        self.status == 412 && self.seen.is_empty()
     }
 
     fn foreign(&self) -> String {
@@ -755,6 +761,7 @@ mod tests {
         for (status, body) in [
             (404, PAGE),
             (405, ""),
+            (412, PAGE),
             (403, "denied by policy"),
             (307, PAGE),
             (200, PAGE),
@@ -785,6 +792,14 @@ mod tests {
             assert_eq!(edge.outage(), None, "{status} {body}");
             assert_eq!(edge.count(FailureKind::Unreachable), 0);
         }
+    }
+
+    /// What Garage 2.5 answers to a ranged GET whose If-Match no longer matches.
+    #[tokio::test]
+    async fn a_file_that_changed_meanwhile_at_garage_is_no_outage_of_the_store() {
+        let edge = edge();
+        judged(412, "", &edge).await.unwrap();
+        assert_eq!(edge.outage(), None);
     }
 
     #[test]

@@ -206,10 +206,19 @@ def read_queue(world, evidence):
         read_sqs(queue, evidence)
 
 
+#: Of every server in a world; moto does not look at them.
+ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY"
+
+
 def aws(service, endpoint):
     import boto3
+    from botocore.config import Config
 
-    return boto3.client(service, endpoint_url=endpoint, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+    # A store that is killed again and again may be down for some attempts in a row; the mode "standard" has a quota of them.
+    config = Config(retries={"max_attempts": 8, "mode": "legacy"})
+    return boto3.client(
+        service, endpoint_url=endpoint, region_name="eu-west-1", aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY, config=config
+    )
 
 
 def read_sqs(queue, evidence):

@@ -1,4 +1,4 @@
-"""A world of several machines: one SQS queue and one S3 ledger of moto behind a proxy, and workers that share nothing else."""
+"""A world of several machines: one SQS queue and one S3 ledger behind a proxy, and workers that share nothing else."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from checker import aws
+from checker import ACCESS_KEY, SECRET_KEY, aws
 from proxy import Proxy
 from sink import Sink
 from world import MAIL, MAX_DOUBTS, PATIENCE, Jobs, Submissions, Worker
@@ -53,8 +53,7 @@ class Moto:
         self.process = subprocess.Popen(
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True  # Ctrl-C is for the harness
         )
-        self.port = int(self.process.stdout.readline().split()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.s3_port = self.sqs_port = int(self.process.stdout.readline().split()[1])
 
     def stop(self):
         self.process.stdin.close()
@@ -68,29 +67,30 @@ class CloudWorld:
     start_takes, work_takes, patience = 0.2, 2.0, 6.0
     least = 4
 
-    def __init__(self, directory, program, rng, on_doubt, moto, workers=3, max_receives=100000, **facts):
-        self.dir, self.moto, self.rng = pathlib.Path(directory), moto, rng
+    def __init__(self, directory, program, rng, on_doubt, servers, workers=3, max_receives=100000, **facts):
+        self.dir, self.rng = pathlib.Path(directory), rng
+        store, queues = (f"http://127.0.0.1:{port}" for port in (servers.s3_port, servers.sqs_port))
         self.lock = threading.Lock()
         name = f"{self.dir.name}-{secrets.token_hex(3)}"
         (self.dir / "logs").mkdir(parents=True)
-        self.s3, self.sqs = aws("s3", moto.url), aws("sqs", moto.url)
+        self.s3, self.sqs = aws("s3", store), aws("sqs", queues)
         for bucket in ("reports", "out", "ledger"):
             self.s3.create_bucket(Bucket=f"{name}-{bucket}", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         for number in range(2):
             self.s3.put_object(Bucket=f"{name}-reports", Key=f"2026/report {number}.pdf", Body=b"%PDF")
         self.queue, parked = (self.sqs.create_queue(QueueName=f"{name}-{queue}")["QueueUrl"] for queue in ("jobs", "parked"))
-        password, secret, access_key = secrets.token_urlsafe(18), secrets.token_bytes(32), secrets.token_urlsafe(30)
+        password, secret = secrets.token_urlsafe(18), secrets.token_bytes(32)
         (self.dir / "password").write_text(password + "\n")
         (self.dir / "secret.key").write_bytes(secret)
         audit = [f"state{worker}/audit" for worker in range(workers)]
         self.sink = Sink(self.dir, audit, password, workers)
         delays = random.Random(rng.random())
         self.sink.delay = lambda: delays.choice((0, 0.002, 0.01, 0.02, 0.08))
-        self.proxy = Proxy(self.dir, moto.port, workers, self.queue, parked)
+        self.proxy = Proxy(self.dir, servers.s3_port, servers.sqs_port, workers, self.queue, parked)
         self.proxy.longest_wait = 1
         self.proxy.on_record = self.saw
         self.control = aws("sqs", f"http://127.0.0.1:{self.proxy.control}")
-        environment = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": access_key, "AWS_EC2_METADATA_DISABLED": "true"}
+        environment = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
         self.workers = []
         for worker in range(workers):
             config = self.dir / f"config{worker}.toml"
@@ -102,16 +102,16 @@ class CloudWorld:
             )  # fmt: skip
             self.workers.append(Worker(program, config, self.dir / f"logs/worker{worker}.log", environment))
         self.jobs = Jobs(rng, self.dir.name, "reports", {"bucket": f"{name}-out", "prefix": "pages/"}, bucket=f"{name}-reports")
-        ledger = {"kind": "s3", "endpoint": moto.url, "bucket": f"{name}-ledger", "prefix": "ledger/"}
+        ledger = {"kind": "s3", "endpoint": store, "bucket": f"{name}-ledger", "prefix": "ledger/"}
         self.facts = {
             "on_doubt": on_doubt,
             "secret": secret.hex(),
-            "passwords": [password, access_key],
-            "queue": {"kind": "sqs", "endpoint": moto.url, "url": self.queue, "parked_url": parked},
+            "passwords": [password, SECRET_KEY],
+            "queue": {"kind": "sqs", "endpoint": queues, "url": self.queue, "parked_url": parked},
             "ledger": ledger,
             "audit": audit,
             "pages": [],
-            "pages_bucket": {"endpoint": moto.url, "bucket": f"{name}-out"},
+            "pages_bucket": {"endpoint": store, "bucket": f"{name}-out"},
             # S3 tells time in whole seconds.
             "page_clock": 1.0,
             "texts": ["logs/*", "state*/audit/*", "state*/handout.sqlite*", "wire.jsonl"],

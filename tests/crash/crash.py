@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Kills real workers at random instants and at named places, again and again, and has what they leave behind judged.
 
-    .test/venv/bin/python tests/crash/crash.py --program target/debug/handout [--kills N] [--seed S] [--ledger sqlite|s3] [--keep DIR]
+    .test/venv/bin/python tests/crash/crash.py --program target/debug/handout [--kills N] [--seed S] [--ledger sqlite|s3] [--store NAME] [--keep DIR]
 
 The schedule (which place, which jobs, which delays) comes from the seed, which is printed; what the kernel makes of it does not. Prints a
-table by place, and exits 1 if the checker found anything. Ctrl-C ends it after the worlds under way, with the table so far.
+table by place, and exits 1 if the checker found anything. Ctrl-C ends it after the worlds under way, with the table so far. `--store` takes a
+real server for the ledger in place of moto (tests/peers/servers.sh prepares it), ElasticMQ for the queue, and kills the store too.
 
     kills        died where it should, or at some instant
     missed       did not come to the place in time, and was killed all the same
@@ -252,6 +253,7 @@ def arguments():
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ledger", choices=("sqlite", "s3"), default="sqlite")
+    parser.add_argument("--store", choices=("versitygw", "minio"), help="with --ledger s3: a real one, which is killed and started again as well")
     parser.add_argument("--lanes", type=int, default=2, help="worlds at once")
     parser.add_argument("--condition", action="append", choices=[*CONDITIONS, "all"], help="instead of plain kills: what makes them worse")
     parser.add_argument("--keep", type=pathlib.Path, help="leaves the worlds there; they are kept in any case when something is found")
@@ -279,6 +281,26 @@ def worlds(wanted, seed):
                 yield f"{name}-{on_doubt}", ledger, condition, play
 
 
+@contextlib.contextmanager
+def servers_for(wanted, rng):
+    """moto; or a real store, which is killed all the while, and a real queue."""
+    with contextlib.ExitStack() as ends:
+        if wanted.store is None:
+            servers = Moto()
+            ends.callback(servers.stop)
+            yield servers
+            return
+        here = pathlib.Path(__file__).resolve().parent
+        sys.path += [str(here.parent / "peers"), str(here.parent / "faults")]
+        from servers import STORES, Cloud, killed_again_and_again
+
+        servers = Cloud({store.part: store for store in STORES}[wanted.store])
+        ends.callback(servers.stop)
+        with killed_again_and_again(servers.store, rng) as kills:
+            yield servers
+        print(f"{servers.store.name} was killed {len(kills)} times, too")
+
+
 def main():
     wanted = arguments()
     if wanted.places:
@@ -290,9 +312,8 @@ def main():
     played = list(worlds(wanted, seed))
     print(f"seed {seed}: {len(played)} worlds", flush=True)
     table, started = Table(), time.monotonic()
-    moto = Moto() if any(ledger == "s3" for _, ledger, _, _ in played) else None
 
-    def play(number):
+    def play(number, servers):
         name, ledger, condition, run = played[number]
         own, rng, directory = Table(), random.Random(f"{seed}/{number}"), root / name
         directory.mkdir()
@@ -300,7 +321,7 @@ def main():
         facts = getattr(condition, "facts", {})
         with getattr(condition, "around", contextlib.nullcontext)(directory):
             if ledger == "s3":
-                world = CloudWorld(directory, program, rng, on_doubt, moto, **facts)
+                world = CloudWorld(directory, program, rng, on_doubt, servers, **facts)
             else:
                 objects = getattr(condition, "objects", 2)
                 world = SqliteWorld(directory, program, rng, on_doubt, objects=objects, **facts)
@@ -312,8 +333,12 @@ def main():
             print(f"{name:40} {row[0]:5} kills, {dict(own.ends)}, {row[1]} duplicates, {len(own.violations)} violations", flush=True)
         return own
 
-    with concurrent.futures.ThreadPoolExecutor(wanted.lanes) as lanes:
-        worlds_under_way = [lanes.submit(play, number) for number in range(len(played))]
+    needs_servers = any(ledger == "s3" for _, ledger, _, _ in played)
+    with (
+        servers_for(wanted, random.Random(seed)) if needs_servers else contextlib.nullcontext() as servers,
+        concurrent.futures.ThreadPoolExecutor(wanted.lanes) as lanes,
+    ):
+        worlds_under_way = [lanes.submit(play, number, servers) for number in range(len(played))]
 
         def no_more(*_):
             for world in worlds_under_way:
@@ -326,8 +351,6 @@ def main():
                 table.add(own)
                 for violation in own.violations:
                     print(f"VIOLATION  {violation}", flush=True)
-    if moto:
-        moto.stop()
     table.show()
     took = time.monotonic() - started
     print(f"{table.kills()} kills in {took:.0f} s; {len(table.violations)} violations" + (f"; the worlds are in {root}" if table.violations else ""))

@@ -31,8 +31,8 @@ class Faults:
 
 
 class Proxy:
-    def __init__(self, world, server_port, workers, queue="", parked=""):
-        self.world, self.server_port = pathlib.Path(world), server_port
+    def __init__(self, world, s3_port, sqs_port, workers, queue="", parked=""):
+        self.world, self.s3_port, self.sqs_port = pathlib.Path(world), s3_port, sqs_port
         self.queue, self.parked = queue, parked
         self.log = open(self.world / "wire.jsonl", "a")
         self.faults = None
@@ -40,7 +40,7 @@ class Proxy:
         self.longest_wait = None  # seconds; for messages that are given back for later
         self.hold = 30
         self.on_record = lambda worker, key, body: None
-        self.is_done = None
+        self.unanswered = {}  # path -> (worker, body) of the PUTs of which the server, killed, said nothing
         self.receipts = [{} for _ in range(workers + 1)]  # receipt -> message id, by who received it
         self.names = {}  # message id -> job
         self.listener = Listener(self.serve, workers + 1)
@@ -66,11 +66,13 @@ class Proxy:
         self.log.flush()
 
     async def serve(self, worker, reader, writer):
-        upstream = None
+        upstreams = {}
         try:
             while (request := await read_message(reader)) is not None:
-                if upstream is None:
-                    upstream = await asyncio.open_connection("127.0.0.1", self.server_port, limit=1 << 20)
+                port = self.sqs_port if b"x-amz-target" in request[1] else self.s3_port
+                if port not in upstreams:
+                    upstreams[port] = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+                upstream = upstreams[port]
                 fault = self.faults.next() if self.faults and worker != len(self.ports) - 1 else None
                 if fault in ("500 before", "503 before"):
                     answer(writer, int(fault[:3]))
@@ -78,9 +80,8 @@ class Proxy:
                 if fault == "cut before":
                     return
                 request = self.rewritten(request)
-                write_message(upstream[1], request)
-                response = await read_message(upstream[0], request)
-                if response is None:
+                if (response := await self.answered(upstream, request)) is None:
+                    self.look_at_unanswered(worker, request)
                     return
                 self.look(worker, request, response)
                 if fault == "cut after":
@@ -96,8 +97,16 @@ class Proxy:
             pass
         finally:
             writer.close()
-            if upstream:
-                upstream[1].close()
+            for _, upstream in upstreams.values():
+                upstream.close()
+
+    async def answered(self, upstream, request):
+        """The server's answer; nothing where it died before."""
+        try:
+            write_message(upstream[1], request)
+            return await read_message(upstream[0], request)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return None
 
     def rewritten(self, request):
         """Lets time pass more quickly for the queue than the configuration can say."""
@@ -121,12 +130,24 @@ class Proxy:
         status = int(response[0].split()[1])
         if not 200 <= status < 300:
             return
-        method, target, _ = request[0].decode().split(" ", 2)
+        method, path = target_of(request)
         action = request[1].get(b"x-amz-target", b"").decode().rpartition(".")[2]
         if action:
             self.look_at_queue(worker, action, json.loads(request[2]), json.loads(response[2] or b"{}"))
         elif method == "PUT":
-            self.on_record(worker, urllib.parse.unquote(target.partition("?")[0]), request[2])
+            self.unanswered.pop(path, None)
+            self.on_record(worker, path, request[2])
+        elif method == "GET" and self.unanswered.get(path, (None, None))[1] == response[2]:
+            # It took effect, as who asks for it now learns.
+            self.on_record(self.unanswered.pop(path)[0], path, response[2])
+
+    def look_at_unanswered(self, worker, request):
+        """Whether a PUT took effect shows when it is read. A lease counts at once: to end one that is not there harms nothing."""
+        method, path = target_of(request)
+        if method == "PUT" and path.endswith("/lease"):
+            self.on_record(worker, path, request[2])
+        elif method == "PUT":
+            self.unanswered[path] = worker, request[2]
 
     def look_at_queue(self, worker, action, order, answer):
         mine = order.get("QueueUrl", "").rpartition("/")[2] == self.queue.rpartition("/")[2]
@@ -147,9 +168,13 @@ class Proxy:
             case "DeleteMessage" if mine:
                 message = self.receipts[worker].pop(order["ReceiptHandle"], None)
                 if message is not None:
-                    if self.is_done is not None and self.is_done(self.names.get(message)):
-                        self.note(did="done", job=self.names.get(message))
                     self.note(did="deleted", message=message, worker=worker)
+
+
+def target_of(request):
+    """Method and path of a request."""
+    method, target, _ = request[0].decode().split(" ", 2)
+    return method, urllib.parse.unquote(target.partition("?")[0])
 
 
 async def read_message(reader, request=None):

@@ -13,10 +13,10 @@ import subprocess
 import threading
 import time
 
-import peers
-from checker import Secret
+from checker import ACCESS_KEY, SECRET_KEY, Secret
 from line import Line, free_port
 from relay import Relay
+from servers import REGION, client
 from world import Worker
 
 CONFIG = """
@@ -118,24 +118,24 @@ class World:
             text += RULE.format(connection=connection, bucket=self.bucket, pages=self.pages)
         self.config = self.dir / "config.toml"
         self.config.write_text(text)
-        queue_keys = {"AWS_ACCESS_KEY_ID": peers.ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": peers.SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
+        queue_keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_EC2_METADATA_DISABLED": "true"}
         self.worker = Worker(program, self.config, self.dir / "logs/daemon.log", queue_keys)
         self.watch = None
         self.submitted = {}  # job -> when
 
     def with_servers(self):
         servers = self.servers
-        self.s3, self.sqs = peers.client("s3", servers.s3_port), peers.client("sqs", servers.sqs_port)
+        self.s3, self.sqs = client("s3", servers.s3_port), client("sqs", servers.sqs_port)
         self.bucket, self.pages, ledger = (f"{self.name}-{what}" for what in ("reports", "pages", "ledger"))
         for bucket in (self.bucket, self.pages, ledger):
-            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": peers.REGION})
+            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         for number in range(2):
             self.s3.put_object(Bucket=self.bucket, Key=f"2026/report {number}.pdf", Body=b"%PDF")
         self.url, self.parked = (self.sqs.create_queue(QueueName=f"{self.name}-{what}")["QueueUrl"] for what in ("jobs", "parked"))
         self.lines.update({name: Line(servers.s3_port) for name in ("store", "second", "ledger")}, queue=Line(servers.sqs_port))
-        id, secret = peers.ACCESS_KEY, peers.SECRET_KEY
+        id, secret = ACCESS_KEY, SECRET_KEY
         return {
-            "region": peers.REGION,
+            "region": REGION,
             "id": id,
             "secret": secret,
             "queue": SQS.format(url=self.url, parked=self.parked, endpoint=self.lines["queue"].url),

@@ -3,7 +3,7 @@
 
     .test/venv/bin/python tests/faults/faults.py --program target/release/handout [--runs 3] [--only NAME] [--short] [--hour] [--lanes N]
 
-`cloud` worlds have versitygw and ElasticMQ (tests/faults/servers.sh prepares them) and the ledger in S3, `sqlite` worlds the daemon's own endpoint,
+`cloud` worlds have versitygw and ElasticMQ (tests/peers/servers.sh prepares them) and the ledger in S3, `sqlite` worlds the daemon's own endpoint,
 queue and ledger. `--short` takes moto instead of the servers, and ends within 90 seconds. Prints a table, median/worst of each number, and exits
 with 1 if a limit is broken. Ctrl-C ends it after the worlds under way, with the table so far. docs/faults.md says what is measured.
 """
@@ -28,11 +28,12 @@ import time
 import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "crash")]
+sys.path[:0] = [str(HERE), str(HERE.parent / "crash"), str(HERE.parent / "peers")]
 
-import peers  # noqa: E402
+from cloud import Moto  # noqa: E402
 from daemon import World  # noqa: E402
 from relay import SILENCES  # noqa: E402
+from servers import Cloud  # noqa: E402
 
 #: The limit of each number, in seconds where nothing else is said; `None`: it is only shown.
 LIMITS = {
@@ -626,8 +627,8 @@ def main():
     began, servers = time.monotonic(), None
     if any(kind == "cloud" for _, kind in chosen):
         if not wanted.short:
-            subprocess.run([HERE / "servers.sh"], check=True)
-        servers = peers.Small() if wanted.short else peers.Real()
+            subprocess.run([HERE.parent / "peers/servers.sh"], check=True)
+        servers = Moto() if wanted.short else Cloud()
     order = {(scenario.title(wanted), kind): number for number, (scenario, kind) in enumerate(chosen)}
     plays = sorted(((scenario, kind, run) for run in range(runs) for scenario, kind in chosen), key=lambda play: -play[0].takes())
     print(f"{len(plays)} worlds, {wanted.lanes} at once; they are in {root}", flush=True)

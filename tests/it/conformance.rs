@@ -14,7 +14,7 @@ use handout::queue::sqs::SqsQueue;
 use handout::queue::{Fact, Parked, Queue};
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
-use handout::store::{Body, Content, Cursor, ObjectStore, Versions};
+use handout::store::{Body, Content, Cursor, ObjectStore, StoreError, Versions};
 use jiff::Timestamp;
 
 use crate::support::faulty::{Faults, FaultyProxy};
@@ -27,7 +27,7 @@ pub(crate) const NOW: Duration = Duration::ZERO;
 
 // ── Queue ──
 
-async fn a_queue_is_a_queue(queue: Arc<dyn Queue>) {
+pub(crate) async fn a_queue_is_a_queue(queue: Arc<dyn Queue>) {
     assert!(queue.receive(10, HELD, NOW).await.unwrap().is_empty());
     let id = queue.submit("first").await.unwrap();
     let received = until("the first message", async || {
@@ -103,7 +103,7 @@ async fn a_queue_is_a_queue(queue: Arc<dyn Queue>) {
 }
 
 /// What SQS promises and moto does not keep: a receipt is void once the message was received again.
-async fn an_old_receipt_is_void(queue: Arc<dyn Queue>) {
+pub(crate) async fn an_old_receipt_is_void(queue: Arc<dyn Queue>) {
     queue.submit("x").await.unwrap();
     let first = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
     queue.extend(&first.receipt, Duration::ZERO).await.unwrap();
@@ -158,10 +158,14 @@ async fn the_queue_in_a_file_is_a_queue_and_survives_its_process() {
 }
 
 pub(crate) fn sqs_client(server: &Server) -> aws_sdk_sqs::Client {
+    sqs_client_at(&server.url())
+}
+
+pub(crate) fn sqs_client_at(url: &str) -> aws_sdk_sqs::Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
         .region(aws_sdk_sqs::config::Region::new("eu-west-1"))
-        .endpoint_url(server.url())
+        .endpoint_url(url)
         .credentials_provider(aws_sdk_sqs::config::Credentials::new(
             "id", "secret", None, None, "test",
         ));
@@ -174,7 +178,7 @@ pub(crate) async fn make_queue(client: &aws_sdk_sqs::Client, name: &str) -> Stri
     made.unwrap().queue_url.unwrap()
 }
 
-async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Client) {
+pub(crate) async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Client) {
     use aws_sdk_sqs::types::QueueAttributeName::FifoQueue;
     let made = client
         .create_queue()
@@ -189,7 +193,7 @@ async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Cli
     queue.delete(&alone.receipt).await.unwrap();
     for number in 0..3 {
         let send = client.send_message().queue_url(&url).message_group_id("a");
-        let body = format!("in order {number}");
+        let body = format!("in-order-{number}");
         let send = send.message_deduplication_id(&body).message_body(&body);
         send.send().await.unwrap();
     }
@@ -198,7 +202,7 @@ async fn a_fifo_queue_says_which_group_a_message_is_of(client: &aws_sdk_sqs::Cli
         .iter()
         .map(|message| (message.group.as_deref(), message.body.as_str()))
         .collect();
-    let expected = ["in order 0", "in order 1", "in order 2"].map(|body| (Some("a"), body));
+    let expected = ["in-order-0", "in-order-1", "in-order-2"].map(|body| (Some("a"), body));
     assert_eq!(seen, expected);
     // Set aside within the group: here into the same queue, behind the others.
     assert_eq!(queue.park(&received[0], "no").await.unwrap(), Parked::Aside);
@@ -251,7 +255,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
 // ── Object store ──
 
 /// `prepare` has made the bucket `reports`, and there is no bucket `missing`.
-async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
+pub(crate) async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<String>) {
     let bucket = "reports".parse().unwrap();
     let content = Content {
         media_type: "text/plain",
@@ -389,13 +393,23 @@ async fn the_embedded_endpoint_is_a_store() {
 }
 
 pub(crate) fn s3_client(url: &str) -> aws_sdk_s3::Client {
+    s3_client_with(url, "us-east-1", "id", "secret")
+}
+
+/// Keys and region count for servers that verify signatures.
+pub(crate) fn s3_client_with(
+    url: &str,
+    region: &str,
+    id: &str,
+    secret: &str,
+) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
-        .region(aws_sdk_s3::config::Region::new("us-east-1"))
+        .region(aws_sdk_s3::config::Region::new(region.to_owned()))
         .endpoint_url(url)
         .force_path_style(true)
         .credentials_provider(aws_sdk_s3::config::Credentials::new(
-            "id", "secret", None, None, "test",
+            id, secret, None, None, "test",
         ));
     aws_sdk_s3::Client::from_conf(config.build())
 }
@@ -449,6 +463,57 @@ async fn s3_is_a_store() {
     assert_eq!(second.objects[0].key.as_str(), "01000");
 }
 
+/// A file that is too large for one PUT of a store that takes little at once, and the bucket for it.
+pub(crate) struct LongFile {
+    dir: tempfile::TempDir,
+    bytes: Vec<u8>,
+    client: aws_sdk_s3::Client,
+}
+
+impl LongFile {
+    pub(crate) async fn new(client: &aws_sdk_s3::Client) -> Self {
+        create_bucket(client, "published").await;
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..12_000_000_u32)
+            .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8)
+            .collect();
+        std::fs::write(dir.path().join("list.csv"), &bytes).unwrap();
+        let client = client.clone();
+        Self { dir, bytes, client }
+    }
+
+    async fn put(&self, client: aws_sdk_s3::Client) -> Result<(), StoreError> {
+        let content = Content {
+            media_type: "text/csv",
+            cache_control: "private, no-store",
+            encoding: None,
+        };
+        let store = S3Store::new(client).with_largest_put(6_000_000);
+        let (bucket, key) = ("published".parse().unwrap(), "list.csv".parse().unwrap());
+        let body = Body::File(self.dir.path().join("list.csv"));
+        store.put(&bucket, &key, body, content).await
+    }
+
+    fn object(&self) -> aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder {
+        self.client.get_object().bucket("published").key("list.csv")
+    }
+
+    async fn parts_left(&self) -> usize {
+        let uploads = self.client.list_multipart_uploads().bucket("published");
+        uploads.send().await.unwrap().uploads().len()
+    }
+
+    pub(crate) async fn is_put_in_parts(&self) {
+        self.put(self.client.clone()).await.unwrap();
+        let there = self.object().send().await.unwrap();
+        assert!(there.e_tag().unwrap().ends_with("-3\""), "three parts");
+        assert_eq!(there.content_type(), Some("text/csv"));
+        assert_eq!(there.cache_control(), Some("private, no-store"));
+        assert!(there.body.collect().await.unwrap().into_bytes() == self.bytes);
+        assert_eq!(self.parts_left().await, 0);
+    }
+}
+
 /// A list of ten million links is longer than S3 takes at once; here, what is taken at once is little.
 #[tokio::test]
 async fn a_file_that_is_too_large_for_one_put_is_put_in_parts() {
@@ -456,36 +521,13 @@ async fn a_file_that_is_too_large_for_one_put_is_put_in_parts() {
         return;
     };
     let moto = parts.start("moto.py", &[]);
-    let client = s3_client(&moto.url());
-    create_bucket(&client, "published").await;
-    let (bucket, key) = ("published".parse().unwrap(), "list.csv".parse().unwrap());
-    let content = Content {
-        media_type: "text/csv",
-        cache_control: "private, no-store",
-        encoding: None,
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("list.csv");
-    let bytes: Vec<u8> = (0..12_000_000_u32)
-        .map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8)
-        .collect();
-    std::fs::write(&path, &bytes).unwrap();
-    let put = async |url: &str| {
-        let store = S3Store::new(s3_client(url)).with_largest_put(6_000_000);
-        let body = Body::File(path.clone());
-        store.put(&bucket, &key, body, content).await
-    };
-    let left = async || {
-        let uploads = client.list_multipart_uploads().bucket("published");
-        uploads.send().await.unwrap().uploads().len()
-    };
-
+    let file = LongFile::new(&s3_client(&moto.url())).await;
     let faults = Faults {
         denied: Some("partNumber=2"),
         ..Faults::default()
     };
     let proxy = FaultyProxy::start(&moto.url(), faults).await;
-    let denied = put(&proxy.url).await.unwrap_err();
+    let denied = file.put(s3_client(&proxy.url)).await.unwrap_err();
     assert_eq!(
         (denied.fact, denied.to_string().as_str()),
         (
@@ -493,17 +535,9 @@ async fn a_file_that_is_too_large_for_one_put_is_put_in_parts() {
             "could not upload part 2 of s3://published/list.csv: the credentials do not allow it"
         )
     );
-    let object = client.get_object().bucket("published").key("list.csv");
-    assert!(object.clone().send().await.is_err(), "nothing is there");
-    assert_eq!(left().await, 0, "and nothing that costs money");
-
-    put(&moto.url()).await.unwrap();
-    let there = object.send().await.unwrap();
-    assert!(there.e_tag().unwrap().ends_with("-3\""), "three parts");
-    assert_eq!(there.content_type(), Some("text/csv"));
-    assert_eq!(there.cache_control(), Some("private, no-store"));
-    assert!(there.body.collect().await.unwrap().into_bytes() == bytes);
-    assert_eq!(left().await, 0);
+    assert!(file.object().send().await.is_err(), "nothing is there");
+    assert_eq!(file.parts_left().await, 0, "and nothing that costs money");
+    file.is_put_in_parts().await;
 }
 
 /// A pinned listing tells of the version that is there now; a link with it gives that one, whatever comes later.

@@ -45,6 +45,7 @@ mod mails;
 mod names;
 mod network;
 mod pages;
+mod peers;
 mod pictures;
 #[cfg(debug_assertions)]
 mod poison;

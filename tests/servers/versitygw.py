@@ -6,7 +6,7 @@
     DIR/objects   its buckets, one folder each
 
 Its key is AKIAIOSFODNN7EXAMPLE with the secret `secret-of-tests`. Says `ready PORT` when it listens on 127.0.0.1:PORT. Exit 69 with the
-reason if it cannot run here: tests/faults/servers.sh builds it.
+reason if it cannot run here: tests/peers/servers.sh builds it.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-PROGRAM = pathlib.Path(__file__).resolve().parents[2] / ".test/faults/bin/versitygw"
+PROGRAM = pathlib.Path(__file__).resolve().parents[2] / ".test/peers/bin/versitygw"
 PATIENCE = 30
 
 
@@ -37,7 +37,7 @@ def listens(port):
 
 def main():
     if not PROGRAM.exists():
-        cannot("versitygw is not built: tests/faults/servers.sh versitygw")
+        cannot("versitygw is not built: tests/peers/servers.sh versitygw")
     directory, region = pathlib.Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "eu-west-1"
     (directory / "objects").mkdir(parents=True, exist_ok=True)
     port = free_port()
