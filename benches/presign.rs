@@ -98,7 +98,7 @@ fn agree(contenders: &mut [Contender<'_>], key: &str) {
     let mut signatures = Vec::new();
     for contender in contenders {
         (contender.sign)(key, &mut |url| {
-            signatures.push(signature_in(url).unwrap().to_owned());
+            signatures.push(signature_in(url).unwrap());
         });
     }
     assert!(
