@@ -435,9 +435,9 @@ impl Relay {
     fn failed(&self, failure: &Failure, addressee: Option<Addressee>) -> RelayError {
         let mut error = self.error(failure);
         if let Some(addressee) = addressee
-            && failure.refuses_a_mail()
+            && let Some(kind) = failure.refuses_a_mail()
         {
-            self.refused_mail(failure, error.trouble.clone(), addressee);
+            self.refused_mail(kind, failure, error.trouble.clone(), addressee);
             return error;
         }
         let kind = match (&error.trouble, &failure.cause) {
@@ -466,11 +466,17 @@ impl Relay {
         error
     }
 
-    /// The relay refused a mail for a reason about us.
-    fn refused_mail(&self, failure: &Failure, trouble: Trouble, addressee: Addressee) {
+    /// The relay refused a mail for a reason about us, or about itself.
+    fn refused_mail(
+        &self,
+        kind: FailureKind,
+        failure: &Failure,
+        trouble: Trouble,
+        addressee: Addressee,
+    ) {
         let is_news = self.inner.refusals.add(failure.step, addressee);
         if is_news || self.inner.edge.outage().is_some() {
-            self.down(FailureKind::Refused, failure, trouble);
+            self.down(kind, failure, trouble);
         }
     }
 
@@ -729,13 +735,18 @@ impl Failure {
         self.step == Step::Auth && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
     }
 
-    /// Whether a mail is refused for a reason about us.
-    fn refuses_a_mail(&self) -> bool {
-        let refuses = |reply| {
-            let verdict = judge(self.step, reply);
-            matches!(verdict, Verdict::Refuses | Verdict::Login)
+    /// How a mail is refused, if that is for a reason about us, or the relay is not well: it closes, or puts off what is not
+    /// about the mailbox.
+    fn refuses_a_mail(&self) -> Option<FailureKind> {
+        let Cause::Said(reply) = &self.cause else {
+            return None;
         };
-        self.step.is_of_a_mail() && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
+        let kind = match judge(self.step, reply) {
+            Verdict::Refuses | Verdict::Login => FailureKind::Refused,
+            Verdict::Closing | Verdict::NotNow => FailureKind::ServerError,
+            _ => return None,
+        };
+        self.step.is_of_a_mail().then_some(kind)
     }
 
     /// Whether another connection may serve.

@@ -364,3 +364,45 @@ async fn a_relay_that_takes_one_connection_gets_every_mail_over_that() {
     assert!(turned_away < 20, "{turned_away} connections");
     daemon.stops(&config).await;
 }
+
+/// Jobs come back later each time, and nothing else would tell that the relay is well again.
+#[tokio::test]
+async fn a_relay_that_closes_or_puts_off_every_mail_is_said_and_all_go_when_it_is_well() {
+    for (step, habit) in [
+        (
+            "DATA",
+            Habit::SayAndClose("421 4.3.2 shutting down".to_owned()),
+        ),
+        (
+            "MAIL",
+            Habit::Say("451 4.3.0 queue file write error".to_owned()),
+        ),
+    ] {
+        let rule = Rule { step, at: 0, habit };
+        let relay = BadRelay::start(vec![rule]).await;
+        let mut world = World::new().object("a.pdf", "x");
+        through(&mut world, relay.port);
+        let config = world.written();
+        let daemon = Daemon::start(&config, &[]).await;
+        for number in 0..4 {
+            let mut job = email_job(&format!("waits-{number}"));
+            job["email"]["to"] = json!([format!("p{number}@acme.example")]);
+            submit(&config, &job);
+        }
+        let took = said(&daemon.http, "(mail.smtp) answers with errors").await;
+        assert!(took < Duration::from_secs(30), "{step}: {took:?}");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(lines_with(&config, "what needs it waits"), 1);
+        relay.becomes(Vec::new());
+        let began = Instant::now();
+        until("all mails", async || {
+            (relay.kept().len() == 4).then_some(())
+        })
+        .await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(15), "{step}: {took:?}");
+        is_ready(&daemon.http).await;
+        assert_eq!(world.parked().await, Vec::<String>::new());
+        daemon.stops(&config).await;
+    }
+}

@@ -10,7 +10,7 @@ use super::reply::Reply;
 use super::trouble::Trouble;
 use super::verdict::{Kind, Verdict, judge};
 use super::{ANOTHER_CONNECTION, Relay, Slot};
-use crate::edge::health::Request;
+use crate::edge::health::{FailureKind, Request};
 use crate::ledger::Outcome;
 
 /// What became of a mail that was sent.
@@ -139,16 +139,14 @@ impl Relay {
                 Sent::new(not_sent(words), About::Mail(kind))
             }
             // Nothing is known against the mail.
-            Verdict::Refuses | Verdict::Login | Verdict::Insecure => {
-                let failure = Failure::now(Step::Dot, Cause::Said(reply));
-                let trouble = Trouble::of(&failure, self.inner.config.tls);
-                self.refused_mail(&failure, trouble.clone(), addressee);
-                Sent {
-                    refusal: Some(trouble),
-                    ..Sent::new(not_sent(words), About::Either)
-                }
+            Verdict::Refuses | Verdict::Login | Verdict::Insecure => Sent {
+                refusal: Some(self.refused_at_the_dot(FailureKind::Refused, reply, addressee)),
+                ..Sent::new(not_sent(words), About::Either)
+            },
+            Verdict::NotNow | Verdict::Closing => {
+                self.refused_at_the_dot(FailureKind::ServerError, reply, addressee);
+                Sent::new(not_sent(words), About::Either)
             }
-            Verdict::NotNow | Verdict::Closing => Sent::new(not_sent(words), About::Either),
             Verdict::TooFast | Verdict::QuotaSpent => Sent::new(not_sent(words), About::Relay),
             // Any other yes is an answer to something else.
             Verdict::OutOfStep => {
@@ -156,6 +154,13 @@ impl Relay {
                 Sent::new(Outcome::Unknown { words }, About::Relay)
             }
         }
+    }
+
+    fn refused_at_the_dot(&self, kind: FailureKind, reply: Reply, addressee: Addressee) -> Trouble {
+        let failure = Failure::now(Step::Dot, Cause::Said(reply));
+        let trouble = Trouble::of(&failure, self.inner.config.tls);
+        self.refused_mail(kind, &failure, trouble.clone(), addressee);
+        trouble
     }
 
     /// What a reply means that did not wait for the end of the text: the dot was not sent, so a yes is none.
