@@ -14,7 +14,7 @@ use handout::config::{AllowConfig, Config, ConnectionConfig, Environment, OnDoub
 use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
-use handout::tools::{self, Opened, Serving};
+use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::{Ended, Pace, Worker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -111,16 +111,17 @@ impl World {
         self
     }
 
-    /// Opens everything.
+    /// Opens everything. A child that another test starts has the lock of those before for as long as it takes to begin.
     pub(crate) async fn open(&self) -> Opened {
-        Box::pin(tools::open(
-            &self.config,
-            &Environment::default(),
-            clock::system,
-            Serving::Links,
-        ))
+        super::until("the lock of the state directory", async || {
+            let environment = Environment::default();
+            let opening = tools::open(&self.config, &environment, clock::system, Serving::Links);
+            match Box::pin(opening).await {
+                Err(OpenError::Locked { .. }) => None,
+                opened => Some(opened.unwrap()),
+            }
+        })
         .await
-        .unwrap()
     }
 
     /// Works what was submitted until each message is settled: deleted, parked, or given back for later.
