@@ -117,7 +117,7 @@ impl Secrets {
 
     fn is_in(&self, word: &str) -> bool {
         let word = folded(word);
-        let is_in = |secret: &String| {
+        let is_in = |secret: &&String| {
             let is_bounded = secret.chars().count() <= LONGEST_BOUNDED_SECRET;
             word.match_indices(secret.as_str()).any(|(at, _)| {
                 let before = word[..at].chars().next_back();
@@ -129,7 +129,8 @@ impl Secrets {
                         .any(char::is_alphanumeric)
             })
         };
-        self.words.iter().any(is_in)
+        let fits = |secret: &&String| secret.len() <= word.len();
+        self.words.iter().filter(fits).any(|secret| is_in(&secret))
     }
 
     /// Which words are pieces of a longer secret, whatever stands between the pieces.
@@ -140,7 +141,8 @@ impl Secrets {
             joined.push_str(&squeezed(word));
             word_of.resize(joined.len(), index);
         }
-        for secret in &*self.spelled {
+        let fits = |secret: &&String| secret.len() <= joined.len();
+        for secret in self.spelled.iter().filter(fits) {
             for (at, _) in joined.match_indices(secret.as_str()) {
                 word_of[at..at + secret.len()]
                     .iter()
@@ -206,6 +208,7 @@ pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> S
             || secrets.is_in(word)
             || word
                 .split(is_separator)
+                .filter(|part| part.len() > SHORTEST_SECRET)
                 .any(|part| decoded(part).any(|text| secrets.is_in(&text)))
             || (mixed > MOST_MIXED_BYTES && mixed_bytes(word) > 0)
     };

@@ -113,14 +113,25 @@ pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderE
     })
 }
 
+/// How many bytes of a URL are looked for: its end has the signature, which no other has.
+const LOOKED_FOR: usize = 48;
+
 /// How many of some URLs stand in a page. They mostly come in their order, so each is first looked for behind the one before.
 fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
+    let html = html.as_bytes();
     let (mut count, mut behind) = (0, 0);
     for url in urls {
         let url = escape(url);
-        let find = |from: usize| memmem::find(&html.as_bytes()[from..], url.as_bytes());
-        if let Some(at) = find(behind) {
-            behind += at + url.len();
+        let end = &url.as_bytes()[url.len().saturating_sub(LOOKED_FOR)..];
+        let finder = memmem::Finder::new(end);
+        let find = |from: usize| {
+            let mut ends = finder
+                .find_iter(&html[from..])
+                .map(|at| from + at + end.len());
+            ends.find(|end| html[..*end].ends_with(url.as_bytes()))
+        };
+        if let Some(end) = find(behind) {
+            behind = end;
             count += 1;
         } else if find(0).is_some() {
             count += 1;
