@@ -124,11 +124,15 @@ fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
         let url = escape(url);
         let end = &url.as_bytes()[url.len().saturating_sub(LOOKED_FOR)..];
         let finder = memmem::Finder::new(end);
-        let find = |from: usize| {
-            let mut ends = finder
-                .find_iter(&html[from..])
-                .map(|at| from + at + end.len());
-            ends.find(|end| html[..*end].ends_with(url.as_bytes()))
+        let find = |mut from: usize| {
+            loop {
+                let found = from + finder.find(&html[from..])? + end.len();
+                if html[..found].ends_with(url.as_bytes()) {
+                    return Some(found);
+                }
+                // The end may repeat itself.
+                from = found - end.len() + 1;
+            }
         };
         if let Some(end) = find(behind) {
             behind = end;
