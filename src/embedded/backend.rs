@@ -273,6 +273,7 @@ impl S3 for Backend {
                     delimiter: delimiter.as_deref(),
                     after,
                     limit,
+                    folders: listing::FOLDERS,
                 },
             ),
         });
