@@ -184,6 +184,7 @@ impl EdgeError {
             SdkError::ConstructionFailure(_) => Fact::Denied,
             // It would be as long the next time.
             SdkError::ResponseError(_) if is_too_long(error) => Fact::Rejected,
+            SdkError::DispatchFailure(_) if http::has_too_long_a_head(error) => Fact::Rejected,
             SdkError::TimeoutError(_) => Fact::Silent,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Fact::Silent,
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Fact::Unreachable,
@@ -242,6 +243,10 @@ where
                     None => format!("the answer had the status {status}"),
                 },
             }
+        }
+        error if http::has_too_long_a_head(error) => {
+            "the head of the answer is too long: an object may have too many entries of metadata"
+                .to_owned()
         }
         error if is_too_long(error) => {
             format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")

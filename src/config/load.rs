@@ -199,6 +199,17 @@ fn planted(file: &Path) -> io::Result<Option<&'static str>> {
     })
 }
 
+/// Where a text is wrong, and why. The line itself is not shown: a secret may stand there, where its file should be named.
+fn placed(text: &str, error: &toml::de::Error) -> String {
+    let words = error.message().trim_end();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return words.to_owned();
+    };
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let (row, column) = (before.matches('\n').count() + 1, line.chars().count() + 1);
+    format!("line {row}, column {column}: {words}")
+}
+
 impl Config {
     /// Finds, reads and checks the configuration. One that is not named is looked for in the working directory, where it must
     /// be the user's own or root's, and then in `/etc/handout`.
@@ -254,9 +265,8 @@ impl Config {
     /// Reads the text of a configuration, with the environment over it.
     pub fn parse(text: &str, environment: &Environment) -> Result<Self, String> {
         // The text by itself first: its errors point at a line, which a merged table cannot.
-        let _: Self =
-            toml::from_str(text).map_err(|error| with_nearest(error.to_string().trim_end()))?;
-        let table: Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        let _: Self = toml::from_str(text).map_err(|error| with_nearest(&placed(text, &error)))?;
+        let table: Table = toml::from_str(text).map_err(|error| placed(text, &error))?;
         let mut table = overrides::lay_over(table, environment)?;
         let state_dir = || environment.state_dir().to_string_lossy().into_owned();
         let state = table.entry("state_dir");
@@ -655,6 +665,23 @@ mod tests {
         );
     }
 
+    /// Whether the key is wrong, its value, or the syntax of its line: the sentence goes into the log of the service.
+    #[test]
+    fn a_secret_in_the_place_of_its_file_is_not_repeated() {
+        for line in [
+            "secret_access_key = \"hunter2\"",
+            "secret_access_key_file = [\"hunter2\"]",
+            "secret_access_key_file = hunter2",
+            "access_key_id = \"A\" secret_access_key = \"hunter2\"",
+            "secret_access_key_file = \"hunter2",
+        ] {
+            let text = format!("[connections.x]\n{line}\n");
+            let error = Config::parse(&text, &Environment::default()).unwrap_err();
+            assert!(error.starts_with("line 2, column "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
     #[test]
     fn values_that_cannot_be_used_say_why() {
         let check = |text: &str| {
@@ -764,12 +791,12 @@ mod tests {
         fine
         fine
         the configuration's connections.x.cloudfront.bucket is missing: the [[allow]] rules name several buckets (one, two), and the distribution stands before one
-        missing field `key_pair_id`
+        line 7, column 1: missing field `key_pair_id`
         the configuration's connections.x.cloudfront.domain cannot be used: "https://d111111abcdef8.cloudfront.net" is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net
         the configuration's connections.x.cloudfront.key_pair_id cannot be used: "K 1" is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F
         the configuration's connections.x.cloudfront.bucket holds the character '/': a bucket's name has letters, digits, '.', '-' and '_'
         the configuration's connections.x.cloudfront.origin_path is "/a/../b": write the folder as in the distribution, such as "/site"
-        unknown variant `md5`, expected `sha1` or `sha256`
+        line 12, column 8: unknown variant `md5`, expected `sha1` or `sha256`
         the configuration's connections.x.cloudfront.response_overrides is false, and links.pin_version true: a link's version would not reach S3
         "#);
     }

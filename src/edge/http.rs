@@ -236,6 +236,11 @@ impl EdgeClient {
             }
         };
         let mut answer = answer.map_err(|error| {
+            if has_too_long_a_head(&error) {
+                // It did answer, and the owner of the object may have made the answer what it is.
+                self.edge.iter().for_each(Edge::answered);
+                return error;
+            }
             let kind = if error.is_timeout() {
                 FailureKind::Timeout
             } else {
@@ -274,6 +279,16 @@ impl EdgeClient {
         ));
         Ok(answer)
     }
+}
+
+/// Whether the head of an answer was not read, since it is too long or has more than a hundred headers: each entry of an
+/// object's metadata is one.
+pub(super) fn has_too_long_a_head(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<hyper::Error>();
+        cause.is_some_and(hyper::Error::is_parse_too_large)
+    })
 }
 
 impl HttpConnector for EdgeClient {

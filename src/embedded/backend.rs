@@ -118,15 +118,48 @@ impl Backend {
     }
 
     /// Tells the operator what went wrong, and the client only that something did.
+    ///
+    /// What lies in a bucket's folder is of the making of all who may write there. It denies what was asked for, and is no sign
+    /// that the endpoint is not well: the daemon's other jobs would wait for that.
     fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
         tracing::dispatcher::with_default(&self.log, || {
             tracing::error!(%error, "the embedded endpoint could not {what}");
         });
+        if is_of_the_folder(error) {
+            return S3Error::with_message(
+                S3ErrorCode::AccessDenied,
+                "Access Denied: what lies in the bucket's folder does not let the endpoint do this",
+            );
+        }
         S3Error::with_message(
             S3ErrorCode::InternalError,
             "We encountered an internal error. Please try again.",
         )
     }
+}
+
+/// Whether an error comes of what lies in a bucket's folder, and not of the disk or of the process: a file or a folder that may
+/// not be read, that another program holds (`F_SETLEASE`), or that something else stands in the place of.
+fn is_of_the_folder(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::PermissionDenied
+            | Kind::WouldBlock
+            | Kind::ResourceBusy
+            | Kind::ExecutableFileBusy
+            | Kind::NotFound
+            | Kind::AlreadyExists
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::DirectoryNotEmpty
+            | Kind::InvalidInput
+            | Kind::InvalidData
+            | Kind::UnexpectedEof
+            | Kind::InvalidFilename
+            | Kind::CrossesDevices
+            | Kind::TooManyLinks
+    )
 }
 
 /// Lets the operations through that we have, for requests that are signed and have a slot.
@@ -240,6 +273,7 @@ impl S3 for Backend {
                     delimiter: delimiter.as_deref(),
                     after,
                     limit,
+                    folders: listing::FOLDERS,
                 },
             ),
         });
@@ -357,6 +391,12 @@ impl S3 for Backend {
             expires: input.expires.as_ref().and_then(seconds),
             metadata: input.metadata.unwrap_or_default().into_iter().collect(),
         };
+        if !description.can_be_sent() {
+            return Err(s3_error!(
+                InvalidArgument,
+                "The headers of the object cannot be given back"
+            ));
+        }
         let (key, turn) = (input.key, Arc::clone(&self.turn));
         let published = self.blocking("publish an object", move || {
             match bucket.publish(&key, draft, &description, &condition, &turn) {

@@ -63,7 +63,9 @@ impl Stat {
             "{size:x}-{:x}-{seconds:x}-{:x}",
             stat.st_ino, stat.st_mtime_nsec
         );
-        let since_epoch = Duration::from_secs(seconds.try_into().unwrap_or(0));
+        // A file system keeps times that no answer can tell, and whose file it is sets them.
+        let seconds = seconds.clamp(0, jiff::Timestamp::MAX.as_second());
+        let since_epoch = Duration::from_secs(seconds.cast_unsigned());
         Self {
             size: size.try_into().unwrap_or(0),
             modified: SystemTime::UNIX_EPOCH + since_epoch,
@@ -656,6 +658,27 @@ mod tests {
         });
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         assert!(victim.exists());
+    }
+
+    #[test]
+    fn a_file_of_the_year_10000_or_of_1969_has_a_time_that_can_be_told() {
+        let here = Directory::open(Path::new(".")).unwrap();
+        let mut stat = here.stat("Cargo.toml").unwrap().unwrap();
+        for (second, told) in [
+            (i64::MAX, jiff::Timestamp::MAX.as_second()),
+            (253_402_300_800, jiff::Timestamp::MAX.as_second()),
+            (1_700_000_000, 1_700_000_000),
+            (i64::MIN, 0),
+        ] {
+            stat.st_mtime = second;
+            let modified = Stat::new(&stat).modified;
+            let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(since.as_secs(), told.cast_unsigned(), "{second}");
+            let mut text = Vec::new();
+            let timestamp = s3s::dto::Timestamp::from(modified);
+            let format = s3s::dto::TimestampFormat::HttpDate;
+            timestamp.format(format, &mut text).unwrap();
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +16,12 @@ use crate::directory::Directory;
 
 /// The longest description that is read, in bytes: S3 takes 2 KB of metadata and 8 KB of other headers.
 const LONGEST: u64 = 64 * 1024;
+
+/// How many entries of metadata an object may have here: clients take a hundred headers, and so does the daemon's own.
+const MOST_METADATA: usize = 64;
+
+/// The last second of the year 9999, since 1970: no date in an answer can be later.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The headers of an object, as they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +61,31 @@ impl Description {
         let mut bytes = Vec::new();
         let file = folder.read_any(name)?;
         file.take(LONGEST).read_to_end(&mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
+        let description: Self = serde_json::from_slice(&bytes)?;
+        match description.can_be_sent() {
+            true => Ok(description),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the description of an object is none that this endpoint wrote",
+            )),
+        }
+    }
+
+    /// Whether it can stand in an answer. All who may write to the bucket's folder may have written it.
+    pub(super) fn can_be_sent(&self) -> bool {
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.content_disposition,
+            &self.content_language,
+            &self.cache_control,
+        ];
+        let mut values = texts.into_iter().flatten().chain(self.metadata.values());
+        let mut names = self.metadata.keys();
+        values.all(|value| HeaderValue::from_str(value).is_ok())
+            && names.all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
+            && self.metadata.len() <= MOST_METADATA
+            && self.expires.is_none_or(|end| end <= LAST_SECOND)
     }
 
     pub(super) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {
@@ -149,5 +180,36 @@ mod tests {
         ] {
             assert_eq!(content_type(key), expected);
         }
+    }
+
+    #[test]
+    fn what_can_stand_in_no_answer_is_no_description() {
+        let inside = tempfile::tempdir().unwrap();
+        let folder = Directory::open(inside.path()).unwrap();
+        let many: BTreeMap<String, String> = (0..=MOST_METADATA)
+            .map(|number| (number.to_string(), String::new()))
+            .collect();
+        let many = serde_json::json!({ "metadata": many }).to_string();
+        for text in [
+            r#"{"content_type":"text/html\n"}"#,
+            r#"{"cache_control":"a\r\nSet-Cookie: x"}"#,
+            r#"{"metadata":{"a b":"c"}}"#,
+            r#"{"metadata":{"a":"\u0000"}}"#,
+            r#"{"expires":253402300800}"#,
+            r#"{"expires":18446744073709551615}"#,
+            &many,
+        ] {
+            std::fs::write(inside.path().join("x"), text).unwrap();
+            let error = Description::load(&folder, "x").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
+        }
+        let description = Description {
+            content_type: Some("text/html; charset=utf-8".to_owned()),
+            expires: Some(LAST_SECOND),
+            metadata: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            ..Description::default()
+        };
+        description.save(&folder, "x").unwrap();
+        assert_eq!(Description::load(&folder, "x").unwrap(), description);
     }
 }

@@ -24,6 +24,12 @@ const HELD: usize = 8;
 /// How many names of a folder are held: a page of the longest that S3 gives, and the one that says whether there is another.
 const WINDOW: usize = 1001;
 
+/// How many folders are entered for a page at the most; a page that ends for that has fewer objects, or none.
+///
+/// Folders without any object in them are no keys, and all who may write to the bucket can make millions: an answer that takes
+/// longer than the daemon waits for it would be an outage. A folder that is not in memory takes milliseconds.
+pub(super) const FOLDERS: usize = 2000;
+
 /// What to list.
 pub(super) struct Query<'a> {
     pub(super) prefix: &'a str,
@@ -32,6 +38,8 @@ pub(super) struct Query<'a> {
     pub(super) after: Option<Mark>,
     /// How many objects and groups at most; at least 1.
     pub(super) limit: usize,
+    /// How many folders at most, such as [`FOLDERS`].
+    pub(super) folders: usize,
 }
 
 /// A place in the order of keys.
@@ -97,6 +105,7 @@ pub(super) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
         query,
         page: Page::default(),
         last: None,
+        entered: 0,
     };
     let (place, prefix) = match query.prefix.rsplit_once('/') {
         Some((folders, _)) => (names::folder(folders), &query.prefix[..=folders.len()]),
@@ -182,6 +191,7 @@ struct Walk<'a> {
     query: &'a Query<'a>,
     page: Page,
     last: Option<Mark>,
+    entered: usize,
 }
 
 impl Walk<'_> {
@@ -198,7 +208,10 @@ impl Walk<'_> {
                 let key = format!("{prefix}{}", candidate.text);
                 let flow = match candidate.kind {
                     CandidateKind::Folder => match folder.enter(self.bucket, &candidate.place)? {
-                        Some(below) => self.visit(below, &key)?,
+                        Some(below) => match self.visit(below, &key)? {
+                            ControlFlow::Continue(()) => self.leave(key),
+                            full => full,
+                        },
                         None => ControlFlow::Continue(()),
                     },
                     CandidateKind::Usual => self.meet(key, &mut folder, &candidate.place)?,
@@ -223,6 +236,17 @@ impl Walk<'_> {
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Counts a folder that was listed; ends the page behind it after as many as may be.
+    fn leave(&mut self, key: String) -> ControlFlow<()> {
+        self.entered += 1;
+        // What is left of a group is left out at once, and the next page must not begin inside of it.
+        if self.entered < self.query.folders || self.is_grouped(&key) {
+            return ControlFlow::Continue(());
+        }
+        self.page.next = Some(Mark::Group(key));
+        ControlFlow::Break(())
     }
 
     /// Adds a key, or the group that it belongs to, to the page.
@@ -428,6 +452,7 @@ mod tests {
         delimiter: Option<&str>,
         limit: usize,
         start: Option<&str>,
+        folders: usize,
     ) -> Vec<String> {
         let mut found = Vec::new();
         let mut after = start.map(|start| Mark::Key(start.to_owned()));
@@ -437,6 +462,7 @@ mod tests {
                 delimiter,
                 after,
                 limit,
+                folders,
             };
             let page = list(bucket, &query).unwrap();
             let mut entries: Vec<String> = page
@@ -446,7 +472,8 @@ mod tests {
                 .chain(page.groups)
                 .collect();
             entries.sort();
-            assert!(entries.len() == limit || page.next.is_none() && entries.len() < limit);
+            let is_full = entries.len() == limit || page.next.is_none();
+            assert!(entries.len() <= limit && (is_full || folders < usize::MAX));
             found.extend(entries);
             let Some(next) = page.next else { return found };
             after = Mark::from_token(&next.token());
@@ -497,8 +524,11 @@ mod tests {
             let site = tempfile::tempdir().unwrap();
             let bucket = bucket_of(site.path(), &keys);
             let expected = model(&keys, prefix, delimiter, start.as_deref());
-            prop_assert_eq!(all(&bucket, prefix, delimiter, limit, start.as_deref()), expected);
-            prop_assert_eq!(all(&bucket, "", None, limit, None), Vec::from_iter(keys));
+            for folders in [1, 3, usize::MAX] {
+                let found = all(&bucket, prefix, delimiter, limit, start.as_deref(), folders);
+                prop_assert_eq!(&found, &expected, "{} folders", folders);
+            }
+            prop_assert_eq!(all(&bucket, "", None, limit, None, usize::MAX), Vec::from_iter(keys));
         }
     }
 
@@ -514,15 +544,58 @@ mod tests {
             std::fs::write(folder.join(key), "").unwrap();
         }
         let keys: Vec<String> = keys.into_iter().collect();
-        assert_eq!(all(&bucket, "", None, 700, None), keys);
+        assert_eq!(all(&bucket, "", None, 700, None, usize::MAX), keys);
         // One list, which has to look through two windows.
         let query = Query {
             prefix: "",
             delimiter: None,
             after: None,
             limit: keys.len(),
+            folders: FOLDERS,
         };
         assert_eq!(list(&bucket, &query).unwrap().objects.len(), keys.len());
+    }
+
+    #[test]
+    fn a_page_ends_after_so_many_folders_without_an_object() {
+        let site = tempfile::tempdir().unwrap();
+        let keys = BTreeSet::from(["a".to_owned(), "z/z".to_owned()]);
+        let bucket = bucket_of(site.path(), &keys);
+        for number in 0..10 {
+            let folder = format!("m/{number}/below");
+            std::fs::create_dir_all(
+                bucket
+                    .folder(Path::new(""))
+                    .unwrap()
+                    .unwrap()
+                    .path()
+                    .join(folder),
+            )
+            .unwrap();
+        }
+        for delimiter in [None, Some("/")] {
+            let (mut after, mut pages, mut met) = (None, 0, Vec::new());
+            loop {
+                let query = Query {
+                    prefix: "",
+                    delimiter,
+                    after,
+                    limit: 1000,
+                    folders: 3,
+                };
+                let page = list(&bucket, &query).unwrap();
+                pages += 1;
+                met.extend(page.objects.into_iter().map(|(key, _)| key));
+                met.extend(page.groups);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let last = if delimiter.is_none() { "z/z" } else { "z/" };
+            assert_eq!(met, ["a", last]);
+            assert!((7..=9).contains(&pages), "{pages}");
+        }
     }
 
     #[test]

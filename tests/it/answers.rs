@@ -95,6 +95,23 @@ async fn what_a_store_answers_is_said_with_status_code_and_words() {
     ");
 }
 
+/// An object's owner writes its metadata, and each entry is a header.
+#[tokio::test]
+async fn an_object_with_more_metadata_than_is_read_is_refused_and_no_outage() {
+    let many: String = (0..150)
+        .map(|number| format!("x-amz-meta-k{number}: v\r\n"))
+        .collect();
+    let (url, requests) = answering(date(SignedDuration::ZERO), move |_| {
+        ("200 OK", many.clone(), "")
+    })
+    .await;
+    let mut job = job_of_r("keys");
+    job["from"] = json!({ "connection": "r", "bucket": "reports", "keys": ["a.pdf"] });
+    let line = told(&run(&world_at(&url), &job, &[]).await);
+    insta::assert_snapshot!(line, @"1: handout: could not look at s3://reports/a.pdf: the service refused the request: the head of the answer is too long: an object may have too many entries of metadata");
+    assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_bucket_in_another_region_names_both_regions_and_ends_with_78() {
     let told = "x-amz-bucket-region: eu-central-1\r\n";

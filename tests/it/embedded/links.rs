@@ -98,7 +98,7 @@ async fn whether_a_file_is_behind_a_link_is_not_told_by_any_request() {
         for put in [put(), put().if_none_match("*")] {
             assert_eq!(
                 code(&put.send().await.unwrap_err()),
-                "InternalError",
+                "AccessDenied",
                 "{key}"
             );
         }
