@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use globset::GlobMatcher;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
@@ -114,9 +114,12 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
             ..Opened::default()
         });
     }
-    let events = match fields.get("Records") {
+    let records = fields.get("Records").map(|records| {
+        let records = records.as_array().map(Vec::as_slice);
+        records.unwrap_or_default()
+    });
+    let events = match records {
         Some(records) => {
-            let records = records.as_array().map(Vec::as_slice).unwrap_or_default();
             if records.len() > MAX_RECORDS {
                 return Err(ParseJobError::TooManyRecords {
                     count: records.len(),
@@ -129,12 +132,30 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
         }
         None => vec![event_bridge(&fields)?.bounded()?],
     };
-    let mut opened = jobs_of(&events, rules)?;
-    let message: Arc<str> = body.into();
-    for job in &mut opened.jobs {
-        job.message = Arc::clone(&message);
+    let mut opened = Opened::default();
+    for (index, event) in events.iter().enumerate() {
+        let Some(mut job) = job_of(event, rules)? else {
+            opened.unwanted += 1;
+            continue;
+        };
+        job.message = match records {
+            // Sent again for the sake of one event, the message must not bring the others.
+            Some(records) if records.len() > 1 => {
+                json!({ "Records": [records[index]] }).to_string().into()
+            }
+            Some(_) | None => body.into(),
+        };
+        opened.jobs.push(job);
     }
-    Ok(opened)
+    match (opened.jobs.is_empty(), events.first()) {
+        (true, Some(event)) => Err(ParseJobError::NoRule {
+            event: shown(&event.name),
+            bucket: shown(&event.bucket),
+            key: shown(&event.key),
+        }),
+        (true, None) => Err(ParseJobError::Event { field: "Records" }),
+        (false, _) => Ok(opened),
+    }
 }
 
 /// What a message's JSON is.
@@ -319,23 +340,10 @@ fn shown(text: &str) -> String {
     printable(text, MAX_SHOWN_VALUE_BYTES).into_owned()
 }
 
-fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
-    let mut opened = Opened::default();
-    for event in events {
-        match rules.iter().find(|rule| rule.wants(event)) {
-            Some(rule) => opened.jobs.push(rule.job(event)?),
-            None => opened.unwanted += 1,
-        }
-    }
-    match (opened.jobs.is_empty(), events.first()) {
-        (true, Some(event)) => Err(ParseJobError::NoRule {
-            event: shown(&event.name),
-            bucket: shown(&event.bucket),
-            key: shown(&event.key),
-        }),
-        (true, None) => Err(ParseJobError::Event { field: "Records" }),
-        (false, _) => Ok(opened),
-    }
+/// The job of an event; none if no rule wants it.
+fn job_of(event: &ObjectEvent, rules: &[EventRule]) -> Result<Option<Job>, ParseJobError> {
+    let rule = rules.iter().find(|rule| rule.wants(event));
+    rule.map(|rule| rule.job(event)).transpose()
 }
 
 impl EventRule {
@@ -500,7 +508,6 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
 mod tests {
     use super::*;
     use globset::Glob;
-    use serde_json::json;
 
     fn rules() -> Vec<EventRule> {
         let template = json!({
@@ -555,6 +562,30 @@ mod tests {
         assert_eq!(ids[0], ids[1]);
         assert_eq!(ids[0], ids[2]);
         assert_ne!(ids[0], only_job(&notification("incoming/a.pdf", "0056")).id);
+    }
+
+    #[test]
+    fn a_job_of_several_keeps_a_message_that_brings_no_other() {
+        let mut several = notification("incoming/a.pdf", "0055");
+        for other in [
+            notification("elsewhere/b.pdf", "0056"),
+            notification("incoming/c.pdf", "0057"),
+        ] {
+            let records = several["Records"].as_array_mut().unwrap();
+            records.push(other["Records"][0].clone());
+        }
+        let sns =
+            json!({ "Type": "Notification", "TopicArn": "arn:x", "Message": several.to_string() });
+        let jobs = open(&sns.to_string(), &rules()).unwrap().jobs;
+        assert_eq!(jobs.len(), 2);
+        for job in jobs {
+            let again = open(&job.message, &rules()).unwrap();
+            assert_eq!((again.jobs.len(), again.unwanted), (1, 0));
+            assert_eq!(again.jobs[0].id, job.id);
+            assert_eq!(again.jobs[0].body_sha256, job.body_sha256);
+        }
+        let one = notification("incoming/a.pdf", "0055").to_string();
+        assert_eq!(&*open(&one, &rules()).unwrap().jobs[0].message, one);
     }
 
     /// A record of a notification, changed at some places.
