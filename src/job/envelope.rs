@@ -93,6 +93,8 @@ pub struct Opened {
     pub jobs: Vec<Job>,
     /// Events in the same message that no rule wants.
     pub unwanted: usize,
+    /// Why other events in the same message make no job: one's odd key does not keep the others from being served.
+    pub refused: Vec<ParseJobError>,
     /// Whether this was the test event that S3 sends when a notification is set up.
     pub test_event: bool,
 }
@@ -125,18 +127,29 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
                     count: records.len(),
                 });
             }
-            records
-                .iter()
-                .map(|record| notification_record(record)?.bounded())
-                .collect::<Result<_, _>>()?
+            let events = records.iter().map(notification_record);
+            events.collect()
         }
-        None => vec![event_bridge(&fields)?.bounded()?],
+        None => vec![event_bridge(&fields)],
     };
     let mut opened = Opened::default();
-    for (index, event) in events.iter().enumerate() {
-        let Some(mut job) = job_of(event, rules)? else {
-            opened.unwanted += 1;
-            continue;
+    let mut no_rule = ParseJobError::Event { field: "Records" };
+    for (index, event) in events.into_iter().enumerate() {
+        let event = event.and_then(ObjectEvent::bounded);
+        let job = event.and_then(|event| Ok((job_of(&event, rules)?, event)));
+        let mut job = match job {
+            Ok((Some(job), _)) => job,
+            Ok((None, event)) => {
+                if opened.unwanted == 0 {
+                    no_rule = event.without_rule();
+                }
+                opened.unwanted += 1;
+                continue;
+            }
+            Err(error) => {
+                opened.refused.push(error);
+                continue;
+            }
         };
         job.message = match records {
             // Sent again for the sake of one event, the message must not bring the others.
@@ -147,14 +160,9 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
         };
         opened.jobs.push(job);
     }
-    match (opened.jobs.is_empty(), events.first()) {
-        (true, Some(event)) => Err(ParseJobError::NoRule {
-            event: shown(&event.name),
-            bucket: shown(&event.bucket),
-            key: shown(&event.key),
-        }),
-        (true, None) => Err(ParseJobError::Event { field: "Records" }),
-        (false, _) => Ok(opened),
+    match opened.jobs.is_empty() {
+        true => Err(opened.refused.into_iter().next().unwrap_or(no_rule)),
+        false => Ok(opened),
     }
 }
 
@@ -236,6 +244,14 @@ impl ObjectEvent {
             });
         }
         Ok(self)
+    }
+
+    fn without_rule(&self) -> ParseJobError {
+        ParseJobError::NoRule {
+            event: shown(&self.name),
+            bucket: shown(&self.bucket),
+            key: shown(&self.key),
+        }
     }
 
     /// What is the same for the same event, whichever way and however often it comes, and for no other: see the table in
@@ -586,6 +602,29 @@ mod tests {
         }
         let one = notification("incoming/a.pdf", "0055").to_string();
         assert_eq!(&*open(&one, &rules()).unwrap().jobs[0].message, one);
+    }
+
+    #[test]
+    fn an_event_that_makes_no_job_keeps_no_other_from_making_one() {
+        let odd = [
+            notification("incoming/%07.pdf", "1"),
+            json!({ "Records": [{ "eventName": "ObjectCreated:Put" }] }),
+            notification(&"k".repeat(2000), "2"),
+        ];
+        let of = |bodies: &[&Value]| {
+            let records: Vec<&Value> = bodies.iter().map(|body| &body["Records"][0]).collect();
+            open(&json!({ "Records": records }).to_string(), &rules())
+        };
+        let good = notification("incoming/a.pdf", "3");
+        let opened = of(&[&odd[0], &odd[1], &good, &odd[2]]).unwrap();
+        assert_eq!((opened.jobs.len(), opened.unwanted), (1, 0));
+        assert_eq!(opened.jobs[0].id, only_job(&good).id);
+        let alone = odd
+            .each_ref()
+            .map(|odd| of(&[odd]).unwrap_err().to_string());
+        let refused: Vec<String> = opened.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(refused, alone);
+        assert_eq!(of(&[&odd[1], &odd[0]]).unwrap_err().to_string(), alone[1]);
     }
 
     /// A record of a notification, changed at some places.
