@@ -66,6 +66,10 @@ pub const MAX_LOCALE_BYTES: usize = 35;
 /// The longest name of a time zone, in bytes: twice the longest of the IANA database.
 pub const MAX_TIME_ZONE_BYTES: usize = 64;
 
+/// The longest directory that a job may name to publish in, in bytes: each name in it is a directory that is made, and the whole
+/// stands in audit lines and results.
+pub const MAX_PUBLISH_DIR_BYTES: usize = 1024;
+
 /// The most keys that a job may name: each is asked for, at some 500 a second, whether or not it is there.
 pub const MAX_KEYS: usize = 10_000;
 
@@ -180,6 +184,9 @@ pub const MAX_RELAY_WORDS_BYTES: usize = 300;
 
 /// The longest line of the audit log, in bytes: the longest key and reason, each character escaped, with room.
 pub const MAX_AUDIT_LINE_BYTES: usize = 64 * 1024;
+
+/// The part of it that the log's writer adds to a record, in bytes: it has some 500.
+pub const MAX_AUDIT_FRAME_BYTES: usize = 2 * 1024;
 
 /// The longest tail of a broken stream that is set aside, in bytes: what a power cut left of a write.
 pub const MAX_TORN_BYTES: u64 = 16 * 1024 * 1024;

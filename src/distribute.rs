@@ -19,7 +19,7 @@ use crate::audit::AuditedLinks;
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::deliver::notice::Notice;
 use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
-use crate::edge::health::JobAtEdge;
+use crate::edge::health::{JobAtEdge, Mailing};
 use crate::error::{Class, JobError, chain};
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
@@ -155,7 +155,7 @@ async fn at_edges(order: &Order, at: &[JobAtEdge], tools: &Tools) -> Result<Deli
     }
     // On the heap: it is large, and whoever runs a job would hold room for it.
     let work = Box::pin(async {
-        let mut work = pin!(stop.cut(work_if_relay_answers(order, first, tools)));
+        let mut work = pin!(stop.cut(work_if_relay_answers(order, first, at, tools)));
         tokio::select! {
             worked = &mut work => worked?,
             outage = tools.gives_way(at, &order.delivery) => {
@@ -216,14 +216,20 @@ async fn supersede(order: &Order, tools: &Tools) -> Result<Delivered, JobError> 
 async fn work_if_relay_answers(
     order: &Order,
     first: Option<&Record>,
+    at: &[JobAtEdge],
     tools: &Tools,
 ) -> Result<Delivered, JobError> {
     tools.reach_relay(&order.job).await?;
-    work(order, first, tools).await
+    work(order, first, at, tools).await
 }
 
 /// Works a job; `first` is its plan, if it was begun before.
-async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<Delivered, JobError> {
+async fn work(
+    order: &Order,
+    first: Option<&Record>,
+    at: &[JobAtEdge],
+    tools: &Tools,
+) -> Result<Delivered, JobError> {
     let plan = draw(order, tools).await?;
     let begun = match first {
         Some(first) => go_on(order, plan, first, tools).await?,
@@ -245,7 +251,7 @@ async fn work(order: &Order, first: Option<&Record>, tools: &Tools) -> Result<De
         ..Delivered::default()
     };
     if !(listing.is_empty() && plan.when_empty == WhenEmpty::Skip) {
-        serve_everybody(order, &begun, tools, &mut delivered).await?;
+        serve_everybody(order, &begun, at, tools, &mut delivered).await?;
         for audience in plan.audiences().iter().take(MOST_TOLD) {
             let places = publication::places(plan, listing, audience, tools)?;
             delivered.galleries.extend(places.gallery);
@@ -452,6 +458,7 @@ async fn draw_with(
 async fn serve_everybody(
     order: &Order,
     begun: &Begun,
+    at: &[JobAtEdge],
     tools: &Tools,
     delivered: &mut Delivered,
 ) -> Result<(), JobError> {
@@ -460,7 +467,7 @@ async fn serve_everybody(
     let turns = plan
         .audiences()
         .into_iter()
-        .map(|audience| serve(order, begun, &album, audience, tools));
+        .map(|audience| serve(order, begun, &album, audience, at, tools));
     let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(tools.at_once));
     let mut failed = Vec::new();
     while let Some(turn) = turns.next().await {
@@ -510,6 +517,7 @@ async fn serve(
     begun: &Begun,
     album: &Album<'_>,
     audience: Audience,
+    at: &[JobAtEdge],
     tools: &Tools,
 ) -> Result<Served, JobError> {
     let Begun {
@@ -565,6 +573,7 @@ async fn serve(
             patience: patience(order, plan, sheet),
         };
         let shown = &mut served.shown;
+        let _at_relay = Mailing::begin(at);
         let turn = mail(order, plan, &digest, &published, to, shown, tools).await;
         tools.progress.mailed(&turn);
         served.turns.push((reader, turn));

@@ -230,6 +230,7 @@ impl JobError {
             Self::Signer(error) => signer(error),
             Self::Record(error) if error.is_full() => Class::Waits,
             Self::Record(error) => match error {
+                RecordError::TooLong { .. } => Class::Permanent,
                 RecordError::Write { .. }
                 | RecordError::Closed
                 | RecordError::Open { .. }

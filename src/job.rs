@@ -525,10 +525,12 @@ fn publish_to(field: &str, publish: wire::Publish) -> Result<PublishTo, ParseJob
                     std::path::Component::RootDir | std::path::Component::Normal(_)
                 )
             });
+            let field = format!("{field}.dir");
             if !path.is_absolute() || !plain {
                 let reason = "is not an absolute path without \"..\"";
-                return Err(ParseJobError::field(format!("{field}.dir"), reason));
+                return Err(ParseJobError::field(field, reason));
             }
+            place::check_directory(&dir).map_err(|error| ParseJobError::field(field, error))?;
             Ok(PublishTo::Dir(path))
         }
         _ => Err(ParseJobError::field(

@@ -261,8 +261,8 @@ enum Worked {
 
 /// Why a message's work did not come to its end.
 struct Failed {
-    /// Each job that failed, with its reason.
-    jobs: Vec<(JobId, String)>,
+    /// Each job that failed, with its reason; no job where an event made none.
+    jobs: Vec<(Option<JobId>, String)>,
     /// What decides about the message: the most hopeful of all.
     error: JobError,
 }
@@ -282,7 +282,7 @@ impl Failed {
             [] => vec![(None, chain(&self.error))],
             jobs => jobs
                 .iter()
-                .map(|(job, reason)| (Some(job), reason.clone()))
+                .map(|(job, reason)| (job.as_ref(), reason.clone()))
                 .collect(),
         }
     }
@@ -672,7 +672,9 @@ impl Worker {
             );
         }
         // One event of a message that cannot be done does not keep the others from being done.
-        let mut failed = Vec::new();
+        let refused = opened.refused.into_iter();
+        let mut failed: Vec<(Option<JobId>, JobError)> =
+            refused.map(|error| (None, error.into())).collect();
         for job in opened.jobs {
             let Some(_place) = self.in_flight.take(&job.id) else {
                 return Worked::InShadow;
@@ -689,7 +691,7 @@ impl Worker {
             let _in_flight = self.tools.progress.working();
             match self.work_job(&order, message).await {
                 Ok(()) => {}
-                Err(error) => failed.push((id, error)),
+                Err(error) => failed.push((Some(id), error)),
             }
         }
         let jobs = failed
@@ -769,7 +771,7 @@ impl Worker {
             },
             None => disposition,
         };
-        let job = failed.jobs.first().map(|(job, _)| job);
+        let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
         // A message that waits for being set aside was told of when it came first.
         if disposition != Disposition::Park || !self.refused.has(&message.id) {
             settle::log(message, job, &failed.error, disposition);

@@ -88,13 +88,15 @@ pub fn address(data: &[u8]) {
 pub fn job(data: &[u8]) {
     let Some(text) = text(data) else { return };
     match Job::parse(text) {
-        Ok(job) => taken(&job, text),
+        Ok(job) => {
+            assert_eq!(&*job.message, text);
+            taken(&job);
+        }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
-fn taken(job: &Job, message: &str) {
-    assert_eq!(&*job.message, message);
+fn taken(job: &Job) {
     assert_eq!(job.id.as_str().parse().as_ref(), Ok(&job.id));
     if let Some(email) = &job.email {
         for recipient in email.recipients() {
@@ -128,7 +130,12 @@ pub fn envelope(data: &[u8]) {
         Ok(opened) if opened.test_event => assert!(opened.jobs.is_empty()),
         Ok(opened) => {
             assert!(!opened.jobs.is_empty());
-            opened.jobs.iter().for_each(|job| taken(job, text));
+            for job in &opened.jobs {
+                taken(job);
+                let again = envelope::open(&job.message, &*RULES).expect("it was one");
+                assert_eq!(again.jobs.len(), 1);
+                assert_eq!(again.jobs[0].id, job.id);
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -21,6 +21,7 @@ use super::remembered::Memory;
 use super::room::Room;
 use super::segment::WriteError;
 use super::stream::{Means, Stream};
+use crate::bounds::{MAX_AUDIT_FRAME_BYTES, MAX_AUDIT_LINE_BYTES};
 use crate::clock::Clock;
 use crate::directory::{Location, is_full};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
@@ -99,6 +100,14 @@ pub enum RecordError {
         /// What was seen.
         reason: &'static str,
     },
+    /// A record that no reader of the log would take for one. Written, it would be damage.
+    #[error(
+        "the audit line of this ({event}) would have more than {MAX_AUDIT_LINE_BYTES} bytes, which is all that one may have"
+    )]
+    TooLong {
+        /// What would have been recorded.
+        event: &'static str,
+    },
     /// The writer has stopped, after a failure or at the end of the program.
     #[error("the audit log is closed")]
     Closed,
@@ -174,7 +183,7 @@ impl RecordError {
             | Self::Write { source, .. } => {
                 matches!(source.kind(), InvalidData | InvalidInput)
             }
-            Self::Closed => false,
+            Self::Closed | Self::TooLong { .. } => false,
         }
     }
 }
@@ -293,6 +302,10 @@ impl AuditLog {
     pub async fn append(&self, records: Vec<AuditRecord>) -> Result<(), RecordError> {
         if records.is_empty() {
             return Ok(());
+        }
+        let longest = MAX_AUDIT_LINE_BYTES - MAX_AUDIT_FRAME_BYTES;
+        if let Some(long) = records.iter().find(|record| record.fields.len() > longest) {
+            return Err(RecordError::TooLong { event: long.event });
         }
         let (done, written) = oneshot::channel();
         // A disk that hangs fails in no way.
@@ -472,6 +485,30 @@ pub(super) mod tests {
             event: "issue",
             fields: format!("\"number\":{number}").into(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_would_be_damage_is_refused_and_the_longest_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let (log, writer) = AuditLog::open(&settings, "test", clock).unwrap();
+        let longest = MAX_AUDIT_LINE_BYTES - MAX_AUDIT_FRAME_BYTES;
+        let of = |bytes: usize| AuditRecord {
+            event: "published",
+            fields: format!("\"place\":\"{}\"", "d".repeat(bytes - 10)).into(),
+        };
+        log.append(vec![of(longest)]).await.unwrap();
+        let refused = log.append(vec![record(0), of(longest + 1)]).await;
+        assert!(matches!(
+            refused,
+            Err(RecordError::TooLong { event: "published" })
+        ));
+        log.append(vec![record(1)]).await.unwrap();
+        drop(log);
+        writer.close();
+        let report = verified(&settings);
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+        assert_eq!(report.lines, 5);
     }
 
     /// A stream with so many records in it, each a group of its own.

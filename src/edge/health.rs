@@ -229,13 +229,62 @@ struct Activity {
     next_request: u64,
     /// When a reply came last at each step.
     replies: [Option<Instant>; STEPS],
-    /// The jobs that need the edge, in the order in which they began, and when that was.
-    jobs: BTreeMap<u64, Instant>,
+    /// The jobs that need the edge, in the order in which they began.
+    jobs: BTreeMap<u64, Stay>,
     next_job: u64,
     /// How many jobs that take long it may have, if other edges of its kind need slots, too.
     long_jobs: Option<usize>,
     /// The job beyond the share that finds out whether the edge answers, and since when.
     scout: Option<(u64, Instant)>,
+}
+
+/// A job's time at an edge. A job lists and publishes at its store and mails at its relay, and is at one of both at a time: the
+/// time at a slow store is not the relay's, which others need.
+#[derive(Debug)]
+struct Stay {
+    began: Instant,
+    /// Since when it is at the edge, if it is.
+    since: Option<Instant>,
+    /// How long it was there before.
+    spent: Duration,
+    /// How many of its mails are under way.
+    mails: usize,
+}
+
+impl Stay {
+    fn new(kind: EdgeKind) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            since: (kind != EdgeKind::Relay).then_some(began),
+            spent: Duration::ZERO,
+            mails: 0,
+        }
+    }
+
+    fn has_mails(&mut self, mails: usize, kind: EdgeKind) {
+        self.mails = mails;
+        let is_here = (kind == EdgeKind::Relay) == (mails > 0);
+        match (is_here, self.since) {
+            (true, None) => self.since = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.spent += since.elapsed();
+                self.since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Since when the job is at the edge, if it takes long there.
+    fn long_since(&self) -> Option<Instant> {
+        let since = self.since?;
+        (self.spent + since.elapsed() >= LONG_JOB).then_some(since)
+    }
+
+    /// Whether it may still be one that does not take long.
+    fn is_young(&self) -> bool {
+        self.began.elapsed() < LONG_JOB
+    }
 }
 
 /// How many of the jobs that wait for an edge may ask for it.
@@ -318,7 +367,39 @@ impl Drop for JobAtEdge {
     }
 }
 
+/// A mail of a job is under way, until this is dropped: the job is at its relay, and not at its store.
+#[derive(Debug)]
+pub struct Mailing<'a>(&'a [JobAtEdge]);
+
+impl<'a> Mailing<'a> {
+    /// A mail begins.
+    pub fn begin(at: &'a [JobAtEdge]) -> Self {
+        at.iter().for_each(|at| at.mails(|mails| mails + 1));
+        Self(at)
+    }
+}
+
+impl Drop for Mailing<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|at| at.mails(|mails| mails - 1));
+    }
+}
+
 impl JobAtEdge {
+    fn mails(&self, count: impl Fn(usize) -> usize) {
+        let kind = self.edge.kind();
+        if let Some(stay) = self.edge.activity().jobs.get_mut(&self.number) {
+            stay.has_mails(count(stay.mails), kind);
+        }
+    }
+
+    /// Whether the job takes long at this edge, and is there now.
+    fn takes_long(&self) -> bool {
+        let activity = self.edge.activity();
+        let stay = activity.jobs.get(&self.number);
+        stay.is_some_and(|stay| stay.long_since().is_some())
+    }
+
     /// Tells the log, once, that the job has waited for long though no request has failed.
     pub fn tell_of_long_wait(&self) {
         if let Some(silence) = self.edge.silence(LONG_WAIT)
@@ -342,8 +423,7 @@ impl JobAtEdge {
             return None;
         }
         let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
-        let takes_long = self.began.elapsed() >= LONG_JOB;
-        let occupied = || edge.occupied(self.number).filter(|_| takes_long);
+        let occupied = || edge.occupied(self.number).filter(|_| self.takes_long());
         lasting.or_else(occupied).or_else(|| {
             let older = edge.activity().jobs.range(..self.number).count();
             edge.crowded(older, share)
@@ -602,7 +682,7 @@ impl Edge {
             let mut activity = self.activity();
             let (jobs, number) = (activity.jobs.len(), activity.next_job);
             activity.next_job += 1;
-            activity.jobs.insert(number, Instant::now());
+            activity.jobs.insert(number, Stay::new(self.kind()));
             (jobs, number)
         };
         // Dropped on the way out, it takes back what it has taken.
@@ -614,7 +694,10 @@ impl Edge {
             is_scout: false,
             is_told: AtomicBool::new(false),
         };
-        if let Some(occupied) = self.occupied(number) {
+        // One that may be short need not wait for those that take long.
+        if let Some(occupied) = self.occupied(number)
+            && self.has_young(number)
+        {
             return Err(occupied);
         }
         if let Some(crowded) = self.crowded(jobs, share) {
@@ -647,7 +730,10 @@ impl Edge {
         };
         let is_silent = self.is_silent();
         match outage {
-            None if self.occupied(u64::MAX).is_some() => Admission::Nothing,
+            None if self.occupied(u64::MAX).is_some() => match self.has_young(u64::MAX) {
+                true => Admission::Nothing,
+                false => Admission::One,
+            },
             None if !is_silent => Admission::All,
             None if !self.activity().has_scout() => Admission::One,
             Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
@@ -691,9 +777,9 @@ impl Edge {
     fn occupied(&self, number: u64) -> Option<Outage> {
         let activity = self.activity();
         let most = activity.long_jobs?;
-        let took_long = |began: &&Instant| began.elapsed() >= LONG_JOB;
-        let older = activity.jobs.range(..number).map(|(_, began)| began);
-        let last = older.filter(took_long).nth(most.saturating_sub(1))?;
+        let older = activity.jobs.range(..number);
+        let mut took_long = older.filter_map(|(_, stay)| stay.long_since());
+        let last = took_long.nth(most.saturating_sub(1))?;
         let since = SignedDuration::try_from(last.elapsed()).ok()?;
         Some(Outage {
             edge: self.label(),
@@ -703,6 +789,13 @@ impl Edge {
             since: crate::clock::system() - since,
             left: GIVEN_WAY,
         })
+    }
+
+    /// Whether one of the jobs that began before this one may be short.
+    fn has_young(&self, number: u64) -> bool {
+        let activity = self.activity();
+        let mut older = activity.jobs.range(..number);
+        older.any(|(_, stay)| stay.is_young())
     }
 
     /// The edge's silence, if requests have waited for it for so long without a byte.
@@ -1116,7 +1209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn jobs_that_take_long_at_an_edge_that_answers_keep_to_their_share_if_there_is_another() {
-        let edge = edge();
+        let edge = Edge::new(EdgeKind::Store, "reports", "S3 (connections.reports)");
         let mut jobs: Vec<JobAtEdge> = (0..4)
             .map(|n| edge.enter(&n.to_string(), 2).unwrap())
             .collect();
@@ -1127,16 +1220,56 @@ mod tests {
         edge.limit_long_jobs(Some(2));
         assert_eq!(giving_way(&jobs), 2);
         assert!(jobs[1].gives_way(2).is_none(), "the oldest go on");
+        jobs.truncate(2);
+        assert_eq!((edge.admits(), edge.trouble()), (Admission::One, None));
+        let short = edge.enter("short", 2).unwrap();
         let occupied = edge.enter("new", 2).unwrap_err();
         assert_eq!(occupied.kind, FailureKind::Occupied);
-        assert_eq!((edge.admits(), edge.trouble()), (Admission::Nothing, None));
-        jobs.truncate(2);
+        assert_eq!(edge.admits(), Admission::Nothing);
+        after(3900).await;
+        assert!(short.gives_way(2).is_none(), "it may be short");
+        after(100).await;
+        assert!(short.gives_way(2).is_some(), "it is not");
+        drop(short);
         drop(jobs.remove(0));
         assert_eq!(edge.admits(), Admission::All);
         let young = edge.enter("new", 2).unwrap();
         assert!(young.gives_way(2).is_none());
         after(4000).await;
         assert!(young.gives_way(2).is_none(), "it is the second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_at_a_slow_store_is_not_the_relays_nor_time_at_a_slow_relay_the_stores() {
+        let store = Edge::new(EdgeKind::Store, "reports", "S3 (connections.reports)");
+        let relay = edge();
+        for edge in [&store, &relay] {
+            edge.limit_long_jobs(Some(1));
+        }
+        let at = |job: &str| [&store, &relay].map(|edge| edge.enter(job, 2).unwrap());
+        let (first, second) = (at("first"), at("second"));
+        let gives_way = |at: &[JobAtEdge; 2]| [&at[0], &at[1]].map(|at| at.gives_way(2).is_some());
+        after(4000).await;
+        assert_eq!(gives_way(&second), [true, false], "both list");
+        assert_eq!(relay.admits(), Admission::All);
+        let (mailing, mailing_too) = (Mailing::begin(&first), Mailing::begin(&first));
+        assert_eq!(gives_way(&second), [false, false], "the first mails");
+        after(4000).await;
+        drop(mailing_too);
+        let second_mails = Mailing::begin(&second);
+        after(3900).await;
+        assert_eq!(
+            gives_way(&second),
+            [false, false],
+            "it has not mailed for long"
+        );
+        after(100).await;
+        assert_eq!(gives_way(&second), [false, true]);
+        drop(mailing);
+        assert_eq!(gives_way(&second), [false, false], "the first publishes");
+        drop(second_mails);
+        assert_eq!(gives_way(&second), [true, false]);
+        assert_eq!(gives_way(&first), [false, false], "it is the oldest");
     }
 
     #[tokio::test(start_paused = true)]

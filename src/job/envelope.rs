@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use globset::GlobMatcher;
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::occurrence::Occurrence;
 use super::phrase::{Phrase, Scope};
@@ -93,6 +93,8 @@ pub struct Opened {
     pub jobs: Vec<Job>,
     /// Events in the same message that no rule wants.
     pub unwanted: usize,
+    /// Why other events in the same message make no job: one's odd key does not keep the others from being served.
+    pub refused: Vec<ParseJobError>,
     /// Whether this was the test event that S3 sends when a notification is set up.
     pub test_event: bool,
 }
@@ -114,27 +116,54 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
             ..Opened::default()
         });
     }
-    let events = match fields.get("Records") {
+    let records = fields.get("Records").map(|records| {
+        let records = records.as_array().map(Vec::as_slice);
+        records.unwrap_or_default()
+    });
+    let events = match records {
         Some(records) => {
-            let records = records.as_array().map(Vec::as_slice).unwrap_or_default();
             if records.len() > MAX_RECORDS {
                 return Err(ParseJobError::TooManyRecords {
                     count: records.len(),
                 });
             }
-            records
-                .iter()
-                .map(|record| notification_record(record)?.bounded())
-                .collect::<Result<_, _>>()?
+            let events = records.iter().map(notification_record);
+            events.collect()
         }
-        None => vec![event_bridge(&fields)?.bounded()?],
+        None => vec![event_bridge(&fields)],
     };
-    let mut opened = jobs_of(&events, rules)?;
-    let message: Arc<str> = body.into();
-    for job in &mut opened.jobs {
-        job.message = Arc::clone(&message);
+    let mut opened = Opened::default();
+    let mut no_rule = ParseJobError::Event { field: "Records" };
+    for (index, event) in events.into_iter().enumerate() {
+        let event = event.and_then(ObjectEvent::bounded);
+        let job = event.and_then(|event| Ok((job_of(&event, rules)?, event)));
+        let mut job = match job {
+            Ok((Some(job), _)) => job,
+            Ok((None, event)) => {
+                if opened.unwanted == 0 {
+                    no_rule = event.without_rule();
+                }
+                opened.unwanted += 1;
+                continue;
+            }
+            Err(error) => {
+                opened.refused.push(error);
+                continue;
+            }
+        };
+        job.message = match records {
+            // Sent again for the sake of one event, the message must not bring the others.
+            Some(records) if records.len() > 1 => {
+                json!({ "Records": [records[index]] }).to_string().into()
+            }
+            Some(_) | None => body.into(),
+        };
+        opened.jobs.push(job);
     }
-    Ok(opened)
+    match opened.jobs.is_empty() {
+        true => Err(opened.refused.into_iter().next().unwrap_or(no_rule)),
+        false => Ok(opened),
+    }
 }
 
 /// What a message's JSON is.
@@ -215,6 +244,14 @@ impl ObjectEvent {
             });
         }
         Ok(self)
+    }
+
+    fn without_rule(&self) -> ParseJobError {
+        ParseJobError::NoRule {
+            event: shown(&self.name),
+            bucket: shown(&self.bucket),
+            key: shown(&self.key),
+        }
     }
 
     /// What is the same for the same event, whichever way and however often it comes, and for no other: see the table in
@@ -319,23 +356,10 @@ fn shown(text: &str) -> String {
     printable(text, MAX_SHOWN_VALUE_BYTES).into_owned()
 }
 
-fn jobs_of(events: &[ObjectEvent], rules: &[EventRule]) -> Result<Opened, ParseJobError> {
-    let mut opened = Opened::default();
-    for event in events {
-        match rules.iter().find(|rule| rule.wants(event)) {
-            Some(rule) => opened.jobs.push(rule.job(event)?),
-            None => opened.unwanted += 1,
-        }
-    }
-    match (opened.jobs.is_empty(), events.first()) {
-        (true, Some(event)) => Err(ParseJobError::NoRule {
-            event: shown(&event.name),
-            bucket: shown(&event.bucket),
-            key: shown(&event.key),
-        }),
-        (true, None) => Err(ParseJobError::Event { field: "Records" }),
-        (false, _) => Ok(opened),
-    }
+/// The job of an event; none if no rule wants it.
+fn job_of(event: &ObjectEvent, rules: &[EventRule]) -> Result<Option<Job>, ParseJobError> {
+    let rule = rules.iter().find(|rule| rule.wants(event));
+    rule.map(|rule| rule.job(event)).transpose()
 }
 
 impl EventRule {
@@ -500,7 +524,6 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
 mod tests {
     use super::*;
     use globset::Glob;
-    use serde_json::json;
 
     fn rules() -> Vec<EventRule> {
         let template = json!({
@@ -555,6 +578,53 @@ mod tests {
         assert_eq!(ids[0], ids[1]);
         assert_eq!(ids[0], ids[2]);
         assert_ne!(ids[0], only_job(&notification("incoming/a.pdf", "0056")).id);
+    }
+
+    #[test]
+    fn a_job_of_several_keeps_a_message_that_brings_no_other() {
+        let mut several = notification("incoming/a.pdf", "0055");
+        for other in [
+            notification("elsewhere/b.pdf", "0056"),
+            notification("incoming/c.pdf", "0057"),
+        ] {
+            let records = several["Records"].as_array_mut().unwrap();
+            records.push(other["Records"][0].clone());
+        }
+        let sns =
+            json!({ "Type": "Notification", "TopicArn": "arn:x", "Message": several.to_string() });
+        let jobs = open(&sns.to_string(), &rules()).unwrap().jobs;
+        assert_eq!(jobs.len(), 2);
+        for job in jobs {
+            let again = open(&job.message, &rules()).unwrap();
+            assert_eq!((again.jobs.len(), again.unwanted), (1, 0));
+            assert_eq!(again.jobs[0].id, job.id);
+            assert_eq!(again.jobs[0].body_sha256, job.body_sha256);
+        }
+        let one = notification("incoming/a.pdf", "0055").to_string();
+        assert_eq!(&*open(&one, &rules()).unwrap().jobs[0].message, one);
+    }
+
+    #[test]
+    fn an_event_that_makes_no_job_keeps_no_other_from_making_one() {
+        let odd = [
+            notification("incoming/%07.pdf", "1"),
+            json!({ "Records": [{ "eventName": "ObjectCreated:Put" }] }),
+            notification(&"k".repeat(2000), "2"),
+        ];
+        let of = |bodies: &[&Value]| {
+            let records: Vec<&Value> = bodies.iter().map(|body| &body["Records"][0]).collect();
+            open(&json!({ "Records": records }).to_string(), &rules())
+        };
+        let good = notification("incoming/a.pdf", "3");
+        let opened = of(&[&odd[0], &odd[1], &good, &odd[2]]).unwrap();
+        assert_eq!((opened.jobs.len(), opened.unwanted), (1, 0));
+        assert_eq!(opened.jobs[0].id, only_job(&good).id);
+        let alone = odd
+            .each_ref()
+            .map(|odd| of(&[odd]).unwrap_err().to_string());
+        let refused: Vec<String> = opened.refused.iter().map(ToString::to_string).collect();
+        assert_eq!(refused, alone);
+        assert_eq!(of(&[&odd[1], &odd[0]]).unwrap_err().to_string(), alone[1]);
     }
 
     /// A record of a notification, changed at some places.

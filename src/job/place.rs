@@ -8,6 +8,8 @@ use std::sync::Arc;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::bounds::MAX_PUBLISH_DIR_BYTES;
+
 /// S3's limit for a key, in bytes of UTF-8.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -254,6 +256,12 @@ fn check_length(text: &str, what: &'static str, limit: usize) -> Result<(), Name
     }
 }
 
+/// Refuses a directory that is too long, or that no page or terminal can show.
+pub(super) fn check_directory(text: &str) -> Result<(), NameError> {
+    check_length(text, "a directory", MAX_PUBLISH_DIR_BYTES)?;
+    refuse_control(text)
+}
+
 /// Refuses control characters in a name that a job gives.
 pub(crate) fn refuse_control(text: &str) -> Result<(), NameError> {
     match text.chars().find(|c| c.is_control()) {
@@ -289,6 +297,23 @@ mod tests {
         assert_eq!((key.folder(), key.file_name()), ("2026/11", "a b.pdf"));
         let marker: Key = "photos/".parse().unwrap();
         assert_eq!((marker.folder(), marker.file_name()), ("photos", ""));
+    }
+
+    #[test]
+    fn a_directory_that_a_job_names_is_bounded() {
+        assert_eq!(check_directory("/srv/galleries/Bücher"), Ok(()));
+        assert_eq!(
+            check_directory(&"/d".repeat(MAX_PUBLISH_DIR_BYTES / 2)),
+            Ok(())
+        );
+        let long = "/d".repeat(100_000);
+        assert!(matches!(
+            check_directory(&long),
+            Err(NameError::TooLong { .. })
+        ));
+        for odd in ["/srv/\u{0}", "/srv/\u{1b}[31m"] {
+            assert!(matches!(check_directory(odd), Err(NameError::Control(_))));
+        }
     }
 
     #[test]

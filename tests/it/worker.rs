@@ -206,6 +206,28 @@ fn upload_at(time: &str, sequencer: &str) -> String {
 }
 
 #[tokio::test]
+async fn an_event_that_makes_no_job_keeps_no_other_of_its_message_from_being_served() {
+    let mut message: Value = serde_json::from_str(&upload("0055AED6DCD90281E6")).unwrap();
+    let records = message["Records"].as_array_mut().unwrap();
+    let mut odd = records[0].clone();
+    odd["s3"]["object"]["key"] = json!("incoming/%07.pdf");
+    records.insert(0, odd);
+    let mut world = telling(on_upload(|_| {})).message(&message.to_string());
+    world.run().await;
+    assert_eq!(world.mails().len(), 1);
+    let parked = world.parked().await;
+    assert_eq!(parked.len(), 1);
+    assert!(parked[0].contains("control character"), "{parked:?}");
+    let told = told(&world);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        (&told[0]["outcome"], &told[1]["outcome"]),
+        (&json!("done"), &json!("parked"))
+    );
+    assert_eq!(told[1]["job"], Value::Null);
+}
+
+#[tokio::test]
 async fn an_event_older_than_one_that_was_served_is_ignored() {
     let mut world = telling(on_upload(|_| {})).message(&upload("0055AED6DCD90281E6"));
     world.run().await;

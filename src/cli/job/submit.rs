@@ -26,6 +26,9 @@ pub(super) async fn submit(
     checks: bool,
 ) -> anyhow::Result<ExitCode> {
     let opened = envelope::open(body, &config.event_rules()?).map_err(JobError::from)?;
+    if let Some(error) = opened.refused.into_iter().next() {
+        return Err(JobError::from(error).into());
+    }
     let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
     if checks && !opened.jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
