@@ -210,7 +210,7 @@ impl Walk<'_> {
                     CandidateKind::Folder => match folder.enter(self.bucket, &candidate.place)? {
                         Some(below) => match self.visit(below, &key)? {
                             ControlFlow::Continue(()) => self.leave(key),
-                            full => full,
+                            full @ ControlFlow::Break(_) => full,
                         },
                         None => ControlFlow::Continue(()),
                     },

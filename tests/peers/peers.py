@@ -107,6 +107,10 @@ def play(wanted, table):
         if proofs := chosen(kind, (*OF_STORES, *[stores.role] * kind.has_roles)):
             with running(table, kind) as store:
                 for proof in proofs if store else ():
+                    # Its workers have their jobs from there.
+                    if proof is stores.ledger and (reason := prepared(ElasticMq.part)):
+                        table.add(kind.name, proof.__name__, "skipped", reason)
+                        continue
                     more = (wanted.kills,) if proof is stores.ledger else ()
                     table.play(kind.name, proof.__name__, proof, program, store, *more)
     proofs = chosen(ElasticMq, OF_QUEUES)
