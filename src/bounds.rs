@@ -166,6 +166,9 @@ pub const MAX_LEFT_OUT: u64 = 1_000_000;
 /// recipients with links of their own are told of a thousand each.
 pub const MAX_LEFT_OUT_IN_ALL: u64 = 10_000_000;
 
+/// The longest id of a message, in bytes. SQS's have 36; other services' go into log and audit lines as well.
+pub const MAX_MESSAGE_ID_BYTES: usize = 128;
+
 /// The longest words of a store that are kept, in bytes.
 pub const MAX_STORE_WORDS_BYTES: usize = 500;
 

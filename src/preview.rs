@@ -76,7 +76,7 @@ impl<'t> Preview<'t> {
         })
     }
 
-    /// Plans a job as if its objects were there: for a job that nobody has sent yet.
+    /// Plans a job as if its objects were there: for the example of a rule.
     pub async fn imagine(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
         let plan = draw(order, tools).await?;
         let listing = Listing::imagined(&plan, &tools.spool_dir)?;

@@ -25,9 +25,9 @@ const VERSION: u32 = 1;
 /// To whom results are told. A closed set: all are for real use.
 #[derive(Debug, Clone, Default)]
 pub enum Results {
-    /// To nobody.
+    /// Results are not told.
     #[default]
-    Nobody,
+    Off,
     /// As messages of a queue.
     Queue {
         /// The queue.
@@ -153,7 +153,7 @@ impl Results {
     pub const fn edge(&self) -> Option<&Edge> {
         match self {
             Self::Queue { edge, .. } | Self::File(ResultsFile { edge, .. }) => Some(edge),
-            Self::Nobody => None,
+            Self::Off => None,
         }
     }
 
@@ -165,7 +165,7 @@ impl Results {
             printable_json(&json).into_owned()
         };
         match self {
-            Self::Nobody => Ok(()),
+            Self::Off => Ok(()),
             Self::Queue { queue, edge } => {
                 let _at = edge.enter(result.message, share)?;
                 match hand_over(edge, queue.submit(&text())).await {

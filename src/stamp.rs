@@ -42,8 +42,8 @@ impl Stamps {
         Self(paths.iter().map(|path| Stamp::of(path)).collect())
     }
 
-    /// As [`Self::of`], on a thread that may block: whoever gives up waiting for it keeps what is returned, and waits for that
-    /// the next time. Threads that hang are not many then.
+    /// As [`Self::of`], on a thread that may block: a caller that gives up waiting keeps the handle, and
+    /// waits for it the next time, so that few threads hang.
     pub(crate) fn looking(paths: Vec<PathBuf>) -> JoinHandle<Self> {
         tokio::task::spawn_blocking(move || Self::of(&paths))
     }

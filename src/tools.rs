@@ -818,7 +818,7 @@ pub async fn results(config: &Config, environment: &Environment) -> Result<Resul
             )
         }
         (None, Some(file)) => Results::file(file.clone()),
-        (None, None) => Results::Nobody,
+        (None, None) => Results::Off,
     })
 }
 

@@ -1,8 +1,8 @@
 //! A profile's `credential_process`: a program that prints credentials.
 //!
-//! The SDK runs one, too, but reads whatever it prints into memory, and leaves it alone when it is not waited for any more: one
-//! that hangs would be there once for each time that it was asked. Here it has so much to say, and is ended with all that it
-//! started when what asks for it goes away. It is asked for by the deadline of its source.
+//! The SDK runs such a program without a bound on its output, and does not kill it when its caller gives up: a program that hangs
+//! would be there once for each request. Here its output has a bound, and the program is killed with its process group when its
+//! caller, the source of the credentials, gives up at its deadline.
 //!
 //! Not so where the program serves a role of a profile (`source_profile`): the SDK runs that.
 

@@ -14,6 +14,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, Queu
 use super::{
     EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt, hand_over,
 };
+use crate::bounds::MAX_MESSAGE_ID_BYTES;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::Terms;
 use crate::keyring::nonce;
@@ -239,7 +240,12 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
         .and_then(|count| count.parse().ok());
     let group = attribute(MessageSystemAttributeName::MessageGroupId).cloned();
     Some(Message {
-        id: message.message_id.unwrap_or_default(),
+        // It goes into log and audit lines.
+        id: crate::text::printable(
+            &message.message_id.unwrap_or_default(),
+            MAX_MESSAGE_ID_BYTES,
+        )
+        .into_owned(),
         body: message.body?,
         receipt: Receipt::new(message.receipt_handle?),
         receive_count: receives.unwrap_or(1),
@@ -304,4 +310,27 @@ fn printable(reason: &str) -> String {
         .filter(|c| !c.is_control() && !matches!(c, '\u{FFFE}' | '\u{FFFF}'))
         .take(MAX_REASON)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_a_message_is_fit_for_a_line_and_a_short_one_is_as_it_was() {
+        let received = |id: &str| {
+            let received = aws_sdk_sqs::types::Message::builder();
+            let received = received.message_id(id).body("{}").receipt_handle("r");
+            message(received.build()).unwrap().id
+        };
+        let usual = "219f8380-5770-4cc2-8c3e-5c715e145f5e";
+        assert_eq!(received(usual), usual);
+        for id in ["x".repeat(100_000), "\u{1b}]0;".repeat(10_000)] {
+            let kept = received(&id);
+            assert!(
+                kept.len() <= MAX_MESSAGE_ID_BYTES && !kept.contains('\u{1b}'),
+                "{kept}"
+            );
+        }
+    }
 }

@@ -8,11 +8,9 @@ reason if it cannot run here: `make peers` builds it.
 """
 
 import pathlib
-import subprocess
 import sys
-import time
 
-from versitygw import PATIENCE, cannot, free_port, listens
+from serving import cannot, free_port, serve
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[2] / ".test/peers/bin/minio"
 
@@ -34,18 +32,7 @@ def main():
         "MINIO_KMS_SECRET_KEY": "reports:bXktbWluaW8ta2V5LW9mLTMyLWJ5dGVzLWZvci10c3Q=",
     }
     command = [PROGRAM, "server", directory / "data", "--quiet", "--address", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                cannot("MinIO did not start")
-            time.sleep(0.05)
-        print(f"ready {port}", flush=True)
-        sys.stdin.read()
-    finally:
-        process.terminate()
-        process.wait()
+    serve(command, port, "MinIO", environment)
 
 
 if __name__ == "__main__":

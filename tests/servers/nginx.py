@@ -14,12 +14,8 @@ Says `ready PORT` when it listens on 127.0.0.1:PORT. Exit 69 with the reason if 
 import argparse
 import pathlib
 import shutil
-import socket
-import subprocess
-import sys
-import time
 
-PATIENCE = 30
+from serving import cannot, free_port, serve
 
 CONFIGURATION = """
 daemon off;
@@ -44,22 +40,6 @@ http {{
     }}
 }}
 """
-
-
-def cannot(reason):
-    print(reason, file=sys.stderr)
-    sys.exit(69)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def listens(port):
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def main():
@@ -87,18 +67,7 @@ def main():
         )
     )
     command = [nginx, "-p", wanted.dir, "-e", wanted.dir / "error.log", "-c", configuration]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while not listens(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                cannot(f"nginx did not start: {(wanted.dir / 'error.log').read_text()[-400:]}")
-            time.sleep(0.05)
-        print(f"ready {port}", flush=True)
-        sys.stdin.read()
-    finally:
-        process.terminate()
-        process.wait()
+    serve(command, port, "nginx", details=lambda: f": {(wanted.dir / 'error.log').read_text()[-400:]}")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ import pathlib
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 
-PATIENCE = 30
+from serving import PATIENCE, cannot, free_port, listens
 
 MAIN = """
 compatibility_level = 3.6
@@ -68,17 +67,6 @@ postlog unix-dgram n - n - 1 postlogd
 """
 
 
-def cannot(reason):
-    print(reason, file=sys.stderr)
-    sys.exit(69)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def prepare(home, domain, replies):
     """Writes the configuration; postfix itself makes its queue."""
     port, owner = free_port(), pwd.getpwnam("postfix")
@@ -97,14 +85,6 @@ def prepare(home, domain, replies):
     (config / "master.cf").write_text(MASTER.format(**values))
     (home / "access").write_text("".join(f"{reply.replace('=', ' ', 1)}\n" for reply in replies))
     return config, port
-
-
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-        return True
-    except OSError:
-        return False
 
 
 def master(home):

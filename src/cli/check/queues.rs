@@ -140,7 +140,7 @@ async fn results(config: &Config, environment: &Environment, report: &Report) ->
             let counted = bounded(queue.waiting()).await;
             tell_count("results", "wait", counted, report)
         }
-        Ok(Results::File(_) | Results::Nobody) => Ok(()),
+        Ok(Results::File(_) | Results::Off) => Ok(()),
         Err(error) => report.tell("results", Err(error)),
     }
 }
