@@ -41,9 +41,10 @@ use crate::worker::lease::{Held, Lease};
 use crate::worker::settle::Left;
 use crate::worker::turn::Turn;
 
-/// How long a worker waits after a failed receive, at first and at most.
+/// How long a worker waits after a failed receive, at first and at most. The longest decides how long a queue that is back
+/// stays untried.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often a worker whose slots are all taken shows that it moves.
 const TURN: Duration = Duration::from_secs(15);
@@ -479,6 +480,18 @@ impl Worker {
             free.push(slot);
         }
         let edge = self.tools.edges.of(EdgeKind::Queue);
+        if let Some(edge) = &edge {
+            let answers = tokio::select! {
+                biased;
+                () = shutdown.as_mut() => return Received::ToldToStop(Vec::new()),
+                answers = probe::queue_answers(edge, &*self.queue) => answers,
+            };
+            if !answers {
+                return Received::Failed {
+                    left_alone: Duration::ZERO,
+                };
+            }
+        }
         let is_heard = self.tools.progress.snapshot().polls > 0
             && !edge.as_ref().is_some_and(Edge::is_failing);
         let wait = if is_heard {

@@ -623,6 +623,11 @@ impl Edge {
         self.state().failures > 0
     }
 
+    /// How the last request failed; `None` if it was answered.
+    pub fn last_failure(&self) -> Option<FailureKind> {
+        self.state().last.as_ref().map(|(kind, _)| *kind)
+    }
+
     fn outage_of(&self, state: &State) -> Option<Outage> {
         let ((_, since), (kind, words)) = (state.failing_since?, state.last.clone()?);
         let left = |until: Instant| until.saturating_duration_since(Instant::now());

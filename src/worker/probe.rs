@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::deliver::{Mailer, Relay};
-use crate::edge::health::{Edge, Edges};
+use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::links::signer::Signer;
+use crate::queue::Queue;
 use crate::store::ObjectStore;
 use crate::tools::Tools;
 
@@ -42,7 +43,7 @@ fn boxed<'a>(work: impl Future<Output = ()> + Send + 'a) -> Boxed<'a> {
 }
 
 /// Tries edges that are down, and looks at those that are not used while a supervisor asks for their health, for as long as
-/// it is polled. The queue is tried by the worker's own polls.
+/// it is polled. The queue is tried by the worker (see [`queue_answers`]).
 pub async fn probe(tools: &Tools) {
     let mut watches: Vec<Boxed<'_>> = Vec::new();
     for (name, connection) in tools.connections.iter() {
@@ -149,6 +150,34 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
     }
 }
 
+/// Whether a queue answers that did not answer last time: it is asked how many messages wait, until it answers or a request
+/// has failed. One that answered last is not asked.
+///
+/// A receive that hangs cannot be followed by another: the messages that it may bring would stay hidden. The question hides
+/// none. A queue that does not let it be asked answers too.
+pub(super) async fn queue_answers(edge: &Edge, queue: &dyn Queue) -> bool {
+    let is_unanswered = || {
+        let failure = edge.last_failure();
+        failure.is_some_and(|kind| matches!(kind, FailureKind::Timeout | FailureKind::Unreachable))
+    };
+    let ask = || {
+        boxed(async {
+            match timeout(TRIAL, queue.waiting()).await {
+                Ok(Ok(_)) => edge.answered(),
+                Ok(Err(error)) => match error.failure_kind() {
+                    FailureKind::Denied | FailureKind::Refused => edge.answered(),
+                    _ => error.report_to(edge),
+                },
+                Err(_) => edge.failed(FailureKind::Timeout, "no answer"),
+            }
+        })
+    };
+    if is_unanswered() {
+        ask_until_answered(edge, &ask).await;
+    }
+    !is_unanswered()
+}
+
 async fn ask_for_credentials(signer: &Signer) {
     // None last so long, so the source is asked. One that takes too long is given up; it has reported by then.
     drop(timeout(TRIAL, signer.credentials_end(Timestamp::MAX)).await);
@@ -159,7 +188,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::edge::health::{EdgeKind, FailureKind};
+    use crate::edge::health::EdgeKind;
+    use crate::queue::Fact;
+    use crate::queue::memory::MemoryQueue;
 
     fn edge() -> Edge {
         Edge::new(EdgeKind::Store, "reports", "S3")
@@ -201,6 +232,28 @@ mod tests {
         ask_until_answered(&edge, &ask).await;
         assert!(edge.is_failing());
         assert_eq!(asked.into_inner(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_did_not_answer_is_asked_what_hides_no_message() {
+        let queue = MemoryQueue::default();
+        queue.submit("job").await.unwrap();
+        let edge = Edge::new(EdgeKind::Queue, "queue", "the queue");
+        for (fact, answers) in [
+            (Fact::Silent, false),
+            (Fact::Unreachable, false),
+            (Fact::Denied, true),
+            (Fact::Failed, true),
+        ] {
+            edge.failed(FailureKind::Timeout, "");
+            queue.fail_next(fact);
+            assert_eq!(queue_answers(&edge, &queue).await, answers, "{fact:?}");
+        }
+        edge.failed(FailureKind::Unreachable, "");
+        assert!(queue_answers(&edge, &queue).await);
+        assert_eq!(edge.last_failure(), None);
+        let received = queue.receive(1, QUIET, Duration::ZERO).await.unwrap();
+        assert_eq!(received[0].receive_count, 1);
     }
 
     #[tokio::test(start_paused = true)]
