@@ -25,7 +25,8 @@ use handout::job::{Disposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
 use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
-use handout::links::{Audience, Hand, Links};
+use handout::links::{Hand, Links};
+use handout::plan::Audience;
 use handout::plan::{Bound, Lifetime};
 use tokio::time::Instant;
 

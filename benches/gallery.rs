@@ -20,10 +20,11 @@ use handout::clock;
 use handout::job::{Disposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
-use handout::links::front::Overrides;
 use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
-use handout::links::{Audience, Hand, Links};
+use handout::links::{Hand, Links};
 use handout::media::{Picture, Pictures};
+use handout::plan::Audience;
+use handout::plan::Overrides;
 use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use handout::clock;
-use handout::config::{Environment, MailConfig, SmtpConfig, Tls};
+use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::{Letter, Mailer, Relays, Summary};
+use handout::environment::Environment;
 use handout::job::{Recipient, RelayName};
 use handout::ledger::Outcome;
 use handout::progress::Progress;

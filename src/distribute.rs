@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::assemble::Tools;
 use crate::audit::AuditedLinks;
 use crate::audit::record::{Context, Kind as LineKind};
 use crate::deliver::notice::Notice;
 use crate::deliver::{self, DeliverError, Errand, Patience, Turn};
 use crate::edge::health::{JobAtEdge, Mailing};
-use crate::error::{Class, JobError, chain};
+use crate::error::{Class, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
 use crate::job::{EmailOrder, Job, OnDoubt, Overflow, Recipient, WhenEmpty};
@@ -29,17 +30,18 @@ use crate::ledger::standing::{is_done, last_done, reopenings};
 use crate::ledger::{Created, Kind, MAX_DOUBTS, Outcome, Record, Sheet, Standing};
 use crate::links::kept::{self, Kept};
 use crate::links::listing::{self, Listing};
-use crate::links::{self, Audience, Links, Signing};
+use crate::links::{self, Links, Signing};
 use crate::mail_trial;
 use crate::media::{Album, Pictures};
+use crate::plan::Audience;
 use crate::plan::expiry::asked_until;
 use crate::plan::{self, Aged, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
-use crate::progress::is_milestone;
+use crate::progress::{MailEnd, is_milestone};
 use crate::publication::{self, Publication};
 use crate::quantity::Span;
 use crate::render::email::{Digest, Drawn, Letter};
 use crate::stop::{Stop, Stopped};
-use crate::tools::Tools;
+use crate::text::chain;
 use crate::worker::delivery::Delivery;
 
 /// A job and the message that brought it.
@@ -243,7 +245,11 @@ async fn work(
     if is_done(sheet.of("")) {
         return Ok(Delivered::before(sheet.of("")));
     }
-    tools.progress.listed(plan, listing);
+    let audiences = plan.audiences();
+    let readers = audiences.iter().map(|audience| plan.readers(audience));
+    let mails = readers.map(|readers| readers.len()).sum();
+    let links = listing.linkable * audiences.len() as u64;
+    tools.progress.expects(links, mails);
     let mut delivered = Delivered {
         reopenings: reopenings(sheet.of("")),
         unavailable: listing.unavailable,
@@ -575,10 +581,23 @@ async fn serve(
         let shown = &mut served.shown;
         let _at_relay = Mailing::begin(at);
         let turn = mail(order, plan, &digest, &published, to, shown, tools).await;
-        tools.progress.mailed(&turn);
+        if let Some(end) = end_of(&turn) {
+            tools.progress.mailed(end);
+        }
         served.turns.push((reader, turn));
     }
     Ok(served)
+}
+
+/// How an attempt at a mail ended, if it was made in this turn.
+const fn end_of(turn: &Result<Turn, JobError>) -> Option<MailEnd> {
+    match turn {
+        Ok(Turn::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
+        Ok(Turn::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
+        Ok(Turn::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
+        Ok(Turn::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
+        Ok(Turn::EndedBefore(_)) => None,
+    }
 }
 
 /// Links that may be shown, and what is known of the pictures among them.

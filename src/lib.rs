@@ -30,11 +30,12 @@ pub mod publication;
 pub mod render;
 
 // The machine that runs it.
+pub mod assemble;
 pub mod bounds;
 pub mod clock;
 pub mod config;
-pub mod connection;
-pub(crate) mod csv;
+pub mod config_error;
+pub mod environment;
 pub mod error;
 pub mod failpoint;
 pub mod keyring;
@@ -49,7 +50,6 @@ pub mod stop;
 pub mod telemetry;
 pub mod text;
 pub mod throttle;
-pub mod tools;
 pub mod worker;
 
 // The edges, where the outside begins.

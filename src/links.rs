@@ -31,7 +31,7 @@ pub use url::PresignedUrl;
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, Disposition, Key, Recipient, Scope};
+use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
 use crate::links::cloudfront::CloudFrontError;
 use crate::links::disposition::{
@@ -40,33 +40,9 @@ use crate::links::disposition::{
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
 use crate::links::sigv4::{Ask, Presigner};
+use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
 use crate::store::ObjectMeta;
-
-/// For whom a link was made.
-#[derive(Debug, Clone)]
-pub enum Audience {
-    /// Everybody that the job serves; nobody can be told from the link.
-    Everyone,
-    /// One person.
-    Recipient(Arc<Recipient>),
-}
-
-impl Audience {
-    /// The person, if it is one.
-    pub fn recipient(&self) -> Option<&Recipient> {
-        match self {
-            Self::Everyone => None,
-            Self::Recipient(recipient) => Some(recipient),
-        }
-    }
-
-    /// The one spelling under which ids are derived for this audience.
-    pub fn canonical(&self) -> String {
-        self.recipient()
-            .map_or_else(|| "everyone".to_owned(), Recipient::canonical_address)
-    }
-}
 
 /// A signed link to one object.
 #[derive(Debug, Clone)]

@@ -11,18 +11,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::assemble::Tools;
+use crate::assemble::connection::Connections;
 use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
-use crate::connection::Connections;
 use crate::error::JobError;
 use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
 use crate::links::listing::{Entry, Listing};
-use crate::links::{self, Audience, PresignedUrl, Signing};
+use crate::links::{self, PresignedUrl, Signing};
+use crate::plan::Audience;
 use crate::plan::{Bound, Place, Plan, Policy, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
 use crate::render::{MailSettings, Templates};
 use crate::stop::Stop;
-use crate::tools::Tools;
 
 /// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
 /// that was measured.
@@ -321,7 +322,8 @@ fn by_language(plan: &Plan, tools: &Tools) -> Vec<Vec<Arc<Recipient>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Environment};
+    use crate::config::Config;
+    use crate::environment::Environment;
 
     fn conditions() -> Conditions {
         let config = Config::parse("", &Environment::default()).unwrap();

@@ -6,19 +6,20 @@
 
 use std::sync::Arc;
 
+use crate::assemble::Tools;
 use crate::deliver::Letter;
 use crate::distribute::{Order, draw, list, settle};
 use crate::error::JobError;
 use crate::job::Recipient;
+use crate::links::Unavailable;
 use crate::links::listing::{Entry, Listing};
-use crate::links::{Audience, Unavailable};
 use crate::mail_trial::MailTrial;
 use crate::media::{Album, Pictures};
+use crate::plan::Audience;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
 use crate::render::email::{Digest, Drawn};
 use crate::render::gallery::{Gallery, PageLinks};
-use crate::tools::Tools;
 
 /// How many mails of each audience, and of how many audiences, a check makes.
 const MAX_CHECKED_MAILS: usize = 100;

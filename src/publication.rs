@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::assemble::Tools;
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};
 use crate::deliver::publish::{Draft, Publisher};
@@ -14,14 +15,14 @@ use crate::distribute::{Order, context};
 use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
-use crate::links::{self, Audience, Links, PresignedUrl, SignError};
+use crate::links::{self, Links, PresignedUrl, SignError};
 use crate::media::Pictures;
+use crate::plan::Audience;
 use crate::plan::{Place, Plan};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
 use crate::store::{ObjectMeta, Storage};
-use crate::tools::Tools;
 
 const HTML: &str = "text/html; charset=utf-8";
 

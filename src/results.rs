@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use crate::directory::{self, Directory, is_full};
 use crate::distribute::Delivered;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
-use crate::error::chain;
 use crate::job::JobId;
 use crate::queue::{Fact, HAND_OVER, Queue, QueueError, hand_over};
+use crate::text::chain;
 use crate::text::printable_json;
 
 /// The version of what is told.

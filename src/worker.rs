@@ -22,19 +22,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::assemble::Tools;
 use crate::audit::record;
 use crate::clock::Clock;
 use crate::distribute::{Delivered, Order, distribute};
 use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
-use crate::error::{Class, Disposition, JobError, RetryLimits, chain, edge_at_least};
+use crate::error::{Class, Disposition, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
+use crate::progress::JobEnd;
 use crate::queue::{Message, Queue, QueueError};
 use crate::results::JobResult;
 use crate::stop::{Stop, Stopped};
-use crate::tools::Tools;
+use crate::text::chain;
 use crate::worker::backlog::Backlog;
 use crate::worker::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::worker::lease::{Held, Lease};
@@ -806,7 +808,11 @@ impl Worker {
             Some(Err(not_yet)) => not_yet.disposition(message),
             Some(Ok(_)) | None => disposition,
         };
-        self.tools.progress.settled(disposition);
+        self.tools.progress.settled(match disposition {
+            Disposition::Delete => JobEnd::Done,
+            Disposition::Retry { .. } => JobEnd::Retried,
+            Disposition::Park => JobEnd::Parked,
+        });
         let settled = match parked {
             Some(Ok(left)) => Ok(left),
             Some(Err(_)) | None => {

@@ -7,22 +7,25 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use handout::assemble;
+use handout::assemble::{Opened, Serving};
 use handout::audit;
 use handout::audit::record::{Context, Kind};
 use handout::clock;
-use handout::config::{AllowConfig, Config, ConnectionConfig, Environment};
+use handout::config::{AllowConfig, Config, ConnectionConfig};
 use handout::deliver::publish::Publisher;
 use handout::distribute::{Order, distribute};
+use handout::environment::Environment;
 use handout::job::Job;
+use handout::links;
 use handout::links::kept;
 use handout::links::listing::{self, Listing};
-use handout::links::{self, Audience};
 use handout::media::Pictures;
+use handout::plan::Audience;
 use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
 use handout::quantity::Rate;
 use handout::render::{Gallery, Manifest, PageLinks};
 use handout::stop::Stop;
-use handout::tools::{self, Opened, Serving};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -53,7 +56,7 @@ impl Bench {
             .unwrap();
         let config = config(dir.path(), endpoint);
         let environment = Environment::default();
-        let opened = tools::open(&config, &environment, clock::system, Serving::Itself);
+        let opened = assemble::open(&config, &environment, clock::system, Serving::Itself);
         let opened = runtime.block_on(opened).unwrap();
         let order = Order {
             job: Arc::new(Job::parse(&job_text(from)).unwrap()),

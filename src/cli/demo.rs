@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
 use handout::directory::Directory;
 use handout::embedded::EndpointError;
-use handout::tools::{self, OpenError, Opened, Serving};
+use handout::environment::Environment;
 use handout::worker::Worker;
 use tokio::sync::oneshot;
 
@@ -114,7 +116,7 @@ async fn open(
     loop {
         let seeded = seed::seed(dir, ports)?;
         let config = Config::load(Some(&seeded.config_file), environment)?;
-        match tools::open(&config, environment, clock::system, Serving::Links).await {
+        match assemble::open(&config, environment, clock::system, Serving::Links).await {
             Ok(opened) => return Ok((seeded, config, opened)),
             Err(OpenError::Embedded(EndpointError::AddressInUse { address })) if seeded.goes_on => {
                 return Err(DemoError::PortTaken(address).into());

@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use handout::assemble;
+use handout::assemble::{Opened, Serving};
 use handout::audit::record::Names;
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
 use handout::distribute::{Delivered, Order, distribute};
+use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
 use handout::stop::Stop;
 use handout::text::shell_argument;
-use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -156,7 +158,7 @@ async fn run(
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let order = order(body)?;
-    let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
+    let opened = assemble::open(config, environment, clock::system, Serving::Itself).await?;
     work(&order, opened, config, json).await
 }
 

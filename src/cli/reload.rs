@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use handout::config::{Config, Environment};
-use handout::error::chain;
+use handout::assemble::{Changes, Opened};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::telemetry::notify;
-use handout::tools::{Changes, Opened};
+use handout::text::chain;
 use handout::worker::Renewed;
 use tokio::sync::watch;
 

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving, Tools};
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
-use handout::error::{RetryLimits, chain};
+use handout::config::{Config, QueueKind};
+use handout::environment::Environment;
+use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
-use handout::tools::{self, OpenError, Opened, Serving, Tools};
+use handout::text::chain;
 use handout::worker::probe::probe;
 use handout::worker::{Ended, Pace, Renewed, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -52,7 +55,7 @@ pub(super) async fn run(
             return Ok(start(config, environment, &health).await?);
         };
         // Another handout in the same directory has the port too, and that is the better answer.
-        tools::open(config, environment, clock::system, Serving::Itself).await?;
+        assemble::open(config, environment, clock::system, Serving::Itself).await?;
         let listen = config.http.listen;
         Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
     };
@@ -156,7 +159,7 @@ async fn start(
     let mut pause = FIRST_PAUSE;
     let mut is_told = false;
     loop {
-        let opening = tools::open(config, environment, clock::system, Serving::Links);
+        let opening = assemble::open(config, environment, clock::system, Serving::Links);
         match Box::pin(opening).await {
             Err(error) if error.may_pass() => {
                 let reason = chain(&error);

@@ -90,7 +90,10 @@ impl Books {
             let (nonce, stands) = (verdict.nonce.clone(), self.create_or_read(verdict).await?);
             failpoint::pass(Failpoint::Decided);
             if stands.nonce == nonce {
-                self.progress.answered(answer);
+                match answer {
+                    Answer::WasSent => self.progress.resolved_as_sent(),
+                    Answer::ResendOk => self.progress.resolved_for_resend(),
+                }
             }
             records.push(stands);
             found = standing(&records)?;
@@ -244,7 +247,7 @@ impl Books {
                 Err(error) if pause > LONGEST_PAUSE => return Err(error),
                 Err(error) => {
                     tracing::warn!(
-                        error = crate::error::chain(&error),
+                        error = crate::text::chain(&error),
                         "an outcome is not recorded yet; trying again"
                     );
                     tokio::time::sleep(pause).await;

@@ -12,15 +12,16 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Picture, Pictures, format};
+use crate::assemble::Tools;
 use crate::edge::EdgeError;
-use crate::error::{JobError, chain};
+use crate::error::JobError;
 use crate::keyring::sha256_hex;
 use crate::ledger::shelf::Shelf;
 use crate::links::listing::Entry;
 use crate::plan::Plan;
 use crate::stop::Stop;
 use crate::store::{ObjectMeta, ObjectStore};
-use crate::tools::Tools;
+use crate::text::chain;
 
 /// How many bytes of a file are asked for. Cameras put EXIF first, and an EXIF segment has 64 KiB at the most.
 const HEAD_BYTES: usize = 64 * 1024;

@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::assemble::Tools;
 use crate::deliver::{Mailer, Relay};
 use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::links::signer::Signer;
 use crate::queue::Queue;
 use crate::store::ObjectStore;
-use crate::tools::Tools;
 
 /// How often it is looked whether an edge may be tried.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

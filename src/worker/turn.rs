@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::error::chain;
 use crate::queue::{Fact, Message, Queue};
+use crate::text::chain;
 
 /// Messages to be worked one after the other, in one slot.
 pub(super) type Turn = VecDeque<Message>;

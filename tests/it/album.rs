@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use handout::assemble::Opened;
 use handout::config::LedgerKind;
 use handout::job::{Bucket, Key};
 use handout::media::Picture;
 use handout::store::{
     Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, StoreError, Versions,
 };
-use handout::tools::Opened;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::sync::watch;

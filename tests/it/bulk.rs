@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, stream};
+use handout::assemble::Tools;
 use handout::clock;
 use handout::config::{Config, ConnectionConfig};
 use handout::distribute::{Order, distribute};
@@ -18,7 +19,6 @@ use handout::plan::{self, CredentialsEnd, SignerFacts};
 use handout::progress::Progress;
 use handout::stop::Stop;
 use handout::store::{Cursor, ObjectStore, Versions};
-use handout::tools::Tools;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use handout::assemble::connection::{EMBEDDED_REGION, EmbeddedSite, embedded_sites};
 use handout::clock;
-use handout::connection::{EMBEDDED_REGION, EmbeddedSite, embedded_sites};
 use handout::distribute::{Delivered, Order, distribute};
 use handout::job::Job;
 use handout::keyring::Keyring;

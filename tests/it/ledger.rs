@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use handout::assemble::Opened;
 use handout::clock;
 use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
-use handout::error::chain;
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
 use handout::ledger::lease::{LEASE, Leases, Owner, Terms};
@@ -16,7 +16,7 @@ use handout::ledger::shelf::Shelf;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
-use handout::tools::Opened;
+use handout::text::chain;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
@@ -269,7 +269,7 @@ impl Embedded {
     fn client(&self, url: &str) -> aws_sdk_s3::Client {
         let config = &self.world.config;
         let keyring = handout::keyring::Keyring::open(&config.secret_key_file()).unwrap();
-        let sites = handout::connection::embedded_sites(config, &keyring);
+        let sites = handout::assemble::connection::embedded_sites(config, &keyring);
         let (id, secret) = (&sites[0].access_key_id, &sites[0].secret_access_key);
         let keys = aws_sdk_s3::config::Credentials::new(id, secret, None, None, "test");
         let config = s3_client(url)

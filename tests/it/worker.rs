@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use handout::assemble::Opened;
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
 use handout::queue::memory::MemoryQueue;
 use handout::queue::{Fact, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
-use handout::tools::Opened;
 use serde_json::{Value, json};
 
 use crate::support::program;

@@ -3,12 +3,14 @@
 use std::io;
 use std::path::Path;
 
-use handout::config::{Config, Environment};
-use handout::error::{Class, JobError, chain};
+use handout::assemble::Tools;
+use handout::config::Config;
+use handout::environment::Environment;
+use handout::error::{Class, JobError};
 use handout::job::envelope::EventRule;
 use handout::plan::{PlanError, Refusal};
 use handout::preview::Preview;
-use handout::tools::Tools;
+use handout::text::chain;
 
 use super::report::{Report, bounded};
 use crate::cli::job::{Previewing, order_of};

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use handout::assemble::connection::Connection;
 use handout::clock;
 use handout::config::Config;
-use handout::connection::Connection;
 use handout::job::ConnectionName;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{Bound, CredentialsEnd, ExpiryGuard, Limit};

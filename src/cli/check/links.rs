@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use handout::assemble::connection::{Connections, WayError};
 use handout::clock;
 use handout::config::Config;
-use handout::connection::{Connections, WayError};
 use handout::job::{Bucket, ConnectionName};
 use handout::links::way::Obstacle;
 use handout::plan::policy::PublishRule;

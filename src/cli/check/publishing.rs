@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use handout::assemble::connection::Connections;
 use handout::config::Config;
-use handout::connection::Connections;
 use handout::job::{Bucket, ConnectionName};
 use handout::plan::Place;
 use handout::plan::policy::PublishRule;

@@ -5,16 +5,20 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use handout::assemble;
+use handout::assemble::{OpenError, Serving, Tools};
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind, ResultsConfig, Transport};
+use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::directory::Directory;
 use handout::distribute::Order;
-use handout::error::{JobError, chain};
-use handout::links::{Audience, Unavailable};
+use handout::environment::Environment;
+use handout::error::JobError;
+use handout::links::Unavailable;
+use handout::plan::Audience;
 use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
 use handout::render::MailSettings;
-use handout::tools::{self, OpenError, Serving, Tools};
+use handout::text::chain;
 use serde::Serialize;
 use serde_json::json;
 
@@ -361,7 +365,7 @@ fn slug(address: &str) -> String {
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
 pub(crate) struct Previewing {
     pub(crate) tools: Tools,
-    opened: tools::Opened,
+    opened: assemble::Opened,
     _scratch: tempfile::TempDir,
 }
 
@@ -384,7 +388,7 @@ impl Previewing {
         config.mail.outbox_dir = None;
         config.queue.kind = QueueKind::Sqlite;
         config.ledger.kind = LedgerKind::Sqlite;
-        let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
+        let opened = assemble::open(&config, environment, clock::system, Serving::Itself).await?;
         Ok(Self {
             tools: opened.tools.clone(),
             opened,

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use handout::assemble;
+use handout::assemble::Tools;
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::error::{Class, JobError};
 use handout::job::Job;
 use handout::job::envelope;
 use handout::preview::Preview;
-use handout::tools::{self, Tools};
 
 use super::order_of;
 use super::preview::Previewing;
@@ -37,7 +39,7 @@ pub(super) async fn submit(
         previewing.close().await;
         checked?;
     }
-    let queue = tools::open_queue(config, environment, clock::system).await?;
+    let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
     say(format_args!(
         "submitted {} as message {id}",

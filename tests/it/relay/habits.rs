@@ -8,11 +8,12 @@ use handout::audit::note::SigningKey;
 use handout::audit::record::Names;
 use handout::audit::{AuditLog, Issued, Settings};
 use handout::clock;
-use handout::config::{Environment, MailConfig, SmtpConfig, Tls};
+use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
 use handout::deliver::{
     Books, DeliverError, Errand, Letter, Mailer, Patience, Relays, Turn, deliver,
 };
+use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{JobId, OnDoubt, Recipient, RelayName};
 use handout::keyring::Keyring;

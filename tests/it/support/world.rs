@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
-use handout::config::{AllowConfig, Config, ConnectionConfig, Environment, OnDoubt};
+use handout::config::{AllowConfig, Config, ConnectionConfig, OnDoubt};
+use handout::environment::Environment;
 use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
-use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::{Ended, Pace, Worker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -115,7 +117,7 @@ impl World {
     pub(crate) async fn open(&self) -> Opened {
         super::until("the lock of the state directory", async || {
             let environment = Environment::default();
-            let opening = tools::open(&self.config, &environment, clock::system, Serving::Links);
+            let opening = assemble::open(&self.config, &environment, clock::system, Serving::Links);
             match Box::pin(opening).await {
                 Err(OpenError::Locked { .. }) => None,
                 opened => Some(opened.unwrap()),
@@ -247,7 +249,7 @@ impl World {
     }
 
     fn queue(&self) -> SqliteQueue {
-        tools::open_sqlite_queue(&self.config, clock::system).unwrap()
+        assemble::open_sqlite_queue(&self.config, clock::system).unwrap()
     }
 }
 

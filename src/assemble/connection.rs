@@ -4,6 +4,7 @@
 //! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
 mod filled;
+mod front;
 mod origin;
 mod process;
 mod sqs;
@@ -26,9 +27,12 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_types::service_config::ServiceConfigKey;
 
 use self::origin::Configured;
-use crate::config::{Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, front};
+use crate::assemble::OpenError;
+use crate::config::{Config, ConnectionConfig, EmbeddedConfig};
+use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, http, retries};
+use crate::environment::Environment;
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::Source;
@@ -42,7 +46,6 @@ use crate::store::ObjectStore;
 use crate::store::s3::{Puts, S3Store};
 use crate::store::throttled::Throttled;
 use crate::throttle::Throttle;
-use crate::tools::OpenError;
 
 /// The region of the embedded endpoint: a scope needs one.
 pub const EMBEDDED_REGION: &str = "us-east-1";

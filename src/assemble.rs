@@ -1,6 +1,9 @@
 //! What a job is worked with: every edge, opened once from the configuration.
 
+mod audit;
 mod changes;
+pub mod connection;
+mod dkim;
 mod reload;
 
 use std::collections::BTreeSet;
@@ -9,19 +12,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::assemble::connection::{Connection, Connections, SqsRoute};
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::load::queue_address;
-use crate::config::{
-    Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
-};
-use crate::connection::{self, Connection, Connections, SqsRoute};
+use crate::config::queue_address::QueueAddress;
+use crate::config::{Config, LedgerKind, QueueKind, RecipientNames, Transport};
+use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location, is_full};
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
+use crate::environment::Environment;
 use crate::error::JobError;
 use crate::job::envelope::EventRule;
 use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, RelayName, Via};
@@ -44,7 +48,6 @@ use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
-use crate::queue::sqs::address::QueueAddress;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::worker::delivery::{Deliveries, Delivery};

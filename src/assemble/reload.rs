@@ -5,9 +5,10 @@
 
 use super::changes::{Changes, Reading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
+use crate::environment::Environment;
 
 impl Opened {
     /// Takes a new configuration over, but for what only a start can change.
