@@ -98,7 +98,7 @@ fn mailer(port: u16, connections: usize) -> Mailer {
 fn letter(to: &Recipient) -> Letter {
     let from = "reports@sender.example".parse().unwrap();
     Letter {
-        secrets: handout::redact::Secrets::of_recipient(to),
+        secrets: handout::redact::Secrets::of_recipient(&to.address, to.name.as_deref()),
         envelope: Envelope::new(Some(from), vec![to.address.clone()]).unwrap(),
         message_id: "<1@sender.example>".to_owned(),
         bytes: text(),

@@ -19,6 +19,7 @@ use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
 use crate::ledger::LedgerError;
 use crate::links::SignError;
+use crate::links::kept::KeptError;
 use crate::links::listing::GatherError;
 use crate::links::signer::SignerError;
 use crate::plan::{Aged, PlanError};
@@ -184,6 +185,16 @@ impl Default for RetryLimits {
             max_receives: 20,
             first_wait: Duration::from_secs(10),
             longest_wait: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl From<KeptError> for JobError {
+    fn from(error: KeptError) -> Self {
+        match error {
+            KeptError::Gather(error) => error.into(),
+            KeptError::Ledger(error) => error.into(),
+            KeptError::Stopped(stopped) => stopped.into(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! and each word is a module:
 //!
 //! ```text
-//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ Delivered ─settle▶
+//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ JobReport ─settle▶
 //!  queue     job        plan      links       audit           render          deliver          worker
 //! ```
 //!
@@ -28,6 +28,8 @@ pub mod plan;
 pub mod preview;
 pub mod publication;
 pub mod render;
+pub mod report;
+pub mod run;
 
 // The machine that runs it.
 pub mod assemble;

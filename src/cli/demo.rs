@@ -87,7 +87,7 @@ pub(super) async fn demo(
     let made = probe::Made::collect(&config)?;
     tell(&dir, &made)?;
     let code = if arguments.once {
-        let verdict = probe::probe(&made, &opened.tools, &config).await?;
+        let verdict = probe::probe(&made, &opened.services, &config).await?;
         say_lines(&verdict)?;
         if verdict.is_good() {
             ExitCode::SUCCESS
@@ -131,12 +131,12 @@ async fn open(
 async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<bool> {
     let worker = Worker::new(
         Arc::clone(&opened.queue),
-        opened.tools.clone(),
+        opened.services.clone(),
         opened.rules.clone(),
         pace(config),
         clock::system,
     );
-    let progress = opened.tools.progress.clone();
+    let progress = opened.services.progress.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let wait = async {
         let all_settled = async {

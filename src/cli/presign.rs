@@ -35,7 +35,7 @@ use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
 use handout::links::signer::SignerError;
 use handout::links::target::{EndpointError, ServerUrl};
-use handout::links::{Hand, Link, Links, SignError};
+use handout::links::{Link, Links, SignError, UrlSigner};
 use handout::plan::Audience;
 use handout::plan::Overrides;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
@@ -522,7 +522,7 @@ impl Desk {
         })?)
     }
 
-    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
         let now = clock::system();
         let signer = &self.direct.signer;
         let asked = self.arguments.expires_in;
@@ -542,7 +542,7 @@ impl Desk {
             .presigner(bucket, region.as_deref(), lifetime, guard)
             .await;
         let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
-        Ok((Hand::S3(Box::new(presigner)), access_key_id, lifetime))
+        Ok((UrlSigner::S3(Box::new(presigner)), access_key_id, lifetime))
     }
 
     /// Tells, once, that the printed end is later than the session's, or perhaps later.
@@ -563,7 +563,10 @@ impl Desk {
         }
     }
 
-    fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+    fn hand_of_cloudfront(
+        &self,
+        bucket: &Bucket,
+    ) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
         let now = clock::system();
         let begin = self.arguments.not_before;
         let front = self.direct.front.as_ref().filter(|front| {
@@ -583,7 +586,7 @@ impl Desk {
             policy = policy.from_network(network);
         }
         let signing = front.signing(policy, None);
-        let hand = Hand::CloudFront(signing.map_err(PresignError::CloudFront)?);
+        let hand = UrlSigner::CloudFront(signing.map_err(PresignError::CloudFront)?);
         Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
     }
 

@@ -30,7 +30,7 @@ pub(super) async fn reload_when_told(
             Err(_) => return std::future::pending().await,
         }
         // Before the first poll was answered, the supervisor still waits for the start.
-        let is_ready = opened.tools.progress.snapshot().polls > 0;
+        let is_ready = opened.services.progress.snapshot().polls > 0;
         if is_ready {
             notify::reloading();
         }
@@ -38,7 +38,7 @@ pub(super) async fn reload_when_told(
             Ok(changes) => {
                 tell(&changes);
                 renew.send_replace(Some(Renewed {
-                    tools: opened.tools.clone(),
+                    services: opened.services.clone(),
                     rules: Arc::from(opened.rules.clone()),
                 }));
             }

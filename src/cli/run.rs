@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use handout::assemble;
-use handout::assemble::{OpenError, Opened, Serving, Tools};
+use handout::assemble::{OpenError, Opened, Services, Serving};
 use handout::clock;
 use handout::config::{Config, QueueKind};
 use handout::environment::Environment;
@@ -66,18 +66,18 @@ pub(super) async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let tools = opened.tools.clone();
-    let pulse = Pulse::of(tools.progress.clone());
-    let audit = tools.books.audit.watch();
+    let services = opened.services.clone();
+    let pulse = Pulse::of(services.progress.clone());
+    let audit = services.recording.audit.watch();
     health.runs(Vitals {
-        progress: tools.progress.clone(),
+        progress: services.progress.clone(),
         pulse: pulse.clone(),
         audit: audit.clone(),
-        edges: tools.edges.clone(),
+        edges: services.edges.clone(),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
-        tools.clone(),
+        services.clone(),
         opened.rules.clone(),
         pace(config),
         clock::system,
@@ -100,9 +100,9 @@ pub(super) async fn run(
         let meanwhile = async {
             tokio::join!(
                 reload_when_told(arguments, environment, &mut opened, reloads, &renew),
-                probe_current(&tools, renewed),
+                probe_current(&services, renewed),
                 tell_in_flight(&*queue, config),
-                notify::ready_when_polled(&tools.progress),
+                notify::ready_when_polled(&services.progress),
                 notify::feed_watchdog(pulse)
             )
         };
@@ -115,7 +115,7 @@ pub(super) async fn run(
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop((tools, renew, queue));
+    drop((services, renew, queue));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work came to its end, and the next start ends the stream.
@@ -137,13 +137,13 @@ pub(super) async fn run(
     }
 }
 
-/// Probes what the tools name that are in use.
-async fn probe_current(first: &Tools, mut renewed: watch::Receiver<Option<Renewed>>) {
+/// Probes what the services name that are in use.
+async fn probe_current(first: &Services, mut renewed: watch::Receiver<Option<Renewed>>) {
     loop {
-        let tools = renewed.borrow_and_update().clone();
-        let tools = tools.map_or_else(|| first.clone(), |renewed| renewed.tools);
+        let services = renewed.borrow_and_update().clone();
+        let services = services.map_or_else(|| first.clone(), |renewed| renewed.services);
         tokio::select! {
-            () = probe(&tools) => {}
+            () = probe(&services) => {}
             changed = renewed.changed() => changed.expect("the sender lives as long as the work"),
         }
     }

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::audit::{AuditLog, AuditRecord, Issued, RecordError, record};
 use crate::clock::Clock;
-use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
@@ -187,11 +186,14 @@ impl Books {
     }
 
     /// Records what became of our attempt; as late, if somebody took us for dead and called it unknown.
-    pub(super) async fn conclude(
+    pub(super) async fn conclude<E>(
         &self,
         attempt: &Attempt<'_>,
         outcome: &Outcome,
-    ) -> Result<(), JobError> {
+    ) -> Result<(), E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
         let Attempt {
             job,
             rid,
@@ -368,7 +370,10 @@ pub(super) mod tests {
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
         };
-        books.conclude(&attempt, &accepted).await.unwrap();
+        books
+            .conclude::<crate::error::JobError>(&attempt, &accepted)
+            .await
+            .unwrap();
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
             Standing::Terminal {

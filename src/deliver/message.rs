@@ -133,7 +133,7 @@ impl Sender {
         subject: String,
         html: String,
     ) -> Letter {
-        let secrets = Secrets::of_recipient(to);
+        let secrets = Secrets::of_recipient(&to.address, to.name.as_deref());
         let (from, to) = (self.from.address.clone(), to.address.clone());
         Letter {
             secrets,

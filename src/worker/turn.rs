@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::queue::Receipt;
     use crate::queue::memory::MemoryQueue;
-    use crate::worker::delivery::Slot;
+    use crate::run::delivery::Slot;
 
     const VISIBILITY: Duration = Duration::from_secs(30);
 

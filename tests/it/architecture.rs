@@ -77,7 +77,12 @@ fn the_story_does_not_speak_of_the_outside() {
 #[test]
 fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner() {
     // The last opens a link of its own, to an object that is not there.
-    let allowed = ["links/url.rs", "render/", "cli/", "assemble/connection/way.rs"];
+    let allowed = [
+        "links/url.rs",
+        "render/",
+        "cli/",
+        "assemble/connection/way.rs",
+    ];
     for (name, text) in sources() {
         // The same word for a receipt or a secret, which have their own places.
         let others = [

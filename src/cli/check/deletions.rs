@@ -2,9 +2,9 @@
 
 use std::io;
 
-use handout::assemble::connection::Connections;
 use handout::clock;
 use handout::config::Config;
+use handout::links::connection::Connections;
 use handout::plan::AllowRule;
 use handout::quantity::Span;
 use handout::store::s3::{Deleted, Deletion};

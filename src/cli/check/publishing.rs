@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use handout::assemble::connection::Connections;
 use handout::config::Config;
 use handout::job::{Bucket, ConnectionName};
+use handout::links::connection::Connections;
 use handout::plan::Place;
 use handout::plan::policy::PublishRule;
 use handout::store::s3::Trial;

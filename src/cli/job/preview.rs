@@ -6,11 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 use handout::assemble;
-use handout::assemble::{OpenError, Serving, Tools};
+use handout::assemble::{OpenError, Services, Serving};
 use handout::clock;
 use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::directory::Directory;
-use handout::distribute::Order;
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::links::Unavailable;
@@ -18,11 +17,12 @@ use handout::plan::Audience;
 use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
 use handout::render::MailSettings;
+use handout::run::JobRun;
 use handout::text::chain;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{JobArgs, order};
+use super::{JobArgs, run_of_body};
 use crate::cli::{say, say_json};
 
 /// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
@@ -110,12 +110,12 @@ pub(super) async fn show(
     arguments: &PreviewArgs,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let order = order(&arguments.job.read()?)?;
+    let run = run_of_body(&arguments.job.read()?)?;
     let config = arguments.job.config.load(environment)?;
     let previewing = Previewing::open(&config, environment).await?;
-    let report = report(&order, &previewing.tools, arguments).await;
+    let report = report(&run, &previewing.services, arguments).await;
     if let Err(error) = &report {
-        tell_refusal(&order, &previewing.tools, error, arguments)?;
+        tell_refusal(&run, &previewing.services, error, arguments)?;
     }
     previewing.close().await;
     let report = report?;
@@ -132,8 +132,12 @@ pub(super) async fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow::Result<Report> {
-    let preview = Preview::begin(order, tools).await?;
+async fn report(
+    run: &JobRun,
+    services: &Services,
+    arguments: &PreviewArgs,
+) -> anyhow::Result<Report> {
+    let preview = Preview::begin(run, services).await?;
     let trial = preview.trial().await?;
     let files = Files::make(&arguments.out)?;
     let not_linked = preview.first_unavailable(LISTED)?.into_iter();
@@ -150,7 +154,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
     let plan = &preview.plan;
     let audiences = plan.audiences();
     Ok(Report {
-        job: order.job.id.to_string(),
+        job: run.job.id.to_string(),
         links: preview.links(),
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
         recipients: plan.email().map_or(0, |email| email.recipients().count()),
@@ -250,8 +254,8 @@ fn tell_mail(mail: &Mail) -> std::io::Result<()> {
 
 /// Lists whom the rules keep out, when that is why the job would be refused; the reason itself is the command's error.
 fn tell_refusal(
-    order: &Order,
-    tools: &Tools,
+    run: &JobRun,
+    services: &Services,
     error: &anyhow::Error,
     arguments: &PreviewArgs,
 ) -> anyhow::Result<()> {
@@ -259,12 +263,12 @@ fn tell_refusal(
     else {
         return Ok(());
     };
-    let kept_out = plan::kept_out(&order.job, &tools.policy).unwrap_or_default();
+    let kept_out = plan::kept_out(&run.job, &services.signing.policy).unwrap_or_default();
     if arguments.json {
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
-        say_json(&json!({ "job": order.job.id, "refused": chain(&**error), "rules": rules }))?;
+        say_json(&json!({ "job": run.job.id, "refused": chain(&**error), "rules": rules }))?;
     } else if !arguments.open {
-        say(format_args!("{} would be refused", order.job.id))?;
+        say(format_args!("{} would be refused", run.job.id))?;
         for KeptOut {
             rule,
             place,
@@ -364,7 +368,7 @@ fn slug(address: &str) -> String {
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
 pub(crate) struct Previewing {
-    pub(crate) tools: Tools,
+    pub(crate) services: Services,
     opened: assemble::Opened,
     _scratch: tempfile::TempDir,
 }
@@ -390,14 +394,14 @@ impl Previewing {
         config.ledger.kind = LedgerKind::Sqlite;
         let opened = assemble::open(&config, environment, clock::system, Serving::Itself).await?;
         Ok(Self {
-            tools: opened.tools.clone(),
+            services: opened.services.clone(),
             opened,
             _scratch: scratch,
         })
     }
 
     pub(crate) async fn close(self) {
-        drop(self.tools);
+        drop(self.services);
         self.opened.close().await;
     }
 }

@@ -17,7 +17,7 @@ use handout::ledger::{Ledger, Record};
 use handout::links::kept;
 use handout::text::chain;
 
-use super::{order_of, work};
+use super::{run_of, work};
 use crate::cli::{exit, say};
 
 /// What is to be done, after the ledger was asked.
@@ -115,7 +115,7 @@ async fn do_now(
     let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
     let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
     match jobs.map(|opened| meant(opened.jobs)) {
-        Ok(Some(job)) => match work(&order_of(job), opened, config, false).await {
+        Ok(Some(job)) => match work(&run_of(job), opened, config, false).await {
             Err(error) if comes_back(&error) => {
                 say(format_args!("It could not be done now: {}", chain(&*error)))?;
                 put_on_queue(message, config, environment).await

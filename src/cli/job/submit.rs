@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use handout::assemble;
-use handout::assemble::Tools;
+use handout::assemble::Services;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
@@ -13,8 +13,8 @@ use handout::job::Job;
 use handout::job::envelope;
 use handout::preview::Preview;
 
-use super::order_of;
 use super::preview::Previewing;
+use super::run_of;
 use crate::cli::say;
 
 /// What to do when a job could not be looked at.
@@ -35,7 +35,7 @@ pub(super) async fn submit(
     if checks && !opened.jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
-        let checked = check(opened.jobs, &previewing.tools).await;
+        let checked = check(opened.jobs, &previewing.services).await;
         previewing.close().await;
         checked?;
     }
@@ -48,10 +48,10 @@ pub(super) async fn submit(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn check(jobs: Vec<Job>, tools: &Tools) -> anyhow::Result<()> {
+async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
     for job in jobs {
-        let order = order_of(job);
-        let checked = async { Preview::begin(&order, tools).await?.check().await };
+        let run = run_of(job);
+        let checked = async { Preview::begin(&run, services).await?.check().await };
         checked.await.map_err(|error| match error.class() {
             Class::Permanent | Class::Policy => anyhow::Error::new(error),
             Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {

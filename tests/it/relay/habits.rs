@@ -356,7 +356,10 @@ async fn send(
     let line = format!("{}\r\n", "x".repeat(70));
     let letter = Letter {
         envelope: Envelope::new(Some(from), vec![recipient.address.clone()]).unwrap(),
-        secrets: handout::redact::Secrets::of_recipient(recipient),
+        secrets: handout::redact::Secrets::of_recipient(
+            &recipient.address,
+            recipient.name.as_deref(),
+        ),
         message_id: format!("<1@{}>", recipient.address),
         bytes: format!("Subject: x\r\n\r\n{}", line.repeat(text_bytes / line.len())).into_bytes(),
         summary: handout::deliver::Summary {

@@ -276,7 +276,7 @@ pub(crate) fn pace() -> Pace {
 
 /// Runs a worker on what was opened until `count` messages are settled.
 pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
-    let progress = opened.tools.progress.clone();
+    let progress = opened.services.progress.clone();
     let settled = async {
         loop {
             let now = progress.snapshot();
@@ -289,7 +289,7 @@ pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
     let queue: Arc<dyn Queue> = Arc::clone(&opened.queue);
     let worker = Worker::new(
         queue,
-        opened.tools.clone(),
+        opened.services.clone(),
         opened.rules.clone(),
         pace(),
         clock::system,
