@@ -196,10 +196,10 @@ async fn comes_too_late(order: &Order, tools: &Tools) -> Result<bool, JobError> 
     let Some(occurrence) = &order.job.occurrence else {
         return Ok(false);
     };
-    let served = tools.books.ledger.records(&occurrence.series).await?;
-    Ok(served
-        .iter()
-        .any(|record| occurrence.is_older_than(&record.rid, &record.body)))
+    let records = tools.books.ledger.records(&occurrence.series).await?;
+    // A message may bring a job of the series' name, whose mails say nothing of an event.
+    let mut served = records.iter().filter(|record| record.kind == Kind::Served);
+    Ok(served.any(|record| occurrence.is_older_than(&record.rid, &record.body)))
 }
 
 /// Ends a job that comes too late, for good.
