@@ -86,7 +86,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
 pub(crate) struct Terms {
     answer_within: Option<Duration>,
     is_probe: bool,
-    is_of_object: bool,
+    names_a_key: bool,
 }
 
 impl Terms {
@@ -95,7 +95,7 @@ impl Terms {
         Self {
             answer_within: Some(patience),
             is_probe: false,
-            is_of_object: false,
+            names_a_key: false,
         }
     }
 
@@ -104,17 +104,17 @@ impl Terms {
         Self {
             answer_within: None,
             is_probe: true,
-            is_of_object: false,
+            names_a_key: false,
         }
     }
 
-    /// The request is about one object. What stands in front of a store may refuse it for the object's key alone, as nginx does with
-    /// `..` and a web application firewall with more: that is no news of the store.
-    pub(crate) const fn of_object() -> Self {
+    /// The request names a key, or what keys begin with. What stands in front of a store may refuse it for that alone, as nginx does
+    /// with `..` and a web application firewall with more: that is no news of the store.
+    pub(crate) const fn naming_a_key() -> Self {
         Self {
             answer_within: None,
             is_probe: false,
-            is_of_object: true,
+            names_a_key: true,
         }
     }
 
@@ -228,9 +228,9 @@ impl EdgeClient {
         }
     }
 
-    /// Something else than the store answered a request. To a request about one object that may be for its key.
+    /// Something else than the store answered a request. To a request that names a key that may be for the key.
     fn refused(&self, attempt: Attempt, asked: Asked, foreign: &Foreign) {
-        if !asked.is_of_object {
+        if !asked.names_a_key {
             self.failed(attempt, FailureKind::Unreachable, &foreign.0);
         }
     }
@@ -426,7 +426,7 @@ struct Asked {
     /// Whether a part of an object is asked for, which may be anything.
     is_range: bool,
     is_probe: bool,
-    is_of_object: bool,
+    names_a_key: bool,
 }
 
 impl Asked {
@@ -436,7 +436,7 @@ impl Asked {
             is_head: request.method() == "HEAD",
             is_range: request.headers().contains_key("range"),
             is_probe: terms.is_probe,
-            is_of_object: terms.is_of_object,
+            names_a_key: terms.names_a_key,
         }
     }
 }
@@ -767,7 +767,7 @@ mod tests {
         is_head: false,
         is_range: false,
         is_probe: false,
-        is_of_object: false,
+        names_a_key: false,
     };
 
     fn receiving(body: SdkBody, edge: &Edge) -> Receiving {

@@ -228,8 +228,8 @@ impl S3Store {
             .unwrap_or_default()
     }
 
-    /// Fails unless the store itself answers. Something in front of it that refuses a request about one object may do so for the
-    /// object's key, and may have no way to the store.
+    /// Fails unless the store itself answers. Something in front of it that refuses a request which names a key, or a prefix, may do so
+    /// for the name, and may have no way to the store.
     async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
         match self.probe(bucket).await {
             Err(error) if error.fact.may_pass() => Err(error),
@@ -261,6 +261,7 @@ impl S3Store {
             // Otherwise a key with a control character makes an answer that is not XML.
             .encoding_type(EncodingType::Url)
             .customize()
+            .interceptor(http::Terms::naming_a_key())
             .interceptor(self.clock.clone())
             .interceptor(reader.clone())
             .send()
@@ -299,6 +300,7 @@ impl S3Store {
             )
             .encoding_type(EncodingType::Url)
             .customize()
+            .interceptor(http::Terms::naming_a_key())
             .interceptor(self.clock.clone())
             .send()
             .await
@@ -371,9 +373,16 @@ impl ObjectStore for S3Store {
         versions: Versions,
         cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
-        match versions {
+        let list = async || match versions {
             Versions::Floating => self.list_current(bucket, prefix, cursor).await,
             Versions::Pinned => self.list_versions(bucket, prefix, cursor).await,
+        };
+        match list().await {
+            Err(error) if error.is_foreign() => {
+                self.answers(bucket).await?;
+                list().await.map_err(refused_for_a_name)
+            }
+            answer => answer,
         }
     }
 
@@ -394,7 +403,7 @@ impl ObjectStore for S3Store {
         match head().await {
             Err(error) if error.is_foreign() => {
                 self.answers(bucket).await?;
-                head().await.map_err(refused_for_its_key)
+                head().await.map_err(refused_for_a_name)
             }
             answer => answer,
         }
@@ -417,7 +426,7 @@ impl ObjectStore for S3Store {
             .set_if_match((!etag.is_empty()).then(|| format!("\"{etag}\"")))
             .range(format!("bytes=0-{}", most.saturating_sub(1)))
             .customize()
-            .interceptor(http::Terms::of_object());
+            .interceptor(http::Terms::naming_a_key());
         let answer = request.send().await;
         let mut body = answer
             .map_err(|error| EdgeError::from_sdk(action(), &error))?
@@ -467,7 +476,10 @@ impl ObjectStore for S3Store {
                 .set_content_encoding(content.encoding.map(ToOwned::to_owned))
                 .body(payload.body().await.map_err(unreadable)?);
             let request = self.puts.of_object(request, &sums).customize();
-            let put = request.interceptor(http::Terms::of_object()).send().await;
+            let put = request
+                .interceptor(http::Terms::naming_a_key())
+                .send()
+                .await;
             let Err(error) = put else { return Ok(()) };
             let error = EdgeError::from_sdk(action(), &error);
             if error.is_foreign() && !is_asked_again {
@@ -475,7 +487,7 @@ impl ObjectStore for S3Store {
                 is_asked_again = true;
                 continue;
             }
-            let error = refused_for_its_key(error);
+            let error = refused_for_a_name(error);
             if !self.puts.learns(bucket, &sums, &error) {
                 return Err(self.puts.explained(error));
             }
@@ -498,8 +510,8 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// What a failure is after which the store answered: refused for the object's key, a request would be refused again.
-fn refused_for_its_key(error: StoreError) -> StoreError {
+/// What a failure is after which the store answered: refused for the name in it, a request would be refused again.
+fn refused_for_a_name(error: StoreError) -> StoreError {
     match error.is_foreign() {
         true => EdgeError {
             fact: Fact::Rejected,

@@ -21,7 +21,7 @@ pub(super) async fn head(
     let head = async || {
         let request = client.head_object().bucket(bucket.as_str());
         let request = request.key(key.as_str()).customize();
-        let request = request.interceptor(Terms::of_object());
+        let request = request.interceptor(Terms::naming_a_key());
         let answer = request.interceptor(clock.clone()).send().await;
         let action = format!("look at s3://{bucket}/{key}");
         answer.map_err(|error| EdgeError::from_sdk(action, &error))
@@ -74,7 +74,7 @@ pub(super) fn gives_no_reason(failed: &EdgeError) -> bool {
 async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, StoreError> {
     let request = client.get_object().bucket(bucket.as_str());
     let request = request.key(key.as_str()).range("bytes=0-0").customize();
-    let Err(error) = request.interceptor(Terms::of_object()).send().await else {
+    let Err(error) = request.interceptor(Terms::naming_a_key()).send().await else {
         return Ok(true);
     };
     match error.code() {
