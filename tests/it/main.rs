@@ -44,6 +44,7 @@ mod liveness;
 mod mails;
 mod names;
 mod network;
+mod page_links;
 mod pages;
 mod peers;
 mod pictures;
@@ -55,6 +56,7 @@ mod public_endpoints;
 mod puts;
 mod queue_addresses;
 mod reachable;
+mod references;
 mod relay;
 mod reload;
 #[cfg(debug_assertions)]
