@@ -34,12 +34,12 @@ use self::terminal::{say, say_json, say_lines};
     arg_required_else_help = true,
     after_help = "\
 Start here:
-  handout demo                          everything on this machine, without any account
-  handout check --config config.toml    what would not work, before a job finds out
+  handout demo                          everything on this machine, without an account
+  handout check --config config.toml    finds problems before a job does
   handout run --config config.toml      the daemon
 
 Exit codes: 0 done, 1 the check or the job found something, 64 usage, 65 damaged audit data,
-69 a service is down, 73 cannot create or in use, 74 disk, 78 configuration."
+69 a service is down, 73 cannot create, or in use, 74 I/O error, 78 configuration."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -48,36 +48,36 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Everything on this machine, no account: sample files, real links, mails to look at.
+    /// Runs everything on this machine, without an account: sample files, real links, mails to look at.
     #[cfg(feature = "embedded")]
     Demo(demo::DemoArgs),
-    /// The daemon: works the queue until SIGTERM, then drains and ends.
+    /// Runs the daemon: works the queue until SIGTERM, then drains and exits.
     #[command(after_help = "Example:\n  handout run --config /etc/handout/config.toml")]
     Run(ConfigArgs),
-    /// Looks for what would not work: configuration, connections, queue, relay, templates.
+    /// Checks configuration, connections, queue, relay and templates before a job needs them.
     #[command(after_help = "Example:\n  handout check --config /etc/handout/config.toml")]
     Check(check::CheckArgs),
-    /// One job: run it now, put it on the queue, or look at what it would send.
+    /// Runs, submits, previews or resends a job; lists parked jobs.
     #[command(subcommand)]
     Job(job::JobCommand),
-    /// Links on stdout, one a line, for objects that are named; needs no configuration.
+    /// Prints a presigned URL for each named object, one per line; needs no configuration.
     #[command(after_help = presign::EXAMPLES)]
     Presign(Box<presign::PresignArgs>),
-    /// What a signed URL opens, who signed it, how long it lives, and why it fails; exit 1 if it does.
+    /// Explains a presigned URL: what it opens, which key signed it, when it expires, and why it fails (exit 1).
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::ExplainArgs),
-    /// The audit log: whether it is whole, which line issued a link, how much was handed out.
+    /// Verifies and searches the audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// The ledger: what became of a job's recipients.
+    /// Shows the ledger (the status of each recipient) and resolves doubts.
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// Prints the JSON Schema of the job format, or of a line of the audit log.
+    /// Prints the JSON Schema of the job format, or of an audit line.
     #[command(
         after_help = "Examples:\n  handout schema > job.schema.json\n  handout schema --audit"
     )]
     Schema {
-        /// That of a line of the audit log.
+        /// Prints the schema of an audit line.
         #[arg(long)]
         audit: bool,
     },
@@ -102,7 +102,7 @@ impl Cli {
 /// Where the configuration is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigArgs {
-    /// The configuration [default: config.toml here, then /etc/handout/config.toml]
+    /// The configuration file [default: config.toml here, then /etc/handout/config.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -116,7 +116,7 @@ impl ConfigArgs {
         self.config.is_some()
     }
 
-    /// The configuration; where there is none, one whose books are the user's own. `None` if the user has no place.
+    /// The configuration; without one, a configuration whose audit log is the user's own. `None` if the user has no directory.
     fn load_or_of_user(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
         match Config::load(self.config.as_deref(), environment) {
             Err(ConfigError::Nowhere) => Ok(Config::of_user(environment)?),

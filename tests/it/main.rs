@@ -42,6 +42,7 @@ mod lifecycle;
 #[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
+mod maps;
 mod names;
 mod network;
 mod page_links;
