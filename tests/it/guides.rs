@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::job::Job;
 use handout::results::JobResult;
 use jiff::Timestamp;

@@ -66,6 +66,40 @@ fn the_quick_start_works_for_root_below_var_lib() {
     assert!(output.status.success(), "{}", said(&output));
 }
 
+/// The demo in the background, as a reader has it in another terminal, until its store answers.
+const DEMO: &str = r#"
+handout demo > demo.log &
+tries=0
+until grep -q Ctrl-C demo.log; do
+    tries=$((tries + 1)); [ $tries -lt 300 ] || { cat demo.log; exit 9; }
+    sleep 0.1
+done
+"#;
+
+#[test]
+fn the_page_of_the_demo_says_what_it_does() {
+    let Some(bare) = Bare::or_skip("the_page_of_the_demo") else {
+        return;
+    };
+    let blocks = page("docs/quick-start/demo.md").blocks("sh");
+    let [run, once, presign] = &blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    assert_eq!(run, "handout demo\n");
+    let script = format!(
+        "PATH=$PWD/target/release:$PATH\ncd \"$HOME\"\n{once}{DEMO}{presign}kill $!\nls handout-demo/outbox/*.eml"
+    );
+    let home = bare.path("home").to_string_lossy().into_owned();
+    let output = bare.script("nobody", &[("HOME", &home)], &script);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("All good."), "{text}");
+    assert!(
+        text.contains("http://127.0.0.1:9470/reports/2026/11/23/orders%202026-11-23.csv?"),
+        "{text}"
+    );
+}
+
 /// What systemd does with the unit and its drop-in, as far as the guide rests on it: a user of its own, its state directory,
 /// copies of the secrets that this user can read.
 const SYSTEMCTL: &str = r#"#!/bin/sh
