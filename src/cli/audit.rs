@@ -37,46 +37,46 @@ const FOLLOW: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Reads every line and says whether the log is whole; exit 1 and the first bad line if not.
+    /// Verifies every line of the log; exit 1 and the first bad line if it is damaged.
     #[command(after_help = "Examples:
   handout audit verify
   handout audit verify --public-key handout+1d9ea9ee+AQIDBA… /mnt/copy-of-the-log
 
-The key of one's own log comes from the configuration. Of a log that came from elsewhere, give the key that its owner told
-(`handout audit key` there); without one, only damage shows, not a forgery.")]
+The key of your own log comes from the configuration. To verify a copy from another installation, give the key that
+`handout audit key` prints there; without a key, verification detects damage but not forgery.")]
     Verify(VerifyArgs),
-    /// Prints the public key of the log, for whoever is to verify it.
+    /// Prints the public key of the log, for verifiers.
     #[command(after_help = "Example:\n  handout audit key > audit.pub")]
     Key {
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Prints the lines that answer a question, as they stand in the log.
+    /// Prints the lines that match, as they are in the log.
     #[command(after_help = "Examples:
   handout audit find --recipient ann@acme.example --since 2026-11-01
   handout audit find --key s3://acme-reports/2026/11/23/a.pdf --csv
   handout audit find --url -   < leaked-url.txt      which line issued this link, and to whom")]
     Find(Box<FindArgs>),
-    /// Prints the last lines of all streams, and with --follow those that come.
+    /// Prints the last lines of all streams; with --follow, new lines too.
     #[command(after_help = "Example:\n  handout audit tail -f")]
     Tail {
-        /// How many lines.
+        /// The number of lines.
         #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
         lines: usize,
-        /// Goes on with the lines that come, until Ctrl-C.
+        /// Prints new lines as they are written, until Ctrl-C.
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Gives up a stream that is damaged, so that the next start goes on without it; `audit verify` names it for ever.
+    /// Accepts the loss of a damaged stream, so that the daemon can start; `audit verify` reports it from then on.
     #[command(
         after_help = "Example:\n  handout audit accept-loss 20261123T184000Z-1d9ea9ee
 
-A start that finds a stream damaged ends with 65 and names it. Keep the stream's files for an investigation first."
+A start that finds a damaged stream exits with 65 and names it. Keep the files of the stream for an investigation first."
     )]
     AcceptLoss {
-        /// The stream, as the error names it.
+        /// The stream, as named in the error.
         stream: String,
         #[command(flatten)]
         config: ConfigArgs,
@@ -103,7 +103,7 @@ pub(crate) struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("question").required(true).multiple(true))]
 pub(crate) struct FindArgs {
-    /// A link that we issued, or `-` to read it from stdin, which keeps it out of the shell's history.
+    /// A link that this installation issued, or `-` to read it from stdin, which keeps the URL out of the shell history.
     #[arg(long, value_name = "URL|-", group = "question")]
     url: Option<String>,
     /// A link's id: the value of its x-handout parameter.
@@ -120,7 +120,7 @@ pub(crate) struct FindArgs {
     job: Option<String>,
     #[command(flatten)]
     time: TimeArgs,
-    /// Prints the lines of JSON as they are; so it is anyway.
+    /// Prints the lines as JSON, which is the default.
     #[arg(long, conflicts_with = "csv")]
     json: bool,
     /// Prints a table for a spreadsheet.
@@ -134,7 +134,7 @@ pub(crate) struct FindArgs {
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     time: TimeArgs,
-    /// Prints an object of JSON for each row.
+    /// Prints a JSON object for each row.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -143,10 +143,10 @@ pub(crate) struct StatsArgs {
 
 #[derive(Debug, Clone, Copy, Args)]
 struct TimeArgs {
-    /// Only lines from then on: an instant, or a day (UTC).
+    /// Prints only lines from this instant, or day (UTC), on.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     since: Option<Timestamp>,
-    /// Only lines before then.
+    /// Prints only lines before this instant, or day (UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     until: Option<Timestamp>,
 }

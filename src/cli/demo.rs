@@ -32,13 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  handout demo                 makes ./handout-demo and keeps its links alive until Ctrl-C
+  handout demo                 writes ./handout-demo and serves its links until Ctrl-C
   handout demo --once          fetches every link it issued, tampers with them, verifies the audit log; exit 0 or 1")]
 pub(crate) struct DemoArgs {
-    /// Where everything goes: buckets, mails, pages, audit log.
+    /// The directory for buckets, mails, pages and the audit log.
     #[arg(long, value_name = "DIR", default_value = "handout-demo")]
     dir: PathBuf,
-    /// Checks every link instead of keeping them alive.
+    /// Fetches and checks every link, then exits.
     #[arg(long)]
     once: bool,
 }

@@ -17,10 +17,11 @@ const MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  handout explain - < url.txt           from stdin, which keeps it out of the shell's history
+  handout explain - < url.txt           from stdin, which keeps the URL out of the shell history
   handout explain --json 'https://acme-reports.s3.eu-west-1.amazonaws.com/a.pdf?X-Amz-Algorithm=…'
 
-Nothing is asked of any server. Where there is a configuration, the paths and hosts of its endpoints are known. The signature and the session token are never printed.";
+No server is contacted. With a configuration, the hosts and paths of its endpoints are recognised. The signature and the session
+token are never printed.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {

@@ -40,7 +40,7 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// Does one job now, without the queue, and shows how far it is; exit 1 if a mail was rejected or may not have left.
+    /// Runs a job now, without the queue, and shows its progress; exit 1 if a mail was rejected or is in doubt.
     #[command(
         after_help = "Examples:\n  handout job run job.json\n  generate-job | handout job run -"
     )]
@@ -51,37 +51,37 @@ pub(crate) enum JobCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Puts a job on the queue, after looking at it as `preview` does.
+    /// Puts a job on the queue, after checking it as `preview` does.
     #[command(after_help = "Example:\n  handout job submit job.json")]
     Submit {
         #[command(flatten)]
         job: JobArgs,
-        /// Only looks whether it is a job: for a machine that may not list the bucket.
+        /// Checks only the format of the job: for a machine that may not list the bucket.
         #[arg(long)]
         no_check: bool,
     },
-    /// Writes what a job would send: .html, .txt, .eml, counts. Nothing is signed for use or delivered.
+    /// Writes what a job would send: .html, .txt, .eml, counts. Its links open nothing, and nothing is delivered.
     Preview(preview::PreviewArgs),
-    /// Sends a job once more to those whom it did not reach, and to nobody else.
+    /// Sends a job again, only to the recipients that it did not reach.
     #[command(after_help = "\
-Those are the recipients whose mail the relay refused, and those of whom nobody knows whether it left. They get fresh links in
-the mail with the same Message-ID; everybody else has had it. The job's message is kept for as long as there is one of them.
+A recipient is selected if the relay rejected its mail, or if its mail is in doubt. It gets fresh links in a mail with the same
+Message-ID. The message of the job is kept while the job has such a recipient.
 
-Where `handout run` works, or the queue is SQS, the job goes on the queue; else it is done now, as by `handout job run`, and
-goes on the queue if it cannot be. Asked twice, those who still wait for the mail get it once.
+If `handout run` is running, or the queue is SQS, the job is put on the queue. Otherwise it runs now, as with `handout job run`, and is
+put on the queue if it fails. Resending twice sends one mail to each recipient that still waits.
 
 Example:
   handout job resend acme-daily-2026-11-23 --failed")]
     Resend {
         /// The job's id.
         id: JobId,
-        /// Those who were refused or are in doubt; said, so that nobody takes it for a second mail to all.
+        /// Selects the recipients whose mail was rejected or is in doubt; required, to rule out a second mail to all.
         #[arg(long, required = true)]
         failed: bool,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Lists the jobs that were set aside, with the reasons; puts them back, or forgets old ones.
+    /// Lists parked jobs with the reasons; requeues them, or deletes old ones.
     #[command(after_help = parked::HELP)]
     Parked(parked::ParkedArgs),
 }

@@ -24,9 +24,9 @@ const LOOKED_THROUGH: usize = 1000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
-    /// Prints where each recipient of a job stands, or the latest jobs, or the doubts that wait for an answer.
+    /// Prints the status of each recipient of a job, the latest jobs, or the doubts to resolve.
     #[command(after_help = "\
-A line of a job's recipient has the id, the outcome, when it was recorded, the relay's code and its words, parted by tabs.
+Each line of a recipient has, separated by tabs: id, outcome, time of the record, reply code and text of the relay.
 
 Examples:
   handout ledger show
@@ -34,9 +34,9 @@ Examples:
   handout ledger show acme-daily-2026-11-23 --json
   handout ledger show --doubts")]
     Show {
-        /// The job's id; the latest jobs when left out.
+        /// The job's id [default: list the latest jobs]
         job: Option<JobId>,
-        /// Only mails of which nobody knows whether they left, with when and under which Message-ID; exit 1 if there are any.
+        /// Prints only mails in doubt, with the time and the Message-ID of each; exit 1 if there are any.
         #[arg(long)]
         doubts: bool,
         /// Prints JSON.
@@ -45,26 +45,26 @@ Examples:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Forgets jobs that were done long ago (ledger.kind = "sqlite"; in S3, a lifecycle rule on the prefix does).
+    /// Deletes the records of old jobs that are done (ledger.kind = "sqlite"; in S3, use a lifecycle rule on the prefix).
     #[command(after_help = "\
-A message of a forgotten job that comes again is taken for a new job, and its recipients are mailed again: keep jobs for longer
-than the queue keeps messages, which is 14 days in SQS at most.
+If a message of a deleted job arrives again, it counts as a new job and its recipients are mailed again. Keep jobs longer than the
+queue keeps messages (SQS: 14 days at most).
 
 Example:
   handout ledger prune --older-than 90d")]
     Prune {
-        /// How long ago a job's last record was written, such as 90d; at least 15d.
+        /// The minimum age of a job's last record, such as 90d; at least 15d.
         #[arg(long, value_name = "AGE", value_parser = old_enough)]
         older_than: Span,
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Answers the doubt about one recipient's mail: it was sent, or send it again.
+    /// Resolves the doubt about a recipient's mail: it was sent, or send it again.
     #[command(after_help = "\
-The Message-ID that `handout ledger show --doubts` prints is in the relay's log if the relay took the mail.
+If the relay accepted the mail, its log contains the Message-ID that `handout ledger show --doubts` prints.
 
-After `resend` the mail goes with the job's next delivery: by itself while its message is on the queue, else after
-`handout job parked --requeue`, or after `handout job submit` with the same job file.
+After `resend`, the next run of the job sends the mail. The job runs by itself while its message is on the queue; otherwise use
+`handout job parked --requeue`, or `handout job submit` with the same job file.
 
 Examples:
   handout ledger resolve acme-daily-2026-11-23 ann@acme.example sent
@@ -84,9 +84,9 @@ Examples:
 /// An answer, as it is written.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Word {
-    /// It left: nothing more is sent.
+    /// The mail was sent: nothing more is sent.
     Sent,
-    /// It may be sent again.
+    /// The mail may be sent again.
     Resend,
 }
 

@@ -1,4 +1,4 @@
-//! `handout presign`: links on stdout, one a line, for objects that somebody names.
+//! `handout presign`: links on stdout, one per line, for the objects that are named.
 //!
 //! Keys come and links go in batches, so a million need no more memory than a thousand. A batch is signed, its lines
 //! in the audit log are made durable, and only then is it printed.
@@ -54,15 +54,15 @@ Examples:
   handout presign --connection site --via cloudfront s3://acme-site/q3.pdf
   handout presign --keys-from keys.txt s3://acme-reports > urls.txt
 
-Credentials, region and endpoint are found as by every program of AWS: in
+Credentials, region and endpoint come from the usual places of the AWS tools:
 AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the profile's files. The
-[[allow]] rules are for jobs and are not asked here: whoever may use the credentials may
-link what they open.
+[[allow]] rules apply to jobs and not to this command: a user of the credentials may link
+everything that the credentials open.
 
-Each link has its line in the audit log before it is printed. The log and its secret are
-those of the configuration, if there is one (run this as the daemon's user then), or else
-those in $XDG_STATE_HOME/handout, which is ~/.local/state/handout. With --no-audit there
-is no line, and no identity is signed in but the one of --link-id.";
+Each link is recorded in the audit log before it is printed. With a configuration, the log
+and its secret are those of the configuration (run this as the daemon's user); without one,
+they are in $XDG_STATE_HOME/handout, which defaults to ~/.local/state/handout. With
+--no-audit there is no line, and a link has no id unless --link-id gives it one.";
 
 /// What a link's identity may have besides letters and digits.
 const LINK_ID_MARKS: [char; 4] = ['-', '_', '.', '~'];
@@ -72,72 +72,71 @@ const MAX_LINK_ID_BYTES: usize = 64;
 
 #[derive(Debug, Args)]
 pub(crate) struct PresignArgs {
-    /// The objects, each key as it is, without any escapes; with --keys-from the bucket alone.
+    /// The objects; keys are literal, without escapes. With --keys-from, the bucket alone.
     #[arg(value_name = "s3://BUCKET/KEY", required = true)]
     places: Vec<Place>,
-    /// Reads the keys from a file or stdin, one a line, as they are; empty lines and a CR before the line's end are
-    /// no part of any.
+    /// Reads literal keys from a file or stdin, one per line; empty lines, and a CR before the end of a line, are ignored.
     #[arg(long, value_name = "FILE|-")]
     keys_from: Option<PathBuf>,
-    /// How long the links shall work: "90s", "15m", "24h", "7d".
+    /// The lifetime of the links: "90s", "15m", "24h", "7d".
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = expires_in)]
     expires_in: Span,
-    /// What to do when the credentials end before the links would, or do not say when they end: refuse; clamp the links
-    /// to a known end; or ignore it, with a warning: such links work until the session is over.
+    /// What to do if the credentials expire before the links, or have no known expiry: refuse; clamp the links to a known
+    /// expiry; or ignore it with a warning (the links then work until the session ends).
     #[arg(long, value_name = "refuse|clamp|ignore", default_value = "refuse", value_parser = guard())]
     expiry_guard: ExpiryGuard,
-    /// The name under which the file is saved; may have {{object.name}}, .stem, .extension, .folder and .key.
+    /// The file name for downloads; may contain {{object.name}}, .stem, .extension, .folder and .key.
     #[arg(long, value_name = "TEXT")]
     filename: Option<Phrase>,
-    /// Shows the file in the browser instead of saving it; HTML, SVG and the like are saved all the same.
+    /// Lets browsers show the file instead of saving it; types that can run scripts (HTML, SVG …) are saved anyway.
     #[arg(long)]
     inline: bool,
-    /// The media type that the store shall send, instead of its own.
+    /// The media type that the store sends, in place of the object's own.
     #[arg(long, value_name = "TYPE", value_parser = media_type)]
     content_type: Option<String>,
-    /// The object's version, which then stays the linked one.
+    /// The version of the object; the link keeps opening this version.
     #[arg(long, value_name = "ID")]
     version_id: Option<String>,
-    /// The identity that is signed in as x-handout, instead of one for each link.
+    /// The id that is signed as x-handout, in place of a generated id for each link.
     #[arg(long, value_name = "ID", value_parser = link_id)]
     link_id: Option<String>,
-    /// The person for whom the links are, as the audit log is to name them.
+    /// The recipient of the links, for the audit log.
     #[arg(long = "for", value_name = "ADDRESS", value_parser = Recipient::parse)]
     recipient: Option<Recipient>,
     /// Signs with this connection of the configuration.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["region", "endpoint_url", "public_endpoint_url", "path_style", "profile"])]
     connection: Option<String>,
-    /// Who answers the links: s3, or the cloudfront of the --connection.
+    /// The server of the links: s3, or the CloudFront distribution of the --connection.
     #[arg(long, value_name = "s3|cloudfront", default_value = "s3", value_parser = via())]
     via: Via,
-    /// The instant from which the links work, not in the past; --expires-in counts from then. CloudFront's alone.
+    /// The instant at which the links start to work, not in the past; --expires-in counts from it (CloudFront only).
     #[arg(long, value_name = "INSTANT")]
     not_before: Option<Timestamp>,
-    /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7". CloudFront's alone.
+    /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7" (CloudFront only).
     #[arg(long, value_name = "NETWORK")]
     from_network: Option<Network>,
     /// The bucket's region.
     #[arg(long)]
     region: Option<String>,
-    /// Asks S3 in which region the bucket is, instead of trusting the environment, the profile or the connection.
+    /// Asks S3 for the region of the bucket, in place of the region of the environment, profile or connection.
     #[arg(long, conflicts_with_all = ["region", "endpoint_url"])]
     find_region: bool,
-    /// Another S3 server than AWS's.
+    /// The URL of an S3 server other than AWS.
     #[arg(long, value_name = "URL", value_parser = server_url)]
     endpoint_url: Option<String>,
-    /// The server that the links name, where it is another than the one that is asked; the bucket stands in the path.
+    /// The server that the links name, if it is not the endpoint; the bucket is in the path.
     #[arg(long, value_name = "URL", value_parser = server_url)]
     public_endpoint_url: Option<String>,
-    /// Writes the bucket into the path, not into the host; so it is anyway with --endpoint-url.
+    /// Puts the bucket into the path, not into the host; this is the default with --endpoint-url.
     #[arg(long)]
     path_style: bool,
-    /// The profile of AWS's files.
+    /// The profile in ~/.aws/config and ~/.aws/credentials.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// Writes no line into the audit log, and needs no place for one.
+    /// Skips the audit log.
     #[arg(long)]
     no_audit: bool,
-    /// Prints an object of JSON for each link, with its bucket, key, real end and identity.
+    /// Prints a JSON object for each link, with bucket, key, expiry and link id.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -222,7 +221,7 @@ fn link_id(text: &str) -> Result<String, String> {
 /// Why nothing is signed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PresignError {
-    /// Nobody says which region it is.
+    /// No setting names the region.
     #[error(
         "no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile"
     )]

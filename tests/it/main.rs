@@ -42,8 +42,10 @@ mod lifecycle;
 #[cfg(feature = "embedded")]
 mod liveness;
 mod mails;
+mod maps;
 mod names;
 mod network;
+mod page_links;
 mod pages;
 mod peers;
 mod pictures;
@@ -55,6 +57,7 @@ mod public_endpoints;
 mod puts;
 mod queue_addresses;
 mod reachable;
+mod references;
 mod relay;
 mod reload;
 #[cfg(debug_assertions)]

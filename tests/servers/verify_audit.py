@@ -3,7 +3,7 @@
     python verify_audit.py DIRECTORY VERIFIER_KEY
 
 Written from the specifications: RFC 6962 section 2.1 (the tree), c2sp.org/signed-note, c2sp.org/tlog-checkpoint, and from
-what ARCHITECTURE.md says of the log. Says how much it saw as JSON, or stops with what is wrong.
+what docs/adr (0043 to 0048) say of the log. Says how much it saw as JSON, or stops with what is wrong.
 """
 
 import base64

@@ -314,7 +314,7 @@ async fn tamper(link: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A link that ended an hour ago. It is not handed to anybody, so it needs no line.
+/// A link that ended an hour ago. It is never handed out, so it needs no line.
 async fn expired(services: &Services) -> anyhow::Result<String> {
     let connection = services.signing.connection(&"local".parse()?)?;
     let bucket: Bucket = "reports".parse()?;

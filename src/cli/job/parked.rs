@@ -25,8 +25,9 @@ const LISTED: usize = 100;
 const ALL: &str = "all";
 
 pub(super) const HELP: &str = "\
-With queue.kind = \"sqs\" the messages are in queue.parked_url. They are received to be looked at, which hides them from others for
-a moment, and are shown in no order. What a redrive policy took away is put back by `aws sqs start-message-move-task`.
+With queue.kind = \"sqs\" the messages are in queue.parked_url. Listing receives them, which hides them from other
+consumers for a moment; their order is arbitrary. Messages that a redrive policy moved are put back by
+`aws sqs start-message-move-task`.
 
 Examples:
   handout job parked
@@ -37,19 +38,19 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ParkedArgs {
-    /// Lists only messages after this one (queue.kind = "sqlite").
+    /// Lists only messages after this id (queue.kind = "sqlite").
     #[arg(long, value_name = "MESSAGE")]
     after: Option<i64>,
-    /// Lists at most so many.
+    /// The maximum number of messages to list.
     #[arg(long, value_name = "N", default_value_t = LISTED)]
     limit: usize,
-    /// Forgets the messages that were put on the queue before --older-than: they cannot be put back any more (queue.kind = "sqlite").
+    /// Deletes the parked messages that were put on the queue longer ago than --older-than (queue.kind = "sqlite").
     #[arg(long, requires = "older_than", conflicts_with = "requeue")]
     prune: bool,
-    /// How old messages are that --prune forgets, such as 30d.
+    /// The minimum age of messages that --prune deletes, such as 30d.
     #[arg(long, value_name = "AGE", requires = "prune")]
     older_than: Option<Span>,
-    /// Puts this message back on the queue, or all of them.
+    /// Puts this message, or all of them, back on the queue.
     #[arg(long, value_name = "MESSAGE|all")]
     requeue: Option<String>,
     #[command(flatten)]

@@ -48,10 +48,10 @@ pub(crate) struct PreviewArgs {
     /// The directory for the mails and pages.
     #[arg(long, value_name = "DIR", default_value = "preview")]
     out: PathBuf,
-    /// How many recipients' mails are made; the others are only held against the rules.
+    /// The number of recipients whose mails are rendered; the others are only checked against the rules.
     #[arg(long, value_name = "N", default_value_t = 100)]
     mails: usize,
-    /// Prints the paths of what was written and nothing else, one a line.
+    /// Prints only the paths of the written files, one per line.
     #[arg(long, conflicts_with = "json")]
     open: bool,
     /// Prints the result as JSON.
@@ -293,7 +293,7 @@ fn kept_out_as_json(kept_out: &KeptOut) -> serde_json::Value {
     })
 }
 
-/// The first addresses; whoever wrote the job has them anyway.
+/// The first addresses; the author of the job has them anyway.
 fn addresses(recipients: &[handout::job::Recipient]) -> Vec<String> {
     let shown = recipients.iter().take(LISTED);
     let mut shown: Vec<String> = shown.map(|person| person.address.to_string()).collect();

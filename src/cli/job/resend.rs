@@ -30,7 +30,7 @@ enum Asked {
     Nothing(String),
 }
 
-/// Asks for another attempt, and has it made: by whoever works the queue, or here if nobody does.
+/// Asks for another attempt and has it made: by the worker of the queue, or by this process if there is none.
 pub(super) async fn again(
     id: &JobId,
     config: &Config,
@@ -86,7 +86,7 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<Asked> {
     })
 }
 
-/// Whether the job ended with somebody whom it did not reach.
+/// Whether the job ended with a recipient that it did not reach.
 fn has_failures(records_of_job: &[Record]) -> bool {
     let done = last_done(records_of_job);
     done.is_some_and(|done| done.body["rejected"] != 0 || done.body["unknown"] != 0)

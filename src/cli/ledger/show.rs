@@ -55,7 +55,7 @@ struct Late {
     outcome: &'static str,
 }
 
-/// A mail of which nobody knows whether it left.
+/// A mail in doubt.
 #[derive(Debug, Serialize)]
 struct Doubt<'a> {
     job: &'a JobId,
@@ -210,7 +210,7 @@ fn intent<'a>(records: &'a [Record], n: u32, field: &str) -> Option<&'a str> {
     record_of(records, n, Kind::Intent)?.body[field].as_str()
 }
 
-/// What the owners of attempts learnt after somebody had called them unknown.
+/// Late outcomes: what the owners of attempts recorded after another worker had called them unknown.
 fn late(records: &[Record]) -> anyhow::Result<Vec<Late>> {
     let late = records.iter().filter(|record| record.kind == Kind::Late);
     let late = late.map(|late| {
@@ -222,7 +222,7 @@ fn late(records: &[Record]) -> anyhow::Result<Vec<Late>> {
     late.collect()
 }
 
-/// Prints the mails of which nobody knows whether they left: what helps to find them in a relay's log.
+/// Prints the mails in doubt, with what finds them in a relay's log.
 pub(super) async fn show_doubts(
     ledger: &dyn Ledger,
     jobs: &[JobId],

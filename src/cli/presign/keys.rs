@@ -1,4 +1,4 @@
-//! The keys that somebody named, in batches of one bucket: from the command line, or from the lines of a file.
+//! The keys to link, in batches of one bucket: from the command line, or from the lines of a file.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -161,7 +161,7 @@ fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
     let of_key = |error: &dyn Display| format!("its key {error}");
     let text = std::str::from_utf8(text).map_err(|_| of_key(&"is not UTF-8"))?;
     let key: Key = text.parse().map_err(|error| of_key(&error))?;
-    // Nobody looks at the object: what is called like a folder's marker is taken for one.
+    // The object is not looked at: a key that is named like a folder marker counts as one.
     let folder = text.ends_with('/').then_some(Unlinkable::Folder);
     let is_shown = saving == Saving::Impossible;
     let active = (is_shown && is_active(key.file_name())).then_some(Unlinkable::Active);
