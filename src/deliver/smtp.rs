@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, Environment, SmtpConfig};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
 use crate::progress::Progress;
-use crate::throttle::Throttle;
+use crate::rate_limit::RateLimiter;
 use brake::{Brake, Slowed};
 use dialogue::{Cause, Dialogue, Failure, Step};
 use hello::Hello;
@@ -103,7 +103,7 @@ struct Inner {
     trust: Trust,
     logins: Option<Logins>,
     hello: Hello,
-    throttle: Throttle,
+    limiter: RateLimiter,
     brake: Brake,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
@@ -187,7 +187,7 @@ impl Relay {
                 trust: tls::trust(section, config)?,
                 logins,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
-                throttle: Throttle::new(config.rate),
+                limiter: RateLimiter::new(config.rate),
                 brake: Brake::new(),
                 edge,
                 last_failure: Mutex::default(),
@@ -344,7 +344,7 @@ impl Relay {
             }
             tokio::time::sleep(pause).await;
         }
-        self.inner.throttle.pass(self.inner.brake.cost()).await;
+        self.inner.limiter.pass(self.inner.brake.cost()).await;
         Ok(Turn {
             relay: self,
             slot: Some(slot),
