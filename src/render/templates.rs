@@ -690,19 +690,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_escaped_is_refused() {
+    fn what_would_not_be_escaped_is_refused() {
         let told = [
             "{{{subject}}}",
             "{{&subject}}",
             "{{{{raw}}}}x{{{{/raw}}}}",
             "{{#*inline \"x\"}}x{{/inline}}",
-            "<a href={{link gallery_url}}>x</a>",
-            "<a href=\"{{gallery_url}}\">x</a>",
-            "<p {{subject}}>x</p>",
-            "<p style=\"color:{{subject}}\">x</p>",
-            "<p onclick='{{subject}}'>x</p>",
-            "<script>\nlet x = \"{{subject}}\";</script>",
-            "<!-- {{subject}} -->",
             "\\{{subject}}",
         ]
         .map(body);
@@ -711,21 +704,8 @@ mod tests {
         the template email/report/body.html.hbs, line 1: {{&subject}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{{{raw}}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{#*inline "x"}} is a decorator: put a template of its own into partials/ in its place
-        the template email/report/body.html.hbs, line 1: {{link gallery_url}} stands in the attribute href without quotes: write href="…"
-        the template email/report/body.html.hbs, line 1: {{gallery_url}} stands in href: write {{link gallery_url}}, which lets https alone pass
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in a tag, outside of a quoted attribute
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute style, where escaping does not protect
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute onclick, where escaping does not protect
-        the template email/report/body.html.hbs, line 2: {{subject}} stands in a <script>, where escaping does not protect
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in a comment: use {{! … }}, which nobody is sent
         the template email/report/body.html.hbs, line 1: a backslash before {{ does not belong there: write &#123; for a brace
         "#);
-        assert_eq!(
-            body(
-                "<!--[if mso]><p title=\"{{subject}}\"><![endif]--><a href=\"{{link gallery_url}}#{{count}}\">{{subject}}</a>"
-            ),
-            "nothing"
-        );
     }
 
     #[test]
