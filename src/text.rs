@@ -3,6 +3,9 @@
 //! [`printable`] is the one rule. A job's fields, an object's key, a relay's or a store's words may hold characters that
 //! end a line, command a terminal, reorder what stands around them, or are refused by SQS; and they may be a megabyte long.
 
+pub(crate) mod html;
+pub mod percent;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
