@@ -36,9 +36,9 @@ use super::{
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, HeedsRetryAfter, http, is_region};
-use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
+use crate::text::percent::decode_form;
 use crate::text::printable;
 
 /// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
