@@ -212,10 +212,19 @@ impl Step {
     pub const fn only(name: &'static str) -> Self {
         Self { rank: 0, name }
     }
+
+    /// The same step after so many replies to it, where it has several.
+    #[must_use]
+    pub const fn after(self, replies: usize) -> Self {
+        Self {
+            rank: self.rank + replies,
+            ..self
+        }
+    }
 }
 
 /// How many steps a dialogue can have.
-pub const STEPS: usize = 12;
+pub const STEPS: usize = 15;
 
 /// Which request, as long as it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
