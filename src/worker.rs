@@ -31,7 +31,7 @@ use crate::error::{Class, Disposition, JobError, RetryLimits, chain, edge_at_lea
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
-use crate::queue::{Message, Queue, QueueError};
+use crate::queue::{Fact, Message, Queue, QueueError};
 use crate::results::JobResult;
 use crate::stop::{Stop, Stopped};
 use crate::tools::Tools;
@@ -554,7 +554,15 @@ impl Worker {
                 error = reason,
                 "could not give a message back; it comes back by itself"
             );
+            self.keep(&message);
         }
+    }
+
+    /// Has a message given back that the queue did not take back, as soon as the queue answers.
+    fn keep(&self, message: &Message) {
+        let hidden = self.pace.visibility_timeout;
+        self.backlog
+            .keep(&self.tools.edges, &message.receipt, hidden);
     }
 
     /// Lets tasks end by themselves for the grace period, then asks them to stop at their next step.
@@ -838,6 +846,10 @@ impl Worker {
                     error = chain(&error),
                     "could not settle a message; it comes back by itself"
                 );
+                if matches!(disposition, Disposition::Retry { .. }) && error.fact != Fact::NotFound
+                {
+                    self.keep(message);
+                }
                 Left::Staying
             }
         }
