@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use directory::Location;
 use serde::{Deserialize, Serialize};
 
 pub use deadlines::Deadlines;
@@ -25,7 +26,6 @@ pub use load::{ConfigError, Secret};
 
 pub use crate::job::OnDoubt;
 
-use crate::directory::Location;
 use crate::job::{Disposition, Recipient, RelayName};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};

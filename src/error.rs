@@ -12,10 +12,11 @@ use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
+use directory::is_full;
+
 use crate::audit::RecordError;
 use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
-use crate::directory::is_full;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;

@@ -10,11 +10,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use directory::Directory;
 use sha2::{Digest, Sha256};
 
 use self::midstate::MacMidstate;
 use crate::bounds::LONGEST_SECRET;
-use crate::directory::{self, Directory};
 
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;

@@ -54,7 +54,6 @@ pub mod worker;
 
 // The edges, where the outside begins.
 pub mod database;
-pub mod directory;
 pub mod edge;
 #[cfg(feature = "embedded")]
 pub mod embedded;

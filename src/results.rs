@@ -7,11 +7,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use directory::{Directory, is_full};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::directory::{self, Directory, is_full};
 use crate::distribute::Delivered;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::error::chain;

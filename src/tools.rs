@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use directory::{Directory, Location, is_full};
+
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
@@ -20,7 +22,6 @@ use crate::connection::{self, Connection, Connections, SqsRoute};
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::{Directory, Location, is_full};
 use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
 use crate::error::JobError;
 use crate::job::envelope::EventRule;

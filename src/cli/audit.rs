@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use directory::Location;
 use handout::audit::find::{Question, find};
 use handout::audit::note::PublicKey;
 use handout::audit::record::Names;
@@ -17,7 +18,6 @@ use handout::audit::verify::verify_remembered;
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::{Config, Environment};
-use handout::directory::Location;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
 use handout::links::url::signature_in;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use directory::Directory;
 use handout::clock;
 use handout::config::{Config, Environment};
-use handout::directory::Directory;
 use handout::embedded::EndpointError;
 use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::Worker;

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use directory::{Directory, Location, tighten};
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
-use crate::directory::{self, Directory, Location, tighten};
 
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;

@@ -18,11 +18,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use directory::Directory;
 use rustix::fs::FileType;
 
 use super::description::Description;
 use super::names::{self, Places, Reading};
-use crate::directory::Directory;
 use crate::keyring::nonce;
 
 /// Where uploads are written until they are whole.

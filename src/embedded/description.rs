@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use directory::Directory;
 use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::directory::Directory;
 
 /// The longest description that is read, in bytes: S3 takes 2 KB of metadata and 8 KB of other headers.
 const LONGEST: u64 = 64 * 1024;

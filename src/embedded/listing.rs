@@ -13,9 +13,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use directory::Directory;
+
 use super::bucket::{Bucket, Stat, absent_is_none};
 use super::names::{self, Reading};
-use crate::directory::Directory;
 
 /// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
 /// 512 folders, and a process has not many more descriptors.

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use directory::Location;
 use futures_util::future::join_all;
 use futures_util::{TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
-use crate::directory::Location;
 use crate::error::JobError;
 use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;

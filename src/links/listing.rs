@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use directory::Location;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,6 @@ use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
-use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};

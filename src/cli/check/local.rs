@@ -5,10 +5,10 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use directory::{Directory, Location};
 use handout::audit::room::Room;
 use handout::audit::verify::{Glance, glance};
 use handout::config::{Config, Environment};
-use handout::directory::{Directory, Location};
 use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;

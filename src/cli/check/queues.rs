@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use directory::Directory;
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind};
-use handout::directory::{self, Directory};
 use handout::error::chain;
 use handout::queue::sqs::address::QueueAddress;
 use handout::queue::sqs::{LookedAt, SqsQueue};

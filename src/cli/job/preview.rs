@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use directory::Directory;
 use handout::clock;
 use handout::config::{Config, Environment, LedgerKind, QueueKind, ResultsConfig, Transport};
-use handout::directory::Directory;
 use handout::distribute::Order;
 use handout::error::{JobError, chain};
 use handout::links::{Audience, Unavailable};

@@ -1,13 +1,34 @@
-//! A directory that is held by its descriptor: every file in it is opened relative to it, and no link is followed.
+//! Directories held by descriptor: every file in one is opened relative to it, and no symbolic link is followed.
 //!
-//! A privileged command works in directories that a less privileged user may write. A name there may be a symbolic
-//! link, a hard link or a FIFO that another user planted. So a name is one component, opened with `O_NOFOLLOW` and
-//! `O_NONBLOCK`, and what was opened is a regular file with one link and an expected owner before it is read, changed
-//! or given away. Folders below are entered one component at a time, in the same way.
+//! A privileged process works in directories that a less privileged user may write. A name there may be a symbolic link, a hard
+//! link or a FIFO that the other user planted. A name is therefore one component, opened with `O_NOFOLLOW` and `O_NONBLOCK`
+//! (`open(2)`). What was opened must be a regular file with one link and an expected owner before it is read, changed or given
+//! away. Folders below are entered one component at a time, in the same way.
 //!
-//! The path of a directory that the operator names is the operator's: symbolic links in it are followed, as in `/var/lib`
-//! on another disk. What Handout derives from such a path ([`Location::below`]) is entered through none, and the state
-//! directory itself through none but a link of root's or of the process's own user.
+//! The path of a directory that the operator names is the operator's: symbolic links in it are followed, as in `/var/lib` on
+//! another disk. A folder that the program derives from such a path ([`Location::below`]) is entered through no link. The
+//! program's own directory ([`Directory::make_own`]) is entered through a link only if root or the process's user owns the link.
+//!
+//! A file that another process may read is written as a [`Draft`]: it gets its name when it is whole and synced.
+//!
+//! ```
+//! use directory::Directory;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let state = tempfile::tempdir()?;
+//! let directory = Directory::private(state.path())?;
+//! directory.replace("cursor", b"42", 0o600)?;
+//! assert_eq!(directory.read_bounded("cursor", 16)?, b"42");
+//!
+//! // A link that another user planted is an error, and its target stays as it is.
+//! std::os::unix::fs::symlink("/etc/passwd", state.path().join("planted"))?;
+//! assert!(directory.read("planted").is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors are [`std::io::Error`]. A refusal has the kind [`InvalidInput`](std::io::ErrorKind::InvalidInput), and its text names
+//! the path, the reason and what to do.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions, TryLockError};
@@ -35,11 +56,11 @@ const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 /// How many links lead to a directory at the most; as many as the kernel follows (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// How long a lock is waited for: those who keep one do so for milliseconds, and another user may keep it for ever.
+/// How long a lock is waited for: a program holds it for milliseconds, another user may hold it for ever.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a directory is: a path of the operator's, in which links are followed, and what Handout derives from it, which is
-/// entered through no link.
+/// Where a directory is: a path of the operator's, in which links are followed, or a folder derived from it, which is entered
+/// through no link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location(Arc<Place>);
 
@@ -51,7 +72,7 @@ struct Place {
 }
 
 impl Location {
-    /// A folder that Handout has below a directory of its own.
+    /// A folder of the program below its own directory.
     pub fn below(base: &Path, folder: &str) -> Self {
         Self(Arc::new(Place {
             path: base.join(folder),
@@ -160,8 +181,8 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens a directory that Handout has for itself, or makes it for its owner alone. A link at its name must be root's or
-    /// the process's user's.
+    /// Opens the program's own directory, or makes it for its owner alone. A link at its name must be root's or the process's
+    /// user's.
     pub fn make_own(path: &Path) -> io::Result<Self> {
         match Self::own(path, MAX_LINKS) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700),
@@ -175,11 +196,11 @@ impl Directory {
         Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
     }
 
-    /// Opens or makes a folder below that only its owner may enter, and in which Handout does as it likes.
+    /// Opens or makes a folder below that only its owner may enter, and whose files the program may remove.
     pub fn private_below(&self, folder: &str) -> io::Result<Self> {
         let shown = Path::new(folder);
         let directory = self.enter(shown, 0o700)?;
-        // Who owns a directory can give a folder in it, of root's own, the name of one of Handout's.
+        // Who owns a directory can give a folder in it, of root's own, the name of one of the program's.
         let (owner, ours) = (directory.owner()?.0, rustix::process::geteuid());
         let is_made_here = owner == ours.as_raw() && !ours.is_root();
         if owner != self.owner()?.0 && !is_made_here {
@@ -189,7 +210,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens a directory that Handout has for itself: another user may own it, and must not lead us away from it by a link.
+    /// Opens the program's own directory: another user may own it, and must not lead the program away from it by a link.
     fn own(path: &Path, links: usize) -> io::Result<Self> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Self::open(path);
@@ -272,7 +293,7 @@ impl Directory {
     }
 
     /// Enters a folder below, and makes it if it is not there.
-    pub(crate) fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
+    pub fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
             Err(Errno::EXIST) => return self.descend(name, FOLDER),
@@ -688,7 +709,7 @@ pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     match open.set_permissions(PermissionsExt::from_mode(wanted)) {
-        // Only its owner and root may; `handout check` reports it.
+        // Only its owner and root may.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         set => set,
     }
@@ -915,7 +936,7 @@ mod tests {
         assert_eq!(fs::metadata(there).unwrap().uid(), owner);
     }
 
-    /// Handout removes what is in such a folder.
+    /// The program removes what is in such a folder.
     #[test]
     fn a_folder_of_another_user_is_not_taken_for_one_that_was_made_here() {
         if !rustix::process::geteuid().is_root() {
