@@ -21,13 +21,13 @@ use handout::job::{Disposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
 use handout::links::front::Overrides;
-use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
 use handout::links::{Audience, Hand, Links};
 use handout::media::{Picture, Pictures};
 use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
@@ -131,14 +131,20 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
 fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
     let bucket = "acme-photos".parse().unwrap();
     let lifetime = lifetime();
-    let keys = Keys {
+    let keys = AccessKey {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
         session_token: session_token.map(Into::into),
     };
     let endpoint = "https://s3.eu-west-1.amazonaws.com";
-    let target = Target::new(endpoint, &bucket, Addressing::VirtualHost).unwrap();
-    let presigner = Presigner::new(target, &keys, "eu-west-1", lifetime.signed_at, 604_800);
+    let target = BucketUrl::new(endpoint, "acme-photos", Addressing::VirtualHost).unwrap();
+    let presigner = Presigner::new(
+        target,
+        &keys,
+        "eu-west-1",
+        lifetime.signed_at,
+        ExpiresIn::MAX,
+    );
     let wish = Wish {
         filename: None,
         disposition: Disposition::Inline,

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use directory::Location;
+use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
 pub use deadlines::Deadlines;
@@ -27,7 +28,6 @@ pub use load::{ConfigError, Secret};
 pub use crate::job::OnDoubt;
 
 use crate::job::{Disposition, Recipient, RelayName};
-use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
 use crate::store::s3::Encryption;
@@ -247,7 +247,7 @@ pub struct CloudFrontConfig {
     pub private_key_file: PathBuf,
     /// The digest below the signature.
     #[serde(default)]
-    pub hash: Hash,
+    pub hash: HashAlgorithm,
     /// Whether one signature serves a job's whole prefix.
     #[serde(default)]
     pub wildcard: bool,

@@ -24,20 +24,21 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::service_config::ServiceConfigKey;
+use presign::explain::KnownServer;
+use presign::hex::hex;
+use presign::partition::{EndpointVariant, before_suffix};
+use presign::{Addressing, ServerUrl};
 
 use self::origin::Configured;
 use crate::config::{Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, front};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, http, retries};
 use crate::job::ConnectionName;
-use crate::keyring::{Keyring, Purpose, hex};
+use crate::keyring::{Keyring, Purpose};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::explain::KnownServer;
 use crate::links::front::Front;
-use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
-use crate::links::target::{Addressing, ServerUrl};
 use crate::store::ObjectStore;
 use crate::store::s3::{Puts, S3Store};
 use crate::store::throttled::Throttled;
@@ -464,7 +465,7 @@ impl Route {
 
     /// Where the program itself asks.
     fn own_endpoint(&self) -> Endpoint {
-        let variant = Variant {
+        let variant = EndpointVariant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };

@@ -3,45 +3,41 @@
 //! A batch is one page of a listing. Signing keeps one, and listing some that were asked for ahead, bounded in number and in
 //! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
 
-pub mod cloudfront;
 pub(crate) mod credentials;
 pub mod direct;
-pub mod disposition;
-pub mod explain;
+mod example;
 pub mod front;
 pub mod kept;
 pub mod lines;
 pub mod linkable;
 mod lister;
 pub mod listing;
-pub mod partition;
 mod ranges;
 pub mod signer;
-pub mod sigv4;
-pub mod target;
-pub mod url;
 pub mod way;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::cloudfront::CloudFrontError;
+use presign::disposition::{clean_name, passive_type, push_content_disposition, with_extension_of};
+use presign::{PresignRequest, Presigner};
 
+pub(crate) use example::example_url;
 pub use linkable::{Unavailable, Unlinkable};
-pub use url::PresignedUrl;
+use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
 use crate::job::{Bucket, Disposition, Key, Recipient, Scope};
 use crate::keyring::Deriver;
-use crate::links::cloudfront::CloudFrontError;
-use crate::links::disposition::{
-    clean_name, passive_type, push_content_disposition, with_extension_of,
-};
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
-use crate::links::sigv4::{Ask, Presigner};
 use crate::plan::{Lifetime, Plan};
 use crate::store::ObjectMeta;
+
+/// The parameter that carries a link's identity.
+pub const LINK_ID: CustomParameter = CustomParameter::new("x-handout");
 
 /// For whom a link was made.
 #[derive(Debug, Clone)]
@@ -141,7 +137,7 @@ pub fn examples(
 ) -> Result<ExampleLinks, SignError> {
     let mut signed = sign(plan, page, audience, measure)?;
     for link in &mut signed.links {
-        link.url = PresignedUrl::example(link.key().as_str(), &link.url);
+        link.url = example_url(link.key().as_str(), &link.url);
         link.id = "0".repeat(link.id.len());
     }
     Ok(ExampleLinks(signed))
@@ -168,7 +164,7 @@ pub struct Signing {
 }
 
 impl Hand {
-    fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+    fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
         match self {
             Self::S3(presigner) => Ok(presigner.presign(ask)),
             Self::CloudFront(signing) => signing.sign(ask),
@@ -255,13 +251,13 @@ fn sign_one(
     let key = object.key.as_str();
     let version = object.version.as_deref().unwrap_or(&object.etag);
     let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
-    push_content_disposition(disposition, &name, content_disposition);
-    let url = signing.hand.sign(&Ask {
+    push_content_disposition(disposition.into(), &name, content_disposition);
+    let url = signing.hand.sign(&PresignRequest {
         key,
         content_disposition: Some(content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
         version_id: object.version.as_deref(),
-        link_id: Some(&id),
+        custom: Some((LINK_ID, &id)),
     })?;
     Ok(Link {
         id,
@@ -304,13 +300,13 @@ pub fn sign_published(
     let link_ids = link_ids(signing, plan, bucket, audience);
     let id = link_ids.id(&[key.as_bytes(), b"published"]);
     let mut content_disposition = String::new();
-    push_content_disposition(disposition, &name, &mut content_disposition);
-    let url = signing.hand.sign(&Ask {
+    push_content_disposition(disposition.into(), &name, &mut content_disposition);
+    let url = signing.hand.sign(&PresignRequest {
         key,
         content_disposition: Some(&content_disposition),
         content_type: Some(media_type),
         version_id: None,
-        link_id: Some(&id),
+        custom: Some((LINK_ID, &id)),
     })?;
     Ok(Link {
         id,

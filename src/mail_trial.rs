@@ -17,7 +17,7 @@ use crate::connection::Connections;
 use crate::error::JobError;
 use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
 use crate::links::listing::{Entry, Listing};
-use crate::links::{self, Audience, PresignedUrl, Signing};
+use crate::links::{self, Audience, Signing};
 use crate::plan::{Bound, Place, Plan, Policy, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
 use crate::render::{MailSettings, Templates};
@@ -210,7 +210,7 @@ impl<'a> MailTrial<'a> {
     ) -> Result<Drawn, JobError> {
         let plan = self.plan;
         let example = |place: &Place, name| match place {
-            Place::Bucket(..) => Some(PresignedUrl::example(name, digest.first_url()?)),
+            Place::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
             Place::Dir { .. } => None,
         };
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);

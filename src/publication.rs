@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};
@@ -14,7 +15,7 @@ use crate::distribute::{Order, context};
 use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
-use crate::links::{self, Audience, Links, PresignedUrl, SignError};
+use crate::links::{self, Audience, Links, SignError};
 use crate::media::Pictures;
 use crate::plan::{Place, Plan};
 use crate::render::RenderedPage;

@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use icu_normalizer::ComposingNormalizerBorrowed;
+use presign::hex::hex;
 
 use crate::job::Recipient;
-use crate::keyring::hex;
 use crate::text::{is_invisible, printable};
 
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.

@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+pub use presign::disposition::is_bidi_control;
+
 /// Makes text fit to be shown on one line.
 ///
 /// What [`is_printable`] does not accept is escaped as `\u{1b}`, and the whole is at most `max_bytes` long. Of longer text the beginning is kept, and `… (1048576 bytes)` says how long it was.
@@ -107,11 +109,6 @@ pub const fn is_invisible(c: char) -> bool {
         | '\u{200B}'..='\u{200D}' | '\u{2060}'..='\u{2065}' | '\u{206A}'..='\u{206F}' | '\u{3164}' | '\u{FEFF}'
         | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
         | '\u{E0000}'..='\u{E0FFF}')
-}
-
-/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
-pub const fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

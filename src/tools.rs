@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use directory::{Directory, Location, is_full};
+#[cfg(feature = "embedded")]
+use presign::ServerUrl;
+use presign::cloudfront::UrlPolicy;
+use presign::partition::EndpointVariant;
 
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
@@ -32,11 +36,7 @@ use crate::ledger::resolver::Resolver;
 use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
-use crate::links::cloudfront;
 use crate::links::listing::GatherError;
-use crate::links::partition::Variant;
-#[cfg(feature = "embedded")]
-use crate::links::target::ServerUrl;
 use crate::links::{Hand, SignError, Signing};
 use crate::mail_trial::Tried;
 use crate::media;
@@ -219,7 +219,7 @@ impl Tools {
         };
         let signing = front
             .signing(
-                cloudfront::Policy::until(plan.lifetime.expires_at),
+                UrlPolicy::until(plan.lifetime.expires_at),
                 plan.whole_prefix(),
             )
             .map_err(SignError::from)?;
@@ -780,7 +780,7 @@ pub async fn sqs_queue(
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
         ca_file: config.queue.ca_file.as_deref(),
-        variant: Variant::default(),
+        variant: EndpointVariant::default(),
     };
     let client = async |address: &QueueAddress| {
         connection::sqs_client("queue", route.to(address.place()), environment).await
@@ -809,7 +809,7 @@ pub async fn results(config: &Config, environment: &Environment) -> Result<Resul
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
                 ca_file: wanted.ca_file.as_deref(),
-                variant: Variant::default(),
+                variant: EndpointVariant::default(),
             };
             let route = route.to(url.place());
             let client = connection::sqs_client("results", route, environment).await?;

@@ -123,9 +123,10 @@ mod tests {
     use crate::audit::log::tests::{clock, segments, settings};
     use crate::audit::record::Names;
     use crate::keyring::Keyring;
-    use crate::links::{Audience, PresignedUrl};
+    use crate::links::Audience;
     use crate::plan::Bound;
     use crate::render::samples;
+    use presign::PresignedUrl;
 
     fn lifetime(seconds: i64) -> Lifetime {
         let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();

@@ -9,11 +9,12 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::hex::push_hex;
 use serde::Serialize;
 
 use super::note::PublicKey;
 use crate::job::{Disposition, Recipient};
-use crate::keyring::{Deriver, Keyring, Purpose, push_hex};
+use crate::keyring::{Deriver, Keyring, Purpose};
 use crate::links::{Audience, Link, Links};
 use crate::plan::Bound;
 

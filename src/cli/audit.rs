@@ -20,12 +20,12 @@ use handout::clock;
 use handout::config::{Config, Environment};
 use handout::job::Recipient;
 use handout::keyring::Keyring;
-use handout::links::url::signature_in;
 use handout::mounted;
 use handout::tools::OpenError;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use presign::signature_in;
 use serde::Serialize;
 
 use super::terminal::{Lines, complain};

@@ -8,7 +8,8 @@ use clap::Args;
 use handout::clock;
 use handout::config::Environment;
 use handout::connection;
-use handout::links::explain::KnownServer;
+use handout::links::LINK_ID;
+use presign::explain::{Explainer, KnownServer};
 
 use super::{ConfigArgs, exit, say_json, say_lines};
 
@@ -45,7 +46,11 @@ pub(super) fn explain(
     };
     let now = clock::system();
     let servers = arguments.servers(environment)?;
-    let explanation = handout::links::explain::explain(&url, &servers, now);
+    let explainer = Explainer {
+        servers: &servers,
+        custom: Some(LINK_ID),
+    };
+    let explanation = explainer.explain(&url, now);
     if arguments.json {
         say_json(&explanation)?;
     } else {

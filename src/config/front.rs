@@ -1,8 +1,9 @@
 //! `[connections.NAME.cloudfront]`: from what is written to what signs.
 
+use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain, PrivateKey};
+
 use super::{CloudFrontConfig, ConfigError, Environment, Secret};
 use crate::job::place::NameError;
-use crate::links::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, PrivateKey};
 use crate::links::front::{Front, Overrides, Reach, Sharing};
 
 /// What the links of a distribution can open; everything is looked at but the key.
@@ -13,7 +14,7 @@ pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach
             reason,
         )
     };
-    Distribution::new(&wanted.domain).map_err(|error| wrong("domain", said(&error)))?;
+    DistributionDomain::new(&wanted.domain).map_err(|error| wrong("domain", said(&error)))?;
     CloudFrontSigner::check_key_pair_id(&wanted.key_pair_id)
         .map_err(|error| wrong("key_pair_id", said(&error)))?;
     let bucket = wanted.bucket.as_deref().map(str::parse).transpose();
@@ -61,7 +62,7 @@ pub(crate) fn open(
     };
     Ok(Front {
         signer: CloudFrontSigner::new(&wanted.key_pair_id, key, wanted.hash).map_err(wrong)?,
-        distribution: Distribution::new(&wanted.domain).map_err(wrong)?,
+        distribution: DistributionDomain::new(&wanted.domain).map_err(wrong)?,
         reach,
         sharing: match wanted.wildcard {
             true => Sharing::WholePrefix,
@@ -89,7 +90,7 @@ mod tests {
                 domain: "d111111abcdef8.cloudfront.net".to_owned(),
                 key_pair_id: "K1".to_owned(),
                 private_key_file: folder.path().join(file),
-                hash: crate::links::cloudfront::Hash::Sha1,
+                hash: presign::cloudfront::HashAlgorithm::Sha1,
                 wildcard: false,
                 response_overrides: true,
                 bucket: None,

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use presign::ServerUrl;
 use toml::{Table, Value};
 
 use super::{
@@ -16,7 +17,6 @@ use super::{
 use crate::deliver::smtp::hello;
 use crate::error::with_nearest;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
-use crate::links::target::ServerUrl;
 use crate::mounted;
 use crate::quantity::Span;
 use crate::queue::sqs::address::QueueAddress;

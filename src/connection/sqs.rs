@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use presign::partition::EndpointVariant;
 
 use super::origin::Configured;
 use super::{Base, no_region, session_end};
@@ -12,7 +13,6 @@ use crate::config::{ConfigError, ConnectionConfig, Environment};
 use crate::edge::{Egress, HeedsRetryAfter};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::partition::Variant;
 use crate::queue::sqs::address::QueuePlace;
 
 /// The way to an SQS queue; what is left out is the environment's or the profile's.
@@ -27,7 +27,7 @@ pub struct SqsRoute<'a> {
     /// A file with authorities that are trusted besides the system's.
     pub ca_file: Option<&'a Path>,
     /// Which of the region's endpoints is asked, beside what the environment says.
-    pub variant: Variant,
+    pub variant: EndpointVariant,
 }
 
 impl<'a> SqsRoute<'a> {

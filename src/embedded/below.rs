@@ -11,13 +11,13 @@ use aws_lc_rs::constant_time::verify_slices_are_equal as is_equal;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::http::request;
 use hyper::{HeaderMap, Uri};
+use presign::hex::hex;
+use presign::midstate::Midstate;
+use presign::percent::{decode, push_path};
+use presign::sigv4::signing_key;
 use s3s::{S3Result, s3_error};
 
 use super::scope::{Claim, Query, SIGNATURE, Sites};
-use crate::keyring::hex;
-use crate::keyring::midstate::Midstate;
-use crate::links::sigv4::{push_path_escaped, signing_key};
-use crate::links::target::decode_path;
 
 /// The path of the public URL, decoded, without a slash at its end; empty for a URL without one.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub(super) struct PublicPath(String);
 impl PublicPath {
     /// `path` is spelled as in a URL.
     pub(super) fn new(path: &str) -> Self {
-        Self(decode_path(path).unwrap_or_else(|| path.to_owned()))
+        Self(decode(path).unwrap_or_else(|| path.to_owned()))
     }
 
     /// Takes the public path off a link that was signed with it. The caller has admitted the request.
@@ -36,7 +36,7 @@ impl PublicPath {
             return Ok(());
         }
         let unreadable = || s3_error!(InvalidURI, "Couldn't parse the specified URI.");
-        let arrived = decode_path(head.uri.path()).ok_or_else(unreadable)?;
+        let arrived = decode(head.uri.path()).ok_or_else(unreadable)?;
         match self.below(sites, head, &arrived) {
             Some(below) => head.uri = below,
             None if self.inside(&arrived).is_some() => {
@@ -72,7 +72,7 @@ impl PublicPath {
                 is_equal(link.signature(asked).as_bytes(), signature.as_bytes()).is_ok()
             })?;
         let mut uri = String::new();
-        push_path_escaped(inside, &mut uri);
+        push_path(inside, &mut uri);
         let (parameters, own) = (&link.parameters, link.signature(inside));
         uri.push_str(&format!("?{parameters}&{SIGNATURE}={own}"));
         uri.parse().ok()
@@ -122,7 +122,7 @@ impl<'a> Link<'a> {
             ..
         } = self;
         let mut request = format!("{method}\n");
-        push_path_escaped(path, &mut request);
+        push_path(path, &mut request);
         request.push_str(&format!("\n{parameters}\n{headers}\nUNSIGNED-PAYLOAD"));
         let mut hash = Midstate::new();
         hash.update(request.as_bytes());

@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Method, http::request};
+use presign::percent::push_parameter;
+use presign::sigv4::QUERY_PARAMETERS;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::Site;
-use crate::links::sigv4::{QUERY_PARAMETERS, push_parameter};
 
 /// Longest life of a presigned URL, a week: the signing key lives no longer.
 const LONGEST_EXPIRY_SECONDS: u32 = 604_800;

@@ -13,9 +13,9 @@ use std::time::Duration;
 use directory::Location;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use presign::disposition::is_active;
 use serde::{Deserialize, Serialize};
 
-use super::disposition::is_active;
 use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};

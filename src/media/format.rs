@@ -1,9 +1,10 @@
 //! Which format a file has, by its first bytes, and where each keeps its size.
 
+use presign::disposition::extension;
+
 use super::head::Head;
 use super::size::Size;
 use super::{Picture, boxes, jpeg, jxl, netpbm, svg, tiff};
-use crate::links::disposition::extension;
 
 /// Extensions of files that are read; of others, not a byte is asked for.
 const EXTENSIONS: [&str; 40] = [

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::tz::TimeZone;
+use presign::PresignedUrl;
 
 use self::ask::Ask;
 use self::cards::{Cards, Words};
@@ -26,7 +27,7 @@ use super::view::{self, Moment, Tongue};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
 use crate::job::Disposition;
-use crate::links::{Audience, PresignedUrl};
+use crate::links::Audience;
 use crate::media::Pictures;
 use crate::plan::Plan;
 

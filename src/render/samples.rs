@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::PresignedUrl;
 use serde_json::{Value, json};
 
 use super::email::{Digest, Letter, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
-use crate::links::{Audience, Link, Links, PresignedUrl, Unavailable, Unlinkable};
+use crate::links::{Audience, Link, Links, Unavailable, Unlinkable};
 use crate::media::Pictures;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan};
 use crate::store::{ObjectMeta, Storage};
@@ -118,7 +119,7 @@ pub(super) fn link_to(key: &str, size_bytes: u64, url: String) -> Link {
     Link {
         id: "00112233445566778899aabbccddeeff".to_owned(),
         bucket: "acme-reports".parse().unwrap(),
-        name: crate::links::disposition::clean_name(key.file_name()),
+        name: presign::disposition::clean_name(key.file_name()),
         object: ObjectMeta {
             key,
             size_bytes,

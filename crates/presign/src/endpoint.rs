@@ -3,18 +3,17 @@
 //! A signature covers the host and the path that a client sends. What a browser would spell otherwise than it stands in the
 //! configuration is therefore refused here.
 
-use super::sigv4::push_path_escaped;
-use crate::job::Bucket;
+use crate::percent::{decode, push_path};
 
 /// Where links to a bucket point: origin and path, without the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct BucketUrl {
     /// `https://bucket.s3.eu-west-1.amazonaws.com`, as it stands in the URL.
-    pub(super) origin: String,
+    pub(crate) origin: String,
     /// The `Host` header that a client will send, without a port that is the scheme's own.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// `/`, or `/bucket/` in path style; behind the server's base path, if it has one.
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 /// How a bucket's name stands in a URL.
@@ -28,7 +27,7 @@ pub enum Addressing {
 
 /// A URL that is no server's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EndpointError {
+pub enum ServerUrlError {
     /// It has no scheme or host, or more than a path behind them.
     #[error(
         "{0:?} is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it"
@@ -56,8 +55,8 @@ impl ServerUrl {
     ///
     /// # Errors
     /// It is not the URL of a server, or clients would send another one than was signed.
-    pub fn parse(url: &str) -> Result<Self, EndpointError> {
-        let refuse = || EndpointError::Form(shown(url));
+    pub fn parse(url: &str) -> Result<Self, ServerUrlError> {
+        let refuse = || ServerUrlError::Form(shown(url));
         let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
         let scheme = *[HTTP, HTTPS]
             .iter()
@@ -73,9 +72,9 @@ impl ServerUrl {
         let mut spelled = String::new();
         for segment in path.split('/').skip(1) {
             let segment = decoded_segment(segment);
-            let segment = segment.ok_or_else(|| EndpointError::Path(shown(url)))?;
+            let segment = segment.ok_or_else(|| ServerUrlError::Path(shown(url)))?;
             spelled.push('/');
-            push_path_escaped(&segment, &mut spelled);
+            push_path(&segment, &mut spelled);
         }
         Ok(Self {
             scheme,
@@ -129,38 +128,21 @@ fn decoded_segment(segment: &str) -> Option<String> {
     if !segment.bytes().all(is_plain) {
         return None;
     }
-    let decoded = decode_path(segment)?;
+    let decoded = decode(segment)?;
     let is_said_alike = !matches!(decoded.as_str(), "" | "." | "..") && !decoded.contains('/');
     is_said_alike.then_some(decoded)
 }
 
-/// Decodes the escapes of a path. `None` if one is broken, or if what comes out is no UTF-8.
-pub(crate) fn decode_path(text: &str) -> Option<String> {
-    let digit = |byte: &u8| u8::try_from(char::from(*byte).to_digit(16)?).ok();
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let (byte, after) = match (first, after) {
-            (b'%', [high, low, after @ ..]) => (digit(high)? << 4 | digit(low)?, after),
-            (b'%', _) => return None,
-            _ => (*first, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
-}
-
-impl Target {
+impl BucketUrl {
     /// The target of a bucket at an endpoint such as `https://s3.eu-west-1.amazonaws.com`.
     ///
     /// # Errors
     /// The endpoint is none.
     pub fn new(
         endpoint: &str,
-        bucket: &Bucket,
+        bucket: &str,
         addressing: Addressing,
-    ) -> Result<Self, EndpointError> {
+    ) -> Result<Self, ServerUrlError> {
         let ServerUrl {
             scheme,
             authority,
@@ -225,9 +207,9 @@ impl Addressing {
 
     /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no
     /// host name has capitals, underscores or more than 63 characters in a part, and an IP address has no subdomains.
-    fn fits(self, authority: &str, bucket: &Bucket) -> Self {
+    fn fits(self, authority: &str, bucket: &str) -> Self {
         let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let name = bucket.as_str().as_bytes();
+        let name = bucket.as_bytes();
         let is_label = (3..=63).contains(&name.len())
             && name.iter().all(|byte| is_plain(byte) || *byte == b'-')
             && [name.first(), name.last()]
@@ -252,7 +234,7 @@ mod tests {
     #[test]
     fn a_target_is_virtual_host_style_where_that_can_work() {
         let target = |endpoint: &str, bucket: &str, addressing| {
-            let target = Target::new(endpoint, &bucket.parse().unwrap(), addressing).unwrap();
+            let target = BucketUrl::new(endpoint, bucket, addressing).unwrap();
             format!("{}{} host={}", target.origin, target.path, target.host)
         };
         let table = [
@@ -310,7 +292,7 @@ mod tests {
             "https://%31",
         ] {
             assert!(
-                Target::new(endpoint, &"reports".parse().unwrap(), Addressing::Path).is_err(),
+                BucketUrl::new(endpoint, "reports", Addressing::Path).is_err(),
                 "{endpoint}"
             );
         }
@@ -319,7 +301,7 @@ mod tests {
     #[test]
     fn a_server_below_a_path_keeps_it_in_the_links_that_it_signs() {
         let target = |endpoint: &str, addressing| {
-            let target = Target::new(endpoint, &"reports".parse().unwrap(), addressing).unwrap();
+            let target = BucketUrl::new(endpoint, "reports", addressing).unwrap();
             format!("{}{} host={}", target.origin, target.path, target.host)
         };
         let table = [

@@ -1,4 +1,4 @@
-//! CloudFront signed URLs: arithmetic with a private key, as [`super::sigv4`] is arithmetic with a secret.
+//! CloudFront signed URLs: arithmetic with a private key, as [`crate::sigv4`] is arithmetic with a secret.
 //!
 //! What is signed is a policy, a small JSON text: which URL, until when, from when, from which network. A *canned*
 //! policy has an end and nothing else, and CloudFront writes it anew from the URL that it is asked for; a *custom*
@@ -16,13 +16,14 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
 
-pub use key::{Hash, KeyError, PrivateKey};
+pub use key::{HashAlgorithm, KeyError, PrivateKey};
 
-use super::PresignedUrl;
-use super::sigv4::{Ask, push_overrides, push_parameter, push_path_escaped};
+use crate::percent::push_path;
+use crate::request::PresignRequest;
+use crate::url::PresignedUrl;
 
 /// The parameters that CloudFront takes for its own and leaves out of what it compares.
-pub(super) const OWN_PARAMETERS: [&str; 5] = [
+pub(crate) const OWN_PARAMETERS: [&str; 5] = [
     "Expires",
     "Policy",
     "Signature",
@@ -31,7 +32,7 @@ pub(super) const OWN_PARAMETERS: [&str; 5] = [
 ];
 
 /// CloudFront counts seconds in 32 bits: 19 January 2038.
-pub(crate) const LAST_SECOND: i64 = i32::MAX as i64;
+pub const LAST_SECOND: i64 = i32::MAX as i64;
 
 /// Why a CloudFront URL cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,12 +94,12 @@ pub enum CloudFrontError {
 
 /// An IPv4 network, of one address or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
+pub struct Ipv4Network {
     address: Ipv4Addr,
     prefix: u8,
 }
 
-impl FromStr for Network {
+impl FromStr for Ipv4Network {
     type Err = CloudFrontError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -116,7 +117,7 @@ impl FromStr for Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for Ipv4Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
@@ -124,13 +125,13 @@ impl fmt::Display for Network {
 
 /// When a link works, and for whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct UrlPolicy {
     end: Timestamp,
     start: Option<Timestamp>,
-    network: Option<Network>,
+    network: Option<Ipv4Network>,
 }
 
-impl Policy {
+impl UrlPolicy {
     /// Works until an instant; CloudFront counts whole seconds.
     pub const fn until(end: Timestamp) -> Self {
         Self {
@@ -151,7 +152,7 @@ impl Policy {
 
     /// Works from one network only.
     #[must_use]
-    pub const fn from_network(self, network: Network) -> Self {
+    pub const fn from_network(self, network: Ipv4Network) -> Self {
         Self {
             network: Some(network),
             ..self
@@ -201,11 +202,11 @@ impl Policy {
 
 /// Where links of a distribution point.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Distribution {
+pub struct DistributionDomain {
     origin: String,
 }
 
-impl Distribution {
+impl DistributionDomain {
     /// The distribution with this domain, its own or one of ours that points to it.
     pub fn new(domain: &str) -> Result<Self, CloudFrontError> {
         // Browsers send host names in lower case, and CloudFront compares them as they come.
@@ -232,12 +233,12 @@ impl Distribution {
     /// The URL of an object, yet to be signed. Its key and parameters are escaped as in a link to S3.
     ///
     /// CloudFront hands `response-…` parameters on only if the distribution's origin request policy says so.
-    pub fn url(&self, ask: &Ask<'_>) -> String {
+    pub fn url(&self, request: &PresignRequest<'_>) -> String {
         let mut parameters = String::new();
-        push_overrides(ask, &mut parameters);
-        push_parameter("x-handout", ask.link_id, &mut parameters);
-        let mut url = String::with_capacity(self.origin.len() + ask.key.len() + parameters.len());
-        self.push_place(ask.key, &mut url);
+        request.push_parameters(&mut parameters);
+        let mut url =
+            String::with_capacity(self.origin.len() + request.key.len() + parameters.len());
+        self.push_place(request.key, &mut url);
         if let Some(parameters) = parameters.strip_prefix('&') {
             url.push('?');
             url.push_str(parameters);
@@ -256,7 +257,7 @@ impl Distribution {
     fn push_place(&self, key: &str, text: &mut String) {
         text.push_str(&self.origin);
         text.push('/');
-        push_path_escaped(key, text);
+        push_path(key, text);
     }
 }
 
@@ -265,12 +266,16 @@ impl Distribution {
 pub struct CloudFrontSigner {
     key_pair_id: Arc<str>,
     key: Arc<PrivateKey>,
-    hash: Hash,
+    hash: HashAlgorithm,
 }
 
 impl CloudFrontSigner {
     /// Signs with `key`, whose public half CloudFront knows as `key_pair_id`.
-    pub fn new(key_pair_id: &str, key: PrivateKey, hash: Hash) -> Result<Self, CloudFrontError> {
+    pub fn new(
+        key_pair_id: &str,
+        key: PrivateKey,
+        hash: HashAlgorithm,
+    ) -> Result<Self, CloudFrontError> {
         Self::check_key_pair_id(key_pair_id)?;
         Ok(Self {
             key_pair_id: key_pair_id.into(),
@@ -280,7 +285,7 @@ impl CloudFrontSigner {
     }
 
     /// Whether a text looks like the id of a public key.
-    pub(crate) fn check_key_pair_id(text: &str) -> Result<(), CloudFrontError> {
+    pub fn check_key_pair_id(text: &str) -> Result<(), CloudFrontError> {
         let is_id =
             (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         match is_id {
@@ -297,14 +302,14 @@ impl CloudFrontSigner {
     /// What kind of key it is, in words.
     pub fn kind(&self) -> String {
         let hash = match self.hash {
-            Hash::Sha1 => "SHA-1",
-            Hash::Sha256 => "SHA-256",
+            HashAlgorithm::Sha1 => "SHA-1",
+            HashAlgorithm::Sha256 => "SHA-256",
         };
         format!("{} with {hash}", self.key.kind())
     }
 
     /// Signs one URL, query and all: whoever changes a character of it has no link.
-    pub fn sign(&self, url: &str, policy: &Policy) -> Result<PresignedUrl, CloudFrontError> {
+    pub fn sign(&self, url: &str, policy: &UrlPolicy) -> Result<PresignedUrl, CloudFrontError> {
         check_url(url)?;
         policy.check()?;
         let query = self.query(url, policy, policy.is_canned())?;
@@ -315,7 +320,11 @@ impl CloudFrontSigner {
     ///
     /// Cheap, and weaker than [`CloudFrontSigner::sign`]: whoever holds one link can make the others, and a
     /// parameter such as `x-handout` can be changed.
-    pub fn wildcard(&self, resource: &str, policy: &Policy) -> Result<Wildcard, CloudFrontError> {
+    pub fn wildcard(
+        &self,
+        resource: &str,
+        policy: &UrlPolicy,
+    ) -> Result<WildcardSignature, CloudFrontError> {
         // What may stand in a URL, once the wildcards are taken for letters.
         check_url(&resource.replace(['*', '?'], "w")).map_err(|error| match error {
             CloudFrontError::Url { reason, .. } => refused(resource, reason),
@@ -326,17 +335,17 @@ impl CloudFrontSigner {
             return Err(refused(resource, "its host must not be a pattern"));
         }
         policy.check()?;
-        Ok(Wildcard {
+        Ok(WildcardSignature {
             resource: resource.into(),
             query: self.query(resource, policy, false)?.into(),
         })
     }
 
     /// The signature of one URL for use in all: as long as that of each of them under a canned policy, and good for none.
-    pub(super) fn sample(&self, policy: &Policy) -> Result<Wildcard, CloudFrontError> {
+    pub fn sample(&self, policy: &UrlPolicy) -> Result<WildcardSignature, CloudFrontError> {
         policy.check()?;
         let query = self.query("https://example.invalid/", policy, policy.is_canned())?;
-        Ok(Wildcard {
+        Ok(WildcardSignature {
             resource: "*".into(),
             query: query.into(),
         })
@@ -346,7 +355,7 @@ impl CloudFrontSigner {
     fn query(
         &self,
         resource: &str,
-        policy: &Policy,
+        policy: &UrlPolicy,
         is_canned: bool,
     ) -> Result<String, CloudFrontError> {
         let json = policy.json(resource);
@@ -364,7 +373,7 @@ impl CloudFrontSigner {
         query.push_str("&Key-Pair-Id=");
         query.push_str(&self.key_pair_id);
         // SHA-1 is not named, so that URLs for it are what they always were.
-        if self.hash == Hash::Sha256 {
+        if self.hash == HashAlgorithm::Sha256 {
             query.push_str("&Hash-Algorithm=SHA256");
         }
         Ok(query)
@@ -373,21 +382,21 @@ impl CloudFrontSigner {
 
 /// One signature for many URLs.
 #[derive(Clone)]
-pub struct Wildcard {
+pub struct WildcardSignature {
     resource: Arc<str>,
     query: Arc<str>,
 }
 
-impl fmt::Debug for Wildcard {
+impl fmt::Debug for WildcardSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Wildcard")
+        f.debug_tuple("WildcardSignature")
             .field(&self.resource)
             .field(&"****")
             .finish()
     }
 }
 
-impl Wildcard {
+impl WildcardSignature {
     /// A link to one of the URLs; refused for one that the signature does not cover.
     pub fn apply(&self, url: &str) -> Result<PresignedUrl, CloudFrontError> {
         check_url(url)?;
@@ -415,7 +424,7 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// Reads what [`base64`] wrote.
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.replace('-', "+").replace('_', "=").replace('~', "/");
     Base64::decode_vec(&text).ok()
 }
@@ -484,7 +493,7 @@ const fn may_stand_in_a_url(byte: u8) -> bool {
 }
 
 /// Whether a resource with `*` and `?` stands for a URL. Linear but for the stars: the last one gives way first.
-pub(super) fn matches(resource: &[u8], url: &[u8]) -> bool {
+pub(crate) fn matches(resource: &[u8], url: &[u8]) -> bool {
     let (mut at, mut in_url) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while in_url < url.len() {
@@ -514,6 +523,7 @@ pub(super) fn matches(resource: &[u8], url: &[u8]) -> bool {
 mod tests {
     use super::key::tests::{P256_SEC1, RSA_PKCS1};
     use super::*;
+    use crate::request::CustomParameter;
     use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
     use proptest::prelude::*;
     use rsa::pkcs1v15::Pkcs1v15Sign;
@@ -523,25 +533,26 @@ mod tests {
     use sha2::Sha256;
 
     /// What OpenSSL makes of the same key: see the README beside it.
-    const OPENSSL: &str = include_str!("../../tests/fixtures/cloudfront/openssl.txt");
-    const RSA_PUBLIC: &str = include_str!("../../tests/fixtures/cloudfront/rsa-public.pem");
-    const P256_PUBLIC: &str = include_str!("../../tests/fixtures/cloudfront/p256-public.pem");
+    const OPENSSL: &str = include_str!("../tests/fixtures/openssl.txt");
+    const RSA_PUBLIC: &str = include_str!("../tests/fixtures/rsa-public.pem");
+    const P256_PUBLIC: &str = include_str!("../tests/fixtures/p256-public.pem");
+    const LINK_ID: CustomParameter = CustomParameter::new("x-handout");
     const OBJECT: &str = "https://d111111abcdef8.cloudfront.net/image.jpg";
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn end() -> Policy {
-        Policy::until(at(1_767_290_400))
+    fn end() -> UrlPolicy {
+        UrlPolicy::until(at(1_767_290_400))
     }
 
-    fn signer(pem: &str, hash: Hash) -> CloudFrontSigner {
+    fn signer(pem: &str, hash: HashAlgorithm) -> CloudFrontSigner {
         CloudFrontSigner::new("K1TESTKEY", PrivateKey::from_pem(pem).unwrap(), hash).unwrap()
     }
 
     fn rsa() -> CloudFrontSigner {
-        signer(RSA_PKCS1, Hash::Sha1)
+        signer(RSA_PKCS1, HashAlgorithm::Sha1)
     }
 
     /// CloudFront, as its documentation tells of it: whether a URL opens at an instant for an address.
@@ -629,18 +640,21 @@ mod tests {
     #[test]
     fn urls_are_those_that_openssl_signs() {
         let (start, network) = (at(1_767_200_000), "192.0.2.0/24".parse().unwrap());
-        let ask = Ask {
+        let request = PresignRequest {
             key: "q3/a b+ü.pdf",
             content_disposition: Some("attachment; filename=\"a b.pdf\""),
-            link_id: Some("0123456789abcdef0123456789abcdef"),
-            ..Ask::default()
+            custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
+            ..PresignRequest::default()
         };
-        let object = Distribution::new("Files.Example.com").unwrap().url(&ask);
+        let object = DistributionDomain::new("Files.Example.com")
+            .unwrap()
+            .url(&request);
         let mut ours = Vec::new();
-        for hash in [Hash::Sha1, Hash::Sha256] {
+        for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
             let signer = signer(RSA_PKCS1, hash);
-            let sign =
-                |url: &str, policy: Policy| signer.sign(url, &policy).unwrap().expose().to_owned();
+            let sign = |url: &str, policy: UrlPolicy| {
+                signer.sign(url, &policy).unwrap().expose().to_owned()
+            };
             ours.extend([
                 sign(OBJECT, end()),
                 sign(&format!("{OBJECT}?size=large"), end()),
@@ -690,15 +704,15 @@ mod tests {
             }]})
         );
         assert!(rsa().sign(resource, &end()).is_err());
-        assert!(r#"192.0.2.0/24","x":""#.parse::<Network>().is_err());
+        assert!(r#"192.0.2.0/24","x":""#.parse::<Ipv4Network>().is_err());
     }
 
     #[test]
     fn what_cannot_be_signed_says_why() {
         let sign = |url: &str| rsa().sign(url, &end()).unwrap_err().to_string();
         let wildcard = |text: &str| rsa().wildcard(text, &end()).unwrap_err().to_string();
-        let policy = |policy: Policy| rsa().sign(OBJECT, &policy).unwrap_err().to_string();
-        let network = |text: &str| text.parse::<Network>().unwrap_err().to_string();
+        let policy = |policy: UrlPolicy| rsa().sign(OBJECT, &policy).unwrap_err().to_string();
+        let network = |text: &str| text.parse::<Ipv4Network>().unwrap_err().to_string();
         let key = PrivateKey::from_pem(RSA_PKCS1).unwrap();
         let table = [
             sign("rtmp://d.example/x"),
@@ -714,16 +728,16 @@ mod tests {
             wildcard("https://*/x"),
             wildcard("https://d.example/\"*"),
             policy(end().starting(at(1_767_290_400))),
-            policy(Policy::until(at(0))),
-            policy(Policy::until(at(LAST_SECOND + 1))),
+            policy(UrlPolicy::until(at(0))),
+            policy(UrlPolicy::until(at(LAST_SECOND + 1))),
             network("192.0.2.7/24"),
             network("2001:db8::/32"),
             network("192.0.2.0/+24"),
             network("192.0.2.0/33"),
-            CloudFrontSigner::new("K&x=1", key, Hash::Sha1)
+            CloudFrontSigner::new("K&x=1", key, HashAlgorithm::Sha1)
                 .unwrap_err()
                 .to_string(),
-            Distribution::new("https://d.example")
+            DistributionDomain::new("https://d.example")
                 .unwrap_err()
                 .to_string(),
         ];
@@ -754,24 +768,24 @@ mod tests {
 
     #[test]
     fn one_signature_serves_a_whole_prefix_and_nothing_else() {
-        let distribution = Distribution::new("d111111abcdef8.cloudfront.net").unwrap();
+        let distribution = DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap();
         let resource = distribution.everything_below("photos of *?/");
         let wildcard = rsa().wildcard(&resource, &end()).unwrap();
-        let ask = |key| Ask {
+        let request = |key| PresignRequest {
             key,
-            link_id: Some("1"),
-            ..Ask::default()
+            custom: Some((LINK_ID, "1")),
+            ..PresignRequest::default()
         };
         let query = |key| {
-            let url = distribution.url(&ask(key));
+            let url = distribution.url(&request(key));
             let signed = wildcard.apply(&url).unwrap().expose().to_owned();
             assert!(opens(&signed, 1_767_290_399, Ipv4Addr::LOCALHOST), "{key}");
             signed.strip_prefix(&url).unwrap().to_owned()
         };
         assert_eq!(query("photos of *?/a.jpg"), query("photos of *?/b/ü.jpg"));
-        let elsewhere = distribution.url(&ask("photos of me/a.jpg"));
+        let elsewhere = distribution.url(&request("photos of me/a.jpg"));
         insta::assert_snapshot!(wildcard.apply(&elsewhere).unwrap_err(), @"https://d111111abcdef8.cloudfront.net/photos%20of%20me/a.jpg?x-handout=1 is outside of https://d111111abcdef8.cloudfront.net/photos%20of%20%2A%3F/*, for which the CloudFront links were signed");
-        insta::assert_snapshot!(format!("{wildcard:?}"), @r#"Wildcard("https://d111111abcdef8.cloudfront.net/photos%20of%20%2A%3F/*", "****")"#);
+        insta::assert_snapshot!(format!("{wildcard:?}"), @r#"WildcardSignature("https://d111111abcdef8.cloudfront.net/photos%20of%20%2A%3F/*", "****")"#);
     }
 
     #[test]
@@ -780,7 +794,7 @@ mod tests {
         let policy = end().starting(at(1_767_200_000)).from_network(network);
         let inside = Ipv4Addr::new(192, 0, 2, 255);
         for pem in [RSA_PKCS1, P256_SEC1] {
-            for hash in [Hash::Sha1, Hash::Sha256] {
+            for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
                 let url = signer(pem, hash).sign(OBJECT, &policy).unwrap();
                 assert!(opens(url.expose(), 1_767_250_000, inside));
                 assert!(!opens(url.expose(), 1_767_200_000, inside));
@@ -811,18 +825,20 @@ mod tests {
         }
     }
 
-    fn any_policy() -> impl Strategy<Value = Policy> {
+    fn any_policy() -> impl Strategy<Value = UrlPolicy> {
         let network = (any::<u32>(), 0u8..=32).prop_map(|(address, prefix)| {
             let below = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
             let address = Ipv4Addr::from_bits(address & !below);
-            format!("{address}/{prefix}").parse::<Network>().unwrap()
+            format!("{address}/{prefix}")
+                .parse::<Ipv4Network>()
+                .unwrap()
         });
         (
             1_000i64..=LAST_SECOND,
             proptest::option::of(0i64..1_000),
             proptest::option::of(network),
         )
-            .prop_map(|(end, start, network)| Policy {
+            .prop_map(|(end, start, network)| UrlPolicy {
                 end: at(end),
                 start: start.map(at),
                 network,
@@ -838,12 +854,12 @@ mod tests {
             id in proptest::option::of("[0-9a-f]{32}"),
             policy in any_policy(),
             pem in prop_oneof![Just(RSA_PKCS1), Just(P256_SEC1)],
-            hash in prop_oneof![Just(Hash::Sha1), Just(Hash::Sha256)],
+            hash in prop_oneof![Just(HashAlgorithm::Sha1), Just(HashAlgorithm::Sha256)],
             place in any::<prop::sample::Index>(),
             other in "[a-zA-Z0-9~_-]",
         ) {
-            let ask = Ask { key: &key, link_id: id.as_deref(), ..Ask::default() };
-            let url = Distribution::new("d111111abcdef8.cloudfront.net").unwrap().url(&ask);
+            let request = PresignRequest { key: &key, custom: id.as_deref().map(|id| (LINK_ID, id)), ..PresignRequest::default() };
+            let url = DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap().url(&request);
             let signed = signer(pem, hash).sign(&url, &policy).unwrap().expose().to_owned();
             let (now, from) = (
                 policy.end.as_second() - 1,

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::query::{Parameters, Parts};
-use super::{Credential, Explanation, Scheme, SignedBy, place, query};
-use crate::links::cloudfront::{OWN_PARAMETERS, from_base64, matches};
+use super::{CredentialKind, Explanation, SignatureScheme, SignedBy, location, query};
+use crate::cloudfront::{OWN_PARAMETERS, from_base64, matches};
+use crate::percent::decode_lossy;
 
 /// Whether the parameters are CloudFront's, or what is left of them in a link that was cut.
 pub(super) fn is_meant(parameters: &Parameters<'_>) -> bool {
@@ -19,11 +20,11 @@ pub(super) fn explain(
     parameters: &Parameters<'_>,
 ) {
     explanation.scheme = if parameters.has("Policy") {
-        Scheme::CloudFrontCustom
+        SignatureScheme::CloudFrontCustom
     } else {
-        Scheme::CloudFrontCanned
+        SignatureScheme::CloudFrontCanned
     };
-    explanation.opens = Some(place::at_cloudfront(parts));
+    explanation.opens = Some(location::at_cloudfront(parts));
     explanation.signed_by = parameters.get("Key-Pair-Id").map(signed_by);
     for name in ["Key-Pair-Id", "Signature"] {
         if !parameters.has(name) {
@@ -53,9 +54,9 @@ pub(super) fn explain(
 
 fn signed_by(key_id: &str) -> SignedBy {
     let credential = match key_id.as_bytes() {
-        [b'A', b'P', b'K', b'A', ..] => Credential::CloudFrontAccountKey,
-        [b'K', ..] => Credential::CloudFrontKey,
-        _ => Credential::Other,
+        [b'A', b'P', b'K', b'A', ..] => CredentialKind::CloudFrontAccountKey,
+        [b'K', ..] => CredentialKind::CloudFrontKey,
+        _ => CredentialKind::Other,
     };
     SignedBy {
         key_id: query::shown_name(key_id),
@@ -81,7 +82,7 @@ fn look_at_signature(explanation: &mut Explanation, parameters: &Parameters<'_>)
 
 fn look_at_policy(explanation: &mut Explanation, policy: &str, parts: &Parts<'_>) {
     let policy: Option<Value> =
-        from_base64(&query::decoded(policy)).and_then(|json| serde_json::from_slice(&json).ok());
+        from_base64(&decode_lossy(policy)).and_then(|json| serde_json::from_slice(&json).ok());
     let Some(policy) = policy else {
         explanation.wrong("its Policy is not whole: the link was cut or changed");
         return;

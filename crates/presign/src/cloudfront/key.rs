@@ -22,7 +22,7 @@ const MIN_RSA_BITS: u32 = 2048;
 /// The digest below the signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Hash {
+pub enum HashAlgorithm {
     /// What CloudFront assumes when a URL does not say.
     #[default]
     Sha1,
@@ -115,12 +115,12 @@ impl PrivateKey {
     }
 
     /// Signs: PKCS#1 v1.5 for RSA, DER for ECDSA. `None` if the key cannot, which a key that was read never does.
-    pub(super) fn sign(&self, message: &[u8], hash: Hash) -> Option<Vec<u8>> {
+    pub(super) fn sign(&self, message: &[u8], hash: HashAlgorithm) -> Option<Vec<u8>> {
         match (&self.0, hash) {
-            (Kind::Rsa(key), Hash::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),
-            (Kind::Rsa(key), Hash::Sha256) => key.pkcs1v15_sign::<Sha256>(message).ok(),
-            (Kind::P256(key), Hash::Sha1) => der(key, &Sha1::digest(message)),
-            (Kind::P256(key), Hash::Sha256) => der(key, &Sha256::digest(message)),
+            (Kind::Rsa(key), HashAlgorithm::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),
+            (Kind::Rsa(key), HashAlgorithm::Sha256) => key.pkcs1v15_sign::<Sha256>(message).ok(),
+            (Kind::P256(key), HashAlgorithm::Sha1) => der(key, &Sha1::digest(message)),
+            (Kind::P256(key), HashAlgorithm::Sha256) => der(key, &Sha256::digest(message)),
         }
     }
 }
@@ -134,12 +134,12 @@ fn der(key: &p256::ecdsa::SigningKey, digest: &[u8]) -> Option<Vec<u8>> {
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::links::cloudfront) const RSA_PKCS1: &str =
-        include_str!("../../../tests/fixtures/cloudfront/rsa-pkcs1.pem");
-    pub(in crate::links::cloudfront) const P256_SEC1: &str =
-        include_str!("../../../tests/fixtures/cloudfront/p256-sec1.pem");
-    const RSA_PKCS8: &str = include_str!("../../../tests/fixtures/cloudfront/rsa-pkcs8.pem");
-    const P256_PKCS8: &str = include_str!("../../../tests/fixtures/cloudfront/p256-pkcs8.pem");
+    pub(in crate::cloudfront) const RSA_PKCS1: &str =
+        include_str!("../../tests/fixtures/rsa-pkcs1.pem");
+    pub(in crate::cloudfront) const P256_SEC1: &str =
+        include_str!("../../tests/fixtures/p256-sec1.pem");
+    const RSA_PKCS8: &str = include_str!("../../tests/fixtures/rsa-pkcs8.pem");
+    const P256_PKCS8: &str = include_str!("../../tests/fixtures/p256-pkcs8.pem");
 
     fn refusal(pem: &str) -> String {
         PrivateKey::from_pem(pem).map_or_else(|error| error.to_string(), |key| format!("{key:?}"))
@@ -149,10 +149,13 @@ pub(super) mod tests {
     fn a_key_is_the_same_in_each_of_its_forms() {
         for (one, other) in [(RSA_PKCS1, RSA_PKCS8), (P256_SEC1, P256_PKCS8)] {
             let sign = |pem, hash| PrivateKey::from_pem(pem).unwrap().sign(b"x", hash).unwrap();
-            for hash in [Hash::Sha1, Hash::Sha256] {
+            for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
                 assert_eq!(sign(one, hash), sign(other, hash));
             }
-            assert_ne!(sign(one, Hash::Sha1), sign(one, Hash::Sha256));
+            assert_ne!(
+                sign(one, HashAlgorithm::Sha1),
+                sign(one, HashAlgorithm::Sha256)
+            );
         }
     }
 
@@ -168,7 +171,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_no_key_says_what_it_is() {
-        let public = include_str!("../../../tests/fixtures/cloudfront/rsa-public.pem");
+        let public = include_str!("../../tests/fixtures/rsa-public.pem");
         let body = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
         let block = |label: &str, body: &str| {
             format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")

@@ -3,8 +3,15 @@
 //! A name may come from an object's key or from a job, so it is hostile until it was cleaned here: no header
 //! can be ended by it, no extension disguised.
 
-use crate::job::Disposition;
-use crate::text::is_bidi_control;
+/// What a browser does with a file (RFC 6266, section 4.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DispositionType {
+    /// Saves it.
+    #[default]
+    Attachment,
+    /// Shows it.
+    Inline,
+}
 
 /// The longest file name, in bytes: what common file systems take, less what a browser adds for a copy.
 const MAX_NAME_BYTES: usize = 150;
@@ -62,7 +69,7 @@ const fn number(extension: &[u8]) -> u64 {
 }
 
 /// What stands after a name's last dot.
-pub(crate) fn extension(name: &str) -> Option<&str> {
+pub fn extension(name: &str) -> Option<&str> {
     let dot = memchr::memrchr(b'.', name.as_bytes())?;
     Some(&name[dot + 1..])
 }
@@ -129,6 +136,11 @@ fn cleaned(text: &str) -> String {
     }
 }
 
+/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
+pub const fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
 fn is_dot_or_space(c: char) -> bool {
     c == '.' || c.is_whitespace()
 }
@@ -184,10 +196,10 @@ pub fn with_extension_of(name: String, original: &str) -> String {
 /// Appends the `Content-Disposition` for a cleaned name: an ASCII fallback, and `filename*` where it is needed.
 ///
 /// S3 refuses what is not ISO-8859-1 (`InvalidArgument`), so both spellings are ASCII. RFC 6266 and RFC 8187.
-pub fn push_content_disposition(disposition: Disposition, name: &str, text: &mut String) {
+pub fn push_content_disposition(disposition: DispositionType, name: &str, text: &mut String) {
     text.push_str(match disposition {
-        Disposition::Attachment => "attachment",
-        Disposition::Inline => "inline",
+        DispositionType::Attachment => "attachment",
+        DispositionType::Inline => "inline",
     });
     text.push_str("; filename=\"");
     let stands_for_itself = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
@@ -241,7 +253,7 @@ mod tests {
 
     fn disposition(name: &str) -> String {
         let mut text = String::new();
-        push_content_disposition(Disposition::Attachment, &clean_name(name), &mut text);
+        push_content_disposition(DispositionType::Attachment, &clean_name(name), &mut text);
         text
     }
 

@@ -26,7 +26,7 @@ const FIRST: [u32; 8] = [
 
 /// A SHA-256 that has hashed something already, and can be copied.
 #[derive(Clone, Copy)]
-pub(crate) struct Midstate {
+pub struct Midstate {
     state: [u32; 8],
     /// What does not fill a block yet.
     pending: [u8; BLOCK],
@@ -34,9 +34,22 @@ pub(crate) struct Midstate {
     length: usize,
 }
 
+/// What was hashed may be a key, so it is not printed.
+impl std::fmt::Debug for Midstate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Midstate(****)")
+    }
+}
+
+impl Default for Midstate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Midstate {
     /// A hash of nothing so far.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             state: FIRST,
             pending: [0; BLOCK],
@@ -45,7 +58,7 @@ impl Midstate {
     }
 
     /// The hash of a whole text.
-    pub(crate) fn hash(text: &[u8]) -> [u8; 32] {
+    pub fn hash(text: &[u8]) -> [u8; 32] {
         let mut hash = Self::new();
         hash.update(text);
         hash.finish()
@@ -53,7 +66,7 @@ impl Midstate {
 
     /// Feeds more.
     #[inline]
-    pub(crate) fn update(&mut self, mut bytes: &[u8]) {
+    pub fn update(&mut self, mut bytes: &[u8]) {
         let held = self.length % BLOCK;
         self.length += bytes.len();
         if held > 0 {
@@ -76,7 +89,7 @@ impl Midstate {
 
     /// The hash of what was fed.
     #[inline]
-    pub(crate) fn finish(mut self) -> [u8; 32] {
+    pub fn finish(mut self) -> [u8; 32] {
         let held = self.length % BLOCK;
         self.pending[held] = 0x80;
         self.pending[held + 1..].fill(0);
@@ -93,7 +106,7 @@ impl Midstate {
 
 /// An HMAC-SHA-256 (RFC 2104) that has a key and perhaps a beginning, and can be copied.
 #[derive(Clone, Copy)]
-pub(crate) struct MacMidstate {
+pub struct MacMidstate {
     inner: Midstate,
     outer: Midstate,
 }
@@ -107,7 +120,7 @@ impl std::fmt::Debug for MacMidstate {
 
 impl MacMidstate {
     /// An HMAC under a key, of nothing so far.
-    pub(crate) fn new(key: &[u8]) -> Self {
+    pub fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         if key.len() > BLOCK {
             block[..32].copy_from_slice(&Midstate::hash(key));
@@ -127,13 +140,13 @@ impl MacMidstate {
 
     /// Feeds more.
     #[inline]
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
     }
 
     /// The code for what was fed.
     #[inline]
-    pub(crate) fn finish(mut self) -> [u8; 32] {
+    pub fn finish(mut self) -> [u8; 32] {
         self.outer.update(&self.inner.finish());
         self.outer.finish()
     }

@@ -9,17 +9,18 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::PresignedUrl;
-use crate::keyring::midstate::{MacMidstate, Midstate};
-use crate::keyring::{hex_of, push_hex};
-
-pub use super::target::{Addressing, EndpointError, Target};
+use crate::endpoint::BucketUrl;
+use crate::hex::{hex_of, push_hex};
+use crate::midstate::{MacMidstate, Midstate};
+use crate::percent::{push_path, push_query};
+use crate::request::{ExpiresIn, PresignRequest};
+use crate::url::PresignedUrl;
 
 /// The service's name in every scope that we sign for.
 const SERVICE: &str = "s3";
 
 /// The parameters of a query that carry its signature, which no link can be without.
-pub(crate) const QUERY_PARAMETERS: [&str; 6] = [
+pub const QUERY_PARAMETERS: [&str; 6] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
@@ -30,7 +31,7 @@ pub(crate) const QUERY_PARAMETERS: [&str; 6] = [
 
 /// What signs: the keys, and for temporary ones the token that belongs to them.
 #[derive(Clone)]
-pub struct Keys {
+pub struct AccessKey {
     /// The access key's id: no secret, and part of every link.
     pub access_key_id: Arc<str>,
     /// The secret.
@@ -39,29 +40,13 @@ pub struct Keys {
     pub session_token: Option<Arc<str>>,
 }
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for AccessKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Keys")
+        f.debug_tuple("AccessKey")
             .field(&self.access_key_id)
             .field(&"****")
             .finish()
     }
-}
-
-/// What sets one link of a batch apart from the others.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ask<'a> {
-    /// The object's key, any UTF-8.
-    pub key: &'a str,
-    /// `response-content-disposition`, if the store shall send one.
-    pub content_disposition: Option<&'a str>,
-    /// `response-content-type`, if the store shall send another than its own.
-    pub content_type: Option<&'a str>,
-    /// The object's version, if it is pinned.
-    pub version_id: Option<&'a str>,
-    /// The identity that is signed into the link as `x-handout`. S3 ignores parameters that begin with `x-` and
-    /// writes them to its access log.
-    pub link_id: Option<&'a str>,
 }
 
 /// Signs links to objects of one bucket, all for the same instant.
@@ -94,31 +79,32 @@ impl std::fmt::Debug for Presigner {
 }
 
 impl Presigner {
-    /// Prepares signatures that start at `signed_at` and last for `signed_for_secs` (S3 allows 1 to 604,800).
+    /// Prepares URLs that are signed at `signed_at`, in whole seconds, and expire `expires_in` later.
     pub fn new(
-        target: Target,
-        keys: &Keys,
+        target: BucketUrl,
+        keys: &AccessKey,
         region: &str,
         signed_at: Timestamp,
-        signed_for_secs: u64,
+        expires_in: ExpiresIn,
     ) -> Self {
         let instant = signed_at.strftime("%Y%m%dT%H%M%SZ").to_string();
         let date = &instant[..8];
         let scope = format!("{date}/{region}/{SERVICE}/aws4_request");
         let mut claims = String::from("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=");
-        push_escaped(&keys.access_key_id, &IN_QUERY, &mut claims);
-        push_escaped(&format!("/{scope}"), &IN_QUERY, &mut claims);
+        push_query(&keys.access_key_id, &mut claims);
+        push_query(&format!("/{scope}"), &mut claims);
         claims.push_str(&format!(
-            "&X-Amz-Date={instant}&X-Amz-Expires={signed_for_secs}"
+            "&X-Amz-Date={instant}&X-Amz-Expires={}",
+            expires_in.as_secs()
         ));
         let mut security_token = String::new();
         if let Some(token) = &keys.session_token {
             security_token.push_str("&X-Amz-Security-Token=");
-            push_escaped(token, &IN_QUERY, &mut security_token);
+            push_query(token, &mut security_token);
         }
         let mut begun = signing_key(&keys.secret_access_key, date, region);
         begun.update(format!("AWS4-HMAC-SHA256\n{instant}\n{scope}\n").as_bytes());
-        let Target { origin, host, path } = target;
+        let BucketUrl { origin, host, path } = target;
         Self {
             begun,
             origin_length: origin.len(),
@@ -137,17 +123,16 @@ impl Presigner {
     }
 
     /// Signs one link.
-    pub fn presign(&self, ask: &Ask<'_>) -> PresignedUrl {
+    pub fn presign(&self, request: &PresignRequest<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
-        let mut url = String::with_capacity(room + ask.spelled_length() + 128);
+        let mut url = String::with_capacity(room + request.encoded_len() + 128);
         url.push_str(&self.url_head);
-        push_escaped(ask.key, &IN_PATH, &mut url);
+        push_path(request.key, &mut url);
         let path = self.origin_length..url.len();
         // The SDK's order: its own parameter, the operation's, ours; then those of the signature.
         url.push_str("?x-id=GetObject");
         let parameters_from = url.len();
-        push_overrides(ask, &mut url);
-        push_parameter("x-handout", ask.link_id, &mut url);
+        request.push_parameters(&mut url);
         let signature = self.signature(&url[path], &url[parameters_from..]);
         url.push_str(&self.url_signature);
         push_hex(&signature, &mut url);
@@ -173,45 +158,11 @@ impl Presigner {
     }
 }
 
-impl Ask<'_> {
-    /// About how long its parts are, once escaped.
-    fn spelled_length(&self) -> usize {
-        let texts = [
-            Some(self.key),
-            self.content_disposition,
-            self.content_type,
-            self.version_id,
-            self.link_id,
-        ];
-        texts
-            .into_iter()
-            .flatten()
-            .map(|text| text.len() + text.len() / 2 + 32)
-            .sum()
-    }
-}
-
-/// The operation's parameters in their sorted order, which is also the SDK's.
-pub(super) fn push_overrides(ask: &Ask<'_>, text: &mut String) {
-    push_parameter(
-        "response-content-disposition",
-        ask.content_disposition,
-        text,
-    );
-    push_parameter("response-content-type", ask.content_type, text);
-    push_parameter("versionId", ask.version_id, text);
-}
-
-pub(crate) fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
-    if let Some(value) = value {
-        text.push('&');
-        text.push_str(name);
-        text.push('=');
-        push_escaped(value, &IN_QUERY, text);
-    }
-}
-
-pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
+/// The signing key of a day and a region for S3, as an HMAC that is ready for strings to sign.
+///
+/// `date` is `20261123`. A server that verifies signatures needs it, too; a client has it in its [`Presigner`].
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html#derive-signing-key>
+pub fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
     let step = |key: &[u8], data: &str| {
         let mut mac = MacMidstate::new(key);
         mac.update(data.as_bytes());
@@ -223,81 +174,12 @@ pub(crate) fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate
     MacMidstate::new(&step(&service_key, "aws4_request"))
 }
 
-/// Which bytes stand for themselves.
-type Plain = [bool; 256];
-
-/// In a query, RFC 3986's unreserved characters stand for themselves, everything else is `%XX`; never `+` for a space.
-const IN_QUERY: Plain = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 255")]
-        let c = byte as u8;
-        table[byte] = c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_' | b'~');
-        byte += 1;
-    }
-    table
-};
-
-/// In a path, a slash does too.
-const IN_PATH: Plain = {
-    let mut table = IN_QUERY;
-    table[b'/' as usize] = true;
-    table
-};
-
-/// Appends a key as it stands in a URL's path.
-pub(crate) fn push_path_escaped(key: &str, out: &mut String) {
-    push_escaped(key, &IN_PATH, out);
-}
-
-/// `%XX` for each byte, one after the other.
-const ESCAPES: &str = {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    const TABLE: [u8; 768] = {
-        let mut table = [b'%'; 768];
-        let mut byte = 0;
-        while byte < 256 {
-            table[3 * byte + 1] = DIGITS[byte >> 4];
-            table[3 * byte + 2] = DIGITS[byte & 15];
-            byte += 1;
-        }
-        table
-    };
-    match std::str::from_utf8(&TABLE) {
-        Ok(escapes) => escapes,
-        Err(_) => panic!("an escape is ASCII"),
-    }
-};
-
-fn escaped(byte: u8) -> &'static str {
-    let at = 3 * usize::from(byte);
-    &ESCAPES[at..at + 3]
-}
-
-/// Appends `text` percent-encoded; runs of plain characters, which are most, are copied whole.
-#[inline]
-fn push_escaped(text: &str, plain: &Plain, out: &mut String) {
-    // What is escaped and is not ASCII may stand inside of a character; a plain run never ends there.
-    let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if !plain[usize::from(byte)] {
-            if from < at {
-                out.push_str(&text[from..at]);
-            }
-            out.push_str(escaped(byte));
-            from = at + 1;
-        }
-    }
-    if from < text.len() {
-        out.push_str(&text[from..]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::links::url::signature_in;
+    use crate::endpoint::Addressing;
+    use crate::request::CustomParameter;
+    use crate::url::signature_in;
 
     /// A presigner for a bucket of `us-east-1`.
     fn presigner(
@@ -307,15 +189,21 @@ mod tests {
         at: &str,
         secs: u64,
     ) -> Presigner {
-        let target = Target::new(endpoint, &bucket.parse().unwrap(), Addressing::VirtualHost);
+        let target = BucketUrl::new(endpoint, bucket, Addressing::VirtualHost);
         let (id, secret, token) = keys;
-        let keys = Keys {
+        let keys = AccessKey {
             access_key_id: id.into(),
             secret_access_key: secret.into(),
             session_token: token.map(Into::into),
         };
         let at = at.parse().unwrap();
-        Presigner::new(target.unwrap(), &keys, "us-east-1", at, secs)
+        Presigner::new(
+            target.unwrap(),
+            &keys,
+            "us-east-1",
+            at,
+            ExpiresIn::clamped(secs),
+        )
     }
 
     #[test]
@@ -332,7 +220,7 @@ mod tests {
         presigner.canonical_tail = presigner.canonical_tail.replace("&x-id=GetObject", "");
         let signature = presigner.signature("/test.txt", "");
         assert_eq!(
-            crate::keyring::hex(&signature),
+            crate::hex::hex(&signature),
             "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
         );
     }
@@ -346,9 +234,9 @@ mod tests {
             Some("notarealsessiontoken"),
         );
         let (endpoint, at) = ("https://s3.us-east-1.amazonaws.com", "2009-02-13T23:31:31Z");
-        let url = presigner(endpoint, "test-bucket", keys, at, 30).presign(&Ask {
+        let url = presigner(endpoint, "test-bucket", keys, at, 30).presign(&PresignRequest {
             key: "test-key",
-            ..Ask::default()
+            ..PresignRequest::default()
         });
         assert_eq!(
             url.expose(),
@@ -369,44 +257,37 @@ mod tests {
     }
 
     #[test]
-    fn escaping_keeps_the_unreserved_and_nothing_else() {
-        let mut text = String::new();
-        push_escaped("/a b+ü~%2F'(*)", &IN_PATH, &mut text);
-        assert_eq!(text, "/a%20b%2B%C3%BC~%252F%27%28%2A%29");
-    }
-
-    #[test]
     fn every_parameter_changes_the_signature() {
         let (endpoint, at) = ("https://s3.eu-west-1.amazonaws.com", "1970-01-01T00:00:00Z");
         let presigner = presigner(endpoint, "bbb", ("AKIA", "secret", None), at, 60);
-        let plain = Ask {
+        let plain = PresignRequest {
             key: "k",
-            ..Ask::default()
+            ..PresignRequest::default()
         };
-        let asks = [
+        let requests = [
             plain,
-            Ask { key: "l", ..plain },
-            Ask {
+            PresignRequest { key: "l", ..plain },
+            PresignRequest {
                 content_disposition: Some("inline"),
                 ..plain
             },
-            Ask {
+            PresignRequest {
                 content_type: Some("image/png"),
                 ..plain
             },
-            Ask {
+            PresignRequest {
                 version_id: Some("1"),
                 ..plain
             },
-            Ask {
-                link_id: Some("1"),
+            PresignRequest {
+                custom: Some((CustomParameter::new("x-campaign"), "1")),
                 ..plain
             },
         ];
-        let signatures: std::collections::HashSet<String> = asks
+        let signatures: std::collections::HashSet<String> = requests
             .iter()
-            .map(|ask| signature_in(presigner.presign(ask).expose()).unwrap())
+            .map(|request| signature_in(presigner.presign(request).expose()).unwrap())
             .collect();
-        assert_eq!(signatures.len(), asks.len());
+        assert_eq!(signatures.len(), requests.len());
     }
 }

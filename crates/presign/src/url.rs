@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::target::decode_path;
+use crate::percent::decode;
 
 /// The parameters that have the signature, S3's and CloudFront's.
 const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
@@ -15,17 +15,8 @@ const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
 pub struct PresignedUrl(String);
 
 impl PresignedUrl {
-    pub(crate) const fn new(url: String) -> Self {
-        Self(url)
-    }
-
-    /// A URL that opens nothing (RFC 2606), for previews: it takes as much room in a mail as `real` does.
-    pub(crate) fn example(key: &str, real: &Self) -> Self {
-        let mut url = String::from("https://example.invalid/");
-        super::sigv4::push_path_escaped(key, &mut url);
-        url.push_str("?x-handout=00000000000000000000000000000000&X-Amz-Signature=");
-        let missing = mailed_len(&real.0).saturating_sub(mailed_len(&url));
-        url.push_str(&"0".repeat(missing));
+    /// Takes a URL that was signed elsewhere, so that it is not printed by accident.
+    pub const fn new(url: String) -> Self {
         Self(url)
     }
 
@@ -35,7 +26,7 @@ impl PresignedUrl {
     }
 
     /// The signature in it, from which the audit log makes a fingerprint.
-    pub(crate) fn signature(&self) -> &str {
+    pub fn signature(&self) -> &str {
         // It stands near the end; only a session's token may follow.
         let mut rest = self.0.as_str();
         while let Some(at) = memchr::memrchr(b'&', rest.as_bytes()) {
@@ -54,24 +45,13 @@ impl fmt::Debug for PresignedUrl {
     }
 }
 
-/// How many bytes a URL takes in the HTML of a mail: `&` becomes `&amp;`, and quoted-printable (RFC 2045, 6.7) writes `=` as
-/// `=3D`.
-fn mailed_len(url: &str) -> usize {
-    let byte_len = |byte| match byte {
-        b'&' => "&amp;".len(),
-        b'=' => "=3D".len(),
-        _ => 1,
-    };
-    url.bytes().map(byte_len).sum()
-}
-
 /// Finds the signature in a URL's query, S3's or CloudFront's, however its name and its digits are spelled.
 pub fn signature_in(url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
     query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        let is_signature = SIGNATURES.contains(&&*decode_path(name)?);
-        is_signature.then(|| decode_path(value))?
+        let is_signature = SIGNATURES.contains(&&*decode(name)?);
+        is_signature.then(|| decode(value))?
     })
 }
 

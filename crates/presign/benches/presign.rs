@@ -1,6 +1,6 @@
 //! Signing, measured beside the other ways to sign in Rust, in one run, on one core.
 //!
-//! `cargo bench --bench presign`. Machines are shared and noisy: read the ratios. Each row is the median of several
+//! `cargo bench -p presign`. Machines are shared and noisy: read the ratios. Each row is the median of several
 //! rounds, and the rounds of the contenders alternate, so that a slow moment hits all. Before they are measured, all
 //! must give the same signature.
 
@@ -21,10 +21,11 @@ use aws_sigv4::http_request::{
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
-use handout::links::sigv4::{Addressing, Ask, Keys, Presigner, Target};
-use handout::links::url::signature_in;
 use hyper::Request;
 use jiff::Timestamp;
+use presign::{
+    AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner, signature_in,
+};
 use rusty_s3::{Bucket, S3Action, UrlStyle};
 use tokio::time::Instant;
 
@@ -86,7 +87,7 @@ fn contenders(token: Option<&str>) -> [Contender<'static>; 4] {
         rounds: Vec::new(),
     };
     [
-        contender("handout", KEYS, handout(token)),
+        contender("presign", KEYS, presign(token)),
         contender("rusty-s3", 2_000, rusty_s3(token)),
         contender("aws-sigv4", 1_000, aws_sigv4(token)),
         contender("aws-sdk-s3", 400, aws_sdk_s3(token)),
@@ -136,21 +137,26 @@ fn instant() -> SystemTime {
     SystemTime::try_from(INSTANT.parse::<Timestamp>().unwrap()).unwrap()
 }
 
-fn handout(token: Option<&str>) -> Sign<'static> {
-    let bucket = BUCKET.parse().unwrap();
-    let target = Target::new(&endpoint(), &bucket, Addressing::VirtualHost).unwrap();
-    let keys = Keys {
+fn presign(token: Option<&str>) -> Sign<'static> {
+    let target = BucketUrl::new(&endpoint(), BUCKET, Addressing::VirtualHost).unwrap();
+    let keys = AccessKey {
         access_key_id: ID.into(),
         secret_access_key: SECRET.into(),
         session_token: token.map(Into::into),
     };
     let at = INSTANT.parse().unwrap();
-    let presigner = Presigner::new(target, &keys, REGION, at, EXPIRES_IN.as_secs());
+    let presigner = Presigner::new(
+        target,
+        &keys,
+        REGION,
+        at,
+        ExpiresIn::new(EXPIRES_IN).unwrap(),
+    );
     Box::new(move |key, seen| {
-        let url = presigner.presign(&Ask {
+        let url = presigner.presign(&PresignRequest {
             key,
             content_disposition: Some(DISPOSITION),
-            ..Ask::default()
+            ..PresignRequest::default()
         });
         seen(url.expose());
     })

@@ -1,6 +1,7 @@
 //! A URL, taken apart without believing any of it.
 
-use crate::text::is_bidi_control;
+use crate::disposition::is_bidi_control;
+use crate::percent::decode_lossy;
 
 /// A URL's parts as they stand in it.
 #[derive(Debug, Default)]
@@ -88,8 +89,8 @@ impl<'a> Parameters<'a> {
             let pair = pair.strip_prefix("amp;").unwrap_or(pair);
             let (name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
             Parameter {
-                name: decoded(name),
-                value: decoded(raw_value),
+                name: decode_lossy(name),
+                value: decode_lossy(raw_value),
                 raw_value,
             }
         });
@@ -126,28 +127,6 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// Percent-decoded; what is no UTF-8 becomes U+FFFD, what is no escape stays as it is.
-pub(super) fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = bytes
-            .get(at + 1..at + 3)
-            .filter(|_| bytes[at] == b'%')
-            .and_then(|digits| Some(nibble(digits[0])? << 4 | nibble(digits[1])?));
-        decoded.push(escape.unwrap_or(bytes[at]));
-        at += if escape.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn nibble(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
-}
-
 /// What a signature or a session token is called, wherever it stands; compared without regard to case.
 const SECRETS: [&str; 3] = ["signature", "security-token", "session-token"];
 
@@ -157,7 +136,7 @@ pub(super) fn without_secrets(text: &str) -> String {
     let mut end = secret_in(text);
     let mut read = text.to_owned();
     while end.is_none() && read.contains('%') {
-        let again = decoded(&read);
+        let again = decode_lossy(&read);
         if again == read {
             break;
         }

@@ -4,7 +4,7 @@
 //! the secret; it is never shown, and neither is a session token.
 
 mod cloudfront;
-mod place;
+mod location;
 mod query;
 mod s3;
 
@@ -13,7 +13,10 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-pub use place::{KnownServer, Place, Style};
+use crate::percent::decode_lossy;
+use crate::request::CustomParameter;
+
+pub use location::{KnownServer, UrlLocation, UrlStyle};
 
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
@@ -27,7 +30,7 @@ const LONGEST_FOR_SERVERS: usize = 8_192;
 /// Which kind of signature a URL has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scheme {
+pub enum SignatureScheme {
     /// `X-Amz-…` parameters.
     SigV4,
     /// `AWSAccessKeyId`, `Expires` and `Signature`.
@@ -43,7 +46,7 @@ pub enum Scheme {
 /// What kind of key signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Credential {
+pub enum CredentialKind {
     /// An IAM user's key: it works until somebody takes it away.
     LongTerm,
     /// A session's: it dies with the session.
@@ -62,7 +65,7 @@ pub struct SignedBy {
     /// The key's id, which is no secret.
     pub key_id: String,
     /// Its kind.
-    pub credential: Credential,
+    pub credential: CredentialKind,
 }
 
 /// How bad a finding is.
@@ -79,7 +82,7 @@ pub enum Severity {
 
 /// Something that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct UrlFinding {
     /// How bad it is.
     pub severity: Severity,
     /// A sentence.
@@ -90,9 +93,9 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// Its kind.
-    pub scheme: Scheme,
+    pub scheme: SignatureScheme,
     /// What it opens, if it is a URL at all.
-    pub opens: Option<Place>,
+    pub opens: Option<UrlLocation>,
     /// Who signed it.
     pub signed_by: Option<SignedBy>,
     /// When it was signed, or from when it works.
@@ -109,24 +112,50 @@ pub struct Explanation {
     pub network: Option<String>,
     /// The resource of a custom policy.
     pub resource: Option<String>,
-    /// The `Content-Disposition` that it asks for.
+    /// The `Content-Disposition` that it requests for.
     pub disposition: Option<String>,
-    /// The `Content-Type` that it asks for.
+    /// The `Content-Type` that it requests for.
     pub content_type: Option<String>,
     /// The version that it is pinned to.
     pub version_id: Option<String>,
-    /// Our identity in it.
+    /// The value of the caller's own parameter.
     pub link_id: Option<String>,
     /// The URL's length in bytes.
     pub length: usize,
     /// How many of them are a session token.
     pub token_length: usize,
     /// What was found, the worst first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<UrlFinding>,
 }
 
-/// Explains a URL at an instant; `servers` are those of which more is known than a link says.
-pub fn explain(url: &str, servers: &[KnownServer], now: Timestamp) -> Explanation {
+/// Explains URLs, with what is known beside them.
+///
+/// ```
+/// use presign::explain::{Explainer, SignatureScheme};
+///
+/// let url = "https://acme.s3.eu-central-1.amazonaws.com/a.pdf?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1&Signature=x";
+/// let explanation = Explainer::default().explain(url, "2026-11-23T12:00:00Z".parse()?);
+/// assert_eq!(explanation.scheme, SignatureScheme::SigV2);
+/// assert!(explanation.is_over && explanation.is_wrong());
+/// # Ok::<(), jiff::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Explainer<'a> {
+    /// Servers that are not AWS's, of which more is known than a URL says.
+    pub servers: &'a [KnownServer],
+    /// The parameter whose value is the caller's own id of a link.
+    pub custom: Option<CustomParameter>,
+}
+
+impl Explainer<'_> {
+    /// Explains a URL at an instant. Whatever the text is, an explanation comes out.
+    pub fn explain(&self, url: &str, now: Timestamp) -> Explanation {
+        explain(self, url, now)
+    }
+}
+
+fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
+    let servers = known.servers;
     let url = url.trim();
     let mut explanation = Explanation::of_nothing(url.len());
     explanation.look_for_damage(url);
@@ -139,20 +168,20 @@ pub fn explain(url: &str, servers: &[KnownServer], now: Timestamp) -> Explanatio
     explanation.disposition = parameter("response-content-disposition");
     explanation.content_type = parameter("response-content-type");
     explanation.version_id = parameter("versionId");
-    explanation.link_id = parameter("x-handout");
+    explanation.link_id = known.custom.and_then(|custom| parameter(custom.name()));
     if parameters.0.iter().any(|p| p.name.starts_with("X-Amz-")) {
-        explanation.opens = Some(place::at_s3(&parts, servers));
+        explanation.opens = Some(location::at_s3(&parts, servers));
         s3::explain_v4(&mut explanation, &parameters, now);
     } else if parameters.has("AWSAccessKeyId") {
-        explanation.opens = Some(place::at_s3(&parts, servers));
+        explanation.opens = Some(location::at_s3(&parts, servers));
         s3::explain_v2(&mut explanation, &parameters);
     } else if cloudfront::is_meant(&parameters) {
         cloudfront::explain(&mut explanation, &parts, &parameters);
     } else if parameters.has("X-Goog-Signature") {
-        explanation.opens = Some(place::at_s3(&parts, servers));
+        explanation.opens = Some(location::at_s3(&parts, servers));
         explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
     } else {
-        explanation.opens = Some(place::at_s3(&parts, servers));
+        explanation.opens = Some(location::at_s3(&parts, servers));
         explanation.wrong("there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id");
     }
     explanation.look_at_place(&parts);
@@ -165,7 +194,7 @@ pub fn explain(url: &str, servers: &[KnownServer], now: Timestamp) -> Explanatio
 impl Explanation {
     const fn of_nothing(length: usize) -> Self {
         Self {
-            scheme: Scheme::Unsigned,
+            scheme: SignatureScheme::Unsigned,
             opens: None,
             signed_by: None,
             starts_at: None,
@@ -197,7 +226,7 @@ impl Explanation {
         let credential = self.signed_by.as_ref()?.credential;
         let end = self.ends_at.filter(|_| !self.is_over)?;
         let latest = match credential {
-            Credential::Temporary => {
+            CredentialKind::Temporary => {
                 format!(", at the latest {:.0}", self.ends_at_latest.unwrap_or(end))
             }
             _ => String::new(),
@@ -218,18 +247,18 @@ impl Explanation {
     }
 
     fn find(&mut self, severity: Severity, text: String) {
-        self.findings.push(Finding { severity, text });
+        self.findings.push(UrlFinding { severity, text });
     }
 
     /// The worst first, and no secret in any text: a damaged URL may have them where nobody would look.
     fn finished(mut self) -> Self {
         self.findings.sort_by_key(|finding| finding.severity);
-        let place = self.opens.iter_mut().flat_map(|place| {
+        let location = self.opens.iter_mut().flat_map(|location| {
             [
-                Some(&mut place.host),
-                place.bucket.as_mut(),
-                Some(&mut place.key),
-                place.region.as_mut(),
+                Some(&mut location.host),
+                location.bucket.as_mut(),
+                Some(&mut location.key),
+                location.region.as_mut(),
             ]
         });
         let own = [
@@ -242,7 +271,7 @@ impl Explanation {
             self.version_id.as_mut(),
             self.link_id.as_mut(),
         ];
-        for text in place.chain(own).flatten() {
+        for text in location.chain(own).flatten() {
             *text = without_secrets(text);
         }
         for finding in &mut self.findings {
@@ -291,13 +320,17 @@ impl Explanation {
             "http" => self.risk("it is http: whoever listens on the way can open it too"),
             _ => self.wrong("its scheme is neither https nor http"),
         }
-        let Some(place) = self.opens.clone() else {
+        let Some(location) = self.opens.clone() else {
             return;
         };
-        if place.key.split('/').any(|part| matches!(part, "." | "..")) {
+        if location
+            .key
+            .split('/')
+            .any(|part| matches!(part, "." | ".."))
+        {
             self.risk("its key has \".\" or \"..\" as a folder: browsers take that out and ask for another object");
         }
-        if place.key.is_empty() && self.scheme != Scheme::Unsigned {
+        if location.key.is_empty() && self.scheme != SignatureScheme::Unsigned {
             self.note("it opens no object: its path has no key");
         }
         let has_parameters = |text: &str| {
@@ -305,7 +338,7 @@ impl Explanation {
                 .iter()
                 .any(|mark| text.contains(&format!("{mark}X-Amz-")))
         };
-        if has_parameters(&place.key) || has_parameters(&query::decoded(&place.key)) {
+        if has_parameters(&location.key) || has_parameters(&decode_lossy(&location.key)) {
             self.wrong("its parameters stand in its path: the ? before them was escaped or lost on the way");
         }
         if parts.path.contains('+') {
@@ -313,11 +346,11 @@ impl Explanation {
                 "a bare + is in its path, which some servers take for a space: write %2B or %20",
             );
         }
-        let is_dotted = place
+        let is_dotted = location
             .bucket
             .as_ref()
             .is_some_and(|bucket| bucket.contains('.'));
-        if place.style == Style::VirtualHost && is_dotted && parts.scheme == "https" {
+        if location.style == UrlStyle::VirtualHost && is_dotted && parts.scheme == "https" {
             self.risk("its bucket has a dot: no certificate of S3 is valid for that host, so use path style");
         }
     }
@@ -330,7 +363,7 @@ impl Explanation {
             ));
         }
         let has_plus = parameters.0.iter().any(|p| p.raw_value.contains('+'));
-        if has_plus && self.scheme != Scheme::Unsigned {
+        if has_plus && self.scheme != SignatureScheme::Unsigned {
             self.risk(
                 "a bare + is in its query, which some servers take for a space: write %2B or %20",
             );
@@ -353,8 +386,12 @@ impl Explanation {
                 "it has {length} bytes: servers take {LONGEST_FOR_SERVERS}, and CloudFront no more"
             );
             match self.scheme {
-                Scheme::CloudFrontCanned | Scheme::CloudFrontCustom => self.wrong(text),
-                Scheme::SigV4 | Scheme::SigV2 | Scheme::Unsigned => self.risk(text),
+                SignatureScheme::CloudFrontCanned | SignatureScheme::CloudFrontCustom => {
+                    self.wrong(text)
+                }
+                SignatureScheme::SigV4 | SignatureScheme::SigV2 | SignatureScheme::Unsigned => {
+                    self.risk(text)
+                }
             }
         } else if length > LONGEST_FOR_OLD_CLIENTS {
             self.risk(format!(
@@ -403,7 +440,7 @@ fn about(far: SignedDuration) -> String {
     }
 }
 
-impl Scheme {
+impl SignatureScheme {
     const fn in_words(self) -> &'static str {
         match self {
             Self::SigV4 => "a link to S3, signature version 4",
@@ -415,7 +452,7 @@ impl Scheme {
     }
 }
 
-impl Credential {
+impl CredentialKind {
     const fn in_words(self) -> &'static str {
         match self {
             Self::LongTerm => "a long-term key",
@@ -464,20 +501,20 @@ impl fmt::Display for InWords<'_> {
             Some(text) => write!(f, "\n  {name:<12} {}", shown(&text)),
             None => Ok(()),
         };
-        if let Some(place) = &explanation.opens {
-            let region = place
+        if let Some(location) = &explanation.opens {
+            let region = location
                 .region
                 .as_ref()
                 .map(|region| format!(", region {region}"));
-            let connection = place.connection.as_ref();
+            let connection = location.connection.as_ref();
             let connection = connection.map(|name| format!(", connection {name}"));
-            line("opens", Some(place.in_words()))?;
+            line("opens", Some(location.in_words()))?;
             line(
                 "at",
                 Some(format!(
                     "{} ({}{}{})",
-                    place.host,
-                    place.style.in_words(),
+                    location.host,
+                    location.style.in_words(),
                     region.unwrap_or_default(),
                     connection.unwrap_or_default()
                 )),
@@ -518,7 +555,7 @@ impl fmt::Display for InWords<'_> {
     }
 }
 
-impl Place {
+impl UrlLocation {
     fn in_words(&self) -> String {
         match &self.bucket {
             Some(bucket) => format!("s3://{bucket}/{}", self.key),
@@ -530,7 +567,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::links::sigv4::{Addressing, Ask, Keys, Presigner, Target};
+    use crate::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
     use proptest::prelude::*;
 
     const SIGNATURE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -542,39 +579,54 @@ mod tests {
         "2026-11-23T12:00:00Z".parse().unwrap()
     }
 
+    const LINK_ID: CustomParameter = CustomParameter::new("x-handout");
+
+    fn known() -> Explainer<'static> {
+        Explainer {
+            servers: &[],
+            custom: Some(LINK_ID),
+        }
+    }
+
     fn told(url: &str) -> String {
-        let text = explain(url, &[], noon()).in_words(noon()).to_string();
+        let text = known().explain(url, noon()).in_words(noon()).to_string();
         assert!(!text.contains(SIGNATURE), "{text}");
         text
     }
 
     /// A link of our own, signed four hours before noon.
     fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
-        let target = Target::new(
+        let target = BucketUrl::new(
             "https://s3.eu-west-1.amazonaws.com",
-            &"acme-reports".parse().unwrap(),
+            "acme-reports",
             Addressing::VirtualHost,
         );
-        let keys = Keys {
+        let keys = AccessKey {
             access_key_id: key_id.into(),
             secret_access_key: "secret".into(),
             session_token: token.map(Into::into),
         };
         let signed_at = "2026-11-23T08:00:00Z".parse().unwrap();
-        let presigner = Presigner::new(target.unwrap(), &keys, "eu-west-1", signed_at, seconds);
-        let url = presigner.presign(&Ask {
+        let presigner = Presigner::new(
+            target.unwrap(),
+            &keys,
+            "eu-west-1",
+            signed_at,
+            ExpiresIn::clamped(seconds),
+        );
+        let url = presigner.presign(&PresignRequest {
             key,
             content_disposition: Some("attachment; filename=\"a b.pdf\""),
             content_type: None,
             version_id: Some("3HL4kqtJlcpXroDTDmJ"),
-            link_id: Some("0123456789abcdef0123456789abcdef"),
+            custom: Some((LINK_ID, "0123456789abcdef0123456789abcdef")),
         });
         url.expose().to_owned()
     }
 
     /// The worst of what is found, without its sentence's end.
     fn findings(url: &str) -> Vec<String> {
-        let explanation = explain(url, &[], noon());
+        let explanation = known().explain(url, noon());
         let findings = explanation.findings.into_iter();
         findings
             .filter(|finding| finding.severity != Severity::Note)
@@ -672,7 +724,7 @@ mod tests {
 
     #[test]
     fn a_link_to_cloudfront_with_a_canned_policy() {
-        let urls = include_str!("../../tests/fixtures/cloudfront/openssl.txt");
+        let urls = include_str!("../tests/fixtures/openssl.txt");
         let url = urls.lines().nth(2).unwrap();
         insta::assert_snapshot!(told(url), @r#"
         a link to CloudFront, canned policy
@@ -690,7 +742,7 @@ mod tests {
 
     #[test]
     fn a_link_to_cloudfront_with_a_custom_policy() {
-        let urls = include_str!("../../tests/fixtures/cloudfront/openssl.txt");
+        let urls = include_str!("../tests/fixtures/openssl.txt");
         let moved = urls
             .lines()
             .nth(12)
@@ -711,7 +763,7 @@ mod tests {
         ");
         let wildcard = urls.lines().nth(13).unwrap();
         let then: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        insta::assert_snapshot!(explain(wildcard, &[], then).in_words(then), @r"
+        insta::assert_snapshot!(known().explain(wildcard, then).in_words(then), @r"
         a link to CloudFront, custom policy
           opens        /image.jpg
           at           d111111abcdef8.cloudfront.net (a distribution)
@@ -820,10 +872,10 @@ mod tests {
             good.replace("x-id=GetObject", &format!("x-id=Signature%3D{PLANTED}")),
             good.replace("/k", &format!("/Signature={PLANTED}")),
         ];
-        let signature = crate::links::url::signature_in(&good).unwrap();
+        let signature = crate::url::signature_in(&good).unwrap();
         let mut words = String::new();
         for url in &damaged {
-            let explanation = explain(url, &[], noon());
+            let explanation = known().explain(url, noon());
             let text = explanation.in_words(noon()).to_string();
             let json = serde_json::to_string(&explanation).unwrap();
             for secret in [signature.as_str(), PLANTED, "FwoTOKEN"].map(|secret| &secret[..8]) {
@@ -877,7 +929,7 @@ mod tests {
             format!("{sorted}&fbclid=1"),
         ]
         .map(|url| {
-            let behind = explain(&url, &[], noon()).findings.into_iter();
+            let behind = known().explain(&url, noon()).findings.into_iter();
             let behind = behind.filter(|f| f.text.contains("behind the signature"));
             let words: Vec<_> = behind
                 .map(|f| format!("{:?}: {}", f.severity, f.text))
@@ -901,7 +953,7 @@ mod tests {
     fn a_long_link_says_what_it_is_too_long_for() {
         let length = |bytes: usize| {
             let url = link("AKIAIOSFODNN7EXAMPLE", None, &"k".repeat(bytes), 86_400);
-            let all = explain(&url, &[], noon()).findings;
+            let all = known().explain(&url, noon()).findings;
             all.iter()
                 .find(|f| f.text.starts_with("it has "))
                 .map(|f| f.severity)
@@ -928,7 +980,7 @@ mod tests {
         #[test]
         fn nothing_panics(url in "\\PC{0,200}", now in any::<i32>()) {
             let now = Timestamp::from_second(now.into()).unwrap();
-            let _ = explain(&url, &[], now).in_words(now).to_string();
+            let _ = known().explain(&url, now).in_words(now).to_string();
         }
 
         #[test]
@@ -959,7 +1011,7 @@ mod tests {
                 url.push_str(&format!("{name}={value}&"));
             }
             url.push_str(&format!("{signature}={SIGNATURE}"));
-            let explanation = explain(&url, &[], noon());
+            let explanation = known().explain(&url, noon());
             let text = explanation.in_words(noon()).to_string();
             let json = serde_json::to_string(&explanation).unwrap();
             prop_assert!(!text.contains(SIGNATURE) && !json.contains(SIGNATURE), "{}", text);

@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 
-use super::query::{Parts, decoded};
-use crate::links::partition::{before_suffix, is_region};
-use crate::links::target::{Addressing, ServerUrl};
+use super::query::Parts;
+use crate::endpoint::{Addressing, ServerUrl};
+use crate::partition::{before_suffix, is_region};
+use crate::percent::decode_lossy;
 
 /// How the bucket stands in the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Style {
+pub enum UrlStyle {
     /// `bucket.s3.region.amazonaws.com/key`.
     VirtualHost,
     /// `s3.region.amazonaws.com/bucket/key`.
@@ -30,7 +31,7 @@ pub enum Style {
     CloudFront,
 }
 
-impl Style {
+impl UrlStyle {
     pub(super) const fn in_words(self) -> &'static str {
         match self {
             Self::VirtualHost => "virtual-host style",
@@ -48,11 +49,11 @@ impl Style {
 
 /// What a link opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct UrlLocation {
     /// The host, with a port if there is one.
     pub host: String,
     /// How the bucket stands in it.
-    pub style: Style,
+    pub style: UrlStyle,
     /// The bucket, or the access point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
@@ -94,23 +95,23 @@ impl KnownServer {
 /// The bucket as the first folder, and the spelled key behind it.
 fn in_path(path: &str) -> (Option<String>, &str) {
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-    (Some(decoded(bucket)).filter(|b| !b.is_empty()), key)
+    (Some(decode_lossy(bucket)).filter(|b| !b.is_empty()), key)
 }
 
-/// Reads the place of a link to a distribution.
-pub(super) fn at_cloudfront(parts: &Parts<'_>) -> Place {
-    Place {
+/// Reads the location of a link to a distribution.
+pub(super) fn at_cloudfront(parts: &Parts<'_>) -> UrlLocation {
+    UrlLocation {
         host: parts.authority.to_owned(),
-        style: Style::CloudFront,
+        style: UrlStyle::CloudFront,
         bucket: None,
-        key: decoded(parts.path.strip_prefix('/').unwrap_or_default()),
+        key: decode_lossy(parts.path.strip_prefix('/').unwrap_or_default()),
         region: None,
         connection: None,
     }
 }
 
-/// Reads the place of a link to S3 or to a server like it. Of servers that share a host, the one with the longest path is meant.
-pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> Place {
+/// Reads the location of a link to S3 or to a server like it. Of servers that share a host, the one with the longest path is meant.
+pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> UrlLocation {
     let host = parts.host();
     let sent = parts.sent_host();
     let known = servers
@@ -118,34 +119,34 @@ pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> Place {
         .filter_map(|server| Some((server, server.read(&sent, parts.path)?)))
         .max_by_key(|(server, _)| server.url.path().len());
     if let Some((server, (bucket, key))) = known {
-        return Place {
+        return UrlLocation {
             host: parts.authority.to_owned(),
-            style: Style::Configured,
+            style: UrlStyle::Configured,
             bucket,
-            key: decoded(key),
+            key: decode_lossy(key),
             region: None,
             connection: Some(server.connection.clone()),
         };
     }
     let aws = before_suffix(&host).and_then(aws_host);
-    let (style, named_bucket, region) = aws.unwrap_or((Style::CustomEndpoint, None, None));
+    let (style, named_bucket, region) = aws.unwrap_or((UrlStyle::CustomEndpoint, None, None));
     let path = parts.path.strip_prefix('/').unwrap_or_default();
     let (bucket, key) = match named_bucket {
         Some(bucket) => (Some(bucket), path),
         None => in_path(path),
     };
-    Place {
+    UrlLocation {
         host: parts.authority.to_owned(),
         style,
         bucket,
-        key: decoded(key),
+        key: decode_lossy(key),
         region,
         connection: None,
     }
 }
 
 /// Style, bucket and region of what stands before the partition's suffix.
-fn aws_host(host: &str) -> Option<(Style, Option<String>, Option<String>)> {
+fn aws_host(host: &str) -> Option<(UrlStyle, Option<String>, Option<String>)> {
     let labels: Vec<&str> = host.split('.').collect();
     // The last one: a bucket may have "s3" among its own labels.
     let at = labels.iter().rposition(|label| {
@@ -160,15 +161,15 @@ fn aws_host(host: &str) -> Option<(Style, Option<String>, Option<String>)> {
         .filter(|text| is_region(text));
     let region = after.or(dashed).filter(|text| is_region(text));
     let style = match service {
-        _ if service.starts_with("s3-website") => Style::Website,
-        _ if service.starts_with("s3-accesspoint") => Style::AccessPoint,
-        _ if service.starts_with("s3-object-lambda") => Style::ObjectLambda,
-        "s3-global" => Style::MultiRegionAccessPoint,
-        _ if name.is_some() => Style::VirtualHost,
-        _ => Style::Path,
+        _ if service.starts_with("s3-website") => UrlStyle::Website,
+        _ if service.starts_with("s3-accesspoint") => UrlStyle::AccessPoint,
+        _ if service.starts_with("s3-object-lambda") => UrlStyle::ObjectLambda,
+        "s3-global" => UrlStyle::MultiRegionAccessPoint,
+        _ if name.is_some() => UrlStyle::VirtualHost,
+        _ => UrlStyle::Path,
     };
     let name = name.map(|name| match name.strip_suffix(".mrap.accesspoint") {
-        Some(alias) if style == Style::MultiRegionAccessPoint => alias.to_owned(),
+        Some(alias) if style == UrlStyle::MultiRegionAccessPoint => alias.to_owned(),
         _ => name,
     });
     Some((style, name, region.map(ToOwned::to_owned)))
@@ -180,14 +181,17 @@ mod tests {
 
     #[test]
     fn hosts_of_s3_are_read_as_s3_reads_them() {
-        let place = |url: &str| {
-            let place = at_s3(&Parts::of(url).unwrap(), &[]);
+        let location = |url: &str| {
+            let location = at_s3(&Parts::of(url).unwrap(), &[]);
             let none = || "-".to_owned();
             let (bucket, region) = (
-                place.bucket.unwrap_or_else(none),
-                place.region.unwrap_or_else(none),
+                location.bucket.unwrap_or_else(none),
+                location.region.unwrap_or_else(none),
             );
-            format!("{bucket} | {} | {:?} | {region}", place.key, place.style)
+            format!(
+                "{bucket} | {} | {:?} | {region}",
+                location.key, location.style
+            )
         };
         let table = [
             "https://b.s3.eu-west-1.amazonaws.com/a/b%20c",
@@ -212,7 +216,7 @@ mod tests {
             "https://ec2.amazonaws.com/b/k",
             "https://s3.eu-west-1.amazonaws.com",
         ]
-        .map(place);
+        .map(location);
         insta::assert_snapshot!(table.join("\n"), @r"
         b | a/b c | VirtualHost | eu-west-1
         my.s3.bucket | k | VirtualHost | eu-west-1
@@ -251,14 +255,14 @@ mod tests {
             server("hosts", "https://s3.acme.example:443", false),
             server("inside", "http://minio:9000/s3", true),
         ];
-        let place = |url: &str| {
-            let place = at_s3(&Parts::of(url).unwrap(), &servers);
+        let location = |url: &str| {
+            let location = at_s3(&Parts::of(url).unwrap(), &servers);
             let none = || "-".to_owned();
             let (bucket, connection) = (
-                place.bucket.unwrap_or_else(none),
-                place.connection.unwrap_or_else(none),
+                location.bucket.unwrap_or_else(none),
+                location.connection.unwrap_or_else(none),
             );
-            format!("{bucket} | {} | {connection}", place.key)
+            format!("{bucket} | {} | {connection}", location.key)
         };
         let table = [
             "https://Files.acme.example/reports/a%20b.pdf",
@@ -270,7 +274,7 @@ mod tests {
             "http://minio:9000/reports/q3.pdf",
             "https://other.example/reports/q3.pdf",
         ]
-        .map(place);
+        .map(location);
         insta::assert_snapshot!(table.join("\n"), @r"
         reports | a b.pdf | minio
         reports | 2026/q3.pdf | supabase

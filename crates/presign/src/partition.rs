@@ -22,7 +22,7 @@ const GLOBAL: (&str, &str) = ("aws-global", "us-east-1");
 /// Which of a region's endpoints is meant.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html>
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Variant {
+pub struct EndpointVariant {
     /// The one whose cryptography is validated (FIPS 140).
     pub fips: bool,
     /// The one that answers over IPv6 too.
@@ -30,7 +30,7 @@ pub struct Variant {
 }
 
 /// S3's endpoint of a region: the global one redirects new buckets, and no signature survives that.
-pub fn regional_endpoint(region: &str, variant: Variant) -> String {
+pub fn regional_endpoint(region: &str, variant: EndpointVariant) -> String {
     let region = plain_region(region);
     let service = if variant.fips { "s3-fips" } else { "s3" };
     let stack = if variant.dual_stack { ".dualstack" } else { "" };
@@ -46,7 +46,7 @@ pub fn plain_region(region: &str) -> &str {
 }
 
 /// What stands before the end of a host of AWS; nothing for hosts of others.
-pub(crate) fn before_suffix(host: &str) -> Option<&str> {
+pub fn before_suffix(host: &str) -> Option<&str> {
     let suffixes = OTHERS.iter().map(|(_, suffix)| *suffix).chain([COMMON]);
     suffixes
         .into_iter()
@@ -59,7 +59,7 @@ fn suffix(region: &str) -> &'static str {
 }
 
 /// `eu-west-1`, `us-gov-east-1`: words and a number.
-pub(crate) fn is_region(text: &str) -> bool {
+pub fn is_region(text: &str) -> bool {
     let words: Vec<&str> = text.split('-').collect();
     words.len() >= 3
         && words.last().is_some_and(|number| {

@@ -4,10 +4,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
 
 use super::query::{Parameters, shown_name};
-use super::{Credential, Explanation, Scheme, SignedBy, Style};
-use crate::job::MAX_S3_EXPIRES_IN;
-use crate::links::cloudfront::matches;
-use crate::links::sigv4::QUERY_PARAMETERS;
+use super::{CredentialKind, Explanation, SignatureScheme, SignedBy, UrlStyle};
+use crate::cloudfront::matches;
+use crate::request::ExpiresIn;
+use crate::sigv4::QUERY_PARAMETERS;
 
 /// What a session token is called; a session of a directory bucket has a name of its own for it.
 const TOKENS: [&str; 2] = ["X-Amz-Security-Token", "X-Amz-S3session-Token"];
@@ -32,7 +32,7 @@ pub(super) fn explain_v4(
     parameters: &Parameters<'_>,
     now: Timestamp,
 ) {
-    explanation.scheme = Scheme::SigV4;
+    explanation.scheme = SignatureScheme::SigV4;
     for name in QUERY_PARAMETERS.iter().filter(|name| !parameters.has(name)) {
         explanation.wrong(format!("{name} is missing: the link was cut or changed"));
     }
@@ -111,9 +111,9 @@ fn look_at_credential(
 
 fn signed_by(key_id: &str) -> SignedBy {
     let credential = match key_id.get(..4) {
-        Some("AKIA") => Credential::LongTerm,
-        Some("ASIA") => Credential::Temporary,
-        _ => Credential::Other,
+        Some("AKIA") => CredentialKind::LongTerm,
+        Some("ASIA") => CredentialKind::Temporary,
+        _ => CredentialKind::Other,
     };
     SignedBy {
         key_id: shown_name(key_id),
@@ -131,7 +131,7 @@ fn look_at_time(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     let Some(expires) = parameters.get("X-Amz-Expires") else {
         return;
     };
-    let longest = MAX_S3_EXPIRES_IN.as_secs();
+    let longest = ExpiresIn::MAX.as_secs();
     match expires.parse::<u64>() {
         Ok(0) => explanation.wrong("its X-Amz-Expires is 0: it never worked"),
         Ok(seconds) if seconds > longest => explanation.wrong(format!(
@@ -161,7 +161,7 @@ fn is_temporary(explanation: &Explanation) -> bool {
     explanation
         .signed_by
         .as_ref()
-        .is_some_and(|by| by.credential == Credential::Temporary)
+        .is_some_and(|by| by.credential == CredentialKind::Temporary)
 }
 
 fn instant(text: &str) -> Option<Timestamp> {
@@ -198,20 +198,20 @@ fn look_at_token(explanation: &mut Explanation, parameters: &Parameters<'_>) {
 }
 
 fn look_at_region(explanation: &mut Explanation) {
-    let (Some(place), Some(region)) = (explanation.opens.clone(), explanation.region.clone())
+    let (Some(location), Some(region)) = (explanation.opens.clone(), explanation.region.clone())
     else {
         return;
     };
-    match (place.style, place.region) {
-        (Style::Website, _) => {
+    match (location.style, location.region) {
+        (UrlStyle::Website, _) => {
             explanation.wrong("its host is a website endpoint, which knows no signatures");
         }
         (_, Some(of_host)) if !is_among(&of_host, &region) => explanation.wrong(format!(
             "it is signed for {}, but its host is in {of_host}",
             shown_name(&region)
         )),
-        (Style::VirtualHost | Style::Path, None)
-            if region != "us-east-1" && !place.host.contains("s3-accelerate") =>
+        (UrlStyle::VirtualHost | UrlStyle::Path, None)
+            if region != "us-east-1" && !location.host.contains("s3-accelerate") =>
         {
             explanation.risk(
                 "its host names no region: S3 may redirect it, and a redirected signature fails",
@@ -279,9 +279,9 @@ fn look_behind_signature(explanation: &mut Explanation, parameters: &Parameters<
 }
 
 pub(super) fn explain_v2(explanation: &mut Explanation, parameters: &Parameters<'_>) {
-    explanation.scheme = Scheme::SigV2;
-    let place = explanation.opens.as_ref();
-    let region = place.and_then(|place| place.region.clone());
+    explanation.scheme = SignatureScheme::SigV2;
+    let location = explanation.opens.as_ref();
+    let region = location.and_then(|location| location.region.clone());
     explanation.signed_by = parameters.get("AWSAccessKeyId").map(signed_by);
     for name in ["Expires", "Signature"] {
         if !parameters.has(name) {
