@@ -55,7 +55,5 @@ pub mod worker;
 // The edges, where the outside begins.
 pub mod database;
 pub mod edge;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod queue;
 pub mod store;

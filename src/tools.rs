@@ -312,7 +312,7 @@ pub enum OpenError {
     /// The embedded endpoint cannot be started.
     #[cfg(feature = "embedded")]
     #[error(transparent)]
-    Embedded(#[from] crate::embedded::EndpointError),
+    Embedded(#[from] localstore::EndpointError),
 }
 
 impl OpenError {
@@ -357,17 +357,14 @@ pub struct Opened {
     config: Config,
     reading: Reading,
     #[cfg(feature = "embedded")]
-    embedded: Option<crate::embedded::Endpoint>,
+    embedded: Option<localstore::Endpoint>,
     _lock: File,
 }
 
 impl Opened {
     fn embedded_address(&self) -> Option<std::net::SocketAddr> {
         #[cfg(feature = "embedded")]
-        return self
-            .embedded
-            .as_ref()
-            .map(crate::embedded::Endpoint::address);
+        return self.embedded.as_ref().map(localstore::Endpoint::address);
         #[cfg(not(feature = "embedded"))]
         None
     }
@@ -408,7 +405,7 @@ pub async fn open(
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
-    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    let address = embedded.as_ref().map(localstore::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
     let fixed = Fixed {
@@ -692,7 +689,7 @@ pub struct OpenedLedger {
     /// How recipients are named in it.
     pub names: Names,
     #[cfg(feature = "embedded")]
-    embedded: Option<crate::embedded::Endpoint>,
+    embedded: Option<localstore::Endpoint>,
 }
 
 impl OpenedLedger {
@@ -724,7 +721,7 @@ pub async fn open_ledger(
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, Serving::Itself).await?;
     #[cfg(feature = "embedded")]
-    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    let address = embedded.as_ref().map(localstore::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let address = None;
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
@@ -895,7 +892,7 @@ pub async fn start_embedded(
     config: &Config,
     keyring: &Keyring,
     serving: Serving,
-) -> Result<Option<crate::embedded::Endpoint>, OpenError> {
+) -> Result<Option<localstore::Endpoint>, OpenError> {
     if !config.needs_embedded() {
         return Ok(None);
     }
@@ -906,7 +903,7 @@ pub async fn start_embedded(
     let mut sites = Vec::new();
     for site in connection::embedded_sites(config, keyring) {
         make_dir(&site.directory)?;
-        sites.push(crate::embedded::Site {
+        sites.push(localstore::Site {
             access_key_id: site.access_key_id,
             secret_access_key: site.secret_access_key,
             region: connection::EMBEDDED_REGION.to_owned(),
@@ -916,7 +913,7 @@ pub async fn start_embedded(
     let public = ServerUrl::parse(&config.embedded.public_url);
     let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
     let path = public.path().to_owned();
-    let endpoint = crate::embedded::Endpoint::start_below(listen, sites, path).await?;
+    let endpoint = localstore::Endpoint::start_below(listen, sites, path).await?;
     Ok(Some(endpoint))
 }
 

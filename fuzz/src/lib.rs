@@ -438,13 +438,13 @@ pub fn scope(data: &[u8]) {
     let mut lines = text.split('\n');
     let uri = format!("/bucket/key?{}", lines.next().unwrap_or_default());
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let site = handout::embedded::Site {
+    let site = localstore::Site {
         access_key_id: "AKIDONE".to_owned(),
         secret_access_key: "secret".to_owned(),
         region: "eu-west-1".to_owned(),
         directory: "/srv".into(),
     };
-    if handout::embedded::passes_scope(site, &uri, &headers) != Some(true) {
+    if localstore::passes_scope(site, &uri, &headers) != Some(true) {
         return;
     }
     let is_header = |header: &&(&str, &str)| header.0.eq_ignore_ascii_case("authorization");

@@ -17,9 +17,9 @@ use clap::Args;
 use directory::Directory;
 use handout::clock;
 use handout::config::{Config, Environment};
-use handout::embedded::EndpointError;
 use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::Worker;
+use localstore::EndpointError;
 use tokio::sync::oneshot;
 
 use super::run::{Signals, pace};

@@ -158,7 +158,7 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         &[
             "deliver/smtp/dialogue.rs",
             "deliver/smtp/wire.rs",
-            "embedded/service.rs",
+            "crates/localstore/src/service.rs",
         ],
     ),
     ("lookup_host", &["deliver/smtp/dialogue.rs"]),
@@ -179,8 +179,8 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     (
         "tokio::fs",
         &[
-            "embedded/upload.rs",
-            "embedded/backend.rs",
+            "crates/localstore/src/upload.rs",
+            "crates/localstore/src/backend.rs",
             "store/s3.rs",
             "store/s3/puts.rs",
         ],

@@ -19,6 +19,7 @@
 
 mod backend;
 mod below;
+mod bounds;
 mod bucket;
 mod description;
 mod listing;

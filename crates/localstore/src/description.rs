@@ -25,28 +25,28 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// The headers of an object, as they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Description {
+pub(crate) struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content_type: Option<String>,
+    pub(crate) content_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content_encoding: Option<String>,
+    pub(crate) content_encoding: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content_disposition: Option<String>,
+    pub(crate) content_disposition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) content_language: Option<String>,
+    pub(crate) content_language: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cache_control: Option<String>,
+    pub(crate) cache_control: Option<String>,
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) expires: Option<u64>,
+    pub(crate) expires: Option<u64>,
     /// `x-amz-meta-*`, without that prefix.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(crate) metadata: BTreeMap<String, String>,
 }
 
 impl Description {
     /// Where the description of a version is: a folder in the reserved one, and its name there.
-    pub(super) fn place(key: &str, etag: &str) -> (PathBuf, String) {
+    pub(crate) fn place(key: &str, etag: &str) -> (PathBuf, String) {
         // A key is longer than a file name may be. 256 folders keep each of them small.
         let digest: String = Sha256::digest(key)
             .iter()
@@ -56,7 +56,7 @@ impl Description {
         (folder, format!("{digest}-{etag}"))
     }
 
-    pub(super) fn load(folder: &Directory, name: &str) -> io::Result<Self> {
+    pub(crate) fn load(folder: &Directory, name: &str) -> io::Result<Self> {
         let mut bytes = Vec::new();
         let file = folder.read_any(name)?;
         file.take(LONGEST).read_to_end(&mut bytes)?;
@@ -71,7 +71,7 @@ impl Description {
     }
 
     /// Whether it can stand in an answer. All who may write to the bucket's folder may have written it.
-    pub(super) fn can_be_sent(&self) -> bool {
+    pub(crate) fn can_be_sent(&self) -> bool {
         let texts = [
             &self.content_type,
             &self.content_encoding,
@@ -87,13 +87,13 @@ impl Description {
             && self.expires.is_none_or(|end| end <= LAST_SECOND)
     }
 
-    pub(super) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {
+    pub(crate) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {
         folder.replace(name, &serde_json::to_vec(self)?, 0o666)
     }
 }
 
 /// Guesses the type of a file that came without one, by the end of its name.
-pub(super) fn content_type(key: &str) -> &'static str {
+pub(crate) fn content_type(key: &str) -> &'static str {
     let extension = key.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {
         "avif" => "image/avif",

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use directory::Directory;
 
-use super::bucket::{Bucket, Stat, absent_is_none};
-use super::names::{self, Reading};
+use crate::bucket::{Bucket, Stat, absent_is_none};
+use crate::names::{self, Reading};
 
 /// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
 /// 512 folders, and a process has not many more descriptors.
@@ -29,23 +29,23 @@ const WINDOW: usize = 1001;
 ///
 /// Folders without any object in them are no keys, and all who may write to the bucket can make millions: an answer that takes
 /// longer than the daemon waits for it would be an outage. A folder that is not in memory takes milliseconds.
-pub(super) const FOLDERS: usize = 2000;
+pub(crate) const FOLDERS: usize = 2000;
 
 /// What to list.
-pub(super) struct Query<'a> {
-    pub(super) prefix: &'a str,
-    pub(super) delimiter: Option<&'a str>,
+pub(crate) struct Query<'a> {
+    pub(crate) prefix: &'a str,
+    pub(crate) delimiter: Option<&'a str>,
     /// Where the page before this one ended.
-    pub(super) after: Option<Mark>,
+    pub(crate) after: Option<Mark>,
     /// How many objects and groups at most; at least 1.
-    pub(super) limit: usize,
+    pub(crate) limit: usize,
     /// How many folders at most, such as [`FOLDERS`].
-    pub(super) folders: usize,
+    pub(crate) folders: usize,
 }
 
 /// A place in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(crate) enum Mark {
     /// Behind this key.
     Key(String),
     /// Behind all keys that begin with this.
@@ -54,7 +54,7 @@ pub(super) enum Mark {
 
 impl Mark {
     /// Spells the mark as a continuation token, which clients must not read anything into.
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let (kind, text) = match self {
             Self::Key(key) => ('k', key),
             Self::Group(group) => ('g', group),
@@ -64,7 +64,7 @@ impl Mark {
     }
 
     /// Reads a token; `None` if it is not one of ours.
-    pub(super) fn from_token(token: &str) -> Option<Self> {
+    pub(crate) fn from_token(token: &str) -> Option<Self> {
         let (kind, digits) = token.split_at_checked(1)?;
         let bytes: Option<Vec<u8>> = digits
             .as_bytes()
@@ -91,16 +91,16 @@ impl Mark {
 
 /// One page.
 #[derive(Default)]
-pub(super) struct Page {
-    pub(super) objects: Vec<(String, Stat)>,
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Stat)>,
     /// The common prefixes.
-    pub(super) groups: Vec<String>,
+    pub(crate) groups: Vec<String>,
     /// Where the next page begins, if there is one.
-    pub(super) next: Option<Mark>,
+    pub(crate) next: Option<Mark>,
 }
 
 /// Lists a page.
-pub(super) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
+pub(crate) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
     let mut walk = Walk {
         bucket,
         query,
@@ -427,9 +427,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::embedded::bucket::Condition;
-    use crate::embedded::create_bucket;
-    use crate::embedded::description::Description;
+    use crate::bucket::Condition;
+    use crate::create_bucket;
+    use crate::description::Description;
 
     fn bucket_of(site: &Path, keys: &BTreeSet<String>) -> Bucket {
         create_bucket(site, "bucket").unwrap();

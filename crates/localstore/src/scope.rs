@@ -18,7 +18,7 @@ use presign::sigv4::QUERY_PARAMETERS;
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
-use super::Site;
+use crate::Site;
 
 /// Longest life of a presigned URL, a week: the signing key lives no longer.
 const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
@@ -26,7 +26,7 @@ const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// The parameter that carries a signature.
-pub(super) const SIGNATURE: &str = "X-Amz-Signature";
+pub(crate) const SIGNATURE: &str = "X-Amz-Signature";
 
 /// How the header that carries a signature is written.
 const AUTHORIZATION_FORM: &str = "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…";
@@ -39,11 +39,11 @@ const MAY_BE_UNSIGNED: [&str; 2] = ["x-amz-content-sha256", "x-amz-user-agent"];
 
 /// The sites, by access key.
 #[derive(Clone)]
-pub(super) struct Sites(Arc<HashMap<String, Site>>);
+pub(crate) struct Sites(Arc<HashMap<String, Site>>);
 
 impl Sites {
     /// `Err` names the access key that two sites share.
-    pub(super) fn new(sites: Vec<Site>) -> Result<Self, String> {
+    pub(crate) fn new(sites: Vec<Site>) -> Result<Self, String> {
         let mut by_key = HashMap::new();
         for site in sites {
             if let Some(other) = by_key.insert(site.access_key_id.clone(), site) {
@@ -54,7 +54,7 @@ impl Sites {
     }
 
     /// The site of an access key.
-    pub(super) fn site(&self, access_key_id: &str) -> S3Result<&Site> {
+    pub(crate) fn site(&self, access_key_id: &str) -> S3Result<&Site> {
         let unknown = "The AWS Access Key Id you provided does not exist in our records.";
         self.0
             .get(access_key_id)
@@ -62,7 +62,7 @@ impl Sites {
     }
 
     /// Checks all that can be said of a request without computing its signature.
-    pub(super) fn admit(&self, request: &request::Parts) -> S3Result<()> {
+    pub(crate) fn admit(&self, request: &request::Parts) -> S3Result<()> {
         let query = Query::parse(request.uri.query().unwrap_or_default())?;
         let authorization = request.headers.get(AUTHORIZATION);
         // s3s would take a version 2 signature, which has neither a region nor signed headers.
@@ -126,20 +126,20 @@ impl S3Auth for Sites {
 }
 
 /// What a request says of its signature.
-pub(super) struct Claim<'a> {
-    pub(super) credential: &'a str,
-    pub(super) date: &'a str,
-    pub(super) signed_headers: &'a str,
+pub(crate) struct Claim<'a> {
+    pub(crate) credential: &'a str,
+    pub(crate) date: &'a str,
+    pub(crate) signed_headers: &'a str,
 }
 
 /// What the signing key was derived from, beside the secret and the day.
-pub(super) struct Scope<'a> {
-    pub(super) access_key_id: &'a str,
-    pub(super) region: &'a str,
+pub(crate) struct Scope<'a> {
+    pub(crate) access_key_id: &'a str,
+    pub(crate) region: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    pub(super) fn of_query(query: &'a Query) -> Result<Self, String> {
+    pub(crate) fn of_query(query: &'a Query) -> Result<Self, String> {
         let parameter = |name: &str| {
             query
                 .only(name)
@@ -194,7 +194,7 @@ impl<'a> Claim<'a> {
         })
     }
 
-    pub(super) fn scope(&self) -> Result<Scope<'a>, String> {
+    pub(crate) fn scope(&self) -> Result<Scope<'a>, String> {
         let parts: Vec<&str> = self.credential.split('/').collect();
         let is_plain = self.credential.bytes().all(|byte| byte.is_ascii_graphic());
         let ([access_key_id, date, region, service, "aws4_request"], true) = (&parts[..], is_plain)
@@ -293,10 +293,10 @@ fn unsupported() -> S3Error {
 }
 
 /// The parameters of a query, decoded as s3s decodes them: it must not see another value than we do.
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn parse(query: &str) -> S3Result<Self> {
+    pub(crate) fn parse(query: &str) -> S3Result<Self> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -336,7 +336,7 @@ impl Query {
     }
 
     /// All parameters but one, sorted and spelled as a signature covers them.
-    pub(super) fn spelled_without(&self, name: &str) -> String {
+    pub(crate) fn spelled_without(&self, name: &str) -> String {
         let mut others: Vec<_> = self.0.iter().filter(|pair| pair.0 != name).collect();
         others.sort();
         let mut text = String::new();
@@ -347,7 +347,7 @@ impl Query {
     }
 
     /// The value of a parameter that is given once.
-    pub(super) fn only(&self, name: &str) -> Option<&str> {
+    pub(crate) fn only(&self, name: &str) -> Option<&str> {
         let mut values = self
             .0
             .iter()

@@ -17,20 +17,20 @@ use presign::percent::{decode, push_path};
 use presign::sigv4::signing_key;
 use s3s::{S3Result, s3_error};
 
-use super::scope::{Claim, Query, SIGNATURE, Sites};
+use crate::scope::{Claim, Query, SIGNATURE, Sites};
 
 /// The path of the public URL, decoded, without a slash at its end; empty for a URL without one.
 #[derive(Debug, Clone)]
-pub(super) struct PublicPath(String);
+pub(crate) struct PublicPath(String);
 
 impl PublicPath {
     /// `path` is spelled as in a URL.
-    pub(super) fn new(path: &str) -> Self {
+    pub(crate) fn new(path: &str) -> Self {
         Self(decode(path).unwrap_or_else(|| path.to_owned()))
     }
 
     /// Takes the public path off a link that was signed with it. The caller has admitted the request.
-    pub(super) fn take_off(&self, sites: &Sites, head: &mut request::Parts) -> S3Result<()> {
+    pub(crate) fn take_off(&self, sites: &Sites, head: &mut request::Parts) -> S3Result<()> {
         // What is signed in its header is the daemon's own, which asks the endpoint itself.
         if self.0.is_empty() || head.headers.contains_key(AUTHORIZATION) {
             return Ok(());

@@ -20,29 +20,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber;
 
-use super::backend::{Backend, OurOperations};
-use super::below::PublicPath;
-use super::patience::Patient;
-use super::room::{Place, Room, Served};
-use super::scope::Sites;
-use crate::bounds::{
-    MAX_ENDPOINT_HEAD_BYTES, MAX_ENDPOINT_HEAD_TIME, MAX_ENDPOINT_WRITE_STALL,
-    MIN_ENDPOINT_WRITTEN_BYTES,
-};
+use crate::backend::{Backend, OurOperations};
+use crate::below::PublicPath;
+use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
+use crate::patience::Patient;
+use crate::room::{Place, Room, Served};
+use crate::scope::Sites;
 
 /// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers requests.
 #[derive(Clone)]
-pub(super) struct Service {
+pub(crate) struct Service {
     sites: Sites,
     public_path: PublicPath,
     s3: S3Service,
 }
 
 impl Service {
-    pub(super) fn new(sites: Sites, public_path: PublicPath) -> Self {
+    pub(crate) fn new(sites: Sites, public_path: PublicPath) -> Self {
         let mut builder = S3ServiceBuilder::new(Backend::new(sites.clone()));
         builder.set_auth(sites.clone());
         builder.set_access(OurOperations);
@@ -123,7 +120,7 @@ fn internal_error() -> Response<Body> {
 }
 
 /// Accepts connections until told to stop, then waits for those that are open.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     service: Service,
     mut stop: watch::Receiver<bool>,
@@ -172,13 +169,13 @@ async fn converse(
         service_fn(async |request| Ok::<_, Infallible>(service.respond(request, &place).await));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(MAX_ENDPOINT_HEAD_TIME)
-        .max_buf_size(MAX_ENDPOINT_HEAD_BYTES)
+        .header_read_timeout(MAX_HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(
             TokioIo::new(Patient::new(
                 stream,
-                MAX_ENDPOINT_WRITE_STALL,
-                MIN_ENDPOINT_WRITTEN_BYTES,
+                MAX_WRITE_STALL,
+                MIN_WRITTEN_BYTES,
                 place.moved(),
             )),
             respond,

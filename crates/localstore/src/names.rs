@@ -24,10 +24,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Longest key in bytes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
-pub(super) const LONGEST_KEY: usize = 1024;
+pub(crate) const LONGEST_KEY: usize = 1024;
 
 /// The folder in a bucket that holds what is not an object; nothing of this name is one, at any depth.
-pub(super) const RESERVED: &str = ".handout";
+pub(crate) const RESERVED: &str = ".handout";
 
 /// Longest name of a file in bytes: `NAME_MAX` of Linux and of every file system in use there.
 const LONGEST_NAME: usize = 255;
@@ -42,16 +42,16 @@ const SHORTEST_PART: usize = LONGEST_PART - 3;
 
 /// The two places, relative to the bucket, where the file of a key may be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Places {
+pub(crate) struct Places {
     /// Where it is by default.
-    pub(super) usual: PathBuf,
+    pub(crate) usual: PathBuf,
     /// Where it is if the usual place is a folder.
-    pub(super) beside: PathBuf,
+    pub(crate) beside: PathBuf,
 }
 
 /// What the name of a file or folder says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reading<'a> {
+pub(crate) enum Reading<'a> {
     /// A segment of a key.
     Segment(Cow<'a, str>),
     /// The last segment of a key, whose usual name may be that of a folder.
@@ -61,7 +61,7 @@ pub(super) enum Reading<'a> {
 }
 
 /// Says where the file of `key` may be.
-pub(super) fn places(key: &str) -> Places {
+pub(crate) fn places(key: &str) -> Places {
     let (folders, file) = key
         .rsplit_once('/')
         .map_or((None, key), |(f, file)| (Some(f), file));
@@ -80,24 +80,24 @@ pub(super) fn places(key: &str) -> Places {
 }
 
 /// Says where the folder of the keys that begin with `prefix` and a `/` is.
-pub(super) fn folder(prefix: &str) -> PathBuf {
+pub(crate) fn folder(prefix: &str) -> PathBuf {
     prefix.split('/').flat_map(name).collect()
 }
 
 /// The usual place of a segment in its folder.
-pub(super) fn segment(text: &str) -> PathBuf {
+pub(crate) fn segment(text: &str) -> PathBuf {
     name(text).iter().collect()
 }
 
 /// The place of a last segment in its folder, when the usual one is a folder.
-pub(super) fn beside(text: &str) -> PathBuf {
+pub(crate) fn beside(text: &str) -> PathBuf {
     spell(BESIDE, text).iter().collect()
 }
 
 /// Reads the name of a file or folder; `None` is no part of any key.
 ///
 /// `before` is what the parts around it say already, and empty in an ordinary folder.
-pub(super) fn read<'a>(before: &str, name: &'a str) -> Option<Reading<'a>> {
+pub(crate) fn read<'a>(before: &str, name: &'a str) -> Option<Reading<'a>> {
     read_spelled(before, name).or_else(|| {
         let stands = before.is_empty() && stands(name);
         stands.then_some(Reading::Segment(Cow::Borrowed(name)))

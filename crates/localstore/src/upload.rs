@@ -14,10 +14,10 @@ use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, TrailingHeaders};
 use tokio::io::AsyncWriteExt;
 
 /// Largest object that one PUT may bring. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
-pub(super) const LARGEST_UPLOAD: u64 = 5 << 30;
+pub(crate) const LARGEST_UPLOAD: u64 = 5 << 30;
 
 /// The digests that are computed while bytes come in, and what they must be.
-pub(super) struct Expected {
+pub(crate) struct Expected {
     length: Option<u64>,
     md5: Option<String>,
     checksums: Checksum,
@@ -28,7 +28,7 @@ pub(super) struct Expected {
 
 impl Expected {
     /// Takes what a request says about its body.
-    pub(super) fn of(request: &mut S3Request<PutObjectInput>) -> S3Result<Self> {
+    pub(crate) fn of(request: &mut S3Request<PutObjectInput>) -> S3Result<Self> {
         let announced = request
             .headers
             .get("x-amz-trailer")
@@ -110,7 +110,7 @@ impl Expected {
 }
 
 /// Writes a body into a draft; returns the checksums that were verified.
-pub(super) async fn receive(
+pub(crate) async fn receive(
     body: Option<StreamingBlob>,
     draft: &std::fs::File,
     mut expected: Expected,
@@ -148,7 +148,7 @@ pub(super) async fn receive(
 }
 
 /// Why a body did not become a draft: the client's mistake, or our disk's.
-pub(super) enum ReceiveError {
+pub(crate) enum ReceiveError {
     Refused(S3Error),
     Disk(io::Error),
 }

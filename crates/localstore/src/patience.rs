@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::bounds::ENDPOINT_PACE_PERIOD;
+use crate::bounds::PACE_PERIOD;
 
 /// How much a connection moved lately, in both directions.
 #[derive(Default)]
-pub(super) struct Moved(Mutex<Period>);
+pub(crate) struct Moved(Mutex<Period>);
 
 /// The bytes of the present period, and of the one before.
 #[derive(Default)]
@@ -27,12 +27,12 @@ struct Period {
 }
 
 impl Moved {
-    pub(super) fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.with(|period| period.now += bytes);
     }
 
-    /// The bytes of the last [`ENDPOINT_PACE_PERIOD`] at least, and of twice as long at the most.
-    pub(super) fn lately(&self) -> usize {
+    /// The bytes of the last [`PACE_PERIOD`] at least, and of twice as long at the most.
+    pub(crate) fn lately(&self) -> usize {
         self.with(|period| period.before + period.now)
     }
 
@@ -41,14 +41,14 @@ impl Moved {
         let now = Instant::now();
         let began = *period.began.get_or_insert(now);
         let age = now - began;
-        if age >= 2 * ENDPOINT_PACE_PERIOD {
+        if age >= 2 * PACE_PERIOD {
             *period = Period {
                 began: Some(now),
                 ..Period::default()
             };
-        } else if age >= ENDPOINT_PACE_PERIOD {
+        } else if age >= PACE_PERIOD {
             *period = Period {
-                began: Some(began + ENDPOINT_PACE_PERIOD),
+                began: Some(began + PACE_PERIOD),
                 before: period.now,
                 now: 0,
             };
@@ -62,7 +62,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Passes everything through, and fails a write when the client takes less than `least` bytes while `patience` passes and
 /// writes wait for it.
-pub(super) struct Patient<S> {
+pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,
     least: usize,
@@ -75,7 +75,7 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration, least: usize, moved: Arc<Moved>) -> Self {
+    pub(crate) fn new(stream: S, patience: Duration, least: usize, moved: Arc<Moved>) -> Self {
         Self {
             stream,
             moved,

@@ -15,15 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::patience::Moved;
 use crate::bounds::{
-    ENDPOINT_PACE_PERIOD, MAX_ENDPOINT_LINKS, MAX_ENDPOINT_OWN_REQUESTS, MAX_ENDPOINT_SAME_LINK,
-    MAX_ENDPOINT_WAITING, MIN_ENDPOINT_PACE_BYTES,
+    MAX_LINKS, MAX_OWN_REQUESTS, MAX_SAME_LINK, MAX_WAITING, MIN_PACE_BYTES, PACE_PERIOD,
 };
+use crate::patience::Moved;
 
 /// Who signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Signer {
+pub(crate) enum Signer {
     /// The holder of a link: the signature, which is in the query, is this.
     Link(String),
     /// The holder of the secret: the signature is in the header.
@@ -32,7 +31,7 @@ pub(super) enum Signer {
 
 /// The room of one endpoint.
 #[derive(Clone)]
-pub(super) struct Room {
+pub(crate) struct Room {
     waiting: Arc<Mutex<Waiting>>,
     answers: Arc<Mutex<Answers>>,
     own: Arc<Semaphore>,
@@ -77,8 +76,8 @@ impl Answers {
 
     fn begin(&mut self, answer: Answer) -> Option<u64> {
         let share = self.share(&answer.link);
-        let is_full = self.by_turn.len() >= MAX_ENDPOINT_LINKS;
-        if share >= MAX_ENDPOINT_SAME_LINK || is_full && !self.make_room(share) {
+        let is_full = self.by_turn.len() >= MAX_LINKS;
+        if share >= MAX_SAME_LINK || is_full && !self.make_room(share) {
             return None;
         }
         let turn = self.next_turn;
@@ -94,8 +93,7 @@ impl Answers {
     /// the other link gets.
     fn make_room(&mut self, share: usize) -> bool {
         let slow = self.slowest(|answer| {
-            answer.began.elapsed() >= ENDPOINT_PACE_PERIOD
-                && answer.moved.lately() < MIN_ENDPOINT_PACE_BYTES
+            answer.began.elapsed() >= PACE_PERIOD && answer.moved.lately() < MIN_PACE_BYTES
         });
         let Some(turn) = slow.or_else(|| self.slowest_of_the_largest_share(share)) else {
             return false;
@@ -133,7 +131,7 @@ struct Waiting {
 
 /// One connection's place in the room.
 #[derive(Clone)]
-pub(super) struct Place(Arc<Inner>);
+pub(crate) struct Place(Arc<Inner>);
 
 struct Inner {
     room: Room,
@@ -150,16 +148,16 @@ struct State {
 }
 
 impl Room {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             waiting: Arc::default(),
             answers: Arc::default(),
-            own: Arc::new(Semaphore::new(MAX_ENDPOINT_OWN_REQUESTS)),
+            own: Arc::new(Semaphore::new(MAX_OWN_REQUESTS)),
         }
     }
 
     /// Takes a connection in, and tells the one that waited longest to go if there are too many.
-    pub(super) fn enter(&self) -> Place {
+    pub(crate) fn enter(&self) -> Place {
         let place = Place(Arc::new(Inner {
             room: self.clone(),
             close: Arc::default(),
@@ -173,12 +171,12 @@ impl Room {
 
 impl Place {
     /// Ends when the connection must go.
-    pub(super) async fn must_close(&self) {
+    pub(crate) async fn must_close(&self) {
         self.0.close.notified().await;
     }
 
     /// What its client takes and gives.
-    pub(super) fn moved(&self) -> Arc<Moved> {
+    pub(crate) fn moved(&self) -> Arc<Moved> {
         Arc::clone(&self.0.moved)
     }
 
@@ -186,7 +184,7 @@ impl Place {
     /// link has its share.
     ///
     /// The daemon's own requests wait for theirs.
-    pub(super) async fn begin(&self, signer: Signer) -> bool {
+    pub(crate) async fn begin(&self, signer: Signer) -> bool {
         self.0.leave();
         let room = &self.0.room;
         let slot = match signer {
@@ -211,14 +209,14 @@ impl Place {
     }
 
     /// The request that has a slot; it ends when this is dropped.
-    pub(super) fn served(&self) -> Option<Served> {
+    pub(crate) fn served(&self) -> Option<Served> {
         let has_slot = lock(&self.0.state).slot.is_some();
         has_slot.then(|| Served(self.clone()))
     }
 
     fn wait(&self) {
         let mut waiting = lock(&self.0.room.waiting);
-        while waiting.by_turn.len() >= MAX_ENDPOINT_WAITING {
+        while waiting.by_turn.len() >= MAX_WAITING {
             if let Some((_, longest)) = waiting.by_turn.pop_first() {
                 longest.notify_one();
             }
@@ -250,7 +248,7 @@ impl Drop for Inner {
 }
 
 /// A request that is being answered, until the last byte of the answer is handed on.
-pub(super) struct Served(Place);
+pub(crate) struct Served(Place);
 
 impl Drop for Served {
     fn drop(&mut self) {
@@ -279,7 +277,7 @@ mod tests {
         let (served, first) = (room.enter(), room.enter());
         assert!(served.begin(link(0)).await);
         let answer = served.served().unwrap();
-        let mut others: Vec<Place> = (1..MAX_ENDPOINT_WAITING).map(|_| room.enter()).collect();
+        let mut others: Vec<Place> = (1..MAX_WAITING).map(|_| room.enter()).collect();
         assert!(!must_close(&first), "there is room for it");
         others.push(room.enter());
         assert!(must_close(&first) && !must_close(&others[0]) && !must_close(&served));
@@ -299,7 +297,7 @@ mod tests {
     async fn one_link_keeps_no_other_out() {
         let room = Room::new();
         let mut held = Vec::new();
-        for _ in 0..MAX_ENDPOINT_SAME_LINK {
+        for _ in 0..MAX_SAME_LINK {
             let place = room.enter();
             assert!(place.begin(link(0)).await);
             held.push(place.served().unwrap());
@@ -323,18 +321,16 @@ mod tests {
     async fn the_answer_that_is_read_slowest_gives_way_and_one_that_is_read_well_does_not() {
         let room = Room::new();
         let mut held = Vec::new();
-        for number in 0..MAX_ENDPOINT_LINKS {
+        for number in 0..MAX_LINKS {
             held.push(answered(&room, number).await);
         }
         assert!(!room.enter().begin(link(1000)).await, "all have just begun");
-        tokio::time::sleep(2 * ENDPOINT_PACE_PERIOD).await;
+        tokio::time::sleep(2 * PACE_PERIOD).await;
         for (number, (place, _)) in held.iter().enumerate() {
             let bytes = if number == 7 { 10 } else { 20 + number };
-            place.moved().add(if number < 9 {
-                bytes
-            } else {
-                MIN_ENDPOINT_PACE_BYTES
-            });
+            place
+                .moved()
+                .add(if number < 9 { bytes } else { MIN_PACE_BYTES });
         }
         for (number, slowest) in [7, 0, 1, 2, 3, 4, 5, 6, 8].into_iter().enumerate() {
             let closed: Vec<usize> = (0..held.len())
@@ -348,15 +344,15 @@ mod tests {
             !room.enter().begin(link(2000)).await,
             "the others are read well, or have just begun"
         );
-        assert_eq!(lock(&room.answers).by_turn.len(), MAX_ENDPOINT_LINKS);
+        assert_eq!(lock(&room.answers).by_turn.len(), MAX_LINKS);
     }
 
     #[tokio::test]
     async fn a_few_links_with_all_slots_make_room_for_another_at_once() {
         let room = Room::new();
         let mut held = Vec::new();
-        for number in 0..MAX_ENDPOINT_LINKS {
-            held.push(answered(&room, number / MAX_ENDPOINT_SAME_LINK).await);
+        for number in 0..MAX_LINKS {
+            held.push(answered(&room, number / MAX_SAME_LINK).await);
         }
         for _ in 0..4 {
             held.push(answered(&room, 1000).await);
@@ -372,7 +368,7 @@ mod tests {
     async fn links_take_no_slot_of_the_daemon() {
         let room = Room::new();
         let mut links = Vec::new();
-        for number in 0..MAX_ENDPOINT_LINKS {
+        for number in 0..MAX_LINKS {
             let place = room.enter();
             assert!(place.begin(link(number)).await);
             links.push(place.served().unwrap());

@@ -20,12 +20,12 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use super::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
-use super::description::{Description, content_type};
-use super::listing::{self, Mark, Page, Query};
-use super::room::{Place, Signer};
-use super::scope::{self, SIGNATURE, Sites};
-use super::upload::{self, Expected, ReceiveError};
+use crate::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
+use crate::description::{Description, content_type};
+use crate::listing::{self, Mark, Page, Query};
+use crate::room::{Place, Signer};
+use crate::scope::{self, SIGNATURE, Sites};
+use crate::upload::{self, Expected, ReceiveError};
 
 /// The operations that are served, by the names of S3.
 const OPERATIONS: [&str; 6] = [
@@ -44,7 +44,7 @@ const LONGEST_PAGE: i32 = 1000;
 const CHUNK_SIZE: usize = 64 << 10;
 
 /// Serves the objects of all sites.
-pub(super) struct Backend {
+pub(crate) struct Backend {
     sites: Sites,
     /// Held by the writer whose object takes its name.
     turn: Arc<Mutex<()>>,
@@ -53,7 +53,7 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub(super) fn new(sites: Sites) -> Self {
+    pub(crate) fn new(sites: Sites) -> Self {
         Self {
             sites,
             turn: Arc::default(),
@@ -163,7 +163,7 @@ fn is_of_the_folder(error: &io::Error) -> bool {
 }
 
 /// Lets the operations through that we have, for requests that are signed and have a slot.
-pub(super) struct OurOperations;
+pub(crate) struct OurOperations;
 
 #[async_trait::async_trait]
 impl S3Access for OurOperations {

@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use directory::Directory;
+use presign::hex::hex;
 use rustix::fs::FileType;
 
-use super::description::Description;
-use super::names::{self, Places, Reading};
-use crate::keyring::nonce;
+use crate::description::Description;
+use crate::names::{self, Places, Reading};
 
 /// Where uploads are written until they are whole.
 const DRAFTS: &str = "drafts";
@@ -43,17 +43,17 @@ const ATTEMPTS: usize = 8;
 
 /// The size, the age and the version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) size: u64,
+pub(crate) struct Stat {
+    pub(crate) size: u64,
     /// Whole seconds, as HTTP and S3 give them.
-    pub(super) modified: SystemTime,
+    pub(crate) modified: SystemTime,
     /// Size, inode and time of the last change in nanoseconds.
     ///
     /// A listing gives an `ETag` for each object, so it must be had without reading the file. A file that is
     /// replaced has another inode, one that is written to has another time. S3 promises no more
     /// than that it "reflects changes only to the contents"; the hyphens keep clients from taking it for an MD5.
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
-    pub(super) etag: String,
+    pub(crate) etag: String,
 }
 
 impl Stat {
@@ -78,7 +78,7 @@ impl Stat {
     }
 
     /// Looks at a regular file below a folder; `None` if there is none, something else, or a link on the way.
-    pub(super) fn of_file(folder: &Directory, place: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn of_file(folder: &Directory, place: &Path) -> io::Result<Option<Self>> {
         let stat = look_at(folder, place)?;
         let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
         Ok(file.as_ref().map(Self::new))
@@ -86,15 +86,15 @@ impl Stat {
 }
 
 /// An object that was opened.
-pub(super) struct Object {
-    pub(super) file: File,
-    pub(super) stat: Stat,
-    pub(super) description: Description,
+pub(crate) struct Object {
+    pub(crate) file: File,
+    pub(crate) stat: Stat,
+    pub(crate) description: Description,
 }
 
 /// What must be true of the present object for another to take its place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(crate) enum Condition {
     Anything,
     Absent,
     Present,
@@ -103,7 +103,7 @@ pub(super) enum Condition {
 
 /// Why a draft did not become an object.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PublishError {
+pub(crate) enum PublishError {
     #[error("the present object is not the one that was expected")]
     Condition,
     #[error("there is no object to replace")]
@@ -114,24 +114,24 @@ pub(super) enum PublishError {
 
 /// A bucket that exists.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     root: Directory,
 }
 
 impl Bucket {
     /// Opens a bucket below the directory of a site, whose path is free of symbolic links.
-    pub(super) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
         let root = Directory::open(directory).and_then(|site| site.enter_existing(Path::new(name)));
         Ok(absent_is_none(root)?.map(|root| Self { root }))
     }
 
     /// A folder in the bucket, if there is one and no symbolic link leads to it.
-    pub(super) fn folder(&self, folder: &Path) -> io::Result<Option<Directory>> {
+    pub(crate) fn folder(&self, folder: &Path) -> io::Result<Option<Directory>> {
         absent_is_none(self.root.pass(folder))
     }
 
     /// Opens the object of a key.
-    pub(super) fn find(&self, key: &str) -> io::Result<Option<Object>> {
+    pub(crate) fn find(&self, key: &str) -> io::Result<Option<Object>> {
         for _ in 0..ATTEMPTS {
             let Places { usual, beside } = names::places(key);
             // In this order: a file may be moved from the one to the other, but never back.
@@ -172,7 +172,7 @@ impl Bucket {
     }
 
     /// Begins an object.
-    pub(super) fn draft(&self) -> io::Result<Draft> {
+    pub(crate) fn draft(&self) -> io::Result<Draft> {
         let folder = self.reserved(Path::new(DRAFTS))?;
         let name = format!("{DRAFT}{}", nonce());
         Ok(Draft {
@@ -183,7 +183,7 @@ impl Bucket {
     }
 
     /// Removes the drafts that a process left behind when it was killed.
-    pub(super) fn remove_abandoned_drafts(&self) -> io::Result<()> {
+    pub(crate) fn remove_abandoned_drafts(&self) -> io::Result<()> {
         let place = Path::new(names::RESERVED).join(DRAFTS);
         let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
             return Ok(());
@@ -205,7 +205,7 @@ impl Bucket {
     }
 
     /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         key: &str,
         draft: Draft,
@@ -382,7 +382,7 @@ impl Bucket {
 }
 
 /// The names of the buckets in the directory of a site, in order.
-pub(super) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in Directory::open(directory)?.entries()? {
         let (name, kind) = entry?;
@@ -400,11 +400,11 @@ struct Published {
 }
 
 /// An object on its way; it is removed unless it becomes one.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     folder: Directory,
     /// None once it is an object.
     name: Option<String>,
-    pub(super) file: File,
+    pub(crate) file: File,
 }
 
 impl Draft {
@@ -481,7 +481,7 @@ fn in_the_way(place: &Path) -> io::Error {
 }
 
 /// Turns "there is no such file" into `None`, in all its forms.
-pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match result {
         Ok(value) => Ok(Some(value)),
@@ -498,12 +498,19 @@ pub(super) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> 
     }
 }
 
+/// 128 random bits as 32 hexadecimal digits: a name that no other draft has.
+fn nonce() -> String {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+    hex(&nonce)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::embedded::create_bucket;
+    use crate::create_bucket;
 
     fn bucket() -> (tempfile::TempDir, Bucket) {
         let site = tempfile::tempdir().unwrap();
