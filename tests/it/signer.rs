@@ -74,7 +74,7 @@ impl Case {
             Addressing::VirtualHost
         };
         let endpoint = self.endpoint.unwrap_or(&regional);
-        let target = BucketUrl::new(endpoint, &self.bucket, addressing).unwrap();
+        let target = BucketUrl::new(endpoint, self.bucket, addressing).unwrap();
         let keys = AccessKey {
             access_key_id: ID.into(),
             secret_access_key: SECRET.into(),

@@ -1,11 +1,21 @@
-//! Where links point: the URL of a server, and the place of a bucket at it.
+//! The URL of a server, and the URL of a bucket at it.
 //!
 //! A signature covers the host and the path that a client sends. What a browser would spell otherwise than it stands in the
-//! configuration is therefore refused here.
+//! configuration is therefore rejected here.
 
 use crate::percent::{decode, push_path};
 
-/// Where links to a bucket point: origin and path, without the key.
+/// The URL of a bucket: origin and path, without a key.
+///
+/// ```
+/// use presign::{Addressing, BucketUrl};
+///
+/// # fn main() -> Result<(), presign::ServerUrlError> {
+/// let url = BucketUrl::new("https://minio.example:9000", "reports", Addressing::Path)?;
+/// assert_eq!(url.origin(), "https://minio.example:9000");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketUrl {
     /// `https://bucket.s3.eu-west-1.amazonaws.com`, as it stands in the URL.
@@ -17,6 +27,8 @@ pub struct BucketUrl {
 }
 
 /// How a bucket's name stands in a URL.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Addressing {
     /// `https://endpoint/bucket/key`.
@@ -25,7 +37,7 @@ pub enum Addressing {
     VirtualHost,
 }
 
-/// A URL that is no server's.
+/// Why a server or a bucket has no URL that can be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerUrlError {
     /// It has no scheme or host, or more than a path behind them.
@@ -38,6 +50,9 @@ pub enum ServerUrlError {
         "{0:?} has a path that clients would change: between single slashes write letters, digits, \"-\", \".\", \"_\", \"~\" and %XX, and no folder \".\" or \"..\""
     )]
     Path(String),
+    /// The bucket's name cannot stand in a URL as it is.
+    #[error("{0:?} is not the name of a bucket: write letters, digits, \"-\", \".\" and \"_\"")]
+    Bucket(String),
 }
 
 /// The URL of a server: its scheme, host and port, and the path below which it answers.
@@ -134,10 +149,13 @@ fn decoded_segment(segment: &str) -> Option<String> {
 }
 
 impl BucketUrl {
-    /// The target of a bucket at an endpoint such as `https://s3.eu-west-1.amazonaws.com`.
+    /// The URL of a bucket at an endpoint such as `https://s3.eu-west-1.amazonaws.com`.
+    ///
+    /// Path style is used where virtual-host style cannot work: for a bucket with a dot or capitals, which no certificate or host
+    /// name covers, and for an IP address.
     ///
     /// # Errors
-    /// The endpoint is none.
+    /// The endpoint is not the URL of a server, or the bucket's name cannot stand in a URL as it is.
     pub fn new(
         endpoint: &str,
         bucket: &str,
@@ -148,6 +166,9 @@ impl BucketUrl {
             authority,
             path,
         } = ServerUrl::parse(endpoint)?;
+        if !is_bucket(bucket) {
+            return Err(ServerUrlError::Bucket(bucket.to_owned()));
+        }
         let (authority, path) = match addressing.fits(&authority, bucket) {
             Addressing::VirtualHost => (format!("{bucket}.{authority}"), format!("{path}/")),
             Addressing::Path => (authority, format!("{path}/{bucket}/")),
@@ -159,10 +180,17 @@ impl BucketUrl {
         })
     }
 
-    /// The scheme, host and port of the links, as a page's security policy names them.
+    /// The scheme, host and port, such as `https://acme-reports.s3.eu-west-1.amazonaws.com`.
     pub fn origin(&self) -> &str {
         &self.origin
     }
+}
+
+/// Whether a name needs no encoding; of old, S3 took capitals and underscores in `us-east-1`.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+fn is_bucket(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !matches!(name, "" | "." | "..") && name.bytes().all(is_plain)
 }
 
 /// Whether a host with or without a port is one that every client sends as it stands here. What a browser would spell
@@ -197,7 +225,7 @@ fn is_host(host: &str) -> bool {
 }
 
 impl Addressing {
-    /// That of a key such as `path_style`.
+    /// The addressing of a setting such as `path_style` (AWS SDKs: `force_path_style`).
     pub const fn of(path_style: bool) -> Self {
         match path_style {
             true => Self::Path,
@@ -294,6 +322,18 @@ mod tests {
             assert!(
                 BucketUrl::new(endpoint, "reports", Addressing::Path).is_err(),
                 "{endpoint}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_would_need_encoding_is_refused() {
+        for bucket in ["", ".", "..", "a/b", "a b", "a?b", "a#b", "a%2Fb", "ü"] {
+            let url = BucketUrl::new("https://x.example", bucket, Addressing::Path);
+            assert_eq!(
+                url,
+                Err(ServerUrlError::Bucket(bucket.to_owned())),
+                "{bucket}"
             );
         }
     }

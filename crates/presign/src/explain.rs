@@ -387,10 +387,10 @@ impl Explanation {
             );
             match self.scheme {
                 SignatureScheme::CloudFrontCanned | SignatureScheme::CloudFrontCustom => {
-                    self.wrong(text)
+                    self.wrong(text);
                 }
                 SignatureScheme::SigV4 | SignatureScheme::SigV2 | SignatureScheme::Unsigned => {
-                    self.risk(text)
+                    self.risk(text);
                 }
             }
         } else if length > LONGEST_FOR_OLD_CLIENTS {

@@ -52,6 +52,10 @@
 //! when they end is the caller's. A URL that temporary credentials signed ends with their session, whatever it says.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
 pub mod cloudfront;
 pub mod disposition;
 mod endpoint;

@@ -1,6 +1,21 @@
-//! SHA-256 and HMAC from the middle: a beginning that many texts share is hashed once, and copied.
+//! SHA-256 and HMAC with a shared beginning: what many texts begin with is hashed once, and the state is copied.
 //!
-//! The compression function is `sha2`'s, with the processor's own instructions where it has them. What is ours is
+//! ```
+//! use presign::midstate::MacMidstate;
+//!
+//! let mut common = MacMidstate::new(b"key");
+//! common.update(b"2026-11-23\n");
+//! let code = |text: &str| {
+//!     let mut mac = common;
+//!     mac.update(text.as_bytes());
+//!     mac.finish()
+//! };
+//! assert_ne!(code("a"), code("b"));
+//! ```
+//!
+//! Compare codes in constant time (the `subtle` crate, `aws-lc-rs`): `==` stops at the first byte that differs.
+//!
+//! The compression function is `sha2`'s, with the processor's own instructions where it has them. This module adds
 //! the buffer around it: `hmac` and `digest` copy, erase and re-begin three hash states for each link, which costs as
 //! much as a quarter of the hashing itself. The tests hold the two together for every length.
 

@@ -1,8 +1,8 @@
-//! SigV4 query signing of `GetObject`: the hot path, and nothing but arithmetic.
+//! Signature Version 4 in the query of `GetObject`: computation alone, and the hot path.
 //!
-//! The signing key is derived once for (credentials, date, region), its HMAC state is cloned for each link, and
-//! everything that is the same for all links of a batch is spelled out once. What comes out equals, byte for
-//! byte, what the AWS SDK for Rust presigns for the same instant; the tests hold the two together.
+//! The signing key is derived once for an access key, a date and a region; its HMAC state is copied for each URL. All that is the
+//! same for the URLs of a batch is written once. A URL equals, byte for byte, the one that the AWS SDK for Rust presigns for the
+//! same instant.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::percent::{push_path, push_query};
 use crate::request::{ExpiresIn, PresignRequest};
 use crate::url::PresignedUrl;
 
-/// The service's name in every scope that we sign for.
+/// The service in the scope of every signature.
 const SERVICE: &str = "s3";
 
-/// The parameters of a query that carry its signature, which no link can be without.
+/// The parameters that every presigned URL has, in the order in which S3 documents them.
 pub const QUERY_PARAMETERS: [&str; 6] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -29,14 +29,17 @@ pub const QUERY_PARAMETERS: [&str; 6] = [
     "X-Amz-Signature",
 ];
 
-/// What signs: the keys, and for temporary ones the token that belongs to them.
+/// An access key, and the session token that belongs to a temporary one.
+///
+/// `Debug` shows the id alone.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
 #[derive(Clone)]
 pub struct AccessKey {
-    /// The access key's id: no secret, and part of every link.
+    /// The id, such as `AKIAIOSFODNN7EXAMPLE`: no secret, and part of every URL.
     pub access_key_id: Arc<str>,
-    /// The secret.
+    /// The secret that signs.
     pub secret_access_key: Arc<str>,
-    /// The token of temporary credentials.
+    /// The session token of temporary credentials (`ASIA…`): part of every URL, and signed.
     pub session_token: Option<Arc<str>>,
 }
 
@@ -49,7 +52,9 @@ impl std::fmt::Debug for AccessKey {
     }
 }
 
-/// Signs links to objects of one bucket, all for the same instant.
+/// Signs URLs of one bucket's objects, all for the same instant.
+///
+/// `Debug` shows the bucket's URL alone.
 #[derive(Clone)]
 pub struct Presigner {
     /// The HMAC under the signing key, fed with what every string to sign begins with:
@@ -80,6 +85,9 @@ impl std::fmt::Debug for Presigner {
 
 impl Presigner {
     /// Prepares URLs that are signed at `signed_at`, in whole seconds, and expire `expires_in` later.
+    ///
+    /// `region` is the bucket's own: S3 redirects a request to another region, and the signature does not survive that. S3 rejects
+    /// a URL whose `signed_at` is more than 15 minutes ahead of its clock.
     pub fn new(
         target: BucketUrl,
         keys: &AccessKey,
@@ -117,12 +125,12 @@ impl Presigner {
         }
     }
 
-    /// The scheme, host and port of its links.
+    /// The scheme, host and port of its URLs, such as `https://acme-reports.s3.eu-west-1.amazonaws.com`.
     pub fn origin(&self) -> &str {
         &self.url_head[..self.origin_length]
     }
 
-    /// Signs one link.
+    /// Signs one URL. It does not fail: any key can be encoded.
     pub fn presign(&self, request: &PresignRequest<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
         let mut url = String::with_capacity(room + request.encoded_len() + 128);

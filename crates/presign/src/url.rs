@@ -1,4 +1,4 @@
-//! A signed URL: a bearer token that must not be printed by accident.
+//! A presigned URL: a bearer token that must not be printed by accident.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::percent::decode;
 /// The parameters that have the signature, S3's and CloudFront's.
 const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
 
-/// A URL that opens an object for whoever holds it.
+/// A URL that opens an object for each holder of it.
 ///
 /// It has no `Display`, and its `Debug` hides it. [`PresignedUrl::expose`] is the one way to its text, and the
 /// places that call it are the places from which a link leaves the process.
@@ -20,12 +20,13 @@ impl PresignedUrl {
         Self(url)
     }
 
-    /// The URL itself, for a mail, a page or a person's own terminal.
+    /// The text of the URL. It is a secret: keep it out of logs.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The signature in it, from which the audit log makes a fingerprint.
+    /// The signature in it, S3's or CloudFront's, from which a log can make a fingerprint; empty if there is none. It is as secret as
+    /// the URL.
     pub fn signature(&self) -> &str {
         // It stands near the end; only a session's token may follow.
         let mut rest = self.0.as_str();
