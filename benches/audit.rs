@@ -24,7 +24,6 @@ use handout::clock;
 use handout::job::{Disposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
-use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
 use handout::links::{Links, UrlSigner};
 use handout::plan::Audience;
 use handout::plan::{Bound, Lifetime};

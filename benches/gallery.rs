@@ -20,7 +20,6 @@ use handout::clock;
 use handout::job::{Disposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
-use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
 use handout::links::{Links, UrlSigner};
 use handout::media::{Picture, Pictures};
 use handout::plan::Audience;
@@ -156,12 +155,12 @@ fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
         audience: Audience::Everyone,
     };
     let objects = (0..BATCH).map(|number| key(number).parse().unwrap());
-    let hand = UrlSigner::S3(Box::new(presigner));
+    let url_signer = UrlSigner::S3(Box::new(presigner));
     sign(
         &wish,
         &bucket,
         objects.collect(),
-        &hand,
+        &url_signer,
         keys.access_key_id,
         lifetime,
     )

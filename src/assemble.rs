@@ -23,7 +23,6 @@ use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
 use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
-use crate::directory::{Directory, Location, is_full};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::environment::Environment;
 use crate::job::envelope::EventRule;
@@ -35,9 +34,6 @@ use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
 use crate::links::connection::{Connection, Connections};
-use crate::links::partition::Variant;
-#[cfg(feature = "embedded")]
-use crate::links::target::ServerUrl;
 use crate::mail_trial::Tried;
 use crate::media;
 use crate::plan::{self, Installed};
@@ -49,6 +45,10 @@ use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{Presenting, Sending, Signing};
+use directory::{Directory, Location, is_full};
+#[cfg(feature = "embedded")]
+use presign::ServerUrl;
+use presign::partition::EndpointVariant;
 
 pub use self::changes::Changes;
 use self::changes::Reading;

@@ -33,7 +33,7 @@ pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
 pub use crate::job::OnDoubt;
 
 pub use crate::config_error::ConfigError;
-use crate::directory::Location;
+
 use crate::environment::SYSTEM_STATE;
 use crate::job::{Disposition, Recipient, RelayName};
 use crate::plan::{ExpiryGuard, OnUnlinkable};

@@ -3,7 +3,6 @@
 //! A batch is one page of a listing. Signing keeps one, and listing some that were asked for ahead, bounded in number and in
 //! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
 
-pub mod cloudfront;
 pub mod connection;
 pub(crate) mod credentials;
 pub mod direct;
@@ -35,10 +34,13 @@ use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
-use crate::links::sigv4::{Ask, Presigner};
+
 use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
 use crate::store::ObjectMeta;
+
+/// The parameter that carries a link's identity.
+pub const LINK_ID: CustomParameter = CustomParameter::new("x-handout");
 
 /// A signed link to one object.
 #[derive(Debug, Clone)]
@@ -140,7 +142,7 @@ pub struct LinkSigner {
 }
 
 impl UrlSigner {
-    fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
+    fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
         match self {
             Self::S3(presigner) => Ok(presigner.presign(ask)),
             Self::CloudFront(signing) => signing.sign(ask),
@@ -227,8 +229,8 @@ fn sign_one(
     let key = object.key.as_str();
     let version = object.version.as_deref().unwrap_or(&object.etag);
     let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
-    push_content_disposition(disposition, &name, content_disposition);
-    let url = signing.url_signer.sign(&Ask {
+    push_content_disposition(disposition.into(), &name, content_disposition);
+    let url = signing.url_signer.sign(&PresignRequest {
         key,
         content_disposition: Some(content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
@@ -276,8 +278,8 @@ pub fn sign_published(
     let link_ids = link_ids(signing, plan, bucket, audience);
     let id = link_ids.id(&[key.as_bytes(), b"published"]);
     let mut content_disposition = String::new();
-    push_content_disposition(disposition, &name, &mut content_disposition);
-    let url = signing.url_signer.sign(&Ask {
+    push_content_disposition(disposition.into(), &name, &mut content_disposition);
+    let url = signing.url_signer.sign(&PresignRequest {
         key,
         content_disposition: Some(&content_disposition),
         content_type: Some(media_type),

@@ -17,7 +17,7 @@ use crate::error::JobError;
 use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
 use crate::links::connection::Connections;
 use crate::links::listing::{Entry, Listing};
-use crate::links::{self, LinkSigner, PresignedUrl};
+use crate::links::{self, LinkSigner};
 use crate::plan::Audience;
 use crate::plan::{Bound, Place, Plan, Policy, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};

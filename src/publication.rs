@@ -15,7 +15,8 @@ use crate::deliver::publish::{Draft, Publisher};
 use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
-use crate::links::{self, Links, PresignedUrl, SignError};
+use crate::links::{self, Links, SignError};
+
 use crate::media::Pictures;
 use crate::plan::Audience;
 use crate::plan::{GalleryPlan, ManifestPlan, Place, Plan};

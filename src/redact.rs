@@ -16,8 +16,8 @@ use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use icu_normalizer::ComposingNormalizerBorrowed;
 use lettre::Address;
 
-use crate::keyring::hex;
 use crate::text::{is_invisible, printable};
+use presign::hex::hex;
 
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
 ///

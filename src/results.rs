@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::directory::{self, Directory, is_full};
+use directory;
+
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::job::JobId;
 use crate::queue::{Fact, HAND_OVER, Queue, QueueError, hand_over};

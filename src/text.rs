@@ -11,6 +11,8 @@ pub mod percent;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+pub use presign::disposition::is_bidi_control;
+
 pub use self::causes::{chain, nearest, with_nearest};
 
 /// Makes text fit to be shown on one line.

@@ -43,7 +43,7 @@ use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::front::Front;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
-use crate::links::target::{Addressing, ServerUrl};
+
 use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::{Puts, S3Store};

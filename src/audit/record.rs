@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::note::PublicKey;
 use crate::job::{Disposition, Recipient};
-use crate::keyring::{Deriver, Keyring, Purpose, push_hex};
+use crate::keyring::{Deriver, Keyring, Purpose};
+
 use crate::links::{Link, Links};
 use crate::plan::Audience;
 use crate::plan::Bound;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use directory::Location;
 use handout::assemble::OpenError;
 use handout::audit::find::{Question, find};
 use handout::audit::note::PublicKey;
@@ -18,7 +19,6 @@ use handout::audit::verify::verify_remembered;
 use handout::audit::{LossError, accept_loss};
 use handout::clock;
 use handout::config::Config;
-use handout::directory::Location;
 use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::keyring::Keyring;

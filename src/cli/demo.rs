@@ -14,15 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use directory::Directory;
 use handout::assemble;
 use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
 use handout::config::Config;
-use handout::directory::Directory;
-use handout::embedded::EndpointError;
 use handout::environment::Environment;
 use handout::worker::Worker;
 use localstore::EndpointError;
+
 use tokio::sync::oneshot;
 
 use super::run::{Signals, pace};

@@ -8,7 +8,8 @@ use clap::Args;
 use handout::assemble::connection;
 use handout::clock;
 use handout::environment::Environment;
-use handout::links::explain::KnownServer;
+use handout::links::LINK_ID;
+use presign::explain::{Explainer, KnownServer};
 
 use super::{ConfigArgs, exit, say_json, say_lines};
 

@@ -31,9 +31,7 @@ use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{self, Identity, Wish};
-use handout::links::disposition::is_passive;
 use handout::links::signer::SignerError;
-use handout::links::target::{EndpointError, ServerUrl};
 use handout::links::{Link, Links, SignError, UrlSigner};
 use handout::plan::Audience;
 use handout::plan::Overrides;
@@ -43,7 +41,9 @@ use handout::quantity::Span;
 use jiff::Timestamp;
 use presign::cloudfront::{CloudFrontError, Ipv4Network, UrlPolicy};
 use presign::disposition::is_passive;
+
 use presign::{ServerUrl, ServerUrlError};
+
 use serde_json::json;
 
 use self::keys::{Batch, Keys, RECORDED, Refused, Saving, UNRECORDED};

@@ -3,8 +3,8 @@
 use super::CloudFrontConfig;
 use crate::config_error::ConfigError;
 use crate::job::place::NameError;
-use crate::links::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution};
 use crate::plan::{Overrides, Reach};
+use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain};
 
 /// What the links of a distribution can open; everything is looked at but the key.
 pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach, ConfigError> {

@@ -263,6 +263,7 @@ impl Books {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::error::JobError;
     use crate::keyring::Keyring;
     use crate::ledger::memory::MemoryLedger;
 
@@ -371,7 +372,7 @@ pub(super) mod tests {
             words: "250".to_owned(),
         };
         books
-            .conclude::<crate::error::JobError>(&attempt, &accepted)
+            .conclude::<JobError>(&attempt, &accepted)
             .await
             .unwrap();
         assert_eq!(

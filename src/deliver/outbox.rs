@@ -10,7 +10,8 @@ use directory::{Directory, Location, tighten};
 use serde::{Deserialize, Serialize};
 
 use super::Letter;
-use crate::directory::{self, Directory, Location, tighten};
+use directory;
+
 use crate::text::html::escape;
 
 /// How many mails the table of contents shows; the files stay all.

@@ -9,8 +9,8 @@ use presign::PresignRequest;
 use presign::disposition::{
     clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
 };
-use super::sigv4::Ask;
-use super::{Link, Links, SignError, UrlSigner};
+
+use super::{LINK_ID, Link, Links, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::{Phrase, PhraseError};
 use crate::job::{Bucket, Disposition, Key, Scope};

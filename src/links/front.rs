@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::PresignedUrl;
-use super::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, Policy, Wildcard};
-use super::sigv4::Ask;
 use crate::plan::{Overrides, Reach};
+use presign::PresignRequest;
+use presign::PresignedUrl;
+use presign::cloudfront::{
+    CloudFrontError, CloudFrontSigner, DistributionDomain, UrlPolicy, WildcardSignature,
+};
 
 /// Whether one signature may serve everything that a job hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
-use crate::directory::Location;
+
 use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;
 use crate::ledger::{Ledger, LedgerError};

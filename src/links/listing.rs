@@ -16,7 +16,6 @@ use jiff::Timestamp;
 use presign::disposition::is_active;
 use serde::{Deserialize, Serialize};
 
-use super::disposition::is_active;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};

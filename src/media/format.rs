@@ -2,12 +2,10 @@
 //!
 //! Only formats are read that browsers show. A file of another one is a card in the gallery, which has no size.
 
-use presign::disposition::extension;
-
 use super::head::Head;
 use super::size::Size;
 use super::{Picture, boxes, jpeg};
-use crate::links::disposition::passive_type;
+use presign::disposition::passive_type;
 
 /// Whether a gallery shows a file of this name as a picture; of others, not a byte is asked for.
 pub(super) fn is_picture(name: &str) -> bool {

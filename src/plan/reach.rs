@@ -1,7 +1,7 @@
 //! What a distribution in front of a bucket can open.
 
 use crate::job::Bucket;
-use crate::links::cloudfront::CloudFrontError;
+use presign::cloudfront::CloudFrontError;
 
 /// What a distribution can open, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

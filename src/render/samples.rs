@@ -10,7 +10,8 @@ use super::email::{Digest, Letter, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
-use crate::links::{Link, Links, PresignedUrl, Unavailable, Unlinkable};
+use crate::links::{Link, Links, Unavailable, Unlinkable};
+
 use crate::media::Pictures;
 use crate::plan::Audience;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan};

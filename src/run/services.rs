@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use crate::deliver::notice::Notices;
 use crate::deliver::{Mailer, Sender};
-use crate::directory::Location;
 use crate::error::JobError;
 use crate::job::{Bucket, ConnectionName, Via};
 use crate::keyring::{Keyring, Purpose};
 use crate::links::connection::{Connection, Connections};
 use crate::links::listing::GatherError;
-use crate::links::{LinkSigner, SignError, UrlSigner, cloudfront};
+use crate::links::{LinkSigner, SignError, UrlSigner};
 use crate::media;
 use crate::plan::{Plan, PlanError, Policy};
 use crate::render::{MailSettings, Templates};
+use directory::Location;
+use presign::cloudfront;
 
 /// What signs links, and for whom.
 #[derive(Debug, Clone)]
@@ -88,7 +89,7 @@ impl Signing {
         };
         let signing = front
             .signing(
-                cloudfront::Policy::until(plan.lifetime.expires_at),
+                cloudfront::UrlPolicy::until(plan.lifetime.expires_at),
                 plan.whole_prefix(),
             )
             .map_err(SignError::from)?;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 
 fn root() -> &'static Path {
@@ -46,15 +45,15 @@ fn module_of(file: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The modules that a file imports, each with its line: `use crate::…` and `crate::…` within code, but for tests.
+/// The modules that a file imports: `use crate::…` and `crate::…` within code, but for tests.
 #[derive(Default)]
 struct Imports {
-    found: BTreeSet<(usize, String)>,
+    found: BTreeSet<String>,
 }
 
 impl Imports {
-    fn add(&mut self, line: usize, module: &syn::Ident) {
-        self.found.insert((line, module.to_string()));
+    fn add(&mut self, module: &syn::Ident) {
+        self.found.insert(module.to_string());
     }
 }
 
@@ -86,9 +85,9 @@ impl<'ast> Visit<'ast> for Imports {
         let mut trees = vec![&*path.tree];
         while let Some(tree) = trees.pop() {
             match tree {
-                syn::UseTree::Path(path) => self.add(item.span().start().line, &path.ident),
-                syn::UseTree::Name(name) => self.add(item.span().start().line, &name.ident),
-                syn::UseTree::Rename(name) => self.add(item.span().start().line, &name.ident),
+                syn::UseTree::Path(path) => self.add(&path.ident),
+                syn::UseTree::Name(name) => self.add(&name.ident),
+                syn::UseTree::Rename(name) => self.add(&name.ident),
                 syn::UseTree::Group(group) => trees.extend(&group.items),
                 syn::UseTree::Glob(_) => {}
             }
@@ -100,7 +99,7 @@ impl<'ast> Visit<'ast> for Imports {
         if segments.next().is_some_and(|first| first == "crate")
             && let Some(module) = segments.next()
         {
-            self.add(path.span().start().line, module);
+            self.add(module);
         }
         visit::visit_path(self, path);
     }
@@ -119,14 +118,18 @@ fn a_module_imports_from_lower_ranks_alone() {
         let place = places.get(&module);
         let place = place
             .unwrap_or_else(|| panic!("{name} is of no module in the table of ARCHITECTURE.md"));
-        let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let parsed = syn::parse_file(&text).unwrap();
         let mut imports = Imports::default();
         imports.visit_file(&parsed);
-        for (line, imported) in imports.found {
+        for imported in imports.found {
             // What is no module of the table is a macro or an item of the crate itself.
             if let Some(of) = places.get(&imported)
                 && of > place
             {
+                let path = format!("crate::{imported}");
+                let line = text.lines().position(|line| line.contains(&path));
+                let line = line.map_or(0, |line| line + 1);
                 upward.push(format!(
                     "{name}:{line} imports {imported}, which stands above {module}"
                 ));

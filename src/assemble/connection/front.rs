@@ -4,8 +4,8 @@ use crate::config::front::{reach, said};
 use crate::config::{CloudFrontConfig, Secret};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
-use crate::links::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, PrivateKey};
 use crate::links::front::{Front, Sharing};
+use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain, PrivateKey};
 
 /// Reads the key, and gives what signs.
 pub(crate) fn open(
@@ -25,7 +25,7 @@ pub(crate) fn open(
     };
     Ok(Front {
         signer: CloudFrontSigner::new(&wanted.key_pair_id, key, wanted.hash).map_err(wrong)?,
-        distribution: Distribution::new(&wanted.domain).map_err(wrong)?,
+        distribution: DistributionDomain::new(&wanted.domain).map_err(wrong)?,
         reach,
         sharing: match wanted.wildcard {
             true => Sharing::WholePrefix,
@@ -49,7 +49,7 @@ mod tests {
                 domain: "d111111abcdef8.cloudfront.net".to_owned(),
                 key_pair_id: "K1".to_owned(),
                 private_key_file: folder.path().join(file),
-                hash: crate::links::cloudfront::Hash::Sha1,
+                hash: presign::cloudfront::HashAlgorithm::Sha1,
                 wildcard: false,
                 response_overrides: true,
                 bucket: None,

@@ -16,7 +16,6 @@ use crate::edge::{Egress, HeedsRetryAfter};
 use crate::environment::Environment;
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::partition::Variant;
 
 /// The way to an SQS queue; what is left out is the environment's or the profile's.
 #[derive(Debug, Clone, Copy)]

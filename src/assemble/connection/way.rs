@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::edge::{Egress, http};
 use crate::job::Bucket;
 use crate::keyring::nonce;
-use crate::links::PresignedUrl;
+
 use crate::links::connection::Connection;
 use crate::links::signer::{Signer, SignerError};
 use crate::links::way::{Answer, Obstacle, judge};

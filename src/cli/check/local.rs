@@ -5,11 +5,11 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use directory::{Directory, Location};
 use handout::assemble::{OpenError, private_dir};
 use handout::audit::room::Room;
 use handout::audit::verify::{Glance, glance};
 use handout::config::Config;
-use handout::directory::{Directory, Location};
 use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::plan::Installed;

@@ -3,11 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use directory;
+use directory::Directory;
 use handout::assemble;
 use handout::clock;
 use handout::config::queue_address::QueueAddress;
 use handout::config::{Config, LedgerKind, QueueKind};
-use handout::directory::{self, Directory};
 use handout::environment::Environment;
 use handout::queue::sqs::{LookedAt, SqsQueue};
 use handout::queue::{Queue, QueueError};

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use directory::Directory;
 use handout::assemble;
 use handout::assemble::{OpenError, Services, Serving};
 use handout::clock;
 use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
-use handout::directory::Directory;
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::links::Unavailable;
