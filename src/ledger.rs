@@ -42,6 +42,7 @@
 //! | `delete` | `settle::delete` |
 
 pub mod lease;
+#[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod resolve;
 pub mod resolver;

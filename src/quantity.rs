@@ -30,6 +30,28 @@ pub enum QuantityError {
     Rate(String),
 }
 
+/// Units and their lengths, the longest first; the last is 1.
+type Units<const N: usize> = [(&'static str, u64); N];
+
+/// Reads `"24h"`; nothing if its unit is not there or the product is too large.
+fn read_in<const N: usize>(units: &Units<N>, text: &str) -> Option<u64> {
+    let (number, unit) = split_number(text)?;
+    let (_, length) = units.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*length)
+}
+
+/// Writes a number in the longest unit of which it is a whole multiple.
+fn write_in<const N: usize>(
+    units: &Units<N>,
+    number: u64,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let is_whole =
+        |(_, length): &&(&str, u64)| *length == 1 || number != 0 && number.is_multiple_of(*length);
+    let (unit, length) = units.iter().find(is_whole).unwrap_or(&("", 1));
+    write!(f, "{}{unit}", number / length)
+}
+
 /// A length of time, in whole seconds: `"90s"`, `"15m"`, `"24h"`, `"7d"`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
@@ -74,15 +96,11 @@ impl Span {
     }
 }
 
-const SPAN_UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+const SPAN_UNITS: Units<4> = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, length) = SPAN_UNITS
-            .into_iter()
-            .find(|(_, length)| self.seconds != 0 && self.seconds.is_multiple_of(*length))
-            .unwrap_or(("s", 1));
-        write!(f, "{}{unit}", self.seconds / length)
+        write_in(&SPAN_UNITS, self.seconds, f)
     }
 }
 
@@ -90,13 +108,8 @@ impl FromStr for Span {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let refuse = || QuantityError::Span(text.to_owned());
-        let (number, unit) = split_number(text).ok_or_else(refuse)?;
-        let (_, length) = SPAN_UNITS
-            .into_iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(refuse)?;
-        let seconds = number.checked_mul(length).ok_or_else(refuse)?;
+        let seconds = read_in(&SPAN_UNITS, text);
+        let seconds = seconds.ok_or_else(|| QuantityError::Span(text.to_owned()))?;
         Ok(Self { seconds })
     }
 }
@@ -107,7 +120,7 @@ pub struct Size {
     bytes: u64,
 }
 
-const SIZE_UNITS: [(&str, u64); 7] = [
+const SIZE_UNITS: Units<7> = [
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),
     ("MiB", 1 << 20),
@@ -133,11 +146,7 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, length) = SIZE_UNITS
-            .into_iter()
-            .find(|(_, length)| self.bytes != 0 && self.bytes.is_multiple_of(*length))
-            .unwrap_or(("B", 1));
-        write!(f, "{}{unit}", self.bytes / length)
+        write_in(&SIZE_UNITS, self.bytes, f)
     }
 }
 
@@ -145,13 +154,8 @@ impl FromStr for Size {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let refuse = || QuantityError::Size(text.to_owned());
-        let (number, unit) = split_number(text).ok_or_else(refuse)?;
-        let (_, length) = SIZE_UNITS
-            .into_iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(refuse)?;
-        let bytes = number.checked_mul(length).ok_or_else(refuse)?;
+        let bytes = read_in(&SIZE_UNITS, text);
+        let bytes = bytes.ok_or_else(|| QuantityError::Size(text.to_owned()))?;
         Ok(Self { bytes })
     }
 }

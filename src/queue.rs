@@ -3,6 +3,7 @@
 //! [`Queue`] speaks SQS's words, whoever answers. A message that was received is hidden from others for the
 //! visibility timeout; whoever does not delete it in time will see it again.
 
+#[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod sqlite;
 pub mod sqs;

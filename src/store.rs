@@ -3,6 +3,7 @@
 //! [`ObjectStore`] is what the story asks of S3. An edge turns whatever S3 said into one of a few facts, once;
 //! what follows from a fact is judged in [`crate::error`].
 
+#[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod s3;
 pub mod throttled;
