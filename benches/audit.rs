@@ -25,7 +25,8 @@ use handout::job::{Disposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
 use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
-use handout::links::{Audience, Hand, Links};
+use handout::links::{Links, UrlSigner};
+use handout::plan::Audience;
 use handout::plan::{Bound, Lifetime};
 use tokio::time::Instant;
 
@@ -229,7 +230,7 @@ fn links(keyring: &Keyring) -> Links {
         &wish,
         &bucket,
         objects.collect(),
-        &Hand::S3(Box::new(presigner)),
+        &UrlSigner::S3(Box::new(presigner)),
         keys.access_key_id,
         lifetime,
     )

@@ -20,10 +20,11 @@ use handout::clock;
 use handout::job::{Disposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, Wish, sign};
-use handout::links::front::Overrides;
 use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
-use handout::links::{Audience, Hand, Links};
+use handout::links::{Links, UrlSigner};
 use handout::media::{Picture, Pictures};
+use handout::plan::Audience;
+use handout::plan::Overrides;
 use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };
@@ -148,7 +149,7 @@ fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
         audience: Audience::Everyone,
     };
     let objects = (0..BATCH).map(|number| key(number).parse().unwrap());
-    let hand = Hand::S3(Box::new(presigner));
+    let hand = UrlSigner::S3(Box::new(presigner));
     sign(
         &wish,
         &bucket,

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use handout::clock;
-use handout::config::{Environment, MailConfig, SmtpConfig, Tls};
+use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::{Letter, Mailer, Relays, Summary};
+use handout::environment::Environment;
 use handout::job::{Recipient, RelayName};
 use handout::ledger::Outcome;
 use handout::progress::Progress;
@@ -97,7 +98,7 @@ fn mailer(port: u16, connections: usize) -> Mailer {
 fn letter(to: &Recipient) -> Letter {
     let from = "reports@sender.example".parse().unwrap();
     Letter {
-        secrets: handout::redact::Secrets::of_recipient(to),
+        secrets: handout::redact::Secrets::of_recipient(&to.address, to.name.as_deref()),
         envelope: Envelope::new(Some(from), vec![to.address.clone()]).unwrap(),
         message_id: "<1@sender.example>".to_owned(),
         bytes: text(),

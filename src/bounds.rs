@@ -239,3 +239,7 @@ pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.
 pub const LONGEST_SECRET: u64 = 4_096;
+
+/// The longest that a message can stay hidden, counted from its receipt.
+/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
+pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);

@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use handout::config::{Config, ConfigError, Environment};
+use handout::config::{Config, ConfigError};
+use handout::environment::Environment;
 use handout::telemetry::Verbosity;
 
 use self::terminal::{say, say_json, say_lines};

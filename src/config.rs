@@ -5,12 +5,15 @@
 
 mod audit;
 mod deadlines;
-mod environment;
+mod encryption;
 pub(crate) mod front;
+mod helo;
 mod letter;
 pub(crate) mod load;
+mod mailing_list;
 pub(crate) mod overrides;
 mod paths;
+pub mod queue_address;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -20,17 +23,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use deadlines::Deadlines;
-pub use environment::Environment;
-pub use load::{ConfigError, Secret};
+pub use encryption::Encryption;
+pub(crate) use helo::helo_name;
+pub use load::Secret;
+pub use mailing_list::{MailingList, UnsubscribeUrl, UnsubscribeUrlError};
 
 pub use crate::job::OnDoubt;
 
+pub use crate::config_error::ConfigError;
 use crate::directory::Location;
+use crate::environment::SYSTEM_STATE;
 use crate::job::{Disposition, Recipient, RelayName};
 use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
-use crate::store::s3::Encryption;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -71,7 +77,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            state_dir: PathBuf::from(environment::SYSTEM_STATE),
+            state_dir: PathBuf::from(SYSTEM_STATE),
             secret_key_file: None,
             queue: QueueConfig::default(),
             connections: BTreeMap::from([(

@@ -427,7 +427,7 @@ mod tests {
         std::os::unix::fs::chown(folder.path(), Some(4001), None).unwrap();
         drop(Database::open(&path).unwrap());
         std::fs::write(folder.path().join("q.sqlite-journal"), "x").unwrap();
-        let error = crate::error::chain(&Database::open(&path).unwrap_err());
+        let error = crate::text::chain(&Database::open(&path).unwrap_err());
         assert!(error.contains("journal of another program"), "{error}");
     }
 
@@ -445,7 +445,7 @@ mod tests {
         ] {
             symlink(&target, dir.join(name)).unwrap();
             let error = Database::open(&dir.join("q.sqlite")).unwrap_err();
-            let sentence = crate::error::chain(&error);
+            let sentence = crate::text::chain(&error);
             assert!(
                 sentence.contains(name) && sentence.contains("symbolic link"),
                 "{sentence}"

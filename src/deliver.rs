@@ -27,11 +27,11 @@ pub use publish::Publisher;
 pub use relays::Relays;
 pub use smtp::{Relay, RelayError};
 
+use crate::audit::RecordError;
 use crate::edge::EdgeError;
-use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
-use crate::ledger::Outcome;
+use crate::ledger::{LedgerError, Outcome};
 use crate::redact::Secrets;
 use crate::stop::Commitment;
 
@@ -402,14 +402,20 @@ pub struct Errand<'a> {
 /// `may_go_on` is asked when the other side has said "go on", which may have taken
 /// long: a letter that may not be sent any more is dropped, and was not sent. What it returns is held until the outcome is
 /// recorded.
-pub async fn deliver(
+///
+/// # Errors
+/// `E` is the caller's error: what `may_go_on` says, and what the relay, the ledger or the audit log failed with.
+pub async fn deliver<E>(
     letter: &Letter,
     errand: &Errand<'_>,
     way: Way<'_>,
     mailer: &Mailer,
     books: &Books,
-    may_go_on: impl Fn() -> Result<Commitment, JobError> + Send,
-) -> Result<Turn, JobError> {
+    may_go_on: impl Fn() -> Result<Commitment, E> + Send,
+) -> Result<Turn, E>
+where
+    E: From<DeliverError> + From<LedgerError> + From<RecordError>,
+{
     let Errand {
         job, recipient, n, ..
     } = *errand;
@@ -444,7 +450,7 @@ pub async fn deliver(
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
-    books.conclude(&attempt, &outcome).await?;
+    books.conclude::<E>(&attempt, &outcome).await?;
     settle(errand, &rid, sent, mailer, books)?;
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
@@ -530,6 +536,7 @@ impl NotNow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::JobError;
     use crate::ledger::{Sheet, Standing};
     use crate::stop::Stop;
 

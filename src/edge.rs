@@ -146,7 +146,7 @@ impl EdgeError {
 
     /// Reports the failure to the edge where it happened.
     pub(crate) fn report_to(&self, edge: &Edge) {
-        let words = crate::error::chain(&*self.source);
+        let words = crate::text::chain(&*self.source);
         let left_alone = self.retry_after().unwrap_or_default();
         edge.failed_for(self.failure_kind(), &words, left_alone);
     }
@@ -251,7 +251,7 @@ where
         error if is_too_long(error) => {
             format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")
         }
-        error => crate::error::chain(error),
+        error => crate::text::chain(error),
     };
     redacted(&said, MAX_STORE_WORDS_BYTES)
 }

@@ -8,12 +8,10 @@
     reason = "a new error must be judged, not swallowed"
 )]
 
-use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
 use crate::audit::RecordError;
-use crate::bounds::MAX_REASON_BYTES;
 use crate::deliver::DeliverError;
 use crate::directory::is_full;
 use crate::edge::health::Outage;
@@ -21,13 +19,13 @@ use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;
 use crate::ledger::LedgerError;
 use crate::links::SignError;
+use crate::links::kept::KeptError;
 use crate::links::listing::GatherError;
 use crate::links::signer::SignerError;
 use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
 use crate::results::ResultsError;
 use crate::stop::Stopped;
-use crate::text::printable;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]
@@ -187,6 +185,16 @@ impl Default for RetryLimits {
             max_receives: 20,
             first_wait: Duration::from_secs(10),
             longest_wait: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl From<KeptError> for JobError {
+    fn from(error: KeptError) -> Self {
+        match error {
+            KeptError::Gather(error) => error.into(),
+            KeptError::Ledger(error) => error.into(),
+            KeptError::Stopped(stopped) => stopped.into(),
         }
     }
 }
@@ -540,87 +548,13 @@ pub fn disposition(
     }
 }
 
-/// An error and its causes in one sentence, each cause once.
-///
-/// The sentence is printable and at most [`MAX_REASON_BYTES`] long: it goes into logs, results and parked messages.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !words.is_empty() && !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    // Some libraries write lists with a line for each entry.
-    if text.contains('\n') {
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        text = lines.join("; ").replace(":; ", ": ");
-    }
-    match printable(&text, MAX_REASON_BYTES) {
-        Cow::Borrowed(_) => text,
-        Cow::Owned(shown) => shown,
-    }
-}
-
-/// Adds the nearest right name to serde's sentence about an unknown one.
-pub fn with_nearest(message: &str) -> String {
-    match nearest(message) {
-        Some(right) => format!("{message}; did you mean {right}?"),
-        None => message.to_owned(),
-    }
-}
-
-/// The right name that is nearest to the unknown one in serde's sentence.
-///
-/// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike. The unknown name may hold
-/// anything, so the right ones are taken from behind the last `, expected`.
-pub fn nearest(message: &str) -> Option<&str> {
-    const LONGEST_MISSPELLING: usize = 64;
-    let (what, expected) = message.rsplit_once(", expected ")?;
-    let (_, wrong) = what
-        .rsplit_once("unknown field `")
-        .or_else(|| what.rsplit_once("unknown variant `"))?;
-    let wrong = wrong.trim_end_matches('`');
-    if wrong.len() > LONGEST_MISSPELLING {
-        return None;
-    }
-    let rights = expected.split('`').skip(1).step_by(2);
-    let (_, right) = rights
-        .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
-        .filter(|(distance, right)| *distance <= right.len().max(wrong.len()) / 2)
-        .min()?;
-    Some(right)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::database::DatabaseError;
     use crate::edge::health::{Edge, EdgeKind, FailureKind};
+    use crate::text::chain;
     use proptest::prelude::*;
-
-    #[test]
-    fn the_nearest_name_is_offered_when_one_is_near() {
-        let message = "unknown field `exipres_in`, expected one of `expires_in`, `filename`";
-        assert!(with_nearest(message).ends_with("; did you mean expires_in?"));
-        assert_eq!(
-            with_nearest("unknown field `zzz`, expected `expires_in`"),
-            "unknown field `zzz`, expected `expires_in`"
-        );
-        assert_eq!(with_nearest("missing field `id`"), "missing field `id`");
-    }
-
-    #[test]
-    fn a_chain_is_printable_and_bounded() {
-        let hostile = "\u{1b}[2J\r\nlevel=ERROR \u{9b}1m \u{202E}\u{FFFF}".repeat(100_000);
-        let said = chain(&io::Error::other(hostile));
-        assert!(said.len() <= MAX_REASON_BYTES, "{}", said.len());
-        assert!(said.chars().all(crate::text::is_printable), "{said}");
-        assert!(said.starts_with(r"\u{1b}[2J; level=ERROR"), "{said}");
-    }
 
     /// What is done where nobody says how long to wait.
     fn disposition(class: Class, count: u32, limits: &RetryLimits, jitter: f64) -> Disposition {

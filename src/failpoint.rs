@@ -72,8 +72,6 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::Failpoint;
-    use crate::config::Environment;
-
     /// The variable that says where to end: `NAME` or `NAME:PASSAGE`, counted from 1.
     pub const VARIABLE: &str = "HANDOUT_FAILPOINT";
 
@@ -84,11 +82,8 @@ mod armed {
         passages: AtomicU32,
     }
 
-    /// Ends the process at the place that the environment names, if it names one.
-    pub fn arm(environment: &Environment) {
-        let Some(wanted) = environment.get(VARIABLE) else {
-            return;
-        };
+    /// Ends the process at the place that is named, as [`VARIABLE`] names it.
+    pub fn arm(wanted: &str) {
         let (name, passage) = wanted.split_once(':').unwrap_or((wanted, "1"));
         let armed = Armed {
             name: name.to_owned(),

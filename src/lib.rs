@@ -4,7 +4,7 @@
 //! and each word is a module:
 //!
 //! ```text
-//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ Delivered ─settle▶
+//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ JobReport ─settle▶
 //!  queue     job        plan      links       audit           render          deliver          worker
 //! ```
 //!
@@ -28,13 +28,16 @@ pub mod plan;
 pub mod preview;
 pub mod publication;
 pub mod render;
+pub mod report;
+pub mod run;
 
 // The machine that runs it.
+pub mod assemble;
 pub mod bounds;
 pub mod clock;
 pub mod config;
-pub mod connection;
-pub(crate) mod csv;
+pub mod config_error;
+pub mod environment;
 pub mod error;
 pub mod failpoint;
 pub mod keyring;
@@ -49,7 +52,6 @@ pub mod stop;
 pub mod telemetry;
 pub mod text;
 pub mod throttle;
-pub mod tools;
 pub mod worker;
 
 // The edges, where the outside begins.

@@ -4,6 +4,7 @@
 //! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
 
 pub mod cloudfront;
+pub mod connection;
 pub(crate) mod credentials;
 pub mod direct;
 pub mod disposition;
@@ -31,7 +32,7 @@ pub use url::PresignedUrl;
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, Disposition, Key, Recipient, Scope};
+use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
 use crate::links::cloudfront::CloudFrontError;
 use crate::links::disposition::{
@@ -40,33 +41,9 @@ use crate::links::disposition::{
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
 use crate::links::sigv4::{Ask, Presigner};
+use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
 use crate::store::ObjectMeta;
-
-/// For whom a link was made.
-#[derive(Debug, Clone)]
-pub enum Audience {
-    /// Everybody that the job serves; nobody can be told from the link.
-    Everyone,
-    /// One person.
-    Recipient(Arc<Recipient>),
-}
-
-impl Audience {
-    /// The person, if it is one.
-    pub fn recipient(&self) -> Option<&Recipient> {
-        match self {
-            Self::Everyone => None,
-            Self::Recipient(recipient) => Some(recipient),
-        }
-    }
-
-    /// The one spelling under which ids are derived for this audience.
-    pub fn canonical(&self) -> String {
-        self.recipient()
-            .map_or_else(|| "everyone".to_owned(), Recipient::canonical_address)
-    }
-}
 
 /// A signed link to one object.
 #[derive(Debug, Clone)]
@@ -137,7 +114,7 @@ pub fn examples(
     plan: &Plan,
     page: Vec<Entry>,
     audience: &Audience,
-    measure: &Signing,
+    measure: &LinkSigner,
 ) -> Result<ExampleLinks, SignError> {
     let mut signed = sign(plan, page, audience, measure)?;
     for link in &mut signed.links {
@@ -149,7 +126,7 @@ pub fn examples(
 
 /// With whose key a link is signed, and for whom to verify.
 #[derive(Debug, Clone)]
-pub enum Hand {
+pub enum UrlSigner {
     /// S3 verifies it.
     S3(Box<Presigner>),
     /// CloudFront verifies it.
@@ -158,16 +135,16 @@ pub enum Hand {
 
 /// What signs the links of a job.
 #[derive(Debug, Clone)]
-pub struct Signing {
+pub struct LinkSigner {
     /// Signs.
-    pub hand: Hand,
+    pub url_signer: UrlSigner,
     /// Whose key it signs with.
     pub access_key_id: Arc<str>,
     /// Derives the identities that are signed in.
     pub link_ids: Deriver,
 }
 
-impl Hand {
+impl UrlSigner {
     fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
         match self {
             Self::S3(presigner) => Ok(presigner.presign(ask)),
@@ -176,25 +153,25 @@ impl Hand {
     }
 }
 
-impl Signing {
+impl LinkSigner {
     /// A copy that signs quickly, for links that are only measured: CloudFront's get one signature for all, as long as real
     /// ones to a few bytes.
     pub fn to_measure(&self) -> Result<Self, SignError> {
-        let hand = match &self.hand {
-            Hand::S3(presigner) => Hand::S3(presigner.clone()),
-            Hand::CloudFront(signing) => Hand::CloudFront(signing.to_measure()?),
+        let url_signer = match &self.url_signer {
+            UrlSigner::S3(presigner) => UrlSigner::S3(presigner.clone()),
+            UrlSigner::CloudFront(signing) => UrlSigner::CloudFront(signing.to_measure()?),
         };
         Ok(Self {
-            hand,
+            url_signer,
             ..self.clone()
         })
     }
 
     /// Whether a page of links takes so long that other work should not wait for it.
     pub const fn is_slow(&self) -> bool {
-        match &self.hand {
-            Hand::S3(_) => false,
-            Hand::CloudFront(signing) => signing.is_slow(),
+        match &self.url_signer {
+            UrlSigner::S3(_) => false,
+            UrlSigner::CloudFront(signing) => signing.is_slow(),
         }
     }
 }
@@ -204,7 +181,7 @@ pub fn sign(
     plan: &Plan,
     page: Vec<Entry>,
     audience: &Audience,
-    signing: &Signing,
+    signing: &LinkSigner,
 ) -> Result<Links, SignError> {
     let mut links = Vec::with_capacity(page.len());
     let mut unavailable = Vec::new();
@@ -231,7 +208,7 @@ pub fn sign(
 }
 
 /// What derives the identities of an audience's links to objects of a bucket, from their keys and versions.
-fn link_ids(signing: &Signing, plan: &Plan, bucket: &Bucket, audience: &Audience) -> Deriver {
+fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audience) -> Deriver {
     let (job, audience) = (plan.job.id.as_str(), audience.canonical());
     let parts = [job, &audience, bucket.as_str()];
     signing.link_ids.after(&parts.map(str::as_bytes))
@@ -242,7 +219,7 @@ fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
     name: String,
-    signing: &Signing,
+    signing: &LinkSigner,
     link_ids: &Deriver,
     content_disposition: &mut String,
 ) -> Result<Link, SignError> {
@@ -256,7 +233,7 @@ fn sign_one(
     let version = object.version.as_deref().unwrap_or(&object.etag);
     let id = link_ids.id(&[key.as_bytes(), version.as_bytes()]);
     push_content_disposition(disposition, &name, content_disposition);
-    let url = signing.hand.sign(&Ask {
+    let url = signing.url_signer.sign(&Ask {
         key,
         content_disposition: Some(content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
@@ -297,7 +274,7 @@ pub fn sign_published(
     disposition: Disposition,
     media_type: &str,
     audience: &Audience,
-    signing: &Signing,
+    signing: &LinkSigner,
 ) -> Result<Link, SignError> {
     let key = object.key.as_str();
     let name = clean_name(object.key.file_name());
@@ -305,7 +282,7 @@ pub fn sign_published(
     let id = link_ids.id(&[key.as_bytes(), b"published"]);
     let mut content_disposition = String::new();
     push_content_disposition(disposition, &name, &mut content_disposition);
-    let url = signing.hand.sign(&Ask {
+    let url = signing.url_signer.sign(&Ask {
         key,
         content_disposition: Some(&content_disposition),
         content_type: Some(media_type),

@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
-use crate::connection::Connections;
 use crate::error::JobError;
 use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
+use crate::links::connection::Connections;
 use crate::links::listing::{Entry, Listing};
-use crate::links::{self, Audience, PresignedUrl, Signing};
+use crate::links::{self, LinkSigner, PresignedUrl};
+use crate::plan::Audience;
 use crate::plan::{Bound, Place, Plan, Policy, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
 use crate::render::{MailSettings, Templates};
+use crate::run::{Presenting, Signing};
 use crate::stop::Stop;
-use crate::tools::Tools;
 
 /// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
 /// that was measured.
@@ -61,17 +62,23 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn of(plan: &Plan, listing: &Listing, signing: &Signing, tools: &Tools) -> Self {
+    fn of(
+        plan: &Plan,
+        listing: &Listing,
+        signer: &LinkSigner,
+        signing: &Signing,
+        presenting: &Presenting,
+    ) -> Self {
         Self {
             body_sha256: plan.job.body_sha256.clone(),
             supplement: plan.supplement().cloned(),
             objects: (listing.linkable, listing.unavailable),
             bound: plan.lifetime.bound,
-            access_key_id: Arc::clone(&signing.access_key_id),
-            templates: Arc::clone(&tools.templates),
-            settings: Arc::clone(&tools.mail),
-            policy: Arc::clone(&tools.policy),
-            connections: Arc::clone(&tools.connections),
+            access_key_id: Arc::clone(&signer.access_key_id),
+            templates: Arc::clone(&presenting.templates),
+            settings: Arc::clone(&presenting.mail),
+            policy: Arc::clone(&signing.policy),
+            connections: Arc::clone(&signing.connections),
         }
     }
 
@@ -125,8 +132,8 @@ impl Tried {
 pub(crate) struct MailTrial<'a> {
     plan: &'a Plan,
     listing: &'a Listing,
-    tools: &'a Tools,
-    measure: Signing,
+    presenting: &'a Presenting,
+    measure: LinkSigner,
 }
 
 impl<'a> MailTrial<'a> {
@@ -134,22 +141,24 @@ impl<'a> MailTrial<'a> {
     pub(crate) async fn new(
         plan: &'a Plan,
         listing: &'a Listing,
-        tools: &'a Tools,
+        signing: &Signing,
+        presenting: &'a Presenting,
     ) -> Result<Self, JobError> {
-        Self::with(plan, listing, &tools.signing(plan).await?, tools)
+        let signer = signing.link_signer(plan).await?;
+        Self::with(plan, listing, &signer, presenting)
     }
 
     fn with(
         plan: &'a Plan,
         listing: &'a Listing,
-        signing: &Signing,
-        tools: &'a Tools,
+        signer: &LinkSigner,
+        presenting: &'a Presenting,
     ) -> Result<Self, JobError> {
         Ok(Self {
             plan,
             listing,
-            tools,
-            measure: signing.to_measure()?,
+            presenting,
+            measure: signer.to_measure()?,
         })
     }
 
@@ -225,7 +234,7 @@ impl<'a> MailTrial<'a> {
             manifest_url: manifest_url.as_ref(),
             settings,
         };
-        Ok(email::draw(&self.tools.templates, &letter)?)
+        Ok(email::draw(&self.presenting.templates, &letter)?)
     }
 }
 
@@ -234,33 +243,34 @@ pub(crate) async fn shortage(
     plan: &Plan,
     listing: &Listing,
     stop: &Stop,
-    tools: &Tools,
+    (signing, presenting): (&Signing, &Presenting),
+    tried: &Tried,
 ) -> Result<Option<Shortage>, JobError> {
     let summarizes = |email: &EmailOrder| email.overflow == Overflow::Summarize;
     if listing.is_empty() || plan.email().is_none_or(summarizes) {
         return Ok(None);
     }
-    let (job, signing) = (&plan.job.id, tools.signing(plan).await?);
-    let conditions = Conditions::of(plan, listing, &signing, tools);
-    if let Some(shortage) = tools.tried.recall(job, &conditions) {
+    let (job, signer) = (&plan.job.id, signing.link_signer(plan).await?);
+    let conditions = Conditions::of(plan, listing, &signer, signing, presenting);
+    if let Some(shortage) = tried.recall(job, &conditions) {
         return Ok(shortage);
     }
-    let trial = MailTrial::with(plan, listing, &signing, tools)?;
-    let shortage = tried(&trial, stop).await?;
-    tools.tried.remember(job, conditions, shortage);
+    let trial = MailTrial::with(plan, listing, &signer, presenting)?;
+    let shortage = try_mails(&trial, stop).await?;
+    tried.remember(job, conditions, shortage);
     Ok(shortage)
 }
 
 /// Makes the mails, until one of them is short of files.
-async fn tried(trial: &MailTrial<'_>, stop: &Stop) -> Result<Option<Shortage>, JobError> {
-    let (plan, tools) = (trial.plan, trial.tools);
-    let full = tools.mail.html_budget_bytes;
+async fn try_mails(trial: &MailTrial<'_>, stop: &Stop) -> Result<Option<Shortage>, JobError> {
+    let (plan, presenting) = (trial.plan, trial.presenting);
+    let full = presenting.mail.html_budget_bytes;
     let settings = MailSettings {
         html_budget_bytes: full - full / SPARE_PART,
-        ..(*tools.mail).clone()
+        ..(*presenting.mail).clone()
     };
     let mut shared = None;
-    for group in by_language(plan, tools) {
+    for group in by_language(plan, presenting) {
         for (number, reader) in group.iter().enumerate() {
             stop.heed()?;
             let own;
@@ -299,13 +309,13 @@ fn names_readers(plan: &Plan) -> bool {
 
 /// The readers by the language in which their mails are written, which many locales may have; of each, that one first of whom a mail
 /// has the most to say.
-fn by_language(plan: &Plan, tools: &Tools) -> Vec<Vec<Arc<Recipient>>> {
+fn by_language(plan: &Plan, presenting: &Presenting) -> Vec<Vec<Arc<Recipient>>> {
     let mut groups: BTreeMap<&str, Vec<(usize, Arc<Recipient>)>> = BTreeMap::new();
-    let strings = tools.templates.strings();
+    let strings = presenting.templates.strings();
     for audience in plan.audiences() {
         for reader in plan.readers(&audience) {
             let vars = serde_json::to_vec(&reader.vars).map_or(0, |vars| vars.len());
-            let locale = reader.locale.as_ref().unwrap_or(&tools.mail.locale);
+            let locale = reader.locale.as_ref().unwrap_or(&presenting.mail.locale);
             let language = strings.for_locale(locale).tag();
             let weight = vars + reader.display_name().len();
             groups.entry(language).or_default().push((weight, reader));
@@ -321,7 +331,8 @@ fn by_language(plan: &Plan, tools: &Tools) -> Vec<Vec<Arc<Recipient>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Environment};
+    use crate::config::Config;
+    use crate::environment::Environment;
 
     fn conditions() -> Conditions {
         let config = Config::parse("", &Environment::default()).unwrap();

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Parser;
-use handout::config::Environment;
+use handout::environment::Environment;
 use handout::telemetry;
 
 /// How long threads that still work are waited for at the end.
@@ -30,7 +30,9 @@ fn main() -> ExitCode {
     };
     let environment = Environment::of_process();
     #[cfg(debug_assertions)]
-    handout::failpoint::arm(&environment);
+    if let Some(wanted) = environment.get(handout::failpoint::VARIABLE) {
+        handout::failpoint::arm(wanted);
+    }
     telemetry::start_logging(&environment, arguments.verbosity());
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::config::ConfigError;
+use crate::config_error::ConfigError;
 use crate::mounted;
 
 /// One `BEGIN`…`END` of a PEM text.

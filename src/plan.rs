@@ -4,9 +4,11 @@
 //! the present instant, and returns a [`Plan`] or a [`PlanError`]. Nothing was listed, signed or sent yet when a
 //! job is refused.
 
+mod audience;
 pub mod expiry;
 mod overflow;
 pub mod policy;
+mod reach;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +16,11 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
+pub use reach::{Overrides, Reach};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
@@ -26,8 +30,6 @@ use crate::job::{
     ManifestFormat, OnDoubt, Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope,
     Selection, TemplateName, Via, WhenEmpty,
 };
-use crate::links::Audience;
-use crate::links::front::{Overrides, Reach};
 
 /// How many objects an order other than `key` may have to keep in memory, unless a limit bounds them.
 pub const MAX_SORTED_OBJECTS: usize = 100_000;

@@ -6,19 +6,21 @@
 
 use std::sync::Arc;
 
+use crate::assemble::Services;
 use crate::deliver::Letter;
-use crate::distribute::{Order, draw, list, settle};
+use crate::distribute::{list, plan_of, settle};
 use crate::error::JobError;
 use crate::job::Recipient;
+use crate::links::Unavailable;
 use crate::links::listing::{Entry, Listing};
-use crate::links::{Audience, Unavailable};
 use crate::mail_trial::MailTrial;
-use crate::media::{Album, Pictures};
+use crate::media::Pictures;
+use crate::plan::Audience;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
 use crate::render::email::{Digest, Drawn};
 use crate::render::gallery::{Gallery, PageLinks};
-use crate::tools::Tools;
+use crate::run::JobRun;
 
 /// How many mails of each audience, and of how many audiences, a check makes.
 const MAX_CHECKED_MAILS: usize = 100;
@@ -28,8 +30,8 @@ pub struct Preview<'t> {
     /// The plan.
     pub plan: Plan,
     listing: Listing,
-    order: &'t Order,
-    tools: &'t Tools,
+    run: &'t JobRun,
+    services: &'t Services,
 }
 
 /// What makes mails and pages of a job's preview.
@@ -66,26 +68,26 @@ impl std::fmt::Debug for Preview<'_> {
 
 impl<'t> Preview<'t> {
     /// Plans a job and lists its objects.
-    pub async fn begin(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
-        let (plan, listing) = list(order, draw(order, tools).await?, tools).await?;
+    pub async fn begin(run: &'t JobRun, services: &'t Services) -> Result<Self, JobError> {
+        let (plan, listing) = list(run, plan_of(run, services).await?, services).await?;
         Ok(Self {
             plan,
             listing,
-            order,
-            tools,
+            run,
+            services,
         })
     }
 
     /// Plans a job as if its objects were there: for the example of a rule.
-    pub async fn imagine(order: &'t Order, tools: &'t Tools) -> Result<Self, JobError> {
-        let plan = draw(order, tools).await?;
-        let listing = Listing::imagined(&plan, &tools.spool_dir)?;
-        let plan = settle(order, plan, &listing, true, tools).await?;
+    pub async fn imagine(run: &'t JobRun, services: &'t Services) -> Result<Self, JobError> {
+        let plan = plan_of(run, services).await?;
+        let listing = Listing::imagined(&plan, &services.presenting.spool_dir)?;
+        let plan = settle(run, plan, &listing, true, services).await?;
         Ok(Self {
             plan,
             listing,
-            order,
-            tools,
+            run,
+            services,
         })
     }
 
@@ -96,12 +98,12 @@ impl<'t> Preview<'t> {
     ///
     /// Whatever would keep the job from being done, as far as it can be known before.
     pub async fn check(&self) -> Result<(), JobError> {
-        let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
+        let mails = self.services.mail_trial(&self.plan, &self.listing).await?;
         let audiences = self.plan.audiences();
         for audience in audiences.iter().take(MAX_CHECKED_MAILS) {
             let digest = mails.first_digest(audience).await?;
             for reader in self.plan.readers(audience).iter().take(MAX_CHECKED_MAILS) {
-                mails.draw(&digest, reader, &self.tools.mail)?;
+                mails.draw(&digest, reader, &self.services.presenting.mail)?;
             }
         }
         let (Some(_), Some(audience)) = (&self.plan.gallery, audiences.first()) else {
@@ -110,12 +112,12 @@ impl<'t> Preview<'t> {
         let batch = mails.batch(0, audience)?;
         let links = batch.links().len() as u64;
         let mut gallery = Gallery::begin(
-            &self.tools.templates,
+            &self.services.presenting.templates,
             &self.plan,
             audience,
             links,
             PageLinks::Relative,
-            &self.tools.mail,
+            &self.services.presenting.mail,
         )?;
         gallery.push(&batch, &Pictures::default())?;
         gallery.finish()?;
@@ -124,7 +126,7 @@ impl<'t> Preview<'t> {
 
     /// Makes mails and pages of it.
     pub async fn trial(&self) -> Result<Trial<'_>, JobError> {
-        let mails = MailTrial::new(&self.plan, &self.listing, self.tools).await?;
+        let mails = self.services.mail_trial(&self.plan, &self.listing).await?;
         Ok(Trial {
             preview: self,
             mails,
@@ -172,22 +174,22 @@ impl Trial<'_> {
         let Preview {
             plan,
             listing,
-            order,
-            tools,
+            run,
+            services,
         } = self.preview;
         let audience = plan.audiences().into_iter().next();
         let (Some(_), Some(audience)) = (&plan.gallery, audience) else {
             return Ok(Vec::new());
         };
         let mut gallery = Gallery::begin(
-            &tools.templates,
+            &services.presenting.templates,
             plan,
             &audience,
             listing.linkable,
             PageLinks::Relative,
-            &tools.mail,
+            &services.presenting.mail,
         )?;
-        let album = Album::new(plan, tools, &order.stop)?;
+        let album = services.album(plan, &run.stop)?;
         let mut pages = Vec::new();
         for number in 0..listing.pages() {
             let page = listing.page(number)?.unwrap_or_default();
@@ -220,12 +222,19 @@ impl Trial<'_> {
 
     fn mail(&self, digest: &Digest, recipient: Arc<Recipient>) -> Result<PreviewedMail, JobError> {
         let Preview {
-            plan, order, tools, ..
+            plan,
+            run,
+            services,
+            ..
         } = self.preview;
-        let drawn = self.mails.draw(digest, &recipient, &tools.mail)?;
-        let letter = tools
-            .sender
-            .letter(&plan.job, &recipient, drawn.mail.clone(), order.now);
+        let drawn = self
+            .mails
+            .draw(digest, &recipient, &services.presenting.mail)?;
+        let letter =
+            services
+                .sending
+                .sender
+                .letter(&plan.job, &recipient, drawn.mail.clone(), run.now);
         Ok(PreviewedMail {
             recipient,
             drawn,

@@ -6,18 +6,36 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::deliver::Turn;
-use crate::error::JobError;
-use crate::ledger::Answer;
-use crate::links::listing::Listing;
-use crate::plan::Plan;
-
 /// After how many objects, and again after as many, a long job says in the log how far it is.
 const MILESTONE: u64 = 100_000;
 
 /// Whether a count that rises from `before` to `now` is to be told.
 pub(crate) const fn is_milestone(before: u64, now: u64) -> bool {
     before / MILESTONE < now / MILESTONE
+}
+
+/// How an attempt at a mail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailEnd {
+    /// A relay accepted it.
+    Accepted,
+    /// A relay rejected it for good.
+    Rejected,
+    /// It is in doubt.
+    Unknown,
+    /// It is tried again.
+    Deferred,
+}
+
+/// How a message was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    /// It was deleted.
+    Done,
+    /// It comes again.
+    Retried,
+    /// It was set aside.
+    Parked,
 }
 
 /// Counters that only rise.
@@ -164,41 +182,31 @@ impl Progress {
         add(&self.counts.objects_found, objects as u64);
     }
 
-    pub(crate) fn listed(&self, plan: &Plan, listing: &Listing) {
-        let audiences = plan.audiences();
-        let readers: usize = audiences
-            .iter()
-            .map(|audience| plan.readers(audience).len())
-            .sum();
-        add(
-            &self.counts.links_expected,
-            listing.linkable * audiences.len() as u64,
-        );
-        add(&self.counts.mails_expected, readers as u64);
+    /// A job will make so many links and send so many mails.
+    pub(crate) fn expects(&self, links: u64, mails: usize) {
+        add(&self.counts.links_expected, links);
+        add(&self.counts.mails_expected, mails as u64);
     }
 
     pub(crate) fn issued(&self, links: usize) {
         add(&self.counts.links_issued, links as u64);
     }
 
-    pub(crate) fn mailed(&self, turn: &Result<Turn, JobError>) {
-        use crate::ledger::Outcome;
-        let counter = match turn {
-            Ok(Turn::Ended(Outcome::Accepted { .. })) => &self.counts.mails_accepted,
-            Ok(Turn::Ended(Outcome::Rejected { .. })) => &self.counts.mails_rejected,
-            Ok(Turn::Ended(Outcome::Unknown { .. })) => &self.counts.mails_unknown,
-            Ok(Turn::Ended(Outcome::NotSent { .. })) | Err(_) => &self.counts.mails_deferred,
-            Ok(Turn::EndedBefore(_)) => return,
+    pub(crate) fn mailed(&self, end: MailEnd) {
+        let counter = match end {
+            MailEnd::Accepted => &self.counts.mails_accepted,
+            MailEnd::Rejected => &self.counts.mails_rejected,
+            MailEnd::Unknown => &self.counts.mails_unknown,
+            MailEnd::Deferred => &self.counts.mails_deferred,
         };
         add(counter, 1);
     }
 
-    pub(crate) fn settled(&self, disposition: crate::error::Disposition) {
-        use crate::error::Disposition;
-        let counter = match disposition {
-            Disposition::Delete => &self.counts.jobs_done,
-            Disposition::Retry { .. } => &self.counts.jobs_retried,
-            Disposition::Park => &self.counts.jobs_parked,
+    pub(crate) fn settled(&self, end: JobEnd) {
+        let counter = match end {
+            JobEnd::Done => &self.counts.jobs_done,
+            JobEnd::Retried => &self.counts.jobs_retried,
+            JobEnd::Parked => &self.counts.jobs_parked,
         };
         add(counter, 1);
     }
@@ -207,12 +215,14 @@ impl Progress {
         add(&self.counts.doubts, 1);
     }
 
-    pub(crate) fn answered(&self, answer: Answer) {
-        let counter = match answer {
-            Answer::WasSent => &self.counts.doubts_sent,
-            Answer::ResendOk => &self.counts.doubts_resent,
-        };
-        add(counter, 1);
+    /// A doubt was resolved: the mail was sent.
+    pub(crate) fn resolved_as_sent(&self) {
+        add(&self.counts.doubts_sent, 1);
+    }
+
+    /// A doubt was resolved: the mail may be sent again.
+    pub(crate) fn resolved_for_resend(&self) {
+        add(&self.counts.doubts_resent, 1);
     }
 
     pub(crate) fn polled(&self) {

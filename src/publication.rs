@@ -9,24 +9,36 @@ use jiff::Timestamp;
 
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};
+use crate::deliver::Books;
 use crate::deliver::publish::{Draft, Publisher};
-use crate::distribute::{Order, context};
 use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
 use crate::links::listing::Listing;
-use crate::links::{self, Audience, Links, PresignedUrl, SignError};
+use crate::links::{self, Links, PresignedUrl, SignError};
 use crate::media::Pictures;
-use crate::plan::{Place, Plan};
+use crate::plan::Audience;
+use crate::plan::{GalleryPlan, ManifestPlan, Place, Plan};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
+use crate::run::{JobRun, Presenting, Signing};
 use crate::store::{ObjectMeta, Storage};
-use crate::tools::Tools;
 
 const HTML: &str = "text/html; charset=utf-8";
 
+/// What a run publishes with.
+#[derive(Debug, Clone, Copy)]
+pub struct Publishing<'a> {
+    run: &'a JobRun,
+    plan: &'a Plan,
+    signing: &'a Signing,
+    recording: &'a Books,
+    presenting: &'a Presenting,
+}
+
 /// The page and the list that a job asked for; either may be absent.
 pub struct Publication<'a> {
+    publishing: Publishing<'a>,
     audience: Audience,
     gallery: Option<(Gallery<'a>, Publisher, PublishedPages)>,
     /// Pages that are full and not put yet.
@@ -60,28 +72,6 @@ pub struct Places {
     pub manifest: Option<String>,
 }
 
-/// Says where a plan's page and list are for an audience, published now or before.
-pub fn places(
-    plan: &Plan,
-    listing: &Listing,
-    audience: &Audience,
-    tools: &Tools,
-) -> Result<Places, JobError> {
-    let gallery = plan.gallery.as_ref().map(|wanted| -> Result<_, JobError> {
-        let names = Gallery::file_names(listing.linkable, wanted.page_size);
-        let publisher = publisher(plan, &wanted.place, audience, "gallery", tools)?;
-        Ok(publisher.describe(&names[0]))
-    });
-    let manifest = plan.manifest.as_ref().map(|wanted| -> Result<_, JobError> {
-        let publisher = publisher(plan, &wanted.place, audience, "manifest", tools)?;
-        Ok(publisher.describe(list_kind(wanted.format).0))
-    });
-    Ok(Places {
-        gallery: gallery.transpose()?,
-        manifest: manifest.transpose()?,
-    })
-}
-
 #[derive(Debug)]
 struct PublishedPages {
     url: Option<PresignedUrl>,
@@ -96,24 +86,58 @@ struct PublishedList {
     place: String,
 }
 
-impl<'a> Publication<'a> {
+impl<'a> Publishing<'a> {
+    /// For a run's plan.
+    pub const fn new(
+        run: &'a JobRun,
+        plan: &'a Plan,
+        signing: &'a Signing,
+        recording: &'a Books,
+        presenting: &'a Presenting,
+    ) -> Self {
+        Self {
+            run,
+            plan,
+            signing,
+            recording,
+            presenting,
+        }
+    }
+
+    /// Says where the plan's page and list are for an audience, published now or before.
+    pub fn places(self, listing: &Listing, audience: &Audience) -> Result<Places, JobError> {
+        let plan = self.plan;
+        let gallery = plan.gallery.as_ref().map(|wanted| -> Result<_, JobError> {
+            let names = Gallery::file_names(listing.linkable, wanted.page_size);
+            let publisher = self.publisher(&wanted.place, audience, "gallery")?;
+            Ok(publisher.describe(&names[0]))
+        });
+        let manifest = plan.manifest.as_ref().map(|wanted| -> Result<_, JobError> {
+            let publisher = self.publisher(&wanted.place, audience, "manifest")?;
+            Ok(publisher.describe(list_kind(wanted.format).0))
+        });
+        Ok(Places {
+            gallery: gallery.transpose()?,
+            manifest: manifest.transpose()?,
+        })
+    }
+
     /// Begins what the plan asks for.
     pub async fn begin(
-        order: &Order,
-        plan: &'a Plan,
+        self,
         listing: &Listing,
         audience: &'a Audience,
-        tools: &'a Tools,
-    ) -> Result<Self, JobError> {
-        let gallery = match &plan.gallery {
-            Some(_) => Some(begin_gallery(order, plan, listing, audience, tools).await?),
+    ) -> Result<Publication<'a>, JobError> {
+        let gallery = match &self.plan.gallery {
+            Some(wanted) => Some(self.begin_gallery(wanted, listing, audience).await?),
             None => None,
         };
-        let manifest = match &plan.manifest {
-            Some(_) => Some(begin_manifest(order, plan, audience, tools).await?),
+        let manifest = match &self.plan.manifest {
+            Some(wanted) => Some(self.begin_manifest(wanted, audience).await?),
             None => None,
         };
-        Ok(Self {
+        Ok(Publication {
+            publishing: self,
             audience: audience.clone(),
             gallery,
             full: Vec::new(),
@@ -121,6 +145,137 @@ impl<'a> Publication<'a> {
         })
     }
 
+    fn publisher(
+        self,
+        place: &Place,
+        audience: &Audience,
+        what: &str,
+    ) -> Result<Publisher, JobError> {
+        let store = Arc::clone(&self.signing.connection(&self.plan.connection)?.store);
+        let (keyring, job) = (&self.signing.keyring, &self.plan.job.id);
+        Ok(Publisher::new(
+            store,
+            place.clone(),
+            keyring,
+            job,
+            audience,
+            what,
+        ))
+    }
+
+    async fn begin_gallery(
+        self,
+        wanted: &GalleryPlan,
+        listing: &Listing,
+        audience: &'a Audience,
+    ) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
+        let publisher = self.publisher(&wanted.place, audience, "gallery")?;
+        let names = Gallery::file_names(listing.linkable, wanted.page_size);
+        let urls = self.sign_files(audience, &publisher, &names, Shown::InBrowser);
+        let urls = urls.await?;
+        let pages = PublishedPages {
+            url: urls.first().cloned(),
+            bytes: 0,
+            place: publisher.describe(&names[0]),
+        };
+        let page_links = if urls.is_empty() {
+            PageLinks::Relative
+        } else {
+            PageLinks::Signed(urls)
+        };
+        let gallery = Gallery::begin(
+            &self.presenting.templates,
+            self.plan,
+            audience,
+            listing.linkable,
+            page_links,
+            &self.presenting.mail,
+        )?;
+        Ok((gallery, publisher, pages))
+    }
+
+    async fn begin_manifest(
+        self,
+        wanted: &ManifestPlan,
+        audience: &Audience,
+    ) -> Result<(Manifest, Draft, PublishedList), JobError> {
+        let publisher = self.publisher(&wanted.place, audience, "manifest")?;
+        let (name, media_type) = list_kind(wanted.format);
+        let names = [name.to_owned()];
+        let urls = self.sign_files(audience, &publisher, &names, Shown::Saved(media_type));
+        let urls = urls.await?;
+        let mut draft = publisher.begin(name, &self.presenting.spool_dir).await?;
+        let (manifest, head) = Manifest::begin(wanted.format, self.plan.lifetime);
+        draft.append(&head)?;
+        let list = PublishedList {
+            url: urls.into_iter().next(),
+            media_type,
+            place: publisher.describe(name),
+        };
+        Ok((manifest, draft, list))
+    }
+
+    /// Signs and records the links to what will be published; none when it goes into a directory.
+    async fn sign_files(
+        self,
+        audience: &Audience,
+        publisher: &Publisher,
+        names: &[String],
+        shown: Shown,
+    ) -> Result<Vec<PresignedUrl>, JobError> {
+        let (plan, recording) = (self.plan, self.recording);
+        let objects: Vec<_> = names
+            .iter()
+            .filter_map(|name| publisher.object(name))
+            .collect();
+        let Some((bucket, _)) = objects.first() else {
+            return Ok(Vec::new());
+        };
+        let signer = self.signing.published_link_signer(plan, bucket).await?;
+        let (disposition, media_type, kind) = match shown {
+            Shown::InBrowser => (Disposition::Inline, HTML, LineKind::Gallery),
+            Shown::Saved(media_type) => (Disposition::Attachment, media_type, LineKind::Manifest),
+        };
+        let sign = |(bucket, key)| {
+            let object = ObjectMeta {
+                key,
+                size_bytes: 0,
+                etag: String::new(),
+                version: None,
+                modified: Timestamp::UNIX_EPOCH,
+                storage: Storage::Ready,
+            };
+            links::sign_published(
+                plan,
+                object,
+                &bucket,
+                disposition,
+                media_type,
+                audience,
+                &signer,
+            )
+        };
+        let signed: Result<_, SignError> = objects.into_iter().map(sign).collect();
+        let links = Links {
+            links: signed?,
+            unavailable: Vec::new(),
+            audience: audience.clone(),
+            lifetime: plan.lifetime,
+            access_key_id: Arc::clone(&signer.access_key_id),
+        };
+        let role = self.signing.role(&self.run.job.from.connection);
+        let context = self.run.context(kind, role, &recording.names);
+        let recording = recording.issued.record(links, &context, &recording.audit);
+        let audited = recording.await?;
+        Ok(audited
+            .links()
+            .iter()
+            .map(|link| link.url.clone())
+            .collect())
+    }
+}
+
+impl Publication<'_> {
     /// Shows a batch. The pages that it fills are to be put before the next.
     pub fn push(&mut self, batch: &AuditedLinks, pictures: &Pictures) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
@@ -143,15 +298,16 @@ impl<'a> Publication<'a> {
     }
 
     /// Publishes what is left and says where everything is.
-    pub async fn finish(mut self, order: &Order, tools: &Tools) -> Result<Published, JobError> {
+    pub async fn finish(mut self) -> Result<Published, JobError> {
+        let Publishing { run, recording, .. } = self.publishing;
         self.put_full().await?;
         let mut published = Published::default();
         let mut lines = Vec::new();
         let mut note = |place: &str, bytes: u64| {
             lines.push(record::published(
-                order.job.id.as_str(),
+                run.job.id.as_str(),
                 &self.audience,
-                &tools.books.names,
+                &recording.names,
                 place,
                 bytes,
             ));
@@ -168,7 +324,7 @@ impl<'a> Publication<'a> {
             note(&list.place, bytes);
             published.manifest_url = list.url;
         }
-        tools.books.audit.append(lines).await?;
+        recording.audit.append(lines).await?;
         Ok(published)
     }
 }
@@ -180,25 +336,6 @@ impl PublishedPages {
     }
 }
 
-fn publisher(
-    plan: &Plan,
-    place: &Place,
-    audience: &Audience,
-    what: &str,
-    tools: &Tools,
-) -> Result<Publisher, JobError> {
-    let store = Arc::clone(&tools.connection(&plan.connection)?.store);
-    let (keyring, job) = (&tools.keyring, &plan.job.id);
-    Ok(Publisher::new(
-        store,
-        place.clone(),
-        keyring,
-        job,
-        audience,
-        what,
-    ))
-}
-
 /// The file name and the media type of a list.
 const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
     match format {
@@ -208,150 +345,8 @@ const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
     }
 }
 
-async fn begin_gallery<'a>(
-    order: &Order,
-    plan: &'a Plan,
-    listing: &Listing,
-    audience: &'a Audience,
-    tools: &'a Tools,
-) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
-    let wanted = plan.gallery.as_ref().expect("the caller saw it");
-    let publisher = publisher(plan, &wanted.place, audience, "gallery", tools)?;
-    let names = Gallery::file_names(listing.linkable, wanted.page_size);
-    let urls = sign_files(
-        order,
-        plan,
-        audience,
-        &publisher,
-        &names,
-        Shown::InBrowser,
-        LineKind::Gallery,
-        tools,
-    )
-    .await?;
-    let first = urls.first().cloned();
-    let place = publisher.describe(&names[0]);
-    let page_links = if urls.is_empty() {
-        PageLinks::Relative
-    } else {
-        PageLinks::Signed(urls)
-    };
-    let gallery = Gallery::begin(
-        &tools.templates,
-        plan,
-        audience,
-        listing.linkable,
-        page_links,
-        &tools.mail,
-    )?;
-    Ok((
-        gallery,
-        publisher,
-        PublishedPages {
-            url: first,
-            bytes: 0,
-            place,
-        },
-    ))
-}
-
-async fn begin_manifest(
-    order: &Order,
-    plan: &Plan,
-    audience: &Audience,
-    tools: &Tools,
-) -> Result<(Manifest, Draft, PublishedList), JobError> {
-    let wanted = plan.manifest.as_ref().expect("the caller saw it");
-    let publisher = publisher(plan, &wanted.place, audience, "manifest", tools)?;
-    let (name, media_type) = list_kind(wanted.format);
-    let names = [name.to_owned()];
-    let urls = sign_files(
-        order,
-        plan,
-        audience,
-        &publisher,
-        &names,
-        Shown::Saved(media_type),
-        LineKind::Manifest,
-        tools,
-    )
-    .await?;
-    let mut draft = publisher.begin(name, &tools.spool_dir).await?;
-    let (manifest, head) = Manifest::begin(wanted.format, plan.lifetime);
-    draft.append(&head)?;
-    let list = PublishedList {
-        url: urls.into_iter().next(),
-        media_type,
-        place: publisher.describe(name),
-    };
-    Ok((manifest, draft, list))
-}
-
 #[derive(Clone, Copy)]
 enum Shown {
     InBrowser,
     Saved(&'static str),
-}
-
-/// Signs and records the links to what will be published; none when it goes into a directory.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing, and both callers have them all"
-)]
-async fn sign_files(
-    order: &Order,
-    plan: &Plan,
-    audience: &Audience,
-    publisher: &Publisher,
-    names: &[String],
-    shown: Shown,
-    kind: LineKind,
-    tools: &Tools,
-) -> Result<Vec<PresignedUrl>, JobError> {
-    let objects: Vec<_> = names
-        .iter()
-        .filter_map(|name| publisher.object(name))
-        .collect();
-    let Some((bucket, _)) = objects.first() else {
-        return Ok(Vec::new());
-    };
-    let signing = tools.published_signing(plan, bucket).await?;
-    let (disposition, media_type) = match shown {
-        Shown::InBrowser => (Disposition::Inline, HTML),
-        Shown::Saved(media_type) => (Disposition::Attachment, media_type),
-    };
-    let sign = |(bucket, key)| {
-        let object = ObjectMeta {
-            key,
-            size_bytes: 0,
-            etag: String::new(),
-            version: None,
-            modified: Timestamp::UNIX_EPOCH,
-            storage: Storage::Ready,
-        };
-        links::sign_published(
-            plan,
-            object,
-            &bucket,
-            disposition,
-            media_type,
-            audience,
-            &signing,
-        )
-    };
-    let signed: Result<_, SignError> = objects.into_iter().map(sign).collect();
-    let links = Links {
-        links: signed?,
-        unavailable: Vec::new(),
-        audience: audience.clone(),
-        lifetime: plan.lifetime,
-        access_key_id: Arc::clone(&signing.access_key_id),
-    };
-    let (context, books) = (context(order, kind, tools), &tools.books);
-    let audited = books.issued.record(links, &context, &books.audit).await?;
-    Ok(audited
-        .links()
-        .iter()
-        .map(|link| link.url.clone())
-        .collect())
 }

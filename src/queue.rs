@@ -15,10 +15,6 @@ use async_trait::async_trait;
 use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, Fact};
 
-/// The longest that a message can stay hidden, counted from its receipt.
-/// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>
-pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
-
 /// The handle of one receipt of a message. Whoever has it can delete the message, so it does not print.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Receipt(String);

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use icu_normalizer::ComposingNormalizerBorrowed;
+use lettre::Address;
 
-use crate::job::Recipient;
 use crate::keyring::hex;
 use crate::text::{is_invisible, printable};
 
@@ -90,10 +90,9 @@ impl fmt::Debug for Secrets {
 
 impl Secrets {
     /// What identifies a recipient: both sides of the address, each word of its local part, and each word of the name.
-    pub fn of_recipient(recipient: &Recipient) -> Self {
-        let address = &recipient.address;
+    pub fn of_recipient(address: &Address, name: Option<&str>) -> Self {
         let (domain, _) = idna::domain_to_unicode(address.domain());
-        let name = recipient.name.as_deref().unwrap_or_default();
+        let name = name.unwrap_or_default();
         let of_user = address.user().split(|c: char| !c.is_alphanumeric());
         let parts = [address.user(), address.domain(), &domain].into_iter();
         let parts = parts.chain(of_user).chain(name.split_whitespace());
@@ -414,7 +413,12 @@ fn end_of_domain(words: &[&str], index: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Recipient;
     use proptest::prelude::*;
+
+    fn of_job(recipient: &Recipient) -> Secrets {
+        Secrets::of_recipient(&recipient.address, recipient.name.as_deref())
+    }
 
     fn clean(words: &str) -> String {
         redacted(words, 300)
@@ -461,7 +465,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_recipient_is_hidden_however_it_is_spelled() {
-        let of = |recipient: &str| Secrets::of_recipient(&Recipient::parse(recipient).unwrap());
+        let of = |recipient: &str| of_job(&Recipient::parse(recipient).unwrap());
         let secrets = of("Ann Marie Bellamy <annsecret@acme.example>");
         for words in [
             "550 5.1.1 No such user 'annsecret' here",
@@ -506,7 +510,7 @@ mod tests {
     #[test]
     fn a_recipient_is_hidden_in_any_encoding_and_cut_into_pieces() {
         let recipient = Recipient::parse("annsecret@acme.example").unwrap();
-        let secrets = Secrets::of_recipient(&recipient);
+        let secrets = of_job(&recipient);
         let base64 = |text: &str| Base64Unpadded::encode_string(text.as_bytes());
         let words = [
             // Compatible characters (NFKC), and those that cannot be seen.

@@ -12,11 +12,11 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use crate::directory::{self, Directory, is_full};
-use crate::distribute::Delivered;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
-use crate::error::chain;
 use crate::job::JobId;
 use crate::queue::{Fact, HAND_OVER, Queue, QueueError, hand_over};
+use crate::report::JobReport;
+use crate::text::chain;
 use crate::text::printable_json;
 
 /// The version of what is told.
@@ -90,7 +90,7 @@ pub struct JobResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(flatten)]
-    delivered: Option<&'a Delivered>,
+    delivered: Option<&'a JobReport>,
 }
 
 impl<'a> JobResult<'a> {
@@ -98,7 +98,7 @@ impl<'a> JobResult<'a> {
     pub const fn done(
         job: &'a JobId,
         message: &'a str,
-        delivered: &'a Delivered,
+        delivered: &'a JobReport,
         at: Timestamp,
     ) -> Self {
         Self {

@@ -18,8 +18,8 @@ use tracing_subscriber::fmt::format::{FmtSpan, debug_fn};
 use self::stderr::{Lines, stderr};
 pub use self::stderr::{flush, last_line};
 use crate::bounds::MAX_LOG_FIELD_BYTES;
-use crate::config::Environment;
 use crate::config::overrides::LOG;
+use crate::environment::Environment;
 use crate::text::{printable, printable_json};
 
 /// The libraries below log requests, and with them URLs, at their debug level.

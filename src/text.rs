@@ -3,8 +3,13 @@
 //! [`printable`] is the one rule. A job's fields, an object's key, a relay's or a store's words may hold characters that
 //! end a line, command a terminal, reorder what stands around them, or are refused by SQS; and they may be a megabyte long.
 
+mod causes;
+pub(crate) mod csv;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+pub use self::causes::{chain, nearest, with_nearest};
 
 /// Makes text fit to be shown on one line.
 ///

@@ -4,7 +4,6 @@
 //! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
 
 mod backlog;
-pub mod delivery;
 pub mod lease;
 pub mod probe;
 pub mod settle;
@@ -22,21 +21,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::assemble::Services;
 use crate::audit::record;
 use crate::clock::Clock;
-use crate::distribute::{Delivered, Order, distribute};
+use crate::distribute::distribute;
 use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
-use crate::error::{Class, Disposition, JobError, RetryLimits, chain, edge_at_least};
+use crate::error::{Class, Disposition, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
+use crate::progress::JobEnd;
 use crate::queue::{Message, Queue, QueueError};
+use crate::report::JobReport;
 use crate::results::JobResult;
+use crate::run::JobRun;
+use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::stop::{Stop, Stopped};
-use crate::tools::Tools;
+use crate::text::chain;
 use crate::worker::backlog::Backlog;
-use crate::worker::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::worker::lease::{Held, Lease};
 use crate::worker::settle::Left;
 use crate::worker::turn::Turn;
@@ -126,8 +129,8 @@ pub enum Ended {
 /// What messages are worked with that begin after a new configuration was read.
 #[derive(Debug, Clone)]
 pub struct Renewed {
-    /// The tools.
-    pub tools: Tools,
+    /// The services.
+    pub services: Services,
     /// Which events become jobs.
     pub rules: Arc<[EventRule]>,
 }
@@ -136,7 +139,7 @@ pub struct Renewed {
 #[derive(Debug, Clone)]
 pub struct Worker {
     queue: Arc<dyn Queue>,
-    tools: Tools,
+    services: Services,
     rules: Arc<[EventRule]>,
     pace: Pace,
     clock: Clock,
@@ -293,14 +296,14 @@ impl Worker {
     /// A worker; nothing is received before [`Worker::run`].
     pub fn new(
         queue: Arc<dyn Queue>,
-        tools: Tools,
+        services: Services,
         rules: Vec<EventRule>,
         pace: Pace,
         clock: Clock,
     ) -> Self {
         Self {
             queue,
-            tools,
+            services,
             rules: rules.into(),
             pace,
             clock,
@@ -326,8 +329,8 @@ impl Worker {
     fn now(&self) -> Self {
         let worker = self.clone();
         match self.renewed.borrow().clone() {
-            Some(Renewed { tools, rules }) => Self {
-                tools,
+            Some(Renewed { services, rules }) => Self {
+                services,
                 rules,
                 ..worker
             },
@@ -340,7 +343,7 @@ impl Worker {
         let backlog = self.backlog.clone();
         let ended = tokio::select! {
             ended = self.work_queue(shutdown) => ended,
-            () = backlog.tend(&*self.queue, &self.tools.edges) => unreachable!("it does not end by itself"),
+            () = backlog.tend(&*self.queue, &self.services.edges) => unreachable!("it does not end by itself"),
         };
         drop(tokio::time::timeout(LAST_CALL, backlog.show_all(&*self.queue)).await);
         ended
@@ -362,7 +365,7 @@ impl Worker {
                 ended = Ended::DiskFailed;
                 break;
             }
-            self.tools.progress.turned();
+            self.services.progress.turned();
             let idle = if self.has_room(&mut nearly_full) {
                 self.idle()
             } else {
@@ -427,12 +430,12 @@ impl Worker {
 
     /// Whether the disk failed under the audit log or the ledger.
     fn has_failed(&self) -> bool {
-        self.tools.books.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
+        self.services.recording.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
     }
 
     /// Whether what is received could be recorded.
     fn can_record(&self) -> bool {
-        let books = &self.tools.books;
+        let books = &self.services.recording;
         let (audit, ledger) = (&books.audit, books.ledger.edge());
         audit.room().check().is_ok()
             && audit.edge().outage().is_none()
@@ -450,7 +453,7 @@ impl Worker {
 
     /// Whether the disk has room for what is received; said when it changes, not each time.
     fn has_room(&self, nearly_full: &mut bool) -> bool {
-        match self.tools.books.audit.room().check() {
+        match self.services.recording.audit.room().check() {
             Ok(()) => {
                 if std::mem::take(nearly_full) {
                     tracing::info!("the audit log's disk has room again; receiving");
@@ -461,7 +464,7 @@ impl Worker {
                 if !std::mem::replace(nearly_full, true) {
                     tracing::error!("{full}");
                 }
-                self.tools.progress.waited();
+                self.services.progress.waited();
                 false
             }
         }
@@ -479,7 +482,7 @@ impl Worker {
         while let Ok(slot) = Arc::clone(slots).try_acquire_owned() {
             free.push(slot);
         }
-        let edge = self.tools.edges.of(EdgeKind::Queue);
+        let edge = self.services.edges.of(EdgeKind::Queue);
         if let Some(edge) = &edge {
             let answers = tokio::select! {
                 biased;
@@ -492,7 +495,7 @@ impl Worker {
                 };
             }
         }
-        let is_heard = self.tools.progress.snapshot().polls > 0
+        let is_heard = self.services.progress.snapshot().polls > 0
             && !edge.as_ref().is_some_and(Edge::is_failing);
         let wait = if is_heard {
             self.pace.poll
@@ -514,7 +517,7 @@ impl Worker {
         };
         match &result {
             Ok(_) => {
-                self.tools.progress.polled();
+                self.services.progress.polled();
                 edge.iter().for_each(Edge::answered);
             }
             Err(error) => edge.iter().for_each(|edge| error.report_to(edge)),
@@ -608,7 +611,7 @@ impl Worker {
 
     /// Works one message to its end.
     async fn work(&self, message: Message, slot: &Slot, stop: Stop) -> Left {
-        let Some(delivery) = self.tools.deliveries.begin(&message.id) else {
+        let Some(delivery) = self.services.deliveries.begin(&message.id) else {
             self.gone_back.fetch_add(1, Ordering::Relaxed);
             let disposition = Disposition::Retry {
                 after: SUSPECT_PAUSE,
@@ -627,7 +630,7 @@ impl Worker {
             return left;
         }
         let lease = Lease::new(&*self.queue, &message.receipt, self.pace.visibility_timeout);
-        let lease = lease.seen_by(self.tools.edges.of(EdgeKind::Queue));
+        let lease = lease.seen_by(self.services.edges.of(EdgeKind::Queue));
         let work = Box::pin(self.work_jobs(&message, &delivery, &stop));
         let work = AssertUnwindSafe(work).catch_unwind();
         let held = lease.hold_while(work, &stop, LAST_STEP).await;
@@ -693,7 +696,7 @@ impl Worker {
                 return Worked::InShadow;
             };
             let id = job.id.clone();
-            let order = Order {
+            let run = JobRun {
                 job: Arc::new(job),
                 message_id: Some(message.id.clone()),
                 attempt: message.receive_count,
@@ -701,8 +704,8 @@ impl Worker {
                 stop: stop.child(),
                 delivery: delivery.clone(),
             };
-            let _in_flight = self.tools.progress.working();
-            match self.work_job(&order, message).await {
+            let _in_flight = self.services.progress.working();
+            match self.work_job(&run, message).await {
                 Ok(()) => {}
                 Err(error) => failed.push((Some(id), error)),
             }
@@ -717,16 +720,16 @@ impl Worker {
         }
     }
 
-    async fn work_job(&self, order: &Order, message: &Message) -> Result<(), JobError> {
-        let delivered = distribute(order, &self.tools).await?;
-        let id = &order.job.id;
+    async fn work_job(&self, run: &JobRun, message: &Message) -> Result<(), JobError> {
+        let delivered = distribute(run, &self.services).await?;
+        let id = &run.job.id;
         // What was done before and has only its result to tell may come often until that is told.
         if !delivered.done_before {
             report(id, &delivered);
         }
         let result = JobResult::done(id, &message.id, &delivered, (self.clock)());
-        let telling = self.tools.results.tell(&result, self.tools.share);
-        order.stop.or(telling).await??;
+        let telling = self.services.results.tell(&result, self.services.share);
+        run.stop.or(telling).await??;
         if delivered.done_before {
             report(id, &delivered);
         }
@@ -806,11 +809,15 @@ impl Worker {
             Some(Err(not_yet)) => not_yet.disposition(message),
             Some(Ok(_)) | None => disposition,
         };
-        self.tools.progress.settled(disposition);
+        self.services.progress.settled(match disposition {
+            Disposition::Delete => JobEnd::Done,
+            Disposition::Retry { .. } => JobEnd::Retried,
+            Disposition::Park => JobEnd::Parked,
+        });
         let settled = match parked {
             Some(Ok(left)) => Ok(left),
             Some(Err(_)) | None => {
-                let edge = self.tools.edges.of(EdgeKind::Queue);
+                let edge = self.services.edges.of(EdgeKind::Queue);
                 let step = match disposition {
                     Disposition::Delete => DELETING,
                     Disposition::Retry { .. } | Disposition::Park => GIVING_BACK,
@@ -848,7 +855,7 @@ impl Worker {
     async fn park(&self, message: &Message, failed: &Failed) -> Result<Left, NotYet> {
         self.refuse(message, failed).await?;
         let edge = self.queue.parked_edge();
-        let at = edge.map(|edge| edge.enter(&message.id, self.tools.share));
+        let at = edge.map(|edge| edge.enter(&message.id, self.services.share));
         let _at = at.transpose().map_err(JobError::Down)?;
         let reason = chain(&failed.error);
         let parked = settle::settle(&*self.queue, message, Disposition::Park, &reason).await;
@@ -867,7 +874,7 @@ impl Worker {
                 record::refused(job.map(JobId::as_str), Some(&message.id), reason)
             };
             let lines = each.iter().map(line).collect();
-            let audit = &self.tools.books.audit;
+            let audit = &self.services.recording.audit;
             let written = audit.append(lines).await.map_err(JobError::from);
             written.map_err(|error| error.or_outage(audit.edge().outage()))?;
             self.refused.add(&message.id);
@@ -875,7 +882,10 @@ impl Worker {
         if !self.told.has(&message.id) {
             for (job, reason) in &each {
                 let result = JobResult::parked(*job, &message.id, reason, (self.clock)());
-                self.tools.results.tell(&result, self.tools.share).await?;
+                self.services
+                    .results
+                    .tell(&result, self.services.share)
+                    .await?;
             }
             self.told.add(&message.id);
         }
@@ -925,7 +935,7 @@ enum Received {
     ToldToStop(Vec<Message>),
 }
 
-fn report(id: &JobId, delivered: &Delivered) {
+fn report(id: &JobId, delivered: &JobReport) {
     if delivered.done_before {
         tracing::info!(job.id = %id, "the job was done before; its message is deleted");
         return;

@@ -1,4 +1,4 @@
-//! A job of many objects, as a whole and stage by stage, on real tools.
+//! A job of many objects, as a whole and stage by stage, on real services.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,22 +7,26 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use handout::assemble;
+use handout::assemble::{Opened, Serving};
 use handout::audit;
 use handout::audit::record::{Context, Kind};
 use handout::clock;
-use handout::config::{AllowConfig, Config, ConnectionConfig, Environment};
+use handout::config::{AllowConfig, Config, ConnectionConfig};
 use handout::deliver::publish::Publisher;
-use handout::distribute::{Order, distribute};
+use handout::distribute::distribute;
+use handout::environment::Environment;
 use handout::job::Job;
+use handout::links;
 use handout::links::kept;
 use handout::links::listing::{self, Listing};
-use handout::links::{self, Audience};
 use handout::media::Pictures;
+use handout::plan::Audience;
 use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
 use handout::quantity::Rate;
 use handout::render::{Gallery, Manifest, PageLinks};
+use handout::run::JobRun;
 use handout::stop::Stop;
-use handout::tools::{self, Opened, Serving};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -38,7 +42,7 @@ const NO_LIMIT: Rate = Rate::per_second(1_000_000_000);
 struct Bench {
     runtime: Runtime,
     opened: Opened,
-    order: Order,
+    run: JobRun,
     plan: Plan,
     _dir: TempDir,
 }
@@ -53,40 +57,47 @@ impl Bench {
             .unwrap();
         let config = config(dir.path(), endpoint);
         let environment = Environment::default();
-        let opened = tools::open(&config, &environment, clock::system, Serving::Itself);
+        let opened = assemble::open(&config, &environment, clock::system, Serving::Itself);
         let opened = runtime.block_on(opened).unwrap();
-        let order = Order {
+        let run = JobRun {
             job: Arc::new(Job::parse(&job_text(from)).unwrap()),
             message_id: None,
             attempt: 1,
             now: clock::system(),
             stop: Stop::default(),
-            delivery: handout::worker::delivery::Delivery::unnoted(),
+            delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let facts = SignerFacts {
             credentials_end: CredentialsEnd::Never,
             ..SignerFacts::default()
         };
-        let (policy, templates) = (&opened.tools.policy, &*opened.tools.templates);
-        let plan = plan::draw(&order.job, policy, templates, &facts, order.now).unwrap();
+        let (policy, templates) = (
+            &opened.services.signing.policy,
+            &*opened.services.presenting.templates,
+        );
+        let plan = plan::draw(&run.job, policy, templates, &facts, run.now).unwrap();
         Self {
             runtime,
             opened,
-            order,
+            run,
             plan,
             _dir: dir,
         }
     }
 
     async fn list(&self) -> Listing {
-        let tools = &self.opened.tools;
-        let store = &*tools.connection(&self.plan.connection).unwrap().store;
+        let services = &self.opened.services;
+        let store = &*services
+            .signing
+            .connection(&self.plan.connection)
+            .unwrap()
+            .store;
         listing::list(
             &self.plan,
             store,
-            &tools.spool_dir,
-            &self.order.stop,
-            &tools.progress,
+            &services.presenting.spool_dir,
+            &self.run.stop,
+            &services.progress,
         )
         .await
         .unwrap()
@@ -148,13 +159,13 @@ pub(crate) fn job(endpoint: &str, objects: u64) {
     let Bench {
         runtime,
         opened,
-        order,
+        run,
         plan: _,
         _dir,
     } = Bench::new(endpoint, &json!({}));
     let (before, began) = (measure::cpu(), Instant::now());
     // On a thread of the runtime, as a worker does it.
-    let job = async move { distribute(&order, &opened.tools).await };
+    let job = async move { distribute(&run, &opened.services).await };
     let delivered = runtime.block_on(runtime.spawn(job)).unwrap().unwrap();
     assert_eq!(delivered.links, objects);
     println!(
@@ -244,21 +255,18 @@ pub(crate) fn stages(endpoint: &str, objects: u64) {
 
 async fn staged(bench: &Bench, objects: u64) {
     let Bench {
-        opened,
-        order,
-        plan,
-        ..
+        opened, run, plan, ..
     } = bench;
-    let tools = &opened.tools;
+    let services = &opened.services;
     let mut costs = Costs::default();
     let listing = costs.of("list", bench.list()).await;
     assert_eq!(listing.linkable, objects);
-    let (job, ledger) = (&order.job.id, &*tools.books.ledger);
-    let keeping = kept::keep(&listing, job, ledger, &order.stop);
+    let (job, ledger) = (&run.job.id, &*services.recording.ledger);
+    let keeping = kept::keep(&listing, job, ledger, &run.stop);
     costs.of("keep for another attempt", keeping).await.unwrap();
 
     let audience = Audience::Everyone;
-    let signing = tools.signing(plan).await.unwrap();
+    let signing = services.signing.link_signer(plan).await.unwrap();
     let context = Context {
         job: job.as_str(),
         connection: "reports",
@@ -266,25 +274,32 @@ async fn staged(bench: &Bench, objects: u64) {
         message_id: None,
         attempt: 1,
         kind: Kind::Object,
-        names: &tools.books.names,
+        names: &services.recording.names,
     };
     let wanted = plan.gallery.as_ref().unwrap();
     let mut gallery = Gallery::begin(
-        &tools.templates,
+        &services.presenting.templates,
         plan,
         &audience,
         objects,
         PageLinks::Relative,
-        &tools.mail,
+        &services.presenting.mail,
     )
     .unwrap();
     let format = plan.manifest.as_ref().unwrap().format;
     let (mut manifest, _) = Manifest::begin(format, plan.lifetime);
-    let store = Arc::clone(&tools.connection(&plan.connection).unwrap().store);
+    let store = Arc::clone(&services.signing.connection(&plan.connection).unwrap().store);
     let place = wanted.place.clone();
-    let publisher = Publisher::new(store, place, &tools.keyring, job, &audience, "bench");
+    let publisher = Publisher::new(
+        store,
+        place,
+        &services.signing.keyring,
+        job,
+        &audience,
+        "bench",
+    );
     let mut draft = publisher
-        .begin("manifest.csv", &tools.spool_dir)
+        .begin("manifest.csv", &services.presenting.spool_dir)
         .await
         .unwrap();
 
@@ -293,7 +308,7 @@ async fn staged(bench: &Bench, objects: u64) {
         let Some(page) = page.unwrap() else { break };
         let links = async { links::sign(plan, page, &audience, &signing) };
         let links = costs.of("sign", links).await.unwrap();
-        let recording = audit::record(links, &context, &tools.books.audit);
+        let recording = audit::record(links, &context, &services.recording.audit);
         let batch = costs.of("record, durably", recording).await.unwrap();
         let rendering = async { gallery.push(&batch, &Pictures::default()) };
         let pages = costs.of("render pages", rendering).await.unwrap();

@@ -123,7 +123,8 @@ mod tests {
     use crate::audit::log::tests::{clock, segments, settings};
     use crate::audit::record::Names;
     use crate::keyring::Keyring;
-    use crate::links::{Audience, PresignedUrl};
+    use crate::links::PresignedUrl;
+    use crate::plan::Audience;
     use crate::plan::Bound;
     use crate::render::samples;
 

@@ -286,7 +286,7 @@ impl AuditLog {
                 let mut receiver = receiver;
                 if let Err(error) = write_groups(stream, &mut receiver, &timers, &its) {
                     tracing::error!(
-                        error = crate::error::chain(&error),
+                        error = crate::text::chain(&error),
                         "the audit log has stopped"
                     );
                     // Before callers find the log closed. A group's failure is there already: those who waited for it

@@ -14,7 +14,8 @@ use serde::Serialize;
 use super::note::PublicKey;
 use crate::job::{Disposition, Recipient};
 use crate::keyring::{Deriver, Keyring, Purpose, push_hex};
-use crate::links::{Audience, Link, Links};
+use crate::links::{Link, Links};
+use crate::plan::Audience;
 use crate::plan::Bound;
 
 /// One record, without what only the log's writer knows (sequence, instant, the hash of the line before).

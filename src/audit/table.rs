@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::csv::{self, push_text};
+use crate::text::csv::{self, push_text};
 
 /// The columns; a line that has no such field has an empty cell.
 const COLUMNS: [&str; 19] = [

@@ -16,7 +16,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Args;
-use handout::config::Environment;
+use handout::environment::Environment;
 
 use self::report::Report;
 use super::{ConfigArgs, exit};

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
 use handout::directory::Directory;
 use handout::embedded::EndpointError;
-use handout::tools::{self, OpenError, Opened, Serving};
+use handout::environment::Environment;
 use handout::worker::Worker;
 use tokio::sync::oneshot;
 
@@ -85,7 +87,7 @@ pub(super) async fn demo(
     let made = probe::Made::collect(&config)?;
     tell(&dir, &made)?;
     let code = if arguments.once {
-        let verdict = probe::probe(&made, &opened.tools, &config).await?;
+        let verdict = probe::probe(&made, &opened.services, &config).await?;
         say_lines(&verdict)?;
         if verdict.is_good() {
             ExitCode::SUCCESS
@@ -114,7 +116,7 @@ async fn open(
     loop {
         let seeded = seed::seed(dir, ports)?;
         let config = Config::load(Some(&seeded.config_file), environment)?;
-        match tools::open(&config, environment, clock::system, Serving::Links).await {
+        match assemble::open(&config, environment, clock::system, Serving::Links).await {
             Ok(opened) => return Ok((seeded, config, opened)),
             Err(OpenError::Embedded(EndpointError::AddressInUse { address })) if seeded.goes_on => {
                 return Err(DemoError::PortTaken(address).into());
@@ -129,12 +131,12 @@ async fn open(
 async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<bool> {
     let worker = Worker::new(
         Arc::clone(&opened.queue),
-        opened.tools.clone(),
+        opened.services.clone(),
         opened.rules.clone(),
         pace(config),
         clock::system,
     );
-    let progress = opened.tools.progress.clone();
+    let progress = opened.services.progress.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let wait = async {
         let all_settled = async {

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use handout::assemble::OpenError;
 use handout::audit::RecordError;
 use handout::config::ConfigError;
 use handout::edge::Fact;
-use handout::error::{Class, JobError, chain};
+use handout::error::{Class, JobError};
 use handout::ledger::LedgerError;
-use handout::tools::OpenError;
+use handout::text::chain;
 
 #[cfg(feature = "embedded")]
 use super::demo::DemoError;

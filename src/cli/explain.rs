@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use handout::assemble::connection;
 use handout::clock;
-use handout::config::Environment;
-use handout::connection;
+use handout::environment::Environment;
 use handout::links::explain::KnownServer;
 
 use super::{ConfigArgs, exit, say_json, say_lines};

@@ -13,16 +13,20 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use handout::assemble;
+use handout::assemble::{Opened, Serving};
 use handout::audit::record::Names;
 use handout::clock;
-use handout::config::{Config, Environment};
-use handout::distribute::{Delivered, Order, distribute};
+use handout::config::Config;
+use handout::distribute::distribute;
+use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
+use handout::report::JobReport;
+use handout::run::JobRun;
 use handout::stop::Stop;
 use handout::text::shell_argument;
-use handout::tools::{self, Opened, Serving};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -133,19 +137,19 @@ pub(super) async fn job(
     }
 }
 
-fn order(body: &str) -> Result<Order, JobError> {
-    Ok(order_of(Job::parse(body)?))
+fn run_of_body(body: &str) -> Result<JobRun, JobError> {
+    Ok(run_of(Job::parse(body)?))
 }
 
-/// The order of a job that is worked, or looked at, for the first time.
-pub(super) fn order_of(job: Job) -> Order {
-    Order {
+/// The first run of a job.
+pub(super) fn run_of(job: Job) -> JobRun {
+    JobRun {
         job: Arc::new(job),
         message_id: None,
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
-        delivery: handout::worker::delivery::Delivery::unnoted(),
+        delivery: handout::run::delivery::Delivery::unnoted(),
     }
 }
 
@@ -155,28 +159,28 @@ async fn run(
     environment: &Environment,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let order = order(body)?;
-    let opened = tools::open(config, environment, clock::system, Serving::Itself).await?;
-    work(&order, opened, config, json).await
+    let run = run_of_body(body)?;
+    let opened = assemble::open(config, environment, clock::system, Serving::Itself).await?;
+    work(&run, opened, config, json).await
 }
 
 /// Does a job with what was opened for it, and closes that.
 async fn work(
-    order: &Order,
+    run: &JobRun,
     opened: Opened,
     config: &Config,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen_at_terminal()?;
-    let names = opened.tools.books.names.clone();
+    let names = opened.services.recording.names.clone();
     let result = {
-        let work = with_progress(&opened.tools.progress, distribute(order, &opened.tools));
+        let work = with_progress(&opened.services.progress, distribute(run, &opened.services));
         let mut work = Box::pin(work);
         tokio::select! {
             result = &mut work => result,
             // Not in the middle of a mail: that would leave a doubt.
             () = signals.next() => {
-                order.stop.ask();
+                run.stop.ask();
                 work.await
             }
         }
@@ -184,9 +188,9 @@ async fn work(
     opened.close().await;
     let delivered = result?;
     if json {
-        say_json(&as_json(order, &delivered))?;
+        say_json(&as_json(run, &delivered))?;
     } else {
-        tell(order, &delivered, &names)?;
+        tell(run, &delivered, &names)?;
         if config.needs_embedded() {
             say("Links to a connection with a directory open while `handout run` runs.")?;
         }
@@ -197,19 +201,19 @@ async fn work(
     })
 }
 
-fn as_json(order: &Order, delivered: &Delivered) -> serde_json::Value {
+fn as_json(run: &JobRun, delivered: &JobReport) -> serde_json::Value {
     let mut told = serde_json::to_value(delivered).expect("what was delivered is plain data");
-    told["job"] = json!(order.job.id);
+    told["job"] = json!(run.job.id);
     told
 }
 
-fn tell(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<()> {
-    let id = &order.job.id;
+fn tell(run: &JobRun, delivered: &JobReport, names: &Names) -> std::io::Result<()> {
+    let id = &run.job.id;
     if delivered.done_before {
         say(format_args!(
             "{id} was done before: nothing was sent. Give it another id to do it again."
         ))?;
-        return tell_failures(order, delivered, names);
+        return tell_failures(run, delivered, names);
     }
     say(format_args!("{id} is done."))?;
     say(format_args!("  links        {}", delivered.links))?;
@@ -224,8 +228,8 @@ fn tell(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<
     if let Some(expires_at) = delivered.expires_at {
         say(format_args!("  until        {expires_at}"))?;
     }
-    if order.job.email.is_some() {
-        let Delivered {
+    if run.job.email.is_some() {
+        let JobReport {
             accepted,
             rejected,
             unknown,
@@ -234,25 +238,25 @@ fn tell(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<
         say(format_args!(
             "  mails        {accepted} accepted, {rejected} rejected, {unknown} unknown"
         ))?;
-        tell_failures(order, delivered, names)?;
+        tell_failures(run, delivered, names)?;
     }
     let mut published = delivered.galleries.iter().chain(&delivered.manifests);
     published.try_for_each(|place| say(format_args!("  published    {place}")))
 }
 
 /// A line for each recipient whose mail was rejected, or may or may not have left, with the relay's words.
-fn tell_failures(order: &Order, delivered: &Delivered, names: &Names) -> std::io::Result<()> {
+fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Names) -> std::io::Result<()> {
     let failed = delivered.failed();
     if failed == 0 {
         return Ok(());
     }
     let rid = |reader: &Recipient| names.recipient_id(&reader.canonical_address());
-    let named = delivered.in_clear(&order.job, rid);
+    let named = delivered.in_clear(&run.job, rid);
     for (address, outcome) in &named {
         let (what, words) = (outcome.word(), outcome.words());
         say(format_args!("  {what:<11}  {address}: {words}"))?;
     }
-    let id = shell_argument(order.job.id.as_str());
+    let id = shell_argument(run.job.id.as_str());
     let more = failed.saturating_sub(named.len() as u64);
     if more > 0 {
         say(format_args!(

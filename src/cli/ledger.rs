@@ -6,13 +6,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
+use handout::assemble;
+use handout::assemble::OpenedLedger;
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
 use handout::ledger::resolve::{Resolved, resolve};
 use handout::ledger::{Answer, Standing};
 use handout::quantity::Span;
-use handout::tools::{self, OpenedLedger};
 use jiff::SignedDuration;
 
 use super::{ConfigArgs, exit, say};
@@ -138,7 +140,7 @@ async fn with_ledger(
     command: impl AsyncFnOnce(&OpenedLedger) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let config = config.load(environment)?;
-    let opened = tools::open_ledger(&config, environment, clock::system).await?;
+    let opened = assemble::open_ledger(&config, environment, clock::system).await?;
     let result = command(&opened).await;
     opened.close().await;
     result
@@ -156,7 +158,7 @@ fn old_enough(text: &str) -> Result<Span, String> {
 }
 
 async fn prune(config: &Config, age: Span) -> anyhow::Result<ExitCode> {
-    let ledger = tools::open_sqlite_ledger(config, clock::system)?;
+    let ledger = assemble::open_sqlite_ledger(config, clock::system)?;
     let before = clock::system() - SignedDuration::try_from(age.as_duration())?;
     let pruned = ledger.prune(before).await?;
     say(format_args!("forgot {pruned} jobs"))?;

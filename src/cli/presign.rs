@@ -16,13 +16,16 @@ use aws_credential_types::provider::error::CredentialsError;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
+use handout::assemble::connection;
+use handout::assemble::connection::{Direct, NoRegion, OF_ENVIRONMENT};
+use handout::assemble::{OpenError, PROGRAM, private_dir};
 use handout::audit::log::Writer;
 use handout::audit::record::{Context, Kind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
-use handout::config::{Config, ConnectionConfig, Environment, RecipientNames};
-use handout::connection::{self, Direct, NoRegion, OF_ENVIRONMENT};
+use handout::config::{Config, ConnectionConfig, RecipientNames};
 use handout::edge::{EdgeError, Egress};
+use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient, Via};
@@ -30,14 +33,14 @@ use handout::keyring::{Keyring, Purpose};
 use handout::links::cloudfront::{CloudFrontError, Network, Policy};
 use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
-use handout::links::front::Overrides;
 use handout::links::signer::SignerError;
 use handout::links::target::{EndpointError, ServerUrl};
-use handout::links::{Audience, Hand, Link, Links, SignError};
+use handout::links::{Link, Links, SignError, UrlSigner};
+use handout::plan::Audience;
+use handout::plan::Overrides;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
-use handout::tools::{OpenError, PROGRAM, private_dir};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -518,7 +521,7 @@ impl Desk {
         })?)
     }
 
-    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
         let now = clock::system();
         let signer = &self.direct.signer;
         let asked = self.arguments.expires_in;
@@ -538,7 +541,7 @@ impl Desk {
             .presigner(bucket, region.as_deref(), lifetime, guard)
             .await;
         let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
-        Ok((Hand::S3(Box::new(presigner)), access_key_id, lifetime))
+        Ok((UrlSigner::S3(Box::new(presigner)), access_key_id, lifetime))
     }
 
     /// Tells, once, that the printed end is later than the session's, or perhaps later.
@@ -559,7 +562,10 @@ impl Desk {
         }
     }
 
-    fn hand_of_cloudfront(&self, bucket: &Bucket) -> anyhow::Result<(Hand, Arc<str>, Lifetime)> {
+    fn hand_of_cloudfront(
+        &self,
+        bucket: &Bucket,
+    ) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
         let now = clock::system();
         let begin = self.arguments.not_before;
         let front = self.direct.front.as_ref().filter(|front| {
@@ -579,7 +585,7 @@ impl Desk {
             policy = policy.from_network(network);
         }
         let signing = front.signing(policy, None);
-        let hand = Hand::CloudFront(signing.map_err(PresignError::CloudFront)?);
+        let hand = UrlSigner::CloudFront(signing.map_err(PresignError::CloudFront)?);
         Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use handout::config::{Config, Environment};
-use handout::error::chain;
+use handout::assemble::{Changes, Opened};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::telemetry::notify;
-use handout::tools::{Changes, Opened};
+use handout::text::chain;
 use handout::worker::Renewed;
 use tokio::sync::watch;
 
@@ -29,7 +30,7 @@ pub(super) async fn reload_when_told(
             Err(_) => return std::future::pending().await,
         }
         // Before the first poll was answered, the supervisor still waits for the start.
-        let is_ready = opened.tools.progress.snapshot().polls > 0;
+        let is_ready = opened.services.progress.snapshot().polls > 0;
         if is_ready {
             notify::reloading();
         }
@@ -37,7 +38,7 @@ pub(super) async fn reload_when_told(
             Ok(changes) => {
                 tell(&changes);
                 renew.send_replace(Some(Renewed {
-                    tools: opened.tools.clone(),
+                    services: opened.services.clone(),
                     rules: Arc::from(opened.rules.clone()),
                 }));
             }

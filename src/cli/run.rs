@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Services, Serving};
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
-use handout::error::{RetryLimits, chain};
+use handout::config::{Config, QueueKind};
+use handout::environment::Environment;
+use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::telemetry;
 use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
-use handout::tools::{self, OpenError, Opened, Serving, Tools};
+use handout::text::chain;
 use handout::worker::probe::probe;
 use handout::worker::{Ended, Pace, Renewed, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -52,7 +55,7 @@ pub(super) async fn run(
             return Ok(start(config, environment, &health).await?);
         };
         // Another handout in the same directory has the port too, and that is the better answer.
-        tools::open(config, environment, clock::system, Serving::Itself).await?;
+        assemble::open(config, environment, clock::system, Serving::Itself).await?;
         let listen = config.http.listen;
         Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
     };
@@ -63,18 +66,18 @@ pub(super) async fn run(
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let tools = opened.tools.clone();
-    let pulse = Pulse::of(tools.progress.clone());
-    let audit = tools.books.audit.watch();
+    let services = opened.services.clone();
+    let pulse = Pulse::of(services.progress.clone());
+    let audit = services.recording.audit.watch();
     health.runs(Vitals {
-        progress: tools.progress.clone(),
+        progress: services.progress.clone(),
         pulse: pulse.clone(),
         audit: audit.clone(),
-        edges: tools.edges.clone(),
+        edges: services.edges.clone(),
     });
     let worker = Worker::new(
         Arc::clone(&opened.queue),
-        tools.clone(),
+        services.clone(),
         opened.rules.clone(),
         pace(config),
         clock::system,
@@ -97,9 +100,9 @@ pub(super) async fn run(
         let meanwhile = async {
             tokio::join!(
                 reload_when_told(arguments, environment, &mut opened, reloads, &renew),
-                probe_current(&tools, renewed),
+                probe_current(&services, renewed),
                 tell_in_flight(&*queue, config),
-                notify::ready_when_polled(&tools.progress),
+                notify::ready_when_polled(&services.progress),
                 notify::feed_watchdog(pulse)
             )
         };
@@ -112,7 +115,7 @@ pub(super) async fn run(
             _ = meanwhile => unreachable!("none of these ends"),
         }
     };
-    drop((tools, renew, queue));
+    drop((services, renew, queue));
     opened.close().await;
     match (audit.failure(), ended) {
         // The work came to its end, and the next start ends the stream.
@@ -134,13 +137,13 @@ pub(super) async fn run(
     }
 }
 
-/// Probes what the tools name that are in use.
-async fn probe_current(first: &Tools, mut renewed: watch::Receiver<Option<Renewed>>) {
+/// Probes what the services name that are in use.
+async fn probe_current(first: &Services, mut renewed: watch::Receiver<Option<Renewed>>) {
     loop {
-        let tools = renewed.borrow_and_update().clone();
-        let tools = tools.map_or_else(|| first.clone(), |renewed| renewed.tools);
+        let services = renewed.borrow_and_update().clone();
+        let services = services.map_or_else(|| first.clone(), |renewed| renewed.services);
         tokio::select! {
-            () = probe(&tools) => {}
+            () = probe(&services) => {}
             changed = renewed.changed() => changed.expect("the sender lives as long as the work"),
         }
     }
@@ -156,7 +159,7 @@ async fn start(
     let mut pause = FIRST_PAUSE;
     let mut is_told = false;
     loop {
-        let opening = tools::open(config, environment, clock::system, Serving::Links);
+        let opening = assemble::open(config, environment, clock::system, Serving::Links);
         match Box::pin(opening).await {
             Err(error) if error.may_pass() => {
                 let reason = chain(&error);

@@ -1,52 +1,12 @@
-//! `[audit]`: from what is written to what writes and signs.
+//! `[audit]`: what is checked of it.
 
-use super::{Config, ConfigError, Environment, Secret};
-use crate::audit::Settings;
-use crate::audit::note::SigningKey;
-use crate::audit::remembered::Memory;
-use crate::keyring::{Keyring, Purpose};
+use super::Config;
+use crate::config_error::ConfigError;
 
 /// The smallest segment: below it, a busy log would be a heap of files.
 const MIN_ROTATE_SIZE: u64 = 1_000_000;
 
 impl Config {
-    /// How the audit log is written, and what signs it.
-    pub fn audit_settings(
-        &self,
-        keyring: &Keyring,
-        environment: &Environment,
-    ) -> Result<Settings, ConfigError> {
-        Ok(Settings {
-            dir: self.audit_place(),
-            key: self.checkpoint_key(keyring, environment)?,
-            rotate_size: self.audit.rotate_size,
-            min_free: self.audit.min_free,
-            memory: Some(self.audit_memory()),
-        })
-    }
-
-    /// Where it is remembered, outside the log's directory, that the log has a registry.
-    pub fn audit_memory(&self) -> Memory {
-        Memory::new(&self.state_dir, &self.audit_dir())
-    }
-
-    /// The key of `checkpoint_key_file`, or else one that is derived from the installation's secret.
-    pub fn checkpoint_key(
-        &self,
-        keyring: &Keyring,
-        environment: &Environment,
-    ) -> Result<SigningKey, ConfigError> {
-        const KEY: &str = "audit.checkpoint_key_file";
-        let Some(path) = &self.audit.checkpoint_key_file else {
-            let seed = keyring.deriver(Purpose::CheckpointKey).derive(&[]);
-            return Ok(SigningKey::from_seed(&seed));
-        };
-        let pem = Secret::read(KEY, path, environment)?;
-        SigningKey::from_pem(pem.expose()).map_err(|error| {
-            ConfigError::value(KEY, format!("names {}, which {error}", path.display()))
-        })
-    }
-
     pub(super) fn check_audit(&self) -> Result<(), ConfigError> {
         match self.audit.rotate_size.as_bytes() {
             0..MIN_ROTATE_SIZE => Err(ConfigError::value(
@@ -61,31 +21,6 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checkpoint_key_is_derived_or_comes_from_a_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let environment = Environment::default();
-        let keyring = Keyring::new([1; 32]);
-        let mut config = Config::default();
-        let derived = config.checkpoint_key(&keyring, &environment).unwrap();
-        let again = config.checkpoint_key(&keyring, &environment).unwrap();
-        assert_eq!(derived.public(), again.public());
-
-        config.audit.checkpoint_key_file = Some(dir.path().join("audit-key"));
-        std::fs::write(dir.path().join("audit-key"), "no key\n").unwrap();
-        let error = config.checkpoint_key(&keyring, &environment).unwrap_err();
-        assert_eq!(
-            error
-                .to_string()
-                .replace(&*dir.path().to_string_lossy(), "DIR"),
-            "the configuration's audit.checkpoint_key_file names DIR/audit-key, which is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
-        );
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
-        std::fs::write(dir.path().join("audit-key"), pem).unwrap();
-        let named = config.checkpoint_key(&keyring, &environment).unwrap();
-        assert_ne!(named.public(), derived.public());
-    }
 
     #[test]
     fn segments_are_not_tiny() {

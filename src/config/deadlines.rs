@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use crate::config_error::ConfigError;
 use crate::quantity::Span;
 
 /// How long each step may take.

@@ -1,8 +1,8 @@
-//! `[mail.list]` and `[[mail.dkim]]`: from what is written to what stands in a mail's headers and signs them.
+//! `[mail.list]` and `[[mail.dkim]]`: from what is written to what stands in a mail's headers, and what is checked of the keys.
 
-use super::{Config, ConfigError, DkimConfig, Environment, Secret};
-use crate::deliver::message::dkim::Signer;
-use crate::deliver::message::list::{MailingList, UnsubscribeUrl};
+use super::{Config, DkimConfig};
+use crate::config::{MailingList, UnsubscribeUrl};
+use crate::config_error::ConfigError;
 use crate::job::Recipient;
 use crate::job::address::ascii_domain;
 
@@ -36,30 +36,6 @@ impl Config {
         Ok(list)
     }
 
-    /// What signs mails: a signer for each key.
-    pub fn dkim_signers(&self, environment: &Environment) -> Result<Vec<Signer>, ConfigError> {
-        let keys = self.mail.dkim.iter().enumerate();
-        keys.map(|(index, dkim)| self.dkim_signer(index, dkim, environment))
-            .collect()
-    }
-
-    fn dkim_signer(
-        &self,
-        index: usize,
-        dkim: &DkimConfig,
-        environment: &Environment,
-    ) -> Result<Signer, ConfigError> {
-        let key = format!("mail.dkim[{index}].key_file");
-        let pem = Secret::read(&key, &dkim.key_file, environment)?;
-        let domain = self.dkim_domain(index, dkim)?;
-        Signer::new(&domain, &dkim.selector, pem.expose()).map_err(|error| {
-            ConfigError::value(
-                key,
-                format!("names {}, which {error}", dkim.key_file.display()),
-            )
-        })
-    }
-
     /// Checks what can be checked without the keys.
     pub(super) fn check_dkim(&self) -> Result<(), ConfigError> {
         let mut names = Vec::new();
@@ -88,7 +64,11 @@ impl Config {
     }
 
     /// The domain of a signature, which must be the sender's or one above it: others do not count for DMARC (RFC 7489, 3.1.1).
-    fn dkim_domain(&self, index: usize, dkim: &DkimConfig) -> Result<String, ConfigError> {
+    pub(crate) fn dkim_domain(
+        &self,
+        index: usize,
+        dkim: &DkimConfig,
+    ) -> Result<String, ConfigError> {
         let sender = self.sender()?.address.domain().to_ascii_lowercase();
         let Some(written) = &dkim.domain else {
             return Ok(sender);
@@ -132,6 +112,7 @@ fn is_label(label: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Environment;
 
     fn check(text: &str) -> String {
         let text = format!("[mail]\nfrom = \"Reports <reports@mail.sender.example>\"\n{text}");
@@ -193,28 +174,5 @@ mod tests {
         the configuration's mail.dkim[1].selector is "s1" a second time: each key has its own
         fine
         "#);
-    }
-
-    #[test]
-    fn a_key_is_read_from_its_file_or_refused_with_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let environment = Environment::default();
-        let mut config = Config::default();
-        config.mail.from = "reports@sender.example".to_owned();
-        config.mail.dkim = vec![DkimConfig {
-            domain: None,
-            selector: "s1".to_owned(),
-            key_file: dir.path().join("dkim-key"),
-        }];
-        std::fs::write(dir.path().join("dkim-key"), "no key\n").unwrap();
-        let error = config.dkim_signers(&environment).unwrap_err();
-        let said = error
-            .to_string()
-            .replace(&*dir.path().to_string_lossy(), "DIR");
-        insta::assert_snapshot!(said, @"the configuration's mail.dkim[0].key_file names DIR/dkim-key, which has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it");
-        let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX\n-----END PRIVATE KEY-----\n";
-        std::fs::write(dir.path().join("dkim-key"), pem).unwrap();
-        let signers = config.dkim_signers(&environment).unwrap();
-        assert_eq!(signers[0].record_name(), "s1._domainkey.sender.example");
     }
 }

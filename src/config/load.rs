@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{
-    CloudFrontConfig, Config, ConnectionConfig, Environment, LedgerKind, MailConfig, QueueKind,
-    ResultsConfig, SmtpConfig, Tls, Transport, front, overrides,
+    CloudFrontConfig, Config, ConnectionConfig, LedgerKind, MailConfig, QueueKind, ResultsConfig,
+    SmtpConfig, Tls, Transport, front, helo_name, overrides,
 };
-use crate::deliver::smtp::hello;
-use crate::error::with_nearest;
+use crate::config::Encryption;
+use crate::config::queue_address::QueueAddress;
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
 use crate::links::target::ServerUrl;
 use crate::mounted;
 use crate::quantity::Span;
-use crate::queue::sqs::address::QueueAddress;
-use crate::store::s3::Encryption;
+use crate::text::with_nearest;
 
 /// Where the file is looked for when none is named.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
@@ -34,94 +35,6 @@ pub(crate) struct LedgerPlace {
     pub(crate) bucket: Bucket,
     /// What its keys begin with.
     pub(crate) prefix: String,
-}
-
-/// Why the configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// No file anywhere.
-    #[error(
-        "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
-    )]
-    Nowhere,
-    /// The file in the working directory is one that another user may have put there.
-    #[error(
-        "config.toml in the working directory is not used, since {reason}: name it with --config if it is meant, or run the command in another directory"
-    )]
-    Planted {
-        /// Whose it is.
-        reason: &'static str,
-    },
-    /// The file cannot be read.
-    #[error("could not read the configuration {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the file system said.
-        source: io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("the configuration {} is wrong: {reason}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        reason: String,
-    },
-    /// The variables alone are not what they should be.
-    #[error("the environment is wrong: {reason}")]
-    Variables {
-        /// Which, and why.
-        reason: String,
-    },
-    /// No region is configured, and the metadata service of the instance, which may know it, did not say one.
-    #[error(
-        "the configuration's {key} is missing, and neither the environment nor the profile nor the metadata service of the instance says one: set it, or AWS_EC2_METADATA_DISABLED=true where there is no such service"
-    )]
-    NoRegion {
-        /// The key, such as `connections.reports.region`.
-        key: String,
-    },
-    /// A file that a key names is on a file system that does not answer.
-    #[error("the configuration's {key} names a file that does not come")]
-    Late {
-        /// The key, such as `mail.smtp.password_file`.
-        key: String,
-        /// Which file, and for how long.
-        source: io::Error,
-    },
-    /// A key has a value that cannot be used.
-    #[error("the configuration's {key} {reason}")]
-    Value {
-        /// The key, such as `queue.url`.
-        key: String,
-        /// What is wrong with it and what would be right.
-        reason: String,
-    },
-}
-
-impl ConfigError {
-    pub(crate) fn value(key: impl Into<String>, reason: impl fmt::Display) -> Self {
-        Self::Value {
-            key: key.into(),
-            reason: reason.to_string(),
-        }
-    }
-
-    /// A file that a key names was not read; `reason` says so where it is there no more, or no such file.
-    pub(crate) fn unread(
-        key: impl Into<String>,
-        source: io::Error,
-        reason: impl FnOnce(&io::Error) -> String,
-    ) -> Self {
-        match source.kind() {
-            io::ErrorKind::TimedOut => Self::Late {
-                key: key.into(),
-                source,
-            },
-            _ => Self::value(key, reason(&source)),
-        }
-    }
 }
 
 /// A secret from a file; prints as stars.
@@ -305,7 +218,7 @@ impl Config {
             1,
         )?;
         at_least("mail.at_once", self.mail.at_once as u64, 1)?;
-        if self.queue.visibility_timeout.as_duration() > crate::queue::MAX_VISIBILITY {
+        if self.queue.visibility_timeout.as_duration() > crate::bounds::MAX_VISIBILITY {
             return Err(ConfigError::value(
                 "queue.visibility_timeout",
                 "is more than 12h, the most that SQS allows",
@@ -416,7 +329,7 @@ impl Config {
             return wrong("username", reason);
         }
         if let Some(hello) = &relay.hello
-            && hello::valid(hello).is_none()
+            && helo_name(hello).is_none()
         {
             let reason = format!(
                 "is {hello:?}, which relays do not accept: give a fully qualified domain name, such as \"mail.acme.example\", or an address, such as \"[192.0.2.1]\""

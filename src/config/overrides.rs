@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use toml::{Table, Value};
 
-use super::{Config, Environment};
-use crate::error::nearest;
+use super::Config;
+use crate::environment::Environment;
+use crate::text::nearest;
 
 /// What begins the variables that override the file.
 const PREFIX: &str = "HANDOUT_";

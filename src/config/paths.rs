@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError, Environment};
+use super::Config;
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 
 /// A path, what is behind it, and the key that names it.
 type Named<'a> = (String, Kind, &'a mut PathBuf);

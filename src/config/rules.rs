@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use globset::GlobMatcher;
 
-use super::{AllowConfig, Config, ConfigError, OnEventConfig};
+use super::{AllowConfig, Config, OnEventConfig};
+use crate::config_error::ConfigError;
 use crate::job::address::{self, AddressError, ascii_domain, ascii_labels};
 use crate::job::envelope::EventRule;
 use crate::job::glob::{self, Slashes};
@@ -251,7 +252,7 @@ fn publish_rule(target: &str) -> Option<PublishRule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Environment;
+    use crate::environment::Environment;
 
     #[test]
     fn a_pattern_has_its_domain_in_the_spelling_of_addresses() {

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::audit::{AuditLog, AuditRecord, Issued, RecordError, record};
 use crate::clock::Clock;
-use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
@@ -90,7 +89,10 @@ impl Books {
             let (nonce, stands) = (verdict.nonce.clone(), self.create_or_read(verdict).await?);
             failpoint::pass(Failpoint::Decided);
             if stands.nonce == nonce {
-                self.progress.answered(answer);
+                match answer {
+                    Answer::WasSent => self.progress.resolved_as_sent(),
+                    Answer::ResendOk => self.progress.resolved_for_resend(),
+                }
             }
             records.push(stands);
             found = standing(&records)?;
@@ -184,11 +186,14 @@ impl Books {
     }
 
     /// Records what became of our attempt; as late, if somebody took us for dead and called it unknown.
-    pub(super) async fn conclude(
+    pub(super) async fn conclude<E>(
         &self,
         attempt: &Attempt<'_>,
         outcome: &Outcome,
-    ) -> Result<(), JobError> {
+    ) -> Result<(), E>
+    where
+        E: From<LedgerError> + From<RecordError>,
+    {
         let Attempt {
             job,
             rid,
@@ -244,7 +249,7 @@ impl Books {
                 Err(error) if pause > LONGEST_PAUSE => return Err(error),
                 Err(error) => {
                     tracing::warn!(
-                        error = crate::error::chain(&error),
+                        error = crate::text::chain(&error),
                         "an outcome is not recorded yet; trying again"
                     );
                     tokio::time::sleep(pause).await;
@@ -365,7 +370,10 @@ pub(super) mod tests {
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
         };
-        books.conclude(&attempt, &accepted).await.unwrap();
+        books
+            .conclude::<crate::error::JobError>(&attempt, &accepted)
+            .await
+            .unwrap();
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
             Standing::Terminal {

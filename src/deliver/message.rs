@@ -16,12 +16,12 @@ use lettre::message::SinglePart;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 
 use super::{Letter, Summary};
+use crate::config::MailingList;
 use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
 use crate::redact::Secrets;
 use crate::render::RenderedMail;
 use headers::Headers;
-use list::MailingList;
 
 /// Who sends.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ impl Sender {
         subject: String,
         html: String,
     ) -> Letter {
-        let secrets = Secrets::of_recipient(to);
+        let secrets = Secrets::of_recipient(&to.address, to.name.as_deref());
         let (from, to) = (self.from.address.clone(), to.address.clone());
         Letter {
             secrets,
@@ -165,7 +165,7 @@ impl Sender {
         headers.text("Subject", subject);
         put_machine(&mut headers, &self.message_id(&job.id, recipient), at);
         let list_id: Option<&ListId> = job.email.as_ref().and_then(|email| email.list_id.as_ref());
-        self.list.put(list_id, &self.rid(recipient), &mut headers);
+        list::put(&self.list, list_id, &self.rid(recipient), &mut headers);
         headers.text("X-Handout-Job", job.id.as_str());
         headers.put("MIME-Version", "1.0");
         headers.put(

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::{DeliverError, Letter, Mailer, Sender};
 use crate::bounds::MAX_REASON_BYTES;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::config_error::ConfigError;
 use crate::job::{JobId, Recipient, RelayName};
 use crate::ledger::Outcome;
 use crate::quantity::Rate;

@@ -16,7 +16,7 @@ use super::DeliverError;
 use crate::directory::{self, Directory, Location};
 use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
-use crate::links::Audience;
+use crate::plan::Audience;
 use crate::plan::Place;
 use crate::store::{Body, Content, ObjectStore};
 
@@ -283,7 +283,7 @@ mod tests {
         for asked in ["link", "link/deeper"] {
             let publisher = publisher(&allowed, &allowed.join(asked));
             let error = page_and_list(&publisher, inside.path()).await.unwrap_err();
-            let sentence = crate::error::chain(&error);
+            let sentence = crate::text::chain(&error);
             assert!(sentence.contains("symbolic link"), "{sentence}");
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);

@@ -34,8 +34,10 @@ pub use verdict::Kind;
 
 use super::Letter;
 use crate::clock::Clock;
-use crate::config::{ConfigError, Environment, SmtpConfig};
+use crate::config::SmtpConfig;
+use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
+use crate::environment::Environment;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
 use brake::{Brake, Slowed};

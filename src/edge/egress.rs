@@ -11,7 +11,8 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 
 use super::proxy::{Proxies, Way};
-use crate::config::{ConfigError, Environment};
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 use crate::pem;
 
 /// The variable with a file of authorities, as the SDKs and the AWS CLI read it.
@@ -54,7 +55,7 @@ impl Authorities {
         match read {
             Ok(read) => *text = read.into(),
             Err(error) => tracing::warn!(
-                error = crate::error::chain(&error),
+                error = crate::text::chain(&error),
                 "authorities could not be read again; those that were read before stay trusted"
             ),
         }
@@ -155,7 +156,7 @@ impl Egress {
 
     /// Why no connection came about, with the proxy that was asked and with what repairs a certificate that is not trusted.
     pub(super) fn explained(&self, error: ConnectorError, way: Way) -> ConnectorError {
-        let words = crate::error::chain(&error);
+        let words = crate::text::chain(&error);
         let proxy = self.proxies.on(way);
         let remedy = self.remedy(&words);
         if proxy.is_none() && remedy.is_none() {

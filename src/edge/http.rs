@@ -75,7 +75,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
     };
     let request = HttpRequest::get(url).map_err(|_| "it is no URL".to_owned())?;
     let answer = client.attempt(request).await;
-    let answer = answer.map_err(|error| crate::error::chain(&error))?;
+    let answer = answer.map_err(|error| crate::text::chain(&error))?;
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await;
     Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
@@ -247,7 +247,7 @@ impl EdgeClient {
                 FailureKind::Unreachable
             };
             let error = self.egress.explained(error, way);
-            self.failed((generation, began), kind, &crate::error::chain(&error));
+            self.failed((generation, began), kind, &crate::text::chain(&error));
             error
         })?;
         let status = answer.status().as_u16();
@@ -689,7 +689,7 @@ impl Body for Receiving {
                 }
             }
             Some(Err(error)) => {
-                let words = crate::error::chain(&**error);
+                let words = crate::text::chain(&**error);
                 self.end(Some((FailureKind::Unreachable, &words)));
             }
             None => {

@@ -11,7 +11,8 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use hyper::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use crate::config::{ConfigError, Environment};
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 
 /// The proxies of an environment.
 #[derive(Debug, Default)]

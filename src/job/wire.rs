@@ -15,9 +15,9 @@ use serde_json::{Map, Value};
 
 use super::ParseJobError;
 use crate::bounds::MAX_REASON_BYTES;
-use crate::error::{nearest, with_nearest};
 use crate::quantity::Span;
 use crate::text::printable;
+use crate::text::{nearest, with_nearest};
 
 /// The version of the format that this program reads.
 pub const VERSION: u64 = 1;
@@ -469,7 +469,7 @@ mod tests {
             ];
             for job in jobs {
                 let error = from_value(job.clone()).unwrap_err();
-                let logged = crate::error::chain(&error);
+                let logged = crate::text::chain(&error);
                 assert!(!logged.contains("secret"), "{job}: {logged}");
             }
         }

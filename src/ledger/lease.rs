@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::LedgerError;
-use crate::error::chain;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::stop::Stop;
+use crate::text::chain;
 
 /// How long a lease lasts; renewed at a third of it.
 pub const LEASE: Duration = Duration::from_secs(60);

@@ -362,7 +362,7 @@ impl Source {
         if state.left_alone.replace(until).is_none() {
             tracing::warn!(
                 section = self.inner.section,
-                error = crate::error::chain(error),
+                error = crate::text::chain(error),
                 "the source of the credentials failed; those that it gave before stay in use"
             );
         }
@@ -380,7 +380,7 @@ impl Source {
             }
             error => {
                 let left_alone = EdgeError::retry_after_in(error);
-                let words = crate::error::chain(error);
+                let words = crate::text::chain(error);
                 edge.failed_for(FailureKind::Denied, &words, left_alone);
             }
         }

@@ -10,11 +10,12 @@ use super::disposition::{
     clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
 };
 use super::sigv4::Ask;
-use super::{Audience, Hand, Link, Links, SignError};
+use super::{Link, Links, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::{Phrase, PhraseError};
 use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
+use crate::plan::Audience;
 use crate::plan::Lifetime;
 use crate::store::{ObjectMeta, Storage};
 
@@ -54,7 +55,7 @@ pub fn sign(
     wish: &Wish,
     bucket: &Bucket,
     keys: Vec<Key>,
-    hand: &Hand,
+    hand: &UrlSigner,
     access_key_id: Arc<str>,
     lifetime: Lifetime,
 ) -> Result<Links, SignError> {

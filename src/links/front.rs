@@ -5,35 +5,7 @@ use std::sync::Arc;
 use super::PresignedUrl;
 use super::cloudfront::{CloudFrontError, CloudFrontSigner, Distribution, Policy, Wildcard};
 use super::sigv4::Ask;
-use crate::job::Bucket;
-
-/// What a distribution can open, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// The bucket behind it; without one, whichever a rule lets the connection hand out.
-    pub bucket: Option<Bucket>,
-    /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
-    pub origin_path: String,
-    /// Whether links ask for a name and a type.
-    pub overrides: Overrides,
-}
-
-impl Reach {
-    /// Whether it can open everything in `bucket` whose key begins with `start`.
-    pub fn covers(&self, bucket: &Bucket, start: &str) -> bool {
-        self.bucket.as_ref().is_none_or(|behind| behind == bucket)
-            && start.starts_with(&self.origin_path)
-    }
-
-    /// The path of a URL for a key, without its first slash.
-    fn path<'a>(&self, key: &'a str) -> Result<&'a str, CloudFrontError> {
-        key.strip_prefix(&self.origin_path)
-            .ok_or_else(|| CloudFrontError::Unreached {
-                key: key.to_owned(),
-                origin_path: self.origin_path.clone(),
-            })
-    }
-}
+use crate::plan::{Overrides, Reach};
 
 /// Whether one signature may serve everything that a job hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +14,6 @@ pub enum Sharing {
     Never,
     /// One for everything below the job's prefix.
     WholePrefix,
-}
-
-/// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Overrides {
-    /// They do.
-    #[default]
-    HandedOn,
-    /// They do not: files come as S3 keeps them, and those that could run scripts are not linked.
-    LeftOut,
 }
 
 /// A distribution in front of a connection's bucket.

@@ -14,13 +14,12 @@ use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
 use crate::directory::Location;
-use crate::error::JobError;
 use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;
 use crate::ledger::{Ledger, LedgerError};
 use crate::plan::policy::describe;
 use crate::plan::{Objects, Plan, Refusal};
-use crate::stop::Stop;
+use crate::stop::{Stop, Stopped};
 use crate::store::{ObjectMeta, ObjectStore, Versions};
 
 /// How many pages are on their way to the ledger at once.
@@ -35,13 +34,27 @@ pub struct Kept {
     pub pages: u32,
 }
 
+/// Why a job's objects could not be kept, or not be brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// They could not be listed or read.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The work was cancelled.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
 /// Keeps the objects of a job. They count when the job's plan says so.
 pub async fn keep(
     listing: &Listing,
     job: &JobId,
     ledger: &dyn Ledger,
     stop: &Stop,
-) -> Result<Kept, JobError> {
+) -> Result<Kept, KeptError> {
     let kept = Kept {
         listing: nonce(),
         pages: u32::try_from(listing.pages()).unwrap_or(u32::MAX),
@@ -52,7 +65,7 @@ pub async fn keep(
             async move {
                 stop.heed()?;
                 let page = listing.page_bytes(number as usize)?.unwrap_or_default();
-                Ok::<_, JobError>(ledger.keep_page(job, name, number, page).await?)
+                Ok::<_, KeptError>(ledger.keep_page(job, name, number, page).await?)
             }
         })
         .await?;
@@ -83,7 +96,7 @@ pub async fn recall(
     store: &dyn ObjectStore,
     spool_dir: &Location,
     stop: &Stop,
-) -> Result<Option<Listing>, JobError> {
+) -> Result<Option<Listing>, KeptError> {
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store, stop);
     let numbers: Vec<u32> = (0..kept.pages).collect();

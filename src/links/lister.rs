@@ -9,10 +9,10 @@ use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
 use super::ranges::{Ask, Popped, RangeId, Ranges};
-use crate::error::chain;
 use crate::job::Bucket;
 use crate::stop::Stop;
 use crate::store::{Fact, ObjectMeta, ObjectStore, Page, Versions};
+use crate::text::chain;
 
 /// How many pages of a listing are asked for at once. A store's own limit, per prefix, is in the thousands a second; how often
 /// a connection may be asked is `links.requests`, through which each of them passes.

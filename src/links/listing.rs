@@ -15,12 +15,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disposition::is_active;
-use super::front::Overrides;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
 use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
+use crate::plan::Overrides;
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};

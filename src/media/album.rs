@@ -13,14 +13,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Picture, Pictures, format};
 use crate::edge::EdgeError;
-use crate::error::{JobError, chain};
 use crate::keyring::sha256_hex;
 use crate::ledger::shelf::Shelf;
 use crate::links::listing::Entry;
 use crate::plan::Plan;
 use crate::stop::Stop;
 use crate::store::{ObjectMeta, ObjectStore};
-use crate::tools::Tools;
+use crate::text::chain;
 
 /// How many bytes of a file are asked for. Cameras put EXIF first, and an EXIF segment has 64 KiB at the most.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -74,12 +73,18 @@ struct State {
 
 impl<'a> Album<'a> {
     /// The album of a plan; nothing is looked at before a page is asked for, and nothing ever for a plan without a gallery.
-    pub fn new(plan: &'a Plan, tools: &'a Tools, stop: &'a Stop) -> Result<Self, JobError> {
-        let Settings { limit, at_once } = tools.pictures;
-        Ok(Self {
+    pub fn new(
+        plan: &'a Plan,
+        store: &'a dyn ObjectStore,
+        shelf: Option<&'a dyn Shelf>,
+        settings: Settings,
+        stop: &'a Stop,
+    ) -> Self {
+        let Settings { limit, at_once } = settings;
+        Self {
             plan,
-            store: &*tools.connection(&plan.connection)?.store,
-            shelf: tools.books.ledger.shelf(),
+            store,
+            shelf,
             stop,
             at_once: at_once.max(1),
             failures: AtomicU32::new(0),
@@ -89,7 +94,7 @@ impl<'a> Album<'a> {
                 thumbnail_bytes_left: MOST_THUMBNAIL_BYTES,
                 until: None,
             }),
-        })
+        }
     }
 
     /// What is known of the pictures of page `number` of the job's listing. Pages are asked for in order; one that was asked

@@ -1,6 +1,5 @@
 //! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
 
-pub mod address;
 mod looked_at;
 mod parked;
 
@@ -11,10 +10,9 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
-use super::{
-    EdgeError, Fact, MAX_VISIBILITY, Message, Parked, Queue, QueueError, Receipt, hand_over,
-};
+use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt, hand_over};
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
+use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::http::Terms;
 use crate::keyring::nonce;

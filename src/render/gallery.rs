@@ -26,8 +26,9 @@ use super::view::{self, Moment, Tongue};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
 use crate::job::Disposition;
-use crate::links::{Audience, PresignedUrl};
+use crate::links::PresignedUrl;
 use crate::media::Pictures;
+use crate::plan::Audience;
 use crate::plan::Plan;
 
 /// How pages link to each other.

@@ -7,10 +7,10 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::audit::AuditedLinks;
-use crate::csv::{heading, push_text};
 use crate::job::ManifestFormat;
 use crate::links::{Link, Unavailable, Unlinkable};
 use crate::plan::Lifetime;
+use crate::text::csv::{heading, push_text};
 
 /// The columns of the table, and the fields of each object.
 const COLUMNS: [&str; 8] = [

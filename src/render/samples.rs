@@ -9,8 +9,9 @@ use super::email::{Digest, Letter, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
 use crate::job::{Disposition, Job, Recipient, Selection};
-use crate::links::{Audience, Link, Links, PresignedUrl, Unavailable, Unlinkable};
+use crate::links::{Link, Links, PresignedUrl, Unavailable, Unlinkable};
 use crate::media::Pictures;
+use crate::plan::Audience;
 use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan};
 use crate::store::{ObjectMeta, Storage};
 
@@ -73,7 +74,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
-        overrides: crate::links::front::Overrides::HandedOn,
+        overrides: crate::plan::Overrides::HandedOn,
         disposition: Disposition::Attachment,
         filename: None,
         per_recipient: true,

@@ -27,7 +27,7 @@ pub use self::lifecycle::{Deleted, Deletion};
 use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
 pub(crate) use self::puts::Payload;
-pub use self::puts::{Encryption, Puts};
+pub use self::puts::Puts;
 pub use self::trial::Trial;
 use super::{
     Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,

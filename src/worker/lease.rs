@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout};
 
+use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, Step};
-use crate::error::chain;
-use crate::queue::{Fact, MAX_VISIBILITY, Queue, Receipt};
+use crate::queue::{Fact, Queue, Receipt};
 use crate::stop::Stop;
+use crate::text::chain;
 
 /// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
 /// from being settled; one that comes after the deletion changes nothing.

@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::assemble::Services;
 use crate::deliver::{Mailer, Relay};
 use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::links::signer::Signer;
 use crate::queue::Queue;
 use crate::store::ObjectStore;
-use crate::tools::Tools;
 
 /// How often it is looked whether an edge may be tried.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -44,32 +44,37 @@ fn boxed<'a>(work: impl Future<Output = ()> + Send + 'a) -> Boxed<'a> {
 
 /// Tries edges that are down, and looks at those that are not used while a supervisor asks for their health, for as long as
 /// it is polled. The queue is tried by the worker (see [`queue_answers`]).
-pub async fn probe(tools: &Tools) {
+pub async fn probe(services: &Services) {
     let mut watches: Vec<Boxed<'_>> = Vec::new();
-    for (name, connection) in tools.connections.iter() {
-        let rules = &tools.policy.rules;
+    for (name, connection) in services.signing.connections.iter() {
+        let rules = &services.signing.policy.rules;
         if let Some(rule) = rules.iter().find(|rule| rule.connection == *name) {
             let ask = || {
                 let asked = timeout(TRIAL, connection.s3.probe(&rule.bucket));
                 boxed(async { drop(asked.await) })
             };
-            watches.push(boxed(watch(tools, connection.s3.edge(), Use::Often, ask)));
+            watches.push(boxed(watch(
+                services,
+                connection.s3.edge(),
+                Use::Often,
+                ask,
+            )));
         }
         // Each look would be a call of STS; credentials are asked for long before they end.
         let ask = || boxed(ask_for_credentials(&connection.signer));
         let edge = connection.signer.edge();
-        watches.push(boxed(watch(tools, edge, Use::Seldom, ask)));
+        watches.push(boxed(watch(services, edge, Use::Seldom, ask)));
     }
-    if let Some(edge) = tools.books.ledger.edge() {
+    if let Some(edge) = services.recording.ledger.edge() {
         let ask = || {
-            let asked = timeout(TRIAL, tools.books.ledger.jobs(1));
+            let asked = timeout(TRIAL, services.recording.ledger.jobs(1));
             boxed(async { drop(asked.await) })
         };
-        watches.push(boxed(watch(tools, edge, Use::Often, ask)));
+        watches.push(boxed(watch(services, edge, Use::Often, ask)));
     }
-    if let Mailer::Smtp(relays) = &tools.mailer {
+    if let Mailer::Smtp(relays) = &services.sending.mailer {
         for (_, relay) in relays.iter() {
-            watches.push(boxed(watch_relay(tools, relay)));
+            watches.push(boxed(watch_relay(services, relay)));
         }
     }
     join_all(watches).await;
@@ -84,10 +89,10 @@ enum Use {
 
 /// Tries one edge when it is down and its pause is over, and looks at it when it is not used. What comes of it, the requests
 /// report.
-async fn watch<'a>(tools: &Tools, edge: &Edge, used: Use, ask: impl Fn() -> Boxed<'a>) {
+async fn watch<'a>(services: &Services, edge: &Edge, used: Use, ask: impl Fn() -> Boxed<'a>) {
     loop {
         sleep(LOOK_EVERY).await;
-        if is_due(edge, used, &tools.edges) {
+        if is_due(edge, used, &services.edges) {
             ask_until_answered(edge, &ask).await;
         }
     }
@@ -95,11 +100,11 @@ async fn watch<'a>(tools: &Tools, edge: &Edge, used: Use, ask: impl Fn() -> Boxe
 
 /// As [`watch`]. A relay that fails in the middle of mails is left to mails for a while, which try it better: the trial is
 /// not taken from them.
-async fn watch_relay(tools: &Tools, relay: &Relay) {
+async fn watch_relay(services: &Services, relay: &Relay) {
     let ask = || boxed(async { drop(relay.probe().await) });
     loop {
         sleep(LOOK_EVERY).await;
-        let may_be_asked = || is_due(relay.edge(), Use::Often, &tools.edges);
+        let may_be_asked = || is_due(relay.edge(), Use::Often, &services.edges);
         if relay.is_silent_before_rcpt() || relay.can_be_probed() && may_be_asked() {
             ask_until_answered(relay.edge(), &ask).await;
         }
@@ -151,7 +156,7 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
 }
 
 /// Whether a queue answers that did not answer last time: it is asked how many messages wait, until it answers or a request
-/// has failed. One that answered last is not asked.
+/// has failed, for at most eleven seconds. One that answered last is not asked.
 ///
 /// A receive that hangs cannot be followed by another: the messages that it may bring would stay hidden. The question hides
 /// none. A queue that does not let it be asked answers too.
@@ -173,7 +178,8 @@ pub(super) async fn queue_answers(edge: &Edge, queue: &dyn Queue) -> bool {
         })
     };
     if is_unanswered() {
-        ask_until_answered(edge, &ask).await;
+        // The worker's loop goes on meanwhile: it shows that it is alive.
+        drop(timeout(TRIAL + LOOK_EVERY, ask_until_answered(edge, &ask)).await);
     }
     !is_unanswered()
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::error::{Class, Disposition, JobError, chain};
+use crate::error::{Class, Disposition, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::queue::{Fact, Message, Parked, Queue, QueueError};
+use crate::text::chain;
 
 /// How often a delete is tried: a message that stays is done again for nothing.
 const DELETE_ATTEMPTS: u32 = 3;

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::error::chain;
 use crate::queue::{Fact, Message, Queue};
+use crate::text::chain;
 
 /// Messages to be worked one after the other, in one slot.
 pub(super) type Turn = VecDeque<Message>;
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::queue::Receipt;
     use crate::queue::memory::MemoryQueue;
-    use crate::worker::delivery::Slot;
+    use crate::run::delivery::Slot;
 
     const VISIBILITY: Duration = Duration::from_secs(30);
 

@@ -149,9 +149,11 @@ def is_told(world, numbers, edge, mode, began, length):
     said = {text.strip() for at, status, text, _ in list(world.watch.samples) if at >= began and status == 503}
     strange = sorted(text for text in said if not re.search(SUBJECTS[edge], text))
     numbers.need(not strange, f"/ready said something else: {strange[:2]}")
-    at_last = world.watch.samples[-1]
+    before = world.watch.samples[-1][1]
     up = world.metric("handout_edge_up", f'edge="{NAMES[edge]}"')
-    numbers.need(up == (at_last[1] != 503), f"handout_edge_up was {up} when /ready said {at_last[1]}")
+    time.sleep(0.5)  # `/ready` is asked five times a second, and may change in between
+    after = world.watch.samples[-1][1]
+    numbers.need(up in {before != 503, after != 503}, f"handout_edge_up was {up} when /ready said {before}, then {after}")
 
 
 def was_told(world, numbers, began, length, words):

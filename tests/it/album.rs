@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use handout::assemble::Opened;
 use handout::config::LedgerKind;
 use handout::job::{Bucket, Key};
 use handout::media::Picture;
 use handout::store::{
     Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, StoreError, Versions,
 };
-use handout::tools::Opened;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -138,7 +138,7 @@ fn watch_and_wait(opened: &mut Opened, refuses: bool, waits: Option<&'static str
         Arc::new(Far { key, looked_at })
     });
     let asked = Asked::default();
-    let mut connections = (*opened.tools.connections).clone();
+    let mut connections = (*opened.services.signing.connections).clone();
     for connection in connections.values_mut() {
         connection.store = Arc::new(Watched {
             store: Arc::clone(&connection.store),
@@ -147,7 +147,7 @@ fn watch_and_wait(opened: &mut Opened, refuses: bool, waits: Option<&'static str
             waits: waits.clone(),
         });
     }
-    opened.tools.connections = Arc::new(connections);
+    opened.services.signing.connections = Arc::new(connections);
     asked
 }
 
@@ -209,7 +209,7 @@ fn gallery_job(id: &str) -> Value {
 }
 
 async fn work(opened: &Opened, job: &Value) {
-    let before = opened.tools.progress.snapshot().jobs_done;
+    let before = opened.services.progress.snapshot().jobs_done;
     opened.queue.submit(&job.to_string()).await.unwrap();
     run_until_settled(opened, before + 1).await;
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use handout::assemble::connection::embedded_sites;
 use handout::config::{AllowConfig, Config, ConnectionConfig};
-use handout::connection::embedded_sites;
 use handout::keyring::Keyring;
 use jiff::SignedDuration;
 use serde_json::{Value, json};

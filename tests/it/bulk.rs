@@ -9,16 +9,17 @@ use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, stream};
+use handout::assemble::Services;
 use handout::clock;
 use handout::config::{Config, ConnectionConfig};
-use handout::distribute::{Order, distribute};
+use handout::distribute::distribute;
 use handout::job::Job;
 use handout::links::listing::{self, Entry, Listing};
 use handout::plan::{self, CredentialsEnd, SignerFacts};
 use handout::progress::Progress;
+use handout::run::JobRun;
 use handout::stop::Stop;
 use handout::store::{Cursor, ObjectStore, Versions};
-use handout::tools::Tools;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
@@ -41,34 +42,40 @@ fn bulk_job(id: &str, from: &Value) -> Value {
     })
 }
 
-fn order(job: &Value) -> Order {
-    Order {
+fn run(job: &Value) -> JobRun {
+    JobRun {
         job: Arc::new(Job::parse(&job.to_string()).unwrap()),
         message_id: None,
         attempt: 1,
         now: clock::system(),
         stop: Stop::default(),
-        delivery: handout::worker::delivery::Delivery::unnoted(),
+        delivery: handout::run::delivery::Delivery::unnoted(),
     }
 }
 
 /// The keys that a job gets, in order.
-async fn listed(tools: &Tools, from: &Value) -> Vec<String> {
-    let order = order(&bulk_job("listed", from));
+async fn listed(services: &Services, from: &Value) -> Vec<String> {
+    let run = run(&bulk_job("listed", from));
     let facts = SignerFacts {
         credentials_end: CredentialsEnd::Never,
         ..SignerFacts::default()
     };
     let plan = plan::draw(
-        &order.job,
-        &tools.policy,
-        &*tools.templates,
+        &run.job,
+        &services.signing.policy,
+        &*services.presenting.templates,
         &facts,
-        order.now,
+        run.now,
     );
     let (plan, progress) = (plan.unwrap(), Progress::default());
-    let store = &*tools.connection(&plan.connection).unwrap().store;
-    let listing = listing::list(&plan, store, &tools.spool_dir, &order.stop, &progress);
+    let store = &*services.signing.connection(&plan.connection).unwrap().store;
+    let listing = listing::list(
+        &plan,
+        store,
+        &services.presenting.spool_dir,
+        &run.stop,
+        &progress,
+    );
     let keys = keys_of(&listing.await.unwrap());
     assert!(progress.snapshot().objects_found >= keys.len() as u64);
     keys
@@ -122,17 +129,21 @@ async fn a_long_listing_of_the_embedded_endpoint_is_the_same_in_parts() {
     put_all(&world, &odd).await;
     let opened = world.open().await;
     let store = &opened
-        .tools
+        .services
+        .signing
         .connection(&"local".parse().unwrap())
         .unwrap()
         .store;
     let keys = many_keys();
     assert_eq!(page_by_page(&**store).await, keys);
-    assert_eq!(listed(&opened.tools, &json!({ "prefix": "" })).await, keys);
-    let below = listed(&opened.tools, &json!({ "prefix": "2026/" })).await;
+    assert_eq!(
+        listed(&opened.services, &json!({ "prefix": "" })).await,
+        keys
+    );
+    let below = listed(&opened.services, &json!({ "prefix": "2026/" })).await;
     assert_eq!(below, plain);
     let limited = json!({ "prefix": "", "limit": 1_500 });
-    assert!(listed(&opened.tools, &limited).await.len() >= 1_500);
+    assert!(listed(&opened.services, &limited).await.len() >= 1_500);
     opened.close().await;
 }
 
@@ -174,12 +185,16 @@ async fn a_long_listing_of_s3_is_the_same_in_parts() {
     let world = beside(&moto);
     let opened = world.open().await;
     let store = &opened
-        .tools
+        .services
+        .signing
         .connection(&"local".parse().unwrap())
         .unwrap()
         .store;
     assert_eq!(page_by_page(&**store).await, keys);
-    assert_eq!(listed(&opened.tools, &json!({ "prefix": "" })).await, keys);
+    assert_eq!(
+        listed(&opened.services, &json!({ "prefix": "" })).await,
+        keys
+    );
     opened.close().await;
 }
 
@@ -280,7 +295,7 @@ async fn a_page_in_a_directory_is_the_page_itself() {
     let mut job = bulk_job("directory", &json!({ "prefix": "" }));
     job["gallery"] = json!({ "publish": { "dir": dir } });
     let opened = world.open().await;
-    let delivered = distribute(&order(&job), &opened.tools).await.unwrap();
+    let delivered = distribute(&run(&job), &opened.services).await.unwrap();
     let page = fs::read_to_string(&delivered.galleries[0]).unwrap();
     assert!(page.starts_with("<!"), "{page}");
     opened.close().await;
@@ -300,7 +315,7 @@ async fn publishing_again_for_the_same_job_gives_the_same_bytes_and_names() {
         let put = client.put_object().bucket("reports");
         put.key(format!("{number}.pdf")).send().await.unwrap();
     }
-    let order = order(&bulk_job("again", &json!({ "prefix": "" })));
+    let run = run(&bulk_job("again", &json!({ "prefix": "" })));
     let mut published = Vec::new();
     let secret = tempfile::tempdir().unwrap();
     for _ in 0..2 {
@@ -310,7 +325,7 @@ async fn publishing_again_for_the_same_job_gives_the_same_bytes_and_names() {
             config.secret_key_file = Some(secret.path().join("secret.key"));
         });
         let opened = world.open().await;
-        distribute(&order, &opened.tools).await.unwrap();
+        distribute(&run, &opened.services).await.unwrap();
         opened.close().await;
         let listed = client.list_objects_v2().bucket("published");
         let objects = listed.send().await.unwrap().contents.unwrap();

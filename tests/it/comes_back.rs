@@ -23,7 +23,7 @@ async fn a_mail_that_the_outbox_has_no_room_for_goes_out_after_the_repair() {
     let job = email_job("daily").to_string();
     opened.queue.submit(&job).await.unwrap();
     run_until_settled(&opened, 1).await;
-    let now = opened.tools.progress.snapshot();
+    let now = opened.services.progress.snapshot();
     assert_eq!((now.jobs_done, now.jobs_retried), (0, 1));
     fs::create_dir(&outbox).unwrap();
     // The message is hidden for its back-off; the same job submitted again is the same job.
@@ -93,7 +93,7 @@ async fn whoever_is_marked_while_the_job_ends_still_gets_the_mail() {
         .configured(|config| config.ledger.on_doubt = OnDoubt::Hold);
     let mut opened = world.open().await;
     let (job, text) = ("daily".parse().unwrap(), email_job("daily").to_string());
-    let books = &mut opened.tools.books;
+    let books = &mut opened.services.recording;
     let ann = books.rid(&Recipient::parse("ann@acme.example").unwrap());
     for (rid, kind, body) in [
         (
@@ -109,7 +109,7 @@ async fn whoever_is_marked_while_the_job_ends_still_gets_the_mail() {
     books.ledger = Arc::new(WithOperator(Arc::clone(&books.ledger)));
     opened.queue.submit(&text).await.unwrap();
     run_until_settled(&opened, 1).await;
-    let now = opened.tools.progress.snapshot();
+    let now = opened.services.progress.snapshot();
     assert_eq!(
         (now.jobs_done, now.jobs_retried),
         (0, 1),

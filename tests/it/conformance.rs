@@ -387,7 +387,11 @@ async fn the_store_in_memory_is_a_store() {
 async fn the_embedded_endpoint_is_a_store() {
     let world = World::new();
     let opened = world.open().await;
-    let connection = opened.tools.connection(&"local".parse().unwrap()).unwrap();
+    let connection = opened
+        .services
+        .signing
+        .connection(&"local".parse().unwrap())
+        .unwrap();
     a_store_is_a_store(&*connection.store, all_keys()).await;
     opened.close().await;
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use handout::assemble::connection::{EMBEDDED_REGION, EmbeddedSite, embedded_sites};
 use handout::clock;
-use handout::connection::{EMBEDDED_REGION, EmbeddedSite, embedded_sites};
-use handout::distribute::{Delivered, Order, distribute};
+use handout::distribute::distribute;
 use handout::job::Job;
 use handout::keyring::Keyring;
 use handout::links::signer::{Endpoint, Server, Signer};
 use handout::links::sigv4::Addressing;
 use handout::plan::ExpiryGuard;
+use handout::report::JobReport;
+use handout::run::JobRun;
 use handout::stop::Stop;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -66,9 +68,9 @@ async fn with_credentials(
     world: &World,
     credentials: &Arc<Renewed>,
     jobs: &[Value],
-) -> Vec<Result<Delivered, String>> {
+) -> Vec<Result<JobReport, String>> {
     let mut opened = world.open().await;
-    let connections = Arc::make_mut(&mut opened.tools.connections);
+    let connections = Arc::make_mut(&mut opened.services.signing.connections);
     let connection = connections.get_mut(&"local".parse().unwrap()).unwrap();
     let endpoint = Endpoint {
         region: EMBEDDED_REGION.to_owned(),
@@ -80,15 +82,15 @@ async fn with_credentials(
     connection.signer = Signer::new("local".to_owned(), endpoint, provider, None);
     let mut ends = Vec::new();
     for job in jobs {
-        let order = Order {
+        let run = JobRun {
             job: Arc::new(Job::parse(&job.to_string()).unwrap()),
             message_id: None,
             attempt: 1,
             now: clock::system(),
             stop: Stop::default(),
-            delivery: handout::worker::delivery::Delivery::unnoted(),
+            delivery: handout::run::delivery::Delivery::unnoted(),
         };
-        let end = distribute(&order, &opened.tools).await;
+        let end = distribute(&run, &opened.services).await;
         ends.push(end.map_err(|error| error.to_string()));
     }
     opened.close().await;
@@ -149,7 +151,7 @@ async fn credentials_that_end_too_early_are_renewed_once_before_a_job_is_refused
     let credentials = Renewed::minutes(&world, &[10, 120]);
     let ends = with_credentials(&world, &credentials, &jobs).await;
     let accepted =
-        |end: &Result<Delivered, String>| end.as_ref().map_or(0, |delivered| delivered.accepted);
+        |end: &Result<JobReport, String>| end.as_ref().map_or(0, |delivered| delivered.accepted);
     assert_eq!(ends.iter().map(accepted).collect::<Vec<_>>(), [1, 1, 1, 0]);
     let refused = ends[3].as_ref().unwrap_err();
     assert!(

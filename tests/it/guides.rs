@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::job::Job;
 use serde_json::Value;
 use toml::Table;

@@ -12,7 +12,11 @@ use crate::support::{get, hostile, hrefs};
 /// Puts objects through the endpoint, since not every key is a file's name.
 pub(crate) async fn put_all(world: &World, keys: &[String]) {
     let opened = world.open().await;
-    let connection = opened.tools.connection(&"local".parse().unwrap()).unwrap();
+    let connection = opened
+        .services
+        .signing
+        .connection(&"local".parse().unwrap())
+        .unwrap();
     let bucket = "reports".parse().unwrap();
     let content = handout::store::Content {
         media_type: "application/octet-stream",

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use handout::assemble::Opened;
 use handout::clock;
 use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
-use handout::error::chain;
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
 use handout::ledger::lease::{LEASE, Leases, Owner, Terms};
@@ -16,7 +16,7 @@ use handout::ledger::shelf::Shelf;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
-use handout::tools::Opened;
+use handout::text::chain;
 use serde_json::{Value, json};
 
 use crate::conformance::{create_bucket, s3_client};
@@ -269,7 +269,7 @@ impl Embedded {
     fn client(&self, url: &str) -> aws_sdk_s3::Client {
         let config = &self.world.config;
         let keyring = handout::keyring::Keyring::open(&config.secret_key_file()).unwrap();
-        let sites = handout::connection::embedded_sites(config, &keyring);
+        let sites = handout::assemble::connection::embedded_sites(config, &keyring);
         let (id, secret) = (&sites[0].access_key_id, &sites[0].secret_access_key);
         let keys = aws_sdk_s3::config::Credentials::new(id, secret, None, None, "test");
         let config = s3_client(url)
@@ -465,7 +465,7 @@ fn job_for(people: &[&str]) -> Value {
 
 /// Leaves behind what a process leaves that dies between a mail's intent and its outcome.
 async fn die_after_intent(opened: &Opened, job_text: &Value, person: &str) {
-    let books = &opened.tools.books;
+    let books = &opened.services.recording;
     let id = job(job_text["id"].as_str().unwrap());
     let rid = books.rid(&Recipient::parse(person).unwrap());
     let body_sha256 = sha256_hex(job_text.to_string().as_bytes());
@@ -481,7 +481,7 @@ async fn die_after_intent(opened: &Opened, job_text: &Value, person: &str) {
 
 /// Delivers a job until its message is settled, and returns whom the outbox has mails for.
 async fn deliver(world: &World, opened: &Opened, job: &Value) -> Vec<String> {
-    let before = opened.tools.progress.snapshot();
+    let before = opened.services.progress.snapshot();
     let settled = before.jobs_done + before.jobs_parked + before.jobs_retried;
     opened.queue.submit(&job.to_string()).await.unwrap();
     run_until_settled(opened, settled + 1).await;
@@ -496,7 +496,7 @@ async fn a_job_is_done_once_with_a_ledger_in_s3() {
     let everybody = ["ann@acme.example", "bo@acme.example"];
     assert_eq!(deliver(&world, &opened, &job).await, everybody);
     assert_eq!(deliver(&world, &opened, &job).await, everybody);
-    assert_eq!(opened.tools.progress.snapshot().mails_accepted, 2);
+    assert_eq!(opened.services.progress.snapshot().mails_accepted, 2);
     opened.close().await;
     for entry in walk(&world.bucket("ledger")) {
         let text = std::fs::read_to_string(&entry).unwrap();
@@ -522,12 +522,12 @@ async fn a_job_that_a_living_worker_has_waits_and_a_given_up_one_does_not() {
     let world = world_with_s3_ledger().object("a.pdf", "x");
     let opened = world.open().await;
     let daily = job_for(&["ann@acme.example"]);
-    let leases = opened.tools.books.ledger.leases().unwrap();
+    let leases = opened.services.recording.ledger.leases().unwrap();
     let other = Owner::new();
     let terms = Terms::new(&other, LEASE);
     let tag = leases.put_lease(&job("daily"), None, &terms).await.unwrap();
     assert!(deliver(&world, &opened, &daily).await.is_empty());
-    let counts = opened.tools.progress.snapshot();
+    let counts = opened.services.progress.snapshot();
     assert_eq!((counts.jobs_retried, counts.jobs_done), (1, 0));
     let given_back = Terms::new(&other, Duration::ZERO);
     leases
@@ -564,7 +564,7 @@ async fn a_doubt_is_resent_or_held_as_the_stricter_of_job_and_configuration_says
         }
         die_after_intent(&opened, &job, "ann@acme.example").await;
         let mailed = deliver(&world, &opened, &job).await.len();
-        let counts = opened.tools.progress.snapshot();
+        let counts = opened.services.progress.snapshot();
         opened.close().await;
         match wanted {
             Ok(mails) => {
@@ -625,8 +625,8 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
     let rid = doubts.lines().find_map(|line| {
         let rid = line.split('\t').nth(1)?;
         let ann = opened
-            .tools
-            .books
+            .services
+            .recording
             .rid(&Recipient::parse("ann@acme.example").unwrap());
         (rid != ann).then_some(rid)
     });
@@ -649,7 +649,7 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
 
     assert_eq!(deliver(&world, &opened, &job).await, ["ann@acme.example"]);
     assert_eq!(deliver(&world, &opened, &job).await, ["ann@acme.example"]);
-    assert_eq!(opened.tools.progress.snapshot().mails_accepted, 1);
+    assert_eq!(opened.services.progress.snapshot().mails_accepted, 1);
     let shown = ledger(&["show", "daily"]).1;
     assert!(
         shown.starts_with("daily: done\n") && shown.contains("accepted at attempt 1"),
@@ -686,7 +686,7 @@ async fn a_job_delivered_again_hands_out_what_it_did_before(world: World) {
         json!({ "format": "urls", "publish": { "dir": world.dir.path().join("pages") } });
     let opened = world.open().await;
     assert!(deliver(&world, &opened, &job).await.is_empty());
-    assert_eq!(opened.tools.progress.snapshot().jobs_retried, 1);
+    assert_eq!(opened.services.progress.snapshot().jobs_retried, 1);
     opened.close().await;
     let link_ids = |world: &World| {
         let issued = world.audit_of("issue").into_iter();
@@ -706,7 +706,7 @@ async fn a_job_delivered_again_hands_out_what_it_did_before(world: World) {
     let opened = world.open().await;
     let everybody = ["ann@acme.example", "bo@acme.example"];
     assert_eq!(deliver(&world, &opened, &job).await, everybody);
-    let counts = opened.tools.progress.snapshot();
+    let counts = opened.services.progress.snapshot();
     assert_eq!(counts.links_issued, 2 * (OBJECTS as u64 - 1));
     opened.close().await;
     assert_eq!(
@@ -796,12 +796,12 @@ async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
         let opened = world.open().await;
         let worker = handout::worker::Worker::new(
             Arc::new(SqsQueue::new(sqs.clone(), queue.clone())),
-            opened.tools.clone(),
+            opened.services.clone(),
             Vec::new(),
             pace(),
             clock::system,
         );
-        let ledger = Arc::clone(&opened.tools.books.ledger);
+        let ledger = Arc::clone(&opened.services.recording.ledger);
         let all_done = async {
             until("the jobs' ends", async || {
                 for number in 0..JOBS {

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use handout::assemble::connection::embedded_sites;
 use handout::config::{AllowConfig, ConnectionConfig, LedgerKind, QueueKind, Transport};
-use handout::connection::embedded_sites;
 use handout::keyring::Keyring;
 use serde_json::{Value, json};
 use tokio::time::Instant;

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use handout::config::{Environment, LedgerKind, QueueKind};
+use handout::config::{LedgerKind, QueueKind};
+use handout::environment::Environment;
 use jiff::SignedDuration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

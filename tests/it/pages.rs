@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use handout::tools::Opened;
+use handout::assemble::Opened;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 

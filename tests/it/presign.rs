@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::presigning::PresigningConfig;
+use handout::assemble::connection::embedded_sites;
 use handout::audit::verify::verify;
-use handout::connection::embedded_sites;
 use handout::keyring::Keyring;
 use serde_json::{Value, json};
 

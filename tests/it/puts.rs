@@ -6,8 +6,9 @@ use std::process::Command;
 use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 use base64ct::{Base64, Encoding};
 use handout::clock;
+use handout::config::Encryption;
 use handout::ledger::s3::S3Ledger;
-use handout::store::s3::{Encryption, Puts, S3Store};
+use handout::store::s3::{Puts, S3Store};
 use handout::store::{Body, Content, ObjectStore};
 use jiff::SignedDuration;
 use md5::{Digest, Md5};
@@ -282,7 +283,7 @@ async fn whole_and_in_parts_come_back(of_server: Builder, sse: Option<Encryption
             let key = name.parse().unwrap();
             let put = store.put(&bucket, &key, Body::File(path.clone()), CONTENT);
             put.await.unwrap_or_else(|error| {
-                panic!("{case}: {}", handout::error::chain(&error));
+                panic!("{case}: {}", handout::text::chain(&error));
             });
             let object = client.get_object().bucket("published").key(name);
             let object = object.send().await.unwrap();

@@ -179,7 +179,7 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_taken_over() {
 async fn a_sighup_during_the_start_is_remembered_and_many_of_them_kill_nothing() {
     let mut world = World::new().object("a.pdf", "x");
     let config = world.written();
-    drop(handout::tools::open_sqlite_queue(&world.config, handout::clock::system).unwrap());
+    drop(handout::assemble::open_sqlite_queue(&world.config, handout::clock::system).unwrap());
     let database = rusqlite::Connection::open(world.config.database_file()).unwrap();
     database.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let daemon = Daemon::launch(&config, &[]);

@@ -227,7 +227,7 @@ async fn a_region_that_is_not_told_for_a_key_that_is_unknown_says_so() {
     let store = S3Store::regional(client(&url));
     let error = store.region(&"reports".parse().unwrap()).await.unwrap_err();
     assert_eq!(
-        handout::error::chain(&error),
+        handout::text::chain(&error),
         "could not look up the region of s3://reports: the credentials do not allow it: InvalidAccessKeyId: no such key"
     );
 }
@@ -260,7 +260,7 @@ async fn a_listing_with_more_and_no_way_to_it_is_an_error() {
             .await
             .unwrap_err();
         assert_eq!(error.fact, Fact::Rejected);
-        let text = handout::error::chain(&error);
+        let text = handout::text::chain(&error);
         assert!(
             text.ends_with("the listing says that there is more and not where"),
             "{text}"
@@ -321,7 +321,7 @@ async fn looked_at(head: Answer, get: Answer) -> String {
             Some((_, reason)) => format!("{reason:?}"),
             None => "linked".to_owned(),
         },
-        Err(error) => handout::error::chain(&error),
+        Err(error) => handout::text::chain(&error),
     }
 }
 
@@ -538,7 +538,7 @@ async fn listed_from(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) ->
     let store = S3Store::new(client(&url));
     let listed = timeout(Duration::from_secs(50), listed(&store, false)).await;
     let error = listed.expect("the listing ends").unwrap_err();
-    handout::error::chain(&error)
+    handout::text::chain(&error)
 }
 
 fn page(objects: &str, token: &str) -> &'static str {
@@ -636,7 +636,7 @@ async fn an_answer_of_gigabytes_is_not_read() {
     for status in ["200 OK", "403 Forbidden"] {
         let (url, sent) = endless(status).await;
         let listed = listed(&S3Store::new(client(&url)), false).await;
-        let error = handout::error::chain(&listed.unwrap_err());
+        let error = handout::text::chain(&listed.unwrap_err());
         let sent = sent.load(std::sync::atomic::Ordering::SeqCst);
         assert!(sent < 100_000_000, "{sent} bytes were taken: {error}");
         assert!(error.contains("longer than 8388608 bytes"), "{error}");

@@ -173,7 +173,7 @@ async fn a_gallery_is_published_under_a_name_nobody_can_guess_and_every_link_on_
     let (status, page) = get(&gallery).await;
     assert_eq!(status, 200);
     let page = String::from_utf8(page).unwrap();
-    let names = handout::audit::record::Names::new(&opened.tools.keyring, false);
+    let names = handout::audit::record::Names::new(&opened.services.signing.keyring, false);
     let known = fingerprints(&world);
     let on_page = hrefs(&page);
     assert!(on_page.len() >= 2, "{page}");
@@ -412,27 +412,31 @@ async fn a_job_that_would_start_itself_is_refused() {
 
 #[tokio::test]
 async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
-    use handout::distribute::{Order, distribute};
+    use handout::distribute::distribute;
     use handout::error::{Class, JobError};
+    use handout::run::JobRun;
     let world = World::new().object("a.pdf", "x");
     let opened = world.open().await;
     let mut job = email_job("slow");
     job["links"] = json!({ "expires_in": "1h" });
     let job = std::sync::Arc::new(handout::job::Job::parse(&job.to_string()).unwrap());
-    let order = |minutes_ago: i64| Order {
+    let run = |minutes_ago: i64| JobRun {
         job: std::sync::Arc::clone(&job),
         message_id: None,
         attempt: 1,
         now: handout::clock::system() - jiff::SignedDuration::from_mins(minutes_ago),
         stop: handout::stop::Stop::default(),
-        delivery: handout::worker::delivery::Delivery::unnoted(),
+        delivery: handout::run::delivery::Delivery::unnoted(),
     };
-    let error = distribute(&order(40), &opened.tools).await.unwrap_err();
+    let error = distribute(&run(40), &opened.services).await.unwrap_err();
     assert!(matches!(error, JobError::Aged(_)), "{error}");
     assert_eq!(error.class(), Class::Transient);
     assert!(world.mails().is_empty());
     assert_eq!(
-        distribute(&order(0), &opened.tools).await.unwrap().accepted,
+        distribute(&run(0), &opened.services)
+            .await
+            .unwrap()
+            .accepted,
         1
     );
     opened.close().await;
@@ -446,22 +450,23 @@ fn stopped_clock() -> jiff::Timestamp {
 
 #[tokio::test]
 async fn the_shortest_links_are_handed_out_too() {
-    use handout::distribute::{Order, distribute};
+    use handout::distribute::distribute;
+    use handout::run::JobRun;
     let world = World::new().object("a.pdf", "x");
     let mut opened = world.open().await;
-    opened.tools.clock = stopped_clock;
+    opened.services.clock = stopped_clock;
     for expires_in in ["1s", "60s"] {
         let mut job = email_job(expires_in);
         job["links"] = json!({ "expires_in": expires_in });
-        let order = Order {
+        let run = JobRun {
             job: std::sync::Arc::new(handout::job::Job::parse(&job.to_string()).unwrap()),
             message_id: None,
             attempt: 1,
             now: stopped_clock(),
             stop: handout::stop::Stop::default(),
-            delivery: handout::worker::delivery::Delivery::unnoted(),
+            delivery: handout::run::delivery::Delivery::unnoted(),
         };
-        let delivered = distribute(&order, &opened.tools).await;
+        let delivered = distribute(&run, &opened.services).await;
         assert_eq!(delivered.unwrap().accepted, 1, "{expires_in}");
     }
     opened.close().await;
@@ -469,7 +474,8 @@ async fn the_shortest_links_are_handed_out_too() {
 
 #[tokio::test]
 async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
-    use handout::distribute::{Order, distribute};
+    use handout::distribute::distribute;
+    use handout::run::JobRun;
     use handout::store::memory::MemoryStore;
     use jiff::SignedDuration;
     for minutes in [-4, 4] {
@@ -478,7 +484,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
         let store = MemoryStore::new(10);
         store.insert("reports", "a.pdf", b"x", jiff::Timestamp::UNIX_EPOCH);
         store.set_clock_ahead(SignedDuration::from_mins(minutes));
-        let connections = std::sync::Arc::make_mut(&mut opened.tools.connections);
+        let connections = std::sync::Arc::make_mut(&mut opened.services.signing.connections);
         let connection = connections.get_mut(&"local".parse().unwrap()).unwrap();
         connection.store = std::sync::Arc::new(store);
         // Twenty-nine minutes are not half of an hour, whatever the store's clock says.
@@ -487,15 +493,15 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
         for id in ["first", "second"] {
             let mut job = email_job(id);
             job["links"] = json!({ "expires_in": "1h" });
-            let order = Order {
+            let run = JobRun {
                 job: std::sync::Arc::new(handout::job::Job::parse(&job.to_string()).unwrap()),
                 message_id: None,
                 attempt: 1,
                 now,
                 stop: handout::stop::Stop::default(),
-                delivery: handout::worker::delivery::Delivery::unnoted(),
+                delivery: handout::run::delivery::Delivery::unnoted(),
             };
-            distribute(&order, &opened.tools).await.unwrap();
+            distribute(&run, &opened.services).await.unwrap();
             let line = world.audit_of("issue").pop().unwrap();
             let told = ["signed_at", "expires_at"].map(|name| {
                 let instant: jiff::Timestamp = line[name].as_str().unwrap().parse().unwrap();
@@ -509,22 +515,23 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
 
 #[tokio::test]
 async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_once() {
-    use handout::distribute::{Order, distribute};
+    use handout::distribute::distribute;
+    use handout::run::JobRun;
     let world = World::new().object("a.pdf", "x");
     let opened = world.open().await;
     let job =
         std::sync::Arc::new(handout::job::Job::parse(&email_job("stopped").to_string()).unwrap());
     let stop = handout::stop::Stop::default();
     stop.ask();
-    let order = Order {
+    let run = JobRun {
         job,
         message_id: None,
         attempt: 1,
         now: handout::clock::system(),
         stop,
-        delivery: handout::worker::delivery::Delivery::unnoted(),
+        delivery: handout::run::delivery::Delivery::unnoted(),
     };
-    let error = distribute(&order, &opened.tools).await.unwrap_err();
+    let error = distribute(&run, &opened.services).await.unwrap_err();
     assert!(error.is_stopped(), "{error}");
     assert!(world.mails().is_empty());
     opened.close().await;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use handout::assemble::Opened;
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
 use handout::queue::memory::MemoryQueue;
 use handout::queue::{Fact, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
-use handout::tools::Opened;
 use serde_json::{Value, json};
 
 use crate::support::program;
@@ -286,7 +286,7 @@ async fn a_result_that_its_queue_refuses_keeps_no_job_from_ending_and_none_from_
     let world = World::new().object("a.pdf", "x");
     let mut opened = world.open().await;
     let results = Arc::new(MemoryQueue::default());
-    opened.tools.results = Results::queue(Arc::clone(&results) as Arc<dyn Queue>, "memory");
+    opened.services.results = Results::queue(Arc::clone(&results) as Arc<dyn Queue>, "memory");
     results.fail_next(Fact::Rejected);
     results.fail_next(Fact::Rejected);
     opened.queue.submit(&job("done")).await.unwrap();
@@ -311,7 +311,7 @@ async fn what_is_told_has_only_characters_that_a_queue_takes() {
     let world = World::new().object("a.pdf", "x");
     let mut opened = world.open().await;
     let results = Arc::new(MemoryQueue::default());
-    opened.tools.results = Results::queue(Arc::clone(&results) as Arc<dyn Queue>, "memory");
+    opened.services.results = Results::queue(Arc::clone(&results) as Arc<dyn Queue>, "memory");
     let mut hostile = email_job("hostile");
     hostile["from"]["prefix"] = json!("\u{FFFF}\u{FFFE}\u{2028}/");
     opened.queue.submit(&hostile.to_string()).await.unwrap();

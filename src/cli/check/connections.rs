@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 
+use handout::assemble;
+use handout::assemble::OpenError;
+use handout::assemble::connection;
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind};
-use handout::connection::{self, Connection, Connections};
-use handout::error::chain;
+use handout::config::{Config, LedgerKind};
+use handout::environment::Environment;
 use handout::keyring::Keyring;
+use handout::links::connection::{Connection, Connections};
 use handout::plan::AllowRule;
 use handout::store::{Cursor, Fact, ObjectMeta, ObjectStore, Storage, Versions};
-use handout::tools::{self, OpenError};
+use handout::text::chain;
 
 use super::report::{BoxError, Outcome, Report, bounded};
 use super::{deletions, lifetimes, links, publishing};
@@ -49,7 +52,7 @@ pub(super) async fn check(
 async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> Outcome {
     match config.ledger.kind {
         LedgerKind::Sqlite => {
-            match tools::open_sqlite_ledger(config, clock::system) {
+            match assemble::open_sqlite_ledger(config, clock::system) {
                 Ok(_) | Err(OpenError::NoLedger { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -59,7 +62,7 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
             ))
         }
         LedgerKind::S3 => {
-            let ledger = tools::s3_ledger(config, connections, keyring, clock::system).await?;
+            let ledger = assemble::s3_ledger(config, connections, keyring, clock::system).await?;
             Ok(format!(
                 "{} keeps conditional writes: several workers may share it",
                 ledger.place()
@@ -148,7 +151,8 @@ async fn with_embedded<F: Future<Output = io::Result<()>>>(
     report: &Report,
     work: impl FnOnce(Option<std::net::SocketAddr>) -> F,
 ) -> io::Result<()> {
-    let endpoint = match tools::start_embedded(config, keyring, tools::Serving::Itself).await {
+    let endpoint = match assemble::start_embedded(config, keyring, assemble::Serving::Itself).await
+    {
         Ok(endpoint) => endpoint,
         Err(error) => return report.tell("embedded endpoint", Err(error.into())),
     };

@@ -4,7 +4,7 @@ use std::io;
 
 use handout::clock;
 use handout::config::Config;
-use handout::connection::Connections;
+use handout::links::connection::Connections;
 use handout::plan::AllowRule;
 use handout::quantity::Span;
 use handout::store::s3::{Deleted, Deletion};

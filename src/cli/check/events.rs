@@ -3,15 +3,17 @@
 use std::io;
 use std::path::Path;
 
-use handout::config::{Config, Environment};
-use handout::error::{Class, JobError, chain};
+use handout::assemble::Services;
+use handout::config::Config;
+use handout::environment::Environment;
+use handout::error::{Class, JobError};
 use handout::job::envelope::EventRule;
 use handout::plan::{PlanError, Refusal};
 use handout::preview::Preview;
-use handout::tools::Tools;
+use handout::text::chain;
 
 use super::report::{Report, bounded};
-use crate::cli::job::{Previewing, order_of};
+use crate::cli::job::{Previewing, run_of};
 
 /// Makes a job of an example event by each rule, and looks at it as `handout job submit` does, as if its objects were there.
 pub(super) async fn check(
@@ -27,10 +29,10 @@ pub(super) async fn check(
         Ok(Err(error)) => return report.tell("on_event", Err(error.into())),
         Err(error) => return report.tell("on_event", Err(error)),
     };
-    let rules = &previewing.tools.policy.triggers;
+    let rules = &previewing.services.signing.policy.triggers;
     for (index, (rule, wanted)) in rules.iter().zip(&config.on_event).enumerate() {
         let what = format!("on_event[{index}]");
-        let judging = judge(rule, &wanted.job, &previewing.tools);
+        let judging = judge(rule, &wanted.job, &previewing.services);
         match bounded(judging).await {
             Ok(Verdict::Works(result)) => report.tell(what, Ok(result))?,
             Ok(Verdict::Warns(result)) => report.warn(what, result)?,
@@ -51,15 +53,15 @@ enum Verdict {
 }
 
 /// Tries a key that the rule's pattern gives, and where no `[[allow]]` rule lets it be handed out, keys that one has.
-async fn judge(rule: &EventRule, file: &Path, tools: &Tools) -> Verdict {
+async fn judge(rule: &EventRule, file: &Path, services: &Services) -> Verdict {
     let file = file.display();
-    let allowed = tools.policy.rules.iter();
+    let allowed = services.signing.policy.rules.iter();
     let allowed = allowed.filter(|allowed| allowed.bucket == rule.bucket);
     let keys = rule.example_keys(allowed.map(|allowed| allowed.prefix.as_str()));
     let mut refused = None;
     for key in keys {
         let event = format!("an event for s3://{}/{key}", rule.bucket);
-        let error = match (try_out(rule, &key, tools).await, &refused) {
+        let error = match (try_out(rule, &key, services).await, &refused) {
             (Ok(()), None) => {
                 return Verdict::Works(format!("the job that {file} makes of {event} can be done"));
             }
@@ -90,7 +92,7 @@ async fn judge(rule: &EventRule, file: &Path, tools: &Tools) -> Verdict {
     Verdict::Fails(refused.unwrap_or_default())
 }
 
-async fn try_out(rule: &EventRule, key: &str, tools: &Tools) -> Result<(), JobError> {
-    let order = order_of(rule.example(key)?);
-    Preview::imagine(&order, tools).await?.check().await
+async fn try_out(rule: &EventRule, key: &str, services: &Services) -> Result<(), JobError> {
+    let run = run_of(rule.example(key)?);
+    Preview::imagine(&run, services).await?.check().await
 }

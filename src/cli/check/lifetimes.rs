@@ -4,8 +4,8 @@ use std::io;
 
 use handout::clock;
 use handout::config::Config;
-use handout::connection::Connection;
 use handout::job::ConnectionName;
+use handout::links::connection::Connection;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{Bound, CredentialsEnd, ExpiryGuard, Limit};
 use handout::quantity::Span;

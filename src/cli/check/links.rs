@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use handout::assemble::connection::WayError;
 use handout::clock;
 use handout::config::Config;
-use handout::connection::{Connections, WayError};
 use handout::job::{Bucket, ConnectionName};
+use handout::links::connection::Connections;
 use handout::links::way::Obstacle;
 use handout::plan::policy::PublishRule;
 

@@ -5,14 +5,15 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use handout::assemble::{OpenError, private_dir};
 use handout::audit::room::Room;
 use handout::audit::verify::{Glance, glance};
-use handout::config::{Config, Environment};
+use handout::config::Config;
 use handout::directory::{Directory, Location};
+use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;
-use handout::tools::{OpenError, private_dir};
 
 use super::report::{BoxError, Outcome, Report};
 
@@ -33,7 +34,7 @@ pub(super) fn check(config: &Config, environment: &Environment, report: &Report)
 
 fn templates(config: &Config) -> Outcome {
     let templates = Templates::load(config.templates.dir.as_deref())?;
-    handout::tools::locale(config, &templates)?;
+    handout::assemble::locale(config, &templates)?;
     Ok(format!(
         "mails: {}; pages: {}",
         templates.emails().join(", "),

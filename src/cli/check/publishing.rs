@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 use handout::config::Config;
-use handout::connection::Connections;
 use handout::job::{Bucket, ConnectionName};
+use handout::links::connection::Connections;
 use handout::plan::Place;
 use handout::plan::policy::PublishRule;
 use handout::store::s3::Trial;

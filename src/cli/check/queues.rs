@@ -3,15 +3,16 @@
 use std::io;
 use std::path::Path;
 
+use handout::assemble;
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind};
+use handout::config::queue_address::QueueAddress;
+use handout::config::{Config, LedgerKind, QueueKind};
 use handout::directory::{self, Directory};
-use handout::error::chain;
-use handout::queue::sqs::address::QueueAddress;
+use handout::environment::Environment;
 use handout::queue::sqs::{LookedAt, SqsQueue};
 use handout::queue::{Queue, QueueError};
 use handout::results::Results;
-use handout::tools;
+use handout::text::chain;
 
 use super::report::{BoxError, Outcome, Report, bounded};
 
@@ -29,12 +30,12 @@ pub(super) async fn check(
 }
 
 async fn on_this_machine(config: &Config) -> Outcome {
-    let waiting = tools::open_sqlite_queue(config, clock::system)?;
+    let waiting = assemble::open_sqlite_queue(config, clock::system)?;
     Ok(format!("{} messages wait", waiting.waiting().await?))
 }
 
 async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
-    let opened = bounded(tools::sqs_queue(config, environment)).await;
+    let opened = bounded(assemble::sqs_queue(config, environment)).await;
     let queue = match opened.and_then(|opened| Ok(opened?)) {
         Ok(queue) => queue,
         Err(error) => return report.tell("queue", Err(error)),
@@ -134,7 +135,7 @@ async fn results(config: &Config, environment: &Environment, report: &Report) ->
             return report.tell("results", Err(result.into()));
         }
     }
-    let opened = bounded(tools::results(config, environment)).await;
+    let opened = bounded(assemble::results(config, environment)).await;
     match opened.and_then(|opened| Ok(opened?)) {
         Ok(Results::Queue { queue, .. }) => {
             let counted = bounded(queue.waiting()).await;

@@ -3,8 +3,9 @@
 use std::io;
 
 use handout::clock;
-use handout::config::{Config, Deadlines, Environment, MailConfig, Tls, Transport};
+use handout::config::{Config, Deadlines, MailConfig, Tls, Transport};
 use handout::deliver::Relays;
+use handout::environment::Environment;
 use handout::progress::Progress;
 use handout::quantity::Span;
 

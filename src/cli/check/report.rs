@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use handout::error::chain;
+use handout::text::chain;
 use serde::Serialize;
 use serde_json::json;
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use handout::assemble::Services;
 use handout::audit::find::{Question, find};
 use handout::audit::record::Names;
 use handout::audit::verify::verify;
@@ -21,7 +22,6 @@ use handout::job::Bucket;
 use handout::links::sigv4::Ask;
 use handout::links::url::signature_in;
 use handout::plan::{Bound, ExpiryGuard, Lifetime};
-use handout::tools::Tools;
 use http_body_util::{BodyExt, Empty};
 use hyper::StatusCode;
 use hyper_util::client::legacy::Client;
@@ -223,9 +223,13 @@ fn published_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Fetches every link, tampers with every link, and verifies the audit log.
-pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow::Result<Verdict> {
+pub(super) async fn probe(
+    made: &Made,
+    services: &Services,
+    config: &Config,
+) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
-    let names = Names::new(&tools.keyring, false);
+    let names = Names::new(&services.signing.keyring, false);
     let known = fingerprints(&config.audit_dir())?;
     for link in made.links() {
         verdict.links += 1;
@@ -251,7 +255,7 @@ pub(super) async fn probe(made: &Made, tools: &Tools, config: &Config) -> anyhow
             verdict.links, made.issued
         ));
     }
-    verdict.expired_refused = get(&expired(tools).await?).await?.0 == StatusCode::FORBIDDEN;
+    verdict.expired_refused = get(&expired(services).await?).await?.0 == StatusCode::FORBIDDEN;
     if !verdict.expired_refused {
         verdict
             .problems
@@ -311,8 +315,8 @@ async fn tamper(link: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
 }
 
 /// A link that ended an hour ago. It is never handed out, so it needs no line.
-async fn expired(tools: &Tools) -> anyhow::Result<String> {
-    let connection = tools.connection(&"local".parse()?)?;
+async fn expired(services: &Services) -> anyhow::Result<String> {
+    let connection = services.signing.connection(&"local".parse()?)?;
     let bucket: Bucket = "reports".parse()?;
     let now = clock::system();
     let lifetime = Lifetime {

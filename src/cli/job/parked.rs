@@ -3,16 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use handout::assemble;
 use handout::bounds::MAX_REASON_BYTES;
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
+use handout::config::{Config, QueueKind};
+use handout::environment::Environment;
 use handout::job::Job;
 use handout::quantity::Span;
 use handout::queue::ParkedMessage;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
 use handout::text::printable;
-use handout::tools;
 use jiff::SignedDuration;
 
 use super::super::{ConfigArgs, exit, say};
@@ -63,12 +64,18 @@ pub(super) async fn parked(
     let config = arguments.config.load(environment)?;
     match config.queue.kind {
         QueueKind::Sqlite => of_sqlite(&arguments, &config).await,
-        QueueKind::Sqs => of_sqs(&arguments, &tools::sqs_queue(&config, environment).await?).await,
+        QueueKind::Sqs => {
+            of_sqs(
+                &arguments,
+                &assemble::sqs_queue(&config, environment).await?,
+            )
+            .await
+        }
     }
 }
 
 async fn of_sqlite(arguments: &ParkedArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let queue = tools::open_sqlite_queue(config, clock::system)?;
+    let queue = assemble::open_sqlite_queue(config, clock::system)?;
     if let Some(id) = &arguments.requeue {
         return put_back(id, queue.unpark(one(id)).await?);
     }

@@ -5,20 +5,24 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use handout::assemble;
+use handout::assemble::{OpenError, Services, Serving};
 use handout::clock;
-use handout::config::{Config, Environment, LedgerKind, QueueKind, ResultsConfig, Transport};
+use handout::config::{Config, LedgerKind, QueueKind, ResultsConfig, Transport};
 use handout::directory::Directory;
-use handout::distribute::Order;
-use handout::error::{JobError, chain};
-use handout::links::{Audience, Unavailable};
+use handout::environment::Environment;
+use handout::error::JobError;
+use handout::links::Unavailable;
+use handout::plan::Audience;
 use handout::plan::{self, Bound, KeptOut, PlanError, Refusal};
 use handout::preview::{Preview, PreviewedMail};
 use handout::render::MailSettings;
-use handout::tools::{self, OpenError, Serving, Tools};
+use handout::run::JobRun;
+use handout::text::chain;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{JobArgs, order};
+use super::{JobArgs, run_of_body};
 use crate::cli::{say, say_json};
 
 /// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
@@ -106,12 +110,12 @@ pub(super) async fn show(
     arguments: &PreviewArgs,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let order = order(&arguments.job.read()?)?;
+    let run = run_of_body(&arguments.job.read()?)?;
     let config = arguments.job.config.load(environment)?;
     let previewing = Previewing::open(&config, environment).await?;
-    let report = report(&order, &previewing.tools, arguments).await;
+    let report = report(&run, &previewing.services, arguments).await;
     if let Err(error) = &report {
-        tell_refusal(&order, &previewing.tools, error, arguments)?;
+        tell_refusal(&run, &previewing.services, error, arguments)?;
     }
     previewing.close().await;
     let report = report?;
@@ -128,8 +132,12 @@ pub(super) async fn show(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow::Result<Report> {
-    let preview = Preview::begin(order, tools).await?;
+async fn report(
+    run: &JobRun,
+    services: &Services,
+    arguments: &PreviewArgs,
+) -> anyhow::Result<Report> {
+    let preview = Preview::begin(run, services).await?;
     let trial = preview.trial().await?;
     let files = Files::make(&arguments.out)?;
     let not_linked = preview.first_unavailable(LISTED)?.into_iter();
@@ -146,7 +154,7 @@ async fn report(order: &Order, tools: &Tools, arguments: &PreviewArgs) -> anyhow
     let plan = &preview.plan;
     let audiences = plan.audiences();
     Ok(Report {
-        job: order.job.id.to_string(),
+        job: run.job.id.to_string(),
         links: preview.links(),
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
         recipients: plan.email().map_or(0, |email| email.recipients().count()),
@@ -246,8 +254,8 @@ fn tell_mail(mail: &Mail) -> std::io::Result<()> {
 
 /// Lists whom the rules keep out, when that is why the job would be refused; the reason itself is the command's error.
 fn tell_refusal(
-    order: &Order,
-    tools: &Tools,
+    run: &JobRun,
+    services: &Services,
     error: &anyhow::Error,
     arguments: &PreviewArgs,
 ) -> anyhow::Result<()> {
@@ -255,12 +263,12 @@ fn tell_refusal(
     else {
         return Ok(());
     };
-    let kept_out = plan::kept_out(&order.job, &tools.policy).unwrap_or_default();
+    let kept_out = plan::kept_out(&run.job, &services.signing.policy).unwrap_or_default();
     if arguments.json {
         let rules: Vec<_> = kept_out.iter().map(kept_out_as_json).collect();
-        say_json(&json!({ "job": order.job.id, "refused": chain(&**error), "rules": rules }))?;
+        say_json(&json!({ "job": run.job.id, "refused": chain(&**error), "rules": rules }))?;
     } else if !arguments.open {
-        say(format_args!("{} would be refused", order.job.id))?;
+        say(format_args!("{} would be refused", run.job.id))?;
         for KeptOut {
             rule,
             place,
@@ -360,8 +368,8 @@ fn slug(address: &str) -> String {
 
 /// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
 pub(crate) struct Previewing {
-    pub(crate) tools: Tools,
-    opened: tools::Opened,
+    pub(crate) services: Services,
+    opened: assemble::Opened,
     _scratch: tempfile::TempDir,
 }
 
@@ -384,16 +392,16 @@ impl Previewing {
         config.mail.outbox_dir = None;
         config.queue.kind = QueueKind::Sqlite;
         config.ledger.kind = LedgerKind::Sqlite;
-        let opened = tools::open(&config, environment, clock::system, Serving::Itself).await?;
+        let opened = assemble::open(&config, environment, clock::system, Serving::Itself).await?;
         Ok(Self {
-            tools: opened.tools.clone(),
+            services: opened.services.clone(),
             opened,
             _scratch: scratch,
         })
     }
 
     pub(crate) async fn close(self) {
-        drop(self.tools);
+        drop(self.services);
         self.opened.close().await;
     }
 }

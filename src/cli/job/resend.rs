@@ -3,18 +3,21 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
-use handout::config::{Config, Environment, QueueKind};
-use handout::error::{Class, JobError, chain};
+use handout::config::{Config, QueueKind};
+use handout::environment::Environment;
+use handout::error::{Class, JobError};
 use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::ledger::resolve::{Resent, resend};
 use handout::ledger::standing::{is_done, last_done};
 use handout::ledger::{Ledger, Record};
 use handout::links::kept;
-use handout::tools::{self, OpenError, Opened, Serving};
+use handout::text::chain;
 
-use super::{order_of, work};
+use super::{run_of, work};
 use crate::cli::{exit, say};
 
 /// What is to be done, after the ledger was asked.
@@ -33,7 +36,7 @@ pub(super) async fn again(
     config: &Config,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let opened = tools::open_ledger(config, environment, clock::system).await?;
+    let opened = assemble::open_ledger(config, environment, clock::system).await?;
     let asked = ask(&*opened.ledger, id).await;
     opened.close().await;
     let (count, message) = match asked? {
@@ -53,7 +56,7 @@ pub(super) async fn again(
     if config.queue.kind == QueueKind::Sqs {
         return put_on_queue(&message, config, environment).await;
     }
-    match tools::open(config, environment, clock::system, Serving::Itself).await {
+    match assemble::open(config, environment, clock::system, Serving::Itself).await {
         Ok(opened) => Box::pin(do_now(id, &message, opened, config, environment)).await,
         Err(OpenError::Locked { .. }) => put_on_queue(&message, config, environment).await,
         Err(error) => Err(error).context(
@@ -94,7 +97,7 @@ async fn put_on_queue(
     config: &Config,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let queue = tools::open_queue(config, environment, clock::system).await?;
+    let queue = assemble::open_queue(config, environment, clock::system).await?;
     let number = queue.submit(message).await?;
     say(format_args!("It is on the queue as message {number}."))?;
     Ok(ExitCode::SUCCESS)
@@ -112,7 +115,7 @@ async fn do_now(
     let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
     let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
     match jobs.map(|opened| meant(opened.jobs)) {
-        Ok(Some(job)) => match work(&order_of(job), opened, config, false).await {
+        Ok(Some(job)) => match work(&run_of(job), opened, config, false).await {
             Err(error) if comes_back(&error) => {
                 say(format_args!("It could not be done now: {}", chain(&*error)))?;
                 put_on_queue(message, config, environment).await

@@ -3,16 +3,18 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use handout::assemble;
+use handout::assemble::Services;
 use handout::clock;
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::error::{Class, JobError};
 use handout::job::Job;
 use handout::job::envelope;
 use handout::preview::Preview;
-use handout::tools::{self, Tools};
 
-use super::order_of;
 use super::preview::Previewing;
+use super::run_of;
 use crate::cli::say;
 
 /// What to do when a job could not be looked at.
@@ -33,11 +35,11 @@ pub(super) async fn submit(
     if checks && !opened.jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
-        let checked = check(opened.jobs, &previewing.tools).await;
+        let checked = check(opened.jobs, &previewing.services).await;
         previewing.close().await;
         checked?;
     }
-    let queue = tools::open_queue(config, environment, clock::system).await?;
+    let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
     say(format_args!(
         "submitted {} as message {id}",
@@ -46,10 +48,10 @@ pub(super) async fn submit(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn check(jobs: Vec<Job>, tools: &Tools) -> anyhow::Result<()> {
+async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
     for job in jobs {
-        let order = order_of(job);
-        let checked = async { Preview::begin(&order, tools).await?.check().await };
+        let run = run_of(job);
+        let checked = async { Preview::begin(&run, services).await?.check().await };
         checked.await.map_err(|error| match error.class() {
             Class::Permanent | Class::Policy => anyhow::Error::new(error),
             Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {

@@ -159,7 +159,7 @@ impl Cause {
             Self::Unasked(Some(reply)) => format!("unasked, it said {}", reply.words()),
             Self::Unasked(None) => "it spoke unasked, or closed the connection".to_owned(),
             Self::Late => "no answer in time".to_owned(),
-            Self::Wire(error) => super::reply::clean(&crate::error::chain(error)),
+            Self::Wire(error) => super::reply::clean(&crate::text::chain(error)),
             Self::Lacks(what) => format!("it does not offer {what}"),
         }
     }

@@ -7,10 +7,10 @@
 
 use std::fmt;
 use std::io::Read;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-use crate::job::address::ascii_domain;
+use crate::config::helo_name;
 
 /// Where a machine's own names are written down, the full one first.
 const HOSTS: &str = "/etc/hosts";
@@ -27,7 +27,7 @@ pub(super) enum Hello {
 impl Hello {
     /// What the configuration says; else this machine's full name; else the domain of `mail.from`; else its address.
     pub(super) fn new(configured: Option<&str>, from_domain: &str) -> Self {
-        if let Some(configured) = configured.and_then(valid) {
+        if let Some(configured) = configured.and_then(helo_name) {
             return Self::Name(configured);
         }
         let uname = rustix::system::uname();
@@ -62,26 +62,9 @@ impl fmt::Display for Hello {
     }
 }
 
-/// A name of the configuration as it is said: a fully qualified domain name, in ASCII, or an address literal. Nothing if it
-/// is neither.
-pub(crate) fn valid(configured: &str) -> Option<String> {
-    let literal = configured
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    if let Some(literal) = literal {
-        let is_address = match literal.strip_prefix("IPv6:") {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => literal.parse::<std::net::Ipv4Addr>().is_ok(),
-        };
-        return is_address.then(|| configured.to_owned());
-    }
-    let name = ascii_domain(configured.strip_suffix('.').unwrap_or(configured))?;
-    name.contains('.').then(|| name.into_owned())
-}
-
 /// A domain name that other machines may know: not that of a machine that was given none.
 fn qualified(name: &str) -> Option<String> {
-    let name = valid(name).filter(|name| !name.starts_with('['))?;
+    let name = helo_name(name).filter(|name| !name.starts_with('['))?;
     let last = name
         .rsplit('.')
         .next()
@@ -179,7 +162,7 @@ mod tests {
             ("a b.example", None),
             ("a.example\r\nMAIL FROM:<x@y>", None),
         ] {
-            assert_eq!(valid(written).as_deref(), said, "{written}");
+            assert_eq!(helo_name(written).as_deref(), said, "{written}");
         }
     }
 

@@ -10,7 +10,9 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::config::{ConfigError, Environment, Secret};
+use crate::config::Secret;
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 use crate::stamp::Stamps;
 
 /// For how long a look at the file counts.
@@ -129,7 +131,7 @@ impl Logins {
         let reading = move || read(&section, &username, &file, &environment);
         let login = tokio::task::spawn_blocking(reading).await;
         let login = login.map_err(|error| error.to_string())?;
-        login.map_err(|error| crate::error::chain(&error))
+        login.map_err(|error| crate::text::chain(&error))
     }
 
     fn take_over(&self, state: &mut State, login: Login) {

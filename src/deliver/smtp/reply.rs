@@ -156,7 +156,7 @@ mod tests {
             "5.1.1 no such user".to_owned(),
             "'annsecret' here".to_owned(),
         ];
-        reply.secrets = Secrets::of_recipient(&ann);
+        reply.secrets = Secrets::of_recipient(&ann.address, ann.name.as_deref());
         assert_eq!(reply.words(), "550 5.1.1 no such user (hidden) here");
     }
 }

@@ -9,7 +9,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
 
 use super::wire::Trust;
-use crate::config::{ConfigError, SmtpConfig};
+use crate::config::SmtpConfig;
+use crate::config_error::ConfigError;
 
 /// What a section of the configuration says about trust.
 pub(super) fn trust(section: &str, config: &SmtpConfig) -> Result<Trust, ConfigError> {

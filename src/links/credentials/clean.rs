@@ -76,7 +76,7 @@ fn is_quoted(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
+    use crate::text::chain;
 
     #[test]
     fn what_stands_around_a_key_is_taken_away_and_what_is_in_it_is_refused() {

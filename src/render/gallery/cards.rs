@@ -312,8 +312,9 @@ mod tests {
     use super::*;
     use crate::audit::AuditedLinks;
     use crate::job::Recipient;
-    use crate::links::{Audience, Link, Unlinkable};
+    use crate::links::{Link, Unlinkable};
     use crate::media::{Picture, Pictures};
+    use crate::plan::Audience;
 
     /// Hostile names in hostile folders, each as every kind of file.
     fn links() -> (AuditedLinks, Pictures) {

@@ -25,47 +25,23 @@ use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use flate2::Crc;
 use md5::{Digest, Md5};
-use serde::{Deserialize, Serialize};
+
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::time::timeout;
 
 use super::READ_AT_ONCE;
+use crate::config::Encryption;
 use crate::edge::{EdgeError, Fact};
 use crate::job::Bucket;
 
 /// How long a file may take for the next of its bytes.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How a store encrypts what is put there: the values of `x-amz-server-side-encryption`.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Encryption {
-    /// With keys of the store (SSE-S3).
-    #[serde(rename = "AES256")]
-    Aes256,
-    /// With a key of KMS (SSE-KMS).
-    #[serde(rename = "aws:kms")]
-    Kms,
-    /// Twice, with a key of KMS (DSSE-KMS).
-    #[serde(rename = "aws:kms:dsse")]
-    KmsDsse,
-}
-
-impl Encryption {
-    /// Whether a key of KMS encrypts.
-    pub const fn is_kms(self) -> bool {
-        match self {
-            Self::Kms | Self::KmsDsse => true,
-            Self::Aes256 => false,
-        }
-    }
-
-    const fn of_sdk(self) -> ServerSideEncryption {
-        match self {
-            Self::Aes256 => ServerSideEncryption::Aes256,
-            Self::Kms => ServerSideEncryption::AwsKms,
-            Self::KmsDsse => ServerSideEncryption::AwsKmsDsse,
-        }
+const fn sse(encryption: Encryption) -> ServerSideEncryption {
+    match encryption {
+        Encryption::Aes256 => ServerSideEncryption::Aes256,
+        Encryption::Kms => ServerSideEncryption::AwsKms,
+        Encryption::KmsDsse => ServerSideEncryption::AwsKmsDsse,
     }
 }
 
@@ -133,7 +109,7 @@ impl Puts {
         sums: &Sums,
     ) -> PutObjectFluentBuilder {
         request
-            .set_server_side_encryption(self.encryption.map(Encryption::of_sdk))
+            .set_server_side_encryption(self.encryption.map(sse))
             .set_ssekms_key_id(self.kms_key_id.clone())
             .set_checksum_crc32(sums.crc32.clone())
             .set_content_md5(sums.md5.clone())
@@ -145,7 +121,7 @@ impl Puts {
         request: CreateMultipartUploadFluentBuilder,
     ) -> CreateMultipartUploadFluentBuilder {
         request
-            .set_server_side_encryption(self.encryption.map(Encryption::of_sdk))
+            .set_server_side_encryption(self.encryption.map(sse))
             .set_ssekms_key_id(self.kms_key_id.clone())
     }
 
@@ -165,7 +141,7 @@ impl Puts {
                 "if the bucket's policy wants an encryption, set {section}.sse"
             )),
             (Some(encryption), Fact::Denied | Fact::Rejected) => {
-                let header = encryption.of_sdk();
+                let header = sse(encryption);
                 let needs = match encryption.is_kms() {
                     true => {
                         ", and the credentials kms:GenerateDataKey and kms:Decrypt with its key"

@@ -654,7 +654,7 @@ async fn a_lock_that_a_reader_takes_holds_nothing_up() {
     let lock = fs::File::open(log.dir().join(".lock")).unwrap();
     lock.lock_shared().unwrap();
     let error = AuditLog::open(&log.settings, "test", clock::system).unwrap_err();
-    let said = handout::error::chain(&error);
+    let said = handout::text::chain(&error);
     assert!(
         said.contains(".lock is locked by another process"),
         "{said}"

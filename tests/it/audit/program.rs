@@ -8,7 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use handout::audit::note::PublicKey;
 use handout::audit::verify::{Report, verify};
-use handout::config::{Config, Environment};
+use handout::config::Config;
+use handout::environment::Environment;
 use handout::keyring::Keyring;
 use serde_json::{Value, json};
 

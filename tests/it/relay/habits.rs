@@ -8,11 +8,12 @@ use handout::audit::note::SigningKey;
 use handout::audit::record::Names;
 use handout::audit::{AuditLog, Issued, Settings};
 use handout::clock;
-use handout::config::{Environment, MailConfig, SmtpConfig, Tls};
+use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
 use handout::deliver::{
     Books, DeliverError, Errand, Letter, Mailer, Patience, Relays, Turn, deliver,
 };
+use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::{JobId, OnDoubt, Recipient, RelayName};
 use handout::keyring::Keyring;
@@ -355,7 +356,10 @@ async fn send(
     let line = format!("{}\r\n", "x".repeat(70));
     let letter = Letter {
         envelope: Envelope::new(Some(from), vec![recipient.address.clone()]).unwrap(),
-        secrets: handout::redact::Secrets::of_recipient(recipient),
+        secrets: handout::redact::Secrets::of_recipient(
+            &recipient.address,
+            recipient.name.as_deref(),
+        ),
         message_id: format!("<1@{}>", recipient.address),
         bytes: format!("Subject: x\r\n\r\n{}", line.repeat(text_bytes / line.len())).into_bytes(),
         summary: handout::deliver::Summary {

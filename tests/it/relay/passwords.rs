@@ -6,8 +6,9 @@ use std::path::Path;
 
 use base64ct::{Base64, Encoding};
 use handout::clock;
-use handout::config::{Environment, SmtpConfig, Tls};
+use handout::config::{SmtpConfig, Tls};
 use handout::deliver::smtp::Relay;
+use handout::environment::Environment;
 use handout::progress::Progress;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use handout::assemble;
+use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
-use handout::config::{AllowConfig, Config, ConnectionConfig, Environment, OnDoubt};
+use handout::config::{AllowConfig, Config, ConnectionConfig, OnDoubt};
+use handout::environment::Environment;
 use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
-use handout::tools::{self, OpenError, Opened, Serving};
 use handout::worker::{Ended, Pace, Worker};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -115,7 +117,7 @@ impl World {
     pub(crate) async fn open(&self) -> Opened {
         super::until("the lock of the state directory", async || {
             let environment = Environment::default();
-            let opening = tools::open(&self.config, &environment, clock::system, Serving::Links);
+            let opening = assemble::open(&self.config, &environment, clock::system, Serving::Links);
             match Box::pin(opening).await {
                 Err(OpenError::Locked { .. }) => None,
                 opened => Some(opened.unwrap()),
@@ -247,7 +249,7 @@ impl World {
     }
 
     fn queue(&self) -> SqliteQueue {
-        tools::open_sqlite_queue(&self.config, clock::system).unwrap()
+        assemble::open_sqlite_queue(&self.config, clock::system).unwrap()
     }
 }
 
@@ -274,7 +276,7 @@ pub(crate) fn pace() -> Pace {
 
 /// Runs a worker on what was opened until `count` messages are settled.
 pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
-    let progress = opened.tools.progress.clone();
+    let progress = opened.services.progress.clone();
     let settled = async {
         loop {
             let now = progress.snapshot();
@@ -287,7 +289,7 @@ pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
     let queue: Arc<dyn Queue> = Arc::clone(&opened.queue);
     let worker = Worker::new(
         queue,
-        opened.tools.clone(),
+        opened.services.clone(),
         opened.rules.clone(),
         pace(),
         clock::system,

@@ -2,12 +2,12 @@
 
 use jiff::SignedDuration;
 
-use super::Connection;
 use crate::clock::Clock;
 use crate::edge::{Egress, http};
 use crate::job::Bucket;
 use crate::keyring::nonce;
 use crate::links::PresignedUrl;
+use crate::links::connection::Connection;
 use crate::links::signer::{Signer, SignerError};
 use crate::links::sigv4::Ask;
 use crate::links::way::{Answer, Obstacle, judge};

@@ -1,259 +1,66 @@
 //! What a job is worked with: every edge, opened once from the configuration.
 
+mod audit;
 mod changes;
+pub mod connection;
+mod dkim;
 mod reload;
+mod services;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::assemble::connection::SqsRoute;
 use crate::audit::record::Names;
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::load::queue_address;
-use crate::config::{
-    Config, ConfigError, Environment, LedgerKind, QueueKind, RecipientNames, Transport,
-};
-use crate::connection::{self, Connection, Connections, SqsRoute};
+use crate::config::queue_address::QueueAddress;
+use crate::config::{Config, LedgerKind, QueueKind, RecipientNames, Transport};
+use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, DeliverError, Mailer, Outbox, Relay, Relays, Sender};
+use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
 use crate::directory::{Directory, Location, is_full};
-use crate::edge::health::{Edge, EdgeKind, Edges, JobAtEdge, Outage};
-use crate::error::JobError;
+use crate::edge::health::{Edge, EdgeKind};
+use crate::environment::Environment;
 use crate::job::envelope::EventRule;
-use crate::job::{Bucket, ConnectionName, EmailOrder, Job, Locale, RelayName, Via};
+use crate::job::{Locale, RelayName};
 use crate::keyring::{Keyring, KeyringError, Purpose};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::Resolver;
 use crate::ledger::s3::S3Ledger;
 use crate::ledger::sqlite::SqliteLedger;
 use crate::ledger::{Ledger, LedgerError};
-use crate::links::cloudfront;
-use crate::links::listing::GatherError;
+use crate::links::connection::{Connection, Connections};
 use crate::links::partition::Variant;
 #[cfg(feature = "embedded")]
 use crate::links::target::ServerUrl;
-use crate::links::{Hand, SignError, Signing};
 use crate::mail_trial::Tried;
 use crate::media;
-use crate::plan::{self, Installed, Plan, PlanError, Policy};
+use crate::plan::{self, Installed};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::sqs::SqsQueue;
-use crate::queue::sqs::address::QueueAddress;
 use crate::render::{MailSettings, TemplateError, Templates};
 use crate::results::Results;
-use crate::worker::delivery::{Deliveries, Delivery};
+use crate::run::delivery::Deliveries;
+use crate::run::{Presenting, Sending, Signing};
 
 pub use self::changes::Changes;
 use self::changes::Reading;
+pub use self::services::Services;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
 
-/// How often a job looks whether it is to give its slot back.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
-
 /// How long downloads from the embedded endpoint are waited for at the end.
 const LAST_DOWNLOADS: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What a job is worked with.
-#[derive(Debug, Clone)]
-pub struct Tools {
-    /// What jobs may ask.
-    pub policy: Arc<Policy>,
-    /// Who signs, and where.
-    pub connections: Arc<Connections>,
-    /// The templates.
-    pub templates: Arc<Templates>,
-    /// Ledger and audit log.
-    pub books: Books,
-    /// How mails leave.
-    pub mailer: Mailer,
-    /// Who sends them.
-    pub sender: Sender,
-    /// Who is told of those whom a job did not reach.
-    pub notices: Notices,
-    /// How they speak.
-    pub mail: Arc<MailSettings>,
-    /// The installation's secret.
-    pub keyring: Keyring,
-    /// Where long listings and lists are kept while they are worked on.
-    pub spool_dir: Location,
-    /// Which pictures of galleries are looked at.
-    pub pictures: media::Settings,
-    /// How many audiences of a job are served at once.
-    pub at_once: usize,
-    /// To whom the ends of jobs are told.
-    pub results: Results,
-    /// How far everything is.
-    pub progress: Progress,
-    /// What is known of the health of everything that it needs.
-    pub edges: Edges,
-    /// How many jobs may wait for a store or a relay that is silent, so that others have slots too.
-    pub share: usize,
-    /// Which messages were worked when the process died.
-    pub deliveries: Deliveries,
-    /// Of which jobs it is known whether their mails have room for all files.
-    pub(crate) tried: Tried,
-    /// What time it is.
-    pub clock: Clock,
-}
-
-impl Tools {
-    /// The connection of that name.
-    pub fn connection(&self, name: &ConnectionName) -> Result<&Connection, JobError> {
-        self.connections.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self
-                .connections
-                .keys()
-                .map(ConnectionName::as_str)
-                .collect();
-            JobError::UnknownConnection {
-                name: name.to_string(),
-                known: known.join(", "),
-            }
-        })
-    }
-
-    /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
-    pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
-        if let Some(full) = self.books.audit.edge().outage() {
-            return Err(full);
-        }
-        let connection = self.connections.get(&job.from.connection);
-        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
-        let share = self.share();
-        // One store or one relay of several, however slow, leaves slots for the others.
-        let stores = self.policy.rules.iter().map(|rule| &rule.connection);
-        let stores = stores.collect::<BTreeSet<_>>().len();
-        let relays = match &self.mailer {
-            Mailer::Smtp(relays) => relays.iter().count(),
-            Mailer::Outbox(_) => 0,
-        };
-        let of_several = |count: usize| (count > 1).then_some(self.share);
-        if let Some(connection) = connection {
-            connection.s3.edge().limit_long_jobs(of_several(stores));
-        }
-        if let Some(relay) = relay {
-            relay.edge().limit_long_jobs(of_several(relays));
-        }
-        let ledger = self
-            .books
-            .ledger
-            .edge()
-            .into_iter()
-            .map(|edge| (edge, usize::MAX));
-        let mut edges: Vec<(&Edge, usize)> = ledger
-            .chain(connection.map(|connection| (connection.s3.edge(), share)))
-            .chain(connection.map(|connection| (connection.signer.edge(), share)))
-            .chain(relay.map(|relay| (relay.edge(), share)))
-            .collect();
-        // First those whose pause lasts: the trial of another would be in vain.
-        edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
-        let by = job.id.as_str();
-        edges
-            .into_iter()
-            .map(|(edge, share)| edge.enter(by, share))
-            .collect()
-    }
-
-    /// Waits until a job is to give its slot back, and says why. While the job only waits for an edge, a death of the
-    /// process is not counted against its message.
-    pub async fn gives_way(&self, at: &[JobAtEdge], delivery: &Delivery) -> Outage {
-        loop {
-            tokio::time::sleep(LOOK_EVERY).await;
-            at.iter().for_each(JobAtEdge::tell_of_long_wait);
-            delivery.waits(at.iter().any(|at| at.waits().is_some()));
-            let share = self.share();
-            if let Some(outage) = at.iter().find_map(|at| at.gives_way(share)) {
-                return outage;
-            }
-        }
-    }
-
-    /// How many jobs may wait for one silent store or relay: those of all that are silent have half of the slots.
-    fn share(&self) -> usize {
-        let silent = self.edges.iter().filter(|edge| edge.is_silent()).count();
-        (self.share / silent.max(1)).max(1)
-    }
-
-    /// The relay of a job's mails, if it can be told before its plan is drawn.
-    fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
-        let Mailer::Smtp(relays) = &self.mailer else {
-            return None;
-        };
-        let name = match &email.relay {
-            Some(name) => name.clone(),
-            None => self.policy.usual_relay(job)?,
-        };
-        relays.get(&name)
-    }
-
-    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
-    pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
-        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
-        match relay {
-            Some(relay) => Ok(relay.reach().await?),
-            None => Ok(()),
-        }
-    }
-
-    /// What signs the links to a plan's objects.
-    pub async fn signing(&self, plan: &Plan) -> Result<Signing, JobError> {
-        if plan.via == Via::S3 {
-            return self.published_signing(plan, &plan.bucket).await;
-        }
-        let connection = self.connection(&plan.connection)?;
-        let Some(front) = &connection.front else {
-            return Err(PlanError::NoCloudfront {
-                connection: plan.connection.clone(),
-                place: format!("s3://{}/", plan.bucket),
-            }
-            .into());
-        };
-        let signing = front
-            .signing(
-                cloudfront::Policy::until(plan.lifetime.expires_at),
-                plan.whole_prefix(),
-            )
-            .map_err(SignError::from)?;
-        Ok(Signing {
-            hand: Hand::CloudFront(signing),
-            access_key_id: Arc::clone(front.signer.key_pair_id()),
-            link_ids: self.keyring.deriver(Purpose::LinkId),
-        })
-    }
-
-    /// What signs the links to what a plan publishes: S3's always, since a distribution stands before the objects.
-    pub async fn published_signing(
-        &self,
-        plan: &Plan,
-        bucket: &Bucket,
-    ) -> Result<Signing, JobError> {
-        let connection = self.connection(&plan.connection)?;
-        let region = connection
-            .store
-            .region(bucket)
-            .await
-            .map_err(GatherError::Store)?;
-        let signer = &connection.signer;
-        let (presigner, access_key_id) = signer
-            .presigner(bucket, region.as_deref(), plan.lifetime, plan.expiry_guard)
-            .await?;
-        Ok(Signing {
-            hand: Hand::S3(Box::new(presigner)),
-            access_key_id,
-            link_ids: self.keyring.deriver(Purpose::LinkId),
-        })
-    }
-}
-
-/// Why the tools could not be opened. Each variant has its exit code.
+/// Why the services could not be opened. Each variant has its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The configuration cannot be used.
@@ -346,7 +153,7 @@ pub enum Serving {
 #[derive(Debug)]
 pub struct Opened {
     /// What jobs are worked with.
-    pub tools: Tools,
+    pub services: Services,
     /// Where jobs come from.
     pub queue: Arc<dyn Queue>,
     /// Which events become jobs.
@@ -378,7 +185,7 @@ impl Opened {
             // No job is worked any more. A download that is cut can be begun again where it ended.
             embedded.shutdown(LAST_DOWNLOADS).await;
         }
-        drop(self.tools);
+        drop(self.services);
         // The writer's thread ends when its last handle is gone; joining would block the runtime.
         let closed = tokio::task::spawn_blocking(move || self.audit_writer.close());
         drop(closed.await);
@@ -413,12 +220,13 @@ pub async fn open(
     let fixed = Fixed {
         keyring: &keyring,
         progress: &progress,
+        spool_dir: &spool_dir,
         address,
         clock,
     };
     // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
     let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
-    let connections = &changeable.connections;
+    let connections = &changeable.signing.connections;
     let queue: Arc<dyn Queue> = match config.queue.kind {
         QueueKind::Sqlite => Arc::new(taken_over(SqliteQueue::new(database.clone(), clock)).await?),
         QueueKind::Sqs => Arc::new(Box::pin(sqs_queue(config, environment)).await?),
@@ -446,33 +254,25 @@ pub async fn open(
     };
     let handed_to = results.edge().into_iter().chain(queue.parked_edge());
     let edges = std::iter::once(queue_edge(config))
-        .chain(edges(connections, &*books.ledger, &changeable.mailer))
+        .chain(edges(
+            connections,
+            &*books.ledger,
+            &changeable.sending.mailer,
+        ))
         .chain(handed_to.cloned())
         .chain(std::iter::once(books.audit.edge().clone()))
         .collect();
     let Changeable {
-        policy,
-        connections,
-        templates,
-        mailer,
-        sender,
-        notices,
-        mail,
-        pictures,
+        signing,
+        presenting,
+        sending,
         at_once,
     } = changeable;
-    let tools = Tools {
-        policy,
-        connections,
-        templates,
-        books,
-        mailer,
-        sender,
-        notices,
-        mail,
-        keyring,
-        spool_dir,
-        pictures,
+    let services = Services {
+        signing,
+        recording: books,
+        presenting,
+        sending,
         at_once,
         results,
         progress,
@@ -483,8 +283,8 @@ pub async fn open(
         clock,
     };
     Ok(Opened {
-        rules: tools.policy.triggers.clone(),
-        tools,
+        rules: services.signing.policy.triggers.clone(),
+        services,
         queue,
         audit_writer,
         config: config.clone(),
@@ -499,21 +299,17 @@ pub async fn open(
 struct Fixed<'a> {
     keyring: &'a Keyring,
     progress: &'a Progress,
+    spool_dir: &'a Location,
     /// Where the embedded endpoint listens.
     address: Option<std::net::SocketAddr>,
     clock: Clock,
 }
 
-/// The tools that a configuration can change while jobs are worked.
+/// The services that a configuration can change while jobs are worked.
 struct Changeable {
-    policy: Arc<Policy>,
-    connections: Arc<Connections>,
-    templates: Arc<Templates>,
-    mailer: Mailer,
-    sender: Sender,
-    notices: Notices,
-    mail: Arc<MailSettings>,
-    pictures: media::Settings,
+    signing: Signing,
+    presenting: Presenting,
+    sending: Sending,
     at_once: usize,
 }
 
@@ -523,73 +319,74 @@ impl Changeable {
         config: &Config,
         environment: &Environment,
         fixed: &Fixed<'_>,
-        old: Option<(&Tools, &Changes)>,
+        old: Option<(&Services, &Changes)>,
     ) -> Result<Self, OpenError> {
         let untouched = |sections: &[&str]| {
-            let (tools, changes) = old?;
+            let (services, changes) = old?;
             let is_touched = sections.iter().any(|section| changes.touch(section));
-            (!is_touched).then_some(tools)
+            (!is_touched).then_some(services)
         };
         let templates = Templates::load(config.templates.dir.as_deref())?;
         let sender = Sender::new(config.sender()?, fixed.keyring.clone())
             .with_list(config.mailing_list()?)
             .signed_by(config.dkim_signers(environment)?);
         let relay = |section: &str, name: &RelayName| {
-            let tools = untouched(&[section, "mail.from"])?;
-            match &tools.mailer {
+            let services = untouched(&[section, "mail.from"])?;
+            match &services.sending.mailer {
                 Mailer::Smtp(relays) => relays.get(name).cloned(),
                 Mailer::Outbox(_) => None,
             }
         };
         let connection = |name: &str| {
             let section = format!("connections.{name}");
-            let tools = untouched(&[&section, "links.rate", "links.requests"])?;
-            let mut known = tools.connections.iter();
+            let services = untouched(&[&section, "links.rate", "links.requests"])?;
+            let mut known = services.signing.connections.iter();
             let (_, kept) = known.find(|(known, _)| known.as_str() == name)?;
             Some(kept.clone())
         };
         let kept: connection::Kept<'_> = &connection;
         let Fixed {
-            keyring, address, ..
+            keyring,
+            spool_dir,
+            address,
+            ..
         } = *fixed;
         let connections = connection::open_but(kept, config, keyring, address, environment);
         Ok(Self {
-            policy: Arc::new(config.policy()?),
-            mailer: mailer(config, environment, fixed, &relay)?,
-            notices: Notices::new(config, &sender)?,
-            mail: Arc::new(mail_settings(config, &sender, &templates)?),
-            connections: Arc::new(Box::pin(connections).await?),
-            templates: Arc::new(templates),
-            sender,
-            pictures: pictures(config),
+            signing: Signing {
+                policy: Arc::new(config.policy()?),
+                connections: Arc::new(Box::pin(connections).await?),
+                keyring: keyring.clone(),
+            },
+            presenting: Presenting {
+                mail: Arc::new(mail_settings(config, &sender, &templates)?),
+                templates: Arc::new(templates),
+                pictures: pictures(config),
+                spool_dir: spool_dir.clone(),
+            },
+            sending: Sending {
+                mailer: mailer(config, environment, fixed, &relay)?,
+                notices: Notices::new(config, &sender)?,
+                sender,
+            },
             at_once: config.mail.at_once,
         })
     }
 
-    /// The tools with these in place of those that they had.
-    fn with(self, tools: &Tools) -> Tools {
+    /// The services with these in place of those that they had.
+    fn with(self, services: &Services) -> Services {
         let Self {
-            policy,
-            connections,
-            templates,
-            mailer,
-            sender,
-            notices,
-            mail,
-            pictures,
+            signing,
+            presenting,
+            sending,
             at_once,
         } = self;
-        Tools {
-            policy,
-            connections,
-            templates,
-            mailer,
-            sender,
-            notices,
-            mail,
-            pictures,
+        Services {
+            signing,
+            presenting,
+            sending,
             at_once,
-            ..tools.clone()
+            ..services.clone()
         }
     }
 }

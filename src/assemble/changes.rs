@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     fn reading(text: &str) -> Reading {
-        let environment = crate::config::Environment::default();
+        let environment = crate::environment::Environment::default();
         Reading::of(&Config::parse(text, &environment).unwrap())
     }
 

@@ -15,8 +15,8 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_sts::Client;
 use aws_sdk_sts::types::Credentials as Given;
 
-use crate::config::Environment;
 use crate::edge::{EdgeError, HeedsRetryAfter};
+use crate::environment::Environment;
 use crate::links::credentials::clean;
 use crate::mounted;
 use crate::quantity::Span;

@@ -196,7 +196,7 @@ mod tests {
 
     async fn words(command: &str) -> String {
         let error = process(command).ask().await.unwrap_err();
-        crate::error::chain(&error)
+        crate::text::chain(&error)
     }
 
     #[tokio::test]

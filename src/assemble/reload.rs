@@ -5,9 +5,10 @@
 
 use super::changes::{Changes, Reading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::edge::Egress;
 use crate::edge::health::EdgeKind;
+use crate::environment::Environment;
 
 impl Opened {
     /// Takes a new configuration over, but for what only a start can change.
@@ -33,22 +34,27 @@ impl Opened {
         let changes = Changes::between(&self.reading, &reading);
         let told = Changes::between(&self.reading, &wanted);
         let fixed = Fixed {
-            keyring: &self.tools.keyring,
-            progress: &self.tools.progress,
+            keyring: &self.services.signing.keyring,
+            progress: &self.services.progress,
+            spool_dir: &self.services.presenting.spool_dir,
             address: self.embedded_address(),
-            clock: self.tools.clock,
+            clock: self.services.clock,
         };
-        let old = Some((&self.tools, &changes));
+        let old = Some((&self.services, &changes));
         let changeable = Box::pin(Changeable::open(&mixed, environment, &fixed, old)).await?;
-        let queue = self.tools.edges.of(EdgeKind::Queue);
-        self.rules = changeable.policy.triggers.clone();
-        self.tools = changeable.with(&self.tools);
-        let handed_to = self.tools.results.edge().into_iter();
+        let queue = self.services.edges.of(EdgeKind::Queue);
+        self.rules = changeable.signing.policy.triggers.clone();
+        self.services = changeable.with(&self.services);
+        let handed_to = self.services.results.edge().into_iter();
         let handed_to = handed_to.chain(self.queue.parked_edge()).cloned();
-        let tools = &self.tools;
-        let others = edges(&tools.connections, &*tools.books.ledger, &tools.mailer);
+        let services = &self.services;
+        let others = edges(
+            &services.signing.connections,
+            &*services.recording.ledger,
+            &services.sending.mailer,
+        );
         let all = queue.into_iter().chain(others).chain(handed_to);
-        self.tools.edges.exchange(all.collect());
+        self.services.edges.exchange(all.collect());
         self.config = mixed;
         self.reading = reading;
         Ok(told)

@@ -89,7 +89,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
         Self {
             slots: Arc::clone(permit.semaphore()),
             permit: Arc::new(Mutex::new(Some(permit))),
@@ -97,7 +97,7 @@ impl Slot {
     }
 
     /// Takes a slot again, if the message before gave it back.
-    pub(super) async fn take(&self) {
+    pub(crate) async fn take(&self) {
         if lock(&self.permit).is_none() {
             let permit = Arc::clone(&self.slots).acquire_owned().await;
             *lock(&self.permit) = permit.ok();
@@ -105,7 +105,7 @@ impl Slot {
     }
 
     /// Others have it from now on.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         drop(lock(&self.permit).take());
     }
 }
@@ -296,7 +296,7 @@ impl Delivery {
     }
 
     /// The delivery is worked in this slot.
-    pub(super) fn takes(&self, slot: Slot) {
+    pub(crate) fn takes(&self, slot: Slot) {
         *lock(&self.inner.slot) = Some(slot);
     }
 
@@ -313,7 +313,7 @@ impl Delivery {
     }
 
     /// Keeps the count beyond the delivery's end: the message is to be parked, and could not be.
-    pub(super) fn keep(&self) {
+    pub(crate) fn keep(&self) {
         self.inner.is_kept.store(true, Ordering::Relaxed);
     }
 
@@ -336,7 +336,7 @@ impl Delivery {
     }
 
     /// The message was read: if the process dies while it reads another, it is not this one that did it.
-    pub(super) fn was_read(&self) {
+    pub(crate) fn was_read(&self) {
         if let Some((dir, file)) = &self.inner.file {
             drop(write(dir, file, self.deaths(), Step::Working));
         }

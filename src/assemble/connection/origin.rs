@@ -15,7 +15,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use super::Base;
 use super::process::Process;
 use super::sts::{self, Identity, Sessions};
-use crate::config::{ConfigError, ConnectionConfig, Environment, Secret};
+use crate::config::{ConnectionConfig, Secret};
+use crate::config_error::ConfigError;
+use crate::environment::Environment;
 use crate::links::credentials::Origin;
 
 /// The credentials of a connection or a queue, as its section describes them.

@@ -8,12 +8,14 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 use super::origin::Configured;
 use super::{Base, no_region, session_end};
-use crate::config::{ConfigError, ConnectionConfig, Environment};
+use crate::config::ConnectionConfig;
+use crate::config::queue_address::QueuePlace;
+use crate::config_error::ConfigError;
 use crate::edge::{Egress, HeedsRetryAfter};
+use crate::environment::Environment;
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::partition::Variant;
-use crate::queue::sqs::address::QueuePlace;
 
 /// The way to an SQS queue; what is left out is the environment's or the profile's.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@
 //! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
 mod filled;
+mod front;
 mod origin;
 mod process;
 mod sqs;
@@ -26,9 +27,12 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_types::service_config::ServiceConfigKey;
 
 use self::origin::Configured;
-use crate::config::{Config, ConfigError, ConnectionConfig, EmbeddedConfig, Environment, front};
+use crate::assemble::OpenError;
+use crate::config::{Config, ConnectionConfig, EmbeddedConfig};
+use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, http, retries};
+use crate::environment::Environment;
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose, hex};
 use crate::links::credentials::Source;
@@ -42,7 +46,8 @@ use crate::store::ObjectStore;
 use crate::store::s3::{Puts, S3Store};
 use crate::store::throttled::Throttled;
 use crate::throttle::Throttle;
-use crate::tools::OpenError;
+
+pub use crate::links::connection::{Connection, Connections};
 
 /// The region of the embedded endpoint: a scope needs one.
 pub const EMBEDDED_REGION: &str = "us-east-1";
@@ -52,28 +57,6 @@ pub const OF_ENVIRONMENT: &str = "environment";
 
 pub use sqs::{SqsRoute, sqs_client};
 pub use way::WayError;
-
-/// A connection that works.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// Its objects.
-    pub store: Arc<dyn ObjectStore>,
-    /// The same without a limit to the rate, for the ledger.
-    pub s3: S3Store,
-    /// Signs links to them, at the server that recipients reach.
-    pub signer: Signer,
-    /// Signs for the server that the program itself asks, where links name another.
-    own_signer: Option<Signer>,
-    /// The distribution in front of its bucket, if there is one.
-    pub front: Option<Arc<Front>>,
-    /// The role whose credentials sign, if it takes one on.
-    pub role: Option<Arc<str>>,
-    /// How many links it may sign.
-    pub link_rate: Throttle,
-}
-
-/// All connections, by name.
-pub type Connections = BTreeMap<ConnectionName, Connection>;
 
 /// A directory that the embedded endpoint serves, and the keys for it.
 #[derive(Clone)]

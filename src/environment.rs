@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use aws_types::os_shim_internal::Env;
 
 /// Where the state of a service is, and of root's commands beside it.
-pub(super) const SYSTEM_STATE: &str = "/var/lib/handout";
+pub(crate) const SYSTEM_STATE: &str = "/var/lib/handout";
 
 /// The environment, read once: every variable that has a value.
 #[derive(Clone, Default)]
@@ -64,13 +64,13 @@ impl Environment {
     }
 
     /// Every variable that has a value.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let variables = self.variables.iter();
         variables.map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The names of the variables whose values cannot be read.
-    pub(super) fn unreadable(&self) -> &[String] {
+    pub(crate) fn unreadable(&self) -> &[String] {
         &self.unreadable
     }
 
@@ -96,7 +96,7 @@ impl Environment {
     ///
     /// `/var/lib/handout` is the place of root, of a service that systemd gave it to, and of the user who owns it: an
     /// installation that worked there goes on there. Any other user works below the user's own state directory.
-    pub(super) fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         let user = rustix::process::geteuid();
         let owner = std::fs::metadata(SYSTEM_STATE).ok();
         let is_ours = owner.is_some_and(|owner| owner.uid() == user.as_raw());
@@ -116,7 +116,7 @@ impl Environment {
 
     /// The file with that name among systemd's credentials, if there is one.
     /// <https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#LoadCredential=ID:PATH>
-    pub(super) fn credential(&self, name: &Path) -> Option<PathBuf> {
+    pub(crate) fn credential(&self, name: &Path) -> Option<PathBuf> {
         let directory = self.get("CREDENTIALS_DIRECTORY")?;
         Some(Path::new(directory).join(name)).filter(|path| path.exists())
     }

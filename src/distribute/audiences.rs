@@ -1,0 +1,213 @@
+//! The audiences of a job: links, page and mails of each.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use super::batches::{BATCHES_AHEAD, Room, batches, gather, with};
+use super::mails::{To, mail, patience};
+use super::state::JobState;
+use crate::assemble::Services;
+use crate::deliver::{DeliverError, Turn};
+use crate::edge::health::{JobAtEdge, Mailing};
+use crate::error::{Class, JobError};
+use crate::failpoint::{self, Failpoint};
+use crate::job::{OnDoubt, Recipient};
+use crate::ledger::{MAX_DOUBTS, Outcome, Sheet, Standing};
+use crate::media::Album;
+use crate::plan::{Audience, Plan};
+use crate::progress::{MailEnd, is_milestone};
+use crate::render::email::Digest;
+use crate::report::JobReport;
+use crate::run::JobRun;
+
+/// What one audience came to.
+struct Served {
+    links: u64,
+    /// How many files a mail shows that leads to no others.
+    shown: Option<u64>,
+    turns: Vec<RecipientEnd>,
+}
+
+/// How a recipient's turn ended.
+type RecipientEnd = (Arc<Recipient>, Result<Turn, JobError>);
+
+/// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.
+///
+/// Nobody's turn is cut off for another's failure: a mail that was cut off in its last step would be a doubt.
+pub(super) async fn deliver_all(
+    run: &JobRun,
+    state: &JobState,
+    at: &[JobAtEdge],
+    services: &Services,
+    delivered: &mut JobReport,
+) -> Result<(), JobError> {
+    let plan = &state.plan;
+    let album = services.album(plan, &run.stop)?;
+    let turns = plan
+        .audiences()
+        .into_iter()
+        .map(|audience| serve(run, state, &album, audience, at, services));
+    let mut turns = std::pin::pin!(stream::iter(turns).buffer_unordered(services.at_once));
+    let mut failed = Vec::new();
+    while let Some(turn) = turns.next().await {
+        match turn {
+            Ok(served) => {
+                delivered.links += served.links;
+                delivered.shown = delivered.shown.into_iter().chain(served.shown).min();
+                for (reader, turn) in served.turns {
+                    match turn {
+                        Ok(turn) => {
+                            delivered.count(turn.outcome(), || services.recording.rid(&reader));
+                        }
+                        Err(error) => failed.push(error),
+                    }
+                }
+            }
+            Err(error) => failed.push(error),
+        }
+        if failed.iter().any(|error| error.class() == Class::Disk) {
+            run.stop.ask();
+        }
+    }
+    match JobError::deferred(failed) {
+        None => Ok(()),
+        Some(JobError::Deferred { first, .. }) if is_of_the_job(&first) => Err(*first),
+        Some(error) => Err(error),
+    }
+}
+
+/// Whether an error is the job's, however many recipients met it.
+fn is_of_the_job(error: &JobError) -> bool {
+    matches!(error, JobError::Stopped(_) | JobError::Aged(_)) || error.class() == Class::Disk
+}
+
+/// Serves one audience: its links, its page and list, its mails.
+async fn serve(
+    run: &JobRun,
+    state: &JobState,
+    album: &Album<'_>,
+    audience: Audience,
+    at: &[JobAtEdge],
+    services: &Services,
+) -> Result<Served, JobError> {
+    let JobState {
+        plan,
+        listing,
+        sheet,
+    } = state;
+    let readers = plan.readers(&audience);
+    let (waiting, turns) = pending_recipients(plan, sheet, &readers, services).await?;
+    let mut served = Served {
+        links: 0,
+        shown: None,
+        turns,
+    };
+    if waiting.is_empty() && !readers.is_empty() {
+        return Ok(served);
+    }
+    let signing = services.signing.link_signer(plan).await?;
+    let publishing = services.publishing(run, plan);
+    let mut publication = publishing.begin(listing, &audience).await?;
+    let mut digest = Digest::new(plan);
+    let (room, mut gathered): (Room, _) = mpsc::channel(BATCHES_AHEAD);
+    let gather = gather(
+        batches(run, state, album, &audience, &signing, services, &room),
+        &room,
+    );
+    let show = async {
+        while let Some(batch) = gathered.recv().await {
+            let Some((batch, pictures)) = batch? else {
+                break;
+            };
+            let before = served.links;
+            served.links += batch.links().len() as u64;
+            if is_milestone(before, served.links) {
+                let (links, of) = (served.links, listing.linkable);
+                tracing::info!(job.id = %run.job.id, links, of, "links are signed and recorded");
+            }
+            // Of a million links that nobody is mailed, no mail is made.
+            if !waiting.is_empty() {
+                digest.push(&batch);
+            }
+            publication.push(&batch, &pictures)?;
+            publication.put_full().await?;
+        }
+        Ok::<_, JobError>(())
+    };
+    with(gather, show).await?;
+    let published = publication.finish().await?;
+    failpoint::pass(Failpoint::Published);
+    for (reader, n) in waiting {
+        let to = To {
+            reader: &reader,
+            n,
+            patience: patience(run, plan, sheet),
+        };
+        let shown = &mut served.shown;
+        let _at_relay = Mailing::begin(at);
+        let turn = mail(run, plan, &digest, &published, to, shown, services).await;
+        if let Some(end) = end_of(&turn) {
+            services.progress.mailed(end);
+        }
+        served.turns.push((reader, turn));
+    }
+    Ok(served)
+}
+
+/// How an attempt at a mail ended, if it was made in this turn.
+const fn end_of(turn: &Result<Turn, JobError>) -> Option<MailEnd> {
+    match turn {
+        Ok(Turn::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
+        Ok(Turn::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
+        Ok(Turn::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
+        Ok(Turn::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
+        Ok(Turn::EndedBefore(_)) => None,
+    }
+}
+
+/// Someone who waits for a mail, and which attempt at it is next.
+type Pending = (Arc<Recipient>, u32);
+
+/// Parts those who still wait for their mail from those whose turn has ended, one way or another.
+async fn pending_recipients(
+    plan: &Plan,
+    sheet: &Sheet,
+    readers: &[Arc<Recipient>],
+    services: &Services,
+) -> Result<(Vec<Pending>, Vec<RecipientEnd>), JobError> {
+    let mut waiting = Vec::new();
+    let mut turns = Vec::new();
+    for reader in readers {
+        let masked = reader.masked();
+        let found = services
+            .recording
+            .look(&plan.job.id, sheet, reader, plan.on_doubt)
+            .await?;
+        let turn = match found {
+            Standing::Free { n } => {
+                let rid = services.recording.rid(reader);
+                match services.sending.mailer.put_off(&plan.job.id, &rid, reader) {
+                    Some(error) => Err(error.into()),
+                    None => {
+                        waiting.push((Arc::clone(reader), n));
+                        continue;
+                    }
+                }
+            }
+            Standing::Terminal { outcome, .. } => Ok(Turn::EndedBefore(outcome)),
+            Standing::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
+            Standing::Doubt { doubts, .. }
+                if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
+            {
+                let attempts = doubts;
+                Err(DeliverError::Exhausted { masked, attempts }.into())
+            }
+            Standing::Doubt { .. } => Ok(Turn::EndedBefore(Outcome::held())),
+        };
+        turns.push((Arc::clone(reader), turn));
+    }
+    Ok((waiting, turns))
+}

@@ -1,0 +1,153 @@
+//! The links of an audience, signed and recorded batch by batch.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{self, Stream};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use tokio::sync::mpsc;
+
+use super::state::JobState;
+use crate::assemble::Services;
+use crate::audit::AuditedLinks;
+use crate::audit::record::Kind as LineKind;
+use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
+use crate::links::listing;
+use crate::links::{self, LinkSigner, Links};
+use crate::media::{Album, Pictures};
+use crate::plan::{Aged, Audience, Plan};
+use crate::run::JobRun;
+
+/// How many batches are on their way to the disk at once: two keep both the processor and the disk busy.
+const BATCHES_AT_ONCE: usize = 2;
+
+/// How many batches are ahead of the one that is shown: one more is being signed.
+pub(super) const BATCHES_AHEAD: usize = BATCHES_AT_ONCE + 1;
+
+/// Links that may be shown, and what is known of the pictures among them.
+type Batch = (AuditedLinks, Arc<Pictures>);
+
+/// Where batches wait to be shown, and a place there.
+pub(super) type Room = mpsc::Sender<Result<Option<Batch>, JobError>>;
+
+type Place<'a> = mpsc::Permit<'a, Result<Option<Batch>, JobError>>;
+
+/// Has the links of an audience signed and recorded, and sends each batch on; `None` is the end.
+pub(super) async fn gather(
+    batches: impl Stream<Item = Result<(Place<'_>, Batch), JobError>> + Send,
+    room: &Room,
+) {
+    let mut batches = pin!(batches);
+    let end = loop {
+        match batches.next().await {
+            Some(Ok((place, batch))) => place.send(Ok(Some(batch))),
+            Some(Err(error)) => break Err(error),
+            None => break Ok(None),
+        }
+    };
+    // Nobody is there any more if showing has failed, which is told then.
+    drop(room.send(end).await);
+}
+
+/// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one batch are
+/// on their way to the disk, the next is signed.
+///
+/// A batch has its place in `room` before it is state. So whatever was state can go on to its end, however long the batches
+/// before it take: requests for pictures have a time limit, and a place in the log's queue is one that others wait for.
+pub(super) fn batches<'a>(
+    run: &'a JobRun,
+    state: &'a JobState,
+    album: &'a Album<'a>,
+    audience: &'a Audience,
+    signing: &'a LinkSigner,
+    services: &'a Services,
+    room: &'a Room,
+) -> impl Stream<Item = Result<(Place<'a>, Batch), JobError>> + Send + 'a {
+    let signed = stream::try_unfold(0, move |number| async move {
+        let Ok(place) = room.reserve().await else {
+            return Ok(None);
+        };
+        let Some(page) = state.listing.page(number)? else {
+            return Ok(None);
+        };
+        let pictures = album.page(number, &page).await;
+        let links = sign(run, &state.plan, page, audience, signing, services).await?;
+        let recorded = record(run, &state.plan, links, services);
+        let recorded = recorded.map_ok(move |links| (place, (links, pictures)));
+        Ok::<_, JobError>(Some((recorded, number + 1)))
+    });
+    signed.try_buffered(BATCHES_AT_ONCE)
+}
+
+/// Does some work while other work, which serves it, goes on beside it for as long.
+pub(super) async fn with<T>(beside: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    match select(pin!(work), pin!(beside)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), work)) => work.await,
+    }
+}
+
+async fn sign(
+    run: &JobRun,
+    plan: &Plan,
+    page: Vec<listing::Entry>,
+    audience: &Audience,
+    signing: &LinkSigner,
+    services: &Services,
+) -> Result<Links, JobError> {
+    may_go_on(run, plan, services)?;
+    let rate = &services.signing.connection(&plan.connection)?.link_rate;
+    run.stop.or(rate.pass(page.len())).await?;
+    let links = if signing.is_slow() {
+        // On the heap: a future holds the room for it in every job, and few jobs need it.
+        Box::pin(sign_aside(plan, page, audience, signing)).await?
+    } else {
+        links::sign(plan, page, audience, signing)?
+    };
+    failpoint::pass(Failpoint::Signed);
+    Ok(links)
+}
+
+/// Records a batch: from here on its links may be shown.
+async fn record(
+    run: &JobRun,
+    plan: &Plan,
+    links: Links,
+    services: &Services,
+) -> Result<AuditedLinks, JobError> {
+    may_go_on(run, plan, services)?;
+    let recording = &services.recording;
+    let role = services.signing.role(&run.job.from.connection);
+    let context = run.context(LineKind::Object, role, &recording.names);
+    let audited = recording
+        .issued
+        .record(links, &context, &recording.audit)
+        .await?;
+    failpoint::pass(Failpoint::Recorded);
+    services.progress.issued(audited.links().len());
+    Ok(audited)
+}
+
+/// Signs a batch that takes long on a thread of its own: heartbeats and other jobs go on meanwhile.
+async fn sign_aside(
+    plan: &Plan,
+    page: Vec<listing::Entry>,
+    audience: &Audience,
+    signing: &LinkSigner,
+) -> Result<Links, JobError> {
+    let (plan, audience, signing) = (plan.clone(), audience.clone(), signing.clone());
+    let signed = tokio::task::spawn_blocking(move || links::sign(&plan, page, &audience, &signing));
+    Ok(signed.await.map_err(|_| JobError::Panicked)??)
+}
+
+/// Asked before each step that cannot be undone: whether the work shall go on, and whether its links are still what the
+/// mail will promise.
+pub(super) fn may_go_on(run: &JobRun, plan: &Plan, services: &Services) -> Result<(), JobError> {
+    run.stop.heed()?;
+    if !plan.lifetime.is_fresh((services.clock)()) {
+        return Err(Aged.into());
+    }
+    Ok(())
+}

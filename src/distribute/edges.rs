@@ -1,0 +1,163 @@
+//! The dependencies of a job: it asks each whether it may be tried, and gives its slot back when one may not.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::assemble::Services;
+use crate::deliver::{DeliverError, Mailer, Relay};
+use crate::edge::health::{Edge, JobAtEdge, Outage};
+use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
+use crate::job::{EmailOrder, Job};
+use crate::ledger::lease::{self, Taken};
+use crate::report::JobReport;
+use crate::run::JobRun;
+use crate::run::delivery::Delivery;
+use crate::stop::Stopped;
+
+/// How often a job looks whether it is to give its slot back.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Does a job's work until the job is to give its slot back: then the work stops at its next step.
+pub(super) async fn until_it_gives_way(
+    run: &JobRun,
+    at: &[JobAtEdge],
+    services: &Services,
+    work: impl Future<Output = Result<JobReport, JobError>>,
+) -> Result<JobReport, JobError> {
+    let mut work = pin!(run.stop.cut(work));
+    let outage = tokio::select! {
+        worked = &mut work => return worked?,
+        outage = services.gives_way(at, &run.delivery) => outage,
+    };
+    run.stop.ask();
+    let ended = match work.as_mut().now_or_never() {
+        Some(ended) => ended,
+        // A mail is between its intent and its outcome: it is waited for, and others have the slot.
+        None => {
+            run.delivery.give_slot_back();
+            work.await
+        }
+    };
+    match ended {
+        // It came to its end all the same.
+        Ok(Ok(report)) => Ok(report),
+        Ok(Err(error)) if !error.is_stopped() => Err(error),
+        Ok(Err(_)) | Err(Stopped) => Err(outage.into()),
+    }
+}
+
+/// Does a job's work while this process holds the job's lease; without one where the ledger is of one machine.
+pub(super) async fn under_lease(
+    run: &JobRun,
+    services: &Services,
+    work: impl Future<Output = Result<JobReport, JobError>>,
+) -> Result<JobReport, JobError> {
+    let recording = &services.recording;
+    let Some(leases) = recording.ledger.leases() else {
+        return work.await;
+    };
+    let taking = lease::take(leases, &run.job.id, &recording.owner);
+    match run.stop.or(taking).await?? {
+        Taken::Busy { left } => Err(JobError::Busy { left }),
+        Taken::Held(mut hold) => {
+            failpoint::pass(Failpoint::Leased);
+            let worked = hold.hold_while(work, &run.stop).await;
+            hold.release().await;
+            worked
+        }
+    }
+}
+
+impl Services {
+    /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
+    pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
+        if let Some(full) = self.recording.audit.edge().outage() {
+            return Err(full);
+        }
+        let connection = self.signing.connections.get(&job.from.connection);
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        let share = self.share();
+        // One store or one relay of several, however slow, leaves slots for the others.
+        let stores = self
+            .signing
+            .policy
+            .rules
+            .iter()
+            .map(|rule| &rule.connection);
+        let stores = stores.collect::<BTreeSet<_>>().len();
+        let relays = match &self.sending.mailer {
+            Mailer::Smtp(relays) => relays.iter().count(),
+            Mailer::Outbox(_) => 0,
+        };
+        let of_several = |count: usize| (count > 1).then_some(self.share);
+        if let Some(connection) = connection {
+            connection.s3.edge().limit_long_jobs(of_several(stores));
+        }
+        if let Some(relay) = relay {
+            relay.edge().limit_long_jobs(of_several(relays));
+        }
+        let ledger = self
+            .recording
+            .ledger
+            .edge()
+            .into_iter()
+            .map(|edge| (edge, usize::MAX));
+        let mut edges: Vec<(&Edge, usize)> = ledger
+            .chain(connection.map(|connection| (connection.s3.edge(), share)))
+            .chain(connection.map(|connection| (connection.signer.edge(), share)))
+            .chain(relay.map(|relay| (relay.edge(), share)))
+            .collect();
+        // First those whose pause lasts: the trial of another would be in vain.
+        edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
+        let by = job.id.as_str();
+        edges
+            .into_iter()
+            .map(|(edge, share)| edge.enter(by, share))
+            .collect()
+    }
+
+    /// Waits until a job is to give its slot back, and says why. While the job only waits for an edge, a death of the
+    /// process is not counted against its message.
+    pub async fn gives_way(&self, at: &[JobAtEdge], delivery: &Delivery) -> Outage {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            at.iter().for_each(JobAtEdge::tell_of_long_wait);
+            delivery.waits(at.iter().any(|at| at.waits().is_some()));
+            let share = self.share();
+            if let Some(outage) = at.iter().find_map(|at| at.gives_way(share)) {
+                return outage;
+            }
+        }
+    }
+
+    /// How many jobs may wait for one silent store or relay: those of all that are silent have half of the slots.
+    fn share(&self) -> usize {
+        let silent = self.edges.iter().filter(|edge| edge.is_silent()).count();
+        (self.share / silent.max(1)).max(1)
+    }
+
+    /// The relay of a job's mails, if it can be told before its plan is drawn.
+    fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
+        let Mailer::Smtp(relays) = &self.sending.mailer else {
+            return None;
+        };
+        let name = match &email.relay {
+            Some(name) => name.clone(),
+            None => self.signing.policy.usual_relay(job)?,
+        };
+        relays.get(&name)
+    }
+
+    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
+    pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
+        let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
+        match relay {
+            Some(relay) => Ok(relay.reach().await?),
+            None => Ok(()),
+        }
+    }
+}

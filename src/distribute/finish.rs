@@ -1,0 +1,114 @@
+//! The end of a job: its records, and the notice about recipients that it did not reach.
+
+use serde_json::json;
+
+use crate::assemble::Services;
+use crate::deliver::notice::Notice;
+use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
+use crate::job::occurrence::Occurrence;
+use crate::ledger::standing::is_done;
+use crate::ledger::{Created, Kind, Record};
+use crate::links::kept;
+use crate::report::JobReport;
+use crate::run::JobRun;
+use crate::text::chain;
+
+/// Whether a later event of the same key was served: what this one is about is not there any more.
+pub(super) async fn comes_too_late(run: &JobRun, services: &Services) -> Result<bool, JobError> {
+    let Some(occurrence) = &run.job.occurrence else {
+        return Ok(false);
+    };
+    let served = services
+        .recording
+        .ledger
+        .records(&occurrence.series)
+        .await?;
+    Ok(served
+        .iter()
+        .any(|record| occurrence.is_older_than(&record.rid, &record.body)))
+}
+
+/// Ends a job that comes too late, for good.
+pub(super) async fn supersede(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
+    let delivered = JobReport {
+        superseded: true,
+        ..JobReport::default()
+    };
+    conclude(run, &delivered, services).await?;
+    Ok(delivered)
+}
+
+/// Records that everybody has an end: only after this may the message be deleted.
+pub(super) async fn finish(
+    run: &JobRun,
+    delivered: &JobReport,
+    services: &Services,
+) -> Result<(), JobError> {
+    let (job, ledger) = (&run.job.id, &services.recording.ledger);
+    if let Some(occurrence) = &run.job.occurrence {
+        let Occurrence {
+            series, sequencer, ..
+        } = occurrence;
+        let body = occurrence.to_body(job, run.now);
+        let served = Record::new(series, sequencer.as_str(), 0, Kind::Served, body);
+        ledger.create(served).await?;
+    }
+    failpoint::pass(Failpoint::Served);
+    if delivered.failed() > 0 {
+        kept::keep_message(&run.job, &**ledger).await?;
+    }
+    conclude(run, delivered, services).await?;
+    failpoint::pass(Failpoint::Done);
+    // Somebody's word may have come after the sheet was read; those whom it is about were not served yet.
+    if !is_done(&ledger.records_of(job, "").await?) {
+        return Err(JobError::Reopened);
+    }
+    // Those without a mail may yet get one, which has the same objects.
+    if delivered.failed() == 0
+        && let Err(error) = ledger.forget_pages(job).await
+    {
+        tracing::warn!(job.id = %job, error = chain(&error), "could not forget a job's objects");
+    }
+    Ok(())
+}
+
+async fn conclude(
+    run: &JobRun,
+    delivered: &JobReport,
+    services: &Services,
+) -> Result<(), JobError> {
+    let body = serde_json::to_value(delivered).expect("what was delivered is plain data");
+    let done = Record::new(&run.job.id, "", delivered.reopenings, Kind::Done, body);
+    services.recording.ledger.create(done).await?;
+    services.recording.issued.forget(&run.job.id);
+    services.tried.forget(&run.job.id);
+    Ok(())
+}
+
+/// Tells the operator whom a job did not reach; at most once for each time that it is done, whoever dies meanwhile.
+pub(super) async fn notify(
+    run: &JobRun,
+    delivered: &JobReport,
+    services: &Services,
+) -> Result<(), JobError> {
+    let (job, ledger) = (&run.job.id, &services.recording.ledger);
+    let n = delivered.reopenings;
+    let notified = Record::new(job, "", n, Kind::Notified, json!({ "at": run.now }));
+    if let Created::Theirs(_) = ledger.create(notified).await? {
+        return Ok(());
+    }
+    let notice = Notice {
+        job,
+        n,
+        accepted: delivered.accepted,
+        failed: delivered.failed(),
+        named: delivered.in_clear(&run.job, |reader| services.recording.rid(reader)),
+        at: run.now,
+    };
+    Ok(services
+        .sending
+        .notices
+        .tell(&notice, &services.sending.mailer)
+        .await?)
+}

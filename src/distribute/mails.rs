@@ -1,0 +1,121 @@
+//! One recipient's mail: rendered and delivered when it is its turn.
+
+use jiff::Timestamp;
+
+use super::batches::may_go_on;
+use crate::assemble::Services;
+use crate::deliver::{self, Errand, Patience, Turn};
+use crate::error::JobError;
+use crate::job::{EmailOrder, Overflow, Recipient};
+use crate::ledger::{Kind, Record, Sheet};
+use crate::plan::{Plan, PlanError, Shortage};
+use crate::publication;
+use crate::quantity::Span;
+use crate::render::email::{Digest, Drawn, Letter};
+use crate::run::JobRun;
+
+/// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
+const SHORTEST_PATIENCE: Span = Span::minutes(15);
+
+const LONGEST_PATIENCE: Span = Span::hours(24);
+
+/// Whether a relay that says "later" is asked again: the job was state, or reopened, not too long ago.
+pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &Sheet) -> Patience {
+    let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
+    let begins = sheet.of("").iter().filter(is_begin).filter_map(|record| {
+        let at = record.body.get("begun_at").or(record.body.get("at"))?;
+        at.as_str()?.parse::<Timestamp>().ok()
+    });
+    let Some(begun_at) = begins.max() else {
+        return Patience::Left;
+    };
+    let life = plan
+        .lifetime
+        .expires_at
+        .duration_since(plan.lifetime.signed_at);
+    let life = Span::seconds(u64::try_from(life.as_secs()).unwrap_or_default());
+    let longest = life.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
+    let waited = run.now.duration_since(begun_at);
+    match u64::try_from(waited.as_secs()).unwrap_or_default() >= longest.as_secs() {
+        true => Patience::Over,
+        false => Patience::Left,
+    }
+}
+
+/// A reader whose mail is next.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) reader: &'a Recipient,
+    pub(super) n: u32,
+    pub(super) patience: Patience,
+}
+
+/// Renders one reader's mail and delivers it, when it is its turn.
+pub(super) async fn mail(
+    run: &JobRun,
+    plan: &Plan,
+    digest: &Digest,
+    published: &publication::Published,
+    to: To<'_>,
+    shown: &mut Option<u64>,
+    services: &Services,
+) -> Result<Turn, JobError> {
+    let (job, reader, mailer) = (&plan.job.id, to.reader, &services.sending.mailer);
+    let way = run.stop.or(mailer.turn(&plan.relay, job, reader)).await??;
+    let letter = Letter {
+        plan,
+        digest,
+        recipient: reader,
+        gallery_url: published.gallery_url.as_ref(),
+        manifest_url: published.manifest_url.as_ref(),
+        settings: &services.presenting.mail,
+    };
+    let drawn = crate::render::email::draw(&services.presenting.templates, &letter)?;
+    check_reach(plan, &drawn, shown)?;
+    may_go_on(run, plan, services)?;
+    let letter = services
+        .sending
+        .sender
+        .letter(&plan.job, reader, drawn.mail, run.now);
+    let errand = Errand {
+        job,
+        recipient: reader,
+        n: to.n,
+        on_doubt: plan.on_doubt,
+        patience: to.patience,
+    };
+    let may_go_on = || {
+        may_go_on(run, plan, services)?;
+        let commitment = run.stop.commit()?;
+        // Attempts at a recipient are numbered and few, so a job does not get on in this way for ever.
+        run.delivery.got_on();
+        Ok(commitment)
+    };
+    deliver::deliver(
+        &letter,
+        &errand,
+        way,
+        mailer,
+        &services.recording,
+        may_go_on,
+    )
+    .await
+}
+
+/// Refuses a mail that does not lead to all files, unless the job wants a summary; `shown` is then the fewest that a mail shows.
+///
+/// The trial of the mails has found such a job before its links were recorded, but for a mail that grew since.
+fn check_reach(plan: &Plan, drawn: &Drawn, shown: &mut Option<u64>) -> Result<(), PlanError> {
+    if drawn.reaches_all() {
+        return Ok(());
+    }
+    let summarizes = |email: &EmailOrder| email.overflow == Overflow::Summarize;
+    if !plan.email().is_some_and(summarizes) {
+        return Err(PlanError::NoRoom(Shortage {
+            links: drawn.shown + drawn.more,
+            shown: drawn.shown,
+        }));
+    }
+    *shown = Some(shown.map_or(drawn.shown, |fewest| fewest.min(drawn.shown)));
+    Ok(())
+}

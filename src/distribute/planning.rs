@@ -1,0 +1,110 @@
+//! From a job to its plan, as its objects and its mails let it be.
+
+use std::sync::Arc;
+
+use crate::assemble::Services;
+use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
+use crate::links::listing::{self, Listing};
+use crate::plan::expiry::asked_until;
+use crate::plan::{self, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
+use crate::run::JobRun;
+
+/// Lists the objects of a plan, and settles the plan by what is there.
+pub(crate) async fn list(
+    run: &JobRun,
+    plan: Plan,
+    services: &Services,
+) -> Result<(Plan, Listing), JobError> {
+    let store = &*services.signing.connection(&plan.connection)?.store;
+    let knew_the_time = store.skew().is_some();
+    let (spool_dir, progress) = (&services.presenting.spool_dir, &services.progress);
+    let listing = Box::pin(listing::list(&plan, store, spool_dir, &run.stop, progress)).await?;
+    failpoint::pass(Failpoint::Listed);
+    let plan = settle(run, plan, &listing, knew_the_time, services).await?;
+    Ok((plan, listing))
+}
+
+/// The plan as the listing lets it be: dated by the store's clock, and with a page of all files if the mails have no room for
+/// them.
+pub(crate) async fn settle(
+    run: &JobRun,
+    mut plan: Plan,
+    listing: &Listing,
+    knew_the_time: bool,
+    services: &Services,
+) -> Result<Plan, JobError> {
+    let store = &services.signing.connection(&plan.connection)?.store;
+    // The listing may have been the first to tell the time.
+    if !knew_the_time && store.skew().is_some() {
+        plan = plan_of(run, services).await?;
+    }
+    let skew = store.skew();
+    let bounded = |mut plan: Plan| {
+        if plan.expiry_guard != ExpiryGuard::Ignore {
+            plan.lifetime = plan.lifetime.bounded_by(listing.ends_at, run.now, skew);
+        }
+        plan
+    };
+    let plan = bounded(plan);
+    let Some(shortage) = Box::pin(services.mail_shortage(&plan, listing, &run.stop)).await? else {
+        return Ok(plan);
+    };
+    let plan = bounded(plan_with(run, Some(shortage), services).await?);
+    let (links, shown) = (shortage.links, shortage.shown);
+    if let Some(shortage) = Box::pin(services.mail_shortage(&plan, listing, &run.stop)).await? {
+        let template = plan.email().map(|email| email.template.to_string());
+        return Err(PlanError::Unlinked {
+            template: template.unwrap_or_default(),
+            shortage,
+        }
+        .into());
+    }
+    tracing::info!(job.id = %run.job.id, links, shown, "a mail has no room for all files: a page or a list of all is published and linked");
+    Ok(plan)
+}
+
+/// Draws the plan of an order, with credentials that last as long as they can.
+pub(crate) async fn plan_of(run: &JobRun, services: &Services) -> Result<Plan, JobError> {
+    plan_with(run, None, services).await
+}
+
+/// Draws the plan of an order, with a page or a list of all files if its mails have a shortage of them.
+async fn plan_with(
+    run: &JobRun,
+    shortage: Option<Shortage>,
+    services: &Services,
+) -> Result<Plan, JobError> {
+    let job = &run.job;
+    let connection = services.signing.connection(&job.from.connection)?;
+    let asked = job
+        .links
+        .expires_in
+        .unwrap_or(services.signing.policy.links.expires_in);
+    let mut signer = SignerFacts {
+        reach: connection.front.as_ref().map(|front| front.reach.clone()),
+        skew: connection.store.skew(),
+        ..SignerFacts::default()
+    };
+    let needed_until = asked_until(asked, signer.time_there(run.now));
+    signer.credentials_end = connection.signer.credentials_end(needed_until).await?;
+    let (job, now) = (Arc::clone(job), run.now);
+    let (policy, templates) = (
+        Arc::clone(&services.signing.policy),
+        Arc::clone(&services.presenting.templates),
+    );
+    // A message may make this long work: heartbeats, probes and signals go on meanwhile.
+    let drawn = tokio::task::spawn_blocking(move || {
+        plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
+    });
+    let mut plan = drawn.await.map_err(|_| JobError::Panicked)??;
+    // Links of the job that have their audit lines are handed out again as long as they are fresh and could be signed for as
+    // long now: the same signatures come of the same lifetime.
+    if let Some(issued) = services.recording.issued.lifetime(&run.job.id)
+        && issued.is_fresh(run.now)
+        && issued.expires_at <= plan.lifetime.expires_at
+    {
+        plan.lifetime = issued;
+    }
+    Ok(plan)
+}

@@ -1,0 +1,121 @@
+//! A job under way: started, or resumed with the objects and records that it had.
+
+use serde_json::json;
+
+use super::planning::{list, settle};
+use crate::assemble::Services;
+use crate::error::JobError;
+use crate::failpoint::{self, Failpoint};
+use crate::ledger::standing::is_done;
+use crate::ledger::{Created, Kind, Record, Sheet};
+use crate::links::kept::{self, Kept};
+use crate::links::listing::Listing;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::run::JobRun;
+
+/// A job under way: what it hands out and how, and what was done before.
+pub(super) struct JobState {
+    pub(super) plan: Plan,
+    pub(super) listing: Listing,
+    pub(super) sheet: Sheet,
+}
+
+impl JobState {
+    /// Tells the counters how many links and mails are to come.
+    pub(super) fn expect(&self, progress: &Progress) {
+        let audiences = self.plan.audiences();
+        let readers = audiences.iter().map(|audience| self.plan.readers(audience));
+        let mails = readers.map(|readers| readers.len()).sum();
+        progress.expects(self.listing.linkable * audiences.len() as u64, mails);
+    }
+}
+
+/// Begins a job: lists its objects, keeps them, and takes the job's id. Whoever creates the plan knows that nobody was
+/// served before, and need not look.
+pub(super) async fn start(
+    run: &JobRun,
+    plan: Plan,
+    services: &Services,
+) -> Result<JobState, JobError> {
+    let (job, ledger) = (&run.job, &*services.recording.ledger);
+    let (plan, listing) = list(run, plan, services).await?;
+    let objects = kept::keep(&listing, &job.id, ledger, &run.stop).await?;
+    let body = json!({
+        "body_sha256": job.body_sha256,
+        "begun_at": run.now,
+        "objects": objects,
+    });
+    let plan_record = Record::new(&job.id, "", 0, Kind::Plan, body);
+    let created = ledger.create(plan_record).await?;
+    failpoint::pass(Failpoint::Planned);
+    match created {
+        Created::Ours => {
+            run.delivery.got_on();
+            Ok(JobState {
+                plan,
+                listing,
+                sheet: Sheet::default(),
+            })
+        }
+        Created::Theirs(first) => {
+            check_body(run, &first)?;
+            resume(run, plan, &first, services).await
+        }
+    }
+}
+
+/// Goes on with a job that was state before: with the objects that it had then, and for those who have no end.
+pub(super) async fn resume(
+    run: &JobRun,
+    plan: Plan,
+    first: &Record,
+    services: &Services,
+) -> Result<JobState, JobError> {
+    let ledger = &*services.recording.ledger;
+    let sheet = Sheet::new(ledger.records(&run.job.id).await?);
+    let kept = serde_json::from_value::<Kept>(first.body["objects"].clone()).ok();
+    let store = &*services.signing.connection(&plan.connection)?.store;
+    let knew_the_time = store.skew().is_some();
+    let recalled = match &kept {
+        Some(kept) => {
+            kept::recall(
+                kept,
+                &plan,
+                ledger,
+                store,
+                &services.presenting.spool_dir,
+                &run.stop,
+            )
+            .await?
+        }
+        None => None,
+    };
+    let (plan, listing) = match recalled {
+        Some(listing) if is_done(sheet.of("")) => (plan, listing),
+        Some(listing) => (
+            settle(run, plan, &listing, knew_the_time, services).await?,
+            listing,
+        ),
+        None => {
+            tracing::warn!(job.id = %run.job.id, "the job's objects are not kept; they are listed anew");
+            list(run, plan, services).await?
+        }
+    };
+    Ok(JobState {
+        plan,
+        listing,
+        sheet,
+    })
+}
+
+/// The same id with another body is another job under a taken name.
+pub(super) fn check_body(run: &JobRun, first: &Record) -> Result<(), JobError> {
+    let job = &run.job;
+    match first.body["body_sha256"].as_str() == Some(&job.body_sha256) {
+        true => Ok(()),
+        false => Err(JobError::Conflict {
+            id: job.id.to_string(),
+        }),
+    }
+}

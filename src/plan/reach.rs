@@ -1,0 +1,42 @@
+//! What a distribution in front of a bucket can open.
+
+use crate::job::Bucket;
+use crate::links::cloudfront::CloudFrontError;
+
+/// What a distribution can open, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The bucket behind it; without one, whichever a rule lets the connection hand out.
+    pub bucket: Option<Bucket>,
+    /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
+    pub origin_path: String,
+    /// Whether links ask for a name and a type.
+    pub overrides: Overrides,
+}
+
+impl Reach {
+    /// Whether it can open everything in `bucket` whose key begins with `start`.
+    pub fn covers(&self, bucket: &Bucket, start: &str) -> bool {
+        self.bucket.as_ref().is_none_or(|behind| behind == bucket)
+            && start.starts_with(&self.origin_path)
+    }
+
+    /// The path of a URL for a key, without its first slash.
+    pub(crate) fn path<'a>(&self, key: &'a str) -> Result<&'a str, CloudFrontError> {
+        key.strip_prefix(&self.origin_path)
+            .ok_or_else(|| CloudFrontError::Unreached {
+                key: key.to_owned(),
+                origin_path: self.origin_path.clone(),
+            })
+    }
+}
+
+/// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Overrides {
+    /// They do.
+    #[default]
+    HandedOn,
+    /// They do not: files come as S3 keeps them, and those that could run scripts are not linked.
+    LeftOut,
+}

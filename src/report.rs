@@ -1,0 +1,113 @@
+//! What a job came to, as its `done` record and its result say it.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{Job, Recipient};
+use crate::ledger::standing::last_done;
+use crate::ledger::{Outcome, Record};
+
+/// How many places and recipients a result names; more of them are only counted.
+pub(crate) const MAX_REPORTED: usize = 100;
+
+/// What a job came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobReport {
+    /// Whether all of it had been done before.
+    #[serde(skip_deserializing)]
+    pub done_before: bool,
+    /// How often the job had been reopened: the number of its `done`.
+    #[serde(skip)]
+    pub reopenings: u32,
+    /// Whether nothing was handed out since a later event of the same key had been served.
+    pub superseded: bool,
+    /// How many links were made at the last attempt.
+    pub links: u64,
+    /// How many objects could not be linked.
+    pub unavailable: u64,
+    /// Until when the links of the last attempt work.
+    pub expires_at: Option<Timestamp>,
+    /// Mails that the relay took.
+    pub accepted: u64,
+    /// Mails that it will never take.
+    pub rejected: u64,
+    /// Mails of which nobody knows, and which are not sent again.
+    pub unknown: u64,
+    /// Recipients without a mail that was accepted; at most a hundred.
+    pub without_mail: Vec<WithoutMail>,
+    /// How many files the shortest of the last attempt's mails shows, where mails lead to fewer than all
+    /// (`email.overflow = "summarize"`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shown: Option<u64>,
+    /// Where pages are; at most a hundred.
+    pub galleries: Vec<String>,
+    /// Where lists are; at most a hundred.
+    pub manifests: Vec<String>,
+}
+
+/// A recipient without a mail that was accepted, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithoutMail {
+    /// The recipient's id, as in the audit log and the ledger.
+    pub rid: String,
+    /// What became of the mail, and the relay's words.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+impl JobReport {
+    /// How many recipients have no mail that was accepted.
+    pub const fn failed(&self) -> u64 {
+        self.rejected + self.unknown
+    }
+
+    /// The addresses of those without a mail, as far as they are told, and what became of it.
+    pub fn in_clear(
+        &self,
+        job: &Job,
+        rid: impl Fn(&Recipient) -> String,
+    ) -> Vec<(String, Outcome)> {
+        let people = job.email.iter().flat_map(|email| email.recipients());
+        let by_rid: HashMap<String, String> = people
+            .map(|reader| (rid(reader), reader.address.to_string()))
+            .collect();
+        let told = self.without_mail.iter().filter_map(|without| {
+            let address = by_rid.get(&without.rid)?;
+            Some((address.clone(), without.outcome.clone()))
+        });
+        told.collect()
+    }
+
+    /// There was nothing left to do: what the `done` record says was done.
+    pub(crate) fn before(records: &[Record]) -> Self {
+        let done = last_done(records);
+        let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
+        Self {
+            done_before: true,
+            reopenings: done.map_or(0, |done| done.n),
+            ..told.unwrap_or_default()
+        }
+    }
+
+    pub(crate) fn count(&mut self, outcome: &Outcome, rid: impl FnOnce() -> String) {
+        match outcome {
+            Outcome::Accepted { .. } => {
+                self.accepted += 1;
+                return;
+            }
+            Outcome::Rejected { .. } => self.rejected += 1,
+            Outcome::Unknown { .. } => self.unknown += 1,
+            // Not an end: such a turn is an error, and the job comes back.
+            Outcome::NotSent { .. } => return,
+        }
+        if self.without_mail.len() < MAX_REPORTED {
+            self.without_mail.push(WithoutMail {
+                rid: rid(),
+                outcome: outcome.clone(),
+            });
+        }
+    }
+}

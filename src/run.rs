@@ -1,0 +1,52 @@
+//! One attempt at a job: the job, the message that brought it, and the instant at which it began.
+
+pub mod delivery;
+mod services;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use self::services::{Presenting, Sending, Signing};
+
+use self::delivery::Delivery;
+use crate::audit::record::{Context, Kind, Names};
+use crate::job::Job;
+use crate::stop::Stop;
+
+/// A job and the message that brought it.
+#[derive(Debug, Clone)]
+pub struct JobRun {
+    /// The job.
+    pub job: Arc<Job>,
+    /// The message's id, if it came in one.
+    pub message_id: Option<String>,
+    /// How often the message was received.
+    pub attempt: u32,
+    /// The instant at which this attempt began.
+    pub now: Timestamp,
+    /// Heeded before each step that cannot be undone.
+    pub stop: Stop,
+    /// Told when the job gets on, so that the deaths of its workers are counted anew.
+    pub delivery: Delivery,
+}
+
+impl JobRun {
+    /// What audit lines of links say of the attempt. `role` is the one whose credentials sign.
+    pub(crate) fn context<'a>(
+        &'a self,
+        kind: Kind,
+        role: Option<&'a str>,
+        names: &'a Names,
+    ) -> Context<'a> {
+        Context {
+            job: self.job.id.as_str(),
+            connection: self.job.from.connection.as_str(),
+            role,
+            message_id: self.message_id.as_deref(),
+            attempt: self.attempt,
+            kind,
+            names,
+        }
+    }
+}
