@@ -4,7 +4,7 @@
 #   tests/unit_file.sh target/debug/handout
 #
 # `systemd-analyze verify` exits 0 on an unknown value and only grumbles, so any output is a failure. It also wants the program to exist,
-# so a copy is judged whose ExecStart= points to the binary given, with the drop-in of the README's guide. Each LoadCredential= line of the
+# so a copy is judged whose ExecStart= points to the binary given, with the drop-in of docs/quick-start/aws.md. Each LoadCredential= line of the
 # documents must name the file beside the configuration, where the same key finds it by hand. Exit 0 good, 1 bad, 64 usage, 77
 # systemd-analyze is not here.
 set -euo pipefail
@@ -20,12 +20,12 @@ fi
 program=$(realpath "$1")
 
 # A secret has one place: /etc/handout/NAME, and the key in the configuration says NAME.
-if grep -noE 'LoadCredential=[a-z][^ `]*' README.md docs/*.md config.toml "$unit" |
+if grep -rnoE --include='*.md' --include='config.toml' --include='handout.service' 'LoadCredential=[a-z][^ `]*' README.md docs config.toml "$unit" |
     grep -vE 'LoadCredential=([a-z.0-9-]+):/etc/handout/\1$' >&2; then
     echo "unit file: these credentials are not the files of the same name in /etc/handout" >&2
     exit 1
 fi
-guide=$(sed -n '/^## A real deployment/,/^## On one machine/p' README.md)
+guide=$(<docs/quick-start/aws.md)
 for name in $(grep -oP '_file = "\K[^"]+' <<<"$guide"); do
     if ! grep -q "^LoadCredential=$name:/etc/handout/$name$" <<<"$guide"; then
         echo "unit file: the guide's configuration names the secret $name, and its drop-in does not load it" >&2
@@ -52,7 +52,7 @@ sed "s|^ExecStart=[^ ]*|ExecStart=$work/handout|" "$unit" >"$work/handout.servic
 mkdir "$work/handout.service.d"
 sed -n '/^\[Service\]$/,/^END$/p' <<<"$guide" | grep -v '^END$' >"$work/handout.service.d/secrets.conf"
 if ! grep -q '^LoadCredential=' "$work/handout.service.d/secrets.conf"; then
-    echo "unit file: the README's guide has no drop-in with LoadCredential=" >&2
+    echo "unit file: docs/quick-start/aws.md has no drop-in with LoadCredential=" >&2
     exit 1
 fi
 

@@ -137,7 +137,7 @@ pub enum WhenEmpty {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Links {
-    /// How long a link works.
+    /// How long a link works: `"90s"`, `"15m"`, `"24h"`, `"7d"`, or a number of seconds.
     pub expires_in: Option<Span>,
     /// What a browser does with it.
     pub disposition: Option<Disposition>,

@@ -1,35 +1,24 @@
 //! What a user copies out of README and docs: each part of a configuration loads, each JSON is what it claims to be.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::Job;
+use handout::results::JobResult;
+use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::Value;
 use toml::Table;
 
-/// The pages of the project.
-fn pages() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).unwrap();
-    let docs = docs.map(|entry| entry.unwrap().path());
-    let docs = docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
-    let others = ["README.md", "SECURITY.md", "templates/README.md"].map(|name| root.join(name));
-    others.into_iter().chain(docs).collect()
-}
+use crate::support::docs::{Page, page, pages};
 
 /// The blocks of all pages in one language, each with the page that it is from.
 fn blocks(language: &str) -> Vec<(String, String)> {
-    let begin = format!("\n```{language}\n");
-    let of_page = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
-        let blocks = text.split(&begin).skip(1);
-        let blocks = blocks.map(|block| block.split("\n```").next().unwrap().to_owned());
-        let page = path.file_name().unwrap().to_string_lossy().into_owned();
-        blocks
-            .map(|block| (page.clone(), block))
-            .collect::<Vec<_>>()
+    let of_page = |page: Page| {
+        page.blocks(language)
+            .into_iter()
+            .map(move |block| (page.name(), block))
     };
     pages().into_iter().flat_map(of_page).collect()
 }
@@ -77,13 +66,19 @@ fn every_part_of_a_configuration_in_the_guides_loads() {
 }
 
 #[test]
-fn every_json_of_the_guides_is_a_job_or_a_policy() {
+fn every_json_of_the_guides_is_a_job_a_result_or_a_policy() {
     let (mut jobs, mut policies) = (0, 0);
     for (page, block) in blocks("json") {
         let value: Value =
             serde_json::from_str(&block).unwrap_or_else(|error| panic!("{page}: {error}: {block}"));
+        if value.get("outcome").is_some() {
+            is_result(&page, &value);
+            continue;
+        }
         if value.get("Statement").is_none() {
-            Job::parse(&block).unwrap_or_else(|error| panic!("{page}: {error}: {block}"));
+            // An event's are filled in before its job is read.
+            let job = block.replace("{{event.bucket}}", "acme-uploads");
+            Job::parse(&job).unwrap_or_else(|error| panic!("{page}: {error}: {block}"));
             jobs += 1;
             continue;
         }
@@ -115,9 +110,19 @@ fn every_json_of_the_guides_is_a_job_or_a_policy() {
     );
 }
 
+/// What is printed as a result is what the program would send about this job.
+fn is_result(page: &str, value: &Value) {
+    let field = |name: &str| value[name].clone();
+    let id = serde_json::from_value(field("job")).unwrap();
+    let report = serde_json::from_value(value.clone()).unwrap();
+    let at = serde_json::from_value(field("at")).unwrap();
+    let sent = JobResult::done(&id, value["message"].as_str().unwrap(), &report, at);
+    assert_eq!(serde_json::to_value(sent).unwrap(), *value, "{page}");
+}
+
 /// What a scheduler sends, with the instant in the place of its name.
 #[test]
-fn the_scheduled_job_of_the_readme_is_one() {
+fn the_scheduled_job_of_the_guides_is_one() {
     let blocks = blocks("jsonc");
     let scheduled = blocks
         .iter()
@@ -134,8 +139,7 @@ fn the_scheduled_job_of_the_readme_is_one() {
 /// What stands in backticks and begins with the name of a section is a key of it.
 #[test]
 fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let reference = fs::read_to_string(root.join("config.toml")).unwrap();
+    let reference = page("config.toml").text;
     let mut known = Vec::new();
     let mut section = String::new();
     for line in reference.lines() {
@@ -165,9 +169,8 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
         "embedded",
     ];
     let mut count = 0;
-    for path in pages() {
-        let text = fs::read_to_string(&path).unwrap();
-        for span in text.split('`') {
+    for page in pages() {
+        for span in page.text.split('`') {
             // `links.expiry_guard = "refuse"`
             let name = span.split(" = ").next().unwrap();
             let is_key = name.contains('.')
@@ -187,6 +190,7 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
                 "links.expires_in",
                 "links.disposition",
                 "links.per_recipient",
+                "gallery.publish",
             ];
             let is_file = name.ends_with(".rs") || name.ends_with(".toml");
             if of_job.contains(&name) || is_file || section == name {
@@ -195,9 +199,50 @@ fn every_key_that_a_guide_names_is_a_key_of_the_configuration() {
             let is_known = known
                 .iter()
                 .any(|known| known == name || known.starts_with(&format!("{name}.")));
-            assert!(is_known, "{}: {name}", path.display());
+            assert!(is_known, "{}: {name}", page.name());
             count += 1;
         }
     }
     assert!(count > 20, "{count} keys");
+}
+
+/// A block in another language would be printed without being tried.
+#[test]
+fn every_block_is_in_a_language_that_is_tried_or_that_is_no_input() {
+    let tried = ["sh", "toml", "json", "jsonc"];
+    let shown = ["text", "console", "nginx", ""];
+    for page in pages() {
+        for (language, block) in page.fences() {
+            let is_known = tried.iter().chain(&shown).any(|known| *known == language);
+            assert!(is_known, "{}: {language:?}: {block}", page.name());
+        }
+    }
+}
+
+/// What works today works next year: no block for the reader's use has a day that is still to come.
+#[test]
+fn no_printed_date_expires() {
+    let today: Date = Timestamp::now().to_string()[..10].parse().unwrap();
+    let mut count = 0;
+    for language in ["sh", "toml", "json"] {
+        for (page, block) in blocks(language) {
+            for day in days(&block) {
+                assert!(day <= today, "{page}: {day}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 3, "{count} dates");
+}
+
+/// All parts of a text that read as a day.
+fn days(text: &str) -> impl Iterator<Item = Date> {
+    let parts = (0..text.len()).filter_map(|at| text.get(at..at + 10));
+    parts.filter_map(|part| part.parse().ok())
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = page("README.md").text.lines().count();
+    assert!(lines <= 150, "{lines} lines");
 }

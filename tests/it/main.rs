@@ -45,6 +45,7 @@ mod mails;
 mod maps;
 mod names;
 mod network;
+mod page_links;
 mod pages;
 mod peers;
 mod pictures;
@@ -56,6 +57,7 @@ mod public_endpoints;
 mod puts;
 mod queue_addresses;
 mod reachable;
+mod references;
 mod relay;
 mod reload;
 #[cfg(debug_assertions)]

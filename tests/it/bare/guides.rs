@@ -1,36 +1,22 @@
-//! The guides of README and docs, typed word for word in a bare root.
+//! The guides, typed word for word in a bare root.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::{Bare, said};
+use crate::support::docs::page;
 use crate::support::servers::{Parts, skipped_for};
 
-/// A page of the project.
-fn page(name: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
-}
-
-/// The code of a chapter of the README in one language.
-fn guide(chapter: &str, language: &str) -> String {
-    let readme = page("README.md");
-    let (_, text) = readme.split_once(&format!("\n## {chapter}\n")).unwrap();
-    code(text.split("\n## ").next().unwrap(), language)
-}
-
-/// The code of a text in one language.
-fn code(text: &str, language: &str) -> String {
-    let begin = format!("```{language}\n");
-    let blocks = text.split(&begin).skip(1);
-    let blocks = blocks.map(|block| block.split("```").next().unwrap());
+/// The code of a page in one language.
+fn guide(name: &str, language: &str) -> String {
+    let code = page(name).blocks(language).concat();
     // What is built was built before the test.
-    let lines = blocks.flat_map(str::lines);
-    let lines = lines.filter(|line| !line.starts_with("cargo build"));
+    let lines = code.lines().filter(|line| !line.starts_with("cargo build"));
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
-const ONE_MACHINE: &str = "On one machine, without any cloud";
+const ONE_MACHINE: &str = "docs/quick-start/one-machine.md";
 
 /// What a newcomer looks at afterwards: the mail is there, its log is whole, and the daemon ends when it is asked to.
 const LOOK: &str = r#"
@@ -46,7 +32,7 @@ wait $!
 "#;
 
 #[test]
-fn the_quick_start_of_the_readme_works_without_root_and_without_a_home() {
+fn the_quick_start_works_without_root_and_without_a_home() {
     let Some(bare) = Bare::or_skip("the_quick_start") else {
         return;
     };
@@ -71,13 +57,47 @@ fn the_quick_start_of_the_readme_works_without_root_and_without_a_home() {
 }
 
 #[test]
-fn the_quick_start_of_the_readme_works_for_root_below_var_lib() {
+fn the_quick_start_works_for_root_below_var_lib() {
     let Some(bare) = Bare::or_skip("the_quick_start_of_root") else {
         return;
     };
     let variables = [("HOME", "/root"), ("STATE", "/var/lib/handout")];
     let output = bare.script("root", &variables, &(guide(ONE_MACHINE, "sh") + LOOK));
     assert!(output.status.success(), "{}", said(&output));
+}
+
+/// The demo in the background, as a reader has it in another terminal, until its store answers.
+const DEMO: &str = r#"
+handout demo > demo.log &
+tries=0
+until grep -q Ctrl-C demo.log; do
+    tries=$((tries + 1)); [ $tries -lt 300 ] || { cat demo.log; exit 9; }
+    sleep 0.1
+done
+"#;
+
+#[test]
+fn the_page_of_the_demo_says_what_it_does() {
+    let Some(bare) = Bare::or_skip("the_page_of_the_demo") else {
+        return;
+    };
+    let blocks = page("docs/quick-start/demo.md").blocks("sh");
+    let [run, once, presign] = &blocks[..] else {
+        panic!("{blocks:?}");
+    };
+    assert_eq!(run, "handout demo\n");
+    let script = format!(
+        "PATH=$PWD/target/release:$PATH\ncd \"$HOME\"\n{once}{DEMO}{presign}kill $!\nls handout-demo/outbox/*.eml"
+    );
+    let home = bare.path("home").to_string_lossy().into_owned();
+    let output = bare.script("nobody", &[("HOME", &home)], &script);
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("All good."), "{text}");
+    assert!(
+        text.contains("http://127.0.0.1:9470/reports/2026/11/23/orders%202026-11-23.csv?"),
+        "{text}"
+    );
 }
 
 /// What systemd does with the unit and its drop-in, as far as the guide rests on it: a user of its own, its state directory,
@@ -133,27 +153,27 @@ ls /etc/handout /
 "#;
 
 #[test]
-fn the_deployment_of_the_readme_brings_a_mail_to_its_recipients() {
-    let test = "the_deployment_of_the_readme";
+fn the_deployment_brings_a_mail_to_its_recipients() {
+    let test = "the_deployment";
     let (Some(parts), Some(bare)) = (Parts::or_skip(test), Bare::or_skip(test)) else {
         return;
     };
-    let chapter = "A real deployment in five minutes";
+    let deployment = "docs/quick-start/aws.md";
     let bin = bare.path("checkout/bin");
     fs::create_dir(&bin).unwrap();
     for (name, text) in [("systemctl", SYSTEMCTL), ("aws", AWS)] {
         fs::write(bin.join(name), text).unwrap();
         fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    fs::write(bare.path("checkout/config"), guide(chapter, "toml")).unwrap();
-    let jobs = guide("Jobs", "json");
-    let (job, _) = jobs.split_once("\n}\n").unwrap();
-    fs::write(bare.path("checkout/job.json"), format!("{job}\n}}\n")).unwrap();
+    fs::write(bare.path("checkout/config"), guide(deployment, "toml")).unwrap();
+    let json = page(deployment).blocks("json");
+    let job = json.iter().find(|json| json.contains("\"v\": 1")).unwrap();
+    fs::write(bare.path("checkout/job.json"), job).unwrap();
     // Each command must succeed; so `handout check` finds nothing wrong, without the daemon and beside it.
     let script = format!(
         "{OUTSIDE}{}{ARRIVED}{}",
-        guide(chapter, "sh"),
-        code(&page("docs/runbook.md"), "sh")
+        guide(deployment, "sh"),
+        guide("docs/runbook.md", "sh")
     );
     let python = parts.python().to_string_lossy().into_owned();
     let variables = [
@@ -208,22 +228,27 @@ test -s audit.pub
 "#;
 
 #[test]
-fn the_commands_of_the_readme_for_mails_links_keys_and_the_audit_log_run_as_they_are_printed() {
-    let Some(bare) = Bare::or_skip("the_commands_of_the_readme") else {
+fn the_commands_of_the_guides_for_mails_links_keys_and_the_audit_log_run_as_they_are_printed() {
+    let Some(bare) = Bare::or_skip("the_commands_of_the_guides") else {
         return;
     };
     if !Path::new("/usr/bin/openssl").exists() {
-        return skipped_for("the_commands_of_the_readme", "there is no openssl");
+        return skipped_for("the_commands_of_the_guides", "there is no openssl");
     }
     let home = bare.path("home").to_string_lossy().into_owned();
     let state = format!("{home}/.local/state/handout");
-    let chapters = [
-        "Jobs",
-        "Mails",
-        "The audit log",
-        "Links at the command line",
+    let pages = [
+        "links/cloudfront",
+        "mail/lists",
+        "jobs/submit",
+        "audit/find",
+        "audit/verify",
+        "links/explain",
+        "links/presign",
     ];
-    let commands = chapters.map(|chapter| guide(chapter, "sh")).concat();
+    let commands = pages
+        .map(|name| guide(&format!("docs/{name}.md"), "sh"))
+        .concat();
     // The places that the reader has, and fewer keys.
     let commands = commands
         .replace("/mnt/copy/audit", "copy")
