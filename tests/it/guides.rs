@@ -1,4 +1,5 @@
 //! What a user copies out of README and docs: each part of a configuration loads, each JSON is what it claims to be.
+//! `page_links` has the links between pages, `references` the generated ones.
 
 use std::fs;
 
