@@ -195,8 +195,16 @@ impl EdgeError {
             action: action.into(),
             fact,
             answer: answer.map(Box::new),
-            source: words(error).into(),
+            source: match is_because_of::<http::Foreign>(error) {
+                true => http::Foreign(words(error)).into(),
+                false => words(error).into(),
+            },
         }
+    }
+
+    /// Whether something in front of the store has answered in its place.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.source.is::<http::Foreign>()
     }
 }
 

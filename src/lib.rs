@@ -45,13 +45,13 @@ pub mod ledger;
 pub(crate) mod pem;
 pub mod progress;
 pub mod quantity;
+pub mod rate_limit;
 pub mod redact;
 pub mod results;
 pub(crate) mod stamp;
 pub mod stop;
 pub mod telemetry;
 pub mod text;
-pub mod throttle;
 pub mod worker;
 
 // The edges, where the outside begins.

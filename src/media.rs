@@ -8,10 +8,7 @@ mod boxes;
 mod format;
 mod head;
 mod jpeg;
-mod jxl;
-mod netpbm;
 mod size;
-mod svg;
 mod thumbnail;
 mod tiff;
 

@@ -214,8 +214,8 @@ impl Rate {
         self.period() / self.count.get()
     }
 
-    /// How many may pass together: a tenth of a second's worth, and one at least.
-    pub fn together(self) -> NonZeroU32 {
+    /// How many may pass at once: a tenth of a second's worth, and one at least.
+    pub fn burst(self) -> NonZeroU32 {
         let in_a_tenth = u64::from(self.count.get()) / (10 * self.every.as_secs());
         let in_a_tenth = u32::try_from(in_a_tenth).unwrap_or(u32::MAX);
         NonZeroU32::new(in_a_tenth).unwrap_or(NonZeroU32::MIN)

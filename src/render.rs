@@ -5,7 +5,6 @@
 //! cannot be shown. What is said stands in `templates/`, not in this code.
 
 pub mod email;
-mod escape;
 pub mod gallery;
 pub mod helpers;
 mod includes;

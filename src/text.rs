@@ -5,6 +5,8 @@
 
 mod causes;
 pub(crate) mod csv;
+pub(crate) mod html;
+pub mod percent;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

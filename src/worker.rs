@@ -32,7 +32,7 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
 use crate::progress::JobEnd;
-use crate::queue::{Message, Queue, QueueError};
+use crate::queue::{Fact, Message, Queue, QueueError};
 use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
@@ -557,7 +557,15 @@ impl Worker {
                 error = reason,
                 "could not give a message back; it comes back by itself"
             );
+            self.keep(&message);
         }
+    }
+
+    /// Has a message given back that the queue did not take back, as soon as the queue answers.
+    fn keep(&self, message: &Message) {
+        let hidden = self.pace.visibility_timeout;
+        self.backlog
+            .keep(&self.services.edges, &message.receipt, hidden);
     }
 
     /// Lets tasks end by themselves for the grace period, then asks them to stop at their next step.
@@ -845,6 +853,10 @@ impl Worker {
                     error = chain(&error),
                     "could not settle a message; it comes back by itself"
                 );
+                if matches!(disposition, Disposition::Retry { .. }) && error.fact != Fact::NotFound
+                {
+                    self.keep(message);
+                }
                 Left::Staying
             }
         }

@@ -388,7 +388,7 @@ pub fn quantity(data: &[u8]) {
     if let Ok(rate) = text.parse::<Rate>() {
         assert!(!has_sign);
         assert_eq!(rate.to_string().parse(), Ok(rate));
-        assert!(rate.count() > 0 && rate.together().get() <= rate.count());
+        assert!(rate.count() > 0 && rate.burst().get() <= rate.count());
         rate.interval();
     }
     if let Ok(quantities) = serde_json::from_str::<(Span, Size, Rate)>(text) {

@@ -42,10 +42,10 @@ use crate::links::front::Front;
 use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::target::{Addressing, ServerUrl};
+use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::{Puts, S3Store};
 use crate::store::throttled::Throttled;
-use crate::throttle::Throttle;
 
 pub use crate::links::connection::{Connection, Connections};
 
@@ -167,7 +167,10 @@ pub async fn open_but(
         let front = open_front(name, wanted, environment)?;
         let s3 = store.with_edge(store_edge(name, wanted));
         let store = Arc::new(s3.clone());
-        let store = Arc::new(Throttled::new(store, Throttle::new(config.links.requests)));
+        let store = Arc::new(Throttled::new(
+            store,
+            RateLimiter::new(config.links.requests),
+        ));
         connections.insert(
             parsed,
             Connection {
@@ -177,7 +180,7 @@ pub async fn open_but(
                 own_signer,
                 front,
                 role: wanted.assume_role.as_deref().map(Into::into),
-                link_rate: Throttle::new(config.links.rate),
+                link_rate: RateLimiter::new(config.links.rate),
             },
         );
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Letter;
 use crate::directory::{self, Directory, Location, tighten};
+use crate::text::html::escape;
 
 /// How many mails the table of contents shows; the files stay all.
 const SHOWN: usize = 500;
@@ -128,20 +129,6 @@ fn page(entries: &[Entry]) -> String {
          <h1>Outbox</h1><p>The last {count} mails, the latest first. Nothing here was sent: set <code>transport = \"smtp\"</code> to send.</p>\
          <table><thead><tr><th>To</th><th>Subject</th><th></th></tr></thead><tbody>\n{rows}</tbody></table></html>\n"
     )
-}
-
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -18,13 +18,13 @@ use crate::job::address::{AddressError, ascii_domain};
 use crate::job::{JobId, Recipient, RelayName};
 use crate::progress::Progress;
 use crate::quantity::Rate;
-use crate::throttle::Lanes;
+use crate::rate_limit::KeyedRateLimiter;
 
 /// The longest that a mail waits for a rate in its place, while its job holds a slot that other jobs want.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many domains, and jobs, are remembered with what they were given; about a megabyte.
-const MOST_LANES: usize = 10_000;
+const MAX_LIMITERS: usize = 10_000;
 
 /// Every way to a relay.
 #[derive(Debug, Clone)]
@@ -40,9 +40,9 @@ pub struct Relays {
 struct Limits {
     domain_rate: Option<Rate>,
     domain_rates: Arc<BTreeMap<String, Rate>>,
-    domains: Lanes,
+    domains: KeyedRateLimiter,
     job_rate: Option<Rate>,
-    jobs: Lanes,
+    jobs: KeyedRateLimiter,
 }
 
 impl Relays {
@@ -90,9 +90,9 @@ impl Relays {
             limits: Limits {
                 domain_rate: mail.domain_rate,
                 domain_rates: Arc::new(domain_rates.collect::<Result<_, ConfigError>>()?),
-                domains: Lanes::new(MOST_LANES),
+                domains: KeyedRateLimiter::new(MAX_LIMITERS),
                 job_rate: mail.job_rate,
-                jobs: Lanes::new(MOST_LANES),
+                jobs: KeyedRateLimiter::new(MAX_LIMITERS),
             },
             later: Later::default(),
         })
@@ -177,9 +177,9 @@ mod tests {
         Limits {
             domain_rate: domain.map(rate),
             domain_rates: Arc::new(BTreeMap::from([("fast.example".to_owned(), rate("100/s"))])),
-            domains: Lanes::new(MOST_LANES),
+            domains: KeyedRateLimiter::new(MAX_LIMITERS),
             job_rate: job.map(rate),
-            jobs: Lanes::new(MOST_LANES),
+            jobs: KeyedRateLimiter::new(MAX_LIMITERS),
         }
     }
 

@@ -39,7 +39,7 @@ use crate::config_error::ConfigError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
 use crate::environment::Environment;
 use crate::progress::Progress;
-use crate::throttle::Throttle;
+use crate::rate_limit::RateLimiter;
 use brake::{Brake, Slowed};
 use dialogue::{Cause, Dialogue, Failure, Step};
 use hello::Hello;
@@ -105,7 +105,7 @@ struct Inner {
     trust: Trust,
     logins: Option<Logins>,
     hello: Hello,
-    throttle: Throttle,
+    limiter: RateLimiter,
     brake: Brake,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
@@ -189,7 +189,7 @@ impl Relay {
                 trust: tls::trust(section, config)?,
                 logins,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
-                throttle: Throttle::new(config.rate),
+                limiter: RateLimiter::new(config.rate),
                 brake: Brake::new(),
                 edge,
                 last_failure: Mutex::default(),
@@ -346,7 +346,7 @@ impl Relay {
             }
             tokio::time::sleep(pause).await;
         }
-        self.inner.throttle.pass(self.inner.brake.cost()).await;
+        self.inner.limiter.pass(self.inner.brake.cost()).await;
         Ok(Turn {
             relay: self,
             slot: Some(slot),

@@ -19,14 +19,11 @@ pub(super) async fn comes_too_late(run: &JobRun, services: &Services) -> Result<
     let Some(occurrence) = &run.job.occurrence else {
         return Ok(false);
     };
-    let served = services
-        .recording
-        .ledger
-        .records(&occurrence.series)
-        .await?;
-    Ok(served
-        .iter()
-        .any(|record| occurrence.is_older_than(&record.rid, &record.body)))
+    let ledger = &services.recording.ledger;
+    let records = ledger.records(&occurrence.series).await?;
+    // A message may bring a job of the series' name, whose mails say nothing of an event.
+    let mut served = records.iter().filter(|record| record.kind == Kind::Served);
+    Ok(served.any(|record| occurrence.is_older_than(&record.rid, &record.body)))
 }
 
 /// Ends a job that comes too late, for good.

@@ -193,6 +193,8 @@ struct Inner {
     subject: String,
     /// Whether outages are told in the log: not by a command that asks once and says itself what failed.
     is_watched: AtomicBool,
+    /// Whether a new configuration has put another edge in its place, to which the next try of each job goes.
+    is_replaced: AtomicBool,
     state: Mutex<State>,
     activity: Mutex<Activity>,
     failures: [AtomicU64; FailureKind::ALL.len()],
@@ -212,10 +214,19 @@ impl Step {
     pub const fn only(name: &'static str) -> Self {
         Self { rank: 0, name }
     }
+
+    /// The same step after so many replies to it, where it has several.
+    #[must_use]
+    pub const fn after(self, replies: usize) -> Self {
+        Self {
+            rank: self.rank + replies,
+            ..self
+        }
+    }
 }
 
 /// How many steps a dialogue can have.
-pub const STEPS: usize = 12;
+pub const STEPS: usize = 15;
 
 /// Which request, as long as it is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -416,9 +427,13 @@ impl JobAtEdge {
     }
 
     /// Why the job is to give its slot back, if it is: the edge has been down for long, or it is silent and older jobs that
-    /// wait for it hold their share of the slots. Not the one job that tries it.
+    /// wait for it hold their share of the slots. Not the one job that tries it. At an edge that was replaced no job waits:
+    /// nothing tries that edge any more, and its share would come on top of that of the other in its place.
     pub fn gives_way(&self, share: usize) -> Option<Outage> {
         let edge = &self.edge;
+        if edge.inner.is_replaced.load(Ordering::Relaxed) {
+            return self.waits();
+        }
         if edge.is_tried_by(&self.job) || self.is_scout && self.began.elapsed() < SCOUT {
             return None;
         }
@@ -546,6 +561,7 @@ impl Edge {
                 name: name.into(),
                 subject: subject.into(),
                 is_watched: AtomicBool::new(false),
+                is_replaced: AtomicBool::new(false),
                 state: Mutex::default(),
                 activity: Mutex::default(),
                 failures: [const { AtomicU64::new(0) }; FailureKind::ALL.len()],
@@ -1023,16 +1039,17 @@ impl FromIterator<Edge> for Edges {
 }
 
 impl Edges {
-    /// These are the edges from now on. Of those that are gone, outages are not told any more.
+    /// These are the edges from now on. Of those that are gone, outages are not told any more, and no job waits for them.
     pub fn exchange(&self, edges: Arc<[Edge]>) {
         let mut all = self.edges.write().unwrap_or_else(PoisonError::into_inner);
-        let watch = |edges: &[Edge], is_watched| {
-            for edge in edges {
-                edge.inner.is_watched.store(is_watched, Ordering::Relaxed);
+        let stay = |edges: &[Edge], stays: bool| {
+            for Edge { inner } in edges {
+                inner.is_watched.store(stays, Ordering::Relaxed);
+                inner.is_replaced.store(!stays, Ordering::Relaxed);
             }
         };
-        watch(&all, false);
-        watch(&edges, true);
+        stay(&all, false);
+        stay(&edges, true);
         *all = edges;
     }
 
@@ -1450,6 +1467,23 @@ mod tests {
             edge.failed(FailureKind::Denied, "no");
             assert!(edge.trouble().is_some(), "{kind:?}: a message wants it");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_job_waits_for_an_edge_that_was_replaced_and_those_that_get_on_go_on() {
+        let (kept, replaced) = (edge(), edge());
+        let edges = Edges::from_iter([kept.clone(), replaced.clone()]);
+        let jobs = [&kept, &replaced].map(|edge| edge.enter("job", 2).unwrap());
+        let _requests = [&kept, &replaced].map(|edge| edge.asked(GET));
+        let giving_way = || [&jobs[0], &jobs[1]].map(|job| job.gives_way(2).is_some());
+        edges.exchange(Arc::from([kept.clone(), edge()]));
+        after(3_000).await;
+        assert_eq!(giving_way(), [false, false]);
+        replaced.replied(GET);
+        after(3_000).await;
+        assert_eq!(giving_way(), [false, false], "it answers");
+        after(1_000).await;
+        assert_eq!(giving_way(), [false, true]);
     }
 
     #[test]

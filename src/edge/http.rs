@@ -86,6 +86,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
 pub(crate) struct Terms {
     answer_within: Option<Duration>,
     is_probe: bool,
+    names_a_key: bool,
 }
 
 impl Terms {
@@ -94,6 +95,7 @@ impl Terms {
         Self {
             answer_within: Some(patience),
             is_probe: false,
+            names_a_key: false,
         }
     }
 
@@ -102,6 +104,17 @@ impl Terms {
         Self {
             answer_within: None,
             is_probe: true,
+            names_a_key: false,
+        }
+    }
+
+    /// The request names a key, or what keys begin with. What stands in front of a store may refuse it for that alone, as nginx does
+    /// with `..` and a web application firewall with more: that is no news of the store.
+    pub(crate) const fn naming_a_key() -> Self {
+        Self {
+            answer_within: None,
+            is_probe: false,
+            names_a_key: true,
         }
     }
 
@@ -125,6 +138,11 @@ impl Intercept for Terms {
         Ok(())
     }
 }
+
+/// Why an answer is not the store's own.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Foreign(pub(super) String);
 
 /// Which connections a request was made on, and when.
 type Attempt = (u64, Instant);
@@ -210,6 +228,13 @@ impl EdgeClient {
         }
     }
 
+    /// Something else than the store answered a request. To a request that names a key that may be for the key.
+    fn refused(&self, attempt: Attempt, asked: Asked, foreign: &Foreign) {
+        if !asked.names_a_key {
+            self.failed(attempt, FailureKind::Unreachable, &foreign.0);
+        }
+    }
+
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
         let asked = Asked::by(&request);
@@ -259,9 +284,9 @@ impl EdgeClient {
             Some(_) => Judge::of(&answer, asked),
             None => Ok(Judge::trusting(status)),
         };
-        let judge = judge.map_err(|words| {
-            self.failed((generation, began), FailureKind::Unreachable, &words);
-            ConnectorError::other(words.into(), Some(ErrorKind::TransientError))
+        let judge = judge.map_err(|foreign| {
+            self.refused((generation, began), asked, &foreign);
+            ConnectorError::other(foreign.into(), Some(ErrorKind::TransientError))
         })?;
         let report = Report {
             patience,
@@ -270,7 +295,7 @@ impl EdgeClient {
             attempt: (generation, began),
             says: Says::of(status),
             left_alone: retry_after(status, answer.headers()).unwrap_or_default(),
-            is_probe: asked.is_probe,
+            asked,
         };
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
         *answer.body_mut() = SdkBody::from_body_1_x(Limited::new(
@@ -401,14 +426,17 @@ struct Asked {
     /// Whether a part of an object is asked for, which may be anything.
     is_range: bool,
     is_probe: bool,
+    names_a_key: bool,
 }
 
 impl Asked {
     fn by(request: &HttpRequest) -> Self {
+        let terms = Terms::of(request);
         Self {
             is_head: request.method() == "HEAD",
             is_range: request.headers().contains_key("range"),
-            is_probe: Terms::of(request).is_probe,
+            is_probe: terms.is_probe,
+            names_a_key: terms.names_a_key,
         }
     }
 }
@@ -445,7 +473,7 @@ impl Judge {
     }
 
     /// Judges what has no body, and says what the body of the others must show.
-    fn of(answer: &HttpResponse, asked: Asked) -> Result<Self, String> {
+    fn of(answer: &HttpResponse, asked: Asked) -> Result<Self, Foreign> {
         let status = answer.status().as_u16();
         let headers = answer.headers();
         // A redirect of S3 may be its headers alone.
@@ -492,7 +520,7 @@ impl Judge {
     }
 
     /// Why the body is not the store's, once that can be told.
-    fn refuses(&self, is_end: bool) -> Option<String> {
+    fn refuses(&self, is_end: bool) -> Option<Foreign> {
         let is_foreign = match self.must {
             Must::Nothing => false,
             Must::BeNoPage => {
@@ -514,15 +542,15 @@ impl Judge {
         self.status == 412 && self.seen.is_empty()
     }
 
-    fn foreign(&self) -> String {
+    fn foreign(&self) -> Foreign {
         let status = self.status;
         let what = match self.must {
             Must::BeNoPage => "is a page of HTML",
             Must::HaveCode | Must::Nothing => "has no error code of S3",
         };
-        format!(
+        Foreign(format!(
             "the answer with the status {status} {what}: something in front of the store has answered in its place"
-        )
+        ))
     }
 
     /// What the answer says, for the words of a report.
@@ -577,7 +605,7 @@ struct Report {
     says: Says,
     /// For how long the edge asks to be left alone.
     left_alone: Duration,
-    is_probe: bool,
+    asked: Asked,
 }
 
 /// An answer's body, which must arrive at [`FLOOR_RATE`]. Only an answer that arrived is one.
@@ -625,7 +653,7 @@ impl Receiving {
             attempt,
             says,
             left_alone,
-            is_probe,
+            asked: Asked { is_probe, .. },
             ..
         }) = self.report.take()
         else {
@@ -650,9 +678,13 @@ impl Receiving {
 
     /// Reports the end of an answer that has come, unless it is another's: then, why it is none.
     fn come(&mut self) -> Result<(), BoxError> {
-        if let Some(words) = self.judge.refuses(true) {
-            self.end(Some((FailureKind::Unreachable, &words)));
-            return Err(words.into());
+        if let Some(foreign) = self.judge.refuses(true) {
+            if let Some(report) = self.report.take() {
+                report
+                    .client
+                    .refused(report.attempt, report.asked, &foreign);
+            }
+            return Err(foreign.into());
         }
         self.end(None);
         Ok(())
@@ -731,6 +763,13 @@ mod tests {
         Edge::new(EdgeKind::Store, "reports", "S3")
     }
 
+    const GET: Asked = Asked {
+        is_head: false,
+        is_range: false,
+        is_probe: false,
+        names_a_key: false,
+    };
+
     fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
         let client = EdgeClient {
             edge: Some(edge.clone()),
@@ -747,7 +786,7 @@ mod tests {
                 attempt: (0, Instant::now()),
                 says: Says::Well,
                 left_alone: Duration::ZERO,
-                is_probe: false,
+                asked: GET,
             },
         )
     }
@@ -755,12 +794,7 @@ mod tests {
     /// What becomes of an answer to GET with this status and body.
     async fn judged(status: u16, body: &'static str, edge: &Edge) -> Result<Bytes, String> {
         let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
-        let asked = Asked {
-            is_head: false,
-            is_range: false,
-            is_probe: false,
-        };
-        let judge = Judge::of(&answer, asked).unwrap();
+        let judge = Judge::of(&answer, GET).unwrap();
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
         let mut receiving = receiving(body, edge);
         receiving.judge = judge;
@@ -821,8 +855,7 @@ mod tests {
     fn a_page_without_a_body_is_known_by_its_headers() {
         let head = Asked {
             is_head: true,
-            is_range: false,
-            is_probe: false,
+            ..GET
         };
         let answer = |headers: &[(&'static str, &'static str)]| {
             let mut answer = HttpResponse::new(404.try_into().unwrap(), SdkBody::empty());

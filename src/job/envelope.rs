@@ -4,7 +4,6 @@
 //! like in it. Its id comes from what the event says, never from when it was received, so that the same event
 //! delivered twice is one job.
 
-use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use super::phrase::{Phrase, Scope};
 use super::{Bucket, Job, ParseJobError, glob, json, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
+use crate::text::percent::decode_form;
 use crate::text::printable;
 
 /// How often JSON may be wrapped in JSON text (SNS in SQS, a doubly encoded body) before we stop looking.
@@ -487,37 +487,6 @@ fn fill(
 
 fn is_phrase(path: &[String]) -> bool {
     PHRASES.iter().any(|phrase| phrase.iter().eq(path.iter()))
-}
-
-/// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
-pub(crate) fn decode_form(text: &str) -> Cow<'_, str> {
-    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return text.into();
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match (first, after) {
-            (b'%', [high, low, ..]) => hex_pair(*high, *low),
-            _ => None,
-        };
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(if *first == b'+' { b' ' } else { *first });
-                rest = after;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn hex_pair(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::front::Front;
 use super::signer::Signer;
 use crate::job::ConnectionName;
+use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
-use crate::throttle::Throttle;
 
 /// A connection that works.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct Connection {
     /// The role whose credentials sign, if it takes one on.
     pub role: Option<Arc<str>>,
     /// How many links it may sign.
-    pub link_rate: Throttle,
+    pub link_rate: RateLimiter,
 }
 
 /// All connections, by name.

@@ -1,4 +1,4 @@
-//! Boxes: the form of HEIF, AVIF, JPEG 2000 and JPEG XL files. ISO/IEC 14496-12, 4.2
+//! Boxes: the form of AVIF and HEIF files. ISO/IEC 14496-12, 4.2
 
 use super::head::Head;
 use super::size::{Orientation, Size};
@@ -111,10 +111,4 @@ fn cut(size: Size, aperture: Head<'_>) -> Option<Size> {
     };
     let cut = Size::new(side(0)?, side(8)?)?;
     (cut.width <= size.width && cut.height <= size.height).then_some(cut)
-}
-
-/// Reads the size of a JPEG 2000 file. <https://www.itu.int/rec/T-REC-T.800> annex I.5.3.1
-pub(super) fn jp2_size(head: Head<'_>) -> Option<Size> {
-    let header = find(find(head, b"jp2h")?, b"ihdr")?;
-    Size::new(header.be32(4)?, header.be32(0)?)
 }

@@ -1,22 +1,15 @@
 //! Which format a file has, by its first bytes, and where each keeps its size.
+//!
+//! Only formats are read that browsers show. A file of another one is a card in the gallery, which has no size.
 
 use super::head::Head;
 use super::size::Size;
-use super::{Picture, boxes, jpeg, jxl, netpbm, svg, tiff};
-use crate::links::disposition::extension;
+use super::{Picture, boxes, jpeg};
+use crate::links::disposition::passive_type;
 
-/// Extensions of files that are read; of others, not a byte is asked for.
-const EXTENSIONS: [&str; 40] = [
-    "apng", "avif", "bmp", "bw", "cur", "dds", "dib", "gif", "heic", "heif", "hif", "ico", "j2c",
-    "j2k", "jfif", "jp2", "jpc", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "pam", "pbm", "pcx",
-    "pgm", "png", "pnm", "ppm", "psb", "psd", "qoi", "rgb", "rgba", "sgi", "svg", "tif", "tiff",
-    "webp",
-];
-
-/// Whether a file of this name is taken for a picture.
+/// Whether a gallery shows a file of this name as a picture; of others, not a byte is asked for.
 pub(super) fn is_picture(name: &str) -> bool {
-    let extension = extension(name).map(str::to_ascii_lowercase);
-    extension.is_some_and(|extension| EXTENSIONS.binary_search(&extension.as_str()).is_ok())
+    passive_type(name).is_some_and(|media_type| media_type.starts_with("image/"))
 }
 
 /// Reads what a picture's first bytes tell. What is odd, cut off or of no known format is not known.
@@ -55,20 +48,6 @@ fn size(head: Head<'_>) -> Option<Size> {
             ..,
         ] => webp(head),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => boxes::heif_size(head),
-        [0, 0, 0, 12, b'J', b'X', b'L', b' ', ..] => jxl::container_size(head),
-        [0, 0, 0, 12, b'j', b'P', b' ', b' ', ..] => boxes::jp2_size(head),
-        [0xFF, 0x4F, 0xFF, 0x51, ..] => jpeg_2000(head),
-        [0xFF, 0x0A, ..] => jxl::codestream_size(head),
-        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => tiff::size(head),
-        [b'B', b'M', ..] => bmp(head),
-        [0, 0, 1 | 2, 0, ..] => ico(head),
-        [b'8', b'B', b'P', b'S', 0, 1 | 2, ..] => Size::new(head.be32(18)?, head.be32(14)?),
-        [b'q', b'o', b'i', b'f', ..] => Size::new(head.be32(4)?, head.be32(8)?),
-        [b'D', b'D', b'S', b' ', 124, 0, 0, 0, ..] => Size::new(head.le32(16)?, head.le32(12)?),
-        [0x01, 0xDA, 0 | 1, 1 | 2, ..] => Size::new(head.be16(6)?.into(), head.be16(8)?.into()),
-        [0x0A, 0 | 2..=5, 0 | 1, 1 | 2 | 4 | 8, ..] => pcx(head),
-        _ if netpbm::may_be(head) => netpbm::size(head),
-        _ if svg::may_be(head) => svg::size(head),
         _ => None,
     }
 }
@@ -96,61 +75,32 @@ fn webp(head: Head<'_>) -> Option<Size> {
     }
 }
 
-/// Before Windows 3, sides had two bytes. Since then four, and a height below zero is that of rows from the top down.
-fn bmp(head: Head<'_>) -> Option<Size> {
-    match head.le32(14)? {
-        12 => Size::new(head.le16(18)?.into(), head.le16(20)?.into()),
-        16..=256 => {
-            let height = head.le32(22)?.cast_signed().unsigned_abs();
-            Size::new(head.le32(18)?, height)
-        }
-        _ => None,
-    }
-}
-
-/// Icons and cursors: the largest of their pictures; a side of 0 is one of 256.
-fn ico(head: Head<'_>) -> Option<Size> {
-    let side = |at: usize| {
-        head.u8(at)
-            .map(|side| if side == 0 { 256 } else { u32::from(side) })
-    };
-    let entries = (0..head.le16(4)?).map(|nth| 6 + 16 * usize::from(nth));
-    let sizes = entries.map(|at| Some((side(at)?, side(at + 1)?)));
-    let sizes: Vec<(u32, u32)> = sizes.collect::<Option<_>>()?;
-    let (width, height) = sizes
-        .into_iter()
-        .max_by_key(|(width, height)| width * height)?;
-    Size::new(width, height)
-}
-
-/// Where the picture ends on its grid, less where it begins. <https://www.itu.int/rec/T-REC-T.800> annex A.5.1
-fn jpeg_2000(head: Head<'_>) -> Option<Size> {
-    Size::new(
-        head.be32(8)?.checked_sub(head.be32(16)?)?,
-        head.be32(12)?.checked_sub(head.be32(20)?)?,
-    )
-}
-
-/// The first and the last column and row.
-fn pcx(head: Head<'_>) -> Option<Size> {
-    let side = |first: usize| {
-        let length = head.le16(first + 4)?.checked_sub(head.le16(first)?)?;
-        Some(u32::from(length) + 1)
-    };
-    Size::new(side(4)?, side(6)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn pictures_are_told_by_their_extension() {
-        assert!(EXTENSIONS.is_sorted());
-        for name in ["a.jpg", "Day 1/IMG_0001.JPG", "x.tar.png", ".heic"] {
+        for name in [
+            "a.jpg",
+            "Day 1/IMG_0001.JPG",
+            "x.tar.png",
+            "a.avif",
+            "a.gif",
+            "a.webp",
+        ] {
             assert!(is_picture(name), "{name}");
         }
-        for name in ["a.pdf", "jpg", "a.jpg.zip", "a.", ""] {
+        for name in [
+            "a.pdf",
+            "jpg",
+            "a.jpg.zip",
+            "a.heic",
+            "a.svg",
+            "a.tiff",
+            "a.",
+            "",
+        ] {
             assert!(!is_picture(name), "{name}");
         }
     }

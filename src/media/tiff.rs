@@ -1,6 +1,6 @@
-//! TIFF: a file format, and the form in which JPEG files carry EXIF.
+//! TIFF: the form in which JPEG files carry EXIF.
 //!
-//! A file is a chain of directories of numbered values. Only the first two are ever looked at, so a chain that bites its
+//! It is a chain of directories of numbered values. Only the first two are ever looked at, so a chain that bites its
 //! tail leads nowhere. <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf> section 2
 
 use super::head::Head;
@@ -16,21 +16,12 @@ const ENTRY_LENGTH: usize = 12;
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
-const IMAGE_WIDTH: u16 = 0x0100;
-const IMAGE_LENGTH: u16 = 0x0101;
 const ORIENTATION: u16 = 0x0112;
 const THUMBNAIL_OFFSET: u16 = 0x0201;
 const THUMBNAIL_LENGTH: u16 = 0x0202;
 const EXIF_OFFSET: u16 = 0x8769;
 const PHOTO_WIDTH: u16 = 0xA002;
 const PHOTO_HEIGHT: u16 = 0xA003;
-
-/// Reads the size of a TIFF file. Its directory often stands at its end, and then it is not known. `BigTIFF` is not read.
-pub(super) fn size(head: Head<'_>) -> Option<Size> {
-    let first = Tiff::open(head)?.first()?;
-    let size = Size::new(first.number(IMAGE_WIDTH)?, first.number(IMAGE_LENGTH)?)?;
-    Some(size.turned(first.orientation()))
-}
 
 /// A TIFF structure, and the order of its bytes.
 #[derive(Debug, Clone, Copy)]

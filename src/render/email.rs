@@ -14,13 +14,13 @@ use memchr::memmem;
 pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
 
-use super::escape::escape;
 use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
 use crate::job::{Locale, Recipient, Scope};
 use crate::links::PresignedUrl;
 use crate::plan::Plan;
+use crate::text::html::escape;
 use crate::text::is_bidi_control;
 use view::{Sheet, View};
 

@@ -310,12 +310,12 @@ fn frame<'a>(
 
 #[cfg(test)]
 mod tests {
+    use base64ct::{Base64, Encoding};
     use serde_json::json;
     use sha2::{Digest as _, Sha256};
 
     use super::super::samples::*;
     use super::super::syntax::inline_blocks;
-    use super::super::templates::base64;
     use super::*;
     use crate::links::{Link, Unlinkable};
 
@@ -466,7 +466,7 @@ mod tests {
                     .rsplit_once("</")
                     .unwrap()
                     .0;
-                let hash = base64(&Sha256::digest(inside.as_bytes()));
+                let hash = Base64::encode_string(&Sha256::digest(inside.as_bytes()));
                 assert!(
                     policy.contains(&format!("{directive} 'sha256-{hash}';")),
                     "{policy}"

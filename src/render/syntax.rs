@@ -1,8 +1,8 @@
 //! What the text of a template may contain, checked before the engine reads it.
 //!
-//! The engine overflows its stack on deep nesting and on templates that include each other, and it escapes for
-//! HTML text only: a link in an unquoted attribute, or a value in a script, is not safe by its escaping. So
-//! neither is let in. <https://github.com/sunng87/handlebars-rust/issues/386>
+//! The engine overflows its stack on deep nesting and on templates that include each other, so both are bounded
+//! (<https://github.com/sunng87/handlebars-rust/issues/386>). Every value is escaped, for HTML text and quoted attributes.
+//! Where in the HTML a value stands is not checked: templates are installed by the operator (`templates/README.md`).
 
 /// The longest template, in bytes: ten times the longest of ours.
 pub(super) const MAX_SOURCE_BYTES: usize = 256 * 1024;
@@ -22,19 +22,12 @@ pub(super) type Complaint = (usize, String);
 /// What kind of text a template makes, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Medium {
-    /// Values are escaped, and only stand where escaping is enough.
+    /// Values are escaped.
     Html,
     /// Values stand as they are.
     Text,
     /// Style or script: a text without tags, whose hash is part of a page's policy.
     Inert,
-}
-
-/// A template's text, in pieces.
-#[derive(Debug, Clone, Copy)]
-enum Piece<'s> {
-    Text(&'s str),
-    Tag(Tag<'s>),
 }
 
 /// What stands between braces.
@@ -96,19 +89,17 @@ pub(super) struct Include {
 
 /// Checks a template's text, and returns how it is built.
 pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, Complaint> {
-    let pieces = pieces(source)?;
-    let outline = outline(&pieces)?;
-    match medium {
-        Medium::Html => check_html(&pieces)?,
-        Medium::Text => {}
-        Medium::Inert => refuse_tags(&pieces)?,
+    let tags = tags(source)?;
+    if let (Medium::Inert, Some(tag)) = (medium, tags.first()) {
+        let reason = "nothing can be filled in in a style or a script";
+        return Err((tag.line, reason.to_owned()));
     }
-    Ok(outline)
+    outline(&tags)
 }
 
-/// Cuts a text into pieces, and refuses the tags that no template needs.
-fn pieces(source: &str) -> Result<Vec<Piece<'_>>, Complaint> {
-    let mut pieces = Vec::new();
+/// Finds the tags of a template, and refuses those that no template needs.
+fn tags(source: &str) -> Result<Vec<Tag<'_>>, Complaint> {
+    let mut tags = Vec::new();
     let mut rest = source;
     while let Some(at) = rest.find("{{") {
         let line = line_at(source, source.len() - rest.len() + at);
@@ -119,14 +110,12 @@ fn pieces(source: &str) -> Result<Vec<Piece<'_>>, Complaint> {
                 "a backslash before {{ does not belong there: write &#123; for a brace".to_owned(),
             ));
         }
-        pieces.push(Piece::Text(text));
         let (tag, after) =
             cut_tag(tag).ok_or_else(|| (line, "{{ is opened and not closed".to_owned()))?;
-        pieces.push(Piece::Tag(classify(tag, line)?));
+        tags.push(classify(tag, line)?);
         rest = after;
     }
-    pieces.push(Piece::Text(rest));
-    Ok(pieces)
+    Ok(tags)
 }
 
 /// Splits what begins with `{{` after its `}}`; braces in quotes and in comments do not count.
@@ -230,11 +219,10 @@ struct Open<'t, 's> {
 }
 
 /// Follows the blocks of a template, and refuses those that the engine could not carry out.
-fn outline(pieces: &[Piece<'_>]) -> Result<Outline, Complaint> {
+fn outline(tags: &[Tag<'_>]) -> Result<Outline, Complaint> {
     let mut open: Vec<Open<'_, '_>> = Vec::new();
     let mut outline = Outline::default();
-    for piece in pieces {
-        let Piece::Tag(tag) = piece else { continue };
+    for tag in tags {
         match tag.kind {
             Kind::Open | Kind::OpenPartial => open.push(Open { tag, chained: 0 }),
             Kind::Else if tag.is_chained() => {
@@ -294,202 +282,14 @@ fn included(tag: &Tag<'_>) -> Result<Option<String>, Complaint> {
     Ok(Some(tag.word().to_owned()))
 }
 
-fn refuse_tags(pieces: &[Piece<'_>]) -> Result<(), Complaint> {
-    for piece in pieces {
-        if let Piece::Tag(tag) = piece {
-            return Err((
-                tag.line,
-                "nothing can be filled in in a style or a script".to_owned(),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Where in an HTML text one stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    Text,
-    Comment,
-    /// In a tag, outside of values.
-    Markup,
-    /// In the value of an attribute: its name, its quote, and the value so far.
-    Attribute {
-        name: String,
-        quote: Option<char>,
-        value: String,
-    },
-    /// In a style or a script.
-    Inert(&'static str),
-}
-
-/// Attributes that a browser opens, or loads from.
-const URL_ATTRIBUTES: [&str; 8] = [
-    "action",
-    "background",
-    "data",
-    "formaction",
-    "href",
-    "poster",
-    "src",
-    "srcset",
-];
-
-/// Follows the HTML through a template and refuses values where escaping does not make them harmless.
-fn check_html(pieces: &[Piece<'_>]) -> Result<(), Complaint> {
-    let mut reader = Reader {
-        place: Place::Text,
-        word: String::new(),
-        element: String::new(),
-    };
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => reader.read(text),
-            Piece::Tag(tag) if matches!(tag.kind, Kind::Value | Kind::Partial) => {
-                reader
-                    .admit(tag)
-                    .map_err(|reason| (tag.line, format!("{{{{{}}}}} {reason}", tag.inside)))?;
-            }
-            Piece::Tag(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// A reader of HTML that knows as much of it as it takes to find attributes, scripts and comments.
-struct Reader {
-    place: Place,
-    /// The attribute's name, while it is read.
-    word: String,
-    /// The element whose tag is read.
-    element: String,
-}
-
-impl Reader {
-    fn read(&mut self, text: &str) {
-        let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            rest = self.step(c, rest);
-        }
-    }
-
-    /// Takes what begins with `c` and returns the rest.
-    fn step<'t>(&mut self, c: char, text: &'t str) -> &'t str {
-        let after = &text[c.len_utf8()..];
-        match &mut self.place {
-            Place::Text if text.starts_with("<!--") => {
-                self.place = Place::Comment;
-                return &text[4..];
-            }
-            Place::Text
-                if c == '<'
-                    && after
-                        .starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '!') =>
-            {
-                let name = after
-                    .split(|c: char| !c.is_ascii_alphanumeric() && c != '/')
-                    .next();
-                self.element = name.unwrap_or_default().to_ascii_lowercase();
-                self.word.clear();
-                self.place = Place::Markup;
-                return &after[self.element.len()..];
-            }
-            Place::Text => {}
-            // `<!--[if mso]>` is read by one mail program as markup, so what follows is markup for all.
-            Place::Comment if text.starts_with("-->") || text.starts_with("]>") => {
-                self.place = Place::Text;
-            }
-            Place::Comment => {}
-            Place::Inert(element) => {
-                let closes = text.get(..element.len() + 2).is_some_and(|end| {
-                    end.starts_with("</") && end[2..].eq_ignore_ascii_case(element)
-                });
-                if closes {
-                    self.place = Place::Text;
-                    return text;
-                }
-            }
-            Place::Markup => match c {
-                '>' => {
-                    self.place = match self.element.as_str() {
-                        "script" => Place::Inert("script"),
-                        "style" => Place::Inert("style"),
-                        _ => Place::Text,
-                    };
-                }
-                '=' => {
-                    let name = std::mem::take(&mut self.word).to_ascii_lowercase();
-                    let value = after.trim_start();
-                    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
-                    self.place = Place::Attribute {
-                        name,
-                        quote,
-                        value: String::new(),
-                    };
-                    return quote.map_or(value, |_| &value[1..]);
-                }
-                c if c.is_whitespace() || c == '/' => self.word.clear(),
-                c => self.word.push(c),
-            },
-            Place::Attribute { quote, value, .. } => match (*quote, c) {
-                (Some(quote), c) if c == quote => self.place = Place::Markup,
-                (None, c) if c.is_whitespace() || c == '>' => {
-                    self.place = Place::Markup;
-                    return if c == '>' { text } else { after };
-                }
-                (_, c) => value.push(c),
-            },
-        }
-        after
-    }
-
-    /// Whether a value may stand here.
-    fn admit(&mut self, tag: &Tag<'_>) -> Result<(), String> {
-        match &mut self.place {
-            Place::Text => Ok(()),
-            Place::Comment => {
-                Err("stands in a comment: use {{! … }}, which nobody is sent".to_owned())
-            }
-            Place::Inert(_) if tag.kind == Kind::Partial => Ok(()),
-            Place::Inert(element) => Err(format!(
-                "stands in a <{element}>, where escaping does not protect"
-            )),
-            Place::Markup => Err("stands in a tag, outside of a quoted attribute".to_owned()),
-            Place::Attribute {
-                name, quote: None, ..
-            } => Err(format!(
-                "stands in the attribute {name} without quotes: write {name}=\"…\""
-            )),
-            Place::Attribute { name, .. } if name.starts_with("on") || name == "style" => Err(
-                format!("stands in the attribute {name}, where escaping does not protect"),
-            ),
-            Place::Attribute { name, value, .. } => {
-                let is_url = URL_ATTRIBUTES.contains(&name.as_str());
-                if is_url && value.is_empty() && tag.word() != "link" {
-                    return Err(format!(
-                        "stands in {name}: write {{{{link {}}}}}, which lets https alone pass",
-                        tag.inside
-                    ));
-                }
-                // What follows a link, or `#`, or `mailto:`, can no longer choose the scheme.
-                value.push_str("{{}}");
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Whether a tag of a template that was checked uses a name.
 pub(super) fn uses(source: &str, name: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    pieces(source).is_ok_and(|pieces| {
-        pieces.iter().any(|piece| match piece {
-            Piece::Tag(tag) if tag.kind != Kind::Comment => without_quotes(tag.inside)
-                .split(|c| !is_name(c))
-                .any(|word| word == name),
-            _ => false,
-        })
-    })
+    let uses = |tag: &Tag<'_>| {
+        let outside = without_quotes(tag.inside);
+        tag.kind != Kind::Comment && outside.split(|c| !is_name(c)).any(|word| word == name)
+    };
+    tags(source).is_ok_and(|tags| tags.iter().any(uses))
 }
 
 fn line_at(source: &str, at: usize) -> usize {

@@ -10,12 +10,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64ct::{Base64, Encoding};
 use handlebars::{Context, Handlebars};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::escape::escape;
 use super::includes::Outlines;
 use super::names::Walk;
 use super::strings::Strings;
@@ -24,6 +24,7 @@ use super::{RenderError, email, gallery, helpers, includes};
 use crate::job::TemplateName;
 use crate::mounted;
 use crate::plan::Installed;
+use crate::text::html::escape;
 
 macro_rules! built_in {
     ($($path:literal),* $(,)?) => {
@@ -351,7 +352,7 @@ impl Templates {
             let inside = inside.rsplit_once("</").map_or("", |(inside, _)| inside);
             hashes.push(format!(
                 "'sha256-{}'",
-                base64(&Sha256::digest(inside.as_bytes()))
+                Base64::encode_string(&Sha256::digest(inside.as_bytes()))
             ));
         }
         Ok(())
@@ -586,21 +587,6 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
     Ok(text)
 }
 
-/// RFC 4648 base 64, as a policy spells its hashes.
-pub(super) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let triple = [0, 1, 2].map(|index| u32::from(chunk.get(index).copied().unwrap_or(0)));
-        let bits = triple[0] << 16 | triple[1] << 8 | triple[2];
-        for (digit, shift) in [18, 12, 6, 0].into_iter().enumerate() {
-            let symbol = char::from(DIGITS[(bits >> shift & 63) as usize]);
-            text.push(if digit <= chunk.len() { symbol } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 impl Templates {
     /// What is compiled in, all of it filled in by the engine.
@@ -690,19 +676,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_escaped_is_refused() {
+    fn what_would_not_be_escaped_is_refused() {
         let told = [
             "{{{subject}}}",
             "{{&subject}}",
             "{{{{raw}}}}x{{{{/raw}}}}",
             "{{#*inline \"x\"}}x{{/inline}}",
-            "<a href={{link gallery_url}}>x</a>",
-            "<a href=\"{{gallery_url}}\">x</a>",
-            "<p {{subject}}>x</p>",
-            "<p style=\"color:{{subject}}\">x</p>",
-            "<p onclick='{{subject}}'>x</p>",
-            "<script>\nlet x = \"{{subject}}\";</script>",
-            "<!-- {{subject}} -->",
             "\\{{subject}}",
         ]
         .map(body);
@@ -711,21 +690,8 @@ mod tests {
         the template email/report/body.html.hbs, line 1: {{&subject}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{{{raw}}} would show a value without escaping it: use two braces
         the template email/report/body.html.hbs, line 1: {{#*inline "x"}} is a decorator: put a template of its own into partials/ in its place
-        the template email/report/body.html.hbs, line 1: {{link gallery_url}} stands in the attribute href without quotes: write href="…"
-        the template email/report/body.html.hbs, line 1: {{gallery_url}} stands in href: write {{link gallery_url}}, which lets https alone pass
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in a tag, outside of a quoted attribute
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute style, where escaping does not protect
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in the attribute onclick, where escaping does not protect
-        the template email/report/body.html.hbs, line 2: {{subject}} stands in a <script>, where escaping does not protect
-        the template email/report/body.html.hbs, line 1: {{subject}} stands in a comment: use {{! … }}, which nobody is sent
         the template email/report/body.html.hbs, line 1: a backslash before {{ does not belong there: write &#123; for a brace
         "#);
-        assert_eq!(
-            body(
-                "<!--[if mso]><p title=\"{{subject}}\"><![endif]--><a href=\"{{link gallery_url}}#{{count}}\">{{subject}}</a>"
-            ),
-            "nothing"
-        );
     }
 
     #[test]
@@ -942,17 +908,5 @@ mod tests {
             .filter(|name| !inner.contains(&name.as_str()) && !told(name))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
-    }
-
-    #[test]
-    fn base_64_is_that_of_the_rfc() {
-        let spelled =
-            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| base64(text.as_bytes()));
-        assert_eq!(
-            spelled,
-            [
-                "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"
-            ]
-        );
     }
 }

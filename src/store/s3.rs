@@ -36,9 +36,9 @@ use super::{
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, HeedsRetryAfter, http, is_region};
-use crate::job::envelope::decode_form;
 use crate::job::place::NameError;
 use crate::job::{Bucket, Key};
+use crate::text::percent::decode_form;
 use crate::text::printable;
 
 /// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
@@ -228,6 +228,15 @@ impl S3Store {
             .unwrap_or_default()
     }
 
+    /// Fails unless the store itself answers. Something in front of it that refuses a request which names a key, or a prefix, may do so
+    /// for the name, and may have no way to the store.
+    async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
+        match self.probe(bucket).await {
+            Err(error) if error.fact.may_pass() => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     async fn list_current(
         &self,
         bucket: &Bucket,
@@ -252,6 +261,7 @@ impl S3Store {
             // Otherwise a key with a control character makes an answer that is not XML.
             .encoding_type(EncodingType::Url)
             .customize()
+            .interceptor(http::Terms::naming_a_key())
             .interceptor(self.clock.clone())
             .interceptor(reader.clone())
             .send()
@@ -290,6 +300,7 @@ impl S3Store {
             )
             .encoding_type(EncodingType::Url)
             .customize()
+            .interceptor(http::Terms::naming_a_key())
             .interceptor(self.clock.clone())
             .send()
             .await
@@ -362,9 +373,16 @@ impl ObjectStore for S3Store {
         versions: Versions,
         cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
-        match versions {
+        let list = async || match versions {
             Versions::Floating => self.list_current(bucket, prefix, cursor).await,
             Versions::Pinned => self.list_versions(bucket, prefix, cursor).await,
+        };
+        match list().await {
+            Err(error) if error.is_foreign() => {
+                self.answers(bucket).await?;
+                list().await.map_err(refused_for_a_name)
+            }
+            answer => answer,
         }
     }
 
@@ -381,7 +399,14 @@ impl ObjectStore for S3Store {
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
         let client = self.client(bucket).await?;
-        head::head(&client, &self.clock, bucket, key).await
+        let head = || head::head(&client, &self.clock, bucket, key);
+        match head().await {
+            Err(error) if error.is_foreign() => {
+                self.answers(bucket).await?;
+                head().await.map_err(refused_for_a_name)
+            }
+            answer => answer,
+        }
     }
 
     async fn beginning(
@@ -399,7 +424,9 @@ impl ObjectStore for S3Store {
             .key(key.as_str())
             .set_version_id(object.version.clone())
             .set_if_match((!etag.is_empty()).then(|| format!("\"{etag}\"")))
-            .range(format!("bytes=0-{}", most.saturating_sub(1)));
+            .range(format!("bytes=0-{}", most.saturating_sub(1)))
+            .customize()
+            .interceptor(http::Terms::naming_a_key());
         let answer = request.send().await;
         let mut body = answer
             .map_err(|error| EdgeError::from_sdk(action(), &error))?
@@ -437,6 +464,7 @@ impl ObjectStore for S3Store {
                 Payload::File { path, from, length }
             }
         };
+        let mut is_asked_again = false;
         loop {
             let sums = self.puts.sums(&client, bucket, &payload).await;
             let sums = sums.map_err(unreadable)?;
@@ -447,9 +475,19 @@ impl ObjectStore for S3Store {
                 .cache_control(content.cache_control)
                 .set_content_encoding(content.encoding.map(ToOwned::to_owned))
                 .body(payload.body().await.map_err(unreadable)?);
-            let put = self.puts.of_object(request, &sums).send().await;
+            let request = self.puts.of_object(request, &sums).customize();
+            let put = request
+                .interceptor(http::Terms::naming_a_key())
+                .send()
+                .await;
             let Err(error) = put else { return Ok(()) };
             let error = EdgeError::from_sdk(action(), &error);
+            if error.is_foreign() && !is_asked_again {
+                self.answers(bucket).await?;
+                is_asked_again = true;
+                continue;
+            }
+            let error = refused_for_a_name(error);
             if !self.puts.learns(bucket, &sums, &error) {
                 return Err(self.puts.explained(error));
             }
@@ -469,6 +507,17 @@ impl ObjectStore for S3Store {
             .await
             .map(drop)
             .map_err(|error| EdgeError::from_sdk(format!("list s3://{bucket}"), &error))
+    }
+}
+
+/// What a failure is after which the store answered: refused for the name in it, a request would be refused again.
+fn refused_for_a_name(error: StoreError) -> StoreError {
+    match error.is_foreign() {
+        true => EdgeError {
+            fact: Fact::Rejected,
+            ..error
+        },
+        false => error,
     }
 }
 

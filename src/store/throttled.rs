@@ -7,19 +7,19 @@ use jiff::SignedDuration;
 
 use super::{Body, Content, Cursor, ObjectMeta, ObjectStore, Page, StoreError, Versions};
 use crate::job::{Bucket, Key};
-use crate::throttle::Throttle;
+use crate::rate_limit::RateLimiter;
 
 /// Another store, behind a rate.
 #[derive(Debug, Clone)]
 pub struct Throttled {
     store: Arc<dyn ObjectStore>,
-    throttle: Throttle,
+    limiter: RateLimiter,
 }
 
 impl Throttled {
-    /// `store`, asked no more often than `throttle` lets through.
-    pub fn new(store: Arc<dyn ObjectStore>, throttle: Throttle) -> Self {
-        Self { store, throttle }
+    /// `store`, asked no more often than `limiter` permits.
+    pub fn new(store: Arc<dyn ObjectStore>, limiter: RateLimiter) -> Self {
+        Self { store, limiter }
     }
 }
 
@@ -37,12 +37,12 @@ impl ObjectStore for Throttled {
         versions: Versions,
         cursor: Cursor<'_>,
     ) -> Result<Page, StoreError> {
-        self.throttle.pass(1).await;
+        self.limiter.pass(1).await;
         self.store.list(bucket, prefix, versions, cursor).await
     }
 
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError> {
-        self.throttle.pass(1).await;
+        self.limiter.pass(1).await;
         self.store.head(bucket, key).await
     }
 
@@ -52,7 +52,7 @@ impl ObjectStore for Throttled {
         object: &ObjectMeta,
         most: usize,
     ) -> Result<Vec<u8>, StoreError> {
-        self.throttle.pass(1).await;
+        self.limiter.pass(1).await;
         self.store.beginning(bucket, object, most).await
     }
 
@@ -63,7 +63,7 @@ impl ObjectStore for Throttled {
         body: Body,
         content: Content,
     ) -> Result<(), StoreError> {
-        self.throttle.pass(1).await;
+        self.limiter.pass(1).await;
         self.store.put(bucket, key, body, content).await
     }
 
@@ -77,7 +77,7 @@ impl ObjectStore for Throttled {
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
-        self.throttle.pass(1).await;
+        self.limiter.pass(1).await;
         self.store.probe(bucket).await
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     async fn requests_beyond_the_rate_wait_and_none_fails() {
         let store = Arc::new(MemoryStore::new(10));
         store.create_bucket("bucket");
-        let throttled = Throttled::new(store, Throttle::new(Rate::per_second(10)));
+        let throttled = Throttled::new(store, RateLimiter::new(Rate::per_second(10)));
         let bucket = "bucket".parse().unwrap();
         let began = Instant::now();
         for _ in 0..30 {

@@ -4,6 +4,9 @@
 //! Given back for the few seconds of an edge's pause, a long backlog would be received over and over, and new jobs for other
 //! edges would stand behind it. So each message is hidden for longer, the more wait, and its receipt is remembered: as soon
 //! as the edge is back, all are shown at once. A process that dies forgets them, and they come back by themselves.
+//!
+//! A message that the queue itself did not take back, since it was down with the edge, waits for the queue: by itself it would
+//! stay hidden for the visibility timeout.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +16,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::time::Instant;
 
-use crate::edge::health::{Admission, Edges, Outage};
-use crate::queue::{Queue, Receipt};
+use crate::edge::health::{Admission, EdgeKind, Edges, Outage};
+use crate::queue::{Fact, Queue, Receipt};
 
 /// How long a message is hidden: so long for each that waits, within these.
 const HIDDEN_EACH: Duration = Duration::from_millis(15);
@@ -71,12 +74,34 @@ impl Backlog {
         hidden
     }
 
+    /// Remembers a message that the queue did not take back, and that is hidden for so long at most.
+    pub(super) fn keep(&self, edges: &Edges, receipt: &Receipt, hidden: Duration) {
+        let Some(queue) = edges.of(EdgeKind::Queue) else {
+            return;
+        };
+        let mut waiting = self.waiting();
+        let count: usize = waiting.values().map(VecDeque::len).sum();
+        if count < MOST {
+            let of_queue = waiting.entry(queue.label()).or_default();
+            of_queue.push_back(Waiting {
+                receipt: receipt.clone(),
+                hidden_until: Instant::now() + hidden,
+            });
+        }
+    }
+
     /// The receipts that may be shown now.
-    fn due(&self, edges: &Edges) -> Vec<Receipt> {
+    fn due(&self, edges: &Edges) -> Vec<Waiting> {
         let now = Instant::now();
         let mut due = Vec::new();
         self.waiting().retain(|label, waiting| {
-            let admitted = match edges.labelled(label).map(|edge| edge.admits()) {
+            let edge = edges.labelled(label);
+            let is_queue = edge
+                .as_ref()
+                .is_some_and(|edge| edge.kind() == EdgeKind::Queue);
+            let admitted = match edge.map(|edge| edge.admits()) {
+                // The worker's own polls try the queue.
+                Some(Admission::One) if is_queue => 0,
                 Some(Admission::Nothing) => 0,
                 Some(Admission::One) => 1,
                 Some(Admission::All) | None => SHOWN_AT_ONCE,
@@ -87,7 +112,7 @@ impl Backlog {
             {
                 // One that came back by itself has another receipt by now, or needs none.
                 if next.hidden_until > now {
-                    due.push(next.receipt);
+                    due.push(next);
                     shown += 1;
                 }
             }
@@ -100,24 +125,34 @@ impl Backlog {
     pub(super) async fn tend(&self, queue: &dyn Queue, edges: &Edges) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            show(queue, self.due(edges)).await;
+            for Waiting {
+                receipt,
+                hidden_until,
+            } in show(queue, self.due(edges)).await
+            {
+                let hidden = hidden_until.saturating_duration_since(Instant::now());
+                self.keep(edges, &receipt, hidden);
+            }
         }
     }
 
     /// Shows all messages again: others may work them.
     pub(super) async fn show_all(&self, queue: &dyn Queue) {
         let all = std::mem::take(&mut *self.waiting());
-        let receipts = all.into_values().flatten().map(|waiting| waiting.receipt);
-        show(queue, receipts.collect()).await;
+        show(queue, all.into_values().flatten().collect()).await;
     }
 }
 
-async fn show(queue: &dyn Queue, receipts: Vec<Receipt>) {
-    let shown = stream::iter(receipts).map(|receipt| async move {
-        // One that cannot be shown comes back by itself.
-        drop(queue.release(&receipt, Duration::ZERO).await);
+/// Shows messages; those that the queue did not take back are returned.
+async fn show(queue: &dyn Queue, messages: Vec<Waiting>) -> Vec<Waiting> {
+    let shown = stream::iter(messages).map(|message| async move {
+        match queue.release(&message.receipt, Duration::ZERO).await {
+            Err(error) if error.fact != Fact::NotFound => Some(message),
+            Ok(()) | Err(_) => None,
+        }
     });
-    shown.buffer_unordered(REQUESTS).collect::<()>().await;
+    let shown = shown.buffer_unordered(REQUESTS);
+    shown.filter_map(async |message| message).collect().await
 }
 
 #[cfg(test)]
@@ -174,6 +209,31 @@ mod tests {
         assert_eq!(backlog.due(&edges).len(), 1);
         edge.may_be_tried("job").unwrap();
         assert!(backlog.due(&edges).is_empty(), "a job tries it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_queue_did_not_take_back_is_shown_when_the_queue_answers() {
+        let queue = MemoryQueue::default();
+        let edge = Edge::new(EdgeKind::Queue, "queue", "the queue");
+        let edges = Edges::from_iter([edge.clone()]);
+        let backlog = Backlog::default();
+        let tend = async |seconds| {
+            let tending = backlog.tend(&queue, &edges);
+            drop(tokio::time::timeout(Duration::from_secs(seconds), tending).await);
+        };
+        edge.failed(FailureKind::Timeout, "");
+        for message in received(&queue, 3).await {
+            backlog.keep(&edges, &message.receipt, HELD);
+        }
+        tend(5).await;
+        let hidden = queue.receive(3, HELD, Duration::ZERO).await.unwrap();
+        assert!(hidden.is_empty(), "the queue is down");
+        edge.answered();
+        queue.fail_next(Fact::Unreachable);
+        tend(1).await;
+        let back = queue.receive(3, HELD, Duration::ZERO).await.unwrap();
+        assert_eq!(back.len(), 3, "one was not taken back at once");
+        assert!(backlog.waiting().is_empty());
     }
 
     #[test]

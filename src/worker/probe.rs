@@ -2,6 +2,7 @@
 //! `/ready` tells of its failure before a job needs it.
 
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ async fn watch<'a>(services: &Services, edge: &Edge, used: Use, ask: impl Fn() -
     loop {
         sleep(LOOK_EVERY).await;
         if is_due(edge, used, &services.edges) {
-            ask_until_answered(edge, &ask).await;
+            ask_until_answered(&ask, || !edge.is_failing()).await;
         }
     }
 }
@@ -106,7 +107,7 @@ async fn watch_relay(services: &Services, relay: &Relay) {
         sleep(LOOK_EVERY).await;
         let may_be_asked = || is_due(relay.edge(), Use::Often, &services.edges);
         if relay.is_silent_before_rcpt() || relay.can_be_probed() && may_be_asked() {
-            ask_until_answered(relay.edge(), &ask).await;
+            ask_until_answered(&ask, || !relay.edge().is_failing()).await;
         }
     }
 }
@@ -126,7 +127,7 @@ fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
 }
 
 /// Asks until an answer comes, or all requests have failed. A request that is not answered soon is followed by another.
-async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
+async fn ask_until_answered<'a>(ask: &impl Fn() -> Boxed<'a>, is_answered: impl Fn() -> bool) {
     let mut asked = vec![ask()];
     let mut follows_at = Instant::now() + FOLLOWED_AFTER;
     while !asked.is_empty() {
@@ -139,7 +140,7 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
         tokio::select! {
             at = ended => {
                 drop(asked.remove(at));
-                if !edge.is_failing() {
+                if is_answered() {
                     return;
                 }
             }
@@ -159,29 +160,27 @@ async fn ask_until_answered<'a>(edge: &Edge, ask: &impl Fn() -> Boxed<'a>) {
 /// has failed, for at most eleven seconds. One that answered last is not asked.
 ///
 /// A receive that hangs cannot be followed by another: the messages that it may bring would stay hidden. The question hides
-/// none. A queue that does not let it be asked answers too.
+/// none. A queue that does not let it be asked answers too. The answer ends no outage, since a queue may answer it and be
+/// silent to receives: the receive that follows does.
 pub(super) async fn queue_answers(edge: &Edge, queue: &dyn Queue) -> bool {
-    let is_unanswered = || {
-        let failure = edge.last_failure();
-        failure.is_some_and(|kind| matches!(kind, FailureKind::Timeout | FailureKind::Unreachable))
-    };
+    let is_silence = |kind| matches!(kind, FailureKind::Timeout | FailureKind::Unreachable);
+    if !edge.last_failure().is_some_and(is_silence) {
+        return true;
+    }
+    let answers = AtomicBool::new(false);
     let ask = || {
         boxed(async {
             match timeout(TRIAL, queue.waiting()).await {
-                Ok(Ok(_)) => edge.answered(),
-                Ok(Err(error)) => match error.failure_kind() {
-                    FailureKind::Denied | FailureKind::Refused => edge.answered(),
-                    _ => error.report_to(edge),
-                },
+                Ok(Err(error)) if is_silence(error.failure_kind()) => error.report_to(edge),
+                Ok(_) => answers.store(true, Ordering::Relaxed),
                 Err(_) => edge.failed(FailureKind::Timeout, "no answer"),
             }
         })
     };
-    if is_unanswered() {
-        // The worker's loop goes on meanwhile: it shows that it is alive.
-        drop(timeout(TRIAL + LOOK_EVERY, ask_until_answered(edge, &ask)).await);
-    }
-    !is_unanswered()
+    // The worker's loop goes on meanwhile: it shows that it is alive.
+    let asking = ask_until_answered(&ask, || answers.load(Ordering::Relaxed));
+    drop(timeout(TRIAL + LOOK_EVERY, asking).await);
+    answers.into_inner()
 }
 
 async fn ask_for_credentials(signer: &Signer) {
@@ -191,7 +190,7 @@ async fn ask_for_credentials(signer: &Signer) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::edge::health::EdgeKind;
@@ -219,7 +218,7 @@ mod tests {
             })
         };
         let began = Instant::now();
-        ask_until_answered(&edge, &ask).await;
+        ask_until_answered(&ask, || !edge.is_failing()).await;
         assert_eq!(began.elapsed(), 9 * FOLLOWED_AFTER);
         assert_eq!((edge.outage(), asked.into_inner()), (None, 10));
     }
@@ -235,7 +234,7 @@ mod tests {
                 edge.failed(FailureKind::Unreachable, "");
             })
         };
-        ask_until_answered(&edge, &ask).await;
+        ask_until_answered(&ask, || !edge.is_failing()).await;
         assert!(edge.is_failing());
         assert_eq!(asked.into_inner(), 1);
     }
@@ -255,9 +254,11 @@ mod tests {
             queue.fail_next(fact);
             assert_eq!(queue_answers(&edge, &queue).await, answers, "{fact:?}");
         }
-        edge.failed(FailureKind::Unreachable, "");
-        assert!(queue_answers(&edge, &queue).await);
-        assert_eq!(edge.last_failure(), None);
+        for _ in 0..2 {
+            edge.failed(FailureKind::Unreachable, "");
+            assert!(queue_answers(&edge, &queue).await);
+        }
+        assert!(edge.outage().is_some(), "no receive was answered yet");
         let received = queue.receive(1, QUIET, Duration::ZERO).await.unwrap();
         assert_eq!(received[0].receive_count, 1);
     }

@@ -52,14 +52,12 @@ fn every_format_has_the_size_that_another_program_reads() {
         .collect();
     endings.sort_unstable();
     endings.dedup();
-    assert!(endings.len() >= 20, "{endings:?}");
+    assert_eq!(
+        endings,
+        ["apng", "avif", "gif", "heic", "jpg", "png", "webp"]
+    );
     for (name, (width, height)) in &expected {
-        let wanted = match name.as_str() {
-            // Its offsets have eight bytes: no picture needs them that is looked at in a browser.
-            "big.tiff" => None,
-            _ => Some((*width, *height)),
-        };
-        assert_eq!(size(&fixture(name)), wanted, "{name}");
+        assert_eq!(size(&fixture(name)), Some((*width, *height)), "{name}");
     }
 }
 
@@ -85,11 +83,6 @@ fn a_size_that_cannot_be_true_is_not_known() {
         ("plain.png", 16, 4),
         ("baseline.jpg", 0, 0),
         ("plain.gif", 6, 2),
-        ("plain.bmp", 18, 4),
-        ("plain.psd", 18, 4),
-        ("plain.qoi", 4, 4),
-        ("plain.dds", 16, 4),
-        ("plain.sgi", 6, 2),
     ];
     for (name, at, length) in places {
         let mut bytes = fixture(name);
@@ -356,16 +349,6 @@ fn what_is_made_to_take_long_ends() {
         filled(heif, b"\0\0\0\x08free"),
         filled(heif, b"\0\0\0\0iprp"),
         filled(heif, b"\0\0\0\x01iprp\0\0\0\0\0\0\0\x08"),
-        filled(
-            b"MM\0*\0\0\0\x08\x03\xE8",
-            b"\x01\0\0\x03\0\0\0\x02\0\0\0\0",
-        ),
-        filled(b"P6\n", b"#\n"),
-        filled(b"P7\n", b"WIDTH "),
-        filled(b"", b"<!---->"),
-        filled(b"<svg ", b"a='' "),
-        filled(b"\0\0\x01\0\xFF\xFF", &[1]),
-        filled(b"\0\0\0\x0CJXL \r\n\x87\n", b"\0\0\0\x08free"),
     ] {
         drop(Picture::read(&bytes));
     }
@@ -476,10 +459,5 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_not_known(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         check(&bytes);
-    }
-
-    #[test]
-    fn any_text_after_the_name_of_an_svg_is_read_or_not_known(text in "<svg ( |=|\"|'|width|height|viewBox|[0-9]|\\.|-|px|%|é|&|<|>|/){0,40}") {
-        check(text.as_bytes());
     }
 }

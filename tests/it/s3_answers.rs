@@ -325,6 +325,56 @@ async fn looked_at(head: Answer, get: Answer) -> String {
     }
 }
 
+/// What a load balancer or a firewall says in a store's place.
+fn page_of_another() -> Answer {
+    let html = "Content-Type: text/html\r\n".to_owned();
+    ("400 Bad Request", html, "<html>400 Bad Request</html>")
+}
+
+#[tokio::test]
+async fn a_request_that_is_refused_in_front_of_a_store_for_a_name_in_it_is_no_outage_of_the_store()
+{
+    for is_back in [true, false] {
+        let (url, _) = answering(date(SignedDuration::ZERO), move |request| {
+            let is_probe = request.contains("list-type=2") && !request.contains("prefix=odd");
+            match is_probe && is_back {
+                true => ("200 OK", String::new(), LISTING),
+                false if request.starts_with("HEAD") => {
+                    ("400 Bad Request", page_of_another().1, "")
+                }
+                false => page_of_another(),
+            }
+        })
+        .await;
+        let store = S3Store::new(client(&url));
+        let (bucket, key): (Bucket, Key) =
+            ("reports".parse().unwrap(), "a/../../b".parse().unwrap());
+        let content = Content {
+            media_type: "text/html",
+            cache_control: "no-store",
+            encoding: None,
+        };
+        let put = || store.put(&bucket, &key, Body::Bytes(b"x".to_vec()), content);
+        let list = |versions| store.list(&bucket, "odd", versions, Cursor::Start);
+        let errors = [
+            store.head(&bucket, &key).await.unwrap_err(),
+            put().await.unwrap_err(),
+            list(Versions::Floating).await.unwrap_err(),
+            list(Versions::Pinned).await.unwrap_err(),
+        ];
+        for error in errors {
+            let words = handout::text::chain(&error);
+            assert!(words.contains("something in front of the store"), "{words}");
+            let fact = match is_back {
+                true => Fact::Rejected,
+                false => Fact::Unreachable,
+            };
+            assert_eq!(error.fact, fact, "{words}");
+        }
+        assert_eq!(store.edge().outage().is_none(), is_back);
+    }
+}
+
 #[tokio::test]
 async fn what_s3_says_of_an_object_decides_whether_it_is_linked() {
     let ok = |headers: &str| ("200 OK", headers.to_owned(), "");

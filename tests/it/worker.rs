@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use handout::assemble::Opened;
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
+use handout::keyring::sha256_hex;
 use handout::queue::memory::MemoryQueue;
 use handout::queue::{Fact, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
@@ -243,6 +244,18 @@ async fn an_event_older_than_one_that_was_served_is_ignored() {
         assert_eq!(told(&world).pop().unwrap()["superseded"], superseded);
         assert_eq!(world.waiting().await, 0);
     }
+}
+
+#[tokio::test]
+async fn a_job_that_takes_the_name_of_a_series_of_events_keeps_none_of_them_back() {
+    let of = sha256_hex(b"upload\nObjectCreated\nreports\nincoming/new file.pdf");
+    let mut world = telling(on_upload(|_| {})).job(&email_job(&format!("served-{}", &of[..32])));
+    world.run().await;
+    assert_eq!(world.mails().len(), 1);
+    world = world.message(&upload("0000"));
+    world.run().await;
+    assert_eq!(told(&world).pop().unwrap()["superseded"], false);
+    assert_eq!(world.mails().len(), 2);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use handout::job::Bucket;
 use handout::links::sigv4::Ask;
 use handout::links::url::signature_in;
 use handout::plan::{Bound, ExpiryGuard, Lifetime};
+use handout::text::percent;
 use http_body_util::{BodyExt, Empty};
 use hyper::StatusCode;
 use hyper_util::client::legacy::Client;
@@ -354,33 +355,11 @@ fn place(link: &str) -> anyhow::Result<(String, String)> {
     let (Some(bucket), Some(key)) = (parts.next(), parts.next()) else {
         bail!("a link has no bucket and key")
     };
-    Ok((bucket.to_owned(), percent_decode(key)))
+    Ok((bucket.to_owned(), percent::decode(key).into_owned()))
 }
 
 fn expected((bucket, key): &(String, String)) -> Option<&'static [u8]> {
     bytes_of(bucket, key)
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = after
-            .get(..2)
-            .filter(|_| *first == b'%')
-            .and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn fingerprints(audit_dir: &Path) -> anyhow::Result<BTreeSet<String>> {

@@ -8,6 +8,7 @@ use lettre::Address;
 use super::headers::Headers;
 use crate::config::MailingList;
 use crate::job::ListId;
+use crate::text::percent;
 
 /// Puts the headers of a mail to the recipient with this id. `id` is the job's own list, if it has one.
 pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &mut Headers) {
@@ -33,7 +34,7 @@ pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &
 
 /// A `mailto:` URL (RFC 6068) whose subject says who wants to leave what.
 fn mailto_url(address: &Address, rid: &str, list: &str) -> String {
-    let user = percent_encoded(address.user());
+    let user = percent::encode(address.user(), b"");
     let list = match list {
         "" => String::new(),
         list => format!("%20{list}"),
@@ -42,17 +43,6 @@ fn mailto_url(address: &Address, rid: &str, list: &str) -> String {
         "mailto:{user}@{}?subject=unsubscribe%20{rid}{list}",
         address.domain()
     )
-}
-
-/// Everything but unreserved characters (RFC 3986) as `%XX`.
-fn percent_encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
 }
 
 #[cfg(test)]

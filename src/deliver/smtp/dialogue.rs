@@ -77,13 +77,14 @@ impl Step {
             Self::Greeting => 1,
             Self::Ehlo => 2,
             Self::Starttls => 3,
-            Self::Auth => 4,
-            Self::Noop | Self::Rset => 5,
-            Self::Mail => 6,
-            Self::Rcpt => 7,
-            Self::Data => 8,
-            Self::Text => 9,
-            Self::Dot => 10,
+            // 4 and 5 are `HANDSHAKE` and `EHLO_OVER_TLS`; a login has up to three replies.
+            Self::Auth => 6,
+            Self::Noop | Self::Rset => 9,
+            Self::Mail => 10,
+            Self::Rcpt => 11,
+            Self::Data => 12,
+            Self::Text => 13,
+            Self::Dot => 14,
         };
         health::Step {
             rank,
@@ -99,6 +100,17 @@ impl Step {
         )
     }
 }
+
+/// The end of STARTTLS, and the greeting that follows, as the relay's edge knows them. The relay has replied to STARTTLS before,
+/// and to an EHLO: those replies on other connections are no sign that it gets further.
+const HANDSHAKE: health::Step = health::Step {
+    rank: 4,
+    name: "the TLS handshake",
+};
+const EHLO_OVER_TLS: health::Step = health::Step {
+    rank: 5,
+    name: "EHLO",
+};
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,11 +244,11 @@ impl Dialogue {
             request,
             counted: None,
         };
-        dialogue.heard(Step::Greeting);
-        dialogue.hello(&hello).await?;
+        dialogue.heard(Step::Greeting.at_edge());
+        dialogue.hello(&hello, Step::Ehlo.at_edge()).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
-            dialogue.hello(&hello).await?;
+            dialogue.hello(&hello, EHLO_OVER_TLS).await?;
         }
         if let Some(login) = login {
             dialogue.log_in(login).await?;
@@ -251,20 +263,32 @@ impl Dialogue {
         line: &str,
         wanted: &[u16],
     ) -> Said<Reply> {
+        let at = step.at_edge();
+        self.ask_at((step, at), deadline, line, wanted).await
+    }
+
+    /// As [`Self::ask`], at a place in the dialogue that its verb alone does not tell.
+    async fn ask_at(
+        &mut self,
+        (step, at): (Step, health::Step),
+        deadline: Duration,
+        line: &str,
+        wanted: &[u16],
+    ) -> Said<Reply> {
         self.listen(step).await?;
-        self.edge.waits_at(self.request, step.at_edge());
+        self.edge.waits_at(self.request, at);
         let exchange = async {
             self.wire.send(format!("{line}\r\n").as_bytes()).await?;
             self.wire.reply().await
         };
         let reply = in_time(step, deadline, exchange).await?;
-        self.heard(step);
+        self.heard(at);
         hoped(step, reply, wanted)
     }
 
-    fn heard(&mut self, step: Step) {
+    fn heard(&mut self, at: health::Step) {
         self.used_at = Instant::now();
-        self.edge.replied(step.at_edge());
+        self.edge.replied(at);
     }
 
     /// The connection counts from now on.
@@ -287,10 +311,11 @@ impl Dialogue {
         Err(Failure::now(step, cause))
     }
 
-    async fn hello(&mut self, hello: &str) -> Said<()> {
+    async fn hello(&mut self, hello: &str, at: health::Step) -> Said<()> {
         let deadline = self.deadlines.ehlo.as_duration();
         let line = format!("EHLO {hello}");
-        let reply = self.ask(Step::Ehlo, deadline, &line, &[250]).await?;
+        let asked = self.ask_at((Step::Ehlo, at), deadline, &line, &[250]);
+        let reply = asked.await?;
         let offers = reply.lines.iter().skip(1);
         self.offers = offers.map(|offer| offer.to_ascii_uppercase()).collect();
         Ok(())
@@ -312,13 +337,15 @@ impl Dialogue {
         }
         let deadline = self.deadlines.starttls.as_duration();
         self.ask(step, deadline, "STARTTLS", &[220]).await?;
-        Ok(Self {
+        self.edge.waits_at(self.request, HANDSHAKE);
+        let mut secured = Self {
             wire: in_time(step, deadline, self.wire.secure(trust)).await?,
             // What was offered before the handshake was offered by anybody.
             offers: Vec::new(),
-            used_at: Instant::now(),
             ..self
-        })
+        };
+        secured.heard(HANDSHAKE);
+        Ok(secured)
     }
 
     async fn log_in(&mut self, login: &Login) -> Said<()> {
@@ -339,9 +366,11 @@ impl Dialogue {
             return Ok(());
         }
         if in_two {
-            self.ask(step, deadline, "AUTH LOGIN", &[334]).await?;
-            self.ask(step, deadline, &base64(username), &[334]).await?;
-            self.ask(step, deadline, &base64(password), &[235]).await?;
+            let lines = ["AUTH LOGIN".to_owned(), base64(username), base64(password)];
+            for (replies, (line, wanted)) in lines.iter().zip([334, 334, 235]).enumerate() {
+                let at = step.at_edge().after(replies);
+                self.ask_at((step, at), deadline, line, &[wanted]).await?;
+            }
             return Ok(());
         }
         let cause = Cause::Lacks("AUTH PLAIN or LOGIN");
@@ -438,7 +467,7 @@ impl Dialogue {
         };
         match in_time(Step::Dot, deadline, exchange).await {
             Ok(reply) => {
-                self.heard(Step::Dot);
+                self.heard(Step::Dot.at_edge());
                 TextEnd::Answered(reply)
             }
             Err(failure) => TextEnd::NoAnswer(failure.cause),
@@ -527,7 +556,12 @@ fn dotted(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::config::Secret;
+    use crate::environment::Environment;
 
     #[test]
     fn what_is_said_about_a_login_is_not_repeated() {
@@ -544,6 +578,73 @@ mod tests {
         assert_eq!(words(Step::Auth, text), "535 5.7.8");
         assert_eq!(words(Step::Auth, "correct-horse is wrong"), "535");
         assert_eq!(words(Step::Mail, text), format!("535 {text}"));
+    }
+
+    /// A connection of a relay that says these words, each after a line but the first, and is silent then.
+    async fn silent_after(listener: &TcpListener, words: &[&str]) {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = BufReader::new(socket);
+        for (number, words) in words.iter().enumerate() {
+            if number > 0 {
+                socket.read_line(&mut String::new()).await.unwrap();
+            }
+            let words = format!("{words}\r\n");
+            socket.write_all(words.as_bytes()).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn replies_before_the_step_at_which_a_relay_is_silent_are_no_sign_that_it_gets_further() {
+        const SOON: Duration = Duration::from_millis(300);
+        let hello = Hello::new(Some("[127.0.0.1]"), "");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("password");
+        std::fs::write(&file, "secret").unwrap();
+        let password = Secret::read("password_file", &file, &Environment::default()).unwrap();
+        let login = Login {
+            username: "handout".to_owned(),
+            password,
+        };
+        for (tls, words, silent_at) in [
+            (
+                "starttls",
+                &["220 hi", "250-hi\r\n250 STARTTLS", "220 go"][..],
+                HANDSHAKE,
+            ),
+            (
+                "none",
+                &["220 hi", "250-hi\r\n250 AUTH LOGIN", "334 ", "334 "],
+                Step::Auth.at_edge().after(2),
+            ),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let config = format!("host = \"127.0.0.1\"\nport = {port}\ntls = \"{tls}\"");
+            let config: SmtpConfig = toml::from_str(&config).unwrap();
+            let trust = super::super::tls::trust("mail.smtp", &config).unwrap();
+            let edge = Edge::new(health::EdgeKind::Relay, "default", "the relay");
+            let begin = async || {
+                let request = edge.asked(Step::Connect.at_edge());
+                let at = (&edge, request.number());
+                drop(Dialogue::begin(&config, &trust, Some(&login), &hello, at).await);
+            };
+            let second = async {
+                tokio::time::sleep(2 * SOON).await;
+                begin().await;
+            };
+            let look = async {
+                tokio::time::sleep(2 * SOON + SOON / 2).await;
+                edge.silent_at(SOON)
+            };
+            tokio::select! {
+                silent = look => assert_eq!(silent, Some(silent_at), "{words:?}"),
+                _ = async { tokio::join!(begin(), second) } => panic!("it is silent"),
+                _ = async {
+                    tokio::join!(silent_after(&listener, words), silent_after(&listener, words))
+                } => panic!("its connections stay"),
+            }
+        }
     }
 
     #[test]

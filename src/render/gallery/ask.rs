@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::MailSettings;
 use super::super::strings::Language;
 use crate::plan::Plan;
+use crate::text::percent;
 
 /// The parts of a `mailto:` URL, percent-encoded. RFC 6068.
 #[derive(Default, Serialize)]
@@ -33,26 +34,11 @@ impl Ask {
         ]);
         let subject = language.say("ask_subject", None, &places);
         Self {
-            address: percent_encoded(address, b"@"),
+            address: percent::encode(address, b"@"),
             // A word of an operator's that cannot be filled in leaves the one thing that matters.
-            subject: percent_encoded(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
+            subject: percent::encode(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
         }
     }
-}
-
-/// Encodes all but RFC 3986's unreserved characters and those that are `kept`.
-fn percent_encoded(text: &str, kept: &[u8]) -> String {
-    let mut encoded = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            byte if kept.contains(&byte) => encoded.push(char::from(byte)),
-            byte => encoded += &format!("%{byte:02X}"),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::super::RenderError;
-use super::super::escape::escape_into;
 use super::super::helpers::is_safe_url;
 use super::super::strings::Language;
 use super::super::templates::CARDS;
 use super::page::{self, Crumb, Folder, Item, Neighbours, Page};
+use crate::text::html::escape_into;
 
 /// What names of links share: they open beside the page and tell nobody whence.
 const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";

@@ -4,7 +4,7 @@
 ///
 /// The engine's own also escapes `=` and `` ` ``, which only unquoted attributes need: five bytes for each
 /// parameter of each link, of the 90,000 that a mail may have.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 8);
     escape_into(text, &mut escaped);
     escaped
@@ -14,7 +14,7 @@ pub(super) fn escape(text: &str) -> String {
 ///
 /// A page is links for the most part, and those have no quotes: then there are three bytes to look for, and a search for three
 /// looks at many at once.
-pub(super) fn escape_into(text: &str, escaped: &mut String) {
+pub(crate) fn escape_into(text: &str, escaped: &mut String) {
     let bytes = text.as_bytes();
     let mut from = 0;
     let put = |at: usize| {

@@ -1,0 +1,91 @@
+//! Percent-encoding (RFC 3986, section 2.1), where an address or a notification spells text that way. A link has encoders of its own,
+//! which are measured: `links/sigv4.rs`.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Encodes all but RFC 3986's unreserved characters and those that are `kept`.
+pub(crate) fn encode(text: &str, kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            write!(encoded, "%{byte:02X}").expect("writing to a string does not fail");
+        }
+    }
+    encoded
+}
+
+/// Decodes a path. What is no escape stays as it is; what is no UTF-8 becomes U+FFFD.
+pub fn decode(text: &str) -> Cow<'_, str> {
+    decode_with(text, b'+')
+}
+
+/// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
+pub(crate) fn decode_form(text: &str) -> Cow<'_, str> {
+    decode_with(text, b' ')
+}
+
+fn decode_with(text: &str, plus: u8) -> Cow<'_, str> {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+        return text.into();
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => hex_pair(*high, *low),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(if *first == b'+' { plus } else { *first });
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded_to_the_same(text in "\\PC{0,40}") {
+            let encoded = encode(&text, b"");
+            prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
+            prop_assert_eq!(decode(&encoded), decode_form(&encoded));
+            prop_assert_eq!(decode(&encoded), text);
+        }
+    }
+
+    #[test]
+    fn a_plus_is_a_space_in_forms_alone_and_a_broken_escape_stays() {
+        for (encoded, path, form) in [
+            ("red+flower%2B.jpg", "red+flower+.jpg", "red flower+.jpg"),
+            ("100%", "100%", "100%"),
+            ("%zz%4", "%zz%4", "%zz%4"),
+            ("%FF", "\u{FFFD}", "\u{FFFD}"),
+        ] {
+            assert_eq!(
+                (decode(encoded), decode_form(encoded)),
+                (path.into(), form.into())
+            );
+        }
+        assert_eq!(encode("a@b c", b"@"), "a@b%20c");
+    }
+}
