@@ -23,7 +23,7 @@ help: ## this list
 test: ## everything: prepares .test/ (see tests/setup.sh), then runs the whole suite; ARGS= goes to cargo test
 	@tests/setup.sh
 	$(with_test_parts)
-	cargo test --locked $(ARGS)
+	cargo test --workspace --locked $(ARGS)
 
 KILLS ?= 5000
 
@@ -58,9 +58,9 @@ peers: ## proves links, jobs, queues and mails against servers that people run; 
 check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the systemd unit
 	@tests/setup.sh tools
 	set -x
-	cargo fmt --check
-	cargo clippy --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --document-private-items --locked
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --document-private-items --locked
 	tests/deny.sh || {
 		status=$$?
 		{ set +x; } 2>/dev/null
@@ -87,7 +87,7 @@ check: ## formatting, lints, documentation, dependencies (tests/deny.sh), the sy
 bench: ## the numbers of the design; compare ratios within one run
 	@tests/setup.sh venv
 	export TEST_VENV="$(CURDIR)/.test/venv"
-	cargo bench --locked $(ARGS)
+	cargo bench --workspace --locked $(ARGS)
 
 SECONDS ?= 60
 

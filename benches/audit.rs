@@ -28,6 +28,7 @@ use handout::links::sigv4::{Addressing, Keys, Presigner, Target};
 use handout::links::{Links, UrlSigner};
 use handout::plan::Audience;
 use handout::plan::{Bound, Lifetime};
+use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 use tokio::time::Instant;
 
 /// The lines of the long log.
@@ -202,14 +203,14 @@ impl Bench {
 fn links(keyring: &Keyring) -> Links {
     let bucket = "acme-reports".parse().unwrap();
     let at = "2026-11-23T18:40:00Z".parse().unwrap();
-    let keys = Keys {
+    let keys = AccessKey {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
         session_token: None,
     };
     let endpoint = "https://s3.eu-west-1.amazonaws.com";
-    let target = Target::new(endpoint, &bucket, Addressing::VirtualHost).unwrap();
-    let presigner = Presigner::new(target, &keys, "eu-west-1", at, 86_400);
+    let target = BucketUrl::new(endpoint, "acme-reports", Addressing::VirtualHost).unwrap();
+    let presigner = Presigner::new(target, &keys, "eu-west-1", at, ExpiresIn::clamped(86_400));
     let wish = Wish {
         filename: None,
         disposition: Disposition::Attachment,

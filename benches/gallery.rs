@@ -29,6 +29,7 @@ use handout::plan::{
     Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
+use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
@@ -132,14 +133,20 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
 fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
     let bucket = "acme-photos".parse().unwrap();
     let lifetime = lifetime();
-    let keys = Keys {
+    let keys = AccessKey {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
         session_token: session_token.map(Into::into),
     };
     let endpoint = "https://s3.eu-west-1.amazonaws.com";
-    let target = Target::new(endpoint, &bucket, Addressing::VirtualHost).unwrap();
-    let presigner = Presigner::new(target, &keys, "eu-west-1", lifetime.signed_at, 604_800);
+    let target = BucketUrl::new(endpoint, "acme-photos", Addressing::VirtualHost).unwrap();
+    let presigner = Presigner::new(
+        target,
+        &keys,
+        "eu-west-1",
+        lifetime.signed_at,
+        ExpiresIn::MAX,
+    );
     let wish = Wish {
         filename: None,
         disposition: Disposition::Inline,

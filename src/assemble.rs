@@ -118,7 +118,7 @@ pub enum OpenError {
     /// The embedded endpoint cannot be started.
     #[cfg(feature = "embedded")]
     #[error(transparent)]
-    Embedded(#[from] crate::embedded::EndpointError),
+    Embedded(#[from] localstore::EndpointError),
 }
 
 impl OpenError {
@@ -163,17 +163,14 @@ pub struct Opened {
     config: Config,
     reading: Reading,
     #[cfg(feature = "embedded")]
-    embedded: Option<crate::embedded::Endpoint>,
+    embedded: Option<localstore::Endpoint>,
     _lock: File,
 }
 
 impl Opened {
     fn embedded_address(&self) -> Option<std::net::SocketAddr> {
         #[cfg(feature = "embedded")]
-        return self
-            .embedded
-            .as_ref()
-            .map(crate::embedded::Endpoint::address);
+        return self.embedded.as_ref().map(localstore::Endpoint::address);
         #[cfg(not(feature = "embedded"))]
         None
     }
@@ -214,7 +211,7 @@ pub async fn open(
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, serving).await?;
     #[cfg(feature = "embedded")]
-    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    let address = embedded.as_ref().map(localstore::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let (address, _) = (None, serving);
     let fixed = Fixed {
@@ -488,7 +485,7 @@ pub struct OpenedLedger {
     /// How recipients are named in it.
     pub names: Names,
     #[cfg(feature = "embedded")]
-    embedded: Option<crate::embedded::Endpoint>,
+    embedded: Option<localstore::Endpoint>,
 }
 
 impl OpenedLedger {
@@ -520,7 +517,7 @@ pub async fn open_ledger(
     #[cfg(feature = "embedded")]
     let embedded = start_embedded(config, &keyring, Serving::Itself).await?;
     #[cfg(feature = "embedded")]
-    let address = embedded.as_ref().map(crate::embedded::Endpoint::address);
+    let address = embedded.as_ref().map(localstore::Endpoint::address);
     #[cfg(not(feature = "embedded"))]
     let address = None;
     let connections = Box::pin(connection::open(config, &keyring, address, environment)).await?;
@@ -576,7 +573,7 @@ pub async fn sqs_queue(
         endpoint_url: config.queue.endpoint_url.as_deref(),
         profile: config.queue.profile.as_deref(),
         ca_file: config.queue.ca_file.as_deref(),
-        variant: Variant::default(),
+        variant: EndpointVariant::default(),
     };
     let client = async |address: &QueueAddress| {
         connection::sqs_client("queue", route.to(address.place()), environment).await
@@ -605,7 +602,7 @@ pub async fn results(config: &Config, environment: &Environment) -> Result<Resul
                 endpoint_url: wanted.endpoint_url.as_deref(),
                 profile: wanted.profile.as_deref(),
                 ca_file: wanted.ca_file.as_deref(),
-                variant: Variant::default(),
+                variant: EndpointVariant::default(),
             };
             let route = route.to(url.place());
             let client = connection::sqs_client("results", route, environment).await?;
@@ -691,7 +688,7 @@ pub async fn start_embedded(
     config: &Config,
     keyring: &Keyring,
     serving: Serving,
-) -> Result<Option<crate::embedded::Endpoint>, OpenError> {
+) -> Result<Option<localstore::Endpoint>, OpenError> {
     if !config.needs_embedded() {
         return Ok(None);
     }
@@ -702,7 +699,7 @@ pub async fn start_embedded(
     let mut sites = Vec::new();
     for site in connection::embedded_sites(config, keyring) {
         make_dir(&site.directory)?;
-        sites.push(crate::embedded::Site {
+        sites.push(localstore::Site {
             access_key_id: site.access_key_id,
             secret_access_key: site.secret_access_key,
             region: connection::EMBEDDED_REGION.to_owned(),
@@ -712,7 +709,7 @@ pub async fn start_embedded(
     let public = ServerUrl::parse(&config.embedded.public_url);
     let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
     let path = public.path().to_owned();
-    let endpoint = crate::embedded::Endpoint::start_below(listen, sites, path).await?;
+    let endpoint = localstore::Endpoint::start_below(listen, sites, path).await?;
     Ok(Some(endpoint))
 }
 

@@ -1,7 +1,8 @@
 //! How large anything from outside may be: one table, so that a reader sees all bounds side by side.
 //!
 //! A queue's messages, an object's key and a list of recipients are untrusted; the answers of a store or a relay are
-//! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it.
+//! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it. Those of the embedded
+//! endpoint are in `crates/localstore/src/bounds.rs`.
 
 use std::time::Duration;
 
@@ -196,46 +197,6 @@ pub const MAX_TORN_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The longest note of the audit log, in bytes: its registry has a line of 100 bytes for each stream.
 pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
-
-// Connections to the embedded endpoint. With a file for each answer, all of them are far below the 1,024 open files
-// that a process gets by default.
-
-/// Connections without a signed request: of more, the one that waited longest is closed.
-pub const MAX_ENDPOINT_WAITING: usize = 128;
-
-/// Requests by links that are answered at once: one more takes the slot of an answer that is read too slowly, or is told to
-/// slow down.
-pub const MAX_ENDPOINT_LINKS: usize = 192;
-
-/// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
-/// sixteen.
-pub const MAX_ENDPOINT_SAME_LINK: usize = 16;
-
-/// How long the pace of a connection is looked at.
-///
-/// The kernel takes megabytes for a client at once, and then nothing for a
-/// few seconds, although the client reads.
-pub const ENDPOINT_PACE_PERIOD: Duration = Duration::from_secs(5);
-
-/// What a client must move in [`ENDPOINT_PACE_PERIOD`] to keep its slot for certain while all are taken: 128 KiB a second.
-pub const MIN_ENDPOINT_PACE_BYTES: usize = 640 << 10;
-
-/// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
-pub const MAX_ENDPOINT_OWN_REQUESTS: usize = 32;
-
-/// The longest head of a request to the embedded endpoint, in bytes: a link with a session token takes 5 KB, and S3
-/// itself stops at 8 KB of headers.
-pub const MAX_ENDPOINT_HEAD_BYTES: usize = 32 << 10;
-
-/// How long the head of a request may take, and the pause between two requests of a connection.
-pub const MAX_ENDPOINT_HEAD_TIME: Duration = Duration::from_secs(15);
-
-/// What a client of the embedded endpoint must take while [`MAX_ENDPOINT_WRITE_STALL`] passes and bytes wait for it: 1 KiB a
-/// second.
-pub const MIN_ENDPOINT_WRITTEN_BYTES: usize = 60 << 10;
-
-/// How long a client of the embedded endpoint may take nothing, or next to nothing, of what is sent.
-pub const MAX_ENDPOINT_WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.
 pub const LONGEST_SECRET: u64 = 4_096;

@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use directory::Location;
+use presign::cloudfront::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
 pub use deadlines::Deadlines;
@@ -34,7 +36,6 @@ pub use crate::config_error::ConfigError;
 use crate::directory::Location;
 use crate::environment::SYSTEM_STATE;
 use crate::job::{Disposition, Recipient, RelayName};
-use crate::links::cloudfront::Hash;
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
 
@@ -253,7 +254,7 @@ pub struct CloudFrontConfig {
     pub private_key_file: PathBuf,
     /// The digest below the signature.
     #[serde(default)]
-    pub hash: Hash,
+    pub hash: HashAlgorithm,
     /// Whether one signature serves a job's whole prefix.
     #[serde(default)]
     pub wildcard: bool,

@@ -8,11 +8,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use directory::Directory;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
-
-use crate::directory::{self, Directory};
 
 /// How much work may wait for the thread before callers wait to hand theirs over.
 const QUEUE: usize = 1024;

@@ -11,9 +11,10 @@
 use std::io;
 use std::time::Duration;
 
+use directory::is_full;
+
 use crate::audit::RecordError;
 use crate::deliver::DeliverError;
-use crate::directory::is_full;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, Fact};
 use crate::job::ParseJobError;

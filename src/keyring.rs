@@ -4,17 +4,16 @@
 //! the same on every attempt and after every restart, and must tell an outsider nothing. All are HMAC-SHA256
 //! of what they name, under a key of their own purpose.
 
-pub(crate) mod midstate;
-
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use directory::Directory;
+use presign::hex::{hex, hex_of};
+use presign::midstate::MacMidstate;
 use sha2::{Digest, Sha256};
 
-use self::midstate::MacMidstate;
 use crate::bounds::LONGEST_SECRET;
-use crate::directory::{self, Directory};
 
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;
@@ -209,39 +208,6 @@ pub(crate) fn nonce() -> String {
 /// Hashes bytes with SHA-256 and spells the result as 64 hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-/// Spells bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    push_hex(bytes, &mut text);
-    text
-}
-
-/// Appends bytes as lower-case hexadecimal digits.
-pub fn push_hex(bytes: &[u8], text: &mut String) {
-    // Whole hashes at a time: a signature is spelled for every link, and pushing single characters is slow.
-    let (hashes, rest) = bytes.as_chunks::<32>();
-    for hash in hashes {
-        text.push_str(std::str::from_utf8(&hex_of(hash)).expect("digits are ASCII"));
-    }
-    for byte in rest {
-        text.extend([digit(byte >> 4), digit(byte & 15)].map(char::from));
-    }
-}
-
-/// Spells a hash as 64 lower-case hexadecimal digits.
-pub fn hex_of(hash: &[u8; 32]) -> [u8; 64] {
-    let mut spelled = [0; 64];
-    // Arithmetic, not a table: the compiler does it for many bytes at once.
-    for (pair, byte) in spelled.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
-    }
-    spelled
-}
-
-const fn digit(half: u8) -> u8 {
-    half + if half > 9 { b'a' - 10 } else { b'0' }
 }
 
 #[cfg(test)]

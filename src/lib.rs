@@ -11,7 +11,7 @@
 //! Four promises decide every argument about the code. A link works for as long as the mail says ([`plan::expiry`]).
 //! Nobody is mailed twice, and no job is lost, whatever crashes ([`ledger`]). No link leaves without a durable line that
 //! says who got it ([`audit`]): [`render`] takes [`audit::AuditedLinks`] and nothing else. And signing is cheap enough
-//! ([`links::sigv4`]) that everybody gets links of their own.
+//! ([`presign`]) that everybody gets links of their own.
 //!
 //! Start with [`distribute`]: it is the story, step by step.
 
@@ -56,9 +56,6 @@ pub mod worker;
 
 // The edges, where the outside begins.
 pub mod database;
-pub mod directory;
 pub mod edge;
-#[cfg(feature = "embedded")]
-pub mod embedded;
 pub mod queue;
 pub mod store;

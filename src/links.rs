@@ -7,37 +7,32 @@ pub mod cloudfront;
 pub mod connection;
 pub(crate) mod credentials;
 pub mod direct;
-pub mod disposition;
-pub mod explain;
+mod example;
 pub mod front;
 pub mod kept;
 pub mod lines;
 pub mod linkable;
 mod lister;
 pub mod listing;
-pub mod partition;
 mod ranges;
 pub mod signer;
-pub mod sigv4;
-pub mod target;
-pub mod url;
 pub mod way;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::cloudfront::CloudFrontError;
+use presign::disposition::{clean_name, passive_type, push_content_disposition, with_extension_of};
+use presign::{PresignRequest, Presigner};
 
+pub(crate) use example::example_url;
 pub use linkable::{Unavailable, Unlinkable};
-pub use url::PresignedUrl;
+use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
 use crate::job::{Bucket, Disposition, Key, Scope};
 use crate::keyring::Deriver;
-use crate::links::cloudfront::CloudFrontError;
-use crate::links::disposition::{
-    clean_name, passive_type, push_content_disposition, with_extension_of,
-};
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
 use crate::links::sigv4::{Ask, Presigner};
@@ -118,7 +113,7 @@ pub fn examples(
 ) -> Result<ExampleLinks, SignError> {
     let mut signed = sign(plan, page, audience, measure)?;
     for link in &mut signed.links {
-        link.url = PresignedUrl::example(link.key().as_str(), &link.url);
+        link.url = example_url(link.key().as_str(), &link.url);
         link.id = "0".repeat(link.id.len());
     }
     Ok(ExampleLinks(signed))
@@ -238,7 +233,7 @@ fn sign_one(
         content_disposition: Some(content_disposition),
         content_type: media_type.filter(|_| disposition == Disposition::Inline),
         version_id: object.version.as_deref(),
-        link_id: Some(&id),
+        custom: Some((LINK_ID, &id)),
     })?;
     Ok(Link {
         id,
@@ -287,7 +282,7 @@ pub fn sign_published(
         content_disposition: Some(&content_disposition),
         content_type: Some(media_type),
         version_id: None,
-        link_id: Some(&id),
+        custom: Some((LINK_ID, &id)),
     })?;
     Ok(Link {
         id,

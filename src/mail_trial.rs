@@ -219,7 +219,7 @@ impl<'a> MailTrial<'a> {
     ) -> Result<Drawn, JobError> {
         let plan = self.plan;
         let example = |place: &Place, name| match place {
-            Place::Bucket(..) => Some(PresignedUrl::example(name, digest.first_url()?)),
+            Place::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
             Place::Dir { .. } => None,
         };
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use directory::read_mounted;
+
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
-use crate::directory::read_mounted;
 
 /// How long a file of the operator's may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};

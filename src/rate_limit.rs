@@ -306,7 +306,7 @@ mod tests {
             for (kind, pause, portion) in steps {
                 // No pause, one of a few intervals, or one that fills the burst.
                 let longest = interval * [0, 3, 2 * burst][kind as usize];
-                now += Duration::from_nanos(pause % (longest.as_nanos() as u64 + 1));
+                now += Duration::from_nanos(pause % (u64::try_from(longest.as_nanos()).unwrap() + 1));
                 let portion = NonZeroU32::new(portion % burst + 1).unwrap();
                 let (at, expected) = (limiter.reserve(now, portion), oracle.reserve(now, portion));
                 // What may pass at once has no other time.

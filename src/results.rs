@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use directory::{Directory, is_full};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Semaphore;

@@ -21,12 +21,13 @@ use handout::job::place::MAX_KEY_BYTES;
 use handout::job::{Job, Key, ListId, Recipient, Scope};
 use handout::ledger::standing::{is_done, last_done, outcome_of};
 use handout::ledger::{Record, Sheet, Standing, standing};
-use handout::links::disposition::clean_name;
-use handout::links::explain::explain;
+use handout::links::LINK_ID;
 use handout::links::lines::Lines;
 use handout::links::linkable::obstacle_in_name;
 use handout::media::Picture;
 use handout::quantity::{Rate, Size, Span};
+use presign::disposition::clean_name;
+use presign::explain::Explainer;
 use serde_json::{Value, json};
 
 /// A parser's name, which is its target's and its corpus's, and what must hold for it.
@@ -251,16 +252,20 @@ pub fn reply(data: &[u8]) {
 /// URLs: the explanation of a URL never repeats its signature or its token.
 pub fn explained(data: &[u8]) {
     const SECRET: &str = "5eC2e75eC2e75eC2e7";
+    const EXPLAINER: Explainer<'_> = Explainer {
+        servers: &[],
+        custom: Some(LINK_ID),
+    };
     let text = String::from_utf8_lossy(data);
     let now = "2026-11-23T07:00:00Z".parse().expect("an instant");
     if text.contains('%') || text.contains(&SECRET[..4]) {
-        return drop(explain(&text, &[], now).in_words(now).to_string());
+        return drop(EXPLAINER.explain(&text, now).in_words(now).to_string());
     }
     for url in [
         format!("{text}&X-Amz-Signature={SECRET}&X-Amz-Security-Token={SECRET}"),
         format!("https://b.s3.amazonaws.com/k?{text}&Signature={SECRET}"),
     ] {
-        let explanation = explain(&url, &[], now);
+        let explanation = EXPLAINER.explain(&url, now);
         let words = explanation.in_words(now).to_string();
         let json = serde_json::to_string(&explanation).expect("plain data");
         for told in [&words, &json] {
@@ -433,13 +438,13 @@ pub fn scope(data: &[u8]) {
     let mut lines = text.split('\n');
     let uri = format!("/bucket/key?{}", lines.next().unwrap_or_default());
     let headers: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let site = handout::embedded::Site {
+    let site = localstore::Site {
         access_key_id: "AKIDONE".to_owned(),
         secret_access_key: "secret".to_owned(),
         region: "eu-west-1".to_owned(),
         directory: "/srv".into(),
     };
-    if handout::embedded::passes_scope(site, &uri, &headers) != Some(true) {
+    if localstore::passes_scope(site, &uri, &headers) != Some(true) {
         return;
     }
     let is_header = |header: &&(&str, &str)| header.0.eq_ignore_ascii_case("authorization");

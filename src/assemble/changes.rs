@@ -9,7 +9,6 @@ use toml::Value;
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
 use crate::config::Config;
-use crate::directory;
 
 /// What a start opens and holds: keys of these names count from the next start on.
 const OF_THE_START: [&str; 8] = [

@@ -25,6 +25,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_types::service_config::ServiceConfigKey;
+use presign::explain::KnownServer;
+use presign::hex::hex;
+use presign::partition::{EndpointVariant, before_suffix};
+use presign::{Addressing, ServerUrl};
 
 use self::origin::Configured;
 use crate::assemble::OpenError;
@@ -34,12 +38,10 @@ use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{Egress, http, retries};
 use crate::environment::Environment;
 use crate::job::ConnectionName;
-use crate::keyring::{Keyring, Purpose, hex};
+use crate::keyring::{Keyring, Purpose};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::explain::KnownServer;
 use crate::links::front::Front;
-use crate::links::partition::{Variant, before_suffix};
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 use crate::links::target::{Addressing, ServerUrl};
 use crate::rate_limit::RateLimiter;
@@ -450,7 +452,7 @@ impl Route {
 
     /// Where the program itself asks.
     fn own_endpoint(&self) -> Endpoint {
-        let variant = Variant {
+        let variant = EndpointVariant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };

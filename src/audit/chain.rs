@@ -3,11 +3,12 @@
 //! `prev` is the SHA-256 of the line before, its newline included, over the raw bytes: no canonical form is
 //! needed, and every byte counts. The same hash is the line's leaf in the stream's [`Tree`].
 
+use presign::hex::{hex_of, push_hex};
+use presign::midstate::Midstate;
+
 use super::AuditRecord;
 use super::seal::SealKey;
 use super::tree::{Hash, Tree};
-use crate::keyring::midstate::Midstate;
-use crate::keyring::{hex_of, push_hex};
 
 /// The version of the line format. There is no other: what was never released is not read.
 pub const VERSION: u32 = 2;

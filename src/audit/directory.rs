@@ -1,7 +1,7 @@
 //! The log's directory: which streams and segments are in it, and how files get into it and are read.
 //!
 //! Everything in it belongs to the directory's owner: a command that root runs must leave nothing that the daemon's user
-//! cannot read, lock and mend. What is written is opened through [`crate::directory`], which follows no link; what is read
+//! cannot read, lock and mend. What is written is opened through [`directory`], which follows no link; what is read
 //! is a regular file, and no line and no note of it is longer than its bound.
 //!
 //! The files that are locked are their owner's alone: who may only read the log keeps no writer waiting, and makes no dead
@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use directory::Location;
+
 use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES, MAX_TORN_BYTES};
-use crate::directory::{self, Location};
 
 /// Held while the registry is changed, and while a stream gets into it.
 const LOCK: &str = ".lock";

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use directory::Location;
 use jiff::Timestamp;
 use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
@@ -15,7 +16,6 @@ use super::directory::{Directory, TOO_LONG};
 use super::record::push_json;
 use super::stream::spelled;
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
-use crate::directory::Location;
 
 /// How much of a segment is looked at at once, in bytes.
 const CHUNK: usize = 1 << 20;

@@ -127,6 +127,7 @@ mod tests {
     use crate::plan::Audience;
     use crate::plan::Bound;
     use crate::render::samples;
+    use presign::PresignedUrl;
 
     fn lifetime(seconds: i64) -> Lifetime {
         let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();

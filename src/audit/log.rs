@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use directory::{Location, is_full};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -23,7 +24,6 @@ use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::bounds::{MAX_AUDIT_FRAME_BYTES, MAX_AUDIT_LINE_BYTES};
 use crate::clock::Clock;
-use crate::directory::{Location, is_full};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
 use crate::quantity::Size;
 

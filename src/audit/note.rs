@@ -8,10 +8,9 @@ use std::str::FromStr;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64ct::{Base64, Encoding};
+use presign::hex::hex;
+use presign::pem;
 use sha2::{Digest, Sha256};
-
-use crate::keyring::hex;
-use crate::pem;
 
 /// The name of the key in every note.
 pub const KEY_NAME: &str = "handout";

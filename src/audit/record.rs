@@ -9,6 +9,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::hex::push_hex;
 use serde::Serialize;
 
 use super::note::PublicKey;

@@ -9,12 +9,13 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use directory::Location;
+
 use super::checkpoint::Checkpoint;
 use super::directory::Directory;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::registry::{Registry, STATE, state, state_name};
 use crate::bounds::MAX_AUDIT_NOTE_BYTES;
-use crate::directory::Location;
 use crate::keyring::sha256_hex;
 
 /// The first line of the note.

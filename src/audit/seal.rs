@@ -11,10 +11,11 @@
 
 use std::fmt;
 
+use presign::hex::push_hex;
+use presign::midstate::{MacMidstate, Midstate};
+
 use super::note::SigningKey;
 use super::tree::Hash;
-use crate::keyring::midstate::{MacMidstate, Midstate};
-use crate::keyring::push_hex;
 
 /// A seal comes after so many lines of a group at the latest: what is set aside stays small.
 pub(super) const SEAL_LINES: u64 = 64;

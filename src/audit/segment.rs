@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use directory::is_full;
+
 use super::directory::{Directory, is_still, segment_name};
-use crate::directory::is_full;
 
 /// The file that a stream is being written to.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use directory::Location;
 use serde::{Deserialize, Serialize};
 
 use super::find::{Question, find};
-use crate::directory::Location;
 
 /// What is counted apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

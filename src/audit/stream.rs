@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use presign::hex::hex;
 use std::fs::File;
 use std::io;
 use std::time::Duration;
@@ -19,7 +20,6 @@ use super::seal::{SEAL_LINES, SealKey};
 use super::segment::{Segment, WriteError};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
-use crate::keyring::hex;
 
 /// A checkpoint comes at the latest after so many lines …
 pub(super) const CHECKPOINT_LINES: u64 = 1000;

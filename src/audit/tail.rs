@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use directory::Location;
+
 use super::chain::LineHead;
 use super::directory::{Directory, TOO_LONG};
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
-use crate::directory::Location;
 
 /// How much is read at once, from the end backwards.
 const STEP: u64 = 64 << 10;

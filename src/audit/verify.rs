@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 
+use directory::Location;
 use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
@@ -18,7 +19,6 @@ use super::directory::{
 use super::note::PublicKey;
 use super::registry::{Entry, REGISTRY, Registry, state_name};
 use super::remembered::{Memory, last_state};
-use crate::directory::Location;
 
 /// How often a log is looked at anew, by who may not lock it, when its registry was replaced meanwhile.
 const LOOKS: usize = 100;

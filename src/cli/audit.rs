@@ -22,11 +22,11 @@ use handout::directory::Location;
 use handout::environment::Environment;
 use handout::job::Recipient;
 use handout::keyring::Keyring;
-use handout::links::url::signature_in;
 use handout::mounted;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use presign::signature_in;
 use serde::Serialize;
 
 use super::terminal::{Lines, complain};

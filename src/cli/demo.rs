@@ -22,6 +22,7 @@ use handout::directory::Directory;
 use handout::embedded::EndpointError;
 use handout::environment::Environment;
 use handout::worker::Worker;
+use localstore::EndpointError;
 use tokio::sync::oneshot;
 
 use super::run::{Signals, pace};

@@ -46,7 +46,11 @@ pub(super) fn explain(
     };
     let now = clock::system();
     let servers = arguments.servers(environment)?;
-    let explanation = handout::links::explain::explain(&url, &servers, now);
+    let explainer = Explainer {
+        servers: &servers,
+        custom: Some(LINK_ID),
+    };
+    let explanation = explainer.explain(&url, now);
     if arguments.json {
         say_json(&explanation)?;
     } else {

@@ -30,7 +30,6 @@ use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
-use handout::links::cloudfront::{CloudFrontError, Network, Policy};
 use handout::links::direct::{self, Identity, Wish};
 use handout::links::disposition::is_passive;
 use handout::links::signer::SignerError;
@@ -42,6 +41,9 @@ use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
 use jiff::Timestamp;
+use presign::cloudfront::{CloudFrontError, Ipv4Network, UrlPolicy};
+use presign::disposition::is_passive;
+use presign::{ServerUrl, ServerUrlError};
 use serde_json::json;
 
 use self::keys::{Batch, Keys, RECORDED, Refused, Saving, UNRECORDED};
@@ -114,7 +116,7 @@ pub(crate) struct PresignArgs {
     not_before: Option<Timestamp>,
     /// The IPv4 network from which the links work: "192.0.2.0/24" or "192.0.2.7" (CloudFront only).
     #[arg(long, value_name = "NETWORK")]
-    from_network: Option<Network>,
+    from_network: Option<Ipv4Network>,
     /// The bucket's region.
     #[arg(long)]
     region: Option<String>,
@@ -195,7 +197,7 @@ fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
     })
 }
 
-fn server_url(text: &str) -> Result<String, EndpointError> {
+fn server_url(text: &str) -> Result<String, ServerUrlError> {
     ServerUrl::parse(text).map(|_| text.to_owned())
 }
 
@@ -577,7 +579,7 @@ impl Desk {
             bucket: bucket.clone(),
         })?;
         let lifetime = self.lifetime(Issuer::CloudFront, begin.unwrap_or(now))?;
-        let mut policy = Policy::until(lifetime.expires_at);
+        let mut policy = UrlPolicy::until(lifetime.expires_at);
         if let Some(begin) = begin {
             policy = policy.starting(begin);
         }

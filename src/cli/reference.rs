@@ -29,7 +29,7 @@ fn the_command_line_reference_is_what_help_prints() {
 
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
     if env::var_os("UPDATE").is_some() {
-        std::fs::write(&file, &page).unwrap();
+        std::fs::write(&file, &page).expect("writing to a string does not fail");
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
@@ -41,9 +41,9 @@ fn the_command_line_reference_is_what_help_prints() {
 /// A command and those below it.
 fn add(page: &mut String, command: &mut Command) {
     let name = command.get_bin_name().unwrap_or("handout").to_owned();
-    write!(page, "\n## {name}\n\n```text\n").unwrap();
+    write!(page, "\n## {name}\n\n```text\n").expect("writing to a string does not fail");
     for line in command.render_long_help().to_string().trim_end().lines() {
-        writeln!(page, "{}", line.trim_end()).unwrap();
+        writeln!(page, "{}", line.trim_end()).expect("writing to a string does not fail");
     }
     page.push_str("```\n");
     let below = command.get_subcommands_mut();

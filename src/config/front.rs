@@ -14,7 +14,7 @@ pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach
             reason,
         )
     };
-    Distribution::new(&wanted.domain).map_err(|error| wrong("domain", said(&error)))?;
+    DistributionDomain::new(&wanted.domain).map_err(|error| wrong("domain", said(&error)))?;
     CloudFrontSigner::check_key_pair_id(&wanted.key_pair_id)
         .map_err(|error| wrong("key_pair_id", said(&error)))?;
     let bucket = wanted.bucket.as_deref().map(str::parse).transpose();

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use presign::ServerUrl;
 use toml::{Table, Value};
 
 use super::{
@@ -18,7 +19,6 @@ use crate::config::queue_address::QueueAddress;
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
 use crate::job::{Bucket, ConnectionName, Locale, Via};
-use crate::links::target::ServerUrl;
 use crate::mounted;
 use crate::quantity::Span;
 use crate::text::with_nearest;

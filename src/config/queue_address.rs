@@ -6,8 +6,8 @@
 
 use std::fmt;
 
-use crate::links::partition::{Variant, before_suffix, is_region};
-use crate::links::target::ServerUrl;
+use presign::ServerUrl;
+use presign::partition::{EndpointVariant, before_suffix, is_region};
 
 /// The region of `queue.amazonaws.com`, which names none.
 const LEGACY_REGION: &str = "us-east-1";
@@ -45,7 +45,7 @@ pub struct QueuePlace {
     /// The server to ask, where it is no regional endpoint of AWS: scheme, host and port.
     pub origin: Option<String>,
     /// Which of the region's endpoints the host is.
-    pub variant: Variant,
+    pub variant: EndpointVariant,
 }
 
 impl QueueAddress {
@@ -87,12 +87,12 @@ impl QueuePlace {
         let itself = |region: Option<&str>| Self {
             region: region.map(ToOwned::to_owned),
             origin: Some(server.origin()),
-            variant: Variant::default(),
+            variant: EndpointVariant::default(),
         };
         let regional = |region: &str, fips, dual_stack| Self {
             region: Some(region.to_owned()),
             origin: None,
-            variant: Variant { fips, dual_stack },
+            variant: EndpointVariant { fips, dual_stack },
         };
         let dual_stack = DUAL_STACK
             .iter()

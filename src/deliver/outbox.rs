@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use directory::{Directory, Location, tighten};
 use serde::{Deserialize, Serialize};
 
 use super::Letter;

@@ -10,10 +10,10 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use directory::{Directory, Location};
 use flate2::{Compression, GzBuilder};
 
 use super::DeliverError;
-use crate::directory::{self, Directory, Location};
 use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;

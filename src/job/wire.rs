@@ -160,6 +160,15 @@ pub enum Disposition {
     Inline,
 }
 
+impl std::convert::From<Disposition> for presign::disposition::DispositionType {
+    fn from(disposition: Disposition) -> Self {
+        match disposition {
+            Disposition::Attachment => Self::Attachment,
+            Disposition::Inline => Self::Inline,
+        }
+    }
+}
+
 /// Who answers a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

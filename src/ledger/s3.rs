@@ -620,7 +620,7 @@ fn spell(text: &str) -> String {
             b'.' if at > 0 => spelled.push('.'),
             _ => {
                 spelled.push('!');
-                crate::keyring::push_hex(&[byte], &mut spelled);
+                presign::hex::push_hex(&[byte], &mut spelled);
             }
         }
     }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-
-use super::disposition::{
+use presign::PresignRequest;
+use presign::disposition::{
     clean_name, is_passive, passive_type, push_content_disposition, with_extension_of,
 };
 use super::sigv4::Ask;
@@ -77,14 +77,14 @@ pub fn sign(
         };
         let own_type = passive.filter(|_| disposition == Disposition::Inline);
         content_disposition.clear();
-        push_content_disposition(disposition, &name, &mut content_disposition);
+        push_content_disposition(disposition.into(), &name, &mut content_disposition);
         let id = wish.link_id(&canonical, bucket, &key);
-        let url = hand.sign(&Ask {
+        let url = hand.sign(&PresignRequest {
             key: key.as_str(),
             content_disposition: Some(&content_disposition),
             content_type: wish.content_type.as_deref().or(own_type),
             version_id: wish.version_id.as_deref(),
-            link_id: Some(id.as_str()).filter(|id| !id.is_empty()),
+            custom: Some((LINK_ID, id.as_str())).filter(|(_, id)| !id.is_empty()),
         })?;
         links.push(Link {
             id,

@@ -22,7 +22,7 @@ pub struct Front {
     /// Signs.
     pub signer: CloudFrontSigner,
     /// Where the links point.
-    pub distribution: Distribution,
+    pub distribution: DistributionDomain,
     /// What they can open.
     pub reach: Reach,
     /// Whether they share a signature.
@@ -33,7 +33,7 @@ impl Front {
     /// Signs links under a policy. `whole_prefix` is given if all that lies below it is handed out.
     pub fn signing(
         self: &Arc<Self>,
-        policy: Policy,
+        policy: UrlPolicy,
         whole_prefix: Option<&str>,
     ) -> Result<FrontSigning, CloudFrontError> {
         let shared = match (self.sharing, whole_prefix) {
@@ -59,14 +59,14 @@ impl Front {
 #[derive(Debug, Clone)]
 pub struct FrontSigning {
     front: Arc<Front>,
-    policy: Policy,
-    shared: Option<Wildcard>,
+    policy: UrlPolicy,
+    shared: Option<WildcardSignature>,
 }
 
 impl FrontSigning {
     /// Signs one link.
-    pub fn sign(&self, ask: &Ask<'_>) -> Result<PresignedUrl, CloudFrontError> {
-        let mut ask = Ask {
+    pub fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
+        let mut ask = PresignRequest {
             key: self.front.reach.path(ask.key)?,
             ..*ask
         };
@@ -100,16 +100,16 @@ impl FrontSigning {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cloudfront::{Hash, PrivateKey};
     use super::*;
+    use presign::cloudfront::{HashAlgorithm, PrivateKey};
 
-    const P256: &str = include_str!("../../tests/fixtures/cloudfront/p256-pkcs8.pem");
+    const P256: &str = include_str!("../../crates/presign/tests/fixtures/p256-pkcs8.pem");
 
     fn front(origin_path: &str, sharing: Sharing, overrides: Overrides) -> Arc<Front> {
         let key = PrivateKey::from_pem(P256).unwrap();
         Arc::new(Front {
-            signer: CloudFrontSigner::new("K1TESTKEY", key, Hash::Sha256).unwrap(),
-            distribution: Distribution::new("d111111abcdef8.cloudfront.net").unwrap(),
+            signer: CloudFrontSigner::new("K1TESTKEY", key, HashAlgorithm::Sha256).unwrap(),
+            distribution: DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap(),
             reach: Reach {
                 bucket: Some("reports".parse().unwrap()),
                 origin_path: origin_path.to_owned(),
@@ -119,18 +119,18 @@ mod tests {
         })
     }
 
-    fn ask(key: &str) -> Ask<'_> {
-        Ask {
+    fn ask(key: &str) -> PresignRequest<'_> {
+        PresignRequest {
             key,
             content_disposition: Some("inline"),
             content_type: Some("text/plain"),
             version_id: None,
-            link_id: Some("1"),
+            custom: Some((crate::links::LINK_ID, "1")),
         }
     }
 
-    fn end() -> Policy {
-        Policy::until("2027-01-01T00:00:00Z".parse().unwrap())
+    fn end() -> UrlPolicy {
+        UrlPolicy::until("2027-01-01T00:00:00Z".parse().unwrap())
     }
 
     /// A link without its signature.

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
+use directory::Location;
 use futures_util::future::join_all;
 use futures_util::{TryStreamExt, stream};
 use serde::{Deserialize, Serialize};

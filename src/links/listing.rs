@@ -10,15 +10,16 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use directory::Location;
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use presign::disposition::is_active;
 use serde::{Deserialize, Serialize};
 
 use super::disposition::is_active;
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
-use crate::directory::Location;
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::Overrides;
 use crate::plan::policy::describe;

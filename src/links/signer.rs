@@ -6,10 +6,10 @@ use std::sync::Arc;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
 use jiff::Timestamp;
+use presign::partition::{EndpointVariant, plain_region, regional_endpoint};
+use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner, ServerUrlError};
 
 use super::credentials::{CREDENTIALS_TIMEOUT, Kept, Source};
-use super::partition::{Variant, plain_region, regional_endpoint};
-use super::sigv4::{Addressing, EndpointError, Keys, Presigner, Target};
 use crate::edge::health::Edge;
 use crate::job::Bucket;
 use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
@@ -47,7 +47,7 @@ pub enum SignerError {
         /// The connection.
         connection: String,
         /// What is wrong with it.
-        source: EndpointError,
+        source: ServerUrlError,
     },
 }
 
@@ -82,7 +82,7 @@ pub struct Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
     /// AWS, at the endpoint of the bucket's own region.
-    Aws(Variant),
+    Aws(EndpointVariant),
     /// Another server, at this URL.
     Other(String),
 }
@@ -174,7 +174,7 @@ impl Signer {
         }
         let region = region.map_or_else(|| self.region(), plain_region);
         let target = self.target(bucket, region)?;
-        let keys = Keys {
+        let keys = AccessKey {
             access_key_id: credentials.access_key_id().into(),
             secret_access_key: credentials.secret_access_key().into(),
             session_token: credentials.session_token().map(Into::into),
@@ -184,20 +184,22 @@ impl Signer {
             &keys,
             region,
             lifetime.signed_at,
-            lifetime.signed_for_secs,
+            ExpiresIn::clamped(lifetime.signed_for_secs),
         );
         Ok((presigner, keys.access_key_id))
     }
 
     /// Where a bucket's links point: to its own region's endpoint, always, since a redirected signature fails.
-    fn target(&self, bucket: &Bucket, region: &str) -> Result<Target, SignerError> {
+    fn target(&self, bucket: &Bucket, region: &str) -> Result<BucketUrl, SignerError> {
         let url = match &self.endpoint.server {
             Server::Aws(variant) => &regional_endpoint(region, *variant),
             Server::Other(url) => url,
         };
-        Target::new(url, bucket, self.endpoint.addressing).map_err(|source| SignerError::Endpoint {
-            connection: self.connection.clone(),
-            source,
+        BucketUrl::new(url, bucket.as_str(), self.endpoint.addressing).map_err(|source| {
+            SignerError::Endpoint {
+                connection: self.connection.clone(),
+                source,
+            }
         })
     }
 
@@ -239,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_that_the_environment_tells_is_that_of_its_own_session_only() {
-        let aws = || Server::Aws(Variant::default());
+        let aws = || Server::Aws(EndpointVariant::default());
         let end = async |token| {
             let signer = signer("eu-west-1", aws(), token);
             signer.credentials_end(Timestamp::UNIX_EPOCH).await.unwrap()
@@ -260,11 +262,15 @@ mod tests {
         let (fips, dual_stack) = (true, true);
         let table = [
             origin(
-                signer("eu-west-1", Server::Aws(Variant::default()), None),
+                signer("eu-west-1", Server::Aws(EndpointVariant::default()), None),
                 "eu-west-1",
             ),
             origin(
-                signer("eu-west-1", Server::Aws(Variant { fips, dual_stack }), None),
+                signer(
+                    "eu-west-1",
+                    Server::Aws(EndpointVariant { fips, dual_stack }),
+                    None,
+                ),
                 "us-east-2",
             ),
             origin(

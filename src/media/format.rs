@@ -2,6 +2,8 @@
 //!
 //! Only formats are read that browsers show. A file of another one is a card in the gallery, which has no size.
 
+use presign::disposition::extension;
+
 use super::head::Head;
 use super::size::Size;
 use super::{Picture, boxes, jpeg};

@@ -6,10 +6,10 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
 
 use jiff::{SignedDuration, Timestamp};
+use presign::cloudfront::LAST_SECOND;
 use serde::{Deserialize, Serialize};
 
 use crate::job::MAX_S3_EXPIRES_IN;
-use crate::links::cloudfront::LAST_SECOND;
 use crate::quantity::Span;
 
 /// How far a signature is dated back, so that a server whose clock is a little behind ours accepts it at once.

@@ -10,6 +10,7 @@ mod view;
 
 use jiff::tz::TimeZone;
 use memchr::memmem;
+use presign::PresignedUrl;
 
 pub use digest::{Digest, MAX_ROWS};
 pub(super) use view::sample;
@@ -18,7 +19,6 @@ use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
 use crate::job::{Locale, Recipient, Scope};
-use crate::links::PresignedUrl;
 use crate::plan::Plan;
 use crate::text::html::escape;
 use crate::text::is_bidi_control;

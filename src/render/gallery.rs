@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::tz::TimeZone;
+use presign::PresignedUrl;
 
 use self::ask::Ask;
 use self::cards::{Cards, Words};

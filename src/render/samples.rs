@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use presign::PresignedUrl;
 use serde_json::{Value, json};
 
 use super::email::{Digest, Letter, draw};
@@ -119,7 +120,7 @@ pub(super) fn link_to(key: &str, size_bytes: u64, url: String) -> Link {
     Link {
         id: "00112233445566778899aabbccddeeff".to_owned(),
         bucket: "acme-reports".parse().unwrap(),
-        name: crate::links::disposition::clean_name(key.file_name()),
+        name: presign::disposition::clean_name(key.file_name()),
         object: ObjectMeta {
             key,
             size_bytes,

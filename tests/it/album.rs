@@ -243,7 +243,7 @@ async fn pictures_are_looked_at_once_with_a_ledger_in_s3() {
         config.ledger.bucket = Some("ledger".to_owned());
     });
     let buckets = world.dir.path().join("buckets");
-    handout::embedded::create_bucket(&buckets, "ledger").unwrap();
+    localstore::create_bucket(&buckets, "ledger").unwrap();
     Box::pin(looked_at_once(world)).await;
 }
 

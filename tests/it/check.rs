@@ -155,7 +155,7 @@ fn the_key_of_a_distribution_is_named() {
     let world = World::new().configured(|config| {
         let key = concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/tests/fixtures/cloudfront/rsa-pkcs8.pem"
+            "/crates/presign/tests/fixtures/rsa-pkcs8.pem"
         );
         let fronted = r#"
             region = "eu-west-1"

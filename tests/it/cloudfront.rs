@@ -7,11 +7,13 @@ use std::process::{Command, Stdio};
 
 use base64ct::{Base64, Encoding};
 use handout::config::CloudFrontConfig;
-use handout::links::cloudfront::{CloudFrontSigner, Distribution, Hash, Policy, PrivateKey};
-use handout::links::sigv4::Ask;
 use jiff::Timestamp;
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p256::pkcs8::DecodePublicKey as _;
+use presign::PresignRequest;
+use presign::cloudfront::{
+    CloudFrontSigner, DistributionDomain, HashAlgorithm, PrivateKey, UrlPolicy,
+};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
@@ -24,7 +26,7 @@ const NOW: i64 = 1_767_200_000;
 /// The judge's word on each URL.
 fn judged(parts: &Parts, public_key: &str, now: i64, urls: &[String]) -> Vec<String> {
     let key = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/cloudfront")
+        .join("crates/presign/tests/fixtures")
         .join(public_key);
     let mut judge = parts
         .script("verify_cloudfront.py")
@@ -45,23 +47,23 @@ fn judged(parts: &Parts, public_key: &str, now: i64, urls: &[String]) -> Vec<Str
 }
 
 /// Every hostile key with each policy, and one signature for all of them.
-fn links(pem: &str, hash: Hash) -> Vec<String> {
+fn links(pem: &str, hash: HashAlgorithm) -> Vec<String> {
     let key = PrivateKey::from_pem(pem).unwrap();
     let signer = CloudFrontSigner::new("K1TESTKEY", key, hash).unwrap();
-    let distribution = Distribution::new("d111111abcdef8.cloudfront.net").unwrap();
+    let distribution = DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap();
     let at = |second| Timestamp::from_second(second).unwrap();
-    let canned = Policy::until(at(NOW + 1));
+    let canned = UrlPolicy::until(at(NOW + 1));
     let custom = canned.starting(at(NOW - 1));
     let wildcard = signer
         .wildcard(&distribution.everything_below(""), &canned)
         .unwrap();
     let mut links = Vec::new();
     for key in hostile::keys() {
-        let url = distribution.url(&Ask {
+        let url = distribution.url(&PresignRequest {
             key: &key,
             content_disposition: Some("attachment; filename=\"a b.pdf\"; filename*=UTF-8''%C3%BC"),
-            link_id: Some("0123456789abcdef0123456789abcdef"),
-            ..Ask::default()
+            custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),
+            ..PresignRequest::default()
         });
         for policy in [canned, custom] {
             links.push(signer.sign(&url, &policy).unwrap().expose().to_owned());
@@ -80,16 +82,16 @@ fn another_implementation_opens_every_link_and_none_that_was_changed() {
     };
     let keys = [
         (
-            include_str!("../fixtures/cloudfront/rsa-pkcs8.pem"),
+            include_str!("../../crates/presign/tests/fixtures/rsa-pkcs8.pem"),
             "rsa-public.pem",
         ),
         (
-            include_str!("../fixtures/cloudfront/p256-sec1.pem"),
+            include_str!("../../crates/presign/tests/fixtures/p256-sec1.pem"),
             "p256-public.pem",
         ),
     ];
     for (pem, public_key) in keys {
-        for hash in [Hash::Sha1, Hash::Sha256] {
+        for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
             let links = links(pem, hash);
             let verdicts = judged(&parts, public_key, NOW, &links);
             assert_eq!(verdicts.len(), links.len());
@@ -120,7 +122,7 @@ fn fronted(change: impl FnOnce(&mut CloudFrontConfig)) -> World {
             domain: "files.acme.example".to_owned(),
             key_pair_id: "K1TESTKEY".to_owned(),
             private_key_file: fixture("p256-pkcs8.pem"),
-            hash: Hash::Sha1,
+            hash: HashAlgorithm::Sha1,
             wildcard: false,
             response_overrides: true,
             bucket: None,
@@ -135,7 +137,7 @@ fn fronted(change: impl FnOnce(&mut CloudFrontConfig)) -> World {
 
 fn fixture(file: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/cloudfront")
+        .join("crates/presign/tests/fixtures")
         .join(file)
 }
 
@@ -227,7 +229,7 @@ async fn another_implementation_opens_what_a_job_hands_out_with_an_rsa_key() {
     };
     let mut world = fronted(|cloudfront| {
         cloudfront.private_key_file = fixture("rsa-pkcs1.pem");
-        cloudfront.hash = Hash::Sha256;
+        cloudfront.hash = HashAlgorithm::Sha256;
     });
     for number in 0..20 {
         world = world.object(&format!("2026/{number} ü.pdf"), "x");

@@ -469,7 +469,7 @@ fn the_schema_is_printed_as_json() {
 
 #[test]
 fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
-    let urls = include_str!("../fixtures/cloudfront/openssl.txt");
+    let urls = include_str!("../../crates/presign/tests/fixtures/openssl.txt");
     let url = urls.lines().next().unwrap();
     let output = handout(&["explain", url]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -493,7 +493,7 @@ fn a_url_is_explained_from_an_argument_or_from_stdin_without_its_signature() {
     assert_eq!(explained["opens"]["key"], "image.jpg");
     assert_eq!(explained["ends_at"], "2038-01-19T03:14:07Z");
     assert_eq!(explained["is_over"], false);
-    let signature = handout::links::url::signature_in(&live).unwrap();
+    let signature = presign::signature_in(&live).unwrap();
     assert!(!text.contains(&signature), "{text}");
 
     assert_eq!(handout(&["explain"]).status.code(), Some(64));

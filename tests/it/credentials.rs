@@ -13,12 +13,12 @@ use handout::distribute::distribute;
 use handout::job::Job;
 use handout::keyring::Keyring;
 use handout::links::signer::{Endpoint, Server, Signer};
-use handout::links::sigv4::Addressing;
 use handout::plan::ExpiryGuard;
 use handout::report::JobReport;
 use handout::run::JobRun;
 use handout::stop::Stop;
 use jiff::Timestamp;
+use presign::Addressing;
 use serde_json::{Value, json};
 
 use crate::support::hrefs;

@@ -19,7 +19,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, EncodingType};
-use handout::embedded::{Endpoint, EndpointError, Site, create_bucket};
+use localstore::{Endpoint, EndpointError, Site, create_bucket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -344,22 +344,23 @@ async fn a_link_of_our_own_is_for_its_host_alone() {
 impl World {
     /// A link of our own signer with all that it can have, as path and query.
     fn own_link(&self, key: &str) -> String {
-        use handout::links::sigv4::{Addressing, Ask, Keys, Presigner, Target};
+        use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
         let endpoint = format!("http://{}", self.endpoint.address());
-        let target = Target::new(&endpoint, &BUCKET.parse().unwrap(), Addressing::Path);
-        let keys = Keys {
+        let target = BucketUrl::new(&endpoint, BUCKET, Addressing::Path);
+        let keys = AccessKey {
             access_key_id: "AKIDONE".into(),
             secret_access_key: "secret of AKIDONE".into(),
             session_token: None,
         };
         let now = handout::clock::system();
-        let url = Presigner::new(target.unwrap(), &keys, REGION, now, 600).presign(&Ask {
-            key,
-            content_disposition: Some("attachment; filename=\"a b.txt\""),
-            content_type: Some("text/plain; charset=utf-8"),
-            version_id: Some("null"),
-            link_id: Some("0123456789abcdef0123456789abcdef"),
-        });
+        let url = Presigner::new(target.unwrap(), &keys, REGION, now, ExpiresIn::clamped(600))
+            .presign(&PresignRequest {
+                key,
+                content_disposition: Some("attachment; filename=\"a b.txt\""),
+                content_type: Some("text/plain; charset=utf-8"),
+                version_id: Some("null"),
+                custom: Some((handout::links::LINK_ID, "0123456789abcdef0123456789abcdef")),
+            });
         self.target(url.expose())
     }
 

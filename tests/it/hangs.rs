@@ -258,7 +258,7 @@ async fn a_file_that_blocks_keeps_neither_the_answers_nor_the_end_of_the_daemon(
 #[tokio::test]
 async fn a_start_whose_port_is_taken_heeds_signals_while_its_ledger_is_silent() {
     let (mut world, line) = with_a_line().await;
-    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
     world.config.ledger.kind = LedgerKind::S3;
     world.config.ledger.connection = Some("far".to_owned());
     world.config.ledger.bucket = Some("ledger".to_owned());

@@ -260,7 +260,7 @@ struct Embedded {
 impl Embedded {
     async fn start() -> Self {
         let world = World::new();
-        handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+        localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
         let opened = world.open().await;
         Self { world, opened }
     }
@@ -453,7 +453,7 @@ fn world_with_s3_ledger() -> World {
         config.ledger.connection = Some("local".to_owned());
         config.ledger.bucket = Some("ledger".to_owned());
     });
-    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
     world
 }
 

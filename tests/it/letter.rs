@@ -21,7 +21,7 @@ const ED25519: &str = "-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 -----END PRIVATE KEY-----
 ";
-const RSA: &str = include_str!("../fixtures/cloudfront/rsa-pkcs8.pem");
+const RSA: &str = include_str!("../../crates/presign/tests/fixtures/rsa-pkcs8.pem");
 
 /// The letters in the outbox.
 fn letters(world: &World) -> Vec<PathBuf> {

@@ -294,7 +294,7 @@ async fn ready_tells_of_an_edge_that_no_job_uses() {
     let relay_line = Line::start(([127, 0, 0, 1], relay.port).into()).await;
     let (mut world, line) = with_a_line().await;
     through(&mut world, relay_line.address.port());
-    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
     world.config.ledger.kind = LedgerKind::S3;
     world.config.ledger.connection = Some("far".to_owned());
     world.config.ledger.bucket = Some("ledger".to_owned());
@@ -375,7 +375,7 @@ pub(crate) fn through(world: &mut World, port: u16) {
 #[tokio::test]
 async fn a_start_waits_for_its_ledger_and_says_so() {
     let (mut world, line) = with_a_line().await;
-    handout::embedded::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
+    localstore::create_bucket(&world.dir.path().join("buckets"), "ledger").unwrap();
     world.config.ledger.kind = LedgerKind::S3;
     world.config.ledger.connection = Some("far".to_owned());
     world.config.ledger.bucket = Some("ledger".to_owned());

@@ -36,6 +36,7 @@ mod guides;
 mod hangs;
 mod hostile;
 mod languages;
+mod layers;
 mod ledger;
 mod letter;
 mod lifecycle;

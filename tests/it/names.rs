@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use handout::job::Disposition;
-use handout::links::disposition::{clean_name, push_content_disposition};
+use presign::disposition::{DispositionType, clean_name, push_content_disposition};
 use serde_json::Value;
 
 use crate::hostile::put_all;
@@ -55,8 +54,8 @@ fn others_find_the_intended_name_in_the_header() {
     };
     let names: Vec<String> = names().iter().map(|name| clean_name(name)).collect();
     for (disposition, word) in [
-        (Disposition::Attachment, "attachment"),
-        (Disposition::Inline, "inline"),
+        (DispositionType::Attachment, "attachment"),
+        (DispositionType::Inline, "inline"),
     ] {
         let mut headers = String::new();
         for name in &names {

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::presigning::PresigningConfig;
-use handout::links::partition::{Variant, plain_region, regional_endpoint};
-use handout::links::sigv4::{Addressing, Ask, Keys, Presigner, Target};
+use handout::links::LINK_ID;
 use jiff::Timestamp;
+use presign::partition::{EndpointVariant, plain_region, regional_endpoint};
+use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -34,7 +35,7 @@ struct Case {
     endpoint: Option<&'static str>,
     path_style: bool,
     region: &'static str,
-    variant: Variant,
+    variant: EndpointVariant,
     token: Option<String>,
     disposition: Option<String>,
     content_type: Option<String>,
@@ -52,7 +53,7 @@ impl Case {
             endpoint: None,
             path_style: false,
             region: "eu-west-1",
-            variant: Variant::default(),
+            variant: EndpointVariant::default(),
             token: None,
             disposition: Some(
                 "attachment; filename=\"a b.pdf\"; filename*=UTF-8''a%20b.pdf".to_owned(),
@@ -73,20 +74,26 @@ impl Case {
             Addressing::VirtualHost
         };
         let endpoint = self.endpoint.unwrap_or(&regional);
-        let target = Target::new(endpoint, &self.bucket.parse().unwrap(), addressing).unwrap();
-        let keys = Keys {
+        let target = BucketUrl::new(endpoint, self.bucket, addressing).unwrap();
+        let keys = AccessKey {
             access_key_id: ID.into(),
             secret_access_key: SECRET.into(),
             session_token: self.token.as_deref().map(Into::into),
         };
         let at = Timestamp::from_second(self.at).unwrap();
-        let presigner = Presigner::new(target, &keys, self.region, at, self.expires);
-        let ask = Ask {
+        let presigner = Presigner::new(
+            target,
+            &keys,
+            self.region,
+            at,
+            ExpiresIn::clamped(self.expires),
+        );
+        let ask = PresignRequest {
             key: &self.key,
             content_disposition: self.disposition.as_deref(),
             content_type: self.content_type.as_deref(),
             version_id: self.version.as_deref(),
-            link_id: self.link_id.as_deref(),
+            custom: self.link_id.as_deref().map(|id| (LINK_ID, id)),
         };
         // Twice, since the second reuses what the first left behind.
         let first = presigner.presign(&ask).expose().to_owned();
@@ -215,7 +222,7 @@ async fn every_region_of_every_partition_has_the_host_that_the_sdk_gives_it() {
                 same(&Case {
                     region,
                     bucket,
-                    variant: Variant { fips, dual_stack },
+                    variant: EndpointVariant { fips, dual_stack },
                     ..Case::plain("a.pdf")
                 })
                 .await;
@@ -223,8 +230,11 @@ async fn every_region_of_every_partition_has_the_host_that_the_sdk_gives_it() {
         }
     }
     // The SDK's one region that is none, and whose host redirects.
-    let global = regional_endpoint("aws-global", Variant::default());
-    assert_eq!(global, regional_endpoint("us-east-1", Variant::default()));
+    let global = regional_endpoint("aws-global", EndpointVariant::default());
+    assert_eq!(
+        global,
+        regional_endpoint("us-east-1", EndpointVariant::default())
+    );
     assert_eq!(plain_region("aws-global"), "us-east-1");
 }
 
@@ -309,7 +319,7 @@ fn any_case() -> impl Strategy<Value = Case> {
                 endpoint,
                 path_style,
                 region,
-                variant: Variant::default(),
+                variant: EndpointVariant::default(),
                 token,
                 disposition,
                 content_type,

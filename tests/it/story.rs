@@ -178,7 +178,7 @@ async fn a_gallery_is_published_under_a_name_nobody_can_guess_and_every_link_on_
     let on_page = hrefs(&page);
     assert!(on_page.len() >= 2, "{page}");
     for href in on_page.iter().chain(&mail.hrefs) {
-        let signature = handout::links::url::signature_in(href).expect("every link is signed");
+        let signature = presign::signature_in(href).expect("every link is signed");
         assert!(
             known.contains(&names.fingerprint(&signature)),
             "a link has no line"

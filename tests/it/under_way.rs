@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handout::audit::record::Names;
 use handout::keyring::Keyring;
-use handout::links::url::signature_in;
+use presign::signature_in;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use presign::partition::EndpointVariant;
 
 use super::origin::Configured;
 use super::{Base, no_region, session_end};
@@ -29,7 +30,7 @@ pub struct SqsRoute<'a> {
     /// A file with authorities that are trusted besides the system's.
     pub ca_file: Option<&'a Path>,
     /// Which of the region's endpoints is asked, beside what the environment says.
-    pub variant: Variant,
+    pub variant: EndpointVariant,
 }
 
 impl<'a> SqsRoute<'a> {

@@ -1,6 +1,8 @@
 //! A link of our own, opened as a recipient would open it.
 
 use jiff::SignedDuration;
+use presign::PresignRequest;
+use presign::PresignedUrl;
 
 use crate::clock::Clock;
 use crate::edge::{Egress, http};
@@ -9,7 +11,6 @@ use crate::keyring::nonce;
 use crate::links::PresignedUrl;
 use crate::links::connection::Connection;
 use crate::links::signer::{Signer, SignerError};
-use crate::links::sigv4::Ask;
 use crate::links::way::{Answer, Obstacle, judge};
 use crate::plan::{Bound, ExpiryGuard, Lifetime};
 use crate::store::StoreError;
@@ -91,9 +92,9 @@ impl Connection {
         let region = region.as_deref();
         let signing = signer.presigner(bucket, region, lifetime, ExpiryGuard::Ignore);
         let (presigner, _) = signing.await?;
-        let ask = Ask {
+        let ask = PresignRequest {
             key,
-            ..Ask::default()
+            ..PresignRequest::default()
         };
         Ok(Trial {
             url: presigner.presign(&ask),

@@ -156,7 +156,7 @@ async fn with_embedded<F: Future<Output = io::Result<()>>>(
         Ok(endpoint) => endpoint,
         Err(error) => return report.tell("embedded endpoint", Err(error.into())),
     };
-    let worked = work(endpoint.as_ref().map(handout::embedded::Endpoint::address)).await;
+    let worked = work(endpoint.as_ref().map(localstore::Endpoint::address)).await;
     if let Some(endpoint) = endpoint {
         endpoint.shutdown(std::time::Duration::from_secs(1)).await;
     }

@@ -19,8 +19,6 @@ use handout::audit::verify::verify;
 use handout::clock;
 use handout::config::Config;
 use handout::job::Bucket;
-use handout::links::sigv4::Ask;
-use handout::links::url::signature_in;
 use handout::plan::{Bound, ExpiryGuard, Lifetime};
 use handout::text::percent;
 use http_body_util::{BodyExt, Empty};
@@ -28,6 +26,8 @@ use hyper::StatusCode;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use jiff::SignedDuration;
+use presign::PresignRequest;
+use presign::signature_in;
 use serde_json::Value;
 
 use super::seed::bytes_of;
@@ -331,9 +331,9 @@ async fn expired(services: &Services) -> anyhow::Result<String> {
         .signer
         .presigner(&bucket, None, lifetime, ExpiryGuard::Refuse)
         .await?;
-    let ask = Ask {
+    let ask = PresignRequest {
         key: "2026/11/23/orders 2026-11-23.csv",
-        ..Ask::default()
+        ..PresignRequest::default()
     };
     Ok(presigner.presign(&ask).expose().to_owned())
 }

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use directory::{Directory, split};
 use handout::clock;
-use handout::directory::{Directory, split};
 use serde_json::{Value, json};
 
 /// A sample file and where it goes.

@@ -9,9 +9,9 @@ use std::vec::IntoIter;
 
 use anyhow::Context;
 use handout::job::{Bucket, Key};
-use handout::links::disposition::is_active;
 use handout::links::lines::Lines;
 use handout::links::linkable::{Unlinkable, obstacle_in_name};
+use presign::disposition::is_active;
 
 /// How many links are signed, recorded and printed at once: one sync of the audit log for each batch.
 pub(super) const RECORDED: usize = 4096;

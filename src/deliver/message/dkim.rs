@@ -11,10 +11,10 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
+use presign::pem;
 use sha2::{Digest, Sha256};
 
 use super::headers::{Header, Headers};
-use crate::pem;
 
 /// The headers that are signed where they are. What relays add or change (`Received`, `Return-Path`) is not among them.
 const SIGNED: [&str; 13] = [
@@ -271,7 +271,7 @@ mod tests {
 MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 -----END PRIVATE KEY-----
 ";
-    const RSA: &str = include_str!("../../../tests/fixtures/cloudfront/rsa-pkcs8.pem");
+    const RSA: &str = include_str!("../../../crates/presign/tests/fixtures/rsa-pkcs8.pem");
 
     /// RFC 8463, appendix A.
     #[test]
@@ -329,7 +329,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
         let strings: Vec<&str> = record.trim_matches('"').split("\" \"").collect();
         assert!(strings.len() == 2 && strings.iter().all(|part| part.len() <= TXT_STRING_BYTES));
         // As `openssl rsa -pubout` writes it.
-        let public = include_str!("../../../tests/fixtures/cloudfront/rsa-public.pem");
+        let public = include_str!("../../../crates/presign/tests/fixtures/rsa-public.pem");
         let public: String = pem::blocks(public)
             .next()
             .unwrap()
@@ -346,9 +346,9 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
     #[test]
     fn what_is_no_key_says_what_it_is() {
         let key = |pem: &str| Key::from_pem(pem).err();
-        let p256 = include_str!("../../../tests/fixtures/cloudfront/p256-pkcs8.pem");
-        let pkcs1 = include_str!("../../../tests/fixtures/cloudfront/rsa-pkcs1.pem");
-        let public = include_str!("../../../tests/fixtures/cloudfront/rsa-public.pem");
+        let p256 = include_str!("../../../crates/presign/tests/fixtures/p256-pkcs8.pem");
+        let pkcs1 = include_str!("../../../crates/presign/tests/fixtures/rsa-pkcs1.pem");
+        let public = include_str!("../../../crates/presign/tests/fixtures/rsa-public.pem");
         assert_eq!(key(pkcs1), None);
         assert_eq!(
             (key(""), key(public)),

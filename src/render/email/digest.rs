@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
+use presign::PresignedUrl;
 use serde::Serialize;
 
 use super::super::view::{self, Missed};
 use super::view::brief;
 use crate::audit::AuditedLinks;
 use crate::job::Order;
-use crate::links::{Link, PresignedUrl};
+use crate::links::Link;
 use crate::plan::Plan;
 
 /// The most rows that a digest keeps: more never fit into the budget.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use presign::PresignedUrl;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -10,7 +11,6 @@ use super::super::view::{self, Missed, Moment, Tongue};
 use super::Letter;
 use super::digest::{Digest, Kept, Tally};
 use crate::job::Disposition;
-use crate::links::PresignedUrl;
 
 /// The longest name that a mail shows, in characters; a longer one loses its middle. The file is saved under the whole.
 const MAX_NAME_CHARS: usize = 96;

@@ -4,10 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use jiff::Timestamp;
+use presign::disposition;
 
 use super::super::view::{self, Missed};
 use super::policy::origin;
-use crate::links::{Link, Unavailable, disposition};
+use crate::links::{Link, Unavailable};
 use crate::media::Picture;
 
 /// The most files without a link that a page names.

@@ -361,7 +361,7 @@ async fn nothing_that_is_written_holds_a_signature_or_a_token() {
     links.extend(urls.lines().map(ToOwned::to_owned));
     let secrets: std::collections::BTreeSet<String> = links
         .iter()
-        .filter_map(|url| handout::links::url::signature_in(url))
+        .filter_map(|url| presign::signature_in(url))
         .chain([
             TOKEN.to_owned(),
             TOKEN.replace('/', "%2F"),

@@ -83,7 +83,7 @@ impl World {
             submitted: Vec::new(),
         };
         for bucket in ["reports", "published"] {
-            handout::embedded::create_bucket(&world.dir.path().join("buckets"), bucket).unwrap();
+            localstore::create_bucket(&world.dir.path().join("buckets"), bucket).unwrap();
         }
         world
     }

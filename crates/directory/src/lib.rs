@@ -1,0 +1,999 @@
+//! Directories held by descriptor: every file in one is opened relative to it, and no symbolic link is followed.
+//!
+//! A privileged process works in directories that a less privileged user may write. A name there may be a symbolic link, a hard
+//! link or a FIFO that the other user planted. A name is therefore one component, opened with `O_NOFOLLOW` and `O_NONBLOCK`
+//! (`open(2)`). What was opened must be a regular file with one link and an expected owner before it is read, changed or given
+//! away. Folders below are entered one component at a time, in the same way.
+//!
+//! The path of a directory that the operator names is the operator's: symbolic links in it are followed, as in `/var/lib` on
+//! another disk. A folder that the program derives from such a path ([`Location::below`]) is entered through no link. The
+//! program's own directory ([`Directory::make_own`]) is entered through a link only if root or the process's user owns the link.
+//!
+//! A file that another process may read is written as a [`Draft`]: it gets its name when it is whole and synced.
+//!
+//! ```
+//! use directory::Directory;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! # let state = tempfile::tempdir()?;
+//! let directory = Directory::private(state.path())?;
+//! directory.replace("cursor", b"42", 0o600)?;
+//! assert_eq!(directory.read_bounded("cursor", 16)?, b"42");
+//!
+//! // A link that another user planted is an error, and its target stays as it is.
+//! std::os::unix::fs::symlink("/etc/passwd", state.path().join("planted"))?;
+//! assert!(directory.read("planted").is_err());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Errors are [`std::io::Error`]. A refusal has the kind [`InvalidInput`](std::io::ErrorKind::InvalidInput), and its text names
+//! the path, the reason and what to do.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::ops::Deref;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+/// The flags of every file that is opened: no link is followed, and a FIFO does not block.
+const SAFE: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// The flags of every directory that is held.
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+/// How many links lead to a directory at the most; as many as the kernel follows (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// How long a lock is waited for: a program holds it for milliseconds, another user may hold it for ever.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a directory is: a path of the operator's, in which links are followed, or a folder derived from it, which is entered
+/// through no link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location(Arc<Place>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    path: PathBuf,
+    /// What of the path is the operator's, unless all is.
+    base: Option<PathBuf>,
+}
+
+impl Location {
+    /// A folder of the program below its own directory.
+    pub fn below(base: &Path, folder: &str) -> Self {
+        Self(Arc::new(Place {
+            path: base.join(folder),
+            base: Some(base.to_owned()),
+        }))
+    }
+
+    /// Opens the directory.
+    pub fn open(&self) -> io::Result<Directory> {
+        match self.derived() {
+            Some((base, folder)) => Directory::own(base, MAX_LINKS)?.enter_existing(folder),
+            None => Directory::open(self),
+        }
+    }
+
+    /// Opens the directory, and makes what is missing of its path with `mode`, masked by the umask.
+    pub fn make(&self, mode: u32) -> io::Result<Directory> {
+        match self.derived() {
+            Some((base, folder)) => Directory::private(base)?.enter(folder, mode),
+            None => Directory::make(self, mode),
+        }
+    }
+
+    fn derived(&self) -> Option<(&Path, &Path)> {
+        let base = self.0.base.as_deref()?;
+        Some((base, self.strip_prefix(base).ok()?))
+    }
+}
+
+impl From<&Path> for Location {
+    fn from(named: &Path) -> Self {
+        Self::from(named.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Location {
+    fn from(named: &PathBuf) -> Self {
+        Self::from(named.clone())
+    }
+}
+
+impl AsRef<Path> for Location {
+    fn as_ref(&self) -> &Path {
+        self
+    }
+}
+
+impl From<PathBuf> for Location {
+    /// A directory that the operator named.
+    fn from(path: PathBuf) -> Self {
+        Self(Arc::new(Place { path, base: None }))
+    }
+}
+
+impl From<&Self> for Location {
+    fn from(other: &Self) -> Self {
+        other.clone()
+    }
+}
+
+impl Deref for Location {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// A directory, held by its descriptor.
+#[derive(Debug)]
+pub struct Directory {
+    handle: File,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens a directory of the operator's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // The parent of a name alone.
+        let path = match path.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => path,
+        };
+        let handle = rustix::fs::open(path, FOLDER, Mode::empty())?;
+        let (handle, path) = (File::from(handle), path.to_owned());
+        Ok(Self { handle, path })
+    }
+
+    /// Opens a directory of the operator's, and makes what is missing of its path with `mode`, masked by the umask.
+    pub fn make(path: &Path, mode: u32) -> io::Result<Self> {
+        match Self::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                    return Err(error);
+                };
+                Self::make(parent, mode)?.step(Path::new(name), mode)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Opens or makes a directory that only its owner may enter. A link at its name must be root's or the process's user's.
+    pub fn private(path: &Path) -> io::Result<Self> {
+        let directory = Self::make_own(path)?;
+        tighten(&directory.handle, 0o700)?;
+        Ok(directory)
+    }
+
+    /// Opens the program's own directory, or makes it for its owner alone. A link at its name must be root's or the process's
+    /// user's.
+    pub fn make_own(path: &Path) -> io::Result<Self> {
+        match Self::own(path, MAX_LINKS) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700),
+            opened => opened,
+        }
+    }
+
+    /// Whether it is root's or the process's user's, so that no other user prepared it.
+    pub fn is_ours(&self) -> io::Result<bool> {
+        let (owner, _) = self.owner()?;
+        Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
+    }
+
+    /// Opens or makes a folder below that only its owner may enter, and whose files the program may remove.
+    pub fn private_below(&self, folder: &str) -> io::Result<Self> {
+        let shown = Path::new(folder);
+        let directory = self.enter(shown, 0o700)?;
+        // Who owns a directory can give a folder in it, of root's own, the name of one of the program's.
+        let (owner, ours) = (directory.owner()?.0, rustix::process::geteuid());
+        let is_made_here = owner == ours.as_raw() && !ours.is_root();
+        if owner != self.owner()?.0 && !is_made_here {
+            return Err(self.refusal(shown, "belongs to another user than its directory"));
+        }
+        tighten(&directory.handle, 0o700)?;
+        Ok(directory)
+    }
+
+    /// Opens the program's own directory: another user may own it, and must not lead the program away from it by a link.
+    fn own(path: &Path, links: usize) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Self::open(path);
+        };
+        let parent = Self::open(parent)?;
+        let shown = Path::new(name);
+        // The link itself is held, so that what is judged is what is read.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let there = rustix::fs::openat(&parent.handle, name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&there)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+            return parent.descend(shown, FOLDER);
+        }
+        let ours = rustix::process::geteuid().as_raw();
+        if ![0, ours].contains(&stat.st_uid) || links == 0 {
+            return Err(parent.refusal(shown, "is a symbolic link of another user's"));
+        }
+        let target = rustix::fs::readlinkat(&there, "", Vec::new())?;
+        let target = parent.path.join(OsStr::from_bytes(target.as_bytes()));
+        Self::own(&target, links - 1)
+    }
+
+    /// The same directory once more.
+    fn again(&self) -> io::Result<Self> {
+        Ok(Self {
+            handle: self.handle.try_clone()?,
+            path: self.path.clone(),
+        })
+    }
+
+    fn owner(&self) -> io::Result<(u32, u32)> {
+        let metadata = self.handle.metadata()?;
+        Ok((metadata.uid(), metadata.gid()))
+    }
+
+    /// Where it was when it was opened; for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Enters a folder below, and makes what is missing with `mode`, masked by the umask.
+    pub fn enter(&self, below: &Path, mode: u32) -> io::Result<Self> {
+        let mut at = self.again()?;
+        for component in below.components() {
+            let Component::Normal(name) = component else {
+                return Err(self.refusal(below, "is not a path below it"));
+            };
+            at = at.step(Path::new(name), mode)?;
+        }
+        Ok(at)
+    }
+
+    /// Enters a folder below, which is there.
+    pub fn enter_existing(&self, below: &Path) -> io::Result<Self> {
+        self.walk(below, FOLDER)
+    }
+
+    /// Enters a folder below, which is there, only to find what is in it: the right to search the folders suffices. What was
+    /// entered so cannot be synced.
+    pub fn pass(&self, below: &Path) -> io::Result<Self> {
+        self.walk(below, FOLDER.union(OFlags::PATH))
+    }
+
+    fn walk(&self, below: &Path, flags: OFlags) -> io::Result<Self> {
+        let mut at = None;
+        for component in below.components() {
+            let Component::Normal(name) = component else {
+                return Err(self.refusal(below, "is not a path below it"));
+            };
+            at = Some(
+                at.as_ref()
+                    .unwrap_or(self)
+                    .descend(Path::new(name), flags)?,
+            );
+        }
+        match at {
+            Some(at) => Ok(at),
+            None => self.again(),
+        }
+    }
+
+    /// Enters a folder below, and makes it if it is not there.
+    pub fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
+        match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return self.descend(name, FOLDER),
+            Err(error) => return Err(error.into()),
+        }
+        let made = self.descend(name, FOLDER)?;
+        // Another user may have put another folder in its place meanwhile: a third user's, or one of ours with files in it.
+        let is_ours = made.owner()?.0 == rustix::process::geteuid().as_raw();
+        if is_ours && made.entries()?.next().is_none() {
+            self.give(&made.handle)?;
+        }
+        Ok(made)
+    }
+
+    fn descend(&self, name: &Path, flags: OFlags) -> io::Result<Self> {
+        let flags = flags | OFlags::NOFOLLOW;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::empty());
+        let handle = File::from(handle.map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => {
+                self.refusal(name, "is no directory, or a symbolic link")
+            }
+            other => other.into(),
+        })?);
+        let path = self.path.join(name);
+        Ok(Self { handle, path })
+    }
+
+    /// The names of what is in it, in no order.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        self.entries()?.map(|entry| Ok(entry?.0)).collect()
+    }
+
+    /// What is in it, in no order: names, and of which kind each is. A link is of its own kind, whatever it leads to.
+    pub fn entries(
+        &self,
+    ) -> io::Result<impl Iterator<Item = io::Result<(OsString, FileType)>> + '_> {
+        // A descriptor of its own has a place of its own among the names.
+        let entries = Dir::new(rustix::fs::openat(
+            &self.handle,
+            ".",
+            FOLDER,
+            Mode::empty(),
+        )?)?;
+        Ok(entries.filter_map(|entry| match entry {
+            Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => None,
+            entry => self.kind_of(entry).transpose(),
+        }))
+    }
+
+    fn kind_of(&self, entry: Result<DirEntry, Errno>) -> io::Result<Option<(OsString, FileType)>> {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
+        let kind = match entry.file_type() {
+            // Not every file system tells it with the name.
+            FileType::Unknown => match self.stat(&name)? {
+                Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                None => return Ok(None),
+            },
+            known => known,
+        };
+        Ok(Some((name, kind)))
+    }
+
+    /// When a regular file with one name and an expected owner was changed last; nothing where there is none.
+    pub fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
+        self.inspect(name)?;
+        let stat = self.stat(name)?;
+        Ok(stat.map(|stat| {
+            let seconds = Duration::from_secs(stat.st_mtime.try_into().unwrap_or(0));
+            SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(stat.st_mtime_nsec)
+        }))
+    }
+
+    /// What stands at a name, if anything does; a link is not followed.
+    pub fn stat(&self, name: impl AsRef<Path>) -> io::Result<Option<Stat>> {
+        match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => Ok(Some(stat?)),
+        }
+    }
+
+    /// Opens a regular file of any owner to read it: in a copy, say.
+    pub fn read_any(&self, name: &str) -> io::Result<File> {
+        self.opened(name, OFlags::RDONLY)
+    }
+
+    /// Opens a file to read it.
+    pub fn read(&self, name: &str) -> io::Result<File> {
+        self.existing(name, OFlags::RDONLY)
+    }
+
+    /// Reads a whole file of at most `max` bytes.
+    pub fn read_bounded(&self, name: &str, max: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read(name)?.take(max + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > max {
+            return Err(self.refusal(Path::new(name), &format!("is larger than {max} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// Makes a file that is not there yet, and gives it to the directory's owner.
+    pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.create(name, OFlags::RDWR, mode)
+    }
+
+    /// Opens a file to append to it, and makes it if it is not there.
+    pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.open_or_create(name, OFlags::RDWR | OFlags::APPEND, mode)
+    }
+
+    /// Opens the file of a lock, which is not taken yet, and makes it if it is not there.
+    pub fn lock_file(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.open_or_create(name, OFlags::RDWR, mode)
+    }
+
+    /// Puts bytes in the place of a file, durably, whole or not at all.
+    pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+        let mut draft = self.draft(mode)?;
+        draft.write_all(bytes)?;
+        draft.keep(name)
+    }
+
+    /// Begins a file without a name, which gets one when it is whole; `mode` is masked by the umask. Where the file system
+    /// has no such files it has the name of a draft, and a killed process leaves it.
+    pub fn draft(&self, mode: u32) -> io::Result<Draft> {
+        let (file, name) = match self.unnamed(mode)? {
+            Some(file) => (file, None),
+            None => {
+                let name = draft_name()?;
+                (self.create_new(&name, mode)?, Some(name))
+            }
+        };
+        let draft = Draft {
+            mode: file.metadata()?.permissions(),
+            directory: self.again()?,
+            file,
+            name,
+        };
+        tighten(&draft.file, 0o600)?;
+        Ok(draft)
+    }
+
+    /// A file that goes away with its process; none where the file system has no such files, or the process no `/proc` by
+    /// which it could be named.
+    fn unnamed(&self, mode: u32) -> io::Result<Option<File>> {
+        if !Path::new(OPEN_FILES).exists() {
+            return Ok(None);
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.handle, ".", flags, Mode::from_raw_mode(mode)) {
+            Ok(handle) => {
+                let file = File::from(handle);
+                self.give(&file)?;
+                Ok(Some(file))
+            }
+            // open(2): the file system, or the kernel, does not know the flag.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a file without a name, which goes away with its handle.
+    pub fn scratch(&self) -> io::Result<File> {
+        let draft = self.draft(0o600)?;
+        draft.file.try_clone()
+    }
+
+    /// Gives a file another name, in the place of the file that may have it.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        self.component(to)?;
+        let renamed = rustix::fs::renameat(&self.handle, from, &self.handle, to);
+        renamed.map_err(|error| self.refused(to, error))
+    }
+
+    /// Moves a file into a folder of the same file system, in the place of the file that may have its name there.
+    pub fn move_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        folder.component(to)?;
+        Ok(rustix::fs::renameat(
+            &self.handle,
+            from,
+            &folder.handle,
+            to,
+        )?)
+    }
+
+    /// Gives a file another name in a folder of the same file system, unless another file has it.
+    pub fn link_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
+        self.component(from)?;
+        folder.component(to)?;
+        let empty = AtFlags::empty();
+        Ok(rustix::fs::linkat(
+            &self.handle,
+            from,
+            &folder.handle,
+            to,
+            empty,
+        )?)
+    }
+
+    /// Whether a regular file stands at a name.
+    pub fn has_file(&self, name: &str) -> io::Result<bool> {
+        let stat = self.stat(name)?;
+        Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()))
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.component(name)?;
+        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed.map_err(|error| self.refused(name, error)),
+        }
+    }
+
+    /// What the kernel says where a directory stands in the way of a file.
+    fn refused(&self, name: &str, error: Errno) -> io::Error {
+        match error {
+            Errno::ISDIR | Errno::NOTEMPTY => self.refusal(Path::new(name), NOT_REGULAR),
+            other => other.into(),
+        }
+    }
+
+    /// Makes names durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn open_or_create(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+        match self.create(name, flags, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.existing(name, flags)
+            }
+            created => created,
+        }
+    }
+
+    fn create(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+        self.component(name)?;
+        let flags = flags | SAFE | OFlags::CREATE | OFlags::EXCL;
+        let handle = rustix::fs::openat(&self.handle, name, flags, Mode::from_raw_mode(mode))?;
+        let file = File::from(handle);
+        self.give(&file)?;
+        Ok(file)
+    }
+
+    fn existing(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let file = self.opened(name, flags)?;
+        let metadata = file.metadata()?;
+        let (links, owner) = (metadata.nlink(), metadata.uid());
+        self.expect(Path::new(name), true, links, owner)?;
+        Ok(file)
+    }
+
+    fn opened(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        self.component(name)?;
+        let shown = Path::new(name);
+        let handle = rustix::fs::openat(&self.handle, name, flags | SAFE, Mode::empty());
+        let file = File::from(handle.map_err(|error| match error {
+            Errno::LOOP => self.refusal(shown, "is a symbolic link"),
+            // A FIFO without a reader, or a socket; a directory that is opened to write.
+            Errno::NXIO | Errno::ISDIR => self.refusal(shown, NOT_REGULAR),
+            other => other.into(),
+        })?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(self.refusal(shown, NOT_REGULAR)),
+        }
+    }
+
+    /// Looks at a file that a library opens by its path, and makes it if it is not there.
+    ///
+    /// What is there is not opened: closing it would end the POSIX locks that this process has on it.
+    pub fn inspect_or_create(&self, name: &str, mode: u32) -> io::Result<()> {
+        match self.create_new(name, mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.inspect(name),
+            created => created.map(drop),
+        }
+    }
+
+    /// Looks at a file that a library opens by its path, if it is there.
+    pub fn inspect(&self, name: &str) -> io::Result<()> {
+        self.component(name)?;
+        let Some(stat) = self.stat(name)? else {
+            return Ok(());
+        };
+        let shown = Path::new(name);
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Err(self.refusal(shown, "is a symbolic link")),
+            kind => self.expect(shown, kind.is_file(), stat.st_nlink, stat.st_uid),
+        }
+    }
+
+    fn expect(&self, shown: &Path, is_file: bool, links: u64, owner: u32) -> io::Result<()> {
+        if !is_file {
+            return Err(self.refusal(shown, NOT_REGULAR));
+        }
+        if links != 1 {
+            return Err(self.refusal(shown, "has another name, a hard link"));
+        }
+        let ours = rustix::process::geteuid().as_raw();
+        if ![self.owner()?.0, ours, 0].contains(&owner) {
+            return Err(self.refusal(shown, "belongs to another user than its directory"));
+        }
+        Ok(())
+    }
+
+    /// Gives what was just made here to the directory's owner, if the process may.
+    fn give(&self, made: &File) -> io::Result<()> {
+        let metadata = made.metadata()?;
+        let (user, group) = self.owner()?;
+        if (metadata.uid(), metadata.gid()) == (user, group) {
+            return Ok(());
+        }
+        match fchown(made, Some(user), Some(group)) {
+            // Only root may; another user who writes here has the rights of a group.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            given => given,
+        }
+    }
+
+    fn component(&self, name: &str) -> io::Result<()> {
+        let mut components = Path::new(name).components();
+        match (components.next(), components.next()) {
+            (Some(Component::Normal(only)), None) if only == name => Ok(()),
+            _ => Err(self.refusal(Path::new(name), "is not the name of a file")),
+        }
+    }
+
+    fn refusal(&self, name: &Path, why: &str) -> io::Error {
+        let path = self.path.join(name);
+        let advice = "remove it, or use another directory";
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} {why}: {advice}", path.display()),
+        )
+    }
+}
+
+/// What is said of a FIFO, a directory, a device.
+const NOT_REGULAR: &str = "is not a regular file";
+
+/// Takes the lock of a file, or says after [`LOCK_PATIENCE`] that another process does not let go of it.
+pub fn lock(file: &File, what: &Path) -> io::Result<()> {
+    take(what, || file.try_lock())
+}
+
+/// As [`lock`], beside others who only read.
+pub fn lock_shared(file: &File, what: &Path) -> io::Result<()> {
+    take(what, || file.try_lock_shared())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock of a file is waited for by a thread, as its file is read and written"
+)]
+fn take(what: &Path, lock: impl Fn() -> Result<(), TryLockError>) -> io::Result<()> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..LOCK_PATIENCE.as_millis() / PAUSE.as_millis() {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+        }
+    }
+    let (what, waited) = (what.display(), LOCK_PATIENCE.as_secs());
+    let sentence = format!(
+        "{what} is locked by another process for more than {waited} s: end that process (`fuser {what}` shows it), then try again"
+    );
+    Err(io::Error::new(io::ErrorKind::TimedOut, sentence))
+}
+
+/// The directory of a file, and the file's name there.
+pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
+    match (path.parent(), path.file_name().and_then(OsStr::to_str)) {
+        (Some(parent), Some(name)) => Ok((parent, name)),
+        _ => {
+            let sentence = format!("{} is not the name of a file", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, sentence))
+        }
+    }
+}
+
+/// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
+pub fn read_mounted(path: &Path) -> io::Result<File> {
+    read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
+}
+
+fn read_regular(path: &Path, flags: OFlags) -> io::Result<File> {
+    let refused = |what: &str| {
+        let sentence = format!("{} is {what}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, sentence)
+    };
+    let opened = rustix::fs::open(path, flags | OFlags::RDONLY, Mode::empty());
+    let file = File::from(opened.map_err(|error| match error {
+        Errno::LOOP => refused("a symbolic link"),
+        Errno::NXIO => refused("not a regular file"),
+        other => other.into(),
+    })?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused("not a regular file")),
+    }
+}
+
+/// Takes the permissions beyond `mode` from what is open, if the process may: an earlier build left them too wide.
+pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
+    let permissions = open.metadata()?.permissions();
+    let (now, wanted) = (permissions.mode() & 0o7777, permissions.mode() & mode);
+    if now == wanted {
+        return Ok(());
+    }
+    match open.set_permissions(PermissionsExt::from_mode(wanted)) {
+        // Only its owner and root may.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        set => set,
+    }
+}
+
+/// Where the kernel shows the process its open files.
+const OPEN_FILES: &str = "/proc/self/fd";
+
+/// A file on its way into a directory: only its owner may read it, and it is removed unless it is kept.
+#[derive(Debug)]
+pub struct Draft {
+    directory: Directory,
+    file: File,
+    mode: Permissions,
+    /// The name that it has meanwhile, if it has one.
+    name: Option<String>,
+}
+
+impl Draft {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where this process finds it meanwhile.
+    pub fn path(&self) -> PathBuf {
+        match &self.name {
+            Some(name) => self.directory.path.join(name),
+            None => Path::new(OPEN_FILES).join(self.file.as_raw_fd().to_string()),
+        }
+    }
+
+    /// Gives the whole file its name, durably, in the place of what has it.
+    pub fn keep(mut self, name: &str) -> io::Result<()> {
+        self.directory.component(name)?;
+        self.file.set_permissions(self.mode.clone())?;
+        self.file.sync_all()?;
+        if self.name.is_none() {
+            let draft = draft_name()?;
+            self.link(&draft)?;
+            self.name = Some(draft);
+        }
+        if let Some(draft) = &self.name {
+            let folder = &self.directory.handle;
+            let renamed = rustix::fs::renameat(folder, draft, folder, name);
+            renamed.map_err(|error| self.directory.refused(name, error))?;
+            self.name = None;
+        }
+        self.directory.sync()
+    }
+
+    /// Gives the whole file its name, durably, unless another file has it.
+    pub fn keep_new(self, name: &str) -> io::Result<()> {
+        self.directory.component(name)?;
+        self.file.sync_all()?;
+        self.link(name)?;
+        self.directory.sync()
+    }
+
+    fn link(&self, name: &str) -> io::Result<()> {
+        let (path, folder) = (self.path(), &self.directory.handle);
+        let linked = match &self.name {
+            Some(draft) => rustix::fs::linkat(folder, draft, folder, name, AtFlags::empty()),
+            None => rustix::fs::linkat(CWD, &path, folder, name, AtFlags::SYMLINK_FOLLOW),
+        };
+        Ok(linked?)
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // An error that ended the draft is the one to tell.
+            let _ = rustix::fs::unlinkat(&self.directory.handle, name, AtFlags::empty());
+        }
+    }
+}
+
+fn draft_name() -> io::Result<String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
+}
+
+/// Whether a file could not be written since there is no room for it: on the disk, or in what its user may have of it.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn every_opening(directory: &Directory) -> Vec<io::Result<File>> {
+        vec![
+            directory.read("x"),
+            directory.append("x", 0o600),
+            directory.lock_file("x", 0o600),
+        ]
+    }
+
+    fn assert_refused(directory: &Directory, why: &str) {
+        for opened in every_opening(directory) {
+            let sentence = opened.unwrap_err().to_string();
+            assert!(sentence.contains(why), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn planted_links_and_fifos_are_refused_and_their_targets_stay() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (target, planted) = (outside.path().join("target"), inside.path().join("x"));
+        fs::write(&target, "root's").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+
+        symlink(&target, &planted).unwrap();
+        assert_refused(&directory, "is a symbolic link");
+        directory.replace("x", b"ours", 0o600).unwrap();
+        assert!(fs::symlink_metadata(&planted).unwrap().is_file());
+
+        fs::remove_file(&planted).unwrap();
+        fs::hard_link(&target, &planted).unwrap();
+        assert_refused(&directory, "a hard link");
+
+        fs::remove_file(&planted).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(&planted).status();
+        assert!(fifo.unwrap().success());
+        assert_refused(&directory, "is not a regular file");
+
+        assert_eq!(fs::read_to_string(&target).unwrap(), "root's");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_folder_below_is_never_entered_through_a_link_or_upwards() {
+        let (outside, inside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let directory = Directory::open(inside.path()).unwrap();
+        directory.enter(Path::new("a/b"), 0o700).unwrap();
+        symlink(outside.path(), inside.path().join("a/link")).unwrap();
+        for below in ["a/link", "a/link/c", "../x", "/tmp"] {
+            assert!(directory.enter(Path::new(below), 0o700).is_err(), "{below}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        for name in ["", ".", "..", "a/b", "/x", "x/"] {
+            assert!(directory.append(name, 0o600).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_and_what_strangers_made_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may give files away.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(inside.path(), Some(4001), Some(4002)).unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        drop(directory.append("x", 0o600).unwrap());
+        let made = fs::metadata(inside.path().join("x")).unwrap();
+        assert_eq!(
+            (made.uid(), made.gid(), made.mode() & 0o777),
+            (4001, 4002, 0o600)
+        );
+        std::os::unix::fs::chown(inside.path().join("x"), Some(4003), None).unwrap();
+        assert_refused(&directory, "belongs to another user");
+    }
+
+    /// Another user exchanges a folder that was just made for one of a third user's, or of root's: it is not given away.
+    #[test]
+    fn what_was_not_made_here_is_not_given_away() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may give folders away.
+        }
+        for owner in [4002, 0] {
+            not_given_away(owner);
+        }
+    }
+
+    fn not_given_away(owner: u32) {
+        use rustix::fs::RenameFlags;
+        let inside = tempfile::tempdir().unwrap();
+        let owned = |path: &Path, user: u32| {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        };
+        owned(inside.path(), 4001);
+        let (made, victim) = (inside.path().join("made"), inside.path().join("victim"));
+        fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("file"), "").unwrap();
+        owned(&victim, owner);
+        let directory = Directory::open(inside.path()).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let exchange = RenameFlags::EXCHANGE;
+                    let _ = rustix::fs::renameat_with(CWD, &made, CWD, &victim, exchange);
+                }
+            });
+            for _ in 0..3000 {
+                drop(directory.enter(Path::new("made"), 0o700));
+                // Whichever is empty; the other is then the victim.
+                drop(fs::remove_dir(&made));
+                drop(fs::remove_dir(&victim));
+                drop(fs::rename(&made, &victim));
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let there = if victim.exists() { victim } else { made };
+        assert_eq!(fs::metadata(there).unwrap().uid(), owner);
+    }
+
+    /// The program removes what is in such a folder.
+    #[test]
+    fn a_folder_of_another_user_is_not_taken_for_one_that_was_made_here() {
+        if !rustix::process::geteuid().is_root() {
+            return; // Only root may make one.
+        }
+        let inside = tempfile::tempdir().unwrap();
+        let give = |path: &Path, user| std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        give(inside.path(), 4001);
+        let directory = Directory::open(inside.path()).unwrap();
+        let folder = inside.path().join("spool");
+        for made in 0..2 {
+            directory.private_below("spool").unwrap();
+            assert_eq!(fs::metadata(&folder).unwrap().uid(), 4001, "{made}");
+        }
+        for other in [0, 4002] {
+            give(&folder, other);
+            let refused = directory.private_below("spool").unwrap_err().to_string();
+            assert!(refused.contains("belongs to another user"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_draft_has_no_name_before_it_is_whole_and_then_takes_the_place_of_another() {
+        let inside = tempfile::tempdir().unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        let names = || {
+            let entries = fs::read_dir(inside.path()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect::<Vec<_>>()
+        };
+        for text in ["first", "second"] {
+            let mut draft = directory.draft(0o640).unwrap();
+            draft.write_all(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(draft.path()).unwrap(), text);
+            assert!(
+                names().iter().all(|name| name == "x"),
+                "a kill leaves nothing"
+            );
+            draft.keep("x").unwrap();
+            assert_eq!(names(), ["x"]);
+            assert_eq!(fs::read_to_string(inside.path().join("x")).unwrap(), text);
+        }
+        let mut draft = directory.draft(0o640).unwrap();
+        draft.write_all(b"third").unwrap();
+        let refused = draft.keep_new("x").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(), ["x"]);
+        assert_eq!(directory.read_bounded("x", 99).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let inside = tempfile::tempdir().unwrap();
+        let directory = Directory::open(inside.path()).unwrap();
+        directory.replace("x", b"12345", 0o600).unwrap();
+        assert_eq!(directory.read_bounded("x", 5).unwrap(), b"12345");
+        assert!(directory.read_bounded("x", 4).is_err());
+        assert_eq!(fs::read_dir(inside.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,701 @@
+//! One bucket: a folder, and the regular files in it, which are its objects.
+//!
+//! Three promises are kept here:
+//!
+//! - **Nothing outside of the folder is read, written, removed or listed.** A symbolic link below a bucket is no object and no
+//!   folder, wherever it leads. What is looked at, opened, made, renamed and removed is so relative to a folder that is held
+//!   by its descriptor and was entered from the bucket one component at a time, through no link.
+//! - **An object is whole or absent.** Bytes go to a draft in the same file system, are synced, and then take their
+//!   name in one step, which does not replace anything if it must not.
+//!
+//! The reserved folder of a bucket holds the drafts and the descriptions. The file system must offer `rename`
+//! and hard links, and a bucket must be one file system.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use directory::Directory;
+use presign::hex::hex;
+use rustix::fs::FileType;
+
+use crate::description::Description;
+use crate::names::{self, Places, Reading};
+
+/// Where uploads are written until they are whole.
+const DRAFTS: &str = "drafts";
+
+/// How the name of a draft begins; the rest is random.
+const DRAFT: &str = "put-";
+
+/// As any program would make files and folders: the umask decides who may read them.
+const FILE_MODE: u32 = 0o666;
+const FOLDER_MODE: u32 = 0o777;
+
+/// Age at which a draft was abandoned by a process that died: no upload takes as long.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often we look again when a file is replaced under our hands; each time, somebody else made progress.
+const ATTEMPTS: usize = 8;
+
+/// The size, the age and the version of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) size: u64,
+    /// Whole seconds, as HTTP and S3 give them.
+    pub(crate) modified: SystemTime,
+    /// Size, inode and time of the last change in nanoseconds.
+    ///
+    /// A listing gives an `ETag` for each object, so it must be had without reading the file. A file that is
+    /// replaced has another inode, one that is written to has another time. S3 promises no more
+    /// than that it "reflects changes only to the contents"; the hyphens keep clients from taking it for an MD5.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
+    pub(crate) etag: String,
+}
+
+impl Stat {
+    fn new(stat: &rustix::fs::Stat) -> Self {
+        let (size, seconds) = (stat.st_size, stat.st_mtime);
+        let etag = format!(
+            "{size:x}-{:x}-{seconds:x}-{:x}",
+            stat.st_ino, stat.st_mtime_nsec
+        );
+        // A file system keeps times that no answer can tell, and whose file it is sets them.
+        let seconds = seconds.clamp(0, jiff::Timestamp::MAX.as_second());
+        let since_epoch = Duration::from_secs(seconds.cast_unsigned());
+        Self {
+            size: size.try_into().unwrap_or(0),
+            modified: SystemTime::UNIX_EPOCH + since_epoch,
+            etag,
+        }
+    }
+
+    fn of_open(file: &File) -> io::Result<Self> {
+        Ok(Self::new(&rustix::fs::fstat(file)?))
+    }
+
+    /// Looks at a regular file below a folder; `None` if there is none, something else, or a link on the way.
+    pub(crate) fn of_file(folder: &Directory, place: &Path) -> io::Result<Option<Self>> {
+        let stat = look_at(folder, place)?;
+        let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Ok(file.as_ref().map(Self::new))
+    }
+}
+
+/// An object that was opened.
+pub(crate) struct Object {
+    pub(crate) file: File,
+    pub(crate) stat: Stat,
+    pub(crate) description: Description,
+}
+
+/// What must be true of the present object for another to take its place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Anything,
+    Absent,
+    Present,
+    Version(String),
+}
+
+/// Why a draft did not become an object.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error("the present object is not the one that was expected")]
+    Condition,
+    #[error("there is no object to replace")]
+    NoSuchKey,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A bucket that exists.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    root: Directory,
+}
+
+impl Bucket {
+    /// Opens a bucket below the directory of a site, whose path is free of symbolic links.
+    pub(crate) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
+        let root = Directory::open(directory).and_then(|site| site.enter_existing(Path::new(name)));
+        Ok(absent_is_none(root)?.map(|root| Self { root }))
+    }
+
+    /// A folder in the bucket, if there is one and no symbolic link leads to it.
+    pub(crate) fn folder(&self, folder: &Path) -> io::Result<Option<Directory>> {
+        absent_is_none(self.root.pass(folder))
+    }
+
+    /// Opens the object of a key.
+    pub(crate) fn find(&self, key: &str) -> io::Result<Option<Object>> {
+        for _ in 0..ATTEMPTS {
+            let Places { usual, beside } = names::places(key);
+            // In this order: a file may be moved from the one to the other, but never back.
+            let file = match open_file(&self.root, &usual)? {
+                None => open_file(&self.root, &beside)?,
+                file => file,
+            };
+            let Some(file) = file else { return Ok(None) };
+            let stat = Stat::of_open(&file)?;
+            if let Some(description) = self.description(key, &stat.etag)? {
+                return Ok(Some(Object {
+                    file,
+                    stat,
+                    description,
+                }));
+            }
+            // It has none, unless the object was replaced and its description removed since we opened it.
+            if self.stat(key)?.is_some_and(|now| now.etag == stat.etag) {
+                return Ok(Some(Object {
+                    file,
+                    stat,
+                    description: Description::default(),
+                }));
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the object is replaced faster than it can be read",
+        ))
+    }
+
+    fn stat(&self, key: &str) -> io::Result<Option<Stat>> {
+        let Places { usual, beside } = names::places(key);
+        match Stat::of_file(&self.root, &usual)? {
+            None => Stat::of_file(&self.root, &beside),
+            stat => Ok(stat),
+        }
+    }
+
+    /// Begins an object.
+    pub(crate) fn draft(&self) -> io::Result<Draft> {
+        let folder = self.reserved(Path::new(DRAFTS))?;
+        let name = format!("{DRAFT}{}", nonce());
+        Ok(Draft {
+            file: folder.create_new(&name, FILE_MODE)?,
+            folder,
+            name: Some(name),
+        })
+    }
+
+    /// Removes the drafts that a process left behind when it was killed.
+    pub(crate) fn remove_abandoned_drafts(&self) -> io::Result<()> {
+        let place = Path::new(names::RESERVED).join(DRAFTS);
+        let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
+            return Ok(());
+        };
+        // The file system's own clock, which also dated the others.
+        let now = self.draft()?.file.metadata()?.modified()?;
+        let names = folder.names()?.into_iter();
+        for name in names.filter_map(|name| name.into_string().ok()) {
+            // What is none of our drafts is left alone.
+            let modified = name.strip_prefix(DRAFT).map(|_| folder.modified(&name));
+            let Some(Ok(Some(modified))) = modified else {
+                continue;
+            };
+            if now.duration_since(modified).unwrap_or_default() > ABANDONED_AFTER {
+                folder.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
+    pub(crate) fn publish(
+        &self,
+        key: &str,
+        draft: Draft,
+        description: &Description,
+        condition: &Condition,
+        turn: &Mutex<()>,
+    ) -> Result<Stat, PublishError> {
+        make_version_distinct(&draft.file)?;
+        draft.file.sync_all()?;
+        let stat = Stat::of_open(&draft.file)?;
+        let described = self.describe(key, &stat.etag, description)?;
+
+        let published = {
+            let _turn = turn
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.replace(key, draft, condition)
+        };
+        match published {
+            Ok(Published {
+                replaced,
+                changed_folders,
+            }) => {
+                for folder in changed_folders {
+                    folder.sync()?;
+                }
+                if let Some(replaced) = replaced.filter(|replaced| replaced.etag != stat.etag) {
+                    self.forget(key, &replaced.etag)?;
+                }
+                Ok(stat)
+            }
+            Err(error) => {
+                if described {
+                    self.forget(key, &stat.etag)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn replace(
+        &self,
+        key: &str,
+        mut draft: Draft,
+        condition: &Condition,
+    ) -> Result<Published, PublishError> {
+        let Places { usual, beside } = names::places(key);
+        for _ in 0..ATTEMPTS {
+            let (place, present) = self.choose(&usual, &beside)?;
+            match (condition, &present) {
+                (Condition::Absent, Some(_)) => return Err(PublishError::Condition),
+                (Condition::Present | Condition::Version(_), None) => {
+                    return Err(PublishError::NoSuchKey);
+                }
+                (Condition::Version(etag), Some(present)) if *etag != present.etag => {
+                    return Err(PublishError::Condition);
+                }
+                _ => {}
+            }
+            let (mut changed_folders, folder) = self.make_folders(place)?;
+            // The lock binds this process; the file system binds the others too.
+            match draft.become_object(&folder, file_name(place)?, present.is_none()) {
+                Ok(()) => {
+                    changed_folders.push(folder);
+                    return Ok(Published {
+                        replaced: present,
+                        changed_folders,
+                    });
+                }
+                // Another process was faster: with a file, or with a folder.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::IsADirectory
+                    ) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "the object is replaced faster than it can be written",
+        )
+        .into())
+    }
+
+    /// Decides where the file of a key goes, and says what it would replace.
+    fn choose<'a>(
+        &self,
+        usual: &'a Path,
+        beside: &'a Path,
+    ) -> io::Result<(&'a Path, Option<Stat>)> {
+        let there = look_at(&self.root, usual)?;
+        let there = there.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat));
+        match there {
+            Some((FileType::RegularFile, stat)) => Ok((usual, Some(Stat::new(&stat)))),
+            Some((FileType::Directory, _)) => Ok((beside, Stat::of_file(&self.root, beside)?)),
+            Some(_) => Err(in_the_way(usual)),
+            None => match Stat::of_file(&self.root, beside)? {
+                Some(present) => Ok((beside, Some(present))),
+                None => Ok((usual, None)),
+            },
+        }
+    }
+
+    /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed, and the last.
+    fn make_folders(&self, place: &Path) -> io::Result<(Vec<Directory>, Directory)> {
+        let mut changed = Vec::new();
+        let mut here = self.root.enter_existing(Path::new(""))?;
+        // Where the segment began, and what its parts say so far.
+        let (mut segment_folder, mut before) = (here.enter_existing(Path::new(""))?, String::new());
+        for name in place.parent().into_iter().flatten() {
+            let reading = name.to_str().and_then(|name| names::read(&before, name));
+            let reading = reading.ok_or_else(|| in_the_way(place))?;
+            let name = Path::new(name);
+            if let Reading::Segment(text) = &reading
+                && here.has_file(file_name(name)?)?
+            {
+                let beside = names::beside(text);
+                let parts = beside.parent().unwrap_or(Path::new(""));
+                let parts = segment_folder.enter(parts, FOLDER_MODE)?;
+                here.move_to(file_name(name)?, &parts, file_name(&beside)?)?;
+            }
+            let is_new = here.stat(file_name(name)?)?.is_none();
+            let below = here
+                .step(name, FOLDER_MODE)
+                .map_err(|error| match error.kind() {
+                    io::ErrorKind::InvalidInput => in_the_way(place),
+                    _ => error,
+                })?;
+            if let Reading::Part(text) = reading {
+                before = text;
+            } else {
+                segment_folder = below.enter_existing(Path::new(""))?;
+                before.clear();
+            }
+            if is_new {
+                changed.push(here);
+            }
+            here = below;
+        }
+        Ok((changed, here))
+    }
+
+    /// Writes the description of a version, if there is anything to say; the version need not be there yet.
+    fn describe(&self, key: &str, etag: &str, description: &Description) -> io::Result<bool> {
+        if *description == Description::default() {
+            return Ok(false);
+        }
+        let (folder, name) = Description::place(key, etag);
+        description.save(&self.reserved(&folder)?, &name)?;
+        Ok(true)
+    }
+
+    /// Reads the description of a version: it belongs to these bytes under this key, and dies with them.
+    fn description(&self, key: &str, etag: &str) -> io::Result<Option<Description>> {
+        let (folder, name) = Description::place(key, etag);
+        let place = Path::new(names::RESERVED).join(folder);
+        let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
+            return Ok(None);
+        };
+        absent_is_none(Description::load(&folder, &name))
+    }
+
+    fn forget(&self, key: &str, etag: &str) -> io::Result<()> {
+        let (folder, name) = Description::place(key, etag);
+        self.reserved(&folder)?.remove(&name)
+    }
+
+    /// A folder in the reserved one, which is made when it is first needed.
+    fn reserved(&self, folder: &Path) -> io::Result<Directory> {
+        let place = Path::new(names::RESERVED).join(folder);
+        self.root.enter(&place, FOLDER_MODE)
+    }
+}
+
+/// The names of the buckets in the directory of a site, in order.
+pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in Directory::open(directory)?.entries()? {
+        let (name, kind) = entry?;
+        let name = name.into_string().ok();
+        let name = name.filter(|name| kind.is_dir() && s3s::path::check_bucket_name(name));
+        names.extend(name);
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+struct Published {
+    replaced: Option<Stat>,
+    changed_folders: Vec<Directory>,
+}
+
+/// An object on its way; it is removed unless it becomes one.
+pub(crate) struct Draft {
+    folder: Directory,
+    /// None once it is an object.
+    name: Option<String>,
+    pub(crate) file: File,
+}
+
+impl Draft {
+    /// Gives it the name of an object, in the place of what has it unless `is_new`.
+    fn become_object(&mut self, folder: &Directory, name: &str, is_new: bool) -> io::Result<()> {
+        let Some(draft) = &self.name else {
+            return Ok(());
+        };
+        match is_new {
+            true => self.folder.link_to(draft, folder, name)?,
+            false => {
+                self.folder.move_to(draft, folder, name)?;
+                self.name = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // An error that ended the draft is the one to tell; a later start removes what stays.
+            let _ = self.folder.remove(name);
+        }
+    }
+}
+
+/// The last name of a place in a bucket.
+fn file_name(place: &Path) -> io::Result<&str> {
+    let name = place.file_name().and_then(std::ffi::OsStr::to_str);
+    name.ok_or_else(|| in_the_way(place))
+}
+
+/// Opens a regular file below a folder; `None` if there is none, something else, or a link on the way.
+fn open_file(folder: &Directory, place: &Path) -> io::Result<Option<File>> {
+    absent_is_none(beneath(folder, place, Directory::read_any))
+}
+
+/// What stands at a place below a folder, if anything does and no link is on the way.
+fn look_at(folder: &Directory, place: &Path) -> io::Result<Option<rustix::fs::Stat>> {
+    let stat = absent_is_none(beneath(folder, place, |folder, name| folder.stat(name)))?;
+    Ok(stat.flatten())
+}
+
+/// Does something with a name below a folder, to which no link leads.
+fn beneath<T>(
+    folder: &Directory,
+    place: &Path,
+    act: impl FnOnce(&Directory, &str) -> io::Result<T>,
+) -> io::Result<T> {
+    let name = file_name(place)?;
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => act(&folder.pass(parent)?, name),
+        _ => act(folder, name),
+    }
+}
+
+/// Gives a draft a time that no other draft of this process has.
+///
+/// The clock of a file system ticks every few milliseconds. Three objects that follow each other within a tick could share size,
+/// time and, since the third may get the inode that the first gave back, the `ETag`.
+fn make_version_distinct(file: &File) -> io::Result<()> {
+    static DRAFTS_SO_FAR: AtomicU32 = AtomicU32::new(0);
+    let nudge = DRAFTS_SO_FAR.fetch_add(1, Ordering::Relaxed) % 1_000_000;
+    file.set_modified(file.metadata()?.modified()? + Duration::from_nanos(nudge.into()))
+}
+
+fn in_the_way(place: &Path) -> io::Error {
+    let text = format!(
+        "something that is neither a file nor a folder of the bucket is in the way of {place:?}"
+    );
+    io::Error::new(io::ErrorKind::AlreadyExists, text)
+}
+
+/// Turns "there is no such file" into `None`, in all its forms.
+pub(crate) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
+    match result {
+        Ok(value) => Ok(Some(value)),
+        // What is refused as input is a link, or no regular file: no object and no folder.
+        Err(error)
+            if matches!(
+                error.kind(),
+                NotFound | NotADirectory | InvalidFilename | InvalidInput
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// 128 random bits as 32 hexadecimal digits: a name that no other draft has.
+fn nonce() -> String {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+    hex(&nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::create_bucket;
+
+    fn bucket() -> (tempfile::TempDir, Bucket) {
+        let site = tempfile::tempdir().unwrap();
+        create_bucket(site.path(), "bucket").unwrap();
+        let bucket = Bucket::open(&site.path().canonicalize().unwrap(), "bucket")
+            .unwrap()
+            .unwrap();
+        (site, bucket)
+    }
+
+    fn put(
+        bucket: &Bucket,
+        key: &str,
+        text: &str,
+        condition: &Condition,
+    ) -> Result<Stat, PublishError> {
+        let draft = bucket.draft().unwrap();
+        io::Write::write_all(&mut &draft.file, text.as_bytes()).unwrap();
+        let description = Description {
+            content_type: Some(text.to_owned()),
+            ..Description::default()
+        };
+        bucket.publish(key, draft, &description, condition, &Mutex::new(()))
+    }
+
+    fn files(folder: &Path) -> usize {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| if path.is_dir() { files(&path) } else { 1 })
+            .sum()
+    }
+
+    #[test]
+    fn a_version_leaves_nothing_behind_when_it_is_replaced() {
+        let (_site, bucket) = bucket();
+        for text in ["one", "two", "three"] {
+            put(&bucket, "a/b", text, &Condition::Anything).unwrap();
+        }
+        assert!(matches!(
+            put(&bucket, "a/b", "four", &Condition::Absent),
+            Err(PublishError::Condition)
+        ));
+        // The object, and its description.
+        assert_eq!(files(bucket.root.path()), 2);
+        let object = bucket.find("a/b").unwrap().unwrap();
+        assert_eq!(object.description.content_type.as_deref(), Some("three"));
+    }
+
+    #[test]
+    fn a_file_that_makes_room_for_a_folder_keeps_its_version_and_description() {
+        let (_site, bucket) = bucket();
+        let before = put(&bucket, "a", "file", &Condition::Absent).unwrap();
+        put(&bucket, "a/b/c", "below", &Condition::Absent).unwrap();
+        let object = bucket.find("a").unwrap().unwrap();
+        assert_eq!(object.stat, before);
+        assert_eq!(object.description.content_type.as_deref(), Some("file"));
+        let version = Condition::Version(before.etag);
+        put(&bucket, "a", "again", &version).unwrap();
+        assert!(matches!(
+            put(&bucket, "a", "late", &version),
+            Err(PublishError::Condition)
+        ));
+    }
+
+    /// Another process shares neither our lock nor our knowledge, only the directory.
+    #[test]
+    fn two_processes_cannot_both_create() {
+        for key in ["a", "a/b", "%~.."] {
+            let (_site, bucket) = bucket();
+            let winners = std::thread::scope(|scope| {
+                let writers: Vec<_> = (0..12)
+                    .map(|writer| {
+                        let bucket = &bucket;
+                        scope.spawn(move || {
+                            put(bucket, key, &writer.to_string(), &Condition::Absent).is_ok()
+                        })
+                    })
+                    .collect();
+                writers
+                    .into_iter()
+                    .map(|writer| writer.join().unwrap())
+                    .filter(|won| *won)
+                    .count()
+            });
+            assert_eq!(winners, 1);
+        }
+    }
+
+    #[test]
+    fn an_abandoned_draft_is_removed_and_a_fresh_one_is_not() {
+        let (_site, bucket) = bucket();
+        let fresh = bucket.draft().unwrap();
+        let old = std::mem::ManuallyDrop::new(bucket.draft().unwrap());
+        let long_ago = old.file.metadata().unwrap().modified().unwrap() - 2 * ABANDONED_AFTER;
+        old.file.set_modified(long_ago).unwrap();
+        let drafts = fresh.folder.path().to_owned();
+        let foreign = drafts.join("not-ours");
+        File::create(&foreign)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        bucket.remove_abandoned_drafts().unwrap();
+        let is_there = |draft: &Draft| drafts.join(draft.name.as_ref().unwrap()).exists();
+        assert!(is_there(&fresh) && !is_there(&old) && foreign.exists());
+    }
+
+    /// A user with the right to write in a bucket's folders swaps one for a link, before or while the endpoint uses it.
+    #[test]
+    fn a_folder_that_became_a_link_leads_to_no_write_and_no_removal_elsewhere() {
+        let (site, bucket) = bucket();
+        let outside = tempfile::tempdir().unwrap();
+        let (victim, drafts) = (
+            outside.path().join("put-0"),
+            bucket.root.path().join(names::RESERVED).join(DRAFTS),
+        );
+        let plant = || {
+            let file = File::create(&victim).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        };
+        plant();
+        fs::create_dir_all(drafts.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(outside.path(), &drafts).unwrap();
+        bucket.remove_abandoned_drafts().unwrap();
+        assert!(bucket.draft().is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        fs::remove_file(&drafts).unwrap();
+        for place in [".handout/descriptions", "a"] {
+            let link = bucket.root.path().join(place);
+            std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+            assert!(put(&bucket, "a/b", "text", &Condition::Anything).is_err());
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{place}");
+            fs::remove_file(&link).unwrap();
+        }
+        // The folder of the drafts is a link every other moment.
+        fs::create_dir_all(&drafts).unwrap();
+        let link = site.path().join("link");
+        std::os::unix::fs::symlink(outside.path(), &link).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                    let here = rustix::fs::CWD;
+                    rustix::fs::renameat_with(here, &drafts, here, &link, exchange).unwrap();
+                }
+            });
+            for _ in 0..2000 {
+                drop(bucket.remove_abandoned_drafts());
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+        assert!(victim.exists());
+    }
+
+    #[test]
+    fn a_file_of_the_year_10000_or_of_1969_has_a_time_that_can_be_told() {
+        let here = Directory::open(Path::new(".")).unwrap();
+        let mut stat = here.stat("Cargo.toml").unwrap().unwrap();
+        for (second, told) in [
+            (i64::MAX, jiff::Timestamp::MAX.as_second()),
+            (253_402_300_800, jiff::Timestamp::MAX.as_second()),
+            (1_700_000_000, 1_700_000_000),
+            (i64::MIN, 0),
+        ] {
+            stat.st_mtime = second;
+            let modified = Stat::new(&stat).modified;
+            let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(since.as_secs(), told.cast_unsigned(), "{second}");
+            let mut text = Vec::new();
+            let timestamp = s3s::dto::Timestamp::from(modified);
+            let format = s3s::dto::TimestampFormat::HttpDate;
+            timestamp.format(format, &mut text).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_an_object_is_none_and_is_not_waited_for() {
+        let (_site, bucket) = bucket();
+        let fifo = std::process::Command::new("mkfifo")
+            .arg(bucket.root.path().join("a"))
+            .status();
+        assert!(fifo.unwrap().success());
+        assert!(bucket.find("a").unwrap().is_none());
+        assert!(open_file(&bucket.root, Path::new("a")).unwrap().is_none());
+    }
+}

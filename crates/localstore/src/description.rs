@@ -1,0 +1,214 @@
+//! What an object says about itself beside its bytes: the headers that were given with it and are given back.
+//!
+//! A description is a small file in the reserved folder whose name holds the key and the version. It is written before its object
+//! appears, so no reader meets the one without the other, and a file that is replaced by hand
+//! has none, rather than that of its predecessor.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use directory::Directory;
+use hyper::header::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The longest description that is read, in bytes: S3 takes 2 KB of metadata and 8 KB of other headers.
+const LONGEST: u64 = 64 * 1024;
+
+/// How many entries of metadata an object may have here: clients take a hundred headers, and so does the daemon's own.
+const MOST_METADATA: usize = 64;
+
+/// The last second of the year 9999, since 1970: no date in an answer can be later.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The headers of an object, as they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Description {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_encoding: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_disposition: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content_language: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache_control: Option<String>,
+    /// Seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<u64>,
+    /// `x-amz-meta-*`, without that prefix.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Description {
+    /// Where the description of a version is: a folder in the reserved one, and its name there.
+    pub(crate) fn place(key: &str, etag: &str) -> (PathBuf, String) {
+        // A key is longer than a file name may be. 256 folders keep each of them small.
+        let digest: String = Sha256::digest(key)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let folder = Path::new("descriptions").join(&digest[..2]);
+        (folder, format!("{digest}-{etag}"))
+    }
+
+    pub(crate) fn load(folder: &Directory, name: &str) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        let file = folder.read_any(name)?;
+        file.take(LONGEST).read_to_end(&mut bytes)?;
+        let description: Self = serde_json::from_slice(&bytes)?;
+        match description.can_be_sent() {
+            true => Ok(description),
+            false => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the description of an object is none that this endpoint wrote",
+            )),
+        }
+    }
+
+    /// Whether it can stand in an answer. All who may write to the bucket's folder may have written it.
+    pub(crate) fn can_be_sent(&self) -> bool {
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.content_disposition,
+            &self.content_language,
+            &self.cache_control,
+        ];
+        let mut values = texts.into_iter().flatten().chain(self.metadata.values());
+        let mut names = self.metadata.keys();
+        values.all(|value| HeaderValue::from_str(value).is_ok())
+            && names.all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
+            && self.metadata.len() <= MOST_METADATA
+            && self.expires.is_none_or(|end| end <= LAST_SECOND)
+    }
+
+    pub(crate) fn save(&self, folder: &Directory, name: &str) -> io::Result<()> {
+        folder.replace(name, &serde_json::to_vec(self)?, 0o666)
+    }
+}
+
+/// Guesses the type of a file that came without one, by the end of its name.
+pub(crate) fn content_type(key: &str) -> &'static str {
+    let extension = key.rsplit_once('.').map_or("", |(_, extension)| extension);
+    match extension.to_ascii_lowercase().as_str() {
+        "avif" => "image/avif",
+        "bmp" => "image/bmp",
+        "csv" => "text/csv; charset=utf-8",
+        "doc" => "application/msword",
+        "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        "eml" => "message/rfc822",
+        "gif" => "image/gif",
+        "gz" | "tgz" => "application/gzip",
+        "heic" => "image/heic",
+        "htm" | "html" => "text/html; charset=utf-8",
+        "ico" => "image/vnd.microsoft.icon",
+        "ics" => "text/calendar; charset=utf-8",
+        "jpeg" | "jpg" => "image/jpeg",
+        "json" => "application/json",
+        "m4a" => "audio/mp4",
+        "md" => "text/markdown; charset=utf-8",
+        "mov" => "video/quicktime",
+        "mp3" => "audio/mpeg",
+        "mp4" | "m4v" => "video/mp4",
+        "ods" => "application/vnd.oasis.opendocument.spreadsheet",
+        "odt" => "application/vnd.oasis.opendocument.text",
+        "ogg" | "oga" | "opus" => "audio/ogg",
+        "parquet" => "application/vnd.apache.parquet",
+        "pdf" => "application/pdf",
+        "png" => "image/png",
+        "pptx" => "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        "svg" => "image/svg+xml",
+        "tif" | "tiff" => "image/tiff",
+        "txt" | "log" => "text/plain; charset=utf-8",
+        "wav" => "audio/wav",
+        "webm" => "video/webm",
+        "webp" => "image/webp",
+        "xls" => "application/vnd.ms-excel",
+        "xlsx" => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "xml" => "application/xml",
+        "zip" => "application/zip",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_comes_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Directory::open(folder.path()).unwrap();
+        let description = Description {
+            content_type: Some("text/plain".to_owned()),
+            expires: Some(1_790_000_000),
+            metadata: BTreeMap::from([("customer".to_owned(), "ACME".to_owned())]),
+            ..Description::default()
+        };
+        description.save(&held, "description").unwrap();
+        assert_eq!(
+            Description::load(&held, "description").unwrap(),
+            description
+        );
+        assert!(
+            !std::fs::read_to_string(folder.path().join("description"))
+                .unwrap()
+                .contains("null")
+        );
+    }
+
+    #[test]
+    fn each_version_of_each_key_has_a_description_of_its_own() {
+        let places =
+            [("a", "1"), ("a", "2"), ("b", "1")].map(|(key, etag)| Description::place(key, etag));
+        assert!(places[0] != places[1] && places[0] != places[2] && places[1] != places[2]);
+    }
+
+    #[test]
+    fn the_type_is_known_by_the_end_of_the_name() {
+        for (key, expected) in [
+            ("2026/Report.PDF", "application/pdf"),
+            ("a.tar.gz", "application/gzip"),
+            ("photos.d/IMG", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(key), expected);
+        }
+    }
+
+    #[test]
+    fn what_can_stand_in_no_answer_is_no_description() {
+        let inside = tempfile::tempdir().unwrap();
+        let folder = Directory::open(inside.path()).unwrap();
+        let many: BTreeMap<String, String> = (0..=MOST_METADATA)
+            .map(|number| (number.to_string(), String::new()))
+            .collect();
+        let many = serde_json::json!({ "metadata": many }).to_string();
+        for text in [
+            r#"{"content_type":"text/html\n"}"#,
+            r#"{"cache_control":"a\r\nSet-Cookie: x"}"#,
+            r#"{"metadata":{"a b":"c"}}"#,
+            r#"{"metadata":{"a":"\u0000"}}"#,
+            r#"{"expires":253402300800}"#,
+            r#"{"expires":18446744073709551615}"#,
+            &many,
+        ] {
+            std::fs::write(inside.path().join("x"), text).unwrap();
+            let error = Description::load(&folder, "x").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{text}");
+        }
+        let description = Description {
+            content_type: Some("text/html; charset=utf-8".to_owned()),
+            expires: Some(LAST_SECOND),
+            metadata: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            ..Description::default()
+        };
+        description.save(&folder, "x").unwrap();
+        assert_eq!(Description::load(&folder, "x").unwrap(), description);
+    }
+}

@@ -1,0 +1,612 @@
+//! Listing: the keys of a bucket in the order of their bytes, a page at a time.
+//!
+//! Nothing is indexed. A walk through the folders in the order of their names *with a trailing `/`* meets the keys
+//! in order (`a-b` < `a/b` < `a0`), skips the folders that cannot hold a key of the page, and never knows more of
+//! a folder than a window of its next names: memory does not grow with the bucket. A page of a flat folder reads all
+//! names in it, which costs about a microsecond for each.
+//!
+//! Symbolic links, sockets and the like are no objects. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+
+use std::borrow::Cow;
+use std::collections::BinaryHeap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use directory::Directory;
+
+use crate::bucket::{Bucket, Stat, absent_is_none};
+use crate::names::{self, Reading};
+
+/// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
+/// 512 folders, and a process has not many more descriptors.
+const HELD: usize = 8;
+
+/// How many names of a folder are held: a page of the longest that S3 gives, and the one that says whether there is another.
+const WINDOW: usize = 1001;
+
+/// How many folders are entered for a page at the most; a page that ends for that has fewer objects, or none.
+///
+/// Folders without any object in them are no keys, and all who may write to the bucket can make millions: an answer that takes
+/// longer than the daemon waits for it would be an outage. A folder that is not in memory takes milliseconds.
+pub(crate) const FOLDERS: usize = 2000;
+
+/// What to list.
+pub(crate) struct Query<'a> {
+    pub(crate) prefix: &'a str,
+    pub(crate) delimiter: Option<&'a str>,
+    /// Where the page before this one ended.
+    pub(crate) after: Option<Mark>,
+    /// How many objects and groups at most; at least 1.
+    pub(crate) limit: usize,
+    /// How many folders at most, such as [`FOLDERS`].
+    pub(crate) folders: usize,
+}
+
+/// A place in the order of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Behind this key.
+    Key(String),
+    /// Behind all keys that begin with this.
+    Group(String),
+}
+
+impl Mark {
+    /// Spells the mark as a continuation token, which clients must not read anything into.
+    pub(crate) fn token(&self) -> String {
+        let (kind, text) = match self {
+            Self::Key(key) => ('k', key),
+            Self::Group(group) => ('g', group),
+        };
+        text.bytes()
+            .fold(kind.to_string(), |token, byte| format!("{token}{byte:02x}"))
+    }
+
+    /// Reads a token; `None` if it is not one of ours.
+    pub(crate) fn from_token(token: &str) -> Option<Self> {
+        let (kind, digits) = token.split_at_checked(1)?;
+        let bytes: Option<Vec<u8>> = digits
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| match pair {
+                [
+                    high @ (b'0'..=b'9' | b'a'..=b'f'),
+                    low @ (b'0'..=b'9' | b'a'..=b'f'),
+                ] => {
+                    let digit = |c: u8| if c < b'a' { c - b'0' } else { c - b'a' + 10 };
+                    Some(digit(*high) << 4 | digit(*low))
+                }
+                _ => None,
+            })
+            .collect();
+        let text = String::from_utf8(bytes?).ok()?;
+        match kind {
+            "k" => Some(Self::Key(text)),
+            "g" => Some(Self::Group(text)),
+            _ => None,
+        }
+    }
+}
+
+/// One page.
+#[derive(Default)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<(String, Stat)>,
+    /// The common prefixes.
+    pub(crate) groups: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub(crate) next: Option<Mark>,
+}
+
+/// Lists a page.
+pub(crate) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
+    let mut walk = Walk {
+        bucket,
+        query,
+        page: Page::default(),
+        last: None,
+        entered: 0,
+    };
+    let (place, prefix) = match query.prefix.rsplit_once('/') {
+        Some((folders, _)) => (names::folder(folders), &query.prefix[..=folders.len()]),
+        None => (PathBuf::new(), ""),
+    };
+    if let Some(directory) = bucket.folder(&place)? {
+        let folder = Folder {
+            place,
+            depth: 0,
+            directory: Some(directory),
+        };
+        let _: ControlFlow<()> = walk.visit(folder, prefix)?;
+    }
+    Ok(walk.page)
+}
+
+/// A name in a folder, in the order of the keys that it stands for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    /// The segment, with a `/` if it is a folder.
+    text: String,
+    kind: CandidateKind,
+    /// Where it lies in the folder.
+    place: PathBuf,
+}
+
+/// A usual file comes before the one beside it, which it hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum CandidateKind {
+    Usual,
+    Beside,
+    Folder,
+}
+
+/// A folder of the bucket that is being listed.
+struct Folder {
+    /// Where it is in the bucket.
+    place: PathBuf,
+    /// How many folders around it are being listed.
+    depth: usize,
+    /// Nothing while it was let go of.
+    directory: Option<Directory>,
+}
+
+impl Folder {
+    /// The folder; `None` if it is gone, or a link has taken its place.
+    fn directory(&mut self, bucket: &Bucket) -> io::Result<Option<&Directory>> {
+        if self.directory.is_none() {
+            self.directory = bucket.folder(&self.place)?;
+        }
+        Ok(self.directory.as_ref())
+    }
+
+    /// Enters a folder in it, and lets go of this one if too many are held.
+    fn enter(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Self>> {
+        let Some(here) = self.directory(bucket)? else {
+            return Ok(None);
+        };
+        let Some(below) = absent_is_none(here.pass(place))? else {
+            return Ok(None);
+        };
+        if self.depth >= HELD {
+            self.directory = None;
+        }
+        Ok(Some(Self {
+            place: self.place.join(place),
+            depth: self.depth + 1,
+            directory: Some(below),
+        }))
+    }
+
+    /// Looks at a regular file in it.
+    fn stat(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Stat>> {
+        match self.directory(bucket)? {
+            Some(here) => Stat::of_file(here, place),
+            None => Ok(None),
+        }
+    }
+}
+
+struct Walk<'a> {
+    bucket: &'a Bucket,
+    query: &'a Query<'a>,
+    page: Page,
+    last: Option<Mark>,
+    entered: usize,
+}
+
+impl Walk<'_> {
+    /// Meets the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
+    fn visit(&mut self, mut folder: Folder, prefix: &str) -> io::Result<ControlFlow<()>> {
+        let mut cursor = None;
+        while !self.is_grouped(prefix) {
+            let Some(directory) = folder.directory(self.bucket)? else {
+                break;
+            };
+            let window = self.window(directory, prefix, cursor.as_ref())?;
+            let is_last = window.len() < WINDOW;
+            for candidate in window {
+                let key = format!("{prefix}{}", candidate.text);
+                let flow = match candidate.kind {
+                    CandidateKind::Folder => match folder.enter(self.bucket, &candidate.place)? {
+                        Some(below) => match self.visit(below, &key)? {
+                            ControlFlow::Continue(()) => self.leave(key),
+                            full @ ControlFlow::Break(_) => full,
+                        },
+                        None => ControlFlow::Continue(()),
+                    },
+                    CandidateKind::Usual => self.meet(key, &mut folder, &candidate.place)?,
+                    CandidateKind::Beside => {
+                        let usual = names::segment(&candidate.text);
+                        match folder.stat(self.bucket, &usual)? {
+                            Some(_) => ControlFlow::Continue(()),
+                            None => self.meet(key, &mut folder, &candidate.place)?,
+                        }
+                    }
+                };
+                if flow.is_break() {
+                    return Ok(flow);
+                }
+                if self.is_grouped(prefix) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                cursor = Some(candidate);
+            }
+            if is_last {
+                break;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Counts a folder that was listed; ends the page behind it after as many as may be.
+    fn leave(&mut self, key: String) -> ControlFlow<()> {
+        self.entered += 1;
+        // What is left of a group is left out at once, and the next page must not begin inside of it.
+        if self.entered < self.query.folders || self.is_grouped(&key) {
+            return ControlFlow::Continue(());
+        }
+        self.page.next = Some(Mark::Group(key));
+        ControlFlow::Break(())
+    }
+
+    /// Adds a key, or the group that it belongs to, to the page.
+    fn meet(
+        &mut self,
+        key: String,
+        folder: &mut Folder,
+        place: &Path,
+    ) -> io::Result<ControlFlow<()>> {
+        if self.is_grouped(&key) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        // Gone since its name was read.
+        let Some(stat) = folder.stat(self.bucket, place)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        if self.page.objects.len() + self.page.groups.len() == self.query.limit {
+            self.page.next = self.last.take();
+            return Ok(ControlFlow::Break(()));
+        }
+        match self.group(&key).map(str::to_owned) {
+            Some(group) => {
+                self.page.groups.push(group.clone());
+                self.last = Some(Mark::Group(group));
+            }
+            None => {
+                self.page.objects.push((key.clone(), stat));
+                self.last = Some(Mark::Key(key));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The common prefix of a key, or of all keys that begin with `key`.
+    fn group<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let delimiter = self.query.delimiter?;
+        let rest = key.strip_prefix(self.query.prefix)?;
+        let end = rest.find(delimiter)? + delimiter.len();
+        Some(&key[..self.query.prefix.len() + end])
+    }
+
+    /// Whether the group of this key, or of all keys that begin with it, is on the page already.
+    fn is_grouped(&self, key: &str) -> bool {
+        matches!((&self.last, self.group(key)), (Some(Mark::Group(last)), Some(group)) if last == group)
+    }
+
+    /// Reads the next names of a folder behind `cursor`, in order.
+    fn window(
+        &self,
+        folder: &Directory,
+        prefix: &str,
+        cursor: Option<&Candidate>,
+    ) -> io::Result<Vec<Candidate>> {
+        let mut window = Window {
+            walk: self,
+            prefix,
+            cursor,
+            smallest: BinaryHeap::new(),
+        };
+        window.scan(folder, Path::new(""), "")?;
+        Ok(window.smallest.into_sorted_vec())
+    }
+
+    /// Whether a key may be on this page; of a folder, whether any key below it may.
+    fn wants(&self, key: &str, kind: CandidateKind) -> bool {
+        let is_folder = kind == CandidateKind::Folder;
+        let begins =
+            key.starts_with(self.query.prefix) || is_folder && self.query.prefix.starts_with(key);
+        begins
+            && key.len() <= names::LONGEST_KEY
+            && match &self.query.after {
+                None => true,
+                Some(Mark::Key(after)) => {
+                    key > after.as_str() || is_folder && after.starts_with(key)
+                }
+                Some(Mark::Group(group)) if key.starts_with(group) => false,
+                Some(Mark::Group(group)) => {
+                    key > group.as_str() || is_folder && group.starts_with(key)
+                }
+            }
+    }
+}
+
+/// The smallest names of a folder that a walk wants.
+struct Window<'a> {
+    walk: &'a Walk<'a>,
+    prefix: &'a str,
+    cursor: Option<&'a Candidate>,
+    smallest: BinaryHeap<Candidate>,
+}
+
+impl Window<'_> {
+    /// Reads a folder, and the parts of long names in it. `inside` and `before` are where we are, and what it says.
+    fn scan(&mut self, folder: &Directory, inside: &Path, before: &str) -> io::Result<()> {
+        for entry in folder.entries()? {
+            let (name, kind) = entry?;
+            // What is not UTF-8 is no key.
+            let Some(name) = name.to_str() else { continue };
+            let Some(reading) = names::read(before, name) else {
+                continue;
+            };
+            let place = || inside.join(name);
+            match reading {
+                Reading::Segment(text) if kind.is_file() => {
+                    self.consider(text, CandidateKind::Usual, place);
+                }
+                Reading::Segment(text) if kind.is_dir() => {
+                    self.consider(text + "/", CandidateKind::Folder, place);
+                }
+                Reading::Beside(text) if kind.is_file() => {
+                    self.consider(text.into(), CandidateKind::Beside, place);
+                }
+                Reading::Part(text) if kind.is_dir() => {
+                    if let Some(part) = absent_is_none(folder.pass(Path::new(name)))? {
+                        self.scan(&part, &place(), &text)?;
+                    }
+                }
+                Reading::Segment(_) | Reading::Beside(_) | Reading::Part(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn consider(
+        &mut self,
+        text: Cow<'_, str>,
+        kind: CandidateKind,
+        place: impl FnOnce() -> PathBuf,
+    ) {
+        if self.smallest.len() == WINDOW
+            && self
+                .smallest
+                .peek()
+                .is_some_and(|largest| *text > *largest.text)
+        {
+            return;
+        }
+        if self
+            .cursor
+            .is_some_and(|cursor| (&*text, kind) <= (cursor.text.as_str(), cursor.kind))
+        {
+            return;
+        }
+        if !self.walk.wants(&format!("{}{text}", self.prefix), kind) {
+            return;
+        }
+        let candidate = Candidate {
+            text: text.into_owned(),
+            kind,
+            place: place(),
+        };
+        if !is_canonical(&candidate) {
+            return;
+        }
+        self.smallest.push(candidate);
+        if self.smallest.len() > WINDOW {
+            self.smallest.pop();
+        }
+    }
+}
+
+/// Whether a key finds what lies there: the parts of a long name can be arranged in more ways than we write them.
+fn is_canonical(candidate: &Candidate) -> bool {
+    let segment = candidate.text.trim_end_matches('/');
+    let place = match candidate.kind {
+        CandidateKind::Usual | CandidateKind::Folder => names::segment(segment),
+        CandidateKind::Beside => names::beside(segment),
+    };
+    place == candidate.place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bucket::Condition;
+    use crate::create_bucket;
+    use crate::description::Description;
+
+    fn bucket_of(site: &Path, keys: &BTreeSet<String>) -> Bucket {
+        create_bucket(site, "bucket").unwrap();
+        let bucket = Bucket::open(&site.canonicalize().unwrap(), "bucket")
+            .unwrap()
+            .unwrap();
+        for key in keys {
+            let draft = bucket.draft().unwrap();
+            let nothing = Description::default();
+            bucket
+                .publish(key, draft, &nothing, &Condition::Absent, &Mutex::new(()))
+                .unwrap();
+        }
+        bucket
+    }
+
+    /// All pages, and what each of them must keep.
+    fn all(
+        bucket: &Bucket,
+        prefix: &str,
+        delimiter: Option<&str>,
+        limit: usize,
+        start: Option<&str>,
+        folders: usize,
+    ) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut after = start.map(|start| Mark::Key(start.to_owned()));
+        loop {
+            let query = Query {
+                prefix,
+                delimiter,
+                after,
+                limit,
+                folders,
+            };
+            let page = list(bucket, &query).unwrap();
+            let mut entries: Vec<String> = page
+                .objects
+                .into_iter()
+                .map(|(key, _)| key)
+                .chain(page.groups)
+                .collect();
+            entries.sort();
+            let is_full = entries.len() == limit || page.next.is_none();
+            assert!(entries.len() <= limit && (is_full || folders < usize::MAX));
+            found.extend(entries);
+            let Some(next) = page.next else { return found };
+            after = Mark::from_token(&next.token());
+            assert_eq!(after.as_ref(), Some(&next));
+        }
+    }
+
+    /// The listing of S3, in the simplest words.
+    fn model(
+        keys: &BTreeSet<String>,
+        prefix: &str,
+        delimiter: Option<&str>,
+        start: Option<&str>,
+    ) -> Vec<String> {
+        let behind = keys
+            .iter()
+            .filter(|key| start.is_none_or(|start| key.as_str() > start));
+        let mut found: Vec<String> = behind
+            .filter_map(|key| {
+                let rest = key.strip_prefix(prefix)?;
+                let group =
+                    delimiter.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
+                Some(group.map_or(key.clone(), |end| key[..prefix.len() + end].to_owned()))
+            })
+            .collect();
+        found.dedup();
+        found
+    }
+
+    fn short_key() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "a", "b", "-", "0", "/", "/", "//", ".", "..", "%", "%=", "\u{e9}", "\0",
+        ]);
+        prop::collection::vec(piece, 1..6).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn pages_of_any_size_are_the_listing_of_the_model(
+            keys in prop::collection::btree_set(short_key(), 1..40),
+            prefix in prop::sample::select(vec!["", "a", "a/", "/", "//", ".", "b/a", "%"]),
+            delimiter in prop::sample::select(vec![None, Some("/"), Some("-"), Some("a"), Some("//")]),
+            start in prop::option::of(short_key()),
+            limit in 1_usize..8,
+        ) {
+            let site = tempfile::tempdir().unwrap();
+            let bucket = bucket_of(site.path(), &keys);
+            let expected = model(&keys, prefix, delimiter, start.as_deref());
+            for folders in [1, 3, usize::MAX] {
+                let found = all(&bucket, prefix, delimiter, limit, start.as_deref(), folders);
+                prop_assert_eq!(&found, &expected, "{} folders", folders);
+            }
+            prop_assert_eq!(all(&bucket, "", None, limit, None, usize::MAX), Vec::from_iter(keys));
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_the_next_begins_even_in_a_folder_larger_than_the_window() {
+        let site = tempfile::tempdir().unwrap();
+        let bucket = bucket_of(site.path(), &BTreeSet::new());
+        let folder = site.path().join("bucket");
+        let keys: BTreeSet<String> = (0..2 * WINDOW)
+            .map(|i| format!("{:05}", i * 7919 % 100_003))
+            .collect();
+        for key in &keys {
+            std::fs::write(folder.join(key), "").unwrap();
+        }
+        let keys: Vec<String> = keys.into_iter().collect();
+        assert_eq!(all(&bucket, "", None, 700, None, usize::MAX), keys);
+        // One list, which has to look through two windows.
+        let query = Query {
+            prefix: "",
+            delimiter: None,
+            after: None,
+            limit: keys.len(),
+            folders: FOLDERS,
+        };
+        assert_eq!(list(&bucket, &query).unwrap().objects.len(), keys.len());
+    }
+
+    #[test]
+    fn a_page_ends_after_so_many_folders_without_an_object() {
+        let site = tempfile::tempdir().unwrap();
+        let keys = BTreeSet::from(["a".to_owned(), "z/z".to_owned()]);
+        let bucket = bucket_of(site.path(), &keys);
+        for number in 0..10 {
+            let folder = format!("m/{number}/below");
+            std::fs::create_dir_all(
+                bucket
+                    .folder(Path::new(""))
+                    .unwrap()
+                    .unwrap()
+                    .path()
+                    .join(folder),
+            )
+            .unwrap();
+        }
+        for delimiter in [None, Some("/")] {
+            let (mut after, mut pages, mut met) = (None, 0, Vec::new());
+            loop {
+                let query = Query {
+                    prefix: "",
+                    delimiter,
+                    after,
+                    limit: 1000,
+                    folders: 3,
+                };
+                let page = list(&bucket, &query).unwrap();
+                pages += 1;
+                met.extend(page.objects.into_iter().map(|(key, _)| key));
+                met.extend(page.groups);
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let last = if delimiter.is_none() { "z/z" } else { "z/" };
+            assert_eq!(met, ["a", last]);
+            assert!((7..=9).contains(&pages), "{pages}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_not_ours_is_refused() {
+        for token in ["", "k1", "kzz", "x61", "k+1", "k\u{e9}", "kff"] {
+            assert_eq!(Mark::from_token(token), None, "{token}");
+        }
+        assert_eq!(
+            Mark::from_token("g612f"),
+            Some(Mark::Group("a/".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,425 @@
+//! How a key becomes the path of a file, and the name of a file becomes a key again.
+//!
+//! An operator drops `2026/11/a b.pdf` into a bucket's folder and means the key `2026/11/a b.pdf`: a segment of a
+//! key is the name of a file or folder, as it stands. But a key may be any 1 to 1,024 bytes of UTF-8, and
+//! some segments cannot stand: an empty one (`//`, a leading or trailing `/`), `.` and `..`, a NUL, more than 255 bytes,
+//! and the one name that we keep for ourselves. Those are *spelled*:
+//!
+//! | on disk             | means                                                                              |
+//! |---------------------|------------------------------------------------------------------------------------|
+//! | `%~TEXT`            | the segment `TEXT`, which cannot stand                                             |
+//! | `%=TEXT` (a file)   | the last segment `TEXT`, when a *folder* has that name already (`a` beside `a/b`)  |
+//! | `%+TEXT` (a folder) | the first part of a segment that is too long; the rest is the name inside          |
+//!
+//! where `TEXT` writes `%` as `%25` and NUL as `%00`. One rule keeps this injective and leaves the operator's names alone:
+//! **a name stands for itself unless it is how we spell something that cannot.** So `100% done.pdf`, `report%20x.pdf` and
+//! `%~notes` are what they seem, because nobody needs another spelling for `notes`; only a name
+//! like `%~..` is taken, and the key `%~..` is spelled `%~%25~..` in turn. A name that breaks the table (a folder `%=a`)
+//! is no part of any key: it is neither listed nor found.
+//!
+//! Nothing here touches a disk. Names are compared by bytes: NFC and NFD are two keys, as in S3, so the
+//! file system must tell them (and `a` from `A`) apart, as those of Linux do.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// Longest key in bytes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
+pub(crate) const LONGEST_KEY: usize = 1024;
+
+/// The folder in a bucket that holds what is not an object; nothing of this name is one, at any depth.
+pub(crate) const RESERVED: &str = ".handout";
+
+/// Longest name of a file in bytes: `NAME_MAX` of Linux and of every file system in use there.
+const LONGEST_NAME: usize = 255;
+
+const SPELLED: &str = "%~";
+const BESIDE: &str = "%=";
+const PART: &str = "%+";
+
+/// Longest text of a part, and the shortest: a cut moves back by up to three bytes rather than split a character.
+const LONGEST_PART: usize = LONGEST_NAME - PART.len();
+const SHORTEST_PART: usize = LONGEST_PART - 3;
+
+/// The two places, relative to the bucket, where the file of a key may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    /// Where it is by default.
+    pub(crate) usual: PathBuf,
+    /// Where it is if the usual place is a folder.
+    pub(crate) beside: PathBuf,
+}
+
+/// What the name of a file or folder says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading<'a> {
+    /// A segment of a key.
+    Segment(Cow<'a, str>),
+    /// The last segment of a key, whose usual name may be that of a folder.
+    Beside(String),
+    /// The beginning of a segment that goes on in the names inside.
+    Part(String),
+}
+
+/// Says where the file of `key` may be.
+pub(crate) fn places(key: &str) -> Places {
+    let (folders, file) = key
+        .rsplit_once('/')
+        .map_or((None, key), |(f, file)| (Some(f), file));
+    let folder = folders.map(folder).unwrap_or_default();
+    let place = |names: Vec<String>| {
+        folder
+            .iter()
+            .map(PathBuf::from)
+            .chain(names.into_iter().map(PathBuf::from))
+            .collect()
+    };
+    Places {
+        usual: place(name(file)),
+        beside: place(spell(BESIDE, file)),
+    }
+}
+
+/// Says where the folder of the keys that begin with `prefix` and a `/` is.
+pub(crate) fn folder(prefix: &str) -> PathBuf {
+    prefix.split('/').flat_map(name).collect()
+}
+
+/// The usual place of a segment in its folder.
+pub(crate) fn segment(text: &str) -> PathBuf {
+    name(text).iter().collect()
+}
+
+/// The place of a last segment in its folder, when the usual one is a folder.
+pub(crate) fn beside(text: &str) -> PathBuf {
+    spell(BESIDE, text).iter().collect()
+}
+
+/// Reads the name of a file or folder; `None` is no part of any key.
+///
+/// `before` is what the parts around it say already, and empty in an ordinary folder.
+pub(crate) fn read<'a>(before: &str, name: &'a str) -> Option<Reading<'a>> {
+    read_spelled(before, name).or_else(|| {
+        let stands = before.is_empty() && stands(name);
+        stands.then_some(Reading::Segment(Cow::Borrowed(name)))
+    })
+}
+
+fn read_spelled(before: &str, name: &str) -> Option<Reading<'static>> {
+    let (sigil, spelling) = name.split_at_checked(SPELLED.len())?;
+    if ![SPELLED, BESIDE, PART].contains(&sigil) {
+        return None;
+    }
+    let text = format!("{before}{}", unquote(spelling)?);
+    match sigil {
+        SPELLED if !stands(&text) => Some(Reading::Segment(Cow::Owned(text))),
+        BESIDE => Some(Reading::Beside(text)),
+        PART if spelling.len() >= SHORTEST_PART => Some(Reading::Part(text)),
+        _ => None,
+    }
+}
+
+/// Whether a segment can be a name as it is. This and `read_spelled` ask each other, about ever shorter texts.
+fn stands(segment: &str) -> bool {
+    !matches!(segment, "" | "." | ".." | RESERVED)
+        && segment.len() <= LONGEST_NAME
+        && !segment.contains(['\0', '/'])
+        && read_spelled("", segment).is_none()
+}
+
+/// The name of a segment: one component of a path, or several if it is long.
+fn name(segment: &str) -> Vec<String> {
+    if stands(segment) {
+        vec![segment.to_owned()]
+    } else {
+        spell(SPELLED, segment)
+    }
+}
+
+fn spell(sigil: &str, segment: &str) -> Vec<String> {
+    let quoted = quote(segment);
+    let mut rest = quoted.as_str();
+    let mut names = Vec::new();
+    while rest.len() > LONGEST_PART {
+        let (part, after) = rest.split_at(cut(rest));
+        names.push(format!("{PART}{part}"));
+        rest = after;
+    }
+    names.push(format!("{sigil}{rest}"));
+    names
+}
+
+/// The last place, up to the longest part, that splits neither a character nor a `%25`.
+fn cut(quoted: &str) -> usize {
+    let end = quoted.floor_char_boundary(LONGEST_PART);
+    match quoted.as_bytes()[..end] {
+        [.., b'%'] => end - 1,
+        [.., b'%', _] => end - 2,
+        _ => end,
+    }
+}
+
+fn quote(text: &str) -> String {
+    text.replace('%', "%25").replace('\0', "%00")
+}
+
+/// The inverse of `quote`; `None` if the text is not what `quote` writes.
+fn unquote(spelling: &str) -> Option<String> {
+    let mut pieces = spelling.split('%');
+    let mut text = pieces.next()?.to_owned();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        text.push(match code {
+            "25" => '%',
+            "00" => '\0',
+            _ => return None,
+        });
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usual(key: &str) -> String {
+        places(key).usual.to_str().unwrap().to_owned()
+    }
+
+    fn beside_of(key: &str) -> String {
+        places(key).beside.to_str().unwrap().to_owned()
+    }
+
+    /// Reads a path back, one name after another, as a listing does.
+    fn key_of(path: &Path) -> Option<String> {
+        let names: Vec<&str> = path.iter().map(|name| name.to_str().unwrap()).collect();
+        let (file, folders) = names.split_last()?;
+        let (mut key, mut before) = (String::new(), String::new());
+        for name in folders {
+            match read(&before, name)? {
+                Reading::Segment(text) => {
+                    key.push_str(&text);
+                    key.push('/');
+                    before.clear();
+                }
+                Reading::Part(text) => before = text,
+                Reading::Beside(_) => return None,
+            }
+        }
+        match read(&before, file)? {
+            Reading::Segment(text) => Some(key + &text),
+            Reading::Beside(text) => Some(key + &text),
+            Reading::Part(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_path_that_an_operator_would_type() {
+        for key in [
+            "2026/11/a b.pdf",
+            "report%20x.pdf",
+            "100% done.pdf",
+            "a%2Fb.pdf",
+            "%",
+            "%~notes",
+            "%~%2e",
+            "%+short/x",
+            "a+b&c=d",
+            "back\\slash",
+            "line\nbreak",
+            "\u{1F4C4}.pdf",
+            "e\u{301}/\u{e9}",
+            ".hidden/..x/...",
+            "-rf",
+        ] {
+            assert_eq!(usual(key), key);
+        }
+    }
+
+    #[test]
+    fn what_cannot_stand_is_spelled() {
+        for (key, path) in [
+            ("/a", "%~/a"),
+            ("a//b", "a/%~/b"),
+            ("a/", "a/%~"),
+            ("/", "%~/%~"),
+            (".", "%~."),
+            ("../x", "%~../x"),
+            ("a/../../x", "a/%~../%~../x"),
+            ("./a/.", "%~./a/%~."),
+            (".handout/tmp", "%~.handout/tmp"),
+            ("a/.handout", "a/%~.handout"),
+            ("a\0b", "%~a%00b"),
+            ("%\0", "%~%25%00"),
+            ("%~..", "%~%25~.."),
+            ("%~%25~..", "%~%25~%2525~.."),
+            ("%=a", "%~%25=a"),
+            ("%=a/b", "%~%25=a/b"),
+        ] {
+            assert_eq!(usual(key), path, "{key:?}");
+            assert_eq!(key_of(Path::new(path)).as_deref(), Some(key));
+        }
+    }
+
+    #[test]
+    fn a_file_beside_a_folder_of_its_name_has_a_spelling_of_its_own() {
+        for (key, path) in [
+            ("a", "%=a"),
+            ("x/a", "x/%=a"),
+            ("a/", "a/%="),
+            ("50%", "%=50%25"),
+        ] {
+            assert_eq!(beside_of(key), path);
+            assert_eq!(key_of(Path::new(path)).as_deref(), Some(key));
+        }
+    }
+
+    #[test]
+    fn a_long_segment_goes_on_in_the_next_name() {
+        assert_eq!(usual(&"n".repeat(255)), "n".repeat(255));
+        let key = "n".repeat(256);
+        assert_eq!(usual(&key), format!("%+{}/%~nnn", "n".repeat(253)));
+        assert_eq!(
+            beside(&"n".repeat(255)),
+            format!("%+{}/%=nn", "n".repeat(253))
+        );
+        assert_eq!(key_of(Path::new(&usual(&key))), Some(key));
+    }
+
+    #[test]
+    fn a_long_segment_is_cut_between_characters() {
+        for segment in [
+            "\u{1F4C4}".repeat(256),
+            "x%\0\u{e9}".repeat(150),
+            "%".repeat(1024),
+        ] {
+            let path = places(&segment).usual;
+            for name in &path {
+                assert!(name.len() <= LONGEST_NAME);
+            }
+            assert_eq!(key_of(&path).as_ref(), Some(&segment));
+        }
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_no_key() {
+        assert_eq!(read("", RESERVED), None);
+        let part = format!("%+{}", "n".repeat(253));
+        assert_eq!(key_of(&Path::new(&part).join("n")), None);
+        // "nn…n" with 255 bytes stands, so this spelling of it is nobody's.
+        assert_eq!(key_of(&Path::new(&part).join("%~nn")), None);
+    }
+
+    /// Made of what is dangerous, so that short ones collide if anything can.
+    const PIECES: [&str; 26] = [
+        "%",
+        "%~",
+        "%=",
+        "%+",
+        "%25",
+        "%00",
+        "%2F",
+        "25",
+        "00",
+        "/",
+        "//",
+        ".",
+        "..",
+        "\0",
+        "\\",
+        "a",
+        "b",
+        "\u{e9}",
+        "e\u{301}",
+        "\u{1F4C4}",
+        "\n",
+        RESERVED,
+        " ",
+        LONG,
+        "~",
+        "=",
+    ];
+
+    fn hostile(pieces: Vec<&'static str>) -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(pieces), 1..8).prop_map(|pieces| pieces.concat())
+    }
+
+    fn hostile_key() -> impl Strategy<Value = String> {
+        hostile(PIECES.to_vec()).prop_filter("too long", |key| key.len() <= LONGEST_KEY)
+    }
+
+    fn hostile_name() -> impl Strategy<Value = String> {
+        let pieces = PIECES
+            .into_iter()
+            .filter(|piece| !piece.contains(['/', '\0']));
+        hostile(pieces.collect()).prop_filter("no file has it", |name| {
+            name.len() <= LONGEST_NAME && name != "." && name != ".."
+        })
+    }
+
+    const LONG: &str = concat!(
+        "llllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll",
+        "llllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllllll",
+        "llllllllllllllllllllllllllllllllllllllllllllllllll"
+    );
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn every_key_comes_back_from_both_of_its_places(key in hostile_key()) {
+            let places = places(&key);
+            prop_assert_eq!(key_of(&places.usual), Some(key.clone()));
+            prop_assert_eq!(key_of(&places.beside), Some(key));
+        }
+
+        #[test]
+        fn any_text_comes_back_too(key in "\\PC{1,256}") {
+            prop_assume!(key.len() <= LONGEST_KEY);
+            prop_assert_eq!(key_of(&places(&key).usual), Some(key));
+        }
+
+        #[test]
+        fn no_path_leaves_the_bucket_or_enters_the_reserved_folder(key in hostile_key()) {
+            let Places { usual, beside } = places(&key);
+            for path in [usual, beside] {
+                prop_assert!(path.as_os_str().len() < 3500, "within PATH_MAX");
+                for component in path.components() {
+                    let Component::Normal(name) = component else {
+                        return Err(TestCaseError::fail(format!("{path:?} has {component:?}")));
+                    };
+                    prop_assert!(name != RESERVED && name.len() <= LONGEST_NAME);
+                    prop_assert!(!name.to_str().unwrap().contains('\0'));
+                }
+            }
+        }
+
+        #[test]
+        fn no_two_keys_share_a_place(keys in prop::collection::hash_set(hostile_key(), 2..40)) {
+            let mut owners = HashMap::new();
+            for key in &keys {
+                let Places { usual, beside } = places(key);
+                for path in [usual, beside] {
+                    let other = owners.insert(path, key);
+                    prop_assert_eq!(other, None, "{:?} too", key);
+                }
+            }
+        }
+
+        /// The operator's names: whatever the file is called, its key leads back to that very file.
+        #[test]
+        fn a_name_that_is_read_is_the_name_of_its_key(name in hostile_name()) {
+            match read("", &name) {
+                Some(Reading::Segment(key)) => prop_assert_eq!(usual(&key), name),
+                Some(Reading::Beside(key)) => prop_assert_eq!(beside_of(&key), name),
+                Some(Reading::Part(_)) => prop_assert!(name.len() > SHORTEST_PART),
+                None => prop_assert_eq!(name, RESERVED),
+            }
+        }
+    }
+}

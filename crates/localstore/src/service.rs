@@ -1,0 +1,196 @@
+//! The connections: accepting them, bounding them, and ending them.
+//!
+//! It knows HTTP and nothing of S3 but that a request is admitted by `Sites` and then answered by s3s.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use s3s::Body;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::instrument::WithSubscriber;
+
+use crate::backend::{Backend, OurOperations};
+use crate::below::PublicPath;
+use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
+use crate::patience::Patient;
+use crate::room::{Place, Room, Served};
+use crate::scope::Sites;
+
+/// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers requests.
+#[derive(Clone)]
+pub(crate) struct Service {
+    sites: Sites,
+    public_path: PublicPath,
+    s3: S3Service,
+}
+
+impl Service {
+    pub(crate) fn new(sites: Sites, public_path: PublicPath) -> Self {
+        let mut builder = S3ServiceBuilder::new(Backend::new(sites.clone()));
+        builder.set_auth(sites.clone());
+        builder.set_access(OurOperations);
+        Self {
+            sites,
+            public_path,
+            s3: builder.build(),
+        }
+    }
+
+    /// Answers a request. A connection on which nothing was signed is closed with the answer.
+    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Answer> {
+        let mut response = self.answer(request, place).await;
+        let served = place.served();
+        if served.is_none() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response.map(|body| Answer {
+            body,
+            _served: served,
+        })
+    }
+
+    async fn answer(&self, request: Request<Incoming>, place: &Place) -> Response<Body> {
+        let (mut head, body) = request.into_parts();
+        let admitted = self.sites.admit(&head);
+        if let Err(refusal) =
+            admitted.and_then(|()| self.public_path.take_off(&self.sites, &mut head))
+        {
+            return refusal
+                .to_http_response()
+                .unwrap_or_else(|_| internal_error());
+        }
+        // For the access check, which comes after the signature was verified.
+        head.extensions.insert(place.clone());
+        let request = Request::from_parts(head, Body::from(body));
+        // s3s writes requests into its debug log, signatures and all. A link that works must not be in a log at any level.
+        let answered = self
+            .s3
+            .call(request)
+            .with_subscriber(tracing::Dispatch::none())
+            .await;
+        answered.unwrap_or_else(|_| internal_error())
+    }
+}
+
+/// What is sent, and the slot that it keeps until then.
+struct Answer {
+    body: Body,
+    _served: Option<Served>,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = <Body as hyper::body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+fn internal_error() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
+}
+
+/// Accepts connections until told to stop, then waits for those that are open.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Service,
+    mut stop: watch::Receiver<bool>,
+) {
+    let room = Room::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _peer)) => {
+                connections.spawn(converse(
+                    stream,
+                    service.clone(),
+                    room.enter(),
+                    stop.clone(),
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the embedded endpoint could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    // Closed first, so that a client who comes now is told, rather than left waiting.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Waits until told to stop; a sender that is gone says so too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _told = stop.wait_for(|stop| *stop).await;
+}
+
+/// Serves the requests of one connection; told to stop, it finishes the one in progress.
+async fn converse(
+    stream: TcpStream,
+    service: Service,
+    place: Place,
+    mut stop: watch::Receiver<bool>,
+) {
+    let respond =
+        service_fn(async |request| Ok::<_, Infallible>(service.respond(request, &place).await));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(MAX_HEAD_TIME)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(
+            TokioIo::new(Patient::new(
+                stream,
+                MAX_WRITE_STALL,
+                MIN_WRITTEN_BYTES,
+                place.moved(),
+            )),
+            respond,
+        );
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = place.must_close() => return,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // Clients go away as they please.
+        tracing::debug!(%error, "a connection to the embedded endpoint broke off");
+    }
+}

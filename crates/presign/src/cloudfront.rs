@@ -1,0 +1,523 @@
+//! CloudFront signed URLs: arithmetic with a private key, as [`crate::sigv4`] is arithmetic with a secret.
+//!
+//! What is signed is a policy, a small JSON text: which URL, until when, from when, from which network. A *canned*
+//! policy has an end and nothing else, and CloudFront writes it anew from the URL that it is asked for; a *custom*
+//! one stands in the URL. Such links know no session and no seven days: they end when their policy ends, or when the
+//! key is taken out of its group.
+//! <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html>
+
+pub mod key;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64ct::{Base64, Encoding};
+use jiff::Timestamp;
+
+pub use key::{HashAlgorithm, KeyError, PrivateKey};
+
+use crate::percent::push_path;
+use crate::request::PresignRequest;
+use crate::url::PresignedUrl;
+
+/// The parameters that CloudFront takes for its own and leaves out of what it compares.
+pub(crate) const OWN_PARAMETERS: [&str; 5] = [
+    "Expires",
+    "Policy",
+    "Signature",
+    "Key-Pair-Id",
+    "Hash-Algorithm",
+];
+
+/// CloudFront counts seconds in 32 bits: 19 January 2038.
+pub const LAST_SECOND: i64 = i32::MAX as i64;
+
+/// Why a CloudFront URL cannot be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CloudFrontError {
+    /// The id of the public key is none.
+    #[error("{0:?} is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F")]
+    KeyPairId(String),
+    /// The distribution's name is none.
+    #[error(
+        "{0:?} is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net"
+    )]
+    Domain(String),
+    /// A network is none.
+    #[error(
+        "{0:?} is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"
+    )]
+    Network(String),
+    /// The URL cannot be signed as it is.
+    #[error("a link to {url} cannot be signed for CloudFront: {reason}")]
+    Url {
+        /// The URL, not signed yet.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The link would never work.
+    #[error("a CloudFront link that begins at {start} must end later, not at {end}")]
+    Order {
+        /// Its beginning.
+        start: Timestamp,
+        /// Its end.
+        end: Timestamp,
+    },
+    /// The link would end later than CloudFront can count, or before it began to.
+    #[error(
+        "a CloudFront link cannot end at {0}: CloudFront counts from 1970 to 2038-01-19T03:14:07Z"
+    )]
+    End(Timestamp),
+    /// The one signature does not cover the URL.
+    #[error("{url} is outside of {resource}, for which the CloudFront links were signed")]
+    Outside {
+        /// The URL, not signed yet.
+        url: String,
+        /// What is signed.
+        resource: String,
+    },
+    /// The distribution does not reach the object.
+    #[error("the distribution cannot open {key:?}: its origin path is {origin_path:?}")]
+    Unreached {
+        /// The object's key.
+        key: String,
+        /// What every key that it opens begins with.
+        origin_path: String,
+    },
+    /// The key does not sign, which no key does that could be read.
+    #[error("the CloudFront key does not sign")]
+    Key,
+}
+
+/// An IPv4 network, of one address or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Network {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl FromStr for Ipv4Network {
+    type Err = CloudFrontError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || CloudFrontError::Network(text.to_owned());
+        let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+        let is_number = prefix.bytes().all(|byte| byte.is_ascii_digit());
+        let address: Ipv4Addr = address.parse().map_err(|_| refuse())?;
+        let prefix: u8 = prefix.parse().map_err(|_| refuse())?;
+        let below = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
+        // 192.0.2.7/24 is a slip: it may mean one address or 256.
+        if !is_number || prefix > 32 || address.to_bits() & below != 0 {
+            return Err(refuse());
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for Ipv4Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// When a link works, and for whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UrlPolicy {
+    end: Timestamp,
+    start: Option<Timestamp>,
+    network: Option<Ipv4Network>,
+}
+
+impl UrlPolicy {
+    /// Works until an instant; CloudFront counts whole seconds.
+    pub const fn until(end: Timestamp) -> Self {
+        Self {
+            end,
+            start: None,
+            network: None,
+        }
+    }
+
+    /// Does not work before an instant.
+    #[must_use]
+    pub const fn starting(self, start: Timestamp) -> Self {
+        Self {
+            start: Some(start),
+            ..self
+        }
+    }
+
+    /// Works from one network only.
+    #[must_use]
+    pub const fn from_network(self, network: Ipv4Network) -> Self {
+        Self {
+            network: Some(network),
+            ..self
+        }
+    }
+
+    const fn is_canned(&self) -> bool {
+        self.start.is_none() && self.network.is_none()
+    }
+
+    fn check(&self) -> Result<(), CloudFrontError> {
+        if !(1..=LAST_SECOND).contains(&self.end.as_second()) {
+            return Err(CloudFrontError::End(self.end));
+        }
+        match self.start {
+            Some(start) if start.as_second() >= self.end.as_second() => {
+                Err(CloudFrontError::Order {
+                    start,
+                    end: self.end,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The text that is signed, to the byte: CloudFront writes a canned one anew and compares.
+    fn json(&self, resource: &str) -> String {
+        // A quote in a resource could bring in another, so it is escaped, though `check_url` lets none pass.
+        let resource = serde_json::Value::from(resource);
+        let end = self.end.as_second();
+        let mut json = format!(
+            r#"{{"Statement":[{{"Resource":{resource},"Condition":{{"DateLessThan":{{"AWS:EpochTime":{end}}}"#
+        );
+        if let Some(start) = self.start {
+            let start = start.as_second();
+            json.push_str(&format!(
+                r#","DateGreaterThan":{{"AWS:EpochTime":{start}}}"#
+            ));
+        }
+        if let Some(network) = self.network {
+            json.push_str(&format!(r#","IpAddress":{{"AWS:SourceIp":"{network}"}}"#));
+        }
+        json.push_str("}}]}");
+        json
+    }
+}
+
+/// Where links of a distribution point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DistributionDomain {
+    origin: String,
+}
+
+impl DistributionDomain {
+    /// The distribution with this domain, its own or one of ours that points to it.
+    pub fn new(domain: &str) -> Result<Self, CloudFrontError> {
+        // Browsers send host names in lower case, and CloudFront compares them as they come.
+        let name = domain.to_ascii_lowercase();
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        };
+        if name.len() > 253 || !name.contains('.') || !name.split('.').all(is_label) {
+            return Err(CloudFrontError::Domain(domain.to_owned()));
+        }
+        Ok(Self {
+            origin: format!("https://{name}"),
+        })
+    }
+
+    /// The scheme and host of the links, as a page's security policy names them.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The URL of an object, yet to be signed. Its key and parameters are escaped as in a link to S3.
+    ///
+    /// CloudFront hands `response-…` parameters on only if the distribution's origin request policy says so.
+    pub fn url(&self, request: &PresignRequest<'_>) -> String {
+        let mut parameters = String::new();
+        request.push_parameters(&mut parameters);
+        let mut url =
+            String::with_capacity(self.origin.len() + request.key.len() + parameters.len());
+        self.push_place(request.key, &mut url);
+        if let Some(parameters) = parameters.strip_prefix('&') {
+            url.push('?');
+            url.push_str(parameters);
+        }
+        url
+    }
+
+    /// The resource that is everything whose key begins with `prefix`, for [`CloudFrontSigner::wildcard`].
+    pub fn everything_below(&self, prefix: &str) -> String {
+        let mut resource = String::new();
+        self.push_place(prefix, &mut resource);
+        resource.push('*');
+        resource
+    }
+
+    fn push_place(&self, key: &str, text: &mut String) {
+        text.push_str(&self.origin);
+        text.push('/');
+        push_path(key, text);
+    }
+}
+
+/// Signs CloudFront URLs with one key.
+#[derive(Debug, Clone)]
+pub struct CloudFrontSigner {
+    key_pair_id: Arc<str>,
+    key: Arc<PrivateKey>,
+    hash: HashAlgorithm,
+}
+
+impl CloudFrontSigner {
+    /// Signs with `key`, whose public half CloudFront knows as `key_pair_id`.
+    pub fn new(
+        key_pair_id: &str,
+        key: PrivateKey,
+        hash: HashAlgorithm,
+    ) -> Result<Self, CloudFrontError> {
+        Self::check_key_pair_id(key_pair_id)?;
+        Ok(Self {
+            key_pair_id: key_pair_id.into(),
+            key: Arc::new(key),
+            hash,
+        })
+    }
+
+    /// Whether a text looks like the id of a public key.
+    pub fn check_key_pair_id(text: &str) -> Result<(), CloudFrontError> {
+        let is_id =
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        match is_id {
+            true => Ok(()),
+            false => Err(CloudFrontError::KeyPairId(text.to_owned())),
+        }
+    }
+
+    /// The id of the key: no secret, and part of every link.
+    pub fn key_pair_id(&self) -> &Arc<str> {
+        &self.key_pair_id
+    }
+
+    /// What kind of key it is, in words.
+    pub fn kind(&self) -> String {
+        let hash = match self.hash {
+            HashAlgorithm::Sha1 => "SHA-1",
+            HashAlgorithm::Sha256 => "SHA-256",
+        };
+        format!("{} with {hash}", self.key.kind())
+    }
+
+    /// Signs one URL, query and all: whoever changes a character of it has no link.
+    pub fn sign(&self, url: &str, policy: &UrlPolicy) -> Result<PresignedUrl, CloudFrontError> {
+        check_url(url)?;
+        policy.check()?;
+        let query = self.query(url, policy, policy.is_canned())?;
+        Ok(signed(url, &query))
+    }
+
+    /// Signs a resource with `*` (any characters) and `?` (one) once, for all URLs that it stands for.
+    ///
+    /// Cheap, and weaker than [`CloudFrontSigner::sign`]: whoever holds one link can make the others, and a
+    /// parameter such as `x-handout` can be changed.
+    pub fn wildcard(
+        &self,
+        resource: &str,
+        policy: &UrlPolicy,
+    ) -> Result<WildcardSignature, CloudFrontError> {
+        // What may stand in a URL, once the wildcards are taken for letters.
+        check_url(&resource.replace(['*', '?'], "w")).map_err(|error| match error {
+            CloudFrontError::Url { reason, .. } => refused(resource, reason),
+            other => other,
+        })?;
+        let authority = resource.split('/').nth(2).unwrap_or_default();
+        if authority.contains(['*', '?']) {
+            return Err(refused(resource, "its host must not be a pattern"));
+        }
+        policy.check()?;
+        Ok(WildcardSignature {
+            resource: resource.into(),
+            query: self.query(resource, policy, false)?.into(),
+        })
+    }
+
+    /// The signature of one URL for use in all: as long as that of each of them under a canned policy, and good for none.
+    pub fn sample(&self, policy: &UrlPolicy) -> Result<WildcardSignature, CloudFrontError> {
+        policy.check()?;
+        let query = self.query("https://example.invalid/", policy, policy.is_canned())?;
+        Ok(WildcardSignature {
+            resource: "*".into(),
+            query: query.into(),
+        })
+    }
+
+    /// `Expires=…&Signature=…&Key-Pair-Id=…`, in the order of AWS's own signers.
+    fn query(
+        &self,
+        resource: &str,
+        policy: &UrlPolicy,
+        is_canned: bool,
+    ) -> Result<String, CloudFrontError> {
+        let json = policy.json(resource);
+        let signature = self
+            .key
+            .sign(json.as_bytes(), self.hash)
+            .ok_or(CloudFrontError::Key)?;
+        let mut query = if is_canned {
+            format!("Expires={}", policy.end.as_second())
+        } else {
+            format!("Policy={}", base64(json.as_bytes()))
+        };
+        query.push_str("&Signature=");
+        query.push_str(&base64(&signature));
+        query.push_str("&Key-Pair-Id=");
+        query.push_str(&self.key_pair_id);
+        // SHA-1 is not named, so that URLs for it are what they always were.
+        if self.hash == HashAlgorithm::Sha256 {
+            query.push_str("&Hash-Algorithm=SHA256");
+        }
+        Ok(query)
+    }
+}
+
+/// One signature for many URLs.
+#[derive(Clone)]
+pub struct WildcardSignature {
+    resource: Arc<str>,
+    query: Arc<str>,
+}
+
+impl fmt::Debug for WildcardSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WildcardSignature")
+            .field(&self.resource)
+            .field(&"****")
+            .finish()
+    }
+}
+
+impl WildcardSignature {
+    /// A link to one of the URLs; refused for one that the signature does not cover.
+    pub fn apply(&self, url: &str) -> Result<PresignedUrl, CloudFrontError> {
+        check_url(url)?;
+        if !matches(self.resource.as_bytes(), url.as_bytes()) {
+            return Err(CloudFrontError::Outside {
+                url: url.to_owned(),
+                resource: self.resource.to_string(),
+            });
+        }
+        Ok(signed(url, &self.query))
+    }
+}
+
+fn signed(url: &str, query: &str) -> PresignedUrl {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    PresignedUrl::new(format!("{url}{separator}{query}"))
+}
+
+/// Base 64 in CloudFront's own alphabet, which needs no percent-encoding.
+fn base64(bytes: &[u8]) -> String {
+    Base64::encode_string(bytes)
+        .replace('+', "-")
+        .replace('=', "_")
+        .replace('/', "~")
+}
+
+/// Reads what [`base64`] wrote.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.replace('-', "+").replace('_', "=").replace('~', "/");
+    Base64::decode_vec(&text).ok()
+}
+
+fn refused(url: &str, reason: &'static str) -> CloudFrontError {
+    CloudFrontError::Url {
+        url: url.to_owned(),
+        reason,
+    }
+}
+
+/// Whether a client will ask for exactly this URL, and CloudFront compare exactly this text.
+fn check_url(url: &str) -> Result<(), CloudFrontError> {
+    let refuse = |reason| Err(refused(url, reason));
+    let Some(rest) = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+    else {
+        return refuse("it must begin with https:// or http://");
+    };
+    let Some((host, _)) = rest.split_once('/') else {
+        return refuse("it has no path: end the host with a slash");
+    };
+    if host.is_empty() || host.contains(['?', '@']) {
+        return refuse("it must name a host, and nothing else, before its path");
+    }
+    if url.contains('#') {
+        return refuse("a fragment never reaches CloudFront");
+    }
+    if url.contains('*') {
+        return refuse("a star would be a wildcard: write %2A");
+    }
+    if !url.bytes().all(may_stand_in_a_url) {
+        return refuse("it has characters that must be percent-encoded");
+    }
+    let query = url.split_once('?').map(|(_, query)| query);
+    if query == Some("") {
+        return refuse("CloudFront leaves out a question mark with nothing behind it");
+    }
+    let is_own = |pair: &str| OWN_PARAMETERS.contains(&pair.split('=').next().unwrap_or(pair));
+    if query.is_some_and(|query| query.split('&').any(is_own)) {
+        return refuse("it has a parameter of the signature already");
+    }
+    Ok(())
+}
+
+/// RFC 3986's unreserved and reserved characters and the percent sign.
+const fn may_stand_in_a_url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'%'
+                | b':'
+                | b'/'
+                | b'?'
+                | b'['
+                | b']'
+                | b'@'
+                | b'!'
+                | b'$'
+        )
+        || matches!(byte, b'&'..=b',' | b';' | b'=')
+}
+
+/// Whether a resource with `*` and `?` stands for a URL. Linear but for the stars: the last one gives way first.
+pub(crate) fn matches(resource: &[u8], url: &[u8]) -> bool {
+    let (mut at, mut in_url) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while in_url < url.len() {
+        match resource.get(at) {
+            Some(b'*') => {
+                star = Some((at, in_url));
+                at += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == url[in_url] => {
+                at += 1;
+                in_url += 1;
+            }
+            _ => {
+                let Some((star_at, taken)) = star else {
+                    return false;
+                };
+                star = Some((star_at, taken + 1));
+                at = star_at + 1;
+                in_url = taken + 1;
+            }
+        }
+    }
+    resource[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests;

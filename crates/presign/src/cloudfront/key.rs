@@ -1,0 +1,207 @@
+//! The private keys that CloudFront takes, as they lie in PEM files.
+//!
+//! CloudFront wants SHA-1 or SHA-256 below RSA PKCS#1 v1.5 or ECDSA on P-256. aws-lc-rs, which is here for TLS,
+//! verifies SHA-1 but does not sign with it, so this is the one place with the `rsa` and `p256` crates. Both sign
+//! deterministically (RFC 8017, RFC 6979): the same link is the same text each time it is made.
+
+use std::fmt;
+
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+use p256::pkcs8::DecodePrivateKey as _;
+use rsa::pkcs1::DecodeRsaPrivateKey as _;
+use rsa::traits::PublicKeyParts as _;
+use serde::{Deserialize, Serialize};
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
+
+use crate::pem::blocks;
+
+/// The shortest RSA key that CloudFront takes.
+const MIN_RSA_BITS: u32 = 2048;
+
+/// The digest below the signature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HashAlgorithm {
+    /// What CloudFront assumes when a URL does not say.
+    #[default]
+    Sha1,
+    /// Said in the URL; CloudFront knows it since April 2026.
+    Sha256,
+}
+
+/// A private key whose public half CloudFront has.
+pub struct PrivateKey(Kind);
+
+enum Kind {
+    Rsa(Box<rsa::PrivateKey>),
+    P256(Box<p256::ecdsa::SigningKey>),
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.0 {
+            Kind::Rsa(_) => "Rsa",
+            Kind::P256(_) => "P256",
+        };
+        f.debug_tuple(kind).field(&"****").finish()
+    }
+}
+
+/// Why a text is no key to sign with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// No PEM, or PEM of something else.
+    #[error(
+        "has no private key in it: it must be PEM that begins with \"-----BEGIN PRIVATE KEY-----\", or the same with RSA or EC"
+    )]
+    NotThere,
+    /// A key that needs a passphrase.
+    #[error("is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`")]
+    Encrypted,
+    /// Damaged.
+    #[error("is damaged: what stands between its first and last line is no key")]
+    Damaged,
+    /// Another kind of key, or another curve.
+    #[error("is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other")]
+    Unsupported,
+    /// Too short.
+    #[error("has {0} bits: CloudFront takes RSA keys of {MIN_RSA_BITS} and more")]
+    Short(u32),
+}
+
+impl PrivateKey {
+    /// Reads the first private key of a PEM text: PKCS#8, PKCS#1 (`RSA`) or SEC1 (`EC`).
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let block = blocks(pem)
+            .find(|block| block.label.ends_with("PRIVATE KEY"))
+            .ok_or(KeyError::NotThere)?;
+        // OpenSSL's older form of encryption says so in a header, not in the label.
+        if block.label.starts_with("ENCRYPTED") || block.body.contains("ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
+        let der = block.der().ok_or(KeyError::Damaged)?;
+        match block.label {
+            "RSA PRIVATE KEY" => Self::rsa(rsa::PrivateKey::from_pkcs1_der(&der).ok()),
+            "EC PRIVATE KEY" => Self::p256(p256::SecretKey::from_sec1_der(&der).ok()),
+            "PRIVATE KEY" => match p256::SecretKey::from_pkcs8_der(&der) {
+                Ok(key) => Self::p256(Some(key)),
+                Err(_) => Self::rsa(rsa::PrivateKey::from_pkcs8_der(&der).ok()),
+            },
+            _ => Err(KeyError::Unsupported),
+        }
+    }
+
+    fn rsa(key: Option<rsa::PrivateKey>) -> Result<Self, KeyError> {
+        let key = key.ok_or(KeyError::Unsupported)?;
+        let bits = key.n().bit_width();
+        if bits < MIN_RSA_BITS {
+            return Err(KeyError::Short(bits));
+        }
+        Ok(Self(Kind::Rsa(Box::new(key))))
+    }
+
+    fn p256(key: Option<p256::SecretKey>) -> Result<Self, KeyError> {
+        let key = key.ok_or(KeyError::Unsupported)?;
+        Ok(Self(Kind::P256(Box::new(key.into()))))
+    }
+
+    /// `RSA-2048` or `ECDSA P-256`.
+    pub(super) fn kind(&self) -> String {
+        match &self.0 {
+            Kind::Rsa(key) => format!("RSA-{}", key.n().bit_width()),
+            Kind::P256(_) => "ECDSA P-256".to_owned(),
+        }
+    }
+
+    /// Signs: PKCS#1 v1.5 for RSA, DER for ECDSA. `None` if the key cannot, which a key that was read never does.
+    pub(super) fn sign(&self, message: &[u8], hash: HashAlgorithm) -> Option<Vec<u8>> {
+        match (&self.0, hash) {
+            (Kind::Rsa(key), HashAlgorithm::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),
+            (Kind::Rsa(key), HashAlgorithm::Sha256) => key.pkcs1v15_sign::<Sha256>(message).ok(),
+            (Kind::P256(key), HashAlgorithm::Sha1) => der(key, &Sha1::digest(message)),
+            (Kind::P256(key), HashAlgorithm::Sha256) => der(key, &Sha256::digest(message)),
+        }
+    }
+}
+
+fn der(key: &p256::ecdsa::SigningKey, digest: &[u8]) -> Option<Vec<u8>> {
+    let signature: p256::ecdsa::Signature = key.sign_prehash(digest).ok()?;
+    Some(signature.to_der().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::cloudfront) const RSA_PKCS1: &str =
+        include_str!("../../tests/fixtures/rsa-pkcs1.pem");
+    pub(in crate::cloudfront) const P256_SEC1: &str =
+        include_str!("../../tests/fixtures/p256-sec1.pem");
+    const RSA_PKCS8: &str = include_str!("../../tests/fixtures/rsa-pkcs8.pem");
+    const P256_PKCS8: &str = include_str!("../../tests/fixtures/p256-pkcs8.pem");
+
+    fn refusal(pem: &str) -> String {
+        PrivateKey::from_pem(pem).map_or_else(|error| error.to_string(), |key| format!("{key:?}"))
+    }
+
+    #[test]
+    fn a_key_is_the_same_in_each_of_its_forms() {
+        for (one, other) in [(RSA_PKCS1, RSA_PKCS8), (P256_SEC1, P256_PKCS8)] {
+            let sign = |pem, hash| PrivateKey::from_pem(pem).unwrap().sign(b"x", hash).unwrap();
+            for hash in [HashAlgorithm::Sha1, HashAlgorithm::Sha256] {
+                assert_eq!(sign(one, hash), sign(other, hash));
+            }
+            assert_ne!(
+                sign(one, HashAlgorithm::Sha1),
+                sign(one, HashAlgorithm::Sha256)
+            );
+        }
+    }
+
+    #[test]
+    fn line_ends_and_indentation_do_not_matter() {
+        let crlf = RSA_PKCS8.replace('\n', "\r\n");
+        let indented = RSA_PKCS8.replace('\n', "\n    ");
+        let one_line = RSA_PKCS8.replace('\n', " ");
+        for pem in [crlf, indented, one_line] {
+            assert_eq!(refusal(&pem), r#"Rsa("****")"#);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_says_what_it_is() {
+        let public = include_str!("../../tests/fixtures/rsa-public.pem");
+        let body = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+        let block = |label: &str, body: &str| {
+            format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+        };
+        let legacy = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,6F1B8C2D5E3A4F708192A3B4C5D6E7F8\n\nAAAA";
+        let table = [
+            ("nothing", String::new()),
+            ("public", public.to_owned()),
+            ("cut", RSA_PKCS8[..200].to_owned()),
+            ("Ed25519", block("PRIVATE KEY", body)),
+            ("encrypted", block("ENCRYPTED PRIVATE KEY", body)),
+            ("legacy", block("RSA PRIVATE KEY", legacy)),
+            ("not base 64", block("PRIVATE KEY", "MC4C*")),
+            ("another kind", block("OPENSSH PRIVATE KEY", body)),
+            (
+                "wrong label",
+                P256_PKCS8.replace(" PRIVATE", " RSA PRIVATE"),
+            ),
+        ]
+        .map(|(name, pem)| format!("{name}: {}", refusal(&pem)));
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        nothing: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
+        public: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
+        cut: has no private key in it: it must be PEM that begins with "-----BEGIN PRIVATE KEY-----", or the same with RSA or EC
+        Ed25519: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
+        encrypted: is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`
+        legacy: is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`
+        not base 64: is damaged: what stands between its first and last line is no key
+        another kind: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
+        wrong label: is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other
+        "#);
+    }
+}

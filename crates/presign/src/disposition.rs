@@ -1,0 +1,353 @@
+//! What a linked file is called and what a browser does with it.
+//!
+//! A name may come from an object's key or from a job, so it is hostile until it was cleaned here: no header
+//! can be ended by it, no extension disguised.
+
+/// What a browser does with a file (RFC 6266, section 4.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DispositionType {
+    /// Saves it.
+    #[default]
+    Attachment,
+    /// Shows it.
+    Inline,
+}
+
+/// The longest file name, in bytes: what common file systems take, less what a browser adds for a copy.
+const MAX_NAME_BYTES: usize = 150;
+
+/// Types that browsers show and that cannot run scripts, by extension; the only ones that may be shown inline.
+const PASSIVE_TYPES: [(&str, &str); 24] = [
+    ("aac", "audio/aac"),
+    ("avif", "image/avif"),
+    ("csv", "text/csv; charset=utf-8"),
+    ("flac", "audio/flac"),
+    ("gif", "image/gif"),
+    ("jpeg", "image/jpeg"),
+    ("jpg", "image/jpeg"),
+    ("json", "application/json"),
+    ("log", "text/plain; charset=utf-8"),
+    ("m4a", "audio/mp4"),
+    ("m4v", "video/mp4"),
+    ("md", "text/plain; charset=utf-8"),
+    ("mov", "video/quicktime"),
+    ("mp3", "audio/mpeg"),
+    ("mp4", "video/mp4"),
+    ("oga", "audio/ogg"),
+    ("ogg", "audio/ogg"),
+    ("ogv", "video/ogg"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("wav", "audio/wav"),
+    ("webm", "video/webm"),
+    ("webp", "image/webp"),
+];
+
+/// Their extensions as [`number`]s: each link and each card asks.
+const PASSIVE_EXTENSIONS: [u64; PASSIVE_TYPES.len()] = {
+    let mut numbers = [0; PASSIVE_TYPES.len()];
+    let mut at = 0;
+    while at < numbers.len() {
+        numbers[at] = number(PASSIVE_TYPES[at].0.as_bytes());
+        at += 1;
+    }
+    numbers
+};
+
+/// A short extension as a number, the same in capitals; 0 for one that is longer than any that is known.
+const fn number(extension: &[u8]) -> u64 {
+    if extension.len() > 4 {
+        return 0;
+    }
+    let (mut number, mut at) = (1, 0);
+    while at < extension.len() {
+        number = number << 8 | extension[at].to_ascii_lowercase() as u64;
+        at += 1;
+    }
+    number
+}
+
+/// What stands after a name's last dot.
+pub fn extension(name: &str) -> Option<&str> {
+    let dot = memchr::memrchr(b'.', name.as_bytes())?;
+    Some(&name[dot + 1..])
+}
+
+/// The media type under which a name may be shown in a browser; `None` for all that could run scripts there.
+///
+/// Objects of a bucket share its origin: an HTML or SVG file shown inline could read whatever else the reader's
+/// browser may open there. So everything outside of this list is saved, not shown.
+pub fn passive_type(name: &str) -> Option<&'static str> {
+    let number = number(extension(name)?.as_bytes());
+    let found = PASSIVE_EXTENSIONS
+        .iter()
+        .position(|known| *known == number)?;
+    Some(PASSIVE_TYPES[found].1)
+}
+
+/// Extensions of files that a browser runs scripts of, when they come as what they are.
+const ACTIVE: [&str; 17] = [
+    "hta", "htm", "html", "js", "mht", "mhtml", "mjs", "shtml", "svg", "svgz", "swf", "wasm",
+    "xht", "xhtml", "xml", "xsl", "xslt",
+];
+
+/// Whether a name is one of a file that could run scripts in a browser, if it is not saved.
+pub fn is_active(name: &str) -> bool {
+    let is = |extension: &str| {
+        ACTIVE
+            .iter()
+            .any(|active| extension.eq_ignore_ascii_case(active))
+    };
+    extension(name).is_some_and(is)
+}
+
+/// Whether a media type is one that may be shown in a browser.
+pub fn is_passive(media_type: &str) -> bool {
+    let essence = |text: &str| {
+        let essence = text.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    };
+    let wanted = essence(media_type);
+    PASSIVE_TYPES
+        .iter()
+        .any(|(_, known)| essence(known) == wanted)
+}
+
+/// Makes a text into a file name that is one on every system: no separators, quotes or control characters, no
+/// characters that turn text around, at most 150 bytes with its extension kept.
+pub fn clean_name(text: &str) -> String {
+    match is_clean(text) {
+        true => text.to_owned(),
+        false => cleaned(text),
+    }
+}
+
+fn cleaned(text: &str) -> String {
+    let cleaned: String = text
+        .chars()
+        .filter(|c| !c.is_control() && !is_bidi_control(*c))
+        .map(|c| if is_separator(c) { '_' } else { c })
+        .collect();
+    // Windows drops trailing dots and spaces, and a leading dot hides a file: neither is what was meant.
+    match cleaned.trim_matches(is_dot_or_space) {
+        "" => "file".to_owned(),
+        cleaned => shorten(cleaned),
+    }
+}
+
+/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
+pub const fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+fn is_dot_or_space(c: char) -> bool {
+    c == '.' || c.is_whitespace()
+}
+
+/// What some system does not take in a name.
+const fn is_separator(c: char) -> bool {
+    matches!(c, '/' | '\\' | '"' | ':' | '*' | '?' | '<' | '>' | '|')
+}
+
+/// Whether a name can stay what it is, as most can: printable ASCII without spaces, and not too long.
+fn is_clean(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !is_separator(char::from(byte));
+    (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.bytes().all(is_plain)
+        && !name.starts_with('.')
+        && !name.ends_with('.')
+}
+
+fn shorten(name: &str) -> String {
+    if name.len() <= MAX_NAME_BYTES {
+        return name.to_owned();
+    }
+    let extension = extension(name).unwrap_or_default();
+    let (stem, extension) = match extension.len() {
+        1..=16 => (&name[..name.len() - extension.len() - 1], extension),
+        _ => (name, ""),
+    };
+    let room = MAX_NAME_BYTES - extension.len() - usize::from(!extension.is_empty());
+    let mut end = room.min(stem.len());
+    while !stem.is_char_boundary(end) {
+        end -= 1;
+    }
+    let dot = if extension.is_empty() { "" } else { "." };
+    let stem = stem[..end].trim_end_matches(is_dot_or_space);
+    format!("{stem}{dot}{extension}")
+}
+
+/// Gives a name the extension that the object's own name has, if it lacks it: without, nothing opens the file.
+pub fn with_extension_of(name: String, original: &str) -> String {
+    match original.rsplit_once('.') {
+        Some((stem, extension))
+            if !stem.is_empty()
+                && !name
+                    .to_lowercase()
+                    .ends_with(&format!(".{}", extension.to_lowercase())) =>
+        {
+            format!("{name}.{extension}")
+        }
+        _ => name,
+    }
+}
+
+/// Appends the `Content-Disposition` for a cleaned name: an ASCII fallback, and `filename*` where it is needed.
+///
+/// S3 refuses what is not ISO-8859-1 (`InvalidArgument`), so both spellings are ASCII. RFC 6266 and RFC 8187.
+pub fn push_content_disposition(disposition: DispositionType, name: &str, text: &mut String) {
+    text.push_str(match disposition {
+        DispositionType::Attachment => "attachment",
+        DispositionType::Inline => "inline",
+    });
+    text.push_str("; filename=\"");
+    let stands_for_itself = |c: char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%');
+    if name.bytes().all(|byte| stands_for_itself(char::from(byte))) {
+        text.push_str(name);
+    } else {
+        let spelled = |c| if stands_for_itself(c) { c } else { '_' };
+        text.extend(name.chars().map(spelled));
+    }
+    text.push('"');
+    // A percent sign in the fallback is decoded by some browsers, so such names need the exact spelling too.
+    if !name.is_ascii() || name.contains('%') {
+        text.push_str("; filename*=UTF-8''");
+        for byte in name.bytes() {
+            push_attr_char(byte, text);
+        }
+    }
+}
+
+/// RFC 8187's `attr-char` stands for itself, everything else is escaped.
+fn push_attr_char(byte: u8, text: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    match byte {
+        b'a'..=b'z'
+        | b'A'..=b'Z'
+        | b'0'..=b'9'
+        | b'!'
+        | b'#'
+        | b'$'
+        | b'&'
+        | b'+'
+        | b'-'
+        | b'.'
+        | b'^'
+        | b'_'
+        | b'`'
+        | b'|'
+        | b'~' => text.push(char::from(byte)),
+        _ => text.extend([
+            '%',
+            char::from(DIGITS[usize::from(byte >> 4)]),
+            char::from(DIGITS[usize::from(byte & 15)]),
+        ]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn disposition(name: &str) -> String {
+        let mut text = String::new();
+        push_content_disposition(DispositionType::Attachment, &clean_name(name), &mut text);
+        text
+    }
+
+    #[test]
+    fn names_are_given_in_ascii_and_in_full() {
+        let table = [
+            "a b.pdf",
+            "Umsatz Süd.pdf",
+            "C++ 12%.pdf",
+            "x\"; evil=\"y",
+            "../../etc/passwd",
+            "it's (1)*.txt",
+        ]
+        .map(|name| format!("{name}: {}", disposition(name)));
+        insta::assert_snapshot!(table.join("\n"), @r#"
+        a b.pdf: attachment; filename="a b.pdf"
+        Umsatz Süd.pdf: attachment; filename="Umsatz S_d.pdf"; filename*=UTF-8''Umsatz%20S%C3%BCd.pdf
+        C++ 12%.pdf: attachment; filename="C++ 12_.pdf"; filename*=UTF-8''C++%2012%25.pdf
+        x"; evil="y: attachment; filename="x_; evil=_y"
+        ../../etc/passwd: attachment; filename="_.._etc_passwd"
+        it's (1)*.txt: attachment; filename="it's (1)_.txt"
+        "#);
+    }
+
+    #[test]
+    fn a_disguised_extension_is_undressed() {
+        assert_eq!(clean_name("invoice\u{202E}fdp.exe"), "invoicefdp.exe");
+        assert_eq!(clean_name("\u{0}\r\n"), "file");
+        assert_eq!(clean_name(".htaccess"), "htaccess");
+        assert_eq!(clean_name(". \u{A0}.a b . "), "a b");
+        let long = format!("{}. {}", "n".repeat(148), "m".repeat(20));
+        assert_eq!(clean_name(&long), "n".repeat(148));
+    }
+
+    #[test]
+    fn what_could_run_scripts_is_never_passive() {
+        for extension in ACTIVE {
+            let name = format!("a.{}", extension.to_uppercase());
+            assert!(is_active(&name) && passive_type(&name).is_none(), "{name}");
+        }
+        assert!(!is_active("html") && !is_active("a.html.zip") && !is_active("a.pdf"));
+    }
+
+    #[test]
+    fn long_names_keep_their_extension() {
+        let name = clean_name(&format!("{}.pdf", "ü".repeat(200)));
+        assert!(name.len() <= 150 && name.ends_with("ü.pdf"), "{name}");
+        assert_eq!(
+            with_extension_of("ACME report".to_owned(), "a.PDF"),
+            "ACME report.PDF"
+        );
+        assert_eq!(
+            with_extension_of("ACME report.pdf".to_owned(), "a.PDF"),
+            "ACME report.pdf"
+        );
+    }
+
+    #[test]
+    fn only_passive_types_may_be_shown() {
+        for (extension, media_type) in PASSIVE_TYPES {
+            assert_eq!(passive_type(&format!("a.{extension}")), Some(media_type));
+        }
+        assert_eq!(passive_type("a.PDF"), Some("application/pdf"));
+        for active in [
+            "a.html",
+            "a.svg",
+            "a.xml",
+            "a.xhtml",
+            "a.js",
+            "a",
+            "a.pdf.exe",
+            "a.",
+            "a.\0pdf",
+            "a.jpeg2",
+        ] {
+            assert_eq!(passive_type(active), None, "{active}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_clean_stays_what_it_is(text in "[ -~ü/]{0,160}|[.a ]{0,6}") {
+            if is_clean(&text) {
+                prop_assert_eq!(cleaned(&text), text);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_can_end_the_header_or_leave_its_quotes(name in "\\PC{0,80}|.{0,80}") {
+            let text = disposition(&name);
+            prop_assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
+            prop_assert_eq!(text.matches('"').count(), 2);
+        }
+    }
+}

@@ -1,0 +1,568 @@
+//! What a signed URL says of itself: what it opens, who signed it, how long it lives, and why it may fail.
+//!
+//! Nothing is asked of anybody: a link is read as its server would read it. The signature cannot be checked without
+//! the secret; it is never shown, and neither is a session token.
+
+mod cloudfront;
+mod location;
+mod query;
+mod s3;
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::percent::decode_lossy;
+use crate::request::CustomParameter;
+
+pub use location::{KnownServer, UrlLocation, UrlStyle};
+
+use query::{Parameters, Parts, shown, shown_name, without_secrets};
+
+/// RFC 5322's longest line.
+const LONGEST_LINE: usize = 998;
+/// What old proxies and browsers took.
+const LONGEST_FOR_OLD_CLIENTS: usize = 2_048;
+/// What most servers take, and all that CloudFront does.
+const LONGEST_FOR_SERVERS: usize = 8_192;
+
+/// Which kind of signature a URL has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SignatureScheme {
+    /// `X-Amz-…` parameters.
+    SigV4,
+    /// `AWSAccessKeyId`, `Expires` and `Signature`.
+    SigV2,
+    /// CloudFront's `Expires`, with a policy that it makes up from the URL.
+    CloudFrontCanned,
+    /// CloudFront's `Policy`, which stands in the URL.
+    CloudFrontCustom,
+    /// None that we know.
+    Unsigned,
+}
+
+/// What kind of key signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialKind {
+    /// An IAM user's key: it works until somebody takes it away.
+    LongTerm,
+    /// A session's: it dies with the session.
+    Temporary,
+    /// A public key in a CloudFront key group.
+    CloudFrontKey,
+    /// A key of the account's root user, from before there were key groups.
+    CloudFrontAccountKey,
+    /// Not one of AWS's, or none that we know.
+    Other,
+}
+
+/// Who signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SignedBy {
+    /// The key's id, which is no secret.
+    pub key_id: String,
+    /// Its kind.
+    pub credential: CredentialKind,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The link does not work, or does not any more.
+    Wrong,
+    /// It may fail, or do more than was meant.
+    Risk,
+    /// Good to know.
+    Note,
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UrlFinding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What a URL says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// Its kind.
+    pub scheme: SignatureScheme,
+    /// What it opens, if it is a URL at all.
+    pub opens: Option<UrlLocation>,
+    /// Who signed it.
+    pub signed_by: Option<SignedBy>,
+    /// When it was signed, or from when it works.
+    pub starts_at: Option<Timestamp>,
+    /// When it ends by its own words.
+    pub ends_at: Option<Timestamp>,
+    /// When it has ended for certain, if that is earlier: no session lasts longer than 36 hours.
+    pub ends_at_latest: Option<Timestamp>,
+    /// Whether it is over.
+    pub is_over: bool,
+    /// The region in the signature.
+    pub region: Option<String>,
+    /// The one network from which it works.
+    pub network: Option<String>,
+    /// The resource of a custom policy.
+    pub resource: Option<String>,
+    /// The `Content-Disposition` that it requests for.
+    pub disposition: Option<String>,
+    /// The `Content-Type` that it requests for.
+    pub content_type: Option<String>,
+    /// The version that it is pinned to.
+    pub version_id: Option<String>,
+    /// The value of the caller's own parameter.
+    pub link_id: Option<String>,
+    /// The URL's length in bytes.
+    pub length: usize,
+    /// How many of them are a session token.
+    pub token_length: usize,
+    /// What was found, the worst first.
+    pub findings: Vec<UrlFinding>,
+}
+
+/// Explains URLs, with what is known beside them.
+///
+/// ```
+/// use presign::explain::{Explainer, SignatureScheme};
+///
+/// let url = "https://acme.s3.eu-central-1.amazonaws.com/a.pdf?AWSAccessKeyId=AKIAIOSFODNN7EXAMPLE&Expires=1&Signature=x";
+/// let explanation = Explainer::default().explain(url, "2026-11-23T12:00:00Z".parse()?);
+/// assert_eq!(explanation.scheme, SignatureScheme::SigV2);
+/// assert!(explanation.is_over && explanation.is_wrong());
+/// # Ok::<(), jiff::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Explainer<'a> {
+    /// Servers that are not AWS's, of which more is known than a URL says.
+    pub servers: &'a [KnownServer],
+    /// The parameter whose value is the caller's own id of a link.
+    pub custom: Option<CustomParameter>,
+}
+
+impl Explainer<'_> {
+    /// Explains a URL at an instant. Whatever the text is, an explanation comes out.
+    pub fn explain(&self, url: &str, now: Timestamp) -> Explanation {
+        explain(self, url, now)
+    }
+}
+
+fn explain(known: &Explainer<'_>, url: &str, now: Timestamp) -> Explanation {
+    let servers = known.servers;
+    let url = url.trim();
+    let mut explanation = Explanation::of_nothing(url.len());
+    explanation.look_for_damage(url);
+    let Some(parts) = Parts::of(url) else {
+        explanation.wrong("this is no URL: it must begin with https:// or http:// and a host");
+        return explanation.finished();
+    };
+    let parameters = Parameters::of(parts.query);
+    let parameter = |name: &str| parameters.get(name).map(ToOwned::to_owned);
+    explanation.disposition = parameter("response-content-disposition");
+    explanation.content_type = parameter("response-content-type");
+    explanation.version_id = parameter("versionId");
+    explanation.link_id = known.custom.and_then(|custom| parameter(custom.name()));
+    if parameters.0.iter().any(|p| p.name.starts_with("X-Amz-")) {
+        explanation.opens = Some(location::at_s3(&parts, servers));
+        s3::explain_v4(&mut explanation, &parameters, now);
+    } else if parameters.has("AWSAccessKeyId") {
+        explanation.opens = Some(location::at_s3(&parts, servers));
+        s3::explain_v2(&mut explanation, &parameters);
+    } else if cloudfront::is_meant(&parameters) {
+        cloudfront::explain(&mut explanation, &parts, &parameters);
+    } else if parameters.has("X-Goog-Signature") {
+        explanation.opens = Some(location::at_s3(&parts, servers));
+        explanation.wrong("it is signed for Google Cloud Storage, in its own way, which S3 and this program do not read");
+    } else {
+        explanation.opens = Some(location::at_s3(&parts, servers));
+        explanation.wrong("there is no signature in it that we know: no X-Amz-Signature, no AWSAccessKeyId, no Key-Pair-Id");
+    }
+    explanation.look_at_place(&parts);
+    explanation.look_at_parameters(&parameters);
+    explanation.look_at_length();
+    explanation.look_at_clock(now);
+    explanation.finished()
+}
+
+impl Explanation {
+    const fn of_nothing(length: usize) -> Self {
+        Self {
+            scheme: SignatureScheme::Unsigned,
+            opens: None,
+            signed_by: None,
+            starts_at: None,
+            ends_at: None,
+            ends_at_latest: None,
+            is_over: false,
+            region: None,
+            network: None,
+            resource: None,
+            disposition: None,
+            content_type: None,
+            version_id: None,
+            link_id: None,
+            length,
+            token_length: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    /// Whether anything stands against opening it.
+    pub fn is_wrong(&self) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Wrong)
+    }
+
+    /// What is known of the end besides the URL's own words, as long as it is not over.
+    fn real_end(&self) -> Option<String> {
+        let credential = self.signed_by.as_ref()?.credential;
+        let end = self.ends_at.filter(|_| !self.is_over)?;
+        let latest = match credential {
+            CredentialKind::Temporary => {
+                format!(", at the latest {:.0}", self.ends_at_latest.unwrap_or(end))
+            }
+            _ => String::new(),
+        };
+        Some(format!("{}{latest}", credential.real_end()))
+    }
+
+    fn wrong(&mut self, text: impl Into<String>) {
+        self.find(Severity::Wrong, text.into());
+    }
+
+    fn risk(&mut self, text: impl Into<String>) {
+        self.find(Severity::Risk, text.into());
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        self.find(Severity::Note, text.into());
+    }
+
+    fn find(&mut self, severity: Severity, text: String) {
+        self.findings.push(UrlFinding { severity, text });
+    }
+
+    /// The worst first, and no secret in any text: a damaged URL may have them where nobody would look.
+    fn finished(mut self) -> Self {
+        self.findings.sort_by_key(|finding| finding.severity);
+        let location = self.opens.iter_mut().flat_map(|location| {
+            [
+                Some(&mut location.host),
+                location.bucket.as_mut(),
+                Some(&mut location.key),
+                location.region.as_mut(),
+            ]
+        });
+        let own = [
+            self.signed_by.as_mut().map(|by| &mut by.key_id),
+            self.region.as_mut(),
+            self.network.as_mut(),
+            self.resource.as_mut(),
+            self.disposition.as_mut(),
+            self.content_type.as_mut(),
+            self.version_id.as_mut(),
+            self.link_id.as_mut(),
+        ];
+        for text in location.chain(own).flatten() {
+            *text = without_secrets(text);
+        }
+        for finding in &mut self.findings {
+            finding.text = without_secrets(&finding.text);
+        }
+        self
+    }
+
+    /// What happens to a URL on its way through mails, pages and clipboards.
+    fn look_for_damage(&mut self, url: &str) {
+        if url.contains(['\r', '\n']) {
+            self.wrong("a line break is in it: a mail program or a terminal cut it in two");
+        }
+        if url.contains("&amp;") {
+            self.wrong(
+                "it has \"&amp;\" where \"&\" belongs: it was copied out of a page's source",
+            );
+        }
+        if url.contains("X-Amz-Algorithm=3D") || url.contains("Expires=3D") {
+            self.wrong("it has \"=3D\" where \"=\" belongs: it was copied out of a mail's source");
+        }
+        let must_be_escaped = |c: char| {
+            !c.is_ascii()
+                || (c != '\r' && c != '\n' && c.is_ascii_control())
+                || " \"<>\\^`{|}".contains(c)
+        };
+        if url.contains(must_be_escaped) {
+            self.risk("it has characters that must be percent-encoded; clients disagree about what to send");
+        }
+    }
+
+    fn look_at_place(&mut self, parts: &Parts<'_>) {
+        if parts.has_user {
+            self.wrong(
+                "a user stands before its host: clients send that as another kind of authorization",
+            );
+        }
+        if parts.has_fragment {
+            self.risk(
+                "what stands behind the # never reaches the server: a # in a key is written %23",
+            );
+        }
+        match parts.scheme.to_ascii_lowercase().as_str() {
+            "https" => {}
+            "http" if parts.is_loopback() => {}
+            "http" => self.risk("it is http: whoever listens on the way can open it too"),
+            _ => self.wrong("its scheme is neither https nor http"),
+        }
+        let Some(location) = self.opens.clone() else {
+            return;
+        };
+        if location
+            .key
+            .split('/')
+            .any(|part| matches!(part, "." | ".."))
+        {
+            self.risk("its key has \".\" or \"..\" as a folder: browsers take that out and ask for another object");
+        }
+        if location.key.is_empty() && self.scheme != SignatureScheme::Unsigned {
+            self.note("it opens no object: its path has no key");
+        }
+        let has_parameters = |text: &str| {
+            ["?", "&"]
+                .iter()
+                .any(|mark| text.contains(&format!("{mark}X-Amz-")))
+        };
+        if has_parameters(&location.key) || has_parameters(&decode_lossy(&location.key)) {
+            self.wrong("its parameters stand in its path: the ? before them was escaped or lost on the way");
+        }
+        if parts.path.contains('+') {
+            self.risk(
+                "a bare + is in its path, which some servers take for a space: write %2B or %20",
+            );
+        }
+        let is_dotted = location
+            .bucket
+            .as_ref()
+            .is_some_and(|bucket| bucket.contains('.'));
+        if location.style == UrlStyle::VirtualHost && is_dotted && parts.scheme == "https" {
+            self.risk("its bucket has a dot: no certificate of S3 is valid for that host, so use path style");
+        }
+    }
+
+    fn look_at_parameters(&mut self, parameters: &Parameters<'_>) {
+        for name in parameters.duplicates() {
+            self.risk(format!(
+                "the parameter {} is there twice: servers differ in which they take",
+                shown_name(name)
+            ));
+        }
+        let has_plus = parameters.0.iter().any(|p| p.raw_value.contains('+'));
+        if has_plus && self.scheme != SignatureScheme::Unsigned {
+            self.risk(
+                "a bare + is in its query, which some servers take for a space: write %2B or %20",
+            );
+        }
+        // S3 answers 400 InvalidArgument to it.
+        let is_latin1 = |text: &String| text.chars().all(|c| u32::from(c) < 0x100);
+        if self
+            .disposition
+            .as_ref()
+            .is_some_and(|text| !is_latin1(text))
+        {
+            self.wrong("its response-content-disposition is not ISO-8859-1: S3 refuses it, use filename*=UTF-8''…");
+        }
+    }
+
+    fn look_at_length(&mut self) {
+        let length = self.length;
+        if length > LONGEST_FOR_SERVERS {
+            let text = format!(
+                "it has {length} bytes: servers take {LONGEST_FOR_SERVERS}, and CloudFront no more"
+            );
+            match self.scheme {
+                SignatureScheme::CloudFrontCanned | SignatureScheme::CloudFrontCustom => {
+                    self.wrong(text);
+                }
+                SignatureScheme::SigV4 | SignatureScheme::SigV2 | SignatureScheme::Unsigned => {
+                    self.risk(text);
+                }
+            }
+        } else if length > LONGEST_FOR_OLD_CLIENTS {
+            self.risk(format!(
+                "it has {length} bytes: some clients and proxies take only {LONGEST_FOR_OLD_CLIENTS}"
+            ));
+        } else if length > LONGEST_LINE {
+            self.note(format!(
+                "it has {length} bytes: a mail's line takes {LONGEST_LINE}, so the mail must be encoded"
+            ));
+        }
+    }
+
+    fn look_at_clock(&mut self, now: Timestamp) {
+        if let Some(start) = self.starts_at.filter(|start| *start > now) {
+            self.wrong(format!("it begins in the future, {}", when(start, now)));
+        }
+        let end = [self.ends_at, self.ends_at_latest]
+            .into_iter()
+            .flatten()
+            .min();
+        self.is_over = end.is_some_and(|end| end <= now);
+        if let Some(end) = end.filter(|end| *end <= now) {
+            self.wrong(format!("it is over: it ended {}", when(end, now)));
+        }
+    }
+}
+
+/// An instant, and how far away it is.
+fn when(instant: Timestamp, now: Timestamp) -> String {
+    let far = now.duration_since(instant);
+    if far.is_negative() {
+        format!("{instant:.0}, in {}", about(far.abs()))
+    } else {
+        format!("{instant:.0}, {} ago", about(far))
+    }
+}
+
+/// A duration in its largest sensible unit.
+fn about(far: SignedDuration) -> String {
+    let (seconds, minutes, hours) = (far.as_secs(), far.as_mins(), far.as_hours());
+    match hours {
+        48.. => format!("{} days", hours / 24),
+        2.. => format!("{hours} hours"),
+        _ if minutes >= 2 => format!("{minutes} minutes"),
+        _ => format!("{seconds} seconds"),
+    }
+}
+
+impl SignatureScheme {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::SigV4 => "a link to S3, signature version 4",
+            Self::SigV2 => "a link to S3, signature version 2",
+            Self::CloudFrontCanned => "a link to CloudFront, canned policy",
+            Self::CloudFrontCustom => "a link to CloudFront, custom policy",
+            Self::Unsigned => "not a signed link",
+        }
+    }
+}
+
+impl CredentialKind {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::LongTerm => "a long-term key",
+            Self::Temporary => "a temporary key",
+            Self::CloudFrontKey => "a CloudFront key",
+            Self::CloudFrontAccountKey => "a CloudFront key of the root user",
+            Self::Other => "not a key of AWS",
+        }
+    }
+
+    /// What is known of the end besides the URL's own words.
+    const fn real_end(self) -> &'static str {
+        match self {
+            Self::LongTerm => "then, unless the key is disabled or loses its permission before",
+            Self::Temporary => "with the session of its key, which the URL does not tell",
+            Self::CloudFrontKey | Self::CloudFrontAccountKey => {
+                "then, unless the key leaves its key group before"
+            }
+            Self::Other => "then, unless the key is taken away before",
+        }
+    }
+}
+
+/// The explanation at an instant, for a person.
+#[derive(Debug)]
+pub struct InWords<'a> {
+    explanation: &'a Explanation,
+    now: Timestamp,
+}
+
+impl Explanation {
+    /// For a person, told at an instant.
+    pub const fn in_words(&self, now: Timestamp) -> InWords<'_> {
+        InWords {
+            explanation: self,
+            now,
+        }
+    }
+}
+
+impl fmt::Display for InWords<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { explanation, now } = *self;
+        f.write_str(explanation.scheme.in_words())?;
+        let mut line = |name: &str, text: Option<String>| match text {
+            Some(text) => write!(f, "\n  {name:<12} {}", shown(&text)),
+            None => Ok(()),
+        };
+        if let Some(location) = &explanation.opens {
+            let region = location
+                .region
+                .as_ref()
+                .map(|region| format!(", region {region}"));
+            let connection = location.connection.as_ref();
+            let connection = connection.map(|name| format!(", connection {name}"));
+            line("opens", Some(location.in_words()))?;
+            line(
+                "at",
+                Some(format!(
+                    "{} ({}{}{})",
+                    location.host,
+                    location.style.in_words(),
+                    region.unwrap_or_default(),
+                    connection.unwrap_or_default()
+                )),
+            )?;
+        }
+        let by = explanation.signed_by.as_ref();
+        line(
+            "signed by",
+            by.map(|by| format!("{}, {}", by.key_id, by.credential.in_words())),
+        )?;
+        line("for region", explanation.region.clone())?;
+        line("from", explanation.starts_at.map(|start| when(start, now)))?;
+        line("until", explanation.ends_at.map(|end| when(end, now)))?;
+        line("really ends", explanation.real_end())?;
+        line("network", explanation.network.clone())?;
+        line("policy for", explanation.resource.clone())?;
+        line("disposition", explanation.disposition.clone())?;
+        line("type", explanation.content_type.clone())?;
+        line("version", explanation.version_id.clone())?;
+        line("link id", explanation.link_id.clone())?;
+        let token = match explanation.token_length {
+            0 => String::new(),
+            length => format!(", {length} of them a session token"),
+        };
+        line(
+            "length",
+            Some(format!("{} bytes{token}", explanation.length)),
+        )?;
+        for finding in &explanation.findings {
+            let severity = match finding.severity {
+                Severity::Wrong => "wrong:",
+                Severity::Risk => "risk:",
+                Severity::Note => "note:",
+            };
+            write!(f, "\n{severity:<7}{}", finding.text)?;
+        }
+        Ok(())
+    }
+}
+
+impl UrlLocation {
+    fn in_words(&self) -> String {
+        match &self.bucket {
+            Some(bucket) => format!("s3://{bucket}/{}", self.key),
+            None => format!("/{}", self.key),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! A URL, taken apart without believing any of it.
+
+use crate::disposition::is_bidi_control;
+use crate::percent::decode_lossy;
+
+/// A URL's parts as they stand in it.
+#[derive(Debug, Default)]
+pub(super) struct Parts<'a> {
+    pub(super) scheme: &'a str,
+    /// Host and port, without a user and password.
+    pub(super) authority: &'a str,
+    pub(super) has_user: bool,
+    /// With its leading slash.
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
+    pub(super) has_fragment: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// `None` for what is no absolute URL.
+    pub(super) fn of(url: &'a str) -> Option<Self> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let (rest, has_fragment) = rest
+            .split_once('#')
+            .map_or((rest, false), |(rest, _)| (rest, true));
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let slash = place.find('/').unwrap_or(place.len());
+        let (authority, path) = place.split_at(slash);
+        let (has_user, authority) = authority
+            .rsplit_once('@')
+            .map_or((false, authority), |(_, authority)| (true, authority));
+        (!scheme.is_empty() && is_scheme && !authority.is_empty()).then_some(Self {
+            scheme,
+            authority,
+            has_user,
+            path,
+            query,
+            has_fragment,
+        })
+    }
+
+    /// The host in lower case, without a port.
+    pub(super) fn host(&self) -> String {
+        let host = match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => self.authority,
+        };
+        host.to_ascii_lowercase()
+    }
+
+    /// The host in lower case, without a port that is the scheme's own: what clients send as `Host`.
+    pub(super) fn sent_host(&self) -> String {
+        let authority = self.authority.to_ascii_lowercase();
+        let port = match self.scheme.to_ascii_lowercase().as_str() {
+            "http" => ":80",
+            _ => ":443",
+        };
+        authority
+            .strip_suffix(port)
+            .unwrap_or(&authority)
+            .to_owned()
+    }
+
+    /// Whether nobody can listen between here and there.
+    pub(super) fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.starts_with("127.") || host == "[::1]"
+    }
+}
+
+/// One parameter, decoded.
+#[derive(Debug)]
+pub(super) struct Parameter<'a> {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) raw_value: &'a str,
+}
+
+/// A query's parameters in their order.
+#[derive(Debug, Default)]
+pub(super) struct Parameters<'a>(pub(super) Vec<Parameter<'a>>);
+
+impl<'a> Parameters<'a> {
+    pub(super) fn of(query: &'a str) -> Self {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let parameters = pairs.map(|pair| {
+            // A link that was copied out of a page's source: `&amp;` is one `&` there.
+            let pair = pair.strip_prefix("amp;").unwrap_or(pair);
+            let (name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
+            Parameter {
+                name: decode_lossy(name),
+                value: decode_lossy(raw_value),
+                raw_value,
+            }
+        });
+        Self(parameters.collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.find(name).map(|parameter| parameter.value.as_str())
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.find(name).map(|parameter| parameter.raw_value)
+    }
+
+    fn find(&self, name: &str) -> Option<&Parameter<'a>> {
+        self.0.iter().find(|parameter| parameter.name == name)
+    }
+
+    /// Names that stand there twice, each once.
+    pub(super) fn duplicates(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.0.iter().map(|p| p.name.as_str()).collect();
+        names.sort_unstable();
+        let mut twice: Vec<&str> = names
+            .windows(2)
+            .filter(|pair| pair[0] == pair[1])
+            .map(|pair| pair[0])
+            .collect();
+        twice.dedup();
+        twice
+    }
+}
+
+/// What a signature or a session token is called, wherever it stands; compared without regard to case.
+const SECRETS: [&str; 3] = ["signature", "security-token", "session-token"];
+
+/// A text without the signature or the token that a damaged URL may have anywhere: all behind `Signature=` is left out,
+/// however often that was escaped.
+pub(super) fn without_secrets(text: &str) -> String {
+    let mut end = secret_in(text);
+    let mut read = text.to_owned();
+    while end.is_none() && read.contains('%') {
+        let again = decode_lossy(&read);
+        if again == read {
+            break;
+        }
+        read = again;
+        // Where it stands in the text itself is not known then, but it begins with an escape.
+        end = secret_in(&read).and(text.find('%'));
+    }
+    match end {
+        Some(end) => format!("{}****", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Where the first secret begins.
+fn secret_in(text: &str) -> Option<usize> {
+    let lower = text.to_ascii_lowercase();
+    let ends = SECRETS.iter().flat_map(|name| {
+        let found = lower.match_indices(name);
+        found.map(|(at, name)| at + name.len())
+    });
+    ends.filter_map(|end| Some(end + sign_of_equality(&lower[end..])?))
+        .min()
+}
+
+/// The length of the `=` with which a text begins, which may be escaped, more than once, or for a page's source.
+fn sign_of_equality(text: &str) -> Option<usize> {
+    let plain = ["=", "&#61;", "&#x3d;", "&equals;", "\\u003d"];
+    let plain = plain.iter().find(|sign| text.starts_with(**sign));
+    if let Some(sign) = plain {
+        return Some(sign.len());
+    }
+    let digits = text.strip_prefix('%')?.trim_start_matches("25");
+    digits
+        .starts_with("3d")
+        .then(|| text.len() - digits.len() + "3d".len())
+}
+
+/// A text as a terminal may show it: nothing in it moves the cursor, turns it around or goes on for ever.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 1024;
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars().take(MOST) {
+        if c.is_control() || is_bidi_control(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A parameter's name for a sentence. A damaged URL may have anything for a name, even half a signature.
+pub(super) fn shown_name(name: &str) -> String {
+    const MOST: usize = 40;
+    let mut short: String = name.chars().take(MOST).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    shown(&without_secrets(&short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_name_of_a_secret_is_left_out() {
+        let table = [
+            "a/b.pdf",
+            "the signature of Ann.pdf",
+            "k?X-Amz-Expires=1&X-Amz-Signature=0a1b&X-Amz-Security-Token=Fwo",
+            "k&x-amz-signature=0a1b",
+            "k%3FX-Amz-Signature%3D0a1b",
+            "k%253FX-Amz-Signature%25253D0a1b",
+            "k%253F%2553ignature%253D0a1b",
+            "k&amp;X-Amz-Security-Token&#x3D;Fwo",
+            "1&X-Amz-S3session-Token=Fwo",
+            "ü%26Signature=~-_",
+        ]
+        .map(without_secrets);
+        insta::assert_snapshot!(table.join("\n"), @r"
+        a/b.pdf
+        the signature of Ann.pdf
+        k?X-Amz-Expires=1&X-Amz-Signature=****
+        k&x-amz-signature=****
+        k%3FX-Amz-Signature%3D****
+        k%253FX-Amz-Signature%25253D****
+        k****
+        k&amp;X-Amz-Security-Token&#x3D;****
+        1&X-Amz-S3session-Token=****
+        ü%26Signature=****
+        ");
+    }
+}

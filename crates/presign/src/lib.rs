@@ -1,0 +1,75 @@
+//! Presigned URLs for S3 and CloudFront: pure computation, without an SDK, without async, without I/O.
+//!
+//! A [`Presigner`] derives the signing key and everything that a batch of URLs shares once; each URL then costs one canonical
+//! request and one HMAC. Its URLs are, byte for byte, those of the AWS SDK for Rust.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bucket = BucketUrl::new(
+//!     "https://s3.eu-west-1.amazonaws.com",
+//!     "acme-reports",
+//!     Addressing::VirtualHost,
+//! )?;
+//! let key = AccessKey {
+//!     access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+//!     secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+//!     session_token: None,
+//! };
+//! let expires_in = ExpiresIn::new(Duration::from_secs(86_400))?;
+//! let signed_at = "2026-11-23T08:00:00Z".parse()?;
+//! let presigner = Presigner::new(bucket, &key, "eu-west-1", signed_at, expires_in);
+//!
+//! let url = presigner.presign(&PresignRequest {
+//!     key: "2026/11/23/orders.csv",
+//!     ..PresignRequest::default()
+//! });
+//! assert!(url.expose().starts_with(
+//!     "https://acme-reports.s3.eu-west-1.amazonaws.com/2026/11/23/orders.csv?"
+//! ));
+//! // A presigned URL is a bearer token: it is not printed by accident.
+//! assert_eq!(format!("{url:?}"), "PresignedUrl(****)");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is in it
+//!
+//! - [`Presigner`], [`PresignRequest`], [`BucketUrl`], [`ServerUrl`]: `GetObject` with Signature Version 4 in the query
+//! - [`cloudfront`]: signed URLs with canned and custom policies, RSA and ECDSA keys, SHA-1 and SHA-256
+//! - [`disposition`]: file names and `Content-Disposition` values that are safe for any object key
+//! - [`explain`]: what a presigned URL opens, who signed it, when it ends and why it fails
+//! - [`partition`]: AWS's partitions and the regional endpoints of S3
+//! - [`midstate`], [`hex`], [`percent`], [`pem`]: the parts of which signatures are made, for servers that verify them and for
+//!   other uses of HMAC
+//!
+//! # What is not in it
+//!
+//! No request is made and no clock is read: the caller passes the instant. Credentials are passed in; where they come from and
+//! when they end is the caller's. A URL that temporary credentials signed ends with their session, whatever it says.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
+
+pub mod cloudfront;
+pub mod disposition;
+mod endpoint;
+pub mod explain;
+pub mod hex;
+pub mod midstate;
+pub mod partition;
+pub mod pem;
+pub mod percent;
+mod request;
+pub mod sigv4;
+mod url;
+
+pub use endpoint::{Addressing, BucketUrl, ServerUrl, ServerUrlError};
+pub use request::{CustomParameter, ExpiresIn, ExpiresInError, PresignRequest};
+pub use sigv4::{AccessKey, Presigner};
+pub use url::{PresignedUrl, signature_in};

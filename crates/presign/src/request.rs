@@ -1,0 +1,215 @@
+//! What is asked of a presigned URL: the object, what the server answers with it, and for how long.
+
+use std::time::Duration;
+
+use crate::percent::push_parameter;
+
+/// A request for one presigned URL: the object's key, and what its answer shall differ in.
+///
+/// The parameters are those of `GetObject`.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_RequestSyntax>
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PresignRequest<'a> {
+    /// The object's key, any UTF-8, not encoded.
+    pub key: &'a str,
+    /// `response-content-disposition`, if the server shall send a `Content-Disposition`. S3 rejects what is not ISO-8859-1;
+    /// [`disposition`](crate::disposition) writes one that is ASCII.
+    pub content_disposition: Option<&'a str>,
+    /// `response-content-type`, if the server shall send another `Content-Type` than the object's own.
+    pub content_type: Option<&'a str>,
+    /// `versionId`, if the URL shall open one version of the object.
+    pub version_id: Option<&'a str>,
+    /// A parameter of the caller's own, and its value.
+    pub custom: Option<(CustomParameter, &'a str)>,
+}
+
+impl PresignRequest<'_> {
+    /// About how many bytes its parts have, once encoded.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let texts = [
+            Some(self.key),
+            self.content_disposition,
+            self.content_type,
+            self.version_id,
+            self.custom.map(|(_, value)| value),
+        ];
+        texts
+            .into_iter()
+            .flatten()
+            .map(|text| text.len() + text.len() / 2 + 32)
+            .sum()
+    }
+
+    /// The parameters of the operation and the caller's own, sorted as a canonical query must be.
+    #[inline]
+    pub(crate) fn push_parameters(&self, url: &mut String) {
+        push_parameter(
+            "response-content-disposition",
+            self.content_disposition,
+            url,
+        );
+        push_parameter("response-content-type", self.content_type, url);
+        push_parameter("versionId", self.version_id, url);
+        if let Some((CustomParameter(name), value)) = self.custom {
+            push_parameter(name, Some(value), url);
+        }
+    }
+}
+
+/// The name of a query parameter of the caller's own, which is signed and comes back in the server's access log.
+///
+/// S3 ignores parameters that begin with `x-` and writes them to its server access log.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html#LogFormatCustom>
+///
+/// ```
+/// use presign::{CustomParameter, PresignRequest};
+///
+/// const CAMPAIGN: CustomParameter = CustomParameter::new("x-campaign");
+///
+/// let request = PresignRequest {
+///     key: "catalogue.pdf",
+///     custom: Some((CAMPAIGN, "spring")),
+///     ..PresignRequest::default()
+/// };
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomParameter(&'static str);
+
+impl CustomParameter {
+    /// A parameter name: `x-` and then lower-case letters, digits and hyphens.
+    ///
+    /// The name sorts before `x-id`, S3's own parameter, so that it has one place in the sorted query that is signed. It does not
+    /// begin with `x-amz-`, which S3 interprets.
+    ///
+    /// # Panics
+    /// The name is another one. In a `const`, that is an error of the compiler.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        let bytes = name.as_bytes();
+        assert!(
+            bytes.len() > 2 && bytes[0] == b'x' && bytes[1] == b'-',
+            "a custom parameter begins with \"x-\""
+        );
+        let mut at = 2;
+        while at < bytes.len() {
+            assert!(
+                bytes[at].is_ascii_lowercase() || bytes[at].is_ascii_digit() || bytes[at] == b'-',
+                "a custom parameter has lower-case letters, digits and hyphens"
+            );
+            at += 1;
+        }
+        assert!(
+            bytes[2] < b'i' || bytes[2] == b'i' && bytes.len() > 3 && bytes[3] < b'd',
+            "a custom parameter sorts before \"x-id\""
+        );
+        assert!(
+            bytes.len() < 6
+                || bytes[2] != b'a'
+                || bytes[3] != b'm'
+                || bytes[4] != b'z'
+                || bytes[5] != b'-',
+            "parameters that begin with \"x-amz-\" are S3's"
+        );
+        Self(name)
+    }
+
+    /// The name, such as `x-campaign`.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// For how long a presigned URL works: whole seconds, from one to seven days of them.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>, `X-Amz-Expires`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExpiresIn(u64);
+
+/// A duration that Signature Version 4 has no URL for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a presigned URL cannot expire in {0:?}: S3 takes 1 second to 7 days")]
+pub struct ExpiresInError(pub Duration);
+
+impl ExpiresIn {
+    /// One second.
+    pub const MIN: Self = Self(1);
+    /// Seven days.
+    pub const MAX: Self = Self(7 * 24 * 60 * 60);
+
+    /// The duration in whole seconds; a fraction is cut off.
+    ///
+    /// # Errors
+    /// The duration is below [`ExpiresIn::MIN`] or above [`ExpiresIn::MAX`], which S3 rejects
+    /// (`AuthorizationQueryParametersError`).
+    pub const fn new(duration: Duration) -> Result<Self, ExpiresInError> {
+        let seconds = duration.as_secs();
+        if seconds < Self::MIN.0
+            || seconds > Self::MAX.0
+            || seconds == Self::MAX.0 && duration.subsec_nanos() > 0
+        {
+            return Err(ExpiresInError(duration));
+        }
+        Ok(Self(seconds))
+    }
+
+    /// The nearest duration that S3 takes.
+    ///
+    /// ```
+    /// assert_eq!(presign::ExpiresIn::clamped(700_000), presign::ExpiresIn::MAX);
+    /// ```
+    #[must_use]
+    pub const fn clamped(seconds: u64) -> Self {
+        if seconds < Self::MIN.0 {
+            Self::MIN
+        } else if seconds > Self::MAX.0 {
+            Self::MAX
+        } else {
+            Self(seconds)
+        }
+    }
+
+    /// In seconds.
+    pub const fn as_secs(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_lives_for_a_second_to_seven_days() {
+        let new = |millis| ExpiresIn::new(Duration::from_millis(millis));
+        assert_eq!(new(1_500), Ok(ExpiresIn::MIN));
+        assert_eq!(new(604_800_000), Ok(ExpiresIn::MAX));
+        for millis in [0, 999, 604_800_001] {
+            let refused = new(millis).unwrap_err();
+            assert_eq!(refused, ExpiresInError(Duration::from_millis(millis)));
+        }
+        assert_eq!(ExpiresIn::clamped(0), ExpiresIn::MIN);
+        assert_eq!(ExpiresIn::clamped(60).as_secs(), 60);
+    }
+
+    #[test]
+    fn a_custom_parameter_is_one_that_s3_ignores_and_sorts_before_its_own() {
+        for name in ["x-handout", "x-campaign", "x-1", "x-ia", "x-amazing"] {
+            assert_eq!(CustomParameter::new(name).name(), name);
+        }
+        for name in [
+            "",
+            "x-",
+            "y-a",
+            "x-Campaign",
+            "x-a b",
+            "x-i",
+            "x-id",
+            "x-ie",
+            "x-z",
+            "x-amz-date",
+        ] {
+            let made = std::panic::catch_unwind(|| CustomParameter::new(name));
+            assert!(made.is_err(), "{name}");
+        }
+    }
+}
