@@ -12,7 +12,8 @@ mod guides;
 mod job;
 mod ledger;
 mod presign;
-#[cfg(all(test, feature = "embedded"))]
+#[cfg(feature = "embedded")]
+#[cfg(test)]
 mod reference;
 mod reload;
 mod run;

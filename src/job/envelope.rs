@@ -255,7 +255,7 @@ impl ObjectEvent {
     }
 
     /// What is the same for the same event, whichever way and however often it comes, and for no other: see the table in
-    /// README. Some servers send one sequencer for all events, or none; so all that tells two events apart counts.
+    /// `docs/jobs/events.md`. Some servers send one sequencer for all events, or none; so all that tells two events apart counts.
     fn identity(&self) -> String {
         let absent = String::new();
         let optional = |text: &Option<String>| text.as_ref().unwrap_or(&absent).clone();

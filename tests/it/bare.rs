@@ -1,6 +1,6 @@
 //! The program where people put it first: a small container, a user without a home, a machine on which nothing is prepared.
 //!
-//! In `guides`, what README and docs print is typed there word for word; `variables` has environments of other kinds.
+//! In `guides`, what the pages of docs print is typed there word for word; `variables` has environments of other kinds.
 
 mod guides;
 mod variables;

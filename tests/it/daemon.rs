@@ -258,7 +258,7 @@ async fn a_daemon_that_is_killed_at_any_moment_loses_nothing_and_mails_nobody_tw
     );
 }
 
-/// The deployment of the README: SQS and S3 of others, a relay with STARTTLS, and a job put there by the aws command.
+/// The deployment of `docs/quick-start/aws.md`: SQS and S3 of others, a relay with STARTTLS, and a job put there by the aws command.
 #[tokio::test]
 async fn a_report_from_sqs_and_s3_is_mailed_through_a_relay() {
     let Some(parts) = Parts::or_skip("a_report_from_sqs_and_s3") else {

@@ -735,7 +735,7 @@ async fn a_job_delivered_again_hands_out_what_it_did_before_by_a_bucket() {
     Box::pin(a_job_delivered_again_hands_out_what_it_did_before(world)).await;
 }
 
-/// Two workers, each with a directory of its own, on one queue: what the README calls several workers.
+/// Two workers, each with a directory of its own, on one queue: see `docs/operating/workers.md`.
 #[tokio::test]
 async fn two_workers_share_a_queue_and_a_ledger_of_which_a_fifth_fails() {
     const JOBS: usize = 6;

@@ -30,6 +30,7 @@ pub(crate) fn pages() -> Vec<Page> {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "crates/presign/README.md",
         "templates/README.md",
     ]
     .map(str::to_owned)
