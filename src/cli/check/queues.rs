@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use directory;
 use directory::Directory;
 use handout::assemble;
 use handout::clock;
