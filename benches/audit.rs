@@ -23,7 +23,7 @@ use handout::audit::{AuditLog, Settings};
 use handout::clock;
 use handout::job::{Disposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
-use handout::links::direct::{Identity, Wish, sign};
+use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
 use handout::plan::Audience;
 use handout::plan::{Bound, Lifetime};
@@ -210,7 +210,7 @@ fn links(keyring: &Keyring) -> Links {
     let endpoint = "https://s3.eu-west-1.amazonaws.com";
     let target = BucketUrl::new(endpoint, "acme-reports", Addressing::VirtualHost).unwrap();
     let presigner = Presigner::new(target, &keys, "eu-west-1", at, ExpiresIn::clamped(86_400));
-    let wish = Wish {
+    let wish = LinkOptions {
         filename: None,
         disposition: Disposition::Attachment,
         content_type: None,

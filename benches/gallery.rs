@@ -19,13 +19,13 @@ use handout::audit::{AuditLog, AuditedLinks, Settings, record};
 use handout::clock;
 use handout::job::{Disposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
-use handout::links::direct::{Identity, Wish, sign};
+use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
 use handout::media::{Picture, Pictures};
 use handout::plan::Audience;
-use handout::plan::Overrides;
+use handout::plan::ResponseOverrides;
 use handout::plan::{
-    Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan,
+    Bound, ExpiryGuard, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget,
 };
 use handout::render::{Gallery, MailSettings, PageLinks, Templates};
 use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
@@ -146,7 +146,7 @@ fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
         lifetime.signed_at,
         ExpiresIn::MAX,
     );
-    let wish = Wish {
+    let wish = LinkOptions {
         filename: None,
         disposition: Disposition::Inline,
         content_type: None,
@@ -194,7 +194,7 @@ fn plan() -> Plan {
     let gallery = GalleryPlan {
         title: "A shoot".to_owned(),
         template: order.template.clone(),
-        place: Place::Dir {
+        place: PublishTarget::Dir {
             asked: "/srv/galleries".into(),
             allowed: "/srv/galleries".into(),
         },
@@ -214,7 +214,7 @@ fn plan() -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
-        overrides: Overrides::HandedOn,
+        overrides: ResponseOverrides::HandedOn,
         disposition: Disposition::Inline,
         filename: None,
         per_recipient: false,

@@ -22,7 +22,7 @@ use crate::config::{Config, LedgerKind, QueueKind, RecipientNames, Transport};
 use crate::config_error::ConfigError;
 use crate::database::{Database, DatabaseError};
 use crate::deliver::notice::Notices;
-use crate::deliver::{Books, Mailer, Outbox, Relay, Relays, Sender};
+use crate::deliver::{DeliveryLedger, Mailer, Outbox, Relay, Relays, Sender};
 use crate::edge::health::{Edge, EdgeKind};
 use crate::environment::Environment;
 use crate::job::envelope::EventRule;
@@ -239,7 +239,7 @@ pub async fn open(
     // After what can fail for others' sake: each opening of the log is a stream of its own.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
-    let books = Books {
+    let books = DeliveryLedger {
         ledger,
         audit,
         issued: Issued::default(),

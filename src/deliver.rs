@@ -20,7 +20,7 @@ use std::time::Duration;
 use lettre::Address;
 use lettre::address::Envelope;
 
-pub use books::{Attempt, Books};
+pub use books::{AttemptRecord, DeliveryLedger};
 pub use message::Sender;
 pub use outbox::Outbox;
 pub use publish::Publisher;
@@ -141,57 +141,57 @@ pub struct Summary {
 
 /// A way out whose turn it is to take a mail.
 #[derive(Debug)]
-pub enum Way<'a> {
+pub enum Route<'a> {
     /// Into a directory.
     Outbox(&'a Outbox),
     /// Through a relay.
-    Smtp(smtp::Turn<'a>),
+    Smtp(smtp::RelayPermit<'a>),
 }
 
 /// A mail that the other side is ready to take: one more step sends it.
 #[derive(Debug)]
-enum Opened<'a> {
+enum PreparedSend<'a> {
     Outbox(&'a Outbox),
     Smtp(Box<smtp::Transaction<'a>>),
 }
 
 /// What the other side said before the mail's text was sent.
 #[derive(Debug)]
-enum Opening<'a> {
-    Ready(Opened<'a>),
+enum Handshake<'a> {
+    Ready(PreparedSend<'a>),
     /// It will never take this mail.
     Never {
         code: u16,
         words: String,
     },
     /// It may take this mail later.
-    NotNow(NotNow),
+    Deferred(Deferral),
 }
 
 /// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
 #[derive(Debug)]
-enum Fate {
+enum SendOutcome {
     /// It was accepted.
     Accepted { words: String },
     /// It was rejected.
     Rejected { code: u16, words: String },
     /// It was not sent, for certain.
-    NotSent(NotNow),
+    NotSent(Deferral),
     /// Nobody knows whether it was.
     Unknown { words: String, error: RelayError },
 }
 
 /// A letter that was not taken, and may be another time.
 #[derive(Debug)]
-struct NotNow {
+struct Deferral {
     code: Option<u16>,
     words: String,
-    because: Because,
+    because: DeferralReason,
 }
 
 /// Why a letter was not taken.
 #[derive(Debug)]
-enum Because {
+enum DeferralReason {
     /// The relay said "later" and meant this mail.
     Later(smtp::Kind),
     /// Something is wrong with the relay, or it will not have this mail; it had accepted so many others.
@@ -208,10 +208,10 @@ impl Mailer {
         relay: &RelayName,
         job: &JobId,
         recipient: &Recipient,
-    ) -> Result<Way<'_>, DeliverError> {
+    ) -> Result<Route<'_>, DeliverError> {
         Ok(match self {
-            Self::Outbox(outbox) => Way::Outbox(outbox),
-            Self::Smtp(relays) => Way::Smtp(relays.turn(relay, job, recipient).await?),
+            Self::Outbox(outbox) => Route::Outbox(outbox),
+            Self::Smtp(relays) => Route::Smtp(relays.turn(relay, job, recipient).await?),
         })
     }
 
@@ -239,25 +239,25 @@ impl Mailer {
     }
 }
 
-impl<'a> Way<'a> {
-    async fn open(self, letter: &Letter) -> Result<Opening<'a>, DeliverError> {
+impl<'a> Route<'a> {
+    async fn open(self, letter: &Letter) -> Result<Handshake<'a>, DeliverError> {
         let turn = match self {
-            Self::Outbox(outbox) => return Ok(Opening::Ready(Opened::Outbox(outbox))),
+            Self::Outbox(outbox) => return Ok(Handshake::Ready(PreparedSend::Outbox(outbox))),
             Self::Smtp(turn) => turn,
         };
         let relay = turn.relay().clone();
         Ok(match turn.open(letter).await {
-            Ok(transaction) => Opening::Ready(Opened::Smtp(Box::new(transaction))),
-            Err(smtp::OpenError::Never { code, words }) => Opening::Never { code, words },
-            Err(smtp::OpenError::Later { kind, code, words }) => Opening::NotNow(NotNow {
+            Ok(transaction) => Handshake::Ready(PreparedSend::Smtp(Box::new(transaction))),
+            Err(smtp::OpenError::Never { code, words }) => Handshake::Never { code, words },
+            Err(smtp::OpenError::Later { kind, code, words }) => Handshake::Deferred(Deferral {
                 code: Some(code),
                 words,
-                because: Because::Later(kind),
+                because: DeferralReason::Later(kind),
             }),
-            Err(smtp::OpenError::Unclear { code, words, error }) => Opening::NotNow(NotNow {
+            Err(smtp::OpenError::Unclear { code, words, error }) => Handshake::Deferred(Deferral {
                 code: Some(code),
                 words,
-                because: Because::Unclear {
+                because: DeferralReason::Unclear {
                     error,
                     accepted: relay.accepted(),
                 },
@@ -267,28 +267,28 @@ impl<'a> Way<'a> {
     }
 }
 
-impl Way<'_> {
+impl Route<'_> {
     /// Sends a letter that no ledger knows: a notice, a measurement. Nothing keeps it from being sent twice.
     pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
         Ok(match self.open(letter).await? {
-            Opening::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
-            Opening::Never { code, words } => Outcome::Rejected { code, words },
-            Opening::NotNow(NotNow { code, words, .. }) => Outcome::NotSent { code, words },
+            Handshake::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
+            Handshake::Never { code, words } => Outcome::Rejected { code, words },
+            Handshake::Deferred(Deferral { code, words, .. }) => Outcome::NotSent { code, words },
         })
     }
 }
 
-impl Opened<'_> {
+impl PreparedSend<'_> {
     /// The irreversible step.
-    async fn send_and_tell(self, letter: &Letter) -> Fate {
+    async fn send_and_tell(self, letter: &Letter) -> SendOutcome {
         let transaction = match self {
-            Opened::Outbox(outbox) => {
+            PreparedSend::Outbox(outbox) => {
                 return match outbox.put(letter).await {
-                    Ok(words) => Fate::Accepted { words },
-                    Err(error) => Fate::not_written(outbox, error),
+                    Ok(words) => SendOutcome::Accepted { words },
+                    Err(error) => SendOutcome::not_written(outbox, error),
                 };
             }
-            Opened::Smtp(transaction) => transaction,
+            PreparedSend::Smtp(transaction) => transaction,
         };
         let relay = transaction.relay().clone();
         let smtp::Sent {
@@ -297,19 +297,19 @@ impl Opened<'_> {
             refusal,
         } = transaction.send(&letter.bytes).await;
         match outcome {
-            Outcome::Accepted { words } => Fate::Accepted { words },
-            Outcome::Rejected { code, words } => Fate::Rejected { code, words },
+            Outcome::Accepted { words } => SendOutcome::Accepted { words },
+            Outcome::Rejected { code, words } => SendOutcome::Rejected { code, words },
             Outcome::NotSent { code, words } => {
                 let error = relay.not_sent(words.clone(), refusal);
                 let because = match about {
-                    smtp::About::Mail(kind) => Because::Later(kind),
-                    smtp::About::Either => Because::Unclear {
+                    smtp::About::Mail(kind) => DeferralReason::Later(kind),
+                    smtp::About::Either => DeferralReason::Unclear {
                         error,
                         accepted: relay.accepted(),
                     },
-                    smtp::About::Relay => Because::Failed(error.into()),
+                    smtp::About::Relay => DeferralReason::Failed(error.into()),
                 };
-                Fate::NotSent(NotNow {
+                SendOutcome::NotSent(Deferral {
                     code,
                     words,
                     because,
@@ -317,20 +317,20 @@ impl Opened<'_> {
             }
             Outcome::Unknown { words } => {
                 let error = relay.no_reply();
-                Fate::Unknown { words, error }
+                SendOutcome::Unknown { words, error }
             }
         }
     }
 }
 
-impl Fate {
+impl SendOutcome {
     /// A mail that could not be written.
     fn not_written(outbox: &Outbox, source: io::Error) -> Self {
         let path = outbox.dir().to_owned();
-        Self::NotSent(NotNow {
+        Self::NotSent(Deferral {
             code: None,
             words: format!("could not write to {}: {source}", path.display()),
-            because: Because::Failed(DeliverError::File { path, source }),
+            because: DeferralReason::Failed(DeliverError::File { path, source }),
         })
     }
 
@@ -344,7 +344,7 @@ impl Fate {
                 code: *code,
                 words: words.clone(),
             },
-            Self::NotSent(NotNow { code, words, .. }) => Outcome::NotSent {
+            Self::NotSent(Deferral { code, words, .. }) => Outcome::NotSent {
                 code: *code,
                 words: words.clone(),
             },
@@ -357,14 +357,14 @@ impl Fate {
 
 /// How a recipient's turn ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub enum DeliveryResult {
     /// In this turn.
     Ended(Outcome),
     /// Before this turn.
     EndedBefore(Outcome),
 }
 
-impl Turn {
+impl DeliveryResult {
     /// The end itself.
     pub const fn outcome(&self) -> &Outcome {
         match self {
@@ -375,7 +375,7 @@ impl Turn {
 
 /// Whether a relay that says "later" about a mail is heeded, however often it has said so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum RetryWindow {
     /// It is asked again.
     Left,
     /// It was asked for as long as the links were to live: "later" is a no if it was said often.
@@ -384,7 +384,7 @@ pub enum Patience {
 
 /// One attempt at one recipient of a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Errand<'a> {
+pub struct DeliveryAttempt<'a> {
     /// The job.
     pub job: &'a JobId,
     /// To whom.
@@ -394,7 +394,7 @@ pub struct Errand<'a> {
     /// What is done when nobody knows whether the mail left.
     pub on_doubt: OnDoubt,
     /// Whether a relay that says "later" is heeded.
-    pub patience: Patience,
+    pub patience: RetryWindow,
 }
 
 /// Delivers one letter, when it is its turn.
@@ -407,27 +407,27 @@ pub struct Errand<'a> {
 /// `E` is the caller's error: what `may_go_on` says, and what the relay, the ledger or the audit log failed with.
 pub async fn deliver<E>(
     letter: &Letter,
-    errand: &Errand<'_>,
-    way: Way<'_>,
+    errand: &DeliveryAttempt<'_>,
+    way: Route<'_>,
     mailer: &Mailer,
-    books: &Books,
+    books: &DeliveryLedger,
     may_go_on: impl Fn() -> Result<Commitment, E> + Send,
-) -> Result<Turn, E>
+) -> Result<DeliveryResult, E>
 where
     E: From<DeliverError> + From<LedgerError> + From<RecordError>,
 {
-    let Errand {
+    let DeliveryAttempt {
         job, recipient, n, ..
     } = *errand;
     let rid = books.rid(recipient);
-    let attempt = Attempt {
+    let attempt = AttemptRecord {
         job,
         rid: &rid,
         n,
         message_id: &letter.message_id,
     };
     let opening = match way.open(letter).await? {
-        Opening::NotNow(not_now) if !not_now.is_a_no(errand, &rid, mailer) => {
+        Handshake::Deferred(not_now) if !not_now.is_a_no(errand, &rid, mailer) => {
             return Err(not_now.put_off(errand, &rid, mailer).into());
         }
         opening => opening,
@@ -441,12 +441,14 @@ where
     }
     failpoint::pass(Failpoint::Intended);
     let sent = match opening {
-        Opening::Ready(opened) => match opened.send_and_tell(letter).await {
-            Fate::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => not_now.given_up(),
+        Handshake::Ready(opened) => match opened.send_and_tell(letter).await {
+            SendOutcome::NotSent(not_now) if not_now.is_a_no(errand, &rid, mailer) => {
+                not_now.given_up()
+            }
             sent => sent,
         },
-        Opening::Never { code, words } => Fate::Rejected { code, words },
-        Opening::NotNow(not_now) => not_now.given_up(),
+        Handshake::Never { code, words } => SendOutcome::Rejected { code, words },
+        Handshake::Deferred(not_now) => not_now.given_up(),
     };
     failpoint::pass(Failpoint::Replied);
     let outcome = sent.outcome();
@@ -455,50 +457,52 @@ where
     if let Some(later) = mailer.later() {
         later.forget(job, &rid);
     }
-    Ok(Turn::Ended(outcome))
+    Ok(DeliveryResult::Ended(outcome))
 }
 
 /// Whether a recorded outcome ends the recipient's turn; why not, if it does not.
 fn settle(
-    errand: &Errand<'_>,
+    errand: &DeliveryAttempt<'_>,
     rid: &str,
-    sent: Fate,
+    sent: SendOutcome,
     mailer: &Mailer,
-    books: &Books,
+    books: &DeliveryLedger,
 ) -> Result<(), DeliverError> {
     match sent {
-        Fate::Accepted { .. } | Fate::Rejected { .. } => Ok(()),
-        Fate::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
-        Fate::Unknown { .. } if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() => {
+        SendOutcome::Accepted { .. } | SendOutcome::Rejected { .. } => Ok(()),
+        SendOutcome::NotSent(not_now) => Err(not_now.put_off(errand, rid, mailer)),
+        SendOutcome::Unknown { .. }
+            if errand.on_doubt == OnDoubt::Hold && books.resolver.is_none() =>
+        {
             Ok(())
         }
-        // The next delivery begins with the decision; see `Books::look`.
-        Fate::Unknown { error, .. } => Err(error.into()),
+        // The next delivery begins with the decision; see `DeliveryLedger::look`.
+        SendOutcome::Unknown { error, .. } => Err(error.into()),
     }
 }
 
-impl NotNow {
+impl Deferral {
     /// The code of a mail that is given up without one: a connection broke in its text, time and again. RFC 5321, section
     /// 4.2.3: "local error in processing".
     const WITHOUT_CODE: u16 = 451;
 
     /// Whether it is the last of too many: it is about this mail, and it was said for too long.
-    fn is_a_no(&self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> bool {
-        let (Patience::Over, Some(later)) = (errand.patience, mailer.later()) else {
+    fn is_a_no(&self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> bool {
+        let (RetryWindow::Over, Some(later)) = (errand.patience, mailer.later()) else {
             return false;
         };
         match self.because {
-            Because::Later(_) => later.is_often(errand.job, rid),
-            Because::Unclear { accepted, .. } => {
+            DeferralReason::Later(_) => later.is_often(errand.job, rid),
+            DeferralReason::Unclear { accepted, .. } => {
                 later.is_often_and_others_are_taken(errand.job, rid, accepted)
             }
-            Because::Failed(_) => false,
+            DeferralReason::Failed(_) => false,
         }
     }
 
     /// The end of a mail that was to be sent later for too long.
-    fn given_up(self) -> Fate {
-        Fate::Rejected {
+    fn given_up(self) -> SendOutcome {
+        SendOutcome::Rejected {
             code: self.code.unwrap_or(Self::WITHOUT_CODE),
             words: format!(
                 "given up, since it was to be sent later for too long: {}",
@@ -508,17 +512,17 @@ impl NotNow {
     }
 
     /// Remembers it, for the next time.
-    fn put_off(self, errand: &Errand<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
+    fn put_off(self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
         let later = mailer.later();
         match self.because {
-            Because::Later(kind) => DeliverError::Later {
+            DeferralReason::Later(kind) => DeliverError::Later {
                 masked: errand.recipient.masked(),
                 after: later
                     .map(|later| later.put_off(errand.job, rid, kind))
                     .unwrap_or_default(),
                 words: self.words,
             },
-            Because::Unclear { error, accepted } => {
+            DeferralReason::Unclear { error, accepted } => {
                 if let Some(later) = later {
                     later.note(errand.job, rid, accepted);
                     // The others of the job come first next time.
@@ -528,7 +532,7 @@ impl NotNow {
                 }
                 error.into()
             }
-            Because::Failed(error) => error,
+            DeferralReason::Failed(error) => error,
         }
     }
 }
@@ -537,8 +541,8 @@ impl NotNow {
 mod tests {
     use super::*;
     use crate::error::JobError;
-    use crate::ledger::{Sheet, Standing};
-    use crate::stop::Stop;
+    use crate::ledger::{JobRecords, RecipientStatus};
+    use crate::stop::Cancellation;
 
     fn letter(recipient: &Recipient) -> Letter {
         let to = recipient.address.clone();
@@ -556,23 +560,28 @@ mod tests {
     }
 
     /// Looks where Ann stands and delivers her mail.
-    async fn serve_ann(books: &Books, outbox: &Outbox, stop: &Stop) -> Result<Turn, JobError> {
+    async fn serve_ann(
+        books: &DeliveryLedger,
+        outbox: &Outbox,
+        stop: &Cancellation,
+    ) -> Result<DeliveryResult, JobError> {
         let (job, ann) = (
             "job".parse().unwrap(),
             Recipient::parse("ann@acme.example").unwrap(),
         );
-        let sheet = Sheet::new(books.ledger.records(&job).await?);
-        let Standing::Free { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await? else {
+        let sheet = JobRecords::new(books.ledger.records(&job).await?);
+        let RecipientStatus::Free { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await?
+        else {
             panic!("Ann has an end")
         };
-        let errand = Errand {
+        let errand = DeliveryAttempt {
             job: &job,
             recipient: &ann,
             n,
             on_doubt: OnDoubt::Hold,
-            patience: Patience::Left,
+            patience: RetryWindow::Left,
         };
-        let (mailer, way) = (Mailer::Outbox(outbox.clone()), Way::Outbox(outbox));
+        let (mailer, way) = (Mailer::Outbox(outbox.clone()), Route::Outbox(outbox));
         deliver(&letter(&ann), &errand, way, &mailer, books, || {
             Ok(stop.commit()?)
         })
@@ -586,7 +595,7 @@ mod tests {
         let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         std::fs::remove_dir(outbox.dir()).unwrap();
         for _ in 0..2 {
-            let failed = serve_ann(&books, &outbox, &Stop::default()).await;
+            let failed = serve_ann(&books, &outbox, &Cancellation::default()).await;
             assert!(
                 matches!(
                     failed,
@@ -596,8 +605,13 @@ mod tests {
             );
         }
         std::fs::create_dir(outbox.dir()).unwrap();
-        let turn = serve_ann(&books, &outbox, &Stop::default()).await.unwrap();
-        assert!(matches!(turn, Turn::Ended(Outcome::Accepted { .. })));
+        let turn = serve_ann(&books, &outbox, &Cancellation::default())
+            .await
+            .unwrap();
+        assert!(matches!(
+            turn,
+            DeliveryResult::Ended(Outcome::Accepted { .. })
+        ));
         assert!(outbox.dir().join("abc.eml").exists());
     }
     #[tokio::test]
@@ -605,7 +619,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let books = books::tests::books(&dir.path().join("audit"), None);
         let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         stop.ask();
         let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();
         assert!(stopped.is_stopped(), "{stopped}");

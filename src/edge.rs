@@ -28,7 +28,7 @@ use crate::redact::redacted;
 
 /// What an edge may answer, apart from yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fact {
+pub enum ErrorKind {
     /// There is no such bucket, object, queue or message.
     NotFound,
     /// The credentials may not do this, or there are none.
@@ -47,7 +47,7 @@ pub enum Fact {
     Rejected,
 }
 
-impl Fact {
+impl ErrorKind {
     /// Whether it passes without a change to anything: the same request may succeed later.
     pub const fn may_pass(self) -> bool {
         match self {
@@ -63,7 +63,7 @@ pub struct EdgeError {
     /// What was tried, with its coordinates: `list s3://reports/2026/`.
     pub action: String,
     /// What it means.
-    pub fact: Fact,
+    pub fact: ErrorKind,
     /// What the service answered, if it did.
     pub answer: Option<Box<Answer>>,
     /// What the outside said, without secrets.
@@ -74,24 +74,24 @@ impl fmt::Display for EdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "could not {}: ", self.action)?;
         let because = match self.fact {
-            Fact::NotFound => "it does not exist",
-            Fact::Denied => "the credentials do not allow it",
-            Fact::Throttled => "the service asks to slow down",
-            Fact::Unreachable => "the service could not be reached",
-            Fact::Silent => "the service did not answer in time",
-            Fact::Failed => "the service answered with an error",
-            Fact::Elsewhere => "the bucket is elsewhere",
-            Fact::Rejected => "the service refused the request",
+            ErrorKind::NotFound => "it does not exist",
+            ErrorKind::Denied => "the credentials do not allow it",
+            ErrorKind::Throttled => "the service asks to slow down",
+            ErrorKind::Unreachable => "the service could not be reached",
+            ErrorKind::Silent => "the service did not answer in time",
+            ErrorKind::Failed => "the service answered with an error",
+            ErrorKind::Elsewhere => "the bucket is elsewhere",
+            ErrorKind::Rejected => "the service refused the request",
         };
         let Some(answer) = self.answer.as_deref() else {
             return f.write_str(because);
         };
         match &answer.place {
-            Some(place) if self.fact == Fact::Elsewhere => write!(f, "{place}")?,
+            Some(place) if self.fact == ErrorKind::Elsewhere => write!(f, "{place}")?,
             Some(_) | None => f.write_str(because)?,
         }
         // Where there is no code, the words have the status.
-        if matches!(self.fact, Fact::Failed | Fact::Rejected) && answer.code.is_some() {
+        if matches!(self.fact, ErrorKind::Failed | ErrorKind::Rejected) && answer.code.is_some() {
             write!(f, " (status {})", answer.status)?;
         }
         match answer.retry_after {
@@ -111,7 +111,7 @@ impl EdgeError {
     /// An error of an edge that is not the AWS SDK.
     pub(crate) fn new(
         action: impl Into<String>,
-        fact: Fact,
+        fact: ErrorKind,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self {
@@ -154,12 +154,14 @@ impl EdgeError {
     /// How the request failed, for the edge's health.
     pub fn failure_kind(&self) -> FailureKind {
         match self.fact {
-            Fact::Unreachable => FailureKind::Unreachable,
-            Fact::Silent => FailureKind::Timeout,
-            Fact::Throttled => FailureKind::Throttled,
-            Fact::Failed => FailureKind::ServerError,
-            Fact::Denied => FailureKind::Denied,
-            Fact::NotFound | Fact::Elsewhere | Fact::Rejected => FailureKind::Refused,
+            ErrorKind::Unreachable => FailureKind::Unreachable,
+            ErrorKind::Silent => FailureKind::Timeout,
+            ErrorKind::Throttled => FailureKind::Throttled,
+            ErrorKind::Failed => FailureKind::ServerError,
+            ErrorKind::Denied => FailureKind::Denied,
+            ErrorKind::NotFound | ErrorKind::Elsewhere | ErrorKind::Rejected => {
+                FailureKind::Refused
+            }
         }
     }
 
@@ -173,23 +175,23 @@ impl EdgeError {
             _ => None,
         };
         let fact = match error {
-            _ if waits_for_credentials(error) => Fact::Silent,
+            _ if waits_for_credentials(error) => ErrorKind::Silent,
             SdkError::ServiceError(answer) if is_of_another(answer.err(), answer.raw()) => {
-                Fact::Unreachable
+                ErrorKind::Unreachable
             }
-            SdkError::ServiceError(_) => answer.as_ref().map_or(Fact::Failed, fact_of),
+            SdkError::ServiceError(_) => answer.as_ref().map_or(ErrorKind::Failed, fact_of),
             // Credentials that cannot be had surface as a construction or dispatch failure.
-            SdkError::DispatchFailure(failure) if failure.is_user() => Fact::Denied,
-            SdkError::ConstructionFailure(_) if is_input(error) => Fact::Rejected,
-            SdkError::ConstructionFailure(_) => Fact::Denied,
+            SdkError::DispatchFailure(failure) if failure.is_user() => ErrorKind::Denied,
+            SdkError::ConstructionFailure(_) if is_input(error) => ErrorKind::Rejected,
+            SdkError::ConstructionFailure(_) => ErrorKind::Denied,
             // It would be as long the next time.
-            SdkError::ResponseError(_) if is_too_long(error) => Fact::Rejected,
-            SdkError::DispatchFailure(_) if http::has_too_long_a_head(error) => Fact::Rejected,
-            SdkError::TimeoutError(_) => Fact::Silent,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Fact::Silent,
-            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Fact::Unreachable,
+            SdkError::ResponseError(_) if is_too_long(error) => ErrorKind::Rejected,
+            SdkError::DispatchFailure(_) if http::has_too_long_a_head(error) => ErrorKind::Rejected,
+            SdkError::TimeoutError(_) => ErrorKind::Silent,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => ErrorKind::Silent,
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => ErrorKind::Unreachable,
             // The enum is open to later SDKs; an answer nobody knows yet is tried again.
-            _ => Fact::Unreachable,
+            _ => ErrorKind::Unreachable,
         };
         Self {
             action: action.into(),
@@ -265,9 +267,9 @@ where
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn fact_of(answer: &Answer) -> Fact {
+fn fact_of(answer: &Answer) -> ErrorKind {
     if answer.place.is_some() {
-        return Fact::Elsewhere;
+        return ErrorKind::Elsewhere;
     }
     match answer.code.as_deref().unwrap_or_default() {
         "NoSuchBucket"
@@ -276,30 +278,30 @@ fn fact_of(answer: &Answer) -> Fact {
         | "QueueDoesNotExist"
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "ReceiptHandleIsInvalid"
-        | "MessageNotInflight" => Fact::NotFound,
+        | "MessageNotInflight" => ErrorKind::NotFound,
         "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
-            Fact::Denied
+            ErrorKind::Denied
         }
         // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
-        code if code.starts_with("KMS.") => Fact::Denied,
+        code if code.starts_with("KMS.") => ErrorKind::Denied,
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
-            Fact::Failed
+            ErrorKind::Failed
         }
         // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
-        "NoSuchUpload" => Fact::Failed,
-        "NotImplemented" => Fact::Rejected,
-        code if THROTTLES.contains(&code) => Fact::Throttled,
+        "NoSuchUpload" => ErrorKind::Failed,
+        "NotImplemented" => ErrorKind::Rejected,
+        code if THROTTLES.contains(&code) => ErrorKind::Throttled,
         _ => match answer.status {
-            404 => Fact::NotFound,
-            401 | 403 => Fact::Denied,
-            429 | 503 => Fact::Throttled,
-            408 => Fact::Failed,
+            404 => ErrorKind::NotFound,
+            401 | 403 => ErrorKind::Denied,
+            429 | 503 => ErrorKind::Throttled,
+            408 => ErrorKind::Failed,
             // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
-            302 | 307 => Fact::Failed,
-            300..=499 => Fact::Rejected,
-            status if is_unknown_request(status) => Fact::Rejected,
-            _ => Fact::Failed,
+            302 | 307 => ErrorKind::Failed,
+            300..=499 => ErrorKind::Rejected,
+            status if is_unknown_request(status) => ErrorKind::Rejected,
+            _ => ErrorKind::Failed,
         },
     }
 }
@@ -341,15 +343,18 @@ mod tests {
             let error = SdkError::service_error(error.build(), answer);
             EdgeError::from_sdk("send to the queue", &error).fact
         };
-        assert_eq!(fact(404, None, "<html>"), Fact::Unreachable);
-        assert_eq!(fact(403, None, "blocked"), Fact::Unreachable);
-        assert_eq!(fact(404, Some("QueueDoesNotExist"), "{}"), Fact::NotFound);
-        assert_eq!(fact(400, Some("Other"), "{}"), Fact::Rejected);
+        assert_eq!(fact(404, None, "<html>"), ErrorKind::Unreachable);
+        assert_eq!(fact(403, None, "blocked"), ErrorKind::Unreachable);
+        assert_eq!(
+            fact(404, Some("QueueDoesNotExist"), "{}"),
+            ErrorKind::NotFound
+        );
+        assert_eq!(fact(400, Some("Other"), "{}"), ErrorKind::Rejected);
         // An answer to HEAD.
-        assert_eq!(fact(403, None, ""), Fact::Denied);
-        assert_eq!(fact(503, None, "<html>"), Fact::Throttled);
+        assert_eq!(fact(403, None, ""), ErrorKind::Denied);
+        assert_eq!(fact(503, None, "<html>"), ErrorKind::Throttled);
         // About the key of KMS, and not about the job.
         let disabled = Some("KMS.DisabledException");
-        assert_eq!(fact(400, disabled, "<Error>"), Fact::Denied);
+        assert_eq!(fact(400, disabled, "<Error>"), ErrorKind::Denied);
     }
 }

@@ -16,7 +16,7 @@ use directory::is_full;
 use crate::audit::RecordError;
 use crate::deliver::DeliverError;
 use crate::edge::health::Outage;
-use crate::edge::{EdgeError, Fact};
+use crate::edge::{EdgeError, ErrorKind};
 use crate::job::ParseJobError;
 use crate::ledger::LedgerError;
 use crate::links::SignError;
@@ -121,7 +121,7 @@ pub enum JobError {
 
 /// What an error means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum FailureClass {
     /// Trying again cannot help: a person must change the job, a template or a bucket.
     Permanent,
     /// Trying again may help.
@@ -202,85 +202,89 @@ impl From<KeptError> for JobError {
 
 impl JobError {
     /// What the error means. The table of the design, row by row.
-    pub fn class(&self) -> Class {
+    pub fn class(&self) -> FailureClass {
         if self.is_of_an_edge() {
-            return Class::Edge;
+            return FailureClass::Edge;
         }
         match self {
             Self::Parse(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
             | Self::Poison { .. }
-            | Self::Sign(_) => Class::Permanent,
+            | Self::Sign(_) => FailureClass::Permanent,
             Self::Plan(error) => match error {
                 PlanError::Refused(_)
                 | PlanError::Shortfall(_)
                 | PlanError::Published(_)
                 | PlanError::NoCloudfront { .. }
                 | PlanError::NoRoom(_)
-                | PlanError::Unlinked { .. } => Class::Policy,
+                | PlanError::Unlinked { .. } => FailureClass::Policy,
                 PlanError::Phrase { .. }
                 | PlanError::Name { .. }
                 | PlanError::DotSegments { .. }
                 | PlanError::Template { .. }
-                | PlanError::Locale { .. } => Class::Permanent,
+                | PlanError::Locale { .. } => FailureClass::Permanent,
             },
             Self::Gather(error) => match error {
                 GatherError::Store(error) => edge(error),
                 GatherError::OutOfOrder { .. }
                 | GatherError::Endless(_)
                 | GatherError::TooMany { .. }
-                | GatherError::TooLong => Class::Permanent,
-                GatherError::Refused(_) => Class::Policy,
+                | GatherError::TooLong => FailureClass::Permanent,
+                GatherError::Refused(_) => FailureClass::Policy,
                 // The operator's disk or clock, and nothing about the job.
-                GatherError::Spool { .. } | GatherError::Skew { .. } => Class::Edge,
-                GatherError::Stopped(_) => Class::Transient,
+                GatherError::Spool { .. } | GatherError::Skew { .. } => FailureClass::Edge,
+                GatherError::Stopped(_) => FailureClass::Transient,
             },
             Self::Signer(error) => signer(error),
-            Self::Record(error) if error.is_full() => Class::Waits,
+            Self::Record(error) if error.is_full() => FailureClass::Waits,
             Self::Record(error) => match error {
-                RecordError::TooLong { .. } => Class::Permanent,
+                RecordError::TooLong { .. } => FailureClass::Permanent,
                 RecordError::Write { .. }
                 | RecordError::Closed
                 | RecordError::Open { .. }
                 | RecordError::Changed { .. }
                 | RecordError::Foreign { .. }
                 | RecordError::Registry { .. }
-                | RecordError::Damaged { .. } => Class::Disk,
+                | RecordError::Damaged { .. } => FailureClass::Disk,
             },
             Self::Render(error) => match error {
                 RenderError::Template { .. }
                 | RenderError::Subject { .. }
-                | RenderError::TooLarge { .. } => Class::Permanent,
+                | RenderError::TooLarge { .. } => FailureClass::Permanent,
                 // The pages and the links were counted at different times: counted again, they agree.
-                RenderError::Changed { .. } | RenderError::PageLinks { .. } => Class::Transient,
+                RenderError::Changed { .. } | RenderError::PageLinks { .. } => {
+                    FailureClass::Transient
+                }
             },
             Self::Deliver(error) => match error {
                 DeliverError::Publish(error) => edge(error),
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
-                | DeliverError::Paced { .. } => Class::Waits,
-                DeliverError::File { .. } => Class::Transient,
-                DeliverError::Taken { .. } => Class::Busy,
+                | DeliverError::Paced { .. } => FailureClass::Waits,
+                DeliverError::File { .. } => FailureClass::Transient,
+                DeliverError::Taken { .. } => FailureClass::Busy,
                 DeliverError::Notice { .. }
                 | DeliverError::NoRelay { .. }
-                | DeliverError::Exhausted { .. } => Class::Permanent,
+                | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
-            Self::Down(_) => Class::Waits,
-            Self::Busy { .. } | Self::Reopened => Class::Busy,
+            Self::Down(_) => FailureClass::Waits,
+            Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
-                LedgerError::Database { source, .. } if source.is_disk() => Class::Disk,
+                LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
                 LedgerError::Store(_)
                 | LedgerError::Database { .. }
                 | LedgerError::Careless { .. }
-                | LedgerError::OtherSecret { .. } => Class::Waits,
-                LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => Class::Permanent,
+                | LedgerError::OtherSecret { .. } => FailureClass::Waits,
+                LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => {
+                    FailureClass::Permanent
+                }
             },
             Self::Deferred { first, .. } => first.class(),
             // The job is done, and parked it would be told of as one that cannot be done.
-            Self::Results(_) => Class::Waits,
-            Self::Aged(_) | Self::Stopped(_) | Self::Panicked => Class::Transient,
+            Self::Results(_) => FailureClass::Waits,
+            Self::Aged(_) | Self::Stopped(_) | Self::Panicked => FailureClass::Transient,
         }
     }
 
@@ -298,9 +302,9 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => edge(error) == Class::Edge,
+            | Self::Ledger(LedgerError::Store(error)) => edge(error) == FailureClass::Edge,
             Self::Gather(GatherError::Spool { .. } | GatherError::Skew { .. }) => true,
-            Self::Signer(error) => signer(error) == Class::Edge,
+            Self::Signer(error) => signer(error) == FailureClass::Edge,
             Self::Deliver(DeliverError::Relay(error)) => !error.is_pause(),
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
@@ -339,7 +343,7 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error))
-            | Self::Ledger(LedgerError::Store(error)) => error.fact == Fact::Elsewhere,
+            | Self::Ledger(LedgerError::Store(error)) => error.fact == ErrorKind::Elsewhere,
             Self::Deferred { first, .. } => first.is_of_configuration(),
             Self::Gather(_)
             | Self::Deliver(_)
@@ -375,13 +379,13 @@ impl JobError {
     pub fn most_hopeful(errors: Vec<Self>) -> Option<Self> {
         let hope = |error: &Self| match error.class() {
             // The disk first: nothing may be handed out until it is repaired, and then everything can.
-            Class::Disk => 0,
-            Class::Transient if error.is_stopped() => 1,
-            Class::Busy => 2,
-            Class::Waits | Class::Edge => 3,
-            Class::Transient => 4,
-            Class::Policy => 5,
-            Class::Permanent => 6,
+            FailureClass::Disk => 0,
+            FailureClass::Transient if error.is_stopped() => 1,
+            FailureClass::Busy => 2,
+            FailureClass::Waits | FailureClass::Edge => 3,
+            FailureClass::Transient => 4,
+            FailureClass::Policy => 5,
+            FailureClass::Permanent => 6,
         };
         errors.into_iter().min_by_key(hope)
     }
@@ -444,7 +448,7 @@ impl JobError {
         match self {
             Self::Gather(GatherError::Store(error))
             | Self::Deliver(DeliverError::Publish(error)) => {
-                matches!(error.fact, Fact::Denied | Fact::Elsewhere)
+                matches!(error.fact, ErrorKind::Denied | ErrorKind::Elsewhere)
             }
             Self::Signer(_)
             | Self::Gather(GatherError::Skew { .. })
@@ -458,7 +462,7 @@ impl JobError {
                 ResultsError::File { .. } => true,
                 ResultsError::Down(_) => false,
             },
-            Self::Record(_) | Self::Ledger(_) => self.class() == Class::Disk,
+            Self::Record(_) | Self::Ledger(_) => self.class() == FailureClass::Disk,
             Self::Parse(_)
             | Self::Plan(_)
             | Self::Conflict { .. }
@@ -479,31 +483,33 @@ impl JobError {
 /// How long there is no use in trying an edge again: as long as it asks for, or as long as such a failure lasts.
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
-        Fact::Unreachable | Fact::Silent | Fact::Failed => EDGE_AT_LEAST,
-        Fact::Throttled => THROTTLED_AT_LEAST,
-        Fact::Denied | Fact::NotFound | Fact::Elsewhere | Fact::Rejected => DENIED_AT_LEAST,
+        ErrorKind::Unreachable | ErrorKind::Silent | ErrorKind::Failed => EDGE_AT_LEAST,
+        ErrorKind::Throttled => THROTTLED_AT_LEAST,
+        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Elsewhere | ErrorKind::Rejected => {
+            DENIED_AT_LEAST
+        }
     };
     usual.max(error.retry_after().unwrap_or_default())
 }
 
-fn edge(error: &EdgeError) -> Class {
+fn edge(error: &EdgeError) -> FailureClass {
     match error.fact {
-        Fact::NotFound | Fact::Rejected => Class::Permanent,
+        ErrorKind::NotFound | ErrorKind::Rejected => FailureClass::Permanent,
         // None of these says anything about the job, which can be done when the edge is well again: it waits.
-        Fact::Denied
-        | Fact::Throttled
-        | Fact::Unreachable
-        | Fact::Silent
-        | Fact::Failed
-        | Fact::Elsewhere => Class::Edge,
+        ErrorKind::Denied
+        | ErrorKind::Throttled
+        | ErrorKind::Unreachable
+        | ErrorKind::Silent
+        | ErrorKind::Failed
+        | ErrorKind::Elsewhere => FailureClass::Edge,
     }
 }
 
-const fn signer(error: &SignerError) -> Class {
+const fn signer(error: &SignerError) -> FailureClass {
     match error {
-        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => Class::Edge,
-        SignerError::Changed { .. } => Class::Transient,
-        SignerError::Endpoint { .. } => Class::Permanent,
+        SignerError::NoCredentials { .. } | SignerError::Slow { .. } => FailureClass::Edge,
+        SignerError::Changed { .. } => FailureClass::Transient,
+        SignerError::Endpoint { .. } => FailureClass::Permanent,
     }
 }
 
@@ -515,12 +521,12 @@ fn is_of_disk(source: &io::Error) -> bool {
 /// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little
 /// more, or, where that is zero, later each time.
 ///
-/// For [`Class::Transient`] and [`Class::Edge`] a try is a failure: the receipts that a message spent waiting for an outage's
+/// For [`FailureClass::Transient`] and [`FailureClass::Edge`] a try is a failure: the receipts that a message spent waiting for an outage's
 /// end or for another worker count for nothing. For the others it is a receipt.
 ///
 /// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
 pub fn disposition(
-    class: Class,
+    class: FailureClass,
     tries: u32,
     limits: &RetryLimits,
     at_least: Duration,
@@ -528,15 +534,15 @@ pub fn disposition(
 ) -> Disposition {
     let jitter = jitter.clamp(0.0, 1.0);
     match class {
-        Class::Permanent | Class::Policy => Disposition::Park,
-        Class::Busy => Disposition::Retry {
+        FailureClass::Permanent | FailureClass::Policy => Disposition::Park,
+        FailureClass::Busy => Disposition::Retry {
             after: BUSY_WAIT.mul_f64(0.5 + 0.5 * jitter),
         },
-        Class::Waits if !at_least.is_zero() => Disposition::Retry {
+        FailureClass::Waits if !at_least.is_zero() => Disposition::Retry {
             after: at_least.mul_f64(1.0 + 0.1 * jitter),
         },
-        Class::Transient if tries >= limits.max_receives => Disposition::Park,
-        Class::Transient | Class::Waits | Class::Edge | Class::Disk => {
+        FailureClass::Transient if tries >= limits.max_receives => Disposition::Park,
+        FailureClass::Transient | FailureClass::Waits | FailureClass::Edge | FailureClass::Disk => {
             let doublings = tries.saturating_sub(1).min(16);
             let wait = limits
                 .first_wait
@@ -558,7 +564,12 @@ mod tests {
     use proptest::prelude::*;
 
     /// What is done where nobody says how long to wait.
-    fn disposition(class: Class, count: u32, limits: &RetryLimits, jitter: f64) -> Disposition {
+    fn disposition(
+        class: FailureClass,
+        count: u32,
+        limits: &RetryLimits,
+        jitter: f64,
+    ) -> Disposition {
         super::disposition(class, count, limits, Duration::ZERO, jitter)
     }
 
@@ -572,10 +583,10 @@ mod tests {
                 Disposition::Delete | Disposition::Park => 0,
             }
         };
-        assert_eq!(after(Class::Waits, 1, 300), 330);
-        assert_eq!(after(Class::Waits, 99, 300), 330);
-        assert_eq!(after(Class::Waits, 1, 0), 10);
-        assert_eq!(after(Class::Waits, 99, 0), 900);
+        assert_eq!(after(FailureClass::Waits, 1, 300), 330);
+        assert_eq!(after(FailureClass::Waits, 99, 300), 330);
+        assert_eq!(after(FailureClass::Waits, 1, 0), 10);
+        assert_eq!(after(FailureClass::Waits, 99, 0), 900);
     }
 
     /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
@@ -638,14 +649,14 @@ mod tests {
     #[test]
     fn a_job_that_is_done_is_never_parked_for_its_result() {
         let facts = [
-            Fact::NotFound,
-            Fact::Denied,
-            Fact::Throttled,
-            Fact::Unreachable,
-            Fact::Silent,
-            Fact::Failed,
-            Fact::Elsewhere,
-            Fact::Rejected,
+            ErrorKind::NotFound,
+            ErrorKind::Denied,
+            ErrorKind::Throttled,
+            ErrorKind::Unreachable,
+            ErrorKind::Silent,
+            ErrorKind::Failed,
+            ErrorKind::Elsewhere,
+            ErrorKind::Rejected,
         ];
         let queue = |fact| ResultsError::Queue(EdgeError::new("submit", fact, "no"));
         let file = ResultsError::File {
@@ -704,30 +715,30 @@ mod tests {
     fn a_permanent_error_is_parked_and_a_transient_one_comes_back_later_and_later() {
         let limits = RetryLimits::default();
         assert_eq!(
-            disposition(Class::Permanent, 1, &limits, 0.5),
+            disposition(FailureClass::Permanent, 1, &limits, 0.5),
             Disposition::Park
         );
         assert_eq!(
-            disposition(Class::Policy, 1, &limits, 0.5),
+            disposition(FailureClass::Policy, 1, &limits, 0.5),
             Disposition::Park
         );
-        let wait = |count| match disposition(Class::Transient, count, &limits, 1.0) {
+        let wait = |count| match disposition(FailureClass::Transient, count, &limits, 1.0) {
             Disposition::Retry { after } => after.as_secs(),
             Disposition::Delete | Disposition::Park => 0,
         };
         assert_eq!([1, 2, 3, 10, 19].map(wait), [10, 20, 40, 900, 900]);
         assert_eq!(
-            disposition(Class::Transient, 20, &limits, 1.0),
+            disposition(FailureClass::Transient, 20, &limits, 1.0),
             Disposition::Park
         );
         // Nor is a job given up because somebody else works it.
         assert!(matches!(
-            disposition(Class::Busy, 99, &limits, 0.0),
+            disposition(FailureClass::Busy, 99, &limits, 0.0),
             Disposition::Retry { .. }
         ));
         // The disk is ours, not the job's: however often, the job is not given up for it.
         assert!(matches!(
-            disposition(Class::Disk, 99, &limits, 0.0),
+            disposition(FailureClass::Disk, 99, &limits, 0.0),
             Disposition::Retry { .. }
         ));
     }
@@ -735,7 +746,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
-            for class in [Class::Permanent, Class::Transient, Class::Waits, Class::Edge, Class::Policy, Class::Busy, Class::Disk] {
+            for class in [FailureClass::Permanent, FailureClass::Transient, FailureClass::Waits, FailureClass::Edge, FailureClass::Policy, FailureClass::Busy, FailureClass::Disk] {
                 match disposition(class, count, &RetryLimits::default(), jitter) {
                     Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
                     Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),

@@ -58,7 +58,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use standing::{MAX_DOUBTS, Sheet, Standing, standing};
+pub use standing::{JobRecords, MAX_DOUBTS, RecipientStatus, standing};
 
 use crate::bounds::MAX_ATTEMPTS;
 use crate::database::DatabaseError;
@@ -67,7 +67,7 @@ use crate::edge::health::Edge;
 use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
-use crate::ledger::shelf::Shelf;
+use crate::ledger::shelf::PictureCache;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,7 +309,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     }
 
     /// Where what can be found out again is kept, if there is room for it.
-    fn shelf(&self) -> Option<&dyn Shelf> {
+    fn shelf(&self) -> Option<&dyn PictureCache> {
         None
     }
 }

@@ -19,11 +19,11 @@ use crate::links::connection::Connections;
 use crate::links::listing::{Entry, Listing};
 use crate::links::{self, LinkSigner};
 use crate::plan::Audience;
-use crate::plan::{Bound, Place, Plan, Policy, Shortage};
+use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
 use crate::render::{MailSettings, Templates};
 use crate::run::{Presenting, Signing};
-use crate::stop::Stop;
+use crate::stop::Cancellation;
 
 /// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
 /// that was measured.
@@ -48,7 +48,7 @@ struct Conditions {
     /// The recipients, the variables and the phrases.
     body_sha256: String,
     /// What was published besides.
-    supplement: Option<Place>,
+    supplement: Option<PublishTarget>,
     /// How many objects are linked, and how many are not.
     objects: (u64, u64),
     /// What ends the links: mails say so.
@@ -218,9 +218,9 @@ impl<'a> MailTrial<'a> {
         settings: &MailSettings,
     ) -> Result<Drawn, JobError> {
         let plan = self.plan;
-        let example = |place: &Place, name| match place {
-            Place::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
-            Place::Dir { .. } => None,
+        let example = |place: &PublishTarget, name| match place {
+            PublishTarget::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),
+            PublishTarget::Dir { .. } => None,
         };
         let gallery = plan.gallery.as_ref().map(|gallery| &gallery.place);
         let gallery_url = gallery.and_then(|place| example(place, "gallery/index.html"));
@@ -242,7 +242,7 @@ impl<'a> MailTrial<'a> {
 pub(crate) async fn shortage(
     plan: &Plan,
     listing: &Listing,
-    stop: &Stop,
+    stop: &Cancellation,
     (signing, presenting): (&Signing, &Presenting),
     tried: &Tried,
 ) -> Result<Option<Shortage>, JobError> {
@@ -262,7 +262,10 @@ pub(crate) async fn shortage(
 }
 
 /// Makes the mails, until one of them is short of files.
-async fn try_mails(trial: &MailTrial<'_>, stop: &Stop) -> Result<Option<Shortage>, JobError> {
+async fn try_mails(
+    trial: &MailTrial<'_>,
+    stop: &Cancellation,
+) -> Result<Option<Shortage>, JobError> {
     let (plan, presenting) = (trial.plan, trial.presenting);
     let full = presenting.mail.html_budget_bytes;
     let settings = MailSettings {
@@ -361,7 +364,7 @@ mod tests {
         assert_eq!(tried.recall(&job, &plain), None);
         let (links, shown) = (100, 35);
         let shortage = Some(Shortage { links, shown });
-        let place = Place::Bucket("pages".parse().unwrap(), "p/".parse().unwrap());
+        let place = PublishTarget::Bucket("pages".parse().unwrap(), "p/".parse().unwrap());
         let supplemented = Conditions {
             supplement: Some(place),
             ..plain.clone()

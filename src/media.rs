@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use album::{Album, Settings};
+pub use album::{PictureLoader, Settings};
 
 use crate::job::Key;
 

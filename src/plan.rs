@@ -20,7 +20,7 @@ pub use audience::Audience;
 pub use expiry::{Aged, Bound, CredentialsEnd, ExpiryGuard, Issuer, Lifetime, Limit, Shortfall};
 pub use overflow::Shortage;
 pub use policy::{AllowRule, KeptOut, LinkDefaults, OnUnlinkable, Policy, Refusal};
-pub use reach::{Overrides, Reach};
+pub use reach::{OriginScope, ResponseOverrides};
 
 use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
@@ -58,7 +58,7 @@ pub struct Plan {
     /// Who answers the links to the objects.
     pub via: Via,
     /// Whether links ask for a name and a type; if not, files that could run scripts are not linked.
-    pub overrides: Overrides,
+    pub overrides: ResponseOverrides,
     /// From when until when the links work.
     pub lifetime: Lifetime,
     /// What to do when they could not work so long.
@@ -102,7 +102,7 @@ pub struct GalleryPlan {
     /// Its template.
     pub template: TemplateName,
     /// Where it goes.
-    pub place: Place,
+    pub place: PublishTarget,
     /// Links on one page.
     pub page_size: usize,
 }
@@ -113,7 +113,7 @@ pub struct ManifestPlan {
     /// In which form.
     pub format: ManifestFormat,
     /// Where it goes.
-    pub place: Place,
+    pub place: PublishTarget,
 }
 
 /// What a job publishes.
@@ -124,7 +124,7 @@ struct Published {
 
 /// Where something is published, with every name filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum PublishTarget {
     /// Below a prefix of a bucket.
     Bucket(Bucket, Prefix),
     /// In a directory of this machine.
@@ -136,7 +136,7 @@ pub enum Place {
     },
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for PublishTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Bucket(bucket, prefix) => write!(f, "s3://{bucket}/{prefix}"),
@@ -151,7 +151,7 @@ pub struct SignerFacts {
     /// When the credentials for S3 end.
     pub credentials_end: CredentialsEnd,
     /// What CloudFront links can open, if any can be signed.
-    pub reach: Option<Reach>,
+    pub reach: Option<OriginScope>,
     /// How far the store's clock is ahead of ours, if it is known: links are dated by the store's.
     pub skew: Option<SignedDuration>,
 }
@@ -372,11 +372,11 @@ pub fn draw_with(
         on_unlinkable: policy.links.on_unlinkable,
         via: job.links.via,
         overrides: match job.links.via {
-            Via::S3 => Overrides::HandedOn,
+            Via::S3 => ResponseOverrides::HandedOn,
             Via::Cloudfront => signer
                 .reach
                 .as_ref()
-                .map_or_else(Overrides::default, |reach| reach.overrides),
+                .map_or_else(ResponseOverrides::default, |reach| reach.overrides),
         },
         lifetime,
         expiry_guard: policy.links.expiry_guard,
@@ -442,7 +442,7 @@ impl Plan {
     }
 
     /// Where a page or a list is published that the job did not ask for.
-    pub fn supplement(&self) -> Option<&Place> {
+    pub fn supplement(&self) -> Option<&PublishTarget> {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
         let gallery = gallery.filter(|_| self.job.gallery.is_none());
@@ -555,7 +555,7 @@ fn check_languages(job: &Job, languages: &[&str]) -> Result<(), PlanError> {
 }
 
 /// Whether CloudFront links can open everything that the job hands out.
-fn check_reach(job: &Job, objects: &Objects, reach: Option<&Reach>) -> Result<(), PlanError> {
+fn check_reach(job: &Job, objects: &Objects, reach: Option<&OriginScope>) -> Result<(), PlanError> {
     let starts: Vec<&str> = match objects {
         Objects::Under(prefix, _) => vec![prefix.as_str()],
         Objects::Named(keys) => keys.iter().map(Key::as_str).collect(),
@@ -650,13 +650,13 @@ fn fill_place(
     field: &'static str,
     publish: &PublishTo,
     scope: &Scope<'_>,
-) -> Result<Place, PlanError> {
+) -> Result<PublishTarget, PlanError> {
     match publish {
-        PublishTo::Bucket(bucket, prefix) => Ok(Place::Bucket(
+        PublishTo::Bucket(bucket, prefix) => Ok(PublishTarget::Bucket(
             bucket.clone(),
             fill_prefix(field, prefix, scope)?,
         )),
-        PublishTo::Dir(dir) => Ok(Place::Dir {
+        PublishTo::Dir(dir) => Ok(PublishTarget::Dir {
             asked: dir.clone(),
             // The rule that allows the job is not known yet.
             allowed: dir.clone(),

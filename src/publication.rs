@@ -10,7 +10,7 @@ use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
 use crate::audit::record::{self, Kind as LineKind};
-use crate::deliver::Books;
+use crate::deliver::DeliveryLedger;
 use crate::deliver::publish::{Draft, Publisher};
 use crate::error::JobError;
 use crate::job::{Disposition, ManifestFormat};
@@ -19,7 +19,7 @@ use crate::links::{self, Links, SignError};
 
 use crate::media::Pictures;
 use crate::plan::Audience;
-use crate::plan::{GalleryPlan, ManifestPlan, Place, Plan};
+use crate::plan::{GalleryPlan, ManifestPlan, Plan, PublishTarget};
 use crate::render::RenderedPage;
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::render::manifest::Manifest;
@@ -34,7 +34,7 @@ pub struct Publishing<'a> {
     run: &'a JobRun,
     plan: &'a Plan,
     signing: &'a Signing,
-    recording: &'a Books,
+    recording: &'a DeliveryLedger,
     presenting: &'a Presenting,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Publishing<'a> {
         run: &'a JobRun,
         plan: &'a Plan,
         signing: &'a Signing,
-        recording: &'a Books,
+        recording: &'a DeliveryLedger,
         presenting: &'a Presenting,
     ) -> Self {
         Self {
@@ -149,7 +149,7 @@ impl<'a> Publishing<'a> {
 
     fn publisher(
         self,
-        place: &Place,
+        place: &PublishTarget,
         audience: &Audience,
         what: &str,
     ) -> Result<Publisher, JobError> {

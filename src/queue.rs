@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::edge::health::{Edge, Step};
-pub use crate::edge::{EdgeError, Fact};
+pub use crate::edge::{EdgeError, ErrorKind};
 
 /// The handle of one receipt of a message. Whoever has it can delete the message, so it does not print.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct ParkedMessage {
     pub reason: String,
 }
 
-/// A request to a queue that did not succeed. `Fact::NotFound` on a receipt means that it is not ours any more.
+/// A request to a queue that did not succeed. `ErrorKind::NotFound` on a receipt means that it is not ours any more.
 pub type QueueError = EdgeError;
 
 /// A queue.
@@ -142,11 +142,11 @@ pub(crate) async fn hand_over<T>(
     let handed_over = handed_over.unwrap_or_else(|_| {
         let words = format!("no answer within {} s", HAND_OVER.as_secs());
         let action = format!("send a message to {}", edge.subject());
-        Err(EdgeError::new(action, Fact::Silent, words))
+        Err(EdgeError::new(action, ErrorKind::Silent, words))
     });
     match &handed_over {
         // It is not taken as it is, and another may be.
-        Err(error) if error.fact == Fact::Rejected => edge.answered(),
+        Err(error) if error.fact == ErrorKind::Rejected => edge.answered(),
         Err(error) => error.report_to(edge),
         Ok(_) => edge.answered(),
     }
@@ -166,14 +166,18 @@ mod tests {
             assert_eq!(edge.outage(), None);
             let began = tokio::time::Instant::now();
             let error = hand_over(&edge, silent()).await.unwrap_err();
-            assert_eq!((error.fact, began.elapsed()), (Fact::Silent, HAND_OVER));
+            assert_eq!(
+                (error.fact, began.elapsed()),
+                (ErrorKind::Silent, HAND_OVER)
+            );
         }
         let said = edge.outage().unwrap().to_string();
         assert!(
             said.contains("the results queue has not answered"),
             "{said}"
         );
-        let rejected = async { Err::<(), _>(EdgeError::new("submit", Fact::Rejected, "too long")) };
+        let rejected =
+            async { Err::<(), _>(EdgeError::new("submit", ErrorKind::Rejected, "too long")) };
         hand_over(&edge, rejected).await.unwrap_err();
         assert_eq!(edge.outage(), None, "it answers");
     }

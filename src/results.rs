@@ -16,7 +16,7 @@ use directory;
 
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Outage, Step};
 use crate::job::JobId;
-use crate::queue::{Fact, HAND_OVER, Queue, QueueError, hand_over};
+use crate::queue::{ErrorKind, HAND_OVER, Queue, QueueError, hand_over};
 use crate::report::JobReport;
 use crate::text::chain;
 use crate::text::printable_json;
@@ -172,7 +172,7 @@ impl Results {
                 let _at = edge.enter(result.message, share)?;
                 match hand_over(edge, queue.submit(&text())).await {
                     // It says no to this result, and would say no again.
-                    Err(error) if error.fact == Fact::Rejected => {
+                    Err(error) if error.fact == ErrorKind::Rejected => {
                         lost(result, &ResultsError::Queue(error));
                         Ok(())
                     }
@@ -276,7 +276,7 @@ mod tests {
             results.tell(&result, 2).await
         };
         for _ in 0..2 {
-            queue.fail_next(Fact::Unreachable);
+            queue.fail_next(ErrorKind::Unreachable);
         }
         assert!(matches!(tell("a").await, Err(ResultsError::Queue(_))));
         let Err(ResultsError::Down(outage)) = tell("a").await else {

@@ -12,7 +12,7 @@ pub use self::services::{Presenting, Sending, Signing};
 use self::delivery::Delivery;
 use crate::audit::record::{Context, Kind, Names};
 use crate::job::Job;
-use crate::stop::Stop;
+use crate::stop::Cancellation;
 
 /// A job and the message that brought it.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct JobRun {
     /// The instant at which this attempt began.
     pub now: Timestamp,
     /// Heeded before each step that cannot be undone.
-    pub stop: Stop,
+    pub stop: Cancellation,
     /// Told when the job gets on, so that the deaths of its workers are counted anew.
     pub delivery: Delivery,
 }

@@ -1,7 +1,7 @@
 //! "Stop before the next step that cannot be undone", and then: end at once.
 //!
 //! Work that was asked to stop checks here before each such step and ends there. What only waits, for a store, a queue or
-//! a relay, is dropped by [`Stop::cut`]: nothing was sent, for certain. The one thing that is waited for is a mail whose
+//! a relay, is dropped by [`Cancellation::cut`]: nothing was sent, for certain. The one thing that is waited for is a mail whose
 //! intent is recorded and whose outcome is not yet: dropped there, it would be in doubt.
 
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 /// A request to stop, shared by the caller that makes it and the work that heeds it.
 #[derive(Debug, Clone)]
-pub struct Stop {
+pub struct Cancellation {
     token: CancellationToken,
     /// How many mails of this work have an intent and no outcome.
     committed: Arc<watch::Sender<usize>>,
 }
 
-impl Default for Stop {
+impl Default for Cancellation {
     fn default() -> Self {
         Self::of(CancellationToken::new())
     }
@@ -40,7 +40,7 @@ impl Drop for Commitment {
     }
 }
 
-impl Stop {
+impl Cancellation {
     fn of(token: CancellationToken) -> Self {
         Self {
             token,
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_part_that_stops_does_not_stop_the_others() {
-        let all = Stop::default();
+        let all = Cancellation::default();
         let (one, other) = (all.child(), all.child());
         one.ask();
         assert_eq!(
@@ -127,18 +127,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_with_the_request() {
-        let all = Stop::default();
+        let all = Cancellation::default();
         let part = all.child();
         let waiting = part.or(std::future::pending::<()>());
         let (waited, ()) = tokio::join!(waiting, async { all.ask() });
         assert_eq!(waited, Err(Stopped));
-        assert_eq!(Stop::default().or(async { 1 }).await, Ok(1));
+        assert_eq!(Cancellation::default().or(async { 1 }).await, Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn work_that_waits_is_dropped_and_a_mail_under_way_is_waited_for() {
         use std::time::Duration;
-        let all = Stop::default();
+        let all = Cancellation::default();
         let idle = all.child();
         all.ask();
         assert_eq!(idle.cut(std::future::pending::<()>()).await, Err(Stopped));
@@ -148,7 +148,7 @@ mod tests {
             "nothing begins after it"
         );
 
-        let all = Stop::default();
+        let all = Cancellation::default();
         let job = all.child();
         let work = async {
             let commitment = job.commit().unwrap();

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::{MAX_FRUITLESS_PAGES, MAX_TOKEN_BYTES};
-pub use crate::edge::{EdgeError, Fact};
+pub use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 
 /// What S3 lists at most in one page.

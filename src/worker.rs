@@ -27,22 +27,22 @@ use crate::clock::Clock;
 use crate::distribute::distribute;
 use crate::edge::health::{Edge, EdgeKind, Step};
 use crate::edge::random;
-use crate::error::{Class, Disposition, JobError, RetryLimits, edge_at_least};
+use crate::error::{Disposition, FailureClass, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
 use crate::job::envelope::{self, EventRule, Opened};
 use crate::progress::JobEnd;
-use crate::queue::{Fact, Message, Queue, QueueError};
+use crate::queue::{ErrorKind, Message, Queue, QueueError};
 use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
-use crate::stop::{Stop, Stopped};
+use crate::stop::{Cancellation, Stopped};
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
 use crate::worker::lease::{Held, Lease};
-use crate::worker::settle::Left;
-use crate::worker::turn::Turn;
+use crate::worker::settle::Settled;
+use crate::worker::turn::MessageGroup;
 
 /// How long a worker waits after a failed receive, at first and at most. The longest decides how long a queue that is back
 /// stays untried.
@@ -104,7 +104,7 @@ const DELETING: Step = Step {
 
 /// How the worker works.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct WorkerOptions {
     /// How many messages are worked at once.
     pub max_in_flight: usize,
     /// How long a message is hidden from others.
@@ -141,7 +141,7 @@ pub struct Worker {
     queue: Arc<dyn Queue>,
     services: Services,
     rules: Arc<[EventRule]>,
-    pace: Pace,
+    pace: WorkerOptions,
     clock: Clock,
     in_flight: InFlight,
     /// The messages of which a line says that they are refused, and those of which a result says so.
@@ -228,22 +228,22 @@ struct InFlight {
 }
 
 /// A job's place among those in flight, given up when dropped.
-struct Place {
+struct InFlightGuard {
     in_flight: InFlight,
     job: JobId,
 }
 
 impl InFlight {
-    fn take(&self, job: &JobId) -> Option<Place> {
+    fn take(&self, job: &JobId) -> Option<InFlightGuard> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.insert(job.clone()).then(|| Place {
+        jobs.insert(job.clone()).then(|| InFlightGuard {
             in_flight: self.clone(),
             job: job.clone(),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.in_flight
             .jobs
@@ -298,7 +298,7 @@ impl Worker {
         queue: Arc<dyn Queue>,
         services: Services,
         rules: Vec<EventRule>,
-        pace: Pace,
+        pace: WorkerOptions,
         clock: Clock,
     ) -> Self {
         Self {
@@ -351,7 +351,7 @@ impl Worker {
 
     async fn work_queue(&self, shutdown: impl Future<Output = ()>) -> Ended {
         let slots = Arc::new(Semaphore::new(self.pace.max_in_flight));
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         let mut tasks = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         let mut pause = FIRST_PAUSE;
@@ -569,7 +569,7 @@ impl Worker {
     }
 
     /// Lets tasks end by themselves for the grace period, then asks them to stop at their next step.
-    async fn drain(&self, mut tasks: JoinSet<()>, stop: &Stop) {
+    async fn drain(&self, mut tasks: JoinSet<()>, stop: &Cancellation) {
         while let Some(finished) = tasks.try_join_next() {
             log_panic(finished);
         }
@@ -593,7 +593,7 @@ impl Worker {
     }
 
     /// Works messages one after the other, for as long as each leaves the queue.
-    async fn work_in_turn(self, mut waiting: Turn, slot: Slot, stop: Stop) {
+    async fn work_in_turn(self, mut waiting: MessageGroup, slot: Slot, stop: Cancellation) {
         let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
         while !waiting.is_empty() {
             // The message before may have given the slot back, and all may be taken for long.
@@ -608,7 +608,7 @@ impl Worker {
                 break;
             };
             let work = Box::pin(self.work(message, &slot, stop.child()));
-            if turn::holding(queue, &waiting, visibility, work).await == Left::Staying {
+            if turn::holding(queue, &waiting, visibility, work).await == Settled::Staying {
                 break;
             }
         }
@@ -618,7 +618,7 @@ impl Worker {
     }
 
     /// Works one message to its end.
-    async fn work(&self, message: Message, slot: &Slot, stop: Stop) -> Left {
+    async fn work(&self, message: Message, slot: &Slot, stop: Cancellation) -> Settled {
         let Some(delivery) = self.services.deliveries.begin(&message.id) else {
             self.gone_back.fetch_add(1, Ordering::Relaxed);
             let disposition = Disposition::Retry {
@@ -632,7 +632,7 @@ impl Worker {
             let deaths = delivery.deaths();
             let poison = Failed::without_job(JobError::Poison { deaths });
             let left = self.settle(&message, Worked::Failed(poison), &stop).await;
-            if left == Left::Staying {
+            if left == Settled::Staying {
                 delivery.keep();
             }
             return left;
@@ -650,11 +650,11 @@ impl Worker {
                     message.id,
                     "lost the hold on a message; whoever has it now goes on"
                 );
-                return Left::Staying;
+                return Settled::Staying;
             }
             Held::CutOff => {
                 self.give_back(vec![message]).await;
-                return Left::Staying;
+                return Settled::Staying;
             }
         };
         // A queue that polls well may be silent to deletions, and other messages have work to do meanwhile.
@@ -681,7 +681,12 @@ impl Worker {
         Ok(opened.await.map_err(|_| JobError::Panicked)??)
     }
 
-    async fn work_jobs(&self, message: &Message, delivery: &Delivery, stop: &Stop) -> Worked {
+    async fn work_jobs(
+        &self,
+        message: &Message,
+        delivery: &Delivery,
+        stop: &Cancellation,
+    ) -> Worked {
         let opened = match self.open(message).await {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
@@ -744,7 +749,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn settle(&self, message: &Message, worked: Worked, stop: &Stop) -> Left {
+    async fn settle(&self, message: &Message, worked: Worked, stop: &Cancellation) -> Settled {
         self.gone_back.store(0, Ordering::Relaxed);
         let mut settling = std::pin::pin!(self.settle_worked(message, worked));
         match stop.or(settling.as_mut()).await {
@@ -752,12 +757,12 @@ impl Worker {
             // The end is not held up by a queue that is silent.
             Err(Stopped) => {
                 let settled = tokio::time::timeout(LAST_CALL, settling).await;
-                settled.unwrap_or(Left::Staying)
+                settled.unwrap_or(Settled::Staying)
             }
         }
     }
 
-    async fn settle_worked(&self, message: &Message, worked: Worked) -> Left {
+    async fn settle_worked(&self, message: &Message, worked: Worked) -> Settled {
         let failed = match worked {
             Worked::Done => return self.settle_as(message, Disposition::Delete, None).await,
             Worked::InShadow => {
@@ -773,14 +778,16 @@ impl Worker {
             Worked::Failed(failed) => failed,
         };
         let class = failed.error.class();
-        if class == Class::Disk {
+        if class == FailureClass::Disk {
             self.disk_failed.store(true, Ordering::Relaxed);
         }
         let tries = match class {
-            Class::Transient | Class::Edge => self.failures.count(&message.id),
-            Class::Permanent | Class::Policy | Class::Waits | Class::Busy | Class::Disk => {
-                message.receive_count
-            }
+            FailureClass::Transient | FailureClass::Edge => self.failures.count(&message.id),
+            FailureClass::Permanent
+            | FailureClass::Policy
+            | FailureClass::Waits
+            | FailureClass::Busy
+            | FailureClass::Disk => message.receive_count,
         };
         let disposition = crate::error::disposition(
             class,
@@ -808,7 +815,7 @@ impl Worker {
         message: &Message,
         disposition: Disposition,
         failed: Option<&Failed>,
-    ) -> Left {
+    ) -> Settled {
         let parked = match (disposition, failed) {
             (Disposition::Park, Some(failed)) => Some(self.park(message, failed).await),
             _ => None,
@@ -840,7 +847,7 @@ impl Worker {
         };
         match settled {
             Ok(left) => {
-                if left == Left::Gone {
+                if left == Settled::Gone {
                     self.failures.forget(&message.id);
                     self.refused.forget(&message.id);
                     self.told.forget(&message.id);
@@ -853,18 +860,19 @@ impl Worker {
                     error = chain(&error),
                     "could not settle a message; it comes back by itself"
                 );
-                if matches!(disposition, Disposition::Retry { .. }) && error.fact != Fact::NotFound
+                if matches!(disposition, Disposition::Retry { .. })
+                    && error.fact != ErrorKind::NotFound
                 {
                     self.keep(message);
                 }
-                Left::Staying
+                Settled::Staying
             }
         }
     }
 
     /// Sets a message aside after all that says why. Where one of these places cannot take it now, the message is not set
     /// aside yet: it does not wait for them in its slot.
-    async fn park(&self, message: &Message, failed: &Failed) -> Result<Left, NotYet> {
+    async fn park(&self, message: &Message, failed: &Failed) -> Result<Settled, NotYet> {
         self.refuse(message, failed).await?;
         let edge = self.queue.parked_edge();
         let at = edge.map(|edge| edge.enter(&message.id, self.services.share));

@@ -26,7 +26,7 @@ use handout::plan::{self, CredentialsEnd, Plan, SignerFacts};
 use handout::quantity::Rate;
 use handout::render::{Gallery, Manifest, PageLinks};
 use handout::run::JobRun;
-use handout::stop::Stop;
+use handout::stop::Cancellation;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -64,7 +64,7 @@ impl Bench {
             message_id: None,
             attempt: 1,
             now: clock::system(),
-            stop: Stop::default(),
+            stop: Cancellation::default(),
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let facts = SignerFacts {

@@ -20,7 +20,7 @@ use handout::job::phrase::Phrase;
 use handout::job::place::MAX_KEY_BYTES;
 use handout::job::{Job, Key, ListId, Recipient, Scope};
 use handout::ledger::standing::{is_done, last_done, outcome_of};
-use handout::ledger::{Record, Sheet, Standing, standing};
+use handout::ledger::{JobRecords, RecipientStatus, Record, standing};
 use handout::links::LINK_ID;
 use handout::links::lines::Lines;
 use handout::links::linkable::obstacle_in_name;
@@ -421,11 +421,11 @@ pub fn ledger(data: &[u8]) {
     assert!(records.iter().map(names).eq(again.iter().map(names)));
     is_done(&records);
     last_done(&records);
-    let sheet = Sheet::new(records);
+    let sheet = JobRecords::new(records);
     for rid in sheet.recipients() {
         let records = sheet.of(rid);
         drop(outcome_of(records, 0));
-        if let Ok(Standing::Doubt { doubts, .. }) = standing(records) {
+        if let Ok(RecipientStatus::Doubt { doubts, .. }) = standing(records) {
             assert!((1..=records.len()).contains(&doubts));
         }
     }

@@ -41,7 +41,7 @@ use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose};
 use crate::links::credentials::Source;
 use crate::links::credentials::doubt::OnceMore;
-use crate::links::front::Front;
+use crate::links::front::Distribution;
 use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
 
 use crate::rate_limit::RateLimiter;
@@ -272,7 +272,7 @@ pub struct Direct {
     /// Knows in which regions buckets are; a server with one region needs none.
     pub regions: Option<Arc<dyn ObjectStore>>,
     /// The distribution in front of the bucket, if the connection has one.
-    pub front: Option<Arc<Front>>,
+    pub front: Option<Arc<Distribution>>,
 }
 
 /// What signs for one connection of the configuration. Nothing need listen for it, and no store is asked anything yet.
@@ -337,7 +337,7 @@ fn open_front(
     name: &str,
     wanted: &ConnectionConfig,
     environment: &Environment,
-) -> Result<Option<Arc<Front>>, ConfigError> {
+) -> Result<Option<Arc<Distribution>>, ConfigError> {
     let front = wanted.cloudfront.as_ref();
     let front = front.map(|wanted| front::open(name, wanted, environment));
     Ok(front.transpose()?.map(Arc::new))

@@ -1,19 +1,19 @@
 //! What jobs are worked with, as one value that is built from the configuration.
 
 use crate::clock::Clock;
-use crate::deliver::Books;
+use crate::deliver::DeliveryLedger;
 use crate::edge::health::Edges;
 use crate::error::JobError;
 use crate::links::listing::Listing;
 use crate::mail_trial::{self, MailTrial, Tried};
-use crate::media::Album;
+use crate::media::PictureLoader;
 use crate::plan::{Plan, Shortage};
 use crate::progress::Progress;
 use crate::publication::Publishing;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Presenting, Sending, Signing};
-use crate::stop::Stop;
+use crate::stop::Cancellation;
 
 /// What jobs are worked with.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Services {
     /// What signs links.
     pub signing: Signing,
     /// What records links and deliveries: the ledger and the audit log.
-    pub recording: Books,
+    pub recording: DeliveryLedger,
     /// What renders mails and pages.
     pub presenting: Presenting,
     /// What sends mails.
@@ -49,11 +49,11 @@ impl Services {
     pub(crate) fn album<'a>(
         &'a self,
         plan: &'a Plan,
-        stop: &'a Stop,
-    ) -> Result<Album<'a>, JobError> {
+        stop: &'a Cancellation,
+    ) -> Result<PictureLoader<'a>, JobError> {
         let store = &*self.signing.connection(&plan.connection)?.store;
         let shelf = self.recording.ledger.shelf();
-        Ok(Album::new(
+        Ok(PictureLoader::new(
             plan,
             store,
             shelf,
@@ -76,7 +76,7 @@ impl Services {
         &self,
         plan: &Plan,
         listing: &Listing,
-        stop: &Stop,
+        stop: &Cancellation,
     ) -> Result<Option<Shortage>, JobError> {
         let parts = (&self.signing, &self.presenting);
         mail_trial::shortage(plan, listing, stop, parts, &self.tried).await

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use handout::assemble::OpenError;
 use handout::audit::RecordError;
 use handout::config::ConfigError;
-use handout::edge::Fact;
-use handout::error::{Class, JobError};
+use handout::edge::ErrorKind;
+use handout::error::{FailureClass, JobError};
 use handout::ledger::LedgerError;
 use handout::text::chain;
 
@@ -95,9 +95,12 @@ fn code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<JobError>() {
         return match error.class() {
             _ if error.is_of_configuration() => CONFIG,
-            Class::Permanent | Class::Policy => FOUND,
-            Class::Transient | Class::Waits | Class::Edge | Class::Busy => UNAVAILABLE,
-            Class::Disk => DISK,
+            FailureClass::Permanent | FailureClass::Policy => FOUND,
+            FailureClass::Transient
+            | FailureClass::Waits
+            | FailureClass::Edge
+            | FailureClass::Busy => UNAVAILABLE,
+            FailureClass::Disk => DISK,
         };
     }
     if error.is::<handout::queue::QueueError>() {
@@ -131,7 +134,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Ledger(LedgerError::Careless { .. } | LedgerError::OtherSecret { .. }) => CONFIG,
         OpenError::Ledger(LedgerError::Database { .. }) => DISK,
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
-        OpenError::Ledger(LedgerError::Store(error)) if error.fact == Fact::Elsewhere => CONFIG,
+        OpenError::Ledger(LedgerError::Store(error)) if error.fact == ErrorKind::Elsewhere => {
+            CONFIG
+        }
         OpenError::Ledger(LedgerError::Store(_)) => UNAVAILABLE,
         OpenError::NoLedger { .. } => FOUND,
         OpenError::Directory { .. } | OpenError::StateDir { .. } | OpenError::Locked { .. } => {

@@ -25,7 +25,7 @@ use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
 use handout::report::JobReport;
 use handout::run::JobRun;
-use handout::stop::Stop;
+use handout::stop::Cancellation;
 use handout::text::shell_argument;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -148,7 +148,7 @@ pub(super) fn run_of(job: Job) -> JobRun {
         message_id: None,
         attempt: 1,
         now: clock::system(),
-        stop: Stop::default(),
+        stop: Cancellation::default(),
         delivery: handout::run::delivery::Delivery::unnoted(),
     }
 }

@@ -13,7 +13,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::job::{JobId, Recipient};
 use handout::ledger::resolve::{Resolved, resolve};
-use handout::ledger::{Answer, Standing};
+use handout::ledger::{Answer, RecipientStatus};
 use handout::quantity::Span;
 use jiff::SignedDuration;
 
@@ -204,19 +204,21 @@ async fn answer_doubt(
         }
         Resolved::Unknown => format!("the ledger knows no recipient {rid} of a job {job}"),
         Resolved::NoDoubt(standing) => match standing {
-            Standing::Free { n } => {
+            RecipientStatus::Free { n } => {
                 format!("there is no doubt to answer: attempt {n} is free to be made")
             }
-            Standing::Busy { n } => format!(
+            RecipientStatus::Busy { n } => format!(
                 "attempt {n} is being made, or its process died: the job's next delivery looks, and asks again if need be"
             ),
-            Standing::Terminal { outcome, .. } => {
+            RecipientStatus::Terminal { outcome, .. } => {
                 format!(
                     "there is no doubt to answer: the mail was {}",
                     outcome.word()
                 )
             }
-            Standing::Doubt { .. } => "the doubt could not be answered; try again".to_owned(),
+            RecipientStatus::Doubt { .. } => {
+                "the doubt could not be answered; try again".to_owned()
+            }
         },
     };
     say(line)?;

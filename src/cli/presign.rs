@@ -30,11 +30,11 @@ use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
 use handout::job::{Bucket, Disposition, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
-use handout::links::direct::{self, Identity, Wish};
+use handout::links::direct::{self, Identity, LinkOptions};
 use handout::links::signer::SignerError;
 use handout::links::{Link, Links, SignError, UrlSigner};
 use handout::plan::Audience;
-use handout::plan::Overrides;
+use handout::plan::ResponseOverrides;
 use handout::plan::expiry::{Issuer, asked_until, lifetime};
 use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
 use handout::quantity::Span;
@@ -347,7 +347,7 @@ impl PresignArgs {
     fn comes_as_kept(&self, direct: &Direct) -> bool {
         let front = direct.front.as_ref();
         let front = front.filter(|_| self.via == Via::Cloudfront);
-        front.is_some_and(|front| front.reach.overrides == Overrides::LeftOut)
+        front.is_some_and(|front| front.reach.overrides == ResponseOverrides::LeftOut)
     }
 
     /// Refuses what such links cannot ask for.
@@ -412,14 +412,14 @@ impl PresignArgs {
         Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
-    fn wish(&self, books: Option<&Books>) -> Wish {
+    fn wish(&self, books: Option<&Books>) -> LinkOptions {
         let identity = match (&self.link_id, books) {
             (Some(id), _) => Identity::Given(id.clone()),
             (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
             (None, None) => Identity::None,
         };
         let recipient = self.recipient.clone().map(Arc::new);
-        Wish {
+        LinkOptions {
             filename: self.filename.clone(),
             disposition: match self.inline {
                 true => Disposition::Inline,
@@ -474,7 +474,7 @@ impl Books {
 /// All that a batch needs on its way from keys to printed links.
 struct Desk {
     arguments: PresignArgs,
-    wish: Wish,
+    wish: LinkOptions,
     direct: Direct,
     books: Option<Books>,
     /// Whether the links may end before what is printed, with the session that signs: it is told once.

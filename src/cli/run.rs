@@ -17,7 +17,7 @@ use handout::telemetry::http::{Health, Vitals};
 use handout::telemetry::notify::{self, Pulse};
 use handout::text::chain;
 use handout::worker::probe::probe;
-use handout::worker::{Ended, Pace, Renewed, Worker};
+use handout::worker::{Ended, Renewed, Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -176,8 +176,8 @@ async fn start(
 }
 
 /// How the worker works, as the configuration says.
-pub(super) const fn pace(config: &Config) -> Pace {
-    Pace {
+pub(super) const fn pace(config: &Config) -> WorkerOptions {
+    WorkerOptions {
         max_in_flight: config.queue.max_in_flight,
         visibility_timeout: config.queue.visibility_timeout.as_duration(),
         poll: match config.queue.kind {

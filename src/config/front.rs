@@ -3,11 +3,14 @@
 use super::CloudFrontConfig;
 use crate::config_error::ConfigError;
 use crate::job::place::NameError;
-use crate::plan::{Overrides, Reach};
+use crate::plan::{OriginScope, ResponseOverrides};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain};
 
 /// What the links of a distribution can open; everything is looked at but the key.
-pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach, ConfigError> {
+pub(crate) fn reach(
+    connection: &str,
+    wanted: &CloudFrontConfig,
+) -> Result<OriginScope, ConfigError> {
     let wrong = |field: &str, reason: String| {
         ConfigError::value(
             format!("connections.{connection}.cloudfront.{field}"),
@@ -34,12 +37,12 @@ pub(crate) fn reach(connection: &str, wanted: &CloudFrontConfig) -> Result<Reach
             format!("{folder}/")
         }
     };
-    Ok(Reach {
+    Ok(OriginScope {
         bucket,
         origin_path,
         overrides: match wanted.response_overrides {
-            true => Overrides::HandedOn,
-            false => Overrides::LeftOut,
+            true => ResponseOverrides::HandedOn,
+            false => ResponseOverrides::LeftOut,
         },
     })
 }

@@ -15,7 +15,7 @@ use crate::job::place::MAX_KEY_BYTES;
 use crate::job::{Prefix, PublishTo, RelayName};
 use crate::mounted;
 use crate::plan::policy::{AllowRule, PublishRule};
-use crate::plan::{LinkDefaults, Place, Policy};
+use crate::plan::{LinkDefaults, Policy, PublishTarget};
 
 impl Config {
     /// What jobs may ask, and what they get when they ask nothing.
@@ -46,7 +46,7 @@ impl Config {
     }
 
     /// `gallery.default_publish`: a bucket, since a mail links what is published there.
-    fn default_publish(&self) -> Result<Option<Place>, ConfigError> {
+    fn default_publish(&self) -> Result<Option<PublishTarget>, ConfigError> {
         let Some(target) = &self.gallery.default_publish else {
             return Ok(None);
         };
@@ -91,7 +91,7 @@ impl Config {
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
                 // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
                 let Some(prefix) = prefix else { continue };
-                let place = Place::Bucket(bucket.clone(), prefix);
+                let place = PublishTarget::Bucket(bucket.clone(), prefix);
                 if policy.triggers_itself(&place) {
                     return Err(wrong(format!(
                         "what it publishes to {place} would be an event that starts it again; publish elsewhere, or let `key` leave that out"

@@ -13,8 +13,8 @@ use crate::ledger::lease::Owner;
 use crate::ledger::resolver::{Question, Reply, Resolver};
 use crate::ledger::standing::record_of;
 use crate::ledger::{
-    Answer, Created, Kind, Ledger, LedgerError, MAX_DOUBTS, Outcome, Record, Sheet, Standing,
-    Verdict, standing,
+    Answer, Created, JobRecords, Kind, Ledger, LedgerError, MAX_DOUBTS, Outcome, RecipientStatus,
+    Record, Verdict, standing,
 };
 use crate::progress::Progress;
 
@@ -26,7 +26,7 @@ const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where records of deliveries are kept.
 #[derive(Debug, Clone)]
-pub struct Books {
+pub struct DeliveryLedger {
     /// What was already done.
     pub ledger: Arc<dyn Ledger>,
     /// Who was given what.
@@ -47,7 +47,7 @@ pub struct Books {
 
 /// An attempt at a recipient, whose right we have or want.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
+pub struct AttemptRecord<'a> {
     /// The job.
     pub job: &'a JobId,
     /// The recipient's id.
@@ -58,7 +58,7 @@ pub struct Attempt<'a> {
     pub message_id: &'a str,
 }
 
-impl Books {
+impl DeliveryLedger {
     /// The recipient's id.
     pub fn rid(&self, recipient: &Recipient) -> String {
         self.names.recipient_id(&recipient.canonical_address())
@@ -70,18 +70,18 @@ impl Books {
     pub async fn look(
         &self,
         job: &JobId,
-        sheet: &Sheet,
+        sheet: &JobRecords,
         recipient: &Recipient,
         on_doubt: OnDoubt,
-    ) -> Result<Standing, LedgerError> {
+    ) -> Result<RecipientStatus, LedgerError> {
         let rid = self.rid(recipient);
         let mut records = sheet.of(&rid).to_vec();
         let mut found = standing(&records)?;
-        if let Standing::Busy { n } = found {
+        if let RecipientStatus::Busy { n } = found {
             records.push(self.doubt(job, &rid, n).await?);
             found = standing(&records)?;
         }
-        if let Standing::Doubt { n, doubts } = found
+        if let RecipientStatus::Doubt { n, doubts } = found
             && let Some(verdict) = self.decide(job, &rid, n, doubts, &records, on_doubt).await
         {
             let answer = verdict.verdict;
@@ -175,7 +175,7 @@ impl Books {
     }
 
     /// Asks for the right to an attempt; whether it is ours.
-    pub(super) async fn intend(&self, attempt: &Attempt<'_>) -> Result<bool, LedgerError> {
+    pub(super) async fn intend(&self, attempt: &AttemptRecord<'_>) -> Result<bool, LedgerError> {
         let body = json!({
             "message_id": attempt.message_id,
             "by": self.owner.as_str(),
@@ -188,13 +188,13 @@ impl Books {
     /// Records what became of our attempt; as late, if somebody took us for dead and called it unknown.
     pub(super) async fn conclude<E>(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &AttemptRecord<'_>,
         outcome: &Outcome,
     ) -> Result<(), E>
     where
         E: From<LedgerError> + From<RecordError>,
     {
-        let Attempt {
+        let AttemptRecord {
             job,
             rid,
             n,
@@ -267,11 +267,14 @@ pub(super) mod tests {
     use crate::keyring::Keyring;
     use crate::ledger::memory::MemoryLedger;
 
-    pub(in crate::deliver) fn books(dir: &std::path::Path, resolver: Option<Resolver>) -> Books {
+    pub(in crate::deliver) fn books(
+        dir: &std::path::Path,
+        resolver: Option<Resolver>,
+    ) -> DeliveryLedger {
         let key = crate::audit::note::SigningKey::from_seed(&[1; 32]);
         let settings = crate::audit::Settings::new(dir, key);
         let (audit, _writer) = AuditLog::open(&settings, "test", crate::clock::system).unwrap();
-        Books {
+        DeliveryLedger {
             ledger: Arc::new(MemoryLedger::default()),
             audit,
             issued: Issued::default(),
@@ -291,13 +294,13 @@ pub(super) mod tests {
         Recipient::parse("ann@acme.example").unwrap()
     }
 
-    async fn put(books: &Books, n: u32, kind: Kind, body: serde_json::Value) {
+    async fn put(books: &DeliveryLedger, n: u32, kind: Kind, body: serde_json::Value) {
         let record = Record::new(&job(), &books.rid(&ann()), n, kind, body);
         assert_eq!(books.ledger.create(record).await.unwrap(), Created::Ours);
     }
 
-    async fn look(books: &Books, on_doubt: OnDoubt) -> Standing {
-        let sheet = Sheet::new(books.ledger.records(&job()).await.unwrap());
+    async fn look(books: &DeliveryLedger, on_doubt: OnDoubt) -> RecipientStatus {
+        let sheet = JobRecords::new(books.ledger.records(&job()).await.unwrap());
         books.look(&job(), &sheet, &ann(), on_doubt).await.unwrap()
     }
 
@@ -308,8 +311,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_doubt_without_a_verdict_is_still_decided() {
         for (on_doubt, wanted) in [
-            (OnDoubt::Resend, Standing::Free { n: 1 }),
-            (OnDoubt::Hold, Standing::Doubt { n: 0, doubts: 1 }),
+            (OnDoubt::Resend, RecipientStatus::Free { n: 1 }),
+            (OnDoubt::Hold, RecipientStatus::Doubt { n: 0, doubts: 1 }),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let books = books(dir.path(), None);
@@ -325,11 +328,14 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let books = books(dir.path(), None);
         put(&books, 0, Kind::Intent, json!({})).await;
-        let held = Standing::Doubt { n: 0, doubts: 1 };
+        let held = RecipientStatus::Doubt { n: 0, doubts: 1 };
         assert_eq!(look(&books, OnDoubt::Hold).await, held);
         assert_eq!(look(&books, OnDoubt::Hold).await, held);
         assert_eq!(books.progress.snapshot().doubts, 1);
-        assert_eq!(look(&books, OnDoubt::Resend).await, Standing::Free { n: 1 });
+        assert_eq!(
+            look(&books, OnDoubt::Resend).await,
+            RecipientStatus::Free { n: 1 }
+        );
         assert_eq!(books.progress.snapshot().doubts_resent, 1);
     }
 
@@ -341,13 +347,13 @@ pub(super) mod tests {
             put(&books, n, Kind::Intent, json!({})).await;
             assert_eq!(
                 look(&books, OnDoubt::Resend).await,
-                Standing::Free { n: n + 1 }
+                RecipientStatus::Free { n: n + 1 }
             );
         }
         put(&books, 4, Kind::Intent, json!({})).await;
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
-            Standing::Doubt { n: 4, doubts: 5 }
+            RecipientStatus::Doubt { n: 4, doubts: 5 }
         );
     }
 
@@ -356,7 +362,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let books = books(dir.path(), None);
         let (job, rid) = (job(), books.rid(&ann()));
-        let attempt = Attempt {
+        let attempt = AttemptRecord {
             job: &job,
             rid: &rid,
             n: 0,
@@ -366,7 +372,7 @@ pub(super) mod tests {
         assert!(!books.intend(&attempt).await.unwrap(), "once");
         assert_eq!(
             look(&books, OnDoubt::Hold).await,
-            Standing::Doubt { n: 0, doubts: 1 }
+            RecipientStatus::Doubt { n: 0, doubts: 1 }
         );
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
@@ -377,7 +383,7 @@ pub(super) mod tests {
             .unwrap();
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
-            Standing::Terminal {
+            RecipientStatus::Terminal {
                 n: 0,
                 outcome: accepted
             }
@@ -395,7 +401,7 @@ pub(super) mod tests {
         put(&books, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
         assert!(matches!(
             look(&books, OnDoubt::Resend).await,
-            Standing::Terminal {
+            RecipientStatus::Terminal {
                 n: 0,
                 outcome: Outcome::Accepted { .. }
             }

@@ -17,7 +17,7 @@ use super::DeliverError;
 use crate::job::{Bucket, JobId, Key};
 use crate::keyring::{Keyring, Purpose};
 use crate::plan::Audience;
-use crate::plan::Place;
+use crate::plan::PublishTarget;
 use crate::store::{Body, Content, ObjectStore};
 
 /// A page of links is for the holder of its link alone: no cache on the way may keep it.
@@ -35,7 +35,7 @@ const COMPRESSION: Compression = Compression::fast();
 #[derive(Debug, Clone)]
 pub struct Publisher {
     store: Arc<dyn ObjectStore>,
-    place: Place,
+    place: PublishTarget,
     folder: String,
 }
 
@@ -43,7 +43,7 @@ impl Publisher {
     /// A publisher to `place`; `what` tells pages from lists.
     pub fn new(
         store: Arc<dyn ObjectStore>,
-        place: Place,
+        place: PublishTarget,
         keyring: &Keyring,
         job: &JobId,
         audience: &Audience,
@@ -68,22 +68,22 @@ impl Publisher {
     /// The bucket and key of a file, when it goes into a bucket.
     pub fn object(&self, file_name: &str) -> Option<(Bucket, Key)> {
         match &self.place {
-            Place::Bucket(bucket, prefix) => {
+            PublishTarget::Bucket(bucket, prefix) => {
                 let key = format!("{prefix}{}/{file_name}", self.folder);
                 // A prefix of nearly 1,024 bytes leaves no room for a name; the store then says so.
                 Some((bucket.clone(), key.parse().ok()?))
             }
-            Place::Dir { .. } => None,
+            PublishTarget::Dir { .. } => None,
         }
     }
 
     /// Where a file goes, in words.
     pub fn describe(&self, file_name: &str) -> String {
         match &self.place {
-            Place::Bucket(bucket, prefix) => {
+            PublishTarget::Bucket(bucket, prefix) => {
                 format!("s3://{bucket}/{prefix}{}/{file_name}", self.folder)
             }
-            Place::Dir { asked, .. } => {
+            PublishTarget::Dir { asked, .. } => {
                 let path = asked.join(&self.folder).join(file_name);
                 path.display().to_string()
             }
@@ -104,7 +104,7 @@ impl Publisher {
         media_type: &'static str,
     ) -> Result<u64, DeliverError> {
         match &self.place {
-            Place::Dir { asked, allowed } => {
+            PublishTarget::Dir { asked, allowed } => {
                 let size = html.len() as u64;
                 let (publisher, file_name) = (self.clone(), file_name.to_owned());
                 let (asked, allowed) = (asked.clone(), allowed.clone());
@@ -115,7 +115,7 @@ impl Publisher {
                 .await?;
                 Ok(size)
             }
-            Place::Bucket(..) => {
+            PublishTarget::Bucket(..) => {
                 // A page takes a few milliseconds: other work goes on meanwhile.
                 let place = PathBuf::from(self.describe(file_name));
                 let compress = move || compressed(html.as_bytes());
@@ -138,8 +138,10 @@ impl Publisher {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
         let place = self.describe(file_name);
         let file = self.blocking(place.into(), move || match &publisher.place {
-            Place::Dir { asked, allowed } => publisher.enter(asked, allowed)?.draft(FILE_MODE),
-            Place::Bucket(..) => spool_dir.open()?.draft(0o600),
+            PublishTarget::Dir { asked, allowed } => {
+                publisher.enter(asked, allowed)?.draft(FILE_MODE)
+            }
+            PublishTarget::Bucket(..) => spool_dir.open()?.draft(0o600),
         });
         let file = file.await?;
         Ok(Draft {
@@ -228,13 +230,13 @@ impl Draft {
             source,
         })?;
         match &publisher.place {
-            Place::Dir { .. } => {
+            PublishTarget::Dir { .. } => {
                 let path = publisher.describe(file_name).into();
                 publisher
                     .blocking(path, move || file.keep(file_name))
                     .await?;
             }
-            Place::Bucket(..) => {
+            PublishTarget::Bucket(..) => {
                 let body = Body::File(file.path());
                 publisher
                     .put_object(file_name, body, media_type, None)
@@ -253,7 +255,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     fn publisher(allowed: &Path, asked: &Path) -> Publisher {
-        let place = Place::Dir {
+        let place = PublishTarget::Dir {
             asked: asked.to_owned(),
             allowed: allowed.to_owned(),
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::DeliverError;
 use super::later::Later;
-use super::smtp::{Relay, Turn};
+use super::smtp::{Relay, RelayPermit};
 use crate::clock::Clock;
 use crate::config::MailConfig;
 use crate::config_error::ConfigError;
@@ -114,7 +114,7 @@ impl Relays {
         name: &RelayName,
         job: &JobId,
         recipient: &Recipient,
-    ) -> Result<Turn<'_>, DeliverError> {
+    ) -> Result<RelayPermit<'_>, DeliverError> {
         let relay = self
             .by_name
             .get(name)

@@ -136,7 +136,7 @@ impl fmt::Debug for Relay {
 
 /// A mail's turn: the relay may be given one, on a connection that is ours.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct RelayPermit<'a> {
     relay: &'a Relay,
     slot: Slot,
 }
@@ -337,7 +337,7 @@ impl Relay {
     }
 
     /// Waits until the relay may be given one more mail of a job.
-    pub async fn turn(&self, by: &str) -> Result<Turn<'_>, RelayError> {
+    pub async fn turn(&self, by: &str) -> Result<RelayPermit<'_>, RelayError> {
         let slot = self.slot().await?;
         self.may_be_tried(by)?;
         while let Some(pause) = self.inner.brake.pause() {
@@ -347,7 +347,7 @@ impl Relay {
             tokio::time::sleep(pause).await;
         }
         self.inner.limiter.pass(self.inner.brake.cost()).await;
-        Ok(Turn {
+        Ok(RelayPermit {
             relay: self,
             slot: Some(slot),
         })
@@ -599,7 +599,7 @@ impl Relay {
     }
 }
 
-impl<'a> Turn<'a> {
+impl<'a> RelayPermit<'a> {
     /// The relay whose turn it is.
     pub(super) const fn relay(&self) -> &'a Relay {
         self.relay

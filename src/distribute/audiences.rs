@@ -10,13 +10,13 @@ use super::batches::{BATCHES_AHEAD, Room, batches, gather, with};
 use super::mails::{To, mail, patience};
 use super::state::JobState;
 use crate::assemble::Services;
-use crate::deliver::{DeliverError, Turn};
+use crate::deliver::{DeliverError, DeliveryResult};
 use crate::edge::health::{JobAtEdge, Mailing};
-use crate::error::{Class, JobError};
+use crate::error::{FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::job::{OnDoubt, Recipient};
-use crate::ledger::{MAX_DOUBTS, Outcome, Sheet, Standing};
-use crate::media::Album;
+use crate::ledger::{JobRecords, MAX_DOUBTS, Outcome, RecipientStatus};
+use crate::media::PictureLoader;
 use crate::plan::{Audience, Plan};
 use crate::progress::{MailEnd, is_milestone};
 use crate::render::email::Digest;
@@ -32,7 +32,7 @@ struct Served {
 }
 
 /// How a recipient's turn ended.
-type RecipientEnd = (Arc<Recipient>, Result<Turn, JobError>);
+type RecipientEnd = (Arc<Recipient>, Result<DeliveryResult, JobError>);
 
 /// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.
 ///
@@ -68,7 +68,10 @@ pub(super) async fn deliver_all(
             }
             Err(error) => failed.push(error),
         }
-        if failed.iter().any(|error| error.class() == Class::Disk) {
+        if failed
+            .iter()
+            .any(|error| error.class() == FailureClass::Disk)
+        {
             run.stop.ask();
         }
     }
@@ -81,14 +84,14 @@ pub(super) async fn deliver_all(
 
 /// Whether an error is the job's, however many recipients met it.
 fn is_of_the_job(error: &JobError) -> bool {
-    matches!(error, JobError::Stopped(_) | JobError::Aged(_)) || error.class() == Class::Disk
+    matches!(error, JobError::Stopped(_) | JobError::Aged(_)) || error.class() == FailureClass::Disk
 }
 
 /// Serves one audience: its links, its page and list, its mails.
 async fn serve(
     run: &JobRun,
     state: &JobState,
-    album: &Album<'_>,
+    album: &PictureLoader<'_>,
     audience: Audience,
     at: &[JobAtEdge],
     services: &Services,
@@ -158,13 +161,13 @@ async fn serve(
 }
 
 /// How an attempt at a mail ended, if it was made in this turn.
-const fn end_of(turn: &Result<Turn, JobError>) -> Option<MailEnd> {
+const fn end_of(turn: &Result<DeliveryResult, JobError>) -> Option<MailEnd> {
     match turn {
-        Ok(Turn::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
-        Ok(Turn::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
-        Ok(Turn::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
-        Ok(Turn::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
-        Ok(Turn::EndedBefore(_)) => None,
+        Ok(DeliveryResult::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
+        Ok(DeliveryResult::Ended(Outcome::Rejected { .. })) => Some(MailEnd::Rejected),
+        Ok(DeliveryResult::Ended(Outcome::Unknown { .. })) => Some(MailEnd::Unknown),
+        Ok(DeliveryResult::Ended(Outcome::NotSent { .. })) | Err(_) => Some(MailEnd::Deferred),
+        Ok(DeliveryResult::EndedBefore(_)) => None,
     }
 }
 
@@ -174,7 +177,7 @@ type Pending = (Arc<Recipient>, u32);
 /// Parts those who still wait for their mail from those whose turn has ended, one way or another.
 async fn pending_recipients(
     plan: &Plan,
-    sheet: &Sheet,
+    sheet: &JobRecords,
     readers: &[Arc<Recipient>],
     services: &Services,
 ) -> Result<(Vec<Pending>, Vec<RecipientEnd>), JobError> {
@@ -187,7 +190,7 @@ async fn pending_recipients(
             .look(&plan.job.id, sheet, reader, plan.on_doubt)
             .await?;
         let turn = match found {
-            Standing::Free { n } => {
+            RecipientStatus::Free { n } => {
                 let rid = services.recording.rid(reader);
                 match services.sending.mailer.put_off(&plan.job.id, &rid, reader) {
                     Some(error) => Err(error.into()),
@@ -197,15 +200,15 @@ async fn pending_recipients(
                     }
                 }
             }
-            Standing::Terminal { outcome, .. } => Ok(Turn::EndedBefore(outcome)),
-            Standing::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
-            Standing::Doubt { doubts, .. }
+            RecipientStatus::Terminal { outcome, .. } => Ok(DeliveryResult::EndedBefore(outcome)),
+            RecipientStatus::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
+            RecipientStatus::Doubt { doubts, .. }
                 if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
             {
                 let attempts = doubts;
                 Err(DeliverError::Exhausted { masked, attempts }.into())
             }
-            Standing::Doubt { .. } => Ok(Turn::EndedBefore(Outcome::held())),
+            RecipientStatus::Doubt { .. } => Ok(DeliveryResult::EndedBefore(Outcome::held())),
         };
         turns.push((Arc::clone(reader), turn));
     }

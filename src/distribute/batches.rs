@@ -16,7 +16,7 @@ use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::links::listing;
 use crate::links::{self, LinkSigner, Links};
-use crate::media::{Album, Pictures};
+use crate::media::{PictureLoader, Pictures};
 use crate::plan::{Aged, Audience, Plan};
 use crate::run::JobRun;
 
@@ -32,11 +32,11 @@ type Batch = (AuditedLinks, Arc<Pictures>);
 /// Where batches wait to be shown, and a place there.
 pub(super) type Room = mpsc::Sender<Result<Option<Batch>, JobError>>;
 
-type Place<'a> = mpsc::Permit<'a, Result<Option<Batch>, JobError>>;
+type Slot<'a> = mpsc::Permit<'a, Result<Option<Batch>, JobError>>;
 
 /// Has the links of an audience signed and recorded, and sends each batch on; `None` is the end.
 pub(super) async fn gather(
-    batches: impl Stream<Item = Result<(Place<'_>, Batch), JobError>> + Send,
+    batches: impl Stream<Item = Result<(Slot<'_>, Batch), JobError>> + Send,
     room: &Room,
 ) {
     let mut batches = pin!(batches);
@@ -59,12 +59,12 @@ pub(super) async fn gather(
 pub(super) fn batches<'a>(
     run: &'a JobRun,
     state: &'a JobState,
-    album: &'a Album<'a>,
+    album: &'a PictureLoader<'a>,
     audience: &'a Audience,
     signing: &'a LinkSigner,
     services: &'a Services,
     room: &'a Room,
-) -> impl Stream<Item = Result<(Place<'a>, Batch), JobError>> + Send + 'a {
+) -> impl Stream<Item = Result<(Slot<'a>, Batch), JobError>> + Send + 'a {
     let signed = stream::try_unfold(0, move |number| async move {
         let Ok(place) = room.reserve().await else {
             return Ok(None);

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::batches::may_go_on;
 use crate::assemble::Services;
-use crate::deliver::{self, Errand, Patience, Turn};
+use crate::deliver::{self, DeliveryAttempt, DeliveryResult, RetryWindow};
 use crate::error::JobError;
 use crate::job::{EmailOrder, Overflow, Recipient};
-use crate::ledger::{Kind, Record, Sheet};
+use crate::ledger::{JobRecords, Kind, Record};
 use crate::plan::{Plan, PlanError, Shortage};
 use crate::publication;
 use crate::quantity::Span;
@@ -20,14 +20,14 @@ const SHORTEST_PATIENCE: Span = Span::minutes(15);
 const LONGEST_PATIENCE: Span = Span::hours(24);
 
 /// Whether a relay that says "later" is asked again: the job was state, or reopened, not too long ago.
-pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &Sheet) -> Patience {
+pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &JobRecords) -> RetryWindow {
     let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
     let begins = sheet.of("").iter().filter(is_begin).filter_map(|record| {
         let at = record.body.get("begun_at").or(record.body.get("at"))?;
         at.as_str()?.parse::<Timestamp>().ok()
     });
     let Some(begun_at) = begins.max() else {
-        return Patience::Left;
+        return RetryWindow::Left;
     };
     let life = plan
         .lifetime
@@ -37,8 +37,8 @@ pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &Sheet) -> Patience {
     let longest = life.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
     let waited = run.now.duration_since(begun_at);
     match u64::try_from(waited.as_secs()).unwrap_or_default() >= longest.as_secs() {
-        true => Patience::Over,
-        false => Patience::Left,
+        true => RetryWindow::Over,
+        false => RetryWindow::Left,
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &Sheet) -> Patience {
 pub(super) struct To<'a> {
     pub(super) reader: &'a Recipient,
     pub(super) n: u32,
-    pub(super) patience: Patience,
+    pub(super) patience: RetryWindow,
 }
 
 /// Renders one reader's mail and delivers it, when it is its turn.
@@ -59,7 +59,7 @@ pub(super) async fn mail(
     to: To<'_>,
     shown: &mut Option<u64>,
     services: &Services,
-) -> Result<Turn, JobError> {
+) -> Result<DeliveryResult, JobError> {
     let (job, reader, mailer) = (&plan.job.id, to.reader, &services.sending.mailer);
     let way = run.stop.or(mailer.turn(&plan.relay, job, reader)).await??;
     let letter = Letter {
@@ -77,7 +77,7 @@ pub(super) async fn mail(
         .sending
         .sender
         .letter(&plan.job, reader, drawn.mail, run.now);
-    let errand = Errand {
+    let errand = DeliveryAttempt {
         job,
         recipient: reader,
         n: to.n,

@@ -7,8 +7,8 @@ use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::ledger::standing::is_done;
-use crate::ledger::{Created, Kind, Record, Sheet};
-use crate::links::kept::{self, Kept};
+use crate::ledger::{Created, JobRecords, Kind, Record};
+use crate::links::kept::{self, ObjectSnapshot};
 use crate::links::listing::Listing;
 use crate::plan::Plan;
 use crate::progress::Progress;
@@ -18,7 +18,7 @@ use crate::run::JobRun;
 pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
-    pub(super) sheet: Sheet,
+    pub(super) sheet: JobRecords,
 }
 
 impl JobState {
@@ -55,7 +55,7 @@ pub(super) async fn start(
             Ok(JobState {
                 plan,
                 listing,
-                sheet: Sheet::default(),
+                sheet: JobRecords::default(),
             })
         }
         Created::Theirs(first) => {
@@ -73,8 +73,8 @@ pub(super) async fn resume(
     services: &Services,
 ) -> Result<JobState, JobError> {
     let ledger = &*services.recording.ledger;
-    let sheet = Sheet::new(ledger.records(&run.job.id).await?);
-    let kept = serde_json::from_value::<Kept>(first.body["objects"].clone()).ok();
+    let sheet = JobRecords::new(ledger.records(&run.job.id).await?);
+    let kept = serde_json::from_value::<ObjectSnapshot>(first.body["objects"].clone()).ok();
     let store = &*services.signing.connection(&plan.connection)?.store;
     let knew_the_time = store.skew().is_some();
     let recalled = match &kept {

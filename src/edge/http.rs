@@ -145,7 +145,7 @@ impl Intercept for Terms {
 pub(super) struct Foreign(pub(super) String);
 
 /// Which connections a request was made on, and when.
-type Attempt = (u64, Instant);
+type HttpAttempt = (u64, Instant);
 
 #[derive(Debug, Clone)]
 struct EdgeClient {
@@ -221,7 +221,7 @@ impl EdgeClient {
     }
 
     /// A request failed that was made on the connections of `generation`, at an instant.
-    fn failed(&self, (generation, began): Attempt, kind: FailureKind, words: &str) {
+    fn failed(&self, (generation, began): HttpAttempt, kind: FailureKind, words: &str) {
         self.drop_pool(generation);
         if let Some(edge) = &self.edge {
             edge.failed_of(began, kind, words);
@@ -229,7 +229,7 @@ impl EdgeClient {
     }
 
     /// Something else than the store answered a request. To a request that names a key that may be for the key.
-    fn refused(&self, attempt: Attempt, asked: Asked, foreign: &Foreign) {
+    fn refused(&self, attempt: HttpAttempt, asked: Asked, foreign: &Foreign) {
         if !asked.names_a_key {
             self.failed(attempt, FailureKind::Unreachable, &foreign.0);
         }
@@ -601,7 +601,7 @@ struct Report {
     patience: Duration,
     _under_way: Option<Request>,
     client: EdgeClient,
-    attempt: Attempt,
+    attempt: HttpAttempt,
     says: Says,
     /// For how long the edge asks to be left alone.
     left_alone: Duration,

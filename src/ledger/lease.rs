@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::LedgerError;
 use crate::job::JobId;
 use crate::keyring::nonce;
-use crate::stop::Stop;
+use crate::stop::Cancellation;
 use crate::text::chain;
 
 /// How long a lease lasts; renewed at a third of it.
@@ -188,7 +188,7 @@ pub async fn take<'a>(
 impl Hold<'_> {
     /// Works `work` to its end while renewing the lease. When it is lost, `stop` is asked, so that the work ends before its
     /// next step that cannot be undone.
-    pub async fn hold_while<T>(&mut self, work: impl Future<Output = T>, stop: &Stop) -> T {
+    pub async fn hold_while<T>(&mut self, work: impl Future<Output = T>, stop: &Cancellation) -> T {
         let renewing = self.renew_until_lost(stop);
         tokio::select! {
             biased;
@@ -197,7 +197,7 @@ impl Hold<'_> {
         }
     }
 
-    async fn renew_until_lost<T>(&mut self, stop: &Stop) -> T {
+    async fn renew_until_lost<T>(&mut self, stop: &Cancellation) -> T {
         let mut third = tokio::time::interval(LEASE / 3);
         third.reset();
         loop {
@@ -272,7 +272,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(590)).await;
             assert!(is_busy(&ledger, &other).await, "it was renewed");
         };
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         tokio::join!(hold.hold_while(work, &stop), looking);
         assert!(stop.heed().is_ok());
         // It dies here: nothing renews, and nobody gives it back.
@@ -294,7 +294,7 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         let work = async {
             while stop.heed().is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;

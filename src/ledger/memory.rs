@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::lease::{Leases, Seen, Tag, Terms};
-use super::shelf::Shelf;
+use super::shelf::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
@@ -103,13 +103,13 @@ impl Ledger for MemoryLedger {
         Some(self)
     }
 
-    fn shelf(&self) -> Option<&dyn Shelf> {
+    fn shelf(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }
 
 #[async_trait]
-impl Shelf for MemoryLedger {
+impl PictureCache for MemoryLedger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
         let shelf = lock(&self.shelf);
         Ok(names.iter().map(|name| shelf.get(name).cloned()).collect())

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::standing::{is_done, record_of, reopenings, understand};
 use super::{
-    Answer, Created, Kind, Ledger, LedgerError, Outcome, Record, Sheet, Standing, Verdict, standing,
+    Answer, Created, JobRecords, Kind, Ledger, LedgerError, Outcome, RecipientStatus, Record,
+    Verdict, standing,
 };
 use crate::job::JobId;
 
@@ -15,7 +16,7 @@ pub enum Resolved {
     /// It stands.
     Recorded,
     /// There was nothing to answer: this is where the recipient stands.
-    NoDoubt(Standing),
+    NoDoubt(RecipientStatus),
     /// The job or the recipient is not known.
     Unknown,
 }
@@ -38,7 +39,7 @@ pub async fn resolve(
         return Ok(Resolved::Unknown);
     }
     let n = match standing(&records)? {
-        Standing::Doubt { n, .. } => n,
+        RecipientStatus::Doubt { n, .. } => n,
         other => return Ok(Resolved::NoDoubt(other)),
     };
     let verdict = Record::new(
@@ -79,23 +80,23 @@ pub async fn resend(
     by: &str,
     now: Timestamp,
 ) -> Result<Resent, LedgerError> {
-    let sheet = Sheet::new(ledger.records(job).await?);
+    let sheet = JobRecords::new(ledger.records(job).await?);
     if sheet.of("").is_empty() {
         return Ok(Resent::Unknown);
     }
     let (mut asked, mut allowed_before) = (0, 0);
     for rid in sheet.recipients() {
         let n = match standing(sheet.of(rid))? {
-            Standing::Doubt { n, .. }
-            | Standing::Terminal {
+            RecipientStatus::Doubt { n, .. }
+            | RecipientStatus::Terminal {
                 n,
                 outcome: Outcome::Rejected { .. },
             } => n,
-            Standing::Free { n } => {
+            RecipientStatus::Free { n } => {
                 allowed_before += usize::from(was_allowed(sheet.of(rid), n)?);
                 continue;
             }
-            Standing::Busy { .. } | Standing::Terminal { .. } => continue,
+            RecipientStatus::Busy { .. } | RecipientStatus::Terminal { .. } => continue,
         };
         let verdict = Verdict::new(Answer::ResendOk, by).to_body();
         let verdict = Record::new(job, rid, n, Kind::Verdict, verdict);
@@ -178,7 +179,7 @@ mod tests {
         assert_eq!(resend.unwrap(), Resolved::Recorded);
         assert!(is_open(&ledger, &job).await);
         let records = ledger.records_of(&job, "ann").await.unwrap();
-        assert_eq!(standing(&records).unwrap(), Standing::Free { n: 1 });
+        assert_eq!(standing(&records).unwrap(), RecipientStatus::Free { n: 1 });
     }
 
     #[tokio::test]
@@ -218,9 +219,9 @@ mod tests {
         assert_eq!(again().await, Resent::Asked(2));
         assert!(is_open(&ledger, &job).await);
         assert_eq!(again().await, Resent::Asked(2), "they still wait for it");
-        let sheet = Sheet::new(ledger.records(&job).await.unwrap());
+        let sheet = JobRecords::new(ledger.records(&job).await.unwrap());
         assert_eq!(reopenings(sheet.of("")), 1, "it is open already");
-        let free = |rid| standing(sheet.of(rid)).unwrap() == Standing::Free { n: 1 };
+        let free = |rid| standing(sheet.of(rid)).unwrap() == RecipientStatus::Free { n: 1 };
         assert_eq!((free("ann"), free("bo"), free("cy")), (true, true, false));
         let stranger = "other".parse().unwrap();
         let resent = resend(&ledger, &stranger, "operator", NOW).await;

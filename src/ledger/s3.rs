@@ -33,11 +33,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::lease::{Leases, Seen, Tag, Terms};
-use super::shelf::{Bundle, Shelf, bundles};
+use super::shelf::{Bundle, PictureCache, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::{EdgeError, Egress, Fact, http, random};
+use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::{Bucket, JobId};
 use crate::store::Course;
 use crate::store::s3::{Payload, Puts, ServerClock};
@@ -278,7 +278,7 @@ impl S3Ledger {
     ) -> Result<Put, EdgeError> {
         let payload = Payload::Bytes(bytes.into());
         let unreadable = |error: std::io::Error| {
-            EdgeError::new(self.action("write", key), Fact::Rejected, error)
+            EdgeError::new(self.action("write", key), ErrorKind::Rejected, error)
         };
         loop {
             let sums = self.puts.sums(&self.client, &self.bucket, &payload).await;
@@ -329,10 +329,9 @@ impl S3Ledger {
         let now = (self.clock)() + server.skew().unwrap_or_default();
         let age = now.as_second().saturating_sub(written);
         let tag = answer.e_tag.unwrap_or_default();
-        let bytes =
-            answer.body.collect().await.map_err(|error| {
-                EdgeError::new(self.action("read", key), Fact::Unreachable, error)
-            })?;
+        let bytes = answer.body.collect().await.map_err(|error| {
+            EdgeError::new(self.action("read", key), ErrorKind::Unreachable, error)
+        })?;
         Ok(Some(Found {
             bytes: bytes.to_vec(),
             tag,
@@ -347,7 +346,7 @@ impl S3Ledger {
         loop {
             tokio::select! {
                 Some(answer) = asked.next() => return match answer {
-                    Err(error) if error.fact.may_pass() && error.fact != Fact::Silent => self.get(key).await,
+                    Err(error) if error.fact.may_pass() && error.fact != ErrorKind::Silent => self.get(key).await,
                     answer => Ok(answer?),
                 },
                 () = tokio::time::sleep(FOLLOWED_AFTER) => asked.push(self.try_get(key)),
@@ -389,7 +388,7 @@ impl S3Ledger {
                 return Ok(keys);
             };
             let endless =
-                |error| EdgeError::new(self.action("list", prefix), Fact::Rejected, error);
+                |error| EdgeError::new(self.action("list", prefix), ErrorKind::Rejected, error);
             course.go_on(next, keys.len() > before).map_err(endless)?;
         }
     }
@@ -524,14 +523,14 @@ impl Ledger for S3Ledger {
         Some(self)
     }
 
-    fn shelf(&self) -> Option<&dyn Shelf> {
+    fn shelf(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }
 
 /// Each bundle is an object, written once: a request for each thing would cost as much as finding it out again.
 #[async_trait]
-impl Shelf for S3Ledger {
+impl PictureCache for S3Ledger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
         let mut kept = vec![None; names.len()];
         let mut read = stream::iter(bundles(names.iter().map(String::as_str)))

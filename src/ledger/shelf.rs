@@ -15,7 +15,7 @@ const ABOUT_TOGETHER: u8 = 64;
 
 /// Keeps small texts under the SHA-256, in hexadecimal digits, of what they tell of.
 #[async_trait]
-pub trait Shelf: Send + Sync + fmt::Debug {
+pub trait PictureCache: Send + Sync + fmt::Debug {
     /// What is kept under each of some names, in their order.
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError>;
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::shelf::Shelf;
+use super::shelf::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
@@ -210,13 +210,13 @@ impl Ledger for SqliteLedger {
         Ok(())
     }
 
-    fn shelf(&self) -> Option<&dyn Shelf> {
+    fn shelf(&self) -> Option<&dyn PictureCache> {
         Some(self)
     }
 }
 
 #[async_trait]
-impl Shelf for SqliteLedger {
+impl PictureCache for SqliteLedger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
         let names = names.to_owned();
         let oldest = (self.clock)().as_millisecond() - SHELF_LIFE_MS;

@@ -11,7 +11,7 @@ pub const MAX_DOUBTS: usize = 5;
 
 /// Where a recipient stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum RecipientStatus {
     /// Attempt `n` may be made by whoever creates its intent.
     Free {
         /// The attempt.
@@ -40,11 +40,11 @@ pub enum Standing {
 
 /// The records of a job, by recipient.
 #[derive(Debug, Clone, Default)]
-pub struct Sheet {
+pub struct JobRecords {
     by_rid: HashMap<String, Vec<Record>>,
 }
 
-impl Sheet {
+impl JobRecords {
     /// Sorts a job's records.
     pub fn new(records: Vec<Record>) -> Self {
         let mut by_rid: HashMap<String, Vec<Record>> = HashMap::new();
@@ -76,29 +76,29 @@ pub fn record_of(records: &[Record], n: u32, kind: Kind) -> Option<&Record> {
 }
 
 /// Works out where a recipient stands from its records.
-pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
+pub fn standing(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
     let attempts = records
         .iter()
         .filter(|record| record.kind == Kind::Intent)
         .map(|intent| intent.n);
     let Some(n) = attempts.max() else {
-        return Ok(Standing::Free { n: 0 });
+        return Ok(RecipientStatus::Free { n: 0 });
     };
     let Some(outcome) = outcome_of(records, n)? else {
-        return Ok(Standing::Busy { n });
+        return Ok(RecipientStatus::Busy { n });
     };
     if let Outcome::NotSent { .. } = outcome {
-        return Ok(Standing::Free { n: n + 1 });
+        return Ok(RecipientStatus::Free { n: n + 1 });
     }
     let verdict = record_of(records, n, Kind::Verdict);
     if let Outcome::Rejected { .. } = outcome
         && let Some(verdict) = verdict
         && understand(verdict)?.verdict == Answer::ResendOk
     {
-        return Ok(Standing::Free { n: n + 1 });
+        return Ok(RecipientStatus::Free { n: n + 1 });
     }
     let Outcome::Unknown { .. } = outcome else {
-        return Ok(Standing::Terminal { n, outcome });
+        return Ok(RecipientStatus::Terminal { n, outcome });
     };
     let Some(verdict) = verdict else {
         let mut doubts = 0;
@@ -106,12 +106,12 @@ pub fn standing(records: &[Record]) -> Result<Standing, LedgerError> {
             let outcome = outcome_of(records, intent.n)?;
             doubts += usize::from(matches!(outcome, Some(Outcome::Unknown { .. })));
         }
-        return Ok(Standing::Doubt { n, doubts });
+        return Ok(RecipientStatus::Doubt { n, doubts });
     };
     let Verdict { verdict, by } = understand(verdict)?;
     Ok(match verdict {
-        Answer::ResendOk => Standing::Free { n: n + 1 },
-        Answer::WasSent => Standing::Terminal {
+        Answer::ResendOk => RecipientStatus::Free { n: n + 1 },
+        Answer::WasSent => RecipientStatus::Terminal {
             n,
             outcome: Outcome::Accepted {
                 words: format!("it was sent, says {by}"),
@@ -187,11 +187,11 @@ mod tests {
 
     #[test]
     fn a_recipient_without_records_is_free() {
-        assert_eq!(standing(&[]).unwrap(), Standing::Free { n: 0 });
-        let sheet = Sheet::new(records(&[(0, Kind::Intent, Value::Null)]));
+        assert_eq!(standing(&[]).unwrap(), RecipientStatus::Free { n: 0 });
+        let sheet = JobRecords::new(records(&[(0, Kind::Intent, Value::Null)]));
         assert_eq!(
             standing(sheet.of("bo")).unwrap(),
-            Standing::Free { n: 0 },
+            RecipientStatus::Free { n: 0 },
             "another's records are another's"
         );
         assert_eq!(sheet.recipients(), ["ann"]);
@@ -201,14 +201,14 @@ mod tests {
     fn an_intent_without_an_outcome_is_never_free() {
         assert_eq!(
             standing(&records(&[(0, Kind::Intent, Value::Null)])).unwrap(),
-            Standing::Busy { n: 0 }
+            RecipientStatus::Busy { n: 0 }
         );
         let second = records(&[
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, not_sent()),
             (1, Kind::Intent, Value::Null),
         ]);
-        assert_eq!(standing(&second).unwrap(), Standing::Busy { n: 1 });
+        assert_eq!(standing(&second).unwrap(), RecipientStatus::Busy { n: 1 });
     }
 
     #[test]
@@ -217,24 +217,24 @@ mod tests {
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, not_sent()),
         ]);
-        assert_eq!(standing(&again).unwrap(), Standing::Free { n: 1 });
+        assert_eq!(standing(&again).unwrap(), RecipientStatus::Free { n: 1 });
         let doubt = [
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, unknown()),
         ];
         assert_eq!(
             standing(&records(&doubt)).unwrap(),
-            Standing::Doubt { n: 0, doubts: 1 }
+            RecipientStatus::Doubt { n: 0, doubts: 1 }
         );
         let answered = |answer| {
             let mut all = doubt.to_vec();
             all.push((0, Kind::Verdict, verdict(answer)));
             standing(&records(&all)).unwrap()
         };
-        assert_eq!(answered(Answer::ResendOk), Standing::Free { n: 1 });
+        assert_eq!(answered(Answer::ResendOk), RecipientStatus::Free { n: 1 });
         assert!(matches!(
             answered(Answer::WasSent),
-            Standing::Terminal {
+            RecipientStatus::Terminal {
                 n: 0,
                 outcome: Outcome::Accepted { .. }
             }
@@ -260,15 +260,18 @@ mod tests {
         let mut all = vec![(0, Kind::Intent, Value::Null), (0, Kind::Outcome, rejected)];
         assert!(matches!(
             standing(&records(&all)).unwrap(),
-            Standing::Terminal { n: 0, .. }
+            RecipientStatus::Terminal { n: 0, .. }
         ));
         all.push((0, Kind::Verdict, verdict(Answer::ResendOk)));
-        assert_eq!(standing(&records(&all)).unwrap(), Standing::Free { n: 1 });
+        assert_eq!(
+            standing(&records(&all)).unwrap(),
+            RecipientStatus::Free { n: 1 }
+        );
         all.push((0, Kind::Late, accepted()));
         assert!(
             matches!(
                 standing(&records(&all)).unwrap(),
-                Standing::Terminal { n: 0, .. }
+                RecipientStatus::Terminal { n: 0, .. }
             ),
             "what was accepted is not sent again"
         );
@@ -286,11 +289,11 @@ mod tests {
             standing(&records(&all)).unwrap()
         };
         assert!(
-            matches!(late(accepted()), Standing::Terminal { n: 0, .. }),
+            matches!(late(accepted()), RecipientStatus::Terminal { n: 0, .. }),
             "no second mail, though one was allowed"
         );
-        assert_eq!(late(not_sent()), Standing::Free { n: 1 });
-        assert_eq!(late(unknown()), Standing::Free { n: 1 });
+        assert_eq!(late(not_sent()), RecipientStatus::Free { n: 1 });
+        assert_eq!(late(unknown()), RecipientStatus::Free { n: 1 });
     }
 
     #[test]
@@ -306,7 +309,7 @@ mod tests {
         }
         assert_eq!(
             standing(&records(&all)).unwrap(),
-            Standing::Doubt { n: 3, doubts: 3 }
+            RecipientStatus::Doubt { n: 3, doubts: 3 }
         );
     }
 

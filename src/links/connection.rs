@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::front::Front;
+use super::front::Distribution;
 use super::signer::Signer;
 use crate::job::ConnectionName;
 use crate::rate_limit::RateLimiter;
@@ -22,7 +22,7 @@ pub struct Connection {
     /// Signs for the server that the program itself asks, where links name another.
     pub(crate) own_signer: Option<Signer>,
     /// The distribution in front of its bucket, if there is one.
-    pub front: Option<Arc<Front>>,
+    pub front: Option<Arc<Distribution>>,
     /// The role whose credentials sign, if it takes one on.
     pub role: Option<Arc<str>>,
     /// How many links it may sign.

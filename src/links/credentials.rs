@@ -105,14 +105,14 @@ struct State {
     /// The look that is under way. One that was not waited for to its end goes on, so that one thread hangs, and not many.
     looking: Option<JoinHandle<Stamps>>,
     kept: Option<Kept>,
-    standing: Standing,
+    standing: CredentialState,
     /// Until when a source that failed is left alone.
     left_alone: Option<Instant>,
 }
 
 /// What is known of the credentials that are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Standing {
+enum CredentialState {
     #[default]
     Good,
     /// A file of the source is another. They are used as long as it cannot be read: a rotation may be half done.
@@ -125,7 +125,9 @@ impl State {
     /// Whether the files were those of the credentials a moment ago, and nothing speaks against the credentials.
     fn has_looked(&self, doubt: &Doubt) -> bool {
         let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
-        self.standing == Standing::Good && self.looked_at.is_some_and(counts) && !doubt.is_left()
+        self.standing == CredentialState::Good
+            && self.looked_at.is_some_and(counts)
+            && !doubt.is_left()
     }
 }
 
@@ -216,11 +218,11 @@ impl Source {
         let began = Instant::now();
         let mut state = self.inner.state.lock().await;
         if self.inner.doubt.is_open() {
-            state.standing = Standing::Rejected;
+            state.standing = CredentialState::Rejected;
             state.provider = None;
         }
         let good = state.kept.clone().filter(|kept| kept.serves(need));
-        let good = good.filter(|_| state.standing != Standing::Rejected);
+        let good = good.filter(|_| state.standing != CredentialState::Rejected);
         let is_left_alone = state.left_alone.is_some_and(|until| Instant::now() < until);
         if let Some(kept) = &good
             && (is_left_alone || state.has_looked(&self.inner.doubt) && kept.is_new_enough())
@@ -236,7 +238,7 @@ impl Source {
         let looked = timeout(patience, self.look(&mut state)).await;
         if let Some(kept) = &good
             && looked.is_ok()
-            && state.standing == Standing::Good
+            && state.standing == CredentialState::Good
             && kept.is_new_enough()
         {
             return Ok(kept.clone());
@@ -279,8 +281,8 @@ impl Source {
         if state.seen != seen {
             state.seen = seen;
             state.provider = None;
-            if state.standing == Standing::Good {
-                state.standing = Standing::Outdated;
+            if state.standing == CredentialState::Good {
+                state.standing = CredentialState::Outdated;
             }
         }
         state.looked_at = Some(began);
@@ -339,11 +341,11 @@ impl Source {
         let before = state.kept.replace(kept.clone());
         let standing = std::mem::take(&mut state.standing);
         let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));
-        if standing == Standing::Rejected {
+        if standing == CredentialState::Rejected {
             doubt.settle(is_other);
         }
         // The sessions of a role have other keys each time; that is no news.
-        if is_other && (standing != Standing::Good || kept.end == CredentialsEnd::Never) {
+        if is_other && (standing != CredentialState::Good || kept.end == CredentialsEnd::Never) {
             tracing::info!(
                 section,
                 access_key_id = kept.credentials.access_key_id(),
@@ -370,7 +372,7 @@ impl Source {
 
     fn fail(&self, state: &State, error: &CredentialsError) {
         let Inner { edge, doubt, .. } = &*self.inner;
-        if state.standing == Standing::Rejected {
+        if state.standing == CredentialState::Rejected {
             doubt.settle(false);
         }
         match error {

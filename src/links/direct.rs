@@ -24,7 +24,7 @@ pub const JOB: &str = "presign";
 
 /// What is asked of all links alike.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct LinkOptions {
     /// The name under which files are saved, instead of their own.
     pub filename: Option<Phrase>,
     /// What a browser does with them.
@@ -52,7 +52,7 @@ pub enum Identity {
 
 /// Signs links to objects of one bucket.
 pub fn sign(
-    wish: &Wish,
+    wish: &LinkOptions,
     bucket: &Bucket,
     keys: Vec<Key>,
     hand: &UrlSigner,
@@ -104,7 +104,7 @@ pub fn sign(
     })
 }
 
-impl Wish {
+impl LinkOptions {
     fn name(&self, key: &Key) -> Result<String, PhraseError> {
         let Some(phrase) = &self.filename else {
             return Ok(clean_name(key.file_name()));

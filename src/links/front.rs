@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::plan::{Overrides, Reach};
+use crate::plan::{OriginScope, ResponseOverrides};
 use presign::PresignRequest;
 use presign::PresignedUrl;
 use presign::cloudfront::{
@@ -11,7 +11,7 @@ use presign::cloudfront::{
 
 /// Whether one signature may serve everything that a job hands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
+pub enum SignatureScope {
     /// Each link has its own.
     Never,
     /// One for everything below the job's prefix.
@@ -20,18 +20,18 @@ pub enum Sharing {
 
 /// A distribution in front of a connection's bucket.
 #[derive(Debug)]
-pub struct Front {
+pub struct Distribution {
     /// Signs.
     pub signer: CloudFrontSigner,
     /// Where the links point.
     pub distribution: DistributionDomain,
     /// What they can open.
-    pub reach: Reach,
+    pub reach: OriginScope,
     /// Whether they share a signature.
-    pub sharing: Sharing,
+    pub sharing: SignatureScope,
 }
 
-impl Front {
+impl Distribution {
     /// Signs links under a policy. `whole_prefix` is given if all that lies below it is handed out.
     pub fn signing(
         self: &Arc<Self>,
@@ -39,7 +39,7 @@ impl Front {
         whole_prefix: Option<&str>,
     ) -> Result<FrontSigning, CloudFrontError> {
         let shared = match (self.sharing, whole_prefix) {
-            (Sharing::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
+            (SignatureScope::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
                 // All of the distribution would be open, and it may have other origins.
                 "" => None,
                 path => {
@@ -47,7 +47,7 @@ impl Front {
                     Some(self.signer.wildcard(&resource, &policy)?)
                 }
             },
-            (Sharing::WholePrefix, None) | (Sharing::Never, _) => None,
+            (SignatureScope::WholePrefix, None) | (SignatureScope::Never, _) => None,
         };
         Ok(FrontSigning {
             front: Arc::clone(self),
@@ -60,7 +60,7 @@ impl Front {
 /// Signs links under one policy.
 #[derive(Debug, Clone)]
 pub struct FrontSigning {
-    front: Arc<Front>,
+    front: Arc<Distribution>,
     policy: UrlPolicy,
     shared: Option<WildcardSignature>,
 }
@@ -72,7 +72,7 @@ impl FrontSigning {
             key: self.front.reach.path(ask.key)?,
             ..*ask
         };
-        if self.front.reach.overrides == Overrides::LeftOut {
+        if self.front.reach.overrides == ResponseOverrides::LeftOut {
             (ask.content_disposition, ask.content_type) = (None, None);
         }
         let url = self.front.distribution.url(&ask);
@@ -107,12 +107,16 @@ mod tests {
 
     const P256: &str = include_str!("../../crates/presign/tests/fixtures/p256-pkcs8.pem");
 
-    fn front(origin_path: &str, sharing: Sharing, overrides: Overrides) -> Arc<Front> {
+    fn front(
+        origin_path: &str,
+        sharing: SignatureScope,
+        overrides: ResponseOverrides,
+    ) -> Arc<Distribution> {
         let key = PrivateKey::from_pem(P256).unwrap();
-        Arc::new(Front {
+        Arc::new(Distribution {
             signer: CloudFrontSigner::new("K1TESTKEY", key, HashAlgorithm::Sha256).unwrap(),
             distribution: DistributionDomain::new("d111111abcdef8.cloudfront.net").unwrap(),
-            reach: Reach {
+            reach: OriginScope {
                 bucket: Some("reports".parse().unwrap()),
                 origin_path: origin_path.to_owned(),
                 overrides,
@@ -136,7 +140,7 @@ mod tests {
     }
 
     /// A link without its signature.
-    fn shape(front: &Arc<Front>, whole_prefix: Option<&str>, key: &str) -> String {
+    fn shape(front: &Arc<Distribution>, whole_prefix: Option<&str>, key: &str) -> String {
         let signing = front.signing(end(), whole_prefix).unwrap();
         let url = signing.sign(&ask(key)).unwrap().expose().to_owned();
         url.split('&')
@@ -147,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_link_leaves_out_what_the_distribution_adds_or_does_not_hand_on() {
-        let whole = front("", Sharing::Never, Overrides::HandedOn);
+        let whole = front("", SignatureScope::Never, ResponseOverrides::HandedOn);
         insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
-        let site = front("site/", Sharing::Never, Overrides::LeftOut);
+        let site = front("site/", SignatureScope::Never, ResponseOverrides::LeftOut);
         insta::assert_snapshot!(shape(&site, None, "site/a.txt"), @"https://d111111abcdef8.cloudfront.net/a.txt?x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
         let signing = site.signing(end(), None).unwrap();
         insta::assert_snapshot!(signing.sign(&ask("other/a.txt")).unwrap_err(), @r#"the distribution cannot open "other/a.txt": its origin path is "site/""#);
@@ -157,7 +161,11 @@ mod tests {
 
     #[test]
     fn a_signature_is_shared_below_a_prefix_but_never_for_the_whole_distribution() {
-        let front = front("site/", Sharing::WholePrefix, Overrides::LeftOut);
+        let front = front(
+            "site/",
+            SignatureScope::WholePrefix,
+            ResponseOverrides::LeftOut,
+        );
         let below = front.signing(end(), Some("site/2026/")).unwrap();
         assert!(!below.is_slow());
         insta::assert_snapshot!(shape(&front, Some("site/2026/"), "site/2026/a.txt"), @"https://d111111abcdef8.cloudfront.net/2026/a.txt?x-handout Policy Signature Key-Pair-Id Hash-Algorithm");
@@ -168,11 +176,11 @@ mod tests {
 
     #[test]
     fn a_distribution_opens_its_own_bucket_below_its_origin_path() {
-        let front = front("site/", Sharing::Never, Overrides::LeftOut);
+        let front = front("site/", SignatureScope::Never, ResponseOverrides::LeftOut);
         let (reports, other) = ("reports".parse().unwrap(), "other".parse().unwrap());
         assert!(front.reach.covers(&reports, "site/2026/"));
         assert!(!front.reach.covers(&reports, "sit"));
         assert!(!front.reach.covers(&other, "site/2026/"));
-        assert!(Reach::default().covers(&other, ""));
+        assert!(OriginScope::default().covers(&other, ""));
     }
 }

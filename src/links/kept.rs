@@ -20,7 +20,7 @@ use crate::keyring::nonce;
 use crate::ledger::{Ledger, LedgerError};
 use crate::plan::policy::describe;
 use crate::plan::{Objects, Plan, Refusal};
-use crate::stop::{Stop, Stopped};
+use crate::stop::{Cancellation, Stopped};
 use crate::store::{ObjectMeta, ObjectStore, Versions};
 
 /// How many pages are on their way to the ledger at once.
@@ -28,7 +28,7 @@ const PAGES_AT_ONCE: usize = 4;
 
 /// Where a job's objects are kept; part of its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct ObjectSnapshot {
     /// The listing's name.
     pub listing: String,
     /// How many pages it has.
@@ -54,9 +54,9 @@ pub async fn keep(
     listing: &Listing,
     job: &JobId,
     ledger: &dyn Ledger,
-    stop: &Stop,
-) -> Result<Kept, KeptError> {
-    let kept = Kept {
+    stop: &Cancellation,
+) -> Result<ObjectSnapshot, KeptError> {
+    let kept = ObjectSnapshot {
         listing: nonce(),
         pages: u32::try_from(listing.pages()).unwrap_or(u32::MAX),
     };
@@ -91,12 +91,12 @@ pub async fn message(job: &JobId, ledger: &dyn Ledger) -> Result<Option<String>,
 /// Brings the objects of a job back, and looks at each: what has vanished since is not available. Nothing, if the ledger
 /// has not kept them.
 pub async fn recall(
-    kept: &Kept,
+    kept: &ObjectSnapshot,
     plan: &Plan,
     ledger: &dyn Ledger,
     store: &dyn ObjectStore,
     spool_dir: &Location,
-    stop: &Stop,
+    stop: &Cancellation,
 ) -> Result<Option<Listing>, KeptError> {
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store, stop);
@@ -139,7 +139,12 @@ struct Listed<'a> {
 }
 
 impl<'a> Presence<'a> {
-    fn of(plan: &'a Plan, kept: &Kept, store: &'a dyn ObjectStore, stop: &'a Stop) -> Self {
+    fn of(
+        plan: &'a Plan,
+        kept: &ObjectSnapshot,
+        store: &'a dyn ObjectStore,
+        stop: &'a Cancellation,
+    ) -> Self {
         let listed = match &plan.objects {
             // One page may have few objects far apart.
             Objects::Under(prefix, _) if plan.order == Order::Key && kept.pages > 1 => {
@@ -238,7 +243,7 @@ mod tests {
     /// What comes back of 2,500 objects of which one has vanished, and how many requests that took.
     async fn recalled(order: &str) -> (Listing, usize) {
         let dir = tempfile::tempdir().unwrap();
-        let (ledger, stop) = (MemoryLedger::default(), Stop::default());
+        let (ledger, stop) = (MemoryLedger::default(), Cancellation::default());
         let spool = Location::from(dir.path());
         let from = json!({ "connection": "reports", "bucket": "acme-reports", "prefix": "r/", "order": order });
         let plan = Plan {
@@ -286,11 +291,15 @@ mod tests {
     async fn what_is_not_kept_does_not_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let plan = samples::plan("r/", &json!({}));
-        let kept = Kept {
+        let kept = ObjectSnapshot {
             listing: "gone".to_owned(),
             pages: 1,
         };
-        let (ledger, store, stop) = (MemoryLedger::default(), store(0..1), Stop::default());
+        let (ledger, store, stop) = (
+            MemoryLedger::default(),
+            store(0..1),
+            Cancellation::default(),
+        );
         let recalled = recall(&kept, &plan, &ledger, &store, &dir.path().into(), &stop).await;
         assert!(recalled.unwrap().is_none());
     }

@@ -10,8 +10,8 @@ use futures_util::stream::FuturesUnordered;
 use super::listing::{GatherError, check_clock};
 use super::ranges::{Ask, Popped, RangeId, Ranges};
 use crate::job::Bucket;
-use crate::stop::Stop;
-use crate::store::{Fact, ObjectMeta, ObjectStore, Page, Versions};
+use crate::stop::Cancellation;
+use crate::store::{ErrorKind, ObjectMeta, ObjectStore, Page, Versions};
 use crate::text::chain;
 
 /// How many pages of a listing are asked for at once. A store's own limit, per prefix, is in the thousands a second; how often
@@ -39,7 +39,7 @@ type Answer = (RangeId, Result<Page, GatherError>);
 pub(super) struct Lister<'a> {
     under: Under<'a>,
     store: &'a dyn ObjectStore,
-    stop: &'a Stop,
+    stop: &'a Cancellation,
     ranges: Ranges,
     on_their_way: FuturesUnordered<BoxFuture<'a, Answer>>,
     /// Answers that came in meanwhile, no more than were on their way.
@@ -47,7 +47,11 @@ pub(super) struct Lister<'a> {
 }
 
 impl<'a> Lister<'a> {
-    pub(super) fn new(under: Under<'a>, store: &'a dyn ObjectStore, stop: &'a Stop) -> Self {
+    pub(super) fn new(
+        under: Under<'a>,
+        store: &'a dyn ObjectStore,
+        stop: &'a Cancellation,
+    ) -> Self {
         // Versions have a listing of their own, whose places are a key and a version.
         let at_once = match under.is_limited || under.versions == Versions::Pinned {
             true => 1,
@@ -99,8 +103,10 @@ impl<'a> Lister<'a> {
     fn take(&mut self, (range, page): Answer) -> Result<(), GatherError> {
         match page {
             Err(GatherError::Store(error))
-                if matches!(error.fact, Fact::Rejected | Fact::Denied | Fact::NotFound)
-                    && self.ranges.give_up(range) =>
+                if matches!(
+                    error.fact,
+                    ErrorKind::Rejected | ErrorKind::Denied | ErrorKind::NotFound
+                ) && self.ranges.give_up(range) =>
             {
                 let error = chain(&error);
                 tracing::debug!(
@@ -179,7 +185,7 @@ mod tests {
             sleep(Duration::from_secs(2)).await;
         };
         let taken = timeout(Duration::from_secs(20), parts).await;
-        taken.map_err(|_| EdgeError::new("list", Fact::Silent, "it took too long"))
+        taken.map_err(|_| EdgeError::new("list", ErrorKind::Silent, "it took too long"))
     }
 
     #[async_trait]
@@ -193,9 +199,11 @@ mod tests {
         ) -> Result<Page, StoreError> {
             in_parts(self.begun.fetch_add(1, Ordering::Relaxed)).await?;
             match cursor {
-                Cursor::After(_) if self.is_strict => {
-                    Err(EdgeError::new("list", Fact::Rejected, "no such marker"))
-                }
+                Cursor::After(_) if self.is_strict => Err(EdgeError::new(
+                    "list",
+                    ErrorKind::Rejected,
+                    "no such marker",
+                )),
                 cursor => self.store.list(bucket, prefix, versions, cursor).await,
             }
         }
@@ -231,7 +239,7 @@ mod tests {
             ..samples::plan("r/", &json!({ "from": from }))
         };
         let dir = tempfile::tempdir().unwrap();
-        let (stop, progress) = (Stop::default(), Progress::default());
+        let (stop, progress) = (Cancellation::default(), Progress::default());
         let listing = listing::list(&plan, store, &dir.path().into(), &stop, &progress).await?;
         Ok(listing.linkable)
     }
@@ -251,7 +259,7 @@ mod tests {
             versions: Versions::Floating,
             is_limited: false,
         };
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         let (mut lister, mut found) = (Lister::new(under, &store, &stop), 0);
         while let Some(page) = lister.page().await.unwrap() {
             found += page.len();
@@ -269,7 +277,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_store_that_refuses_the_listing_itself_is_an_error() {
         let store = Slow::new(false);
-        store.store.fail_next(Fact::Denied);
+        store.store.fail_next(ErrorKind::Denied);
         let error = listed(&store, false).await.unwrap_err();
         assert!(matches!(error, GatherError::Store(_)), "{error}");
     }

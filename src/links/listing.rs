@@ -20,13 +20,13 @@ use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
-use crate::plan::Overrides;
+use crate::plan::ResponseOverrides;
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};
-use crate::stop::{Stop, Stopped};
+use crate::stop::{Cancellation, Stopped};
 use crate::store::{
-    EndlessListing, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Storage, StoreError, Versions,
+    EndlessListing, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Storage, StoreError, Versions,
 };
 
 /// How many pages stay in memory: enough that most jobs never touch a file.
@@ -314,7 +314,7 @@ pub async fn list(
     plan: &Plan,
     store: &dyn ObjectStore,
     spool_dir: &Location,
-    stop: &Stop,
+    stop: &Cancellation,
     progress: &Progress,
 ) -> Result<Listing, GatherError> {
     let mut gathering = Gathering::new(plan, spool_dir);
@@ -341,7 +341,7 @@ pub async fn list(
 async fn gather_under(
     (prefix, filter): (&str, &Filter),
     store: &dyn ObjectStore,
-    stop: &Stop,
+    stop: &Cancellation,
     progress: &Progress,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), GatherError> {
@@ -416,7 +416,7 @@ async fn passed(
     mut objects: Vec<ObjectMeta>,
     prefix: &str,
     filter: &Arc<Filter>,
-    stop: &Stop,
+    stop: &Cancellation,
 ) -> Result<Vec<ObjectMeta>, GatherError> {
     let (prefix, filter, asked) = (prefix.to_owned(), Arc::clone(filter), stop.clone());
     let passed = aside(move || {
@@ -454,15 +454,15 @@ pub(super) async fn missing_of(
         let keys = some.iter().map(|object| &object.key);
         for (key, head) in keys.clone().zip(heads_of(bucket, keys, store).await?) {
             match head.map_err(|error| (error.fact, error)) {
-                Err((Fact::NotFound, _)) => drop(missing.insert(key.clone())),
+                Err((ErrorKind::NotFound, _)) => drop(missing.insert(key.clone())),
                 // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
-                Err((Fact::Denied | Fact::Rejected, _)) | Ok(_) => {}
+                Err((ErrorKind::Denied | ErrorKind::Rejected, _)) | Ok(_) => {}
                 Err((
-                    Fact::Throttled
-                    | Fact::Unreachable
-                    | Fact::Silent
-                    | Fact::Failed
-                    | Fact::Elsewhere,
+                    ErrorKind::Throttled
+                    | ErrorKind::Unreachable
+                    | ErrorKind::Silent
+                    | ErrorKind::Failed
+                    | ErrorKind::Elsewhere,
                     error,
                 )) => return Err(error.into()),
             }
@@ -496,7 +496,7 @@ async fn look_at(
 
 /// An object as it was found, or the reason why it cannot be linked.
 pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
-    let is_shown = plan.overrides == Overrides::LeftOut;
+    let is_shown = plan.overrides == ResponseOverrides::LeftOut;
     let active = (is_shown && is_active(object.key.file_name())).then_some(Unlinkable::Active);
     match linkable::obstacle(&object, plan.lifetime.signed_at, plan.lifetime.expires_at).or(active)
     {
@@ -508,14 +508,14 @@ pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
 /// What a refused HEAD says about a link; what it does not say is an error of the job.
 fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
     match error.fact {
-        Fact::NotFound => Ok(Unlinkable::Missing),
-        Fact::Denied => Ok(Unlinkable::Forbidden),
-        Fact::Rejected
-        | Fact::Throttled
-        | Fact::Unreachable
-        | Fact::Silent
-        | Fact::Failed
-        | Fact::Elsewhere => Err(error),
+        ErrorKind::NotFound => Ok(Unlinkable::Missing),
+        ErrorKind::Denied => Ok(Unlinkable::Forbidden),
+        ErrorKind::Rejected
+        | ErrorKind::Throttled
+        | ErrorKind::Unreachable
+        | ErrorKind::Silent
+        | ErrorKind::Failed
+        | ErrorKind::Elsewhere => Err(error),
     }
 }
 
@@ -523,7 +523,7 @@ async fn gather_named(
     bucket: &Bucket,
     keys: &[Key],
     store: &dyn ObjectStore,
-    stop: &Stop,
+    stop: &Cancellation,
     gathering: &mut Gathering<'_>,
 ) -> Result<(), GatherError> {
     for some in keys.chunks(HEADS_AT_ONCE) {
@@ -536,7 +536,7 @@ async fn gather_named(
                         return Ok(());
                     }
                 }
-                Err(error) if error.fact == Fact::Denied => return Err(error.into()),
+                Err(error) if error.fact == ErrorKind::Denied => return Err(error.into()),
                 Err(error) => gathering.leave_out(key.to_string(), obstacle_of(error)?)?,
             }
         }
@@ -632,7 +632,7 @@ impl<'a> Gathering<'a> {
         &mut self,
         objects: Vec<ObjectMeta>,
         store: &dyn ObjectStore,
-        stop: &Stop,
+        stop: &Cancellation,
     ) -> Result<Wants, GatherError> {
         if !self.plan.preflight {
             let wants = self.take_in(objects.into_iter().map(Entry::Linkable))?;
@@ -762,7 +762,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Keeps the sorted part bounded: with a limit, only the first of the order stay.
-    async fn bound_sorting(&mut self, stop: &Stop) -> Result<(), Stopped> {
+    async fn bound_sorting(&mut self, stop: &Cancellation) -> Result<(), Stopped> {
         if let Some(limit) = self.sorted_limit()
             && self.sorting.len() >= limit.saturating_mul(2).max(MAX_PAGE)
         {
@@ -773,7 +773,7 @@ impl<'a> Gathering<'a> {
     }
 
     /// Sorts what is to be sorted, aside: many long names that begin alike may take long.
-    async fn sort(&mut self, stop: &Stop) -> Result<(), Stopped> {
+    async fn sort(&mut self, stop: &Cancellation) -> Result<(), Stopped> {
         let (mut sorting, order) = (std::mem::take(&mut self.sorting), self.plan.order);
         if !sorting.is_empty() {
             self.sorting = stop
@@ -1089,7 +1089,7 @@ mod tests {
     #[tokio::test]
     async fn long_filtering_holds_nothing_up_and_ends_when_it_is_asked_to() {
         let (objects, filter) = slow();
-        let (filter, stop) = (Arc::new(filter), Stop::default());
+        let (filter, stop) = (Arc::new(filter), Cancellation::default());
         let mut filtering = std::pin::pin!(passed(objects.clone(), "p/", &filter, &stop));
         let begun = tokio::time::Instant::now();
         tokio::select! {
@@ -1105,7 +1105,7 @@ mod tests {
         assert!(matches!(filtering.await, Err(GatherError::Stopped(_))));
 
         let few = objects[..2].to_vec();
-        let all = passed(few.clone(), "p/", &filter, &Stop::default()).await;
+        let all = passed(few.clone(), "p/", &filter, &Cancellation::default()).await;
         assert_eq!(all.unwrap(), few);
     }
 

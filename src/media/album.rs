@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Picture, Pictures, format};
 use crate::edge::EdgeError;
 use crate::keyring::sha256_hex;
-use crate::ledger::shelf::Shelf;
+use crate::ledger::shelf::PictureCache;
 use crate::links::listing::Entry;
 use crate::plan::Plan;
-use crate::stop::Stop;
+use crate::stop::Cancellation;
 use crate::store::{ObjectMeta, ObjectStore};
 use crate::text::chain;
 
@@ -48,11 +48,11 @@ pub struct Settings {
 
 /// The pictures of a job.
 #[derive(Debug)]
-pub struct Album<'a> {
+pub struct PictureLoader<'a> {
     plan: &'a Plan,
     store: &'a dyn ObjectStore,
-    shelf: Option<&'a dyn Shelf>,
-    stop: &'a Stop,
+    shelf: Option<&'a dyn PictureCache>,
+    stop: &'a Cancellation,
     at_once: usize,
     failures: AtomicU32,
     /// Held while somebody looks: others who want the same page wait for it instead of looking too.
@@ -71,14 +71,14 @@ struct State {
     until: Option<Instant>,
 }
 
-impl<'a> Album<'a> {
+impl<'a> PictureLoader<'a> {
     /// The album of a plan; nothing is looked at before a page is asked for, and nothing ever for a plan without a gallery.
     pub fn new(
         plan: &'a Plan,
         store: &'a dyn ObjectStore,
-        shelf: Option<&'a dyn Shelf>,
+        shelf: Option<&'a dyn PictureCache>,
         settings: Settings,
-        stop: &'a Stop,
+        stop: &'a Cancellation,
     ) -> Self {
         let Settings { limit, at_once } = settings;
         Self {
@@ -343,8 +343,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_store_that_does_not_answer_is_given_up_and_so_is_a_job_that_stops() {
         let plan = crate::render::samples::plan("", &json!({}));
-        let stop = Stop::default();
-        let album = Album {
+        let stop = Cancellation::default();
+        let album = PictureLoader {
             plan: &plan,
             store: &Silent,
             shelf: None,

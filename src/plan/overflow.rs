@@ -1,7 +1,8 @@
 //! What is published for a job whose mails have no room for all of its files.
 
 use super::{
-    AllowRule, GalleryPlan, ManifestPlan, Objects, Place, PlanError, Policy, Published, fill,
+    AllowRule, GalleryPlan, ManifestPlan, Objects, PlanError, Policy, PublishTarget, Published,
+    fill,
 };
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, ManifestFormat};
@@ -21,7 +22,7 @@ impl Published {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
         let mut places = gallery.into_iter().chain(manifest);
-        places.any(|place| matches!(place, Place::Bucket(..)))
+        places.any(|place| matches!(place, PublishTarget::Bucket(..)))
     }
 
     /// Adds what has all files and can be linked by a mail: a page, or a list where the job has a page of its own already.

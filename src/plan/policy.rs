@@ -9,7 +9,7 @@ use globset::GlobMatcher;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{ExpiryGuard, Objects, Place};
+use super::{ExpiryGuard, Objects, PublishTarget};
 use crate::job::envelope::EventRule;
 use crate::job::glob;
 use crate::job::{
@@ -65,7 +65,7 @@ pub struct Policy {
     /// Where an event starts a job: nothing may be published there.
     pub triggers: Vec<EventRule>,
     /// Where a page goes that no job asked for, if the job's rule names no bucket.
-    pub default_publish: Option<Place>,
+    pub default_publish: Option<PublishTarget>,
 }
 
 /// One rule: together, what a job may ask.
@@ -228,7 +228,7 @@ impl Policy {
         &self,
         job: &Job,
         objects: &Objects,
-        places: &(impl Iterator<Item = &'a Place> + Clone),
+        places: &(impl Iterator<Item = &'a PublishTarget> + Clone),
     ) -> Result<&AllowRule, Refusal> {
         let place = describe(&job.from.bucket, objects);
         if let Some(target) = places.clone().find(|target| self.triggers_itself(target)) {
@@ -292,15 +292,15 @@ impl Policy {
 
     /// Where a page goes that no job asked for: the first bucket in which the rule lets pages be published, or else the
     /// configuration's default. A directory is none, since no mail can link what is in it.
-    pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<Place> {
+    pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<PublishTarget> {
         let of_rule = rule.publish.iter().filter_map(PublishRule::bucket);
         let mut places = of_rule.chain(self.default_publish.clone());
         places.find(|place| !self.triggers_itself(place))
     }
 
     /// Whether a page put there would be an event that starts a job.
-    pub(crate) fn triggers_itself(&self, target: &Place) -> bool {
-        let Place::Bucket(bucket, prefix) = target else {
+    pub(crate) fn triggers_itself(&self, target: &PublishTarget) -> bool {
+        let PublishTarget::Bucket(bucket, prefix) = target else {
             return false;
         };
         let folder = "0".repeat(32);
@@ -342,7 +342,7 @@ impl AllowRule {
         job: &Job,
         place: &str,
         sender_domain: &str,
-        mut targets: impl Iterator<Item = &'a Place>,
+        mut targets: impl Iterator<Item = &'a PublishTarget>,
     ) -> Option<Refusal> {
         let lists = job
             .email
@@ -422,8 +422,8 @@ fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
 
 impl AllowRule {
     /// Notes the directory of this rule that a place is in or below; of several, the one that is nearest.
-    pub(super) fn confine(&self, mut place: Place) -> Place {
-        let Place::Dir { asked, allowed } = &mut place else {
+    pub(super) fn confine(&self, mut place: PublishTarget) -> PublishTarget {
+        let PublishTarget::Dir { asked, allowed } = &mut place else {
             return place;
         };
         let dirs = self.publish.iter().filter_map(|rule| match rule {
@@ -439,22 +439,23 @@ impl AllowRule {
 
 impl PublishRule {
     /// The bucket and prefix of the rule, unless it is about a directory.
-    pub fn bucket(&self) -> Option<Place> {
+    pub fn bucket(&self) -> Option<PublishTarget> {
         match self {
             Self::Bucket(bucket, prefix) => {
-                Some(Place::Bucket(bucket.clone(), prefix.parse().ok()?))
+                Some(PublishTarget::Bucket(bucket.clone(), prefix.parse().ok()?))
             }
             Self::Dir(_) => None,
         }
     }
 
-    fn allows(&self, place: &Place) -> bool {
+    fn allows(&self, place: &PublishTarget) -> bool {
         match (self, place) {
-            (Self::Bucket(bucket, prefix), Place::Bucket(asked, asked_prefix)) => {
+            (Self::Bucket(bucket, prefix), PublishTarget::Bucket(asked, asked_prefix)) => {
                 bucket == asked && asked_prefix.as_str().starts_with(prefix.as_str())
             }
-            (Self::Dir(dir), Place::Dir { asked, .. }) => asked.starts_with(dir),
-            (Self::Bucket(..), Place::Dir { .. }) | (Self::Dir(_), Place::Bucket(..)) => false,
+            (Self::Dir(dir), PublishTarget::Dir { asked, .. }) => asked.starts_with(dir),
+            (Self::Bucket(..), PublishTarget::Dir { .. })
+            | (Self::Dir(_), PublishTarget::Bucket(..)) => false,
         }
     }
 }

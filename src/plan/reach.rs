@@ -5,16 +5,16 @@ use presign::cloudfront::CloudFrontError;
 
 /// What a distribution can open, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reach {
+pub struct OriginScope {
     /// The bucket behind it; without one, whichever a rule lets the connection hand out.
     pub bucket: Option<Bucket>,
     /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
     pub origin_path: String,
     /// Whether links ask for a name and a type.
-    pub overrides: Overrides,
+    pub overrides: ResponseOverrides,
 }
 
-impl Reach {
+impl OriginScope {
     /// Whether it can open everything in `bucket` whose key begins with `start`.
     pub fn covers(&self, bucket: &Bucket, start: &str) -> bool {
         self.bucket.as_ref().is_none_or(|behind| behind == bucket)
@@ -33,7 +33,7 @@ impl Reach {
 
 /// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Overrides {
+pub enum ResponseOverrides {
     /// They do.
     #[default]
     HandedOn,

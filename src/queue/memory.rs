@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt};
+use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt};
 
 /// Messages in memory. Time is tokio's, so a paused clock hides and shows them.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct State {
     extensions: usize,
     submitted: usize,
     slow: Duration,
-    failures: Vec<Fact>,
+    failures: Vec<ErrorKind>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl MemoryQueue {
     }
 
     /// Makes the next request fail with `fact`.
-    pub fn fail_next(&self, fact: Fact) {
+    pub fn fail_next(&self, fact: ErrorKind) {
         self.lock().failures.push(fact);
     }
 
@@ -94,7 +94,7 @@ impl MemoryQueue {
             return Err(EdgeError::new(action, fact, "told to fail"));
         }
         answer(&mut state)
-            .ok_or_else(|| EdgeError::new(action, Fact::NotFound, "the receipt is void"))
+            .ok_or_else(|| EdgeError::new(action, ErrorKind::NotFound, "the receipt is void"))
     }
 }
 

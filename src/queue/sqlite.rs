@@ -13,7 +13,7 @@ use rusqlite::params;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{EdgeError, Fact, Message, Parked, ParkedMessage, Queue, QueueError, Receipt};
+use super::{EdgeError, ErrorKind, Message, Parked, ParkedMessage, Queue, QueueError, Receipt};
 use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
@@ -216,7 +216,7 @@ fn one(action: &'static str, changed: usize) -> Result<(), QueueError> {
         1 => Ok(()),
         _ => Err(EdgeError::new(
             action,
-            Fact::NotFound,
+            ErrorKind::NotFound,
             "the receipt is void: the message was received again",
         )),
     }
@@ -315,7 +315,7 @@ impl Queue for SqliteQueue {
 }
 
 fn failed(action: &'static str, error: DatabaseError) -> QueueError {
-    EdgeError::new(action, Fact::Unreachable, error)
+    EdgeError::new(action, ErrorKind::Unreachable, error)
 }
 
 fn milliseconds(duration: Duration) -> i64 {

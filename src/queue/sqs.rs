@@ -10,7 +10,7 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::types::{MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName};
 
-use super::{EdgeError, Fact, Message, Parked, Queue, QueueError, Receipt, hand_over};
+use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, hand_over};
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
 use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, EdgeKind};
@@ -171,7 +171,8 @@ impl Queue for SqsQueue {
                 .build()
         };
         let attribute = |value: String| {
-            text(value).map_err(|error| EdgeError::new("park a message", Fact::Rejected, error))
+            text(value)
+                .map_err(|error| EdgeError::new("park a message", ErrorKind::Rejected, error))
         };
         let fifo = Fifo::of(url, message.group.as_deref());
         let send = || {
@@ -191,7 +192,7 @@ impl Queue for SqsQueue {
         let sending = async {
             match with_reason.send().await.map_err(|error| parked(&error)) {
                 // A body near the limit leaves no room for attributes; the reason stands in the audit log.
-                Err(error) if error.fact == Fact::Rejected => {
+                Err(error) if error.fact == ErrorKind::Rejected => {
                     send().send().await.map_err(|error| parked(&error))
                 }
                 sent => sent,
@@ -289,8 +290,8 @@ where
     let error = EdgeError::from_sdk(format!("{action} {url}"), error);
     // "Message does not exist or is not available for visibility timeout change" comes as InvalidParameterValue.
     match error.fact {
-        Fact::Rejected => EdgeError {
-            fact: Fact::NotFound,
+        ErrorKind::Rejected => EdgeError {
+            fact: ErrorKind::NotFound,
             ..error
         },
         _ => error,

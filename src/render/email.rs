@@ -22,7 +22,7 @@ use crate::job::{Locale, Recipient, Scope};
 use crate::plan::Plan;
 use crate::text::html::escape;
 use crate::text::is_bidi_control;
-use view::{Sheet, View};
+use view::{MailRows, View};
 
 /// The most rows beside a link to a page that shows them all: a mail is a letter, not a listing.
 const MAX_ROWS_BESIDE_GALLERY: usize = 25;
@@ -75,7 +75,7 @@ pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderE
     let given = letter.subject()?;
     let language = templates.strings().for_locale(letter.locale());
     let folders = view::named_folders(letter.digest);
-    let sheet = Sheet::new(letter, &folders, letter.most_rows());
+    let sheet = MailRows::new(letter, &folders, letter.most_rows());
     let mut view = View::new(letter, language, given.as_deref(), &sheet);
     view.show(&sheet, sheet.most());
     view.subject = match &given {

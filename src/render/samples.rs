@@ -14,7 +14,7 @@ use crate::links::{Link, Links, Unavailable, Unlinkable};
 
 use crate::media::Pictures;
 use crate::plan::Audience;
-use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Place, Plan};
+use crate::plan::{Bound, GalleryPlan, Lifetime, Objects, OnUnlinkable, Plan, PublishTarget};
 use crate::store::{ObjectMeta, Storage};
 
 pub(super) const SIGNATURE: &str =
@@ -56,7 +56,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
             .as_ref()
             .map_or_else(|| job.id.to_string(), ToString::to_string),
         template: order.template.clone(),
-        place: Place::Dir {
+        place: PublishTarget::Dir {
             asked: "/srv/galleries".into(),
             allowed: "/srv/galleries".into(),
         },
@@ -76,7 +76,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
-        overrides: crate::plan::Overrides::HandedOn,
+        overrides: crate::plan::ResponseOverrides::HandedOn,
         disposition: Disposition::Attachment,
         filename: None,
         per_recipient: true,

@@ -1,6 +1,6 @@
 //! What a job's steps need, in three parts: a step takes the one that it needs.
 //!
-//! What records links and deliveries is the fourth: [`crate::deliver::Books`].
+//! What records links and deliveries is the fourth: [`crate::deliver::DeliveryLedger`].
 
 use std::sync::Arc;
 

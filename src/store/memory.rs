@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError,
-    Versions,
+    Body, Content, Cursor, EdgeError, ErrorKind, ObjectMeta, ObjectStore, Page, Storage,
+    StoreError, Versions,
 };
 use crate::job::{Bucket, Key};
 
@@ -22,8 +22,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct State {
     buckets: BTreeMap<String, BTreeMap<String, (ObjectMeta, Vec<u8>)>>,
-    failures: Vec<Fact>,
-    unreadable: BTreeMap<(String, String), Fact>,
+    failures: Vec<ErrorKind>,
+    unreadable: BTreeMap<(String, String), ErrorKind>,
     requests: usize,
     clock_ahead: Option<SignedDuration>,
     storage: BTreeMap<(String, String), Storage>,
@@ -85,12 +85,12 @@ impl MemoryStore {
     }
 
     /// Makes the next request fail with `fact`.
-    pub fn fail_next(&self, fact: Fact) {
+    pub fn fail_next(&self, fact: ErrorKind) {
         self.lock().failures.push(fact);
     }
 
     /// Makes every look at an object fail with `fact`, as for one that the credentials may not read.
-    pub fn unreadable(&self, bucket: &str, key: &str, fact: Fact) {
+    pub fn unreadable(&self, bucket: &str, key: &str, fact: ErrorKind) {
         self.lock()
             .unreadable
             .insert((bucket.to_owned(), key.to_owned()), fact);
@@ -126,8 +126,9 @@ impl MemoryStore {
         if let Some(fact) = state.failures.pop() {
             return Err(EdgeError::new(action, fact, "told to fail"));
         }
-        answer(&mut state)
-            .ok_or_else(|| EdgeError::new(action, Fact::NotFound, "there is nothing of that name"))
+        answer(&mut state).ok_or_else(|| {
+            EdgeError::new(action, ErrorKind::NotFound, "there is nothing of that name")
+        })
     }
 }
 
@@ -199,7 +200,11 @@ impl ObjectStore for MemoryStore {
         };
         match self.request(action.clone(), is_listed)? {
             (true, bytes) => Ok(bytes),
-            (false, _) => Err(EdgeError::new(action, Fact::Rejected, "it was changed")),
+            (false, _) => Err(EdgeError::new(
+                action,
+                ErrorKind::Rejected,
+                "it was changed",
+            )),
         }
     }
 
@@ -214,7 +219,7 @@ impl ObjectStore for MemoryStore {
         let bytes = match body {
             Body::Bytes(bytes) => bytes,
             Body::File(path) => std::fs::read(path)
-                .map_err(|error| EdgeError::new(action.clone(), Fact::Rejected, error))?,
+                .map_err(|error| EdgeError::new(action.clone(), ErrorKind::Rejected, error))?,
         };
         self.request(action, |state| state.buckets.get(bucket.as_str()).map(drop))?;
         self.insert(bucket.as_str(), key.as_str(), &bytes, Timestamp::UNIX_EPOCH);
@@ -270,11 +275,11 @@ mod tests {
     async fn it_fails_once_when_told_to() {
         let store = MemoryStore::new(2);
         store.create_bucket("bucket");
-        store.fail_next(Fact::Throttled);
+        store.fail_next(ErrorKind::Throttled);
         let bucket: Bucket = "bucket".parse().unwrap();
         assert_eq!(
             store.probe(&bucket).await.unwrap_err().fact,
-            Fact::Throttled
+            ErrorKind::Throttled
         );
         assert!(store.probe(&bucket).await.is_ok());
     }

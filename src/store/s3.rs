@@ -30,7 +30,7 @@ pub(crate) use self::puts::Payload;
 pub use self::puts::Puts;
 pub use self::trial::Trial;
 use super::{
-    Body, Content, Cursor, EdgeError, Fact, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
+    Body, Content, Cursor, EdgeError, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
 };
 use crate::bounds::{MAX_ETAG_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VERSION_BYTES};
@@ -174,7 +174,7 @@ impl S3Store {
             let region = printable(&region, MAX_SHOWN_VALUE_BYTES);
             let reason = format!("the answer names the region {region}, which is none");
             let action = format!("look up the region of s3://{bucket}");
-            return Err(EdgeError::new(action, Fact::Rejected, reason));
+            return Err(EdgeError::new(action, ErrorKind::Rejected, reason));
         }
         let config = self
             .client
@@ -269,7 +269,7 @@ impl S3Store {
             .map_err(|error| EdgeError::from_sdk(action(), &error))?;
         reader
             .take()
-            .map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))
+            .map_err(|reason| EdgeError::new(action(), ErrorKind::Rejected, reason))
     }
 
     /// Lists with versions; the token is the two markers of S3, one after the other.
@@ -314,7 +314,9 @@ impl S3Store {
         let next = answer.next_key_marker.filter(|key| !key.is_empty());
         let next = match (answer.is_truncated == Some(true), next) {
             (false, _) => None,
-            (true, None) => return Err(EdgeError::new(action(), Fact::Rejected, MORE_NOWHERE)),
+            (true, None) => {
+                return Err(EdgeError::new(action(), ErrorKind::Rejected, MORE_NOWHERE));
+            }
             (true, Some(key)) => {
                 let key = match encoded {
                     true => decode_form(&key),
@@ -325,7 +327,8 @@ impl S3Store {
             }
         };
         Ok(Page {
-            objects: objects.map_err(|reason| EdgeError::new(action(), Fact::Rejected, reason))?,
+            objects: objects
+                .map_err(|reason| EdgeError::new(action(), ErrorKind::Rejected, reason))?,
             continuation_token: next,
         })
     }
@@ -436,7 +439,8 @@ impl ObjectStore for S3Store {
         while bytes.len() < most
             && let Some(some) = body.next().await
         {
-            let some = some.map_err(|error| EdgeError::new(action(), Fact::Unreachable, error))?;
+            let some =
+                some.map_err(|error| EdgeError::new(action(), ErrorKind::Unreachable, error))?;
             bytes.extend_from_slice(&some[..some.len().min(most - bytes.len())]);
         }
         Ok(bytes)
@@ -450,7 +454,8 @@ impl ObjectStore for S3Store {
         content: Content,
     ) -> Result<(), StoreError> {
         let action = || format!("put s3://{bucket}/{key}");
-        let unreadable = |error: std::io::Error| EdgeError::new(action(), Fact::Rejected, error);
+        let unreadable =
+            |error: std::io::Error| EdgeError::new(action(), ErrorKind::Rejected, error);
         let client = self.client(bucket).await?;
         let payload = match body {
             Body::Bytes(bytes) => Payload::Bytes(bytes.into()),
@@ -514,7 +519,7 @@ impl ObjectStore for S3Store {
 fn refused_for_a_name(error: StoreError) -> StoreError {
     match error.is_foreign() {
         true => EdgeError {
-            fact: Fact::Rejected,
+            fact: ErrorKind::Rejected,
             ..error
         },
         false => error,

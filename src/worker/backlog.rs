@@ -17,7 +17,7 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use crate::edge::health::{Admission, EdgeKind, Edges, Outage};
-use crate::queue::{Fact, Queue, Receipt};
+use crate::queue::{ErrorKind, Queue, Receipt};
 
 /// How long a message is hidden: so long for each that waits, within these.
 const HIDDEN_EACH: Duration = Duration::from_millis(15);
@@ -147,7 +147,7 @@ impl Backlog {
 async fn show(queue: &dyn Queue, messages: Vec<Waiting>) -> Vec<Waiting> {
     let shown = stream::iter(messages).map(|message| async move {
         match queue.release(&message.receipt, Duration::ZERO).await {
-            Err(error) if error.fact != Fact::NotFound => Some(message),
+            Err(error) if error.fact != ErrorKind::NotFound => Some(message),
             Ok(()) | Err(_) => None,
         }
     });
@@ -229,7 +229,7 @@ mod tests {
         let hidden = queue.receive(3, HELD, Duration::ZERO).await.unwrap();
         assert!(hidden.is_empty(), "the queue is down");
         edge.answered();
-        queue.fail_next(Fact::Unreachable);
+        queue.fail_next(ErrorKind::Unreachable);
         tend(1).await;
         let back = queue.receive(3, HELD, Duration::ZERO).await.unwrap();
         assert_eq!(back.len(), 3, "one was not taken back at once");

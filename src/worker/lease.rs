@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, Step};
-use crate::queue::{Fact, Queue, Receipt};
-use crate::stop::Stop;
+use crate::queue::{ErrorKind, Queue, Receipt};
+use crate::stop::Cancellation;
 use crate::text::chain;
 
 /// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
@@ -74,7 +74,7 @@ impl<'a> Lease<'a> {
     pub async fn hold_while<T>(
         mut self,
         work: impl Future<Output = T>,
-        stop: &Stop,
+        stop: &Cancellation,
         last_step: Duration,
     ) -> Held<T> {
         let mut work = std::pin::pin!(work);
@@ -125,7 +125,7 @@ impl<'a> Lease<'a> {
                 self.held_until = now + self.visibility;
                 Hold::Kept
             }
-            Err(error) if error.fact == Fact::NotFound => Hold::Lost,
+            Err(error) if error.fact == ErrorKind::NotFound => Hold::Lost,
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
@@ -172,7 +172,9 @@ mod tests {
         let receipt = received(&queue).await;
         let lease = Lease::new(&queue, &receipt, VISIBILITY);
         let work = tokio::time::sleep(Duration::from_secs(300));
-        let held = lease.hold_while(work, &Stop::default(), LAST_STEP).await;
+        let held = lease
+            .hold_while(work, &Cancellation::default(), LAST_STEP)
+            .await;
         assert!(matches!(held, Held::Finished(())));
         assert_eq!(queue.extensions(), 29);
         assert!(
@@ -198,7 +200,7 @@ mod tests {
             began.elapsed()
         };
         let held = Lease::new(&queue, &receipt, VISIBILITY)
-            .hold_while(work, &Stop::default(), LAST_STEP)
+            .hold_while(work, &Cancellation::default(), LAST_STEP)
             .await;
         assert!(matches!(held, Held::Finished(took) if took == Duration::from_secs(12)));
         assert_eq!(
@@ -213,7 +215,7 @@ mod tests {
         let queue = MemoryQueue::default();
         let receipt = received(&queue).await;
         queue.delete(&receipt).await.unwrap();
-        let stop = Stop::default();
+        let stop = Cancellation::default();
         let work = async {
             while stop.heed().is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -229,10 +231,10 @@ mod tests {
     async fn a_failing_queue_is_asked_again_until_the_hold_has_run_out() {
         let queue = MemoryQueue::default();
         let receipt = received(&queue).await;
-        queue.fail_next(Fact::Unreachable);
+        queue.fail_next(ErrorKind::Unreachable);
         let work = tokio::time::sleep(Duration::from_secs(25));
         let held = Lease::new(&queue, &receipt, VISIBILITY)
-            .hold_while(work, &Stop::default(), LAST_STEP)
+            .hold_while(work, &Cancellation::default(), LAST_STEP)
             .await;
         assert!(matches!(held, Held::Finished(())));
         assert_eq!(queue.extensions(), 1);

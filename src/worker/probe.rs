@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::edge::health::EdgeKind;
-    use crate::queue::Fact;
+    use crate::queue::ErrorKind;
     use crate::queue::memory::MemoryQueue;
 
     fn edge() -> Edge {
@@ -245,10 +245,10 @@ mod tests {
         queue.submit("job").await.unwrap();
         let edge = Edge::new(EdgeKind::Queue, "queue", "the queue");
         for (fact, answers) in [
-            (Fact::Silent, false),
-            (Fact::Unreachable, false),
-            (Fact::Denied, true),
-            (Fact::Failed, true),
+            (ErrorKind::Silent, false),
+            (ErrorKind::Unreachable, false),
+            (ErrorKind::Denied, true),
+            (ErrorKind::Failed, true),
         ] {
             edge.failed(FailureKind::Timeout, "");
             queue.fail_next(fact);

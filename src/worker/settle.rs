@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::error::{Class, Disposition, JobError};
+use crate::error::{Disposition, FailureClass, JobError};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
-use crate::queue::{Fact, Message, Parked, Queue, QueueError};
+use crate::queue::{ErrorKind, Message, Parked, Queue, QueueError};
 use crate::text::chain;
 
 /// How often a delete is tried: a message that stays is done again for nothing.
@@ -23,7 +23,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
     let receive_count = message.receive_count;
     let words = chain(error);
     match (error.class(), disposition) {
-        (Class::Disk, _) => {
+        (FailureClass::Disk, _) => {
             tracing::error!(
                 message.id = id,
                 job.id = job,
@@ -31,7 +31,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
                 "the disk failed; receiving no more"
             );
         }
-        (Class::Busy, _) => {
+        (FailureClass::Busy, _) => {
             tracing::info!(
                 message.id = id,
                 job.id = job,
@@ -85,7 +85,7 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
 
 /// Whether a message is in the queue after it was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
+pub enum Settled {
     /// It is gone: done, or set aside.
     Gone,
     /// It comes again.
@@ -98,22 +98,22 @@ pub async fn settle(
     message: &Message,
     disposition: Disposition,
     reason: &str,
-) -> Result<Left, QueueError> {
+) -> Result<Settled, QueueError> {
     match disposition {
         Disposition::Delete => delete(queue, message).await?,
         Disposition::Retry { after } => {
             queue.release(&message.receipt, after).await?;
-            return Ok(Left::Staying);
+            return Ok(Settled::Staying);
         }
         Disposition::Park => {
             failpoint::pass(Failpoint::Refused);
             if queue.park(message, reason).await? == Parked::LeftToRedrive {
                 queue.release(&message.receipt, LEFT_TO_REDRIVE).await?;
-                return Ok(Left::Staying);
+                return Ok(Settled::Staying);
             }
         }
     }
-    Ok(Left::Gone)
+    Ok(Settled::Gone)
 }
 
 async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), QueueError> {
@@ -125,7 +125,7 @@ async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), QueueError> 
                 return Ok(());
             }
             // Received again by somebody: the ledger tells them that the job is done, and they delete it.
-            Err(error) if error.fact == Fact::NotFound || attempt == DELETE_ATTEMPTS => {
+            Err(error) if error.fact == ErrorKind::NotFound || attempt == DELETE_ATTEMPTS => {
                 return Err(error);
             }
             Err(_) => {

@@ -7,17 +7,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::queue::{Fact, Message, Queue};
+use crate::queue::{ErrorKind, Message, Queue};
 use crate::text::chain;
 
 /// Messages to be worked one after the other, in one slot.
-pub(super) type Turn = VecDeque<Message>;
+pub(super) type MessageGroup = VecDeque<Message>;
 
 /// Parts what was received at once into turns: each group is one, and so is each message without a group.
-pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<Turn> {
-    let mut turns: Vec<Turn> = Vec::new();
+pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<MessageGroup> {
+    let mut turns: Vec<MessageGroup> = Vec::new();
     for message in received {
-        let group = |turn: &&mut Turn| turn[0].group == message.group;
+        let group = |turn: &&mut MessageGroup| turn[0].group == message.group;
         match turns
             .iter_mut()
             .find(group)
@@ -33,7 +33,7 @@ pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<Turn> {
 /// Waits for something while messages that wait for their turn are held.
 pub(super) async fn holding<T>(
     queue: &dyn Queue,
-    waiting: &Turn,
+    waiting: &MessageGroup,
     visibility: Duration,
     until: impl Future<Output = T>,
 ) -> T {
@@ -46,14 +46,14 @@ pub(super) async fn holding<T>(
 
 /// Holds messages that wait for their turn, for as long as it is polled. One that was lost stays lost: the queue has
 /// given it to somebody, or will.
-async fn hold(queue: &dyn Queue, waiting: &Turn, visibility: Duration) {
+async fn hold(queue: &dyn Queue, waiting: &MessageGroup, visibility: Duration) {
     let mut extend = tokio::time::interval(visibility / 3);
     extend.reset();
     loop {
         extend.tick().await;
         for message in waiting {
             if let Err(error) = queue.extend(&message.receipt, visibility).await
-                && error.fact != Fact::NotFound
+                && error.fact != ErrorKind::NotFound
             {
                 tracing::warn!(
                     message.id,

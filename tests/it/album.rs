@@ -10,7 +10,8 @@ use handout::config::LedgerKind;
 use handout::job::{Bucket, Key};
 use handout::media::Picture;
 use handout::store::{
-    Body, Content, Cursor, EdgeError, Fact, ObjectMeta, ObjectStore, Page, StoreError, Versions,
+    Body, Content, Cursor, EdgeError, ErrorKind, ObjectMeta, ObjectStore, Page, StoreError,
+    Versions,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl ObjectStore for Watched {
         if self.refuses {
             return Err(EdgeError {
                 action: format!("read the beginning of s3://{bucket}/{}", object.key),
-                fact: Fact::Denied,
+                fact: ErrorKind::Denied,
                 answer: None,
                 source: "told to refuse".into(),
             });
@@ -102,7 +103,7 @@ impl ObjectStore for Watched {
             in_time
                 .map_err(|_| EdgeError {
                     action: format!("put s3://{bucket}/{key}"),
-                    fact: Fact::Rejected,
+                    fact: ErrorKind::Rejected,
                     answer: None,
                     source: "the far picture was not looked at meanwhile".into(),
                 })?

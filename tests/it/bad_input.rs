@@ -212,9 +212,9 @@ async fn a_message_of_a_mebibyte_is_read_and_one_byte_more_is_refused() {
 
 #[tokio::test]
 async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
-    use handout::error::{Class, JobError};
+    use handout::error::{FailureClass, JobError};
     use handout::links::listing::GatherError;
-    use handout::store::{EdgeError, Fact};
+    use handout::store::{EdgeError, ErrorKind};
     let denied = |fact| {
         let action = "list s3://reports/".to_owned();
         JobError::Gather(GatherError::Store(EdgeError {
@@ -224,11 +224,11 @@ async fn a_store_that_denies_is_tried_again_later_since_people_repair_that() {
             source: "AccessDenied".into(),
         }))
     };
-    assert_eq!(denied(Fact::Denied).class(), Class::Edge);
-    assert!(denied(Fact::Denied).needs_a_person());
-    assert_eq!(denied(Fact::Throttled).class(), Class::Edge);
-    assert!(!denied(Fact::Throttled).needs_a_person());
-    assert_eq!(denied(Fact::NotFound).class(), Class::Permanent);
+    assert_eq!(denied(ErrorKind::Denied).class(), FailureClass::Edge);
+    assert!(denied(ErrorKind::Denied).needs_a_person());
+    assert_eq!(denied(ErrorKind::Throttled).class(), FailureClass::Edge);
+    assert!(!denied(ErrorKind::Throttled).needs_a_person());
+    assert_eq!(denied(ErrorKind::NotFound).class(), FailureClass::Permanent);
 }
 
 /// Each key would be asked for: a message of many missing ones would hold its slot for minutes.

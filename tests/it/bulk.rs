@@ -18,7 +18,7 @@ use handout::links::listing::{self, Entry, Listing};
 use handout::plan::{self, CredentialsEnd, SignerFacts};
 use handout::progress::Progress;
 use handout::run::JobRun;
-use handout::stop::Stop;
+use handout::stop::Cancellation;
 use handout::store::{Cursor, ObjectStore, Versions};
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn run(job: &Value) -> JobRun {
         message_id: None,
         attempt: 1,
         now: clock::system(),
-        stop: Stop::default(),
+        stop: Cancellation::default(),
         delivery: handout::run::delivery::Delivery::unnoted(),
     }
 }

@@ -11,7 +11,7 @@ use handout::ledger::{Kind, Ledger, Record};
 use handout::queue::memory::MemoryQueue;
 use handout::queue::sqlite::SqliteQueue;
 use handout::queue::sqs::SqsQueue;
-use handout::queue::{Fact, Parked, Queue};
+use handout::queue::{ErrorKind, Parked, Queue};
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
 use handout::store::{Body, Content, Cursor, ObjectStore, StoreError, Versions};
@@ -110,11 +110,11 @@ pub(crate) async fn an_old_receipt_is_void(queue: Arc<dyn Queue>) {
     let second = queue.receive(1, HELD, NOW).await.unwrap().remove(0);
     assert_eq!(
         queue.delete(&first.receipt).await.unwrap_err().fact,
-        Fact::NotFound
+        ErrorKind::NotFound
     );
     assert_eq!(
         queue.extend(&first.receipt, HELD).await.unwrap_err().fact,
-        Fact::NotFound
+        ErrorKind::NotFound
     );
     queue.delete(&second.receipt).await.unwrap();
 }
@@ -245,7 +245,7 @@ async fn sqs_is_a_queue_and_parks_with_the_reason() {
 
     let missing = SqsQueue::new(client, format!("{}/123456789012/missing", moto.url()));
     let error = missing.receive(1, HELD, NOW).await.unwrap_err();
-    assert_eq!(error.fact, Fact::NotFound);
+    assert_eq!(error.fact, ErrorKind::NotFound);
     assert!(
         error.to_string().ends_with("/missing: it does not exist"),
         "{error}"
@@ -320,7 +320,7 @@ pub(crate) async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<St
         .await
         .unwrap_err()
         .fact;
-    assert_eq!(fact, Fact::NotFound);
+    assert_eq!(fact, ErrorKind::NotFound);
     let missing = "missing".parse().unwrap();
     let error = store
         .list(&missing, "", Versions::Floating, Cursor::Start)
@@ -329,13 +329,13 @@ pub(crate) async fn a_store_is_a_store(store: &dyn ObjectStore, mut keys: Vec<St
     assert_eq!(
         (error.fact, error.to_string().as_str()),
         (
-            Fact::NotFound,
+            ErrorKind::NotFound,
             "could not list s3://missing/: it does not exist"
         )
     );
     assert_eq!(
         store.probe(&missing).await.unwrap_err().fact,
-        Fact::NotFound
+        ErrorKind::NotFound
     );
     store.probe(&bucket).await.unwrap();
     only_the_beginning_is_read(store, &bucket).await;
@@ -360,7 +360,7 @@ async fn only_the_beginning_is_read(store: &dyn ObjectStore, bucket: &Bucket) {
     }
     put("changed since").await;
     let changed = store.beginning(bucket, &object, 4).await.unwrap_err();
-    assert_eq!(changed.fact, Fact::Rejected, "{changed:?}");
+    assert_eq!(changed.fact, ErrorKind::Rejected, "{changed:?}");
 }
 
 fn all_keys() -> Vec<String> {
@@ -535,7 +535,7 @@ async fn a_file_that_is_too_large_for_one_put_is_put_in_parts() {
     assert_eq!(
         (denied.fact, denied.to_string().as_str()),
         (
-            Fact::Denied,
+            ErrorKind::Denied,
             "could not upload part 2 of s3://published/list.csv: the credentials do not allow it"
         )
     );
@@ -653,7 +653,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
             .await
             .unwrap_err()
             .fact,
-        Fact::Unreachable
+        ErrorKind::Unreachable
     );
     let world = World::new();
     let opened = world.open().await;
@@ -668,7 +668,7 @@ async fn a_server_that_is_not_there_is_unreachable_and_a_wrong_secret_is_denied(
     assert_eq!(
         (error.fact, error.to_string().as_str()),
         (
-            Fact::Denied,
+            ErrorKind::Denied,
             "could not list s3://reports/: the credentials do not allow it"
         )
     );

@@ -16,7 +16,7 @@ use handout::links::signer::{Endpoint, Server, Signer};
 use handout::plan::ExpiryGuard;
 use handout::report::JobReport;
 use handout::run::JobRun;
-use handout::stop::Stop;
+use handout::stop::Cancellation;
 use jiff::Timestamp;
 use presign::Addressing;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ async fn with_credentials(
             message_id: None,
             attempt: 1,
             now: clock::system(),
-            stop: Stop::default(),
+            stop: Cancellation::default(),
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let end = distribute(&run, &opened.services).await;

@@ -12,7 +12,7 @@ use handout::keyring::sha256_hex;
 use handout::ledger::lease::{LEASE, Leases, Owner, Terms};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::s3::S3Ledger;
-use handout::ledger::shelf::Shelf;
+use handout::ledger::shelf::PictureCache;
 use handout::ledger::sqlite::SqliteLedger;
 use handout::ledger::{Created, Kind, Ledger, Record};
 use handout::queue::sqs::SqsQueue;
@@ -150,7 +150,7 @@ async fn pages_come_back(ledger: &dyn Ledger) {
     ledger.forget_pages(&job).await.unwrap();
 }
 
-async fn what_is_on_the_shelf_comes_back(shelf: &dyn Shelf) {
+async fn what_is_on_the_shelf_comes_back(shelf: &dyn PictureCache) {
     let thing = |number: u32| {
         let name = sha256_hex(&number.to_be_bytes());
         (name, format!("what is known of {number}: ü"))

@@ -15,11 +15,11 @@ use handout::plan::policy::{AllowRule, LinkDefaults, Policy};
 use handout::plan::{self, ExpiryGuard, OnUnlinkable, SignerFacts};
 use handout::progress::Progress;
 use handout::render::Templates;
-use handout::stop::Stop;
+use handout::stop::Cancellation;
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
 use handout::store::{
-    Body, Content, Cursor, Fact, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
+    Body, Content, Cursor, ErrorKind, ObjectMeta, ObjectStore, Page, Storage, StoreError, Versions,
 };
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ async fn gathered(
     let now = handout::clock::system();
     let plan = plan::draw(&job, &policy, &templates, &SignerFacts::default(), now).unwrap();
     let spool = tempfile::tempdir().unwrap();
-    let (stop, progress) = (Stop::default(), Progress::default());
+    let (stop, progress) = (Cancellation::default(), Progress::default());
     list(&plan, store, &spool.path().into(), &stop, &progress).await
 }
 
@@ -125,7 +125,7 @@ async fn patterns_that_take_long_over_many_keys_are_refused() {
         "the patterns of from.include and from.exclude take too long over so many keys: simplify them, or name a narrower from.prefix"
     );
     let class = handout::error::JobError::from(error).class();
-    assert_eq!(class, handout::error::Class::Permanent);
+    assert_eq!(class, handout::error::FailureClass::Permanent);
     for right in [all(8, "*"), all(16, "z")] {
         assert!(gathered(&store, &right, |_| {}).await.unwrap().is_empty());
     }
@@ -259,7 +259,7 @@ async fn a_listing_with_more_and_no_way_to_it_is_an_error() {
             .list(&bucket, "", versions, Cursor::Start)
             .await
             .unwrap_err();
-        assert_eq!(error.fact, Fact::Rejected);
+        assert_eq!(error.fact, ErrorKind::Rejected);
         let text = handout::text::chain(&error);
         assert!(
             text.ends_with("the listing says that there is more and not where"),
@@ -285,7 +285,7 @@ async fn what_the_credentials_cannot_read_is_found_when_each_object_is_looked_at
         store.insert("reports", key, b"x", jiff::Timestamp::UNIX_EPOCH);
     }
     store.set_storage("reports", "b.pdf", Storage::CustomerKey);
-    store.unreadable("reports", "c.pdf", Fact::Denied);
+    store.unreadable("reports", "c.pdf", ErrorKind::Denied);
     store.set_storage("reports", "d.pdf", Storage::Archived);
     assert_eq!(
         listed(&store, false).await.unwrap().linkable,
@@ -301,7 +301,7 @@ async fn what_the_credentials_cannot_read_is_found_when_each_object_is_looked_at
     ];
     let expected = expected.map(|(key, reason)| (key.to_owned(), reason));
     assert_eq!(left_out(&looked_at), expected);
-    store.unreadable("reports", "c.pdf", Fact::Rejected);
+    store.unreadable("reports", "c.pdf", ErrorKind::Rejected);
     let error = listed(&store, true).await.unwrap_err();
     insta::assert_snapshot!(error, @"could not look at s3://reports/c.pdf: the service refused the request");
 }
@@ -366,8 +366,8 @@ async fn a_request_that_is_refused_in_front_of_a_store_for_a_name_in_it_is_no_ou
             let words = handout::text::chain(&error);
             assert!(words.contains("something in front of the store"), "{words}");
             let fact = match is_back {
-                true => Fact::Rejected,
-                false => Fact::Unreachable,
+                true => ErrorKind::Rejected,
+                false => ErrorKind::Unreachable,
             };
             assert_eq!(error.fact, fact, "{words}");
         }

@@ -413,7 +413,7 @@ async fn a_job_that_would_start_itself_is_refused() {
 #[tokio::test]
 async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
     use handout::distribute::distribute;
-    use handout::error::{Class, JobError};
+    use handout::error::{FailureClass, JobError};
     use handout::run::JobRun;
     let world = World::new().object("a.pdf", "x");
     let opened = world.open().await;
@@ -425,12 +425,12 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
         message_id: None,
         attempt: 1,
         now: handout::clock::system() - jiff::SignedDuration::from_mins(minutes_ago),
-        stop: handout::stop::Stop::default(),
+        stop: handout::stop::Cancellation::default(),
         delivery: handout::run::delivery::Delivery::unnoted(),
     };
     let error = distribute(&run(40), &opened.services).await.unwrap_err();
     assert!(matches!(error, JobError::Aged(_)), "{error}");
-    assert_eq!(error.class(), Class::Transient);
+    assert_eq!(error.class(), FailureClass::Transient);
     assert!(world.mails().is_empty());
     assert_eq!(
         distribute(&run(0), &opened.services)
@@ -463,7 +463,7 @@ async fn the_shortest_links_are_handed_out_too() {
             message_id: None,
             attempt: 1,
             now: stopped_clock(),
-            stop: handout::stop::Stop::default(),
+            stop: handout::stop::Cancellation::default(),
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let delivered = distribute(&run, &opened.services).await;
@@ -498,7 +498,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
                 message_id: None,
                 attempt: 1,
                 now,
-                stop: handout::stop::Stop::default(),
+                stop: handout::stop::Cancellation::default(),
                 delivery: handout::run::delivery::Delivery::unnoted(),
             };
             distribute(&run, &opened.services).await.unwrap();
@@ -521,7 +521,7 @@ async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_o
     let opened = world.open().await;
     let job =
         std::sync::Arc::new(handout::job::Job::parse(&email_job("stopped").to_string()).unwrap());
-    let stop = handout::stop::Stop::default();
+    let stop = handout::stop::Cancellation::default();
     stop.ask();
     let run = JobRun {
         job,

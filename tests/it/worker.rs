@@ -8,7 +8,7 @@ use handout::assemble::Opened;
 use handout::config::{AllowConfig, ConnectionConfig, OnEventConfig};
 use handout::keyring::sha256_hex;
 use handout::queue::memory::MemoryQueue;
-use handout::queue::{Fact, Message, Parked, Queue, QueueError, Receipt};
+use handout::queue::{ErrorKind, Message, Parked, Queue, QueueError, Receipt};
 use handout::results::Results;
 use serde_json::{Value, json};
 
@@ -300,8 +300,8 @@ async fn a_result_that_its_queue_refuses_keeps_no_job_from_ending_and_none_from_
     let mut opened = world.open().await;
     let results = Arc::new(MemoryQueue::default());
     opened.services.results = Results::queue(Arc::clone(&results) as Arc<dyn Queue>, "memory");
-    results.fail_next(Fact::Rejected);
-    results.fail_next(Fact::Rejected);
+    results.fail_next(ErrorKind::Rejected);
+    results.fail_next(ErrorKind::Rejected);
     opened.queue.submit(&job("done")).await.unwrap();
     opened
         .queue

@@ -4,7 +4,7 @@ use crate::config::front::{reach, said};
 use crate::config::{CloudFrontConfig, Secret};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
-use crate::links::front::{Front, Sharing};
+use crate::links::front::{Distribution, SignatureScope};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain, PrivateKey};
 
 /// Reads the key, and gives what signs.
@@ -12,7 +12,7 @@ pub(crate) fn open(
     connection: &str,
     wanted: &CloudFrontConfig,
     environment: &Environment,
-) -> Result<Front, ConfigError> {
+) -> Result<Distribution, ConfigError> {
     let reach = reach(connection, wanted)?;
     let field = format!("connections.{connection}.cloudfront.private_key_file");
     let pem = Secret::read(&field, &wanted.private_key_file, environment)?;
@@ -23,13 +23,13 @@ pub(crate) fn open(
     let wrong = |error: CloudFrontError| {
         ConfigError::value(format!("connections.{connection}.cloudfront"), said(&error))
     };
-    Ok(Front {
+    Ok(Distribution {
         signer: CloudFrontSigner::new(&wanted.key_pair_id, key, wanted.hash).map_err(wrong)?,
         distribution: DistributionDomain::new(&wanted.domain).map_err(wrong)?,
         reach,
         sharing: match wanted.wildcard {
-            true => Sharing::WholePrefix,
-            false => Sharing::Never,
+            true => SignatureScope::WholePrefix,
+            false => SignatureScope::Never,
         },
     })
 }

@@ -13,7 +13,7 @@ use handout::environment::Environment;
 use handout::keyring::Keyring;
 use handout::links::connection::{Connection, Connections};
 use handout::plan::AllowRule;
-use handout::store::{Cursor, Fact, ObjectMeta, ObjectStore, Storage, Versions};
+use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versions};
 use handout::text::chain;
 
 use super::report::{BoxError, Outcome, Report, bounded};
@@ -137,7 +137,7 @@ async fn hands_out(connection: &Connection, rule: &AllowRule, versions: Versions
     let words = chain(&error);
     match error.fact {
         // Its links open by the distribution's rights.
-        Fact::Denied if connection.front.is_none() => {
+        ErrorKind::Denied if connection.front.is_none() => {
             Verdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }
         _ => Verdict::Warns(format!("{told}: {words}")),

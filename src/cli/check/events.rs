@@ -6,7 +6,7 @@ use std::path::Path;
 use handout::assemble::Services;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::error::{Class, JobError};
+use handout::error::{FailureClass, JobError};
 use handout::job::envelope::EventRule;
 use handout::plan::{PlanError, Refusal};
 use handout::preview::Preview;
@@ -77,10 +77,12 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> Verdict {
             JobError::Plan(PlanError::Refused(Refusal::Source { .. }))
         );
         let what = match error.class() {
-            Class::Permanent | Class::Policy => "cannot be done",
-            Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {
-                "could not be tried"
-            }
+            FailureClass::Permanent | FailureClass::Policy => "cannot be done",
+            FailureClass::Transient
+            | FailureClass::Waits
+            | FailureClass::Edge
+            | FailureClass::Busy
+            | FailureClass::Disk => "could not be tried",
         };
         let told = chain(&error);
         let told = format!("the job that {file} makes of {event} {what}: {told}");

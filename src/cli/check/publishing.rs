@@ -6,7 +6,7 @@ use std::io;
 use handout::config::Config;
 use handout::job::{Bucket, ConnectionName};
 use handout::links::connection::Connections;
-use handout::plan::Place;
+use handout::plan::PublishTarget;
 use handout::plan::policy::PublishRule;
 use handout::store::s3::Trial;
 
@@ -51,12 +51,12 @@ pub(super) async fn check(
 }
 
 /// The default place for pages of a rule that names none, as if the rule named it.
-fn as_rule(place: &Place) -> Option<PublishRule> {
+fn as_rule(place: &PublishTarget) -> Option<PublishRule> {
     match place {
-        Place::Bucket(bucket, prefix) => {
+        PublishTarget::Bucket(bucket, prefix) => {
             Some(PublishRule::Bucket(bucket.clone(), prefix.to_string()))
         }
-        Place::Dir { .. } => None,
+        PublishTarget::Dir { .. } => None,
     }
 }
 

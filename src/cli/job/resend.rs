@@ -8,7 +8,7 @@ use handout::assemble::{OpenError, Opened, Serving};
 use handout::clock;
 use handout::config::{Config, QueueKind};
 use handout::environment::Environment;
-use handout::error::{Class, JobError};
+use handout::error::{FailureClass, JobError};
 use handout::job::envelope;
 use handout::job::{Job, JobId};
 use handout::ledger::resolve::{Resent, resend};
@@ -138,6 +138,8 @@ fn comes_back(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<JobError>().map(JobError::class);
     matches!(
         error,
-        Some(Class::Waits | Class::Edge | Class::Transient | Class::Busy)
+        Some(
+            FailureClass::Waits | FailureClass::Edge | FailureClass::Transient | FailureClass::Busy
+        )
     )
 }

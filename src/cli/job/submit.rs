@@ -8,7 +8,7 @@ use handout::assemble::Services;
 use handout::clock;
 use handout::config::Config;
 use handout::environment::Environment;
-use handout::error::{Class, JobError};
+use handout::error::{FailureClass, JobError};
 use handout::job::Job;
 use handout::job::envelope;
 use handout::preview::Preview;
@@ -53,10 +53,12 @@ async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
         let run = run_of(job);
         let checked = async { Preview::begin(&run, services).await?.check().await };
         checked.await.map_err(|error| match error.class() {
-            Class::Permanent | Class::Policy => anyhow::Error::new(error),
-            Class::Transient | Class::Waits | Class::Edge | Class::Busy | Class::Disk => {
-                anyhow::Error::new(error).context(UNCHECKED)
-            }
+            FailureClass::Permanent | FailureClass::Policy => anyhow::Error::new(error),
+            FailureClass::Transient
+            | FailureClass::Waits
+            | FailureClass::Edge
+            | FailureClass::Busy
+            | FailureClass::Disk => anyhow::Error::new(error).context(UNCHECKED),
         })?;
     }
     Ok(())

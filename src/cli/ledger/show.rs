@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use handout::job::JobId;
 use handout::ledger::standing::{is_done, outcome_of, record_of};
-use handout::ledger::{Kind, Ledger, Outcome, Record, Sheet, Standing, standing};
+use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record, standing};
 use serde::Serialize;
 
 use super::super::{exit, say, say_json};
@@ -93,7 +93,7 @@ fn state(records_of_job: &[Record]) -> &'static str {
 
 /// Prints where each recipient of a job stands.
 pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
-    let sheet = Sheet::new(ledger.records(job).await?);
+    let sheet = JobRecords::new(ledger.records(job).await?);
     let is_known = !(sheet.of("").is_empty() && sheet.recipients().is_empty());
     let recipients = sheet.recipients().into_iter();
     let rows = recipients.map(|rid| Row::new(rid, sheet.of(rid)));
@@ -125,17 +125,17 @@ impl<'a> Row<'a> {
     fn new(rid: &'a str, records: &'a [Record]) -> anyhow::Result<Self> {
         let standing = standing(records).context("could not read the job's records")?;
         let (state, attempt) = match &standing {
-            Standing::Free { n } => ("open", *n),
-            Standing::Busy { n } => ("under_way", *n),
-            Standing::Doubt { n, .. } => ("in_doubt", *n),
-            Standing::Terminal { n, outcome } => (outcome.word(), *n),
+            RecipientStatus::Free { n } => ("open", *n),
+            RecipientStatus::Busy { n } => ("under_way", *n),
+            RecipientStatus::Doubt { n, .. } => ("in_doubt", *n),
+            RecipientStatus::Terminal { n, outcome } => (outcome.word(), *n),
         };
         let last = last_outcome(records, attempt)?;
         let told = match &standing {
-            Standing::Terminal { outcome, .. } => Some(outcome),
-            Standing::Free { .. } | Standing::Busy { .. } | Standing::Doubt { .. } => {
-                last.as_ref().map(|(_, outcome)| outcome)
-            }
+            RecipientStatus::Terminal { outcome, .. } => Some(outcome),
+            RecipientStatus::Free { .. }
+            | RecipientStatus::Busy { .. }
+            | RecipientStatus::Doubt { .. } => last.as_ref().map(|(_, outcome)| outcome),
         };
         let of = last.as_ref().map_or(attempt, |(n, _)| *n);
         let at = told.and_then(|_| recorded_at(records, of)).or_else(|| {
@@ -234,10 +234,10 @@ pub(super) async fn show_doubts(
         if has_no_doubts(&ledger.records_of(job, "").await?) {
             continue;
         }
-        let sheet = Sheet::new(ledger.records(job).await?);
+        let sheet = JobRecords::new(ledger.records(job).await?);
         for rid in sheet.recipients() {
             let records = sheet.of(rid);
-            let Standing::Doubt { n: attempt, .. } = standing(records)? else {
+            let RecipientStatus::Doubt { n: attempt, .. } = standing(records)? else {
                 continue;
             };
             is_any = true;

@@ -136,7 +136,7 @@ struct MissedFiles<'a> {
 }
 
 /// The rows and folders of a digest, as they are written for one person.
-pub(super) struct Sheet<'a> {
+pub(super) struct MailRows<'a> {
     rows: Vec<Row<'a>>,
     /// The rows' numbers, those first that a shorter mail keeps longest.
     ranked: Vec<usize>,
@@ -163,7 +163,7 @@ pub(super) fn named_folders(digest: &Digest) -> Vec<Named> {
         .collect()
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> MailRows<'a> {
     /// At most `most` rows of a letter's digest.
     pub(super) fn new(letter: &Letter<'a>, folders: &'a [Named], most: usize) -> Self {
         let digest = letter.digest;
@@ -281,7 +281,7 @@ impl<'a> View<'a> {
         letter: &Letter<'a>,
         language: &'a Language,
         topic: Option<&str>,
-        sheet: &'a Sheet<'a>,
+        sheet: &'a MailRows<'a>,
     ) -> Self {
         let Letter {
             plan,
@@ -343,7 +343,7 @@ impl<'a> View<'a> {
     }
 
     /// Shows the first `count` rows of a sheet, and says what else there is.
-    pub(super) fn show(&mut self, sheet: &'a Sheet<'a>, count: usize) {
+    pub(super) fn show(&mut self, sheet: &'a MailRows<'a>, count: usize) {
         self.files = sheet.chosen(count);
         let hidden = sheet.total.without(weight(&self.files));
         let (groups, elsewhere) = sheet.grouped(&self.files);
@@ -451,7 +451,7 @@ mod tests {
             settings: &settings,
         };
         let names = named_folders(&digest);
-        let sheet = Sheet::new(&letter, &names, rows);
+        let sheet = MailRows::new(&letter, &names, rows);
         let language = installed().strings().language("en");
         let mut view = View::new(&letter, language, None, &sheet);
         view.show(&sheet, sheet.most());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{ServerClock, instant, plain_etag, size, storage};
 use crate::edge::http::Terms;
-use crate::edge::{EdgeError, Fact};
+use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{ObjectMeta, Storage, StoreError};
 
@@ -65,7 +65,7 @@ fn meta(key: &Key, answer: HeadObjectOutput) -> ObjectMeta {
 /// and has the credentials asked for anew where they are what is refused.
 pub(super) fn gives_no_reason(failed: &EdgeError) -> bool {
     let status = failed.answer.as_ref().map(|answer| answer.status);
-    matches!(status, Some(400 | 401 | 403)) && failed.fact != Fact::Elsewhere
+    matches!(status, Some(400 | 401 | 403)) && failed.fact != ErrorKind::Elsewhere
 }
 
 /// Asks for a byte of an object whose HEAD was refused: true if it is given, false for an object that only its owner's key

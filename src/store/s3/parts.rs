@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 
 use super::puts::{Payload, Puts, has_checksums};
 use crate::edge::http::Terms;
-use crate::edge::{EdgeError, Fact};
+use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{Content, StoreError};
 
@@ -63,7 +63,7 @@ impl<'a> Upload<'a> {
             Ok(begun) => begun.upload_id,
             Err(error) => return Err(puts.explained(EdgeError::from_sdk(action, &error))),
         };
-        let no_id = || EdgeError::new(action, Fact::Rejected, "the upload was given no id");
+        let no_id = || EdgeError::new(action, ErrorKind::Rejected, "the upload was given no id");
         Ok(Self {
             client,
             puts,
@@ -117,7 +117,8 @@ impl<'a> Upload<'a> {
     ) -> Result<CompletedPart, StoreError> {
         let Self { bucket, key, .. } = *self;
         let action = || format!("upload part {number} of s3://{bucket}/{key}");
-        let unreadable = |error: std::io::Error| EdgeError::new(action(), Fact::Rejected, error);
+        let unreadable =
+            |error: std::io::Error| EdgeError::new(action(), ErrorKind::Rejected, error);
         let payload = Payload::File {
             path: path.to_owned(),
             from,

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 
 use super::READ_AT_ONCE;
 use crate::config::Encryption;
-use crate::edge::{EdgeError, Fact};
+use crate::edge::{EdgeError, ErrorKind};
 use crate::job::Bucket;
 
 /// How long a file may take for the next of its bytes.
@@ -135,12 +135,12 @@ impl Puts {
         error
     }
 
-    fn hint(&self, section: &str, fact: Fact) -> Option<String> {
+    fn hint(&self, section: &str, fact: ErrorKind) -> Option<String> {
         match (self.encryption, fact) {
-            (None, Fact::Denied) => Some(format!(
+            (None, ErrorKind::Denied) => Some(format!(
                 "if the bucket's policy wants an encryption, set {section}.sse"
             )),
-            (Some(encryption), Fact::Denied | Fact::Rejected) => {
+            (Some(encryption), ErrorKind::Denied | ErrorKind::Rejected) => {
                 let header = sse(encryption);
                 let needs = match encryption.is_kms() {
                     true => {
@@ -292,7 +292,7 @@ mod tests {
                 place: None,
                 retry_after: None,
             })),
-            ..EdgeError::new("put s3://b/k", Fact::Rejected, words)
+            ..EdgeError::new("put s3://b/k", ErrorKind::Rejected, words)
         }
     }
 

@@ -11,7 +11,8 @@ use handout::clock;
 use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
 use handout::deliver::{
-    Books, DeliverError, Errand, Letter, Mailer, Patience, Relays, Turn, deliver,
+    DeliverError, DeliveryAttempt, DeliveryLedger, DeliveryResult, Letter, Mailer, Relays,
+    RetryWindow, deliver,
 };
 use handout::environment::Environment;
 use handout::error::JobError;
@@ -19,7 +20,7 @@ use handout::job::{JobId, OnDoubt, Recipient, RelayName};
 use handout::keyring::Keyring;
 use handout::ledger::lease::Owner;
 use handout::ledger::memory::MemoryLedger;
-use handout::ledger::{Kind, Ledger, Outcome, Sheet};
+use handout::ledger::{JobRecords, Kind, Ledger, Outcome};
 use handout::progress::Progress;
 use handout::quantity::Span;
 use lettre::address::Envelope;
@@ -287,11 +288,11 @@ async fn a_reply_in_doubt_ends_with_the_patience_of_its_job_and_a_refusal_when_o
         let mut seen = Vec::new();
         for round in 0..3 {
             let job: JobId = "daily".parse().unwrap();
-            let turn = send(&job, &people[1], 10, Patience::Over, &mailer, &books).await;
+            let turn = send(&job, &people[1], 10, RetryWindow::Over, &mailer, &books).await;
             seen.push(word(&turn));
             if others_are_taken {
                 let other: JobId = format!("other-{round}").parse().unwrap();
-                let turn = send(&other, &people[0], 10, Patience::Left, &mailer, &books).await;
+                let turn = send(&other, &people[0], 10, RetryWindow::Left, &mailer, &books).await;
                 assert_eq!(word(&turn), "accepted");
             }
         }
@@ -317,10 +318,10 @@ async fn play(row: &Row) -> String {
     for name in ["ann", "bo", "cy"] {
         let recipient = Recipient::parse(&format!("{name}@acme.example")).unwrap();
         let text_bytes = if name == "bo" { row.text_bytes } else { 1000 };
-        let patience = Patience::Left;
+        let patience = RetryWindow::Left;
         let turn = send(&job, &recipient, text_bytes, patience, &mailer, &books).await;
         turns.push(word(&turn));
-        let sheet = Sheet::new(ledger.records(&job).await.unwrap());
+        let sheet = JobRecords::new(ledger.records(&job).await.unwrap());
         let records = sheet.of(&books.rid(&recipient));
         let outcome = records.iter().find(|record| record.kind == Kind::Outcome);
         said.push(match outcome {
@@ -348,10 +349,10 @@ async fn send(
     job: &JobId,
     recipient: &Recipient,
     text_bytes: usize,
-    patience: Patience,
+    patience: RetryWindow,
     mailer: &Mailer,
-    books: &Books,
-) -> Result<Turn, JobError> {
+    books: &DeliveryLedger,
+) -> Result<DeliveryResult, JobError> {
     let from = "reports@sender.example".parse().unwrap();
     let line = format!("{}\r\n", "x".repeat(70));
     let letter = Letter {
@@ -368,7 +369,7 @@ async fn send(
             html: String::new(),
         },
     };
-    let errand = Errand {
+    let errand = DeliveryAttempt {
         job,
         recipient,
         n: 0,
@@ -377,12 +378,12 @@ async fn send(
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
     deliver(&letter, &errand, way, mailer, books, || {
-        Ok(handout::stop::Stop::default().commit()?)
+        Ok(handout::stop::Cancellation::default().commit()?)
     })
     .await
 }
 
-fn word(turn: &Result<Turn, JobError>) -> &'static str {
+fn word(turn: &Result<DeliveryResult, JobError>) -> &'static str {
     match turn {
         Ok(turn) => match turn.outcome() {
             Outcome::Accepted { .. } => "accepted",
@@ -439,11 +440,17 @@ fn mailer(row: &Row, port: u16, dir: &std::path::Path) -> Mailer {
     Mailer::Smtp(Relays::new(&mail, &environment, &progress, clock::system).unwrap())
 }
 
-fn books(dir: &std::path::Path) -> (Books, Arc<MemoryLedger>, handout::audit::log::Writer) {
+fn books(
+    dir: &std::path::Path,
+) -> (
+    DeliveryLedger,
+    Arc<MemoryLedger>,
+    handout::audit::log::Writer,
+) {
     let settings = Settings::new(dir.join("audit"), SigningKey::from_seed(&[1; 32]));
     let (audit, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
     let ledger = Arc::new(MemoryLedger::default());
-    let books = Books {
+    let books = DeliveryLedger {
         ledger: Arc::<MemoryLedger>::clone(&ledger),
         audit,
         issued: Issued::default(),

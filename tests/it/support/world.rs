@@ -17,7 +17,7 @@ use handout::environment::Environment;
 use handout::error::RetryLimits;
 use handout::queue::Queue;
 use handout::queue::sqlite::SqliteQueue;
-use handout::worker::{Ended, Pace, Worker};
+use handout::worker::{Ended, Worker, WorkerOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -264,8 +264,8 @@ pub(crate) fn email_job(id: &str) -> Value {
 }
 
 /// The pace of tests: quick to look, quick to end.
-pub(crate) fn pace() -> Pace {
-    Pace {
+pub(crate) fn pace() -> WorkerOptions {
+    WorkerOptions {
         max_in_flight: 4,
         visibility_timeout: Duration::from_secs(60),
         poll: Duration::from_millis(50),
