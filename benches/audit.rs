@@ -13,15 +13,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handout::audit::chain::Head;
-use handout::audit::find::{Question, find};
+use handout::audit::chain::ChainHead;
+use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::SigningKey;
-use handout::audit::record::{Context, Kind, Names, lines};
+use handout::audit::record::{Context, LinkKind, Names, lines};
 use handout::audit::stats::stats;
 use handout::audit::verify::verify;
-use handout::audit::{AuditLog, Settings};
+use handout::audit::{AuditLog, AuditSettings};
 use handout::clock;
-use handout::job::{Disposition, Recipient};
+use handout::job::{ContentDisposition, Recipient};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
@@ -75,7 +75,7 @@ impl Bench {
             role: None,
             message_id: Some("5f4ecb8f-1d53-4b3f-9c0f-9a4c2a6d3e11"),
             attempt: 1,
-            kind: Kind::Named,
+            kind: LinkKind::Named,
             names: &self.names,
         }
     }
@@ -91,7 +91,7 @@ impl Bench {
 
     /// Serialised, hashed into chain and tree, with a checkpoint's signature every thousand lines.
     fn chain(&self) {
-        let mut head = Head::new("20261123T000000Z-01234567");
+        let mut head = ChainHead::new("20261123T000000Z-01234567");
         let mut text = String::new();
         let took = cpu(|| {
             for _ in 0..MILLION / BATCH {
@@ -107,8 +107,8 @@ impl Bench {
         println!("  a line has {} bytes", text.len() / BATCH as usize);
     }
 
-    fn settings(&self, dir: &Path) -> Settings {
-        Settings::new(dir, self.key.clone())
+    fn settings(&self, dir: &Path) -> AuditSettings {
+        AuditSettings::new(dir, self.key.clone())
     }
 
     /// Durable: each group is written and synced before the next.
@@ -158,19 +158,19 @@ impl Bench {
         tell("verified", u32::try_from(report.lines).unwrap(), took);
 
         let rid = self.names.recipient_id("nobody@acme.example");
-        let line = Question {
+        let line = LinkQuery {
             rid: Some(rid),
-            ..Question::default()
+            ..LinkQuery::default()
         };
         let key = ("acme-reports".to_owned(), "exports/777.csv".to_owned());
-        let few = Question {
+        let few = LinkQuery {
             object: Some(key),
-            ..Question::default()
+            ..LinkQuery::default()
         };
         let job = Some("acme-daily-2026-11-23".to_owned());
-        let all = Question {
+        let all = LinkQuery {
             job,
-            ..Question::default()
+            ..LinkQuery::default()
         };
         for (what, question) in [
             ("none is found", line),
@@ -190,7 +190,7 @@ impl Bench {
             );
         }
         let from = Instant::now();
-        assert_eq!(stats(dir, &Question::default()).unwrap().len(), 1);
+        assert_eq!(stats(dir, &LinkQuery::default()).unwrap().len(), 1);
         println!(
             "stats of a million lines: {:.2} s",
             from.elapsed().as_secs_f64()
@@ -212,7 +212,7 @@ fn links(keyring: &Keyring) -> Links {
     let presigner = Presigner::new(target, &keys, "eu-west-1", at, ExpiresIn::clamped(86_400));
     let wish = LinkOptions {
         filename: None,
-        disposition: Disposition::Attachment,
+        disposition: ContentDisposition::Attachment,
         content_type: None,
         version_id: None,
         identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),

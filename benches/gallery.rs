@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handout::audit::note::SigningKey;
-use handout::audit::record::{Context, Kind, Names};
-use handout::audit::{AuditLog, AuditedLinks, Settings, record};
+use handout::audit::record::{Context, LinkKind, Names};
+use handout::audit::{AuditLog, AuditSettings, AuditedLinks, record};
 use handout::clock;
-use handout::job::{Disposition, Job, OnDoubt};
+use handout::job::{ContentDisposition, Job, OnDoubt};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{Identity, LinkOptions, sign};
 use handout::links::{Links, UrlSigner};
@@ -108,7 +108,7 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
         pictures.insert(link.key().clone(), Arc::new(picture));
     }
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings::new(dir.path(), SigningKey::from_seed(&[7; 32]));
+    let settings = AuditSettings::new(dir.path(), SigningKey::from_seed(&[7; 32]));
     let (log, writer) = AuditLog::open(&settings, "bench", clock::system).unwrap();
     let names = Names::new(&keyring, false);
     let context = Context {
@@ -117,7 +117,7 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
         role: None,
         message_id: None,
         attempt: 1,
-        kind: Kind::Named,
+        kind: LinkKind::Named,
         names: &names,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -148,7 +148,7 @@ fn links(keyring: &Keyring, session_token: Option<String>) -> Links {
     );
     let wish = LinkOptions {
         filename: None,
-        disposition: Disposition::Inline,
+        disposition: ContentDisposition::Inline,
         content_type: None,
         version_id: None,
         identity: Identity::Derived(keyring.deriver(Purpose::LinkId)),
@@ -215,7 +215,7 @@ fn plan() -> Plan {
         lifetime: lifetime(),
         via: job.links.via,
         overrides: ResponseOverrides::HandedOn,
-        disposition: Disposition::Inline,
+        disposition: ContentDisposition::Inline,
         filename: None,
         per_recipient: false,
         on_doubt: OnDoubt::Resend,

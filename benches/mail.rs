@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use handout::clock;
 use handout::config::{MailConfig, SmtpConfig, Tls};
-use handout::deliver::{Letter, Mailer, Relays, Summary};
+use handout::deliver::{Letter, MailSummary, Mailer, Relays};
 use handout::environment::Environment;
 use handout::job::{Recipient, RelayName};
 use handout::ledger::Outcome;
@@ -102,7 +102,7 @@ fn letter(to: &Recipient) -> Letter {
         envelope: Envelope::new(Some(from), vec![to.address.clone()]).unwrap(),
         message_id: "<1@sender.example>".to_owned(),
         bytes: text(),
-        summary: Summary {
+        summary: MailSummary {
             to: to.address.clone(),
             subject: String::new(),
             html: String::new(),

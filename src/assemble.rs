@@ -51,7 +51,7 @@ use presign::ServerUrl;
 use presign::partition::EndpointVariant;
 
 pub use self::changes::Changes;
-use self::changes::Reading;
+use self::changes::ConfigReading;
 pub use self::services::Services;
 
 /// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
@@ -161,7 +161,7 @@ pub struct Opened {
     audit_writer: Writer,
     /// What is in use, for when it is read again.
     config: Config,
-    reading: Reading,
+    reading: ConfigReading,
     #[cfg(feature = "embedded")]
     embedded: Option<localstore::Endpoint>,
     _lock: File,
@@ -199,7 +199,7 @@ pub async fn open(
     let (state, lock) = lock_state_dir(&config.state_dir)?;
     let keyring = Keyring::open(&config.secret_key_file())?;
     let database = open_database(config.database_file()).await?;
-    let reading = Reading::of(config);
+    let reading = ConfigReading::of(config);
     let audit_settings = config.audit_settings(&keyring, environment)?;
     let spool_dir = fresh_spool(&state, &config.state_dir)?;
     let deliveries = Deliveries::open(&state);
@@ -341,7 +341,7 @@ impl Changeable {
             let (_, kept) = known.find(|(known, _)| known.as_str() == name)?;
             Some(kept.clone())
         };
-        let kept: connection::Kept<'_> = &connection;
+        let kept: connection::KeptConnection<'_> = &connection;
         let Fixed {
             keyring,
             spool_dir,
@@ -640,9 +640,9 @@ fn mailer(
 }
 
 /// Which pictures of galleries are looked at.
-fn pictures(config: &Config) -> media::Settings {
+fn pictures(config: &Config) -> media::PictureSettings {
     let gallery = &config.gallery;
-    media::Settings {
+    media::PictureSettings {
         limit: if gallery.picture_sizes {
             gallery.picture_limit
         } else {

@@ -34,7 +34,7 @@ pub mod tail;
 pub mod verify;
 
 pub use issued::Issued;
-pub use log::{AuditLog, RecordError, Settings};
+pub use log::{AuditLog, AuditSettings, RecordError};
 pub use record::AuditRecord;
 pub use recover::{LossError, accept_loss};
 pub use registry::REGISTRY;

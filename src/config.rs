@@ -35,7 +35,7 @@ pub use crate::job::OnDoubt;
 pub use crate::config_error::ConfigError;
 
 use crate::environment::SYSTEM_STATE;
-use crate::job::{Disposition, Recipient, RelayName};
+use crate::job::{ContentDisposition, Recipient, RelayName};
 use crate::plan::{ExpiryGuard, OnUnlinkable};
 use crate::quantity::{Rate, Size, Span};
 
@@ -303,7 +303,7 @@ pub struct LinksConfig {
     /// What to do when it cannot work so long.
     pub expiry_guard: ExpiryGuard,
     /// What a browser does with it.
-    pub disposition: Disposition,
+    pub disposition: ContentDisposition,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.
@@ -323,7 +323,7 @@ impl Default for LinksConfig {
         Self {
             expires_in: Span::hours(24),
             expiry_guard: ExpiryGuard::Refuse,
-            disposition: Disposition::Attachment,
+            disposition: ContentDisposition::Attachment,
             per_recipient: true,
             on_unlinkable: OnUnlinkable::Skip,
             pin_version: false,

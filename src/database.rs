@@ -132,14 +132,14 @@ impl DatabaseError {
     }
 }
 
-type Answer = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
+type DatabaseAnswer = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
 /// Does its statements, or none when there is no transaction to do them in.
-type Work = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> Answer + Send>;
+type DatabaseWork = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> DatabaseAnswer + Send>;
 
 /// A handle to the thread that owns the connection.
 #[derive(Clone)]
 pub struct Database {
-    sender: mpsc::Sender<Work>,
+    sender: mpsc::Sender<DatabaseWork>,
 }
 
 impl fmt::Debug for Database {
@@ -176,7 +176,7 @@ impl Database {
         statements: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DatabaseError> {
         let (done, answered) = oneshot::channel();
-        let work: Work = Box::new(move |connection| {
+        let work: DatabaseWork = Box::new(move |connection| {
             let result = connection.and_then(|connection| in_savepoint(connection, statements));
             Box::new(move |committed: Result<(), rusqlite::Error>| {
                 // Somebody who does not wait any more was cancelled; what was committed stays so.
@@ -246,7 +246,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn work(connection: &Connection, mut receiver: mpsc::Receiver<Work>) {
+fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
     while let Some(first) = receiver.blocking_recv() {
         let begun = connection.execute_batch("BEGIN IMMEDIATE");
         let mut answers = vec![first(again(&begun).map(|()| connection))];

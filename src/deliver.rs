@@ -125,12 +125,12 @@ pub struct Letter {
     /// Headers and body.
     pub bytes: Vec<u8>,
     /// The subject and the address, for an outbox's table of contents.
-    pub summary: Summary,
+    pub summary: MailSummary,
 }
 
 /// What an outbox shows of a mail.
 #[derive(Debug, Clone)]
-pub struct Summary {
+pub struct MailSummary {
     /// To whom.
     pub to: Address,
     /// About what.
@@ -193,7 +193,7 @@ struct Deferral {
 #[derive(Debug)]
 enum DeferralReason {
     /// The relay said "later" and meant this mail.
-    Later(smtp::Kind),
+    Later(smtp::DeferralKind),
     /// Something is wrong with the relay, or it will not have this mail; it had accepted so many others.
     Unclear { error: RelayError, accepted: u64 },
     /// Something is wrong with the way.
@@ -248,21 +248,25 @@ impl<'a> Route<'a> {
         let relay = turn.relay().clone();
         Ok(match turn.open(letter).await {
             Ok(transaction) => Handshake::Ready(PreparedSend::Smtp(Box::new(transaction))),
-            Err(smtp::OpenError::Never { code, words }) => Handshake::Never { code, words },
-            Err(smtp::OpenError::Later { kind, code, words }) => Handshake::Deferred(Deferral {
-                code: Some(code),
-                words,
-                because: DeferralReason::Later(kind),
-            }),
-            Err(smtp::OpenError::Unclear { code, words, error }) => Handshake::Deferred(Deferral {
-                code: Some(code),
-                words,
-                because: DeferralReason::Unclear {
-                    error,
-                    accepted: relay.accepted(),
-                },
-            }),
-            Err(smtp::OpenError::Relay(error)) => return Err(error.into()),
+            Err(smtp::RelayOpenError::Never { code, words }) => Handshake::Never { code, words },
+            Err(smtp::RelayOpenError::Later { kind, code, words }) => {
+                Handshake::Deferred(Deferral {
+                    code: Some(code),
+                    words,
+                    because: DeferralReason::Later(kind),
+                })
+            }
+            Err(smtp::RelayOpenError::Unclear { code, words, error }) => {
+                Handshake::Deferred(Deferral {
+                    code: Some(code),
+                    words,
+                    because: DeferralReason::Unclear {
+                        error,
+                        accepted: relay.accepted(),
+                    },
+                })
+            }
+            Err(smtp::RelayOpenError::Relay(error)) => return Err(error.into()),
         })
     }
 }
@@ -551,7 +555,7 @@ mod tests {
             secrets: Secrets::default(),
             message_id: "<abc@sender.example>".to_owned(),
             bytes: b"Subject: x\r\n\r\nbody".to_vec(),
-            summary: Summary {
+            summary: MailSummary {
                 to,
                 subject: String::new(),
                 html: String::new(),

@@ -18,7 +18,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
-pub use self::answer::{Answer, Asker, Place};
+pub use self::answer::{Asker, BucketPlace, ServiceAnswer};
 pub(crate) use self::answer::{HeedsRetryAfter, is_region, names_one_of};
 use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
@@ -65,7 +65,7 @@ pub struct EdgeError {
     /// What it means.
     pub fact: ErrorKind,
     /// What the service answered, if it did.
-    pub answer: Option<Box<Answer>>,
+    pub answer: Option<Box<ServiceAnswer>>,
     /// What the outside said, without secrets.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -171,7 +171,9 @@ impl EdgeError {
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let answer = match error {
-            SdkError::ServiceError(answer) => Some(Answer::of(answer.err().code(), answer.raw())),
+            SdkError::ServiceError(answer) => {
+                Some(ServiceAnswer::of(answer.err().code(), answer.raw()))
+            }
             _ => None,
         };
         let fact = match error {
@@ -267,7 +269,7 @@ where
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn fact_of(answer: &Answer) -> ErrorKind {
+fn fact_of(answer: &ServiceAnswer) -> ErrorKind {
     if answer.place.is_some() {
         return ErrorKind::Elsewhere;
     }

@@ -28,10 +28,12 @@ use serde_json::{Map, Value};
 pub use email::EmailOrder;
 pub use glob::Globs;
 pub use list_id::ListId;
-pub use phrase::{Phrase, Scope};
+pub use phrase::{Phrase, PhraseScope};
 pub use place::{Bucket, ConnectionName, JobId, Key, Prefix, RelayName, TemplateName};
 pub use recipient::{Locale, Recipient};
-pub use wire::{Disposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty};
+pub use wire::{
+    ContentDisposition, ManifestFormat, OnDoubt, Order, Overflow, Via, Visibility, WhenEmpty,
+};
 
 use crate::bounds::MAX_KEYS;
 use crate::quantity::Span;
@@ -174,7 +176,7 @@ pub struct Job {
     /// The time zone of its dates and times, where the job says it.
     pub time_zone: Option<TimeZone>,
     /// Which objects.
-    pub from: Source,
+    pub from: ObjectSource,
     /// How their links are made, where the job says it.
     pub links: LinkWishes,
     /// The mails.
@@ -199,7 +201,7 @@ pub struct Job {
 
 /// Which objects are handed out.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct ObjectSource {
     /// Who signs, and where.
     pub connection: ConnectionName,
     /// The bucket.
@@ -262,7 +264,7 @@ pub struct LinkWishes {
     /// How long a link works.
     pub expires_in: Option<Span>,
     /// What a browser does with it.
-    pub disposition: Option<Disposition>,
+    pub disposition: Option<ContentDisposition>,
     /// The name under which it is saved.
     pub filename: Option<Phrase>,
     /// Who answers it.
@@ -302,14 +304,14 @@ pub enum PublishTo {
 
 impl Job {
     /// What the names in its phrases mean, apart from those of a recipient and an object. Dates are those of `time_zone`.
-    pub fn scope<'a>(&'a self, time_zone: &'a TimeZone) -> Scope<'a> {
-        Scope {
+    pub fn scope<'a>(&'a self, time_zone: &'a TimeZone) -> PhraseScope<'a> {
+        PhraseScope {
             vars: Some(&self.vars),
             job: Some(&self.id),
             scheduled_at: self.scheduled_at,
             time_zone: Some(time_zone),
             event: self.event.as_ref(),
-            ..Scope::default()
+            ..PhraseScope::default()
         }
     }
 
@@ -331,7 +333,7 @@ impl Job {
     }
 
     fn from_wire(
-        wire: wire::Job,
+        wire: wire::JobFields,
         event: Option<Map<String, Value>>,
         body_sha256: String,
     ) -> Result<Self, ParseJobError> {
@@ -384,7 +386,7 @@ fn time_zone(name: &str) -> Result<TimeZone, ParseJobError> {
     recipient::time_zone(name).map_err(|error| ParseJobError::field("time_zone", error))
 }
 
-fn source(from: wire::From) -> Result<Source, ParseJobError> {
+fn source(from: wire::From) -> Result<ObjectSource, ParseJobError> {
     let selection = match (from.prefix, from.keys) {
         (Some(_), keys) if !keys.is_empty() => {
             return Err(ParseJobError::field(
@@ -422,7 +424,7 @@ fn source(from: wire::From) -> Result<Source, ParseJobError> {
             "is 0: leave it out, or give at least 1",
         ));
     }
-    Ok(Source {
+    Ok(ObjectSource {
         connection: parse_field("from.connection", &from.connection)?,
         bucket: parse_field("from.bucket", &from.bucket)?,
         selection,
@@ -457,7 +459,7 @@ fn parse_keys(keys: &[String]) -> Result<Vec<Key>, ParseJobError> {
     Ok(parsed)
 }
 
-fn link_wishes(links: &wire::Links) -> Result<LinkWishes, ParseJobError> {
+fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
     let via = links.via.unwrap_or_default();
     if let Some(expires_in) = links.expires_in {
         check_expires_in(expires_in, via)
@@ -486,14 +488,14 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
 }
 
 /// The template of those who name none: a page that a mail can link is what the mail is about.
-fn usual_template(gallery: Option<&wire::Gallery>) -> &'static str {
+fn usual_template(gallery: Option<&wire::GalleryFields>) -> &'static str {
     match gallery {
         Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",
         Some(_) | None => "report",
     }
 }
 
-fn gallery_order(gallery: wire::Gallery) -> Result<GalleryOrder, ParseJobError> {
+fn gallery_order(gallery: wire::GalleryFields) -> Result<GalleryOrder, ParseJobError> {
     Ok(GalleryOrder {
         title: parse_optional("gallery.title", gallery.title.as_deref())?,
         template: parse_field("gallery.template", &gallery.template)?,
@@ -501,7 +503,7 @@ fn gallery_order(gallery: wire::Gallery) -> Result<GalleryOrder, ParseJobError> 
     })
 }
 
-fn manifest_order(manifest: wire::Manifest) -> Result<ManifestOrder, ParseJobError> {
+fn manifest_order(manifest: wire::ManifestFields) -> Result<ManifestOrder, ParseJobError> {
     Ok(ManifestOrder {
         format: manifest.format,
         publish: publish_to("manifest.publish", manifest.publish)?,

@@ -30,7 +30,7 @@ use presign::{CustomParameter, PresignedUrl};
 
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::PhraseError;
-use crate::job::{Bucket, Disposition, Key, Scope};
+use crate::job::{Bucket, ContentDisposition, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::links::front::FrontSigning;
 use crate::links::listing::Entry;
@@ -55,7 +55,7 @@ pub struct Link {
     /// The name under which it is saved or shown.
     pub name: String,
     /// What a browser does with it.
-    pub disposition: Disposition,
+    pub disposition: ContentDisposition,
     /// The link.
     pub url: PresignedUrl,
 }
@@ -224,7 +224,7 @@ fn sign_one(
     // What could run scripts is saved, whatever the job says; see `passive_type`.
     let disposition = match media_type {
         Some(_) => plan.disposition,
-        None => Disposition::Attachment,
+        None => ContentDisposition::Attachment,
     };
     let key = object.key.as_str();
     let version = object.version.as_deref().unwrap_or(&object.etag);
@@ -233,7 +233,7 @@ fn sign_one(
     let url = signing.url_signer.sign(&PresignRequest {
         key,
         content_disposition: Some(content_disposition),
-        content_type: media_type.filter(|_| disposition == Disposition::Inline),
+        content_type: media_type.filter(|_| disposition == ContentDisposition::Inline),
         version_id: object.version.as_deref(),
         custom: Some((LINK_ID, &id)),
     })?;
@@ -252,7 +252,7 @@ fn file_name(plan: &Plan, key: &Key, audience: &Audience) -> Result<String, Phra
     let Some(phrase) = &plan.filename else {
         return Ok(clean_name(key.file_name()));
     };
-    let scope = Scope {
+    let scope = PhraseScope {
         recipient: audience.recipient(),
         object: Some(key),
         ..plan.scope()
@@ -268,7 +268,7 @@ pub fn sign_published(
     plan: &Plan,
     object: ObjectMeta,
     bucket: &Bucket,
-    disposition: Disposition,
+    disposition: ContentDisposition,
     media_type: &str,
     audience: &Audience,
     signing: &LinkSigner,

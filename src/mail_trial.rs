@@ -32,12 +32,12 @@ const SPARE_PART: usize = 100;
 /// What the trials of jobs came to that are not done. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tried {
-    verdicts: Arc<Mutex<HashMap<JobId, Vec<Verdict>>>>,
+    verdicts: Arc<Mutex<HashMap<JobId, Vec<TrialResult>>>>,
 }
 
 /// What one trial came to. A job has two: of the plan as it asks for it, and with what is published besides.
 #[derive(Debug)]
-struct Verdict {
+struct TrialResult {
     of: Conditions,
     shortage: Option<Shortage>,
 }
@@ -97,7 +97,7 @@ impl Conditions {
 }
 
 impl Tried {
-    fn verdicts(&self) -> MutexGuard<'_, HashMap<JobId, Vec<Verdict>>> {
+    fn verdicts(&self) -> MutexGuard<'_, HashMap<JobId, Vec<TrialResult>>> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,9 +117,9 @@ impl Tried {
         }
         let of_job = verdicts.entry(job.clone()).or_default();
         let same_plan =
-            |verdict: &Verdict| verdict.of.supplement.is_some() == of.supplement.is_some();
+            |verdict: &TrialResult| verdict.of.supplement.is_some() == of.supplement.is_some();
         of_job.retain(|verdict| !same_plan(verdict));
-        of_job.push(Verdict { of, shortage });
+        of_job.push(TrialResult { of, shortage });
     }
 
     /// The job is done.
@@ -226,7 +226,7 @@ impl<'a> MailTrial<'a> {
         let gallery_url = gallery.and_then(|place| example(place, "gallery/index.html"));
         let manifest = plan.manifest.as_ref().map(|manifest| &manifest.place);
         let manifest_url = manifest.and_then(|place| example(place, "manifest"));
-        let letter = email::Letter {
+        let letter = email::MailRequest {
             plan,
             digest,
             recipient,

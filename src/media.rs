@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use album::{PictureLoader, Settings};
+pub use album::{PictureLoader, PictureSettings};
 
 use crate::job::Key;
 

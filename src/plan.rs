@@ -26,8 +26,8 @@ use crate::bounds::{MAX_FILLED_NAME_BYTES, MAX_SUBJECT_BYTES, MAX_TITLE_BYTES};
 use crate::job::phrase::PhraseError;
 use crate::job::place::{self, MAX_KEY_BYTES, NameError};
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Filter, GalleryOrder, Job, Key, Locale,
-    ManifestFormat, OnDoubt, Order, Phrase, Prefix, PublishTo, Recipient, RelayName, Scope,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, Filter, GalleryOrder, Job, Key, Locale,
+    ManifestFormat, OnDoubt, Order, Phrase, PhraseScope, Prefix, PublishTo, Recipient, RelayName,
     Selection, TemplateName, Via, WhenEmpty,
 };
 
@@ -64,7 +64,7 @@ pub struct Plan {
     /// What to do when they could not work so long.
     pub expiry_guard: ExpiryGuard,
     /// What a browser does with a link.
-    pub disposition: Disposition,
+    pub disposition: ContentDisposition,
     /// The name under which an object is saved, if it is not its own.
     pub filename: Option<Phrase>,
     /// Whether each recipient gets links of their own.
@@ -117,7 +117,7 @@ pub struct ManifestPlan {
 }
 
 /// What a job publishes.
-struct Published {
+struct PublishedPlaces {
     gallery: Option<GalleryPlan>,
     manifest: Option<ManifestPlan>,
 }
@@ -338,7 +338,7 @@ pub fn draw_with(
             format: order.format,
             place: rule.confine(place),
         });
-    let mut published = Published { gallery, manifest };
+    let mut published = PublishedPlaces { gallery, manifest };
     if let Some(shortage) = shortage {
         published.supplement(job, &objects, policy, rule, shortage)?;
     }
@@ -359,7 +359,7 @@ pub fn draw_with(
         }
         Via::Cloudfront => lifetime(Issuer::CloudFront)?,
     };
-    let Published { gallery, manifest } = published;
+    let PublishedPlaces { gallery, manifest } = published;
     let plan = Plan {
         job: Arc::clone(job),
         time_zone: time_zone.clone(),
@@ -417,7 +417,7 @@ pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
 
 impl Plan {
     /// What the names in the job's phrases mean, apart from those of a recipient and an object.
-    pub fn scope(&self) -> Scope<'_> {
+    pub fn scope(&self) -> PhraseScope<'_> {
         self.job.scope(&self.time_zone)
     }
 
@@ -504,7 +504,7 @@ fn relay(job: &Job, rule: &AllowRule) -> RelayName {
     rule.relay(asked).cloned().unwrap_or_default()
 }
 
-fn objects(job: &Job, scope: &Scope<'_>) -> Result<Objects, PlanError> {
+fn objects(job: &Job, scope: &PhraseScope<'_>) -> Result<Objects, PlanError> {
     Ok(match &job.from.selection {
         Selection::Keys(keys) => Objects::Named(keys.clone()),
         Selection::Prefix(prefix, filter) => {
@@ -572,7 +572,7 @@ fn check_reach(job: &Job, objects: &Objects, reach: Option<&OriginScope>) -> Res
 }
 
 /// The title of a job's page.
-fn title(job: &Job, order: &GalleryOrder, scope: &Scope<'_>) -> Result<String, PlanError> {
+fn title(job: &Job, order: &GalleryOrder, scope: &PhraseScope<'_>) -> Result<String, PlanError> {
     match &order.title {
         Some(title) => fill("gallery.title", title, scope, MAX_TITLE_BYTES),
         None => Ok(job.id.to_string()),
@@ -580,7 +580,7 @@ fn title(job: &Job, order: &GalleryOrder, scope: &Scope<'_>) -> Result<String, P
 }
 
 /// Fills subject and file name in for every recipient whom they name, so that a missing name shows before a link is made.
-fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError> {
+fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
     let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
     let recipients: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
     if let Some(subject) = job.email.as_ref().and_then(|email| email.subject.as_ref()) {
@@ -593,7 +593,7 @@ fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError
     if let Some(filename) = &job.links.filename {
         for scope in scopes(filename, &recipients, scope) {
             let object = Some(&sample);
-            let scope = Scope { object, ..scope };
+            let scope = PhraseScope { object, ..scope };
             fill("links.filename", filename, &scope, MAX_FILLED_NAME_BYTES)?;
         }
     }
@@ -604,15 +604,15 @@ fn check_recipient_phrases(job: &Job, scope: &Scope<'_>) -> Result<(), PlanError
 fn scopes<'a>(
     phrase: &Phrase,
     recipients: &'a [&Recipient],
-    scope: &'a Scope<'_>,
-) -> impl Iterator<Item = Scope<'a>> {
+    scope: &'a PhraseScope<'_>,
+) -> impl Iterator<Item = PhraseScope<'a>> {
     let told_apart = match phrase.names_recipient() {
         true => recipients,
         false => &recipients[..recipients.len().min(1)],
     };
     let nobody = recipients.is_empty().then_some(None);
     let people = told_apart.iter().map(|recipient| Some(*recipient));
-    people.chain(nobody).map(|recipient| Scope {
+    people.chain(nobody).map(|recipient| PhraseScope {
         recipient,
         ..*scope
     })
@@ -621,7 +621,7 @@ fn scopes<'a>(
 fn fill(
     field: &'static str,
     phrase: &Phrase,
-    scope: &Scope<'_>,
+    scope: &PhraseScope<'_>,
     limit: usize,
 ) -> Result<String, PlanError> {
     phrase
@@ -632,7 +632,7 @@ fn fill(
 fn fill_prefix(
     field: &'static str,
     prefix: &Phrase,
-    scope: &Scope<'_>,
+    scope: &PhraseScope<'_>,
 ) -> Result<Prefix, PlanError> {
     let filled = fill(field, prefix, scope, MAX_KEY_BYTES)?;
     if filled
@@ -649,7 +649,7 @@ fn fill_prefix(
 fn fill_place(
     field: &'static str,
     publish: &PublishTo,
-    scope: &Scope<'_>,
+    scope: &PhraseScope<'_>,
 ) -> Result<PublishTarget, PlanError> {
     match publish {
         PublishTo::Bucket(bucket, prefix) => Ok(PublishTarget::Bucket(

@@ -35,7 +35,7 @@ pub struct Preview<'t> {
 }
 
 /// What makes mails and pages of a job's preview.
-pub struct Trial<'p> {
+pub struct TrialMails<'p> {
     preview: &'p Preview<'p>,
     mails: MailTrial<'p>,
 }
@@ -51,7 +51,7 @@ pub struct PreviewedMail {
     pub letter: Letter,
 }
 
-impl std::fmt::Debug for Trial<'_> {
+impl std::fmt::Debug for TrialMails<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Trial").field(self.preview).finish()
     }
@@ -125,9 +125,9 @@ impl<'t> Preview<'t> {
     }
 
     /// Makes mails and pages of it.
-    pub async fn trial(&self) -> Result<Trial<'_>, JobError> {
+    pub async fn trial(&self) -> Result<TrialMails<'_>, JobError> {
         let mails = self.services.mail_trial(&self.plan, &self.listing).await?;
-        Ok(Trial {
+        Ok(TrialMails {
             preview: self,
             mails,
         })
@@ -168,7 +168,7 @@ impl<'t> Preview<'t> {
     }
 }
 
-impl Trial<'_> {
+impl TrialMails<'_> {
     /// The first pages of the first audience's gallery: at least `most` of them, if there are so many.
     pub async fn pages(&self, most: usize) -> Result<Vec<RenderedPage>, JobError> {
         let Preview {

@@ -71,12 +71,12 @@ struct Counts {
 
 /// A job that is worked, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlight {
+pub(crate) struct JobInFlight {
     progress: Progress,
     number: u64,
 }
 
-impl Drop for InFlight {
+impl Drop for JobInFlight {
     fn drop(&mut self) {
         self.progress.in_flight().remove(&self.number);
     }
@@ -164,10 +164,10 @@ impl Progress {
     }
 
     /// A job is worked from now on, until what is returned is dropped.
-    pub(crate) fn working(&self) -> InFlight {
+    pub(crate) fn working(&self) -> JobInFlight {
         let number = self.counts.jobs_begun.fetch_add(1, Ordering::Relaxed);
         self.in_flight().insert(number, Instant::now());
-        InFlight {
+        JobInFlight {
             progress: self.clone(),
             number,
         }

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
-use crate::audit::record::{self, Kind as LineKind};
+use crate::audit::record::{self, LinkKind as LineKind};
 use crate::deliver::DeliveryLedger;
-use crate::deliver::publish::{Draft, Publisher};
+use crate::deliver::publish::{ListDraft, Publisher};
 use crate::error::JobError;
-use crate::job::{Disposition, ManifestFormat};
+use crate::job::{ContentDisposition, ManifestFormat};
 use crate::links::listing::Listing;
 use crate::links::{self, Links, SignError};
 
@@ -45,7 +45,7 @@ pub struct Publication<'a> {
     gallery: Option<(Gallery<'a>, Publisher, PublishedPages)>,
     /// Pages that are full and not put yet.
     full: Vec<RenderedPage>,
-    manifest: Option<(Manifest, Draft, PublishedList)>,
+    manifest: Option<(Manifest, ListDraft, PublishedList)>,
 }
 
 impl std::fmt::Debug for Publication<'_> {
@@ -173,7 +173,7 @@ impl<'a> Publishing<'a> {
     ) -> Result<(Gallery<'a>, Publisher, PublishedPages), JobError> {
         let publisher = self.publisher(&wanted.place, audience, "gallery")?;
         let names = Gallery::file_names(listing.linkable, wanted.page_size);
-        let urls = self.sign_files(audience, &publisher, &names, Shown::InBrowser);
+        let urls = self.sign_files(audience, &publisher, &names, ShownAs::InBrowser);
         let urls = urls.await?;
         let pages = PublishedPages {
             url: urls.first().cloned(),
@@ -200,11 +200,11 @@ impl<'a> Publishing<'a> {
         self,
         wanted: &ManifestPlan,
         audience: &Audience,
-    ) -> Result<(Manifest, Draft, PublishedList), JobError> {
+    ) -> Result<(Manifest, ListDraft, PublishedList), JobError> {
         let publisher = self.publisher(&wanted.place, audience, "manifest")?;
         let (name, media_type) = list_kind(wanted.format);
         let names = [name.to_owned()];
-        let urls = self.sign_files(audience, &publisher, &names, Shown::Saved(media_type));
+        let urls = self.sign_files(audience, &publisher, &names, ShownAs::Saved(media_type));
         let urls = urls.await?;
         let mut draft = publisher.begin(name, &self.presenting.spool_dir).await?;
         let (manifest, head) = Manifest::begin(wanted.format, self.plan.lifetime);
@@ -223,7 +223,7 @@ impl<'a> Publishing<'a> {
         audience: &Audience,
         publisher: &Publisher,
         names: &[String],
-        shown: Shown,
+        shown: ShownAs,
     ) -> Result<Vec<PresignedUrl>, JobError> {
         let (plan, recording) = (self.plan, self.recording);
         let objects: Vec<_> = names
@@ -235,8 +235,12 @@ impl<'a> Publishing<'a> {
         };
         let signer = self.signing.published_link_signer(plan, bucket).await?;
         let (disposition, media_type, kind) = match shown {
-            Shown::InBrowser => (Disposition::Inline, HTML, LineKind::Gallery),
-            Shown::Saved(media_type) => (Disposition::Attachment, media_type, LineKind::Manifest),
+            ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LineKind::Gallery),
+            ShownAs::Saved(media_type) => (
+                ContentDisposition::Attachment,
+                media_type,
+                LineKind::Manifest,
+            ),
         };
         let sign = |(bucket, key)| {
             let object = ObjectMeta {
@@ -348,7 +352,7 @@ const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
 }
 
 #[derive(Clone, Copy)]
-enum Shown {
+enum ShownAs {
     InBrowser,
     Saved(&'static str),
 }

@@ -17,7 +17,7 @@ mod syntax;
 pub mod templates;
 mod view;
 
-pub use email::{Digest, Letter};
+pub use email::{Digest, MailRequest};
 pub use gallery::{Gallery, PageLinks};
 pub use manifest::Manifest;
 pub use templates::{TemplateError, Templates};

@@ -73,7 +73,7 @@ pub enum ResultsError {
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+enum JobOutcome {
     Done,
     Parked,
 }
@@ -86,7 +86,7 @@ pub struct JobResult<'a> {
     job: Option<&'a JobId>,
     /// The message that brought it.
     message: &'a str,
-    outcome: Outcome,
+    outcome: JobOutcome,
     at: Timestamp,
     /// Why it was parked.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +107,7 @@ impl<'a> JobResult<'a> {
             v: VERSION,
             job: Some(job),
             message,
-            outcome: Outcome::Done,
+            outcome: JobOutcome::Done,
             at,
             reason: None,
             delivered: Some(delivered),
@@ -125,7 +125,7 @@ impl<'a> JobResult<'a> {
             v: VERSION,
             job,
             message,
-            outcome: Outcome::Parked,
+            outcome: JobOutcome::Parked,
             at,
             reason: Some(reason),
             delivered: None,

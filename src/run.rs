@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub use self::services::{Presenting, Sending, Signing};
 
 use self::delivery::Delivery;
-use crate::audit::record::{Context, Kind, Names};
+use crate::audit::record::{Context, LinkKind, Names};
 use crate::job::Job;
 use crate::stop::Cancellation;
 
@@ -35,7 +35,7 @@ impl JobRun {
     /// What audit lines of links say of the attempt. `role` is the one whose credentials sign.
     pub(crate) fn context<'a>(
         &'a self,
-        kind: Kind,
+        kind: LinkKind,
         role: Option<&'a str>,
         names: &'a Names,
     ) -> Context<'a> {

@@ -113,12 +113,12 @@ pub enum EndlessListing {
 
 /// Watches that a listing comes nearer to its end with each page.
 #[derive(Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct ListingCourse {
     tokens: HashSet<String>,
     fruitless: usize,
 }
 
-impl Course {
+impl ListingCourse {
     /// Checks the token of a page; `has_new` says whether the page had an object that was not listed before.
     pub(crate) fn go_on(&mut self, token: &str, has_new: bool) -> Result<(), EndlessListing> {
         if token.len() > MAX_TOKEN_BYTES {

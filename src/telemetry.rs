@@ -15,7 +15,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FmtSpan, debug_fn};
 
-use self::stderr::{Lines, stderr};
+use self::stderr::{LineQueue, stderr};
 pub use self::stderr::{flush, last_line};
 use crate::bounds::MAX_LOG_FIELD_BYTES;
 use crate::config::overrides::LOG;
@@ -112,9 +112,9 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
         .log_internal_errors(false);
     let is_json = !stderr().is_terminal();
     let written = match verbosity {
-        Verbosity::Jobs if is_json => Lines::of_thread(|count| missing_lines(count, true)),
-        Verbosity::Jobs => Lines::of_thread(|count| missing_lines(count, false)),
-        Verbosity::Warnings => Lines::direct(),
+        Verbosity::Jobs if is_json => LineQueue::of_thread(|count| missing_lines(count, true)),
+        Verbosity::Jobs => LineQueue::of_thread(|count| missing_lines(count, false)),
+        Verbosity::Warnings => LineQueue::direct(),
     };
     let started = if !is_json {
         lines

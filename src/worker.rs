@@ -30,7 +30,7 @@ use crate::edge::random;
 use crate::error::{Disposition, FailureClass, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
-use crate::job::envelope::{self, EventRule, Opened};
+use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::progress::JobEnd;
 use crate::queue::{ErrorKind, Message, Queue, QueueError};
 use crate::report::JobReport;
@@ -40,7 +40,7 @@ use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
 use crate::stop::{Cancellation, Stopped};
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
-use crate::worker::lease::{Held, Lease};
+use crate::worker::lease::{HeldMessage, Lease};
 use crate::worker::settle::Settled;
 use crate::worker::turn::MessageGroup;
 
@@ -143,10 +143,10 @@ pub struct Worker {
     rules: Arc<[EventRule]>,
     pace: WorkerOptions,
     clock: Clock,
-    in_flight: InFlight,
+    in_flight: JobsInFlight,
     /// The messages of which a line says that they are refused, and those of which a result says so.
-    refused: Refused,
-    told: Refused,
+    refused: RefusedMessages,
+    told: RefusedMessages,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
     /// What messages are worked with from now on, where a new configuration was read.
@@ -192,11 +192,11 @@ impl Failures {
 
 /// Messages that were refused and may still be in the queue.
 #[derive(Debug, Clone, Default)]
-struct Refused {
+struct RefusedMessages {
     messages: Arc<Mutex<HashSet<String>>>,
 }
 
-impl Refused {
+impl RefusedMessages {
     /// How many are remembered; a queue without a redrive policy and without `parked_url` would fill the memory.
     const MOST: usize = 10_000;
 
@@ -223,17 +223,17 @@ impl Refused {
 
 /// The jobs that are being worked in this process; a job is worked once at a time.
 #[derive(Debug, Clone, Default)]
-struct InFlight {
+struct JobsInFlight {
     jobs: Arc<Mutex<HashSet<JobId>>>,
 }
 
 /// A job's place among those in flight, given up when dropped.
 struct InFlightGuard {
-    in_flight: InFlight,
+    in_flight: JobsInFlight,
     job: JobId,
 }
 
-impl InFlight {
+impl JobsInFlight {
     fn take(&self, job: &JobId) -> Option<InFlightGuard> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.insert(job.clone()).then(|| InFlightGuard {
@@ -307,9 +307,9 @@ impl Worker {
             rules: rules.into(),
             pace,
             clock,
-            in_flight: InFlight::default(),
-            refused: Refused::default(),
-            told: Refused::default(),
+            in_flight: JobsInFlight::default(),
+            refused: RefusedMessages::default(),
+            told: RefusedMessages::default(),
             failures: Failures::default(),
             disk_failed: Arc::default(),
             renewed: watch::channel(None).1,
@@ -643,16 +643,18 @@ impl Worker {
         let work = AssertUnwindSafe(work).catch_unwind();
         let held = lease.hold_while(work, &stop, LAST_STEP).await;
         let worked = match held {
-            Held::Finished(Ok(worked)) => worked,
-            Held::Finished(Err(_panic)) => Worked::Failed(Failed::without_job(JobError::Panicked)),
-            Held::Lost => {
+            HeldMessage::Finished(Ok(worked)) => worked,
+            HeldMessage::Finished(Err(_panic)) => {
+                Worked::Failed(Failed::without_job(JobError::Panicked))
+            }
+            HeldMessage::Lost => {
                 tracing::warn!(
                     message.id,
                     "lost the hold on a message; whoever has it now goes on"
                 );
                 return Settled::Staying;
             }
-            Held::CutOff => {
+            HeldMessage::CutOff => {
                 self.give_back(vec![message]).await;
                 return Settled::Staying;
             }
@@ -667,7 +669,7 @@ impl Worker {
 
     /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on. One
     /// is opened at a time, so that the memory which this takes does not add up.
-    async fn open(&self, message: &Message) -> Result<Opened, JobError> {
+    async fn open(&self, message: &Message) -> Result<OpenedMessage, JobError> {
         static OPENING: Semaphore = Semaphore::const_new(1);
         let alone = Box::pin(OPENING.acquire())
             .await

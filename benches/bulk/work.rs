@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use handout::assemble;
 use handout::assemble::{Opened, Serving};
 use handout::audit;
-use handout::audit::record::{Context, Kind};
+use handout::audit::record::{Context, LinkKind};
 use handout::clock;
 use handout::config::{AllowConfig, Config, ConnectionConfig};
 use handout::deliver::publish::Publisher;
@@ -273,7 +273,7 @@ async fn staged(bench: &Bench, objects: u64) {
         role: None,
         message_id: None,
         attempt: 1,
-        kind: Kind::Object,
+        kind: LinkKind::Object,
         names: &services.recording.names,
     };
     let wanted = plan.gallery.as_ref().unwrap();

@@ -7,9 +7,9 @@ use std::fs;
 use std::io::Cursor;
 use std::sync::LazyLock;
 
-use handout::audit::chain::{Head, LineHead};
+use handout::audit::chain::{ChainHead, LineHead};
 use handout::audit::checkpoint::Checkpoint;
-use handout::audit::find::{Question, find};
+use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::{PublicKey, SigningKey};
 use handout::audit::seal::SealKey;
 use handout::audit::tail::Tail;
@@ -18,7 +18,7 @@ use handout::job::envelope::{self, EventRule};
 use handout::job::glob::{self, Slashes};
 use handout::job::phrase::Phrase;
 use handout::job::place::MAX_KEY_BYTES;
-use handout::job::{Job, Key, ListId, Recipient, Scope};
+use handout::job::{Job, Key, ListId, PhraseScope, Recipient};
 use handout::ledger::standing::{is_done, last_done, outcome_of};
 use handout::ledger::{JobRecords, RecipientStatus, Record, standing};
 use handout::links::LINK_ID;
@@ -154,10 +154,10 @@ pub fn phrase(data: &[u8]) {
     assert_eq!(phrase.to_string(), source);
     let vars = json!({"a": "x".repeat(LONGEST), "b": {"c": {"d": 1.5}}, "e": [], "f": true});
     let key: Option<Key> = key.parse().ok();
-    let scope = Scope {
+    let scope = PhraseScope {
         vars: vars.as_object(),
         object: key.as_ref(),
-        ..Scope::default()
+        ..PhraseScope::default()
     };
     const LIMIT: usize = 255;
     if let Ok(filled) = phrase.fill(&scope, LIMIT) {
@@ -285,12 +285,12 @@ pub fn audit_line(data: &[u8]) {
         return;
     };
     let record = handout::audit::record::refused(Some(job), None, reason);
-    let (mut written, mut line) = (Head::new("s"), String::new());
+    let (mut written, mut line) = (ChainHead::new("s"), String::new());
     written.append(&record, "2026-11-23T07:00:00.000000Z", &mut line);
     assert_eq!(line.find('\n'), Some(line.len() - 1));
     let said: Value = serde_json::from_str(&line).expect("a line is JSON");
     assert_eq!(said["ev"], "refused");
-    let mut read = Head::new("s");
+    let mut read = ChainHead::new("s");
     read.check(line.as_bytes())
         .expect("a line continues its stream");
     line.clear();
@@ -336,7 +336,7 @@ pub fn audit_log(data: &[u8]) {
         found += 1;
         Ok(())
     };
-    drop(find(dir.path(), &Question::default(), count));
+    drop(find(dir.path(), &LinkQuery::default(), count));
     assert!(found <= lines.len());
     if let Ok((_, last)) = Tail::of(dir.path(), 5) {
         assert!(last.len() <= 5);

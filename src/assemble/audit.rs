@@ -1,6 +1,6 @@
 //! `[audit]`: from what is written to what writes and signs.
 
-use crate::audit::Settings;
+use crate::audit::AuditSettings;
 use crate::audit::note::SigningKey;
 use crate::audit::remembered::Memory;
 use crate::config::{Config, Secret};
@@ -14,8 +14,8 @@ impl Config {
         &self,
         keyring: &Keyring,
         environment: &Environment,
-    ) -> Result<Settings, ConfigError> {
-        Ok(Settings {
+    ) -> Result<AuditSettings, ConfigError> {
+        Ok(AuditSettings {
             dir: self.audit_place(),
             key: self.checkpoint_key(keyring, environment)?,
             rotate_size: self.audit.rotate_size,

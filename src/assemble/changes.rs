@@ -30,12 +30,12 @@ const DEEPEST: usize = 8;
 
 /// A configuration as it was read: each key with its value, and each file that a key names with what it held.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reading {
+pub(super) struct ConfigReading {
     values: BTreeMap<String, String>,
     files: BTreeMap<String, Option<[u8; 32]>>,
 }
 
-impl Reading {
+impl ConfigReading {
     /// Reads the files that the configuration names. None of their contents is kept.
     pub(super) fn of(config: &Config) -> Self {
         let mut reading = Self::default();
@@ -109,7 +109,7 @@ pub struct Changes {
 
 impl Changes {
     /// From the reading in use to a new one.
-    pub(super) fn between(old: &Reading, new: &Reading) -> Self {
+    pub(super) fn between(old: &ConfigReading, new: &ConfigReading) -> Self {
         let mut words = BTreeMap::new();
         let mut keys = BTreeSet::new();
         for key in differing(&old.values, &new.values) {
@@ -174,7 +174,7 @@ fn differing<V: PartialEq>(
 }
 
 /// How many tables a list has.
-fn count(reading: &Reading, list: &str) -> usize {
+fn count(reading: &ConfigReading, list: &str) -> usize {
     let keys = reading.values.keys().filter(|key| is_of(list, key));
     let tables = keys.filter_map(|key| key[list.len()..].split(']').next());
     tables.collect::<BTreeSet<_>>().len()
@@ -214,9 +214,9 @@ pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
 mod tests {
     use super::*;
 
-    fn reading(text: &str) -> Reading {
+    fn reading(text: &str) -> ConfigReading {
         let environment = crate::environment::Environment::default();
-        Reading::of(&Config::parse(text, &environment).unwrap())
+        ConfigReading::of(&Config::parse(text, &environment).unwrap())
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         let (one, other) = (&*secret.to_string_lossy(), "/other");
         let before = queue(one);
         std::fs::write(&secret, "three").unwrap();
-        let told = |old: &Reading, new: &Reading| {
+        let told = |old: &ConfigReading, new: &ConfigReading| {
             let changes = Changes::between(old, new);
             (
                 changes.taken_over.join(", "),

@@ -39,10 +39,10 @@ use crate::edge::{Egress, http, retries};
 use crate::environment::Environment;
 use crate::job::ConnectionName;
 use crate::keyring::{Keyring, Purpose};
-use crate::links::credentials::Source;
+use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
 use crate::links::front::Distribution;
-use crate::links::signer::{Endpoint, Server, SessionEnd, Signer};
+use crate::links::signer::{Server, SessionEnd, Signer, SigningEndpoint};
 
 use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
@@ -122,7 +122,7 @@ pub fn servers(config: &Config) -> Vec<KnownServer> {
 }
 
 /// What a connection of that name was opened as, where nothing about it has changed.
-pub type Kept<'a> = &'a (dyn Fn(&str) -> Option<Connection> + Sync);
+pub type KeptConnection<'a> = &'a (dyn Fn(&str) -> Option<Connection> + Sync);
 
 /// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
 pub async fn open(
@@ -136,7 +136,7 @@ pub async fn open(
 
 /// As [`open`], but for connections that are `kept`.
 pub async fn open_but(
-    kept: Kept<'_>,
+    kept: KeptConnection<'_>,
     config: &Config,
     keyring: &Keyring,
     embedded: Option<SocketAddr>,
@@ -241,7 +241,7 @@ impl EmbeddedSite {
 
     /// Signs for the address under which others see the endpoint; it need not listen for that.
     pub fn signer(&self, public_url: &str) -> Signer {
-        let endpoint = Endpoint {
+        let endpoint = SigningEndpoint {
             region: EMBEDDED_REGION.to_owned(),
             server: Server::Other(public_url.to_owned()),
             addressing: Addressing::Path,
@@ -255,7 +255,7 @@ async fn aws_connection(
     wanted: &ConnectionConfig,
     environment: &Environment,
 ) -> Result<(S3Store, Signer, Option<Signer>), ConfigError> {
-    let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
+    let route = Box::pin(ConnectionRoute::of_connection(name, wanted, environment)).await?;
     let signer = route.signer();
     let own_signer = route
         .public
@@ -297,7 +297,7 @@ pub async fn direct(
             front,
         });
     }
-    let route = Box::pin(Route::of_connection(name, wanted, environment)).await?;
+    let route = Box::pin(ConnectionRoute::of_connection(name, wanted, environment)).await?;
     Ok(Direct {
         front,
         ..route.direct()
@@ -313,7 +313,7 @@ pub async fn environment_direct(
     environment: &Environment,
     egress: Egress,
 ) -> Result<Direct, NoRegion> {
-    let route = match Box::pin(Route::find(
+    let route = match Box::pin(ConnectionRoute::find(
         OF_ENVIRONMENT,
         wanted,
         environment,
@@ -326,7 +326,13 @@ pub async fn environment_direct(
                 region: region_of_last_resort.map(ToOwned::to_owned),
                 ..wanted.clone()
             };
-            Box::pin(Route::find(OF_ENVIRONMENT, &wanted, environment, egress)).await?
+            Box::pin(ConnectionRoute::find(
+                OF_ENVIRONMENT,
+                &wanted,
+                environment,
+                egress,
+            ))
+            .await?
         }
         found => found?,
     };
@@ -349,7 +355,7 @@ fn open_front(
 pub struct NoRegion;
 
 /// The way to S3: what a connection says, and for the rest the environment and its profile.
-struct Route {
+struct ConnectionRoute {
     name: String,
     sdk: SdkConfig,
     /// An endpoint that is not AWS's own.
@@ -358,12 +364,12 @@ struct Route {
     addressing: Addressing,
     /// The server that links name, if it is another.
     public: Option<(String, Addressing)>,
-    source: Source,
+    source: CredentialSource,
     egress: Egress,
     puts: Puts,
 }
 
-impl Route {
+impl ConnectionRoute {
     async fn of_connection(
         name: &str,
         wanted: &ConnectionConfig,
@@ -405,7 +411,12 @@ impl Route {
             public: public.map(|url| (url, public_addressing)),
             name: name.to_owned(),
             puts: Puts::new(&section, wanted.sse, wanted.sse_kms_key_id.clone()),
-            source: Source::new(name, section, Arc::new(origin), session_end(environment)),
+            source: CredentialSource::new(
+                name,
+                section,
+                Arc::new(origin),
+                session_end(environment),
+            ),
             sdk,
             other_server,
             region,
@@ -451,13 +462,13 @@ impl Route {
     }
 
     /// Where the program itself asks.
-    fn own_endpoint(&self) -> Endpoint {
+    fn own_endpoint(&self) -> SigningEndpoint {
         let variant = EndpointVariant {
             fips: self.sdk.use_fips().unwrap_or_default(),
             dual_stack: self.sdk.use_dual_stack().unwrap_or_default(),
         };
         let server = self.other_server.clone().map(Server::Other);
-        Endpoint {
+        SigningEndpoint {
             server: server.unwrap_or(Server::Aws(variant)),
             addressing: self.addressing,
             region: self.region.clone(),
@@ -465,9 +476,9 @@ impl Route {
     }
 
     /// Where links point.
-    fn link_endpoint(&self) -> Endpoint {
+    fn link_endpoint(&self) -> SigningEndpoint {
         match self.public.clone() {
-            Some((url, addressing)) => Endpoint {
+            Some((url, addressing)) => SigningEndpoint {
                 server: Server::Other(url),
                 addressing,
                 region: self.region.clone(),

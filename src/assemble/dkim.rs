@@ -2,12 +2,12 @@
 
 use crate::config::{Config, DkimConfig, Secret};
 use crate::config_error::ConfigError;
-use crate::deliver::message::dkim::Signer;
+use crate::deliver::message::dkim::DkimSigner;
 use crate::environment::Environment;
 
 impl Config {
     /// What signs mails: a signer for each key.
-    pub fn dkim_signers(&self, environment: &Environment) -> Result<Vec<Signer>, ConfigError> {
+    pub fn dkim_signers(&self, environment: &Environment) -> Result<Vec<DkimSigner>, ConfigError> {
         let keys = self.mail.dkim.iter().enumerate();
         keys.map(|(index, dkim)| self.dkim_signer(index, dkim, environment))
             .collect()
@@ -18,11 +18,11 @@ impl Config {
         index: usize,
         dkim: &DkimConfig,
         environment: &Environment,
-    ) -> Result<Signer, ConfigError> {
+    ) -> Result<DkimSigner, ConfigError> {
         let key = format!("mail.dkim[{index}].key_file");
         let pem = Secret::read(&key, &dkim.key_file, environment)?;
         let domain = self.dkim_domain(index, dkim)?;
-        Signer::new(&domain, &dkim.selector, pem.expose()).map_err(|error| {
+        DkimSigner::new(&domain, &dkim.selector, pem.expose()).map_err(|error| {
             ConfigError::value(
                 key,
                 format!("names {}, which {error}", dkim.key_file.display()),

@@ -3,7 +3,7 @@
 //! All of it is made before any of it counts. Jobs that have begun go on with what they began with; what nobody touched keeps
 //! its connections, its limits and what is known of its health.
 
-use super::changes::{Changes, Reading, with_what_stays};
+use super::changes::{Changes, ConfigReading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
 use crate::config::Config;
 use crate::edge::Egress;
@@ -22,7 +22,7 @@ impl Opened {
         environment: &Environment,
     ) -> Result<Changes, OpenError> {
         let mixed = with_what_stays(new, &self.config);
-        let (wanted, reading) = (Reading::of(new), Reading::of(&mixed));
+        let (wanted, reading) = (ConfigReading::of(new), ConfigReading::of(&mixed));
         mixed.check()?;
         // The clients of queues stay, and read these files at their next connection.
         for (section, file) in [

@@ -15,7 +15,7 @@ pub const VERSION: u32 = 2;
 
 /// The end of a chain so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct ChainHead {
     stream: String,
     prev: Hash,
     tree: Tree,
@@ -64,7 +64,7 @@ pub enum Break {
 }
 
 impl<'a> LineHead<'a> {
-    /// Reads what every line has, from a line with its newline. The fields stand where [`Head::append`] puts them:
+    /// Reads what every line has, from a line with its newline. The fields stand where [`ChainHead::append`] puts them:
     /// half a million lines a second are read this way.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (version, rest) = number(line.strip_prefix(b"{\"v\":")?)?;
@@ -109,7 +109,7 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 1..]))
 }
 
-impl Head {
+impl ChainHead {
     /// The head of a stream without lines.
     pub fn new(stream: &str) -> Self {
         Self {
@@ -149,7 +149,7 @@ impl Head {
         self.add(record, at, None, out);
     }
 
-    /// As [`Head::append`], with a seal: the process wrote this line and all before it.
+    /// As [`ChainHead::append`], with a seal: the process wrote this line and all before it.
     pub fn append_sealed(
         &mut self,
         record: &AuditRecord,
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_written_is_read_and_continues_its_chain() {
-        let (mut writer, mut reader) = (Head::new("s"), Head::new("s"));
+        let (mut writer, mut reader) = (ChainHead::new("s"), ChainHead::new("s"));
         let mut text = String::new();
         let record = AuditRecord {
             event: "issue",
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_line_of_another_format_is_none() {
-        let mut head = Head::new("s");
+        let mut head = ChainHead::new("s");
         let mut text = String::new();
         let record = AuditRecord {
             event: "open",

@@ -6,7 +6,7 @@
 
 use base64ct::{Base64, Encoding};
 
-use super::chain::Head;
+use super::chain::ChainHead;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::tree::Hash;
 
@@ -28,7 +28,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// What a chain of a log is now.
-    pub fn of(log: &str, head: &Head) -> Self {
+    pub fn of(log: &str, head: &ChainHead) -> Self {
         Self {
             log: log.to_owned(),
             stream: head.stream().to_owned(),
@@ -93,7 +93,10 @@ mod tests {
     #[test]
     fn a_checkpoint_is_read_as_it_was_signed() {
         let key = SigningKey::from_seed(&[7; 32]);
-        let checkpoint = Checkpoint::of(&"ab".repeat(16), &Head::new("20261123T000000Z-01234567"));
+        let checkpoint = Checkpoint::of(
+            &"ab".repeat(16),
+            &ChainHead::new("20261123T000000Z-01234567"),
+        );
         let note = checkpoint.sign(&key);
         assert!(
             note.starts_with(

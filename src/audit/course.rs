@@ -6,25 +6,25 @@ use std::io::Read;
 
 use serde::Deserialize;
 
-use super::chain::{Head, LineHead};
+use super::chain::{ChainHead, LineHead};
 use super::checkpoint::Checkpoint;
-use super::directory::{Directory, segment_name, torn_name};
+use super::directory::{LogDirectory, segment_name, torn_name};
 use super::note::PublicKey;
 use super::stream::CHECKPOINT_LINES;
 use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
 
 /// Why a stream is not whole.
-pub(super) type Verdict = Result<(), String>;
+pub(super) type CourseVerdict = Result<(), String>;
 
 /// How far a stream was read.
 #[derive(Debug, Clone)]
 pub(super) struct Course<'a> {
-    directory: &'a Directory,
+    directory: &'a LogDirectory,
     /// The key and the id of the log; none where no registry names them.
     key: Option<PublicKey>,
     log: Option<&'a str>,
-    pub(super) head: Head,
+    pub(super) head: ChainHead,
     /// Whether the stream's lines came to their last.
     pub(super) over: bool,
     /// The event of the line before, and how many lines the last checkpoint covers.
@@ -38,7 +38,7 @@ pub(super) struct Course<'a> {
 
 /// The fields of lines that are looked into.
 #[derive(Deserialize)]
-struct Said {
+struct SaidState {
     note: Option<String>,
     next: Option<String>,
     checkpoint_key: Option<String>,
@@ -46,7 +46,7 @@ struct Said {
     torn_sha256: Option<String>,
 }
 
-impl Said {
+impl SaidState {
     fn of(line: &[u8]) -> Result<Self, String> {
         serde_json::from_slice(line).map_err(|_| "the line is not JSON".to_owned())
     }
@@ -55,7 +55,7 @@ impl Said {
 impl<'a> Course<'a> {
     /// A stream of which nothing was read.
     pub(super) fn new(
-        directory: &'a Directory,
+        directory: &'a LogDirectory,
         stream: &str,
         key: Option<PublicKey>,
         log: Option<&'a str>,
@@ -64,7 +64,7 @@ impl<'a> Course<'a> {
             directory,
             key,
             log,
-            head: Head::new(stream),
+            head: ChainHead::new(stream),
             over: false,
             before: String::new(),
             covered: 0,
@@ -90,7 +90,7 @@ impl<'a> Course<'a> {
     }
 
     /// Begins the next segment, which says that it is number `found`.
-    pub(super) fn begin(&mut self, found: u32) -> Verdict {
+    pub(super) fn begin(&mut self, found: u32) -> CourseVerdict {
         (self.number, self.lines) = (self.number + 1, 0);
         if found != self.number {
             let missing = segment_name(self.head.stream(), self.number);
@@ -105,7 +105,7 @@ impl<'a> Course<'a> {
     }
 
     /// Reads the next line, with its newline.
-    pub(super) fn line(&mut self, line: &[u8]) -> Verdict {
+    pub(super) fn line(&mut self, line: &[u8]) -> CourseVerdict {
         self.lines += 1;
         if self.over {
             return Err("the stream goes on after its last line".to_owned());
@@ -119,8 +119,10 @@ impl<'a> Course<'a> {
         let head = self.head.check(line).map_err(|error| error.to_string())?;
         self.over = head.is_last();
         match head.event {
-            "open" | "recover" | "rotate" => self.judge_special(head.event, &Said::of(line)?)?,
-            "checkpoint" => self.judge_checkpoint(Said::of(line)?, expected.as_ref())?,
+            "open" | "recover" | "rotate" => {
+                self.judge_special(head.event, &SaidState::of(line)?)?;
+            }
+            "checkpoint" => self.judge_checkpoint(SaidState::of(line)?, expected.as_ref())?,
             _ => {}
         }
         if self.head.len() == 1 && !matches!(head.event, "open" | "checkpoint" | "recover") {
@@ -145,7 +147,7 @@ impl<'a> Course<'a> {
         Checkpoint::of(self.log.unwrap_or_default(), &self.head)
     }
 
-    fn judge_special(&self, event: &str, said: &Said) -> Verdict {
+    fn judge_special(&self, event: &str, said: &SaidState) -> CourseVerdict {
         match event {
             "open" => match (&said.checkpoint_key, self.key) {
                 (Some(named), Some(key)) if *named != key.to_string() => {
@@ -165,7 +167,7 @@ impl<'a> Course<'a> {
     }
 
     /// What was cut from the end of a stream is kept beside it, as it was.
-    fn judge_aside(&self, said: &Said) -> Verdict {
+    fn judge_aside(&self, said: &SaidState) -> CourseVerdict {
         if said.torn_bytes == Some(0) {
             return Ok(());
         }
@@ -179,7 +181,11 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn judge_checkpoint(&mut self, said: Said, expected: Option<&Checkpoint>) -> Verdict {
+    fn judge_checkpoint(
+        &mut self,
+        said: SaidState,
+        expected: Option<&Checkpoint>,
+    ) -> CourseVerdict {
         let note = said.note.unwrap_or_default();
         let Some(key) = self.key else {
             return Err("it is signed, and the registry that names the key is missing".to_owned());
@@ -199,7 +205,7 @@ impl<'a> Course<'a> {
 }
 
 /// What was cut from a stream and kept.
-pub(super) fn set_aside(directory: &Directory, name: &str) -> std::io::Result<Vec<u8>> {
+pub(super) fn set_aside(directory: &LogDirectory, name: &str) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = directory.read(name)?;
     file.take(MAX_TORN_BYTES).read_to_end(&mut bytes)?;

@@ -42,7 +42,7 @@ const LOCK_MODE: u32 = 0o600;
 
 /// The log's directory.
 #[derive(Debug, Clone)]
-pub(super) struct Directory {
+pub(super) struct LogDirectory {
     held: Arc<directory::Directory>,
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Life {
     Dead(Option<File>),
 }
 
-impl Directory {
+impl LogDirectory {
     /// Makes the directory, if it is not there.
     pub(super) fn make(place: &Location) -> io::Result<Self> {
         Ok(Self::holding(place.make(0o750)?))
@@ -161,7 +161,7 @@ impl Directory {
         Ok(is_ours.then_some(file))
     }
 
-    /// As [`Directory::life`], for who only looks; `None` is not known, since a reader may not open the file.
+    /// As [`LogDirectory::life`], for who only looks; `None` is not known, since a reader may not open the file.
     pub(super) fn seems_alive(&self, stream: &str) -> Option<bool> {
         match self.sign_of_life(stream) {
             Ok(None) => Some(false),

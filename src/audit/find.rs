@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 use memchr::{memchr, memrchr};
 
 use super::chain::LineHead;
-use super::directory::{Directory, TOO_LONG};
+use super::directory::{LogDirectory, TOO_LONG};
 use super::record::push_json;
 use super::stream::spelled;
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
@@ -25,7 +25,7 @@ const AHEAD: usize = 4;
 
 /// What a line must say to be found; what is left out matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Question {
+pub struct LinkQuery {
     /// The fingerprint of a link's signature.
     pub link: Option<String>,
     /// A link's id.
@@ -51,7 +51,7 @@ struct Search {
 }
 
 impl Search {
-    fn new(question: &Question) -> Self {
+    fn new(question: &LinkQuery) -> Self {
         let object = question.object.as_ref();
         let fields = [
             ("link", question.link.as_ref()),
@@ -119,11 +119,11 @@ impl Search {
 /// no end yet, is none.
 pub fn find(
     dir: impl Into<Location>,
-    question: &Question,
+    question: &LinkQuery,
     mut found: impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
     let search = Search::new(question);
-    let directory = &Directory::open(&dir.into())?;
+    let directory = &LogDirectory::open(&dir.into())?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for together in directory.segments()?.chunks(cores) {
         std::thread::scope(|scope| {
@@ -152,7 +152,7 @@ pub fn find(
 
 /// Reads a segment and hands on the answers, until nobody wants them any more.
 fn read(
-    directory: &Directory,
+    directory: &LogDirectory,
     name: &str,
     search: &Search,
     answers: &SyncSender<Vec<u8>>,
@@ -198,7 +198,7 @@ mod tests {
         )
     }
 
-    fn found(question: &Question) -> Vec<u32> {
+    fn found(question: &LinkQuery) -> Vec<u32> {
         let dir = tempfile::tempdir().unwrap();
         let lines = [
             line(
@@ -234,21 +234,21 @@ mod tests {
 
     #[test]
     fn a_line_is_found_by_its_fields_and_by_nothing_in_a_text() {
-        let job = |job: &str| Question {
+        let job = |job: &str| LinkQuery {
             job: Some(job.to_owned()),
-            ..Question::default()
+            ..LinkQuery::default()
         };
-        let object = |bucket: &str, key: &str| Question {
+        let object = |bucket: &str, key: &str| LinkQuery {
             object: Some((bucket.to_owned(), key.to_owned())),
-            ..Question::default()
+            ..LinkQuery::default()
         };
-        assert_eq!(found(&Question::default()), [0, 1, 2]);
+        assert_eq!(found(&LinkQuery::default()), [0, 1, 2]);
         assert_eq!(found(&job("a")), [0, 1]);
         assert_eq!(found(&job("z")), [2]);
         assert_eq!(found(&object("b", "y")), [1]);
         assert_eq!(found(&object("b", "x \"job\":\"z\"")), [0]);
         assert_eq!(found(&object("b", "x")), [0; 0]);
-        let since = Question {
+        let since = LinkQuery {
             since: Some("2026-11-23T11:00:00Z".parse().unwrap()),
             until: Some("2026-11-23T12:00:00Z".parse().unwrap()),
             ..job("a")
@@ -267,7 +267,7 @@ mod tests {
         let short = line(8, "2026-11-23T10:00:00.000Z", "\"key\":\"y\"");
         std::fs::write(dir.path().join("s.0001.jsonl"), long + &short).unwrap();
         let mut lengths = Vec::new();
-        find(dir.path(), &Question::default(), |line| {
+        find(dir.path(), &LinkQuery::default(), |line| {
             lengths.push(line.len());
             Ok(())
         })

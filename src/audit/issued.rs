@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::record::{Context, Kind};
+use super::record::{Context, LinkKind};
 use super::{AuditLog, AuditedLinks, RecordError};
 use crate::bounds::MAX_ISSUED_BATCHES;
 use crate::job::JobId;
@@ -103,7 +103,7 @@ impl Jobs {
 
 /// What tells a batch from every other: for whom it is, and each link's identity and signature. A link's identity is derived
 /// from its job, its audience and its object, so that a signature which opens many objects is told apart as well.
-fn digest(links: &Links, kind: Kind) -> [u8; 32] {
+fn digest(links: &Links, kind: LinkKind) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update([kind as u8]);
     digest.update(links.audience.canonical());
@@ -193,14 +193,14 @@ mod tests {
             lines(dir.path()) - before
         };
         for (job, kind, signatures, new) in [
-            ("a", Kind::Object, &["1", "2"][..], 2),
-            ("a", Kind::Object, &["1", "2"], 0),
-            ("a", Kind::Object, &["1", "3"], 2),
-            ("a", Kind::Object, &["1"], 1),
-            ("a", Kind::Gallery, &["1"], 1),
-            ("b", Kind::Object, &["1", "2"], 2),
-            ("b", Kind::Object, &["1", "2"], 0),
-            ("a", Kind::Object, &["1", "2"], 0),
+            ("a", LinkKind::Object, &["1", "2"][..], 2),
+            ("a", LinkKind::Object, &["1", "2"], 0),
+            ("a", LinkKind::Object, &["1", "3"], 2),
+            ("a", LinkKind::Object, &["1"], 1),
+            ("a", LinkKind::Gallery, &["1"], 1),
+            ("b", LinkKind::Object, &["1", "2"], 2),
+            ("b", LinkKind::Object, &["1", "2"], 0),
+            ("a", LinkKind::Object, &["1", "2"], 0),
         ] {
             assert_eq!(
                 record(job, kind, signatures).await,
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(issued.lifetime(&job), Some(lifetime(0)));
         issued.forget(&job);
         assert_eq!(issued.lifetime(&job), None);
-        assert_eq!(record("a", Kind::Object, &["1", "2"]).await, 2);
+        assert_eq!(record("a", LinkKind::Object, &["1", "2"]).await, 2);
         drop(log);
         writer.close();
     }

@@ -14,12 +14,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::directory::Directory;
+use super::directory::LogDirectory;
 use super::note::SigningKey;
 use super::record::{AuditRecord, closed, opened};
 use super::recover::{recover, sweep};
 use super::remembered::Memory;
-use super::room::Room;
+use super::room::DiskRoom;
 use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::bounds::{MAX_AUDIT_FRAME_BYTES, MAX_AUDIT_LINE_BYTES};
@@ -38,7 +38,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Where and how a log is written.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AuditSettings {
     /// The directory.
     pub dir: Location,
     /// What signs its checkpoints and its registry.
@@ -51,7 +51,7 @@ pub struct Settings {
     pub memory: Option<Memory>,
 }
 
-impl Settings {
+impl AuditSettings {
     /// The defaults, for a directory and a key.
     pub fn new(dir: impl Into<Location>, key: SigningKey) -> Self {
         Self {
@@ -64,9 +64,9 @@ impl Settings {
     }
 }
 
-impl Settings {
+impl AuditSettings {
     pub(super) fn means(&self, clock: Clock) -> Result<Means, RecordError> {
-        let directory = Directory::make(&self.dir);
+        let directory = LogDirectory::make(&self.dir);
         Ok(Means {
             directory: directory.map_err(|source| open_failed(&self.dir, source))?,
             key: self.key.clone(),
@@ -199,12 +199,12 @@ pub(super) fn open_failed(path: &Path, source: io::Error) -> RecordError {
 /// A handle to the writer.
 #[derive(Debug, Clone)]
 pub struct AuditLog {
-    sender: mpsc::Sender<Request>,
+    sender: mpsc::Sender<WriterRequest>,
     watch: Watch,
 }
 
 #[derive(Debug)]
-struct Request {
+struct WriterRequest {
     records: Vec<AuditRecord>,
     done: oneshot::Sender<Result<(), RecordError>>,
 }
@@ -216,7 +216,7 @@ const WRITING: Step = Step::only("a write");
 #[derive(Debug, Clone)]
 pub struct Watch {
     failure: Arc<OnceLock<RecordError>>,
-    room: Room,
+    room: DiskRoom,
     edge: Edge,
 }
 
@@ -227,7 +227,7 @@ impl Watch {
     }
 
     /// How much room the disk has.
-    pub const fn room(&self) -> &Room {
+    pub const fn room(&self) -> &DiskRoom {
         &self.room
     }
 }
@@ -250,7 +250,7 @@ impl Writer {
 impl AuditLog {
     /// Opens a stream of its own, after ending streams that broke off in the directory.
     pub fn open(
-        settings: &Settings,
+        settings: &AuditSettings,
         program: &str,
         clock: Clock,
     ) -> Result<(Self, Writer), RecordError> {
@@ -267,7 +267,7 @@ impl AuditLog {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let watch = Watch {
             failure: Arc::default(),
-            room: Room::new(&settings.dir, settings.min_free),
+            room: DiskRoom::new(&settings.dir, settings.min_free),
             edge: Edge::new(
                 EdgeKind::Audit,
                 "log",
@@ -311,7 +311,7 @@ impl AuditLog {
         // A disk that hangs fails in no way.
         let _under_way = self.edge().asked(WRITING);
         self.sender
-            .send(Request { records, done })
+            .send(WriterRequest { records, done })
             .await
             .map_err(|_| self.closed())?;
         let written = written.await.map_err(|_| self.closed())?;
@@ -329,7 +329,7 @@ impl AuditLog {
     }
 
     /// How much room the disk has.
-    pub const fn room(&self) -> &Room {
+    pub const fn room(&self) -> &DiskRoom {
         self.watch.room()
     }
 
@@ -363,7 +363,7 @@ fn stopped_at(path: &Path, error: WriteError) -> RecordError {
 /// so, and the disk is tried until it has room.
 fn write_groups(
     mut stream: Stream,
-    receiver: &mut mpsc::Receiver<Request>,
+    receiver: &mut mpsc::Receiver<WriterRequest>,
     timers: &Runtime,
     watch: &Watch,
 ) -> Result<(), RecordError> {
@@ -409,8 +409,8 @@ fn write_groups(
 
 fn write_group(
     stream: &mut Stream,
-    first: Request,
-    receiver: &mut mpsc::Receiver<Request>,
+    first: WriterRequest,
+    receiver: &mut mpsc::Receiver<WriterRequest>,
     watch: &Watch,
 ) -> Result<(), RecordError> {
     let mut waiting = vec![first.done];
@@ -440,19 +440,19 @@ pub(super) mod tests {
 
     use super::*;
     pub(in crate::audit) fn segments(dir: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-        let directory = Directory::open(&dir.into())?;
+        let directory = LogDirectory::open(&dir.into())?;
         let names = directory.segments()?.into_iter();
         Ok(names.map(|name| directory.path_of(&name)).collect())
     }
 
-    use crate::audit::verify::{Report, verify};
+    use crate::audit::verify::{VerifyReport, verify};
 
     pub(in crate::audit) fn clock() -> jiff::Timestamp {
         jiff::Timestamp::UNIX_EPOCH
     }
 
-    pub(in crate::audit) fn settings(dir: &Path) -> Settings {
-        Settings::new(dir, SigningKey::from_seed(&[7; 32]))
+    pub(in crate::audit) fn settings(dir: &Path) -> AuditSettings {
+        AuditSettings::new(dir, SigningKey::from_seed(&[7; 32]))
     }
 
     #[tokio::test(start_paused = true)]
@@ -461,7 +461,7 @@ pub(super) mod tests {
         let settings = settings(dir.path());
         let watch = Watch {
             failure: Arc::default(),
-            room: Room::new(&settings.dir, settings.min_free),
+            room: DiskRoom::new(&settings.dir, settings.min_free),
             edge: Edge::new(EdgeKind::Audit, "log", "the audit log in /audit"),
         };
         let log = AuditLog { sender, watch };
@@ -512,7 +512,7 @@ pub(super) mod tests {
     }
 
     /// A stream with so many records in it, each a group of its own.
-    async fn written(settings: &Settings, records: usize) {
+    async fn written(settings: &AuditSettings, records: usize) {
         let (log, writer) = AuditLog::open(settings, "test", clock).unwrap();
         for number in 0..records {
             log.append(vec![record(number)]).await.unwrap();
@@ -521,7 +521,7 @@ pub(super) mod tests {
         writer.close();
     }
 
-    fn verified(settings: &Settings) -> Report {
+    fn verified(settings: &AuditSettings) -> VerifyReport {
         verify(&settings.dir, Some(&settings.key.public())).unwrap()
     }
 

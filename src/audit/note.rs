@@ -39,7 +39,7 @@ pub struct PublicKey {
 
 /// Why a text is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum CheckpointKeyError {
     /// Not a private key in PEM.
     #[error(
         "is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
@@ -66,12 +66,12 @@ impl SigningKey {
     }
 
     /// Reads a private key as `openssl genpkey -algorithm ed25519` writes it.
-    pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+    pub fn from_pem(text: &str) -> Result<Self, CheckpointKeyError> {
         let block = pem::blocks(text).find(|block| block.label == "PRIVATE KEY");
         let der = block
             .and_then(|block| block.der())
-            .ok_or(KeyError::Private)?;
-        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| KeyError::Private)?;
+            .ok_or(CheckpointKeyError::Private)?;
+        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| CheckpointKeyError::Private)?;
         Ok(Self::of(pair))
     }
 
@@ -145,25 +145,25 @@ impl fmt::Display for PublicKey {
 }
 
 impl FromStr for PublicKey {
-    type Err = KeyError;
+    type Err = CheckpointKeyError;
 
-    fn from_str(text: &str) -> Result<Self, KeyError> {
+    fn from_str(text: &str) -> Result<Self, CheckpointKeyError> {
         let (_, key) = text
             .strip_prefix(KEY_NAME)
             .and_then(|rest| rest.strip_prefix('+'))
             .and_then(|rest| rest.split_once('+'))
-            .ok_or(KeyError::Public)?;
-        let typed = Base64::decode_vec(key).map_err(|_| KeyError::Public)?;
+            .ok_or(CheckpointKeyError::Public)?;
+        let typed = Base64::decode_vec(key).map_err(|_| CheckpointKeyError::Public)?;
         let bytes = typed
             .strip_prefix(&[ED25519_TYPE])
             .and_then(|key| key.try_into().ok());
         let key = Self {
-            bytes: bytes.ok_or(KeyError::Public)?,
+            bytes: bytes.ok_or(CheckpointKeyError::Public)?,
         };
         // The id is made of the key: one that does not fit is a slip of the hand.
         match key.to_string() == text {
             true => Ok(key),
-            false => Err(KeyError::Public),
+            false => Err(CheckpointKeyError::Public),
         }
     }
 }
@@ -209,7 +209,11 @@ mod tests {
         assert_eq!(key.to_string().parse(), Ok(key));
         let slip = key.to_string().replacen("handout+", "handout+0", 1);
         for wrong in ["", "handout+", "sumdb+1234abcd+AAAA", slip.as_str()] {
-            assert_eq!(wrong.parse::<PublicKey>(), Err(KeyError::Public), "{wrong}");
+            assert_eq!(
+                wrong.parse::<PublicKey>(),
+                Err(CheckpointKeyError::Public),
+                "{wrong}"
+            );
         }
     }
 
@@ -227,7 +231,10 @@ MC4CAQAwBQYDK2VwBCIEIBcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcXFxcX
             "",
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         ] {
-            assert_eq!(SigningKey::from_pem(wrong).unwrap_err(), KeyError::Private);
+            assert_eq!(
+                SigningKey::from_pem(wrong).unwrap_err(),
+                CheckpointKeyError::Private
+            );
         }
     }
 }

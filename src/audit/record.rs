@@ -13,7 +13,7 @@ use presign::hex::push_hex;
 use serde::Serialize;
 
 use super::note::PublicKey;
-use crate::job::{Disposition, Recipient};
+use crate::job::{ContentDisposition, Recipient};
 use crate::keyring::{Deriver, Keyring, Purpose};
 
 use crate::links::{Link, Links};
@@ -140,14 +140,14 @@ pub struct Context<'a> {
     /// How often the job was started, from 1.
     pub attempt: u32,
     /// What kind of link it is.
-    pub kind: Kind,
+    pub kind: LinkKind,
     /// How people are named.
     pub names: &'a Names,
 }
 
 /// What a recorded link opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LinkKind {
     /// An object of the job.
     Object,
     /// An object that was named and not looked at: nobody knows its size, or whether it is there.
@@ -192,9 +192,9 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
     let event = match context.kind {
-        Kind::Object | Kind::Named => "issue",
-        Kind::Gallery => "gallery",
-        Kind::Manifest => "manifest",
+        LinkKind::Object | LinkKind::Named => "issue",
+        LinkKind::Gallery => "gallery",
+        LinkKind::Manifest => "manifest",
     };
     let whose = fields(&Whose {
         job: context.job,
@@ -211,7 +211,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         bound: links.lifetime.bound,
         access_key_id: &links.access_key_id,
     });
-    let sized = context.kind != Kind::Named;
+    let sized = context.kind != LinkKind::Named;
     let each = whose.len() + how_long.len() + TYPICAL_LENGTH;
     let mut text = String::with_capacity(each * links.links.len());
     let ends: Vec<usize> = links
@@ -222,8 +222,8 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
             push_link(link, sized, context.names, &mut text);
             text.push_str(&how_long);
             text.push_str(match link.disposition {
-                Disposition::Attachment => ",\"disposition\":\"attachment\"",
-                Disposition::Inline => ",\"disposition\":\"inline\"",
+                ContentDisposition::Attachment => ",\"disposition\":\"attachment\"",
+                ContentDisposition::Inline => ",\"disposition\":\"inline\"",
             });
             text.len()
         })
@@ -283,7 +283,7 @@ pub(super) fn push_json(text: &str, json: &mut String) {
 
 /// What became of a mail.
 #[derive(Debug, Serialize)]
-pub struct Outcome<'a> {
+pub struct MailOutcome<'a> {
     /// The job.
     pub job: &'a str,
     /// The recipient's id.
@@ -300,14 +300,14 @@ pub struct Outcome<'a> {
 }
 
 /// An `outcome` record.
-pub fn outcome(outcome: &Outcome<'_>) -> AuditRecord {
+pub fn outcome(outcome: &MailOutcome<'_>) -> AuditRecord {
     AuditRecord::new("outcome", outcome)
 }
 
 /// A `refused` record: what was asked, by whom, and why it was not done.
 pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> AuditRecord {
     #[derive(Serialize)]
-    struct Refused<'a> {
+    struct RefusedFields<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         job: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -316,7 +316,7 @@ pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> Aud
     }
     AuditRecord::new(
         "refused",
-        &Refused {
+        &RefusedFields {
             job,
             message: message_id,
             reason,
@@ -333,7 +333,7 @@ pub fn published(
     bytes: u64,
 ) -> AuditRecord {
     #[derive(Serialize)]
-    struct Published<'a> {
+    struct PublishedFields<'a> {
         job: &'a str,
         rid: &'a str,
         place: &'a str,
@@ -342,7 +342,7 @@ pub fn published(
     let rid = names.recipient_id(&audience.canonical());
     AuditRecord::new(
         "published",
-        &Published {
+        &PublishedFields {
             job,
             rid: &rid,
             place,
@@ -354,14 +354,14 @@ pub fn published(
 /// The first record of a stream; `key` checks what it signs.
 pub fn opened(program: &str, key: &PublicKey) -> AuditRecord {
     #[derive(Serialize)]
-    struct Opened<'a> {
+    struct OpenedFields<'a> {
         program: &'a str,
         pid: u32,
         checkpoint_key: &'a str,
     }
     AuditRecord::new(
         "open",
-        &Opened {
+        &OpenedFields {
             program,
             pid: std::process::id(),
             checkpoint_key: &key.to_string(),
@@ -372,10 +372,10 @@ pub fn opened(program: &str, key: &PublicKey) -> AuditRecord {
 /// A `checkpoint` record: a signed note about all lines before it.
 pub fn checkpoint(note: &str) -> AuditRecord {
     #[derive(Serialize)]
-    struct Checkpoint<'a> {
+    struct CheckpointFields<'a> {
         note: &'a str,
     }
-    AuditRecord::new("checkpoint", &Checkpoint { note })
+    AuditRecord::new("checkpoint", &CheckpointFields { note })
 }
 
 /// The last record of a segment, and the name of the next.

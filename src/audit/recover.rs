@@ -13,12 +13,12 @@ use std::sync::Arc;
 use super::checkpoint::Checkpoint;
 use super::course::{Course, set_aside};
 use super::directory::{
-    Contents, Directory, Life, Segments, TOO_LONG, is_too_long, read_line, read_tail, segment_name,
-    torn_name,
+    Contents, Life, LogDirectory, Segments, TOO_LONG, is_too_long, read_line, read_tail,
+    segment_name, torn_name,
 };
-use super::log::{RecordError, Settings, open_failed};
+use super::log::{AuditSettings, RecordError, open_failed};
 use super::record::{checkpoint, recovered};
-use super::registry::{Entry, Registry};
+use super::registry::{Registry, RegistryEntry};
 use super::remembered;
 use super::seal::SealKey;
 use super::segment::Segment;
@@ -32,7 +32,8 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let there = contents(means)?;
     let mut registry = registry(means, &there)?;
-    let unended = |(stream, entry): (&String, &Entry)| entry.is_unended().then(|| stream.clone());
+    let unended =
+        |(stream, entry): (&String, &RegistryEntry)| entry.is_unended().then(|| stream.clone());
     let unended: Vec<String> = registry.streams.iter().filter_map(unended).collect();
     let mut over = Vec::new();
     for stream in unended {
@@ -90,7 +91,7 @@ fn registry(means: &Means, there: &Contents) -> Result<Registry, RecordError> {
 }
 
 /// Whether any segment has a byte in it: an empty one is a start's that broke off.
-fn has_lines(directory: &Directory, there: &Contents) -> io::Result<bool> {
+fn has_lines(directory: &LogDirectory, there: &Contents) -> io::Result<bool> {
     for (_, name) in there.streams.values().flatten() {
         if directory.read(name)?.metadata()?.len() > 0 {
             return Ok(true);
@@ -105,7 +106,7 @@ fn end(
     registry: &Registry,
     stream: &str,
     there: &BTreeMap<String, Segments>,
-) -> Result<Entry, RecordError> {
+) -> Result<RegistryEntry, RecordError> {
     let mut broken = read_through(means, registry, stream, there)?;
     if !broken.course.over {
         let (name, number) = (broken.name.clone(), broken.number);
@@ -147,7 +148,7 @@ fn last_state(means: &Means, registry: &Registry, stream: &str) -> Result<Checkp
     }
 }
 
-fn damaged(dir: &Directory, stream: &str, name: &str, line: u64, reason: String) -> RecordError {
+fn damaged(dir: &LogDirectory, stream: &str, name: &str, line: u64, reason: String) -> RecordError {
     RecordError::Damaged {
         path: dir.path_of(name).display().to_string(),
         stream: stream.to_owned(),
@@ -179,7 +180,7 @@ fn read_through<'a>(
         return Err(damaged(dir, stream, &first, 1, reason));
     };
     let state = match registry.streams.get(stream) {
-        Some(Entry::Stopped { lines, root }) => Checkpoint {
+        Some(RegistryEntry::Stopped { lines, root }) => Checkpoint {
             log: registry.log.clone(),
             stream: stream.to_owned(),
             lines: *lines,
@@ -187,7 +188,10 @@ fn read_through<'a>(
         },
         _ => last_state(means, registry, stream)?,
     };
-    let is_stopped = matches!(registry.streams.get(stream), Some(Entry::Stopped { .. }));
+    let is_stopped = matches!(
+        registry.streams.get(stream),
+        Some(RegistryEntry::Stopped { .. })
+    );
     let seal = SealKey::of(&means.key);
     let mut course = Course::new(dir, stream, Some(registry.key), Some(&registry.log));
     // The last line that is the process's: of which segment, and how many bytes of it are.
@@ -275,7 +279,7 @@ fn read_through<'a>(
 }
 
 /// What stands in a file from a byte on.
-fn tail(dir: &Directory, name: &str, from: u64) -> io::Result<Vec<u8>> {
+fn tail(dir: &LogDirectory, name: &str, from: u64) -> io::Result<Vec<u8>> {
     let mut file = dir.read(name)?;
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
@@ -374,7 +378,7 @@ pub enum LossError {
 ///
 /// It stays in the registry, and every verification names it. An error is returned for a stream that is not registered, has
 /// ended, is written, or can be ended by a start.
-pub fn accept_loss(settings: &Settings, clock: Clock, stream: &str) -> Result<(), LossError> {
+pub fn accept_loss(settings: &AuditSettings, clock: Clock, stream: &str) -> Result<(), LossError> {
     let failed = |source| open_failed(&settings.dir, source);
     let means = settings.means(clock)?;
     let dir = &means.directory;
@@ -404,7 +408,9 @@ pub fn accept_loss(settings: &Settings, clock: Clock, stream: &str) -> Result<()
         Err(error) if !error.is_damage() => return Err(error.into()),
         Err(_) => {}
     }
-    registry.streams.insert(stream.to_owned(), Entry::Lost);
+    registry
+        .streams
+        .insert(stream.to_owned(), RegistryEntry::Lost);
     let saved = registry.save(dir, means.memory.as_ref(), &means.key);
     saved.map_err(failed)?;
     Ok(means.forget_state(stream).map_err(failed)?)
@@ -416,10 +422,10 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::audit::directory::Directory;
+    use crate::audit::directory::LogDirectory;
     use crate::audit::log::tests::{clock, record, settings};
     use crate::audit::verify::verify;
-    use crate::audit::{AuditLog, Settings};
+    use crate::audit::{AuditLog, AuditSettings};
 
     type Files = BTreeMap<String, Vec<u8>>;
 
@@ -432,10 +438,10 @@ mod tests {
         }
     }
 
-    fn means(settings: &Settings) -> Means {
+    fn means(settings: &AuditSettings) -> Means {
         Means {
             memory: None,
-            directory: Directory::make(&settings.dir).unwrap(),
+            directory: LogDirectory::make(&settings.dir).unwrap(),
             key: settings.key.clone(),
             rotate_size: settings.rotate_size.as_bytes(),
             clock,
@@ -610,7 +616,7 @@ mod tests {
             held.lock_shared().unwrap();
             let settings = settings(dir.path());
             let registry = recover(&means(&settings)).unwrap();
-            let is_closed = |entry: &Entry| matches!(entry, Entry::Closed { .. });
+            let is_closed = |entry: &RegistryEntry| matches!(entry, RegistryEntry::Closed { .. });
             assert!(
                 registry.streams.values().all(is_closed),
                 "{mode:o} {text:?}"
@@ -634,7 +640,7 @@ mod tests {
         let registry = recover(&means(&settings)).unwrap();
         assert!(matches!(
             registry.streams.values().next(),
-            Some(Entry::Closed { lines: 3, .. })
+            Some(RegistryEntry::Closed { lines: 3, .. })
         ));
         let report = verify(dir.path(), None).unwrap();
         assert_eq!((report.lines, report.problems.len()), (lines, 0));

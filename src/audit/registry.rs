@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::checkpoint::{Checkpoint, is_log_id, root, spelled};
-use super::directory::Directory;
+use super::directory::LogDirectory;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::remembered::Memory;
 use super::tree::Hash;
@@ -28,7 +28,7 @@ const ORIGIN: &str = "handout/streams";
 
 /// What became of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(super) enum RegistryEntry {
     /// It is written, or broke off: its last state is in a file of its own.
     Open,
     /// Its process stopped after so many lines with this root, since another hand changed its files: nothing may come after them.
@@ -49,7 +49,7 @@ pub(super) enum Entry {
     },
 }
 
-impl Entry {
+impl RegistryEntry {
     /// Whether the next start has to end it.
     pub(super) const fn is_unended(&self) -> bool {
         matches!(self, Self::Open | Self::Stopped { .. })
@@ -66,7 +66,7 @@ pub(super) struct Registry {
     /// How often it was saved.
     pub(super) generation: u64,
     /// The streams by name, which is by age.
-    pub(super) streams: BTreeMap<String, Entry>,
+    pub(super) streams: BTreeMap<String, RegistryEntry>,
 }
 
 impl Registry {
@@ -83,7 +83,7 @@ impl Registry {
     /// Reads a directory's registry and checks it: with the pinned key, or else with the one that it names itself, which
     /// shows what was damaged, but not what was forged.
     pub(super) fn load(
-        dir: &Directory,
+        dir: &LogDirectory,
         pinned: Option<&PublicKey>,
     ) -> io::Result<Option<Result<Self, BadNote>>> {
         let note = dir.read_note(REGISTRY)?;
@@ -100,7 +100,7 @@ impl Registry {
     /// a registry that is newer than what is kept, never an older one.
     pub(super) fn save(
         &mut self,
-        directory: &Directory,
+        directory: &LogDirectory,
         memory: Option<&Memory>,
         key: &SigningKey,
     ) -> io::Result<()> {
@@ -125,12 +125,12 @@ impl Registry {
         let mut text = format!("{ORIGIN}\n{key}\nlog {log}\ngeneration {generation}\n");
         for (stream, entry) in &self.streams {
             match entry {
-                Entry::Open => writeln!(text, "{stream} open"),
-                Entry::Lost => writeln!(text, "{stream} lost"),
-                Entry::Stopped { lines, root } => {
+                RegistryEntry::Open => writeln!(text, "{stream} open"),
+                RegistryEntry::Lost => writeln!(text, "{stream} lost"),
+                RegistryEntry::Stopped { lines, root } => {
                     writeln!(text, "{stream} stopped {lines} {}", spelled(root))
                 }
-                Entry::Closed { lines, root } => {
+                RegistryEntry::Closed { lines, root } => {
                     writeln!(text, "{stream} closed {lines} {}", spelled(root))
                 }
             }
@@ -154,13 +154,13 @@ impl Registry {
         for line in streams.lines() {
             let (stream, state) = line.split_once(' ')?;
             let entry = match state.split(' ').collect::<Vec<_>>()[..] {
-                ["open"] => Entry::Open,
-                ["lost"] => Entry::Lost,
-                ["stopped", lines, spelled] => Entry::Stopped {
+                ["open"] => RegistryEntry::Open,
+                ["lost"] => RegistryEntry::Lost,
+                ["stopped", lines, spelled] => RegistryEntry::Stopped {
                     lines: lines.parse().ok()?,
                     root: root(spelled)?,
                 },
-                ["closed", lines, spelled] => Entry::Closed {
+                ["closed", lines, spelled] => RegistryEntry::Closed {
                     lines: lines.parse().ok()?,
                     root: root(spelled)?,
                 },
@@ -182,7 +182,7 @@ pub(super) fn state_name(stream: &str) -> String {
 
 /// An open stream's last state, if it has one.
 pub(super) fn state(
-    dir: &Directory,
+    dir: &LogDirectory,
     registry: &Registry,
     stream: &str,
 ) -> io::Result<Option<Result<Checkpoint, BadNote>>> {
@@ -204,24 +204,24 @@ mod tests {
         let key = SigningKey::from_seed(&[7; 32]);
         let mut registry = Registry::new(key.public());
         registry.streams = BTreeMap::from([
-            ("a".to_owned(), Entry::Open),
-            ("b".to_owned(), Entry::Lost),
+            ("a".to_owned(), RegistryEntry::Open),
+            ("b".to_owned(), RegistryEntry::Lost),
             (
                 "bb".to_owned(),
-                Entry::Stopped {
+                RegistryEntry::Stopped {
                     lines: 5,
                     root: [4; 32],
                 },
             ),
             (
                 "c".to_owned(),
-                Entry::Closed {
+                RegistryEntry::Closed {
                     lines: 7,
                     root: [3; 32],
                 },
             ),
         ]);
-        let directory = Directory::make(&dir.path().into()).unwrap();
+        let directory = LogDirectory::make(&dir.path().into()).unwrap();
         registry.save(&directory, None, &key).unwrap();
         assert_eq!(registry.generation, 1);
         for pinned in [None, Some(&key.public())] {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use directory::Location;
 
 use super::checkpoint::Checkpoint;
-use super::directory::Directory;
+use super::directory::LogDirectory;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::registry::{Registry, STATE, state, state_name};
 use crate::bounds::MAX_AUDIT_NOTE_BYTES;
@@ -32,7 +32,7 @@ pub struct Memory {
 
 /// What is remembered of a registry.
 #[derive(Debug)]
-struct Kept {
+struct KeptState {
     log: String,
     generation: u64,
     hash: String,
@@ -74,17 +74,19 @@ impl Memory {
     }
 
     /// What is kept of the registry; nothing where nothing is. A note that was changed is an error.
-    fn kept(&self, key: &PublicKey) -> io::Result<Option<Kept>> {
+    fn kept(&self, key: &PublicKey) -> io::Result<Option<KeptState>> {
         let Some(note) = self.read(REGISTRY)? else {
             return Ok(None);
         };
         let text = key.open(&note).map_err(|_| self.changed(REGISTRY))?;
         match text.lines().collect::<Vec<_>>()[..] {
-            [ORIGIN, log, generation, hash] => generation.parse().ok().map(|generation| Kept {
-                log: log.to_owned(),
-                generation,
-                hash: hash.to_owned(),
-            }),
+            [ORIGIN, log, generation, hash] => {
+                generation.parse().ok().map(|generation| KeptState {
+                    log: log.to_owned(),
+                    generation,
+                    hash: hash.to_owned(),
+                })
+            }
             _ => None,
         }
         .map(Some)
@@ -187,7 +189,7 @@ impl Memory {
 ///
 /// The one in the log's directory may be an earlier one that was put back, and all lines after it new.
 pub(super) fn last_state(
-    directory: &Directory,
+    directory: &LogDirectory,
     memory: Option<&Memory>,
     registry: &Registry,
     stream: &str,

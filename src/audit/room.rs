@@ -8,7 +8,7 @@ use crate::quantity::Size;
 
 /// The disk under a directory, and how much of it must be free.
 #[derive(Debug, Clone)]
-pub struct Room {
+pub struct DiskRoom {
     dir: PathBuf,
     min_free: Size,
 }
@@ -33,7 +33,7 @@ impl fmt::Display for NearlyFull {
     }
 }
 
-impl Room {
+impl DiskRoom {
     /// Watches the disk under `dir`.
     pub fn new(dir: &Path, min_free: Size) -> Self {
         Self {
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_disk_is_nearly_full_when_less_is_free_than_must_be() {
         let dir = tempfile::tempdir().unwrap();
-        let room = |min_free: &str| Room::new(dir.path(), min_free.parse().unwrap());
+        let room = |min_free: &str| DiskRoom::new(dir.path(), min_free.parse().unwrap());
         assert_eq!(room("1KB").check(), Ok(()));
         let error = room("8000000GB").check().unwrap_err().to_string();
         assert!(error.contains("audit.min_free is 8000000GB"), "{error}");

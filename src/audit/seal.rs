@@ -84,7 +84,7 @@ impl SealKey {
 mod tests {
     use super::*;
     use crate::audit::AuditRecord;
-    use crate::audit::chain::Head;
+    use crate::audit::chain::ChainHead;
 
     #[test]
     fn every_byte_of_a_sealed_line_and_of_what_is_before_it_counts() {
@@ -94,7 +94,7 @@ mod tests {
             fields: fields.to_owned().into(),
         };
         for fields in ["", "\"key\":\"a\\\",\\\"seal\\\":\\\"\""] {
-            let (mut head, mut text) = (Head::new("s"), String::new());
+            let (mut head, mut text) = (ChainHead::new("s"), String::new());
             head.append(&record(fields), "t", &mut text);
             assert_eq!(key.check(text.as_bytes(), &[0; 32]), None);
             let prev = head.prev();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use directory::is_full;
 
-use super::directory::{Directory, is_still, segment_name};
+use super::directory::{LogDirectory, is_still, segment_name};
 
 /// The file that a stream is being written to.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl WriteError {
 
 impl Segment {
     /// Makes a stream's segment of that number.
-    pub(super) fn create(directory: &Directory, stream: &str, number: u32) -> io::Result<Self> {
+    pub(super) fn create(directory: &LogDirectory, stream: &str, number: u32) -> io::Result<Self> {
         let name = segment_name(stream, number);
         Ok(Self {
             file: directory.create(&name)?,

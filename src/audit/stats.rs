@@ -6,11 +6,11 @@ use std::io;
 use directory::Location;
 use serde::{Deserialize, Serialize};
 
-use super::find::{Question, find};
+use super::find::{LinkQuery, find};
 
 /// What is counted apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Group {
+pub struct StatsGroup {
     /// The UTC day.
     pub day: String,
     /// The bucket.
@@ -21,7 +21,7 @@ pub struct Group {
 
 /// How much it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Count {
+pub struct LinkCount {
     /// The recipient's address, if the log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
@@ -33,7 +33,7 @@ pub struct Count {
 
 /// A line that names a link.
 #[derive(Deserialize)]
-struct Issued {
+struct IssuedFields {
     #[serde(default)]
     link_id: Option<String>,
     ts: String,
@@ -48,15 +48,18 @@ struct Issued {
 }
 
 /// Counts the links among the lines that answer the question.
-pub fn stats(dir: impl Into<Location>, question: &Question) -> io::Result<BTreeMap<Group, Count>> {
-    let mut counts: BTreeMap<Group, Count> = BTreeMap::new();
+pub fn stats(
+    dir: impl Into<Location>,
+    question: &LinkQuery,
+) -> io::Result<BTreeMap<StatsGroup, LinkCount>> {
+    let mut counts: BTreeMap<StatsGroup, LinkCount> = BTreeMap::new();
     find(dir, question, |line| {
-        let issued: Issued = serde_json::from_str(line)?;
+        let issued: IssuedFields = serde_json::from_str(line)?;
         if issued.link_id.is_none() {
             return Ok(());
         }
         let day = issued.ts.get(..10).unwrap_or_default().to_owned();
-        let group = Group {
+        let group = StatsGroup {
             day,
             bucket: issued.bucket,
             rid: issued.rid,

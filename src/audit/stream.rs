@@ -9,12 +9,12 @@ use std::io;
 use std::time::Duration;
 use tokio::time::Instant;
 
-use super::chain::Head;
+use super::chain::ChainHead;
 use super::checkpoint::Checkpoint;
-use super::directory::{Directory, segment_name};
+use super::directory::{LogDirectory, segment_name};
 use super::note::SigningKey;
 use super::record::{AuditRecord, checkpoint, rotated};
-use super::registry::{Entry, Registry, state_name};
+use super::registry::{Registry, RegistryEntry, state_name};
 use super::remembered::Memory;
 use super::seal::{SEAL_LINES, SealKey};
 use super::segment::{Segment, WriteError};
@@ -33,7 +33,7 @@ const STATE_TIME: Duration = Duration::from_secs(1);
 /// What a stream is written with.
 #[derive(Debug, Clone)]
 pub(super) struct Means {
-    pub(super) directory: Directory,
+    pub(super) directory: LogDirectory,
     pub(super) key: SigningKey,
     pub(super) memory: Option<Memory>,
     pub(super) rotate_size: u64,
@@ -67,7 +67,7 @@ pub(super) struct Stream {
     seal: SealKey,
     /// The id of the log.
     log: String,
-    head: Head,
+    head: ChainHead,
     segment: Segment,
     /// The sign of life, locked for as long as the stream is written.
     _alive: File,
@@ -89,11 +89,11 @@ impl Stream {
         let stream = name(now)?;
         let alive = directory.enliven(&stream)?;
         let segment = Segment::create(directory, &stream, 1)?;
-        let head = Head::new(&stream);
+        let head = ChainHead::new(&stream);
         // The file is there, empty, before anything speaks of it, and its state before the registry asks for it.
         let state = Checkpoint::of(&registry.log, &head).sign(&means.key);
         means.keep_state(&stream, &state)?;
-        registry.streams.insert(stream, Entry::Open);
+        registry.streams.insert(stream, RegistryEntry::Open);
         registry.save(directory, means.memory.as_ref(), &means.key)?;
         directory.sync()?;
         Ok(Self {
@@ -206,7 +206,7 @@ impl Stream {
     }
 
     /// Enters what became of the stream into the registry.
-    fn register(&self, entry: Entry) -> Result<(), WriteError> {
+    fn register(&self, entry: RegistryEntry) -> Result<(), WriteError> {
         let Means {
             directory,
             key,
@@ -239,7 +239,7 @@ impl Stream {
     fn stopping(&mut self, done: Result<(), WriteError>) -> Result<(), WriteError> {
         if let Err(WriteError::Changed(_)) = done {
             let kept = self.keep_state().map_err(WriteError::Disk);
-            let stopped = Entry::Stopped {
+            let stopped = RegistryEntry::Stopped {
                 lines: self.head.len(),
                 root: self.head.root(),
             };
@@ -327,8 +327,8 @@ impl Stream {
 }
 
 /// What the registry says of a chain that has its last line.
-pub(super) fn ended(head: &Head) -> Entry {
-    Entry::Closed {
+pub(super) fn ended(head: &ChainHead) -> RegistryEntry {
+    RegistryEntry::Closed {
         lines: head.len(),
         root: head.root(),
     }

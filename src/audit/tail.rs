@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use directory::Location;
 
 use super::chain::LineHead;
-use super::directory::{Directory, TOO_LONG};
+use super::directory::{LogDirectory, TOO_LONG};
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
 
 /// How much is read at once, from the end backwards.
@@ -28,7 +28,7 @@ impl Tail {
     pub fn of(dir: impl Into<Location>, count: usize) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self::default();
         let mut lines = Vec::new();
-        let directory = Directory::open(&dir.into())?;
+        let directory = LogDirectory::open(&dir.into())?;
         let mut changed: Vec<_> = directory
             .segments()?
             .into_iter()
@@ -60,7 +60,7 @@ impl Tail {
     /// The lines that have come since, in the order in which they were written.
     pub fn news(&mut self, dir: impl Into<Location>) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
-        let directory = Directory::open(&dir.into())?;
+        let directory = LogDirectory::open(&dir.into())?;
         for name in directory.segments()? {
             let mut file = directory.read(&name)?;
             let read = self.read.entry(name).or_default();

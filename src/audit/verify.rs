@@ -11,13 +11,13 @@ use directory::Location;
 use serde::Serialize;
 
 use super::checkpoint::Checkpoint;
-use super::course::{Course, Verdict};
+use super::course::{Course, CourseVerdict};
 use super::directory::{
-    Contents, Directory, Segments, TOO_LONG, is_too_long, live_name, read_line, read_tail,
+    Contents, LogDirectory, Segments, TOO_LONG, is_too_long, live_name, read_line, read_tail,
     segment_name,
 };
 use super::note::PublicKey;
-use super::registry::{Entry, REGISTRY, Registry, state_name};
+use super::registry::{REGISTRY, Registry, RegistryEntry, state_name};
 use super::remembered::{Memory, last_state};
 
 /// How often a log is looked at anew, by who may not lock it, when its registry was replaced meanwhile.
@@ -25,7 +25,7 @@ const LOOKS: usize = 100;
 
 /// What a verification found.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     /// How many streams were read.
     pub streams: usize,
     /// How many lines.
@@ -57,7 +57,7 @@ pub struct Problem {
 ///
 /// Without a pinned key the one is taken that the log itself names: that shows what was damaged, not what was forged
 /// with another key.
-pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Result<Report> {
+pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Result<VerifyReport> {
     verify_remembered(dir, pinned, None)
 }
 
@@ -67,17 +67,17 @@ pub fn verify_remembered(
     dir: impl Into<Location>,
     pinned: Option<&PublicKey>,
     memory: Option<&Memory>,
-) -> io::Result<Report> {
-    let directory = Directory::open(&dir.into())?;
+) -> io::Result<VerifyReport> {
+    let directory = LogDirectory::open(&dir.into())?;
     let seen = See::now(&directory, pinned, memory)?;
-    let mut report = Report {
+    let mut report = VerifyReport {
         key: seen.key.map(|key| key.to_string()),
-        ..Report::default()
+        ..VerifyReport::default()
     };
     seen.judge_registry(pinned, &mut report);
     for (stream, segments) in &seen.there.streams {
         report.streams += 1;
-        Trial::new(&seen, stream, segments).run(&mut report)?;
+        SegmentCheck::new(&seen, stream, segments).run(&mut report)?;
     }
     Ok(report)
 }
@@ -96,7 +96,7 @@ pub struct Glance {
 /// # Errors
 /// The directory cannot be read.
 pub fn glance(dir: impl Into<Location>, key: &PublicKey, memory: &Memory) -> io::Result<Glance> {
-    let directory = match Directory::open(&dir.into()) {
+    let directory = match LogDirectory::open(&dir.into()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Glance::default()),
         opened => opened?,
     };
@@ -125,7 +125,7 @@ fn damage(error: io::Error) -> io::Result<String> {
 
 /// A directory at one moment: no process enters or ends a stream while it is looked at.
 struct See<'a> {
-    directory: &'a Directory,
+    directory: &'a LogDirectory,
     /// `None` if there is none; otherwise whether it can be believed.
     registry: Option<Result<Registry, String>>,
     /// What is wrong with it by what is remembered, or with a file of the directory.
@@ -140,7 +140,7 @@ struct See<'a> {
 
 impl<'a> See<'a> {
     fn now(
-        directory: &'a Directory,
+        directory: &'a LogDirectory,
         pinned: Option<&PublicKey>,
         memory: Option<&Memory>,
     ) -> io::Result<Self> {
@@ -169,7 +169,7 @@ impl<'a> See<'a> {
     }
 
     fn look(
-        directory: &'a Directory,
+        directory: &'a LogDirectory,
         pinned: Option<&PublicKey>,
         memory: Option<&Memory>,
     ) -> io::Result<Self> {
@@ -199,19 +199,19 @@ impl<'a> See<'a> {
         if let Some(registry) = named {
             for (stream, entry) in &registry.streams {
                 let state = match entry {
-                    Entry::Open => match last_state(directory, memory, registry, stream) {
+                    RegistryEntry::Open => match last_state(directory, memory, registry, stream) {
                         Ok(read) => read.map(|read| {
                             read.map_err(|_| format!("{} was changed", state_name(stream)))
                         }),
                         Err(error) => Some(Err(damage(error)?)),
                     },
-                    Entry::Stopped { lines, root } => Some(Ok(Checkpoint {
+                    RegistryEntry::Stopped { lines, root } => Some(Ok(Checkpoint {
                         log: registry.log.clone(),
                         stream: stream.clone(),
                         lines: *lines,
                         root: *root,
                     })),
-                    Entry::Lost | Entry::Closed { .. } => None,
+                    RegistryEntry::Lost | RegistryEntry::Closed { .. } => None,
                 };
                 states.extend(state.map(|state| (stream.clone(), state)));
             }
@@ -233,7 +233,7 @@ impl<'a> See<'a> {
         self.registry.as_ref()?.as_ref().ok()
     }
 
-    fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut Report) {
+    fn judge_registry(&self, pinned: Option<&PublicKey>, report: &mut VerifyReport) {
         let mut problem = |file: &str, reason: String| {
             report.problems.push(Problem {
                 segment: file.to_owned(),
@@ -258,7 +258,7 @@ impl<'a> See<'a> {
                 for (stream, entry) in &registry.streams {
                     if !self.there.streams.contains_key(stream) {
                         let reason = match entry {
-                            Entry::Lost => LOST,
+                            RegistryEntry::Lost => LOST,
                             _ => "the stream is registered, and is not here",
                         };
                         problem(&segment_name(stream, 1), reason.to_owned());
@@ -276,7 +276,7 @@ impl<'a> See<'a> {
 const LOST: &str = "the stream was damaged, and its loss was accepted (handout audit accept-loss)";
 
 /// The reading of one stream.
-struct Trial<'a> {
+struct SegmentCheck<'a> {
     see: &'a See<'a>,
     stream: &'a str,
     segments: &'a Segments,
@@ -289,7 +289,7 @@ struct Trial<'a> {
     at: (String, u64),
 }
 
-impl<'a> Trial<'a> {
+impl<'a> SegmentCheck<'a> {
     fn new(see: &'a See<'a>, stream: &'a str, segments: &'a Segments) -> Self {
         let log = see.named().map(|registry| &*registry.log);
         Self {
@@ -303,7 +303,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn run(mut self, report: &mut Report) -> io::Result<()> {
+    fn run(mut self, report: &mut VerifyReport) -> io::Result<()> {
         let verdict = match self.read()? {
             Ok(()) => self.judge_end(report),
             bad => bad,
@@ -323,7 +323,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Reads all segments, up to the first line that is wrong.
-    fn read(&mut self) -> io::Result<Verdict> {
+    fn read(&mut self) -> io::Result<CourseVerdict> {
         let mut line = Vec::new();
         for (index, (number, name)) in self.segments.iter().enumerate() {
             self.at = (name.clone(), 1);
@@ -359,7 +359,7 @@ impl<'a> Trial<'a> {
     }
 
     /// A living writer may be in the middle of a line; a dead one was cut off.
-    fn judge_torn(&mut self) -> Verdict {
+    fn judge_torn(&mut self) -> CourseVerdict {
         self.torn = true;
         match self.alive {
             Some(false) => Err("the line is cut off: the next start sets it aside".to_owned()),
@@ -368,7 +368,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The lines that a kept state covers are those it was kept of.
-    fn judge_state(&self) -> Verdict {
+    fn judge_state(&self) -> CourseVerdict {
         match self.see.states.get(self.stream) {
             Some(Ok(state))
                 if state.lines == self.course.head.len() && *state != self.course.state() =>
@@ -383,7 +383,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Holds the end of the stream against what the registry says of it.
-    fn judge_end(&mut self, report: &mut Report) -> Verdict {
+    fn judge_end(&mut self, report: &mut VerifyReport) -> CourseVerdict {
         let head = &self.course.head;
         let lines = head.len();
         let mut note = |text: String| report.notes.push(format!("{}: {text}", self.stream));
@@ -401,10 +401,10 @@ impl<'a> Trial<'a> {
             }
             (None, None) => Err(format!("the registry {REGISTRY} is missing")),
             (Some(_), None) => Err("the stream is not registered".to_owned()),
-            (_, Some(Entry::Lost)) => Err(LOST.to_owned()),
+            (_, Some(RegistryEntry::Lost)) => Err(LOST.to_owned()),
             (
                 _,
-                Some(Entry::Closed {
+                Some(RegistryEntry::Closed {
                     lines: registered,
                     root,
                 }),
@@ -414,8 +414,8 @@ impl<'a> Trial<'a> {
                     "the stream ended with {registered} lines, and other {lines} are here"
                 )),
             },
-            (_, Some(entry @ (Entry::Open | Entry::Stopped { .. }))) => {
-                let is_stopped = *entry != Entry::Open;
+            (_, Some(entry @ (RegistryEntry::Open | RegistryEntry::Stopped { .. }))) => {
+                let is_stopped = *entry != RegistryEntry::Open;
                 match self.see.states.get(self.stream) {
                     Some(Ok(state)) if state.lines > lines => Err(format!(
                         "the stream had {} lines, and {lines} are left",

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use directory::Location;
 use handout::assemble::OpenError;
-use handout::audit::find::{Question, find};
+use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::PublicKey;
 use handout::audit::record::Names;
 use handout::audit::remembered::Memory;
@@ -29,7 +29,7 @@ use jiff::tz::TimeZone;
 use presign::signature_in;
 use serde::Serialize;
 
-use super::terminal::{Lines, complain};
+use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
 /// How often a followed log is looked at.
@@ -319,7 +319,7 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     let question = question(arguments, &Names::new(&keyring, false))?;
     let mut count = 0_u64;
     let dir = config.audit_place();
-    let mut out = Lines::new();
+    let mut out = TerminalLines::new();
     if arguments.csv {
         out.csv(&table::heading())?;
     }
@@ -339,7 +339,7 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     })
 }
 
-fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<Question> {
+fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<LinkQuery> {
     let link = match arguments.url.as_deref() {
         Some("-") => {
             let mut url = String::new();
@@ -350,7 +350,7 @@ fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<Question> {
         None => None,
     };
     let recipient = arguments.recipient.as_ref();
-    Ok(Question {
+    Ok(LinkQuery {
         link,
         link_id: arguments.link_id.clone(),
         rid: recipient.map(|recipient| names.recipient_id(&recipient.canonical_address())),
@@ -370,7 +370,7 @@ fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
 async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<ExitCode> {
     let (mut tail, last) = Tail::of(dir, lines)?;
     let tell = |lines: Vec<String>| {
-        let mut out = Lines::new();
+        let mut out = TerminalLines::new();
         for line in &lines {
             out.json(line.trim_end_matches('\n'))?;
         }
@@ -388,26 +388,26 @@ async fn tail(dir: &Location, lines: usize, follow: bool) -> std::io::Result<Exi
 
 fn show_stats(arguments: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let dir = config.audit_place();
-    let question = Question {
+    let question = LinkQuery {
         since: arguments.time.since,
         until: arguments.time.until,
-        ..Question::default()
+        ..LinkQuery::default()
     };
     let counts = stats(&dir, &question).with_context(|| could_not_read(&dir))?;
-    let mut out = Lines::new();
+    let mut out = TerminalLines::new();
     if !arguments.json {
         out.text("day\tbucket\trecipient\tlinks\tbytes")?;
     }
     for (group, count) in &counts {
         if arguments.json {
             #[derive(Serialize)]
-            struct Row<'a> {
+            struct StatsRow<'a> {
                 #[serde(flatten)]
-                group: &'a handout::audit::stats::Group,
+                group: &'a handout::audit::stats::StatsGroup,
                 #[serde(flatten)]
-                count: &'a handout::audit::stats::Count,
+                count: &'a handout::audit::stats::LinkCount,
             }
-            out.json(&serde_json::to_string(&Row { group, count })?)?;
+            out.json(&serde_json::to_string(&StatsRow { group, count })?)?;
         } else {
             let who = count.to.as_deref().unwrap_or(&group.rid);
             let (links, bytes) = (count.links, count.bytes);

@@ -1,6 +1,6 @@
 //! `handout check`: what would not work, before a job finds out.
 //!
-//! Each topic has a file, and tells the [`Report`] what it finds as soon as it knows.
+//! Each topic has a file, and tells the [`CheckReport`] what it finds as soon as it knows.
 
 mod connections;
 mod deletions;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Args;
 use handout::environment::Environment;
 
-use self::report::Report;
+use self::report::CheckReport;
 use super::{ConfigArgs, exit};
 
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(super) async fn check(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let config = arguments.config.load(environment)?;
-    let report = Report::new(arguments.json);
+    let report = CheckReport::new(arguments.json);
     report.tell("configuration", Ok("can be read".to_owned()))?;
     local::check(&config, environment, &report)?;
     relays::signatures(&config, environment, &report)?;

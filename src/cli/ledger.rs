@@ -75,7 +75,7 @@ Examples:
         /// The recipient: the address, or the id that `handout ledger show` prints.
         recipient: String,
         /// What became of the mail.
-        answer: Word,
+        answer: ResolveAnswer,
         #[command(flatten)]
         config: ConfigArgs,
     },
@@ -83,7 +83,7 @@ Examples:
 
 /// An answer, as it is written.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Word {
+pub(crate) enum ResolveAnswer {
     /// The mail was sent: nothing more is sent.
     Sent,
     /// The mail may be sent again.
@@ -169,7 +169,7 @@ async fn answer_doubt(
     opened: &OpenedLedger,
     job: &JobId,
     recipient: &str,
-    word: Word,
+    word: ResolveAnswer,
 ) -> anyhow::Result<ExitCode> {
     let rid = match recipient.contains('@') {
         true => {
@@ -180,8 +180,8 @@ async fn answer_doubt(
         false => recipient.to_owned(),
     };
     let answer = match word {
-        Word::Sent => Answer::WasSent,
-        Word::Resend => Answer::ResendOk,
+        ResolveAnswer::Sent => Answer::WasSent,
+        ResolveAnswer::Resend => Answer::ResendOk,
     };
     let line = match resolve(
         &*opened.ledger,
@@ -195,8 +195,8 @@ async fn answer_doubt(
     {
         Resolved::Recorded => {
             say(match word {
-                Word::Sent => "recorded: nothing more is sent",
-                Word::Resend => {
+                ResolveAnswer::Sent => "recorded: nothing more is sent",
+                ResolveAnswer::Resend => {
                     "recorded: the mail goes with the job's next delivery. Is its message neither on the queue nor parked, submit the same job file again"
                 }
             })?;

@@ -20,7 +20,7 @@ use handout::assemble::connection;
 use handout::assemble::connection::{Direct, NoRegion, OF_ENVIRONMENT};
 use handout::assemble::{OpenError, PROGRAM, private_dir};
 use handout::audit::log::Writer;
-use handout::audit::record::{Context, Kind, Names};
+use handout::audit::record::{Context, LinkKind, Names};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, RecipientNames};
@@ -28,7 +28,7 @@ use handout::edge::{EdgeError, Egress};
 use handout::environment::Environment;
 use handout::error::JobError;
 use handout::job::phrase::{Phrase, PhraseError};
-use handout::job::{Bucket, Disposition, Recipient, Via};
+use handout::job::{Bucket, ContentDisposition, Recipient, Via};
 use handout::keyring::{Keyring, Purpose};
 use handout::links::direct::{self, Identity, LinkOptions};
 use handout::links::signer::SignerError;
@@ -46,7 +46,7 @@ use presign::{ServerUrl, ServerUrlError};
 
 use serde_json::json;
 
-use self::keys::{Batch, Keys, RECORDED, Refused, Saving, UNRECORDED};
+use self::keys::{KeyBatch, Keys, RECORDED, RefusedKeys, Saving, UNRECORDED};
 use super::{ConfigArgs, exit, terminal};
 
 pub(super) const EXAMPLES: &str = "\
@@ -76,7 +76,7 @@ const MAX_LINK_ID_BYTES: usize = 64;
 pub(crate) struct PresignArgs {
     /// The objects; keys are literal, without escapes. With --keys-from, the bucket alone.
     #[arg(value_name = "s3://BUCKET/KEY", required = true)]
-    places: Vec<Place>,
+    places: Vec<ObjectPlace>,
     /// Reads literal keys from a file or stdin, one per line; empty lines, and a CR before the end of a line, are ignored.
     #[arg(long, value_name = "FILE|-")]
     keys_from: Option<PathBuf>,
@@ -151,12 +151,12 @@ fn usage(wrong: &str) -> clap::Error {
 
 /// A bucket, and mostly a key in it.
 #[derive(Debug, Clone)]
-struct Place {
+struct ObjectPlace {
     bucket: Bucket,
     key: String,
 }
 
-impl FromStr for Place {
+impl FromStr for ObjectPlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -292,14 +292,14 @@ pub(super) async fn presign(
         keys = keys.with_saving(Saving::Impossible);
     }
     let books = match &config {
-        Some(config) if !arguments.no_audit => Some(Books::open(
+        Some(config) if !arguments.no_audit => Some(PresignBooks::open(
             config,
             arguments.connection.as_deref(),
             environment,
         )?),
         Some(_) | None => None,
     };
-    let desk = Desk {
+    let desk = PresignDesk {
         wish: arguments.wish(books.as_ref()),
         direct,
         books,
@@ -412,7 +412,7 @@ impl PresignArgs {
         Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
     }
 
-    fn wish(&self, books: Option<&Books>) -> LinkOptions {
+    fn wish(&self, books: Option<&PresignBooks>) -> LinkOptions {
         let identity = match (&self.link_id, books) {
             (Some(id), _) => Identity::Given(id.clone()),
             (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
@@ -422,8 +422,8 @@ impl PresignArgs {
         LinkOptions {
             filename: self.filename.clone(),
             disposition: match self.inline {
-                true => Disposition::Inline,
-                false => Disposition::Attachment,
+                true => ContentDisposition::Inline,
+                false => ContentDisposition::Attachment,
             },
             content_type: self.content_type.clone(),
             version_id: self.version_id.clone(),
@@ -434,7 +434,7 @@ impl PresignArgs {
 }
 
 /// The audit log, in a stream of this command's own: the daemon goes on writing in its.
-struct Books {
+struct PresignBooks {
     keyring: Keyring,
     names: Names,
     /// The role whose credentials sign, if the connection takes one on.
@@ -443,7 +443,7 @@ struct Books {
     writer: Writer,
 }
 
-impl Books {
+impl PresignBooks {
     fn open(
         config: &Config,
         connection: Option<&str>,
@@ -472,16 +472,16 @@ impl Books {
 }
 
 /// All that a batch needs on its way from keys to printed links.
-struct Desk {
+struct PresignDesk {
     arguments: PresignArgs,
     wish: LinkOptions,
     direct: Direct,
-    books: Option<Books>,
+    books: Option<PresignBooks>,
     /// Whether the links may end before what is printed, with the session that signs: it is told once.
     may_end_early: Cell<bool>,
 }
 
-impl Desk {
+impl PresignDesk {
     async fn hand_out(&self, keys: &mut Keys) -> anyhow::Result<()> {
         let mut text = Vec::new();
         let most = match self.books {
@@ -510,8 +510,8 @@ impl Desk {
     }
 
     /// Signs a batch. Each is dated anew: keys may come slowly, and all links shall live as long as was asked.
-    async fn sign(&self, batch: Batch) -> anyhow::Result<Links> {
-        let Batch { bucket, keys } = batch;
+    async fn sign(&self, batch: KeyBatch) -> anyhow::Result<Links> {
+        let KeyBatch { bucket, keys } = batch;
         let (hand, access_key_id, lifetime) = match self.arguments.via {
             Via::S3 => self.hand_of_s3(&bucket).await?,
             Via::Cloudfront => self.hand_of_cloudfront(&bucket)?,
@@ -620,14 +620,14 @@ impl Desk {
         }
     }
 
-    fn context<'a>(&'a self, books: &'a Books) -> Context<'a> {
+    fn context<'a>(&'a self, books: &'a PresignBooks) -> Context<'a> {
         Context {
             job: direct::JOB,
             connection: self.connection(),
             role: books.role.as_deref(),
             message_id: None,
             attempt: 1,
-            kind: Kind::Named,
+            kind: LinkKind::Named,
             names: &books.names,
         }
     }
@@ -678,7 +678,7 @@ const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
 }
 
 /// Says on stderr which keys were not linked.
-fn report(refused: &Refused) -> anyhow::Result<ExitCode> {
+fn report(refused: &RefusedKeys) -> anyhow::Result<ExitCode> {
     if refused.count == 0 {
         return Ok(ExitCode::SUCCESS);
     }

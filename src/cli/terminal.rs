@@ -13,9 +13,9 @@ use handout::text::{printable_json, printable_line};
 use serde::Serialize;
 
 /// Many lines to stdout, buffered.
-pub(crate) struct Lines(BufWriter<StdoutLock<'static>>);
+pub(crate) struct TerminalLines(BufWriter<StdoutLock<'static>>);
 
-impl Lines {
+impl TerminalLines {
     pub(crate) fn new() -> Self {
         Self(BufWriter::new(io::stdout().lock()))
     }

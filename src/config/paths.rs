@@ -10,11 +10,11 @@ use crate::config_error::ConfigError;
 use crate::environment::Environment;
 
 /// A path, what is behind it, and the key that names it.
-type Named<'a> = (String, Kind, &'a mut PathBuf);
+type NamedPath<'a> = (String, PathKind, &'a mut PathBuf);
 
 /// What is behind a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PathKind {
     /// A file with a secret in it, which may be one of systemd's credentials.
     Secret,
     /// Anything else: a directory, a program, a certificate, a job.
@@ -40,7 +40,7 @@ impl Config {
                 );
                 return Err(ConfigError::value(key, reason));
             }
-            let may_be_credential = kind == Kind::Secret && path.components().count() == 1;
+            let may_be_credential = kind == PathKind::Secret && path.components().count() == 1;
             let credential = may_be_credential.then(|| environment.credential(path));
             *path = credential.flatten().unwrap_or_else(|| base.join(&*path));
         }
@@ -52,12 +52,12 @@ impl Config {
         let mut config = self.clone();
         config.secret_key_file = Some(self.secret_key_file());
         let paths = config.paths().into_iter();
-        let secrets = paths.filter(|(_, kind, _)| *kind == Kind::Secret);
+        let secrets = paths.filter(|(_, kind, _)| *kind == PathKind::Secret);
         secrets.map(|(key, _, path)| (key, path.clone())).collect()
     }
 
     /// Every path that is written, and the key that names it.
-    fn paths(&mut self) -> Vec<Named<'_>> {
+    fn paths(&mut self) -> Vec<NamedPath<'_>> {
         let mut all = vec![secret("secret_key_file", &mut self.secret_key_file)];
         all.push(plain("state_dir", &mut self.state_dir));
         for (name, connection) in &mut self.connections {
@@ -113,15 +113,15 @@ impl Config {
 fn secret<'a>(
     key: impl Into<String>,
     path: impl Into<Option<&'a mut PathBuf>>,
-) -> Option<Named<'a>> {
-    Some((key.into(), Kind::Secret, path.into()?))
+) -> Option<NamedPath<'a>> {
+    Some((key.into(), PathKind::Secret, path.into()?))
 }
 
 fn plain<'a>(
     key: impl Into<String>,
     path: impl Into<Option<&'a mut PathBuf>>,
-) -> Option<Named<'a>> {
-    Some((key.into(), Kind::Plain, path.into()?))
+) -> Option<NamedPath<'a>> {
+    Some((key.into(), PathKind::Plain, path.into()?))
 }
 
 #[cfg(test)]

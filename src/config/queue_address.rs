@@ -28,7 +28,7 @@ const DUAL_STACK: [&str; 7] = [
 #[error(
     "is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME"
 )]
-pub struct AddressError;
+pub struct QueueAddressError;
 
 /// The URL of a queue, and what it says of the way there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +53,10 @@ impl QueueAddress {
     ///
     /// # Errors
     /// It is no `http` or `https` URL with a path.
-    pub fn parse(url: &str) -> Result<Self, AddressError> {
-        let server = ServerUrl::parse(url).map_err(|_| AddressError)?;
+    pub fn parse(url: &str) -> Result<Self, QueueAddressError> {
+        let server = ServerUrl::parse(url).map_err(|_| QueueAddressError)?;
         if server.path().is_empty() {
-            return Err(AddressError);
+            return Err(QueueAddressError);
         }
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
@@ -253,7 +253,7 @@ mod tests {
             "https://mq.example/queue/../jobs",
             "sqs://mq.example/queue/jobs",
         ] {
-            assert_eq!(QueueAddress::parse(text), Err(AddressError), "{text}");
+            assert_eq!(QueueAddress::parse(text), Err(QueueAddressError), "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
-use crate::ledger::resolver::{Question, Reply, Resolver};
+use crate::ledger::resolver::{DoubtQuestion, Resolver, ResolverReply};
 use crate::ledger::standing::record_of;
 use crate::ledger::{
     Answer, Created, JobRecords, Kind, Ledger, LedgerError, MAX_DOUBTS, Outcome, RecipientStatus,
@@ -131,12 +131,12 @@ impl DeliveryLedger {
     ) -> Option<Verdict> {
         let reply = self.ask_resolver(job, rid, n, records).await;
         let verdict = match (reply, on_doubt) {
-            (Some(Reply::Sent), _) => Some(Verdict::new(Answer::WasSent, "resolve_cmd")),
-            (Some(Reply::Resend), _) => Some(Verdict::new(Answer::ResendOk, "resolve_cmd")),
+            (Some(ResolverReply::Sent), _) => Some(Verdict::new(Answer::WasSent, "resolve_cmd")),
+            (Some(ResolverReply::Resend), _) => Some(Verdict::new(Answer::ResendOk, "resolve_cmd")),
             (None, OnDoubt::Resend) if doubts < MAX_DOUBTS => {
                 Some(Verdict::new(Answer::ResendOk, "on_doubt"))
             }
-            (Some(Reply::Hold), _) | (None, OnDoubt::Resend | OnDoubt::Hold) => None,
+            (Some(ResolverReply::Hold), _) | (None, OnDoubt::Resend | OnDoubt::Hold) => None,
         };
         let (answer, by) = match &verdict {
             Some(Verdict { verdict, by }) => match verdict {
@@ -155,9 +155,9 @@ impl DeliveryLedger {
         rid: &str,
         n: u32,
         records: &[Record],
-    ) -> Option<Reply> {
+    ) -> Option<ResolverReply> {
         let intent = &record_of(records, n, Kind::Intent)?.body;
-        let question = Question {
+        let question = DoubtQuestion {
             job,
             rid,
             message_id: intent["message_id"].as_str().unwrap_or_default(),
@@ -214,7 +214,7 @@ impl DeliveryLedger {
         }
         failpoint::pass(Failpoint::Concluded);
         let (word, code) = (outcome.word(), outcome.code());
-        let line = record::outcome(&record::Outcome {
+        let line = record::outcome(&record::MailOutcome {
             job: job.as_str(),
             rid,
             n,
@@ -272,7 +272,7 @@ pub(super) mod tests {
         resolver: Option<Resolver>,
     ) -> DeliveryLedger {
         let key = crate::audit::note::SigningKey::from_seed(&[1; 32]);
-        let settings = crate::audit::Settings::new(dir, key);
+        let settings = crate::audit::AuditSettings::new(dir, key);
         let (audit, _writer) = AuditLog::open(&settings, "test", crate::clock::system).unwrap();
         DeliveryLedger {
             ledger: Arc::new(MemoryLedger::default()),

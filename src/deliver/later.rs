@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::smtp::Kind;
+use super::smtp::DeferralKind;
 use crate::edge::random;
 use crate::job::JobId;
 
@@ -59,7 +59,7 @@ impl Later {
     }
 
     /// Somebody was told "later"; how long they wait, with up to a quarter more so that not all come back together.
-    pub(super) fn put_off(&self, job: &JobId, rid: &str, kind: Kind) -> Duration {
+    pub(super) fn put_off(&self, job: &JobId, rid: &str, kind: DeferralKind) -> Duration {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
         let after = wait_after(kind, wait.times).mul_f64(1.0 + 0.25 * random());
@@ -72,7 +72,7 @@ impl Later {
     pub(super) fn refused(&self, job: &JobId, rid: &str) {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
-        let after = wait_after(Kind::Other, wait.times.saturating_sub(1));
+        let after = wait_after(DeferralKind::Other, wait.times.saturating_sub(1));
         wait.until = Instant::now() + after.min(LONGEST_AFTER_REFUSAL);
     }
 
@@ -127,10 +127,10 @@ fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a
     })
 }
 
-fn wait_after(kind: Kind, times: u32) -> Duration {
+fn wait_after(kind: DeferralKind, times: u32) -> Duration {
     let first = match kind {
-        Kind::Greylisted => AFTER_GREYLISTING,
-        Kind::Other | Kind::Doubtful => AFTER_OTHER,
+        DeferralKind::Greylisted => AFTER_GREYLISTING,
+        DeferralKind::Other | DeferralKind::Doubtful => AFTER_OTHER,
     };
     first.saturating_mul(1 << times.min(10)).min(LONGEST)
 }
@@ -143,20 +143,20 @@ mod tests {
     fn greylisting_waits_five_minutes_first_and_every_wait_is_longer() {
         let minutes =
             |kind| [0, 1, 2, 3, 4, 99].map(|times| wait_after(kind, times).as_secs() / 60);
-        assert_eq!(minutes(Kind::Greylisted), [5, 10, 20, 40, 60, 60]);
-        assert_eq!(minutes(Kind::Other), [1, 2, 4, 8, 16, 60]);
+        assert_eq!(minutes(DeferralKind::Greylisted), [5, 10, 20, 40, 60, 60]);
+        assert_eq!(minutes(DeferralKind::Other), [1, 2, 4, 8, 16, 60]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_was_put_off_waits_and_the_others_do_not() {
         let (later, job) = (Later::default(), "job".parse().unwrap());
-        let first = later.put_off(&job, "ann", Kind::Greylisted);
+        let first = later.put_off(&job, "ann", DeferralKind::Greylisted);
         assert!((300.0..=375.0).contains(&first.as_secs_f64()), "{first:?}");
         assert_eq!(later.left(&job, "ann"), Some(first));
         assert_eq!(later.left(&job, "bo"), None);
         tokio::time::sleep(first).await;
         assert_eq!(later.left(&job, "ann"), None);
-        assert!(later.put_off(&job, "ann", Kind::Greylisted) > first);
+        assert!(later.put_off(&job, "ann", DeferralKind::Greylisted) > first);
         later.forget(&job, "ann");
         assert_eq!(later.left(&job, "ann"), None);
     }
@@ -167,7 +167,7 @@ mod tests {
         let mut seen = Vec::new();
         for _ in 0..3 {
             seen.push(later.is_often(&job, "ann"));
-            later.put_off(&job, "ann", Kind::Other);
+            later.put_off(&job, "ann", DeferralKind::Other);
         }
         assert_eq!(seen, [false, false, true]);
         assert!(!later.is_often(&job, "bo"));
@@ -194,7 +194,7 @@ mod tests {
     async fn memory_is_bounded() {
         let (later, job) = (Later::default(), "job".parse().unwrap());
         for n in 0..MOST + 5 {
-            later.put_off(&job, &n.to_string(), Kind::Other);
+            later.put_off(&job, &n.to_string(), DeferralKind::Other);
         }
         assert!(later.waits().len() <= MOST);
     }

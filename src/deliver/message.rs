@@ -15,7 +15,7 @@ use lettre::address::Envelope;
 use lettre::message::SinglePart;
 use lettre::message::header::{ContentTransferEncoding, ContentType};
 
-use super::{Letter, Summary};
+use super::{Letter, MailSummary};
 use crate::config::MailingList;
 use crate::job::{Job, JobId, ListId, Recipient};
 use crate::keyring::{Keyring, Purpose};
@@ -29,7 +29,7 @@ pub struct Sender {
     from: Recipient,
     keyring: Keyring,
     list: MailingList,
-    signers: Arc<[dkim::Signer]>,
+    signers: Arc<[dkim::DkimSigner]>,
 }
 
 impl Sender {
@@ -49,7 +49,7 @@ impl Sender {
     }
 
     /// The same, whose mails are signed, once with each key.
-    pub fn signed_by(self, signers: Vec<dkim::Signer>) -> Self {
+    pub fn signed_by(self, signers: Vec<dkim::DkimSigner>) -> Self {
         let signers = signers.into();
         Self { signers, ..self }
     }
@@ -140,7 +140,7 @@ impl Sender {
             envelope: Envelope::new(Some(from), vec![to.clone()]).expect("there is a recipient"),
             message_id,
             bytes,
-            summary: Summary { to, subject, html },
+            summary: MailSummary { to, subject, html },
         }
     }
 

@@ -30,20 +30,20 @@ const MOST_NAMED: usize = 100;
 /// Who is told, if anybody is.
 #[derive(Debug, Clone, Default)]
 pub struct Notices {
-    desk: Option<Arc<Desk>>,
+    desk: Option<Arc<NoticeDesk>>,
 }
 
 #[derive(Debug)]
-struct Desk {
+struct NoticeDesk {
     sender: Sender,
     to: Recipient,
     rate: Rate,
-    window: Mutex<Window>,
+    window: Mutex<NoticeWindow>,
 }
 
 /// What was sent within the rate's period, and what was not.
 #[derive(Debug, Default)]
-struct Window {
+struct NoticeWindow {
     sent_at: VecDeque<Instant>,
     held_back: Vec<JobId>,
     held_back_more: u64,
@@ -69,7 +69,7 @@ pub struct Notice<'a> {
 impl Notices {
     /// The notices of a configuration.
     pub fn new(config: &Config, sender: &Sender) -> Result<Self, ConfigError> {
-        let desk = config.notify()?.map(|to| Desk {
+        let desk = config.notify()?.map(|to| NoticeDesk {
             sender: sender.clone(),
             to,
             rate: config.mail.notify_rate,
@@ -109,7 +109,7 @@ impl Notices {
     }
 }
 
-impl Window {
+impl NoticeWindow {
     /// What was held back before a notice that may be sent; nothing for one that is held back itself.
     fn take(&mut self, job: &JobId, rate: Rate) -> Option<HeldBack> {
         let now = Instant::now();
@@ -149,8 +149,8 @@ struct HeldBack {
     more: u64,
 }
 
-impl Desk {
-    fn window(&self) -> MutexGuard<'_, Window> {
+impl NoticeDesk {
+    fn window(&self) -> MutexGuard<'_, NoticeWindow> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -264,7 +264,7 @@ mod tests {
     use crate::keyring::Keyring;
     use crate::text::is_printable;
 
-    fn desk() -> Desk {
+    fn desk() -> NoticeDesk {
         let config = Config {
             mail: crate::config::MailConfig {
                 notify: Some("ops@sender.example".to_owned()),
@@ -370,7 +370,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_an_hour_are_sent_and_the_next_names_the_others() {
-        let (mut window, rate) = (Window::default(), Rate::per_hour(2));
+        let (mut window, rate) = (NoticeWindow::default(), Rate::per_hour(2));
         let mut take = |job: &str| window.take(&job.parse().unwrap(), rate);
         assert!(take("a").is_some() && take("b").is_some());
         assert_eq!((take("c"), take("d")), (None, None));
@@ -383,7 +383,7 @@ mod tests {
     }
     #[tokio::test(start_paused = true)]
     async fn a_notice_that_did_not_leave_is_told_of_by_the_next() {
-        let (mut window, rate) = (Window::default(), Rate::per_hour(1));
+        let (mut window, rate) = (NoticeWindow::default(), Rate::per_hour(1));
         let job = |id: &str| id.parse::<JobId>().unwrap();
         assert!(window.take(&job("a"), rate).is_some());
         assert_eq!(window.take(&job("b"), rate), None);

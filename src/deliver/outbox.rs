@@ -27,7 +27,7 @@ pub struct Outbox {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+struct OutboxEntry {
     file: String,
     to: String,
     subject: String,
@@ -55,7 +55,7 @@ impl Outbox {
             .next()
             .unwrap_or("mail")
             .to_owned();
-        let entry = Entry {
+        let entry = OutboxEntry {
             file: name.clone(),
             to: letter.summary.to.to_string(),
             subject: letter.summary.subject.clone(),
@@ -83,7 +83,7 @@ const LOCK: &str = ".lock";
 /// Bodies, addresses and links are in there: they are their owner's alone.
 const PRIVATE: u32 = 0o600;
 
-fn append_entry(directory: &Directory, entry: &Entry) -> io::Result<()> {
+fn append_entry(directory: &Directory, entry: &OutboxEntry) -> io::Result<()> {
     let lock = directory.lock_file(LOCK, PRIVATE)?;
     directory::lock(&lock, &directory.path().join(LOCK))?;
     let mut contents = directory.append("index.jsonl", PRIVATE)?;
@@ -99,7 +99,7 @@ fn append_entry(directory: &Directory, entry: &Entry) -> io::Result<()> {
 }
 
 /// The entries at the end of a table of contents, in at most [`READ`] bytes of it.
-fn last_entries(contents: &mut File) -> io::Result<Vec<Entry>> {
+fn last_entries(contents: &mut File) -> io::Result<Vec<OutboxEntry>> {
     let length = contents.metadata()?.len();
     contents.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
     let mut bytes = Vec::new();
@@ -111,7 +111,7 @@ fn last_entries(contents: &mut File) -> io::Result<Vec<Entry>> {
         .collect())
 }
 
-fn page(entries: &[Entry]) -> String {
+fn page(entries: &[OutboxEntry]) -> String {
     let mut rows = String::new();
     for entry in entries.iter().rev().take(SHOWN) {
         let (file, to, subject) = (
@@ -136,7 +136,7 @@ fn page(entries: &[Entry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::Summary;
+    use crate::deliver::MailSummary;
     use lettre::address::Envelope;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
@@ -149,7 +149,7 @@ mod tests {
             secrets: crate::redact::Secrets::default(),
             message_id: "<abc@sender.example>".to_owned(),
             bytes: b"Subject: x\r\n\r\nbody".to_vec(),
-            summary: Summary {
+            summary: MailSummary {
                 to,
                 subject: subject.to_owned(),
                 html: "<p>body".to_owned(),

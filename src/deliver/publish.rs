@@ -134,7 +134,7 @@ impl Publisher {
         &self,
         file_name: &'static str,
         spool_dir: &Location,
-    ) -> Result<Draft, DeliverError> {
+    ) -> Result<ListDraft, DeliverError> {
         let (publisher, spool_dir) = (self.clone(), spool_dir.to_owned());
         let place = self.describe(file_name);
         let file = self.blocking(place.into(), move || match &publisher.place {
@@ -144,7 +144,7 @@ impl Publisher {
             PublishTarget::Bucket(..) => spool_dir.open()?.draft(0o600),
         });
         let file = file.await?;
-        Ok(Draft {
+        Ok(ListDraft {
             publisher: self.clone(),
             file,
             file_name,
@@ -201,13 +201,13 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
 
 /// A file on its way to be published; it is not there before it is whole.
 #[derive(Debug)]
-pub struct Draft {
+pub struct ListDraft {
     publisher: Publisher,
     file: directory::Draft,
     file_name: &'static str,
 }
 
-impl Draft {
+impl ListDraft {
     /// Appends a piece.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
         let written = self.file.write_all(bytes);

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 pub(super) use transaction::{About, Sent, Transaction};
 pub use trouble::{RelayError, Trouble};
-pub use verdict::Kind;
+pub use verdict::DeferralKind;
 
 use super::Letter;
 use crate::clock::Clock;
@@ -41,13 +41,13 @@ use crate::environment::Environment;
 use crate::progress::Progress;
 use crate::rate_limit::RateLimiter;
 use brake::{Brake, Slowed};
-use dialogue::{Cause, Dialogue, Failure, Step};
+use dialogue::{Cause, Dialogue, DialogueStep, Failure};
 use hello::Hello;
 use login::{Login, Logins};
-use pool::Pool;
+use pool::RelayPool;
 use refusals::{Addressee, Refusals};
-use reply::{Line, Reply};
-use verdict::{Verdict, judge};
+use reply::{Reply, ReplyLine};
+use verdict::{ReplyVerdict, judge};
 use wire::Trust;
 
 /// How long a mail's connection may stay silent until it counts no more among those that are allowed: the next mail gets
@@ -82,24 +82,24 @@ const BUSY_PAUSE: Duration = Duration::from_secs(5);
 /// A relay's reply of one line as it may be logged: its words, and its numbers alone. For the fuzz targets.
 #[doc(hidden)]
 pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
-    let Line { code, words, .. } = Line::parse(line)?;
+    let ReplyLine { code, words, .. } = ReplyLine::parse(line)?;
     let reply = Reply {
         code,
         lines: vec![words],
         ..Reply::default()
     };
     // Whatever it says, it can be judged.
-    let _verdicts = [Step::Rcpt, Step::Dot].map(|step| judge(step, &reply));
+    let _verdicts = [DialogueStep::Rcpt, DialogueStep::Dot].map(|step| judge(step, &reply));
     Some((reply.words(), reply.numbers()))
 }
 
 /// A relay and the connections to it that are kept.
 #[derive(Clone)]
 pub struct Relay {
-    inner: Arc<Inner>,
+    inner: Arc<RelayInner>,
 }
 
-struct Inner {
+struct RelayInner {
     config: SmtpConfig,
     section: String,
     trust: Trust,
@@ -114,7 +114,7 @@ struct Inner {
     overtaken: Mutex<HashSet<Addressee>>,
     /// How many mails it has accepted.
     accepted: AtomicU64,
-    pool: Pool,
+    pool: RelayPool,
     progress: Progress,
     clock: Clock,
 }
@@ -138,20 +138,20 @@ impl fmt::Debug for Relay {
 #[derive(Debug)]
 pub struct RelayPermit<'a> {
     relay: &'a Relay,
-    slot: Slot,
+    slot: ConnectionSlot,
 }
 
 /// The right to a connection; given back early by a connection that is silent for long.
-type Slot = Option<OwnedSemaphorePermit>;
+type ConnectionSlot = Option<OwnedSemaphorePermit>;
 
 /// Why a mail was not taken up.
 #[derive(Debug)]
-pub(super) enum OpenError {
+pub(super) enum RelayOpenError {
     /// This mail will never be taken: 5yz.
     Never { code: u16, words: String },
     /// This mail may be taken later: 4yz.
     Later {
-        kind: Kind,
+        kind: DeferralKind,
         code: u16,
         words: String,
     },
@@ -185,7 +185,7 @@ impl Relay {
         let name = section.rsplit('.').next().filter(|name| *name != "smtp");
         let edge = Edge::new(EdgeKind::Relay, name.unwrap_or("default"), subject);
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(RelayInner {
                 trust: tls::trust(section, config)?,
                 logins,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
@@ -196,7 +196,7 @@ impl Relay {
                 refusals: Refusals::default(),
                 overtaken: Mutex::default(),
                 accepted: AtomicU64::new(0),
-                pool: Pool::new(config.connections),
+                pool: RelayPool::new(config.connections),
                 section: section.to_owned(),
                 config: config.clone(),
                 progress,
@@ -241,7 +241,7 @@ impl Relay {
     /// Connects, secures the connection, logs in and says goodbye: whether the relay can be used. One that failed in the middle
     /// of mails must answer to the beginning of a mail, too.
     pub async fn probe(&self) -> Result<(), RelayError> {
-        let under_way = self.inner.edge.asked(Step::Connect.at_edge());
+        let under_way = self.inner.edge.asked(DialogueStep::Connect.at_edge());
         let mut dialogue = match self.connect(under_way.number()).await {
             Ok(dialogue) => dialogue,
             Err(failure) if self.is_full(&failure) => {
@@ -257,7 +257,7 @@ impl Relay {
             .is_some_and(|last| last.in_mail);
         // A relay that greets may be silent to the beginning of a mail: its greeting is no answer to the mails that wait there.
         let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
-        let is_silent_at_mail = silent_at.is_some_and(|step| step == Step::Mail.at_edge());
+        let is_silent_at_mail = silent_at.is_some_and(|step| step == DialogueStep::Mail.at_edge());
         if failed_in_mail || is_silent_at_mail {
             let begun = dialogue.begin_and_take_back().await;
             // Some relays refuse the null reverse-path; one that says so answers.
@@ -269,7 +269,7 @@ impl Relay {
         }
         drop(under_way);
         dialogue.quit().await;
-        self.got_as_far_as(Step::Noop);
+        self.got_as_far_as(DialogueStep::Noop);
         Ok(())
     }
 
@@ -277,7 +277,7 @@ impl Relay {
     /// the relay well.
     pub fn is_silent_before_rcpt(&self) -> bool {
         let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
-        silent_at.is_some_and(|step| step.rank <= Step::Mail.at_edge().rank)
+        silent_at.is_some_and(|step| step.rank <= DialogueStep::Mail.at_edge().rank)
     }
 
     /// Makes sure that the relay takes connections, before anything is done for a mail: it has answered a moment ago, or it does
@@ -311,13 +311,15 @@ impl Relay {
 
     /// Whether a connection that is ready for a mail got a reply since an instant.
     fn replied_since(&self, instant: Instant) -> bool {
-        self.inner.edge.replied_since(Step::Noop.at_edge(), instant)
+        self.inner
+            .edge
+            .replied_since(DialogueStep::Noop.at_edge(), instant)
     }
 
     /// Has a kept connection answer, or makes one.
     async fn ask(&self) -> Result<(), RelayError> {
-        let Inner { edge, pool, .. } = &*self.inner;
-        let under_way = edge.asked(Step::Connect.at_edge());
+        let RelayInner { edge, pool, .. } = &*self.inner;
+        let under_way = edge.asked(DialogueStep::Connect.at_edge());
         let dialogue = match pool.take_asked().await {
             Some(kept) => kept,
             None => match self.connect(under_way.number()).await {
@@ -402,7 +404,7 @@ impl Relay {
         login: Option<&Login>,
         request: RequestNumber,
     ) -> Result<Dialogue, Failure> {
-        let Inner {
+        let RelayInner {
             config,
             trust,
             hello,
@@ -483,7 +485,7 @@ impl Relay {
     }
 
     /// A mail, or a connection, got as far as a step: the relay is up, unless it refuses mails at a later one.
-    fn got_as_far_as(&self, step: Step) {
+    fn got_as_far_as(&self, step: DialogueStep) {
         if self.inner.refusals.pass(step) {
             self.inner.edge.answered();
         }
@@ -492,7 +494,7 @@ impl Relay {
     /// The relay took a mail.
     fn took(&self) {
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
-        self.got_as_far_as(Step::Dot);
+        self.got_as_far_as(DialogueStep::Dot);
     }
 
     fn down(&self, kind: FailureKind, failure: &Failure, trouble: Trouble) {
@@ -563,7 +565,7 @@ impl Relay {
 
     /// The relay took the mail's text and then said something that is no end: its job comes back.
     pub(super) fn not_sent(&self, words: String, refusal: Option<Trouble>) -> RelayError {
-        let step = Step::Dot.as_str();
+        let step = DialogueStep::Dot.as_str();
         self.trouble(match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => return self.paused(left),
             Some(_) | None => refusal.unwrap_or(Trouble::NotNow { step, words }),
@@ -572,16 +574,16 @@ impl Relay {
 
     /// The relay took the mail's text and said nothing.
     pub(super) fn no_reply(&self) -> RelayError {
-        let step = Step::Dot.as_str();
+        let step = DialogueStep::Dot.as_str();
         let words = "no reply came".to_owned();
         self.trouble(Trouble::Unreachable { step, words })
     }
 
     /// Slows the whole relay down if it says so; told once, however many connections hear it.
-    fn heed(&self, verdict: Verdict, words: &str) {
+    fn heed(&self, verdict: ReplyVerdict, words: &str) {
         let slowed = match verdict {
-            Verdict::TooFast => self.inner.brake.slow_down(),
-            Verdict::QuotaSpent => self.inner.brake.rest(),
+            ReplyVerdict::TooFast => self.inner.brake.slow_down(),
+            ReplyVerdict::QuotaSpent => self.inner.brake.rest(),
             _ => None,
         };
         let Some(Slowed { pause, cost }) = slowed else {
@@ -608,9 +610,9 @@ impl<'a> RelayPermit<'a> {
     /// Asks the relay to take a mail, up to its "go on" before the text.
     ///
     /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
-    pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, OpenError> {
+    pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, RelayOpenError> {
         let Self { relay, mut slot } = self;
-        let under_way = relay.inner.edge.asked(Step::Connect.at_edge());
+        let under_way = relay.inner.edge.asked(DialogueStep::Connect.at_edge());
         let request = under_way.number();
         let addressee = Addressee::of(&letter.envelope);
         let opening = relay.open(letter, addressee, request);
@@ -621,7 +623,7 @@ impl<'a> RelayPermit<'a> {
                 slot = None;
                 tokio::select! {
                     opened = opening => opened,
-                    () = relay.overtakes(addressee, request) => Err(OpenError::Relay(relay.dead_connection())),
+                    () = relay.overtakes(addressee, request) => Err(RelayOpenError::Relay(relay.dead_connection())),
                 }
             }
         };
@@ -678,7 +680,7 @@ impl Relay {
         letter: &Letter,
         addressee: Addressee,
         request: RequestNumber,
-    ) -> Result<Dialogue, OpenError> {
+    ) -> Result<Dialogue, RelayOpenError> {
         loop {
             let (mut dialogue, is_kept) = match self.inner.pool.take().await {
                 Some(kept) => (kept, true),
@@ -690,10 +692,10 @@ impl Relay {
                             Ok(Some(another)) => (another, true),
                             // Those that were there have gone.
                             Ok(None) => continue,
-                            Err(_) => return Err(OpenError::Relay(self.busy())),
+                            Err(_) => return Err(RelayOpenError::Relay(self.busy())),
                         }
                     }
-                    Err(failure) => return Err(OpenError::Relay(self.failed(&failure, None))),
+                    Err(failure) => return Err(RelayOpenError::Relay(self.failed(&failure, None))),
                 },
             };
             if is_kept {
@@ -705,14 +707,14 @@ impl Relay {
             }
             let failure = match dialogue.announce(letter, is_kept).await {
                 Ok(()) => {
-                    self.got_as_far_as(Step::Data);
+                    self.got_as_far_as(DialogueStep::Data);
                     return Ok(dialogue);
                 }
                 Err(failure) => failure,
             };
             let is_dead = failure.is_about_the_connection()
                 // A relay may take long over a mail, but a connection that died shows nothing else.
-                || matches!((failure.step, &failure.cause), (Step::Mail, Cause::Late));
+                || matches!((failure.step, &failure.cause), (DialogueStep::Mail, Cause::Late));
             if matches!(failure.cause, Cause::Late) {
                 self.inner.pool.forget();
             }
@@ -728,13 +730,14 @@ impl Failure {
     /// as well. What asks for a slower pace is the brake's.
     fn turns_away(&self, reply: &Reply) -> bool {
         let verdict = judge(self.step, reply);
-        !self.step.is_of_a_mail() && matches!(verdict, Verdict::Closing | Verdict::NotNow)
+        !self.step.is_of_a_mail() && matches!(verdict, ReplyVerdict::Closing | ReplyVerdict::NotNow)
     }
 
     /// Whether the relay does not take the user name and password.
     fn refuses_the_login(&self) -> bool {
-        let refuses = |reply| judge(self.step, reply) == Verdict::Login;
-        self.step == Step::Auth && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
+        let refuses = |reply| judge(self.step, reply) == ReplyVerdict::Login;
+        self.step == DialogueStep::Auth
+            && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
     }
 
     /// How a mail is refused, if that is for a reason about us, or the relay is not well: it closes, or puts off what is not
@@ -744,8 +747,8 @@ impl Failure {
             return None;
         };
         let kind = match judge(self.step, reply) {
-            Verdict::Refuses | Verdict::Login => FailureKind::Refused,
-            Verdict::Closing | Verdict::NotNow => FailureKind::ServerError,
+            ReplyVerdict::Refuses | ReplyVerdict::Login => FailureKind::Refused,
+            ReplyVerdict::Closing | ReplyVerdict::NotNow => FailureKind::ServerError,
             _ => return None,
         };
         self.step.is_of_a_mail().then_some(kind)
@@ -754,7 +757,7 @@ impl Failure {
     /// Whether another connection may serve.
     fn is_about_the_connection(&self) -> bool {
         match &self.cause {
-            Cause::Said(reply) => judge(self.step, reply) == Verdict::Closing,
+            Cause::Said(reply) => judge(self.step, reply) == ReplyVerdict::Closing,
             Cause::Unasked(_) | Cause::Wire(_) => true,
             // It has taken long enough.
             Cause::Late | Cause::Lacks(_) => false,
@@ -769,35 +772,38 @@ impl Relay {
         failure: &Failure,
         addressee: Addressee,
         mut dialogue: Dialogue,
-    ) -> OpenError {
+    ) -> RelayOpenError {
         let error = self.failed(failure, Some(addressee));
         let Cause::Said(reply) = &failure.cause else {
-            return OpenError::Relay(error);
+            return RelayOpenError::Relay(error);
         };
         let (verdict, code, words) = (judge(failure.step, reply), reply.code, reply.words());
         if verdict.leaves_the_connection_usable() && dialogue.reset().await {
             self.inner.pool.keep(dialogue);
         }
         match verdict {
-            Verdict::Never => OpenError::Never { code, words },
-            Verdict::Later(kind) => OpenError::Later { kind, code, words },
-            Verdict::NotNow | Verdict::Closing | Verdict::Refuses | Verdict::Login
+            ReplyVerdict::Never => RelayOpenError::Never { code, words },
+            ReplyVerdict::Later(kind) => RelayOpenError::Later { kind, code, words },
+            ReplyVerdict::NotNow
+            | ReplyVerdict::Closing
+            | ReplyVerdict::Refuses
+            | ReplyVerdict::Login
                 if is_about_somebody(failure.step) =>
             {
-                OpenError::Unclear { code, words, error }
+                RelayOpenError::Unclear { code, words, error }
             }
-            _ => OpenError::Relay(error),
+            _ => RelayOpenError::Relay(error),
         }
     }
 }
 
 /// Whether the relay knows by now for whom the mail is.
-const fn is_about_somebody(step: Step) -> bool {
-    matches!(step, Step::Rcpt | Step::Data)
+const fn is_about_somebody(step: DialogueStep) -> bool {
+    matches!(step, DialogueStep::Rcpt | DialogueStep::Data)
 }
 
-fn no_utf8() -> OpenError {
-    OpenError::Never {
+fn no_utf8() -> RelayOpenError {
+    RelayOpenError::Never {
         code: 553,
         words: "the address is not ASCII, and the relay does not offer SMTPUTF8".to_owned(),
     }

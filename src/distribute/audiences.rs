@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc;
 
-use super::batches::{BATCHES_AHEAD, Room, batches, gather, with};
+use super::batches::{BATCHES_AHEAD, BatchSender, batches, gather, with};
 use super::mails::{To, mail, patience};
 use super::state::JobState;
 use crate::assemble::Services;
@@ -24,7 +24,7 @@ use crate::report::JobReport;
 use crate::run::JobRun;
 
 /// What one audience came to.
-struct Served {
+struct AudienceReport {
     links: u64,
     /// How many files a mail shows that leads to no others.
     shown: Option<u64>,
@@ -95,7 +95,7 @@ async fn serve(
     audience: Audience,
     at: &[JobAtEdge],
     services: &Services,
-) -> Result<Served, JobError> {
+) -> Result<AudienceReport, JobError> {
     let JobState {
         plan,
         listing,
@@ -103,7 +103,7 @@ async fn serve(
     } = state;
     let readers = plan.readers(&audience);
     let (waiting, turns) = pending_recipients(plan, sheet, &readers, services).await?;
-    let mut served = Served {
+    let mut served = AudienceReport {
         links: 0,
         shown: None,
         turns,
@@ -115,7 +115,7 @@ async fn serve(
     let publishing = services.publishing(run, plan);
     let mut publication = publishing.begin(listing, &audience).await?;
     let mut digest = Digest::new(plan);
-    let (room, mut gathered): (Room, _) = mpsc::channel(BATCHES_AHEAD);
+    let (room, mut gathered): (BatchSender, _) = mpsc::channel(BATCHES_AHEAD);
     let gather = gather(
         batches(run, state, album, &audience, &signing, services, &room),
         &room,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::state::JobState;
 use crate::assemble::Services;
 use crate::audit::AuditedLinks;
-use crate::audit::record::Kind as LineKind;
+use crate::audit::record::LinkKind as LineKind;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::links::listing;
@@ -27,17 +27,17 @@ const BATCHES_AT_ONCE: usize = 2;
 pub(super) const BATCHES_AHEAD: usize = BATCHES_AT_ONCE + 1;
 
 /// Links that may be shown, and what is known of the pictures among them.
-type Batch = (AuditedLinks, Arc<Pictures>);
+type LinkBatch = (AuditedLinks, Arc<Pictures>);
 
 /// Where batches wait to be shown, and a place there.
-pub(super) type Room = mpsc::Sender<Result<Option<Batch>, JobError>>;
+pub(super) type BatchSender = mpsc::Sender<Result<Option<LinkBatch>, JobError>>;
 
-type Slot<'a> = mpsc::Permit<'a, Result<Option<Batch>, JobError>>;
+type BatchSlot<'a> = mpsc::Permit<'a, Result<Option<LinkBatch>, JobError>>;
 
 /// Has the links of an audience signed and recorded, and sends each batch on; `None` is the end.
 pub(super) async fn gather(
-    batches: impl Stream<Item = Result<(Slot<'_>, Batch), JobError>> + Send,
-    room: &Room,
+    batches: impl Stream<Item = Result<(BatchSlot<'_>, LinkBatch), JobError>> + Send,
+    room: &BatchSender,
 ) {
     let mut batches = pin!(batches);
     let end = loop {
@@ -63,8 +63,8 @@ pub(super) fn batches<'a>(
     audience: &'a Audience,
     signing: &'a LinkSigner,
     services: &'a Services,
-    room: &'a Room,
-) -> impl Stream<Item = Result<(Slot<'a>, Batch), JobError>> + Send + 'a {
+    room: &'a BatchSender,
+) -> impl Stream<Item = Result<(BatchSlot<'a>, LinkBatch), JobError>> + Send + 'a {
     let signed = stream::try_unfold(0, move |number| async move {
         let Ok(place) = room.reserve().await else {
             return Ok(None);

@@ -11,7 +11,7 @@ use crate::ledger::{JobRecords, Kind, Record};
 use crate::plan::{Plan, PlanError, Shortage};
 use crate::publication;
 use crate::quantity::Span;
-use crate::render::email::{Digest, Drawn, Letter};
+use crate::render::email::{Digest, Drawn, MailRequest};
 use crate::run::JobRun;
 
 /// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
@@ -62,7 +62,7 @@ pub(super) async fn mail(
 ) -> Result<DeliveryResult, JobError> {
     let (job, reader, mailer) = (&plan.job.id, to.reader, &services.sending.mailer);
     let way = run.stop.or(mailer.turn(&plan.relay, job, reader)).await??;
-    let letter = Letter {
+    let letter = MailRequest {
         plan,
         digest,
         recipient: reader,

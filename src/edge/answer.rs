@@ -20,20 +20,20 @@ pub(super) const WAITED_FOR_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a service said that did not do what it was asked for. Its words are the source of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ServiceAnswer {
     /// The status of HTTP.
     pub status: u16,
     /// The service's own code, if it gave one: `SlowDown`.
     pub code: Option<String>,
     /// Where the bucket is, if the answer says that it is not where it was asked for.
-    pub place: Option<Place>,
+    pub place: Option<BucketPlace>,
     /// When the service asks to come back, from now.
     pub retry_after: Option<Duration>,
 }
 
 /// Where a bucket is, and where it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct BucketPlace {
     /// Its region, if the answer names it.
     pub region: Option<String>,
     /// What asked for it.
@@ -65,7 +65,7 @@ impl Asker {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for BucketPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.region {
             Some(region) => write!(f, "the bucket is in {region}")?,
@@ -85,7 +85,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl Answer {
+impl ServiceAnswer {
     /// Reads an answer; `code` is the one that the SDK found in it.
     pub(super) fn of(code: Option<&str>, answer: &HttpResponse) -> Self {
         let status = answer.status().as_u16();
@@ -155,7 +155,7 @@ const OF_REGION: [&str; 4] = [
 ///
 /// S3 names the region in a header, which alone is in answers to HEAD, and other servers in the body.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>
-fn place(status: u16, code: &str, answer: &HttpResponse) -> Option<Place> {
+fn place(status: u16, code: &str, answer: &HttpResponse) -> Option<BucketPlace> {
     let body = answer.body().bytes().unwrap_or_default();
     let text = std::str::from_utf8(&body[..body.len().min(MAX_JUDGED_BYTES)]).unwrap_or_default();
     let of_region = OF_REGION.contains(&code);
@@ -174,7 +174,7 @@ fn place(status: u16, code: &str, answer: &HttpResponse) -> Option<Place> {
         400 => is_other && (of_region || code.is_empty()),
         _ => is_other && of_region,
     };
-    is_elsewhere.then(|| Place {
+    is_elsewhere.then(|| BucketPlace {
         region: region.map(ToOwned::to_owned),
         asked,
     })

@@ -10,7 +10,7 @@ use aws_smithy_http_client::HttpClientError;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{TlsContext, TrustStore};
 
-use super::proxy::{Proxies, Way};
+use super::proxy::{Proxies, ProxyRoute};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
 use crate::pem;
@@ -122,7 +122,7 @@ impl Egress {
     }
 
     /// The way of a request.
-    pub(super) fn way(&self, uri: &str) -> Way {
+    pub(super) fn way(&self, uri: &str) -> ProxyRoute {
         self.proxies.way(uri)
     }
 
@@ -149,13 +149,13 @@ impl Egress {
     }
 
     /// The proxy on a way.
-    pub(super) fn proxy(&self, way: Way) -> ProxyConfig {
+    pub(super) fn proxy(&self, way: ProxyRoute) -> ProxyConfig {
         let proxy = self.proxies.on(way);
         proxy.map_or_else(ProxyConfig::disabled, |proxy| proxy.config().clone())
     }
 
     /// Why no connection came about, with the proxy that was asked and with what repairs a certificate that is not trusted.
-    pub(super) fn explained(&self, error: ConnectorError, way: Way) -> ConnectorError {
+    pub(super) fn explained(&self, error: ConnectorError, way: ProxyRoute) -> ConnectorError {
         let words = crate::text::chain(&error);
         let proxy = self.proxies.on(way);
         let remedy = self.remedy(&words);

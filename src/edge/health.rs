@@ -182,10 +182,10 @@ impl FailureKind {
 /// One dependency of the program, and what is known of it. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
-    inner: Arc<Inner>,
+    inner: Arc<EdgeInner>,
 }
 
-struct Inner {
+struct EdgeInner {
     kind: EdgeKind,
     /// Which of its kind: the name of a connection or a relay.
     name: String,
@@ -195,7 +195,7 @@ struct Inner {
     is_watched: AtomicBool,
     /// Whether a new configuration has put another edge in its place, to which the next try of each job goes.
     is_replaced: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<HealthState>,
     activity: Mutex<Activity>,
     failures: [AtomicU64; FailureKind::ALL.len()],
 }
@@ -457,7 +457,7 @@ impl JobAtEdge {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     /// How many requests failed since the last that was answered.
     failures: u32,
     /// When the first of these failed.
@@ -480,7 +480,7 @@ struct State {
     trial: Option<(String, Instant)>,
 }
 
-impl State {
+impl HealthState {
     /// A request was answered, be it with an error. Returns since when none had been, if that was an outage.
     fn forget_failures(&mut self) -> Option<Instant> {
         let since = self.failing_since.take().filter(|_| self.is_down);
@@ -556,7 +556,7 @@ impl Edge {
     /// An edge that has not failed yet. `subject` begins a sentence about it.
     pub fn new(kind: EdgeKind, name: impl Into<String>, subject: impl Into<String>) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(EdgeInner {
                 kind,
                 name: name.into(),
                 subject: subject.into(),
@@ -569,7 +569,7 @@ impl Edge {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HealthState> {
         self.inner
             .state
             .lock()
@@ -644,7 +644,7 @@ impl Edge {
         self.state().last.as_ref().map(|(kind, _)| *kind)
     }
 
-    fn outage_of(&self, state: &State) -> Option<Outage> {
+    fn outage_of(&self, state: &HealthState) -> Option<Outage> {
         let ((_, since), (kind, words)) = (state.failing_since?, state.last.clone()?);
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         state.is_down.then(|| Outage {
@@ -848,7 +848,7 @@ impl Edge {
         is_handed_to && self.is_quiet_for(UNWANTED)
     }
 
-    fn denial_of(&self, state: &State) -> Option<Outage> {
+    fn denial_of(&self, state: &HealthState) -> Option<Outage> {
         let denied = state.denied.as_ref()?;
         let lasts = denied.times >= DENIALS && denied.began.elapsed() >= DENIED_FOR;
         lasts.then(|| Outage {
@@ -889,7 +889,7 @@ impl Edge {
     }
 
     /// Counts one more denial; what the log is to be told, once.
-    fn count_denial(&self, state: &mut State, words: &str) -> Option<Outage> {
+    fn count_denial(&self, state: &mut HealthState, words: &str) -> Option<Outage> {
         let denied = state.denied.get_or_insert_with(|| Denials {
             times: 0,
             began: Instant::now(),

@@ -35,7 +35,7 @@ use tokio::time::{Instant, Sleep};
 use super::answer::{Asker, element, is_unknown_request, retry_after};
 use super::egress::Egress;
 use super::health::{Edge, FailureKind, Request, Step};
-use super::proxy::Way;
+use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
@@ -83,13 +83,13 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
 
 /// What a request is to this client that the SDK knows nothing of.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Terms {
+pub(crate) struct RequestTerms {
     answer_within: Option<Duration>,
     is_probe: bool,
     names_a_key: bool,
 }
 
-impl Terms {
+impl RequestTerms {
     /// Gives the answer another time than the usual: to a long poll, or to the end of an upload in parts.
     pub(crate) const fn answer_within(patience: Duration) -> Self {
         Self {
@@ -123,7 +123,7 @@ impl Terms {
     }
 }
 
-impl Intercept for Terms {
+impl Intercept for RequestTerms {
     fn name(&self) -> &'static str {
         "Terms"
     }
@@ -151,14 +151,14 @@ type HttpAttempt = (u64, Instant);
 struct EdgeClient {
     edge: Option<Edge>,
     egress: Egress,
-    pool: Arc<Mutex<Pool>>,
+    pool: Arc<Mutex<HttpPool>>,
 }
 
 /// The connections that are kept; another pool after each failure.
 #[derive(Debug, Default)]
-struct Pool {
+struct HttpPool {
     /// For each way out, once it was taken.
-    connectors: [Option<SharedHttpConnector>; Way::COUNT],
+    connectors: [Option<SharedHttpConnector>; ProxyRoute::COUNT],
     generation: u64,
 }
 
@@ -177,19 +177,22 @@ impl HttpClient for EdgeClient {
 }
 
 impl EdgeClient {
-    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+    fn pool(&self) -> std::sync::MutexGuard<'_, HttpPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connections that are kept for a way, and their generation.
-    fn kept(&self, way: Way) -> Option<(SharedHttpConnector, u64)> {
+    fn kept(&self, way: ProxyRoute) -> Option<(SharedHttpConnector, u64)> {
         let pool = self.pool();
         let kept = pool.connectors[way as usize].clone();
         Some((kept?, pool.generation))
     }
 
     /// The connections of a way and their generation.
-    async fn connector(&self, way: Way) -> Result<(SharedHttpConnector, u64), ConnectorError> {
+    async fn connector(
+        &self,
+        way: ProxyRoute,
+    ) -> Result<(SharedHttpConnector, u64), ConnectorError> {
         if let Some(kept) = self.kept(way) {
             return Ok(kept);
         }
@@ -213,7 +216,7 @@ impl EdgeClient {
     fn drop_pool(&self, generation: u64) {
         let mut pool = self.pool();
         if pool.generation == generation {
-            *pool = Pool {
+            *pool = HttpPool {
                 connectors: Default::default(),
                 generation: generation + 1,
             };
@@ -229,7 +232,7 @@ impl EdgeClient {
     }
 
     /// Something else than the store answered a request. To a request that names a key that may be for the key.
-    fn refused(&self, attempt: HttpAttempt, asked: Asked, foreign: &Foreign) {
+    fn refused(&self, attempt: HttpAttempt, asked: AskedRequest, foreign: &Foreign) {
         if !asked.names_a_key {
             self.failed(attempt, FailureKind::Unreachable, &foreign.0);
         }
@@ -237,15 +240,15 @@ impl EdgeClient {
 
     async fn attempt(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let (patience, began) = (patience(&request), Instant::now());
-        let asked = Asked::by(&request);
+        let asked = AskedRequest::by(&request);
         let asker = Asker::of(&request, self.egress.section.clone());
-        let moved = Moved::of(self.edge.clone());
+        let moved = MovedBytes::of(self.edge.clone());
         // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
         let request = request.map(|body| {
-            SdkBody::from_body_1_x(Sending {
+            SdkBody::from_body_1_x(SendingBody {
                 body,
                 moved: moved.clone(),
             })
@@ -288,7 +291,7 @@ impl EdgeClient {
             self.refused((generation, began), asked, &foreign);
             ConnectorError::other(foreign.into(), Some(ErrorKind::TransientError))
         })?;
-        let report = Report {
+        let report = AttemptReport {
             patience,
             _under_way: under_way,
             client: self,
@@ -333,7 +336,7 @@ fn step(method: &str) -> Step {
 
 /// How long the answer to a request may take after its last byte was sent.
 fn patience(request: &HttpRequest) -> Duration {
-    if let Some(patience) = Terms::of(request).answer_within {
+    if let Some(patience) = RequestTerms::of(request).answer_within {
         return patience;
     }
     // `amz-sdk-request: attempt=1; max=3`, which the SDK writes into every request.
@@ -347,12 +350,12 @@ fn patience(request: &HttpRequest) -> Duration {
 
 /// When the last bytes of a request were handed on, and how long they may take on the wire.
 #[derive(Debug, Clone)]
-struct Moved {
+struct MovedBytes {
     due: Arc<Mutex<Instant>>,
     edge: Option<Edge>,
 }
 
-impl Moved {
+impl MovedBytes {
     fn of(edge: Option<Edge>) -> Self {
         Self {
             due: Arc::new(Mutex::new(Instant::now())),
@@ -389,12 +392,12 @@ fn on_the_wire(bytes: u64) -> Duration {
 }
 
 /// A request's body, which says when its bytes are handed on.
-struct Sending {
+struct SendingBody {
     body: SdkBody,
-    moved: Moved,
+    moved: MovedBytes,
 }
 
-impl Body for Sending {
+impl Body for SendingBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -421,7 +424,7 @@ impl Body for Sending {
 
 /// What was asked, as far as it decides what the answer means.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct AskedRequest {
     is_head: bool,
     /// Whether a part of an object is asked for, which may be anything.
     is_range: bool,
@@ -429,9 +432,9 @@ struct Asked {
     names_a_key: bool,
 }
 
-impl Asked {
+impl AskedRequest {
     fn by(request: &HttpRequest) -> Self {
-        let terms = Terms::of(request);
+        let terms = RequestTerms::of(request);
         Self {
             is_head: request.method() == "HEAD",
             is_range: request.headers().contains_key("range"),
@@ -473,7 +476,7 @@ impl Judge {
     }
 
     /// Judges what has no body, and says what the body of the others must show.
-    fn of(answer: &HttpResponse, asked: Asked) -> Result<Self, Foreign> {
+    fn of(answer: &HttpResponse, asked: AskedRequest) -> Result<Self, Foreign> {
         let status = answer.status().as_u16();
         let headers = answer.headers();
         // A redirect of S3 may be its headers alone.
@@ -596,7 +599,7 @@ impl Says {
 }
 
 /// What the end of an answer is reported to.
-struct Report {
+struct AttemptReport {
     /// How long the body may take beside its time on the wire.
     patience: Duration,
     _under_way: Option<Request>,
@@ -605,14 +608,14 @@ struct Report {
     says: Says,
     /// For how long the edge asks to be left alone.
     left_alone: Duration,
-    asked: Asked,
+    asked: AskedRequest,
 }
 
 /// An answer's body, which must arrive at [`FLOOR_RATE`]. Only an answer that arrived is one.
 struct Receiving {
     body: SdkBody,
     judge: Judge,
-    report: Option<Report>,
+    report: Option<AttemptReport>,
     due: Instant,
     received: u64,
     deadline: Pin<Box<Sleep>>,
@@ -621,7 +624,7 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn new(body: SdkBody, judge: Judge, report: Report) -> Self {
+    fn new(body: SdkBody, judge: Judge, report: AttemptReport) -> Self {
         let due = Instant::now() + report.patience;
         Self {
             body,
@@ -648,12 +651,12 @@ impl Receiving {
 
     /// Reports how the answer ended, once.
     fn end(&mut self, failure: Option<(FailureKind, &str)>) {
-        let Some(Report {
+        let Some(AttemptReport {
             client,
             attempt,
             says,
             left_alone,
-            asked: Asked { is_probe, .. },
+            asked: AskedRequest { is_probe, .. },
             ..
         }) = self.report.take()
         else {
@@ -763,7 +766,7 @@ mod tests {
         Edge::new(EdgeKind::Store, "reports", "S3")
     }
 
-    const GET: Asked = Asked {
+    const GET: AskedRequest = AskedRequest {
         is_head: false,
         is_range: false,
         is_probe: false,
@@ -779,7 +782,7 @@ mod tests {
         Receiving::new(
             body,
             Judge::trusting(200),
-            Report {
+            AttemptReport {
                 patience: ANSWER,
                 _under_way: None,
                 client,
@@ -853,7 +856,7 @@ mod tests {
 
     #[test]
     fn a_page_without_a_body_is_known_by_its_headers() {
-        let head = Asked {
+        let head = AskedRequest {
             is_head: true,
             ..GET
         };
@@ -954,7 +957,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_goes_on_while_its_bytes_move() {
-        let moved = Moved::of(None);
+        let moved = MovedBytes::of(None);
         let began = Instant::now();
         let sending = async {
             for _ in 0..30 {
@@ -968,7 +971,7 @@ mod tests {
             () = sending => {}
         }
         assert_eq!(began.elapsed().as_secs(), 30 * 9 + FIRST_ANSWER.as_secs());
-        let large = Moved::of(None);
+        let large = MovedBytes::of(None);
         large.handed_on(60 * usize::try_from(FLOOR_RATE).unwrap());
         let began = Instant::now();
         large.stopped_for(FIRST_ANSWER).await;

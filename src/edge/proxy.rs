@@ -60,7 +60,7 @@ impl Proxy {
 
 /// Which proxy a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ProxyRoute {
     /// None.
     Direct,
     /// That of `http://` hosts.
@@ -69,7 +69,7 @@ pub(super) enum Way {
     Https,
 }
 
-impl Way {
+impl ProxyRoute {
     /// All ways, in the order of their connectors.
     pub(super) const COUNT: usize = 3;
 }
@@ -108,26 +108,26 @@ impl Proxies {
     }
 
     /// The proxy of a way.
-    pub(super) const fn on(&self, way: Way) -> Option<&Proxy> {
+    pub(super) const fn on(&self, way: ProxyRoute) -> Option<&Proxy> {
         match way {
-            Way::Direct => None,
-            Way::Http => self.http.as_ref(),
-            Way::Https => self.https.as_ref(),
+            ProxyRoute::Direct => None,
+            ProxyRoute::Http => self.http.as_ref(),
+            ProxyRoute::Https => self.https.as_ref(),
         }
     }
 
     /// The way of a request.
-    pub(super) fn way(&self, uri: &str) -> Way {
+    pub(super) fn way(&self, uri: &str) -> ProxyRoute {
         if self.http.is_none() && self.https.is_none() {
-            return Way::Direct;
+            return ProxyRoute::Direct;
         }
         let Ok(uri) = uri.parse::<Uri>() else {
-            return Way::Direct;
+            return ProxyRoute::Direct;
         };
         let is_https = uri.scheme_str() == Some("https");
         let way = match is_https {
-            true => Way::Https,
-            false => Way::Http,
+            true => ProxyRoute::Https,
+            false => ProxyRoute::Http,
         };
         let usual = if is_https { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
@@ -135,7 +135,7 @@ impl Proxies {
             |(on, hosts): &(Option<u16>, Hosts)| on.is_none_or(|on| on == port) && hosts.has(&uri);
         let host = uri.host().unwrap_or_default();
         match is_near(host) || self.without.iter().any(is_of) || self.on(way).is_none() {
-            true => Way::Direct,
+            true => ProxyRoute::Direct,
             false => way,
         }
     }
@@ -262,13 +262,13 @@ mod tests {
             "http://[fd00:ec2::254]/latest/",
             "http://[fe80::1]/",
         ] {
-            assert_eq!(proxies.way(uri), Way::Direct, "{uri}");
+            assert_eq!(proxies.way(uri), ProxyRoute::Direct, "{uri}");
         }
         for (uri, way) in [
-            ("http://minio.internal:9000/", Way::Http),
-            ("https://s3.eu-west-1.amazonaws.com/", Way::Https),
-            ("https://notlocalhost/", Way::Https),
-            ("http://10.0.0.1:9000/", Way::Http),
+            ("http://minio.internal:9000/", ProxyRoute::Http),
+            ("https://s3.eu-west-1.amazonaws.com/", ProxyRoute::Https),
+            ("https://notlocalhost/", ProxyRoute::Https),
+            ("http://10.0.0.1:9000/", ProxyRoute::Http),
         ] {
             assert_eq!(proxies.way(uri), way, "{uri}");
         }
@@ -277,11 +277,11 @@ mod tests {
     #[test]
     fn each_kind_of_host_has_its_proxy_and_small_letters_come_first() {
         let one = proxies([("HTTPS_PROXY", "proxy.example:3128"), ("https_proxy", "")]);
-        assert_eq!(one.way("https://s3.example/"), Way::Https);
-        assert_eq!(one.way("http://s3.example/"), Way::Direct);
+        assert_eq!(one.way("https://s3.example/"), ProxyRoute::Https);
+        assert_eq!(one.way("http://s3.example/"), ProxyRoute::Direct);
         let named = |proxies: &Proxies, way| proxies.on(way).unwrap().to_string();
         assert_eq!(
-            named(&one, Way::Https),
+            named(&one, ProxyRoute::Https),
             "the proxy proxy.example:3128 (HTTPS_PROXY)"
         );
         let both = proxies([
@@ -290,11 +290,11 @@ mod tests {
             ("all_proxy", "https://all.example:8443"),
         ]);
         assert_eq!(
-            named(&both, Way::Https),
+            named(&both, ProxyRoute::Https),
             "the proxy small.example (https_proxy)"
         );
         assert_eq!(
-            named(&both, Way::Http),
+            named(&both, ProxyRoute::Http),
             "the proxy all.example:8443 (all_proxy)"
         );
         assert!(!format!("{both:?}").contains("secret"));
@@ -302,7 +302,7 @@ mod tests {
             ("HTTP_PROXY", "http://evil.example"),
             ("REQUEST_METHOD", "GET"),
         ]);
-        assert_eq!(cgi.way("http://s3.example/"), Way::Direct);
+        assert_eq!(cgi.way("http://s3.example/"), ProxyRoute::Direct);
     }
 
     #[test]
@@ -325,7 +325,7 @@ mod tests {
             ("[fd00::1]:9000", "http://[fd00::1]:9000/"),
             ("fd00::1", "http://[fd00::1]:9000/"),
         ] {
-            assert_eq!(way(without, uri), Way::Direct, "{without} {uri}");
+            assert_eq!(way(without, uri), ProxyRoute::Direct, "{without} {uri}");
         }
         for (without, uri) in [
             ("s3.example", "http://nots3.example/"),
@@ -334,7 +334,7 @@ mod tests {
             ("", "http://s3.example/"),
             (",,", "http://s3.example/"),
         ] {
-            assert_eq!(way(without, uri), Way::Http, "{without} {uri}");
+            assert_eq!(way(without, uri), ProxyRoute::Http, "{without} {uri}");
         }
     }
 

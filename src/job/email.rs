@@ -101,7 +101,7 @@ pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrd
 /// Reads a list of people. Somebody who was seen before is one person, and gets one mail.
 fn people(
     list: &str,
-    people: Vec<wire::Recipient>,
+    people: Vec<wire::RecipientFields>,
     seen: &mut HashSet<String>,
 ) -> Result<Vec<Recipient>, ParseJobError> {
     let mut parsed = Vec::with_capacity(people.len());
@@ -114,12 +114,12 @@ fn people(
     Ok(parsed)
 }
 
-fn recipient(field: &str, wire: wire::Recipient) -> Result<Recipient, ParseJobError> {
+fn recipient(field: &str, wire: wire::RecipientFields) -> Result<Recipient, ParseJobError> {
     match wire {
-        wire::Recipient::Short(text) => {
+        wire::RecipientFields::Short(text) => {
             Recipient::parse(&text).map_err(|error| ParseJobError::field(field, error))
         }
-        wire::Recipient::Full(full) => {
+        wire::RecipientFields::Full(full) => {
             let mut recipient = Recipient::from_parts(&full.address, full.name.as_deref())
                 .map_err(|error| ParseJobError::field(field, error))?;
             let locale = full.locale.as_deref().map(Locale::from_str).transpose();

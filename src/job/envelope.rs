@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::occurrence::Occurrence;
-use super::phrase::{Phrase, Scope};
+use super::phrase::{Phrase, PhraseScope};
 use super::{Bucket, Job, ParseJobError, glob, json, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
@@ -88,7 +88,7 @@ impl FromStr for EventName {
 
 /// What was in a message.
 #[derive(Debug, Default)]
-pub struct Opened {
+pub struct OpenedMessage {
     /// The jobs to do; none for a test event.
     pub jobs: Vec<Job>,
     /// Events in the same message that no rule wants.
@@ -100,20 +100,20 @@ pub struct Opened {
 }
 
 /// Opens a message.
-pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
+pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobError> {
     let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
-            return Ok(Opened {
+            return Ok(OpenedMessage {
                 jobs: vec![Job::of(body, value)?],
-                ..Opened::default()
+                ..OpenedMessage::default()
             });
         }
     };
     if fields.get("Event").and_then(Value::as_str) == Some("s3:TestEvent") {
-        return Ok(Opened {
+        return Ok(OpenedMessage {
             test_event: true,
-            ..Opened::default()
+            ..OpenedMessage::default()
         });
     }
     let records = fields.get("Records").map(|records| {
@@ -132,7 +132,7 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<Opened, ParseJobError> {
         }
         None => vec![event_bridge(&fields)],
     };
-    let mut opened = Opened::default();
+    let mut opened = OpenedMessage::default();
     let mut no_rule = ParseJobError::Event { field: "Records" };
     for (index, event) in events.into_iter().enumerate() {
         let event = event.and_then(ObjectEvent::bounded);
@@ -459,9 +459,9 @@ fn fill(
 ) -> Result<(), ParseJobError> {
     match value {
         Value::String(text) if text.contains("{{") && !is_phrase(path) => {
-            let scope = Scope {
+            let scope = PhraseScope {
                 event: Some(event),
-                ..Scope::default()
+                ..PhraseScope::default()
             };
             let filled = text
                 .parse::<Phrase>()
@@ -739,10 +739,10 @@ mod tests {
         let job = only_job(&notification("incoming/%7B%7Bvars.secret%7D%7D.pdf", "1"));
         assert_eq!(key_of(&job), "incoming/{{vars.secret}}.pdf");
         let subject = job.email.unwrap().subject.unwrap();
-        let scope = Scope {
+        let scope = PhraseScope {
             event: job.event.as_ref(),
             object: Some(&"x/y.pdf".parse().unwrap()),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         assert_eq!(
             subject.fill(&scope, 1000).unwrap(),

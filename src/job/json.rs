@@ -13,13 +13,13 @@ pub(super) fn parse(text: &str) -> Result<Value, ParseJobError> {
     if text.len() > MAX_BODY_BYTES {
         return Err(ParseJobError::TooLarge { length: text.len() });
     }
-    Count::of(text).check()?;
+    JsonCount::of(text).check()?;
     serde_json::from_str(text).map_err(|source| ParseJobError::NotJson { source })
 }
 
 /// How much a text builds, if it is JSON; of other text, at least as much as its valid beginning builds.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
+struct JsonCount {
     objects: usize,
     /// Lists, objects, and all that is in them: no fewer than there are, and for each empty list or object one more.
     values: usize,
@@ -27,7 +27,7 @@ struct Count {
     nesting: usize,
 }
 
-impl Count {
+impl JsonCount {
     fn of(text: &str) -> Self {
         let (mut count, mut open) = (Self::default(), 0_usize);
         let mut bytes = text.bytes();
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn a_text_is_counted_without_what_stands_in_its_strings() {
         let count = |text: &str| {
-            let Count {
+            let JsonCount {
                 objects,
                 values,
                 nesting,
-            } = Count::of(text);
+            } = JsonCount::of(text);
             (objects, values, nesting)
         };
         assert_eq!(count(r#"{"a":[1,{"b":2}],"c":"{[,\"{,\\"}"#), (2, 6, 3));
@@ -168,7 +168,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_count_is_what_is_built(value in any_json()) {
-            let count = Count::of(&value.to_string());
+            let count = JsonCount::of(&value.to_string());
             let (objects, values, empty) = built(&value);
             prop_assert_eq!((count.objects, count.values), (objects, values + empty));
         }

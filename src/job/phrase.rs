@@ -63,26 +63,26 @@ pub enum PhraseError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phrase {
     source: String,
-    parts: Vec<Part>,
+    parts: Vec<PhrasePart>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum PhrasePart {
     Literal(String),
     Name(Vec<String>),
 }
 
 impl Phrase {
     /// Fills the names in from `scope`. The result has at most `limit` bytes, and no longer one is built on the way.
-    pub fn fill(&self, scope: &Scope<'_>, limit: usize) -> Result<String, PhraseError> {
+    pub fn fill(&self, scope: &PhraseScope<'_>, limit: usize) -> Result<String, PhraseError> {
         let mut filled = Filled {
             text: String::with_capacity((self.source.len() * 2).min(limit)),
             limit,
         };
         for part in &self.parts {
             match part {
-                Part::Literal(literal) => filled.push(literal)?,
-                Part::Name(path) => scope.push(path, &mut filled)?,
+                PhrasePart::Literal(literal) => filled.push(literal)?,
+                PhrasePart::Name(path) => scope.push(path, &mut filled)?,
             }
         }
         Ok(filled.text)
@@ -91,7 +91,7 @@ impl Phrase {
     /// Whether it says something else to each recipient; if not, it is filled in once for a job.
     pub fn names_recipient(&self) -> bool {
         let is_of_recipient =
-            |part: &Part| matches!(part, Part::Name(path) if path[0] == "recipient");
+            |part: &PhrasePart| matches!(part, PhrasePart::Name(path) if path[0] == "recipient");
         self.parts.iter().any(is_of_recipient)
     }
 }
@@ -126,16 +126,16 @@ impl FromStr for Phrase {
         while let Some((literal, opened)) = rest.split_once("{{") {
             let (inside, after) = opened.split_once("}}").ok_or(PhraseError::Unclosed)?;
             if !literal.is_empty() {
-                parts.push(Part::Literal(literal.to_owned()));
+                parts.push(PhrasePart::Literal(literal.to_owned()));
             }
             let at = source.len() - opened.len();
-            parts.push(Part::Name(
+            parts.push(PhrasePart::Name(
                 parse_name(inside).ok_or(PhraseError::NotAName(at))?,
             ));
             rest = after;
         }
         if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
+            parts.push(PhrasePart::Literal(rest.to_owned()));
         }
         Ok(Self {
             source: source.to_owned(),
@@ -165,7 +165,7 @@ fn is_word(word: &str) -> bool {
 
 /// What the names of a phrase can mean; a place that has no object, say, leaves it out.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Scope<'a> {
+pub struct PhraseScope<'a> {
     /// The job's own variables, found as `{{name}}` and as `{{vars.name}}`.
     pub vars: Option<&'a Map<String, Value>>,
     /// The person, as `{{recipient.name}}`, `.address`, `.locale` and `.vars.…`.
@@ -183,7 +183,7 @@ pub struct Scope<'a> {
     pub event: Option<&'a Map<String, Value>>,
 }
 
-impl Scope<'_> {
+impl PhraseScope<'_> {
     fn push(&self, path: &[String], text: &mut Filled) -> Result<(), PhraseError> {
         let words: Vec<&str> = path.iter().map(String::as_str).collect();
         let plain = match *words.as_slice() {
@@ -320,10 +320,10 @@ mod tests {
     fn fill(source: &str) -> Result<String, PhraseError> {
         let vars = json!({ "customer": "ACME", "year": 2026, "deep": { "er": "x" }, "list": [] });
         let key: Key = "2026/11/a b.pdf".parse().unwrap();
-        let scope = Scope {
+        let scope = PhraseScope {
             vars: vars.as_object(),
             object: Some(&key),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         source.parse::<Phrase>()?.fill(&scope, MAX_PHRASE_BYTES)
     }
@@ -367,9 +367,9 @@ mod tests {
     #[test]
     fn a_phrase_never_becomes_longer_than_its_bound() {
         let vars = json!({ "a": "x".repeat(900_000), "b": "yz", "n": 12 });
-        let scope = Scope {
+        let scope = PhraseScope {
             vars: vars.as_object(),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         let filled = |source: &str, limit| source.parse::<Phrase>().unwrap().fill(&scope, limit);
         let overlong = |limit| Err(PhraseError::Overlong { limit });
@@ -382,9 +382,9 @@ mod tests {
     #[test]
     fn an_error_repeats_no_value_and_no_name_that_may_be_an_address() {
         let vars = json!({ "ann@acme.example": 1, "customer": 2 });
-        let scope = Scope {
+        let scope = PhraseScope {
             vars: vars.as_object(),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         for source in [
             "{{nobody}}",
@@ -415,9 +415,9 @@ mod tests {
 
     #[test]
     fn a_date_is_the_one_that_the_job_is_about() {
-        let scope = Scope {
+        let scope = PhraseScope {
             scheduled_at: Some("2026-03-05T23:59:00Z".parse().unwrap()),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         let phrase: Phrase = "{{year}}/{{month}}/{{day}}/report-{{date}}"
             .parse()
@@ -427,7 +427,7 @@ mod tests {
             "2026/03/05/report-2026-03-05"
         );
         assert!(matches!(
-            phrase.fill(&Scope::default(), 1000),
+            phrase.fill(&PhraseScope::default(), 1000),
             Err(PhraseError::NoInstant(name)) if name == "year"
         ));
     }
@@ -436,10 +436,10 @@ mod tests {
     fn a_date_is_that_of_the_jobs_time_zone_and_utc_is_named() {
         let filled = |at: &str, zone: &str, phrase: &str| {
             let zone = crate::clock::time_zone(zone).unwrap();
-            let scope = Scope {
+            let scope = PhraseScope {
                 scheduled_at: Some(at.parse().unwrap()),
                 time_zone: Some(&zone),
-                ..Scope::default()
+                ..PhraseScope::default()
             };
             phrase.parse::<Phrase>().unwrap().fill(&scope, 100).unwrap()
         };
@@ -500,9 +500,9 @@ mod tests {
     #[test]
     fn a_value_is_never_read_as_a_phrase_again() {
         let vars = json!({ "a": "{{b}}", "b": "secret" });
-        let scope = Scope {
+        let scope = PhraseScope {
             vars: vars.as_object(),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         assert_eq!(
             "{{a}}"

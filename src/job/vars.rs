@@ -34,7 +34,7 @@ pub(super) fn checked(
         );
         return Err(ParseJobError::field(format!("{field}.{name}"), reason));
     }
-    let mut size = Size::default();
+    let mut size = VarsSize::default();
     size.add_fields(&vars, 0)
         .map_err(|reason| ParseJobError::field(field, reason))?;
     Ok(vars)
@@ -42,12 +42,12 @@ pub(super) fn checked(
 
 /// How much was counted.
 #[derive(Default)]
-struct Size {
+struct VarsSize {
     values: usize,
     bytes: usize,
 }
 
-impl Size {
+impl VarsSize {
     fn add_fields(&mut self, fields: &Map<String, Value>, depth: usize) -> Result<(), String> {
         for (name, value) in fields {
             self.add_text(name)?;

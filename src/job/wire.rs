@@ -25,7 +25,8 @@ pub const VERSION: u64 = 1;
 /// A job: what to hand out, to whom, and how.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Job {
+#[schemars(rename = "Job")]
+pub struct JobFields {
     /// The version of this format: 1.
     #[schemars(range(min = 1, max = 1))]
     pub v: u64,
@@ -43,13 +44,13 @@ pub struct Job {
     pub from: From,
     /// How their links are made.
     #[serde(default)]
-    pub links: Links,
+    pub links: LinksFields,
     /// The mails, if any.
     pub email: Option<Email>,
     /// The page of all links, if any.
-    pub gallery: Option<Gallery>,
+    pub gallery: Option<GalleryFields>,
     /// The list of all links for programs, if any.
-    pub manifest: Option<Manifest>,
+    pub manifest: Option<ManifestFields>,
     /// What to do when nobody knows whether a mail left; the configuration's way when left out. A job can be stricter than
     /// the configuration (`hold`), and never laxer.
     pub on_doubt: Option<OnDoubt>,
@@ -136,11 +137,12 @@ pub enum WhenEmpty {
 /// How links are made; what is left out is taken from the configuration.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Links {
+#[schemars(rename = "Links")]
+pub struct LinksFields {
     /// How long a link works: `"90s"`, `"15m"`, `"24h"`, `"7d"`, or a number of seconds.
     pub expires_in: Option<Span>,
     /// What a browser does with it.
-    pub disposition: Option<Disposition>,
+    pub disposition: Option<ContentDisposition>,
     /// The name under which it is saved; names in braces are filled in.
     pub filename: Option<String>,
     /// Who answers the link.
@@ -152,7 +154,8 @@ pub struct Links {
 /// What a browser does with a linked file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Disposition {
+#[schemars(rename = "Disposition")]
+pub enum ContentDisposition {
     /// Saves it.
     #[default]
     Attachment,
@@ -160,11 +163,11 @@ pub enum Disposition {
     Inline,
 }
 
-impl std::convert::From<Disposition> for presign::disposition::DispositionType {
-    fn from(disposition: Disposition) -> Self {
+impl std::convert::From<ContentDisposition> for presign::disposition::DispositionType {
+    fn from(disposition: ContentDisposition) -> Self {
         match disposition {
-            Disposition::Attachment => Self::Attachment,
-            Disposition::Inline => Self::Inline,
+            ContentDisposition::Attachment => Self::Attachment,
+            ContentDisposition::Inline => Self::Inline,
         }
     }
 }
@@ -186,10 +189,10 @@ pub enum Via {
 pub struct Email {
     /// Who gets one; everybody gets a mail of their own.
     #[schemars(length(min = 1))]
-    pub to: Vec<Recipient>,
+    pub to: Vec<RecipientFields>,
     /// Who gets one as well, and is seen by everybody else: a mail and links of their own, like those in `to`.
     #[serde(default)]
-    pub cc: Vec<Recipient>,
+    pub cc: Vec<RecipientFields>,
     /// Whom a mail shows as its recipients.
     #[serde(default)]
     pub visibility: Visibility,
@@ -233,7 +236,7 @@ pub enum Visibility {
 
 /// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
 #[derive(Debug, Clone)]
-pub enum Recipient {
+pub enum RecipientFields {
     /// An address, with or without a name.
     Short(String),
     /// An address with a language and variables.
@@ -258,23 +261,24 @@ pub struct FullRecipient {
 }
 
 // By hand, since serde's untagged enums answer "data did not match any variant" and name no field.
-impl<'de> Deserialize<'de> for Recipient {
+impl<'de> Deserialize<'de> for RecipientFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = Recipient;
+            type Value = RecipientFields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an address such as \"Ann Bell <ann@acme.example>\", or an object with an \"address\"")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Recipient, E> {
-                Ok(Recipient::Short(text.to_owned()))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RecipientFields, E> {
+                Ok(RecipientFields::Short(text.to_owned()))
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Recipient, A::Error> {
-                FullRecipient::deserialize(MapAccessDeserializer::new(map)).map(Recipient::Full)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RecipientFields, A::Error> {
+                FullRecipient::deserialize(MapAccessDeserializer::new(map))
+                    .map(RecipientFields::Full)
             }
         }
 
@@ -282,7 +286,7 @@ impl<'de> Deserialize<'de> for Recipient {
     }
 }
 
-impl JsonSchema for Recipient {
+impl JsonSchema for RecipientFields {
     fn schema_name() -> Cow<'static, str> {
         "Recipient".into()
     }
@@ -299,17 +303,18 @@ impl JsonSchema for Recipient {
 /// The page of all links.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Gallery {
+#[schemars(rename = "Gallery")]
+pub struct GalleryFields {
     /// The page's title; names in braces are filled in.
     pub title: Option<String>,
     /// The template's name.
-    #[serde(default = "Gallery::default_template")]
+    #[serde(default = "GalleryFields::default_template")]
     pub template: String,
     /// Where the page goes.
     pub publish: Publish,
 }
 
-impl Gallery {
+impl GalleryFields {
     fn default_template() -> String {
         "gallery".to_owned()
     }
@@ -318,7 +323,8 @@ impl Gallery {
 /// The list of all links, for programs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+#[schemars(rename = "Manifest")]
+pub struct ManifestFields {
     /// In which form.
     #[serde(default)]
     pub format: ManifestFormat,
@@ -352,7 +358,7 @@ pub struct Publish {
 }
 
 /// Reads the JSON of a job; the error names the field and, for a misspelt one, the nearest right one.
-pub fn from_value(value: Value) -> Result<Job, ParseJobError> {
+pub fn from_value(value: Value) -> Result<JobFields, ParseJobError> {
     let Value::Object(fields) = &value else {
         return Err(ParseJobError::NotAnObject);
     };
@@ -448,7 +454,7 @@ fn without_value(message: &str) -> String {
 
 /// The JSON Schema of the format, as `handout schema` prints it.
 pub fn schema() -> Schema {
-    let mut schema = schemars::schema_for!(Job);
+    let mut schema = schemars::schema_for!(JobFields);
     schema.insert("title".to_owned(), "Handout job, version 1".into());
     schema
 }

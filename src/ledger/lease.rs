@@ -59,7 +59,7 @@ impl fmt::Display for Owner {
 
 /// What a lease says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct LeaseTerms {
     /// Who works the job.
     pub owner: String,
     /// Different at every write: tells ours from another's.
@@ -68,7 +68,7 @@ pub struct Terms {
     pub lasts_secs: u64,
 }
 
-impl Terms {
+impl LeaseTerms {
     /// New terms for an owner.
     pub fn new(owner: &Owner, lasts: Duration) -> Self {
         Self {
@@ -81,20 +81,20 @@ impl Terms {
 
 /// What names one state of a lease: an entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tag(pub String);
+pub struct LeaseTag(pub String);
 
 /// A lease as it was found.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenLease {
     /// What it says.
-    pub terms: Terms,
+    pub terms: LeaseTerms,
     /// How long ago it was written, by the store's clock.
     pub age: Duration,
     /// Which state of it this is.
-    pub tag: Tag,
+    pub tag: LeaseTag,
 }
 
-impl Seen {
+impl SeenLease {
     /// For how long its owner still counts as living; nothing when it does not.
     fn left(&self) -> Option<Duration> {
         let lasts = Duration::from_secs(self.terms.lasts_secs);
@@ -111,22 +111,22 @@ impl Seen {
 #[async_trait]
 pub trait Leases: Send + Sync {
     /// The lease on a job, if anybody ever had one.
-    async fn lease(&self, job: &JobId) -> Result<Option<Seen>, LedgerError>;
+    async fn lease(&self, job: &JobId) -> Result<Option<SeenLease>, LedgerError>;
 
     /// Writes a lease in place of the state `over`, or of none; nothing is written, and returned, when there is another.
     async fn put_lease(
         &self,
         job: &JobId,
-        over: Option<&Tag>,
-        terms: &Terms,
-    ) -> Result<Option<Tag>, LedgerError>;
+        over: Option<&LeaseTag>,
+        terms: &LeaseTerms,
+    ) -> Result<Option<LeaseTag>, LedgerError>;
 }
 
 /// Whether the job is ours to work.
 #[derive(Debug)]
 pub enum Taken<'a> {
     /// It is.
-    Held(Hold<'a>),
+    Held(LeaseHold<'a>),
     /// Somebody who lives works it: `busy-wait`.
     Busy {
         /// When it is worth another look.
@@ -135,15 +135,15 @@ pub enum Taken<'a> {
 }
 
 /// A lease that is ours.
-pub struct Hold<'a> {
+pub struct LeaseHold<'a> {
     leases: &'a dyn Leases,
     job: JobId,
     owner: Owner,
-    tag: Tag,
+    tag: LeaseTag,
     renewed_at: Instant,
 }
 
-impl fmt::Debug for Hold<'_> {
+impl fmt::Debug for LeaseHold<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hold")
             .field("job", &self.job)
@@ -159,7 +159,7 @@ pub async fn take<'a>(
     owner: &Owner,
 ) -> Result<Taken<'a>, LedgerError> {
     let began = Instant::now();
-    let terms = Terms::new(owner, LEASE);
+    let terms = LeaseTerms::new(owner, LEASE);
     // Most jobs are new, and then this is all.
     let mut tag = leases.put_lease(job, None, &terms).await?;
     if tag.is_none() {
@@ -174,7 +174,7 @@ pub async fn take<'a>(
         tag = leases.put_lease(job, over.as_ref(), &terms).await?;
     }
     Ok(match tag {
-        Some(tag) => Taken::Held(Hold {
+        Some(tag) => Taken::Held(LeaseHold {
             leases,
             job: job.clone(),
             owner: owner.clone(),
@@ -185,7 +185,7 @@ pub async fn take<'a>(
     })
 }
 
-impl Hold<'_> {
+impl LeaseHold<'_> {
     /// Works `work` to its end while renewing the lease. When it is lost, `stop` is asked, so that the work ends before its
     /// next step that cannot be undone.
     pub async fn hold_while<T>(&mut self, work: impl Future<Output = T>, stop: &Cancellation) -> T {
@@ -203,7 +203,7 @@ impl Hold<'_> {
         loop {
             third.tick().await;
             let now = Instant::now();
-            let terms = Terms::new(&self.owner, LEASE);
+            let terms = LeaseTerms::new(&self.owner, LEASE);
             match self
                 .leases
                 .put_lease(&self.job, Some(&self.tag), &terms)
@@ -231,7 +231,7 @@ impl Hold<'_> {
 
     /// Gives the lease back, so that the next worker need not wait for its end.
     pub async fn release(self) {
-        let over = Terms::new(&self.owner, Duration::ZERO);
+        let over = LeaseTerms::new(&self.owner, Duration::ZERO);
         let released = self.leases.put_lease(&self.job, Some(&self.tag), &over);
         if let Ok(Err(error)) = tokio::time::timeout(RELEASE, released).await {
             tracing::debug!(job.id = %self.job, error = chain(&error), "could not give the lease on a job back; it ends by itself");
@@ -255,7 +255,7 @@ mod tests {
         )
     }
 
-    async fn held<'a>(ledger: &'a MemoryLedger, owner: &Owner) -> Hold<'a> {
+    async fn held<'a>(ledger: &'a MemoryLedger, owner: &Owner) -> LeaseHold<'a> {
         match take(ledger, &job(), owner).await.unwrap() {
             Taken::Held(hold) => hold,
             Taken::Busy { left } => panic!("busy for {left:?}"),
@@ -287,7 +287,7 @@ mod tests {
     async fn work_whose_lease_is_lost_is_asked_to_stop() {
         let ledger = MemoryLedger::default();
         let mut hold = held(&ledger, &Owner::new()).await;
-        let stolen = Terms::new(&Owner::new(), LEASE);
+        let stolen = LeaseTerms::new(&Owner::new(), LEASE);
         let tag = hold.tag.clone();
         ledger
             .put_lease(&job(), Some(&tag), &stolen)

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::lease::{Leases, Seen, Tag, Terms};
+use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::shelf::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
@@ -19,7 +19,7 @@ type PageName = (JobId, String, u32);
 pub struct MemoryLedger {
     records: Mutex<Vec<Record>>,
     pages: Mutex<HashMap<PageName, Vec<u8>>>,
-    leases: Mutex<HashMap<JobId, (Terms, Instant)>>,
+    leases: Mutex<HashMap<JobId, (LeaseTerms, Instant)>>,
     shelf: Mutex<HashMap<String, String>>,
 }
 
@@ -123,26 +123,30 @@ impl PictureCache for MemoryLedger {
 
 #[async_trait]
 impl Leases for MemoryLedger {
-    async fn lease(&self, job: &JobId) -> Result<Option<Seen>, LedgerError> {
-        Ok(lock(&self.leases).get(job).map(|(terms, written)| Seen {
-            terms: terms.clone(),
-            age: written.elapsed(),
-            tag: Tag(terms.nonce.clone()),
-        }))
+    async fn lease(&self, job: &JobId) -> Result<Option<SeenLease>, LedgerError> {
+        Ok(lock(&self.leases)
+            .get(job)
+            .map(|(terms, written)| SeenLease {
+                terms: terms.clone(),
+                age: written.elapsed(),
+                tag: LeaseTag(terms.nonce.clone()),
+            }))
     }
 
     async fn put_lease(
         &self,
         job: &JobId,
-        over: Option<&Tag>,
-        terms: &Terms,
-    ) -> Result<Option<Tag>, LedgerError> {
+        over: Option<&LeaseTag>,
+        terms: &LeaseTerms,
+    ) -> Result<Option<LeaseTag>, LedgerError> {
         let mut leases = lock(&self.leases);
-        let present = leases.get(job).map(|(terms, _)| Tag(terms.nonce.clone()));
+        let present = leases
+            .get(job)
+            .map(|(terms, _)| LeaseTag(terms.nonce.clone()));
         if present.as_ref() != over {
             return Ok(None);
         }
         leases.insert(job.clone(), (terms.clone(), Instant::now()));
-        Ok(Some(Tag(terms.nonce.clone())))
+        Ok(Some(LeaseTag(terms.nonce.clone())))
     }
 }

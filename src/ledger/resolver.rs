@@ -26,7 +26,7 @@ pub struct Resolver {
 
 /// Which mail is asked about.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct DoubtQuestion<'a> {
     /// The job.
     pub job: &'a JobId,
     /// The recipient's id.
@@ -39,7 +39,7 @@ pub struct Question<'a> {
 
 /// What the program says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
+pub enum ResolverReply {
     /// The mail left.
     Sent,
     /// It did not: send it.
@@ -55,7 +55,7 @@ impl Resolver {
     }
 
     /// Asks; nothing if there is no answer, which is logged.
-    pub async fn ask(&self, question: &Question<'_>) -> Option<Reply> {
+    pub async fn ask(&self, question: &DoubtQuestion<'_>) -> Option<ResolverReply> {
         let (job, rid) = (question.job, question.rid);
         let no_answer = |reason: &str| {
             tracing::warn!(job.id = %job, rid, reason, "ledger.resolve_cmd gave no answer; on_doubt decides");
@@ -64,16 +64,16 @@ impl Resolver {
             Err(_) => no_answer("it took too long"),
             Ok(Err(error)) => no_answer(&error.to_string()),
             Ok(Ok(words)) => match words.trim() {
-                "sent" => return Some(Reply::Sent),
-                "resend" => return Some(Reply::Resend),
-                "hold" => return Some(Reply::Hold),
+                "sent" => return Some(ResolverReply::Sent),
+                "resend" => return Some(ResolverReply::Resend),
+                "hold" => return Some(ResolverReply::Hold),
                 _ => no_answer("it said neither sent nor resend nor hold"),
             },
         }
         None
     }
 
-    async fn run(&self, question: &Question<'_>) -> std::io::Result<String> {
+    async fn run(&self, question: &DoubtQuestion<'_>) -> std::io::Result<String> {
         let mut child = Command::new(&self.program)
             .args([question.job.as_str(), question.rid, question.message_id])
             .env("HANDOUT_JOB", question.job.as_str())
@@ -100,13 +100,13 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    async fn says(script: &str) -> Option<Reply> {
+    async fn says(script: &str) -> Option<ResolverReply> {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("resolve");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let job = "daily".parse().unwrap();
-        let question = Question {
+        let question = DoubtQuestion {
             job: &job,
             rid: "k3v",
             message_id: "<m@sender.example>",
@@ -117,15 +117,15 @@ mod tests {
 
     #[tokio::test]
     async fn one_word_is_an_answer_and_a_failure_is_none() {
-        assert_eq!(says("echo sent").await, Some(Reply::Sent));
-        assert_eq!(says("echo resend").await, Some(Reply::Resend));
-        assert_eq!(says("printf hold").await, Some(Reply::Hold));
+        assert_eq!(says("echo sent").await, Some(ResolverReply::Sent));
+        assert_eq!(says("echo resend").await, Some(ResolverReply::Resend));
+        assert_eq!(says("printf hold").await, Some(ResolverReply::Hold));
         assert_eq!(says("echo perhaps").await, None);
         assert_eq!(says("echo resend; exit 1").await, None);
         assert_eq!(says("yes | head -c 100000").await, None);
         let missing = Resolver::new("/nonexistent/resolve".into());
         let job = "daily".parse().unwrap();
-        let question = Question {
+        let question = DoubtQuestion {
             job: &job,
             rid: "",
             message_id: "",
@@ -138,6 +138,6 @@ mod tests {
     async fn it_is_told_which_mail_twice_over() {
         let same = "[ \"$1 $2 $3\" = \"$HANDOUT_JOB $HANDOUT_RID $HANDOUT_MESSAGE_ID\" ] && \
                     [ \"$3\" = '<m@sender.example>' ] && echo sent";
-        assert_eq!(says(same).await, Some(Reply::Sent));
+        assert_eq!(says(same).await, Some(ResolverReply::Sent));
     }
 }

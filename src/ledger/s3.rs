@@ -32,14 +32,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::lease::{Leases, Seen, Tag, Terms};
+use super::lease::{LeaseTag, LeaseTerms, Leases, SeenLease};
 use super::shelf::{Bundle, PictureCache, bundles};
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind};
 use crate::edge::{EdgeError, Egress, ErrorKind, http, random};
 use crate::job::{Bucket, JobId};
-use crate::store::Course;
+use crate::store::ListingCourse;
 use crate::store::s3::{Payload, Puts, ServerClock};
 
 /// How often a request is made before the store counts as out of reach: with one in five failing, one in 400,000 gives up.
@@ -80,7 +80,7 @@ pub struct S3Ledger {
 
 /// A record as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredRecord {
     v: u32,
     at: Timestamp,
     #[serde(flatten)]
@@ -89,14 +89,14 @@ struct Stored {
 
 /// When a PUT is carried out.
 #[derive(Debug, Clone, Copy)]
-enum Condition<'a> {
+enum WriteCondition<'a> {
     /// If there is no object of the key.
     Absent,
     /// If the object is in this state.
     Unchanged(&'a str),
 }
 
-impl Condition<'_> {
+impl WriteCondition<'_> {
     const fn header(self) -> &'static str {
         match self {
             Self::Absent => "If-None-Match",
@@ -176,17 +176,21 @@ impl S3Ledger {
         let identity = json!({ "v": 1, "secret": fingerprint });
         let bytes = identity.to_string().into_bytes();
         if self.first_look(&key).await?.is_none() {
-            let race = (0..RACERS).map(|_| self.try_put(&key, bytes.clone(), Condition::Absent));
+            let race =
+                (0..RACERS).map(|_| self.try_put(&key, bytes.clone(), WriteCondition::Absent));
             let ends = futures_util::future::join_all(race).await;
             let winners = ends.iter().filter(|end| matches!(end, Ok(Put::Done(_))));
             if winners.count() > 1 {
-                return Err(self.careless(Condition::Absent));
+                return Err(self.careless(WriteCondition::Absent));
             }
         }
         let found: Option<serde_json::Value> = match self.get(&key).await? {
             Some(found) => serde_json::from_slice(&found.bytes).ok(),
             // Nobody won the race: the requests failed. This one says why.
-            None => match self.put(&key, bytes.clone(), Condition::Absent).await? {
+            None => match self
+                .put(&key, bytes.clone(), WriteCondition::Absent)
+                .await?
+            {
                 Put::Done(_) => Some(identity.clone()),
                 Put::Unmet => None,
             },
@@ -196,7 +200,7 @@ impl S3Ledger {
                 place: self.place(),
             });
         }
-        for condition in [Condition::Absent, Condition::Unchanged(NO_TAG)] {
+        for condition in [WriteCondition::Absent, WriteCondition::Unchanged(NO_TAG)] {
             // The same bytes: a store that does not heed the condition changes nothing by it.
             if let Put::Done(_) = self.put(&key, bytes.clone(), condition).await? {
                 return Err(self.careless(condition));
@@ -205,7 +209,7 @@ impl S3Ledger {
         Ok(())
     }
 
-    fn careless(&self, condition: Condition<'_>) -> LedgerError {
+    fn careless(&self, condition: WriteCondition<'_>) -> LedgerError {
         LedgerError::Careless {
             place: self.place(),
             header: condition.header(),
@@ -245,8 +249,8 @@ impl S3Ledger {
         format!("{}latest/{left:010}-{}", self.prefix, spell(job.as_str()))
     }
 
-    fn stored(&self, record: &Record) -> Stored {
-        Stored {
+    fn stored(&self, record: &Record) -> StoredRecord {
+        StoredRecord {
             v: 1,
             at: (self.clock)(),
             record: record.clone(),
@@ -254,9 +258,9 @@ impl S3Ledger {
     }
 
     /// Names a job among the latest. Every delivery does it again, since the one that began the job may have died before.
-    async fn note(&self, stored: &Stored) -> Result<(), LedgerError> {
+    async fn note(&self, stored: &StoredRecord) -> Result<(), LedgerError> {
         let key = self.latest_key(&stored.record.job, stored.at);
-        self.put(&key, Vec::new(), Condition::Absent).await?;
+        self.put(&key, Vec::new(), WriteCondition::Absent).await?;
         Ok(())
     }
 
@@ -264,7 +268,7 @@ impl S3Ledger {
         &self,
         key: &str,
         bytes: Vec<u8>,
-        condition: Condition<'_>,
+        condition: WriteCondition<'_>,
     ) -> Result<Put, LedgerError> {
         Ok(patiently(|| self.try_put(key, bytes.clone(), condition)).await?)
     }
@@ -274,7 +278,7 @@ impl S3Ledger {
         &self,
         key: &str,
         bytes: Vec<u8>,
-        condition: Condition<'_>,
+        condition: WriteCondition<'_>,
     ) -> Result<Put, EdgeError> {
         let payload = Payload::Bytes(bytes.into());
         let unreadable = |error: std::io::Error| {
@@ -289,8 +293,8 @@ impl S3Ledger {
                 .content_type("application/json")
                 .body(payload.body().await.map_err(unreadable)?);
             let request = match condition {
-                Condition::Absent => request.if_none_match("*"),
-                Condition::Unchanged(tag) => request.if_match(tag),
+                WriteCondition::Absent => request.if_none_match("*"),
+                WriteCondition::Unchanged(tag) => request.if_match(tag),
             };
             let error = match self.puts.of_object(request, &sums).send().await {
                 Ok(answer) => return Ok(Put::Done(answer.e_tag.unwrap_or_default())),
@@ -363,7 +367,7 @@ impl S3Ledger {
     ) -> Result<Vec<String>, LedgerError> {
         let mut keys = Vec::new();
         let mut token: Option<String> = None;
-        let mut course = Course::default();
+        let mut course = ListingCourse::default();
         loop {
             let page = patiently(|| async {
                 let request = self.client.list_objects_v2().bucket(self.bucket.as_str());
@@ -398,7 +402,7 @@ impl S3Ledger {
         stream::iter(keys.into_iter().filter(|key| !key.ends_with("/lease")))
             .map(async |key| {
                 match self.get(&key).await? {
-                    Some(found) => Ok(Some(read_json::<Stored>(&key, &found)?.record)),
+                    Some(found) => Ok(Some(read_json::<StoredRecord>(&key, &found)?.record)),
                     // Expired since it was listed.
                     None => Ok(None),
                 }
@@ -447,7 +451,7 @@ impl Ledger for S3Ledger {
         let key = self.key(&record);
         let stored = self.stored(&record);
         let bytes = serde_json::to_vec(&stored).expect("a record is plain data");
-        let put = self.put(&key, bytes, Condition::Absent).await;
+        let put = self.put(&key, bytes, WriteCondition::Absent).await;
         if let Ok(Put::Done(_)) = put {
             if record.kind == Kind::Plan {
                 self.note(&stored).await?;
@@ -459,7 +463,7 @@ impl Ledger for S3Ledger {
             put?;
             return Err(LedgerError::Unreadable { key });
         };
-        let existing: Stored = read_json(&key, &found)?;
+        let existing: StoredRecord = read_json(&key, &found)?;
         if record.kind == Kind::Plan {
             self.note(&existing).await?;
         }
@@ -502,7 +506,7 @@ impl Ledger for S3Ledger {
     ) -> Result<(), LedgerError> {
         let key = self.page_key(job, listing, number);
         // Unmet is an earlier attempt of ours: nobody else has the listing's name.
-        self.put(&key, page, Condition::Absent).await.map(drop)
+        self.put(&key, page, WriteCondition::Absent).await.map(drop)
     }
 
     async fn page(
@@ -561,7 +565,7 @@ impl PictureCache for S3Ledger {
             let members: BTreeMap<&String, &String> = members.collect();
             let bytes = serde_json::to_vec(&members).expect("texts are plain data");
             let put = self
-                .put(&self.shelf_key(&name), bytes, Condition::Absent)
+                .put(&self.shelf_key(&name), bytes, WriteCondition::Absent)
                 .await;
             put.map(drop)
         })
@@ -571,29 +575,31 @@ impl PictureCache for S3Ledger {
 
 #[async_trait]
 impl Leases for S3Ledger {
-    async fn lease(&self, job: &JobId) -> Result<Option<Seen>, LedgerError> {
+    async fn lease(&self, job: &JobId) -> Result<Option<SeenLease>, LedgerError> {
         let key = format!("{}lease", self.below_job(job));
         let Some(found) = self.get(&key).await? else {
             return Ok(None);
         };
-        Ok(Some(Seen {
+        Ok(Some(SeenLease {
             terms: read_json(&key, &found)?,
             age: found.age,
-            tag: Tag(found.tag),
+            tag: LeaseTag(found.tag),
         }))
     }
 
     async fn put_lease(
         &self,
         job: &JobId,
-        over: Option<&Tag>,
-        terms: &Terms,
-    ) -> Result<Option<Tag>, LedgerError> {
+        over: Option<&LeaseTag>,
+        terms: &LeaseTerms,
+    ) -> Result<Option<LeaseTag>, LedgerError> {
         let key = format!("{}lease", self.below_job(job));
-        let condition = over.map_or(Condition::Absent, |tag| Condition::Unchanged(&tag.0));
+        let condition = over.map_or(WriteCondition::Absent, |tag| {
+            WriteCondition::Unchanged(&tag.0)
+        });
         let bytes = serde_json::to_vec(terms).expect("terms are plain data");
         if let Put::Done(tag) = self.put(&key, bytes, condition).await? {
-            return Ok(Some(Tag(tag)));
+            return Ok(Some(LeaseTag(tag)));
         }
         let seen = self.lease(job).await?;
         Ok(seen

@@ -21,7 +21,7 @@ pub struct SqliteLedger {
 }
 
 /// A row as it is stored, before it is understood.
-struct Stored {
+struct StoredRow {
     job: String,
     rid: String,
     n: u32,
@@ -79,7 +79,7 @@ impl SqliteLedger {
             })
             .await
             .map_err(not_read)?;
-        rows.into_iter().map(Stored::understand).collect()
+        rows.into_iter().map(StoredRow::understand).collect()
     }
 }
 
@@ -122,7 +122,7 @@ impl Ledger for SqliteLedger {
             })
             .await
             .map_err(not_written)?;
-        match existing.map(Stored::understand).transpose()? {
+        match existing.map(StoredRow::understand).transpose()? {
             Some(existing) if existing.nonce != nonce => Ok(Created::Theirs(existing)),
             Some(_) | None => Ok(Created::Ours),
         }
@@ -272,8 +272,8 @@ fn not_written(source: DatabaseError) -> LedgerError {
     }
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredRow> {
+    Ok(StoredRow {
         job: row.get(0)?,
         rid: row.get(1)?,
         n: row.get(2)?,
@@ -283,7 +283,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-impl Stored {
+impl StoredRow {
     fn understand(self) -> Result<Record, LedgerError> {
         let (job, kind, body) = (
             self.job.parse().ok(),

@@ -1,6 +1,6 @@
 //! Where a connection's credentials come from: STS, a role of the machine or the container, SSO, a process, files, fixed keys.
 //!
-//! Signing and the requests to the store ask the same [`Source`], so that they use the same credentials, and credentials which
+//! Signing and the requests to the store ask the same [`CredentialSource`], so that they use the same credentials, and credentials which
 //! cannot be had are reported to one edge, whichever needs them first. A source gives what its [`Origin`] says now: its files
 //! are looked at before each use, ten times a second at most, and a service that rejects its credentials has it asked anew, once ([`doubt`]).
 
@@ -79,11 +79,11 @@ impl Origin for SharedCredentialsProvider {
 
 /// A source of credentials, and what is known of its health. Clones are the same source.
 #[derive(Clone)]
-pub(crate) struct Source {
-    inner: Arc<Inner>,
+pub(crate) struct CredentialSource {
+    inner: Arc<SourceInner>,
 }
 
-struct Inner {
+struct SourceInner {
     /// The section of the configuration that it belongs to, such as `connections.reports`.
     section: String,
     origin: Arc<dyn Origin>,
@@ -92,11 +92,11 @@ struct Inner {
     edge: Edge,
     doubt: Doubt,
     /// Held while the origin is asked: the others that wait want the same answer.
-    state: Mutex<State>,
+    state: Mutex<SourceState>,
 }
 
 #[derive(Default)]
-struct State {
+struct SourceState {
     provider: Option<SharedCredentialsProvider>,
     /// The files as they were when the provider was made of them.
     seen: Stamps,
@@ -104,7 +104,7 @@ struct State {
     looked_at: Option<Instant>,
     /// The look that is under way. One that was not waited for to its end goes on, so that one thread hangs, and not many.
     looking: Option<JoinHandle<Stamps>>,
-    kept: Option<Kept>,
+    kept: Option<KeptCredentials>,
     standing: CredentialState,
     /// Until when a source that failed is left alone.
     left_alone: Option<Instant>,
@@ -121,7 +121,7 @@ enum CredentialState {
     Rejected,
 }
 
-impl State {
+impl SourceState {
     /// Whether the files were those of the credentials a moment ago, and nothing speaks against the credentials.
     fn has_looked(&self, doubt: &Doubt) -> bool {
         let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
@@ -133,7 +133,7 @@ impl State {
 
 /// Credentials as they were given.
 #[derive(Clone)]
-pub(crate) struct Kept {
+pub(crate) struct KeptCredentials {
     pub(crate) credentials: Credentials,
     pub(crate) end: CredentialsEnd,
     given_at: Instant,
@@ -148,7 +148,7 @@ enum Need {
     Until(Timestamp),
 }
 
-impl Kept {
+impl KeptCredentials {
     fn serves(&self, need: Need) -> bool {
         match (self.end, need) {
             (CredentialsEnd::Unknown, Need::Now) | (CredentialsEnd::Never, _) => true,
@@ -172,13 +172,13 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for CredentialSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Source").field(&self.inner.edge).finish()
     }
 }
 
-impl Source {
+impl CredentialSource {
     /// The source of a section of the configuration; `name` is that of its edge.
     pub(crate) fn new(
         name: &str,
@@ -188,7 +188,7 @@ impl Source {
     ) -> Self {
         let subject = format!("the source of the credentials of {section}");
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(SourceInner {
                 edge: Edge::new(EdgeKind::Credentials, name, subject),
                 section,
                 origin,
@@ -210,11 +210,14 @@ impl Source {
 
     /// The credentials for links that live until `needed_until`. If those that are kept end before, the origin is asked; what it
     /// gives may end too early all the same.
-    pub(crate) async fn lasting(&self, needed_until: Timestamp) -> Result<Kept, CredentialsError> {
+    pub(crate) async fn lasting(
+        &self,
+        needed_until: Timestamp,
+    ) -> Result<KeptCredentials, CredentialsError> {
         self.get(Need::Until(needed_until)).await
     }
 
-    async fn get(&self, need: Need) -> Result<Kept, CredentialsError> {
+    async fn get(&self, need: Need) -> Result<KeptCredentials, CredentialsError> {
         let began = Instant::now();
         let mut state = self.inner.state.lock().await;
         if self.inner.doubt.is_open() {
@@ -266,7 +269,7 @@ impl Source {
     }
 
     /// Looks whether the files are still those of which the provider was made.
-    async fn look(&self, state: &mut State) {
+    async fn look(&self, state: &mut SourceState) {
         let began = Instant::now();
         let files = self.inner.origin.files();
         let seen = match files.is_empty() {
@@ -303,7 +306,7 @@ impl Source {
         self.inner.edge.asked(Step::only("credentials"))
     }
 
-    async fn ask(&self, state: &mut State) -> Result<Credentials, CredentialsError> {
+    async fn ask(&self, state: &mut SourceState) -> Result<Credentials, CredentialsError> {
         let _request = self.asked();
         let provider = match &state.provider {
             Some(provider) => provider.clone(),
@@ -325,15 +328,15 @@ impl Source {
         }
     }
 
-    fn keep(&self, state: &mut State, given: Credentials) -> Kept {
-        let Inner {
+    fn keep(&self, state: &mut SourceState, given: Credentials) -> KeptCredentials {
+        let SourceInner {
             section,
             edge,
             doubt,
             ..
         } = &*self.inner;
         edge.answered();
-        let kept = Kept {
+        let kept = KeptCredentials {
             end: self.end_of(&given),
             credentials: given,
             given_at: Instant::now(),
@@ -359,7 +362,7 @@ impl Source {
     }
 
     /// The source failed, and what it gave before is good.
-    fn stay(&self, state: &mut State, error: &CredentialsError) {
+    fn stay(&self, state: &mut SourceState, error: &CredentialsError) {
         let until = Instant::now() + EdgeError::retry_after_in(error).max(LEFT_ALONE);
         if state.left_alone.replace(until).is_none() {
             tracing::warn!(
@@ -370,8 +373,8 @@ impl Source {
         }
     }
 
-    fn fail(&self, state: &State, error: &CredentialsError) {
-        let Inner { edge, doubt, .. } = &*self.inner;
+    fn fail(&self, state: &SourceState, error: &CredentialsError) {
+        let SourceInner { edge, doubt, .. } = &*self.inner;
         if state.standing == CredentialState::Rejected {
             doubt.settle(false);
         }
@@ -406,7 +409,7 @@ impl Source {
     }
 }
 
-impl ProvideCredentials for Source {
+impl ProvideCredentials for CredentialSource {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
@@ -437,10 +440,10 @@ mod tests {
         }
     }
 
-    fn source(provider: impl ProvideCredentials + 'static) -> Source {
+    fn source(provider: impl ProvideCredentials + 'static) -> CredentialSource {
         let provider = SharedCredentialsProvider::new(provider);
         let section = "connections.reports".to_owned();
-        Source::new("reports", section, Arc::new(provider), None)
+        CredentialSource::new("reports", section, Arc::new(provider), None)
     }
 
     #[tokio::test(start_paused = true)]
@@ -514,7 +517,7 @@ mod tests {
     #[tokio::test]
     async fn files_that_hang_have_one_thread_and_hold_good_credentials_up_for_a_moment() {
         let section = "connections.reports".to_owned();
-        let source = Source::new("reports", section, Arc::new(OfFile), None);
+        let source = CredentialSource::new("reports", section, Arc::new(OfFile), None);
         source.get(Need::Now).await.unwrap();
         let (_hangs, waits) = std::sync::mpsc::channel::<()>();
         let hanging = tokio::task::spawn_blocking(move || {

@@ -13,7 +13,7 @@ use presign::disposition::{
 use super::{LINK_ID, Link, Links, SignError, UrlSigner};
 use crate::bounds::MAX_FILLED_NAME_BYTES;
 use crate::job::phrase::{Phrase, PhraseError};
-use crate::job::{Bucket, Disposition, Key, Scope};
+use crate::job::{Bucket, ContentDisposition, Key, PhraseScope};
 use crate::keyring::Deriver;
 use crate::plan::Audience;
 use crate::plan::Lifetime;
@@ -28,7 +28,7 @@ pub struct LinkOptions {
     /// The name under which files are saved, instead of their own.
     pub filename: Option<Phrase>,
     /// What a browser does with them.
-    pub disposition: Disposition,
+    pub disposition: ContentDisposition,
     /// The media type that the store shall send, instead of its own.
     pub content_type: Option<String>,
     /// The version to which they are pinned.
@@ -73,9 +73,9 @@ pub fn sign(
         let disposition = if may_be_shown {
             wish.disposition
         } else {
-            Disposition::Attachment
+            ContentDisposition::Attachment
         };
-        let own_type = passive.filter(|_| disposition == Disposition::Inline);
+        let own_type = passive.filter(|_| disposition == ContentDisposition::Inline);
         content_disposition.clear();
         push_content_disposition(disposition.into(), &name, &mut content_disposition);
         let id = wish.link_id(&canonical, bucket, &key);
@@ -109,10 +109,10 @@ impl LinkOptions {
         let Some(phrase) = &self.filename else {
             return Ok(clean_name(key.file_name()));
         };
-        let scope = Scope {
+        let scope = PhraseScope {
             recipient: self.audience.recipient(),
             object: Some(key),
-            ..Scope::default()
+            ..PhraseScope::default()
         };
         let name = with_extension_of(phrase.fill(&scope, MAX_FILLED_NAME_BYTES)?, key.file_name());
         Ok(clean_name(&name))

@@ -129,11 +129,11 @@ pub async fn recall(
 struct Presence<'a> {
     plan: &'a Plan,
     store: &'a dyn ObjectStore,
-    listed: Option<Listed<'a>>,
+    listed: Option<FreshListing<'a>>,
 }
 
 /// A listing on its way, from the present key on.
-struct Listed<'a> {
+struct FreshListing<'a> {
     lister: Lister<'a>,
     keys: VecDeque<Key>,
 }
@@ -154,7 +154,7 @@ impl<'a> Presence<'a> {
                     versions: Versions::Floating,
                     is_limited: plan.limit.is_some(),
                 };
-                Some(Listed {
+                Some(FreshListing {
                     lister: Lister::new(under, store, stop),
                     keys: VecDeque::new(),
                 })

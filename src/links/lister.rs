@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
-use super::ranges::{Ask, Popped, RangeId, Ranges};
+use super::ranges::{PageRequest, Popped, RangeId, Ranges};
 use crate::job::Bucket;
 use crate::stop::Cancellation;
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, Page, Versions};
@@ -30,7 +30,7 @@ pub(super) struct Under<'a> {
 }
 
 /// An answer, and to which range it belongs.
-type Answer = (RangeId, Result<Page, GatherError>);
+type PageAnswer = (RangeId, Result<Page, GatherError>);
 
 /// Lists all keys under a prefix.
 ///
@@ -41,9 +41,9 @@ pub(super) struct Lister<'a> {
     store: &'a dyn ObjectStore,
     stop: &'a Cancellation,
     ranges: Ranges,
-    on_their_way: FuturesUnordered<BoxFuture<'a, Answer>>,
+    on_their_way: FuturesUnordered<BoxFuture<'a, PageAnswer>>,
     /// Answers that came in meanwhile, no more than were on their way.
-    arrived: VecDeque<Answer>,
+    arrived: VecDeque<PageAnswer>,
 }
 
 impl<'a> Lister<'a> {
@@ -100,7 +100,7 @@ impl<'a> Lister<'a> {
         }
     }
 
-    fn take(&mut self, (range, page): Answer) -> Result<(), GatherError> {
+    fn take(&mut self, (range, page): PageAnswer) -> Result<(), GatherError> {
         match page {
             Err(GatherError::Store(error))
                 if matches!(
@@ -120,7 +120,7 @@ impl<'a> Lister<'a> {
     }
 }
 
-async fn answer(under: Under<'_>, ask: Ask, store: &dyn ObjectStore) -> Answer {
+async fn answer(under: Under<'_>, ask: PageRequest, store: &dyn ObjectStore) -> PageAnswer {
     let Under {
         bucket,
         prefix,

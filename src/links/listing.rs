@@ -141,12 +141,12 @@ mod row {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
-        from.deserialize_any(Either)
+        from.deserialize_any(EitherOrder)
     }
 
     /// With names, as it was kept before.
     #[derive(Deserialize)]
-    struct Named {
+    struct NamedKeys {
         key: Key,
         size_bytes: u64,
         etag: String,
@@ -155,9 +155,9 @@ mod row {
         storage: Storage,
     }
 
-    struct Either;
+    struct EitherOrder;
 
-    impl<'de> Visitor<'de> for Either {
+    impl<'de> Visitor<'de> for EitherOrder {
         type Value = ObjectMeta;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +179,7 @@ mod row {
         }
 
         fn visit_map<A: MapAccess<'de>>(self, named: A) -> Result<ObjectMeta, A::Error> {
-            let named = Named::deserialize(MapAccessDeserializer::new(named))?;
+            let named = NamedKeys::deserialize(MapAccessDeserializer::new(named))?;
             Ok(ObjectMeta {
                 key: named.key,
                 size_bytes: named.size_bytes,

@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::job::place::MAX_KEY_BYTES;
 use crate::links::listing::GatherError;
-use crate::store::{Course, Cursor, EndlessListing, ObjectMeta, Page};
+use crate::store::{Cursor, EndlessListing, ListingCourse, ObjectMeta, Page};
 
 /// How many pages may be ahead of the one that is wanted next, on their way or here; and how many may be here in all, with
 /// those that came before somewhere nearer was cut. A page takes some 200 KB.
@@ -43,23 +43,23 @@ pub(super) type RangeId = u64;
 
 /// A page to ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(super) struct PageRequest {
     pub(super) range: RangeId,
-    from: From,
+    from: RangeStart,
 }
 
-impl Ask {
+impl PageRequest {
     pub(super) fn cursor(&self) -> Cursor<'_> {
         match &self.from {
-            From::Start => Cursor::Start,
-            From::After(key) => Cursor::After(key),
-            From::Token(token) => Cursor::Token(token),
+            RangeStart::Start => Cursor::Start,
+            RangeStart::After(key) => Cursor::After(key),
+            RangeStart::Token(token) => Cursor::Token(token),
         }
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum From {
+enum RangeStart {
     Start,
     After(String),
     Token(String),
@@ -83,7 +83,7 @@ struct Range {
     after: Option<String>,
     /// Without it, the range has no end.
     until: Option<String>,
-    state: State,
+    state: ListingState,
     /// The last keys of its last two pages; of one page, the first and the last.
     seen: Option<(String, String)>,
     /// Whether a page came since it was last cut, and more follow.
@@ -93,14 +93,14 @@ struct Range {
     pages: VecDeque<Vec<ObjectMeta>>,
     /// How many bytes they take.
     bytes: usize,
-    course: Course,
+    course: ListingCourse,
     /// Whether it begins at a guessed place from which the store has listed nothing yet.
     is_mere_guess: bool,
 }
 
 #[derive(Debug)]
-enum State {
-    Waits(From),
+enum ListingState {
+    Waits(RangeStart),
     Asked,
     Done,
 }
@@ -126,7 +126,7 @@ pub(super) struct Ranges {
 impl Ranges {
     /// All keys under a prefix, of which at most `at_once` pages are asked for at the same time.
     pub(super) fn new(prefix: &str, at_once: usize) -> Self {
-        let all = Range::new(0, None, None, From::Start);
+        let all = Range::new(0, None, None, RangeStart::Start);
         Self {
             ranges: VecDeque::from([all]),
             next_id: 1,
@@ -141,7 +141,7 @@ impl Ranges {
     }
 
     /// What to ask for now, besides what is on its way.
-    pub(super) fn asks(&mut self) -> Vec<Ask> {
+    pub(super) fn asks(&mut self) -> Vec<PageRequest> {
         let mut asks = Vec::new();
         while self.in_flight < self.at_once {
             let Some(index) = self.first_that_waits() else {
@@ -186,13 +186,13 @@ impl Ranges {
         ranges.take_while(move |(index, range)| {
             let has_room = in_all < AHEAD_IN_ALL && self.bytes_ahead < MAX_BYTES_AHEAD;
             let is_near = *index == 0 || (ahead < AHEAD && has_room);
-            ahead += range.pages.len() + usize::from(matches!(range.state, State::Asked));
+            ahead += range.pages.len() + usize::from(matches!(range.state, ListingState::Asked));
             is_near
         })
     }
 
     fn first_that_waits(&self) -> Option<usize> {
-        let waits = |range: &Range| matches!(range.state, State::Waits(_));
+        let waits = |range: &Range| matches!(range.state, ListingState::Waits(_));
         // The front's pages are taken at once; another's are set aside.
         let mut near = self.near();
         near.find(|(_, range)| waits(range)).map(|(index, _)| index)
@@ -200,12 +200,13 @@ impl Ranges {
 
     fn first_to_cut(&self) -> Option<usize> {
         let mut near = self.near();
-        let found = near.find(|(_, range)| range.is_long && matches!(range.state, State::Asked));
+        let found =
+            near.find(|(_, range)| range.is_long && matches!(range.state, ListingState::Asked));
         found.map(|(index, _)| index)
     }
 
     /// Cuts a range in several, whose first pages are to be asked for.
-    fn cut(&mut self, index: usize, guesses: usize) -> Vec<Ask> {
+    fn cut(&mut self, index: usize, guesses: usize) -> Vec<PageRequest> {
         let range = &mut self.ranges[index];
         range.is_long = false;
         range.cuts += 1;
@@ -214,7 +215,7 @@ impl Ranges {
         range.until = places.first().cloned().or(until.clone());
         let mut asks = Vec::new();
         for place in places.into_iter().rev() {
-            let (id, from) = (self.next_id, From::After(place.clone()));
+            let (id, from) = (self.next_id, RangeStart::After(place.clone()));
             self.next_id += 1;
             let mut new = Range::new(id, Some(place.clone()), until.replace(place), from);
             asks.extend(new.ask());
@@ -252,13 +253,13 @@ impl Ranges {
         let before = index.checked_sub(1).map(|before| &self.ranges[before]);
         match before.map(|before| &before.state) {
             // Its keys are those of the range before, which is on its way to them.
-            Some(State::Asked | State::Waits(_)) => {
+            Some(ListingState::Asked | ListingState::Waits(_)) => {
                 let refused = self.ranges.remove(index).expect("it was found there");
                 self.ranges[index - 1].until = refused.until;
             }
             // From the first key on; those that are not its own are passed over.
-            Some(State::Done) | None => {
-                self.ranges[index].state = State::Waits(From::Start);
+            Some(ListingState::Done) | None => {
+                self.ranges[index].state = ListingState::Waits(RangeStart::Start);
                 self.ranges[index].is_mere_guess = false;
             }
         }
@@ -275,8 +276,8 @@ impl Ranges {
                 return Popped::Page(page);
             }
             match front.state {
-                State::Done => drop(self.ranges.pop_front()),
-                State::Waits(_) | State::Asked => return Popped::NotYet,
+                ListingState::Done => drop(self.ranges.pop_front()),
+                ListingState::Waits(_) | ListingState::Asked => return Popped::NotYet,
             }
         }
         Popped::End
@@ -284,29 +285,29 @@ impl Ranges {
 }
 
 impl Range {
-    fn new(id: RangeId, after: Option<String>, until: Option<String>, from: From) -> Self {
+    fn new(id: RangeId, after: Option<String>, until: Option<String>, from: RangeStart) -> Self {
         Self {
             id,
             is_mere_guess: after.is_some(),
             after,
             until,
-            state: State::Waits(from),
+            state: ListingState::Waits(from),
             seen: None,
             is_long: false,
             cuts: 0,
             pages: VecDeque::new(),
             bytes: 0,
-            course: Course::default(),
+            course: ListingCourse::default(),
         }
     }
 
-    fn ask(&mut self) -> Option<Ask> {
-        match std::mem::replace(&mut self.state, State::Asked) {
-            State::Waits(from) => Some(Ask {
+    fn ask(&mut self) -> Option<PageRequest> {
+        match std::mem::replace(&mut self.state, ListingState::Asked) {
+            ListingState::Waits(from) => Some(PageRequest {
                 range: self.id,
                 from,
             }),
-            State::Asked | State::Done => None,
+            ListingState::Asked | ListingState::Done => None,
         }
     }
 
@@ -366,11 +367,11 @@ impl Range {
         self.state = match page.continuation_token {
             Some(token) if !is_over => {
                 self.course.go_on(&token, has_new)?;
-                State::Waits(From::Token(token))
+                ListingState::Waits(RangeStart::Token(token))
             }
-            Some(_) | None => State::Done,
+            Some(_) | None => ListingState::Done,
         };
-        self.is_long = !matches!(self.state, State::Done) && !objects.is_empty();
+        self.is_long = !matches!(self.state, ListingState::Done) && !objects.is_empty();
         if let (Some(first), Some(last)) = (objects.first(), objects.last()) {
             let before = self.seen.take().map(|(_, last)| last);
             let before = before.unwrap_or_else(|| first.key.to_string());

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use presign::partition::{EndpointVariant, plain_region, regional_endpoint};
 use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner, ServerUrlError};
 
-use super::credentials::{CREDENTIALS_TIMEOUT, Kept, Source};
+use super::credentials::{CREDENTIALS_TIMEOUT, CredentialSource, KeptCredentials};
 use crate::edge::health::Edge;
 use crate::job::Bucket;
 use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
@@ -55,8 +55,8 @@ pub enum SignerError {
 #[derive(Clone)]
 pub struct Signer {
     connection: String,
-    endpoint: Endpoint,
-    source: Source,
+    endpoint: SigningEndpoint,
+    source: CredentialSource,
 }
 
 impl fmt::Debug for Signer {
@@ -69,7 +69,7 @@ impl fmt::Debug for Signer {
 
 /// Where links of a connection point.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub struct SigningEndpoint {
     /// The region in the scope.
     pub region: String,
     /// Who answers.
@@ -108,17 +108,21 @@ impl Signer {
     /// A signer that asks `provider` for credentials when it needs them.
     pub fn new(
         connection: String,
-        endpoint: Endpoint,
+        endpoint: SigningEndpoint,
         provider: SharedCredentialsProvider,
         session_end: Option<SessionEnd>,
     ) -> Self {
         let section = format!("connections.{connection}");
-        let source = Source::new(&connection, section, Arc::new(provider), session_end);
+        let source = CredentialSource::new(&connection, section, Arc::new(provider), session_end);
         Self::of(connection, endpoint, source)
     }
 
     /// A signer that asks a source of credentials.
-    pub(crate) const fn of(connection: String, endpoint: Endpoint, source: Source) -> Self {
+    pub(crate) const fn of(
+        connection: String,
+        endpoint: SigningEndpoint,
+        source: CredentialSource,
+    ) -> Self {
         Self {
             connection,
             endpoint,
@@ -128,7 +132,7 @@ impl Signer {
 
     /// The same credentials for links to another endpoint.
     #[must_use]
-    pub fn at(&self, endpoint: Endpoint) -> Self {
+    pub fn at(&self, endpoint: SigningEndpoint) -> Self {
         Self {
             endpoint,
             ..self.clone()
@@ -164,7 +168,7 @@ impl Signer {
         lifetime: Lifetime,
         guard: ExpiryGuard,
     ) -> Result<(Presigner, Arc<str>), SignerError> {
-        let Kept {
+        let KeptCredentials {
             credentials, end, ..
         } = self.credentials(lifetime.expires_at).await?;
         if guard != ExpiryGuard::Ignore && !end.reaches(lifetime.expires_at) {
@@ -203,7 +207,7 @@ impl Signer {
         })
     }
 
-    async fn credentials(&self, needed_until: Timestamp) -> Result<Kept, SignerError> {
+    async fn credentials(&self, needed_until: Timestamp) -> Result<KeptCredentials, SignerError> {
         let connection = || self.connection.clone();
         let kept = self.source.lasting(needed_until).await;
         kept.map_err(|source| match source {
@@ -226,7 +230,7 @@ mod tests {
     fn signer(region: &str, server: Server, token: Option<&str>) -> Signer {
         let credentials =
             Credentials::new("AKIA", "secret", token.map(ToOwned::to_owned), None, "test");
-        let endpoint = Endpoint {
+        let endpoint = SigningEndpoint {
             region: region.to_owned(),
             server,
             addressing: Addressing::VirtualHost,

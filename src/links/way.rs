@@ -7,7 +7,7 @@ use std::str::from_utf8;
 
 /// What a server said to a GET of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct LinkAnswer {
     status: u16,
     /// The code of a store's error. What has none is the answer of something else.
     code: Option<String>,
@@ -72,7 +72,7 @@ pub enum Obstacle {
     },
 }
 
-impl Answer {
+impl LinkAnswer {
     /// Reads an answer; only errors have a body that says something.
     pub fn read(status: u16, body: &[u8]) -> Self {
         let text = from_utf8(body).unwrap_or_default();
@@ -123,8 +123,8 @@ impl Answer {
 pub fn judge(
     origin: &str,
     region: &str,
-    public: &Answer,
-    own: Option<&Answer>,
+    public: &LinkAnswer,
+    own: Option<&LinkAnswer>,
 ) -> Result<(), Obstacle> {
     let origin = origin.to_owned();
     let status = public.status;
@@ -138,7 +138,7 @@ pub fn judge(
             expected: public.expected_region(),
         });
     }
-    let is_good_at_own = own.is_none_or(Answer::is_of_good_way);
+    let is_good_at_own = own.is_none_or(LinkAnswer::is_of_good_way);
     let is_the_same = own.is_none_or(|own| own.code == public.code);
     if public.is_of_good_way() && (is_the_same || status != 403) {
         return Ok(());
@@ -171,12 +171,12 @@ fn is_word(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn error(status: u16, code: &str, more: &str) -> Answer {
+    fn error(status: u16, code: &str, more: &str) -> LinkAnswer {
         let xml = format!("<?xml version=\"1.0\"?>\n<Error><Code>{code}</Code>{more}</Error>");
-        Answer::read(status, xml.as_bytes())
+        LinkAnswer::read(status, xml.as_bytes())
     }
 
-    fn verdict(public: &Answer, own: Option<&Answer>) -> String {
+    fn verdict(public: &LinkAnswer, own: Option<&LinkAnswer>) -> String {
         judge("https://files.acme.example", "us-east-1", public, own)
             .map_or_else(|obstacle| obstacle.to_string(), |()| "opens".to_owned())
     }
@@ -188,7 +188,7 @@ mod tests {
         let wrong = error(403, "SignatureDoesNotMatch", "");
         let minio = "<Message>Error parsing the X-Amz-Credential parameter; the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message>";
         let aws = "<Message>the region 'us-east-1' is wrong</Message><Region>eu-west-2</Region>";
-        let page = Answer::read(404, b"<html><title>404 Not Found</title></html>");
+        let page = LinkAnswer::read(404, b"<html><title>404 Not Found</title></html>");
         let table = [
             verdict(&not_there, Some(&not_there)),
             verdict(&denied, Some(&denied)),
@@ -207,8 +207,8 @@ mod tests {
             verdict(&error(400, "AuthorizationHeaderMalformed", aws), None),
             verdict(&error(301, "PermanentRedirect", ""), Some(&not_there)),
             verdict(&page, Some(&not_there)),
-            verdict(&Answer::read(200, b"<!doctype html>"), Some(&not_there)),
-            verdict(&Answer::read(502, b""), Some(&not_there)),
+            verdict(&LinkAnswer::read(200, b"<!doctype html>"), Some(&not_there)),
+            verdict(&LinkAnswer::read(502, b""), Some(&not_there)),
             verdict(
                 &error(403, "InvalidAccessKeyId", ""),
                 Some(&error(403, "InvalidAccessKeyId", "")),
@@ -243,6 +243,6 @@ mod tests {
             error(301, "PermanentRedirect", &long).expected_region(),
             None
         );
-        assert_eq!(Answer::read(404, b"<Code>\xff</Code>").code, None);
+        assert_eq!(LinkAnswer::read(404, b"<Code>\xff</Code>").code, None);
     }
 }

@@ -39,7 +39,7 @@ const MOST_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Which of a gallery's pictures are looked at, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct PictureSettings {
     /// At most so many pictures of a job, the first.
     pub limit: u64,
     /// So many at once.
@@ -56,11 +56,11 @@ pub struct PictureLoader<'a> {
     at_once: usize,
     failures: AtomicU32,
     /// Held while somebody looks: others who want the same page wait for it instead of looking too.
-    state: Mutex<State>,
+    state: Mutex<LoaderState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LoaderState {
     /// What is known of the pages so far. Everybody reads them in order.
     pages: Vec<Arc<Pictures>>,
     /// How many pictures may still be looked at.
@@ -77,10 +77,10 @@ impl<'a> PictureLoader<'a> {
         plan: &'a Plan,
         store: &'a dyn ObjectStore,
         shelf: Option<&'a dyn PictureCache>,
-        settings: Settings,
+        settings: PictureSettings,
         stop: &'a Cancellation,
     ) -> Self {
-        let Settings { limit, at_once } = settings;
+        let PictureSettings { limit, at_once } = settings;
         Self {
             plan,
             store,
@@ -88,7 +88,7 @@ impl<'a> PictureLoader<'a> {
             stop,
             at_once: at_once.max(1),
             failures: AtomicU32::new(0),
-            state: Mutex::new(State {
+            state: Mutex::new(LoaderState {
                 pages: Vec::new(),
                 left: plan.gallery.as_ref().map_or(0, |_| limit),
                 thumbnail_bytes_left: MOST_THUMBNAIL_BYTES,
@@ -113,7 +113,7 @@ impl<'a> PictureLoader<'a> {
         pictures
     }
 
-    async fn look(&self, state: &mut State, wanted: &[&ObjectMeta]) -> Pictures {
+    async fn look(&self, state: &mut LoaderState, wanted: &[&ObjectMeta]) -> Pictures {
         let until = *state.until.get_or_insert_with(|| self.deadline());
         let names: Vec<String> = wanted.iter().map(|object| self.name(object)).collect();
         let mut known = self.recall(&names, until).await;
@@ -240,7 +240,7 @@ impl<'a> PictureLoader<'a> {
     }
 }
 
-impl State {
+impl LoaderState {
     /// The pictures of a page that may be looked at.
     fn take<'p>(&mut self, page: &'p [Entry]) -> Vec<&'p ObjectMeta> {
         let objects = page.iter().filter_map(|entry| match entry {
@@ -331,8 +331,8 @@ mod tests {
         (0..count).map(photo).collect()
     }
 
-    fn state(left: u64) -> State {
-        State {
+    fn state(left: u64) -> LoaderState {
+        LoaderState {
             pages: Vec::new(),
             left,
             thumbnail_bytes_left: 10,

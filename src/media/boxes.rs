@@ -1,20 +1,20 @@
 //! Boxes: the form of AVIF and HEIF files. ISO/IEC 14496-12, 4.2
 
-use super::head::Head;
-use super::size::{Orientation, Size};
+use super::head::FileHead;
+use super::size::{Orientation, PictureSize};
 
 /// The most properties that are looked at: those of a photo in tiles are few, since its tiles share them.
 const MAX_PROPERTIES: usize = 1024;
 
 /// A box: four letters, and the part of its content that is there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
+pub(super) struct BoxPart<'a> {
     pub(super) kind: [u8; 4],
-    pub(super) content: Head<'a>,
+    pub(super) content: FileHead<'a>,
 }
 
 /// The boxes that stand one after the other in a part of a file.
-pub(super) fn boxes(mut rest: Head<'_>) -> impl Iterator<Item = Part<'_>> {
+pub(super) fn boxes(mut rest: FileHead<'_>) -> impl Iterator<Item = BoxPart<'_>> {
     std::iter::from_fn(move || {
         let kind = rest.get(4, 4)?.try_into().ok()?;
         let (begin, end) = match rest.be32(0)? {
@@ -24,25 +24,25 @@ pub(super) fn boxes(mut rest: Head<'_>) -> impl Iterator<Item = Part<'_>> {
         };
         let content = rest.part(begin, end)?;
         // Each takes eight bytes at the least, so this ends.
-        rest = rest.after(end).unwrap_or(Head::new(&[]));
-        Some(Part { kind, content })
+        rest = rest.after(end).unwrap_or(FileHead::new(&[]));
+        Some(BoxPart { kind, content })
     })
 }
 
 /// The first box of a kind.
-pub(super) fn find<'a>(part: Head<'a>, kind: &[u8; 4]) -> Option<Head<'a>> {
+pub(super) fn find<'a>(part: FileHead<'a>, kind: &[u8; 4]) -> Option<FileHead<'a>> {
     let mut all = boxes(part);
     all.find(|one| one.kind == *kind).map(|one| one.content)
 }
 
 /// Reads the size of a HEIF or AVIF picture: of the one that is the file's primary, among tiles, small ones and masks.
 /// ISO/IEC 23008-12, 6
-pub(super) fn heif_size(head: Head<'_>) -> Option<Size> {
+pub(super) fn heif_size(head: FileHead<'_>) -> Option<PictureSize> {
     let meta = find(head, b"meta")?.after(4)?;
     let primary = primary_item(meta)?;
     let properties = find(meta, b"iprp")?;
     let container = find(properties, b"ipco")?;
-    let container: Vec<Part<'_>> = boxes(container).take(MAX_PROPERTIES).collect();
+    let container: Vec<BoxPart<'_>> = boxes(container).take(MAX_PROPERTIES).collect();
     let mut size = None;
     for number in associations(properties, primary)? {
         // They are numbered from 1; 0 stands for none.
@@ -52,7 +52,7 @@ pub(super) fn heif_size(head: Head<'_>) -> Option<Size> {
         let property = container.get(at)?;
         let content = property.content;
         match &property.kind {
-            b"ispe" => size = Size::new(content.be32(4)?, content.be32(8)?),
+            b"ispe" => size = PictureSize::new(content.be32(4)?, content.be32(8)?),
             b"clap" => size = Some(cut(size?, content)?),
             b"irot" => size = Some(size?.turned(quarters(content.u8(0)?))),
             _ => {}
@@ -61,7 +61,7 @@ pub(super) fn heif_size(head: Head<'_>) -> Option<Size> {
     size
 }
 
-fn primary_item(meta: Head<'_>) -> Option<u32> {
+fn primary_item(meta: FileHead<'_>) -> Option<u32> {
     let pitm = find(meta, b"pitm")?;
     match pitm.u8(0)? {
         0 => pitm.be16(4).map(u32::from),
@@ -70,7 +70,7 @@ fn primary_item(meta: Head<'_>) -> Option<u32> {
 }
 
 /// The numbers of an item's properties, in the order in which they apply.
-fn associations(properties: Head<'_>, item: u32) -> Option<Vec<usize>> {
+fn associations(properties: FileHead<'_>, item: u32) -> Option<Vec<usize>> {
     let ipma = find(properties, b"ipma")?;
     let (has_long_ids, has_long_numbers) = (ipma.u8(0)? >= 1, ipma.u8(3)? & 1 == 1);
     let mut at = 8;
@@ -104,11 +104,11 @@ const fn quarters(count: u8) -> Orientation {
 }
 
 /// Cut to the whole pixels of a clean aperture. Codecs whose sizes are even have it for pictures whose are odd.
-fn cut(size: Size, aperture: Head<'_>) -> Option<Size> {
+fn cut(size: PictureSize, aperture: FileHead<'_>) -> Option<PictureSize> {
     let side = |at: usize| {
         let (dividend, divisor) = (aperture.be32(at)?, aperture.be32(at + 4)?);
         (dividend.checked_rem(divisor)? == 0).then(|| dividend / divisor)
     };
-    let cut = Size::new(side(0)?, side(8)?)?;
+    let cut = PictureSize::new(side(0)?, side(8)?)?;
     (cut.width <= size.width && cut.height <= size.height).then_some(cut)
 }

@@ -2,8 +2,8 @@
 //!
 //! Only formats are read that browsers show. A file of another one is a card in the gallery, which has no size.
 
-use super::head::Head;
-use super::size::Size;
+use super::head::FileHead;
+use super::size::PictureSize;
 use super::{Picture, boxes, jpeg};
 use presign::disposition::passive_type;
 
@@ -14,11 +14,11 @@ pub(super) fn is_picture(name: &str) -> bool {
 
 /// Reads what a picture's first bytes tell. What is odd, cut off or of no known format is not known.
 pub(super) fn read(bytes: &[u8]) -> Option<Picture> {
-    let head = Head::new(bytes);
+    let head = FileHead::new(bytes);
     if jpeg::is(head) {
         return jpeg::read(head);
     }
-    let Size { width, height } = size(head)?;
+    let PictureSize { width, height } = size(head)?;
     Some(Picture {
         width,
         height,
@@ -26,11 +26,11 @@ pub(super) fn read(bytes: &[u8]) -> Option<Picture> {
     })
 }
 
-fn size(head: Head<'_>) -> Option<Size> {
+fn size(head: FileHead<'_>) -> Option<PictureSize> {
     match head.bytes() {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => png(head),
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => {
-            Size::new(head.le16(6)?.into(), head.le16(8)?.into())
+            PictureSize::new(head.le16(6)?.into(), head.le16(8)?.into())
         }
         [
             b'R',
@@ -53,24 +53,24 @@ fn size(head: Head<'_>) -> Option<Size> {
 }
 
 /// The header is the first chunk, of 13 bytes. <https://www.w3.org/TR/png-3/#11IHDR>
-fn png(head: Head<'_>) -> Option<Size> {
+fn png(head: FileHead<'_>) -> Option<PictureSize> {
     let is_header = head.has(8, b"\0\0\0\x0DIHDR");
-    is_header.then(|| Size::new(head.be32(16)?, head.be32(20)?))?
+    is_header.then(|| PictureSize::new(head.be32(16)?, head.be32(20)?))?
 }
 
 /// Three kinds of first chunk. <https://developers.google.com/speed/webp/docs/riff_container>
-fn webp(head: Head<'_>) -> Option<Size> {
+fn webp(head: FileHead<'_>) -> Option<PictureSize> {
     match head.get(12, 4)? {
         // After the frame tag and a start code; two bits of each side say how to scale it. RFC 6386, 9.1
-        b"VP8 " if head.has(23, b"\x9D\x01\x2A") => Size::new(
+        b"VP8 " if head.has(23, b"\x9D\x01\x2A") => PictureSize::new(
             u32::from(head.le16(26)? & 0x3FFF),
             u32::from(head.le16(28)? & 0x3FFF),
         ),
         b"VP8L" if head.u8(20)? == 0x2F => {
             let bits = head.le32(21)?;
-            Size::new((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+            PictureSize::new((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
         }
-        b"VP8X" => Size::new(head.le24(24)? + 1, head.le24(27)? + 1),
+        b"VP8X" => PictureSize::new(head.le24(24)? + 1, head.le24(27)? + 1),
         _ => None,
     }
 }

@@ -2,9 +2,9 @@
 
 /// The first bytes of a file, or a part of them.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head<'a>(&'a [u8]);
+pub(super) struct FileHead<'a>(&'a [u8]);
 
-impl<'a> Head<'a> {
+impl<'a> FileHead<'a> {
     /// Over bytes that somebody sent.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn no_offset_leads_outside() {
-        let head = Head::new(&[1, 2, 3]);
+        let head = FileHead::new(&[1, 2, 3]);
         assert_eq!(
             (head.be16(1), head.be16(2), head.le24(0)),
             (Some(0x0203), None, Some(0x03_02_01))

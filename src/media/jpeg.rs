@@ -3,10 +3,10 @@
 //! <https://www.w3.org/Graphics/JPEG/itu-t81.pdf> annex B
 
 use super::Picture;
-use super::head::Head;
-use super::size::{Orientation, Size};
+use super::head::FileHead;
+use super::size::{Orientation, PictureSize};
 use super::thumbnail;
-use super::tiff::{Directory, Tiff};
+use super::tiff::{Tiff, TiffDirectory};
 
 pub(super) const SOI: u8 = 0xD8;
 pub(super) const EOI: u8 = 0xD9;
@@ -17,16 +17,16 @@ const APP1: u8 = 0xE1;
 pub(super) const EXIF: &[u8] = b"Exif\0\0";
 
 /// Whether a file is one.
-pub(super) fn is(head: Head<'_>) -> bool {
+pub(super) fn is(head: FileHead<'_>) -> bool {
     head.has(0, &[0xFF, SOI, 0xFF])
 }
 
 /// Reads its size, turned as EXIF says, and the camera's small picture.
 ///
 /// A frame header that lies beyond the first bytes, behind EXIF that fills them, is replaced by the size in that EXIF.
-pub(super) fn read(head: Head<'_>) -> Option<Picture> {
+pub(super) fn read(head: FileHead<'_>) -> Option<Picture> {
     let mut exif = None;
-    let mut segments = Segments::of(head);
+    let mut segments = JpegSegments::of(head);
     for segment in &mut segments {
         match segment.marker {
             APP1 if exif.is_none() => exif = segment.body.strip_prefix(EXIF),
@@ -42,13 +42,13 @@ pub(super) fn read(head: Head<'_>) -> Option<Picture> {
     Some(picture(first.photo_size()?, Some(first)))
 }
 
-fn directory(exif: &[u8]) -> Option<Directory<'_>> {
-    Tiff::open(Head::new(exif))?.first()
+fn directory(exif: &[u8]) -> Option<TiffDirectory<'_>> {
+    Tiff::open(FileHead::new(exif))?.first()
 }
 
-fn picture(stored: Size, exif: Option<Directory<'_>>) -> Picture {
-    let orientation = exif.map_or(Orientation::UPRIGHT, Directory::orientation);
-    let thumbnail = exif.and_then(Directory::thumbnail);
+fn picture(stored: PictureSize, exif: Option<TiffDirectory<'_>>) -> Picture {
+    let orientation = exif.map_or(Orientation::UPRIGHT, TiffDirectory::orientation);
+    let thumbnail = exif.and_then(TiffDirectory::thumbnail);
     let shown = stored.turned(orientation);
     Picture {
         width: shown.width,
@@ -63,14 +63,14 @@ pub(super) const fn is_frame(marker: u8) -> bool {
 }
 
 /// The size in a frame header. A height of 0 is told later, by a DNL segment that nobody writes.
-pub(super) fn frame_size(body: &[u8]) -> Option<Size> {
-    let body = Head::new(body);
-    Size::new(body.be16(3)?.into(), body.be16(1)?.into())
+pub(super) fn frame_size(body: &[u8]) -> Option<PictureSize> {
+    let body = FileHead::new(body);
+    PictureSize::new(body.be16(3)?.into(), body.be16(1)?.into())
 }
 
 /// A marker and what belongs to it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Segment<'a> {
+pub(super) struct JpegSegment<'a> {
     pub(super) marker: u8,
     /// Without its length.
     pub(super) body: &'a [u8],
@@ -80,16 +80,16 @@ pub(super) struct Segment<'a> {
 
 /// The segments of a JPEG file, up to the first that is not whole.
 #[derive(Debug)]
-pub(super) struct Segments<'a> {
-    head: Head<'a>,
+pub(super) struct JpegSegments<'a> {
+    head: FileHead<'a>,
     at: usize,
     /// Whether they ended since the next goes on behind what is there.
     is_cut: bool,
 }
 
-impl<'a> Segments<'a> {
+impl<'a> JpegSegments<'a> {
     /// Those after the start marker.
-    pub(super) const fn of(head: Head<'a>) -> Self {
+    pub(super) const fn of(head: FileHead<'a>) -> Self {
         Self {
             head,
             at: 2,
@@ -103,10 +103,10 @@ impl<'a> Segments<'a> {
     }
 }
 
-impl<'a> Iterator for Segments<'a> {
-    type Item = Segment<'a>;
+impl<'a> Iterator for JpegSegments<'a> {
+    type Item = JpegSegment<'a>;
 
-    fn next(&mut self) -> Option<Segment<'a>> {
+    fn next(&mut self) -> Option<JpegSegment<'a>> {
         self.is_cut = self.at >= self.head.bytes().len();
         if self.head.u8(self.at)? != 0xFF {
             return None;
@@ -128,7 +128,7 @@ impl<'a> Iterator for Segments<'a> {
             }
         };
         self.at = at + 1 + length;
-        Some(Segment {
+        Some(JpegSegment {
             marker,
             body,
             end: self.at,

@@ -8,12 +8,12 @@ const MAX_PIXELS: u64 = 1_000_000_000;
 
 /// How large a picture is, in pixels: neither side is 0, and both are within limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct PictureSize {
     pub(super) width: u32,
     pub(super) height: u32,
 }
 
-impl Size {
+impl PictureSize {
     /// A size that a header tells, unless it cannot be true.
     pub(super) fn new(width: u32, height: u32) -> Option<Self> {
         let sides = [width, height];
@@ -78,14 +78,14 @@ mod tests {
             (1, u32::MAX),
             (50_000, 50_000),
         ] {
-            assert_eq!(Size::new(width, height), None, "{width} × {height}");
+            assert_eq!(PictureSize::new(width, height), None, "{width} × {height}");
         }
-        assert!(Size::new(100_000, 10_000).is_some());
+        assert!(PictureSize::new(100_000, 10_000).is_some());
     }
 
     #[test]
     fn a_quarter_turn_swaps_the_sides() {
-        let size = Size::new(4, 3).unwrap();
+        let size = PictureSize::new(4, 3).unwrap();
         let wide = |number| size.turned(Orientation::new(number)).width == 4;
         let shown: Vec<bool> = (0..10).map(wide).collect();
         assert_eq!(

@@ -7,9 +7,9 @@
 
 use base64ct::{Base64, Encoding};
 
-use super::head::Head;
-use super::jpeg::{EOI, EXIF, SOI, SOS, Segments, frame_size};
-use super::size::{Orientation, Size};
+use super::head::FileHead;
+use super::jpeg::{EOI, EXIF, JpegSegments, SOI, SOS, frame_size};
+use super::size::{Orientation, PictureSize};
 
 /// The longest URI, in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
@@ -26,22 +26,26 @@ const APP1: u8 = 0xE1;
 const APP14: u8 = 0xEE;
 
 /// Makes the URI, unless something about the small picture is odd. `stored` is the size of the large one before turning.
-pub(super) fn data_uri(jpeg: &[u8], stored: Size, orientation: Orientation) -> Option<String> {
+pub(super) fn data_uri(
+    jpeg: &[u8],
+    stored: PictureSize,
+    orientation: Orientation,
+) -> Option<String> {
     let bytes = bare(jpeg, stored, orientation)?;
     let length = URI_BEGIN.len() + Base64::encoded_len(&bytes);
     (length <= MAX_URI_BYTES).then(|| format!("{URI_BEGIN}{}", Base64::encode_string(&bytes)))
 }
 
 /// The picture alone.
-fn bare(jpeg: &[u8], stored: Size, orientation: Orientation) -> Option<Vec<u8>> {
-    let head = Head::new(jpeg);
+fn bare(jpeg: &[u8], stored: PictureSize, orientation: Orientation) -> Option<Vec<u8>> {
+    let head = FileHead::new(jpeg);
     if !super::jpeg::is(head) || jpeg.len() > MAX_URI_BYTES {
         return None;
     }
     let mut bare = vec![0xFF, SOI];
     push_orientation(&mut bare, orientation);
-    let mut seen = Seen::default();
-    let mut segments = Segments::of(head);
+    let mut seen = SeenEntries::default();
+    let mut segments = JpegSegments::of(head);
     while let Some(segment) = segments.next() {
         match segment.marker {
             DQT => seen.quantization = true,
@@ -76,14 +80,14 @@ fn bare(jpeg: &[u8], stored: Size, orientation: Orientation) -> Option<Vec<u8>> 
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenEntries {
     quantization: bool,
     huffman: bool,
     frame: bool,
     scan: bool,
 }
 
-impl Seen {
+impl SeenEntries {
     const fn all(&self) -> bool {
         self.quantization && self.huffman && self.frame
     }
@@ -91,7 +95,7 @@ impl Seen {
 
 /// A frame of eight bits, in grey or colours, small, and of about the shape of the large picture. One of another shape was
 /// left behind by a program that cut the picture to size, and may show what was cut away.
-fn check_frame(body: &[u8], stored: Size) -> Option<()> {
+fn check_frame(body: &[u8], stored: PictureSize) -> Option<()> {
     let [8, .., components @ (1 | 3)] = body.get(..6)? else {
         return None;
     };
@@ -108,7 +112,7 @@ fn check_frame(body: &[u8], stored: Size) -> Option<()> {
 }
 
 /// Where a scan's data end: at the first marker that does not belong to them.
-fn scan_end(head: Head<'_>, begin: usize) -> Option<usize> {
+fn scan_end(head: FileHead<'_>, begin: usize) -> Option<usize> {
     let data = head.after(begin)?.bytes();
     let is_end = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7);
     data.windows(2).position(is_end).map(|at| begin + at)

@@ -3,8 +3,8 @@
 //! It is a chain of directories of numbered values. Only the first two are ever looked at, so a chain that bites its
 //! tail leads nowhere. <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf> section 2
 
-use super::head::Head;
-use super::size::{Orientation, Size};
+use super::head::FileHead;
+use super::size::{Orientation, PictureSize};
 
 /// The most values of a directory; cameras write some fifty.
 const MAX_ENTRIES: u16 = 1000;
@@ -26,12 +26,12 @@ const PHOTO_HEIGHT: u16 = 0xA003;
 /// A TIFF structure, and the order of its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiff<'a> {
-    head: Head<'a>,
+    head: FileHead<'a>,
     little_endian: bool,
 }
 
 impl<'a> Tiff<'a> {
-    pub(super) fn open(head: Head<'a>) -> Option<Self> {
+    pub(super) fn open(head: FileHead<'a>) -> Option<Self> {
         let little_endian = match head.get(0, 4)? {
             b"II*\0" => true,
             b"MM\0*" => false,
@@ -44,17 +44,17 @@ impl<'a> Tiff<'a> {
     }
 
     /// The first directory: of the picture itself.
-    pub(super) fn first(self) -> Option<Directory<'a>> {
+    pub(super) fn first(self) -> Option<TiffDirectory<'a>> {
         self.directory(self.u32(4)?)
     }
 
     /// The directory at an offset.
-    fn directory(self, offset: u32) -> Option<Directory<'a>> {
+    fn directory(self, offset: u32) -> Option<TiffDirectory<'a>> {
         let at = usize::try_from(offset).ok()?;
         let count = self.u16(at)?;
         let is_whole = self.head.get(at, 2 + ENTRY_LENGTH * usize::from(count));
         let is_sane = is_whole.is_some() && (1..=MAX_ENTRIES).contains(&count);
-        is_sane.then_some(Directory {
+        is_sane.then_some(TiffDirectory {
             tiff: self,
             at,
             count,
@@ -78,13 +78,13 @@ impl<'a> Tiff<'a> {
 
 /// A directory of numbered values.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Directory<'a> {
+pub(super) struct TiffDirectory<'a> {
     tiff: Tiff<'a>,
     at: usize,
     count: u16,
 }
 
-impl<'a> Directory<'a> {
+impl<'a> TiffDirectory<'a> {
     /// How the picture is turned; not at all if nothing says so.
     pub(super) fn orientation(self) -> Orientation {
         self.number(ORIENTATION)
@@ -101,9 +101,9 @@ impl<'a> Directory<'a> {
     }
 
     /// The size of the photo as its camera wrote it down, before turning. Programs that cut photos forget it at times.
-    pub(super) fn photo_size(self) -> Option<Size> {
+    pub(super) fn photo_size(self) -> Option<PictureSize> {
         let exif = self.tiff.directory(self.number(EXIF_OFFSET)?)?;
-        Size::new(exif.number(PHOTO_WIDTH)?, exif.number(PHOTO_HEIGHT)?)
+        PictureSize::new(exif.number(PHOTO_WIDTH)?, exif.number(PHOTO_HEIGHT)?)
     }
 
     /// The whole number under a tag.

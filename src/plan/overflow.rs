@@ -1,8 +1,8 @@
 //! What is published for a job whose mails have no room for all of its files.
 
 use super::{
-    AllowRule, GalleryPlan, ManifestPlan, Objects, PlanError, Policy, PublishTarget, Published,
-    fill,
+    AllowRule, GalleryPlan, ManifestPlan, Objects, PlanError, Policy, PublishTarget,
+    PublishedPlaces, fill,
 };
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, ManifestFormat};
@@ -16,7 +16,7 @@ pub struct Shortage {
     pub shown: u64,
 }
 
-impl Published {
+impl PublishedPlaces {
     /// Whether anything of it is opened by a link to S3.
     pub(super) fn is_in_bucket(&self) -> bool {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);

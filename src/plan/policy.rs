@@ -13,7 +13,8 @@ use super::{ExpiryGuard, Objects, PublishTarget};
 use crate::job::envelope::EventRule;
 use crate::job::glob;
 use crate::job::{
-    Bucket, ConnectionName, Disposition, EmailOrder, Job, OnDoubt, Prefix, Recipient, RelayName,
+    Bucket, ConnectionName, ContentDisposition, EmailOrder, Job, OnDoubt, Prefix, Recipient,
+    RelayName,
 };
 use crate::quantity::Span;
 
@@ -36,7 +37,7 @@ pub struct LinkDefaults {
     /// What to do when it cannot live so long.
     pub expiry_guard: ExpiryGuard,
     /// What a browser does with it.
-    pub disposition: Disposition,
+    pub disposition: ContentDisposition,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.

@@ -12,13 +12,13 @@ use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt};
 /// Messages in memory. Time is tokio's, so a paused clock hides and shows them.
 #[derive(Debug, Default)]
 pub struct MemoryQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    messages: Vec<Held>,
+struct QueueState {
+    messages: Vec<StoredMessage>,
     parked: Vec<(String, String)>,
     deleted: Vec<String>,
     extensions: usize,
@@ -28,7 +28,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Held {
+struct StoredMessage {
     id: String,
     body: String,
     group: Option<String>,
@@ -67,7 +67,7 @@ impl MemoryQueue {
         let id = self.request("submit a message", |state| {
             state.submitted += 1;
             let id = format!("m-{}", state.submitted);
-            state.messages.push(Held {
+            state.messages.push(StoredMessage {
                 id: id.clone(),
                 body: body.to_owned(),
                 group: group.map(ToOwned::to_owned),
@@ -80,14 +80,14 @@ impl MemoryQueue {
         Ok(id)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn request<T>(
         &self,
         action: &str,
-        answer: impl FnOnce(&mut State) -> Option<T>,
+        answer: impl FnOnce(&mut QueueState) -> Option<T>,
     ) -> Result<T, QueueError> {
         let mut state = self.lock();
         if let Some(fact) = state.failures.pop() {
@@ -98,7 +98,7 @@ impl MemoryQueue {
     }
 }
 
-impl State {
+impl QueueState {
     fn held(&self, receipt: &Receipt) -> Option<usize> {
         self.messages
             .iter()
@@ -106,7 +106,7 @@ impl State {
     }
 }
 
-impl Held {
+impl StoredMessage {
     fn receipt(&self) -> Receipt {
         Receipt::new(format!("{}#{}", self.id, self.receives))
     }
@@ -126,7 +126,7 @@ impl Queue for MemoryQueue {
             let now = Instant::now();
             let received = self.request("receive from the queue", |state| {
                 let mut blocked = Vec::new();
-                let can_be_had = |held: &&mut Held| {
+                let can_be_had = |held: &&mut StoredMessage| {
                     let is_visible = held.visible_at.is_none_or(|at| at <= now);
                     match &held.group {
                         Some(group) if blocked.contains(group) => false,

@@ -14,7 +14,7 @@ use super::{EdgeError, ErrorKind, Message, Parked, Queue, QueueError, Receipt, h
 use crate::bounds::MAX_MESSAGE_ID_BYTES;
 use crate::bounds::MAX_VISIBILITY;
 use crate::edge::health::{Edge, EdgeKind};
-use crate::edge::http::Terms;
+use crate::edge::http::RequestTerms;
 use crate::keyring::nonce;
 
 pub use looked_at::LookedAt;
@@ -113,7 +113,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
             // A long poll may last as long as it was asked to.
-            .interceptor(Terms::answer_within(patience))
+            .interceptor(RequestTerms::answer_within(patience))
             // The next poll is the retry.
             .config_override(
                 aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()),

@@ -18,7 +18,7 @@ pub(super) use view::sample;
 use super::templates::{self, Templates};
 use super::{MailSettings, RenderError, RenderedMail};
 use crate::bounds::MAX_SUBJECT_BYTES;
-use crate::job::{Locale, Recipient, Scope};
+use crate::job::{Locale, PhraseScope, Recipient};
 use crate::plan::Plan;
 use crate::text::html::escape;
 use crate::text::is_bidi_control;
@@ -32,7 +32,7 @@ const MAX_SUBJECT_CHARS: usize = 200;
 
 /// One person's mail.
 #[derive(Debug, Clone, Copy)]
-pub struct Letter<'a> {
+pub struct MailRequest<'a> {
     /// What was done.
     pub plan: &'a Plan,
     /// What it made.
@@ -70,7 +70,7 @@ impl Drawn {
 }
 
 /// Renders a person's mail, and says how much of the job is in it.
-pub fn draw(templates: &Templates, letter: &Letter<'_>) -> Result<Drawn, RenderError> {
+pub fn draw(templates: &Templates, letter: &MailRequest<'_>) -> Result<Drawn, RenderError> {
     let files = TemplateFiles::of(letter.plan);
     let given = letter.subject()?;
     let language = templates.strings().for_locale(letter.locale());
@@ -165,7 +165,7 @@ impl TemplateFiles {
     }
 }
 
-impl<'a> Letter<'a> {
+impl<'a> MailRequest<'a> {
     fn locale(&self) -> &'a Locale {
         self.recipient
             .locale
@@ -188,7 +188,7 @@ impl<'a> Letter<'a> {
 
     /// The subject that the job gives, on one line.
     fn subject(&self) -> Result<Option<String>, RenderError> {
-        let scope = Scope {
+        let scope = PhraseScope {
             recipient: Some(self.recipient),
             ..self.plan.scope()
         };
@@ -325,7 +325,7 @@ mod tests {
         digest.push(links);
         let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();
         let settings = settings();
-        let letter = Letter {
+        let letter = MailRequest {
             plan,
             digest: &digest,
             recipient: &recipient,
@@ -931,7 +931,7 @@ mod tests {
         digest.push(&reports());
         let settings = settings();
         let until = plan.email().unwrap().to.iter().map(|recipient| {
-            let letter = Letter {
+            let letter = MailRequest {
                 plan: &plan,
                 digest: &digest,
                 recipient,
@@ -1028,7 +1028,7 @@ mod tests {
             sender_name: hostile.to_owned(),
             ..settings()
         };
-        let letter = Letter {
+        let letter = MailRequest {
             plan: &plan,
             digest: &digest,
             recipient: &ann,
@@ -1063,7 +1063,7 @@ mod tests {
         let (templates, settings) = (templates(), settings());
         let recipient = Recipient::parse("ann@acme.example").unwrap();
         let digest = Digest::new(&plan);
-        let letter = Letter {
+        let letter = MailRequest {
             plan: &plan,
             digest: &digest,
             recipient: &recipient,
@@ -1273,7 +1273,7 @@ mod tests {
             Digest::new(&plan),
         );
         digest.push(&reports());
-        let letter = Letter {
+        let letter = MailRequest {
             plan: &plan,
             digest: &digest,
             recipient: &recipient,

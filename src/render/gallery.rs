@@ -15,18 +15,18 @@ use std::fmt;
 use jiff::tz::TimeZone;
 use presign::PresignedUrl;
 
-use self::ask::Ask;
-use self::cards::{Cards, Words};
-use self::page::Page;
+use self::ask::RenewalMail;
+use self::cards::{CardWords, Cards};
+use self::page::GalleryPage;
 use self::policy::policy;
-use self::views::{Frame, Head, IndexView, PageView, Summary};
+use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
 use super::view::{self, Moment, Tongue};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
-use crate::job::Disposition;
+use crate::job::ContentDisposition;
 
 use crate::media::Pictures;
 use crate::plan::Audience;
@@ -59,8 +59,8 @@ pub struct Gallery<'a> {
     base: &'a str,
     time_zone: &'a TimeZone,
     language: &'a Language,
-    words: Words,
-    frame: Frame<'a>,
+    words: CardWords,
+    frame: PageFrame<'a>,
     names: Vec<String>,
     nav: PageLinks,
     announced: u64,
@@ -69,10 +69,10 @@ pub struct Gallery<'a> {
     found: u64,
     /// How many of those are on pages that are done.
     done: u64,
-    page: Page,
+    page: GalleryPage,
     /// How long the page before is, in bytes: the next will be about as long.
     room: usize,
-    summaries: Vec<Summary>,
+    summaries: Vec<GallerySummary>,
     size_bytes: u64,
 }
 
@@ -145,7 +145,7 @@ impl<'a> Gallery<'a> {
             base: view::base(plan.prefix()),
             time_zone: time_zone(audience, plan),
             language,
-            words: Words::new(language)?,
+            words: CardWords::new(language)?,
             frame: frame(plan, audience, total_links, settings, language),
             names,
             nav,
@@ -153,7 +153,7 @@ impl<'a> Gallery<'a> {
             page_size,
             found: 0,
             done: 0,
-            page: Page::default(),
+            page: GalleryPage::default(),
             room: 0,
             summaries: Vec::new(),
             size_bytes: 0,
@@ -241,9 +241,9 @@ impl<'a> Gallery<'a> {
             .render_around(&file, &view, self.room, |html| cards.write(&page, html))?;
         self.size_bytes = self.size_bytes.saturating_add(page.size_bytes);
         self.done += page.count as u64;
-        let summary = Summary::of(&page, number, href(at).unwrap_or_default());
+        let summary = GallerySummary::of(&page, number, href(at).unwrap_or_default());
         self.summaries.push(summary);
-        self.page = Page::after(page);
+        self.page = GalleryPage::after(page);
         self.room = html.len();
         Ok(RenderedPage {
             file_name: self.names[at].clone(),
@@ -268,8 +268,8 @@ impl<'a> Gallery<'a> {
     }
 
     /// The head of a page that shows what comes from `origins`.
-    fn head(&self, file: &str, origins: &BTreeSet<String>) -> Head<'_> {
-        Head {
+    fn head(&self, file: &str, origins: &BTreeSet<String>) -> PageHead<'_> {
+        PageHead {
             title: &self.frame.title,
             policy: policy(self.templates.inline_hashes(file), origins),
         }
@@ -290,13 +290,13 @@ fn frame<'a>(
     total: u64,
     settings: &'a MailSettings,
     language: &'a Language,
-) -> Frame<'a> {
+) -> PageFrame<'a> {
     let gallery = plan.gallery.as_ref();
     let title = view::shown(gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title));
     let moment = |instant| Moment::new(instant, time_zone(audience, plan));
-    Frame {
+    PageFrame {
         language: Tongue::of(language),
-        ask: Ask::new(plan, settings, language, &title),
+        ask: RenewalMail::new(plan, settings, language, &title),
         title: title.into_owned(),
         total,
         recipient: audience.recipient().map(|person| person.display_name()),
@@ -305,7 +305,7 @@ fn frame<'a>(
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
-        opens: plan.disposition == Disposition::Inline,
+        opens: plan.disposition == ContentDisposition::Inline,
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::strings::{Language, Strings};
 
 /// The helpers of ours, in alphabetical order.
-const HELPERS: [(&str, Work); 7] = [
+const HELPERS: [(&str, HelperWork); 7] = [
     ("date", date),
     ("instant", instant),
     ("link", link),
@@ -32,7 +32,7 @@ const BUILT_IN: [&str; 15] = [
     "unless", "with",
 ];
 
-type Work = fn(&Call<'_>) -> Result<String, String>;
+type HelperWork = fn(&Call<'_>) -> Result<String, String>;
 
 /// The helpers that templates can use.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
@@ -180,7 +180,7 @@ fn is_page_name(url: &str) -> bool {
 /// One of our helpers, as the engine calls it.
 struct Spoken {
     strings: Arc<Strings>,
-    work: Work,
+    work: HelperWork,
 }
 
 impl HelperDef for Spoken {

@@ -18,7 +18,7 @@ const MAX_INCLUDED: usize = 200;
 pub(super) type Outlines<'s> = BTreeMap<&'s str, Outline>;
 
 /// The template at fault, and what is wrong with it.
-pub(super) type Complaint = (String, String);
+pub(super) type IncludeError = (String, String);
 
 /// How far a template reaches, with all that it includes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,7 +28,7 @@ struct Reach {
 }
 
 /// Refuses templates that the engine could not carry out.
-pub(super) fn check(outlines: &Outlines<'_>) -> Result<(), Complaint> {
+pub(super) fn check(outlines: &Outlines<'_>) -> Result<(), IncludeError> {
     let mut known = BTreeMap::new();
     for &name in outlines.keys() {
         reach(name, outlines, &mut vec![name], &mut known)?;
@@ -42,7 +42,7 @@ fn reach<'o>(
     outlines: &'o Outlines<'_>,
     trail: &mut Vec<&'o str>,
     known: &mut BTreeMap<&'o str, Reach>,
-) -> Result<Reach, Complaint> {
+) -> Result<Reach, IncludeError> {
     if let Some(reach) = known.get(name) {
         return Ok(*reach);
     }
@@ -73,7 +73,7 @@ fn reach<'o>(
 }
 
 /// Goes on to an included template, unless the way has led there before or is too long.
-fn step<'o>(name: &'o str, trail: &mut Vec<&'o str>) -> Result<(), Complaint> {
+fn step<'o>(name: &'o str, trail: &mut Vec<&'o str>) -> Result<(), IncludeError> {
     let seen = trail.iter().position(|earlier| *earlier == name);
     trail.push(name);
     if let Some(start) = seen {
@@ -86,7 +86,7 @@ fn step<'o>(name: &'o str, trail: &mut Vec<&'o str>) -> Result<(), Complaint> {
     Ok(())
 }
 
-fn too_deep(name: &str) -> Complaint {
+fn too_deep(name: &str) -> IncludeError {
     let reason =
         format!("blocks and included templates stand in each other more than {MAX_DEPTH} deep");
     (name.to_owned(), reason)

@@ -121,8 +121,8 @@ impl Manifest {
         }
     }
 
-    fn entry<'l>(&self, link: &'l Link) -> Entry<'l> {
-        Entry {
+    fn entry<'l>(&self, link: &'l Link) -> ManifestEntry<'l> {
+        ManifestEntry {
             key: link.key().as_str(),
             name: &link.name,
             size_bytes: link.object.size_bytes,
@@ -136,7 +136,7 @@ impl Manifest {
 
 /// A line of JSON for a link; the field names are [`COLUMNS`].
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ManifestEntry<'a> {
     key: &'a str,
     name: &'a str,
     size_bytes: u64,

@@ -25,7 +25,7 @@ pub(super) struct Stray {
 }
 
 /// What a walk needs to know besides the template.
-pub(super) struct Walk<'a> {
+pub(super) struct NameWalk<'a> {
     /// Where included templates are found.
     pub(super) engine: &'a Handlebars<'static>,
     /// The words, and the places that each has.
@@ -45,7 +45,7 @@ enum Shape<'v> {
 
 /// A context that names are looked up in: the whole view, an element of a list, an included template's.
 #[derive(Debug, Clone)]
-struct Frame<'v> {
+struct NameFrame<'v> {
     shape: Shape<'v>,
     /// Names given beside it: `as |file|`, or `{{> partial name=value}}`.
     named: BTreeMap<String, Shape<'v>>,
@@ -55,7 +55,7 @@ struct Frame<'v> {
 struct Here<'t, 'v> {
     template: &'t str,
     line: Option<usize>,
-    frames: Vec<Frame<'v>>,
+    frames: Vec<NameFrame<'v>>,
     block: GivenBlock,
 }
 
@@ -76,10 +76,10 @@ impl Here<'_, '_> {
     }
 }
 
-impl Walk<'_> {
+impl NameWalk<'_> {
     /// Walks a template and all that it includes.
     pub(super) fn check(&self, name: &str) -> Result<(), Stray> {
-        let root = Frame {
+        let root = NameFrame {
             shape: Shape::Known(self.sample),
             named: BTreeMap::new(),
         };
@@ -90,7 +90,7 @@ impl Walk<'_> {
         &self,
         name: &str,
         from: Option<&Here<'_, '_>>,
-        frames: Vec<Frame<'_>>,
+        frames: Vec<NameFrame<'_>>,
         block: GivenBlock,
     ) -> Result<(), Stray> {
         let Some(template) = self.engine.get_template(name) else {
@@ -246,7 +246,7 @@ impl Walk<'_> {
         if let Some(template) = &block.template {
             match inner {
                 Some(shape) => {
-                    let frame = Frame {
+                    let frame = NameFrame {
                         shape,
                         named: block_names(block.block_param.as_ref(), shape),
                     };
@@ -284,11 +284,11 @@ impl Walk<'_> {
         for (name, value) in &partial.hash {
             named.insert(name.clone(), self.parameter(value, here)?);
         }
-        let frames: Vec<Frame<'_>> = here
+        let frames: Vec<NameFrame<'_>> = here
             .frames
             .iter()
             .cloned()
-            .chain([Frame { shape, named }])
+            .chain([NameFrame { shape, named }])
             .collect();
         if let Some(block) = &partial.template {
             self.template(

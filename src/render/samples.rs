@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use presign::PresignedUrl;
 use serde_json::{Value, json};
 
-use super::email::{Digest, Letter, draw};
+use super::email::{Digest, MailRequest, draw};
 use super::{Gallery, MailSettings, PageLinks, RenderedMail, RenderedPage, Templates};
 use crate::audit::AuditedLinks;
-use crate::job::{Disposition, Job, Recipient, Selection};
+use crate::job::{ContentDisposition, Job, Recipient, Selection};
 use crate::links::{Link, Links, Unavailable, Unlinkable};
 
 use crate::media::Pictures;
@@ -77,7 +77,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         lifetime: lifetime(),
         via: job.links.via,
         overrides: crate::plan::ResponseOverrides::HandedOn,
-        disposition: Disposition::Attachment,
+        disposition: ContentDisposition::Attachment,
         filename: None,
         per_recipient: true,
         on_doubt: crate::job::OnDoubt::Resend,
@@ -130,7 +130,7 @@ pub(super) fn link_to(key: &str, size_bytes: u64, url: String) -> Link {
             modified: at("2026-11-23T05:12:00Z"),
             storage: Storage::Ready,
         },
-        disposition: Disposition::Attachment,
+        disposition: ContentDisposition::Attachment,
         url: PresignedUrl::new(url),
     }
 }
@@ -177,7 +177,7 @@ pub(super) fn mail_in(
     let mut digest = Digest::new(plan);
     digest.push(links);
     let settings = settings();
-    let letter = Letter {
+    let letter = MailRequest {
         plan,
         digest: &digest,
         recipient: &ann,

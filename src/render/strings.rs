@@ -34,7 +34,7 @@ pub struct Strings {
 pub struct Language {
     tag: String,
     forms: Forms,
-    words: BTreeMap<String, Word>,
+    words: BTreeMap<String, StringEntry>,
 }
 
 /// Which way a language runs.
@@ -88,7 +88,7 @@ enum Plural {
 /// A word, or its forms by count.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a word is a text, or a table of its forms")]
-enum Word {
+enum StringEntry {
     Plain(String),
     Counted(BTreeMap<String, String>),
 }
@@ -99,7 +99,7 @@ enum Word {
 struct File {
     language: Option<Forms>,
     #[serde(default)]
-    words: BTreeMap<String, Word>,
+    words: BTreeMap<String, StringEntry>,
 }
 
 impl Strings {
@@ -154,7 +154,7 @@ impl Strings {
     }
 
     /// Refuses a word with a place that its English one does not have: nothing would ever be put there.
-    fn check_placeholders(&self, words: &BTreeMap<String, Word>) -> Result<(), String> {
+    fn check_placeholders(&self, words: &BTreeMap<String, StringEntry>) -> Result<(), String> {
         let Some(english) = self.languages.get(FALLBACK) else {
             return Ok(());
         };
@@ -229,9 +229,9 @@ impl Language {
             .get(key)
             .ok_or_else(|| format!("there is no word {key:?}"))?;
         let pattern = match (word, count) {
-            (Word::Plain(pattern), _) => pattern,
-            (Word::Counted(forms), Some(count)) => self.form(forms, count),
-            (Word::Counted(_), None) => {
+            (StringEntry::Plain(pattern), _) => pattern,
+            (StringEntry::Counted(forms), Some(count)) => self.form(forms, count),
+            (StringEntry::Counted(_), None) => {
                 return Err(format!("the word {key:?} is counted: give it count=…"));
             }
         };
@@ -369,7 +369,7 @@ impl Plural {
     }
 }
 
-impl Word {
+impl StringEntry {
     fn placeholders(&self) -> BTreeSet<String> {
         let mut places = BTreeSet::new();
         let patterns: Vec<&String> = match self {
@@ -441,7 +441,9 @@ mod tests {
                 // A form for one or two may leave the number out: the word says it.
                 let (places, model) = (word.placeholders(), english.words[key].placeholders());
                 assert_eq!(places, model, "{tag}: {key}");
-                let Word::Counted(forms) = word else { continue };
+                let StringEntry::Counted(forms) = word else {
+                    continue;
+                };
                 let needed: BTreeSet<&str> = (0..200).map(|count| plural.category(count)).collect();
                 assert!(forms.keys().map(String::as_str).eq(needed), "{tag}: {key}");
             }

@@ -17,7 +17,7 @@ const MAX_CALL_DEPTH: usize = 4;
 pub(super) const PARTIAL_BLOCK: &str = "@partial-block";
 
 /// A line of a template, and what is wrong there.
-pub(super) type Complaint = (usize, String);
+pub(super) type SyntaxError = (usize, String);
 
 /// What kind of text a template makes, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +32,15 @@ pub(super) enum Medium {
 
 /// What stands between braces.
 #[derive(Debug, Clone, Copy)]
-struct Tag<'s> {
+struct TemplateTag<'s> {
     line: usize,
-    kind: Kind,
+    kind: TagKind,
     /// Without braces, marks and space.
     inside: &'s str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TagKind {
     Comment,
     /// `{{#if …}}`
     Open,
@@ -56,7 +56,7 @@ enum Kind {
     Value,
 }
 
-impl Tag<'_> {
+impl TemplateTag<'_> {
     /// The first word: a helper's, a partial's, a value's name.
     fn word(&self) -> &str {
         self.inside.split_whitespace().next().unwrap_or_default()
@@ -88,7 +88,7 @@ pub(super) struct Include {
 }
 
 /// Checks a template's text, and returns how it is built.
-pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, Complaint> {
+pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, SyntaxError> {
     let tags = tags(source)?;
     if let (Medium::Inert, Some(tag)) = (medium, tags.first()) {
         let reason = "nothing can be filled in in a style or a script";
@@ -98,7 +98,7 @@ pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, Complaint> 
 }
 
 /// Finds the tags of a template, and refuses those that no template needs.
-fn tags(source: &str) -> Result<Vec<Tag<'_>>, Complaint> {
+fn tags(source: &str) -> Result<Vec<TemplateTag<'_>>, SyntaxError> {
     let mut tags = Vec::new();
     let mut rest = source;
     while let Some(at) = rest.find("{{") {
@@ -144,7 +144,7 @@ fn cut_tag(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-fn classify(tag: &str, line: usize) -> Result<Tag<'_>, Complaint> {
+fn classify(tag: &str, line: usize) -> Result<TemplateTag<'_>, SyntaxError> {
     let inner = tag
         .trim_start_matches("{{")
         .trim_end_matches('}')
@@ -158,20 +158,20 @@ fn classify(tag: &str, line: usize) -> Result<Tag<'_>, Complaint> {
         return refuse("is a decorator: put a template of its own into partials/ in its place");
     }
     if let Some(comment) = inner.strip_prefix('!') {
-        return Ok(Tag {
+        return Ok(TemplateTag {
             line,
-            kind: Kind::Comment,
+            kind: TagKind::Comment,
             inside: comment,
         });
     }
     let (kind, inside) = match inner.as_bytes() {
-        [b'#', b'>', ..] => (Kind::OpenPartial, &inner[2..]),
-        [b'#', ..] => (Kind::Open, &inner[1..]),
-        [b'/', ..] => (Kind::Close, &inner[1..]),
-        [b'>', ..] => (Kind::Partial, &inner[1..]),
-        [b'^', ..] => (Kind::Else, &inner[1..]),
-        _ if inner.split_whitespace().next() == Some("else") => (Kind::Else, inner),
-        _ => (Kind::Value, inner),
+        [b'#', b'>', ..] => (TagKind::OpenPartial, &inner[2..]),
+        [b'#', ..] => (TagKind::Open, &inner[1..]),
+        [b'/', ..] => (TagKind::Close, &inner[1..]),
+        [b'>', ..] => (TagKind::Partial, &inner[1..]),
+        [b'^', ..] => (TagKind::Else, &inner[1..]),
+        _ if inner.split_whitespace().next() == Some("else") => (TagKind::Else, inner),
+        _ => (TagKind::Value, inner),
     };
     let unquoted = without_quotes(inside);
     if unquoted.contains(['[', ']', '{', '}']) {
@@ -190,7 +190,7 @@ fn classify(tag: &str, line: usize) -> Result<Tag<'_>, Complaint> {
             ));
         }
     }
-    Ok(Tag {
+    Ok(TemplateTag {
         line,
         kind,
         inside: inside.trim(),
@@ -213,25 +213,25 @@ fn without_quotes(text: &str) -> String {
 
 /// A block that was opened and not closed yet.
 struct Open<'t, 's> {
-    tag: &'t Tag<'s>,
+    tag: &'t TemplateTag<'s>,
     /// How many `{{else if}}` it has: the engine puts each into the one before.
     chained: usize,
 }
 
 /// Follows the blocks of a template, and refuses those that the engine could not carry out.
-fn outline(tags: &[Tag<'_>]) -> Result<Outline, Complaint> {
+fn outline(tags: &[TemplateTag<'_>]) -> Result<Outline, SyntaxError> {
     let mut open: Vec<Open<'_, '_>> = Vec::new();
     let mut outline = Outline::default();
     for tag in tags {
         match tag.kind {
-            Kind::Open | Kind::OpenPartial => open.push(Open { tag, chained: 0 }),
-            Kind::Else if tag.is_chained() => {
+            TagKind::Open | TagKind::OpenPartial => open.push(Open { tag, chained: 0 }),
+            TagKind::Else if tag.is_chained() => {
                 if let Some(block) = open.last_mut() {
                     block.chained += 1;
                 }
             }
-            Kind::Close => check_closing(tag, open.pop().as_ref())?,
-            Kind::Comment | Kind::Else | Kind::Partial | Kind::Value => {}
+            TagKind::Close => check_closing(tag, open.pop().as_ref())?,
+            TagKind::Comment | TagKind::Else | TagKind::Partial | TagKind::Value => {}
         }
         let depth: usize = open.iter().map(|block| 1 + block.chained).sum();
         if depth > MAX_BLOCK_DEPTH {
@@ -252,7 +252,7 @@ fn outline(tags: &[Tag<'_>]) -> Result<Outline, Complaint> {
     }
 }
 
-fn check_closing(tag: &Tag<'_>, opened: Option<&Open<'_, '_>>) -> Result<(), Complaint> {
+fn check_closing(tag: &TemplateTag<'_>, opened: Option<&Open<'_, '_>>) -> Result<(), SyntaxError> {
     let Some(Open { tag: opened, .. }) = opened else {
         let reason = format!("{{{{/{}}}}} closes what was not opened", tag.inside);
         return Err((tag.line, reason));
@@ -270,8 +270,8 @@ fn check_closing(tag: &Tag<'_>, opened: Option<&Open<'_, '_>>) -> Result<(), Com
 }
 
 /// The template that a tag includes, if it does.
-fn included(tag: &Tag<'_>) -> Result<Option<String>, Complaint> {
-    let includes = matches!(tag.kind, Kind::Partial | Kind::OpenPartial);
+fn included(tag: &TemplateTag<'_>) -> Result<Option<String>, SyntaxError> {
+    let includes = matches!(tag.kind, TagKind::Partial | TagKind::OpenPartial);
     if !includes || tag.word() == PARTIAL_BLOCK {
         return Ok(None);
     }
@@ -285,9 +285,9 @@ fn included(tag: &Tag<'_>) -> Result<Option<String>, Complaint> {
 /// Whether a tag of a template that was checked uses a name.
 pub(super) fn uses(source: &str, name: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    let uses = |tag: &Tag<'_>| {
+    let uses = |tag: &TemplateTag<'_>| {
         let outside = without_quotes(tag.inside);
-        tag.kind != Kind::Comment && outside.split(|c| !is_name(c)).any(|word| word == name)
+        tag.kind != TagKind::Comment && outside.split(|c| !is_name(c)).any(|word| word == name)
     };
     tags(source).is_ok_and(|tags| tags.iter().any(uses))
 }

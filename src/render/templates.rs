@@ -17,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::includes::Outlines;
-use super::names::Walk;
+use super::names::NameWalk;
 use super::strings::Strings;
 use super::syntax::{self, Medium};
 use super::{RenderError, email, gallery, helpers, includes};
@@ -284,7 +284,7 @@ impl Templates {
             gallery::index_sample(),
         );
         let walk = |engine, name: String, sample| {
-            Walk {
+            NameWalk {
                 engine,
                 words: &words,
                 sample,

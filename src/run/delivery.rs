@@ -113,29 +113,29 @@ impl Slot {
 /// A delivery under way. Dropped, it has ended: the process lives.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    inner: Arc<Inner>,
+    inner: Arc<DeliveryInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct DeliveryInner {
     /// The file; none where it could not be written, and for a job that came in no message.
     file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
     is_waiting: AtomicBool,
     /// What it takes up until it gets on.
-    place: Mutex<Option<Place>>,
+    place: Mutex<Option<SuspectPlace>>,
     slot: Mutex<Option<Slot>>,
 }
 
 /// A delivery that has not got on yet.
 #[derive(Debug)]
-struct Place {
+struct SuspectPlace {
     company: Arc<Mutex<Company>>,
     _quarantine: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Place {
+impl Drop for SuspectPlace {
     fn drop(&mut self) {
         lock(&self.company).under_way -= 1;
     }
@@ -145,7 +145,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Drop for Inner {
+impl Drop for DeliveryInner {
     fn drop(&mut self) {
         let is_kept = self.is_kept.load(Ordering::Relaxed);
         if let Some((dir, file)) = self.file.as_ref().filter(|_| !is_kept) {
@@ -177,16 +177,18 @@ impl Deliveries {
             }
         }
         // What the last process left is judged once: the next one leaves notes of its own.
-        let died_reading = noted.iter().any(|(_, note)| note.step == Step::Reading);
+        let died_reading = noted
+            .iter()
+            .any(|(_, note)| note.step == DeliveryStep::Reading);
         for (name, note) in noted {
             match (note.step, note.deaths) {
-                (Step::Judged, _) => {}
-                (Step::Working, 0) if died_reading => dir.remove(&name)?,
-                (Step::Working, deaths) if died_reading => {
-                    write(&dir, &name, deaths - 1, Step::Judged)?;
+                (DeliveryStep::Judged, _) => {}
+                (DeliveryStep::Working, 0) if died_reading => dir.remove(&name)?,
+                (DeliveryStep::Working, deaths) if died_reading => {
+                    write(&dir, &name, deaths - 1, DeliveryStep::Judged)?;
                 }
-                (Step::Reading | Step::Working, deaths) => {
-                    write(&dir, &name, deaths, Step::Judged)?;
+                (DeliveryStep::Reading | DeliveryStep::Working, deaths) => {
+                    write(&dir, &name, deaths, DeliveryStep::Judged)?;
                 }
             }
         }
@@ -215,17 +217,17 @@ impl Deliveries {
                 return None;
             }
             company.under_way += 1;
-            Place {
+            SuspectPlace {
                 company: Arc::clone(&self.company),
                 _quarantine: quarantine,
             }
         };
-        let written = write(&self.dir, &file, deaths, Step::Reading);
+        let written = write(&self.dir, &file, deaths, DeliveryStep::Reading);
         if let Err(error) = &written {
             tracing::warn!(%error, "could not note the beginning of a delivery; the death of the process would not be counted");
         }
         Some(Delivery {
-            inner: Arc::new(Inner {
+            inner: Arc::new(DeliveryInner {
                 file: written.is_ok().then(|| (Arc::clone(&self.dir), file)),
                 deaths: AtomicU32::new(deaths),
                 is_kept: AtomicBool::new(false),
@@ -239,7 +241,7 @@ impl Deliveries {
 
 /// How far a delivery had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum DeliveryStep {
     /// Its message is read.
     Reading,
     /// Its jobs are worked.
@@ -251,7 +253,7 @@ enum Step {
 /// What the file of a delivery says: how many deaths came before it, and how far it is.
 struct Note {
     deaths: u32,
-    step: Step,
+    step: DeliveryStep,
 }
 
 /// Reads a delivery's file; one that says nothing was torn by the death itself.
@@ -262,18 +264,18 @@ fn read(dir: &Directory, file: &str) -> io::Result<Note> {
     Ok(Note {
         deaths: deaths.trim().parse().unwrap_or_default(),
         step: match step {
-            "reading" => Step::Reading,
-            "working" => Step::Working,
-            _ => Step::Judged,
+            "reading" => DeliveryStep::Reading,
+            "working" => DeliveryStep::Working,
+            _ => DeliveryStep::Judged,
         },
     })
 }
 
-fn write(dir: &Directory, file: &str, deaths: u32, step: Step) -> io::Result<()> {
+fn write(dir: &Directory, file: &str, deaths: u32, step: DeliveryStep) -> io::Result<()> {
     let step = match step {
-        Step::Reading => " reading",
-        Step::Working => " working",
-        Step::Judged => "",
+        DeliveryStep::Reading => " reading",
+        DeliveryStep::Working => " working",
+        DeliveryStep::Judged => "",
     };
     let mut file = dir.lock_file(file, 0o600)?;
     file.set_len(0)?;
@@ -284,7 +286,7 @@ impl Delivery {
     /// The work of a job that came in no message.
     pub fn unnoted() -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(DeliveryInner {
                 file: None,
                 deaths: AtomicU32::new(0),
                 is_kept: AtomicBool::new(false),
@@ -330,15 +332,15 @@ impl Delivery {
         // What a file counts is one more than what it says, since it is there.
         drop(match (is_waiting, deaths) {
             (true, 0) => dir.remove(file),
-            (true, deaths) => write(dir, file, deaths - 1, Step::Judged),
-            (false, deaths) => write(dir, file, deaths, Step::Working),
+            (true, deaths) => write(dir, file, deaths - 1, DeliveryStep::Judged),
+            (false, deaths) => write(dir, file, deaths, DeliveryStep::Working),
         });
     }
 
     /// The message was read: if the process dies while it reads another, it is not this one that did it.
     pub(crate) fn was_read(&self) {
         if let Some((dir, file)) = &self.inner.file {
-            drop(write(dir, file, self.deaths(), Step::Working));
+            drop(write(dir, file, self.deaths(), DeliveryStep::Working));
         }
     }
 
@@ -350,7 +352,7 @@ impl Delivery {
         if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
             && let Some((dir, file)) = &self.inner.file
         {
-            drop(write(dir, file, 0, Step::Working));
+            drop(write(dir, file, 0, DeliveryStep::Working));
         }
         drop(lock(&self.inner.place).take());
     }

@@ -37,7 +37,7 @@ pub struct Presenting {
     /// The language, the sender and the room of mails.
     pub mail: Arc<MailSettings>,
     /// Which pictures of galleries are looked at.
-    pub pictures: media::Settings,
+    pub pictures: media::PictureSettings,
     /// Where long listings and lists are kept while they are worked on.
     pub spool_dir: Location,
 }

@@ -28,7 +28,7 @@ use self::page::PageReader;
 use self::parts::{LARGEST_PUT, Upload};
 pub(crate) use self::puts::Payload;
 pub use self::puts::Puts;
-pub use self::trial::Trial;
+pub use self::trial::WriteTrial;
 use super::{
     Body, Content, Cursor, EdgeError, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Page, Storage,
     StoreError, Versions,
@@ -261,7 +261,7 @@ impl S3Store {
             // Otherwise a key with a control character makes an answer that is not XML.
             .encoding_type(EncodingType::Url)
             .customize()
-            .interceptor(http::Terms::naming_a_key())
+            .interceptor(http::RequestTerms::naming_a_key())
             .interceptor(self.clock.clone())
             .interceptor(reader.clone())
             .send()
@@ -300,7 +300,7 @@ impl S3Store {
             )
             .encoding_type(EncodingType::Url)
             .customize()
-            .interceptor(http::Terms::naming_a_key())
+            .interceptor(http::RequestTerms::naming_a_key())
             .interceptor(self.clock.clone())
             .send()
             .await
@@ -429,7 +429,7 @@ impl ObjectStore for S3Store {
             .set_if_match((!etag.is_empty()).then(|| format!("\"{etag}\"")))
             .range(format!("bytes=0-{}", most.saturating_sub(1)))
             .customize()
-            .interceptor(http::Terms::naming_a_key());
+            .interceptor(http::RequestTerms::naming_a_key());
         let answer = request.send().await;
         let mut body = answer
             .map_err(|error| EdgeError::from_sdk(action(), &error))?
@@ -482,7 +482,7 @@ impl ObjectStore for S3Store {
                 .body(payload.body().await.map_err(unreadable)?);
             let request = self.puts.of_object(request, &sums).customize();
             let put = request
-                .interceptor(http::Terms::naming_a_key())
+                .interceptor(http::RequestTerms::naming_a_key())
                 .send()
                 .await;
             let Err(error) = put else { return Ok(()) };
@@ -507,7 +507,7 @@ impl ObjectStore for S3Store {
             .bucket(bucket.as_str())
             .max_keys(1)
             .customize()
-            .interceptor(http::Terms::probe())
+            .interceptor(http::RequestTerms::probe())
             .send()
             .await
             .map(drop)

@@ -22,7 +22,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// Says how many lines are missing.
 type Missing = fn(u64) -> String;
 
-enum Sent {
+enum SentLine {
     Line(Vec<u8>),
     /// Everything before is written: that is said here.
     End(SyncSender<()>),
@@ -30,15 +30,15 @@ enum Sent {
 
 /// A sink for whole log lines. Clones write to the same place.
 #[derive(Clone)]
-pub(super) struct Lines {
-    way: Way,
+pub(super) struct LineQueue {
+    way: LogWriter,
 }
 
 #[derive(Clone)]
-enum Way {
+enum LogWriter {
     Direct,
     Thread {
-        sender: SyncSender<Sent>,
+        sender: SyncSender<SentLine>,
         dropped: Arc<AtomicU64>,
     },
 }
@@ -52,18 +52,20 @@ pub(super) fn stderr() -> io::Stderr {
 }
 
 /// The thread of the daemon's log, once it was started.
-static THREAD: OnceLock<SyncSender<Sent>> = OnceLock::new();
+static THREAD: OnceLock<SyncSender<SentLine>> = OnceLock::new();
 
-impl Lines {
+impl LineQueue {
     /// Lines that are written at once, by the thread that says them.
     pub(super) const fn direct() -> Self {
-        Self { way: Way::Direct }
+        Self {
+            way: LogWriter::Direct,
+        }
     }
 
     /// Lines that are written to stderr by a thread of their own. Where none can be had, they are written at once.
     pub(super) fn of_thread(missing: Missing) -> Self {
         let (lines, receiver) = Self::queued(WAITING);
-        let Way::Thread { sender, dropped } = &lines.way else {
+        let LogWriter::Thread { sender, dropped } = &lines.way else {
             return lines;
         };
         let dropped = Arc::clone(dropped);
@@ -77,18 +79,18 @@ impl Lines {
         }
     }
 
-    fn queued(waiting: usize) -> (Self, Receiver<Sent>) {
+    fn queued(waiting: usize) -> (Self, Receiver<SentLine>) {
         let (sender, receiver) = sync_channel(waiting);
         let dropped = Arc::default();
-        let way = Way::Thread { sender, dropped };
+        let way = LogWriter::Thread { sender, dropped };
         (Self { way }, receiver)
     }
 
     fn write(&self, line: Vec<u8>) {
         match &self.way {
-            Way::Direct => drop(stderr().write_all(&line)),
-            Way::Thread { sender, dropped } => {
-                if sender.try_send(Sent::Line(line)).is_err() {
+            LogWriter::Direct => drop(stderr().write_all(&line)),
+            LogWriter::Thread { sender, dropped } => {
+                if sender.try_send(SentLine::Line(line)).is_err() {
                     dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -98,15 +100,15 @@ impl Lines {
 
 /// Writes what comes until the end of the program.
 fn write_lines(
-    receiver: &Receiver<Sent>,
+    receiver: &Receiver<SentLine>,
     dropped: &AtomicU64,
     missing: Missing,
     to: &mut impl Write,
 ) {
     for sent in receiver {
         match sent {
-            Sent::Line(line) => drop(to.write_all(&line)),
-            Sent::End(written) => drop(written.try_send(())),
+            SentLine::Line(line) => drop(to.write_all(&line)),
+            SentLine::End(written) => drop(written.try_send(())),
         }
         let count = dropped.swap(0, Ordering::Relaxed);
         if count > 0 {
@@ -126,7 +128,7 @@ pub fn last_line(line: &str) -> bool {
     let Some(sender) = THREAD.get() else {
         return false;
     };
-    drop(sender.try_send(Sent::Line(format!("{line}\n").into_bytes())));
+    drop(sender.try_send(SentLine::Line(format!("{line}\n").into_bytes())));
     flush_through(sender);
     true
 }
@@ -135,10 +137,10 @@ pub fn last_line(line: &str) -> bool {
     clippy::disallowed_methods,
     reason = "the program ends, and nothing else is to be done"
 )]
-fn flush_through(sender: &SyncSender<Sent>) -> bool {
+fn flush_through(sender: &SyncSender<SentLine>) -> bool {
     let until = Instant::now() + LAST_LINES;
     let (written, end) = sync_channel(1);
-    let mut sent = Sent::End(written);
+    let mut sent = SentLine::End(written);
     while let Err(TrySendError::Full(back)) = sender.try_send(sent) {
         if Instant::now() >= until {
             return false;
@@ -151,12 +153,12 @@ fn flush_through(sender: &SyncSender<Sent>) -> bool {
 }
 
 /// One line as the subscriber writes it; it goes out whole when it is dropped.
-pub(super) struct Line {
-    lines: Lines,
+pub(super) struct LogLine {
+    lines: LineQueue,
     text: Vec<u8>,
 }
 
-impl Write for Line {
+impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -167,7 +169,7 @@ impl Write for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for LogLine {
     fn drop(&mut self) {
         if !self.text.is_empty() {
             self.lines.write(std::mem::take(&mut self.text));
@@ -175,11 +177,11 @@ impl Drop for Line {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line;
+impl<'a> MakeWriter<'a> for LineQueue {
+    type Writer = LogLine;
 
-    fn make_writer(&'a self) -> Line {
-        Line {
+    fn make_writer(&'a self) -> LogLine {
+        LogLine {
             lines: self.clone(),
             text: Vec::new(),
         }
@@ -192,13 +194,13 @@ mod tests {
 
     #[test]
     fn lines_that_do_not_fit_are_dropped_and_counted_and_none_waits() {
-        let (lines, receiver) = Lines::queued(2);
+        let (lines, receiver) = LineQueue::queued(2);
         for number in 0..5 {
             let mut line = lines.make_writer();
             write!(line, "line ").unwrap();
             writeln!(line, "{number}").unwrap();
         }
-        let Way::Thread { sender, dropped } = lines.way else {
+        let LogWriter::Thread { sender, dropped } = lines.way else {
             unreachable!("it is queued");
         };
         let began = Instant::now();
@@ -218,8 +220,8 @@ mod tests {
 
     #[test]
     fn what_was_said_is_written_when_the_flush_ends() {
-        let (lines, receiver) = Lines::queued(8);
-        let Way::Thread { sender, dropped } = lines.way.clone() else {
+        let (lines, receiver) = LineQueue::queued(8);
+        let LogWriter::Thread { sender, dropped } = lines.way.clone() else {
             unreachable!("it is queued");
         };
         let thread = std::thread::spawn(move || {

@@ -37,17 +37,17 @@ const REQUESTS: usize = 16;
 /// Messages whose jobs wait for an edge, by the edge's label, in the order in which they came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
-    waiting: Arc<Mutex<HashMap<String, VecDeque<Waiting>>>>,
+    waiting: Arc<Mutex<HashMap<String, VecDeque<WaitingMessage>>>>,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingMessage {
     receipt: Receipt,
     hidden_until: Instant,
 }
 
 impl Backlog {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<WaitingMessage>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -66,7 +66,7 @@ impl Backlog {
             of_edge.pop_front();
         }
         if count < MOST {
-            of_edge.push_back(Waiting {
+            of_edge.push_back(WaitingMessage {
                 receipt: receipt.clone(),
                 hidden_until: now + hidden,
             });
@@ -83,7 +83,7 @@ impl Backlog {
         let count: usize = waiting.values().map(VecDeque::len).sum();
         if count < MOST {
             let of_queue = waiting.entry(queue.label()).or_default();
-            of_queue.push_back(Waiting {
+            of_queue.push_back(WaitingMessage {
                 receipt: receipt.clone(),
                 hidden_until: Instant::now() + hidden,
             });
@@ -91,7 +91,7 @@ impl Backlog {
     }
 
     /// The receipts that may be shown now.
-    fn due(&self, edges: &Edges) -> Vec<Waiting> {
+    fn due(&self, edges: &Edges) -> Vec<WaitingMessage> {
         let now = Instant::now();
         let mut due = Vec::new();
         self.waiting().retain(|label, waiting| {
@@ -125,7 +125,7 @@ impl Backlog {
     pub(super) async fn tend(&self, queue: &dyn Queue, edges: &Edges) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            for Waiting {
+            for WaitingMessage {
                 receipt,
                 hidden_until,
             } in show(queue, self.due(edges)).await
@@ -144,7 +144,7 @@ impl Backlog {
 }
 
 /// Shows messages; those that the queue did not take back are returned.
-async fn show(queue: &dyn Queue, messages: Vec<Waiting>) -> Vec<Waiting> {
+async fn show(queue: &dyn Queue, messages: Vec<WaitingMessage>) -> Vec<WaitingMessage> {
     let shown = stream::iter(messages).map(|message| async move {
         match queue.release(&message.receipt, Duration::ZERO).await {
             Err(error) if error.fact != ErrorKind::NotFound => Some(message),

@@ -27,7 +27,7 @@ const EXTENDING: Step = Step {
 
 /// How the work ended, and whether the message is still ours.
 #[derive(Debug)]
-pub enum Held<T> {
+pub enum HeldMessage<T> {
     /// The work came to its end.
     Finished(T),
     /// Somebody else has the message now, or may have.
@@ -76,14 +76,14 @@ impl<'a> Lease<'a> {
         work: impl Future<Output = T>,
         stop: &Cancellation,
         last_step: Duration,
-    ) -> Held<T> {
+    ) -> HeldMessage<T> {
         let mut work = std::pin::pin!(work);
         let mut extend = tokio::time::interval(self.visibility / 3);
         extend.reset();
         loop {
             tokio::select! {
                 biased;
-                finished = &mut work => return Held::Finished(finished),
+                finished = &mut work => return HeldMessage::Finished(finished),
                 _ = extend.tick() => {
                     let hold = {
                         // The work goes on meanwhile. If it ends, the extension does too, so that none comes after the deletion.
@@ -92,15 +92,15 @@ impl<'a> Lease<'a> {
                             Either::Left((hold, _)) => hold,
                             Either::Right((finished, extending)) => {
                                 drop(timeout(LAST_EXTENSION, extending).await);
-                                return Held::Finished(finished);
+                                return HeldMessage::Finished(finished);
                             }
                         }
                     };
-                    if hold == Hold::Lost {
+                    if hold == MessageHold::Lost {
                         stop.ask();
                         return match timeout(last_step, work).await {
-                            Ok(_) => Held::Lost,
-                            Err(_) => Held::CutOff,
+                            Ok(_) => HeldMessage::Lost,
+                            Err(_) => HeldMessage::CutOff,
                         };
                     }
                 }
@@ -108,11 +108,11 @@ impl<'a> Lease<'a> {
         }
     }
 
-    async fn extend(&mut self) -> Hold {
+    async fn extend(&mut self) -> MessageHold {
         let now = Instant::now();
         // SQS counts twelve hours from the receipt and then gives the message away, whatever we say.
         if now + self.visibility > self.taken_at + MAX_VISIBILITY {
-            return Hold::Lost;
+            return MessageHold::Lost;
         }
         let request = self.edge.as_ref().map(|edge| edge.asked(EXTENDING));
         let extended = self.queue.extend(self.receipt, self.visibility).await;
@@ -123,9 +123,9 @@ impl<'a> Lease<'a> {
         match extended {
             Ok(()) => {
                 self.held_until = now + self.visibility;
-                Hold::Kept
+                MessageHold::Kept
             }
-            Err(error) if error.fact == ErrorKind::NotFound => Hold::Lost,
+            Err(error) if error.fact == ErrorKind::NotFound => MessageHold::Lost,
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
@@ -133,9 +133,9 @@ impl<'a> Lease<'a> {
                 );
                 // Until the hold runs out, nobody else can have it.
                 if Instant::now() >= self.held_until {
-                    Hold::Lost
+                    MessageHold::Lost
                 } else {
-                    Hold::Kept
+                    MessageHold::Kept
                 }
             }
         }
@@ -143,7 +143,7 @@ impl<'a> Lease<'a> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Hold {
+enum MessageHold {
     Kept,
     Lost,
 }
@@ -175,7 +175,7 @@ mod tests {
         let held = lease
             .hold_while(work, &Cancellation::default(), LAST_STEP)
             .await;
-        assert!(matches!(held, Held::Finished(())));
+        assert!(matches!(held, HeldMessage::Finished(())));
         assert_eq!(queue.extensions(), 29);
         assert!(
             queue
@@ -202,7 +202,7 @@ mod tests {
         let held = Lease::new(&queue, &receipt, VISIBILITY)
             .hold_while(work, &Cancellation::default(), LAST_STEP)
             .await;
-        assert!(matches!(held, Held::Finished(took) if took == Duration::from_secs(12)));
+        assert!(matches!(held, HeldMessage::Finished(took) if took == Duration::from_secs(12)));
         assert_eq!(
             queue.extensions(),
             1,
@@ -224,7 +224,7 @@ mod tests {
         let held = Lease::new(&queue, &receipt, VISIBILITY)
             .hold_while(work, &stop, LAST_STEP)
             .await;
-        assert!(matches!(held, Held::Lost));
+        assert!(matches!(held, HeldMessage::Lost));
     }
 
     #[tokio::test(start_paused = true)]
@@ -236,7 +236,7 @@ mod tests {
         let held = Lease::new(&queue, &receipt, VISIBILITY)
             .hold_while(work, &Cancellation::default(), LAST_STEP)
             .await;
-        assert!(matches!(held, Held::Finished(())));
+        assert!(matches!(held, HeldMessage::Finished(())));
         assert_eq!(queue.extensions(), 1);
     }
 }

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use handout::audit::note::SigningKey;
-use handout::audit::verify::{Report, verify};
-use handout::audit::{AuditLog, AuditRecord, Settings};
+use handout::audit::verify::{VerifyReport, verify};
+use handout::audit::{AuditLog, AuditRecord, AuditSettings};
 use handout::clock;
 
 /// The files of a log by name.
@@ -29,8 +29,8 @@ fn key() -> SigningKey {
     SigningKey::from_seed(&[7; 32])
 }
 
-fn settings(dir: &Path) -> Settings {
-    Settings::new(dir, key())
+fn settings(dir: &Path) -> AuditSettings {
+    AuditSettings::new(dir, key())
 }
 
 fn record(number: usize) -> AuditRecord {
@@ -56,16 +56,16 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn verified(dir: &Path) -> Report {
+fn verified(dir: &Path) -> VerifyReport {
     verify(dir, Some(&key().public())).unwrap()
 }
 
 #[track_caller]
-fn assert_whole(report: &Report) {
+fn assert_whole(report: &VerifyReport) {
     assert!(report.problems.is_empty(), "{:?}", report.problems);
 }
 
-async fn stream(settings: &Settings, groups: usize, lines: usize) {
+async fn stream(settings: &AuditSettings, groups: usize, lines: usize) {
     let (log, writer) = AuditLog::open(settings, "test", clock::system).unwrap();
     for _ in 0..groups {
         log.append((0..lines).map(record).collect()).await.unwrap();

@@ -12,7 +12,7 @@ use handout::clock;
 use handout::distribute::distribute;
 use handout::job::Job;
 use handout::keyring::Keyring;
-use handout::links::signer::{Endpoint, Server, Signer};
+use handout::links::signer::{Server, Signer, SigningEndpoint};
 use handout::plan::ExpiryGuard;
 use handout::report::JobReport;
 use handout::run::JobRun;
@@ -72,7 +72,7 @@ async fn with_credentials(
     let mut opened = world.open().await;
     let connections = Arc::make_mut(&mut opened.services.signing.connections);
     let connection = connections.get_mut(&"local".parse().unwrap()).unwrap();
-    let endpoint = Endpoint {
+    let endpoint = SigningEndpoint {
         region: EMBEDDED_REGION.to_owned(),
         server: Server::Other(world.config.embedded.public_url.clone()),
         addressing: Addressing::Path,

@@ -146,3 +146,66 @@ fn every_module_of_the_table_exists() {
         assert!(file.is_file(), "{}", file.display());
     }
 }
+
+/// The types that a file defines, but for its tests.
+#[derive(Default)]
+struct Types {
+    found: Vec<String>,
+}
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_of_tests(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.found.push(item.ident.to_string());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.found.push(item.ident.to_string());
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.found.push(item.ident.to_string());
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.found.push(item.ident.to_string());
+    }
+}
+
+/// Functions are not entered: a type within one has no other user.
+#[test]
+fn no_two_types_share_a_name() {
+    let sources = [
+        "src",
+        "crates/presign/src",
+        "crates/localstore/src",
+        "crates/directory/src",
+    ];
+    let mut files_by_type: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for file in sources
+        .iter()
+        .flat_map(|dir| files_below(&root().join(dir)))
+    {
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        let parsed = syn::parse_file(&fs::read_to_string(&file).unwrap()).unwrap();
+        let mut types = Types::default();
+        for item in &parsed.items {
+            if !matches!(item, syn::Item::Fn(_) | syn::Item::Impl(_)) {
+                types.visit_item(item);
+            }
+        }
+        for name in types.found {
+            files_by_type.entry(name).or_default().push(file.clone());
+        }
+    }
+    assert!(files_by_type.len() > 500, "the files are read");
+    files_by_type.retain(|_, files| files.len() > 1);
+    assert!(files_by_type.is_empty(), "{files_by_type:#?}");
+}

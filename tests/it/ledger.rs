@@ -9,7 +9,7 @@ use handout::config::{ConnectionConfig, LedgerKind, OnDoubt, Tls, Transport};
 use handout::database::Database;
 use handout::job::{JobId, Recipient};
 use handout::keyring::sha256_hex;
-use handout::ledger::lease::{LEASE, Leases, Owner, Terms};
+use handout::ledger::lease::{LEASE, LeaseTerms, Leases, Owner};
 use handout::ledger::memory::MemoryLedger;
 use handout::ledger::s3::S3Ledger;
 use handout::ledger::shelf::PictureCache;
@@ -181,7 +181,7 @@ async fn what_is_on_the_shelf_comes_back(shelf: &dyn PictureCache) {
 
 async fn a_lease_is_taken_over_what_was_seen(leases: &dyn Leases) {
     let job = job(STRANGE);
-    let terms = || Terms::new(&Owner::new(), LEASE);
+    let terms = || LeaseTerms::new(&Owner::new(), LEASE);
     assert!(leases.lease(&job).await.unwrap().is_none());
     let first = terms();
     let tag = leases.put_lease(&job, None, &first).await.unwrap().unwrap();
@@ -218,7 +218,7 @@ async fn one_of_those_who_race_for_a_lease_wins(ledger: &Arc<dyn Ledger>) {
     let racing = (0..8).map(|_| {
         let (ledger, job) = (Arc::clone(ledger), job.clone());
         async move {
-            let terms = Terms::new(&Owner::new(), LEASE);
+            let terms = LeaseTerms::new(&Owner::new(), LEASE);
             let leases = ledger.leases().unwrap();
             leases.put_lease(&job, None, &terms).await.unwrap()
         }
@@ -328,10 +328,10 @@ async fn a_record_whose_answer_was_lost_is_ours_and_nobody_elses() {
     );
     let leases = ledger.leases().unwrap();
     proxy.lose_next(2);
-    let terms = Terms::new(&Owner::new(), LEASE);
+    let terms = LeaseTerms::new(&Owner::new(), LEASE);
     let tag = leases.put_lease(&job("daily"), None, &terms).await.unwrap();
     proxy.lose_next(1);
-    let next = Terms::new(&Owner::new(), LEASE);
+    let next = LeaseTerms::new(&Owner::new(), LEASE);
     let renewed = leases.put_lease(&job("daily"), tag.as_ref(), &next).await;
     assert!(renewed.unwrap().is_some());
     assert_eq!(proxy.counts().2, 6);
@@ -524,12 +524,12 @@ async fn a_job_that_a_living_worker_has_waits_and_a_given_up_one_does_not() {
     let daily = job_for(&["ann@acme.example"]);
     let leases = opened.services.recording.ledger.leases().unwrap();
     let other = Owner::new();
-    let terms = Terms::new(&other, LEASE);
+    let terms = LeaseTerms::new(&other, LEASE);
     let tag = leases.put_lease(&job("daily"), None, &terms).await.unwrap();
     assert!(deliver(&world, &opened, &daily).await.is_empty());
     let counts = opened.services.progress.snapshot();
     assert_eq!((counts.jobs_retried, counts.jobs_done), (1, 0));
-    let given_back = Terms::new(&other, Duration::ZERO);
+    let given_back = LeaseTerms::new(&other, Duration::ZERO);
     leases
         .put_lease(&job("daily"), tag.as_ref(), &given_back)
         .await

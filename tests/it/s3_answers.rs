@@ -82,7 +82,7 @@ async fn gathered(
         links: LinkDefaults {
             expires_in: "1h".parse().unwrap(),
             expiry_guard: ExpiryGuard::Refuse,
-            disposition: handout::job::Disposition::Attachment,
+            disposition: handout::job::ContentDisposition::Attachment,
             per_recipient: true,
             on_unlinkable: OnUnlinkable::Skip,
             pin_version: false,

@@ -62,10 +62,10 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 /// Where a directory is: a path of the operator's, in which links are followed, or a folder derived from it, which is entered
 /// through no link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location(Arc<Place>);
+pub struct Location(Arc<LocationInner>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct LocationInner {
     path: PathBuf,
     /// What of the path is the operator's, unless all is.
     base: Option<PathBuf>,
@@ -74,7 +74,7 @@ struct Place {
 impl Location {
     /// A folder of the program below its own directory.
     pub fn below(base: &Path, folder: &str) -> Self {
-        Self(Arc::new(Place {
+        Self(Arc::new(LocationInner {
             path: base.join(folder),
             base: Some(base.to_owned()),
         }))
@@ -123,7 +123,7 @@ impl AsRef<Path> for Location {
 impl From<PathBuf> for Location {
     /// A directory that the operator named.
     fn from(path: PathBuf) -> Self {
-        Self(Arc::new(Place { path, base: None }))
+        Self(Arc::new(LocationInner { path, base: None }))
     }
 }
 

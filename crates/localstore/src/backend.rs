@@ -22,8 +22,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
 use crate::description::{Description, content_type};
-use crate::listing::{self, Mark, Page, Query};
-use crate::room::{Place, Signer};
+use crate::listing::{self, ListingPage, ListingQuery, Mark};
+use crate::room::{ConnectionPlace, KeyHolder};
 use crate::scope::{self, SIGNATURE, Sites};
 use crate::upload::{self, Expected, ReceiveError};
 
@@ -184,14 +184,14 @@ impl S3Access for OurOperations {
 /// Gives a request whose signature was verified its slot.
 async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
     let signer = if context.headers().contains_key(AUTHORIZATION) {
-        Signer::Own
+        KeyHolder::Own
     } else {
         // Decoded: one link has many spellings, and one share of the slots.
-        let query = scope::Query::parse(context.uri().query().unwrap_or_default())?;
+        let query = scope::SignedQuery::parse(context.uri().query().unwrap_or_default())?;
         let signature = query.only(SIGNATURE);
-        Signer::Link(signature.ok_or_else(|| s3_error!(AccessDenied))?.to_owned())
+        KeyHolder::Link(signature.ok_or_else(|| s3_error!(AccessDenied))?.to_owned())
     };
-    let place = context.extensions_mut().get::<Place>().cloned();
+    let place = context.extensions_mut().get::<ConnectionPlace>().cloned();
     let place = place.ok_or_else(|| s3_error!(InternalError))?;
     if place.begin(signer).await {
         Ok(())
@@ -265,10 +265,10 @@ impl S3 for Backend {
             .clone()
             .filter(|delimiter| !delimiter.is_empty());
         let page = self.blocking("list the bucket", move || match limit {
-            0 => Ok(Page::default()),
+            0 => Ok(ListingPage::default()),
             _ => listing::list(
                 &bucket,
-                &Query {
+                &ListingQuery {
                     prefix: &prefix,
                     delimiter: delimiter.as_deref(),
                     after,
@@ -419,7 +419,7 @@ impl S3 for Backend {
     }
 }
 
-fn list_output(input: ListObjectsV2Input, page: Page, max_keys: i32) -> ListObjectsV2Output {
+fn list_output(input: ListObjectsV2Input, page: ListingPage, max_keys: i32) -> ListObjectsV2Output {
     // Asked for by clients whose XML cannot carry every key: control characters have no place in XML 1.0.
     let is_encoded = input
         .encoding_type

@@ -17,7 +17,7 @@ use presign::percent::{decode, push_path};
 use presign::sigv4::signing_key;
 use s3s::{S3Result, s3_error};
 
-use crate::scope::{Claim, Query, SIGNATURE, Sites};
+use crate::scope::{Claim, SIGNATURE, SignedQuery, Sites};
 
 /// The path of the public URL, decoded, without a slash at its end; empty for a URL without one.
 #[derive(Debug, Clone)]
@@ -58,9 +58,9 @@ impl PublicPath {
 
     /// The URI below the public path, signed for the endpoint itself; nothing for what was not signed for the public path.
     fn below(&self, sites: &Sites, head: &request::Parts, arrived: &str) -> Option<Uri> {
-        let query = Query::parse(head.uri.query()?).ok()?;
+        let query = SignedQuery::parse(head.uri.query()?).ok()?;
         let signature = query.only(SIGNATURE)?;
-        let link = Link::of(sites, head, &query)?;
+        let link = PathLink::of(sites, head, &query)?;
         let left_there = self
             .inside(arrived)
             .map(|inside| (arrived.to_owned(), inside));
@@ -80,7 +80,7 @@ impl PublicPath {
 }
 
 /// All of a link but its path, as its signature covers it.
-struct Link<'a> {
+struct PathLink<'a> {
     method: &'a str,
     /// The parameters, sorted and spelled anew, without the signature.
     parameters: String,
@@ -93,8 +93,8 @@ struct Link<'a> {
     region: String,
 }
 
-impl<'a> Link<'a> {
-    fn of(sites: &'a Sites, head: &'a request::Parts, query: &Query) -> Option<Self> {
+impl<'a> PathLink<'a> {
+    fn of(sites: &'a Sites, head: &'a request::Parts, query: &SignedQuery) -> Option<Self> {
         let claim = Claim::of_query(query).ok()?;
         let scope = claim.scope().ok()?;
         let site = sites.site(scope.access_key_id).ok()?;

@@ -23,7 +23,7 @@ use presign::hex::hex;
 use rustix::fs::FileType;
 
 use crate::description::Description;
-use crate::names::{self, Places, Reading};
+use crate::names::{self, NamePlaces, NameReading};
 
 /// Where uploads are written until they are whole.
 const DRAFTS: &str = "drafts";
@@ -133,7 +133,7 @@ impl Bucket {
     /// Opens the object of a key.
     pub(crate) fn find(&self, key: &str) -> io::Result<Option<Object>> {
         for _ in 0..ATTEMPTS {
-            let Places { usual, beside } = names::places(key);
+            let NamePlaces { usual, beside } = names::places(key);
             // In this order: a file may be moved from the one to the other, but never back.
             let file = match open_file(&self.root, &usual)? {
                 None => open_file(&self.root, &beside)?,
@@ -164,7 +164,7 @@ impl Bucket {
     }
 
     fn stat(&self, key: &str) -> io::Result<Option<Stat>> {
-        let Places { usual, beside } = names::places(key);
+        let NamePlaces { usual, beside } = names::places(key);
         match Stat::of_file(&self.root, &usual)? {
             None => Stat::of_file(&self.root, &beside),
             stat => Ok(stat),
@@ -172,10 +172,10 @@ impl Bucket {
     }
 
     /// Begins an object.
-    pub(crate) fn draft(&self) -> io::Result<Draft> {
+    pub(crate) fn draft(&self) -> io::Result<UploadDraft> {
         let folder = self.reserved(Path::new(DRAFTS))?;
         let name = format!("{DRAFT}{}", nonce());
-        Ok(Draft {
+        Ok(UploadDraft {
             file: folder.create_new(&name, FILE_MODE)?,
             folder,
             name: Some(name),
@@ -208,7 +208,7 @@ impl Bucket {
     pub(crate) fn publish(
         &self,
         key: &str,
-        draft: Draft,
+        draft: UploadDraft,
         description: &Description,
         condition: &Condition,
         turn: &Mutex<()>,
@@ -225,7 +225,7 @@ impl Bucket {
             self.replace(key, draft, condition)
         };
         match published {
-            Ok(Published {
+            Ok(PublishedObject {
                 replaced,
                 changed_folders,
             }) => {
@@ -249,10 +249,10 @@ impl Bucket {
     fn replace(
         &self,
         key: &str,
-        mut draft: Draft,
+        mut draft: UploadDraft,
         condition: &Condition,
-    ) -> Result<Published, PublishError> {
-        let Places { usual, beside } = names::places(key);
+    ) -> Result<PublishedObject, PublishError> {
+        let NamePlaces { usual, beside } = names::places(key);
         for _ in 0..ATTEMPTS {
             let (place, present) = self.choose(&usual, &beside)?;
             match (condition, &present) {
@@ -270,7 +270,7 @@ impl Bucket {
             match draft.become_object(&folder, file_name(place)?, present.is_none()) {
                 Ok(()) => {
                     changed_folders.push(folder);
-                    return Ok(Published {
+                    return Ok(PublishedObject {
                         replaced: present,
                         changed_folders,
                     });
@@ -320,7 +320,7 @@ impl Bucket {
             let reading = name.to_str().and_then(|name| names::read(&before, name));
             let reading = reading.ok_or_else(|| in_the_way(place))?;
             let name = Path::new(name);
-            if let Reading::Segment(text) = &reading
+            if let NameReading::Segment(text) = &reading
                 && here.has_file(file_name(name)?)?
             {
                 let beside = names::beside(text);
@@ -335,7 +335,7 @@ impl Bucket {
                     io::ErrorKind::InvalidInput => in_the_way(place),
                     _ => error,
                 })?;
-            if let Reading::Part(text) = reading {
+            if let NameReading::Part(text) = reading {
                 before = text;
             } else {
                 segment_folder = below.enter_existing(Path::new(""))?;
@@ -394,20 +394,20 @@ pub(crate) fn names_in(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-struct Published {
+struct PublishedObject {
     replaced: Option<Stat>,
     changed_folders: Vec<Directory>,
 }
 
 /// An object on its way; it is removed unless it becomes one.
-pub(crate) struct Draft {
+pub(crate) struct UploadDraft {
     folder: Directory,
     /// None once it is an object.
     name: Option<String>,
     pub(crate) file: File,
 }
 
-impl Draft {
+impl UploadDraft {
     /// Gives it the name of an object, in the place of what has it unless `is_new`.
     fn become_object(&mut self, folder: &Directory, name: &str, is_new: bool) -> io::Result<()> {
         let Some(draft) = &self.name else {
@@ -424,7 +424,7 @@ impl Draft {
     }
 }
 
-impl Drop for Draft {
+impl Drop for UploadDraft {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             // An error that ended the draft is the one to tell; a later start removes what stays.
@@ -614,7 +614,7 @@ mod tests {
             .set_modified(long_ago)
             .unwrap();
         bucket.remove_abandoned_drafts().unwrap();
-        let is_there = |draft: &Draft| drafts.join(draft.name.as_ref().unwrap()).exists();
+        let is_there = |draft: &UploadDraft| drafts.join(draft.name.as_ref().unwrap()).exists();
         assert!(is_there(&fresh) && !is_there(&old) && foreign.exists());
     }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use directory::Directory;
 
 use crate::bucket::{Bucket, Stat, absent_is_none};
-use crate::names::{self, Reading};
+use crate::names::{self, NameReading};
 
 /// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
 /// 512 folders, and a process has not many more descriptors.
@@ -32,7 +32,7 @@ const WINDOW: usize = 1001;
 pub(crate) const FOLDERS: usize = 2000;
 
 /// What to list.
-pub(crate) struct Query<'a> {
+pub(crate) struct ListingQuery<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) delimiter: Option<&'a str>,
     /// Where the page before this one ended.
@@ -91,7 +91,7 @@ impl Mark {
 
 /// One page.
 #[derive(Default)]
-pub(crate) struct Page {
+pub(crate) struct ListingPage {
     pub(crate) objects: Vec<(String, Stat)>,
     /// The common prefixes.
     pub(crate) groups: Vec<String>,
@@ -100,11 +100,11 @@ pub(crate) struct Page {
 }
 
 /// Lists a page.
-pub(crate) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
-    let mut walk = Walk {
+pub(crate) fn list(bucket: &Bucket, query: &ListingQuery<'_>) -> io::Result<ListingPage> {
+    let mut walk = ListingWalk {
         bucket,
         query,
-        page: Page::default(),
+        page: ListingPage::default(),
         last: None,
         entered: 0,
     };
@@ -113,7 +113,7 @@ pub(crate) fn list(bucket: &Bucket, query: &Query<'_>) -> io::Result<Page> {
         None => (PathBuf::new(), ""),
     };
     if let Some(directory) = bucket.folder(&place)? {
-        let folder = Folder {
+        let folder = ListedFolder {
             place,
             depth: 0,
             directory: Some(directory),
@@ -142,7 +142,7 @@ enum CandidateKind {
 }
 
 /// A folder of the bucket that is being listed.
-struct Folder {
+struct ListedFolder {
     /// Where it is in the bucket.
     place: PathBuf,
     /// How many folders around it are being listed.
@@ -151,7 +151,7 @@ struct Folder {
     directory: Option<Directory>,
 }
 
-impl Folder {
+impl ListedFolder {
     /// The folder; `None` if it is gone, or a link has taken its place.
     fn directory(&mut self, bucket: &Bucket) -> io::Result<Option<&Directory>> {
         if self.directory.is_none() {
@@ -187,17 +187,17 @@ impl Folder {
     }
 }
 
-struct Walk<'a> {
+struct ListingWalk<'a> {
     bucket: &'a Bucket,
-    query: &'a Query<'a>,
-    page: Page,
+    query: &'a ListingQuery<'a>,
+    page: ListingPage,
     last: Option<Mark>,
     entered: usize,
 }
 
-impl Walk<'_> {
+impl ListingWalk<'_> {
     /// Meets the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
-    fn visit(&mut self, mut folder: Folder, prefix: &str) -> io::Result<ControlFlow<()>> {
+    fn visit(&mut self, mut folder: ListedFolder, prefix: &str) -> io::Result<ControlFlow<()>> {
         let mut cursor = None;
         while !self.is_grouped(prefix) {
             let Some(directory) = folder.directory(self.bucket)? else {
@@ -254,7 +254,7 @@ impl Walk<'_> {
     fn meet(
         &mut self,
         key: String,
-        folder: &mut Folder,
+        folder: &mut ListedFolder,
         place: &Path,
     ) -> io::Result<ControlFlow<()>> {
         if self.is_grouped(&key) {
@@ -301,7 +301,7 @@ impl Walk<'_> {
         prefix: &str,
         cursor: Option<&Candidate>,
     ) -> io::Result<Vec<Candidate>> {
-        let mut window = Window {
+        let mut window = ListingWindow {
             walk: self,
             prefix,
             cursor,
@@ -332,14 +332,14 @@ impl Walk<'_> {
 }
 
 /// The smallest names of a folder that a walk wants.
-struct Window<'a> {
-    walk: &'a Walk<'a>,
+struct ListingWindow<'a> {
+    walk: &'a ListingWalk<'a>,
     prefix: &'a str,
     cursor: Option<&'a Candidate>,
     smallest: BinaryHeap<Candidate>,
 }
 
-impl Window<'_> {
+impl ListingWindow<'_> {
     /// Reads a folder, and the parts of long names in it. `inside` and `before` are where we are, and what it says.
     fn scan(&mut self, folder: &Directory, inside: &Path, before: &str) -> io::Result<()> {
         for entry in folder.entries()? {
@@ -351,21 +351,21 @@ impl Window<'_> {
             };
             let place = || inside.join(name);
             match reading {
-                Reading::Segment(text) if kind.is_file() => {
+                NameReading::Segment(text) if kind.is_file() => {
                     self.consider(text, CandidateKind::Usual, place);
                 }
-                Reading::Segment(text) if kind.is_dir() => {
+                NameReading::Segment(text) if kind.is_dir() => {
                     self.consider(text + "/", CandidateKind::Folder, place);
                 }
-                Reading::Beside(text) if kind.is_file() => {
+                NameReading::Beside(text) if kind.is_file() => {
                     self.consider(text.into(), CandidateKind::Beside, place);
                 }
-                Reading::Part(text) if kind.is_dir() => {
+                NameReading::Part(text) if kind.is_dir() => {
                     if let Some(part) = absent_is_none(folder.pass(Path::new(name)))? {
                         self.scan(&part, &place(), &text)?;
                     }
                 }
-                Reading::Segment(_) | Reading::Beside(_) | Reading::Part(_) => {}
+                NameReading::Segment(_) | NameReading::Beside(_) | NameReading::Part(_) => {}
             }
         }
         Ok(())
@@ -458,7 +458,7 @@ mod tests {
         let mut found = Vec::new();
         let mut after = start.map(|start| Mark::Key(start.to_owned()));
         loop {
-            let query = Query {
+            let query = ListingQuery {
                 prefix,
                 delimiter,
                 after,
@@ -547,7 +547,7 @@ mod tests {
         let keys: Vec<String> = keys.into_iter().collect();
         assert_eq!(all(&bucket, "", None, 700, None, usize::MAX), keys);
         // One list, which has to look through two windows.
-        let query = Query {
+        let query = ListingQuery {
             prefix: "",
             delimiter: None,
             after: None,
@@ -577,7 +577,7 @@ mod tests {
         for delimiter in [None, Some("/")] {
             let (mut after, mut pages, mut met) = (None, 0, Vec::new());
             loop {
-                let query = Query {
+                let query = ListingQuery {
                     prefix: "",
                     delimiter,
                     after,

@@ -42,7 +42,7 @@ const SHORTEST_PART: usize = LONGEST_PART - 3;
 
 /// The two places, relative to the bucket, where the file of a key may be.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Places {
+pub(crate) struct NamePlaces {
     /// Where it is by default.
     pub(crate) usual: PathBuf,
     /// Where it is if the usual place is a folder.
@@ -51,7 +51,7 @@ pub(crate) struct Places {
 
 /// What the name of a file or folder says.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reading<'a> {
+pub(crate) enum NameReading<'a> {
     /// A segment of a key.
     Segment(Cow<'a, str>),
     /// The last segment of a key, whose usual name may be that of a folder.
@@ -61,7 +61,7 @@ pub(crate) enum Reading<'a> {
 }
 
 /// Says where the file of `key` may be.
-pub(crate) fn places(key: &str) -> Places {
+pub(crate) fn places(key: &str) -> NamePlaces {
     let (folders, file) = key
         .rsplit_once('/')
         .map_or((None, key), |(f, file)| (Some(f), file));
@@ -73,7 +73,7 @@ pub(crate) fn places(key: &str) -> Places {
             .chain(names.into_iter().map(PathBuf::from))
             .collect()
     };
-    Places {
+    NamePlaces {
         usual: place(name(file)),
         beside: place(spell(BESIDE, file)),
     }
@@ -97,23 +97,23 @@ pub(crate) fn beside(text: &str) -> PathBuf {
 /// Reads the name of a file or folder; `None` is no part of any key.
 ///
 /// `before` is what the parts around it say already, and empty in an ordinary folder.
-pub(crate) fn read<'a>(before: &str, name: &'a str) -> Option<Reading<'a>> {
+pub(crate) fn read<'a>(before: &str, name: &'a str) -> Option<NameReading<'a>> {
     read_spelled(before, name).or_else(|| {
         let stands = before.is_empty() && stands(name);
-        stands.then_some(Reading::Segment(Cow::Borrowed(name)))
+        stands.then_some(NameReading::Segment(Cow::Borrowed(name)))
     })
 }
 
-fn read_spelled(before: &str, name: &str) -> Option<Reading<'static>> {
+fn read_spelled(before: &str, name: &str) -> Option<NameReading<'static>> {
     let (sigil, spelling) = name.split_at_checked(SPELLED.len())?;
     if ![SPELLED, BESIDE, PART].contains(&sigil) {
         return None;
     }
     let text = format!("{before}{}", unquote(spelling)?);
     match sigil {
-        SPELLED if !stands(&text) => Some(Reading::Segment(Cow::Owned(text))),
-        BESIDE => Some(Reading::Beside(text)),
-        PART if spelling.len() >= SHORTEST_PART => Some(Reading::Part(text)),
+        SPELLED if !stands(&text) => Some(NameReading::Segment(Cow::Owned(text))),
+        BESIDE => Some(NameReading::Beside(text)),
+        PART if spelling.len() >= SHORTEST_PART => Some(NameReading::Part(text)),
         _ => None,
     }
 }
@@ -202,19 +202,19 @@ mod tests {
         let (mut key, mut before) = (String::new(), String::new());
         for name in folders {
             match read(&before, name)? {
-                Reading::Segment(text) => {
+                NameReading::Segment(text) => {
                     key.push_str(&text);
                     key.push('/');
                     before.clear();
                 }
-                Reading::Part(text) => before = text,
-                Reading::Beside(_) => return None,
+                NameReading::Part(text) => before = text,
+                NameReading::Beside(_) => return None,
             }
         }
         match read(&before, file)? {
-            Reading::Segment(text) => Some(key + &text),
-            Reading::Beside(text) => Some(key + &text),
-            Reading::Part(_) => None,
+            NameReading::Segment(text) => Some(key + &text),
+            NameReading::Beside(text) => Some(key + &text),
+            NameReading::Part(_) => None,
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
 
         #[test]
         fn no_path_leaves_the_bucket_or_enters_the_reserved_folder(key in hostile_key()) {
-            let Places { usual, beside } = places(&key);
+            let NamePlaces { usual, beside } = places(&key);
             for path in [usual, beside] {
                 prop_assert!(path.as_os_str().len() < 3500, "within PATH_MAX");
                 for component in path.components() {
@@ -403,7 +403,7 @@ mod tests {
         fn no_two_keys_share_a_place(keys in prop::collection::hash_set(hostile_key(), 2..40)) {
             let mut owners = HashMap::new();
             for key in &keys {
-                let Places { usual, beside } = places(key);
+                let NamePlaces { usual, beside } = places(key);
                 for path in [usual, beside] {
                     let other = owners.insert(path, key);
                     prop_assert_eq!(other, None, "{:?} too", key);
@@ -415,9 +415,9 @@ mod tests {
         #[test]
         fn a_name_that_is_read_is_the_name_of_its_key(name in hostile_name()) {
             match read("", &name) {
-                Some(Reading::Segment(key)) => prop_assert_eq!(usual(&key), name),
-                Some(Reading::Beside(key)) => prop_assert_eq!(beside_of(&key), name),
-                Some(Reading::Part(_)) => prop_assert!(name.len() > SHORTEST_PART),
+                Some(NameReading::Segment(key)) => prop_assert_eq!(usual(&key), name),
+                Some(NameReading::Beside(key)) => prop_assert_eq!(beside_of(&key), name),
+                Some(NameReading::Part(_)) => prop_assert!(name.len() > SHORTEST_PART),
                 None => prop_assert_eq!(name, RESERVED),
             }
         }

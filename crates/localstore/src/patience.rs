@@ -16,7 +16,7 @@ use crate::bounds::PACE_PERIOD;
 
 /// How much a connection moved lately, in both directions.
 #[derive(Default)]
-pub(crate) struct Moved(Mutex<Period>);
+pub(crate) struct MovedResponse(Mutex<Period>);
 
 /// The bytes of the present period, and of the one before.
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Period {
     now: usize,
 }
 
-impl Moved {
+impl MovedResponse {
     pub(crate) fn add(&self, bytes: usize) {
         self.with(|period| period.now += bytes);
     }
@@ -71,11 +71,16 @@ pub(crate) struct Patient<S> {
     /// How much was taken since, and when the last of it was.
     taken: usize,
     taken_at: Option<Instant>,
-    moved: Arc<Moved>,
+    moved: Arc<MovedResponse>,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Duration, least: usize, moved: Arc<Moved>) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        patience: Duration,
+        least: usize,
+        moved: Arc<MovedResponse>,
+    ) -> Self {
         Self {
             stream,
             moved,

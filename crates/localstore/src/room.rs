@@ -18,11 +18,11 @@ use tokio::time::Instant;
 use crate::bounds::{
     MAX_LINKS, MAX_OWN_REQUESTS, MAX_SAME_LINK, MAX_WAITING, MIN_PACE_BYTES, PACE_PERIOD,
 };
-use crate::patience::Moved;
+use crate::patience::MovedResponse;
 
 /// Who signed a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Signer {
+pub(crate) enum KeyHolder {
     /// The holder of a link: the signature, which is in the query, is this.
     Link(String),
     /// The holder of the secret: the signature is in the header.
@@ -32,18 +32,18 @@ pub(crate) enum Signer {
 /// The room of one endpoint.
 #[derive(Clone)]
 pub(crate) struct Room {
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Mutex<WaitingResponse>>,
     answers: Arc<Mutex<Answers>>,
     own: Arc<Semaphore>,
 }
 
 /// What a request that is answered takes up.
-enum Slot {
+enum ResponseSlot {
     Link(Arc<Mutex<Answers>>, u64),
     Own(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit),
 }
 
-impl Drop for Slot {
+impl Drop for ResponseSlot {
     fn drop(&mut self) {
         if let Self::Link(answers, turn) = self {
             lock(answers).by_turn.remove(turn);
@@ -55,14 +55,14 @@ impl Drop for Slot {
 #[derive(Default)]
 struct Answers {
     next_turn: u64,
-    by_turn: BTreeMap<u64, Answer>,
+    by_turn: BTreeMap<u64, RoomAnswer>,
 }
 
 /// An answer to a link.
-struct Answer {
+struct RoomAnswer {
     link: String,
     began: Instant,
-    moved: Arc<Moved>,
+    moved: Arc<MovedResponse>,
     close: Arc<Notify>,
 }
 
@@ -74,7 +74,7 @@ impl Answers {
             .count()
     }
 
-    fn begin(&mut self, answer: Answer) -> Option<u64> {
+    fn begin(&mut self, answer: RoomAnswer) -> Option<u64> {
         let share = self.share(&answer.link);
         let is_full = self.by_turn.len() >= MAX_LINKS;
         if share >= MAX_SAME_LINK || is_full && !self.make_room(share) {
@@ -104,7 +104,7 @@ impl Answers {
         true
     }
 
-    fn slowest(&self, of: impl Fn(&Answer) -> bool) -> Option<u64> {
+    fn slowest(&self, of: impl Fn(&RoomAnswer) -> bool) -> Option<u64> {
         let candidates = self.by_turn.iter().filter(|(_, answer)| of(answer));
         let slowest = candidates.min_by_key(|(_, answer)| answer.moved.lately());
         slowest.map(|(turn, _)| *turn)
@@ -117,34 +117,34 @@ impl Answers {
         }
         let largest = shares.values().copied().max()?;
         let is_larger = largest > share + 1;
-        let of_largest = |answer: &Answer| shares.get(&*answer.link) == Some(&largest);
+        let of_largest = |answer: &RoomAnswer| shares.get(&*answer.link) == Some(&largest);
         is_larger.then(|| self.slowest(of_largest)).flatten()
     }
 }
 
 /// The connections without a request that is answered, in the order in which they began to wait.
 #[derive(Default)]
-struct Waiting {
+struct WaitingResponse {
     next_turn: u64,
     by_turn: BTreeMap<u64, Arc<Notify>>,
 }
 
 /// One connection's place in the room.
 #[derive(Clone)]
-pub(crate) struct Place(Arc<Inner>);
+pub(crate) struct ConnectionPlace(Arc<RoomInner>);
 
-struct Inner {
+struct RoomInner {
     room: Room,
     close: Arc<Notify>,
-    moved: Arc<Moved>,
-    state: Mutex<State>,
+    moved: Arc<MovedResponse>,
+    state: Mutex<RoomState>,
 }
 
 /// Where the connection is: among those that wait, or in a slot.
 #[derive(Default)]
-struct State {
+struct RoomState {
     turn: Option<u64>,
-    slot: Option<Slot>,
+    slot: Option<ResponseSlot>,
 }
 
 impl Room {
@@ -157,8 +157,8 @@ impl Room {
     }
 
     /// Takes a connection in, and tells the one that waited longest to go if there are too many.
-    pub(crate) fn enter(&self) -> Place {
-        let place = Place(Arc::new(Inner {
+    pub(crate) fn enter(&self) -> ConnectionPlace {
+        let place = ConnectionPlace(Arc::new(RoomInner {
             room: self.clone(),
             close: Arc::default(),
             moved: Arc::default(),
@@ -169,14 +169,14 @@ impl Room {
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     /// Ends when the connection must go.
     pub(crate) async fn must_close(&self) {
         self.0.close.notified().await;
     }
 
     /// What its client takes and gives.
-    pub(crate) fn moved(&self) -> Arc<Moved> {
+    pub(crate) fn moved(&self) -> Arc<MovedResponse> {
         Arc::clone(&self.0.moved)
     }
 
@@ -184,23 +184,23 @@ impl Place {
     /// link has its share.
     ///
     /// The daemon's own requests wait for theirs.
-    pub(crate) async fn begin(&self, signer: Signer) -> bool {
+    pub(crate) async fn begin(&self, signer: KeyHolder) -> bool {
         self.0.leave();
         let room = &self.0.room;
         let slot = match signer {
-            Signer::Link(link) => {
-                let answer = Answer {
+            KeyHolder::Link(link) => {
+                let answer = RoomAnswer {
                     link,
                     began: Instant::now(),
                     moved: self.moved(),
                     close: Arc::clone(&self.0.close),
                 };
                 let turn = lock(&room.answers).begin(answer);
-                turn.map(|turn| Slot::Link(Arc::clone(&room.answers), turn))
+                turn.map(|turn| ResponseSlot::Link(Arc::clone(&room.answers), turn))
             }
-            Signer::Own => {
+            KeyHolder::Own => {
                 let permit = Arc::clone(&room.own).acquire_owned().await.ok();
-                permit.map(Slot::Own)
+                permit.map(ResponseSlot::Own)
             }
         };
         let has_slot = slot.is_some();
@@ -209,9 +209,9 @@ impl Place {
     }
 
     /// The request that has a slot; it ends when this is dropped.
-    pub(crate) fn served(&self) -> Option<Served> {
+    pub(crate) fn served(&self) -> Option<ServedResponse> {
         let has_slot = lock(&self.0.state).slot.is_some();
-        has_slot.then(|| Served(self.clone()))
+        has_slot.then(|| ServedResponse(self.clone()))
     }
 
     fn wait(&self) {
@@ -225,14 +225,14 @@ impl Place {
         waiting.next_turn += 1;
         waiting.by_turn.insert(turn, Arc::clone(&self.0.close));
         let mut state = lock(&self.0.state);
-        *state = State {
+        *state = RoomState {
             turn: Some(turn),
             slot: None,
         };
     }
 }
 
-impl Inner {
+impl RoomInner {
     fn leave(&self) {
         let turn = lock(&self.state).turn.take();
         if let Some(turn) = turn {
@@ -241,16 +241,16 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for RoomInner {
     fn drop(&mut self) {
         self.leave();
     }
 }
 
 /// A request that is being answered, until the last byte of the answer is handed on.
-pub(crate) struct Served(Place);
+pub(crate) struct ServedResponse(ConnectionPlace);
 
-impl Drop for Served {
+impl Drop for ServedResponse {
     fn drop(&mut self) {
         self.0.wait();
     }
@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
 
-    fn must_close(place: &Place) -> bool {
+    fn must_close(place: &ConnectionPlace) -> bool {
         place.must_close().now_or_never().is_some()
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let (served, first) = (room.enter(), room.enter());
         assert!(served.begin(link(0)).await);
         let answer = served.served().unwrap();
-        let mut others: Vec<Place> = (1..MAX_WAITING).map(|_| room.enter()).collect();
+        let mut others: Vec<ConnectionPlace> = (1..MAX_WAITING).map(|_| room.enter()).collect();
         assert!(!must_close(&first), "there is room for it");
         others.push(room.enter());
         assert!(must_close(&first) && !must_close(&others[0]) && !must_close(&served));
@@ -289,8 +289,8 @@ mod tests {
         assert!(lock(&room.waiting).by_turn.is_empty());
     }
 
-    fn link(number: usize) -> Signer {
-        Signer::Link(number.to_string())
+    fn link(number: usize) -> KeyHolder {
+        KeyHolder::Link(number.to_string())
     }
 
     #[tokio::test]
@@ -310,7 +310,7 @@ mod tests {
         assert!(lock(&room.answers).by_turn.is_empty());
     }
 
-    async fn answered(room: &Room, number: usize) -> (Place, Served) {
+    async fn answered(room: &Room, number: usize) -> (ConnectionPlace, ServedResponse) {
         let place = room.enter();
         assert!(place.begin(link(number)).await, "{number}");
         let served = place.served().unwrap();
@@ -375,7 +375,7 @@ mod tests {
         }
         let another = room.enter();
         assert!(!another.begin(link(1000)).await && another.served().is_none());
-        assert!(room.enter().begin(Signer::Own).await);
+        assert!(room.enter().begin(KeyHolder::Own).await);
         links.pop();
         assert!(room.enter().begin(link(1000)).await);
     }

@@ -63,7 +63,7 @@ impl Sites {
 
     /// Checks all that can be said of a request without computing its signature.
     pub(crate) fn admit(&self, request: &request::Parts) -> S3Result<()> {
-        let query = Query::parse(request.uri.query().unwrap_or_default())?;
+        let query = SignedQuery::parse(request.uri.query().unwrap_or_default())?;
         let authorization = request.headers.get(AUTHORIZATION);
         // s3s would take a version 2 signature, which has neither a region nor signed headers.
         if query.has("Signature") || query.has("AWSAccessKeyId") {
@@ -133,13 +133,13 @@ pub(crate) struct Claim<'a> {
 }
 
 /// What the signing key was derived from, beside the secret and the day.
-pub(crate) struct Scope<'a> {
+pub(crate) struct CredentialScope<'a> {
     pub(crate) access_key_id: &'a str,
     pub(crate) region: &'a str,
 }
 
 impl<'a> Claim<'a> {
-    pub(crate) fn of_query(query: &'a Query) -> Result<Self, String> {
+    pub(crate) fn of_query(query: &'a SignedQuery) -> Result<Self, String> {
         let parameter = |name: &str| {
             query
                 .only(name)
@@ -194,7 +194,7 @@ impl<'a> Claim<'a> {
         })
     }
 
-    pub(crate) fn scope(&self) -> Result<Scope<'a>, String> {
+    pub(crate) fn scope(&self) -> Result<CredentialScope<'a>, String> {
         let parts: Vec<&str> = self.credential.split('/').collect();
         let is_plain = self.credential.bytes().all(|byte| byte.is_ascii_graphic());
         let ([access_key_id, date, region, service, "aws4_request"], true) = (&parts[..], is_plain)
@@ -215,7 +215,7 @@ impl<'a> Claim<'a> {
         if *service != "s3" {
             return Err(format!("incorrect service \"{service}\"; expecting \"s3\""));
         }
-        Ok(Scope {
+        Ok(CredentialScope {
             access_key_id,
             region,
         })
@@ -293,9 +293,9 @@ fn unsupported() -> S3Error {
 }
 
 /// The parameters of a query, decoded as s3s decodes them: it must not see another value than we do.
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct SignedQuery(Vec<(String, String)>);
 
-impl Query {
+impl SignedQuery {
     pub(crate) fn parse(query: &str) -> S3Result<Self> {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let pairs = pairs.map(|pair| {

@@ -24,7 +24,7 @@ use crate::backend::{Backend, OurOperations};
 use crate::below::PublicPath;
 use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
 use crate::patience::Patient;
-use crate::room::{Place, Room, Served};
+use crate::room::{ConnectionPlace, Room, ServedResponse};
 use crate::scope::Sites;
 
 /// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
@@ -51,20 +51,24 @@ impl Service {
     }
 
     /// Answers a request. A connection on which nothing was signed is closed with the answer.
-    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Answer> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        place: &ConnectionPlace,
+    ) -> Response<HttpAnswer> {
         let mut response = self.answer(request, place).await;
         let served = place.served();
         if served.is_none() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        response.map(|body| Answer {
+        response.map(|body| HttpAnswer {
             body,
             _served: served,
         })
     }
 
-    async fn answer(&self, request: Request<Incoming>, place: &Place) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, place: &ConnectionPlace) -> Response<Body> {
         let (mut head, body) = request.into_parts();
         let admitted = self.sites.admit(&head);
         if let Err(refusal) =
@@ -88,12 +92,12 @@ impl Service {
 }
 
 /// What is sent, and the slot that it keeps until then.
-struct Answer {
+struct HttpAnswer {
     body: Body,
-    _served: Option<Served>,
+    _served: Option<ServedResponse>,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for HttpAnswer {
     type Data = Bytes;
     type Error = <Body as hyper::body::Body>::Error;
 
@@ -162,7 +166,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn converse(
     stream: TcpStream,
     service: Service,
-    place: Place,
+    place: ConnectionPlace,
     mut stop: watch::Receiver<bool>,
 ) {
     let respond =

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
 
-pub use key::{HashAlgorithm, KeyError, PrivateKey};
+pub use key::{HashAlgorithm, PrivateKey, PrivateKeyError};
 
 use crate::percent::push_path;
 use crate::request::PresignRequest;

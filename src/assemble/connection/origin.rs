@@ -14,7 +14,7 @@ use aws_credential_types::provider::error::CredentialsError;
 
 use super::Base;
 use super::process::Process;
-use super::sts::{self, Identity, Sessions};
+use super::sts::{self, CallerIdentity, Sessions};
 use crate::config::{ConnectionConfig, Secret};
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
@@ -79,7 +79,7 @@ impl Configured {
             let keys = read.map_err(CredentialsError::invalid_configuration)?;
             return Ok(SharedCredentialsProvider::new(keys));
         }
-        if let Some(identity) = Identity::of(&self.environment) {
+        if let Some(identity) = CallerIdentity::of(&self.environment) {
             return Ok(self.of_identity(sdk, identity));
         }
         if let Some(process) = Process::of(sdk) {
@@ -94,7 +94,7 @@ impl Configured {
 
     /// The SDK's chain up to the web identity, which is taken to our own STS. The SDK's own provider asks AWS's, and needs an ARN in
     /// the answer.
-    fn of_identity(&self, sdk: &SdkConfig, identity: Identity) -> SharedCredentialsProvider {
+    fn of_identity(&self, sdk: &SdkConfig, identity: CallerIdentity) -> SharedCredentialsProvider {
         let mut client = ProviderConfig::without_region().with_region(sdk.region().cloned());
         if let Some(http) = sdk.http_client() {
             client = client.with_http_client(http);

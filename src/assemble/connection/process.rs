@@ -54,9 +54,9 @@ impl fmt::Debug for Process {
 }
 
 /// The processes of a program, which end when this is dropped.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // One that has ended is none any more.
@@ -93,7 +93,7 @@ impl Process {
             .spawn();
         let mut child = child.map_err(|error| format!("could not be run: {error}"))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let mut group = Group(pid);
+        let mut group = ProcessGroup(pid);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (mut printed, mut complaint) = (Vec::new(), Vec::new());
         let status = {

@@ -14,7 +14,7 @@ use crate::config::queue_address::QueuePlace;
 use crate::config_error::ConfigError;
 use crate::edge::{Egress, HeedsRetryAfter};
 use crate::environment::Environment;
-use crate::links::credentials::Source;
+use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
 
 /// The way to an SQS queue; what is left out is the environment's or the profile's.
@@ -67,7 +67,7 @@ pub async fn sqs_client(
     };
     let origin = Configured::new(section, base, &ConnectionConfig::default(), environment);
     let end = session_end(environment);
-    let source = Source::new(section, section.to_owned(), Arc::new(origin), end);
+    let source = CredentialSource::new(section, section.to_owned(), Arc::new(origin), end);
     let mut client = aws_sdk_sqs::config::Builder::from(&sdk)
         .retry_classifier(OnceMore(source.doubt().clone()))
         .retry_classifier(HeedsRetryAfter)

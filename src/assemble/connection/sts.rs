@@ -36,13 +36,13 @@ pub(super) struct Role {
 /// Who the process is by a token in a file, as Kubernetes and other platforms say it.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html>
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(super) struct CallerIdentity {
     token_file: PathBuf,
     role: String,
     session: Option<String>,
 }
 
-impl Identity {
+impl CallerIdentity {
     /// What the environment says.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let said = |name| {
@@ -60,14 +60,14 @@ impl Identity {
 /// Takes on a role, each time that it is asked.
 pub(super) struct Sessions {
     client: Client,
-    way: Way,
+    way: StsClient,
 }
 
-enum Way {
+enum StsClient {
     /// With credentials of our own.
     Keys(Role),
     /// With a token, which is read each time.
-    Token(Identity),
+    Token(CallerIdentity),
 }
 
 impl fmt::Debug for Sessions {
@@ -101,29 +101,33 @@ impl Sessions {
         let sdk = sdk.credentials_provider(SharedCredentialsProvider::new(Clean(own)));
         Self {
             client: client(&sdk.build(), endpoint),
-            way: Way::Keys(role),
+            way: StsClient::Keys(role),
         }
     }
 
     /// Takes on a role with a token; these requests have no signature.
-    pub(super) fn of_identity(sdk: &SdkConfig, endpoint: Option<&str>, identity: Identity) -> Self {
+    pub(super) fn of_identity(
+        sdk: &SdkConfig,
+        endpoint: Option<&str>,
+        identity: CallerIdentity,
+    ) -> Self {
         Self {
             client: client(sdk, endpoint),
-            way: Way::Token(identity),
+            way: StsClient::Token(identity),
         }
     }
 
     fn role(&self) -> &str {
         match &self.way {
-            Way::Keys(role) => &role.arn,
-            Way::Token(identity) => &identity.role,
+            StsClient::Keys(role) => &role.arn,
+            StsClient::Token(identity) => &identity.role,
         }
     }
 
     async fn ask(&self) -> Result<Credentials, CredentialsError> {
         let action = || format!("take on the role {}", self.role());
         let given = match &self.way {
-            Way::Keys(Role { arn, lasts }) => {
+            StsClient::Keys(Role { arn, lasts }) => {
                 let request = self.client.assume_role().role_arn(arn);
                 let request = request.role_session_name(SESSION_NAME);
                 let seconds = lasts.and_then(|lasts| i32::try_from(lasts.as_secs()).ok());
@@ -132,7 +136,7 @@ impl Sessions {
                     .map_err(|error| EdgeError::from_sdk(action(), &error))
                     .map(|answer| answer.credentials)
             }
-            Way::Token(identity) => {
+            StsClient::Token(identity) => {
                 let request = self.client.assume_role_with_web_identity();
                 let session = identity.session.as_deref().unwrap_or(SESSION_NAME);
                 let answer = request
@@ -159,7 +163,7 @@ impl ProvideCredentials for Sessions {
     }
 }
 
-impl Identity {
+impl CallerIdentity {
     async fn token(&self) -> Result<String, CredentialsError> {
         let (path, file) = (self.token_file.display(), self.token_file.clone());
         // A file system that hangs blocks the thread, for as long as a file is waited for.

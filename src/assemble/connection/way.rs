@@ -11,7 +11,7 @@ use crate::keyring::nonce;
 
 use crate::links::connection::Connection;
 use crate::links::signer::{Signer, SignerError};
-use crate::links::way::{Answer, Obstacle, judge};
+use crate::links::way::{LinkAnswer, Obstacle, judge};
 use crate::plan::{Bound, ExpiryGuard, Lifetime};
 use crate::store::StoreError;
 
@@ -34,7 +34,7 @@ pub enum WayError {
 }
 
 /// A link, and where it leads.
-struct Trial {
+struct LinkTrial {
     url: PresignedUrl,
     origin: String,
     region: String,
@@ -77,7 +77,7 @@ impl Connection {
         bucket: &Bucket,
         key: &str,
         clock: Clock,
-    ) -> Result<Trial, WayError> {
+    ) -> Result<LinkTrial, WayError> {
         let region = self.store.region(bucket).await?;
         let signed_at = clock().checked_sub(BACK).unwrap_or_else(|_| clock());
         let lives = SignedDuration::from_secs(LIVES_SECS.cast_signed());
@@ -96,7 +96,7 @@ impl Connection {
             key,
             ..PresignRequest::default()
         };
-        Ok(Trial {
+        Ok(LinkTrial {
             url: presigner.presign(&ask),
             origin: presigner.origin().to_owned(),
             region: region.unwrap_or_else(|| signer.region()).to_owned(),
@@ -105,7 +105,7 @@ impl Connection {
 }
 
 /// The answer to a link, or why there is none.
-async fn open(url: &PresignedUrl, egress: &Egress) -> Result<Answer, String> {
+async fn open(url: &PresignedUrl, egress: &Egress) -> Result<LinkAnswer, String> {
     let (status, body) = http::get(url.expose(), egress.clone()).await?;
-    Ok(Answer::read(status, &body))
+    Ok(LinkAnswer::read(status, &body))
 }

@@ -16,13 +16,13 @@ use handout::plan::AllowRule;
 use handout::store::{Cursor, ErrorKind, ObjectMeta, ObjectStore, Storage, Versions};
 use handout::text::chain;
 
-use super::report::{BoxError, Outcome, Report, bounded};
+use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
 use super::{deletions, lifetimes, links, publishing};
 
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     let keyring = match Keyring::open(&config.secret_key_file()) {
         Ok(keyring) => keyring,
@@ -49,7 +49,7 @@ pub(super) async fn check(
 }
 
 /// Whether the ledger can be kept where it is to be.
-async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> Outcome {
+async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> CheckOutcome {
     match config.ledger.kind {
         LedgerKind::Sqlite => {
             match assemble::open_sqlite_ledger(config, clock::system) {
@@ -72,7 +72,11 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
 }
 
 /// Whether what lies under each place that a rule names may be listed, and read: a link opens with the rights of its signer.
-async fn buckets(config: &Config, connections: &Connections, report: &Report) -> io::Result<()> {
+async fn buckets(
+    config: &Config,
+    connections: &Connections,
+    report: &CheckReport,
+) -> io::Result<()> {
     let Ok(policy) = config.policy() else {
         return Ok(());
     };
@@ -92,43 +96,47 @@ async fn buckets(config: &Config, connections: &Connections, report: &Report) ->
         let what = place.trim_end_matches('/').to_owned();
         let verdict = match bounded(hands_out(connection, rule, versions)).await {
             Ok(verdict) => verdict,
-            Err(error) => Verdict::Fails(error),
+            Err(error) => ConnectionVerdict::Fails(error),
         };
         match verdict {
-            Verdict::Works(result) => report.tell(what, Ok(result))?,
-            Verdict::Warns(result) => report.warn(what, result)?,
-            Verdict::Fails(error) => report.tell(what, Err(error))?,
+            ConnectionVerdict::Works(result) => report.tell(what, Ok(result))?,
+            ConnectionVerdict::Warns(result) => report.warn(what, result)?,
+            ConnectionVerdict::Fails(error) => report.tell(what, Err(error))?,
         }
     }
     Ok(())
 }
 
 /// What is known of a place from which files are handed out.
-enum Verdict {
+enum ConnectionVerdict {
     Works(String),
     Warns(String),
     Fails(BoxError),
 }
 
 /// Lists what is there as a job does, and asks for a byte of the first object that has one.
-async fn hands_out(connection: &Connection, rule: &AllowRule, versions: Versions) -> Verdict {
+async fn hands_out(
+    connection: &Connection,
+    rule: &AllowRule,
+    versions: Versions,
+) -> ConnectionVerdict {
     let (bucket, name) = (&rule.bucket, &rule.connection);
     let listed = connection
         .s3
         .list(bucket, rule.prefix.as_str(), versions, Cursor::Start);
     let listed = match listed.await {
         Ok(page) => page.objects,
-        Err(error) => return Verdict::Fails(error.into()),
+        Err(error) => return ConnectionVerdict::Fails(error.into()),
     };
     let is_readable =
         |object: &&ObjectMeta| object.size_bytes > 0 && object.storage == Storage::Ready;
     let Some(object) = listed.iter().find(is_readable) else {
         let result =
             format!("can be listed by {name}; nothing is there that shows whether it can be read");
-        return Verdict::Works(result);
+        return ConnectionVerdict::Works(result);
     };
     let Err(error) = connection.s3.beginning(bucket, object, 1).await else {
-        return Verdict::Works(format!("can be listed and read by {name}"));
+        return ConnectionVerdict::Works(format!("can be listed and read by {name}"));
     };
     let told = format!(
         "can be listed by {name}, and s3://{bucket}/{} cannot be read",
@@ -138,9 +146,9 @@ async fn hands_out(connection: &Connection, rule: &AllowRule, versions: Versions
     match error.fact {
         // Its links open by the distribution's rights.
         ErrorKind::Denied if connection.front.is_none() => {
-            Verdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
+            ConnectionVerdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }
-        _ => Verdict::Warns(format!("{told}: {words}")),
+        _ => ConnectionVerdict::Warns(format!("{told}: {words}")),
     }
 }
 
@@ -148,7 +156,7 @@ async fn hands_out(connection: &Connection, rule: &AllowRule, versions: Versions
 async fn with_embedded<F: Future<Output = io::Result<()>>>(
     config: &Config,
     keyring: &Keyring,
-    report: &Report,
+    report: &CheckReport,
     work: impl FnOnce(Option<std::net::SocketAddr>) -> F,
 ) -> io::Result<()> {
     let endpoint = match assemble::start_embedded(config, keyring, assemble::Serving::Itself).await
@@ -167,7 +175,7 @@ async fn with_embedded<F: Future<Output = io::Result<()>>>(
 async fn with_embedded<F: Future<Output = io::Result<()>>>(
     _: &Config,
     _: &Keyring,
-    _: &Report,
+    _: &CheckReport,
     work: impl FnOnce(Option<std::net::SocketAddr>) -> F,
 ) -> io::Result<()> {
     work(None).await

@@ -10,14 +10,14 @@ use handout::quantity::Span;
 use handout::store::s3::{Deleted, Deletion};
 use jiff::Timestamp;
 
-use super::report::{Report, bounded};
+use super::report::{CheckReport, bounded};
 
 /// Looks at the bucket of each rule, where its lifecycle may be read; most servers have none, and most policies do not let it be
 /// read, which is no finding.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     let Ok(policy) = config.policy() else {
         return Ok(());

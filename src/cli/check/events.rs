@@ -12,14 +12,14 @@ use handout::plan::{PlanError, Refusal};
 use handout::preview::Preview;
 use handout::text::chain;
 
-use super::report::{Report, bounded};
+use super::report::{CheckReport, bounded};
 use crate::cli::job::{Previewing, run_of};
 
 /// Makes a job of an example event by each rule, and looks at it as `handout job submit` does, as if its objects were there.
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     if config.on_event.is_empty() {
         return Ok(());
@@ -34,9 +34,9 @@ pub(super) async fn check(
         let what = format!("on_event[{index}]");
         let judging = judge(rule, &wanted.job, &previewing.services);
         match bounded(judging).await {
-            Ok(Verdict::Works(result)) => report.tell(what, Ok(result))?,
-            Ok(Verdict::Warns(result)) => report.warn(what, result)?,
-            Ok(Verdict::Fails(result)) => report.tell(what, Err(result.into()))?,
+            Ok(EventVerdict::Works(result)) => report.tell(what, Ok(result))?,
+            Ok(EventVerdict::Warns(result)) => report.warn(what, result)?,
+            Ok(EventVerdict::Fails(result)) => report.tell(what, Err(result.into()))?,
             Err(error) => report.tell(what, Err(error))?,
         }
     }
@@ -45,7 +45,7 @@ pub(super) async fn check(
 }
 
 /// What became of the jobs of a rule's example events, in a sentence.
-enum Verdict {
+enum EventVerdict {
     Works(String),
     /// Some can be done, and some cannot.
     Warns(String),
@@ -53,7 +53,7 @@ enum Verdict {
 }
 
 /// Tries a key that the rule's pattern gives, and where no `[[allow]]` rule lets it be handed out, keys that one has.
-async fn judge(rule: &EventRule, file: &Path, services: &Services) -> Verdict {
+async fn judge(rule: &EventRule, file: &Path, services: &Services) -> EventVerdict {
     let file = file.display();
     let allowed = services.signing.policy.rules.iter();
     let allowed = allowed.filter(|allowed| allowed.bucket == rule.bucket);
@@ -63,10 +63,12 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> Verdict {
         let event = format!("an event for s3://{}/{key}", rule.bucket);
         let error = match (try_out(rule, &key, services).await, &refused) {
             (Ok(()), None) => {
-                return Verdict::Works(format!("the job that {file} makes of {event} can be done"));
+                return EventVerdict::Works(format!(
+                    "the job that {file} makes of {event} can be done"
+                ));
             }
             (Ok(()), Some(refused)) => {
-                return Verdict::Warns(format!(
+                return EventVerdict::Warns(format!(
                     "{refused}; that of {event} can be done: let the rule's `key` name no others, or add an [[allow]] rule for them"
                 ));
             }
@@ -87,11 +89,11 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> Verdict {
         let told = chain(&error);
         let told = format!("the job that {file} makes of {event} {what}: {told}");
         if !is_of_place {
-            return Verdict::Fails(told);
+            return EventVerdict::Fails(told);
         }
         refused = refused.or(Some(told));
     }
-    Verdict::Fails(refused.unwrap_or_default())
+    EventVerdict::Fails(refused.unwrap_or_default())
 }
 
 async fn try_out(rule: &EventRule, key: &str, services: &Services) -> Result<(), JobError> {

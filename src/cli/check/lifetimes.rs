@@ -11,11 +11,11 @@ use handout::plan::{Bound, CredentialsEnd, ExpiryGuard, Limit};
 use handout::quantity::Span;
 use jiff::Timestamp;
 
-use super::report::{Report, bounded};
+use super::report::{CheckReport, bounded};
 
 /// What of a connection's links is told, and how.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum LifetimeVerdict {
     Works(String),
     Warns(String),
     Fails(String),
@@ -25,7 +25,7 @@ pub(super) async fn check(
     config: &Config,
     name: &ConnectionName,
     connection: &Connection,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     let what = format!("connections.{name}");
     let now = clock::system();
@@ -38,13 +38,13 @@ pub(super) async fn check(
         Ok(Ok(end)) => end,
     };
     match judge(asked, end, config.links.expiry_guard, now) {
-        Verdict::Works(result) => report.tell(what, Ok(result))?,
-        Verdict::Warns(result) => report.warn(what, result)?,
+        LifetimeVerdict::Works(result) => report.tell(what, Ok(result))?,
+        LifetimeVerdict::Warns(result) => report.warn(what, result)?,
         // Its jobs may all hand out by CloudFront.
-        Verdict::Fails(result) if connection.front.is_some() => {
+        LifetimeVerdict::Fails(result) if connection.front.is_some() => {
             report.warn(what, format!("for links by S3: {result}"))?;
         }
-        Verdict::Fails(result) => report.tell(what, Err(result.into()))?,
+        LifetimeVerdict::Fails(result) => report.tell(what, Err(result.into()))?,
     }
     let Some(front) = &connection.front else {
         return Ok(());
@@ -68,12 +68,12 @@ fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
 }
 
 /// Judges by the rule by which jobs are planned.
-fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -> Verdict {
+fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -> LifetimeVerdict {
     let jobs_ask = format!("jobs ask for {asked} (links.expires_in)");
     let planned = match lifetime(asked, Issuer::S3(end), asked, guard, now) {
         Ok(planned) => planned,
         Err(shortfall) => {
-            return Verdict::Fails(match shortfall.limit {
+            return LifetimeVerdict::Fails(match shortfall.limit {
                 Limit::CredentialsEnd(end) => format!(
                     "{jobs_ask} and the credentials end at {end}, in {}: ask for {} or less, set links.expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer (docs/credentials.md)",
                     until(end, now),
@@ -87,20 +87,22 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
     };
     match end {
         CredentialsEnd::Never => {
-            Verdict::Works("links can live for 7d: the credentials do not end".to_owned())
+            LifetimeVerdict::Works("links can live for 7d: the credentials do not end".to_owned())
         }
-        CredentialsEnd::Unknown => Verdict::Warns(format!(
+        CredentialsEnd::Unknown => LifetimeVerdict::Warns(format!(
             "{jobs_ask} and the credentials are a session's that does not say when it ends: links end with it, also before the end that mails print (links.expiry_guard = \"ignore\")"
         )),
-        CredentialsEnd::At(end) if planned.bound == Bound::Credentials => Verdict::Warns(format!(
-            "{jobs_ask} and the credentials end at {end}, in {}: links end with them, as mails then say (links.expiry_guard = \"clamp\")",
-            until(end, now)
-        )),
-        CredentialsEnd::At(end) if end < planned.expires_at => Verdict::Warns(format!(
+        CredentialsEnd::At(end) if planned.bound == Bound::Credentials => {
+            LifetimeVerdict::Warns(format!(
+                "{jobs_ask} and the credentials end at {end}, in {}: links end with them, as mails then say (links.expiry_guard = \"clamp\")",
+                until(end, now)
+            ))
+        }
+        CredentialsEnd::At(end) if end < planned.expires_at => LifetimeVerdict::Warns(format!(
             "{jobs_ask} and the credentials end at {end}, in {}: links end with them, also before the end that mails print (links.expiry_guard = \"ignore\")",
             until(end, now)
         )),
-        CredentialsEnd::At(end) => Verdict::Works(format!(
+        CredentialsEnd::At(end) => LifetimeVerdict::Works(format!(
             "links can live for {} at the most: the credentials end at {end}",
             until(end, now)
         )),
@@ -146,9 +148,9 @@ mod tests {
 
     fn of(asked: Span, end: CredentialsEnd, guard: ExpiryGuard) -> String {
         match judge(asked, end, guard, now()) {
-            Verdict::Works(result) => format!("ok {result}"),
-            Verdict::Warns(result) => format!("warn {result}"),
-            Verdict::Fails(result) => format!("FAIL {result}"),
+            LifetimeVerdict::Works(result) => format!("ok {result}"),
+            LifetimeVerdict::Warns(result) => format!("warn {result}"),
+            LifetimeVerdict::Fails(result) => format!("FAIL {result}"),
         }
     }
 

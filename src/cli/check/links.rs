@@ -11,13 +11,13 @@ use handout::links::connection::Connections;
 use handout::links::way::Obstacle;
 use handout::plan::policy::PublishRule;
 
-use super::report::{Report, bounded};
+use super::report::{CheckReport, bounded};
 
 /// Opens a link of each connection whose links name another server, for each bucket that a rule names.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     for (name, bucket) in linked(config) {
         let connection = connections.get(&name);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use directory::{Directory, Location};
 use handout::assemble::{OpenError, private_dir};
-use handout::audit::room::Room;
+use handout::audit::room::DiskRoom;
 use handout::audit::verify::{Glance, glance};
 use handout::config::Config;
 use handout::environment::Environment;
@@ -15,12 +15,16 @@ use handout::keyring::Keyring;
 use handout::plan::Installed;
 use handout::render::Templates;
 
-use super::report::{BoxError, Outcome, Report};
+use super::report::{BoxError, CheckOutcome, CheckReport};
 
 /// How much of a script is read for its first line.
 const FIRST_LINE: u64 = 256;
 
-pub(super) fn check(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+pub(super) fn check(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<()> {
     report.tell("templates", templates(config))?;
     report.tell("state directory", state_dir(config))?;
     let log = audit_log(config, environment, report)?;
@@ -32,7 +36,7 @@ pub(super) fn check(config: &Config, environment: &Environment, report: &Report)
     report.tell("allow rules", allow_rules(config))
 }
 
-fn templates(config: &Config) -> Outcome {
+fn templates(config: &Config) -> CheckOutcome {
     let templates = Templates::load(config.templates.dir.as_deref())?;
     handout::assemble::locale(config, &templates)?;
     Ok(format!(
@@ -42,7 +46,7 @@ fn templates(config: &Config) -> Outcome {
     ))
 }
 
-fn state_dir(config: &Config) -> Outcome {
+fn state_dir(config: &Config) -> CheckOutcome {
     let dir = &config.state_dir;
     let failed = |source| OpenError::StateDir {
         path: dir.clone(),
@@ -54,7 +58,11 @@ fn state_dir(config: &Config) -> Outcome {
 }
 
 /// Whether the log can go on where it is: its key, its directory, its registry and the room on its disk.
-fn audit_log(config: &Config, environment: &Environment, report: &Report) -> io::Result<Glance> {
+fn audit_log(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<Glance> {
     let look = || {
         let keyring = Keyring::open(&config.secret_key_file())?;
         let settings = config.audit_settings(&keyring, environment)?;
@@ -72,7 +80,7 @@ fn audit_log(config: &Config, environment: &Environment, report: &Report) -> io:
             )
             .into());
         }
-        Room::new(existing(&settings.dir), settings.min_free)
+        DiskRoom::new(existing(&settings.dir), settings.min_free)
             .check()
             .map_err(|full| full.to_string())?;
         Ok((format!("{} {written}", settings.dir.display()), seen))
@@ -90,7 +98,7 @@ fn audit_log(config: &Config, environment: &Environment, report: &Report) -> io:
 }
 
 /// Whether the daemon can listen where it is to. A process that writes the audit log now is taken for the one that listens there.
-fn addresses(config: &Config, is_working: bool, report: &Report) -> io::Result<()> {
+fn addresses(config: &Config, is_working: bool, report: &CheckReport) -> io::Result<()> {
     let embedded = config
         .needs_embedded()
         .then_some(("embedded.listen", config.embedded.listen));
@@ -101,7 +109,7 @@ fn addresses(config: &Config, is_working: bool, report: &Report) -> io::Result<(
     Ok(())
 }
 
-fn can_be_listened_on(address: SocketAddr, is_working: bool) -> Outcome {
+fn can_be_listened_on(address: SocketAddr, is_working: bool) -> CheckOutcome {
     match TcpListener::bind(address) {
         Ok(_) => Ok(format!("{address} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_working => {
@@ -116,7 +124,7 @@ fn can_be_listened_on(address: SocketAddr, is_working: bool) -> Outcome {
 }
 
 /// Whether a program of the operator's can be started: it, and what its first line names (execve(2)).
-fn can_be_run(program: &Path) -> Outcome {
+fn can_be_run(program: &Path) -> CheckOutcome {
     let wrong = |what: &str| {
         format!(
             "{} {what}: no doubt would be answered by it",
@@ -145,7 +153,7 @@ fn can_be_run(program: &Path) -> Outcome {
 }
 
 /// Whether a file can be made in a directory, or in the one above it where it is yet to be made.
-pub(super) fn can_be_written(place: &Location) -> Outcome {
+pub(super) fn can_be_written(place: &Location) -> CheckOutcome {
     let there = existing(place);
     let opened = match there == &**place {
         true => place.open(),
@@ -172,7 +180,7 @@ fn existing(dir: &Path) -> &Path {
 
 /// Whether users of this machine can read secrets that have nothing to do with the service. A group's right to read is the
 /// operator's: Kubernetes mounts secrets for a group (fsGroup), and a group may have the service alone in it.
-fn secret_files(config: &Config, report: &Report) -> io::Result<()> {
+fn secret_files(config: &Config, report: &CheckReport) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut count = 0;
     let mut open = Vec::new();
@@ -197,7 +205,7 @@ fn secret_files(config: &Config, report: &Report) -> io::Result<()> {
     report.warn("secret files", result)
 }
 
-fn allow_rules(config: &Config) -> Outcome {
+fn allow_rules(config: &Config) -> CheckOutcome {
     let policy = config.policy()?;
     match policy.rules.len() {
         0 => Err("there is no [[allow]] rule: every job will be refused".into()),

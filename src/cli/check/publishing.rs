@@ -8,16 +8,16 @@ use handout::job::{Bucket, ConnectionName};
 use handout::links::connection::Connections;
 use handout::plan::PublishTarget;
 use handout::plan::policy::PublishRule;
-use handout::store::s3::Trial;
+use handout::store::s3::WriteTrial;
 
 use super::local::can_be_written;
-use super::report::{Outcome, Report};
+use super::report::{CheckOutcome, CheckReport};
 
 /// Looks at each place once, whichever rules name it. What is wrong with the rules themselves is told elsewhere.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     let Ok(policy) = config.policy() else {
         return Ok(());
@@ -66,13 +66,13 @@ async fn takes(
     name: &ConnectionName,
     bucket: &Bucket,
     prefix: &str,
-) -> Outcome {
+) -> CheckOutcome {
     let connection = connections
         .get(name)
         .ok_or_else(|| format!("there is no connection {name}"))?;
     Ok(match connection.s3.try_put(bucket, prefix).await? {
-        Trial::Taken => format!("takes what {name} publishes"),
-        Trial::Left(key) => format!(
+        WriteTrial::Taken => format!("takes what {name} publishes"),
+        WriteTrial::Left(key) => format!(
             "takes what {name} publishes; the server heeds neither If-Match nor Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
         ),
     })

@@ -14,12 +14,12 @@ use handout::queue::{Queue, QueueError};
 use handout::results::Results;
 use handout::text::chain;
 
-use super::report::{BoxError, Outcome, Report, bounded};
+use super::report::{BoxError, CheckOutcome, CheckReport, bounded};
 
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     regions(config, report)?;
     match config.queue.kind {
@@ -29,12 +29,16 @@ pub(super) async fn check(
     results(config, environment, report).await
 }
 
-async fn on_this_machine(config: &Config) -> Outcome {
+async fn on_this_machine(config: &Config) -> CheckOutcome {
     let waiting = assemble::open_sqlite_queue(config, clock::system)?;
     Ok(format!("{} messages wait", waiting.waiting().await?))
 }
 
-async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+async fn in_sqs(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<()> {
     let opened = bounded(assemble::sqs_queue(config, environment)).await;
     let queue = match opened.and_then(|opened| Ok(opened?)) {
         Ok(queue) => queue,
@@ -49,7 +53,7 @@ async fn in_sqs(config: &Config, environment: &Environment, report: &Report) -> 
 }
 
 /// Whether a region of the configuration is another than the one that a queue's URL names.
-fn regions(config: &Config, report: &Report) -> io::Result<()> {
+fn regions(config: &Config, report: &CheckReport) -> io::Result<()> {
     let (queue, results) = (&config.queue, &config.results);
     for (key, url, region) in [
         ("queue.url", &queue.url, &queue.region),
@@ -72,7 +76,7 @@ fn regions(config: &Config, report: &Report) -> io::Result<()> {
     Ok(())
 }
 
-fn tell_queue(config: &Config, looked_at: LookedAt, report: &Report) -> io::Result<()> {
+fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io::Result<()> {
     let LookedAt {
         waiting,
         max_receive_count,
@@ -99,7 +103,7 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &Report) -> io::Resu
 }
 
 /// The queue of parked messages, where one is named. Whether it takes messages only a message would tell.
-async fn parked(config: &Config, queue: &SqsQueue, report: &Report) -> io::Result<()> {
+async fn parked(config: &Config, queue: &SqsQueue, report: &CheckReport) -> io::Result<()> {
     let Some(parked) = queue.parked() else {
         let result = "there is no queue.parked_url: what cannot be done is left to the queue's redrive policy";
         return report.tell("parked messages", Ok(result.to_owned()));
@@ -113,7 +117,11 @@ async fn parked(config: &Config, queue: &SqsQueue, report: &Report) -> io::Resul
 }
 
 /// Where the ends of jobs are told, if anywhere.
-async fn results(config: &Config, environment: &Environment, report: &Report) -> io::Result<()> {
+async fn results(
+    config: &Config,
+    environment: &Environment,
+    report: &CheckReport,
+) -> io::Result<()> {
     let wanted = &config.results;
     if let Some(file) = &wanted.file {
         return report.tell("results", takes_lines(file));
@@ -157,7 +165,7 @@ fn tell_count(
     what: &str,
     they: &str,
     counted: Result<Result<u64, QueueError>, BoxError>,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     match counted {
         Ok(Ok(count)) => report.tell(what, Ok(format!("{count} messages {they}"))),
@@ -171,7 +179,7 @@ fn tell_count(
 }
 
 /// Whether a line can be added to the file of results, which a job makes if it is not there.
-fn takes_lines(file: &Path) -> Outcome {
+fn takes_lines(file: &Path) -> CheckOutcome {
     let failed = |error: io::Error| format!("{} takes no lines: {error}", file.display());
     let (parent, name) = directory::split(file).map_err(failed)?;
     let folder = Directory::open(parent).map_err(failed)?;

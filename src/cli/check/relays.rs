@@ -10,7 +10,7 @@ use handout::progress::Progress;
 use handout::quantity::Span;
 
 use super::local::can_be_written;
-use super::report::Report;
+use super::report::CheckReport;
 
 /// How long a step of a dialogue may take here.
 const STEP: Span = Span::seconds(25);
@@ -19,7 +19,7 @@ const STEP: Span = Span::seconds(25);
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     if config.mail.transport == Transport::Outbox {
         let place = config.outbox_place();
@@ -96,7 +96,7 @@ fn odd_port(port: u16, tls: Tls) -> Option<String> {
 pub(super) fn signatures(
     config: &Config,
     environment: &Environment,
-    report: &Report,
+    report: &CheckReport,
 ) -> io::Result<()> {
     let signers = match config.dkim_signers(environment) {
         Ok(signers) => signers,

@@ -22,7 +22,7 @@ const NAMES: usize = 32;
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a look found: a sentence if it works, an error if it does not.
-pub(super) type Outcome = Result<String, BoxError>;
+pub(super) type CheckOutcome = Result<String, BoxError>;
 
 /// What was looked at, and what came of it.
 #[derive(Debug, Serialize)]
@@ -37,12 +37,12 @@ struct Finding {
 
 /// The findings. Text is printed line by line; JSON is one object at the end.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct CheckReport {
     json: bool,
     findings: Mutex<Vec<Finding>>,
 }
 
-impl Report {
+impl CheckReport {
     pub(super) fn new(json: bool) -> Self {
         Self {
             json,
@@ -51,7 +51,7 @@ impl Report {
     }
 
     /// Tells that something works, or that it does not.
-    pub(super) fn tell(&self, what: impl Into<String>, outcome: Outcome) -> io::Result<()> {
+    pub(super) fn tell(&self, what: impl Into<String>, outcome: CheckOutcome) -> io::Result<()> {
         let ok = outcome.is_ok();
         let result = outcome.unwrap_or_else(|error| chain(&*error));
         self.add(Finding {
@@ -80,7 +80,7 @@ impl Report {
     pub(super) fn look<'a>(
         &'a self,
         what: impl Into<String> + 'a,
-        looking: impl Future<Output = Outcome> + 'a,
+        looking: impl Future<Output = CheckOutcome> + 'a,
     ) -> impl Future<Output = io::Result<()>> + 'a {
         let looking = bounded(looking);
         async move { self.tell(what, looking.await.unwrap_or_else(Err)) }

@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use handout::assemble::Services;
-use handout::audit::find::{Question, find};
+use handout::audit::find::{LinkQuery, find};
 use handout::audit::record::Names;
 use handout::audit::verify::verify;
 use handout::clock;
@@ -39,7 +39,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const TAMPERINGS: usize = 6;
 
 /// A mail in the outbox.
-pub(super) struct Mail {
+pub(super) struct DemoMail {
     /// To whom.
     pub(super) to: String,
     /// About what.
@@ -50,7 +50,7 @@ pub(super) struct Mail {
 }
 
 /// A published page.
-pub(super) struct Page {
+pub(super) struct FetchedPage {
     /// Its title.
     pub(super) title: String,
     /// The links on it.
@@ -59,8 +59,8 @@ pub(super) struct Page {
 
 /// What the demo made.
 pub(super) struct Made {
-    pub(super) mails: Vec<Mail>,
-    pub(super) pages: Vec<Page>,
+    pub(super) mails: Vec<DemoMail>,
+    pub(super) pages: Vec<FetchedPage>,
     pub(super) outbox: PathBuf,
     pub(super) audit_dir: PathBuf,
     /// How many links the audit log knows.
@@ -87,7 +87,7 @@ impl Made {
                 .iter()
                 .find(|href| href.contains("/index.html?"))
                 .cloned();
-            mails.push(Mail {
+            mails.push(DemoMail {
                 to: text("to"),
                 subject: text("subject"),
                 gallery,
@@ -105,7 +105,7 @@ impl Made {
         for path in files_below(&published)? {
             let text = published_text(&path)?;
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("html") => pages.push(Page {
+                Some("html") => pages.push(FetchedPage {
                     title: title(&text),
                     hrefs: hrefs(&text),
                 }),
@@ -115,7 +115,7 @@ impl Made {
         }
         let audit_dir = config.audit_dir();
         let mut issued = 0;
-        find(&audit_dir, &Question::default(), |line| {
+        find(&audit_dir, &LinkQuery::default(), |line| {
             let line: Value = serde_json::from_str(line)?;
             issued += usize::from(line["link"].is_string());
             Ok(())
@@ -150,7 +150,7 @@ impl Made {
 
 /// What came of the checks.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(super) struct DemoVerdict {
     opened: usize,
     links: usize,
     tampered: usize,
@@ -163,14 +163,14 @@ pub(super) struct Verdict {
     problems: Vec<String>,
 }
 
-impl Verdict {
+impl DemoVerdict {
     /// Whether everything was as it should be.
     pub(super) const fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for DemoVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             opened,
@@ -228,8 +228,8 @@ pub(super) async fn probe(
     made: &Made,
     services: &Services,
     config: &Config,
-) -> anyhow::Result<Verdict> {
-    let mut verdict = Verdict::default();
+) -> anyhow::Result<DemoVerdict> {
+    let mut verdict = DemoVerdict::default();
     let names = Names::new(&services.signing.keyring, false);
     let known = fingerprints(&config.audit_dir())?;
     for link in made.links() {
@@ -277,7 +277,7 @@ pub(super) async fn probe(
 async fn try_out(
     link: &str,
     place: &(String, String),
-    verdict: &mut Verdict,
+    verdict: &mut DemoVerdict,
 ) -> anyhow::Result<()> {
     let (status, body) = match get(link).await {
         Ok(answer) => answer,
@@ -295,7 +295,7 @@ async fn try_out(
 }
 
 /// Changes one character at several places; each change must be refused.
-async fn tamper(link: &str, verdict: &mut Verdict) -> anyhow::Result<()> {
+async fn tamper(link: &str, verdict: &mut DemoVerdict) -> anyhow::Result<()> {
     let path_at = link.match_indices('/').nth(3).map_or(0, |(at, _)| at + 1);
     let places: Vec<usize> = (path_at..link.len())
         .filter(|at| link.as_bytes()[*at].is_ascii_alphanumeric())
@@ -364,7 +364,7 @@ fn expected((bucket, key): &(String, String)) -> Option<&'static [u8]> {
 
 fn fingerprints(audit_dir: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut known = BTreeSet::new();
-    find(audit_dir, &Question::default(), |line| {
+    find(audit_dir, &LinkQuery::default(), |line| {
         let line: Value = serde_json::from_str(line)?;
         known.extend(line["link"].as_str().map(ToOwned::to_owned));
         Ok(())

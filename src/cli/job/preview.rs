@@ -61,7 +61,7 @@ pub(crate) struct PreviewArgs {
 
 /// What was found and written.
 #[derive(Debug, Serialize)]
-struct Report {
+struct PreviewReport {
     job: String,
     links: u64,
     /// Whether each recipient gets links of their own.
@@ -73,7 +73,7 @@ struct Report {
     unavailable: u64,
     /// The first of them.
     not_linked: Vec<NotLinked>,
-    mails: Vec<Mail>,
+    mails: Vec<PreviewMail>,
     /// Where a page or a list of all files is published that the job does not ask for, since a mail has no room for them.
     supplement: Option<String>,
     pages: usize,
@@ -88,7 +88,7 @@ struct NotLinked {
 }
 
 #[derive(Debug, Serialize)]
-struct Mail {
+struct PreviewMail {
     to: String,
     subject: String,
     /// Files that the mail shows, and those that it only counts.
@@ -136,7 +136,7 @@ async fn report(
     run: &JobRun,
     services: &Services,
     arguments: &PreviewArgs,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<PreviewReport> {
     let preview = Preview::begin(run, services).await?;
     let trial = preview.trial().await?;
     let files = Files::make(&arguments.out)?;
@@ -153,7 +153,7 @@ async fn report(
     }
     let plan = &preview.plan;
     let audiences = plan.audiences();
-    Ok(Report {
+    Ok(PreviewReport {
         job: run.job.id.to_string(),
         links: preview.links(),
         per_recipient: matches!(audiences[..], [Audience::Recipient(_), ..]),
@@ -189,7 +189,7 @@ const fn because(bound: Bound) -> &'static str {
     }
 }
 
-fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
+fn tell(report: &PreviewReport, out: &Path) -> anyhow::Result<()> {
     let whose = match report.per_recipient {
         true => format!("for each of {} recipients", report.recipients),
         false => "for all".to_owned(),
@@ -231,7 +231,7 @@ fn tell(report: &Report, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell_mail(mail: &Mail) -> std::io::Result<()> {
+fn tell_mail(mail: &PreviewMail) -> std::io::Result<()> {
     let risk = if mail.clipped {
         ": WOULD BE CLIPPED by Gmail"
     } else {
@@ -328,7 +328,7 @@ impl<'a> Files<'a> {
         Ok(path)
     }
 
-    fn write_mail(&self, number: usize, mail: &PreviewedMail) -> anyhow::Result<Mail> {
+    fn write_mail(&self, number: usize, mail: &PreviewedMail) -> anyhow::Result<PreviewMail> {
         let address = mail.recipient.address.to_string();
         let name = format!("mail-{number:04}-{}", slug(&address));
         let drawn = &mail.drawn;
@@ -338,7 +338,7 @@ impl<'a> Files<'a> {
             self.write(&format!("{name}.txt"), text.as_bytes())?,
             self.write(&format!("{name}.eml"), &mail.letter.bytes)?,
         ];
-        Ok(Mail {
+        Ok(PreviewMail {
             to: address,
             subject: drawn.mail.subject.clone(),
             shown: drawn.shown,

@@ -21,7 +21,7 @@ use super::{run_of, work};
 use crate::cli::{exit, say};
 
 /// What is to be done, after the ledger was asked.
-enum Asked {
+enum ResendRequest {
     /// So many get it with the job's next delivery, for which this message is needed.
     Again(usize, String),
     /// So many get it with the job's next delivery, whose message is where it was.
@@ -40,14 +40,14 @@ pub(super) async fn again(
     let asked = ask(&*opened.ledger, id).await;
     opened.close().await;
     let (count, message) = match asked? {
-        Asked::Again(count, message) => (count, message),
-        Asked::Waiting(count) => {
+        ResendRequest::Again(count, message) => (count, message),
+        ResendRequest::Waiting(count) => {
             say(format_args!(
                 "{count} get it again with the job's next delivery: its message is on the queue, or parked (`handout job parked`)"
             ))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Asked::Nothing(why) => {
+        ResendRequest::Nothing(why) => {
             say(why)?;
             return Ok(exit::FOUND.into());
         }
@@ -66,10 +66,10 @@ pub(super) async fn again(
 }
 
 /// Marks those who are to get it again; before that, looks whether they can.
-async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<Asked> {
+async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     let records = ledger.records_of(id, "").await?;
     if is_done(&records) && has_failures(&records) && kept::message(id, ledger).await?.is_none() {
-        return Ok(Asked::Nothing(format!(
+        return Ok(ResendRequest::Nothing(format!(
             "the message of {id} is not kept, so nothing was marked: give those who failed a job of their own"
         )));
     }
@@ -77,12 +77,12 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<Asked> {
     // Asked for now: a worker that was at the job keeps its message before it calls the job done.
     let message = kept::message(id, ledger).await?;
     Ok(match (resent, message) {
-        (Resent::Unknown, _) => Asked::Nothing(format!("the ledger knows no job {id}")),
-        (Resent::NobodyFailed, _) => Asked::Nothing(format!(
+        (Resent::Unknown, _) => ResendRequest::Nothing(format!("the ledger knows no job {id}")),
+        (Resent::NobodyFailed, _) => ResendRequest::Nothing(format!(
             "nobody of {id} was refused or is in doubt: everybody has had the mail, or waits for it"
         )),
-        (Resent::Asked(count), Some(message)) => Asked::Again(count, message),
-        (Resent::Asked(count), None) => Asked::Waiting(count),
+        (Resent::Asked(count), Some(message)) => ResendRequest::Again(count, message),
+        (Resent::Asked(count), None) => ResendRequest::Waiting(count),
     })
 }
 

@@ -15,23 +15,23 @@ const LISTED: usize = 50;
 
 /// A job among others.
 #[derive(Debug, Serialize)]
-struct Listed<'a> {
+struct ListedJob<'a> {
     job: &'a JobId,
     state: &'static str,
 }
 
 /// A job with its recipients.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+struct ShownJob<'a> {
     job: &'a JobId,
     /// `done`, `open` or `unknown`.
     state: &'static str,
-    recipients: Vec<Row<'a>>,
+    recipients: Vec<LedgerRow<'a>>,
 }
 
 /// Where a recipient stands, and what became of the last attempt.
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+struct LedgerRow<'a> {
     rid: &'a str,
     /// `accepted`, `rejected`, `in_doubt`, `under_way` or `open`.
     state: &'static str,
@@ -57,7 +57,7 @@ struct Late {
 
 /// A mail in doubt.
 #[derive(Debug, Serialize)]
-struct Doubt<'a> {
+struct ShownDoubt<'a> {
     job: &'a JobId,
     rid: &'a str,
     attempt: u32,
@@ -75,7 +75,7 @@ pub(super) async fn list(ledger: &dyn Ledger, json: bool) -> anyhow::Result<Exit
         if !json {
             say(format_args!("{state}\t{job}"))?;
         }
-        listed.push(Listed { job, state });
+        listed.push(ListedJob { job, state });
     }
     if json {
         say_json(&listed)?;
@@ -96,7 +96,7 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
     let sheet = JobRecords::new(ledger.records(job).await?);
     let is_known = !(sheet.of("").is_empty() && sheet.recipients().is_empty());
     let recipients = sheet.recipients().into_iter();
-    let rows = recipients.map(|rid| Row::new(rid, sheet.of(rid)));
+    let rows = recipients.map(|rid| LedgerRow::new(rid, sheet.of(rid)));
     let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
     let state = if is_known {
         state(sheet.of(""))
@@ -104,7 +104,7 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
         "unknown"
     };
     if json {
-        say_json(&Shown {
+        say_json(&ShownJob {
             job,
             state,
             recipients: rows,
@@ -121,7 +121,7 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
     })
 }
 
-impl<'a> Row<'a> {
+impl<'a> LedgerRow<'a> {
     fn new(rid: &'a str, records: &'a [Record]) -> anyhow::Result<Self> {
         let standing = standing(records).context("could not read the job's records")?;
         let (state, attempt) = match &standing {
@@ -241,7 +241,7 @@ pub(super) async fn show_doubts(
                 continue;
             };
             is_any = true;
-            let doubt = Doubt {
+            let doubt = ShownDoubt {
                 job,
                 rid,
                 attempt,
@@ -251,7 +251,7 @@ pub(super) async fn show_doubts(
             if json {
                 found.push(serde_json::to_value(doubt)?);
             } else {
-                let Doubt {
+                let ShownDoubt {
                     intended_at,
                     message_id,
                     ..

@@ -23,13 +23,13 @@ pub(super) const UNRECORDED: usize = 256;
 const TOLD: usize = 10;
 
 /// Keys of one bucket that can be linked.
-pub(super) struct Batch {
+pub(super) struct KeyBatch {
     pub(super) bucket: Bucket,
     pub(super) keys: Vec<Key>,
 }
 
 /// What was named and cannot be linked.
-pub(super) struct Refused {
+pub(super) struct RefusedKeys {
     saving: Saving,
     pub(super) count: u64,
     pub(super) first: Vec<String>,
@@ -37,8 +37,8 @@ pub(super) struct Refused {
 
 /// Where keys come from.
 pub(super) struct Keys {
-    source: Source,
-    pub(super) refused: Refused,
+    source: KeySource,
+    pub(super) refused: RefusedKeys,
 }
 
 /// Whether the links can say that a file is to be saved.
@@ -50,14 +50,14 @@ pub(super) enum Saving {
     Impossible,
 }
 
-enum Source {
+enum KeySource {
     Named(Peekable<IntoIter<(Bucket, String)>>),
     Lines(Bucket, Lines),
 }
 
 impl Keys {
     pub(super) fn named(places: Vec<(Bucket, String)>) -> Self {
-        Self::of(Source::Named(places.into_iter().peekable()))
+        Self::of(KeySource::Named(places.into_iter().peekable()))
     }
 
     /// Keys from the lines of a file, or of stdin for `-`.
@@ -71,13 +71,13 @@ impl Keys {
                 )
             }
         };
-        Ok(Self::of(Source::Lines(bucket, Lines::new(input))))
+        Ok(Self::of(KeySource::Lines(bucket, Lines::new(input))))
     }
 
-    fn of(source: Source) -> Self {
+    fn of(source: KeySource) -> Self {
         Self {
             source,
-            refused: Refused::default(),
+            refused: RefusedKeys::default(),
         }
     }
 
@@ -90,10 +90,10 @@ impl Keys {
     /// The next keys that can be linked, at most so many of a file's; `None` when there are no more.
     ///
     /// Lines that are there are not kept waiting for lines that are still to come.
-    pub(super) fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<Batch>> {
+    pub(super) fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<KeyBatch>> {
         let refused = &mut self.refused;
         let batch = match &mut self.source {
-            Source::Named(places) => {
+            KeySource::Named(places) => {
                 let Some((bucket, _)) = places.peek() else {
                     return Ok(None);
                 };
@@ -104,9 +104,9 @@ impl Keys {
                         refused.sort_out(key.as_bytes(), || format!("s3://{bucket}/{key}")),
                     );
                 }
-                Batch { bucket, keys }
+                KeyBatch { bucket, keys }
             }
-            Source::Lines(bucket, lines) => {
+            KeySource::Lines(bucket, lines) => {
                 let mut keys = Vec::with_capacity(most);
                 loop {
                     let Some(line) = lines.next().context("could not read the keys")? else {
@@ -121,7 +121,7 @@ impl Keys {
                         break;
                     }
                 }
-                Batch {
+                KeyBatch {
                     bucket: bucket.clone(),
                     keys,
                 }
@@ -131,7 +131,7 @@ impl Keys {
     }
 }
 
-impl Default for Refused {
+impl Default for RefusedKeys {
     fn default() -> Self {
         Self {
             saving: Saving::Possible,
@@ -141,7 +141,7 @@ impl Default for Refused {
     }
 }
 
-impl Refused {
+impl RefusedKeys {
     /// A key that can be linked; what cannot is counted, and told under the name that `what` gives it.
     fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
         match linkable(text, self.saving) {
@@ -175,9 +175,9 @@ fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &'static [u8]) -> (Vec<String>, Refused) {
+    fn read(text: &'static [u8]) -> (Vec<String>, RefusedKeys) {
         let lines = Lines::new(Box::new(text));
-        let mut keys = Keys::of(Source::Lines("reports".parse().unwrap(), lines));
+        let mut keys = Keys::of(KeySource::Lines("reports".parse().unwrap(), lines));
         let mut all = Vec::new();
         while let Some(batch) = keys.next_batch(2).unwrap() {
             all.extend(batch.keys.into_iter().map(|key| key.to_string()));
@@ -213,7 +213,7 @@ mod tests {
     fn a_batch_has_a_limit() {
         let text: String = (0..4).map(|number| format!("{number}\n")).collect();
         let lines = Lines::new(Box::new(io::Cursor::new(text.into_bytes())));
-        let mut keys = Keys::of(Source::Lines("reports".parse().unwrap(), lines));
+        let mut keys = Keys::of(KeySource::Lines("reports".parse().unwrap(), lines));
         assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 3);
         assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 1);
         assert!(keys.next_batch(3).unwrap().is_none());

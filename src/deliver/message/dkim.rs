@@ -43,7 +43,7 @@ const LINE_BYTES: usize = 72;
 const TXT_STRING_BYTES: usize = 255;
 
 /// Signs mails for a domain; its key prints as stars.
-pub struct Signer {
+pub struct DkimSigner {
     domain: String,
     selector: String,
     key: Key,
@@ -54,7 +54,7 @@ enum Key {
     Rsa(RsaKeyPair),
 }
 
-impl fmt::Debug for Signer {
+impl fmt::Debug for DkimSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Signer({}, ****)", self.record_name())
     }
@@ -62,7 +62,7 @@ impl fmt::Debug for Signer {
 
 /// Why a text is no key to sign with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum DkimKeyError {
     /// No PEM, or PEM of something else.
     #[error(
         "has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it"
@@ -80,22 +80,22 @@ pub enum KeyError {
 
 impl Key {
     /// Reads the first private key of a PEM text: PKCS#8, or PKCS#1 (`RSA`).
-    fn from_pem(text: &str) -> Result<Self, KeyError> {
+    fn from_pem(text: &str) -> Result<Self, DkimKeyError> {
         let block = pem::blocks(text).find(|block| block.label.ends_with("PRIVATE KEY"));
-        let block = block.ok_or(KeyError::NotThere)?;
+        let block = block.ok_or(DkimKeyError::NotThere)?;
         // OpenSSL's older form of encryption says so in a header, not in the label.
         if block.label.starts_with("ENCRYPTED") || block.body.contains("ENCRYPTED") {
-            return Err(KeyError::Encrypted);
+            return Err(DkimKeyError::Encrypted);
         }
-        let der = block.der().ok_or(KeyError::Unsupported)?;
+        let der = block.der().ok_or(DkimKeyError::Unsupported)?;
         if block.label == "RSA PRIVATE KEY" {
             let key = RsaKeyPair::from_der(&der);
-            return key.map(Self::Rsa).map_err(|_| KeyError::Unsupported);
+            return key.map(Self::Rsa).map_err(|_| DkimKeyError::Unsupported);
         }
         Ed25519KeyPair::from_pkcs8(&der)
             .map(Self::Ed25519)
             .or_else(|_| RsaKeyPair::from_pkcs8(&der).map(Self::Rsa))
-            .map_err(|_| KeyError::Unsupported)
+            .map_err(|_| DkimKeyError::Unsupported)
     }
 
     const fn algorithm(&self) -> &'static str {
@@ -124,9 +124,9 @@ impl Key {
     }
 }
 
-impl Signer {
+impl DkimSigner {
     /// A signer with the private key of a PEM text.
-    pub fn new(domain: &str, selector: &str, pem: &str) -> Result<Self, KeyError> {
+    pub fn new(domain: &str, selector: &str, pem: &str) -> Result<Self, DkimKeyError> {
         Ok(Self {
             domain: domain.to_owned(),
             selector: selector.to_owned(),
@@ -317,14 +317,14 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 
     #[test]
     fn a_key_says_what_to_publish() {
-        let ed25519 = Signer::new("sender.example", "e1", ED25519).unwrap();
+        let ed25519 = DkimSigner::new("sender.example", "e1", ED25519).unwrap();
         assert_eq!(ed25519.record_name(), "e1._domainkey.sender.example");
         // The public key of RFC 8463, appendix A.
         assert_eq!(
             ed25519.record(),
             "\"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\""
         );
-        let rsa = Signer::new("sender.example", "r1", RSA).unwrap();
+        let rsa = DkimSigner::new("sender.example", "r1", RSA).unwrap();
         let record = rsa.record();
         let strings: Vec<&str> = record.trim_matches('"').split("\" \"").collect();
         assert!(strings.len() == 2 && strings.iter().all(|part| part.len() <= TXT_STRING_BYTES));
@@ -352,13 +352,13 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
         assert_eq!(key(pkcs1), None);
         assert_eq!(
             (key(""), key(public)),
-            (Some(KeyError::NotThere), Some(KeyError::NotThere))
+            (Some(DkimKeyError::NotThere), Some(DkimKeyError::NotThere))
         );
-        assert_eq!(key(p256), Some(KeyError::Unsupported));
-        assert_eq!(key(&RSA[..300]), Some(KeyError::NotThere));
+        assert_eq!(key(p256), Some(DkimKeyError::Unsupported));
+        assert_eq!(key(&RSA[..300]), Some(DkimKeyError::NotThere));
         assert_eq!(
             key(&RSA.replace("PRIVATE", "ENCRYPTED PRIVATE")),
-            Some(KeyError::Encrypted)
+            Some(DkimKeyError::Encrypted)
         );
     }
 }

@@ -34,11 +34,11 @@ pub(super) struct Slowed {
 /// How fast one relay is served.
 #[derive(Debug)]
 pub(super) struct Brake {
-    state: Mutex<State>,
+    state: Mutex<BrakeState>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct State {
+struct BrakeState {
     cost: usize,
     next_pause: Duration,
     paused_until: Option<Instant>,
@@ -49,7 +49,7 @@ struct State {
 impl Brake {
     pub(super) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(BrakeState {
                 cost: 1,
                 next_pause: FIRST_PAUSE,
                 paused_until: None,
@@ -58,7 +58,7 @@ impl Brake {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BrakeState> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.recover(Instant::now());
         state
@@ -99,7 +99,7 @@ impl Brake {
     }
 }
 
-impl State {
+impl BrakeState {
     fn pause(&mut self, pause: Duration) -> Option<()> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until > now) {

@@ -35,7 +35,7 @@ const PIECE: usize = 32 * 1024;
 
 /// A step of the dialogue, as it is named in errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum DialogueStep {
     Connect,
     Greeting,
     Ehlo,
@@ -52,7 +52,7 @@ pub(super) enum Step {
     Dot,
 }
 
-impl Step {
+impl DialogueStep {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connecting",
@@ -112,7 +112,7 @@ const EHLO_OVER_TLS: health::Step = health::Step {
     name: "EHLO",
 };
 
-impl fmt::Display for Step {
+impl fmt::Display for DialogueStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -121,14 +121,14 @@ impl fmt::Display for Step {
 /// A step that did not go as hoped.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) step: Step,
+    pub(super) step: DialogueStep,
     pub(super) cause: Cause,
     /// When the step began.
     pub(super) began: Instant,
 }
 
 impl Failure {
-    pub(super) fn now(step: Step, cause: Cause) -> Self {
+    pub(super) fn now(step: DialogueStep, cause: Cause) -> Self {
         Self {
             step,
             cause,
@@ -139,8 +139,8 @@ impl Failure {
     /// What happened, as it may be logged.
     pub(super) fn words(&self) -> String {
         match &self.cause {
-            Cause::Said(reply) if self.step == Step::Auth => reply.numbers(),
-            Cause::Unasked(Some(reply)) if self.step == Step::Auth => {
+            Cause::Said(reply) if self.step == DialogueStep::Auth => reply.numbers(),
+            Cause::Unasked(Some(reply)) if self.step == DialogueStep::Auth => {
                 format!("unasked, it said {}", reply.numbers())
             }
             cause => cause.words(),
@@ -177,7 +177,7 @@ impl Cause {
     }
 }
 
-type Said<T> = Result<T, Failure>;
+type RelayReply<T> = Result<T, Failure>;
 
 /// How a mail's text ended.
 #[derive(Debug)]
@@ -219,22 +219,32 @@ impl Dialogue {
         login: Option<&Login>,
         hello: &Hello,
         (edge, request): (&Edge, RequestNumber),
-    ) -> Said<Self> {
+    ) -> RelayReply<Self> {
         let deadlines = config.deadlines;
         let connecting = connect(&config.host, config.port);
-        let mut wire = in_time(Step::Connect, deadlines.connect.as_duration(), connecting).await?;
+        let mut wire = in_time(
+            DialogueStep::Connect,
+            deadlines.connect.as_duration(),
+            connecting,
+        )
+        .await?;
         let hello = hello.said_from(wire.own_address());
         if config.tls == Tls::Implicit {
             let securing = wire.secure(trust);
-            wire = in_time(Step::Connect, deadlines.starttls.as_duration(), securing).await?;
+            wire = in_time(
+                DialogueStep::Connect,
+                deadlines.starttls.as_duration(),
+                securing,
+            )
+            .await?;
         }
-        edge.waits_at(request, Step::Greeting.at_edge());
+        edge.waits_at(request, DialogueStep::Greeting.at_edge());
         let greeting = in_time(
-            Step::Greeting,
+            DialogueStep::Greeting,
             deadlines.greeting.as_duration(),
             wire.reply(),
         );
-        hoped(Step::Greeting, greeting.await?, &[220])?;
+        hoped(DialogueStep::Greeting, greeting.await?, &[220])?;
         let mut dialogue = Self {
             wire,
             deadlines,
@@ -244,8 +254,8 @@ impl Dialogue {
             request,
             counted: None,
         };
-        dialogue.heard(Step::Greeting.at_edge());
-        dialogue.hello(&hello, Step::Ehlo.at_edge()).await?;
+        dialogue.heard(DialogueStep::Greeting.at_edge());
+        dialogue.hello(&hello, DialogueStep::Ehlo.at_edge()).await?;
         if config.tls == Tls::Starttls {
             dialogue = dialogue.starttls(trust).await?;
             dialogue.hello(&hello, EHLO_OVER_TLS).await?;
@@ -258,11 +268,11 @@ impl Dialogue {
 
     async fn ask(
         &mut self,
-        step: Step,
+        step: DialogueStep,
         deadline: Duration,
         line: &str,
         wanted: &[u16],
-    ) -> Said<Reply> {
+    ) -> RelayReply<Reply> {
         let at = step.at_edge();
         self.ask_at((step, at), deadline, line, wanted).await
     }
@@ -270,11 +280,11 @@ impl Dialogue {
     /// As [`Self::ask`], at a place in the dialogue that its verb alone does not tell.
     async fn ask_at(
         &mut self,
-        (step, at): (Step, health::Step),
+        (step, at): (DialogueStep, health::Step),
         deadline: Duration,
         line: &str,
         wanted: &[u16],
-    ) -> Said<Reply> {
+    ) -> RelayReply<Reply> {
         self.listen(step).await?;
         self.edge.waits_at(self.request, at);
         let exchange = async {
@@ -302,7 +312,7 @@ impl Dialogue {
     }
 
     /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
-    async fn listen(&mut self, step: Step) -> Said<()> {
+    async fn listen(&mut self, step: DialogueStep) -> RelayReply<()> {
         if self.wire.is_quiet() {
             return Ok(());
         }
@@ -311,10 +321,10 @@ impl Dialogue {
         Err(Failure::now(step, cause))
     }
 
-    async fn hello(&mut self, hello: &str, at: health::Step) -> Said<()> {
+    async fn hello(&mut self, hello: &str, at: health::Step) -> RelayReply<()> {
         let deadline = self.deadlines.ehlo.as_duration();
         let line = format!("EHLO {hello}");
-        let asked = self.ask_at((Step::Ehlo, at), deadline, &line, &[250]);
+        let asked = self.ask_at((DialogueStep::Ehlo, at), deadline, &line, &[250]);
         let reply = asked.await?;
         let offers = reply.lines.iter().skip(1);
         self.offers = offers.map(|offer| offer.to_ascii_uppercase()).collect();
@@ -329,8 +339,8 @@ impl Dialogue {
         })
     }
 
-    async fn starttls(mut self, trust: &Trust) -> Said<Self> {
-        let step = Step::Starttls;
+    async fn starttls(mut self, trust: &Trust) -> RelayReply<Self> {
+        let step = DialogueStep::Starttls;
         if self.offer("STARTTLS").is_none() {
             let cause = Cause::Lacks("STARTTLS");
             return Err(Failure::now(step, cause));
@@ -348,8 +358,8 @@ impl Dialogue {
         Ok(secured)
     }
 
-    async fn log_in(&mut self, login: &Login) -> Said<()> {
-        let (step, deadline) = (Step::Auth, self.deadlines.auth.as_duration());
+    async fn log_in(&mut self, login: &Login) -> RelayReply<()> {
+        let (step, deadline) = (DialogueStep::Auth, self.deadlines.auth.as_duration());
         let offered = self.offer("AUTH").unwrap_or_default();
         let offers = |mechanism| {
             offered
@@ -388,36 +398,37 @@ impl Dialogue {
     }
 
     /// Whether the relay still answers.
-    pub(super) async fn is_there(&mut self) -> Said<()> {
-        let answer = self.ask(Step::Noop, STILL_THERE, "NOOP", &[250]);
+    pub(super) async fn is_there(&mut self) -> RelayReply<()> {
+        let answer = self.ask(DialogueStep::Noop, STILL_THERE, "NOOP", &[250]);
         answer.await.map(drop)
     }
 
     /// Whether the relay forgets the mail that it refused, so that another can follow.
     pub(super) async fn reset(&mut self) -> bool {
-        let answer = self.ask(Step::Rset, STILL_THERE, "RSET", &[250]);
+        let answer = self.ask(DialogueStep::Rset, STILL_THERE, "RSET", &[250]);
         answer.await.is_ok()
     }
 
     /// Begins a mail with the null reverse-path (RFC 5321, section 4.5.5) and takes it back: a relay that greets may still be unable to take a mail.
-    pub(super) async fn begin_and_take_back(&mut self) -> Said<()> {
+    pub(super) async fn begin_and_take_back(&mut self) -> RelayReply<()> {
         let deadline = self.deadlines.mail.as_duration();
-        self.ask(Step::Mail, deadline, "MAIL FROM:<>", &[250])
+        self.ask(DialogueStep::Mail, deadline, "MAIL FROM:<>", &[250])
             .await?;
-        self.ask(Step::Rset, STILL_THERE, "RSET", &[250]).await?;
+        self.ask(DialogueStep::Rset, STILL_THERE, "RSET", &[250])
+            .await?;
         Ok(())
     }
 
     /// Says goodbye.
     pub(super) async fn quit(mut self) {
-        let answer = self.ask(Step::Noop, STILL_THERE, "QUIT", &[221]);
+        let answer = self.ask(DialogueStep::Noop, STILL_THERE, "QUIT", &[221]);
         // Either way it is over.
         drop(answer.await);
     }
 
     /// Asks the relay to take a mail, up to its "go on" (354).
     /// A connection that was kept must answer to its beginning at once, or another is made.
-    pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> Said<()> {
+    pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> RelayReply<()> {
         let envelope = &letter.envelope;
         self.wire.secrets = letter.secrets.clone();
         let Deadlines {
@@ -430,14 +441,19 @@ impl Dialogue {
         let from = envelope.from().map(AsRef::<str>::as_ref);
         let utf8 = if is_ascii(envelope) { "" } else { " SMTPUTF8" };
         let line = format!("MAIL FROM:<{}>{utf8}", from.unwrap_or_default());
-        self.ask(Step::Mail, mail, &line, &[250]).await?;
+        self.ask(DialogueStep::Mail, mail, &line, &[250]).await?;
         for to in envelope.to() {
             let line = format!("RCPT TO:<{}>", AsRef::<str>::as_ref(to));
             // 251: it forwards the mail. 252: it does not know, and takes it.
-            self.ask(Step::Rcpt, rcpt.as_duration(), &line, &[250, 251, 252])
-                .await?;
+            self.ask(
+                DialogueStep::Rcpt,
+                rcpt.as_duration(),
+                &line,
+                &[250, 251, 252],
+            )
+            .await?;
         }
-        self.ask(Step::Data, data.as_duration(), "DATA", &[354])
+        self.ask(DialogueStep::Data, data.as_duration(), "DATA", &[354])
             .await?;
         Ok(())
     }
@@ -445,7 +461,8 @@ impl Dialogue {
     /// Sends a mail's text, and its end if nothing stands against it.
     pub(super) async fn text(&mut self, text: &[u8]) -> TextEnd {
         let text = dotted(text);
-        self.edge.waits_at(self.request, Step::Text.at_edge());
+        self.edge
+            .waits_at(self.request, DialogueStep::Text.at_edge());
         // A process can end between the halves.
         let (first, second) = text.split_at(text.len() / 2);
         for (half, is_last) in [(first, false), (second, true)] {
@@ -459,15 +476,16 @@ impl Dialogue {
             }
         }
         // From here on nobody can tell but the relay.
-        self.edge.waits_at(self.request, Step::Dot.at_edge());
+        self.edge
+            .waits_at(self.request, DialogueStep::Dot.at_edge());
         let deadline = self.deadlines.dot.as_duration();
         let exchange = async {
             self.wire.send(b".\r\n").await?;
             self.wire.reply().await
         };
-        match in_time(Step::Dot, deadline, exchange).await {
+        match in_time(DialogueStep::Dot, deadline, exchange).await {
             Ok(reply) => {
-                self.heard(Step::Dot.at_edge());
+                self.heard(DialogueStep::Dot.at_edge());
                 TextEnd::Answered(reply)
             }
             Err(failure) => TextEnd::NoAnswer(failure.cause),
@@ -477,9 +495,9 @@ impl Dialogue {
     /// Sends a piece of the text; fails if the relay does not wait for its end.
     async fn piece(&mut self, piece: &[u8]) -> Result<(), Cause> {
         let deadline = self.deadlines.piece.as_duration();
-        let sent = in_time(Step::Text, deadline, self.wire.send(piece)).await;
+        let sent = in_time(DialogueStep::Text, deadline, self.wire.send(piece)).await;
         if sent.is_ok() && self.wire.is_quiet() {
-            self.edge.replied(Step::Text.at_edge());
+            self.edge.replied(DialogueStep::Text.at_edge());
             return Ok(());
         }
         let said = timeout(LAST_WORDS, self.wire.reply()).await;
@@ -507,10 +525,10 @@ async fn connect(host: &str, port: u16) -> Result<Wire, WireError> {
 }
 
 async fn in_time<T>(
-    step: Step,
+    step: DialogueStep,
     deadline: Duration,
     work: impl Future<Output = Result<T, WireError>>,
-) -> Said<T> {
+) -> RelayReply<T> {
     let began = Instant::now();
     let cause = match timeout(deadline, work).await {
         Ok(Ok(value)) => return Ok(value),
@@ -520,7 +538,7 @@ async fn in_time<T>(
     Err(Failure { step, cause, began })
 }
 
-fn hoped(step: Step, reply: Reply, wanted: &[u16]) -> Said<Reply> {
+fn hoped(step: DialogueStep, reply: Reply, wanted: &[u16]) -> RelayReply<Reply> {
     if wanted.contains(&reply.code) {
         return Ok(reply);
     }
@@ -575,9 +593,9 @@ mod tests {
             Failure::now(step, cause).words()
         };
         let text = "5.7.8 no user handout with correct-horse";
-        assert_eq!(words(Step::Auth, text), "535 5.7.8");
-        assert_eq!(words(Step::Auth, "correct-horse is wrong"), "535");
-        assert_eq!(words(Step::Mail, text), format!("535 {text}"));
+        assert_eq!(words(DialogueStep::Auth, text), "535 5.7.8");
+        assert_eq!(words(DialogueStep::Auth, "correct-horse is wrong"), "535");
+        assert_eq!(words(DialogueStep::Mail, text), format!("535 {text}"));
     }
 
     /// A connection of a relay that says these words, each after a line but the first, and is silent then.
@@ -615,7 +633,7 @@ mod tests {
             (
                 "none",
                 &["220 hi", "250-hi\r\n250 AUTH LOGIN", "334 ", "334 "],
-                Step::Auth.at_edge().after(2),
+                DialogueStep::Auth.at_edge().after(2),
             ),
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -625,7 +643,7 @@ mod tests {
             let trust = super::super::tls::trust("mail.smtp", &config).unwrap();
             let edge = Edge::new(health::EdgeKind::Relay, "default", "the relay");
             let begin = async || {
-                let request = edge.asked(Step::Connect.at_edge());
+                let request = edge.asked(DialogueStep::Connect.at_edge());
                 let at = (&edge, request.number());
                 drop(Dialogue::begin(&config, &trust, Some(&login), &hello, at).await);
             };

@@ -38,10 +38,10 @@ pub(super) struct Logins {
     password_file: PathBuf,
     environment: Environment,
     /// Held while the file is looked at: the others that wait want the same answer.
-    state: Mutex<State>,
+    state: Mutex<LoginState>,
 }
 
-struct State {
+struct LoginState {
     login: Login,
     seen: Stamps,
     /// A look that was given up, and is waited for the next time.
@@ -68,7 +68,7 @@ impl Logins {
             username: username.to_owned(),
             password_file: password_file.clone(),
             environment: environment.clone(),
-            state: Mutex::new(State {
+            state: Mutex::new(LoginState {
                 login,
                 seen,
                 looking: None,
@@ -97,7 +97,7 @@ impl Logins {
         Some(state.login.clone()).filter(|login| login != refused)
     }
 
-    async fn look(&self, state: &mut State, must_read: bool) {
+    async fn look(&self, state: &mut LoginState, must_read: bool) {
         let file = &self.password_file;
         let looking = state
             .looking
@@ -134,7 +134,7 @@ impl Logins {
         login.map_err(|error| crate::text::chain(&error))
     }
 
-    fn take_over(&self, state: &mut State, login: Login) {
+    fn take_over(&self, state: &mut LoginState, login: Login) {
         let section = &self.section;
         if login != state.login {
             tracing::info!(
@@ -149,7 +149,7 @@ impl Logins {
     }
 
     /// The file cannot be read: an exchange may be half done.
-    fn stay(&self, state: &mut State, words: &str) {
+    fn stay(&self, state: &mut LoginState, words: &str) {
         if !std::mem::replace(&mut state.is_unreadable, true) {
             tracing::warn!(
                 section = self.section,

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The connections to one relay.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct RelayPool {
     slots: Arc<Semaphore>,
     kept: Mutex<Vec<Dialogue>>,
     /// Tells one who waits for it that a connection was kept.
@@ -60,7 +60,7 @@ impl Drop for Counted {
     }
 }
 
-impl Pool {
+impl RelayPool {
     /// A pool of at most so many connections.
     pub(super) fn new(connections: usize) -> Self {
         Self {
@@ -195,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_relay_that_takes_fewer_connections_is_given_fewer_and_one_more_after_a_minute() {
-        let pool = Pool::new(4);
+        let pool = RelayPool::new(4);
         let connections = [pool.count(), pool.count()];
         let slots = [pool.slot().await, pool.slot().await, pool.slot().await];
         assert_eq!(pool.is_full(4), Some(2));

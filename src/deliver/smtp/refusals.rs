@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lettre::address::Envelope;
 
-use super::dialogue::Step;
+use super::dialogue::DialogueStep;
 
 /// Who a mail is for, by a hash: one recipient is told from another, and no address is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,30 +26,30 @@ impl Addressee {
 
 /// The last mail that was refused, while none got as far since.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<Option<Refusal>>);
+pub(super) struct Refusals(Mutex<Option<RelayRefusal>>);
 
 #[derive(Debug)]
-struct Refusal {
-    step: Step,
+struct RelayRefusal {
+    step: DialogueStep,
     addressee: Addressee,
 }
 
 impl Refusals {
-    fn last(&self) -> MutexGuard<'_, Option<Refusal>> {
+    fn last(&self) -> MutexGuard<'_, Option<RelayRefusal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A mail was refused at a step. Returns whether that is news: another recipient's mail than the last.
-    pub(super) fn add(&self, step: Step, addressee: Addressee) -> bool {
-        let refusal = Refusal { step, addressee };
+    pub(super) fn add(&self, step: DialogueStep, addressee: Addressee) -> bool {
+        let refusal = RelayRefusal { step, addressee };
         let before = self.last().replace(refusal);
         before.is_none_or(|before| before.addressee != addressee)
     }
 
     /// A mail got as far as a step, or a connection did. Returns whether no refusal at this step or before stands any more.
-    pub(super) fn pass(&self, step: Step) -> bool {
+    pub(super) fn pass(&self, step: DialogueStep) -> bool {
         let mut last = self.last();
-        let stands = |refusal: &Refusal| refusal.step.at_edge().rank > step.at_edge().rank;
+        let stands = |refusal: &RelayRefusal| refusal.step.at_edge().rank > step.at_edge().rank;
         if last.as_ref().is_some_and(stands) {
             return false;
         }
@@ -73,20 +73,21 @@ mod tests {
     #[test]
     fn the_same_recipient_again_is_no_news() {
         let refusals = Refusals::default();
-        let seen = [ANN, ANN, BO, BO, ANN].map(|addressee| refusals.add(Step::Rcpt, addressee));
+        let seen =
+            [ANN, ANN, BO, BO, ANN].map(|addressee| refusals.add(DialogueStep::Rcpt, addressee));
         assert_eq!(seen, [true, false, true, false, true]);
     }
 
     #[test]
     fn only_a_mail_that_gets_as_far_ends_them() {
         let refusals = Refusals::default();
-        assert!(refusals.pass(Step::Greeting), "there is none");
-        refusals.add(Step::Dot, ANN);
-        for step in [Step::Noop, Step::Rcpt, Step::Data] {
+        assert!(refusals.pass(DialogueStep::Greeting), "there is none");
+        refusals.add(DialogueStep::Dot, ANN);
+        for step in [DialogueStep::Noop, DialogueStep::Rcpt, DialogueStep::Data] {
             assert!(!refusals.pass(step) && refusals.last_one(), "{step}");
         }
-        assert!(refusals.pass(Step::Dot) && !refusals.last_one());
-        refusals.add(Step::Rcpt, ANN);
-        assert!(refusals.pass(Step::Data) && !refusals.last_one());
+        assert!(refusals.pass(DialogueStep::Dot) && !refusals.last_one());
+        refusals.add(DialogueStep::Rcpt, ANN);
+        assert!(refusals.pass(DialogueStep::Data) && !refusals.last_one());
     }
 }

@@ -20,13 +20,13 @@ pub(super) struct Reply {
 
 /// One line of a reply.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct ReplyLine {
     pub(super) code: u16,
     pub(super) is_last: bool,
     pub(super) words: String,
 }
 
-impl Line {
+impl ReplyLine {
     /// Reads `250-words` or `250 words`; also `250` alone, which is no mistake (RFC 5321, section 4.2).
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (digits, rest) = bytes.split_at_checked(3)?;
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Option<(u16, bool, String)> {
-        Line::parse(text.as_bytes()).map(|line| (line.code, line.is_last, line.words))
+        ReplyLine::parse(text.as_bytes()).map(|line| (line.code, line.is_last, line.words))
     }
 
     #[test]

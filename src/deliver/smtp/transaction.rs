@@ -4,12 +4,12 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::dialogue::{Cause, Dialogue, Failure, Step, TextEnd};
+use super::dialogue::{Cause, Dialogue, DialogueStep, Failure, TextEnd};
 use super::refusals::Addressee;
 use super::reply::Reply;
 use super::trouble::Trouble;
-use super::verdict::{Kind, Verdict, judge};
-use super::{ANOTHER_CONNECTION, Relay, Slot};
+use super::verdict::{DeferralKind, ReplyVerdict, judge};
+use super::{ANOTHER_CONNECTION, ConnectionSlot, Relay};
 use crate::edge::health::{FailureKind, Request};
 use crate::ledger::Outcome;
 
@@ -38,7 +38,7 @@ impl Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::deliver) enum About {
     /// This mail.
-    Mail(Kind),
+    Mail(DeferralKind),
     /// The relay, or this mail: nobody can tell from one.
     Either,
     /// The relay.
@@ -50,7 +50,7 @@ pub(in crate::deliver) struct Transaction<'a> {
     pub(super) relay: &'a Relay,
     pub(super) dialogue: Dialogue,
     pub(super) addressee: Addressee,
-    pub(super) slot: Slot,
+    pub(super) slot: ConnectionSlot,
     pub(super) _under_way: Request,
 }
 
@@ -87,12 +87,12 @@ impl Transaction<'_> {
             TextEnd::NotSent(Cause::Said(reply)) => self.relay.broken_off(reply, self.addressee),
             TextEnd::NotSent(cause) => {
                 let words = format!("before the end of the mail's text: {}", cause.words());
-                self.relay.broke(&failure(Step::Text, cause));
+                self.relay.broke(&failure(DialogueStep::Text, cause));
                 Sent::new(Outcome::NotSent { code: None, words }, About::Either)
             }
             TextEnd::NoAnswer(cause) => {
                 let words = cause.words();
-                self.relay.broke(&failure(Step::Dot, cause));
+                self.relay.broke(&failure(DialogueStep::Dot, cause));
                 Sent::new(Outcome::Unknown { words }, About::Relay)
             }
         }
@@ -106,7 +106,7 @@ impl Transaction<'_> {
             ..
         } = self;
         let is_in_order =
-            reply.code == 250 || judge(Step::Dot, &reply).leaves_the_connection_usable();
+            reply.code == 250 || judge(DialogueStep::Dot, &reply).leaves_the_connection_usable();
         let sent = relay.judged(reply, addressee);
         if is_in_order {
             relay.inner.pool.keep(dialogue);
@@ -121,35 +121,43 @@ impl Relay {
         let (code, words) = (reply.code, reply.words());
         if code == 250 {
             self.took();
-            return Sent::new(Outcome::Accepted { words }, About::Mail(Kind::Other));
+            return Sent::new(
+                Outcome::Accepted { words },
+                About::Mail(DeferralKind::Other),
+            );
         }
-        let verdict = judge(Step::Dot, &reply);
+        let verdict = judge(DialogueStep::Dot, &reply);
         self.heed(verdict, &words);
         let not_sent = |words| Outcome::NotSent {
             code: Some(code),
             words,
         };
         match verdict {
-            Verdict::Never => {
-                self.got_as_far_as(Step::Dot);
-                Sent::new(Outcome::Rejected { code, words }, About::Mail(Kind::Other))
+            ReplyVerdict::Never => {
+                self.got_as_far_as(DialogueStep::Dot);
+                Sent::new(
+                    Outcome::Rejected { code, words },
+                    About::Mail(DeferralKind::Other),
+                )
             }
-            Verdict::Later(kind) => {
-                self.got_as_far_as(Step::Dot);
+            ReplyVerdict::Later(kind) => {
+                self.got_as_far_as(DialogueStep::Dot);
                 Sent::new(not_sent(words), About::Mail(kind))
             }
             // Nothing is known against the mail.
-            Verdict::Refuses | Verdict::Login | Verdict::Insecure => Sent {
+            ReplyVerdict::Refuses | ReplyVerdict::Login | ReplyVerdict::Insecure => Sent {
                 refusal: Some(self.refused_at_the_dot(FailureKind::Refused, reply, addressee)),
                 ..Sent::new(not_sent(words), About::Either)
             },
-            Verdict::NotNow | Verdict::Closing => {
+            ReplyVerdict::NotNow | ReplyVerdict::Closing => {
                 self.refused_at_the_dot(FailureKind::ServerError, reply, addressee);
                 Sent::new(not_sent(words), About::Either)
             }
-            Verdict::TooFast | Verdict::QuotaSpent => Sent::new(not_sent(words), About::Relay),
+            ReplyVerdict::TooFast | ReplyVerdict::QuotaSpent => {
+                Sent::new(not_sent(words), About::Relay)
+            }
             // Any other yes is an answer to something else.
-            Verdict::OutOfStep => {
+            ReplyVerdict::OutOfStep => {
                 let words = format!("the text was answered with {words}");
                 Sent::new(Outcome::Unknown { words }, About::Relay)
             }
@@ -157,7 +165,7 @@ impl Relay {
     }
 
     fn refused_at_the_dot(&self, kind: FailureKind, reply: Reply, addressee: Addressee) -> Trouble {
-        let failure = Failure::now(Step::Dot, Cause::Said(reply));
+        let failure = Failure::now(DialogueStep::Dot, Cause::Said(reply));
         let trouble = Trouble::of(&failure, self.inner.config.tls);
         self.refused_mail(kind, &failure, trouble.clone(), addressee);
         trouble

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::dialogue::{Cause, Failure, Step};
-use super::verdict::{Verdict, judge};
+use super::dialogue::{Cause, DialogueStep, Failure};
+use super::verdict::{ReplyVerdict, judge};
 use super::wire::WireError;
 use crate::config::Tls;
 
@@ -141,17 +141,17 @@ impl Trouble {
         }
         match &failure.cause {
             Cause::Said(reply) => match judge(failure.step, reply) {
-                Verdict::Login => Self::Login { words },
-                Verdict::Insecure => Self::Insecure { words },
-                Verdict::Refuses | Verdict::Never => Self::Refuses { step, words },
-                Verdict::OutOfStep => Self::Unreachable { step, words },
-                Verdict::Later(_)
-                | Verdict::TooFast
-                | Verdict::QuotaSpent
-                | Verdict::NotNow
-                | Verdict::Closing => Self::NotNow { step, words },
+                ReplyVerdict::Login => Self::Login { words },
+                ReplyVerdict::Insecure => Self::Insecure { words },
+                ReplyVerdict::Refuses | ReplyVerdict::Never => Self::Refuses { step, words },
+                ReplyVerdict::OutOfStep => Self::Unreachable { step, words },
+                ReplyVerdict::Later(_)
+                | ReplyVerdict::TooFast
+                | ReplyVerdict::QuotaSpent
+                | ReplyVerdict::NotNow
+                | ReplyVerdict::Closing => Self::NotNow { step, words },
             },
-            Cause::Lacks(_) if failure.step == Step::Auth => Self::Login { words },
+            Cause::Lacks(_) if failure.step == DialogueStep::Auth => Self::Login { words },
             Cause::Lacks(_) => Self::Insecure { words },
             Cause::Wire(WireError::Network(error)) if is_tls(error) => Self::Insecure { words },
             Cause::Wire(_) | Cause::Late | Cause::Unasked(_) => Self::Unreachable { step, words },
@@ -163,7 +163,7 @@ impl Trouble {
 fn advice(failure: &Failure, tls: Tls) -> Option<&'static str> {
     match (&failure.cause, tls) {
         (Cause::Late | Cause::Wire(WireError::Closed), Tls::Starttls | Tls::None)
-            if failure.step == Step::Greeting =>
+            if failure.step == DialogueStep::Greeting =>
         {
             Some(
                 "a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\"",

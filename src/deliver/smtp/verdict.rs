@@ -7,18 +7,18 @@
 mod table;
 mod words;
 
-use super::dialogue::Step;
+use super::dialogue::DialogueStep;
 use super::reply::Reply;
 use table::{Code, RULES, Rule};
-use words::Words;
+use words::ReplyWords;
 
 /// What a reply means that is not the hoped-for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ReplyVerdict {
     /// This mail will never be taken: 5yz about its mailbox or its message. The others may be.
     Never,
     /// This mail may be taken later: 4yz about its recipient, or 5yz that may be about us.
-    Later(Kind),
+    Later(DeferralKind),
     /// The relay is given too much; everybody must slow down.
     TooFast,
     /// The relay takes nothing more today.
@@ -37,16 +37,16 @@ pub(super) enum Verdict {
     OutOfStep,
 }
 
-impl Verdict {
+impl ReplyVerdict {
     /// Whether the connection serves the next mail after it. One on which the relay refused us remembers that: Postfix
     /// says what it has against the name in EHLO to each RCPT. One in doubt may be such a one.
     pub(super) const fn leaves_the_connection_usable(self) -> bool {
         match self {
             Self::Never
-            | Self::Later(Kind::Greylisted | Kind::Other)
+            | Self::Later(DeferralKind::Greylisted | DeferralKind::Other)
             | Self::NotNow
             | Self::TooFast => true,
-            Self::Later(Kind::Doubtful)
+            Self::Later(DeferralKind::Doubtful)
             | Self::QuotaSpent
             | Self::Closing
             | Self::Login
@@ -59,7 +59,7 @@ impl Verdict {
 
 /// Why a mail is to be sent later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DeferralKind {
     /// Greylisting: a stranger's first attempt is turned away, and one that comes too soon again.
     Greylisted,
     /// A full mailbox, a lookup that failed and the like.
@@ -97,7 +97,7 @@ enum Meaning {
 
 /// Whether a reply says that there are too many connections at once, and not that they come too fast.
 pub(super) fn is_of_connections(reply: &Reply) -> bool {
-    let words = Words::of(reply);
+    let words = ReplyWords::of(reply);
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
     meaning(reply) == Meaning::Rate
         && says(&["connection*", "concurrent", "simultaneous", "session*"])
@@ -113,13 +113,13 @@ pub(super) fn is_of_connections(reply: &Reply) -> bool {
 
 /// What a reply is about: what the first rule says that fits it.
 fn meaning(reply: &Reply) -> Meaning {
-    let (code, words) = ((reply.code, reply.enhanced()), Words::of(reply));
+    let (code, words) = ((reply.code, reply.enhanced()), ReplyWords::of(reply));
     let rule = RULES.iter().find(|rule| rule.fits(code, &words));
     rule.map_or(Meaning::Unclear, |rule| rule.meaning)
 }
 
 impl Rule {
-    fn fits(&self, code: (u16, Option<(u16, u16)>), words: &Words) -> bool {
+    fn fits(&self, code: (u16, Option<(u16, u16)>), words: &ReplyWords) -> bool {
         (self.codes.is_empty() || self.codes.iter().any(|one| one.is_of(code)))
             && (self.says.is_empty() || self.says.iter().any(|phrase| words.say(phrase)))
     }
@@ -144,64 +144,67 @@ impl Code {
 }
 
 /// Judges a reply to a step.
-pub(super) fn judge(step: Step, reply: &Reply) -> Verdict {
+pub(super) fn judge(step: DialogueStep, reply: &Reply) -> ReplyVerdict {
     let is_permanent = match reply.code {
         400..500 => false,
         500..600 => true,
-        _ => return Verdict::OutOfStep,
+        _ => return ReplyVerdict::OutOfStep,
     };
-    if step == Step::Starttls {
+    if step == DialogueStep::Starttls {
         return match is_permanent {
-            true => Verdict::Insecure,
-            false => Verdict::NotNow,
+            true => ReplyVerdict::Insecure,
+            false => ReplyVerdict::NotNow,
         };
     }
     match meaning(reply) {
-        Meaning::Quota => Verdict::QuotaSpent,
+        Meaning::Quota => ReplyVerdict::QuotaSpent,
         // Too many wrong passwords are no haste.
-        Meaning::Rate if !(is_permanent && step == Step::Auth) => Verdict::TooFast,
+        Meaning::Rate if !(is_permanent && step == DialogueStep::Auth) => ReplyVerdict::TooFast,
         meaning if is_permanent => judge_permanent(step, meaning),
         meaning => judge_transient(step, meaning, reply),
     }
 }
 
-fn judge_permanent(step: Step, meaning: Meaning) -> Verdict {
+fn judge_permanent(step: DialogueStep, meaning: Meaning) -> ReplyVerdict {
     match meaning {
-        _ if step == Step::Auth => Verdict::Login,
-        Meaning::Login => Verdict::Login,
+        _ if step == DialogueStep::Auth => ReplyVerdict::Login,
+        Meaning::Login => ReplyVerdict::Login,
         // What is said to MAIL, or before, is about us.
-        _ if !is_about_a_mail(step) => Verdict::Refuses,
-        Meaning::Us | Meaning::Connection | Meaning::Quota | Meaning::Rate => Verdict::Refuses,
-        Meaning::Mailbox | Meaning::Message => Verdict::Never,
-        Meaning::Greylisting => Verdict::Later(Kind::Greylisted),
-        Meaning::MailboxNow => Verdict::Later(Kind::Other),
-        Meaning::System | Meaning::Unclear => Verdict::Later(Kind::Doubtful),
+        _ if !is_about_a_mail(step) => ReplyVerdict::Refuses,
+        Meaning::Us | Meaning::Connection | Meaning::Quota | Meaning::Rate => ReplyVerdict::Refuses,
+        Meaning::Mailbox | Meaning::Message => ReplyVerdict::Never,
+        Meaning::Greylisting => ReplyVerdict::Later(DeferralKind::Greylisted),
+        Meaning::MailboxNow => ReplyVerdict::Later(DeferralKind::Other),
+        Meaning::System | Meaning::Unclear => ReplyVerdict::Later(DeferralKind::Doubtful),
     }
 }
 
-fn judge_transient(step: Step, meaning: Meaning, reply: &Reply) -> Verdict {
+fn judge_transient(step: DialogueStep, meaning: Meaning, reply: &Reply) -> ReplyVerdict {
     match meaning {
-        Meaning::Connection => Verdict::Closing,
+        Meaning::Connection => ReplyVerdict::Closing,
         // Amazon SES says so after the dot, in whatever words. To a recipient it may as well be about them.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-        _ if reply.code == 454 && step != Step::Rcpt => Verdict::TooFast,
-        _ if reply.code == 421 => Verdict::Closing,
-        _ if !is_about_a_mail(step) => Verdict::NotNow,
-        Meaning::Us => Verdict::Refuses,
-        Meaning::System | Meaning::Login => Verdict::NotNow,
-        Meaning::Greylisting => Verdict::Later(Kind::Greylisted),
-        Meaning::Unclear if is_policy(reply) => Verdict::Later(Kind::Greylisted),
+        _ if reply.code == 454 && step != DialogueStep::Rcpt => ReplyVerdict::TooFast,
+        _ if reply.code == 421 => ReplyVerdict::Closing,
+        _ if !is_about_a_mail(step) => ReplyVerdict::NotNow,
+        Meaning::Us => ReplyVerdict::Refuses,
+        Meaning::System | Meaning::Login => ReplyVerdict::NotNow,
+        Meaning::Greylisting => ReplyVerdict::Later(DeferralKind::Greylisted),
+        Meaning::Unclear if is_policy(reply) => ReplyVerdict::Later(DeferralKind::Greylisted),
         Meaning::Unclear
         | Meaning::MailboxNow
         | Meaning::Mailbox
         | Meaning::Message
         | Meaning::Quota
-        | Meaning::Rate => Verdict::Later(Kind::Other),
+        | Meaning::Rate => ReplyVerdict::Later(DeferralKind::Other),
     }
 }
 
-const fn is_about_a_mail(step: Step) -> bool {
-    matches!(step, Step::Rcpt | Step::Data | Step::Text | Step::Dot)
+const fn is_about_a_mail(step: DialogueStep) -> bool {
+    matches!(
+        step,
+        DialogueStep::Rcpt | DialogueStep::Data | DialogueStep::Text | DialogueStep::Dot
+    )
 }
 
 /// Whether a 450 or 451 is about a policy, which is what greylisting says where it has no words for itself.

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::reply::{LONGEST_LINE, Line, MOST_BYTES, Reply};
+use super::reply::{LONGEST_LINE, MOST_BYTES, Reply, ReplyLine};
 use crate::redact::Secrets;
 
 /// Why nothing could be sent or read.
@@ -42,18 +42,18 @@ pub(super) struct Trust {
 
 /// A connection.
 pub(super) struct Wire {
-    stream: Stream,
+    stream: RelayStream,
     unread: Vec<u8>,
     /// What replies must not repeat: who the mail is for that is under way.
     pub(super) secrets: Secrets,
 }
 
-enum Stream {
+enum RelayStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Stream {
+impl RelayStream {
     async fn read(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read_buf(into).await,
@@ -76,8 +76,8 @@ impl Wire {
     /// The address of our end.
     pub(super) fn own_address(&self) -> Option<SocketAddr> {
         let socket = match &self.stream {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.get_ref().0,
+            RelayStream::Plain(socket) => socket,
+            RelayStream::Tls(stream) => stream.get_ref().0,
         };
         socket.local_addr().ok()
     }
@@ -86,7 +86,7 @@ impl Wire {
     pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         Ok(Self {
-            stream: Stream::Plain(socket),
+            stream: RelayStream::Plain(socket),
             unread: Vec::with_capacity(512),
             secrets: Secrets::default(),
         })
@@ -98,13 +98,13 @@ impl Wire {
         if !self.unread.is_empty() {
             return Err(WireError::Garbage("words between STARTTLS and TLS"));
         }
-        let Stream::Plain(socket) = self.stream else {
+        let RelayStream::Plain(socket) = self.stream else {
             return Ok(self);
         };
         let connector = TlsConnector::from(Arc::clone(&trust.config));
         let stream = connector.connect(trust.name.clone(), socket).await?;
         Ok(Self {
-            stream: Stream::Tls(Box::new(stream)),
+            stream: RelayStream::Tls(Box::new(stream)),
             unread: self.unread,
             secrets: self.secrets,
         })
@@ -130,7 +130,7 @@ impl Wire {
             if bytes > MOST_BYTES {
                 return Err(WireError::Garbage("a reply without an end"));
             }
-            let line = Line::parse(&line).ok_or(WireError::Garbage("no code"))?;
+            let line = ReplyLine::parse(&line).ok_or(WireError::Garbage("no code"))?;
             let reply = reply.get_or_insert_with(|| Reply {
                 code: line.code,
                 secrets: self.secrets.clone(),

@@ -36,10 +36,10 @@ const REJECTIONS: [&str; 11] = [
 
 /// What services say about a source's credentials.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Doubt(Arc<Mutex<State>>);
+pub(crate) struct Doubt(Arc<Mutex<DoubtState>>);
 
 #[derive(Debug, Clone, Copy, Default)]
-enum State {
+enum DoubtState {
     /// Nothing speaks against them.
     #[default]
     Closed,
@@ -50,24 +50,24 @@ enum State {
 }
 
 impl Doubt {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DoubtState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the source is to be asked anew.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(*self.state(), State::Open)
+        matches!(*self.state(), DoubtState::Open)
     }
 
     /// Whether the source was asked anew a moment ago, and gave the same that was rejected.
     pub(crate) fn is_left(&self) -> bool {
-        matches!(*self.state(), State::Settled { at, is_other: false } if at.elapsed() < COUNTS_FOR)
+        matches!(*self.state(), DoubtState::Settled { at, is_other: false } if at.elapsed() < COUNTS_FOR)
     }
 
     /// The source was asked anew.
     pub(crate) fn settle(&self, is_other: bool) {
         let at = Instant::now();
-        *self.state() = State::Settled { at, is_other };
+        *self.state() = DoubtState::Settled { at, is_other };
     }
 
     /// Credentials of the source were rejected; whether there is use in another attempt. Requests that were under way while the
@@ -75,9 +75,9 @@ impl Doubt {
     fn is_worth_an_attempt(&self) -> bool {
         let mut state = self.state();
         match *state {
-            State::Settled { at, is_other } if at.elapsed() < COUNTS_FOR => is_other,
-            State::Closed | State::Open | State::Settled { .. } => {
-                *state = State::Open;
+            DoubtState::Settled { at, is_other } if at.elapsed() < COUNTS_FOR => is_other,
+            DoubtState::Closed | DoubtState::Open | DoubtState::Settled { .. } => {
+                *state = DoubtState::Open;
                 true
             }
         }

@@ -64,11 +64,11 @@ pub struct Digest {
     /// What all keys have in common: [`view::base`].
     base: String,
     choice: Choice,
-    pub(super) rows: Vec<Kept>,
+    pub(super) rows: Vec<KeptFiles>,
     /// The most rows of one folder; it sinks as more folders come.
     most_of_folder: u64,
     /// In the order of their first files.
-    pub(super) folders: Vec<Folder>,
+    pub(super) folders: Vec<DigestFolder>,
     numbers: HashMap<String, usize>,
     /// The folder of the last link: keys come in their order, so the next is mostly there too.
     last: usize,
@@ -88,7 +88,7 @@ enum Choice {
 
 /// A file that can be shown.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct KeptFiles {
     pub(super) link: Link,
     /// The number of its folder.
     pub(super) folder: usize,
@@ -98,7 +98,7 @@ pub(super) struct Kept {
 
 /// A folder and all that is in it, shown or not.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(super) struct DigestFolder {
     /// Its path below the job's prefix; empty for the prefix itself.
     pub(super) path: String,
     pub(super) all: Tally,
@@ -180,7 +180,7 @@ impl Digest {
             Choice::FirstOfEachFolder => nth < self.most_of_folder,
         };
         if is_wanted {
-            self.rows.push(Kept {
+            self.rows.push(KeptFiles {
                 link: link.clone(),
                 folder: number,
                 nth,
@@ -214,7 +214,7 @@ impl Digest {
         let number = self.folders.len();
         (number < MAX_FOLDERS).then(|| {
             self.numbers.insert(path.to_owned(), number);
-            self.folders.push(Folder {
+            self.folders.push(DigestFolder {
                 path: path.to_owned(),
                 all: Tally::default(),
             });

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::super::strings::Language;
 use super::super::view::{self, Missed, Moment, Tongue};
-use super::Letter;
-use super::digest::{Digest, Kept, Tally};
-use crate::job::Disposition;
+use super::MailRequest;
+use super::digest::{Digest, KeptFiles, Tally};
+use crate::job::ContentDisposition;
 
 /// The longest name that a mail shows, in characters; a longer one loses its middle. The file is saved under the whole.
 const MAX_NAME_CHARS: usize = 96;
@@ -38,16 +38,16 @@ pub(super) struct View<'a> {
     count: u64,
     size_bytes: u64,
     /// The files that are shown, in the job's order.
-    files: Vec<&'a Row<'a>>,
+    files: Vec<&'a MailRow<'a>>,
     /// The same files, by folder.
-    folders: Vec<Group<'a>>,
+    folders: Vec<RowGroup<'a>>,
     /// The files in folders that are not in that list.
     elsewhere: Option<Tally>,
     /// Whether there are several folders.
     grouped: bool,
     pub(super) more: Option<More<'a>>,
     glimpse: Glimpse<'a>,
-    missed: Option<MissedFiles<'a>>,
+    missed: Option<MailMissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
     /// Whether the page is there because the files do not fit into the mail, and not because the job asks for a gallery.
@@ -78,7 +78,7 @@ struct JobView<'a> {
 
 /// A file and its link.
 #[derive(Clone, Default, Serialize)]
-pub(super) struct Row<'a> {
+pub(super) struct MailRow<'a> {
     name: String,
     /// Nothing when all files are in one.
     folder: Option<&'a str>,
@@ -91,12 +91,12 @@ pub(super) struct Row<'a> {
 
 /// A folder and the files of it that are shown.
 #[derive(Serialize)]
-struct Group<'a> {
+struct RowGroup<'a> {
     /// Nothing for files in no folder.
     name: Option<&'a str>,
     count: u64,
     size_bytes: u64,
-    files: Vec<&'a Row<'a>>,
+    files: Vec<&'a MailRow<'a>>,
     /// Those that are not shown.
     more: Option<Tally>,
 }
@@ -122,13 +122,13 @@ struct MoreInFolder<'a> {
 /// The first few files, for a mail that only says what is there.
 #[derive(Default, Serialize)]
 struct Glimpse<'a> {
-    files: Vec<&'a Row<'a>>,
+    files: Vec<&'a MailRow<'a>>,
     more: Option<u64>,
 }
 
 /// The files that have no link.
 #[derive(Default, Serialize)]
-struct MissedFiles<'a> {
+struct MailMissedFiles<'a> {
     count: u64,
     files: Cow<'a, [Missed]>,
     /// Those that are not named.
@@ -137,26 +137,26 @@ struct MissedFiles<'a> {
 
 /// The rows and folders of a digest, as they are written for one person.
 pub(super) struct MailRows<'a> {
-    rows: Vec<Row<'a>>,
+    rows: Vec<MailRow<'a>>,
     /// The rows' numbers, those first that a shorter mail keeps longest.
     ranked: Vec<usize>,
-    folders: &'a [Named],
+    folders: &'a [NamedRow],
     total: Tally,
     elsewhere: Tally,
 }
 
 /// A folder with a name that can be shown.
-pub(super) struct Named {
+pub(super) struct NamedRow {
     name: Option<String>,
     all: Tally,
 }
 
 /// Names the folders of a digest.
-pub(super) fn named_folders(digest: &Digest) -> Vec<Named> {
+pub(super) fn named_folders(digest: &Digest) -> Vec<NamedRow> {
     let name = |path: &str| (!path.is_empty()).then(|| brief(path));
     let folders = digest.folders.iter();
     folders
-        .map(|folder| Named {
+        .map(|folder| NamedRow {
             name: name(&folder.path),
             all: folder.all,
         })
@@ -165,12 +165,12 @@ pub(super) fn named_folders(digest: &Digest) -> Vec<Named> {
 
 impl<'a> MailRows<'a> {
     /// At most `most` rows of a letter's digest.
-    pub(super) fn new(letter: &Letter<'a>, folders: &'a [Named], most: usize) -> Self {
+    pub(super) fn new(letter: &MailRequest<'a>, folders: &'a [NamedRow], most: usize) -> Self {
         let digest = letter.digest;
         let zone = letter.time_zone();
         let mut ranked = digest.ranked();
         ranked.truncate(most);
-        let row = |kept: &'a Kept| Row {
+        let row = |kept: &'a KeptFiles| MailRow {
             name: brief(&kept.link.name),
             folder: folders[kept.folder]
                 .name
@@ -196,15 +196,15 @@ impl<'a> MailRows<'a> {
     }
 
     /// The first `count` of the rows, in the job's order.
-    fn chosen(&'a self, count: usize) -> Vec<&'a Row<'a>> {
+    fn chosen(&'a self, count: usize) -> Vec<&'a MailRow<'a>> {
         let mut chosen = self.ranked[..count].to_vec();
         chosen.sort_unstable();
         chosen.into_iter().map(|row| &self.rows[row]).collect()
     }
 
     /// The shown rows by folder; after them, some folders without any, and what is in all others.
-    fn grouped(&'a self, shown: &[&'a Row<'a>]) -> (Vec<Group<'a>>, Tally) {
-        let mut rows: Vec<Vec<&Row<'_>>> = vec![Vec::new(); self.folders.len()];
+    fn grouped(&'a self, shown: &[&'a MailRow<'a>]) -> (Vec<RowGroup<'a>>, Tally) {
+        let mut rows: Vec<Vec<&MailRow<'_>>> = vec![Vec::new(); self.folders.len()];
         for &row in shown {
             rows[row.number].push(row);
         }
@@ -218,7 +218,7 @@ impl<'a> MailRows<'a> {
                     continue;
                 }
             }
-            groups.push(Group {
+            groups.push(RowGroup {
                 name: folder.name.as_deref(),
                 count: folder.all.count,
                 size_bytes: folder.all.size_bytes,
@@ -231,7 +231,7 @@ impl<'a> MailRows<'a> {
 }
 
 /// What is not shown, by folder as far as these can be named.
-fn more<'a>(groups: &[Group<'a>], elsewhere: Tally, hidden: Tally) -> More<'a> {
+fn more<'a>(groups: &[RowGroup<'a>], elsewhere: Tally, hidden: Tally) -> More<'a> {
     let mut left = elsewhere;
     let mut folders = Vec::new();
     for (name, more) in groups
@@ -256,7 +256,7 @@ fn more<'a>(groups: &[Group<'a>], elsewhere: Tally, hidden: Tally) -> More<'a> {
     }
 }
 
-fn weight(rows: &[&Row<'_>]) -> Tally {
+fn weight(rows: &[&MailRow<'_>]) -> Tally {
     let mut weight = Tally::default();
     for row in rows {
         weight.add(row.size_bytes);
@@ -278,19 +278,19 @@ pub(super) fn brief(name: &str) -> String {
 
 impl<'a> View<'a> {
     pub(super) fn new(
-        letter: &Letter<'a>,
+        letter: &MailRequest<'a>,
         language: &'a Language,
         topic: Option<&str>,
         sheet: &'a MailRows<'a>,
     ) -> Self {
-        let Letter {
+        let MailRequest {
             plan,
             digest,
             recipient,
             settings,
             ..
         } = *letter;
-        let files: Vec<&Row<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
+        let files: Vec<&MailRow<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
         let named = files.len() as u64;
         Self {
             language: Tongue::of(language),
@@ -321,7 +321,7 @@ impl<'a> View<'a> {
                 files,
                 more: Some(digest.total.count - named).filter(|more| *more > 0),
             },
-            missed: (digest.missed_count > 0).then(|| MissedFiles {
+            missed: (digest.missed_count > 0).then(|| MailMissedFiles {
                 count: digest.missed_count,
                 files: Cow::Borrowed(digest.missed.as_slice()),
                 more: Some(digest.missed_count - digest.missed.len() as u64)
@@ -333,7 +333,7 @@ impl<'a> View<'a> {
             expires_at: Moment::new(plan.lifetime.expires_at, letter.time_zone()),
             sooner: view::sooner(plan.lifetime.bound),
             personal: plan.per_recipient,
-            opens: plan.disposition == Disposition::Inline,
+            opens: plan.disposition == ContentDisposition::Inline,
         }
     }
 
@@ -358,9 +358,9 @@ impl<'a> View<'a> {
 
 /// What mail templates are checked against: a view in which everything is there.
 pub(in super::super) fn sample() -> Value {
-    let row = Row {
+    let row = MailRow {
         folder: Some(""),
-        ..Row::default()
+        ..MailRow::default()
     };
     let view = View {
         language: Tongue::default(),
@@ -378,7 +378,7 @@ pub(in super::super) fn sample() -> Value {
         count: 1,
         size_bytes: 0,
         files: vec![&row],
-        folders: vec![Group {
+        folders: vec![RowGroup {
             name: Some(""),
             count: 1,
             size_bytes: 0,
@@ -401,7 +401,7 @@ pub(in super::super) fn sample() -> Value {
             files: vec![&row],
             more: Some(1),
         },
-        missed: Some(MissedFiles {
+        missed: Some(MailMissedFiles {
             count: 1,
             files: Cow::Owned(vec![Missed::default()]),
             more: Some(0),
@@ -442,7 +442,7 @@ mod tests {
             &[],
         ));
         let (ann, settings) = (Recipient::parse("ann@acme.example").unwrap(), settings());
-        let letter = Letter {
+        let letter = MailRequest {
             plan: &plan,
             digest: &digest,
             recipient: &ann,

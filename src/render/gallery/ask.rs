@@ -11,12 +11,12 @@ use crate::text::percent;
 
 /// The parts of a `mailto:` URL, percent-encoded. RFC 6068.
 #[derive(Default, Serialize)]
-pub(super) struct Ask {
+pub(super) struct RenewalMail {
     address: String,
     subject: String,
 }
 
-impl Ask {
+impl RenewalMail {
     /// Asks whoever the mail says that answers go to, or else the sender.
     pub(super) fn new(
         plan: &Plan,
@@ -50,7 +50,7 @@ mod tests {
 
     fn asked(over: &serde_json::Value, title: &str) -> String {
         let templates = templates();
-        let ask = Ask::new(
+        let ask = RenewalMail::new(
             &plan("photos/", over),
             &settings(),
             templates.strings().language("en"),

@@ -12,7 +12,7 @@ use super::super::RenderError;
 use super::super::helpers::is_safe_url;
 use super::super::strings::Language;
 use super::super::templates::CARDS;
-use super::page::{self, Crumb, Folder, Item, Neighbours, Page};
+use super::page::{self, Crumb, GalleryFolder, GalleryPage, Item, Neighbours};
 use crate::text::html::escape_into;
 
 /// What names of links share: they open beside the page and tell nobody whence.
@@ -24,7 +24,7 @@ macro_rules! put {
 }
 
 /// The words on a gallery's cards, escaped.
-pub(super) struct Words {
+pub(super) struct CardWords {
     preview: String,
     name: String,
     size: String,
@@ -34,7 +34,7 @@ pub(super) struct Words {
     close: String,
 }
 
-impl Words {
+impl CardWords {
     pub(super) fn new(language: &Language) -> Result<Self, RenderError> {
         let word = |key| said(language, key, None);
         Ok(Self {
@@ -71,7 +71,7 @@ fn complaint(reason: String) -> RenderError {
 /// Writes the cards of a page.
 pub(super) struct Cards<'a> {
     language: &'a Language,
-    words: &'a Words,
+    words: &'a CardWords,
     time_zone: &'a TimeZone,
     /// The day that was written last, escaped: most files of a folder are of one day.
     day: Option<(Date, String)>,
@@ -85,7 +85,7 @@ pub(super) struct Cards<'a> {
 impl<'a> Cards<'a> {
     pub(super) const fn new(
         language: &'a Language,
-        words: &'a Words,
+        words: &'a CardWords,
         time_zone: &'a TimeZone,
     ) -> Self {
         Self {
@@ -100,7 +100,11 @@ impl<'a> Cards<'a> {
     }
 
     /// Writes all folders of a page that is laid out.
-    pub(super) fn write(&mut self, page: &Page, html: &mut String) -> Result<(), RenderError> {
+    pub(super) fn write(
+        &mut self,
+        page: &GalleryPage,
+        html: &mut String,
+    ) -> Result<(), RenderError> {
         let mut photos = Neighbours::of(page);
         for (at, folder) in page.folders.iter().enumerate() {
             self.folder(page, at, folder, &mut photos, html)?;
@@ -110,9 +114,9 @@ impl<'a> Cards<'a> {
 
     fn folder(
         &mut self,
-        page: &Page,
+        page: &GalleryPage,
         at: usize,
-        folder: &Folder,
+        folder: &GalleryFolder,
         photos: &mut Neighbours,
         html: &mut String,
     ) -> Result<(), RenderError> {
@@ -149,7 +153,7 @@ impl<'a> Cards<'a> {
 
     fn photo(
         &mut self,
-        page: &Page,
+        page: &GalleryPage,
         item: &Item,
         previous: Option<u64>,
         next: Option<u64>,
@@ -190,7 +194,7 @@ impl<'a> Cards<'a> {
     /// Writes what is played in its card by an element, or opened from it.
     fn group(
         &mut self,
-        page: &Page,
+        page: &GalleryPage,
         class: &str,
         player: &str,
         items: &[Item],
@@ -255,7 +259,7 @@ impl<'a> Cards<'a> {
     }
 
     /// Escapes the name and the link of a card.
-    fn take(&mut self, page: &Page, item: &Item) -> Result<(), RenderError> {
+    fn take(&mut self, page: &GalleryPage, item: &Item) -> Result<(), RenderError> {
         let url = page.url(item);
         if !is_safe_url(url) {
             // The URL is a secret, so the sentence does not show it.

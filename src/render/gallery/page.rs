@@ -29,8 +29,8 @@ const THUMBNAIL: &str = "data:image/jpeg;base64,";
 
 /// The links of a page.
 #[derive(Default)]
-pub(super) struct Page {
-    pub(super) folders: Vec<Folder>,
+pub(super) struct GalleryPage {
+    pub(super) folders: Vec<GalleryFolder>,
     pub(super) count: usize,
     pub(super) size_bytes: u64,
     /// Whence pictures and sound come.
@@ -48,7 +48,7 @@ pub(super) struct Page {
 
 /// The files of a folder that are on a page.
 #[derive(Default)]
-pub(super) struct Folder {
+pub(super) struct GalleryFolder {
     /// Its path below the job's prefix, fit to be shown; empty for files that are in none.
     pub(super) name: String,
     pub(super) count: u64,
@@ -83,7 +83,7 @@ pub(super) struct Item {
     pub(super) thumbnail: Option<String>,
 }
 
-impl Page {
+impl GalleryPage {
     /// A page without links; takes over the room of one that is done.
     pub(super) fn after(done: Self) -> Self {
         let mut text = done.text;
@@ -112,9 +112,9 @@ impl Page {
 
     pub(super) fn add(&mut self, link: &Link, picture: Option<&Picture>, nth: u64, base: &str) {
         let at = self.folder_of(view::folder(view::below(link.key().as_str(), base)));
-        let kind = Kind::of(&link.name);
+        let kind = FileKind::of(&link.name);
         let url = link.url.expose();
-        if kind != Kind::File && !is_of(url, self.origins.last()) {
+        if kind != FileKind::File && !is_of(url, self.origins.last()) {
             self.origins.extend(origin(url).map(ToOwned::to_owned));
         }
         let item = Item {
@@ -133,10 +133,10 @@ impl Page {
         let folder = &mut self.folders[at];
         folder.count += 1;
         match kind {
-            Kind::Photo => folder.photos.push(item),
-            Kind::Video => folder.videos.push(item),
-            Kind::Sound => folder.sounds.push(item),
-            Kind::File => folder.files.push(item),
+            FileKind::Photo => folder.photos.push(item),
+            FileKind::Video => folder.videos.push(item),
+            FileKind::Sound => folder.sounds.push(item),
+            FileKind::File => folder.files.push(item),
         }
     }
 
@@ -151,9 +151,9 @@ impl Page {
             Some(at) => *at,
             None => {
                 self.by_name.insert(name.to_owned(), self.folders.len());
-                self.folders.push(Folder {
+                self.folders.push(GalleryFolder {
                     name: view::shown(name).into_owned(),
-                    ..Folder::default()
+                    ..GalleryFolder::default()
                 });
                 self.folders.len() - 1
             }
@@ -274,7 +274,7 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
-    pub(super) fn of(page: &Page) -> Self {
+    pub(super) fn of(page: &GalleryPage) -> Self {
         let photos = page.folders.iter().flat_map(|folder| &folder.photos);
         Self {
             order: photos.map(|item| item.nth).collect(),
@@ -296,7 +296,7 @@ impl Neighbours {
 
 /// How a file is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FileKind {
     Photo,
     Video,
     Sound,
@@ -304,7 +304,7 @@ enum Kind {
     File,
 }
 
-impl Kind {
+impl FileKind {
     fn of(name: &str) -> Self {
         let media_type = disposition::passive_type(name).unwrap_or_default();
         match media_type.split('/').next() {
@@ -335,8 +335,8 @@ mod tests {
         assert!(!is_of("https://a.example/k", None));
     }
 
-    fn page(keys: &[&str]) -> Page {
-        let mut page = Page::default();
+    fn page(keys: &[&str]) -> GalleryPage {
+        let mut page = GalleryPage::default();
         for key in keys {
             page.add(&link(key, 1), None, 1, "photos/");
         }
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn a_shape_is_the_nearest_and_never_beyond_what_there_is() {
         let shape = |width, height| {
-            let mut page = Page::default();
+            let mut page = GalleryPage::default();
             page.add(
                 &link("photos/a.jpg", 1),
                 Some(&picture(width, height, None)),
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn small_pictures_are_carried_until_the_page_is_heavy() {
-        let mut page = Page::default();
+        let mut page = GalleryPage::default();
         let data = |base64: &str| Some(format!("{THUMBNAIL}{base64}"));
         let heavy = "A".repeat(MAX_THUMBNAIL_BYTES / 2);
         for thumbnail in [

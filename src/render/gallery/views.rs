@@ -5,12 +5,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::view::{Missed, Moment, Tongue};
-use super::ask::Ask;
-use super::page::{self, Folder, Item, Neighbours, Page};
+use super::ask::RenewalMail;
+use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
 
 /// What is the same on all pages of a gallery.
 #[derive(Default, Serialize)]
-pub(super) struct Frame<'a> {
+pub(super) struct PageFrame<'a> {
     pub(super) language: Tongue<'a>,
     pub(super) title: String,
     /// How many files all pages have together.
@@ -19,7 +19,7 @@ pub(super) struct Frame<'a> {
     pub(super) recipient: Option<&'a str>,
     pub(super) sender: &'a str,
     /// Whom to ask for new links.
-    pub(super) ask: Ask,
+    pub(super) ask: RenewalMail,
     pub(super) made_at: Moment,
     pub(super) expires_at: Moment,
     pub(super) sooner: Option<&'static str>,
@@ -28,7 +28,7 @@ pub(super) struct Frame<'a> {
 }
 
 #[derive(Default, Serialize)]
-pub(super) struct Head<'a> {
+pub(super) struct PageHead<'a> {
     pub(super) title: &'a str,
     pub(super) policy: String,
 }
@@ -36,9 +36,9 @@ pub(super) struct Head<'a> {
 /// What the template of a page sees.
 #[derive(Serialize)]
 pub(super) struct PageView<'a> {
-    pub(super) head: Head<'a>,
+    pub(super) head: PageHead<'a>,
     #[serde(flatten)]
-    pub(super) frame: &'a Frame<'a>,
+    pub(super) frame: &'a PageFrame<'a>,
     pub(super) count: u64,
     pub(super) size_bytes: u64,
     /// The numbers of its first and last file, among those of all pages.
@@ -55,7 +55,7 @@ pub(super) struct PageView<'a> {
     pub(super) has_photos: bool,
     pub(super) missed: Option<MissedFiles<'a>>,
     /// The folders that have a heading, when there are several.
-    pub(super) contents: Vec<Entry<'a>>,
+    pub(super) contents: Vec<GalleryEntry<'a>>,
     /// For templates that loop over the files themselves; costly, so it is left out for those that do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) folders: Option<Vec<FolderView<'a>>>,
@@ -63,7 +63,7 @@ pub(super) struct PageView<'a> {
 
 /// A folder in the list of contents.
 #[derive(Default, Serialize)]
-pub(super) struct Entry<'a> {
+pub(super) struct GalleryEntry<'a> {
     anchor: String,
     name: &'a str,
     count: u64,
@@ -123,17 +123,17 @@ pub(super) struct MissedFiles<'a> {
 /// What the template of an index sees.
 #[derive(Serialize)]
 pub(super) struct IndexView<'a> {
-    pub(super) head: Head<'a>,
+    pub(super) head: PageHead<'a>,
     #[serde(flatten)]
-    pub(super) frame: &'a Frame<'a>,
+    pub(super) frame: &'a PageFrame<'a>,
     pub(super) count: u64,
     pub(super) size_bytes: u64,
-    pub(super) pages: &'a [Summary],
+    pub(super) pages: &'a [GallerySummary],
 }
 
 /// A page, as the index tells of it.
 #[derive(Default, Serialize)]
-pub(super) struct Summary {
+pub(super) struct GallerySummary {
     page: u64,
     href: String,
     count: u64,
@@ -143,9 +143,9 @@ pub(super) struct Summary {
     last: Option<String>,
 }
 
-impl Summary {
-    pub(super) fn of(page: &Page, number: usize, href: &str) -> Self {
-        let name = |folder: Option<&Folder>| {
+impl GallerySummary {
+    pub(super) fn of(page: &GalleryPage, number: usize, href: &str) -> Self {
+        let name = |folder: Option<&GalleryFolder>| {
             folder
                 .map(|folder| folder.name.clone())
                 .filter(|name| !name.is_empty())
@@ -166,13 +166,13 @@ fn anchor(section: usize) -> String {
     format!("f{}", section + 1)
 }
 
-pub(super) fn contents(page: &Page) -> Vec<Entry<'_>> {
-    let named: Vec<Entry<'_>> = page
+pub(super) fn contents(page: &GalleryPage) -> Vec<GalleryEntry<'_>> {
+    let named: Vec<GalleryEntry<'_>> = page
         .folders
         .iter()
         .enumerate()
         .filter(|(_, folder)| !folder.trail.is_empty())
-        .map(|(at, folder)| Entry {
+        .map(|(at, folder)| GalleryEntry {
             anchor: anchor(at),
             name: &folder.name,
             count: folder.count,
@@ -181,7 +181,7 @@ pub(super) fn contents(page: &Page) -> Vec<Entry<'_>> {
     if named.len() > 1 { named } else { Vec::new() }
 }
 
-pub(super) fn missed(page: &Page) -> Option<MissedFiles<'_>> {
+pub(super) fn missed(page: &GalleryPage) -> Option<MissedFiles<'_>> {
     let more = page.missed_count - page.missed.len() as u64;
     (page.missed_count > 0).then(|| MissedFiles {
         count: page.missed_count,
@@ -190,7 +190,7 @@ pub(super) fn missed(page: &Page) -> Option<MissedFiles<'_>> {
     })
 }
 
-pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderView<'p>> {
+pub(super) fn folders<'p>(page: &'p GalleryPage, time_zone: &TimeZone) -> Vec<FolderView<'p>> {
     let mut photos = Neighbours::of(page);
     let item = |item| ItemView::of(page, item, (None, None), time_zone);
     page.folders
@@ -223,7 +223,7 @@ pub(super) fn folders<'p>(page: &'p Page, time_zone: &TimeZone) -> Vec<FolderVie
 
 impl<'p> ItemView<'p> {
     fn of(
-        page: &'p Page,
+        page: &'p GalleryPage,
         item: &'p Item,
         beside: (Option<u64>, Option<u64>),
         time_zone: &TimeZone,
@@ -260,8 +260,8 @@ pub(in super::super) fn page_sample() -> Value {
         ..FolderView::default()
     };
     sample(&PageView {
-        head: Head::default(),
-        frame: &Frame::default(),
+        head: PageHead::default(),
+        frame: &PageFrame::default(),
         count: 1,
         size_bytes: 0,
         first: 1,
@@ -278,7 +278,7 @@ pub(in super::super) fn page_sample() -> Value {
             files: &[Missed::default()],
             more: Some(1),
         }),
-        contents: vec![Entry::default()],
+        contents: vec![GalleryEntry::default()],
         folders: Some(vec![folder]),
     })
 }
@@ -286,11 +286,11 @@ pub(in super::super) fn page_sample() -> Value {
 /// What index templates are checked against.
 pub(in super::super) fn index_sample() -> Value {
     sample(&IndexView {
-        head: Head::default(),
-        frame: &Frame::default(),
+        head: PageHead::default(),
+        frame: &PageFrame::default(),
         count: 1,
         size_bytes: 0,
-        pages: &[Summary::default()],
+        pages: &[GallerySummary::default()],
     })
 }
 

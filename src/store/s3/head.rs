@@ -6,7 +6,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use jiff::Timestamp;
 
 use super::{ServerClock, instant, plain_etag, size, storage};
-use crate::edge::http::Terms;
+use crate::edge::http::RequestTerms;
 use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{ObjectMeta, Storage, StoreError};
@@ -21,7 +21,7 @@ pub(super) async fn head(
     let head = async || {
         let request = client.head_object().bucket(bucket.as_str());
         let request = request.key(key.as_str()).customize();
-        let request = request.interceptor(Terms::naming_a_key());
+        let request = request.interceptor(RequestTerms::naming_a_key());
         let answer = request.interceptor(clock.clone()).send().await;
         let action = format!("look at s3://{bucket}/{key}");
         answer.map_err(|error| EdgeError::from_sdk(action, &error))
@@ -74,7 +74,11 @@ pub(super) fn gives_no_reason(failed: &EdgeError) -> bool {
 async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, StoreError> {
     let request = client.get_object().bucket(bucket.as_str());
     let request = request.key(key.as_str()).range("bytes=0-0").customize();
-    let Err(error) = request.interceptor(Terms::naming_a_key()).send().await else {
+    let Err(error) = request
+        .interceptor(RequestTerms::naming_a_key())
+        .send()
+        .await
+    else {
         return Ok(true);
     };
     match error.code() {

@@ -120,7 +120,7 @@ fn as_the_sdk_reads_it(response: &HttpResponse, config: &ConfigBag) -> OutputOrE
 
 /// What is wanted of an object, as it stands in the answer.
 #[derive(Default)]
-struct Draft<'x> {
+struct ObjectDraft<'x> {
     key: Option<Cow<'x, str>>,
     size_bytes: u64,
     etag: String,
@@ -130,8 +130,8 @@ struct Draft<'x> {
 
 /// What is wanted of an answer.
 #[derive(Default)]
-struct Answer<'x> {
-    objects: Vec<Draft<'x>>,
+struct ListingAnswer<'x> {
+    objects: Vec<ObjectDraft<'x>>,
     token: Option<String>,
     is_truncated: bool,
     is_encoded: bool,
@@ -160,9 +160,9 @@ fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     let mut reader = Reader::from_reader(xml);
     // An empty element is one with an empty text.
     reader.config_mut().expand_empty_elements = true;
-    let mut answer = Answer::default();
+    let mut answer = ListingAnswer::default();
     let (mut depth, mut text) = (0_u32, String::new());
-    let mut object: Option<Draft<'_>> = None;
+    let mut object: Option<ObjectDraft<'_>> = None;
     loop {
         match reader.read_event()? {
             Event::Start(tag) => {
@@ -170,7 +170,7 @@ fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
                 text.clear();
                 match (depth, tag.local_name().as_ref()) {
                     (1, name) if name != ROOT.as_bytes() => return Ok(None),
-                    (2, b"Contents") => object = Some(Draft::default()),
+                    (2, b"Contents") => object = Some(ObjectDraft::default()),
                     _ => {}
                 }
             }
@@ -263,7 +263,7 @@ fn character(reference: &BytesRef<'_>) -> Result<char, ReadError> {
     }
 }
 
-impl Answer<'_> {
+impl ListingAnswer<'_> {
     fn set(&mut self, name: &[u8], text: &str) -> Result<(), ReadError> {
         match name {
             b"NextContinuationToken" => self.token = Some(text.to_owned()),
@@ -288,7 +288,7 @@ impl Answer<'_> {
     }
 }
 
-impl<'x> Draft<'x> {
+impl<'x> ObjectDraft<'x> {
     fn set(&mut self, name: &[u8], text: Cow<'x, str>) -> Result<(), ReadError> {
         match name {
             b"Key" => self.key = Some(text),

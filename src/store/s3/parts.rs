@@ -11,7 +11,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 
 use super::puts::{Payload, Puts, has_checksums};
-use crate::edge::http::Terms;
+use crate::edge::http::RequestTerms;
 use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{Content, StoreError};
@@ -161,7 +161,7 @@ impl<'a> Upload<'a> {
             .upload_id(&self.id)
             .multipart_upload(parts.build())
             .customize()
-            .interceptor(Terms::answer_within(PUT_TOGETHER))
+            .interceptor(RequestTerms::answer_within(PUT_TOGETHER))
             .send()
             .await;
         let action = || format!("put s3://{}/{} together", self.bucket, self.key);

@@ -261,7 +261,7 @@ impl Summing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::Answer;
+    use crate::edge::ServiceAnswer;
 
     #[tokio::test]
     async fn bytes_and_a_part_of_a_file_have_the_checksums_that_every_program_computes() {
@@ -286,7 +286,7 @@ mod tests {
 
     fn refused(status: u16, words: &str) -> EdgeError {
         EdgeError {
-            answer: Some(Box::new(Answer {
+            answer: Some(Box::new(ServiceAnswer {
                 status,
                 code: None,
                 place: None,

@@ -31,7 +31,7 @@ const OBJECTIONS: [&str; 5] = [
 
 /// What came of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trial {
+pub enum WriteTrial {
     /// The bucket would take an object.
     Taken,
     /// The server heeds neither conditions nor checksums: it has taken an object of a few bytes, under this key.
@@ -44,7 +44,7 @@ impl S3Store {
     ///
     /// # Errors
     /// What stands against publishing there: no permission, no bucket, no answer.
-    pub async fn try_put(&self, bucket: &Bucket, prefix: &str) -> Result<Trial, StoreError> {
+    pub async fn try_put(&self, bucket: &Bucket, prefix: &str) -> Result<WriteTrial, StoreError> {
         let key = format!("{prefix}{NAME}");
         let request = self.client(bucket).await?.put_object();
         let request = request.bucket(bucket.as_str()).key(&key);
@@ -56,9 +56,9 @@ impl S3Store {
         let request = self.puts.of_object(request, &wrong);
         let put = request.body(ByteStream::from_static(BODY)).send().await;
         match put {
-            Ok(_) => Ok(Trial::Left(key)),
+            Ok(_) => Ok(WriteTrial::Left(key)),
             Err(error) if error.code().is_some_and(|code| OBJECTIONS.contains(&code)) => {
-                Ok(Trial::Taken)
+                Ok(WriteTrial::Taken)
             }
             Err(error) => {
                 let action = format!("put s3://{bucket}/{key}");

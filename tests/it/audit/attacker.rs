@@ -9,15 +9,15 @@ use std::process::Command;
 use handout::audit::log::Writer;
 use handout::audit::note::SigningKey;
 use handout::audit::remembered::Memory;
-use handout::audit::verify::{Report, verify_remembered};
-use handout::audit::{AuditLog, AuditRecord, Settings};
+use handout::audit::verify::{VerifyReport, verify_remembered};
+use handout::audit::{AuditLog, AuditRecord, AuditSettings};
 use handout::clock;
 
 use super::{copy, files, key, lines, record, scratch, segment_of_the_open_stream, stream};
 
 pub(super) struct Log {
     state: tempfile::TempDir,
-    pub(super) settings: Settings,
+    pub(super) settings: AuditSettings,
 }
 
 impl Log {
@@ -30,7 +30,7 @@ impl Log {
         let state = scratch();
         let dir = state.path().join("audit");
         fs::create_dir(&dir).unwrap();
-        let mut settings = Settings::new(&dir, key());
+        let mut settings = AuditSettings::new(&dir, key());
         settings.rotate_size = "2KB".parse().unwrap();
         settings.memory = Some(Memory::new(state.path(), &dir));
         stream(&settings, 4, 6).await;
@@ -41,7 +41,7 @@ impl Log {
         Self { state, settings }
     }
 
-    pub(super) fn verified(&self) -> Report {
+    pub(super) fn verified(&self) -> VerifyReport {
         verified(&self.settings)
     }
 
@@ -68,7 +68,7 @@ impl Log {
 }
 
 /// Leaves both directories as a process does that is killed: nothing of the log's end is in them.
-async fn kill(settings: &Settings, log: AuditLog, writer: Writer) {
+async fn kill(settings: &AuditSettings, log: AuditLog, writer: Writer) {
     // The state of a stream is kept a second behind its lines; what comes after it and is cut does not show.
     tokio::time::sleep(std::time::Duration::from_millis(1300)).await;
     let memory = settings.memory.as_ref().unwrap().path();
@@ -86,7 +86,7 @@ async fn kill(settings: &Settings, log: AuditLog, writer: Writer) {
     }
 }
 
-fn verified(settings: &Settings) -> Report {
+fn verified(settings: &AuditSettings) -> VerifyReport {
     verify_remembered(
         &settings.dir,
         Some(&key().public()),
@@ -98,7 +98,7 @@ fn verified(settings: &Settings) -> Report {
 /// The lines of a segment as the attacker would have them: changed, and chained anew.
 fn rechained(name: &str, text: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
     let stream = name.split('.').next().unwrap();
-    let mut head = handout::audit::chain::Head::new(stream);
+    let mut head = handout::audit::chain::ChainHead::new(stream);
     let mut out = String::new();
     for line in lines(text) {
         let line = String::from_utf8(line).unwrap();
@@ -236,7 +236,7 @@ async fn each_file_that_is_removed_replaced_cut_or_added_is_found() {
     assert!(log.verified().problems.is_empty(), "all is as it was");
     let foreign = SigningKey::from_seed(&[9; 32]);
     let elsewhere = scratch();
-    stream(&Settings::new(elsewhere.path(), foreign), 1, 3).await;
+    stream(&AuditSettings::new(elsewhere.path(), foreign), 1, 3).await;
     let (name, bytes) = files(elsewhere.path())
         .into_iter()
         .find(|(name, _)| name.ends_with(".jsonl"))
@@ -283,7 +283,7 @@ async fn files_that_are_none_end_no_reader() {
         );
         let found = handout::audit::find::find(
             log.dir(),
-            &handout::audit::find::Question::default(),
+            &handout::audit::find::LinkQuery::default(),
             |_| Ok(()),
         );
         assert!(found.is_err(), "{what}");
@@ -339,7 +339,7 @@ async fn lines_are_not_signed_after_a_state_that_was_put_back() {
     let state = scratch();
     let dir = state.path().join("audit");
     fs::create_dir(&dir).unwrap();
-    let mut settings = Settings::new(&dir, key());
+    let mut settings = AuditSettings::new(&dir, key());
     settings.memory = Some(Memory::new(state.path(), &dir));
     let (log, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
     let early = files(&dir)
@@ -371,7 +371,7 @@ async fn lines_are_not_signed_after_a_state_that_was_put_back() {
 /// What is appended to a stream by a party that knows the format and lacks the key.
 fn forged(text: &[u8], name: &str, count: usize) -> String {
     let stream = name.split('.').next().unwrap();
-    let mut head = handout::audit::chain::Head::new(stream);
+    let mut head = handout::audit::chain::ChainHead::new(stream);
     lines(text)
         .iter()
         .for_each(|line| assert!(head.check(line).is_ok()));
@@ -536,7 +536,7 @@ async fn another_log_of_the_same_key_is_not_taken_for_this_one() {
     let log = Log::new().await;
     assert_eq!(log.start(), None);
     let last_year = scratch();
-    let old = Settings::new(last_year.path(), key());
+    let old = AuditSettings::new(last_year.path(), key());
     for _ in 0..20 {
         stream(&old, 1, 1).await;
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use handout::audit::note::PublicKey;
-use handout::audit::verify::{Report, verify};
+use handout::audit::verify::{VerifyReport, verify};
 use handout::config::Config;
 use handout::environment::Environment;
 use handout::keyring::Keyring;
@@ -88,7 +88,7 @@ fn key_of(config: &Config) -> PublicKey {
     key.unwrap().public()
 }
 
-fn verified(config: &Config) -> Report {
+fn verified(config: &Config) -> VerifyReport {
     verify(config.audit_dir(), Some(&key_of(config))).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use handout::audit::note::SigningKey;
 use handout::audit::record::Names;
-use handout::audit::{AuditLog, Issued, Settings};
+use handout::audit::{AuditLog, AuditSettings, Issued};
 use handout::clock;
 use handout::config::{MailConfig, SmtpConfig, Tls};
 use handout::deliver::smtp::Trouble;
@@ -363,7 +363,7 @@ async fn send(
         ),
         message_id: format!("<1@{}>", recipient.address),
         bytes: format!("Subject: x\r\n\r\n{}", line.repeat(text_bytes / line.len())).into_bytes(),
-        summary: handout::deliver::Summary {
+        summary: handout::deliver::MailSummary {
             to: recipient.address.clone(),
             subject: String::new(),
             html: String::new(),
@@ -447,7 +447,7 @@ fn books(
     Arc<MemoryLedger>,
     handout::audit::log::Writer,
 ) {
-    let settings = Settings::new(dir.join("audit"), SigningKey::from_seed(&[1; 32]));
+    let settings = AuditSettings::new(dir.join("audit"), SigningKey::from_seed(&[1; 32]));
     let (audit, writer) = AuditLog::open(&settings, "test", clock::system).unwrap();
     let ledger = Arc::new(MemoryLedger::default());
     let books = DeliveryLedger {

@@ -31,9 +31,9 @@ pub enum HashAlgorithm {
 }
 
 /// A private key whose public half CloudFront has.
-pub struct PrivateKey(Kind);
+pub struct PrivateKey(KeyKind);
 
-enum Kind {
+enum KeyKind {
     Rsa(Box<rsa::PrivateKey>),
     P256(Box<p256::ecdsa::SigningKey>),
 }
@@ -41,8 +41,8 @@ enum Kind {
 impl fmt::Debug for PrivateKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.0 {
-            Kind::Rsa(_) => "Rsa",
-            Kind::P256(_) => "P256",
+            KeyKind::Rsa(_) => "Rsa",
+            KeyKind::P256(_) => "P256",
         };
         f.debug_tuple(kind).field(&"****").finish()
     }
@@ -50,7 +50,7 @@ impl fmt::Debug for PrivateKey {
 
 /// Why a text is no key to sign with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub enum PrivateKeyError {
     /// No PEM, or PEM of something else.
     #[error(
         "has no private key in it: it must be PEM that begins with \"-----BEGIN PRIVATE KEY-----\", or the same with RSA or EC"
@@ -72,15 +72,15 @@ pub enum KeyError {
 
 impl PrivateKey {
     /// Reads the first private key of a PEM text: PKCS#8, PKCS#1 (`RSA`) or SEC1 (`EC`).
-    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+    pub fn from_pem(pem: &str) -> Result<Self, PrivateKeyError> {
         let block = blocks(pem)
             .find(|block| block.label.ends_with("PRIVATE KEY"))
-            .ok_or(KeyError::NotThere)?;
+            .ok_or(PrivateKeyError::NotThere)?;
         // OpenSSL's older form of encryption says so in a header, not in the label.
         if block.label.starts_with("ENCRYPTED") || block.body.contains("ENCRYPTED") {
-            return Err(KeyError::Encrypted);
+            return Err(PrivateKeyError::Encrypted);
         }
-        let der = block.der().ok_or(KeyError::Damaged)?;
+        let der = block.der().ok_or(PrivateKeyError::Damaged)?;
         match block.label {
             "RSA PRIVATE KEY" => Self::rsa(rsa::PrivateKey::from_pkcs1_der(&der).ok()),
             "EC PRIVATE KEY" => Self::p256(p256::SecretKey::from_sec1_der(&der).ok()),
@@ -88,39 +88,39 @@ impl PrivateKey {
                 Ok(key) => Self::p256(Some(key)),
                 Err(_) => Self::rsa(rsa::PrivateKey::from_pkcs8_der(&der).ok()),
             },
-            _ => Err(KeyError::Unsupported),
+            _ => Err(PrivateKeyError::Unsupported),
         }
     }
 
-    fn rsa(key: Option<rsa::PrivateKey>) -> Result<Self, KeyError> {
-        let key = key.ok_or(KeyError::Unsupported)?;
+    fn rsa(key: Option<rsa::PrivateKey>) -> Result<Self, PrivateKeyError> {
+        let key = key.ok_or(PrivateKeyError::Unsupported)?;
         let bits = key.n().bit_width();
         if bits < MIN_RSA_BITS {
-            return Err(KeyError::Short(bits));
+            return Err(PrivateKeyError::Short(bits));
         }
-        Ok(Self(Kind::Rsa(Box::new(key))))
+        Ok(Self(KeyKind::Rsa(Box::new(key))))
     }
 
-    fn p256(key: Option<p256::SecretKey>) -> Result<Self, KeyError> {
-        let key = key.ok_or(KeyError::Unsupported)?;
-        Ok(Self(Kind::P256(Box::new(key.into()))))
+    fn p256(key: Option<p256::SecretKey>) -> Result<Self, PrivateKeyError> {
+        let key = key.ok_or(PrivateKeyError::Unsupported)?;
+        Ok(Self(KeyKind::P256(Box::new(key.into()))))
     }
 
     /// `RSA-2048` or `ECDSA P-256`.
     pub(super) fn kind(&self) -> String {
         match &self.0 {
-            Kind::Rsa(key) => format!("RSA-{}", key.n().bit_width()),
-            Kind::P256(_) => "ECDSA P-256".to_owned(),
+            KeyKind::Rsa(key) => format!("RSA-{}", key.n().bit_width()),
+            KeyKind::P256(_) => "ECDSA P-256".to_owned(),
         }
     }
 
     /// Signs: PKCS#1 v1.5 for RSA, DER for ECDSA. `None` if the key cannot, which a key that was read never does.
     pub(super) fn sign(&self, message: &[u8], hash: HashAlgorithm) -> Option<Vec<u8>> {
         match (&self.0, hash) {
-            (Kind::Rsa(key), HashAlgorithm::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),
-            (Kind::Rsa(key), HashAlgorithm::Sha256) => key.pkcs1v15_sign::<Sha256>(message).ok(),
-            (Kind::P256(key), HashAlgorithm::Sha1) => der(key, &Sha1::digest(message)),
-            (Kind::P256(key), HashAlgorithm::Sha256) => der(key, &Sha256::digest(message)),
+            (KeyKind::Rsa(key), HashAlgorithm::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),
+            (KeyKind::Rsa(key), HashAlgorithm::Sha256) => key.pkcs1v15_sign::<Sha256>(message).ok(),
+            (KeyKind::P256(key), HashAlgorithm::Sha1) => der(key, &Sha1::digest(message)),
+            (KeyKind::P256(key), HashAlgorithm::Sha256) => der(key, &Sha256::digest(message)),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What relays really say, by whom it is about, and the page that shows the table.
 
 use super::*;
-use Verdict::{Closing, Insecure, Login, Never, NotNow, OutOfStep, QuotaSpent, Refuses, TooFast};
+use ReplyVerdict::{
+    Closing, Insecure, Login, Never, NotNow, OutOfStep, QuotaSpent, Refuses, TooFast,
+};
 
-const GREY: Verdict = Verdict::Later(Kind::Greylisted);
-const LATER: Verdict = Verdict::Later(Kind::Other);
-const DOUBT: Verdict = Verdict::Later(Kind::Doubtful);
+const GREY: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Greylisted);
+const LATER: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Other);
+const DOUBT: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Doubtful);
 
 /// A reply as it is written: lines are parted by `\n` and have no code but the first.
 fn reply(text: &str) -> Reply {
@@ -17,7 +19,7 @@ fn reply(text: &str) -> Reply {
     }
 }
 
-fn check(step: Step, table: &[(&str, Verdict)]) {
+fn check(step: DialogueStep, table: &[(&str, ReplyVerdict)]) {
     let seen = table
         .iter()
         .map(|(text, wanted)| (text, wanted, judge(step, &reply(text))));
@@ -33,7 +35,7 @@ fn check(step: Step, table: &[(&str, Verdict)]) {
 #[test]
 fn before_a_mail_every_no_is_about_us() {
     check(
-        Step::Greeting,
+        DialogueStep::Greeting,
         &[
             ("554 go away", Refuses),
             ("421 4.3.2 closing", Closing),
@@ -53,7 +55,7 @@ fn before_a_mail_every_no_is_about_us() {
         ],
     );
     check(
-        Step::Ehlo,
+        DialogueStep::Ehlo,
         &[
             ("502 what", Refuses),
             ("501 5.5.4 Invalid domain name", Refuses),
@@ -65,14 +67,14 @@ fn before_a_mail_every_no_is_about_us() {
         ],
     );
     check(
-        Step::Starttls,
+        DialogueStep::Starttls,
         &[
             ("502 5.5.1 no", Insecure),
             ("454 4.7.0 TLS not available", NotNow),
         ],
     );
     check(
-        Step::Auth,
+        DialogueStep::Auth,
         &[
             ("535 5.7.8 wrong", Login),
             (
@@ -95,7 +97,7 @@ fn before_a_mail_every_no_is_about_us() {
         ],
     );
     check(
-        Step::Mail,
+        DialogueStep::Mail,
         &[
             ("550 5.7.60 sender not authorised", Refuses),
             ("550 5.1.1 what", Refuses),
@@ -317,12 +319,12 @@ fn a_reply_about_us_rejects_nobody() {
         ("521 5.5.1 Protocol error", Refuses),
         ("503 5.5.1 Error: need MAIL command", Login),
     ];
-    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+    for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(
             step,
             &us.map(|(text, verdict)| match (step, text.starts_with("454")) {
                 // Amazon SES speaks of haste so, after RCPT.
-                (Step::Data | Step::Dot, true) => (text, TooFast),
+                (DialogueStep::Data | DialogueStep::Dot, true) => (text, TooFast),
                 _ => (text, verdict),
             }),
         );
@@ -331,7 +333,7 @@ fn a_reply_about_us_rejects_nobody() {
 
 #[test]
 fn a_limit_of_ours_rests_the_relay_and_rejects_nobody() {
-    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+    for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(
             step,
             &[
@@ -534,7 +536,7 @@ fn a_reply_about_the_mailbox_or_the_message_is_an_end() {
             Never,
         ),
     ];
-    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+    for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(step, &them);
     }
 }
@@ -576,7 +578,7 @@ fn a_reply_that_may_be_about_either_waits() {
             LATER,
         ),
     ];
-    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+    for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(step, &doubtful);
     }
 }
@@ -624,19 +626,19 @@ fn what_is_said_for_a_while_is_asked_again() {
         ("421 4.4.5 Server busy, try again later.", Closing),
         ("421 Recipient not in route list", Closing),
     ];
-    for step in [Step::Rcpt, Step::Data, Step::Dot] {
+    for step in [DialogueStep::Rcpt, DialogueStep::Data, DialogueStep::Dot] {
         check(step, &later);
     }
-    check(Step::Rcpt, &[("454 4.7.1 access denied", LATER)]);
+    check(DialogueStep::Rcpt, &[("454 4.7.1 access denied", LATER)]);
     check(
-        Step::Dot,
+        DialogueStep::Dot,
         &[
             ("454 4.7.1 access denied", TooFast),
             ("354 what", OutOfStep),
         ],
     );
     check(
-        Step::Data,
+        DialogueStep::Data,
         &[("354 again", OutOfStep), ("250 ok", OutOfStep)],
     );
 }

@@ -8,9 +8,9 @@ const MAX_WORDS: usize = 400;
 /// The words of a reply: in small letters, without punctuation, and without what the reply only repeats: addresses, links,
 /// and the enhanced code that stands at the beginning of each line.
 #[derive(Debug)]
-pub(super) struct Words(Vec<String>);
+pub(super) struct ReplyWords(Vec<String>);
 
-impl Words {
+impl ReplyWords {
     pub(super) fn of(reply: &Reply) -> Self {
         let lines = reply.lines.iter().map(|line| without_code(line));
         let tokens = lines.flat_map(str::split_whitespace);
@@ -70,8 +70,8 @@ fn words_of(token: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn words(lines: &[&str]) -> Words {
-        Words::of(&Reply {
+    fn words(lines: &[&str]) -> ReplyWords {
+        ReplyWords::of(&Reply {
             code: 550,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             ..Reply::default()

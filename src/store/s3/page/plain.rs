@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{Answer, Draft, ROOT};
+use super::{ListingAnswer, ObjectDraft, ROOT};
 use crate::store::MAX_PAGE;
 
 /// How S3 writes the quotes around an entity tag.
@@ -21,28 +21,28 @@ const REFERENCES: [(&str, char); 5] = [
 ];
 
 /// Reads an answer; nothing if it is not plain, or if something is wrong with it.
-pub(super) fn read(xml: &[u8]) -> Option<Answer<'_>> {
+pub(super) fn read(xml: &[u8]) -> Option<ListingAnswer<'_>> {
     let xml = std::str::from_utf8(xml).ok()?;
     // XML makes another line end of it.
     if memchr::memchr(b'\r', xml.as_bytes()).is_some() {
         return None;
     }
-    let mut cursor = Cursor {
+    let mut cursor = XmlCursor {
         rest: inside_of_root(xml)?,
     };
-    let mut answer = Answer {
+    let mut answer = ListingAnswer {
         objects: Vec::with_capacity(MAX_PAGE),
-        ..Answer::default()
+        ..ListingAnswer::default()
     };
     loop {
         match cursor.tag()? {
-            Tag::Open("Contents") => answer.objects.push(object(&mut cursor)?),
-            Tag::Open(name) => {
+            XmlTag::Open("Contents") => answer.objects.push(object(&mut cursor)?),
+            XmlTag::Open(name) => {
                 let text = unescaped(cursor.raw_text(name)?)?;
                 answer.set(name.as_bytes(), &text).ok()?;
             }
-            Tag::Close(ROOT) => return Some(answer),
-            Tag::Close(_) => return None,
+            XmlTag::Close(ROOT) => return Some(answer),
+            XmlTag::Close(_) => return None,
         }
     }
 }
@@ -66,13 +66,13 @@ fn inside_of_root(xml: &str) -> Option<&str> {
     (is_plain && is_whole).then_some(inside)
 }
 
-fn object<'x>(cursor: &mut Cursor<'x>) -> Option<Draft<'x>> {
-    let mut object = Draft::default();
+fn object<'x>(cursor: &mut XmlCursor<'x>) -> Option<ObjectDraft<'x>> {
+    let mut object = ObjectDraft::default();
     loop {
         let name = match cursor.tag()? {
-            Tag::Open(name) => name,
-            Tag::Close("Contents") => return Some(object),
-            Tag::Close(_) => return None,
+            XmlTag::Open(name) => name,
+            XmlTag::Close("Contents") => return Some(object),
+            XmlTag::Close(_) => return None,
         };
         let mut raw = cursor.raw_text(name)?;
         if name == "ETag" {
@@ -86,19 +86,19 @@ fn object<'x>(cursor: &mut Cursor<'x>) -> Option<Draft<'x>> {
     }
 }
 
-enum Tag<'x> {
+enum XmlTag<'x> {
     Open(&'x str),
     Close(&'x str),
 }
 
 /// What is not read yet.
-struct Cursor<'x> {
+struct XmlCursor<'x> {
     rest: &'x str,
 }
 
-impl<'x> Cursor<'x> {
+impl<'x> XmlCursor<'x> {
     /// The next tag, after nothing but space.
-    fn tag(&mut self) -> Option<Tag<'x>> {
+    fn tag(&mut self) -> Option<XmlTag<'x>> {
         let inside = self.rest.trim_ascii_start().strip_prefix('<')?;
         let (is_close, inside) = match inside.strip_prefix('/') {
             Some(inside) => (true, inside),
@@ -109,8 +109,8 @@ impl<'x> Cursor<'x> {
         let (name, after) = inside.split_at(length);
         self.rest = after.strip_prefix('>').filter(|_| length > 0)?;
         Some(match is_close {
-            true => Tag::Close(name),
-            false => Tag::Open(name),
+            true => XmlTag::Close(name),
+            false => XmlTag::Open(name),
         })
     }
 
