@@ -304,11 +304,11 @@ impl JobError {
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
             Self::Record(error) => error.is_full(),
+            Self::Plan(error) => error.is_of_credentials(),
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
             | Self::Parse(_)
-            | Self::Plan(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
             | Self::Sign(_)

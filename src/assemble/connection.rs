@@ -436,6 +436,7 @@ impl Route {
         store
             .through(self.egress.clone())
             .with_puts(self.puts.clone())
+            .with_clock(self.source.clock().clone())
     }
 
     fn direct(&self) -> Direct {
