@@ -555,6 +555,7 @@ mod tests {
     use crate::edge::health::{Edge, EdgeKind, FailureKind};
     use crate::text::chain;
     use proptest::prelude::*;
+    use rustix::io::Errno;
 
     /// What is done where nobody says how long to wait.
     fn disposition(class: Class, count: u32, limits: &RetryLimits, jitter: f64) -> Disposition {
@@ -580,7 +581,7 @@ mod tests {
     /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
     #[test]
     fn a_full_disk_is_said_and_is_no_failure_of_the_job() {
-        let full = || io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let full = || io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
         let shared = || std::sync::Arc::new(full());
         let (path, place) = (std::path::PathBuf::from("/x"), || "/x".to_owned());
         let outbox = || DeliverError::File {
@@ -622,15 +623,40 @@ mod tests {
                 },
             }),
         ];
-        for error in errors {
+        let waits = |error: JobError| {
             let said = chain(&error);
-            assert!(said.contains("No space left on device"), "{said}");
             let limits = RetryLimits::default();
             let disposition = disposition(error.class(), 1000, &limits, 0.5);
             assert!(
                 matches!(disposition, Disposition::Retry { .. }),
                 "{said}: {disposition:?}"
             );
+            said
+        };
+        for error in errors {
+            let said = waits(error);
+            assert!(said.contains("No space left on device"), "{said}");
+        }
+        // Files that cannot be opened, and memory that cannot be had, are no failure of the disk.
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::DQUOT] {
+            let source = || std::sync::Arc::new(io::Error::from(errno));
+            for error in [
+                RecordError::Write {
+                    path: place(),
+                    source: source(),
+                },
+                RecordError::Open {
+                    path: place(),
+                    source: source(),
+                },
+            ] {
+                assert_eq!(
+                    JobError::from(error.clone()).class(),
+                    Class::Edge,
+                    "{error:?}"
+                );
+                waits(error.into());
+            }
         }
     }
 

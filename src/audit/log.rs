@@ -23,7 +23,7 @@ use super::segment::WriteError;
 use super::stream::{Means, Stream};
 use crate::bounds::{MAX_AUDIT_FRAME_BYTES, MAX_AUDIT_LINE_BYTES};
 use crate::clock::Clock;
-use crate::directory::{Location, is_full};
+use crate::directory::{Location, is_full, words_of_room};
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
 use crate::quantity::Size;
 
@@ -397,7 +397,7 @@ fn write_groups(
         match done {
             Err(RecordError::Write { source, .. }) if is_full(&source) => {
                 refused = refused.max(stream.last_written());
-                edge.failed(FailureKind::Full, &source.to_string());
+                edge.failed(FailureKind::Full, &words_of_room(&source));
             }
             done => done?,
         }
