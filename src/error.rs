@@ -259,6 +259,12 @@ impl JobError {
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
                 | DeliverError::Paced { .. } => Class::Waits,
+                // The job's prefix leaves no room for a name in the bucket, or in the directory.
+                DeliverError::File { source, .. }
+                    if source.kind() == io::ErrorKind::InvalidFilename =>
+                {
+                    Class::Permanent
+                }
                 DeliverError::File { .. } => Class::Transient,
                 DeliverError::Taken { .. } => Class::Busy,
                 DeliverError::Notice { .. }
