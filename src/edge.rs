@@ -269,7 +269,23 @@ fn fact_of(answer: &Answer) -> Fact {
     if answer.place.is_some() {
         return Fact::Elsewhere;
     }
-    match answer.code.as_deref().unwrap_or_default() {
+    let by_code = answer.code.as_deref().and_then(fact_of_code);
+    by_code.unwrap_or(match answer.status {
+        404 => Fact::NotFound,
+        401 | 403 => Fact::Denied,
+        429 | 503 => Fact::Throttled,
+        408 => Fact::Failed,
+        // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
+        302 | 307 => Fact::Failed,
+        300..=499 => Fact::Rejected,
+        status if is_unknown_request(status) => Fact::Rejected,
+        _ => Fact::Failed,
+    })
+}
+
+/// What a code means, whatever the status that it comes with.
+fn fact_of_code(code: &str) -> Option<Fact> {
+    Some(match code {
         "NoSuchBucket"
         | "NoSuchKey"
         | "NotFound"
@@ -290,18 +306,8 @@ fn fact_of(answer: &Answer) -> Fact {
         "NoSuchUpload" => Fact::Failed,
         "NotImplemented" => Fact::Rejected,
         code if THROTTLES.contains(&code) => Fact::Throttled,
-        _ => match answer.status {
-            404 => Fact::NotFound,
-            401 | 403 => Fact::Denied,
-            429 | 503 => Fact::Throttled,
-            408 => Fact::Failed,
-            // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
-            302 | 307 => Fact::Failed,
-            300..=499 => Fact::Rejected,
-            status if is_unknown_request(status) => Fact::Rejected,
-            _ => Fact::Failed,
-        },
-    }
+        _ => return None,
+    })
 }
 
 /// Whether an answer was ended because it is too long.
