@@ -135,6 +135,15 @@ impl EdgeError {
         wait.unwrap_or_default()
     }
 
+    /// Whether the service says that the session of the credentials is over.
+    pub(crate) fn is_of_session(&self) -> bool {
+        let code = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.code.as_deref());
+        code.is_some_and(|code| TOKEN_IS_OVER.contains(&code))
+    }
+
     /// Whether the service knows the credentials and does not let them do this.
     pub fn lacks_permission(&self) -> bool {
         let code = self
@@ -283,6 +292,14 @@ fn fact_of(answer: &Answer) -> Fact {
     })
 }
 
+/// Codes that say that a session's token is over, or none: the source of the credentials gives another.
+const TOKEN_IS_OVER: [&str; 4] = [
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "ExpiredTokenException",
+];
+
 /// What a code means, whatever the status that it comes with.
 fn fact_of_code(code: &str) -> Option<Fact> {
     Some(match code {
@@ -293,9 +310,7 @@ fn fact_of_code(code: &str) -> Option<Fact> {
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "ReceiptHandleIsInvalid"
         | "MessageNotInflight" => Fact::NotFound,
-        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
-            Fact::Denied
-        }
+        code if TOKEN_IS_OVER.contains(&code) => Fact::Denied,
         // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
         code if code.starts_with("KMS.") => Fact::Denied,

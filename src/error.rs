@@ -144,7 +144,8 @@ const DISK_AT_LEAST: Duration = Duration::from_secs(15);
 /// The shortest wait for an edge that failed: its pause ends within seconds.
 const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
 
-/// The wait after an edge has asked to slow down, and after one that people have to repair.
+/// The wait after an edge has asked to slow down or the session of the credentials is over, and after one that people have to
+/// repair.
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
 const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
@@ -485,6 +486,8 @@ impl JobError {
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
         Fact::Unreachable | Fact::Silent | Fact::Failed => EDGE_AT_LEAST,
+        // The next session may be there soon, without a person.
+        Fact::Denied if error.is_of_session() => THROTTLED_AT_LEAST,
         Fact::Throttled => THROTTLED_AT_LEAST,
         Fact::Denied | Fact::NotFound | Fact::Elsewhere | Fact::Rejected => DENIED_AT_LEAST,
     };
