@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use handout::clock;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::Instant;
@@ -57,11 +58,11 @@ async fn a_source_whose_credentials_have_ended_is_down_and_its_jobs_wait() {
     is_unready(&daemon.http, "ended at 2020-01-01T00:00:00Z").await;
     assert_eq!(world.parked().await, Vec::<String>::new());
     // At the end of a session its source may not have another yet.
-    give(&keys, Timestamp::now() + SignedDuration::from_mins(5));
+    give(&keys, clock::system() + SignedDuration::from_mins(5));
     is_ready(&daemon.http).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(world.parked().await, Vec::<String>::new());
-    give(&keys, Timestamp::now() + SignedDuration::from_hours(1));
+    give(&keys, clock::system() + SignedDuration::from_hours(1));
     mailed(&world, "waits").await;
     daemon.stops(&config).await;
 }
