@@ -102,7 +102,7 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the disk has no room: for the database, its log, or the index of that (`-shm`).
+    /// Whether there is no room: on the disk for the database, its log, or the index of that (`-shm`), or in memory.
     pub fn is_full(&self) -> bool {
         let found = match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
@@ -110,7 +110,13 @@ impl DatabaseError {
         };
         found.is_some_and(|error| {
             error.code == ErrorCode::DiskFull
-                || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+                || error.code == ErrorCode::OutOfMemory
+                || matches!(
+                    error.extended_code,
+                    rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+                        | rusqlite::ffi::SQLITE_IOERR_SHMOPEN
+                        | rusqlite::ffi::SQLITE_IOERR_NOMEM
+                )
         })
     }
 

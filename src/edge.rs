@@ -135,6 +135,15 @@ impl EdgeError {
         wait.unwrap_or_default()
     }
 
+    /// Whether the service says that the session of the credentials is over.
+    pub(crate) fn is_of_session(&self) -> bool {
+        let code = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.code.as_deref());
+        code.is_some_and(|code| TOKEN_IS_OVER.contains(&code))
+    }
+
     /// Whether the service knows the credentials and does not let them do this.
     pub fn lacks_permission(&self) -> bool {
         let code = self
@@ -273,7 +282,31 @@ fn fact_of(answer: &ServiceAnswer) -> ErrorKind {
     if answer.place.is_some() {
         return ErrorKind::Elsewhere;
     }
-    match answer.code.as_deref().unwrap_or_default() {
+    let by_code = answer.code.as_deref().and_then(fact_of_code);
+    by_code.unwrap_or(match answer.status {
+        404 => ErrorKind::NotFound,
+        401 | 403 => ErrorKind::Denied,
+        429 | 503 => ErrorKind::Throttled,
+        408 => ErrorKind::Failed,
+        // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
+        302 | 307 => ErrorKind::Failed,
+        300..=499 => ErrorKind::Rejected,
+        status if is_unknown_request(status) => ErrorKind::Rejected,
+        _ => ErrorKind::Failed,
+    })
+}
+
+/// Codes that say that a session's token is over, or none: the source of the credentials gives another.
+const TOKEN_IS_OVER: [&str; 4] = [
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "ExpiredTokenException",
+];
+
+/// What a code means, whatever the status that it comes with.
+fn fact_of_code(code: &str) -> Option<ErrorKind> {
+    Some(match code {
         "NoSuchBucket"
         | "NoSuchKey"
         | "NotFound"
@@ -281,9 +314,7 @@ fn fact_of(answer: &ServiceAnswer) -> ErrorKind {
         | "AWS.SimpleQueueService.NonExistentQueue"
         | "ReceiptHandleIsInvalid"
         | "MessageNotInflight" => ErrorKind::NotFound,
-        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
-            ErrorKind::Denied
-        }
+        code if TOKEN_IS_OVER.contains(&code) => ErrorKind::Denied,
         // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
         code if code.starts_with("KMS.") => ErrorKind::Denied,
@@ -294,18 +325,8 @@ fn fact_of(answer: &ServiceAnswer) -> ErrorKind {
         "NoSuchUpload" => ErrorKind::Failed,
         "NotImplemented" => ErrorKind::Rejected,
         code if THROTTLES.contains(&code) => ErrorKind::Throttled,
-        _ => match answer.status {
-            404 => ErrorKind::NotFound,
-            401 | 403 => ErrorKind::Denied,
-            429 | 503 => ErrorKind::Throttled,
-            408 => ErrorKind::Failed,
-            // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
-            302 | 307 => ErrorKind::Failed,
-            300..=499 => ErrorKind::Rejected,
-            status if is_unknown_request(status) => ErrorKind::Rejected,
-            _ => ErrorKind::Failed,
-        },
-    }
+        _ => return None,
+    })
 }
 
 /// Whether an answer was ended because it is too long.

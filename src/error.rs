@@ -145,7 +145,8 @@ const DISK_AT_LEAST: Duration = Duration::from_secs(15);
 /// The shortest wait for an edge that failed: its pause ends within seconds.
 const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
 
-/// The wait after an edge has asked to slow down, and after one that people have to repair.
+/// The wait after an edge has asked to slow down or the session of the credentials is over, and after one that people have to
+/// repair.
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
 const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
@@ -262,6 +263,12 @@ impl JobError {
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
                 | DeliverError::Paced { .. } => FailureClass::Waits,
+                // The job's prefix leaves no room for a name in the bucket, or in the directory.
+                DeliverError::File { source, .. }
+                    if source.kind() == io::ErrorKind::InvalidFilename =>
+                {
+                    FailureClass::Permanent
+                }
                 DeliverError::File { .. } => FailureClass::Transient,
                 DeliverError::Taken { .. } => FailureClass::Busy,
                 DeliverError::Notice { .. }
@@ -309,11 +316,11 @@ impl JobError {
             Self::Deliver(DeliverError::File { source, .. }) => is_of_disk(source),
             Self::Deferred { first, .. } => first.is_of_an_edge(),
             Self::Record(error) => error.is_full(),
+            Self::Plan(error) => error.is_of_credentials(),
             Self::Gather(_)
             | Self::Deliver(_)
             | Self::Ledger(_)
             | Self::Parse(_)
-            | Self::Plan(_)
             | Self::Conflict { .. }
             | Self::UnknownConnection { .. }
             | Self::Sign(_)
@@ -484,6 +491,8 @@ impl JobError {
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
         ErrorKind::Unreachable | ErrorKind::Silent | ErrorKind::Failed => EDGE_AT_LEAST,
+        // The next session may be there soon, without a person.
+        ErrorKind::Denied if error.is_of_session() => THROTTLED_AT_LEAST,
         ErrorKind::Throttled => THROTTLED_AT_LEAST,
         ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Elsewhere | ErrorKind::Rejected => {
             DENIED_AT_LEAST
@@ -562,6 +571,7 @@ mod tests {
     use crate::edge::health::{Edge, EdgeKind, FailureKind};
     use crate::text::chain;
     use proptest::prelude::*;
+    use rustix::io::Errno;
 
     /// What is done where nobody says how long to wait.
     fn disposition(
@@ -592,7 +602,7 @@ mod tests {
     /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
     #[test]
     fn a_full_disk_is_said_and_is_no_failure_of_the_job() {
-        let full = || io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let full = || io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
         let shared = || std::sync::Arc::new(full());
         let (path, place) = (std::path::PathBuf::from("/x"), || "/x".to_owned());
         let outbox = || DeliverError::File {
@@ -634,15 +644,40 @@ mod tests {
                 },
             }),
         ];
-        for error in errors {
+        let waits = |error: JobError| {
             let said = chain(&error);
-            assert!(said.contains("No space left on device"), "{said}");
             let limits = RetryLimits::default();
             let disposition = disposition(error.class(), 1000, &limits, 0.5);
             assert!(
                 matches!(disposition, Disposition::Retry { .. }),
                 "{said}: {disposition:?}"
             );
+            said
+        };
+        for error in errors {
+            let said = waits(error);
+            assert!(said.contains("No space left on device"), "{said}");
+        }
+        // Files that cannot be opened, and memory that cannot be had, are no failure of the disk.
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::DQUOT] {
+            let source = || std::sync::Arc::new(io::Error::from(errno));
+            for error in [
+                RecordError::Write {
+                    path: place(),
+                    source: source(),
+                },
+                RecordError::Open {
+                    path: place(),
+                    source: source(),
+                },
+            ] {
+                assert_eq!(
+                    JobError::from(error.clone()).class(),
+                    FailureClass::Edge,
+                    "{error:?}"
+                );
+                waits(error.into());
+            }
         }
     }
 

@@ -255,6 +255,19 @@ pub enum PlanError {
     },
 }
 
+impl PlanError {
+    /// Whether the signing credentials have ended, or end so soon that their source must be about to give others: the job can be
+    /// planned then.
+    pub(crate) const fn is_of_credentials(&self) -> bool {
+        match self {
+            Self::Shortfall(shortfall) | Self::Published(shortfall) => {
+                shortfall.limit.may_be_renewed()
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The templates that are installed, by name.
 pub trait Installed {
     /// The names of the mail templates.

@@ -30,6 +30,7 @@ use crate::edge::random;
 use crate::error::{Disposition, FailureClass, JobError, RetryLimits, edge_at_least};
 use crate::failpoint::{self, Failpoint};
 use crate::job::JobId;
+use crate::job::ParseJobError;
 use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::progress::JobEnd;
 use crate::queue::{ErrorKind, Message, Queue, QueueError};
@@ -667,20 +668,10 @@ impl Worker {
         self.settle(&message, worked, &stop).await
     }
 
-    /// Opens a message aside: what a message holds may make this long work, and heartbeats, probes and signals go on. One
-    /// is opened at a time, so that the memory which this takes does not add up.
+    /// Opens a message aside.
     async fn open(&self, message: &Message) -> Result<OpenedMessage, JobError> {
-        static OPENING: Semaphore = Semaphore::const_new(1);
-        let alone = Box::pin(OPENING.acquire())
-            .await
-            .expect("it is never closed");
         let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
-        let opened = tokio::task::spawn_blocking(move || {
-            // Work that is cut off here goes on there: the place is given up when it ends.
-            let _alone = alone;
-            envelope::open(&body, &rules)
-        });
-        Ok(opened.await.map_err(|_| JobError::Panicked)??)
+        read_aside(move || envelope::open(&body, &rules)).await
     }
 
     async fn work_jobs(
@@ -693,7 +684,6 @@ impl Worker {
             Ok(opened) => opened,
             Err(error) => return Worked::Failed(Failed::without_job(error)),
         };
-        delivery.was_read();
         if opened.test_event || opened.unwanted > 0 {
             tracing::info!(
                 message.id,
@@ -706,7 +696,16 @@ impl Worker {
         let refused = opened.refused.into_iter();
         let mut failed: Vec<(Option<JobId>, JobError)> =
             refused.map(|error| (None, error.into())).collect();
-        for job in opened.jobs {
+        for order in opened.jobs {
+            let made = read_aside(move || order.open()).await;
+            delivery.was_read();
+            let job = match made {
+                Ok(job) => job,
+                Err(error) => {
+                    failed.push((None, error));
+                    continue;
+                }
+            };
             let Some(_place) = self.in_flight.take(&job.id) else {
                 return Worked::InShadow;
             };
@@ -1001,6 +1000,23 @@ fn log_panic(finished: Result<(), tokio::task::JoinError>) {
     if let Err(error) = finished {
         tracing::error!(%error, "a task ended badly");
     }
+}
+
+/// Reads a message, or makes a job of it, aside: what a message holds may make this long work, and heartbeats, probes and signals
+/// go on. One is read at a time, so that the memory which this takes does not add up.
+async fn read_aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ParseJobError> + Send + 'static,
+) -> Result<T, JobError> {
+    static READING: Semaphore = Semaphore::const_new(1);
+    let alone = Box::pin(READING.acquire())
+        .await
+        .expect("it is never closed");
+    let done = tokio::task::spawn_blocking(move || {
+        // Work that is cut off here goes on there: the place is given up when it ends.
+        let _alone = alone;
+        read()
+    });
+    Ok(done.await.map_err(|_| JobError::Panicked)??)
 }
 
 fn jittered(pause: Duration) -> Duration {

@@ -449,6 +449,7 @@ impl ConnectionRoute {
         store
             .through(self.egress.clone())
             .with_puts(self.puts.clone())
+            .with_clock(self.source.clock().clone())
     }
 
     fn direct(&self) -> Direct {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use directory::{Location, is_full};
+use directory::{Location, is_full, words_of_room};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -397,7 +397,7 @@ fn write_groups(
         match done {
             Err(RecordError::Write { source, .. }) if is_full(&source) => {
                 refused = refused.max(stream.last_written());
-                edge.failed(FailureKind::Full, &source.to_string());
+                edge.failed(FailureKind::Full, &words_of_room(&source));
             }
             done => done?,
         }

@@ -665,10 +665,11 @@ const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
         (Limit::CredentialsUnknown, _) => {
             "set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore"
         }
-        (Limit::CredentialsEnded(_), _) | (Limit::CredentialsEnd(_), ExpiryGuard::Clamp) => {
+        (Limit::CredentialsEnded(_), _)
+        | (Limit::CredentialsEnd(_) | Limit::CredentialsEnding(_), ExpiryGuard::Clamp) => {
             "renew the credentials, or sign with others"
         }
-        (Limit::CredentialsEnd(_), _) => {
+        (Limit::CredentialsEnd(_) | Limit::CredentialsEnding(_), _) => {
             "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
         }
         (Limit::S3 | Limit::CloudFront | Limit::Rule(_), _) => {

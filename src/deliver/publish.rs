@@ -70,7 +70,7 @@ impl Publisher {
         match &self.place {
             PublishTarget::Bucket(bucket, prefix) => {
                 let key = format!("{prefix}{}/{file_name}", self.folder);
-                // A prefix of nearly 1,024 bytes leaves no room for a name; the store then says so.
+                // A prefix of nearly 1,024 bytes leaves no room for a name.
                 Some((bucket.clone(), key.parse().ok()?))
             }
             PublishTarget::Dir { .. } => None,
@@ -161,7 +161,7 @@ impl Publisher {
         let Some((bucket, key)) = self.object(file_name) else {
             let source = io::Error::new(
                 io::ErrorKind::InvalidFilename,
-                "the prefix leaves no room for a name",
+                "the prefix leaves no room for a name: shorten publish.prefix",
             );
             return Err(DeliverError::File {
                 path: self.describe(file_name).into(),
@@ -262,6 +262,29 @@ mod tests {
         let (keyring, job) = (Keyring::new([7; 32]), "j".parse().unwrap());
         let store = Arc::new(MemoryStore::new(1000));
         Publisher::new(store, place, &keyring, &job, &Audience::Everyone, "pages")
+    }
+
+    #[tokio::test]
+    async fn a_prefix_without_room_for_a_name_parks_the_job_with_its_reason() {
+        let spool = tempfile::tempdir().unwrap();
+        let prefix = format!("{}/", "x".repeat(1000));
+        let bucket = PublishTarget::Bucket("reports".parse().unwrap(), prefix.parse().unwrap());
+        let allowed = spool.path().to_owned();
+        let asked = allowed.join("x".repeat(300));
+        for place in [bucket, PublishTarget::Dir { asked, allowed }] {
+            let publisher = Publisher {
+                place,
+                ..publisher(spool.path(), spool.path())
+            };
+            let error = page_and_list(&publisher, spool.path()).await.unwrap_err();
+            let error = crate::error::JobError::from(error);
+            let sentence = crate::text::chain(&error);
+            assert_eq!(
+                error.class(),
+                crate::error::FailureClass::Permanent,
+                "{sentence}"
+            );
+        }
     }
 
     async fn page_and_list(publisher: &Publisher, spool: &Path) -> Result<(), DeliverError> {

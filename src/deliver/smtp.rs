@@ -494,6 +494,7 @@ impl Relay {
     /// The relay took a mail.
     fn took(&self) {
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
+        self.inner.brake.accepted();
         self.got_as_far_as(DialogueStep::Dot);
     }
 

@@ -34,6 +34,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::answer::{Asker, element, is_unknown_request, retry_after};
 use super::egress::Egress;
+use super::fact_of_code;
 use super::health::{Edge, FailureKind, Request, Step};
 use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
@@ -296,7 +297,7 @@ impl EdgeClient {
             _under_way: under_way,
             client: self,
             attempt: (generation, began),
-            says: Says::of(status),
+            says: Says::of(&answer),
             left_alone: retry_after(status, answer.headers()).unwrap_or_default(),
             asked,
         };
@@ -430,6 +431,8 @@ struct AskedRequest {
     is_range: bool,
     is_probe: bool,
     names_a_key: bool,
+    /// Whether objects, or their versions, are listed.
+    is_listing: bool,
 }
 
 impl AskedRequest {
@@ -440,12 +443,26 @@ impl AskedRequest {
             is_range: request.headers().contains_key("range"),
             is_probe: terms.is_probe,
             names_a_key: terms.names_a_key,
+            is_listing: request.method() == "GET" && is_listing(request.uri()),
         }
     }
 }
 
+/// Whether a URL asks for a listing: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>,
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html>
+fn is_listing(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let mut names = query
+        .split('&')
+        .map(|pair| pair.split('=').next().unwrap_or(pair));
+    names.any(|name| matches!(name, "list-type" | "versions"))
+}
+
 /// How much of a body shows whether it is a page for people, in bytes.
 const PAGE_BYTES: usize = 64;
+
+/// How much of a body shows whether it is a listing, or the error that a store gives in its place, in bytes.
+const LISTING_BYTES: usize = 1024;
 
 /// Whether an answer is the store's own, and not that of a load balancer or a proxy in front of it.
 ///
@@ -462,6 +479,7 @@ struct Judge {
 enum Must {
     Nothing,
     BeNoPage,
+    BeListing,
     HaveCode,
 }
 
@@ -486,6 +504,7 @@ impl Judge {
             must: match is_error {
                 _ if asked.is_head => Must::Nothing,
                 true => Must::HaveCode,
+                false if status < 300 && asked.is_listing => Must::BeListing,
                 false if status < 300 && !asked.is_range => Must::BeNoPage,
                 false => Must::Nothing,
             },
@@ -505,6 +524,7 @@ impl Judge {
     fn see(&mut self, bytes: &[u8]) {
         let most = match self.must {
             Must::BeNoPage => PAGE_BYTES,
+            Must::BeListing => LISTING_BYTES,
             Must::Nothing if self.status < 300 => 0,
             Must::Nothing | Must::HaveCode => MAX_JUDGED_BYTES,
         };
@@ -526,7 +546,7 @@ impl Judge {
     fn refuses(&self, is_end: bool) -> Option<Foreign> {
         let is_foreign = match self.must {
             Must::Nothing => false,
-            Must::BeNoPage => {
+            Must::BeNoPage | Must::BeListing => {
                 let text = self.seen.trim_ascii_start();
                 let begins = |with: &[u8]| {
                     let begin = text.get(..with.len());
@@ -539,6 +559,13 @@ impl Judge {
         is_foreign.then(|| self.foreign())
     }
 
+    /// What is wrong with the answer to a listing that is none: the store's error, or something that no service of S3 says.
+    fn lacks_listing(&self) -> Option<NoListing> {
+        let root = root(&self.seen);
+        let is_listing = matches!(root, b"ListBucketResult" | b"ListVersionsResult");
+        (self.must == Must::BeListing && !is_listing).then(|| NoListing(self.words_of_failure()))
+    }
+
     /// Garage 2.5 says nothing else to a condition that does not hold, and a body is not asked for.
     /// <https://www.rfc-editor.org/rfc/rfc9110#section-15.5.13>
     fn is_bare_412(&self) -> bool {
@@ -548,7 +575,7 @@ impl Judge {
     fn foreign(&self) -> Foreign {
         let status = self.status;
         let what = match self.must {
-            Must::BeNoPage => "is a page of HTML",
+            Must::BeNoPage | Must::BeListing => "is a page of HTML",
             Must::HaveCode | Must::Nothing => "has no error code of S3",
         };
         Foreign(format!(
@@ -567,6 +594,9 @@ impl Judge {
         let parts = [self.code(), self.element("Message")].into_iter().flatten();
         let said = parts.collect::<Vec<_>>().join(": ");
         match said.is_empty() {
+            true if self.must == Must::BeListing => {
+                format!("status {}, and no listing in the answer", self.status)
+            }
             true => format!("status {}", self.status),
             false => format!(
                 "status {}: {}",
@@ -575,6 +605,34 @@ impl Judge {
             ),
         }
     }
+}
+
+/// Why the answer to a listing is none.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is no listing of S3: {0}")]
+struct NoListing(String);
+
+/// The name of the first element of a text, without its prefix; empty where there is none.
+fn root(text: &[u8]) -> &[u8] {
+    let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    loop {
+        rest = rest.trim_ascii_start();
+        let end: &[u8] = match rest {
+            [b'<', b'?', ..] => b"?>",
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            _ => break,
+        };
+        let Some(at) = rest.windows(end.len()).position(|window| window == end) else {
+            return b"";
+        };
+        rest = &rest[at + end.len()..];
+    }
+    let Some(rest) = rest.strip_prefix(b"<") else {
+        return b"";
+    };
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'>' | b'/');
+    let name = rest.split(ends).next().unwrap_or_default();
+    name.rsplit(|byte| *byte == b':').next().unwrap_or_default()
 }
 
 /// What an answer that has come says about its edge.
@@ -588,15 +646,44 @@ enum Says {
 }
 
 impl Says {
-    const fn of(status: u16) -> Self {
-        match status {
+    /// What the head of an answer says.
+    fn of(answer: &HttpResponse) -> Self {
+        let names_region = answer.headers().contains_key("x-amz-bucket-region");
+        match answer.status().as_u16() {
             429 | 503 => Self::Unwell(FailureKind::Throttled),
             401 | 403 => Self::Denied,
-            500.. if !is_unknown_request(status) => Self::Unwell(FailureKind::ServerError),
+            // Not now, or another place for now; one that names a region is about a bucket.
+            408 => Self::Unwell(FailureKind::ServerError),
+            302 | 307 if !names_region => Self::Unwell(FailureKind::ServerError),
+            status @ 500.. if !is_unknown_request(status) => Self::Unwell(FailureKind::ServerError),
             _ => Self::Well,
         }
     }
+
+    /// What the whole of an answer says: a service that is not well may say so by a code alone.
+    fn with_code(self, judge: &Judge, asked: AskedRequest) -> Self {
+        let code = judge.code().unwrap_or_default();
+        // Of one object only, unless a listing is answered so.
+        let is_of_object =
+            !asked.is_listing && (OF_OBJECT.contains(&code) || code.starts_with("KMS."));
+        match fact_of_code(code) {
+            Some(super::ErrorKind::Throttled) => Self::Unwell(FailureKind::Throttled),
+            Some(super::ErrorKind::Failed) if !is_of_object => {
+                Self::Unwell(FailureKind::ServerError)
+            }
+            Some(super::ErrorKind::Denied) if !is_of_object => Self::Denied,
+            _ if judge.lacks_listing().is_some() => Self::Unwell(FailureKind::ServerError),
+            _ => self,
+        }
+    }
 }
+
+/// Codes that say that one object is not to be had or written now, and nothing about the others.
+const OF_OBJECT: [&str; 3] = [
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "NoSuchUpload",
+];
 
 /// What the end of an answer is reported to.
 struct AttemptReport {
@@ -656,7 +743,7 @@ impl Receiving {
             attempt,
             says,
             left_alone,
-            asked: AskedRequest { is_probe, .. },
+            asked,
             ..
         }) = self.report.take()
         else {
@@ -667,10 +754,10 @@ impl Receiving {
         }
         match (failure, &client.edge) {
             (Some((kind, words)), _) => client.failed(attempt, kind, words),
-            (None, Some(edge)) => match says {
-                Says::Well if is_probe => edge.probe_answered(),
+            (None, Some(edge)) => match says.with_code(&self.judge, asked) {
+                Says::Well if asked.is_probe => edge.probe_answered(),
                 Says::Well => edge.answered(),
-                Says::Denied => edge.denied(is_probe, &self.judge.words()),
+                Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),
                 Says::Unwell(kind) => {
                     edge.failed_for(kind, &self.judge.words_of_failure(), left_alone);
                 }
@@ -690,7 +777,10 @@ impl Receiving {
             return Err(foreign.into());
         }
         self.end(None);
-        Ok(())
+        match self.judge.lacks_listing() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -771,6 +861,7 @@ mod tests {
         is_range: false,
         is_probe: false,
         names_a_key: false,
+        is_listing: false,
     };
 
     fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
@@ -796,11 +887,23 @@ mod tests {
 
     /// What becomes of an answer to GET with this status and body.
     async fn judged(status: u16, body: &'static str, edge: &Edge) -> Result<Bytes, String> {
+        judged_as(GET, status, body, edge).await
+    }
+
+    async fn judged_as(
+        asked: AskedRequest,
+        status: u16,
+        body: &'static str,
+        edge: &Edge,
+    ) -> Result<Bytes, String> {
         let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
-        let judge = Judge::of(&answer, GET).unwrap();
+        let judge = Judge::of(&answer, asked).unwrap();
+        let says = Says::of(&answer);
         let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
         let mut receiving = receiving(body, edge);
         receiving.judge = judge;
+        let report = receiving.report.as_mut().unwrap();
+        (report.says, report.asked) = (says, asked);
         let whole = receiving.collect().await;
         whole
             .map(|body| body.to_bytes())
@@ -843,6 +946,108 @@ mod tests {
             }
             assert_eq!(edge.outage(), None, "{status} {body}");
             assert_eq!(edge.count(FailureKind::Unreachable), 0);
+        }
+    }
+
+    const LISTING: AskedRequest = AskedRequest {
+        names_a_key: true,
+        is_listing: true,
+        ..GET
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
+        use FailureKind::{ServerError, Throttled};
+        const ABORTED: &str = "<Error><Code>OperationAborted</Code></Error>";
+        for (status, body, kind) in [
+            (200, "", ServerError),
+            (200, "{\"ok\":true}", ServerError),
+            (200, "welcome", ServerError),
+            (
+                200,
+                "<?xml version=\"1.0\"?>\n<!-- <ListBucketResult> --><Other/>",
+                ServerError,
+            ),
+            (
+                200,
+                "<Error><Code>InternalError</Code></Error>",
+                ServerError,
+            ),
+            (200, "<Error><Code>SlowDown</Code></Error>", Throttled),
+            (
+                400,
+                "<Error><Code>RequestTimeout</Code></Error>",
+                ServerError,
+            ),
+            (
+                307,
+                "<Error><Code>TemporaryRedirect</Code></Error>",
+                ServerError,
+            ),
+            (409, ABORTED, ServerError),
+        ] {
+            let edge = edge();
+            for _ in 0..2 {
+                let answer = judged_as(LISTING, status, body, &edge).await;
+                assert_eq!(answer.is_err(), status == 200, "{body}");
+                tokio::time::sleep(Duration::from_secs(11)).await;
+            }
+            assert_eq!(
+                edge.outage().map(|outage| outage.kind),
+                Some(kind),
+                "{status} {body}"
+            );
+        }
+        for (asked, status, body) in [
+            (
+                LISTING,
+                200,
+                "\u{feff}<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"></ListBucketResult>",
+            ),
+            (LISTING, 200, "<s3:ListVersionsResult/>"),
+            (LISTING, 404, "<Error><Code>NoSuchBucket</Code></Error>"),
+            (
+                LISTING,
+                301,
+                "<Error><Code>PermanentRedirect</Code></Error>",
+            ),
+            // About one object.
+            (GET, 409, ABORTED),
+            (
+                GET,
+                400,
+                "<Error><Code>KMS.DisabledException</Code></Error>",
+            ),
+            (GET, 200, ""),
+        ] {
+            let edge = edge();
+            for _ in 0..2 {
+                judged_as(asked, status, body, &edge).await.unwrap();
+            }
+            assert_eq!(edge.outage(), None, "{status} {body}");
+            assert_eq!(edge.count(FailureKind::Denied), 0, "{body}");
+        }
+        for code in ["ExpiredToken", "InvalidToken"] {
+            let edge = edge();
+            let body = format!("<Error><Code>{code}</Code></Error>").leak();
+            judged_as(LISTING, 400, body, &edge).await.unwrap();
+            assert_eq!(edge.count(FailureKind::Denied), 1, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_listing_is_known_by_its_url() {
+        let s3 = "https://reports.s3.eu-west-1.amazonaws.com/";
+        for (path, wanted) in [
+            ("?list-type=2&prefix=a", true),
+            ("?max-keys=1000&versions", true),
+            ("?versions=&prefix=a", true),
+            ("?location", false),
+            ("?versionId=1", false),
+            ("list-type=2?uploads", false),
+            ("versions", false),
+        ] {
+            assert_eq!(is_listing(&format!("{s3}{path}")), wanted, "{path}");
         }
     }
 

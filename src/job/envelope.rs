@@ -89,8 +89,8 @@ impl FromStr for EventName {
 /// What was in a message.
 #[derive(Debug, Default)]
 pub struct OpenedMessage {
-    /// The jobs to do; none for a test event.
-    pub jobs: Vec<Job>,
+    /// The jobs to do, each made when its turn comes; none for a test event.
+    pub jobs: Vec<Order>,
     /// Events in the same message that no rule wants.
     pub unwanted: usize,
     /// Why other events in the same message make no job: one's odd key does not keep the others from being served.
@@ -99,13 +99,48 @@ pub struct OpenedMessage {
     pub test_event: bool,
 }
 
+/// A job of a message, not made yet: a hundred events of one message, each with the rule's whole job file, would be large.
+#[derive(Debug)]
+pub enum Order {
+    /// The message is the job.
+    Job(Box<Job>),
+    /// The job of an event.
+    Event(Box<EventOrder>),
+}
+
+/// An event and the job file of the rule that wants it.
+#[derive(Debug)]
+pub struct EventOrder {
+    event: ObjectEvent,
+    template: Arc<Value>,
+    /// What brings the event again.
+    message: Arc<str>,
+}
+
+impl Order {
+    /// Makes the job.
+    ///
+    /// # Errors
+    /// What keeps the rule's job file, with what the event says in it, from being a job.
+    pub fn open(self) -> Result<Job, ParseJobError> {
+        match self {
+            Self::Job(job) => Ok(*job),
+            Self::Event(order) => {
+                let mut job = job_of(&order.template, &order.event)?;
+                job.message = order.message;
+                Ok(job)
+            }
+        }
+    }
+}
+
 /// Opens a message.
 pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobError> {
     let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
             return Ok(OpenedMessage {
-                jobs: vec![Job::of(body, value)?],
+                jobs: vec![Order::Job(Box::new(Job::of(body, value)?))],
                 ..OpenedMessage::default()
             });
         }
@@ -135,30 +170,32 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
     let mut opened = OpenedMessage::default();
     let mut no_rule = ParseJobError::Event { field: "Records" };
     for (index, event) in events.into_iter().enumerate() {
-        let event = event.and_then(ObjectEvent::bounded);
-        let job = event.and_then(|event| Ok((job_of(&event, rules)?, event)));
-        let mut job = match job {
-            Ok((Some(job), _)) => job,
-            Ok((None, event)) => {
-                if opened.unwanted == 0 {
-                    no_rule = event.without_rule();
-                }
-                opened.unwanted += 1;
-                continue;
-            }
+        let event = match event.and_then(ObjectEvent::bounded) {
+            Ok(event) => event,
             Err(error) => {
                 opened.refused.push(error);
                 continue;
             }
         };
-        job.message = match records {
+        let Some(rule) = rules.iter().find(|rule| rule.wants(&event)) else {
+            if opened.unwanted == 0 {
+                no_rule = event.without_rule();
+            }
+            opened.unwanted += 1;
+            continue;
+        };
+        let message = match records {
             // Sent again for the sake of one event, the message must not bring the others.
             Some(records) if records.len() > 1 => {
                 json!({ "Records": [records[index]] }).to_string().into()
             }
             Some(_) | None => body.into(),
         };
-        opened.jobs.push(job);
+        opened.jobs.push(Order::Event(Box::new(EventOrder {
+            event,
+            template: Arc::clone(&rule.template),
+            message,
+        })));
     }
     match opened.jobs.is_empty() {
         true => Err(opened.refused.into_iter().next().unwrap_or(no_rule)),
@@ -206,6 +243,7 @@ fn is_event(fields: &Map<String, Value>) -> bool {
 }
 
 /// What an event says, whichever way it came.
+#[derive(Debug)]
 struct ObjectEvent {
     name: String,
     bucket: String,
@@ -356,12 +394,6 @@ fn shown(text: &str) -> String {
     printable(text, MAX_SHOWN_VALUE_BYTES).into_owned()
 }
 
-/// The job of an event; none if no rule wants it.
-fn job_of(event: &ObjectEvent, rules: &[EventRule]) -> Result<Option<Job>, ParseJobError> {
-    let rule = rules.iter().find(|rule| rule.wants(event));
-    rule.map(|rule| rule.job(event)).transpose()
-}
-
 impl EventRule {
     fn wants(&self, event: &ObjectEvent) -> bool {
         self.events
@@ -394,7 +426,7 @@ impl EventRule {
             Some(EventName::Restored) => "ObjectRestore:Completed".to_owned(),
             Some(EventName::Created) | None => "ObjectCreated:Put".to_owned(),
         };
-        self.job(&ObjectEvent {
+        let event = ObjectEvent {
             name,
             bucket: self.bucket.to_string(),
             key: key.to_owned(),
@@ -403,42 +435,44 @@ impl EventRule {
             etag: None,
             restored_until: None,
             time: "2026-01-01T00:00:00Z".to_owned(),
-        })
+        };
+        job_of(&self.template, &event)
     }
+}
 
-    fn job(&self, event: &ObjectEvent) -> Result<Job, ParseJobError> {
-        let said: Map<String, Value> = [
-            ("bucket", &event.bucket),
-            ("key", &event.key),
-            ("time", &event.time),
-            ("name", &event.name),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), Value::from(value.as_str())))
-        .collect();
-        let mut template = (*self.template).clone();
-        fill(&mut template, &mut Vec::new(), &said)?;
-        let identity = event.identity();
-        let base = template
-            .get("id")
-            .and_then(Value::as_str)
-            .unwrap_or("event")
-            .to_owned();
-        let id = format!("{base}-{}", &identity[..32]);
-        template["id"] = Value::from(id);
-        // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
-        // is spelled differently by each way that an event takes.
-        let mut job = Job::from_wire(wire::from_value(template)?, Some(said), identity)?;
-        job.occurrence = event.sequencer.as_deref().and_then(|sequencer| {
-            let object = (event.bucket.as_str(), event.key.as_str());
-            // A restored copy does not come too late because a later version was served.
-            let kind = event.name.split(':').next().unwrap_or_default();
-            Occurrence::new((&base, kind), object, sequencer, &event.time)
-        });
-        // An event's job is about the instant of the event.
-        job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
-        Ok(job)
-    }
+/// The job that a rule's job file makes of an event.
+fn job_of(template: &Value, event: &ObjectEvent) -> Result<Job, ParseJobError> {
+    let said: Map<String, Value> = [
+        ("bucket", &event.bucket),
+        ("key", &event.key),
+        ("time", &event.time),
+        ("name", &event.name),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), Value::from(value.as_str())))
+    .collect();
+    let mut template = template.clone();
+    fill(&mut template, &mut Vec::new(), &said)?;
+    let identity = event.identity();
+    let base = template
+        .get("id")
+        .and_then(Value::as_str)
+        .unwrap_or("event")
+        .to_owned();
+    let id = format!("{base}-{}", &identity[..32]);
+    template["id"] = Value::from(id);
+    // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
+    // is spelled differently by each way that an event takes.
+    let mut job = Job::from_wire(wire::from_value(template)?, Some(said), identity)?;
+    job.occurrence = event.sequencer.as_deref().and_then(|sequencer| {
+        let object = (event.bucket.as_str(), event.key.as_str());
+        // A restored copy does not come too late because a later version was served.
+        let kind = event.name.split(':').next().unwrap_or_default();
+        Occurrence::new((&base, kind), object, sequencer, &event.time)
+    });
+    // An event's job is about the instant of the event.
+    job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
+    Ok(job)
 }
 
 /// The fields that are phrases: `{{event.key}}` in them is filled in later, with everything else, and once.
@@ -492,6 +526,56 @@ fn is_phrase(path: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A message with all its jobs made.
+    #[derive(Debug)]
+    struct Whole {
+        jobs: Vec<Job>,
+        unwanted: usize,
+        refused: Vec<ParseJobError>,
+        test_event: bool,
+    }
+
+    fn open(body: &str, rules: &[EventRule]) -> Result<Whole, ParseJobError> {
+        let opened = super::open(body, rules)?;
+        let mut whole = Whole {
+            jobs: Vec::new(),
+            unwanted: opened.unwanted,
+            refused: opened.refused,
+            test_event: opened.test_event,
+        };
+        for order in opened.jobs {
+            match order.open() {
+                Ok(job) => whole.jobs.push(job),
+                Err(error) => whole.refused.push(error),
+            }
+        }
+        match (whole.jobs.is_empty(), whole.refused.is_empty()) {
+            (true, false) => Err(whole.refused.remove(0)),
+            _ => Ok(whole),
+        }
+    }
+
+    /// A large job file is in memory once, and not once for each event of a message.
+    #[test]
+    fn the_events_of_a_message_share_their_rules_job_file_until_each_is_made() {
+        let records: Vec<Value> = (0..MAX_RECORDS)
+            .map(|n| notification(&format!("incoming/{n}.pdf"), "1")["Records"][0].clone())
+            .collect();
+        let rules = rules();
+        let opened = super::open(&json!({ "Records": records }).to_string(), &rules).unwrap();
+        assert_eq!(opened.jobs.len(), MAX_RECORDS);
+        for order in &opened.jobs {
+            let Order::Event(order) = order else {
+                panic!("{order:?}");
+            };
+            let shared = rules
+                .iter()
+                .any(|rule| Arc::ptr_eq(&rule.template, &order.template));
+            assert!(shared, "{order:?}");
+        }
+    }
+
     use globset::Glob;
 
     fn rules() -> Vec<EventRule> {
@@ -591,7 +675,9 @@ mod tests {
         let alone = odd
             .each_ref()
             .map(|odd| of(&[odd]).unwrap_err().to_string());
-        let refused: Vec<String> = opened.refused.iter().map(ToString::to_string).collect();
+        let mut refused: Vec<String> = opened.refused.iter().map(ToString::to_string).collect();
+        // A job that cannot be made shows when its turn comes.
+        refused.rotate_right(1);
         assert_eq!(refused, alone);
         assert_eq!(of(&[&odd[1], &odd[0]]).unwrap_err().to_string(), alone[1]);
     }

@@ -29,7 +29,9 @@ use super::signer::SessionEnd;
 use crate::edge::EdgeError;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Request, Step};
 use crate::plan::CredentialsEnd;
+use crate::plan::expiry::noticed;
 use crate::stamp::Stamps;
+use crate::store::s3::ServerClock;
 
 /// How long a source may take: a process that hangs must not hang every job of its connection.
 pub(crate) const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,6 +93,8 @@ struct SourceInner {
     session_end: Option<SessionEnd>,
     edge: Edge,
     doubt: Doubt,
+    /// The clock of the store that the credentials are for.
+    clock: ServerClock,
     /// Held while the origin is asked: the others that wait want the same answer.
     state: Mutex<SourceState>,
 }
@@ -137,6 +141,15 @@ pub(crate) struct KeptCredentials {
     pub(crate) credentials: Credentials,
     pub(crate) end: CredentialsEnd,
     given_at: Instant,
+}
+
+/// The credentials that a source gives have ended.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the credentials that it gave ended at {at}: renew them, or correct the clock of this machine if that is wrong"
+)]
+struct Ended {
+    at: Timestamp,
 }
 
 /// What credentials are needed for.
@@ -194,6 +207,7 @@ impl CredentialSource {
                 origin,
                 session_end,
                 doubt: Doubt::default(),
+                clock: ServerClock::default(),
                 state: Mutex::default(),
             }),
         }
@@ -206,6 +220,11 @@ impl CredentialSource {
     /// Whether a service rejects what the source gave.
     pub(crate) fn doubt(&self) -> &Doubt {
         &self.inner.doubt
+    }
+
+    /// The clock of the store that the credentials are for, which the store's answers set.
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.inner.clock
     }
 
     /// The credentials for links that live until `needed_until`. If those that are kept end before, the origin is asked; what it
@@ -256,7 +275,7 @@ impl CredentialSource {
         let asked = asked
             .unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(CREDENTIALS_TIMEOUT)));
         match (asked, good) {
-            (Ok(given), _) => Ok(self.keep(&mut state, given)),
+            (Ok(given), good) => Ok(self.take(&mut state, given, need, good)),
             (Err(error), Some(kept)) => {
                 self.stay(&mut state, &error);
                 Ok(kept)
@@ -328,7 +347,47 @@ impl CredentialSource {
         }
     }
 
-    fn keep(&self, state: &mut SourceState, given: Credentials) -> KeptCredentials {
+    /// Keeps what the source gave. A source whose credentials have ended already has failed: those that it gave before stay in use
+    /// as long as they are good, and without them the caller gets what there is and says what that means.
+    fn take(
+        &self,
+        state: &mut SourceState,
+        given: Credentials,
+        need: Need,
+        good: Option<KeptCredentials>,
+    ) -> KeptCredentials {
+        let given = KeptCredentials {
+            end: self.end_of(&given),
+            credentials: given,
+            given_at: Instant::now(),
+        };
+        let Some(ended) = self.ended(&given, need) else {
+            return self.keep(state, given);
+        };
+        let error = CredentialsError::provider_error(ended);
+        if let Some(kept) = good {
+            self.stay(state, &error);
+            return kept;
+        }
+        self.fail(state, &error);
+        given
+    }
+
+    /// Whether credentials have ended by the clock of the store that they are for. Before its first answer that clock is not known:
+    /// then the store judges a request, and this machine's clock the links.
+    fn ended(&self, given: &KeptCredentials, need: Need) -> Option<Ended> {
+        let CredentialsEnd::At(at) = given.end else {
+            return None;
+        };
+        let skew = self.inner.clock.skew();
+        if skew.is_none() && matches!(need, Need::Now) {
+            return None;
+        }
+        let now = crate::clock::system().saturating_add(noticed(skew));
+        now.is_ok_and(|now| at <= now).then_some(Ended { at })
+    }
+
+    fn keep(&self, state: &mut SourceState, kept: KeptCredentials) -> KeptCredentials {
         let SourceInner {
             section,
             edge,
@@ -336,11 +395,6 @@ impl CredentialSource {
             ..
         } = &*self.inner;
         edge.answered();
-        let kept = KeptCredentials {
-            end: self.end_of(&given),
-            credentials: given,
-            given_at: Instant::now(),
-        };
         let before = state.kept.replace(kept.clone());
         let standing = std::mem::take(&mut state.standing);
         let is_other = before.is_some_and(|before| !before.has_keys_of(&kept));
@@ -497,6 +551,86 @@ mod tests {
         assert!(source.get(Need::Now).await.is_ok());
         assert_eq!(began.elapsed(), ASKED_AGAIN);
         assert_eq!(source.edge().outage(), None);
+    }
+
+    /// Credentials that end so many seconds from now.
+    fn ending(seconds: i64) -> Credentials {
+        let end = crate::clock::system() + SignedDuration::from_secs(seconds);
+        Credentials::new("a", "b", Some("c".to_owned()), end.try_into().ok(), "test")
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_credentials_have_ended_has_failed() {
+        let hour = crate::clock::system() + SignedDuration::from_hours(1);
+        let over = source(ending(-30));
+        assert!(over.lasting(hour).await.unwrap().end != CredentialsEnd::Never);
+        let outage = over.edge().outage().unwrap();
+        assert_eq!(outage.kind, FailureKind::Denied);
+        assert!(outage.words.contains("ended at"), "{outage}");
+        // Keys of the environment, whose end AWS_CREDENTIAL_EXPIRATION says.
+        let session = SessionEnd {
+            session_token: "c".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let keys = Credentials::new("a", "b", Some("c".to_owned()), None, "test");
+        let provider = Arc::new(SharedCredentialsProvider::new(keys));
+        let fixed = CredentialSource::new("reports", String::new(), provider, Some(session));
+        drop(fixed.lasting(hour).await);
+        assert_eq!(fixed.edge().outage().unwrap().kind, FailureKind::Denied);
+        let lives = source(ending(60));
+        drop(lives.lasting(hour).await);
+        assert_eq!(lives.edge().outage(), None);
+    }
+
+    #[tokio::test]
+    async fn whether_credentials_have_ended_is_told_by_the_clock_of_their_store() {
+        let hour = crate::clock::system() + SignedDuration::from_hours(1);
+        let ahead = SignedDuration::from_secs(600);
+        for (ends, skew, has_ended) in [(-30, -ahead, false), (300, ahead, true)] {
+            for need in [Need::Now, Need::Until(hour)] {
+                let source = source(ending(ends));
+                source.clock().set(skew);
+                drop(source.get(need).await);
+                assert_eq!(
+                    source.edge().outage().is_some(),
+                    has_ended,
+                    "{ends} {need:?}"
+                );
+            }
+        }
+        // The first request tells the time.
+        let source = source(ending(-30));
+        source.get(Need::Now).await.unwrap();
+        assert_eq!(source.edge().outage(), None);
+    }
+
+    /// A process may repeat an answer that it keeps: what it gave before is better than that.
+    #[tokio::test(start_paused = true)]
+    async fn credentials_that_live_are_not_given_up_for_such_as_have_ended() {
+        #[derive(Debug)]
+        struct Repeats(AtomicUsize);
+
+        impl ProvideCredentials for Repeats {
+            fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+            where
+                Self: 'a,
+            {
+                let lasts = match self.0.fetch_add(1, Ordering::Relaxed) {
+                    0 => 1800,
+                    _ => -30,
+                };
+                future::ProvideCredentials::ready(Ok(ending(lasts)))
+            }
+        }
+        let source = source(Repeats(AtomicUsize::default()));
+        let now = crate::clock::system();
+        source.clock().set(SignedDuration::ZERO);
+        let soon = now + SignedDuration::from_mins(5);
+        let first = source.lasting(soon).await.unwrap().end;
+        let later = source.lasting(now + SignedDuration::from_hours(1)).await;
+        assert_ne!(later.unwrap().end, first);
+        assert_eq!(source.edge().outage().unwrap().kind, FailureKind::Denied);
+        assert_eq!(source.lasting(soon).await.unwrap().end, first);
     }
 
     /// Credentials that are made of a file.

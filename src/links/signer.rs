@@ -237,7 +237,7 @@ mod tests {
         };
         let session_end = SessionEnd {
             session_token: "of-the-environment".to_owned(),
-            at: "2026-11-23T12:00:00Z".parse().unwrap(),
+            at: "2126-11-23T12:00:00Z".parse().unwrap(),
         };
         let provider = SharedCredentialsProvider::new(credentials);
         Signer::new("test".to_owned(), endpoint, provider, Some(session_end))
@@ -250,7 +250,7 @@ mod tests {
             let signer = signer("eu-west-1", aws(), token);
             signer.credentials_end(Timestamp::UNIX_EPOCH).await.unwrap()
         };
-        let told = CredentialsEnd::At("2026-11-23T12:00:00Z".parse().unwrap());
+        let told = CredentialsEnd::At("2126-11-23T12:00:00Z".parse().unwrap());
         assert_eq!(end(Some("of-the-environment")).await, told);
         assert_eq!(end(Some("of-a-profile")).await, CredentialsEnd::Unknown);
         assert_eq!(end(None).await, CredentialsEnd::Never);

@@ -22,6 +22,10 @@ const NOTICED_SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How long links may always be handed out, half over or not: signed anew, they would take as long again.
 const HANDED_OUT_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// The shortest session that STS makes. Credentials with less left are at their end, and their source gives others soon.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+const SHORTEST_SESSION: SignedDuration = SignedDuration::from_mins(15);
+
 /// What to do when a link cannot live as long as was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -179,7 +183,7 @@ impl Lifetime {
 }
 
 /// What of a measured difference between two clocks counts; whatever a `Date` header can be wrong by does not.
-pub(super) fn noticed(skew: Option<SignedDuration>) -> SignedDuration {
+pub(crate) fn noticed(skew: Option<SignedDuration>) -> SignedDuration {
     skew.filter(|skew| skew.abs() > NOTICED_SKEW)
         .unwrap_or(SignedDuration::ZERO)
 }
@@ -224,6 +228,9 @@ pub enum Limit {
     /// The credentials, which are over.
     #[error("the signing credentials ended at {0}")]
     CredentialsEnded(Timestamp),
+    /// The credentials, which end so soon that their source must be about to give others.
+    #[error("the signing credentials end at {0}, and their source gives no others yet")]
+    CredentialsEnding(Timestamp),
     /// The credentials, whose end nobody knows.
     #[error(
         "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant)"
@@ -232,6 +239,20 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// The end of credentials that are too short for links asked for at `now`.
+    fn of_credentials(end: Timestamp, now: Timestamp) -> Self {
+        let end = whole_second(end);
+        match end.duration_since(now) {
+            left if left < SHORTEST_SESSION => Self::CredentialsEnding(end),
+            _ => Self::CredentialsEnd(end),
+        }
+    }
+
+    /// Whether the source of the credentials may give others that last long enough: this says nothing about the job.
+    pub(super) const fn may_be_renewed(self) -> bool {
+        matches!(self, Self::CredentialsEnded(_) | Self::CredentialsEnding(_))
+    }
+
     /// What helps a job against it.
     const fn advice(self) -> &'static str {
         match self {
@@ -248,6 +269,9 @@ impl Limit {
                 "ask for less, set expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer, such as an IAM user's key"
             }
             Self::CredentialsEnded(_) => "renew them",
+            Self::CredentialsEnding(_) => {
+                "the job waits for credentials that last longer; ask for less, or set expiry_guard = \"clamp\" to print the real end"
+            }
             Self::CredentialsUnknown => {
                 "set it to their end, as `aws configure export-credentials --format env` does, or sign with an IAM user's key"
             }
@@ -293,7 +317,7 @@ pub fn lifetime(
             return Err(Shortfall { asked, limit });
         }
         CredentialsEnd::At(end) if end < expires_at => {
-            refuse_if(guard, asked, Limit::CredentialsEnd(whole_second(end)))?;
+            refuse_if(guard, asked, Limit::of_credentials(end, now))?;
             if guard == ExpiryGuard::Clamp {
                 (expires_at, bound) = (whole_second(end), Bound::Credentials);
                 // The signature must not outlive the promise: it may yet be made with keys that were renewed.
@@ -508,6 +532,18 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn credentials_that_end_soon_say_nothing_about_the_job_and_a_whole_session_does() {
+        let limit = |secs: i64| {
+            let end = now() + SignedDuration::from_secs(secs);
+            let end = Issuer::S3(CredentialsEnd::At(end));
+            let refused = lifetime(HOUR, end, WEEK, ExpiryGuard::Refuse, now());
+            refused.unwrap_err().limit.may_be_renewed()
+        };
+        assert_eq!([-3600, 5, 890].map(limit), [true; 3]);
+        assert_eq!([901, 1800, 3500].map(limit), [false; 3]);
     }
 
     #[test]

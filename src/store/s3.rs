@@ -114,6 +114,12 @@ impl S3Store {
         }
     }
 
+    /// The same store, whose answers set this clock.
+    #[must_use]
+    pub(crate) fn with_clock(self, clock: ServerClock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// The same store, whose PUTs carry this.
     #[must_use]
     pub fn with_puts(self, puts: Puts) -> Self {
@@ -345,6 +351,10 @@ impl ServerClock {
     pub(crate) fn skew(&self) -> Option<SignedDuration> {
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(crate) fn set(&self, skew: SignedDuration) {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+    }
 }
 
 impl Intercept for ServerClock {
@@ -361,7 +371,7 @@ impl Intercept for ServerClock {
         let date = context.response().headers().get("date");
         if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
             let skew = date.timestamp().duration_since(crate::clock::system());
-            *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+            self.set(skew);
         }
         Ok(())
     }

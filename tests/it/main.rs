@@ -29,6 +29,8 @@ mod dates;
 #[cfg(feature = "embedded")]
 mod embedded;
 #[cfg(feature = "embedded")]
+mod false_answers;
+#[cfg(feature = "embedded")]
 mod full_disk;
 mod fuzz;
 mod guides;

@@ -804,11 +804,27 @@ fn draft_name() -> io::Result<String> {
     Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
 }
 
-/// Whether a file could not be written since there is no room for it: on the disk, or in what its user may have of it.
+/// Whether a file could not be written since there is no room for it: on the disk, in what its user may have of it, among the
+/// open files of the process or the machine, or in memory.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory
+    ) || has_too_many_files(error)
+}
+
+/// What there is no room for, and what to do where the words of the system do not tell.
+pub fn words_of_room(error: &io::Error) -> String {
+    match has_too_many_files(error) {
+        true => "too many open files: raise LimitNOFILE".to_owned(),
+        false => error.to_string(),
+    }
+}
+
+fn has_too_many_files(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
     )
 }
 

@@ -74,7 +74,7 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
         Ok(planned) => planned,
         Err(shortfall) => {
             return LifetimeVerdict::Fails(match shortfall.limit {
-                Limit::CredentialsEnd(end) => format!(
+                Limit::CredentialsEnd(end) | Limit::CredentialsEnding(end) => format!(
                     "{jobs_ask} and the credentials end at {end}, in {}: ask for {} or less, set links.expiry_guard = \"clamp\" to print the real end, or sign with credentials that last longer (docs/credentials.md)",
                     until(end, now),
                     round_down(left(end, now)),

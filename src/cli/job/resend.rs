@@ -9,8 +9,8 @@ use handout::clock;
 use handout::config::{Config, QueueKind};
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
-use handout::job::envelope;
-use handout::job::{Job, JobId};
+use handout::job::JobId;
+use handout::job::envelope::{self, Order};
 use handout::ledger::resolve::{Resent, resend};
 use handout::ledger::standing::{is_done, last_done};
 use handout::ledger::{Ledger, Record};
@@ -112,9 +112,13 @@ async fn do_now(
     config: &Config,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
-    let jobs = envelope::open(message, &opened.rules).map_err(JobError::from);
-    let meant = |jobs: Vec<Job>| jobs.into_iter().find(|job| job.id == *id);
-    match jobs.map(|opened| meant(opened.jobs)) {
+    let orders = envelope::open(message, &opened.rules).map(|opened| opened.jobs);
+    let meant = |orders: Vec<Order>| {
+        // An event that makes no job is not the one that was done.
+        let mut jobs = orders.into_iter().filter_map(|order| order.open().ok());
+        jobs.find(|job| job.id == *id)
+    };
+    match orders.map(meant).map_err(JobError::from) {
         Ok(Some(job)) => match work(&run_of(job), opened, config, false).await {
             Err(error) if comes_back(&error) => {
                 say(format_args!("It could not be done now: {}", chain(&*error)))?;

@@ -10,7 +10,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::Job;
-use handout::job::envelope;
+use handout::job::envelope::{self, Order};
 use handout::preview::Preview;
 
 use super::preview::Previewing;
@@ -31,20 +31,20 @@ pub(super) async fn submit(
     if let Some(error) = opened.refused.into_iter().next() {
         return Err(JobError::from(error).into());
     }
-    let jobs: Vec<String> = opened.jobs.iter().map(|job| job.id.to_string()).collect();
-    if checks && !opened.jobs.is_empty() {
+    let jobs = opened.jobs.into_iter().map(Order::open);
+    let jobs = jobs.collect::<Result<Vec<Job>, _>>();
+    let jobs = jobs.map_err(JobError::from)?;
+    let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
+    if checks && !jobs.is_empty() {
         let previewing = Previewing::open(config, environment).await;
         let previewing = previewing.context(UNCHECKED)?;
-        let checked = check(opened.jobs, &previewing.services).await;
+        let checked = check(jobs, &previewing.services).await;
         previewing.close().await;
         checked?;
     }
     let queue = assemble::open_queue(config, environment, clock::system).await?;
     let id = queue.submit(body).await?;
-    say(format_args!(
-        "submitted {} as message {id}",
-        jobs.join(", ")
-    ))?;
+    say(format_args!("submitted {} as message {id}", ids.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }
 

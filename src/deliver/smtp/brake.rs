@@ -18,9 +18,11 @@ const MOST_COST: usize = 64;
 /// How long without a complaint takes one step back.
 const CALM: Duration = Duration::from_secs(60);
 
-/// How long a relay is left alone whose daily quota is spent: the day's 24 hours are rolling, so room comes little by little.
+/// How long a relay is left alone that says that a quota is spent: at first, and at the most. One reply may be wrong, and the day's
+/// 24 hours are rolling, so that room comes little by little.
 /// <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-const QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
+const FIRST_QUOTA_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// What a relay's complaint came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(super) struct Brake {
 struct BrakeState {
     cost: usize,
     next_pause: Duration,
+    next_quota_pause: Duration,
     paused_until: Option<Instant>,
     /// Since when nothing was heard that would count against taking a step back.
     calm_since: Instant,
@@ -52,6 +55,7 @@ impl Brake {
             state: Mutex::new(BrakeState {
                 cost: 1,
                 next_pause: FIRST_PAUSE,
+                next_quota_pause: FIRST_QUOTA_PAUSE,
                 paused_until: None,
                 calm_since: Instant::now(),
             }),
@@ -88,14 +92,21 @@ impl Brake {
         })
     }
 
-    /// The relay takes nothing more today. Nothing, if that is known already.
+    /// The relay says that a quota is spent. Nothing, if that is known already.
     pub(super) fn rest(&self) -> Option<Slowed> {
         let mut state = self.state();
-        state.pause(QUOTA_PAUSE)?;
+        let pause = state.next_quota_pause;
+        state.pause(pause)?;
+        state.next_quota_pause = (pause * 2).min(LONGEST_QUOTA_PAUSE);
         Some(Slowed {
-            pause: QUOTA_PAUSE,
+            pause,
             cost: state.cost,
         })
+    }
+
+    /// The relay took a mail, so no quota is spent.
+    pub(super) fn accepted(&self) {
+        self.state().next_quota_pause = FIRST_QUOTA_PAUSE;
     }
 }
 
@@ -160,11 +171,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_spent_quota_is_an_hours_rest_at_the_old_rate() {
+    async fn a_spent_quota_is_a_rest_at_the_old_rate_that_doubles_until_a_mail_is_accepted() {
         let brake = Brake::new();
-        let slowed = brake.rest().unwrap();
-        assert_eq!((slowed.pause, slowed.cost), (secs(3600), 1));
-        assert_eq!(brake.rest(), None);
-        assert_eq!(brake.pause(), Some(secs(3600)));
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            let slowed = brake.rest().unwrap();
+            assert_eq!((brake.rest(), slowed.cost), (None, 1));
+            assert_eq!(brake.pause(), Some(slowed.pause));
+            rests.push(slowed.pause.as_secs() / 60);
+            tokio::time::sleep(slowed.pause).await;
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60]);
+        brake.accepted();
+        assert_eq!(brake.rest().unwrap().pause, secs(60));
     }
 }

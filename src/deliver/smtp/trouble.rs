@@ -186,8 +186,57 @@ fn is_plain_text(error: &std::io::Error) -> bool {
     )
 }
 
-/// Whether TLS is what failed: a certificate that is not trusted, an alert, no common version.
+/// Whether a handshake ended in a verdict: about a certificate, or about the versions and ciphers that one side insists on. What
+/// breaks it in another way, such as plain text or an internal error, is a relay that is not well.
 fn is_tls(error: &std::io::Error) -> bool {
-    let cause = error.get_ref();
-    cause.is_some_and(|cause| cause.is::<rustls::Error>())
+    use rustls::{AlertDescription as Alert, Error};
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::CertificateRequired
+                | Alert::UnknownCA
+                | Alert::ProtocolVersion
+                | Alert::InsufficientSecurity
+        ),
+        Some(
+            Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::PeerIncompatible(_),
+        ) => true,
+        Some(_) | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+    #[test]
+    fn a_handshake_that_breaks_is_no_verdict_about_the_relay() {
+        let is_verdict = |error: Error| is_tls(&std::io::Error::other(error));
+        for verdict in [
+            Error::InvalidCertificate(CertificateError::Expired),
+            Error::AlertReceived(AlertDescription::UnknownCA),
+            Error::AlertReceived(AlertDescription::ProtocolVersion),
+        ] {
+            assert!(is_verdict(verdict.clone()), "{verdict}");
+        }
+        for broken in [
+            Error::InvalidMessage(InvalidMessage::InvalidContentType),
+            Error::AlertReceived(AlertDescription::InternalError),
+            Error::AlertReceived(AlertDescription::HandshakeFailure),
+            Error::AlertReceived(AlertDescription::CloseNotify),
+            Error::DecryptError,
+        ] {
+            assert!(!is_verdict(broken.clone()), "{broken}");
+        }
+        assert!(!is_tls(&std::io::ErrorKind::ConnectionReset.into()));
+    }
 }

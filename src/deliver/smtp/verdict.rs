@@ -21,7 +21,7 @@ pub(super) enum ReplyVerdict {
     Later(DeferralKind),
     /// The relay is given too much; everybody must slow down.
     TooFast,
-    /// The relay takes nothing more today.
+    /// The relay says that a quota of ours is spent.
     QuotaSpent,
     /// The relay takes nothing now: 4yz that is not about this mail.
     NotNow,
@@ -156,7 +156,21 @@ pub(super) fn judge(step: DialogueStep, reply: &Reply) -> ReplyVerdict {
             false => ReplyVerdict::NotNow,
         };
     }
-    match meaning(reply) {
+    let meaning = match meaning(reply) {
+        // The host of the recipient says that, and to our relay.
+        Meaning::Quota
+        | Meaning::Rate
+        | Meaning::Connection
+        | Meaning::Us
+        | Meaning::Login
+        | Meaning::System
+            if is_about_a_mail(step) && quotes_another_host(reply) =>
+        {
+            Meaning::Unclear
+        }
+        meaning => meaning,
+    };
+    match meaning {
         Meaning::Quota => ReplyVerdict::QuotaSpent,
         // Too many wrong passwords are no haste.
         Meaning::Rate if !(is_permanent && step == DialogueStep::Auth) => ReplyVerdict::TooFast,
@@ -205,6 +219,17 @@ const fn is_about_a_mail(step: DialogueStep) -> bool {
         step,
         DialogueStep::Rcpt | DialogueStep::Data | DialogueStep::Text | DialogueStep::Dot
     )
+}
+
+/// Whether a reply repeats what the recipient's host said when the relay asked it about the recipient. Exim calls that a callout, and
+/// Postfix an address verification (`unverified address: host … said: …`).
+/// <https://www.exim.org/exim-html-current/doc/html/spec_html/ch-access_control_lists.html#SECTcallver>,
+/// <https://www.postfix.org/ADDRESS_VERIFICATION_README.html>
+fn quotes_another_host(reply: &Reply) -> bool {
+    let words = ReplyWords::of(reply);
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
+    says(&["host .. said", "callout .. failed", "response to .. was"])
+        && !says(&["sender .. callout", "sender verif*"])
 }
 
 /// Whether a 450 or 451 is about a policy, which is what greylisting says where it has no words for itself.

@@ -33,6 +33,40 @@ fn check(step: DialogueStep, table: &[(&str, ReplyVerdict)]) {
 }
 
 #[test]
+fn what_a_recipients_host_said_to_our_relay_is_about_that_recipient() {
+    let table = [
+        (
+            "451 Callout failed: remote host said: 452 daily sending quota exceeded",
+            LATER,
+        ),
+        (
+            "450 4.1.1 <r@r.example>: Recipient address rejected: unverified address: host mx.r.example[192.0.2.7] said: 421 4.7.0 too many connections (in reply to MAIL FROM command)",
+            LATER,
+        ),
+        (
+            "451 Callout verification failed:\n450 4.7.1 rate limit exceeded",
+            LATER,
+        ),
+        (
+            "550 Callout verification failed:\n550 5.7.1 Client host [192.0.2.1] blocked using zen.spamhaus.org",
+            DOUBT,
+        ),
+    ];
+    check(DialogueStep::Rcpt, &table);
+    check(DialogueStep::Dot, &table);
+    // The relay's own words, and those about the sender.
+    let own = [("452 daily sending quota exceeded", QuotaSpent)];
+    check(DialogueStep::Rcpt, &own);
+    check(
+        DialogueStep::Mail,
+        &[(
+            "451 Sender callout failed: remote host said: 452 sending quota exceeded",
+            QuotaSpent,
+        )],
+    );
+}
+
+#[test]
 fn before_a_mail_every_no_is_about_us() {
     check(
         DialogueStep::Greeting,
