@@ -199,7 +199,7 @@ pub const MAX_TORN_BYTES: u64 = 16 * 1024 * 1024;
 pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.
-pub const LONGEST_SECRET: u64 = 4_096;
+pub const MAX_SECRET: u64 = 4_096;
 
 /// The longest that a message can stay hidden, counted from its receipt.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html>

@@ -28,12 +28,12 @@ pub use relays::Relays;
 pub use smtp::{Relay, RelayError};
 
 use crate::audit::RecordError;
+use crate::cancellation::Commitment;
 use crate::edge::EdgeError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::{LedgerError, Outcome};
 use crate::redact::Secrets;
-use crate::stop::Commitment;
 
 /// Why something could not be delivered.
 #[derive(Debug, thiserror::Error)]
@@ -544,9 +544,9 @@ impl Deferral {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancellation::Cancellation;
     use crate::error::JobError;
     use crate::ledger::{JobRecords, RecipientStatus};
-    use crate::stop::Cancellation;
 
     fn letter(recipient: &Recipient) -> Letter {
         let to = recipient.address.clone();
@@ -624,7 +624,7 @@ mod tests {
         let books = books::tests::books(&dir.path().join("audit"), None);
         let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         let stop = Cancellation::default();
-        stop.ask();
+        stop.cancel();
         let stopped = serve_ann(&books, &outbox, &stop).await.unwrap_err();
         assert!(stopped.is_stopped(), "{stopped}");
         let records = books.ledger.records(&"job".parse().unwrap()).await.unwrap();

@@ -190,7 +190,7 @@ impl EdgeError {
             SdkError::ServiceError(answer) if is_of_another(answer.err(), answer.raw()) => {
                 ErrorKind::Unreachable
             }
-            SdkError::ServiceError(_) => answer.as_ref().map_or(ErrorKind::Failed, fact_of),
+            SdkError::ServiceError(_) => answer.as_ref().map_or(ErrorKind::Failed, kind_of),
             // Credentials that cannot be had surface as a construction or dispatch failure.
             SdkError::DispatchFailure(failure) if failure.is_user() => ErrorKind::Denied,
             SdkError::ConstructionFailure(_) if is_input(error) => ErrorKind::Rejected,
@@ -278,11 +278,11 @@ where
 }
 
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
-fn fact_of(answer: &ServiceAnswer) -> ErrorKind {
+fn kind_of(answer: &ServiceAnswer) -> ErrorKind {
     if answer.place.is_some() {
         return ErrorKind::Elsewhere;
     }
-    let by_code = answer.code.as_deref().and_then(fact_of_code);
+    let by_code = answer.code.as_deref().and_then(kind_of_code);
     by_code.unwrap_or(match answer.status {
         404 => ErrorKind::NotFound,
         401 | 403 => ErrorKind::Denied,
@@ -305,7 +305,7 @@ const TOKEN_IS_OVER: [&str; 4] = [
 ];
 
 /// What a code means, whatever the status that it comes with.
-fn fact_of_code(code: &str) -> Option<ErrorKind> {
+fn kind_of_code(code: &str) -> Option<ErrorKind> {
     Some(match code {
         "NoSuchBucket"
         | "NoSuchKey"

@@ -14,6 +14,7 @@ use std::time::Duration;
 use directory::is_full;
 
 use crate::audit::RecordError;
+use crate::cancellation::Stopped;
 use crate::deliver::DeliverError;
 use crate::edge::health::Outage;
 use crate::edge::{EdgeError, ErrorKind};
@@ -26,7 +27,6 @@ use crate::links::signer::SignerError;
 use crate::plan::{Aged, PlanError};
 use crate::render::RenderError;
 use crate::results::ResultsError;
-use crate::stop::Stopped;
 
 /// Why a job was not done.
 #[derive(Debug, thiserror::Error)]

@@ -13,7 +13,7 @@ use presign::hex::{hex, hex_of};
 use presign::midstate::MacMidstate;
 use sha2::{Digest, Sha256};
 
-use crate::bounds::LONGEST_SECRET;
+use crate::bounds::MAX_SECRET;
 
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;
@@ -181,7 +181,7 @@ impl Deriver {
 fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SECRET_LENGTH);
     let file = directory::read_mounted(path)?;
-    file.take(LONGEST_SECRET).read_to_end(&mut bytes)?;
+    file.take(MAX_SECRET).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -34,6 +34,7 @@ pub mod run;
 // The machine that runs it.
 pub mod assemble;
 pub mod bounds;
+pub mod cancellation;
 pub mod clock;
 pub mod config;
 pub mod config_error;
@@ -49,7 +50,6 @@ pub mod rate_limit;
 pub mod redact;
 pub mod results;
 pub(crate) mod stamp;
-pub mod stop;
 pub mod telemetry;
 pub mod text;
 pub mod worker;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::audit::AuditedLinks;
 use crate::bounds::MAX_TRIED_JOBS;
+use crate::cancellation::Cancellation;
 use crate::error::JobError;
 use crate::job::{EmailOrder, JobId, Overflow, Phrase, Recipient};
 use crate::links::connection::Connections;
@@ -23,7 +24,6 @@ use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage};
 use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
 use crate::render::{MailSettings, Templates};
 use crate::run::{Presenting, Signing};
-use crate::stop::Cancellation;
 
 /// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
 /// that was measured.
@@ -275,7 +275,7 @@ async fn try_mails(
     let mut shared = None;
     for group in by_language(plan, presenting) {
         for (number, reader) in group.iter().enumerate() {
-            stop.heed()?;
+            stop.check()?;
             let own;
             let digest = if names_readers(plan) {
                 let audience = Audience::Recipient(Arc::clone(reader));

@@ -22,13 +22,13 @@ use presign::hex::hex;
 /// The longest part of a word that mixes digits and letters, in bytes: longer ones are tokens, signatures and keys.
 ///
 /// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well; the id of an access key has 20.
-const LONGEST_MIXED_PART: usize = 19;
+const MAX_MIXED_PART: usize = 19;
 
 /// How the ids of access keys begin; the shortest has 16 characters.
 ///
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 const KEY_IDS: [&str; 3] = ["AKIA", "ASIA", "ABIA"];
-const SHORTEST_KEY_ID: usize = 16;
+const MIN_KEY_ID: usize = 16;
 
 /// What stores call what belongs to a signature, in lower case and without its punctuation.
 ///
@@ -45,27 +45,27 @@ const OF_A_SIGNATURE: [&str; 8] = [
 ];
 
 /// So many bytes in a row, each a word of two hexadecimal digits, are a text: S3 spells so what it would have signed.
-const SHORTEST_SPELLED_TEXT: usize = 4;
+const MIN_SPELLED_TEXT: usize = 4;
 
 /// The most bytes of words that mix digits and letters: of more, all are hidden, since a signature may have been cut into
 /// pieces. The longest id of a relay, that of Amazon SES, has so many.
-const MOST_MIXED_BYTES: usize = 48;
+const MAX_MIXED_BYTES: usize = 48;
 
 /// The shortest such word that counts, in bytes: `mx1` and `12s` are none.
-const SHORTEST_MIXED_PART: usize = 4;
+const MIN_MIXED_PART: usize = 4;
 
 /// The shortest secret that is looked for, in characters: an `a` would hide every word.
-const SHORTEST_SECRET: usize = 3;
+const MIN_SECRET: usize = 3;
 
 /// Up to so many characters a secret hides a word that has it between other characters than letters and digits; a longer one
 /// hides every word that has it. Otherwise, the recipient Ann would hide `cannot`.
-const LONGEST_BOUNDED_SECRET: usize = 4;
+const MAX_BOUNDED_SECRET: usize = 4;
 
 /// The longest word that is kept, in bytes: no longer than a label of a host name with its neighbours.
-const LONGEST_WORD: usize = 64;
+const MAX_WORD: usize = 64;
 
 /// A hidden word of at most so many bytes may be an `@` in disguise, between words that look plain.
-const LONGEST_DISGUISE: usize = 8;
+const MAX_DISGUISE: usize = 8;
 
 /// What stands in the place of a word that is not plain.
 const HIDDEN: &str = "(hidden)";
@@ -99,10 +99,10 @@ impl Secrets {
         let (mut words, mut spelled) = (BTreeSet::new(), BTreeSet::new());
         for part in parts {
             let word = folded(part).into_owned();
-            if word.chars().count() < SHORTEST_SECRET || words.contains(&word) {
+            if word.chars().count() < MIN_SECRET || words.contains(&word) {
                 continue;
             }
-            if squeezed(&word).chars().count() > LONGEST_BOUNDED_SECRET {
+            if squeezed(&word).chars().count() > MAX_BOUNDED_SECRET {
                 let texts = [part, &word].into_iter();
                 spelled.extend(texts.flat_map(spellings));
             }
@@ -117,7 +117,7 @@ impl Secrets {
     fn is_in(&self, word: &str) -> bool {
         let word = folded(word);
         let is_in = |secret: &&String| {
-            let is_bounded = secret.chars().count() <= LONGEST_BOUNDED_SECRET;
+            let is_bounded = secret.chars().count() <= MAX_BOUNDED_SECRET;
             word.match_indices(secret.as_str()).any(|(at, _)| {
                 let before = word[..at].chars().next_back();
                 let behind = word[at + secret.len()..].chars().next();
@@ -207,9 +207,9 @@ pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> S
             || secrets.is_in(word)
             || word
                 .split(is_separator)
-                .filter(|part| part.len() > SHORTEST_SECRET)
+                .filter(|part| part.len() > MIN_SECRET)
                 .any(|part| decoded(part).any(|text| secrets.is_in(&text)))
-            || (mixed > MOST_MIXED_BYTES && mixed_bytes(word) > 0)
+            || (mixed > MAX_MIXED_BYTES && mixed_bytes(word) > 0)
     };
     let mut shown: Vec<String> = words
         .iter()
@@ -240,8 +240,8 @@ fn of_signatures(words: &[&str]) -> Vec<bool> {
         is_of[index + 1] |= is_named && OF_A_SIGNATURE.contains(&&*squeezed(pair[0]));
     }
     let is_byte = |word: &&str| word.len() == 2 && u8::from_str_radix(word, 16).is_ok();
-    for at in 0..words.len().saturating_sub(SHORTEST_SPELLED_TEXT - 1) {
-        let run = at..at + SHORTEST_SPELLED_TEXT;
+    for at in 0..words.len().saturating_sub(MIN_SPELLED_TEXT - 1) {
+        let run = at..at + MIN_SPELLED_TEXT;
         if words[run.clone()].iter().all(is_byte) {
             is_of[run].fill(true);
         }
@@ -302,7 +302,7 @@ fn is_plain(word: &str) -> bool {
             )
     };
     let is_link = word.to_ascii_lowercase().contains("www.");
-    word.len() <= LONGEST_WORD
+    word.len() <= MAX_WORD
         && word.trim_end_matches('!').chars().all(is_allowed)
         && !has_at_inside(word)
         && !is_link
@@ -323,13 +323,13 @@ fn is_separator(c: char) -> bool {
 
 /// Whether a part of a word is a secret, or an address in another alphabet.
 fn is_token(part: &str) -> bool {
-    let is_long = |part: &str| part.len() > LONGEST_MIXED_PART && is_mixed(part);
+    let is_long = |part: &str| part.len() > MAX_MIXED_PART && is_mixed(part);
     part.split(['-', '_']).any(is_long) || is_key_id(part) || is_encoded_address(part)
 }
 
 fn is_key_id(part: &str) -> bool {
     let is_of_one = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
-    part.len() >= SHORTEST_KEY_ID
+    part.len() >= MIN_KEY_ID
         && KEY_IDS.iter().any(|begin| part.starts_with(begin))
         && part.bytes().all(is_of_one)
 }
@@ -342,7 +342,7 @@ fn is_mixed(part: &str) -> bool {
 /// How much of a word may be a piece of a secret.
 fn mixed_bytes(word: &str) -> usize {
     let parts = word.split(|c: char| !c.is_alphanumeric());
-    let mixed = parts.filter(|part| part.len() >= SHORTEST_MIXED_PART && is_mixed(part));
+    let mixed = parts.filter(|part| part.len() >= MIN_MIXED_PART && is_mixed(part));
     mixed.map(str::len).sum()
 }
 
@@ -376,7 +376,7 @@ fn of_hexadecimal(part: &str) -> Option<Vec<u8>> {
 
 /// Whether a word stands for an `@` between others: `at`, `(at)`, `%40`, `&#64;`, or a loose `@`.
 fn is_disguised_at(word: &str, shown: &str) -> bool {
-    let is_hidden = shown == HIDDEN && word.len() <= LONGEST_DISGUISE;
+    let is_hidden = shown == HIDDEN && word.len() <= MAX_DISGUISE;
     let is_loose = shown == ADDRESS && (word.starts_with('@') || word.ends_with('@'));
     is_hidden || is_loose || is_word(word, "at")
 }

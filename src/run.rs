@@ -11,8 +11,8 @@ pub use self::services::{Presenting, Sending, Signing};
 
 use self::delivery::Delivery;
 use crate::audit::record::{Context, LinkKind, Names};
+use crate::cancellation::Cancellation;
 use crate::job::Job;
-use crate::stop::Cancellation;
 
 /// A job and the message that brought it.
 #[derive(Debug, Clone)]

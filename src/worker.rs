@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::assemble::Services;
 use crate::audit::record;
+use crate::cancellation::{Cancellation, Stopped};
 use crate::clock::Clock;
 use crate::distribute::distribute;
 use crate::edge::health::{Edge, EdgeKind, Step};
@@ -38,7 +39,6 @@ use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
 use crate::run::delivery::{Delivery, MAX_DEATHS, Slot};
-use crate::stop::{Cancellation, Stopped};
 use crate::text::chain;
 use crate::worker::backlog::Backlog;
 use crate::worker::lease::{HeldMessage, Lease};
@@ -47,8 +47,8 @@ use crate::worker::turn::MessageGroup;
 
 /// How long a worker waits after a failed receive, at first and at most. The longest decides how long a queue that is back
 /// stays untried.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const INITIAL_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// How often a worker whose slots are all taken shows that it moves.
 const TURN: Duration = Duration::from_secs(15);
@@ -71,8 +71,8 @@ const UNPARKED: Duration = Duration::from_secs(5);
 const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a worker waits before it receives again when all that it received had to go back, at first and at most.
-const FIRST_IDLE: Duration = Duration::from_millis(50);
-const LONGEST_IDLE: Duration = Duration::from_secs(1);
+const INITIAL_IDLE: Duration = Duration::from_millis(50);
+const MAX_IDLE: Duration = Duration::from_secs(1);
 
 /// How often a worker looks whether a disk that was nearly full has room again.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 const LAST_MAIL: Duration = Duration::from_secs(7);
 
 /// How many messages may wait for the queue to settle them beside those in the slots. Of more, each keeps its slot.
-const MOST_UNSETTLED: usize = 200;
+const MAX_UNSETTLED: usize = 200;
 
 /// As the queue's edge knows them. An answered poll says nothing about either, nor does a message that was given back about
 /// deletions.
@@ -168,7 +168,7 @@ struct Failures {
 
 impl Failures {
     /// How many messages are remembered; one that is forgotten is tried a few times more.
-    const MOST: usize = 10_000;
+    const MAX_KEPT: usize = 10_000;
 
     fn by_message(&self) -> MutexGuard<'_, HashMap<String, u32>> {
         let by_message = self.by_message.lock();
@@ -178,7 +178,7 @@ impl Failures {
     /// Counts a failure; how many there were, this one included.
     fn count(&self, message: &str) -> u32 {
         let mut by_message = self.by_message();
-        if by_message.len() >= Self::MOST && !by_message.contains_key(message) {
+        if by_message.len() >= Self::MAX_KEPT && !by_message.contains_key(message) {
             by_message.clear();
         }
         let failures = by_message.entry(message.to_owned()).or_default();
@@ -199,7 +199,7 @@ struct RefusedMessages {
 
 impl RefusedMessages {
     /// How many are remembered; a queue without a redrive policy and without `parked_url` would fill the memory.
-    const MOST: usize = 10_000;
+    const MAX_KEPT: usize = 10_000;
 
     fn messages(&self) -> MutexGuard<'_, HashSet<String>> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner)
@@ -215,7 +215,7 @@ impl RefusedMessages {
 
     fn add(&self, message: &str) {
         let mut messages = self.messages();
-        if messages.len() >= Self::MOST {
+        if messages.len() >= Self::MAX_KEPT {
             messages.clear();
         }
         messages.insert(message.to_owned());
@@ -315,7 +315,7 @@ impl Worker {
             disk_failed: Arc::default(),
             renewed: watch::channel(None).1,
             gone_back: Arc::default(),
-            unsettled: Arc::new(Semaphore::new(MOST_UNSETTLED)),
+            unsettled: Arc::new(Semaphore::new(MAX_UNSETTLED)),
             backlog: Backlog::default(),
         }
     }
@@ -355,7 +355,7 @@ impl Worker {
         let stop = Cancellation::default();
         let mut tasks = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut pause = FIRST_PAUSE;
+        let mut pause = INITIAL_PAUSE;
         let mut ended = Ended::Drained;
         let mut nearly_full = false;
         loop {
@@ -391,7 +391,7 @@ impl Worker {
             let began = Instant::now();
             let again_in = match self.receive(slot, &slots, &mut shutdown).await {
                 Received::Messages(messages) => {
-                    pause = FIRST_PAUSE;
+                    pause = INITIAL_PAUSE;
                     let (messages, permits): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
                     // A turn is worked in one slot; others have the slots of those that wait in it.
                     for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
@@ -401,13 +401,13 @@ impl Worker {
                     continue;
                 }
                 Received::TooSoon => {
-                    pause = FIRST_PAUSE;
+                    pause = INITIAL_PAUSE;
                     jittered(EMPTY_PAUSE)
                 }
                 Received::Failed { left_alone } => {
                     // What was waited for in vain was pause enough.
                     let rest = jittered(pause).saturating_sub(began.elapsed());
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_PAUSE);
                     rest.max(left_alone)
                 }
                 Received::ToldToStop(messages) => {
@@ -446,10 +446,10 @@ impl Worker {
     /// How long to wait before messages are received: all that came lately had to go back, or the ledger is down.
     fn idle(&self) -> Option<Duration> {
         if !self.can_record() {
-            return Some(LONGEST_IDLE);
+            return Some(MAX_IDLE);
         }
         let gone_back = self.gone_back.load(Ordering::Relaxed);
-        (gone_back > 0).then(|| (FIRST_IDLE * gone_back).min(LONGEST_IDLE))
+        (gone_back > 0).then(|| (INITIAL_IDLE * gone_back).min(MAX_IDLE))
     }
 
     /// Whether the disk has room for what is received; said when it changes, not each time.
@@ -583,7 +583,7 @@ impl Worker {
         if all_end(&mut tasks, self.pace.grace_period).await {
             return;
         }
-        stop.ask();
+        stop.cancel();
         // Each task ends before its next step that cannot be undone, and gives its message back.
         if !all_end(&mut tasks, LAST_MAIL).await {
             tracing::error!(
@@ -1034,9 +1034,9 @@ mod tests {
         assert_eq!(counted, [1, 2, 1, 3]);
         failures.forget("a");
         assert_eq!(failures.count("a"), 1);
-        for n in 0..=Failures::MOST {
+        for n in 0..=Failures::MAX_KEPT {
             failures.count(&n.to_string());
         }
-        assert!(failures.by_message().len() <= Failures::MOST);
+        assert!(failures.by_message().len() <= Failures::MAX_KEPT);
     }
 }

@@ -1,5 +1,6 @@
 //! What jobs are worked with, as one value that is built from the configuration.
 
+use crate::cancellation::Cancellation;
 use crate::clock::Clock;
 use crate::deliver::DeliveryLedger;
 use crate::edge::health::Edges;
@@ -13,7 +14,6 @@ use crate::publication::Publishing;
 use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Presenting, Sending, Signing};
-use crate::stop::Cancellation;
 
 /// What jobs are worked with.
 #[derive(Debug, Clone)]

@@ -65,7 +65,7 @@ impl Beside {
                 () = ended.cancelled() => {}
                 () = answers => {}
                 () = count(hangups, &reload) => {}
-                () = heed(signals, &tell, &health, grace) => end(),
+                () = heed_signals(signals, &tell, &health, grace) => end(),
             }
         };
         let thread = std::thread::Builder::new().name("beside".to_owned());
@@ -110,7 +110,12 @@ async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
 }
 
 /// Tells of signals, and returns when the program should have ended.
-async fn heed(mut signals: Signals, tell: &watch::Sender<u32>, health: &Health, grace: Duration) {
+async fn heed_signals(
+    mut signals: Signals,
+    tell: &watch::Sender<u32>,
+    health: &Health,
+    grace: Duration,
+) {
     signals.next().await;
     tell.send_replace(1);
     let left = match health.is_starting() {

@@ -16,6 +16,7 @@ use clap::{Args, Subcommand};
 use handout::assemble;
 use handout::assemble::{Opened, Serving};
 use handout::audit::record::Names;
+use handout::cancellation::Cancellation;
 use handout::clock;
 use handout::config::Config;
 use handout::distribute::distribute;
@@ -25,7 +26,6 @@ use handout::job::{Job, JobId, Recipient};
 use handout::progress::{Progress, Snapshot};
 use handout::report::JobReport;
 use handout::run::JobRun;
-use handout::stop::Cancellation;
 use handout::text::shell_argument;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -180,7 +180,7 @@ async fn work(
             result = &mut work => result,
             // Not in the middle of a mail: that would leave a doubt.
             () = signals.next() => {
-                run.stop.ask();
+                run.stop.cancel();
                 work.await
             }
         }

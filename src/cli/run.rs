@@ -30,8 +30,8 @@ const SQS_POLL: Duration = Duration::from_secs(10);
 const SQLITE_POLL: Duration = Duration::from_secs(1);
 
 /// The pause before the start is tried again, at first and at most.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const INITIAL_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight. SIGHUP has the configuration read again.
 pub(super) async fn run(
@@ -156,7 +156,7 @@ async fn start(
     environment: &Environment,
     health: &Health,
 ) -> Result<Opened, OpenError> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = INITIAL_PAUSE;
     let mut is_told = false;
     loop {
         let opening = assemble::open(config, environment, clock::system, Serving::Links);
@@ -171,7 +171,7 @@ async fn start(
             opened => return opened,
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::text::with_nearest;
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
 
 /// The longest prefix of a ledger in S3: the longest job id, spelled, and a recipient's record must fit into a key.
-const LONGEST_LEDGER_PREFIX: usize = 100;
+const MAX_LEDGER_PREFIX: usize = 100;
 
 /// Where the ledger in S3 is.
 pub(crate) struct LedgerPlace {
@@ -437,9 +437,9 @@ impl Config {
         let bucket = needed("bucket", &self.ledger.bucket)?.parse();
         let prefix = &self.ledger.prefix;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "!-_.*'()/".contains(c);
-        if prefix.len() > LONGEST_LEDGER_PREFIX || !prefix.chars().all(is_plain) {
+        if prefix.len() > MAX_LEDGER_PREFIX || !prefix.chars().all(is_plain) {
             let reason = format!(
-                "is {prefix:?}: write at most {LONGEST_LEDGER_PREFIX} letters, digits and -_./"
+                "is {prefix:?}: write at most {MAX_LEDGER_PREFIX} letters, digits and -_./"
             );
             return Err(ConfigError::value("ledger.prefix", reason));
         }

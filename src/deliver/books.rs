@@ -19,7 +19,7 @@ use crate::ledger::{
 use crate::progress::Progress;
 
 /// Until which pause the recording of an outcome is tried again: a minute and a half in all.
-const LONGEST_PAUSE: Duration = Duration::from_secs(50);
+const MAX_PAUSE: Duration = Duration::from_secs(50);
 
 /// After how long a disk that has no room for what has happened is tried again.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
@@ -246,7 +246,7 @@ impl DeliveryLedger {
             match self.ledger.create(record.clone()).await {
                 Ok(created) => return Ok(created),
                 Err(error) if error.is_full() => tokio::time::sleep(NO_ROOM_PAUSE).await,
-                Err(error) if pause > LONGEST_PAUSE => return Err(error),
+                Err(error) if pause > MAX_PAUSE => return Err(error),
                 Err(error) => {
                     tracing::warn!(
                         error = crate::text::chain(&error),

@@ -21,13 +21,13 @@ const AFTER_OTHER: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// The longest wait of somebody whose mail was refused for a reason about us: people repair those.
-const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(15 * 60);
+const MAX_AFTER_REFUSAL: Duration = Duration::from_secs(15 * 60);
 
 /// After how many times that somebody's mail was not taken another time may be a no: one alone may be our relay's trouble.
 const OFTEN: u32 = 2;
 
 /// How many are remembered; as many as one job may have.
-const MOST: usize = 10_000;
+const MAX_KEPT: usize = 10_000;
 
 /// A recipient of a job: the job, and the recipient's id.
 type Who = (JobId, String);
@@ -73,7 +73,7 @@ impl Later {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
         let after = wait_after(DeferralKind::Other, wait.times.saturating_sub(1));
-        wait.until = Instant::now() + after.min(LONGEST_AFTER_REFUSAL);
+        wait.until = Instant::now() + after.min(MAX_AFTER_REFUSAL);
     }
 
     /// Somebody's mail was not taken, and nobody can tell whether that was about them; the relay had accepted so many mails.
@@ -114,10 +114,10 @@ impl Later {
 /// The wait of somebody, in a memory that is bounded: those whose time is up go first.
 fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a mut Wait {
     let (who, now) = ((job.clone(), rid.to_owned()), Instant::now());
-    if waits.len() >= MOST && !waits.contains_key(&who) {
+    if waits.len() >= MAX_KEPT && !waits.contains_key(&who) {
         waits.retain(|_, wait| wait.until > now);
     }
-    if waits.len() >= MOST && !waits.contains_key(&who) {
+    if waits.len() >= MAX_KEPT && !waits.contains_key(&who) {
         waits.clear();
     }
     waits.entry(who).or_insert(Wait {
@@ -193,9 +193,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
         let (later, job) = (Later::default(), "job".parse().unwrap());
-        for n in 0..MOST + 5 {
+        for n in 0..MAX_KEPT + 5 {
             later.put_off(&job, &n.to_string(), DeferralKind::Other);
         }
-        assert!(later.waits().len() <= MOST);
+        assert!(later.waits().len() <= MAX_KEPT);
     }
 }

@@ -25,7 +25,7 @@ use crate::text::{printable, shell_argument};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many recipients, and jobs, a notice names; more are counted.
-const MOST_NAMED: usize = 100;
+const MAX_NAMED: usize = 100;
 
 /// Who is told, if anybody is.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +127,7 @@ impl NoticeWindow {
     }
 
     fn hold_back(&mut self, job: &JobId) {
-        match self.held_back.len() < MOST_NAMED {
+        match self.held_back.len() < MAX_NAMED {
             true => self.held_back.push(job.clone()),
             false => self.held_back_more += 1,
         }
@@ -206,7 +206,7 @@ impl Notice<'_> {
         let mut line = |line: std::fmt::Arguments<'_>| {
             writeln!(text, "{line}").expect("writing to a string does not fail");
         };
-        for (address, outcome) in named.iter().take(MOST_NAMED) {
+        for (address, outcome) in named.iter().take(MAX_NAMED) {
             let what = match outcome {
                 Outcome::Unknown { .. } => "in doubt",
                 Outcome::Accepted { .. } | Outcome::Rejected { .. } | Outcome::NotSent { .. } => {
@@ -218,7 +218,7 @@ impl Notice<'_> {
                 outcome.words()
             ));
         }
-        let shown = named.len().min(MOST_NAMED) as u64;
+        let shown = named.len().min(MAX_NAMED) as u64;
         if *failed > shown {
             line(format_args!("  and {} more", failed - shown));
         }

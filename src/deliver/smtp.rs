@@ -62,7 +62,7 @@ const OVERTAKEN: Duration = Duration::from_secs(18);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How many mails are remembered that were.
-const MOST_OVERTAKEN: usize = 10_000;
+const MAX_OVERTAKEN: usize = 10_000;
 
 /// How long ago a relay that is not asked anew has answered, before a job begins.
 const HEARD_LATELY: Duration = Duration::from_secs(1);
@@ -524,7 +524,7 @@ impl Relay {
 
     fn error(&self, failure: &Failure) -> RelayError {
         if let Cause::Said(reply) = &failure.cause {
-            self.heed(judge(failure.step, reply), &failure.words());
+            self.apply(judge(failure.step, reply), &failure.words());
         }
         match self.inner.brake.pause() {
             Some(left) if left > PATIENCE => self.paused(left),
@@ -581,7 +581,7 @@ impl Relay {
     }
 
     /// Slows the whole relay down if it says so; told once, however many connections hear it.
-    fn heed(&self, verdict: ReplyVerdict, words: &str) {
+    fn apply(&self, verdict: ReplyVerdict, words: &str) {
         let slowed = match verdict {
             ReplyVerdict::TooFast => self.inner.brake.slow_down(),
             ReplyVerdict::QuotaSpent => self.inner.brake.rest(),
@@ -654,7 +654,7 @@ impl Relay {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let mut overtaken = self.overtaken();
-        if overtaken.len() >= MOST_OVERTAKEN {
+        if overtaken.len() >= MAX_OVERTAKEN {
             overtaken.clear();
         }
         overtaken.insert(addressee);

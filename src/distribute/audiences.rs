@@ -72,7 +72,7 @@ pub(super) async fn deliver_all(
             .iter()
             .any(|error| error.class() == FailureClass::Disk)
         {
-            run.stop.ask();
+            run.stop.cancel();
         }
     }
     match JobError::deferred(failed) {

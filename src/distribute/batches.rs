@@ -145,7 +145,7 @@ async fn sign_aside(
 /// Asked before each step that cannot be undone: whether the work shall go on, and whether its links are still what the
 /// mail will promise.
 pub(super) fn may_go_on(run: &JobRun, plan: &Plan, services: &Services) -> Result<(), JobError> {
-    run.stop.heed()?;
+    run.stop.check()?;
     if !plan.lifetime.is_fresh((services.clock)()) {
         return Err(Aged.into());
     }

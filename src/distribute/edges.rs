@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 
 use crate::assemble::Services;
+use crate::cancellation::Stopped;
 use crate::deliver::{DeliverError, Mailer, Relay};
 use crate::edge::health::{Edge, JobAtEdge, Outage};
 use crate::error::JobError;
@@ -16,7 +17,6 @@ use crate::ledger::lease::{self, Taken};
 use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::run::delivery::Delivery;
-use crate::stop::Stopped;
 
 /// How often a job looks whether it is to give its slot back.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(super) async fn until_it_gives_way(
         worked = &mut work => return worked?,
         outage = services.gives_way(at, &run.delivery) => outage,
     };
-    run.stop.ask();
+    run.stop.cancel();
     let ended = match work.as_mut().now_or_never() {
         Some(ended) => ended,
         // A mail is between its intent and its outcome: it is waited for, and others have the slot.

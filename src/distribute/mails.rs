@@ -15,9 +15,9 @@ use crate::render::email::{Digest, Drawn, MailRequest};
 use crate::run::JobRun;
 
 /// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
-const SHORTEST_PATIENCE: Span = Span::minutes(15);
+const MIN_PATIENCE: Span = Span::minutes(15);
 
-const LONGEST_PATIENCE: Span = Span::hours(24);
+const MAX_PATIENCE: Span = Span::hours(24);
 
 /// Whether a relay that says "later" is asked again: the job was state, or reopened, not too long ago.
 pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &JobRecords) -> RetryWindow {
@@ -34,7 +34,7 @@ pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &JobRecords) -> RetryWi
         .expires_at
         .duration_since(plan.lifetime.signed_at);
     let life = Span::seconds(u64::try_from(life.as_secs()).unwrap_or_default());
-    let longest = life.clamp(SHORTEST_PATIENCE, LONGEST_PATIENCE);
+    let longest = life.clamp(MIN_PATIENCE, MAX_PATIENCE);
     let waited = run.now.duration_since(begun_at);
     match u64::try_from(waited.as_secs()).unwrap_or_default() >= longest.as_secs() {
         true => RetryWindow::Over,

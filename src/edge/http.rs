@@ -34,8 +34,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::answer::{Asker, element, is_unknown_request, retry_after};
 use super::egress::Egress;
-use super::fact_of_code;
 use super::health::{Edge, FailureKind, Request, Step};
+use super::kind_of_code;
 use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
@@ -666,7 +666,7 @@ impl Says {
         // Of one object only, unless a listing is answered so.
         let is_of_object =
             !asked.is_listing && (OF_OBJECT.contains(&code) || code.starts_with("KMS."));
-        match fact_of_code(code) {
+        match kind_of_code(code) {
             Some(super::ErrorKind::Throttled) => Self::Unwell(FailureKind::Throttled),
             Some(super::ErrorKind::Failed) if !is_of_object => {
                 Self::Unwell(FailureKind::ServerError)

@@ -7,7 +7,7 @@ use super::JobId;
 use crate::keyring::sha256_hex;
 
 /// The most digits of a sequencer; S3's have 18 so far.
-const MOST_DIGITS: usize = 64;
+const MAX_DIGITS: usize = 64;
 
 /// An event's place among those of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +30,9 @@ pub struct Sequencer(String);
 impl Sequencer {
     /// Reads one; `None` for what is no number, as some servers send it, and says nothing of the order.
     pub fn parse(text: &str) -> Option<Self> {
-        let is_number = (1..=MOST_DIGITS).contains(&text.len())
+        let is_number = (1..=MAX_DIGITS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_number.then(|| Self(format!("{:0<MOST_DIGITS$}", text.to_ascii_uppercase())))
+        is_number.then(|| Self(format!("{:0<MAX_DIGITS$}", text.to_ascii_uppercase())))
     }
 
     /// As it is kept: texts in this form are in the order of the events.

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::LedgerError;
+use crate::cancellation::Cancellation;
 use crate::job::JobId;
 use crate::keyring::nonce;
-use crate::stop::Cancellation;
 use crate::text::chain;
 
 /// How long a lease lasts; renewed at a third of it.
@@ -225,7 +225,7 @@ impl LeaseHold<'_> {
                 }
             }
         }
-        stop.ask();
+        stop.cancel();
         std::future::pending().await
     }
 
@@ -274,7 +274,7 @@ mod tests {
         };
         let stop = Cancellation::default();
         tokio::join!(hold.hold_while(work, &stop), looking);
-        assert!(stop.heed().is_ok());
+        assert!(stop.check().is_ok());
         // It dies here: nothing renews, and nobody gives it back.
         tokio::time::sleep(LEASE + MARGIN - Duration::from_secs(25)).await;
         assert!(is_busy(&ledger, &other).await, "it may only have been slow");
@@ -296,7 +296,7 @@ mod tests {
             .unwrap();
         let stop = Cancellation::default();
         let work = async {
-            while stop.heed().is_ok() {
+            while stop.check().is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Instant::now()

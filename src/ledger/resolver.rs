@@ -16,7 +16,7 @@ use crate::job::JobId;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much of what it says is read.
-const LONGEST_ANSWER: u64 = 64;
+const MAX_ANSWER: u64 = 64;
 
 /// The program.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ impl Resolver {
             .spawn()?;
         let stdout = child.stdout.take().expect("it is piped");
         let mut words = Vec::new();
-        stdout.take(LONGEST_ANSWER).read_to_end(&mut words).await?;
+        stdout.take(MAX_ANSWER).read_to_end(&mut words).await?;
         let status = child.wait().await?;
         if !status.success() {
             return Err(std::io::Error::other(format!("it ended with {status}")));

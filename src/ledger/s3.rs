@@ -46,8 +46,8 @@ use crate::store::s3::{Payload, Puts, ServerClock};
 const ATTEMPTS: u32 = 8;
 
 /// The pause before the second attempt, doubled before each further one, up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const INITIAL_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long attempts at a request go on: then its job gives its slot back.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -424,7 +424,7 @@ async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, EdgeError>
 where
     F: Future<Output = Result<T, EdgeError>>,
 {
-    let (mut pause, began) = (FIRST_PAUSE, Instant::now());
+    let (mut pause, began) = (INITIAL_PAUSE, Instant::now());
     for _ in 1..ATTEMPTS {
         let error = match request().await {
             Err(error) if error.fact.may_pass() => error,
@@ -436,7 +436,7 @@ where
             return Err(error);
         }
         tokio::time::sleep(wait).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
     request().await
 }

@@ -15,12 +15,12 @@ use super::linkable::Unlinkable;
 use super::lister::{Lister, Under};
 use super::listing::{self, Entry, GatherError, Listing};
 
+use crate::cancellation::{Cancellation, Stopped};
 use crate::job::{Job, JobId, Key, Order, WhenEmpty};
 use crate::keyring::nonce;
 use crate::ledger::{Ledger, LedgerError};
 use crate::plan::policy::describe;
 use crate::plan::{Objects, Plan, Refusal};
-use crate::stop::{Cancellation, Stopped};
 use crate::store::{ObjectMeta, ObjectStore, Versions};
 
 /// How many pages are on their way to the ledger at once.
@@ -64,7 +64,7 @@ pub async fn keep(
         .try_for_each_concurrent(PAGES_AT_ONCE, |number| {
             let name = &kept.listing;
             async move {
-                stop.heed()?;
+                stop.check()?;
                 let page = listing.page_bytes(number as usize)?.unwrap_or_default();
                 Ok::<_, KeptError>(ledger.keep_page(job, name, number, page).await?)
             }
@@ -107,7 +107,7 @@ pub async fn recall(
             .iter()
             .map(|number| ledger.page(&plan.job.id, &kept.listing, *number));
         for page in presence.meanwhile(join_all(pages)).await {
-            stop.heed()?;
+            stop.check()?;
             let read = |bytes: Vec<u8>| serde_json::from_slice::<Vec<Entry>>(&bytes).ok();
             let Some(page) = page?.and_then(read) else {
                 return Ok(None);

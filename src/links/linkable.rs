@@ -77,7 +77,7 @@ pub fn is_folder_marker(object: &ObjectMeta) -> bool {
 }
 
 /// How long an object must be there at the least to be linked, counted from the date of the signature, which is a minute back.
-const SHORTEST_LIFE: SignedDuration = SignedDuration::from_mins(2);
+const MIN_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
 /// Finds what stands against a link to this object that is signed for the time from `begin` to `end`.
 ///
@@ -86,9 +86,7 @@ pub fn obstacle(object: &ObjectMeta, begin: Timestamp, end: Timestamp) -> Option
     match object.storage {
         Storage::Archived => Some(Unlinkable::Archived),
         Storage::Restored { until } if until < end => Some(Unlinkable::RestoreEnds),
-        Storage::Expires { at } if at.duration_since(begin) < SHORTEST_LIFE => {
-            Some(Unlinkable::Expires)
-        }
+        Storage::Expires { at } if at.duration_since(begin) < MIN_LIFE => Some(Unlinkable::Expires),
         Storage::CustomerKey => Some(Unlinkable::CustomerKey),
         Storage::Ready | Storage::Restored { .. } | Storage::Expires { .. }
             if is_folder_marker(object) =>

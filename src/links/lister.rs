@@ -9,8 +9,8 @@ use futures_util::stream::FuturesUnordered;
 
 use super::listing::{GatherError, check_clock};
 use super::ranges::{PageRequest, Popped, RangeId, Ranges};
+use crate::cancellation::Cancellation;
 use crate::job::Bucket;
-use crate::stop::Cancellation;
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, Page, Versions};
 use crate::text::chain;
 

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use super::linkable::{self, Unlinkable};
 use super::lister::{Lister, Under};
 use crate::bounds::{MAX_LEFT_OUT, MAX_LEFT_OUT_IN_ALL, MAX_LISTED_OBJECTS, MAX_PATTERN_WORK};
+use crate::cancellation::{Cancellation, Stopped};
 use crate::job::{Bucket, Filter, Key, Order, WhenEmpty};
 use crate::plan::ResponseOverrides;
 use crate::plan::policy::describe;
 use crate::plan::{MAX_SORTED_OBJECTS, Objects, OnUnlinkable, Plan, Refusal};
 use crate::progress::{Progress, is_milestone};
-use crate::stop::{Cancellation, Stopped};
 use crate::store::{
     EndlessListing, ErrorKind, MAX_PAGE, ObjectMeta, ObjectStore, Storage, StoreError, Versions,
 };
@@ -358,7 +358,7 @@ async fn gather_under(
     let filter = Arc::new(filter.clone());
     let (mut lister, mut found, mut work) = (Lister::new(under, store, stop), 0, 0_u64);
     while let Some(mut objects) = lister.page().await? {
-        stop.heed()?;
+        stop.check()?;
         progress.found(objects.len());
         let before = found;
         found += objects.len() as u64;
@@ -421,14 +421,14 @@ async fn passed(
     let (prefix, filter, asked) = (prefix.to_owned(), Arc::clone(filter), stop.clone());
     let passed = aside(move || {
         objects.retain(|object| {
-            asked.heed().is_ok()
+            asked.check().is_ok()
                 && path(object, &prefix).is_some_and(|path| filter.accepts(path, object.modified))
         });
         objects
     });
     let passed = stop.or(passed).await?;
     // What was asked to stop has left some out.
-    stop.heed()?;
+    stop.check()?;
     Ok(passed)
 }
 
@@ -527,7 +527,7 @@ async fn gather_named(
     gathering: &mut Gathering<'_>,
 ) -> Result<(), GatherError> {
     for some in keys.chunks(HEADS_AT_ONCE) {
-        stop.heed()?;
+        stop.check()?;
         let heads = heads_of(bucket, some.iter(), store).await?;
         for (key, head) in some.iter().zip(heads) {
             match head {
@@ -640,7 +640,7 @@ impl<'a> Gathering<'a> {
             return Ok(wants);
         }
         for some in objects.chunks(HEADS_AT_ONCE) {
-            stop.heed()?;
+            stop.check()?;
             let looked = look_at(some, self.plan, store).await?;
             if self.take_in(looked)? == Wants::NoMore {
                 return Ok(Wants::NoMore);
@@ -1101,7 +1101,7 @@ mod tests {
             begun.elapsed() < Duration::from_secs(2),
             "the thread is free"
         );
-        stop.ask();
+        stop.cancel();
         assert!(matches!(filtering.await, Err(GatherError::Stopped(_))));
 
         let few = objects[..2].to_vec();

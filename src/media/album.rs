@@ -12,12 +12,12 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Picture, Pictures, format};
+use crate::cancellation::Cancellation;
 use crate::edge::EdgeError;
 use crate::keyring::sha256_hex;
 use crate::ledger::shelf::PictureCache;
 use crate::links::listing::Entry;
 use crate::plan::Plan;
-use crate::stop::Cancellation;
 use crate::store::{ObjectMeta, ObjectStore};
 use crate::text::chain;
 
@@ -29,13 +29,13 @@ const GET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long all looking for a job may take, and no longer than a quarter of the time for which its links are signed. What it
 /// does not reach is looked at by the next job: what was found out is kept.
-const LONGEST_LOOK: Duration = Duration::from_secs(120);
+const MAX_LOOK: Duration = Duration::from_secs(120);
 
 /// How many GETs may fail before no more are made: who may not read ten may not read ten thousand.
-const MOST_FAILURES: u32 = 10;
+const MAX_FAILURES: u32 = 10;
 
 /// How many bytes of small pictures one job shows, those that come first.
-const MOST_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
+const MAX_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
 
 /// Which of a gallery's pictures are looked at, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl<'a> PictureLoader<'a> {
             state: Mutex::new(LoaderState {
                 pages: Vec::new(),
                 left: plan.gallery.as_ref().map_or(0, |_| limit),
-                thumbnail_bytes_left: MOST_THUMBNAIL_BYTES,
+                thumbnail_bytes_left: MAX_THUMBNAIL_BYTES,
                 until: None,
             }),
         }
@@ -141,7 +141,7 @@ impl<'a> PictureLoader<'a> {
 
     fn deadline(&self) -> Instant {
         let life = Duration::from_secs(self.plan.lifetime.signed_for_secs);
-        Instant::now() + LONGEST_LOOK.min(life / 4)
+        Instant::now() + MAX_LOOK.min(life / 4)
     }
 
     /// Asks for an object's first bytes and reads them. Nothing, if they could not be had; nothing in it, if they tell nothing.
@@ -149,7 +149,7 @@ impl<'a> PictureLoader<'a> {
         if object.size_bytes == 0 {
             return Some(None);
         }
-        if self.failures.load(Ordering::Relaxed) >= MOST_FAILURES {
+        if self.failures.load(Ordering::Relaxed) >= MAX_FAILURES {
             return None;
         }
         let bytes = self.store.beginning(&self.plan.bucket, object, HEAD_BYTES);
@@ -367,7 +367,7 @@ mod tests {
 
         album.failures.store(0, Ordering::Relaxed);
         *album.state.lock().await = state(1000);
-        stop.ask();
+        stop.cancel();
         album.page(0, &photos(500)).await;
         assert_eq!(began.elapsed().as_secs(), 20);
     }

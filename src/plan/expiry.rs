@@ -24,7 +24,7 @@ const HANDED_OUT_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
 /// The shortest session that STS makes. Credentials with less left are at their end, and their source gives others soon.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
-const SHORTEST_SESSION: SignedDuration = SignedDuration::from_mins(15);
+const MIN_SESSION: SignedDuration = SignedDuration::from_mins(15);
 
 /// What to do when a link cannot live as long as was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,7 +243,7 @@ impl Limit {
     fn of_credentials(end: Timestamp, now: Timestamp) -> Self {
         let end = whole_second(end);
         match end.duration_since(now) {
-            left if left < SHORTEST_SESSION => Self::CredentialsEnding(end),
+            left if left < MIN_SESSION => Self::CredentialsEnding(end),
             _ => Self::CredentialsEnd(end),
         }
     }

@@ -28,7 +28,7 @@ const CONNECTION_TIME: Duration = Duration::from_secs(5);
 
 /// How many clients are answered at once; a scraper and a supervisor are two. For one more the oldest connection is closed, so
 /// that clients which say nothing, or do not read, keep no other from an answer.
-const MOST_CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 
 /// What the answers are made of.
 #[derive(Debug, Clone, Default)]
@@ -148,7 +148,7 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
         };
         while connections.try_join_next().is_some() {}
         oldest_first.retain(|connection| !connection.is_finished());
-        while oldest_first.len() >= MOST_CONNECTIONS {
+        while oldest_first.len() >= MAX_CONNECTIONS {
             let oldest = oldest_first.pop_front();
             oldest.iter().for_each(AbortHandle::abort);
         }
@@ -211,7 +211,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let asks = async {
             let mut idle = Vec::new();
-            for number in 0..3 * MOST_CONNECTIONS {
+            for number in 0..3 * MAX_CONNECTIONS {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 if number % 2 == 0 {
                     drop(stream.write_all(b"GET /ready HTTP/1.1\r\n").await);

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 
 /// When the worker's loop has not turned for so long, it is stuck: the longest poll and its deadline, with room. Whether the
 /// queue, a store or a relay answers is no question of life, since a restart repairs none of them: see `/ready`.
-const LONGEST_SILENCE: Duration = Duration::from_secs(90);
+const MAX_SILENCE: Duration = Duration::from_secs(90);
 
 /// Whether the worker moves: fed by its progress, not by a timer that would beat in a dead process.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl Pulse {
         if movement != last.0 {
             *last = (movement, Instant::now());
         }
-        last.1.elapsed() < LONGEST_SILENCE
+        last.1.elapsed() < MAX_SILENCE
     }
 }
 

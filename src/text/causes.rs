@@ -43,13 +43,13 @@ pub fn with_nearest(message: &str) -> String {
 /// serde says ``unknown field `exipres_in`, expected one of `a`, `b` `` for JSON and TOML alike. The unknown name may hold
 /// anything, so the right ones are taken from behind the last `, expected`.
 pub fn nearest(message: &str) -> Option<&str> {
-    const LONGEST_MISSPELLING: usize = 64;
+    const MAX_MISSPELLING: usize = 64;
     let (what, expected) = message.rsplit_once(", expected ")?;
     let (_, wrong) = what
         .rsplit_once("unknown field `")
         .or_else(|| what.rsplit_once("unknown variant `"))?;
     let wrong = wrong.trim_end_matches('`');
-    if wrong.len() > LONGEST_MISSPELLING {
+    if wrong.len() > MAX_MISSPELLING {
         return None;
     }
     let rights = expected.split('`').skip(1).step_by(2);

@@ -25,7 +25,7 @@ const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
 /// How many receipts are remembered; messages beyond come back by themselves.
-const MOST: usize = 100_000;
+const MAX_KEPT: usize = 100_000;
 
 /// How often it is looked whether an edge may be used.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -65,7 +65,7 @@ impl Backlog {
         {
             of_edge.pop_front();
         }
-        if count < MOST {
+        if count < MAX_KEPT {
             of_edge.push_back(WaitingMessage {
                 receipt: receipt.clone(),
                 hidden_until: now + hidden,
@@ -81,7 +81,7 @@ impl Backlog {
         };
         let mut waiting = self.waiting();
         let count: usize = waiting.values().map(VecDeque::len).sum();
-        if count < MOST {
+        if count < MAX_KEPT {
             let of_queue = waiting.entry(queue.label()).or_default();
             of_queue.push_back(WaitingMessage {
                 receipt: receipt.clone(),

@@ -10,9 +10,9 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout};
 
 use crate::bounds::MAX_VISIBILITY;
+use crate::cancellation::Cancellation;
 use crate::edge::health::{Edge, Step};
 use crate::queue::{ErrorKind, Queue, Receipt};
-use crate::stop::Cancellation;
 use crate::text::chain;
 
 /// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
@@ -97,7 +97,7 @@ impl<'a> Lease<'a> {
                         }
                     };
                     if hold == MessageHold::Lost {
-                        stop.ask();
+                        stop.cancel();
                         return match timeout(last_step, work).await {
                             Ok(_) => HeldMessage::Lost,
                             Err(_) => HeldMessage::CutOff,
@@ -217,7 +217,7 @@ mod tests {
         queue.delete(&receipt).await.unwrap();
         let stop = Cancellation::default();
         let work = async {
-            while stop.heed().is_ok() {
+            while stop.check().is_ok() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };

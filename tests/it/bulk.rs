@@ -10,6 +10,7 @@ use std::sync::Arc;
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, stream};
 use handout::assemble::Services;
+use handout::cancellation::Cancellation;
 use handout::clock;
 use handout::config::{Config, ConnectionConfig};
 use handout::distribute::distribute;
@@ -18,7 +19,6 @@ use handout::links::listing::{self, Entry, Listing};
 use handout::plan::{self, CredentialsEnd, SignerFacts};
 use handout::progress::Progress;
 use handout::run::JobRun;
-use handout::stop::Cancellation;
 use handout::store::{Cursor, ObjectStore, Versions};
 use serde_json::{Value, json};
 

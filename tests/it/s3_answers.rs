@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
+use handout::cancellation::Cancellation;
 use handout::job::{Bucket, Key};
 use handout::links::Unlinkable;
 use handout::links::listing::{Entry, GatherError, Listing, list};
@@ -15,7 +16,6 @@ use handout::plan::policy::{AllowRule, LinkDefaults, Policy};
 use handout::plan::{self, ExpiryGuard, OnUnlinkable, SignerFacts};
 use handout::progress::Progress;
 use handout::render::Templates;
-use handout::stop::Cancellation;
 use handout::store::memory::MemoryStore;
 use handout::store::s3::S3Store;
 use handout::store::{

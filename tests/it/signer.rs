@@ -20,7 +20,7 @@ const ID: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// A part of a host name has 63 characters at most.
-const LONGEST_LABEL: &str = "a23456789-123456789-123456789-123456789-123456789-123456789-123";
+const MAX_LABEL: &str = "a23456789-123456789-123456789-123456789-123456789-123456789-123";
 const TOO_LONG_FOR_A_LABEL: &str =
     "a23456789-123456789-123456789-123456789-123456789-123456789-1234";
 
@@ -183,7 +183,7 @@ async fn every_endpoint_and_addressing_is_signed_as_the_sdk_signs_it() {
                 "my.reports",
                 "b-1",
                 "Re_ports",
-                LONGEST_LABEL,
+                MAX_LABEL,
                 TOO_LONG_FOR_A_LABEL,
             ] {
                 same(&Case {

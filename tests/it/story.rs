@@ -425,7 +425,7 @@ async fn links_that_grew_old_are_not_mailed_but_signed_anew() {
         message_id: None,
         attempt: 1,
         now: handout::clock::system() - jiff::SignedDuration::from_mins(minutes_ago),
-        stop: handout::stop::Cancellation::default(),
+        stop: handout::cancellation::Cancellation::default(),
         delivery: handout::run::delivery::Delivery::unnoted(),
     };
     let error = distribute(&run(40), &opened.services).await.unwrap_err();
@@ -463,7 +463,7 @@ async fn the_shortest_links_are_handed_out_too() {
             message_id: None,
             attempt: 1,
             now: stopped_clock(),
-            stop: handout::stop::Cancellation::default(),
+            stop: handout::cancellation::Cancellation::default(),
             delivery: handout::run::delivery::Delivery::unnoted(),
         };
         let delivered = distribute(&run, &opened.services).await;
@@ -498,7 +498,7 @@ async fn links_are_dated_by_the_clock_of_the_store_from_the_first_job_on() {
                 message_id: None,
                 attempt: 1,
                 now,
-                stop: handout::stop::Cancellation::default(),
+                stop: handout::cancellation::Cancellation::default(),
                 delivery: handout::run::delivery::Delivery::unnoted(),
             };
             distribute(&run, &opened.services).await.unwrap();
@@ -521,8 +521,8 @@ async fn work_that_is_told_to_stop_ends_before_its_next_mail_and_comes_back_at_o
     let opened = world.open().await;
     let job =
         std::sync::Arc::new(handout::job::Job::parse(&email_job("stopped").to_string()).unwrap());
-    let stop = handout::stop::Cancellation::default();
-    stop.ask();
+    let stop = handout::cancellation::Cancellation::default();
+    stop.cancel();
     let run = JobRun {
         job,
         message_id: None,

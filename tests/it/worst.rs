@@ -187,7 +187,7 @@ fn amplified(id: &str, value: &Value, count: usize) -> String {
 
 /// The most memory that a daemon may take for messages that are parked, whatever is in them: far less than `MemoryMax` of
 /// the unit.
-const MOST_MEMORY: usize = 250 << 20;
+const MAX_MEMORY: usize = 250 << 20;
 
 #[tokio::test]
 async fn messages_of_many_small_values_take_little_memory_together() {
@@ -221,5 +221,5 @@ async fn messages_of_many_small_values_take_little_memory_together() {
     })
     .await;
     let taken = daemon.most_memory();
-    assert!(taken < MOST_MEMORY, "it took {} MiB", taken >> 20);
+    assert!(taken < MAX_MEMORY, "it took {} MiB", taken >> 20);
 }

@@ -38,7 +38,7 @@ const OPERATIONS: [&str; 6] = [
 ];
 
 /// Longest page of a listing. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
-const LONGEST_PAGE: i32 = 1000;
+const MAX_PAGE: i32 = 1000;
 
 /// How much of a file is read at once: what a slow reader holds in memory.
 const CHUNK_SIZE: usize = 64 << 10;
@@ -252,7 +252,7 @@ impl S3 for Backend {
             (None, Some(key)) if !key.is_empty() => Some(Mark::Key(key.clone())),
             (None, _) => None,
         };
-        let max_keys = input.max_keys.unwrap_or(LONGEST_PAGE).min(LONGEST_PAGE);
+        let max_keys = input.max_keys.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let limit = usize::try_from(max_keys).map_err(|_| {
             s3_error!(
                 InvalidArgument,

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 const LONGEST: u64 = 64 * 1024;
 
 /// How many entries of metadata an object may have here: clients take a hundred headers, and so does the daemon's own.
-const MOST_METADATA: usize = 64;
+const MAX_METADATA: usize = 64;
 
 /// The last second of the year 9999, since 1970: no date in an answer can be later.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -83,7 +83,7 @@ impl Description {
         let mut names = self.metadata.keys();
         values.all(|value| HeaderValue::from_str(value).is_ok())
             && names.all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok())
-            && self.metadata.len() <= MOST_METADATA
+            && self.metadata.len() <= MAX_METADATA
             && self.expires.is_none_or(|end| end <= LAST_SECOND)
     }
 
@@ -185,7 +185,7 @@ mod tests {
     fn what_can_stand_in_no_answer_is_no_description() {
         let inside = tempfile::tempdir().unwrap();
         let folder = Directory::open(inside.path()).unwrap();
-        let many: BTreeMap<String, String> = (0..=MOST_METADATA)
+        let many: BTreeMap<String, String> = (0..=MAX_METADATA)
             .map(|number| (number.to_string(), String::new()))
             .collect();
         let many = serde_json::json!({ "metadata": many }).to_string();

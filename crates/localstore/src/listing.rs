@@ -317,7 +317,7 @@ impl ListingWalk<'_> {
         let begins =
             key.starts_with(self.query.prefix) || is_folder && self.query.prefix.starts_with(key);
         begins
-            && key.len() <= names::LONGEST_KEY
+            && key.len() <= names::MAX_KEY
             && match &self.query.after {
                 None => true,
                 Some(Mark::Key(after)) => {

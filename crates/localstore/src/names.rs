@@ -24,21 +24,21 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Longest key in bytes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
-pub(crate) const LONGEST_KEY: usize = 1024;
+pub(crate) const MAX_KEY: usize = 1024;
 
 /// The folder in a bucket that holds what is not an object; nothing of this name is one, at any depth.
 pub(crate) const RESERVED: &str = ".handout";
 
 /// Longest name of a file in bytes: `NAME_MAX` of Linux and of every file system in use there.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 const SPELLED: &str = "%~";
 const BESIDE: &str = "%=";
 const PART: &str = "%+";
 
 /// Longest text of a part, and the shortest: a cut moves back by up to three bytes rather than split a character.
-const LONGEST_PART: usize = LONGEST_NAME - PART.len();
-const SHORTEST_PART: usize = LONGEST_PART - 3;
+const MAX_PART: usize = MAX_NAME - PART.len();
+const MIN_PART: usize = MAX_PART - 3;
 
 /// The two places, relative to the bucket, where the file of a key may be.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ fn read_spelled(before: &str, name: &str) -> Option<NameReading<'static>> {
     match sigil {
         SPELLED if !stands(&text) => Some(NameReading::Segment(Cow::Owned(text))),
         BESIDE => Some(NameReading::Beside(text)),
-        PART if spelling.len() >= SHORTEST_PART => Some(NameReading::Part(text)),
+        PART if spelling.len() >= MIN_PART => Some(NameReading::Part(text)),
         _ => None,
     }
 }
@@ -121,7 +121,7 @@ fn read_spelled(before: &str, name: &str) -> Option<NameReading<'static>> {
 /// Whether a segment can be a name as it is. This and `read_spelled` ask each other, about ever shorter texts.
 fn stands(segment: &str) -> bool {
     !matches!(segment, "" | "." | ".." | RESERVED)
-        && segment.len() <= LONGEST_NAME
+        && segment.len() <= MAX_NAME
         && !segment.contains(['\0', '/'])
         && read_spelled("", segment).is_none()
 }
@@ -139,7 +139,7 @@ fn spell(sigil: &str, segment: &str) -> Vec<String> {
     let quoted = quote(segment);
     let mut rest = quoted.as_str();
     let mut names = Vec::new();
-    while rest.len() > LONGEST_PART {
+    while rest.len() > MAX_PART {
         let (part, after) = rest.split_at(cut(rest));
         names.push(format!("{PART}{part}"));
         rest = after;
@@ -150,7 +150,7 @@ fn spell(sigil: &str, segment: &str) -> Vec<String> {
 
 /// The last place, up to the longest part, that splits neither a character nor a `%25`.
 fn cut(quoted: &str) -> usize {
-    let end = quoted.floor_char_boundary(LONGEST_PART);
+    let end = quoted.floor_char_boundary(MAX_PART);
     match quoted.as_bytes()[..end] {
         [.., b'%'] => end - 1,
         [.., b'%', _] => end - 2,
@@ -300,7 +300,7 @@ mod tests {
         ] {
             let path = places(&segment).usual;
             for name in &path {
-                assert!(name.len() <= LONGEST_NAME);
+                assert!(name.len() <= MAX_NAME);
             }
             assert_eq!(key_of(&path).as_ref(), Some(&segment));
         }
@@ -350,7 +350,7 @@ mod tests {
     }
 
     fn hostile_key() -> impl Strategy<Value = String> {
-        hostile(PIECES.to_vec()).prop_filter("too long", |key| key.len() <= LONGEST_KEY)
+        hostile(PIECES.to_vec()).prop_filter("too long", |key| key.len() <= MAX_KEY)
     }
 
     fn hostile_name() -> impl Strategy<Value = String> {
@@ -358,7 +358,7 @@ mod tests {
             .into_iter()
             .filter(|piece| !piece.contains(['/', '\0']));
         hostile(pieces.collect()).prop_filter("no file has it", |name| {
-            name.len() <= LONGEST_NAME && name != "." && name != ".."
+            name.len() <= MAX_NAME && name != "." && name != ".."
         })
     }
 
@@ -380,7 +380,7 @@ mod tests {
 
         #[test]
         fn any_text_comes_back_too(key in "\\PC{1,256}") {
-            prop_assume!(key.len() <= LONGEST_KEY);
+            prop_assume!(key.len() <= MAX_KEY);
             prop_assert_eq!(key_of(&places(&key).usual), Some(key));
         }
 
@@ -393,7 +393,7 @@ mod tests {
                     let Component::Normal(name) = component else {
                         return Err(TestCaseError::fail(format!("{path:?} has {component:?}")));
                     };
-                    prop_assert!(name != RESERVED && name.len() <= LONGEST_NAME);
+                    prop_assert!(name != RESERVED && name.len() <= MAX_NAME);
                     prop_assert!(!name.to_str().unwrap().contains('\0'));
                 }
             }
@@ -417,7 +417,7 @@ mod tests {
             match read("", &name) {
                 Some(NameReading::Segment(key)) => prop_assert_eq!(usual(&key), name),
                 Some(NameReading::Beside(key)) => prop_assert_eq!(beside_of(&key), name),
-                Some(NameReading::Part(_)) => prop_assert!(name.len() > SHORTEST_PART),
+                Some(NameReading::Part(_)) => prop_assert!(name.len() > MIN_PART),
                 None => prop_assert_eq!(name, RESERVED),
             }
         }

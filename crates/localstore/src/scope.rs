@@ -21,7 +21,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use crate::Site;
 
 /// Longest life of a presigned URL, a week: the signing key lives no longer.
-const LONGEST_EXPIRY_SECONDS: u32 = 604_800;
+const MAX_EXPIRY_SECONDS: u32 = 604_800;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -152,8 +152,8 @@ impl<'a> Claim<'a> {
         // `parse` alone would take a sign.
         let is_number = expires.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = expires.parse().ok().filter(|_| is_number);
-        if !seconds.is_some_and(|seconds| (1..=LONGEST_EXPIRY_SECONDS).contains(&seconds)) {
-            let range = format!("a number of seconds from 1 to {LONGEST_EXPIRY_SECONDS}");
+        if !seconds.is_some_and(|seconds| (1..=MAX_EXPIRY_SECONDS).contains(&seconds)) {
+            let range = format!("a number of seconds from 1 to {MAX_EXPIRY_SECONDS}");
             return Err(format!("X-Amz-Expires must be {range}"));
         }
         if !is_signature(parameter(SIGNATURE)?) {

@@ -21,11 +21,11 @@ pub use location::{KnownServer, UrlLocation, UrlStyle};
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
 /// RFC 5322's longest line.
-const LONGEST_LINE: usize = 998;
+const MAX_LINE: usize = 998;
 /// What old proxies and browsers took.
-const LONGEST_FOR_OLD_CLIENTS: usize = 2_048;
+const MAX_FOR_OLD_CLIENTS: usize = 2_048;
 /// What most servers take, and all that CloudFront does.
-const LONGEST_FOR_SERVERS: usize = 8_192;
+const MAX_FOR_SERVERS: usize = 8_192;
 
 /// Which kind of signature a URL has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -381,9 +381,9 @@ impl Explanation {
 
     fn look_at_length(&mut self) {
         let length = self.length;
-        if length > LONGEST_FOR_SERVERS {
+        if length > MAX_FOR_SERVERS {
             let text = format!(
-                "it has {length} bytes: servers take {LONGEST_FOR_SERVERS}, and CloudFront no more"
+                "it has {length} bytes: servers take {MAX_FOR_SERVERS}, and CloudFront no more"
             );
             match self.scheme {
                 SignatureScheme::CloudFrontCanned | SignatureScheme::CloudFrontCustom => {
@@ -393,13 +393,13 @@ impl Explanation {
                     self.risk(text);
                 }
             }
-        } else if length > LONGEST_FOR_OLD_CLIENTS {
+        } else if length > MAX_FOR_OLD_CLIENTS {
             self.risk(format!(
-                "it has {length} bytes: some clients and proxies take only {LONGEST_FOR_OLD_CLIENTS}"
+                "it has {length} bytes: some clients and proxies take only {MAX_FOR_OLD_CLIENTS}"
             ));
-        } else if length > LONGEST_LINE {
+        } else if length > MAX_LINE {
             self.note(format!(
-                "it has {length} bytes: a mail's line takes {LONGEST_LINE}, so the mail must be encoded"
+                "it has {length} bytes: a mail's line takes {MAX_LINE}, so the mail must be encoded"
             ));
         }
     }

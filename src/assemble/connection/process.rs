@@ -23,10 +23,10 @@ use tokio::process::Command;
 use crate::redact::redacted;
 
 /// How much a program may print, in bytes. Session tokens have a few thousand.
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// How much of what it complains about is read, in bytes.
-const MOST_WORDS_BYTES: usize = 500;
+const MAX_WORDS_BYTES: usize = 500;
 
 /// How long what it printed is waited for when it has ended: something that it started may hold its output open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -97,8 +97,8 @@ impl Process {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (mut printed, mut complaint) = (Vec::new(), Vec::new());
         let status = {
-            let printing = read_to(stdout, &mut printed, MOST_BYTES + 1);
-            let complaining = read_to(stderr, &mut complaint, MOST_BYTES);
+            let printing = read_to(stdout, &mut printed, MAX_BYTES + 1);
+            let complaining = read_to(stderr, &mut complaint, MAX_BYTES);
             let reading = futures_util::future::join(printing, complaining);
             let mut reading = std::pin::pin!(reading);
             tokio::select! {
@@ -110,8 +110,8 @@ impl Process {
                 }
             }
         };
-        if printed.len() as u64 > MOST_BYTES {
-            return Err(format!("printed more than {MOST_BYTES} bytes"));
+        if printed.len() as u64 > MAX_BYTES {
+            return Err(format!("printed more than {MAX_BYTES} bytes"));
         }
         let status = match status {
             Some(status) => status,
@@ -124,7 +124,7 @@ impl Process {
             true => Ok(printed),
             false => {
                 let complaint = String::from_utf8_lossy(&complaint);
-                let words = redacted(complaint.trim(), MOST_WORDS_BYTES);
+                let words = redacted(complaint.trim(), MAX_WORDS_BYTES);
                 Err(format!("ended with {status}: {words}"))
             }
         }

@@ -32,7 +32,7 @@ const GMAIL_CLIPS_AT: usize = 102_000;
 const LISTED: usize = 100;
 
 /// The most pages of a gallery that are written.
-const MOST_PAGES: usize = 3;
+const MAX_PAGES: usize = 3;
 
 /// The longest part of a file name that is made of an address, in bytes.
 const MAX_SLUG_BYTES: usize = 60;
@@ -146,8 +146,8 @@ async fn report(
         mails.push(files.write_mail(mails.len() + 1, &mail?)?);
     }
     let mut page_files = Vec::new();
-    let pages = trial.pages(MOST_PAGES).await?;
-    for page in pages.into_iter().take(MOST_PAGES) {
+    let pages = trial.pages(MAX_PAGES).await?;
+    for page in pages.into_iter().take(MAX_PAGES) {
         let name = format!("gallery-{}", page.file_name);
         page_files.push(files.write(&name, page.html.as_bytes())?);
     }

@@ -13,7 +13,7 @@ use crate::job::Recipient;
 use crate::job::recipient::forges;
 
 /// A word that is longer than this is encoded, which cuts it: nothing may pass 998 bytes in a line.
-const LONGEST_WORD: usize = 60;
+const MAX_WORD: usize = 60;
 
 /// Headers in the order in which they were put.
 #[derive(Default)]
@@ -131,7 +131,7 @@ fn is_plain(text: &str) -> bool {
     let is_printable = |c: char| c == ' ' || c.is_ascii_graphic();
     text.chars().all(is_printable)
         && !text.contains("=?")
-        && text.split(' ').all(|word| word.len() <= LONGEST_WORD)
+        && text.split(' ').all(|word| word.len() <= MAX_WORD)
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The first pause, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+const INITIAL_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// The most that a mail costs of the relay's rate.
-const MOST_COST: usize = 64;
+const MAX_COST: usize = 64;
 
 /// How long without a complaint takes one step back.
 const CALM: Duration = Duration::from_secs(60);
@@ -21,8 +21,8 @@ const CALM: Duration = Duration::from_secs(60);
 /// How long a relay is left alone that says that a quota is spent: at first, and at the most. One reply may be wrong, and the day's
 /// 24 hours are rolling, so that room comes little by little.
 /// <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
-const FIRST_QUOTA_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
+const INITIAL_QUOTA_PAUSE: Duration = Duration::from_secs(60);
+const MAX_QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// What a relay's complaint came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,8 @@ impl Brake {
         Self {
             state: Mutex::new(BrakeState {
                 cost: 1,
-                next_pause: FIRST_PAUSE,
-                next_quota_pause: FIRST_QUOTA_PAUSE,
+                next_pause: INITIAL_PAUSE,
+                next_quota_pause: INITIAL_QUOTA_PAUSE,
                 paused_until: None,
                 calm_since: Instant::now(),
             }),
@@ -84,8 +84,8 @@ impl Brake {
         let mut state = self.state();
         let pause = state.next_pause;
         state.pause(pause)?;
-        state.next_pause = (pause * 2).min(LONGEST_PAUSE);
-        state.cost = (state.cost * 2).min(MOST_COST);
+        state.next_pause = (pause * 2).min(MAX_PAUSE);
+        state.cost = (state.cost * 2).min(MAX_COST);
         Some(Slowed {
             pause,
             cost: state.cost,
@@ -97,7 +97,7 @@ impl Brake {
         let mut state = self.state();
         let pause = state.next_quota_pause;
         state.pause(pause)?;
-        state.next_quota_pause = (pause * 2).min(LONGEST_QUOTA_PAUSE);
+        state.next_quota_pause = (pause * 2).min(MAX_QUOTA_PAUSE);
         Some(Slowed {
             pause,
             cost: state.cost,
@@ -106,7 +106,7 @@ impl Brake {
 
     /// The relay took a mail, so no quota is spent.
     pub(super) fn accepted(&self) {
-        self.state().next_quota_pause = FIRST_QUOTA_PAUSE;
+        self.state().next_quota_pause = INITIAL_QUOTA_PAUSE;
     }
 }
 
@@ -125,7 +125,7 @@ impl BrakeState {
         while self.cost > 1 && now.saturating_duration_since(self.calm_since) >= CALM {
             self.calm_since += CALM;
             self.cost /= 2;
-            self.next_pause = (self.next_pause / 2).max(FIRST_PAUSE);
+            self.next_pause = (self.next_pause / 2).max(INITIAL_PAUSE);
         }
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(brake.cost(), 4);
         tokio::time::sleep(secs(600)).await;
         assert_eq!((brake.cost(), brake.pause()), (1, None));
-        assert_eq!(brake.slow_down().unwrap().pause, FIRST_PAUSE);
+        assert_eq!(brake.slow_down().unwrap().pause, INITIAL_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

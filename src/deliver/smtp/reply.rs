@@ -4,8 +4,8 @@ use crate::bounds::MAX_RELAY_WORDS_BYTES;
 use crate::redact::{Secrets, redacted, redacted_of};
 
 /// The longest reply that is read, in bytes, and its longest line; Postfix has the same limits.
-pub(super) const MOST_BYTES: usize = 100_000;
-pub(super) const LONGEST_LINE: usize = 2_000;
+pub(super) const MAX_BYTES: usize = 100_000;
+pub(super) const MAX_LINE: usize = 2_000;
 
 /// What a relay said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

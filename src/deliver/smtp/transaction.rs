@@ -127,7 +127,7 @@ impl Relay {
             );
         }
         let verdict = judge(DialogueStep::Dot, &reply);
-        self.heed(verdict, &words);
+        self.apply(verdict, &words);
         let not_sent = |words| Outcome::NotSent {
             code: Some(code),
             words,

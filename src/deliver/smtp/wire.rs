@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::reply::{LONGEST_LINE, MOST_BYTES, Reply, ReplyLine};
+use super::reply::{MAX_BYTES, MAX_LINE, Reply, ReplyLine};
 use crate::redact::Secrets;
 
 /// Why nothing could be sent or read.
@@ -127,7 +127,7 @@ impl Wire {
         loop {
             let line = self.line().await?;
             bytes += line.len();
-            if bytes > MOST_BYTES {
+            if bytes > MAX_BYTES {
                 return Err(WireError::Garbage("a reply without an end"));
             }
             let line = ReplyLine::parse(&line).ok_or(WireError::Garbage("no code"))?;
@@ -160,7 +160,7 @@ impl Wire {
                 return Ok(line);
             }
             looked_at = self.unread.len();
-            if looked_at > LONGEST_LINE {
+            if looked_at > MAX_LINE {
                 return Err(WireError::Garbage("a line without an end"));
             }
             if self.stream.read(&mut self.unread).await? == 0 {

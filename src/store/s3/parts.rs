@@ -22,7 +22,7 @@ pub(super) const LARGEST_PUT: u64 = 5_000_000_000;
 
 /// The most parts of an upload, and the least bytes of each but the last.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
-const MOST_PARTS: u64 = 10_000;
+const MAX_PARTS: u64 = 10_000;
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 
 /// The most parts of a file that is just too large for one PUT: what is sent again after an error is one part.
@@ -195,7 +195,7 @@ impl<'a> Upload<'a> {
 /// How long each part is but the last: all alike, as some servers want them.
 fn part_length(length: u64, largest_put: u64) -> u64 {
     (largest_put / PARTS_OF_LARGEST_PUT)
-        .max(length.div_ceil(MOST_PARTS))
+        .max(length.div_ceil(MAX_PARTS))
         .max(SMALLEST_PART)
 }
 

@@ -378,7 +378,7 @@ async fn send(
     };
     let way = mailer.turn(&RelayName::default(), job, recipient).await?;
     deliver(&letter, &errand, way, mailer, books, || {
-        Ok(handout::stop::Cancellation::default().commit()?)
+        Ok(handout::cancellation::Cancellation::default().commit()?)
     })
     .await
 }

@@ -13,7 +13,7 @@ use crate::sigv4::QUERY_PARAMETERS;
 const TOKENS: [&str; 2] = ["X-Amz-Security-Token", "X-Amz-S3session-Token"];
 
 /// The longest session there is: `GetSessionToken` of an IAM user.
-const LONGEST_SESSION: SignedDuration = SignedDuration::from_hours(36);
+const MAX_SESSION: SignedDuration = SignedDuration::from_hours(36);
 
 /// Regions from before 2014; all others refuse signature version 2.
 const REGIONS_WITH_V2: [&str; 8] = [
@@ -146,7 +146,7 @@ fn look_at_time(explanation: &mut Explanation, parameters: &Parameters<'_>) {
         .zip(seconds)
         .and_then(|(start, seconds)| start.checked_add(SignedDuration::from_secs(seconds)).ok());
     if is_temporary(explanation) {
-        let latest = |start: Timestamp| start.checked_add(LONGEST_SESSION).ok();
+        let latest = |start: Timestamp| start.checked_add(MAX_SESSION).ok();
         explanation.ends_at_latest = explanation
             .starts_at
             .and_then(latest)

@@ -54,12 +54,12 @@ impl Cancellation {
     }
 
     /// Asks the work to stop.
-    pub fn ask(&self) {
+    pub fn cancel(&self) {
         self.token.cancel();
     }
 
     /// Ends the work here if it was asked to stop.
-    pub fn heed(&self) -> Result<(), Stopped> {
+    pub fn check(&self) -> Result<(), Stopped> {
         if self.token.is_cancelled() {
             Err(Stopped)
         } else {
@@ -84,7 +84,7 @@ impl Cancellation {
         let commitment = Commitment {
             committed: Arc::clone(&self.committed),
         };
-        self.heed()?;
+        self.check()?;
         Ok(commitment)
     }
 
@@ -118,11 +118,11 @@ mod tests {
         let (one, other) = (all.child(), all.child());
         one.ask();
         assert_eq!(
-            (one.heed(), other.heed(), all.heed()),
+            (one.check(), other.check(), all.check()),
             (Err(Stopped), Ok(()), Ok(()))
         );
         all.ask();
-        assert_eq!(other.heed(), Err(Stopped));
+        assert_eq!(other.check(), Err(Stopped));
     }
 
     #[tokio::test]
