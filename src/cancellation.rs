@@ -116,12 +116,12 @@ mod tests {
     fn a_part_that_stops_does_not_stop_the_others() {
         let all = Cancellation::default();
         let (one, other) = (all.child(), all.child());
-        one.ask();
+        one.cancel();
         assert_eq!(
             (one.check(), other.check(), all.check()),
             (Err(Stopped), Ok(()), Ok(()))
         );
-        all.ask();
+        all.cancel();
         assert_eq!(other.check(), Err(Stopped));
     }
 
@@ -130,7 +130,7 @@ mod tests {
         let all = Cancellation::default();
         let part = all.child();
         let waiting = part.or(std::future::pending::<()>());
-        let (waited, ()) = tokio::join!(waiting, async { all.ask() });
+        let (waited, ()) = tokio::join!(waiting, async { all.cancel() });
         assert_eq!(waited, Err(Stopped));
         assert_eq!(Cancellation::default().or(async { 1 }).await, Ok(1));
     }
@@ -140,7 +140,7 @@ mod tests {
         use std::time::Duration;
         let all = Cancellation::default();
         let idle = all.child();
-        all.ask();
+        all.cancel();
         assert_eq!(idle.cut(std::future::pending::<()>()).await, Err(Stopped));
         assert_eq!(
             idle.commit().map(drop),
@@ -152,7 +152,7 @@ mod tests {
         let job = all.child();
         let work = async {
             let commitment = job.commit().unwrap();
-            all.ask();
+            all.cancel();
             tokio::time::sleep(Duration::from_secs(60)).await;
             drop(commitment);
             std::future::pending::<()>().await;
