@@ -123,7 +123,7 @@ impl Backend {
     /// that the endpoint is not well: the daemon's other jobs would wait for that.
     fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
         tracing::dispatcher::with_default(&self.log, || {
-            tracing::error!(%error, "the embedded endpoint could not {what}");
+            tracing::error!(target: crate::LOG_TARGET, %error, "the embedded endpoint could not {what}");
         });
         if is_of_the_folder(error) {
             return S3Error::with_message(

@@ -58,6 +58,9 @@ pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<b
     Some(Sites::new(vec![site]).ok()?.admit(&parts).is_ok())
 }
 
+/// The target of log events: the module that the endpoint was of the program that embeds it, so that filters keep working.
+const LOG_TARGET: &str = "handout::embedded";
+
 /// A directory of buckets, and the key whose signatures open it.
 #[derive(Clone)]
 pub struct Site {
@@ -155,7 +158,7 @@ impl Endpoint {
         for site in &sites {
             if let Err(error) = remove_abandoned_drafts(&site.directory) {
                 let directory = site.directory.display();
-                tracing::warn!(%error, %directory, "could not remove uploads that were never finished");
+                tracing::warn!(target: crate::LOG_TARGET, %error, %directory, "could not remove uploads that were never finished");
             }
         }
         let sites = Sites::new(sites)

@@ -147,7 +147,7 @@ pub(crate) async fn serve(
                 ));
             }
             Err(error) => {
-                tracing::warn!(%error, "the embedded endpoint could not accept a connection");
+                tracing::warn!(target: crate::LOG_TARGET, %error, "the embedded endpoint could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -195,6 +195,6 @@ async fn converse(
     };
     if let Err(error) = ended {
         // Clients go away as they please.
-        tracing::debug!(%error, "a connection to the embedded endpoint broke off");
+        tracing::debug!(target: crate::LOG_TARGET, %error, "a connection to the embedded endpoint broke off");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Bare, said};
 use crate::support::docs::page;
-use crate::support::servers::{Parts, skipped_for};
+use crate::support::servers::{Parts, is_missing};
 
 /// The code of a page in one language.
 fn guide(name: &str, language: &str) -> String {
@@ -233,7 +233,7 @@ fn the_commands_of_the_guides_for_mails_links_keys_and_the_audit_log_run_as_they
         return;
     };
     if !Path::new("/usr/bin/openssl").exists() {
-        return skipped_for("the_commands_of_the_guides", "there is no openssl");
+        return is_missing("the_commands_of_the_guides", "there is no openssl");
     }
     let home = bare.path("home").to_string_lossy().into_owned();
     let state = format!("{home}/.local/state/handout");

@@ -1,17 +1,30 @@
 //! Servers of others, started for a test on a free port and ended with it.
 //!
-//! They come with `make test`; without it, the tests that need them say so and pass.
+//! They come with `make test`; without it, the tests that need them say so and pass. Where `REQUIRE_PARTS` is set, as in CI, a
+//! part that is missing is a failure.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Says that a test did nothing, and what to do about it.
+/// Says that a part is missing that a test needs, and what to do about it.
 pub(crate) fn skipped(test: &str) {
-    skipped_for(test, "run make test");
+    is_missing(test, "run make test");
 }
 
-/// Says that a test is skipped, and why.
+/// Says which part is missing that a test needs.
+///
+/// # Panics
+/// With `REQUIRE_PARTS` in the environment.
+pub(crate) fn is_missing(test: &str, reason: &str) {
+    assert!(
+        std::env::var_os("REQUIRE_PARTS").is_none(),
+        "{test}: a part is missing, and REQUIRE_PARTS is set: {reason}"
+    );
+    skipped_for(test, reason);
+}
+
+/// Says that a test is skipped for want of a privilege, or because another command runs it.
 #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
 pub(crate) fn skipped_for(test: &str, reason: &str) {
     eprintln!("{test}: skipped: {reason}");
@@ -79,7 +92,6 @@ impl Parts {
     }
 
     /// Starts a server that may not be there: nginx, versitygw; nothing, with the reason on stderr, where it cannot run.
-    #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
     pub(crate) fn other_or_skip(
         &self,
         test: &str,
@@ -89,7 +101,7 @@ impl Parts {
         let mut command = self.script(script);
         let server = Server::start(command.args(arguments), Ending::Asked);
         if server.is_none() {
-            eprintln!("{test}: skipped: see the line above");
+            is_missing(test, "see the line above");
         }
         server
     }
