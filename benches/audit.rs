@@ -16,7 +16,7 @@ use std::time::Duration;
 use handout::audit::chain::ChainHead;
 use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::SigningKey;
-use handout::audit::record::{Context, LinkKind, Names, lines};
+use handout::audit::record::{Context, LinkKind, Pseudonyms, lines};
 use handout::audit::stats::stats;
 use handout::audit::verify::verify;
 use handout::audit::{AuditLog, AuditSettings};
@@ -52,7 +52,7 @@ fn main() {
 /// Links that are signed, and how they are recorded.
 struct Bench {
     keyring: Keyring,
-    names: Names,
+    names: Pseudonyms,
     batch: Links,
     key: SigningKey,
 }
@@ -61,7 +61,7 @@ impl Bench {
     fn new() -> Self {
         let keyring = Keyring::new([7; 32]);
         Self {
-            names: Names::new(&keyring, false),
+            names: Pseudonyms::new(&keyring, false),
             batch: links(&keyring),
             key: SigningKey::from_seed(&[7; 32]),
             keyring,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handout::audit::note::SigningKey;
-use handout::audit::record::{Context, LinkKind, Names};
+use handout::audit::record::{Context, LinkKind, Pseudonyms};
 use handout::audit::{AuditLog, AuditSettings, AuditedLinks, record};
 use handout::clock;
 use handout::job::{ContentDisposition, Job, OnDoubt};
@@ -110,7 +110,7 @@ fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
     let dir = tempfile::tempdir().unwrap();
     let settings = AuditSettings::new(dir.path(), SigningKey::from_seed(&[7; 32]));
     let (log, writer) = AuditLog::open(&settings, "bench", clock::system).unwrap();
-    let names = Names::new(&keyring, false);
+    let names = Pseudonyms::new(&keyring, false);
     let context = Context {
         job: "shoot",
         connection: "photos",
@@ -214,7 +214,7 @@ fn plan() -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
-        overrides: ResponseOverrides::HandedOn,
+        overrides: ResponseOverrides::Forwarded,
         disposition: ContentDisposition::Inline,
         filename: None,
         per_recipient: false,

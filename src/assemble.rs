@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::assemble::connection::SqsRoute;
-use crate::audit::record::Names;
+use crate::audit::record::Pseudonyms;
 use crate::audit::{AuditLog, Issued, RecordError, log::Writer};
 use crate::clock::Clock;
 use crate::config::load::queue_address;
@@ -483,7 +483,7 @@ pub struct OpenedLedger {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// How recipients are named in it.
-    pub names: Names,
+    pub names: Pseudonyms,
     #[cfg(feature = "embedded")]
     embedded: Option<localstore::Endpoint>,
 }
@@ -543,8 +543,8 @@ pub fn open_sqlite_ledger(config: &Config, clock: Clock) -> Result<SqliteLedger,
     Ok(SqliteLedger::new(Database::open(&path)?, clock))
 }
 
-fn names(config: &Config, keyring: &Keyring) -> Names {
-    Names::new(keyring, config.audit.recipients == RecipientNames::Clear)
+fn names(config: &Config, keyring: &Keyring) -> Pseudonyms {
+    Pseudonyms::new(keyring, config.audit.recipients == RecipientNames::Clear)
 }
 
 /// The queue of this machine, which knows more than the trait: what was parked.

@@ -4,12 +4,12 @@
 //! only then the text and its dot are sent, and the outcome is recorded. Whatever fails before the intent leaves no
 //! trace and is tried again; whatever fails after it is never guessed about.
 
-pub mod books;
 mod later;
 pub mod message;
 pub mod notice;
 pub mod outbox;
 pub mod publish;
+pub mod recorder;
 pub mod relays;
 pub mod smtp;
 
@@ -20,10 +20,10 @@ use std::time::Duration;
 use lettre::Address;
 use lettre::address::Envelope;
 
-pub use books::{AttemptRecord, DeliveryLedger};
 pub use message::Sender;
 pub use outbox::Outbox;
 pub use publish::Publisher;
+pub use recorder::{AttemptRecord, DeliveryLedger};
 pub use relays::Relays;
 pub use smtp::{Relay, RelayError};
 
@@ -306,12 +306,12 @@ impl PreparedSend<'_> {
             Outcome::NotSent { code, words } => {
                 let error = relay.not_sent(words.clone(), refusal);
                 let because = match about {
-                    smtp::About::Mail(kind) => DeferralReason::Later(kind),
-                    smtp::About::Either => DeferralReason::Unclear {
+                    smtp::DeferralScope::Mail(kind) => DeferralReason::Later(kind),
+                    smtp::DeferralScope::Either => DeferralReason::Unclear {
                         error,
                         accepted: relay.accepted(),
                     },
-                    smtp::About::Relay => DeferralReason::Failed(error.into()),
+                    smtp::DeferralScope::Relay => DeferralReason::Failed(error.into()),
                 };
                 SendOutcome::NotSent(Deferral {
                     code,
@@ -574,7 +574,7 @@ mod tests {
             Recipient::parse("ann@acme.example").unwrap(),
         );
         let sheet = JobRecords::new(books.ledger.records(&job).await?);
-        let RecipientStatus::Free { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await?
+        let RecipientStatus::Ready { n } = books.look(&job, &sheet, &ann, OnDoubt::Hold).await?
         else {
             panic!("Ann has an end")
         };
@@ -595,7 +595,7 @@ mod tests {
     #[tokio::test]
     async fn a_mail_that_could_not_be_written_is_no_end_and_is_written_after_the_repair() {
         let dir = tempfile::tempdir().unwrap();
-        let books = books::tests::books(&dir.path().join("audit"), None);
+        let books = recorder::tests::books(&dir.path().join("audit"), None);
         let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         std::fs::remove_dir(outbox.dir()).unwrap();
         for _ in 0..2 {
@@ -621,7 +621,7 @@ mod tests {
     #[tokio::test]
     async fn a_stop_between_the_go_ahead_and_the_intent_leaves_no_trace() {
         let dir = tempfile::tempdir().unwrap();
-        let books = books::tests::books(&dir.path().join("audit"), None);
+        let books = recorder::tests::books(&dir.path().join("audit"), None);
         let outbox = Outbox::open(dir.path().join("outbox")).unwrap();
         let stop = Cancellation::default();
         stop.cancel();

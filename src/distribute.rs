@@ -20,7 +20,7 @@ use crate::assemble::Services;
 use crate::edge::health::JobAtEdge;
 use crate::error::JobError;
 use crate::job::WhenEmpty;
-use crate::ledger::standing::{is_done, reopenings};
+use crate::ledger::status::{is_done, reopenings};
 use crate::ledger::{Kind, Record};
 use crate::report::{JobReport, MAX_REPORTED};
 use crate::run::JobRun;

@@ -129,7 +129,7 @@ pub enum FailureClass {
     /// A decision of the configuration's: nothing failed.
     Policy,
     /// What the job needs is down, or asks for time: the job comes back when that is over, however often it is met.
-    Waits,
+    Deferred,
     /// A request to a store, the ledger, a relay or a disk failed, and no outage is known: the job comes back later each time,
     /// and is not parked.
     Edge,
@@ -238,7 +238,7 @@ impl JobError {
                 GatherError::Stopped(_) => FailureClass::Transient,
             },
             Self::Signer(error) => signer(error),
-            Self::Record(error) if error.is_full() => FailureClass::Waits,
+            Self::Record(error) if error.is_full() => FailureClass::Deferred,
             Self::Record(error) => match error {
                 RecordError::TooLong { .. } => FailureClass::Permanent,
                 RecordError::Write { .. }
@@ -262,7 +262,7 @@ impl JobError {
                 DeliverError::Publish(error) => edge(error),
                 DeliverError::Relay(_)
                 | DeliverError::Later { .. }
-                | DeliverError::Paced { .. } => FailureClass::Waits,
+                | DeliverError::Paced { .. } => FailureClass::Deferred,
                 // The job's prefix leaves no room for a name in the bucket, or in the directory.
                 DeliverError::File { source, .. }
                     if source.kind() == io::ErrorKind::InvalidFilename =>
@@ -275,22 +275,22 @@ impl JobError {
                 | DeliverError::NoRelay { .. }
                 | DeliverError::Exhausted { .. } => FailureClass::Permanent,
             },
-            Self::Down(_) => FailureClass::Waits,
+            Self::Down(_) => FailureClass::Deferred,
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
                 // A ledger that cannot be used is the operator's to repair, and then the job can be done.
                 LedgerError::Store(_)
                 | LedgerError::Database { .. }
-                | LedgerError::Careless { .. }
-                | LedgerError::OtherSecret { .. } => FailureClass::Waits,
+                | LedgerError::ConditionalWritesUnsupported { .. }
+                | LedgerError::OtherSecret { .. } => FailureClass::Deferred,
                 LedgerError::Damaged { .. } | LedgerError::Unreadable { .. } => {
                     FailureClass::Permanent
                 }
             },
             Self::Deferred { first, .. } => first.class(),
             // The job is done, and parked it would be told of as one that cannot be done.
-            Self::Results(_) => FailureClass::Waits,
+            Self::Results(_) => FailureClass::Deferred,
             Self::Aged(_) | Self::Stopped(_) | Self::Panicked => FailureClass::Transient,
         }
     }
@@ -389,7 +389,7 @@ impl JobError {
             FailureClass::Disk => 0,
             FailureClass::Transient if error.is_stopped() => 1,
             FailureClass::Busy => 2,
-            FailureClass::Waits | FailureClass::Edge => 3,
+            FailureClass::Deferred | FailureClass::Edge => 3,
             FailureClass::Transient => 4,
             FailureClass::Policy => 5,
             FailureClass::Permanent => 6,
@@ -547,11 +547,14 @@ pub fn disposition(
         FailureClass::Busy => Disposition::Retry {
             after: BUSY_WAIT.mul_f64(0.5 + 0.5 * jitter),
         },
-        FailureClass::Waits if !at_least.is_zero() => Disposition::Retry {
+        FailureClass::Deferred if !at_least.is_zero() => Disposition::Retry {
             after: at_least.mul_f64(1.0 + 0.1 * jitter),
         },
         FailureClass::Transient if tries >= limits.max_receives => Disposition::Park,
-        FailureClass::Transient | FailureClass::Waits | FailureClass::Edge | FailureClass::Disk => {
+        FailureClass::Transient
+        | FailureClass::Deferred
+        | FailureClass::Edge
+        | FailureClass::Disk => {
             let doublings = tries.saturating_sub(1).min(16);
             let wait = limits
                 .first_wait
@@ -593,10 +596,10 @@ mod tests {
                 Disposition::Delete | Disposition::Park => 0,
             }
         };
-        assert_eq!(after(FailureClass::Waits, 1, 300), 330);
-        assert_eq!(after(FailureClass::Waits, 99, 300), 330);
-        assert_eq!(after(FailureClass::Waits, 1, 0), 10);
-        assert_eq!(after(FailureClass::Waits, 99, 0), 900);
+        assert_eq!(after(FailureClass::Deferred, 1, 300), 330);
+        assert_eq!(after(FailureClass::Deferred, 99, 300), 330);
+        assert_eq!(after(FailureClass::Deferred, 1, 0), 10);
+        assert_eq!(after(FailureClass::Deferred, 99, 0), 900);
     }
 
     /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
@@ -781,7 +784,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_failed_is_ever_deleted_or_hot(count in 0u32..100, jitter in -1.0f64..2.0) {
-            for class in [FailureClass::Permanent, FailureClass::Transient, FailureClass::Waits, FailureClass::Edge, FailureClass::Policy, FailureClass::Busy, FailureClass::Disk] {
+            for class in [FailureClass::Permanent, FailureClass::Transient, FailureClass::Deferred, FailureClass::Edge, FailureClass::Policy, FailureClass::Busy, FailureClass::Disk] {
                 match disposition(class, count, &RetryLimits::default(), jitter) {
                     Disposition::Delete => prop_assert!(false, "deleted a job that failed"),
                     Disposition::Retry { after } => prop_assert!(after >= Duration::from_secs(5)),

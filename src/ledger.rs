@@ -25,7 +25,7 @@
 //! |---|---|
 //! | `recv` | `Worker::receive` |
 //! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `Class::Busy` |
-//! | `look` | `Books::look`, over [`standing()`] |
+//! | `look` | `Books::look`, over [`status_of()`] |
 //! | `skip` | `Turn::EndedBefore` |
 //! | `go` | `who_waits`, in `distribute.rs` |
 //! | `audit` | `gather`, in `distribute.rs`: no letter can be made before |
@@ -49,7 +49,7 @@ pub mod resolver;
 pub mod s3;
 pub mod shelf;
 pub mod sqlite;
-pub mod standing;
+pub mod status;
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use standing::{JobRecords, MAX_DOUBTS, RecipientStatus, standing};
+pub use status::{JobRecords, MAX_DOUBTS, RecipientStatus, status_of};
 
 use crate::bounds::MAX_ATTEMPTS;
 use crate::database::DatabaseError;
@@ -219,7 +219,7 @@ pub enum LedgerError {
     #[error(
         "the ledger cannot be kept in {place}: the server there takes a write with {header} though its condition is not met, so two workers could send the same mail; use Amazon S3 or another server with conditional writes"
     )]
-    Careless {
+    ConditionalWritesUnsupported {
         /// The bucket and the prefix.
         place: String,
         /// Which condition it does not heed.

@@ -21,7 +21,7 @@ use crate::links::listing::{Entry, Listing};
 use crate::links::{self, LinkSigner};
 use crate::plan::Audience;
 use crate::plan::{Bound, Plan, Policy, PublishTarget, Shortage};
-use crate::render::email::{self, Digest, Drawn, MAX_ROWS};
+use crate::render::email::{self, Digest, MAX_ROWS, RenderedDigest};
 use crate::render::{MailSettings, Templates};
 use crate::run::{Presenting, Signing};
 
@@ -216,7 +216,7 @@ impl<'a> MailTrial<'a> {
         digest: &Digest,
         recipient: &Recipient,
         settings: &MailSettings,
-    ) -> Result<Drawn, JobError> {
+    ) -> Result<RenderedDigest, JobError> {
         let plan = self.plan;
         let example = |place: &PublishTarget, name| match place {
             PublishTarget::Bucket(..) => Some(links::example_url(name, digest.first_url()?)),

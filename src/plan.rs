@@ -385,7 +385,7 @@ pub fn draw_with(
         on_unlinkable: policy.links.on_unlinkable,
         via: job.links.via,
         overrides: match job.links.via {
-            Via::S3 => ResponseOverrides::HandedOn,
+            Via::S3 => ResponseOverrides::Forwarded,
             Via::Cloudfront => signer
                 .reach
                 .as_ref()

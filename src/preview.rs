@@ -18,7 +18,7 @@ use crate::media::Pictures;
 use crate::plan::Audience;
 use crate::plan::Plan;
 use crate::render::RenderedPage;
-use crate::render::email::{Digest, Drawn};
+use crate::render::email::{Digest, RenderedDigest};
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::run::JobRun;
 
@@ -46,7 +46,7 @@ pub struct PreviewedMail {
     /// To whom.
     pub recipient: Arc<Recipient>,
     /// Subject, text and HTML, and how much of the job is in them.
-    pub drawn: Drawn,
+    pub drawn: RenderedDigest,
     /// The whole letter.
     pub letter: Letter,
 }

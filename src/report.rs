@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Job, Recipient};
-use crate::ledger::standing::last_done;
+use crate::ledger::status::last_done;
 use crate::ledger::{Outcome, Record};
 
 /// How many places and recipients a result names; more of them are only counted.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 pub use self::services::{Presenting, Sending, Signing};
 
 use self::delivery::Delivery;
-use crate::audit::record::{Context, LinkKind, Names};
+use crate::audit::record::{Context, LinkKind, Pseudonyms};
 use crate::cancellation::Cancellation;
 use crate::job::Job;
 
@@ -37,7 +37,7 @@ impl JobRun {
         &'a self,
         kind: LinkKind,
         role: Option<&'a str>,
-        names: &'a Names,
+        names: &'a Pseudonyms,
     ) -> Context<'a> {
         Context {
             job: self.job.id.as_str(),

@@ -786,7 +786,7 @@ impl Worker {
             FailureClass::Transient | FailureClass::Edge => self.failures.count(&message.id),
             FailureClass::Permanent
             | FailureClass::Policy
-            | FailureClass::Waits
+            | FailureClass::Deferred
             | FailureClass::Busy
             | FailureClass::Disk => message.receive_count,
         };

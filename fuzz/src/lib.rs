@@ -19,8 +19,9 @@ use handout::job::glob::{self, Slashes};
 use handout::job::phrase::Phrase;
 use handout::job::place::MAX_KEY_BYTES;
 use handout::job::{Job, Key, ListId, PhraseScope, Recipient};
-use handout::ledger::standing::{is_done, last_done, outcome_of};
-use handout::ledger::{JobRecords, RecipientStatus, Record, standing};
+use handout::ledger::status::{is_done, last_done, outcome_of};
+use handout::ledger::status_of;
+use handout::ledger::{JobRecords, RecipientStatus, Record};
 use handout::links::LINK_ID;
 use handout::links::lines::Lines;
 use handout::links::linkable::obstacle_in_name;
@@ -431,7 +432,7 @@ pub fn ledger(data: &[u8]) {
     for rid in sheet.recipients() {
         let records = sheet.of(rid);
         drop(outcome_of(records, 0));
-        if let Ok(RecipientStatus::Doubt { doubts, .. }) = standing(records) {
+        if let Ok(RecipientStatus::InDoubt { doubts, .. }) = status_of(records) {
             assert!((1..=records.len()).contains(&doubts));
         }
     }

@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::audit::log::tests::{clock, segments, settings};
-    use crate::audit::record::Names;
+    use crate::audit::record::Pseudonyms;
     use crate::keyring::Keyring;
     use crate::plan::Audience;
     use crate::plan::Bound;
@@ -175,7 +175,7 @@ mod tests {
     async fn the_same_links_have_one_line_and_others_have_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let (log, writer) = AuditLog::open(&settings(dir.path()), "test", clock).unwrap();
-        let names = Names::new(&Keyring::new([1; 32]), false);
+        let names = Pseudonyms::new(&Keyring::new([1; 32]), false);
         let issued = Issued::default();
         let record = async |job, kind, signatures: &[&str]| {
             let before = lines(dir.path());

@@ -21,7 +21,7 @@ use super::recover::{recover, sweep};
 use super::remembered::Memory;
 use super::room::DiskRoom;
 use super::segment::WriteError;
-use super::stream::{Means, Stream};
+use super::stream::{Stream, WriterContext};
 use crate::bounds::{MAX_AUDIT_FRAME_BYTES, MAX_AUDIT_LINE_BYTES};
 use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
@@ -65,9 +65,9 @@ impl AuditSettings {
 }
 
 impl AuditSettings {
-    pub(super) fn means(&self, clock: Clock) -> Result<Means, RecordError> {
+    pub(super) fn means(&self, clock: Clock) -> Result<WriterContext, RecordError> {
         let directory = LogDirectory::make(&self.dir);
-        Ok(Means {
+        Ok(WriterContext {
             directory: directory.map_err(|source| open_failed(&self.dir, source))?,
             key: self.key.clone(),
             memory: self.memory.clone(),

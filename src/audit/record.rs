@@ -86,13 +86,13 @@ fn fields(record: &impl Serialize) -> String {
 
 /// How people are named in the log.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub struct Pseudonyms {
     recipient_ids: Deriver,
     fingerprints: Deriver,
     clear: bool,
 }
 
-impl Names {
+impl Pseudonyms {
     /// Names by keyed hash, and in clear besides if `clear`.
     pub fn new(keyring: &Keyring, clear: bool) -> Self {
         Self {
@@ -142,7 +142,7 @@ pub struct Context<'a> {
     /// What kind of link it is.
     pub kind: LinkKind,
     /// How people are named.
-    pub names: &'a Names,
+    pub names: &'a Pseudonyms,
 }
 
 /// What a recorded link opens.
@@ -160,7 +160,7 @@ pub enum LinkKind {
 
 /// What all links of a batch have in common, before what is each link's own.
 #[derive(Serialize)]
-struct Whose<'a> {
+struct CommonFields<'a> {
     job: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
@@ -175,7 +175,7 @@ struct Whose<'a> {
 
 /// What they have in common after it.
 #[derive(Serialize)]
-struct HowLong<'a> {
+struct LifetimeFields<'a> {
     signed_at: Timestamp,
     expires_at: Timestamp,
     bound: Bound,
@@ -196,7 +196,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         LinkKind::Gallery => "gallery",
         LinkKind::Manifest => "manifest",
     };
-    let whose = fields(&Whose {
+    let whose = fields(&CommonFields {
         job: context.job,
         message: context.message_id,
         attempt: context.attempt,
@@ -205,7 +205,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
         connection: context.connection,
         role: context.role,
     });
-    let how_long = fields(&HowLong {
+    let how_long = fields(&LifetimeFields {
         signed_at: links.lifetime.signed_at,
         expires_at: links.lifetime.expires_at,
         bound: links.lifetime.bound,
@@ -241,7 +241,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
 }
 
 /// Appends what is a link's own, with a comma at both ends.
-fn push_link(link: &Link, sized: bool, names: &Names, fields: &mut String) {
+fn push_link(link: &Link, sized: bool, names: &Pseudonyms, fields: &mut String) {
     push_text("bucket", link.bucket.as_str(), fields);
     push_text("key", link.object.key.as_str(), fields);
     if !link.object.etag.is_empty() {
@@ -328,7 +328,7 @@ pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> Aud
 pub fn published(
     job: &str,
     audience: &Audience,
-    names: &Names,
+    names: &Pseudonyms,
     place: &str,
     bytes: u64,
 ) -> AuditRecord {

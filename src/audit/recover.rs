@@ -22,13 +22,13 @@ use super::registry::{Registry, RegistryEntry};
 use super::remembered;
 use super::seal::SealKey;
 use super::segment::Segment;
-use super::stream::{Means, ended, spelled};
+use super::stream::{WriterContext, ended, spelled};
 use crate::bounds::MAX_TORN_BYTES;
 use crate::clock::Clock;
 use crate::keyring::sha256_hex;
 
 /// Reads the registry, which the caller has locked, and ends what broke off. The registry that is returned is not yet saved.
-pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
+pub(super) fn recover(means: &WriterContext) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let there = contents(means)?;
     let mut registry = registry(means, &there)?;
@@ -57,14 +57,14 @@ pub(super) fn recover(means: &Means) -> Result<Registry, RecordError> {
     Ok(registry)
 }
 
-fn contents(means: &Means) -> Result<Contents, RecordError> {
+fn contents(means: &WriterContext) -> Result<Contents, RecordError> {
     let dir = &means.directory;
     dir.contents()
         .map_err(|source| open_failed(dir.path(), source))
 }
 
 /// The registry; a new one where there is no log yet.
-fn registry(means: &Means, there: &Contents) -> Result<Registry, RecordError> {
+fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let damaged = |reason: String| RecordError::Registry {
         path: dir.display().to_string(),
@@ -102,7 +102,7 @@ fn has_lines(directory: &LogDirectory, there: &Contents) -> io::Result<bool> {
 
 /// Ends a stream whose process has died.
 fn end(
-    means: &Means,
+    means: &WriterContext,
     registry: &Registry,
     stream: &str,
     there: &BTreeMap<String, Segments>,
@@ -133,7 +133,11 @@ fn cannot_mend(path: &Path, source: io::Error) -> RecordError {
     }
 }
 
-fn last_state(means: &Means, registry: &Registry, stream: &str) -> Result<Checkpoint, RecordError> {
+fn last_state(
+    means: &WriterContext,
+    registry: &Registry,
+    stream: &str,
+) -> Result<Checkpoint, RecordError> {
     let dir = &means.directory;
     let state = remembered::last_state(dir, means.memory.as_ref(), registry, stream);
     match state.map_err(|source| open_failed(dir.path(), source))? {
@@ -168,7 +172,7 @@ struct Broken<'a> {
 }
 
 fn read_through<'a>(
-    means: &'a Means,
+    means: &'a WriterContext,
     registry: &'a Registry,
     stream: &str,
     there: &BTreeMap<String, Segments>,
@@ -289,7 +293,7 @@ fn tail(dir: &LogDirectory, name: &str, from: u64) -> io::Result<Vec<u8>> {
 
 impl Broken<'_> {
     /// Cuts what is torn, keeps it aside, and writes the last lines.
-    fn mend(&mut self, means: &Means) -> io::Result<()> {
+    fn mend(&mut self, means: &WriterContext) -> io::Result<()> {
         let dir = &means.directory;
         let stream = self.course.head.stream().to_owned();
         let kept = torn_name(&self.name);
@@ -330,7 +334,7 @@ impl Broken<'_> {
 }
 
 /// Removes what dead processes left that had not registered their streams yet, or not given a file its name.
-pub(super) fn sweep(means: &Means, registry: &Registry) -> Result<(), RecordError> {
+pub(super) fn sweep(means: &WriterContext, registry: &Registry) -> Result<(), RecordError> {
     let dir = &means.directory;
     let failed = |source| open_failed(dir.path(), source);
     for (stream, segments) in contents(means)?.streams {
@@ -438,8 +442,8 @@ mod tests {
         }
     }
 
-    fn means(settings: &AuditSettings) -> Means {
-        Means {
+    fn means(settings: &AuditSettings) -> WriterContext {
+        WriterContext {
             memory: None,
             directory: LogDirectory::make(&settings.dir).unwrap(),
             key: settings.key.clone(),

@@ -32,7 +32,7 @@ const STATE_TIME: Duration = Duration::from_secs(1);
 
 /// What a stream is written with.
 #[derive(Debug, Clone)]
-pub(super) struct Means {
+pub(super) struct WriterContext {
     pub(super) directory: LogDirectory,
     pub(super) key: SigningKey,
     pub(super) memory: Option<Memory>,
@@ -40,7 +40,7 @@ pub(super) struct Means {
     pub(super) clock: Clock,
 }
 
-impl Means {
+impl WriterContext {
     /// Keeps an open stream's last state, in the log's directory and outside of it.
     fn keep_state(&self, stream: &str, state: &str) -> io::Result<()> {
         self.directory
@@ -63,7 +63,7 @@ impl Means {
 /// A stream that is written.
 #[derive(Debug)]
 pub(super) struct Stream {
-    means: Means,
+    means: WriterContext,
     seal: SealKey,
     /// The id of the log.
     log: String,
@@ -83,7 +83,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Makes a stream and enters it into the registry, which the caller has locked, read and brought up to date.
-    pub(super) fn open(means: Means, mut registry: Registry) -> io::Result<Self> {
+    pub(super) fn open(means: WriterContext, mut registry: Registry) -> io::Result<Self> {
         let directory = &means.directory;
         let now = (means.clock)();
         let stream = name(now)?;
@@ -207,7 +207,7 @@ impl Stream {
 
     /// Enters what became of the stream into the registry.
     fn register(&self, entry: RegistryEntry) -> Result<(), WriteError> {
-        let Means {
+        let WriterContext {
             directory,
             key,
             memory,

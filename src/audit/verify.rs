@@ -69,7 +69,7 @@ pub fn verify_remembered(
     memory: Option<&Memory>,
 ) -> io::Result<VerifyReport> {
     let directory = LogDirectory::open(&dir.into())?;
-    let seen = See::now(&directory, pinned, memory)?;
+    let seen = LogSnapshot::now(&directory, pinned, memory)?;
     let mut report = VerifyReport {
         key: seen.key.map(|key| key.to_string()),
         ..VerifyReport::default()
@@ -100,7 +100,7 @@ pub fn glance(dir: impl Into<Location>, key: &PublicKey, memory: &Memory) -> io:
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Glance::default()),
         opened => opened?,
     };
-    let seen = See::now(&directory, Some(key), Some(memory))?;
+    let seen = LogSnapshot::now(&directory, Some(key), Some(memory))?;
     let missing = seen.registry.is_none() && !seen.there.streams.is_empty();
     let missing = missing.then(|| "the registry of the streams is missing".to_owned());
     let unbelieved = match seen.registry {
@@ -124,7 +124,7 @@ fn damage(error: io::Error) -> io::Result<String> {
 }
 
 /// A directory at one moment: no process enters or ends a stream while it is looked at.
-struct See<'a> {
+struct LogSnapshot<'a> {
     directory: &'a LogDirectory,
     /// `None` if there is none; otherwise whether it can be believed.
     registry: Option<Result<Registry, String>>,
@@ -138,7 +138,7 @@ struct See<'a> {
     alive: BTreeMap<String, Option<bool>>,
 }
 
-impl<'a> See<'a> {
+impl<'a> LogSnapshot<'a> {
     fn now(
         directory: &'a LogDirectory,
         pinned: Option<&PublicKey>,
@@ -277,7 +277,7 @@ const LOST: &str = "the stream was damaged, and its loss was accepted (handout a
 
 /// The reading of one stream.
 struct SegmentCheck<'a> {
-    see: &'a See<'a>,
+    see: &'a LogSnapshot<'a>,
     stream: &'a str,
     segments: &'a Segments,
     course: Course<'a>,
@@ -290,7 +290,7 @@ struct SegmentCheck<'a> {
 }
 
 impl<'a> SegmentCheck<'a> {
-    fn new(see: &'a See<'a>, stream: &'a str, segments: &'a Segments) -> Self {
+    fn new(see: &'a LogSnapshot<'a>, stream: &'a str, segments: &'a Segments) -> Self {
         let log = see.named().map(|registry| &*registry.log);
         Self {
             see,

@@ -10,7 +10,7 @@ use directory::Location;
 use handout::assemble::OpenError;
 use handout::audit::find::{LinkQuery, find};
 use handout::audit::note::PublicKey;
-use handout::audit::record::Names;
+use handout::audit::record::Pseudonyms;
 use handout::audit::remembered::Memory;
 use handout::audit::stats::stats;
 use handout::audit::table;
@@ -316,7 +316,7 @@ fn own_log(
 
 fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let keyring = Keyring::open(&config.secret_key_file())?;
-    let question = question(arguments, &Names::new(&keyring, false))?;
+    let question = question(arguments, &Pseudonyms::new(&keyring, false))?;
     let mut count = 0_u64;
     let dir = config.audit_place();
     let mut out = TerminalLines::new();
@@ -339,7 +339,7 @@ fn find_lines(arguments: &FindArgs, config: &Config) -> anyhow::Result<ExitCode>
     })
 }
 
-fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<LinkQuery> {
+fn question(arguments: &FindArgs, names: &Pseudonyms) -> anyhow::Result<LinkQuery> {
     let link = match arguments.url.as_deref() {
         Some("-") => {
             let mut url = String::new();
@@ -361,7 +361,7 @@ fn question(arguments: &FindArgs, names: &Names) -> anyhow::Result<LinkQuery> {
     })
 }
 
-fn fingerprint(url: &str, names: &Names) -> anyhow::Result<String> {
+fn fingerprint(url: &str, names: &Pseudonyms) -> anyhow::Result<String> {
     let signature =
         signature_in(url).context("--url has no signature in it: give the whole link")?;
     Ok(names.fingerprint(&signature))

@@ -97,7 +97,7 @@ fn code(error: &anyhow::Error) -> u8 {
             _ if error.is_of_configuration() => CONFIG,
             FailureClass::Permanent | FailureClass::Policy => FOUND,
             FailureClass::Transient
-            | FailureClass::Waits
+            | FailureClass::Deferred
             | FailureClass::Edge
             | FailureClass::Busy => UNAVAILABLE,
             FailureClass::Disk => DISK,
@@ -131,7 +131,9 @@ fn open_code(error: &OpenError) -> u8 {
         OpenError::Config(_) | OpenError::Template(_) => CONFIG,
         OpenError::Audit(error) => audit_code(error),
         OpenError::Keyring(_) | OpenError::Database(_) => DISK,
-        OpenError::Ledger(LedgerError::Careless { .. } | LedgerError::OtherSecret { .. }) => CONFIG,
+        OpenError::Ledger(
+            LedgerError::ConditionalWritesUnsupported { .. } | LedgerError::OtherSecret { .. },
+        ) => CONFIG,
         OpenError::Ledger(LedgerError::Database { .. }) => DISK,
         OpenError::Ledger(LedgerError::Damaged { .. } | LedgerError::Unreadable { .. }) => DATA,
         OpenError::Ledger(LedgerError::Store(error)) if error.fact == ErrorKind::Elsewhere => {

@@ -15,7 +15,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use handout::assemble;
 use handout::assemble::{Opened, Serving};
-use handout::audit::record::Names;
+use handout::audit::record::Pseudonyms;
 use handout::cancellation::Cancellation;
 use handout::clock;
 use handout::config::Config;
@@ -207,7 +207,7 @@ fn as_json(run: &JobRun, delivered: &JobReport) -> serde_json::Value {
     told
 }
 
-fn tell(run: &JobRun, delivered: &JobReport, names: &Names) -> std::io::Result<()> {
+fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
     let id = &run.job.id;
     if delivered.done_before {
         say(format_args!(
@@ -245,7 +245,7 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Names) -> std::io::Result<(
 }
 
 /// A line for each recipient whose mail was rejected, or may or may not have left, with the relay's words.
-fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Names) -> std::io::Result<()> {
+fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
     let failed = delivered.failed();
     if failed == 0 {
         return Ok(());

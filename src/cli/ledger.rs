@@ -204,19 +204,19 @@ async fn answer_doubt(
         }
         Resolved::Unknown => format!("the ledger knows no recipient {rid} of a job {job}"),
         Resolved::NoDoubt(standing) => match standing {
-            RecipientStatus::Free { n } => {
+            RecipientStatus::Ready { n } => {
                 format!("there is no doubt to answer: attempt {n} is free to be made")
             }
-            RecipientStatus::Busy { n } => format!(
+            RecipientStatus::InFlight { n } => format!(
                 "attempt {n} is being made, or its process died: the job's next delivery looks, and asks again if need be"
             ),
-            RecipientStatus::Terminal { outcome, .. } => {
+            RecipientStatus::Final { outcome, .. } => {
                 format!(
                     "there is no doubt to answer: the mail was {}",
                     outcome.word()
                 )
             }
-            RecipientStatus::Doubt { .. } => {
+            RecipientStatus::InDoubt { .. } => {
                 "the doubt could not be answered; try again".to_owned()
             }
         },

@@ -20,7 +20,7 @@ use handout::assemble::connection;
 use handout::assemble::connection::{Direct, NoRegion, OF_ENVIRONMENT};
 use handout::assemble::{OpenError, PROGRAM, private_dir};
 use handout::audit::log::Writer;
-use handout::audit::record::{Context, LinkKind, Names};
+use handout::audit::record::{Context, LinkKind, Pseudonyms};
 use handout::audit::{self, AuditLog};
 use handout::clock;
 use handout::config::{Config, ConnectionConfig, RecipientNames};
@@ -347,7 +347,7 @@ impl PresignArgs {
     fn comes_as_kept(&self, direct: &Direct) -> bool {
         let front = direct.front.as_ref();
         let front = front.filter(|_| self.via == Via::Cloudfront);
-        front.is_some_and(|front| front.reach.overrides == ResponseOverrides::LeftOut)
+        front.is_some_and(|front| front.reach.overrides == ResponseOverrides::Omitted)
     }
 
     /// Refuses what such links cannot ask for.
@@ -436,7 +436,7 @@ impl PresignArgs {
 /// The audit log, in a stream of this command's own: the daemon goes on writing in its.
 struct PresignBooks {
     keyring: Keyring,
-    names: Names,
+    names: Pseudonyms,
     /// The role whose credentials sign, if the connection takes one on.
     role: Option<String>,
     log: AuditLog,
@@ -457,7 +457,7 @@ impl PresignBooks {
         let settings = config.audit_settings(&keyring, environment)?;
         let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
         Ok(Self {
-            names: Names::new(&keyring, config.audit.recipients == RecipientNames::Clear),
+            names: Pseudonyms::new(&keyring, config.audit.recipients == RecipientNames::Clear),
             keyring,
             role: connection.and_then(|name| config.connections.get(name)?.assume_role.clone()),
             log,

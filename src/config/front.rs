@@ -41,8 +41,8 @@ pub(crate) fn reach(
         bucket,
         origin_path,
         overrides: match wanted.response_overrides {
-            true => ResponseOverrides::HandedOn,
-            false => ResponseOverrides::LeftOut,
+            true => ResponseOverrides::Forwarded,
+            false => ResponseOverrides::Omitted,
         },
     })
 }

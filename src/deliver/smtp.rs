@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-pub(super) use transaction::{About, Sent, Transaction};
+pub(super) use transaction::{DeferralScope, Sent, Transaction};
 pub use trouble::{RelayError, Trouble};
 pub use verdict::DeferralKind;
 
@@ -40,7 +40,7 @@ use crate::edge::health::{Edge, EdgeKind, FailureKind, RequestNumber};
 use crate::environment::Environment;
 use crate::progress::Progress;
 use crate::rate_limit::RateLimiter;
-use brake::{Brake, Slowed};
+use brake::{AdaptiveRate, Slowed};
 use dialogue::{Cause, Dialogue, DialogueStep, Failure};
 use hello::Hello;
 use login::{Login, Logins};
@@ -106,7 +106,7 @@ struct RelayInner {
     logins: Option<Logins>,
     hello: Hello,
     limiter: RateLimiter,
-    brake: Brake,
+    brake: AdaptiveRate,
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
     refusals: Refusals,
@@ -190,7 +190,7 @@ impl Relay {
                 logins,
                 hello: Hello::new(config.hello.as_deref(), from_domain),
                 limiter: RateLimiter::new(config.rate),
-                brake: Brake::new(),
+                brake: AdaptiveRate::new(),
                 edge,
                 last_failure: Mutex::default(),
                 refusals: Refusals::default(),

@@ -190,7 +190,7 @@ async fn pending_recipients(
             .look(&plan.job.id, sheet, reader, plan.on_doubt)
             .await?;
         let turn = match found {
-            RecipientStatus::Free { n } => {
+            RecipientStatus::Ready { n } => {
                 let rid = services.recording.rid(reader);
                 match services.sending.mailer.put_off(&plan.job.id, &rid, reader) {
                     Some(error) => Err(error.into()),
@@ -200,15 +200,15 @@ async fn pending_recipients(
                     }
                 }
             }
-            RecipientStatus::Terminal { outcome, .. } => Ok(DeliveryResult::EndedBefore(outcome)),
-            RecipientStatus::Busy { n } => Err(DeliverError::Taken { masked, n }.into()),
-            RecipientStatus::Doubt { doubts, .. }
+            RecipientStatus::Final { outcome, .. } => Ok(DeliveryResult::EndedBefore(outcome)),
+            RecipientStatus::InFlight { n } => Err(DeliverError::Taken { masked, n }.into()),
+            RecipientStatus::InDoubt { doubts, .. }
                 if plan.on_doubt == OnDoubt::Resend && doubts >= MAX_DOUBTS =>
             {
                 let attempts = doubts;
                 Err(DeliverError::Exhausted { masked, attempts }.into())
             }
-            RecipientStatus::Doubt { .. } => Ok(DeliveryResult::EndedBefore(Outcome::held())),
+            RecipientStatus::InDoubt { .. } => Ok(DeliveryResult::EndedBefore(Outcome::held())),
         };
         turns.push((Arc::clone(reader), turn));
     }

@@ -7,7 +7,7 @@ use crate::deliver::notice::Notice;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::job::occurrence::Occurrence;
-use crate::ledger::standing::is_done;
+use crate::ledger::status::is_done;
 use crate::ledger::{Created, Kind, Record};
 use crate::links::kept;
 use crate::report::JobReport;

@@ -11,7 +11,7 @@ use crate::ledger::{JobRecords, Kind, Record};
 use crate::plan::{Plan, PlanError, Shortage};
 use crate::publication;
 use crate::quantity::Span;
-use crate::render::email::{Digest, Drawn, MailRequest};
+use crate::render::email::{Digest, MailRequest, RenderedDigest};
 use crate::run::JobRun;
 
 /// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
@@ -105,7 +105,11 @@ pub(super) async fn mail(
 /// Refuses a mail that does not lead to all files, unless the job wants a summary; `shown` is then the fewest that a mail shows.
 ///
 /// The trial of the mails has found such a job before its links were recorded, but for a mail that grew since.
-fn check_reach(plan: &Plan, drawn: &Drawn, shown: &mut Option<u64>) -> Result<(), PlanError> {
+fn check_reach(
+    plan: &Plan,
+    drawn: &RenderedDigest,
+    shown: &mut Option<u64>,
+) -> Result<(), PlanError> {
     if drawn.reaches_all() {
         return Ok(());
     }

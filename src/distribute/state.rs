@@ -6,7 +6,7 @@ use super::planning::{list, settle};
 use crate::assemble::Services;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
-use crate::ledger::standing::is_done;
+use crate::ledger::status::is_done;
 use crate::ledger::{Created, JobRecords, Kind, Record};
 use crate::links::kept::{self, ObjectSnapshot};
 use crate::links::listing::Listing;

@@ -90,7 +90,7 @@ impl FromStr for EventName {
 #[derive(Debug, Default)]
 pub struct OpenedMessage {
     /// The jobs to do, each made when its turn comes; none for a test event.
-    pub jobs: Vec<Order>,
+    pub jobs: Vec<PendingJob>,
     /// Events in the same message that no rule wants.
     pub unwanted: usize,
     /// Why other events in the same message make no job: one's odd key does not keep the others from being served.
@@ -101,7 +101,7 @@ pub struct OpenedMessage {
 
 /// A job of a message, not made yet: a hundred events of one message, each with the rule's whole job file, would be large.
 #[derive(Debug)]
-pub enum Order {
+pub enum PendingJob {
     /// The message is the job.
     Job(Box<Job>),
     /// The job of an event.
@@ -117,7 +117,7 @@ pub struct EventOrder {
     message: Arc<str>,
 }
 
-impl Order {
+impl PendingJob {
     /// Makes the job.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
         Unwrapped::Event(fields) => fields,
         Unwrapped::Other(value) => {
             return Ok(OpenedMessage {
-                jobs: vec![Order::Job(Box::new(Job::of(body, value)?))],
+                jobs: vec![PendingJob::Job(Box::new(Job::of(body, value)?))],
                 ..OpenedMessage::default()
             });
         }
@@ -191,7 +191,7 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
             }
             Some(_) | None => body.into(),
         };
-        opened.jobs.push(Order::Event(Box::new(EventOrder {
+        opened.jobs.push(PendingJob::Event(Box::new(EventOrder {
             event,
             template: Arc::clone(&rule.template),
             message,
@@ -566,7 +566,7 @@ mod tests {
         let opened = super::open(&json!({ "Records": records }).to_string(), &rules).unwrap();
         assert_eq!(opened.jobs.len(), MAX_RECORDS);
         for order in &opened.jobs {
-            let Order::Event(order) = order else {
+            let PendingJob::Event(order) = order else {
                 panic!("{order:?}");
             };
             let shared = rules

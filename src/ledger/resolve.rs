@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::standing::{is_done, record_of, reopenings, understand};
 use super::{
     Answer, Created, JobRecords, Kind, Ledger, LedgerError, Outcome, RecipientStatus, Record,
-    Verdict, standing,
+    Verdict,
 };
 use crate::job::JobId;
+use crate::ledger::status::{is_done, record_of, reopenings, understand};
+use crate::ledger::status_of;
 
 /// What came of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +39,8 @@ pub async fn resolve(
     if records.is_empty() {
         return Ok(Resolved::Unknown);
     }
-    let n = match standing(&records)? {
-        RecipientStatus::Doubt { n, .. } => n,
+    let n = match status_of(&records)? {
+        RecipientStatus::InDoubt { n, .. } => n,
         other => return Ok(Resolved::NoDoubt(other)),
     };
     let verdict = Record::new(
@@ -51,7 +52,7 @@ pub async fn resolve(
     );
     if let Created::Theirs(_) = ledger.create(verdict).await? {
         let records = ledger.records_of(job, rid).await?;
-        return Ok(Resolved::NoDoubt(standing(&records)?));
+        return Ok(Resolved::NoDoubt(status_of(&records)?));
     }
     if answer == Answer::ResendOk {
         reopen(ledger, job, by, now).await?;
@@ -86,17 +87,17 @@ pub async fn resend(
     }
     let (mut asked, mut allowed_before) = (0, 0);
     for rid in sheet.recipients() {
-        let n = match standing(sheet.of(rid))? {
-            RecipientStatus::Doubt { n, .. }
-            | RecipientStatus::Terminal {
+        let n = match status_of(sheet.of(rid))? {
+            RecipientStatus::InDoubt { n, .. }
+            | RecipientStatus::Final {
                 n,
                 outcome: Outcome::Rejected { .. },
             } => n,
-            RecipientStatus::Free { n } => {
+            RecipientStatus::Ready { n } => {
                 allowed_before += usize::from(was_allowed(sheet.of(rid), n)?);
                 continue;
             }
-            RecipientStatus::Busy { .. } | RecipientStatus::Terminal { .. } => continue,
+            RecipientStatus::InFlight { .. } | RecipientStatus::Final { .. } => continue,
         };
         let verdict = Verdict::new(Answer::ResendOk, by).to_body();
         let verdict = Record::new(job, rid, n, Kind::Verdict, verdict);
@@ -179,7 +180,10 @@ mod tests {
         assert_eq!(resend.unwrap(), Resolved::Recorded);
         assert!(is_open(&ledger, &job).await);
         let records = ledger.records_of(&job, "ann").await.unwrap();
-        assert_eq!(standing(&records).unwrap(), RecipientStatus::Free { n: 1 });
+        assert_eq!(
+            status_of(&records).unwrap(),
+            RecipientStatus::Ready { n: 1 }
+        );
     }
 
     #[tokio::test]
@@ -221,7 +225,7 @@ mod tests {
         assert_eq!(again().await, Resent::Asked(2), "they still wait for it");
         let sheet = JobRecords::new(ledger.records(&job).await.unwrap());
         assert_eq!(reopenings(sheet.of("")), 1, "it is open already");
-        let free = |rid| standing(sheet.of(rid)).unwrap() == RecipientStatus::Free { n: 1 };
+        let free = |rid| status_of(sheet.of(rid)).unwrap() == RecipientStatus::Ready { n: 1 };
         assert_eq!((free("ann"), free("bo"), free("cy")), (true, true, false));
         let stranger = "other".parse().unwrap();
         let resent = resend(&ledger, &stranger, "operator", NOW).await;

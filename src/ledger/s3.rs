@@ -210,7 +210,7 @@ impl S3Ledger {
     }
 
     fn careless(&self, condition: WriteCondition<'_>) -> LedgerError {
-        LedgerError::Careless {
+        LedgerError::ConditionalWritesUnsupported {
             place: self.place(),
             header: condition.header(),
         }

@@ -148,7 +148,7 @@ pub(crate) struct KeptCredentials {
 #[error(
     "the credentials that it gave ended at {at}: renew them, or correct the clock of this machine if that is wrong"
 )]
-struct Ended {
+struct EndedCredentials {
     at: Timestamp,
 }
 
@@ -375,7 +375,7 @@ impl CredentialSource {
 
     /// Whether credentials have ended by the clock of the store that they are for. Before its first answer that clock is not known:
     /// then the store judges a request, and this machine's clock the links.
-    fn ended(&self, given: &KeptCredentials, need: Need) -> Option<Ended> {
+    fn ended(&self, given: &KeptCredentials, need: Need) -> Option<EndedCredentials> {
         let CredentialsEnd::At(at) = given.end else {
             return None;
         };
@@ -384,7 +384,8 @@ impl CredentialSource {
             return None;
         }
         let now = crate::clock::system().saturating_add(noticed(skew));
-        now.is_ok_and(|now| at <= now).then_some(Ended { at })
+        now.is_ok_and(|now| at <= now)
+            .then_some(EndedCredentials { at })
     }
 
     fn keep(&self, state: &mut SourceState, kept: KeptCredentials) -> KeptCredentials {

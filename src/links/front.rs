@@ -72,7 +72,7 @@ impl FrontSigning {
             key: self.front.reach.path(ask.key)?,
             ..*ask
         };
-        if self.front.reach.overrides == ResponseOverrides::LeftOut {
+        if self.front.reach.overrides == ResponseOverrides::Omitted {
             (ask.content_disposition, ask.content_type) = (None, None);
         }
         let url = self.front.distribution.url(&ask);
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn a_link_leaves_out_what_the_distribution_adds_or_does_not_hand_on() {
-        let whole = front("", SignatureScope::Never, ResponseOverrides::HandedOn);
+        let whole = front("", SignatureScope::Never, ResponseOverrides::Forwarded);
         insta::assert_snapshot!(shape(&whole, None, "a b.txt"), @"https://d111111abcdef8.cloudfront.net/a%20b.txt?response-content-disposition response-content-type x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
-        let site = front("site/", SignatureScope::Never, ResponseOverrides::LeftOut);
+        let site = front("site/", SignatureScope::Never, ResponseOverrides::Omitted);
         insta::assert_snapshot!(shape(&site, None, "site/a.txt"), @"https://d111111abcdef8.cloudfront.net/a.txt?x-handout Expires Signature Key-Pair-Id Hash-Algorithm");
         let signing = site.signing(end(), None).unwrap();
         insta::assert_snapshot!(signing.sign(&ask("other/a.txt")).unwrap_err(), @r#"the distribution cannot open "other/a.txt": its origin path is "site/""#);
@@ -164,7 +164,7 @@ mod tests {
         let front = front(
             "site/",
             SignatureScope::WholePrefix,
-            ResponseOverrides::LeftOut,
+            ResponseOverrides::Omitted,
         );
         let below = front.signing(end(), Some("site/2026/")).unwrap();
         assert!(!below.is_slow());
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_distribution_opens_its_own_bucket_below_its_origin_path() {
-        let front = front("site/", SignatureScope::Never, ResponseOverrides::LeftOut);
+        let front = front("site/", SignatureScope::Never, ResponseOverrides::Omitted);
         let (reports, other) = ("reports".parse().unwrap(), "other".parse().unwrap());
         assert!(front.reach.covers(&reports, "site/2026/"));
         assert!(!front.reach.covers(&reports, "sit"));

@@ -496,7 +496,7 @@ async fn look_at(
 
 /// An object as it was found, or the reason why it cannot be linked.
 pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
-    let is_shown = plan.overrides == ResponseOverrides::LeftOut;
+    let is_shown = plan.overrides == ResponseOverrides::Omitted;
     let active = (is_shown && is_active(object.key.file_name())).then_some(Unlinkable::Active);
     match linkable::obstacle(&object, plan.lifetime.signed_at, plan.lifetime.expires_at).or(active)
     {

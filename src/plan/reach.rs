@@ -36,7 +36,7 @@ impl OriginScope {
 pub enum ResponseOverrides {
     /// They do.
     #[default]
-    HandedOn,
+    Forwarded,
     /// They do not: files come as S3 keeps them, and those that could run scripts are not linked.
-    LeftOut,
+    Omitted,
 }

@@ -49,7 +49,7 @@ pub struct MailRequest<'a> {
 
 /// A mail, and what became of its files.
 #[derive(Debug, Clone)]
-pub struct Drawn {
+pub struct RenderedDigest {
     /// The mail.
     pub mail: RenderedMail,
     /// How many files its HTML links.
@@ -62,7 +62,7 @@ pub struct Drawn {
     pub html_bytes: usize,
 }
 
-impl Drawn {
+impl RenderedDigest {
     /// Whether the mail leads to every file of the job.
     pub const fn reaches_all(&self) -> bool {
         self.more == 0 || self.links_all
@@ -70,7 +70,10 @@ impl Drawn {
 }
 
 /// Renders a person's mail, and says how much of the job is in it.
-pub fn draw(templates: &Templates, letter: &MailRequest<'_>) -> Result<Drawn, RenderError> {
+pub fn draw(
+    templates: &Templates,
+    letter: &MailRequest<'_>,
+) -> Result<RenderedDigest, RenderError> {
     let files = TemplateFiles::of(letter.plan);
     let given = letter.subject()?;
     let language = templates.strings().for_locale(letter.locale());
@@ -100,7 +103,7 @@ pub fn draw(templates: &Templates, letter: &MailRequest<'_>) -> Result<Drawn, Re
     let shown = linked(&html, view.urls());
     let places = [letter.gallery_url, letter.manifest_url];
     let places = places.into_iter().flatten().map(PresignedUrl::expose);
-    Ok(Drawn {
+    Ok(RenderedDigest {
         shown,
         more: letter.digest.count().saturating_sub(shown),
         links_all: linked(&html, places) > 0,
@@ -320,7 +323,7 @@ mod tests {
         kept.join("\n")
     }
 
-    fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> Drawn {
+    fn drawn(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> RenderedDigest {
         let mut digest = Digest::new(plan);
         digest.push(links);
         let recipient = Recipient::parse("Ann Bell <ann@acme.example>").unwrap();

@@ -23,7 +23,7 @@ use self::views::{GallerySummary, IndexView, PageFrame, PageHead, PageView};
 pub(super) use self::views::{index_sample, page_sample};
 use super::strings::Language;
 use super::templates::{Templates, gallery_file};
-use super::view::{self, Moment, Tongue};
+use super::view::{self, InstantView, LanguageView};
 use super::{MailSettings, RenderError, RenderedPage};
 use crate::audit::AuditedLinks;
 use crate::job::ContentDisposition;
@@ -293,9 +293,9 @@ fn frame<'a>(
 ) -> PageFrame<'a> {
     let gallery = plan.gallery.as_ref();
     let title = view::shown(gallery.map_or_else(|| plan.job.id.as_str(), |gallery| &gallery.title));
-    let moment = |instant| Moment::new(instant, time_zone(audience, plan));
+    let moment = |instant| InstantView::new(instant, time_zone(audience, plan));
     PageFrame {
-        language: Tongue::of(language),
+        language: LanguageView::of(language),
         ask: RenewalMail::new(plan, settings, language, &title),
         title: title.into_owned(),
         total,

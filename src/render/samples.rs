@@ -76,7 +76,7 @@ pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
         preflight: false,
         lifetime: lifetime(),
         via: job.links.via,
-        overrides: crate::plan::ResponseOverrides::HandedOn,
+        overrides: crate::plan::ResponseOverrides::Forwarded,
         disposition: ContentDisposition::Attachment,
         filename: None,
         per_recipient: true,

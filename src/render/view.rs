@@ -17,12 +17,12 @@ use crate::text::is_bidi_control;
 
 /// The language of a document.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Tongue<'a> {
+pub(super) struct LanguageView<'a> {
     pub(super) tag: &'a str,
     pub(super) direction: Direction,
 }
 
-impl<'a> Tongue<'a> {
+impl<'a> LanguageView<'a> {
     pub(super) fn of(language: &'a Language) -> Self {
         Self {
             tag: language.tag(),
@@ -33,7 +33,7 @@ impl<'a> Tongue<'a> {
 
 /// An instant, as machines read it and as a clock on the wall shows it.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Moment {
+pub(super) struct InstantView {
     /// RFC 3339, for `<time datetime>`.
     pub(super) iso: String,
     /// The same on the clock of `zone`; what the helpers format.
@@ -42,7 +42,7 @@ pub(super) struct Moment {
     pub(super) zone: String,
 }
 
-impl Moment {
+impl InstantView {
     pub(super) fn new(instant: Timestamp, zone: &TimeZone) -> Self {
         let name = zone.iana_name().map_or_else(
             || format!("UTC{}", zone.to_offset(instant)),

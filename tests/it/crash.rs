@@ -38,7 +38,7 @@ fn every_failpoint_is_a_place_in_the_code_and_known_to_the_harness() {
     for file in [
         "audit/stream.rs",
         "deliver.rs",
-        "deliver/books.rs",
+        "deliver/recorder.rs",
         "deliver/smtp/dialogue.rs",
         "distribute.rs",
         "worker.rs",

@@ -173,7 +173,7 @@ async fn a_gallery_is_published_under_a_name_nobody_can_guess_and_every_link_on_
     let (status, page) = get(&gallery).await;
     assert_eq!(status, 200);
     let page = String::from_utf8(page).unwrap();
-    let names = handout::audit::record::Names::new(&opened.services.signing.keyring, false);
+    let names = handout::audit::record::Pseudonyms::new(&opened.services.signing.keyring, false);
     let known = fingerprints(&world);
     let on_page = hrefs(&page);
     assert!(on_page.len() >= 2, "{page}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use handout::audit::record::Names;
+use handout::audit::record::Pseudonyms;
 use handout::keyring::Keyring;
 use presign::signature_in;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ async fn comes_back_after(step: &'static str, habit: Habit) {
 
     // What was published by the attempt that succeeded is what the lines are about.
     let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
-    let names = Names::new(&keyring, false);
+    let names = Pseudonyms::new(&keyring, false);
     let audited: Vec<Value> = world.audit_of("issue");
     let galleries = world.bucket("published").join("galleries");
     let folder = std::fs::read_dir(galleries)

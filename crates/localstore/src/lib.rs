@@ -158,7 +158,7 @@ impl Endpoint {
         for site in &sites {
             if let Err(error) = remove_abandoned_drafts(&site.directory) {
                 let directory = site.directory.display();
-                tracing::warn!(target: crate::LOG_TARGET, %error, %directory, "could not remove uploads that were never finished");
+                tracing::warn!(target: LOG_TARGET, %error, %directory, "could not remove uploads that were never finished");
             }
         }
         let sites = Sites::new(sites)

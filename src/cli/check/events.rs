@@ -81,7 +81,7 @@ async fn judge(rule: &EventRule, file: &Path, services: &Services) -> EventVerdi
         let what = match error.class() {
             FailureClass::Permanent | FailureClass::Policy => "cannot be done",
             FailureClass::Transient
-            | FailureClass::Waits
+            | FailureClass::Deferred
             | FailureClass::Edge
             | FailureClass::Busy
             | FailureClass::Disk => "could not be tried",

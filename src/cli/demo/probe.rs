@@ -14,7 +14,7 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use handout::assemble::Services;
 use handout::audit::find::{LinkQuery, find};
-use handout::audit::record::Names;
+use handout::audit::record::Pseudonyms;
 use handout::audit::verify::verify;
 use handout::clock;
 use handout::config::Config;
@@ -230,7 +230,7 @@ pub(super) async fn probe(
     config: &Config,
 ) -> anyhow::Result<DemoVerdict> {
     let mut verdict = DemoVerdict::default();
-    let names = Names::new(&services.signing.keyring, false);
+    let names = Pseudonyms::new(&services.signing.keyring, false);
     let known = fingerprints(&config.audit_dir())?;
     for link in made.links() {
         verdict.links += 1;

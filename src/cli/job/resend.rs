@@ -10,9 +10,9 @@ use handout::config::{Config, QueueKind};
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::JobId;
-use handout::job::envelope::{self, Order};
+use handout::job::envelope::{self, PendingJob};
 use handout::ledger::resolve::{Resent, resend};
-use handout::ledger::standing::{is_done, last_done};
+use handout::ledger::status::{is_done, last_done};
 use handout::ledger::{Ledger, Record};
 use handout::links::kept;
 use handout::text::chain;
@@ -113,7 +113,7 @@ async fn do_now(
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     let orders = envelope::open(message, &opened.rules).map(|opened| opened.jobs);
-    let meant = |orders: Vec<Order>| {
+    let meant = |orders: Vec<PendingJob>| {
         // An event that makes no job is not the one that was done.
         let mut jobs = orders.into_iter().filter_map(|order| order.open().ok());
         jobs.find(|job| job.id == *id)
@@ -143,7 +143,10 @@ fn comes_back(error: &anyhow::Error) -> bool {
     matches!(
         error,
         Some(
-            FailureClass::Waits | FailureClass::Edge | FailureClass::Transient | FailureClass::Busy
+            FailureClass::Deferred
+                | FailureClass::Edge
+                | FailureClass::Transient
+                | FailureClass::Busy
         )
     )
 }

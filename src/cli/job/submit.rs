@@ -10,7 +10,7 @@ use handout::config::Config;
 use handout::environment::Environment;
 use handout::error::{FailureClass, JobError};
 use handout::job::Job;
-use handout::job::envelope::{self, Order};
+use handout::job::envelope::{self, PendingJob};
 use handout::preview::Preview;
 
 use super::preview::Previewing;
@@ -31,7 +31,7 @@ pub(super) async fn submit(
     if let Some(error) = opened.refused.into_iter().next() {
         return Err(JobError::from(error).into());
     }
-    let jobs = opened.jobs.into_iter().map(Order::open);
+    let jobs = opened.jobs.into_iter().map(PendingJob::open);
     let jobs = jobs.collect::<Result<Vec<Job>, _>>();
     let jobs = jobs.map_err(JobError::from)?;
     let ids: Vec<String> = jobs.iter().map(|job| job.id.to_string()).collect();
@@ -55,7 +55,7 @@ async fn check(jobs: Vec<Job>, services: &Services) -> anyhow::Result<()> {
         checked.await.map_err(|error| match error.class() {
             FailureClass::Permanent | FailureClass::Policy => anyhow::Error::new(error),
             FailureClass::Transient
-            | FailureClass::Waits
+            | FailureClass::Deferred
             | FailureClass::Edge
             | FailureClass::Busy
             | FailureClass::Disk => anyhow::Error::new(error).context(UNCHECKED),

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use handout::job::JobId;
-use handout::ledger::standing::{is_done, outcome_of, record_of};
-use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record, standing};
+use handout::ledger::status::{is_done, outcome_of, record_of};
+use handout::ledger::status_of;
+use handout::ledger::{JobRecords, Kind, Ledger, Outcome, RecipientStatus, Record};
 use serde::Serialize;
 
 use super::super::{exit, say, say_json};
@@ -123,19 +124,19 @@ pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow
 
 impl<'a> LedgerRow<'a> {
     fn new(rid: &'a str, records: &'a [Record]) -> anyhow::Result<Self> {
-        let standing = standing(records).context("could not read the job's records")?;
-        let (state, attempt) = match &standing {
-            RecipientStatus::Free { n } => ("open", *n),
-            RecipientStatus::Busy { n } => ("under_way", *n),
-            RecipientStatus::Doubt { n, .. } => ("in_doubt", *n),
-            RecipientStatus::Terminal { n, outcome } => (outcome.word(), *n),
+        let status = status_of(records).context("could not read the job's records")?;
+        let (state, attempt) = match &status {
+            RecipientStatus::Ready { n } => ("open", *n),
+            RecipientStatus::InFlight { n } => ("under_way", *n),
+            RecipientStatus::InDoubt { n, .. } => ("in_doubt", *n),
+            RecipientStatus::Final { n, outcome } => (outcome.word(), *n),
         };
         let last = last_outcome(records, attempt)?;
-        let told = match &standing {
-            RecipientStatus::Terminal { outcome, .. } => Some(outcome),
-            RecipientStatus::Free { .. }
-            | RecipientStatus::Busy { .. }
-            | RecipientStatus::Doubt { .. } => last.as_ref().map(|(_, outcome)| outcome),
+        let told = match &status {
+            RecipientStatus::Final { outcome, .. } => Some(outcome),
+            RecipientStatus::Ready { .. }
+            | RecipientStatus::InFlight { .. }
+            | RecipientStatus::InDoubt { .. } => last.as_ref().map(|(_, outcome)| outcome),
         };
         let of = last.as_ref().map_or(attempt, |(n, _)| *n);
         let at = told.and_then(|_| recorded_at(records, of)).or_else(|| {
@@ -237,7 +238,7 @@ pub(super) async fn show_doubts(
         let sheet = JobRecords::new(ledger.records(job).await?);
         for rid in sheet.recipients() {
             let records = sheet.of(rid);
-            let RecipientStatus::Doubt { n: attempt, .. } = standing(records)? else {
+            let RecipientStatus::InDoubt { n: attempt, .. } = status_of(records)? else {
                 continue;
             };
             is_any = true;

@@ -35,7 +35,7 @@ pub(super) struct Slowed {
 
 /// How fast one relay is served.
 #[derive(Debug)]
-pub(super) struct Brake {
+pub(super) struct AdaptiveRate {
     state: Mutex<BrakeState>,
 }
 
@@ -49,7 +49,7 @@ struct BrakeState {
     calm_since: Instant,
 }
 
-impl Brake {
+impl AdaptiveRate {
     pub(super) fn new() -> Self {
         Self {
             state: Mutex::new(BrakeState {
@@ -140,7 +140,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_complaint_halves_the_rate_and_doubles_the_pause() {
-        let brake = Brake::new();
+        let brake = AdaptiveRate::new();
         assert_eq!((brake.cost(), brake.pause()), (1, None));
         let mut seen = Vec::new();
         for _ in 0..11 {
@@ -155,7 +155,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_quiet_minute_takes_one_step_back() {
-        let brake = Brake::new();
+        let brake = AdaptiveRate::new();
         for _ in 0..3 {
             let slowed = brake.slow_down().unwrap();
             tokio::time::sleep(slowed.pause).await;
@@ -172,7 +172,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_spent_quota_is_a_rest_at_the_old_rate_that_doubles_until_a_mail_is_accepted() {
-        let brake = Brake::new();
+        let brake = AdaptiveRate::new();
         let mut rests = Vec::new();
         for _ in 0..8 {
             let slowed = brake.rest().unwrap();

@@ -19,13 +19,13 @@ pub(in crate::deliver) struct Sent {
     /// What is recorded.
     pub(in crate::deliver) outcome: Outcome,
     /// Where it was not sent: what that is about.
-    pub(in crate::deliver) about: About,
+    pub(in crate::deliver) about: DeferralScope,
     /// Where the relay refused us: what must be repaired.
     pub(in crate::deliver) refusal: Option<Trouble>,
 }
 
 impl Sent {
-    const fn new(outcome: Outcome, about: About) -> Self {
+    const fn new(outcome: Outcome, about: DeferralScope) -> Self {
         Self {
             outcome,
             about,
@@ -36,7 +36,7 @@ impl Sent {
 
 /// What a "not now" is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::deliver) enum About {
+pub(in crate::deliver) enum DeferralScope {
     /// This mail.
     Mail(DeferralKind),
     /// The relay, or this mail: nobody can tell from one.
@@ -88,12 +88,15 @@ impl Transaction<'_> {
             TextEnd::NotSent(cause) => {
                 let words = format!("before the end of the mail's text: {}", cause.words());
                 self.relay.broke(&failure(DialogueStep::Text, cause));
-                Sent::new(Outcome::NotSent { code: None, words }, About::Either)
+                Sent::new(
+                    Outcome::NotSent { code: None, words },
+                    DeferralScope::Either,
+                )
             }
             TextEnd::NoAnswer(cause) => {
                 let words = cause.words();
                 self.relay.broke(&failure(DialogueStep::Dot, cause));
-                Sent::new(Outcome::Unknown { words }, About::Relay)
+                Sent::new(Outcome::Unknown { words }, DeferralScope::Relay)
             }
         }
     }
@@ -123,7 +126,7 @@ impl Relay {
             self.took();
             return Sent::new(
                 Outcome::Accepted { words },
-                About::Mail(DeferralKind::Other),
+                DeferralScope::Mail(DeferralKind::Other),
             );
         }
         let verdict = judge(DialogueStep::Dot, &reply);
@@ -137,29 +140,29 @@ impl Relay {
                 self.got_as_far_as(DialogueStep::Dot);
                 Sent::new(
                     Outcome::Rejected { code, words },
-                    About::Mail(DeferralKind::Other),
+                    DeferralScope::Mail(DeferralKind::Other),
                 )
             }
             ReplyVerdict::Later(kind) => {
                 self.got_as_far_as(DialogueStep::Dot);
-                Sent::new(not_sent(words), About::Mail(kind))
+                Sent::new(not_sent(words), DeferralScope::Mail(kind))
             }
             // Nothing is known against the mail.
             ReplyVerdict::Refuses | ReplyVerdict::Login | ReplyVerdict::Insecure => Sent {
                 refusal: Some(self.refused_at_the_dot(FailureKind::Refused, reply, addressee)),
-                ..Sent::new(not_sent(words), About::Either)
+                ..Sent::new(not_sent(words), DeferralScope::Either)
             },
             ReplyVerdict::NotNow | ReplyVerdict::Closing => {
                 self.refused_at_the_dot(FailureKind::ServerError, reply, addressee);
-                Sent::new(not_sent(words), About::Either)
+                Sent::new(not_sent(words), DeferralScope::Either)
             }
             ReplyVerdict::TooFast | ReplyVerdict::QuotaSpent => {
-                Sent::new(not_sent(words), About::Relay)
+                Sent::new(not_sent(words), DeferralScope::Relay)
             }
             // Any other yes is an answer to something else.
             ReplyVerdict::OutOfStep => {
                 let words = format!("the text was answered with {words}");
-                Sent::new(Outcome::Unknown { words }, About::Relay)
+                Sent::new(Outcome::Unknown { words }, DeferralScope::Relay)
             }
         }
     }
@@ -178,6 +181,9 @@ impl Relay {
         }
         let words = reply.words();
         let words = format!("before the end of the mail's text it said {words}");
-        Sent::new(Outcome::NotSent { code: None, words }, About::Either)
+        Sent::new(
+            Outcome::NotSent { code: None, words },
+            DeferralScope::Either,
+        )
     }
 }

@@ -27,12 +27,12 @@ const MAX_MISSED: usize = 20;
 
 /// A number of files and what they weigh together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Tally {
+pub(super) struct FileCount {
     pub(super) count: u64,
     pub(super) size_bytes: u64,
 }
 
-impl Tally {
+impl FileCount {
     pub(super) const fn add(&mut self, size_bytes: u64) {
         self.add_all(Self {
             count: 1,
@@ -73,8 +73,8 @@ pub struct Digest {
     /// The folder of the last link: keys come in their order, so the next is mostly there too.
     last: usize,
     /// Files in folders that are not told apart.
-    pub(super) elsewhere: Tally,
-    pub(super) total: Tally,
+    pub(super) elsewhere: FileCount,
+    pub(super) total: FileCount,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
 }
@@ -101,7 +101,7 @@ pub(super) struct KeptFiles {
 pub(super) struct DigestFolder {
     /// Its path below the job's prefix; empty for the prefix itself.
     pub(super) path: String,
-    pub(super) all: Tally,
+    pub(super) all: FileCount,
 }
 
 impl Digest {
@@ -118,8 +118,8 @@ impl Digest {
             folders: Vec::new(),
             numbers: HashMap::new(),
             last: 0,
-            elsewhere: Tally::default(),
-            total: Tally::default(),
+            elsewhere: FileCount::default(),
+            total: FileCount::default(),
             missed: Vec::new(),
             missed_count: 0,
         }
@@ -216,7 +216,7 @@ impl Digest {
             self.numbers.insert(path.to_owned(), number);
             self.folders.push(DigestFolder {
                 path: path.to_owned(),
-                all: Tally::default(),
+                all: FileCount::default(),
             });
             number
         })

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::super::strings::Language;
-use super::super::view::{self, Missed, Moment, Tongue};
+use super::super::view::{self, InstantView, LanguageView, Missed};
 use super::MailRequest;
-use super::digest::{Digest, KeptFiles, Tally};
+use super::digest::{Digest, FileCount, KeptFiles};
 use crate::job::ContentDisposition;
 
 /// The longest name that a mail shows, in characters; a longer one loses its middle. The file is saved under the whole.
@@ -27,7 +27,7 @@ const GLIMPSE: usize = 3;
 /// What the templates of a mail see.
 #[derive(Serialize)]
 pub(super) struct View<'a> {
-    language: Tongue<'a>,
+    language: LanguageView<'a>,
     pub(super) subject: String,
     /// What it is about: its heading.
     topic: String,
@@ -42,17 +42,17 @@ pub(super) struct View<'a> {
     /// The same files, by folder.
     folders: Vec<RowGroup<'a>>,
     /// The files in folders that are not in that list.
-    elsewhere: Option<Tally>,
+    elsewhere: Option<FileCount>,
     /// Whether there are several folders.
     grouped: bool,
     pub(super) more: Option<More<'a>>,
-    glimpse: Glimpse<'a>,
+    glimpse: PictureView<'a>,
     missed: Option<MailMissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
     /// Whether the page is there because the files do not fit into the mail, and not because the job asks for a gallery.
     overflows: bool,
-    expires_at: Moment,
+    expires_at: InstantView,
     sooner: Option<&'static str>,
     /// Whether the links are this person's alone.
     personal: bool,
@@ -83,7 +83,7 @@ pub(super) struct MailRow<'a> {
     /// Nothing when all files are in one.
     folder: Option<&'a str>,
     size_bytes: u64,
-    modified: Moment,
+    modified: InstantView,
     url: &'a str,
     #[serde(skip)]
     number: usize,
@@ -98,7 +98,7 @@ struct RowGroup<'a> {
     size_bytes: u64,
     files: Vec<&'a MailRow<'a>>,
     /// Those that are not shown.
-    more: Option<Tally>,
+    more: Option<FileCount>,
 }
 
 /// The files that a mail does not show.
@@ -109,7 +109,7 @@ pub(super) struct More<'a> {
     /// By folder; empty when there is but one.
     folders: Vec<MoreInFolder<'a>>,
     /// Those in folders that are not in that list.
-    elsewhere: Option<Tally>,
+    elsewhere: Option<FileCount>,
 }
 
 #[derive(Serialize)]
@@ -121,7 +121,7 @@ struct MoreInFolder<'a> {
 
 /// The first few files, for a mail that only says what is there.
 #[derive(Default, Serialize)]
-struct Glimpse<'a> {
+struct PictureView<'a> {
     files: Vec<&'a MailRow<'a>>,
     more: Option<u64>,
 }
@@ -141,14 +141,14 @@ pub(super) struct MailRows<'a> {
     /// The rows' numbers, those first that a shorter mail keeps longest.
     ranked: Vec<usize>,
     folders: &'a [NamedRow],
-    total: Tally,
-    elsewhere: Tally,
+    total: FileCount,
+    elsewhere: FileCount,
 }
 
 /// A folder with a name that can be shown.
 pub(super) struct NamedRow {
     name: Option<String>,
-    all: Tally,
+    all: FileCount,
 }
 
 /// Names the folders of a digest.
@@ -177,7 +177,7 @@ impl<'a> MailRows<'a> {
                 .as_deref()
                 .filter(|_| digest.is_grouped()),
             size_bytes: kept.link.object.size_bytes,
-            modified: Moment::new(kept.link.object.modified, zone),
+            modified: InstantView::new(kept.link.object.modified, zone),
             url: kept.link.url.expose(),
             number: kept.folder,
         };
@@ -203,7 +203,7 @@ impl<'a> MailRows<'a> {
     }
 
     /// The shown rows by folder; after them, some folders without any, and what is in all others.
-    fn grouped(&'a self, shown: &[&'a MailRow<'a>]) -> (Vec<RowGroup<'a>>, Tally) {
+    fn grouped(&'a self, shown: &[&'a MailRow<'a>]) -> (Vec<RowGroup<'a>>, FileCount) {
         let mut rows: Vec<Vec<&MailRow<'_>>> = vec![Vec::new(); self.folders.len()];
         for &row in shown {
             rows[row.number].push(row);
@@ -231,7 +231,7 @@ impl<'a> MailRows<'a> {
 }
 
 /// What is not shown, by folder as far as these can be named.
-fn more<'a>(groups: &[RowGroup<'a>], elsewhere: Tally, hidden: Tally) -> More<'a> {
+fn more<'a>(groups: &[RowGroup<'a>], elsewhere: FileCount, hidden: FileCount) -> More<'a> {
     let mut left = elsewhere;
     let mut folders = Vec::new();
     for (name, more) in groups
@@ -256,8 +256,8 @@ fn more<'a>(groups: &[RowGroup<'a>], elsewhere: Tally, hidden: Tally) -> More<'a
     }
 }
 
-fn weight(rows: &[&MailRow<'_>]) -> Tally {
-    let mut weight = Tally::default();
+fn weight(rows: &[&MailRow<'_>]) -> FileCount {
+    let mut weight = FileCount::default();
     for row in rows {
         weight.add(row.size_bytes);
     }
@@ -293,7 +293,7 @@ impl<'a> View<'a> {
         let files: Vec<&MailRow<'_>> = sheet.rows.iter().take(GLIMPSE).collect();
         let named = files.len() as u64;
         Self {
-            language: Tongue::of(language),
+            language: LanguageView::of(language),
             subject: String::new(),
             topic: topic.map_or_else(|| letter.topic(), ToOwned::to_owned),
             recipient: Person {
@@ -317,7 +317,7 @@ impl<'a> View<'a> {
             elsewhere: None,
             grouped: digest.is_grouped(),
             more: None,
-            glimpse: Glimpse {
+            glimpse: PictureView {
                 files,
                 more: Some(digest.total.count - named).filter(|more| *more > 0),
             },
@@ -330,7 +330,7 @@ impl<'a> View<'a> {
             gallery_url: letter.gallery_url.map(PresignedUrl::expose),
             manifest_url: letter.manifest_url.map(PresignedUrl::expose),
             overflows: plan.supplement().is_some(),
-            expires_at: Moment::new(plan.lifetime.expires_at, letter.time_zone()),
+            expires_at: InstantView::new(plan.lifetime.expires_at, letter.time_zone()),
             sooner: view::sooner(plan.lifetime.bound),
             personal: plan.per_recipient,
             opens: plan.disposition == ContentDisposition::Inline,
@@ -349,7 +349,7 @@ impl<'a> View<'a> {
         let (groups, elsewhere) = sheet.grouped(&self.files);
         self.more = hidden.map(|hidden| match self.grouped {
             true => more(&groups, elsewhere, hidden),
-            false => more(&[], Tally::default(), hidden),
+            false => more(&[], FileCount::default(), hidden),
         });
         self.folders = groups;
         self.elsewhere = elsewhere.some();
@@ -363,7 +363,7 @@ pub(in super::super) fn sample() -> Value {
         ..MailRow::default()
     };
     let view = View {
-        language: Tongue::default(),
+        language: LanguageView::default(),
         subject: String::new(),
         topic: String::new(),
         recipient: Person {
@@ -383,9 +383,9 @@ pub(in super::super) fn sample() -> Value {
             count: 1,
             size_bytes: 0,
             files: vec![&row],
-            more: Some(Tally::default()),
+            more: Some(FileCount::default()),
         }],
-        elsewhere: Some(Tally::default()),
+        elsewhere: Some(FileCount::default()),
         grouped: true,
         more: Some(More {
             count: 1,
@@ -395,9 +395,9 @@ pub(in super::super) fn sample() -> Value {
                 count: 1,
                 size_bytes: 0,
             }],
-            elsewhere: Some(Tally::default()),
+            elsewhere: Some(FileCount::default()),
         }),
-        glimpse: Glimpse {
+        glimpse: PictureView {
             files: vec![&row],
             more: Some(1),
         },
@@ -409,7 +409,7 @@ pub(in super::super) fn sample() -> Value {
         gallery_url: Some(""),
         manifest_url: Some(""),
         overflows: true,
-        expires_at: Moment::default(),
+        expires_at: InstantView::default(),
         sooner: Some("sooner_policy"),
         personal: true,
         opens: true,

@@ -4,14 +4,14 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::view::{Missed, Moment, Tongue};
+use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
 use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
 
 /// What is the same on all pages of a gallery.
 #[derive(Default, Serialize)]
 pub(super) struct PageFrame<'a> {
-    pub(super) language: Tongue<'a>,
+    pub(super) language: LanguageView<'a>,
     pub(super) title: String,
     /// How many files all pages have together.
     pub(super) total: u64,
@@ -20,8 +20,8 @@ pub(super) struct PageFrame<'a> {
     pub(super) sender: &'a str,
     /// Whom to ask for new links.
     pub(super) ask: RenewalMail,
-    pub(super) made_at: Moment,
-    pub(super) expires_at: Moment,
+    pub(super) made_at: InstantView,
+    pub(super) expires_at: InstantView,
     pub(super) sooner: Option<&'static str>,
     /// Whether a link shows its file, rather than saving it.
     pub(super) opens: bool,
@@ -98,7 +98,7 @@ struct ItemView<'a> {
     name: &'a str,
     label: String,
     size_bytes: u64,
-    modified: Moment,
+    modified: InstantView,
     /// The same in seconds since 1970, to sort by.
     seconds: i64,
     url: &'a str,
@@ -234,7 +234,7 @@ impl<'p> ItemView<'p> {
             name,
             label: page::label(name).collect(),
             size_bytes: item.size_bytes,
-            modified: Moment::new(item.modified, time_zone),
+            modified: InstantView::new(item.modified, time_zone),
             seconds: item.modified.as_second(),
             url: page.url(item),
             width: item.size.map(|(width, _)| width),

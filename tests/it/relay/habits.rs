@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use handout::audit::note::SigningKey;
-use handout::audit::record::Names;
+use handout::audit::record::Pseudonyms;
 use handout::audit::{AuditLog, AuditSettings, Issued};
 use handout::clock;
 use handout::config::{MailConfig, SmtpConfig, Tls};
@@ -454,7 +454,7 @@ fn books(
         ledger: Arc::<MemoryLedger>::clone(&ledger),
         audit,
         issued: Issued::default(),
-        names: Names::new(&Keyring::new([1; 32]), false),
+        names: Pseudonyms::new(&Keyring::new([1; 32]), false),
         resolver: None,
         owner: Owner::new(),
         progress: Progress::default(),

@@ -11,10 +11,11 @@ use crate::failpoint::{self, Failpoint};
 use crate::job::{JobId, OnDoubt, Recipient};
 use crate::ledger::lease::Owner;
 use crate::ledger::resolver::{DoubtQuestion, Resolver, ResolverReply};
-use crate::ledger::standing::record_of;
+use crate::ledger::status::record_of;
+use crate::ledger::status_of;
 use crate::ledger::{
     Answer, Created, JobRecords, Kind, Ledger, LedgerError, MAX_DOUBTS, Outcome, RecipientStatus,
-    Record, Verdict, standing,
+    Record, Verdict,
 };
 use crate::progress::Progress;
 
@@ -34,7 +35,7 @@ pub struct DeliveryLedger {
     /// Which links of jobs that are not done have their lines in it.
     pub issued: Issued,
     /// How people are named in both.
-    pub names: record::Names,
+    pub names: record::Pseudonyms,
     /// Who answers doubts before `on_doubt` does.
     pub resolver: Option<Resolver>,
     /// This process.
@@ -76,12 +77,12 @@ impl DeliveryLedger {
     ) -> Result<RecipientStatus, LedgerError> {
         let rid = self.rid(recipient);
         let mut records = sheet.of(&rid).to_vec();
-        let mut found = standing(&records)?;
-        if let RecipientStatus::Busy { n } = found {
+        let mut found = status_of(&records)?;
+        if let RecipientStatus::InFlight { n } = found {
             records.push(self.doubt(job, &rid, n).await?);
-            found = standing(&records)?;
+            found = status_of(&records)?;
         }
-        if let RecipientStatus::Doubt { n, doubts } = found
+        if let RecipientStatus::InDoubt { n, doubts } = found
             && let Some(verdict) = self.decide(job, &rid, n, doubts, &records, on_doubt).await
         {
             let answer = verdict.verdict;
@@ -95,7 +96,7 @@ impl DeliveryLedger {
                 }
             }
             records.push(stands);
-            found = standing(&records)?;
+            found = status_of(&records)?;
         }
         Ok(found)
     }
@@ -278,7 +279,7 @@ pub(super) mod tests {
             ledger: Arc::new(MemoryLedger::default()),
             audit,
             issued: Issued::default(),
-            names: record::Names::new(&Keyring::new([1; 32]), false),
+            names: record::Pseudonyms::new(&Keyring::new([1; 32]), false),
             resolver,
             owner: Owner::new(),
             progress: Progress::default(),
@@ -311,8 +312,8 @@ pub(super) mod tests {
     #[tokio::test]
     async fn a_doubt_without_a_verdict_is_still_decided() {
         for (on_doubt, wanted) in [
-            (OnDoubt::Resend, RecipientStatus::Free { n: 1 }),
-            (OnDoubt::Hold, RecipientStatus::Doubt { n: 0, doubts: 1 }),
+            (OnDoubt::Resend, RecipientStatus::Ready { n: 1 }),
+            (OnDoubt::Hold, RecipientStatus::InDoubt { n: 0, doubts: 1 }),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let books = books(dir.path(), None);
@@ -328,13 +329,13 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let books = books(dir.path(), None);
         put(&books, 0, Kind::Intent, json!({})).await;
-        let held = RecipientStatus::Doubt { n: 0, doubts: 1 };
+        let held = RecipientStatus::InDoubt { n: 0, doubts: 1 };
         assert_eq!(look(&books, OnDoubt::Hold).await, held);
         assert_eq!(look(&books, OnDoubt::Hold).await, held);
         assert_eq!(books.progress.snapshot().doubts, 1);
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
-            RecipientStatus::Free { n: 1 }
+            RecipientStatus::Ready { n: 1 }
         );
         assert_eq!(books.progress.snapshot().doubts_resent, 1);
     }
@@ -347,13 +348,13 @@ pub(super) mod tests {
             put(&books, n, Kind::Intent, json!({})).await;
             assert_eq!(
                 look(&books, OnDoubt::Resend).await,
-                RecipientStatus::Free { n: n + 1 }
+                RecipientStatus::Ready { n: n + 1 }
             );
         }
         put(&books, 4, Kind::Intent, json!({})).await;
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
-            RecipientStatus::Doubt { n: 4, doubts: 5 }
+            RecipientStatus::InDoubt { n: 4, doubts: 5 }
         );
     }
 
@@ -372,7 +373,7 @@ pub(super) mod tests {
         assert!(!books.intend(&attempt).await.unwrap(), "once");
         assert_eq!(
             look(&books, OnDoubt::Hold).await,
-            RecipientStatus::Doubt { n: 0, doubts: 1 }
+            RecipientStatus::InDoubt { n: 0, doubts: 1 }
         );
         let accepted = Outcome::Accepted {
             words: "250".to_owned(),
@@ -383,7 +384,7 @@ pub(super) mod tests {
             .unwrap();
         assert_eq!(
             look(&books, OnDoubt::Resend).await,
-            RecipientStatus::Terminal {
+            RecipientStatus::Final {
                 n: 0,
                 outcome: accepted
             }
@@ -401,7 +402,7 @@ pub(super) mod tests {
         put(&books, 0, Kind::Intent, json!({ "message_id": "<m@x>" })).await;
         assert!(matches!(
             look(&books, OnDoubt::Resend).await,
-            RecipientStatus::Terminal {
+            RecipientStatus::Final {
                 n: 0,
                 outcome: Outcome::Accepted { .. }
             }

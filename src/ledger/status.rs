@@ -13,24 +13,24 @@ pub const MAX_DOUBTS: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecipientStatus {
     /// Attempt `n` may be made by whoever creates its intent.
-    Free {
+    Ready {
         /// The attempt.
         n: u32,
     },
     /// An attempt was begun and its end was never recorded.
-    Busy {
+    InFlight {
         /// The attempt.
         n: u32,
     },
     /// Nobody knows whether attempt `n` was sent, and nobody has decided about it. Nothing is sent until somebody does.
-    Doubt {
+    InDoubt {
         /// The attempt.
         n: u32,
         /// How many attempts at this recipient are unknown, this one included.
         doubts: usize,
     },
     /// There is an end, and nothing more will be sent.
-    Terminal {
+    Final {
         /// The attempt that ended.
         n: u32,
         /// The end.
@@ -76,29 +76,29 @@ pub fn record_of(records: &[Record], n: u32, kind: Kind) -> Option<&Record> {
 }
 
 /// Works out where a recipient stands from its records.
-pub fn standing(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
+pub fn status_of(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
     let attempts = records
         .iter()
         .filter(|record| record.kind == Kind::Intent)
         .map(|intent| intent.n);
     let Some(n) = attempts.max() else {
-        return Ok(RecipientStatus::Free { n: 0 });
+        return Ok(RecipientStatus::Ready { n: 0 });
     };
     let Some(outcome) = outcome_of(records, n)? else {
-        return Ok(RecipientStatus::Busy { n });
+        return Ok(RecipientStatus::InFlight { n });
     };
     if let Outcome::NotSent { .. } = outcome {
-        return Ok(RecipientStatus::Free { n: n + 1 });
+        return Ok(RecipientStatus::Ready { n: n + 1 });
     }
     let verdict = record_of(records, n, Kind::Verdict);
     if let Outcome::Rejected { .. } = outcome
         && let Some(verdict) = verdict
         && understand(verdict)?.verdict == Answer::ResendOk
     {
-        return Ok(RecipientStatus::Free { n: n + 1 });
+        return Ok(RecipientStatus::Ready { n: n + 1 });
     }
     let Outcome::Unknown { .. } = outcome else {
-        return Ok(RecipientStatus::Terminal { n, outcome });
+        return Ok(RecipientStatus::Final { n, outcome });
     };
     let Some(verdict) = verdict else {
         let mut doubts = 0;
@@ -106,12 +106,12 @@ pub fn standing(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
             let outcome = outcome_of(records, intent.n)?;
             doubts += usize::from(matches!(outcome, Some(Outcome::Unknown { .. })));
         }
-        return Ok(RecipientStatus::Doubt { n, doubts });
+        return Ok(RecipientStatus::InDoubt { n, doubts });
     };
     let Verdict { verdict, by } = understand(verdict)?;
     Ok(match verdict {
-        Answer::ResendOk => RecipientStatus::Free { n: n + 1 },
-        Answer::WasSent => RecipientStatus::Terminal {
+        Answer::ResendOk => RecipientStatus::Ready { n: n + 1 },
+        Answer::WasSent => RecipientStatus::Final {
             n,
             outcome: Outcome::Accepted {
                 words: format!("it was sent, says {by}"),
@@ -187,11 +187,11 @@ mod tests {
 
     #[test]
     fn a_recipient_without_records_is_free() {
-        assert_eq!(standing(&[]).unwrap(), RecipientStatus::Free { n: 0 });
+        assert_eq!(status_of(&[]).unwrap(), RecipientStatus::Ready { n: 0 });
         let sheet = JobRecords::new(records(&[(0, Kind::Intent, Value::Null)]));
         assert_eq!(
-            standing(sheet.of("bo")).unwrap(),
-            RecipientStatus::Free { n: 0 },
+            status_of(sheet.of("bo")).unwrap(),
+            RecipientStatus::Ready { n: 0 },
             "another's records are another's"
         );
         assert_eq!(sheet.recipients(), ["ann"]);
@@ -200,15 +200,18 @@ mod tests {
     #[test]
     fn an_intent_without_an_outcome_is_never_free() {
         assert_eq!(
-            standing(&records(&[(0, Kind::Intent, Value::Null)])).unwrap(),
-            RecipientStatus::Busy { n: 0 }
+            status_of(&records(&[(0, Kind::Intent, Value::Null)])).unwrap(),
+            RecipientStatus::InFlight { n: 0 }
         );
         let second = records(&[
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, not_sent()),
             (1, Kind::Intent, Value::Null),
         ]);
-        assert_eq!(standing(&second).unwrap(), RecipientStatus::Busy { n: 1 });
+        assert_eq!(
+            status_of(&second).unwrap(),
+            RecipientStatus::InFlight { n: 1 }
+        );
     }
 
     #[test]
@@ -217,24 +220,24 @@ mod tests {
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, not_sent()),
         ]);
-        assert_eq!(standing(&again).unwrap(), RecipientStatus::Free { n: 1 });
+        assert_eq!(status_of(&again).unwrap(), RecipientStatus::Ready { n: 1 });
         let doubt = [
             (0, Kind::Intent, Value::Null),
             (0, Kind::Outcome, unknown()),
         ];
         assert_eq!(
-            standing(&records(&doubt)).unwrap(),
-            RecipientStatus::Doubt { n: 0, doubts: 1 }
+            status_of(&records(&doubt)).unwrap(),
+            RecipientStatus::InDoubt { n: 0, doubts: 1 }
         );
         let answered = |answer| {
             let mut all = doubt.to_vec();
             all.push((0, Kind::Verdict, verdict(answer)));
-            standing(&records(&all)).unwrap()
+            status_of(&records(&all)).unwrap()
         };
-        assert_eq!(answered(Answer::ResendOk), RecipientStatus::Free { n: 1 });
+        assert_eq!(answered(Answer::ResendOk), RecipientStatus::Ready { n: 1 });
         assert!(matches!(
             answered(Answer::WasSent),
-            RecipientStatus::Terminal {
+            RecipientStatus::Final {
                 n: 0,
                 outcome: Outcome::Accepted { .. }
             }
@@ -259,19 +262,19 @@ mod tests {
         let rejected = json!({ "outcome": "rejected", "code": 550, "words": "no" });
         let mut all = vec![(0, Kind::Intent, Value::Null), (0, Kind::Outcome, rejected)];
         assert!(matches!(
-            standing(&records(&all)).unwrap(),
-            RecipientStatus::Terminal { n: 0, .. }
+            status_of(&records(&all)).unwrap(),
+            RecipientStatus::Final { n: 0, .. }
         ));
         all.push((0, Kind::Verdict, verdict(Answer::ResendOk)));
         assert_eq!(
-            standing(&records(&all)).unwrap(),
-            RecipientStatus::Free { n: 1 }
+            status_of(&records(&all)).unwrap(),
+            RecipientStatus::Ready { n: 1 }
         );
         all.push((0, Kind::Late, accepted()));
         assert!(
             matches!(
-                standing(&records(&all)).unwrap(),
-                RecipientStatus::Terminal { n: 0, .. }
+                status_of(&records(&all)).unwrap(),
+                RecipientStatus::Final { n: 0, .. }
             ),
             "what was accepted is not sent again"
         );
@@ -286,14 +289,14 @@ mod tests {
                 (0, Kind::Verdict, verdict(Answer::ResendOk)),
                 (0, Kind::Late, body),
             ];
-            standing(&records(&all)).unwrap()
+            status_of(&records(&all)).unwrap()
         };
         assert!(
-            matches!(late(accepted()), RecipientStatus::Terminal { n: 0, .. }),
+            matches!(late(accepted()), RecipientStatus::Final { n: 0, .. }),
             "no second mail, though one was allowed"
         );
-        assert_eq!(late(not_sent()), RecipientStatus::Free { n: 1 });
-        assert_eq!(late(unknown()), RecipientStatus::Free { n: 1 });
+        assert_eq!(late(not_sent()), RecipientStatus::Ready { n: 1 });
+        assert_eq!(late(unknown()), RecipientStatus::Ready { n: 1 });
     }
 
     #[test]
@@ -308,8 +311,8 @@ mod tests {
             }
         }
         assert_eq!(
-            standing(&records(&all)).unwrap(),
-            RecipientStatus::Doubt { n: 3, doubts: 3 }
+            status_of(&records(&all)).unwrap(),
+            RecipientStatus::InDoubt { n: 3, doubts: 3 }
         );
     }
 
@@ -332,7 +335,7 @@ mod tests {
             (0, Kind::Outcome, json!({ "outcome": "perhaps" })),
         ]);
         assert!(
-            standing(&damaged)
+            status_of(&damaged)
                 .unwrap_err()
                 .to_string()
                 .contains("o.0 of the job job")
