@@ -152,11 +152,11 @@ pub struct Record {
     /// reopened.
     #[serde(deserialize_with = "attempt")]
     pub n: u32,
-    /// What it says.
+    /// The kind.
     pub kind: Kind,
     /// Random, and different for every attempt to create a record: it tells our record from another's.
     pub nonce: String,
-    /// The particulars.
+    /// The body, as JSON.
     pub body: Value,
 }
 
@@ -196,7 +196,7 @@ impl Record {
 /// Which process created a record first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
-    /// We did, now.
+    /// This process created it now.
     Ours,
     /// Another process did; this is the existing record.
     Theirs(Record),
@@ -210,7 +210,7 @@ pub enum LedgerError {
     Database {
         /// `write to` or `read`.
         action: &'static str,
-        /// What it said.
+        /// The database's error.
         source: DatabaseError,
     },
     /// The request to the bucket failed.
@@ -338,7 +338,7 @@ pub enum Outcome {
         /// The relay's text, or ours.
         words: String,
     },
-    /// The dot was sent and no reply came, or the process died in between.
+    /// The end of DATA was sent and no reply came, or the process died in between.
     Unknown {
         /// What is known about it.
         words: String,
@@ -346,7 +346,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word for it in lines, tables and metrics.
+    /// The outcome's word in lines, tables and metrics.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
@@ -366,7 +366,7 @@ impl Outcome {
         }
     }
 
-    /// The relay's words, or ours.
+    /// The relay's text, or ours.
     pub fn words(&self) -> &str {
         match self {
             Self::Accepted { words }
@@ -376,14 +376,14 @@ impl Outcome {
         }
     }
 
-    /// A doubt that nobody has answered: nothing is sent until somebody does.
+    /// A doubt that is held: nothing is sent until it has a verdict.
     pub fn held() -> Self {
         Self::Unknown {
             words: "nobody has answered the doubt".to_owned(),
         }
     }
 
-    /// As a record's particulars.
+    /// As a record's body.
     pub fn to_body(&self) -> Value {
         serde_json::to_value(self).expect("an outcome is plain data")
     }
@@ -399,7 +399,7 @@ pub enum Answer {
     ResendOk,
 }
 
-/// An answer, and who gave it.
+/// An answer, and its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The answer.
@@ -409,7 +409,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// A verdict by somebody.
+    /// A verdict from this source.
     pub fn new(verdict: Answer, by: &str) -> Self {
         Self {
             verdict,
@@ -417,7 +417,7 @@ impl Verdict {
         }
     }
 
-    /// As a record's particulars.
+    /// As a record's body.
     pub fn to_body(&self) -> Value {
         serde_json::to_value(self).expect("a verdict is plain data")
     }

@@ -87,7 +87,7 @@ pub struct LeaseTag(pub String);
 /// A lease as it was found.
 #[derive(Debug, Clone)]
 pub struct SeenLease {
-    /// What it says.
+    /// The content.
     pub terms: LeaseTerms,
     /// How long ago it was written, by the store's clock.
     pub age: Duration,
@@ -127,7 +127,7 @@ pub trait Leases: Send + Sync {
 /// Whether the lease on the job is ours.
 #[derive(Debug)]
 pub enum Taken<'a> {
-    /// It is.
+    /// The lease is ours.
     Held(LeaseHold<'a>),
     /// A living worker has it: `busy-wait`.
     Busy {

@@ -13,7 +13,7 @@ use crate::job::JobId;
 /// The result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// It stands.
+    /// The answer is recorded.
     Recorded,
     /// There was no doubt to answer: this is the recipient's status.
     NoDoubt(RecipientStatus),

@@ -33,7 +33,7 @@ pub enum RecipientStatus {
     Terminal {
         /// The attempt that gave the final status.
         n: u32,
-        /// The end.
+        /// The final outcome.
         outcome: Outcome,
     },
 }
