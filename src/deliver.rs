@@ -61,7 +61,7 @@ pub enum DeliverError {
     /// The relay deferred this mail: 4xx.
     #[error("the mail to {masked} is to be sent again in {} min: {words}", after.as_secs().div_ceil(60))]
     Later {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
         /// How long to wait at least before the next try.
         after: Duration,
@@ -71,7 +71,7 @@ pub enum DeliverError {
     /// A rate delays the mail: its job gives its slot back until then.
     #[error("the mail to {masked} waits for its turn at mail.domain_rate or mail.job_rate, in {} s", after.as_secs())]
     Paced {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
         /// How long to wait at least before the next try.
         after: Duration,
@@ -79,7 +79,7 @@ pub enum DeliverError {
     /// The notice to the operator was not sent.
     #[error("the notice to {masked} was not taken: {reason}")]
     Notice {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
         /// The reason, in the relay's words.
         reason: String,
@@ -87,9 +87,9 @@ pub enum DeliverError {
     /// Another worker has the right to the attempt.
     #[error("another worker has taken up attempt {n} at the mail to {masked}")]
     Taken {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// Which attempt.
+        /// The attempt's number.
         n: u32,
     },
     /// So many attempts have an unknown outcome that another one needs an operator's decision.
@@ -97,7 +97,7 @@ pub enum DeliverError {
         "the mail to {masked} was attempted {attempts} times, and each time nobody knows whether it left: `handout ledger resolve` lets it go or stay"
     )]
     Exhausted {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
         /// How many attempts were made.
         attempts: usize,
@@ -131,9 +131,9 @@ pub struct Letter {
 /// The mail as an outbox lists it.
 #[derive(Debug, Clone)]
 pub struct MailSummary {
-    /// To whom.
+    /// The recipient.
     pub to: Address,
-    /// About what.
+    /// The subject.
     pub subject: String,
     /// The mail as a page.
     pub html: String,
@@ -362,14 +362,14 @@ impl SendOutcome {
 /// The result of a recipient's delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryResult {
-    /// In this turn.
+    /// The outcome came in this delivery.
     Ended(Outcome),
-    /// Before this turn.
+    /// The outcome was recorded before.
     EndedBefore(Outcome),
 }
 
 impl DeliveryResult {
-    /// The end itself.
+    /// The final outcome.
     pub const fn outcome(&self) -> &Outcome {
         match self {
             Self::Ended(outcome) | Self::EndedBefore(outcome) => outcome,
@@ -391,7 +391,7 @@ pub enum RetryWindow {
 pub struct DeliveryAttempt<'a> {
     /// The job.
     pub job: &'a JobId,
-    /// To whom.
+    /// The recipient.
     pub recipient: &'a Recipient,
     /// The number of the attempt; it was free when the status was read.
     pub n: u32,

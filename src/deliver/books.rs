@@ -52,7 +52,7 @@ pub struct AttemptRecord<'a> {
     pub job: &'a JobId,
     /// The recipient's id.
     pub rid: &'a str,
-    /// Which attempt.
+    /// The attempt's number.
     pub n: u32,
     /// The mail's Message-ID.
     pub message_id: &'a str,

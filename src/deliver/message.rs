@@ -23,7 +23,7 @@ use crate::redact::Secrets;
 use crate::render::RenderedMail;
 use headers::Headers;
 
-/// Who sends.
+/// The sender of mails.
 #[derive(Debug, Clone)]
 pub struct Sender {
     from: Recipient,

@@ -28,8 +28,8 @@ const NO_CACHE: &str = "private, no-store";
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 
-/// The compression level of pages. A page repeats itself, and the fastest level finds most of that. `cargo bench
-/// --bench bulk` shows the cost and the gain of the other levels.
+/// The compression level of pages. A page repeats itself, and the fastest level finds most of that.
+/// `cargo bench --bench bulk` shows the cost and the gain of the other levels.
 const COMPRESSION: Compression = Compression::fast();
 
 /// Publishes what a job made for one audience.
@@ -210,7 +210,7 @@ pub struct ListDraft {
 }
 
 impl ListDraft {
-    /// Appends a piece.
+    /// Appends a chunk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
         let written = self.file.write_all(bytes);
         written.map_err(|source| DeliverError::File {

@@ -148,7 +148,7 @@ impl Failure {
     }
 }
 
-/// Why.
+/// Why a step failed.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// The relay sent another reply than the expected one.
@@ -199,7 +199,7 @@ pub(super) struct Dialogue {
     used_at: Instant,
     /// Records at which step this waits, and each reply.
     edge: Edge,
-    /// For which request.
+    /// The request that uses the connection.
     request: RequestNumber,
     /// Counts it among the connections to its relay.
     counted: Option<Counted>,
@@ -421,7 +421,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// Sends QUIT.
     pub(super) async fn quit(mut self) {
         let answer = self.ask(DialogueStep::Noop, STILL_THERE, "QUIT", &[221]);
         // The connection ends in either case.

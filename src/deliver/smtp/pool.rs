@@ -43,7 +43,7 @@ pub(super) struct RelayPool {
 /// How many connections fewer than the pool has the relay takes.
 #[derive(Debug, Default)]
 struct Fewer {
-    /// By how many.
+    /// The number of connections that are too many.
     wanted: usize,
     /// The slots that are withheld for that.
     withheld: Vec<OwnedSemaphorePermit>,

@@ -16,7 +16,7 @@ use crate::ledger::Outcome;
 /// What became of a mail that was sent.
 #[derive(Debug)]
 pub(in crate::deliver) struct Sent {
-    /// What is recorded.
+    /// The outcome that is recorded.
     pub(in crate::deliver) outcome: Outcome,
     /// Where the mail was not sent: what the reason is about.
     pub(in crate::deliver) about: About,

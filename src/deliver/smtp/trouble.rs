@@ -28,9 +28,9 @@ pub struct RelayError {
 pub enum Trouble {
     /// No connection, a broken connection, or no reply in time.
     Unreachable {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// What the network said.
+        /// The network's error.
         words: String,
     },
     /// The relay does not offer STARTTLS, or its certificate is not trusted.
@@ -40,28 +40,28 @@ pub enum Trouble {
     },
     /// The relay rejects the user name and password.
     Login {
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
     /// The relay rejects all of our mails: 5xx to something that is not about this mail.
     Refuses {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
     /// The relay accepts no mail now: 4xx.
     NotNow {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
     /// The relay is paused, since it was given too much.
     Paused {
         /// How long it stays paused.
         left: Duration,
-        /// Until when.
+        /// The end of the pause.
         until: Timestamp,
     },
 }
