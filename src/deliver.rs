@@ -1,8 +1,8 @@
 //! From rendered to delivered: one mail for each recipient, once.
 //!
-//! A mail waits for its turn. Then the relay is asked (MAIL, RCPT, DATA); when it says "go on", the intent is recorded;
-//! only then the text and its dot are sent, and the outcome is recorded. Whatever fails before the intent leaves no
-//! trace and is tried again; whatever fails after it is never guessed about.
+//! A mail first waits for a permit. Then it is announced to the relay (MAIL, RCPT, DATA). After the 354 reply the
+//! intent is recorded. Only then the text and the end of DATA are sent, and the outcome is recorded. A failure before
+//! the intent leaves no record and is retried. A failure after the intent is recorded as unknown, never guessed.
 
 mod later;
 pub mod message;
@@ -35,7 +35,7 @@ use crate::job::{JobId, OnDoubt, Recipient, RelayName};
 use crate::ledger::{LedgerError, Outcome};
 use crate::redact::Secrets;
 
-/// Why something could not be delivered.
+/// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliverError {
     /// A page or a list could not be put into its bucket.
@@ -52,59 +52,59 @@ pub enum DeliverError {
     /// The relay could not be used.
     #[error(transparent)]
     Relay(#[from] RelayError),
-    /// The configuration has no such relay any more.
+    /// The configuration no longer has the relay.
     #[error("there is no relay {name}: see [mail.relays.{name}]")]
     NoRelay {
         /// Its name.
         name: String,
     },
-    /// The relay said "later" about this mail: 4yz.
+    /// The relay deferred this mail: 4xx.
     #[error("the mail to {masked} is to be sent again in {} min: {words}", after.as_secs().div_ceil(60))]
     Later {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// How long there is no use in trying again.
+        /// How long to wait at least before the next try.
         after: Duration,
-        /// The relay's words, if it was asked just now.
+        /// The relay's text, if it was asked just now.
         words: String,
     },
-    /// A rate lets the mail pass later: its job does not hold a slot until then.
+    /// A rate delays the mail: its job gives its slot back until then.
     #[error("the mail to {masked} waits for its turn at mail.domain_rate or mail.job_rate, in {} s", after.as_secs())]
     Paced {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// How long there is no use in trying again.
+        /// How long to wait at least before the next try.
         after: Duration,
     },
-    /// The notice to the operator did not leave.
+    /// The notice to the operator was not sent.
     #[error("the notice to {masked} was not taken: {reason}")]
     Notice {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// Why not, in the relay's words.
+        /// The reason, in the relay's words.
         reason: String,
     },
-    /// Another worker has taken up the attempt.
+    /// Another worker has the right to the attempt.
     #[error("another worker has taken up attempt {n} at the mail to {masked}")]
     Taken {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// Which attempt.
+        /// The attempt's number.
         n: u32,
     },
-    /// Nobody knows of so many attempts whether they were sent that no other is made without a person's word.
+    /// So many attempts have an unknown outcome that another one needs an operator's decision.
     #[error(
         "the mail to {masked} was attempted {attempts} times, and each time nobody knows whether it left: `handout ledger resolve` lets it go or stay"
     )]
     Exhausted {
-        /// To whom; masked.
+        /// The recipient, masked.
         masked: String,
-        /// How often it was tried.
+        /// How many attempts were made.
         attempts: usize,
     },
 }
 
-/// How mails leave this machine. A closed set: both are for real use.
+/// How mails leave this machine. A closed set: both are for production use.
 #[derive(Debug, Clone)]
 pub enum Mailer {
     /// Into a directory.
@@ -116,9 +116,9 @@ pub enum Mailer {
 /// A mail, ready to be handed over.
 #[derive(Debug)]
 pub struct Letter {
-    /// From whom and to whom, as the relay is told.
+    /// Sender and recipient, as in MAIL and RCPT.
     pub envelope: Envelope,
-    /// Who the mail is for, which a relay's words about it must not repeat.
+    /// What identifies the recipient, which logged replies of the relay must not repeat.
     pub secrets: Secrets,
     /// The same for every attempt at the same mail.
     pub message_id: String,
@@ -128,18 +128,18 @@ pub struct Letter {
     pub summary: MailSummary,
 }
 
-/// What an outbox shows of a mail.
+/// The mail as an outbox lists it.
 #[derive(Debug, Clone)]
 pub struct MailSummary {
-    /// To whom.
+    /// The recipient.
     pub to: Address,
-    /// About what.
+    /// The subject.
     pub subject: String,
     /// The mail as a page.
     pub html: String,
 }
 
-/// A way out whose turn it is to take a mail.
+/// A route with a permit to send one mail.
 #[derive(Debug)]
 pub enum Route<'a> {
     /// Into a directory.
@@ -148,40 +148,40 @@ pub enum Route<'a> {
     Smtp(smtp::RelayPermit<'a>),
 }
 
-/// A mail that the other side is ready to take: one more step sends it.
+/// A mail that the other side is ready to receive: one more step sends it.
 #[derive(Debug)]
 enum PreparedSend<'a> {
     Outbox(&'a Outbox),
     Smtp(Box<smtp::Transaction<'a>>),
 }
 
-/// What the other side said before the mail's text was sent.
+/// The other side's answer before the mail's text was sent.
 #[derive(Debug)]
 enum Handshake<'a> {
     Ready(PreparedSend<'a>),
-    /// It will never take this mail.
+    /// The mail will never be accepted.
     Never {
         code: u16,
         words: String,
     },
-    /// It may take this mail later.
+    /// The mail may be accepted later.
     Deferred(Deferral),
 }
 
-/// What became of a letter, and what is to be done where that is no end. Nothing that was not sent can be taken for an end.
+/// The outcome of a letter, and what follows if it is not final. A letter that was not sent never becomes final here.
 #[derive(Debug)]
 enum SendOutcome {
     /// It was accepted.
     Accepted { words: String },
     /// It was rejected.
     Rejected { code: u16, words: String },
-    /// It was not sent, for certain.
+    /// It was certainly not sent.
     NotSent(Deferral),
-    /// Nobody knows whether it was.
+    /// The mail may or may not have been sent.
     Unknown { words: String, error: RelayError },
 }
 
-/// A letter that was not taken, and may be another time.
+/// A letter that was not accepted, and may be accepted later.
 #[derive(Debug)]
 struct Deferral {
     code: Option<u16>,
@@ -189,20 +189,20 @@ struct Deferral {
     because: DeferralReason,
 }
 
-/// Why a letter was not taken.
+/// Why a letter was not accepted.
 #[derive(Debug)]
 enum DeferralReason {
-    /// The relay said "later" and meant this mail.
+    /// The relay deferred this mail.
     Later(smtp::DeferralKind),
-    /// Something is wrong with the relay, or it will not have this mail; it had accepted so many others.
+    /// The relay is not well, or rejects this mail. `accepted` is its count of accepted mails.
     Unclear { error: RelayError, accepted: u64 },
-    /// Something is wrong with the way.
+    /// The route failed.
     Failed(DeliverError),
 }
 
 impl Mailer {
-    /// Waits until one more mail of a job may be sent to a recipient: for the rates, for a connection, for a relay to want
-    /// mail again. Can be left waiting at any moment.
+    /// Waits until one more mail of a job may be sent to a recipient: for the rates, for a connection, for the end of
+    /// the relay's pause. The future may be dropped at any time.
     pub async fn turn(
         &self,
         relay: &RelayName,
@@ -215,7 +215,7 @@ impl Mailer {
         })
     }
 
-    /// Who is to be served later.
+    /// The deferred recipients.
     const fn later(&self) -> Option<&later::Later> {
         match self {
             Self::Outbox(_) => None,
@@ -223,7 +223,7 @@ impl Mailer {
         }
     }
 
-    /// Why there is no use in serving a recipient of a job yet, if there is none: a relay said "later", or a rate does.
+    /// Why a recipient of a job cannot be served yet, if so: the relay deferred the mail, or a rate applies.
     pub fn put_off(&self, job: &JobId, rid: &str, recipient: &Recipient) -> Option<DeliverError> {
         let Self::Smtp(relays) = self else {
             return None;
@@ -272,7 +272,7 @@ impl<'a> Route<'a> {
 }
 
 impl Route<'_> {
-    /// Sends a letter that no ledger knows: a notice, a measurement. Nothing keeps it from being sent twice.
+    /// Sends a letter without a ledger record: a notice, a measurement. It may be sent twice.
     pub async fn send_unrecorded(self, letter: &Letter) -> Result<Outcome, DeliverError> {
         Ok(match self.open(letter).await? {
             Handshake::Ready(opened) => opened.send_and_tell(letter).await.outcome(),
@@ -359,17 +359,17 @@ impl SendOutcome {
     }
 }
 
-/// How a recipient's turn ended.
+/// The result of a recipient's delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryResult {
-    /// In this turn.
+    /// The outcome came in this delivery.
     Ended(Outcome),
-    /// Before this turn.
+    /// The outcome was recorded before.
     EndedBefore(Outcome),
 }
 
 impl DeliveryResult {
-    /// The end itself.
+    /// The final outcome.
     pub const fn outcome(&self) -> &Outcome {
         match self {
             Self::Ended(outcome) | Self::EndedBefore(outcome) => outcome,
@@ -377,38 +377,37 @@ impl DeliveryResult {
     }
 }
 
-/// Whether a relay that says "later" about a mail is heeded, however often it has said so.
+/// Whether a mail that a relay defers is retried, however often it was deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryWindow {
-    /// It is asked again.
+    /// The mail is retried.
     Left,
-    /// It was asked for as long as the links were to live: "later" is a no if it was said often.
+    /// The mail was retried for as long as the links were to live: a repeated deferral is now final.
     Over,
 }
 
-/// One attempt at one recipient of a job.
+/// One attempt to deliver to a recipient of a job.
 #[derive(Debug, Clone, Copy)]
 pub struct DeliveryAttempt<'a> {
     /// The job.
     pub job: &'a JobId,
-    /// To whom.
+    /// The recipient.
     pub recipient: &'a Recipient,
-    /// Which attempt; it was free when somebody looked.
+    /// The number of the attempt; it was free when the status was read.
     pub n: u32,
-    /// What is done when nobody knows whether the mail left.
+    /// What happens if the outcome is unknown.
     pub on_doubt: OnDoubt,
-    /// Whether a relay that says "later" is heeded.
+    /// Whether a deferred mail is retried.
     pub patience: RetryWindow,
 }
 
-/// Delivers one letter, when it is its turn.
+/// Delivers one letter, once it has a permit.
 ///
-/// `may_go_on` is asked when the other side has said "go on", which may have taken
-/// long: a letter that may not be sent any more is dropped, and was not sent. What it returns is held until the outcome is
-/// recorded.
+/// `may_go_on` is called after the other side's "go on", which may have taken long. If it fails, the letter is dropped
+/// and was not sent. Its return value is held until the outcome is recorded.
 ///
 /// # Errors
-/// `E` is the caller's error: what `may_go_on` says, and what the relay, the ledger or the audit log failed with.
+/// `E` is the caller's error: from `may_go_on`, the relay, the ledger or the audit log.
 pub async fn deliver<E>(
     letter: &Letter,
     errand: &DeliveryAttempt<'_>,
@@ -439,7 +438,7 @@ where
     failpoint::pass(Failpoint::GoAhead);
     let _commitment = may_go_on()?;
     if !books.intend(&attempt).await? {
-        // Somebody else has it. Where that leaves the recipient, the next delivery of the job looks.
+        // Another worker has the attempt. The next delivery of the job reads the recipient's status.
         let masked = recipient.masked();
         return Err(DeliverError::Taken { masked, n }.into());
     }
@@ -464,7 +463,7 @@ where
     Ok(DeliveryResult::Ended(outcome))
 }
 
-/// Whether a recorded outcome ends the recipient's turn; why not, if it does not.
+/// Whether a recorded outcome is final for the recipient; the reason, if it is not.
 fn settle(
     errand: &DeliveryAttempt<'_>,
     rid: &str,
@@ -480,17 +479,17 @@ fn settle(
         {
             Ok(())
         }
-        // The next delivery begins with the decision; see `DeliveryLedger::look`.
+        // The next delivery resolves it first; see `DeliveryLedger::look`.
         SendOutcome::Unknown { error, .. } => Err(error.into()),
     }
 }
 
 impl Deferral {
-    /// The code of a mail that is given up without one: a connection broke in its text, time and again. RFC 5321, section
-    /// 4.2.3: "local error in processing".
+    /// The reply code of a mail that failed for good without a reply: its connection broke in the text, repeatedly. RFC
+    /// 5321, section 4.2.3: "local error in processing".
     const WITHOUT_CODE: u16 = 451;
 
-    /// Whether it is the last of too many: it is about this mail, and it was said for too long.
+    /// Whether the deferral becomes final: it is about this mail, and the mail was deferred for too long.
     fn is_a_no(&self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> bool {
         let (RetryWindow::Over, Some(later)) = (errand.patience, mailer.later()) else {
             return false;
@@ -504,7 +503,7 @@ impl Deferral {
         }
     }
 
-    /// The end of a mail that was to be sent later for too long.
+    /// The final outcome of a mail that was deferred for too long.
     fn given_up(self) -> SendOutcome {
         SendOutcome::Rejected {
             code: self.code.unwrap_or(Self::WITHOUT_CODE),
@@ -515,7 +514,7 @@ impl Deferral {
         }
     }
 
-    /// Remembers it, for the next time.
+    /// Records the deferral for the next delivery.
     fn put_off(self, errand: &DeliveryAttempt<'_>, rid: &str, mailer: &Mailer) -> DeliverError {
         let later = mailer.later();
         match self.because {
@@ -529,7 +528,7 @@ impl Deferral {
             DeferralReason::Unclear { error, accepted } => {
                 if let Some(later) = later {
                     later.note(errand.job, rid, accepted);
-                    // The others of the job come first next time.
+                    // The job's other recipients come first in the next delivery.
                     if error.needs_a_person() {
                         later.refused(errand.job, rid);
                     }
@@ -563,7 +562,7 @@ mod tests {
         }
     }
 
-    /// Looks where Ann stands and delivers her mail.
+    /// Reads Ann's status and delivers her mail.
     async fn serve_ann(
         books: &DeliveryLedger,
         outbox: &Outbox,

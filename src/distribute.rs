@@ -1,7 +1,7 @@
 //! The story of a job, step by step.
 //!
-//! Plan it, list its objects once, and then for each audience: sign a batch, record it, show it; publish the
-//! page and the list; mail each recipient without a final status. What was done before stays done.
+//! Plan it and list its objects once. Then for each audience: sign a batch, record it, render it; publish the page and
+//! the list; mail each recipient without a final status. Work that was done before is not repeated.
 
 mod audiences;
 mod batches;
@@ -26,11 +26,11 @@ use crate::report::{JobReport, MAX_REPORTED};
 use crate::run::JobRun;
 use crate::text::chain;
 
-/// Runs a job, from its plan to its last mail, and tells the operator which recipients it did not reach.
+/// Runs a job, from its plan to its last mail, and notifies the operator of the recipients it did not reach.
 pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, JobError> {
     let at = services.enter(&run.job)?;
     let ran = Box::pin(run_at_edges(run, &at, services)).await;
-    // What failed because a dependency is down comes back when the dependency does.
+    // A failure caused by a dependency that is down comes back when the dependency does.
     let down = || at.iter().find_map(JobAtEdge::outage);
     let audit = || services.recording.audit.edge().outage();
     let report = ran.map_err(|error| error.or_outage(audit().or_else(down)))?;
@@ -63,12 +63,12 @@ async fn run_at_edges(
         return supersede(run, services).await;
     }
     let work = run_if_relay_answers(run, first, at, services);
-    // On the heap: it is large, and the future of each caller would hold room for it.
+    // On the heap: it is large, and each caller's future would reserve the space.
     let work = Box::pin(until_it_gives_way(run, at, services, work));
     under_lease(run, services, work).await
 }
 
-/// Runs a job once its relay has answered: what is signed for a relay that is silent has audit lines and no mail.
+/// Runs a job once its relay has answered: links signed for a silent relay would have audit lines and no mail.
 async fn run_if_relay_answers(
     run: &JobRun,
     first: Option<&Record>,
@@ -88,7 +88,7 @@ async fn run_if_relay_answers(
     hand_out(run, &state, at, services).await
 }
 
-/// Hands the objects out, says where pages and lists are, and records the end of the job.
+/// Hands the objects out, logs where pages and lists are, and records the end of the job.
 async fn hand_out(
     run: &JobRun,
     state: &JobState,

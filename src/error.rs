@@ -1,7 +1,7 @@
 //! Every way in which a job can fail, and the one judgement of each.
 //!
-//! Steps raise errors; nobody but [`JobError::class`] says what an error means, and nobody but [`disposition`]
-//! what is done with the message then. Both name every case: a new error must be judged, not swallowed.
+//! Steps raise errors. Only [`JobError::class`] decides what an error means, and only [`disposition`] decides what
+//! happens to the message. Both name every case, so that a new error has to be judged.
 
 #![deny(
     clippy::wildcard_enum_match_arm,
@@ -53,10 +53,10 @@ pub enum JobError {
         /// The connections that there are.
         known: String,
     },
-    /// Its objects could not be gathered.
+    /// Its objects could not be listed.
     #[error(transparent)]
     Gather(#[from] GatherError),
-    /// Nobody could sign its links.
+    /// A signer for its links was not available.
     #[error(transparent)]
     Signer(#[from] SignerError),
     /// One of its links could not be made.
@@ -71,39 +71,39 @@ pub enum JobError {
     /// A mail or a page could not be delivered.
     #[error(transparent)]
     Deliver(#[from] DeliverError),
-    /// Something that it needs is down, and is tried again after its pause.
+    /// A dependency is down, and is tried again after its pause.
     #[error(transparent)]
     Down(#[from] Outage),
     /// The ledger did not answer.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// Another worker has the job and lives.
+    /// Another living worker has the job.
     #[error("another worker is at the job; it is looked at again later")]
     Busy {
-        /// How long its lease counts.
+        /// How long its lease remains valid.
         left: Duration,
     },
-    /// A person's word came while it was worked: there is more to do.
+    /// An operator's verdict came during the run: there is more to do.
     #[error("the job was reopened while it was worked; it goes on")]
     Reopened,
-    /// Whoever waits for the job's result could not be told.
+    /// The job's result could not be sent.
     #[error(transparent)]
     Results(#[from] ResultsError),
     /// Some recipients were not served yet, the others were.
     #[error("{count} of the job's recipients could not be served yet: {first}")]
     Deferred {
-        /// How many.
+        /// Their number.
         count: usize,
-        /// How long there is no use in trying again.
+        /// How long to wait at least before the next try.
         at_least: Duration,
-        /// Why the first could not.
+        /// The error of the first of them.
         #[source]
         first: Box<Self>,
     },
-    /// Its links grew old while it was worked.
+    /// Its links aged too far during the run.
     #[error(transparent)]
     Aged(#[from] Aged),
-    /// The work was asked to stop.
+    /// The run was cancelled.
     #[error(transparent)]
     Stopped(#[from] Stopped),
     /// The process died too often while it worked the message.
@@ -111,29 +111,29 @@ pub enum JobError {
         "the process ended {deaths} times while it worked this message, which may have caused it: look at what the message asks for, and at the memory of the machine, before it is put back"
     )]
     Poison {
-        /// How often.
+        /// The number of deaths.
         deaths: u32,
     },
-    /// A step panicked, which is a mistake of ours.
+    /// A step panicked, which is a bug.
     #[error("a step of the job panicked; please report this with the log around it")]
     Panicked,
 }
 
-/// What an error means.
+/// The meaning of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureClass {
-    /// Trying again cannot help: a person must change the job, a template or a bucket.
+    /// A retry cannot help: the job, a template or a bucket must be changed.
     Permanent,
-    /// Trying again may help.
+    /// A retry may help.
     Transient,
-    /// A decision of the configuration's: nothing failed.
+    /// A decision of the configuration: nothing failed.
     Policy,
-    /// What the job needs is down, or asks for time: the job comes back when that is over, however often it is met.
+    /// A dependency is down, or asks for time: the job comes back when that is over, any number of times.
     Deferred,
-    /// A request to a store, the ledger, a relay or a disk failed, and no outage is known: the job comes back later each time,
-    /// and is not parked.
+    /// A request to a store, the ledger, a relay or a disk failed, and no outage is known: the job comes back later
+    /// each time, and is not parked.
     Edge,
-    /// Somebody else is at it (`busy-wait`): nothing failed, however often it is met.
+    /// Another worker has the job (`busy-wait`): nothing failed, any number of times.
     Busy,
     /// The disk under the audit log or the ledger failed: the daemon must stop receiving.
     Disk,
@@ -145,18 +145,19 @@ const DISK_AT_LEAST: Duration = Duration::from_secs(15);
 /// The shortest wait for an edge that failed: its pause ends within seconds.
 const EDGE_AT_LEAST: Duration = Duration::from_secs(3);
 
-/// The wait after an edge has asked to slow down or the session of the credentials is over, and after one that people have to
-/// repair.
+/// The wait after an edge has asked to slow down or the session of the credentials has ended, and the wait after a
+/// failure that operators have to repair.
 const THROTTLED_AT_LEAST: Duration = Duration::from_secs(10);
 const DENIED_AT_LEAST: Duration = Duration::from_secs(60);
 
-/// The shortest wait for recipients whom a relay told "later": each time comes back for whoever's time is up, and they are many.
+/// The shortest wait for recipients whom a relay deferred: each run serves the recipients whose wait is over, and they
+/// are many.
 const LATER_AT_LEAST: Duration = Duration::from_secs(30);
 
-/// How long a message stays away whose job another worker is at: a lease of a dead one ends not much later.
+/// How long a message is hidden whose job another worker has: the lease of a dead worker expires not much later.
 const BUSY_WAIT: Duration = Duration::from_secs(30);
 
-/// What is done with a message.
+/// What happens to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// It is done.
@@ -166,7 +167,7 @@ pub enum Disposition {
         /// How long it stays hidden.
         after: Duration,
     },
-    /// It is set aside, with the reason, for a person.
+    /// It is parked, with the reason, for an operator.
     Park,
 }
 
@@ -202,7 +203,7 @@ impl From<KeptError> for JobError {
 }
 
 impl JobError {
-    /// What the error means. The table of the design, row by row.
+    /// The meaning of the error. The table of the design, row by row.
     pub fn class(&self) -> FailureClass {
         if self.is_of_an_edge() {
             return FailureClass::Edge;
@@ -233,7 +234,7 @@ impl JobError {
                 | GatherError::TooMany { .. }
                 | GatherError::TooLong => FailureClass::Permanent,
                 GatherError::Refused(_) => FailureClass::Policy,
-                // The operator's disk or clock, and nothing about the job.
+                // The operator's disk or clock is the cause, not the job.
                 GatherError::Spool { .. } | GatherError::Skew { .. } => FailureClass::Edge,
                 GatherError::Stopped(_) => FailureClass::Transient,
             },
@@ -253,7 +254,7 @@ impl JobError {
                 RenderError::Template { .. }
                 | RenderError::Subject { .. }
                 | RenderError::TooLarge { .. } => FailureClass::Permanent,
-                // The pages and the links were counted at different times: counted again, they agree.
+                // The pages and the links were counted at different times: a retry makes them agree.
                 RenderError::Changed { .. } | RenderError::PageLinks { .. } => {
                     FailureClass::Transient
                 }
@@ -279,7 +280,7 @@ impl JobError {
             Self::Busy { .. } | Self::Reopened => FailureClass::Busy,
             Self::Ledger(error) => match error {
                 LedgerError::Database { source, .. } if source.is_disk() => FailureClass::Disk,
-                // A ledger that cannot be used is the operator's to repair, and then the job can be done.
+                // The operator must repair a ledger that cannot be used, and then the job can be done.
                 LedgerError::Store(_)
                 | LedgerError::Database { .. }
                 | LedgerError::ConditionalWritesUnsupported { .. }
@@ -289,13 +290,13 @@ impl JobError {
                 }
             },
             Self::Deferred { first, .. } => first.class(),
-            // The job is done, and parked it would be told of as one that cannot be done.
+            // The job is done; parking it would report it as one that cannot be done.
             Self::Results(_) => FailureClass::Deferred,
             Self::Aged(_) | Self::Stopped(_) | Self::Panicked => FailureClass::Transient,
         }
     }
 
-    /// The outage that keeps the job, which the log was told when it began.
+    /// The outage that delays the job; it was logged when it began.
     pub fn outage(&self) -> Option<&Outage> {
         if let Self::Down(outage) | Self::Results(ResultsError::Down(outage)) = self {
             Some(outage)
@@ -336,7 +337,8 @@ impl JobError {
         }
     }
 
-    /// The outage in place of what failed because of it: the job comes back when the outage is over, and not later and later.
+    /// The outage in place of the error that it caused: the job comes back when the outage is over, and not later and
+    /// later.
     #[must_use]
     pub fn or_outage(self, outage: Option<Outage>) -> Self {
         match outage {
@@ -345,7 +347,7 @@ impl JobError {
         }
     }
 
-    /// Whether the configuration names a place where the bucket is not.
+    /// Whether the configuration names a wrong place of the bucket.
     pub fn is_of_configuration(&self) -> bool {
         match self {
             Self::Gather(GatherError::Store(error))
@@ -374,7 +376,7 @@ impl JobError {
         }
     }
 
-    /// Whether the work was only asked to stop.
+    /// Whether the run was only cancelled.
     pub fn is_stopped(&self) -> bool {
         matches!(
             self,
@@ -382,10 +384,10 @@ impl JobError {
         )
     }
 
-    /// Of several errors, the one that decides what becomes of their message: whoever can still be served must be.
+    /// Of several errors, the one that decides about their message: recipients who can still be served must be.
     pub fn most_hopeful(errors: Vec<Self>) -> Option<Self> {
         let hope = |error: &Self| match error.class() {
-            // The disk first: nothing may be handed out until it is repaired, and then everything can.
+            // The disk first: links are handed out only after its repair, and then all of them can be.
             FailureClass::Disk => 0,
             FailureClass::Transient if error.is_stopped() => 1,
             FailureClass::Busy => 2,
@@ -397,7 +399,7 @@ impl JobError {
         errors.into_iter().min_by_key(hope)
     }
 
-    /// How long there is no use in trying again, as whoever failed said.
+    /// How long to wait at least before the next try, according to the failed component.
     pub fn at_least(&self) -> Duration {
         match self {
             Self::Deliver(DeliverError::Relay(error)) => error.at_least(),
@@ -450,7 +452,7 @@ impl JobError {
         })
     }
 
-    /// Whether somebody should get up: credentials and disks are repaired by people.
+    /// Whether an operator is needed: credentials and disks do not recover by themselves.
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Gather(GatherError::Store(error))
@@ -487,11 +489,11 @@ impl JobError {
     }
 }
 
-/// How long there is no use in trying an edge again: as long as it asks for, or as long as such a failure lasts.
+/// How long to wait at least before an edge is tried again: as long as it asks for, or as long as such a failure lasts.
 pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
     let usual = match error.fact {
         ErrorKind::Unreachable | ErrorKind::Silent | ErrorKind::Failed => EDGE_AT_LEAST,
-        // The next session may be there soon, without a person.
+        // The next session may start soon, without an operator.
         ErrorKind::Denied if error.is_of_session() => THROTTLED_AT_LEAST,
         ErrorKind::Throttled => THROTTLED_AT_LEAST,
         ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Elsewhere | ErrorKind::Rejected => {
@@ -504,7 +506,7 @@ pub(crate) fn edge_at_least(error: &EdgeError) -> Duration {
 fn edge(error: &EdgeError) -> FailureClass {
     match error.fact {
         ErrorKind::NotFound | ErrorKind::Rejected => FailureClass::Permanent,
-        // None of these says anything about the job, which can be done when the edge is well again: it waits.
+        // These errors say nothing about the job, which can be done when the edge is well again: it waits.
         ErrorKind::Denied
         | ErrorKind::Throttled
         | ErrorKind::Unreachable
@@ -522,18 +524,18 @@ const fn signer(error: &SignerError) -> FailureClass {
     }
 }
 
-/// Whether a file could not be written for a reason that has nothing to do with which file it is.
+/// Whether a file could not be written for a reason that is independent of the file.
 fn is_of_disk(source: &io::Error) -> bool {
     is_full(source) || source.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
-/// What is done with the message of a job that ended so at its `tries`-th try. It comes back in `at_least` and a little
-/// more, or, where that is zero, later each time.
+/// What happens to the message of a job that failed so at its `tries`-th try. It comes back in `at_least` and a little
+/// more, or, if that is zero, later each time.
 ///
-/// For [`FailureClass::Transient`] and [`FailureClass::Edge`] a try is a failure: the receipts that a message spent waiting for an outage's
-/// end or for another worker count for nothing. For the others it is a receipt.
+/// For [`FailureClass::Transient`] and [`FailureClass::Edge`] a try is a failure: receipts during an outage or while
+/// another worker has the job do not count. For the others it is a receipt.
 ///
-/// `jitter` between 0 and 1 spreads the waits, so that what failed together does not come back together.
+/// `jitter` between 0 and 1 spreads the waits, so that simultaneous failures do not come back together.
 pub fn disposition(
     class: FailureClass,
     tries: u32,
@@ -576,7 +578,7 @@ mod tests {
     use proptest::prelude::*;
     use rustix::io::Errno;
 
-    /// What is done where nobody says how long to wait.
+    /// The disposition if no component says how long to wait.
     fn disposition(
         class: FailureClass,
         count: u32,
@@ -602,7 +604,7 @@ mod tests {
         assert_eq!(after(FailureClass::Deferred, 99, 0), 900);
     }
 
-    /// Whichever file it is for which the disk has no room, the log says so, and the job waits.
+    /// If the disk is full, the log says so and the job waits, whichever file is affected.
     #[test]
     fn a_full_disk_is_said_and_is_no_failure_of_the_job() {
         let full = || io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
@@ -661,7 +663,7 @@ mod tests {
             let said = waits(error);
             assert!(said.contains("No space left on device"), "{said}");
         }
-        // Files that cannot be opened, and memory that cannot be had, are no failure of the disk.
+        // Failures to open a file or to get memory are not failures of the disk.
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::DQUOT] {
             let source = || std::sync::Arc::new(io::Error::from(errno));
             for error in [
@@ -769,12 +771,12 @@ mod tests {
             disposition(FailureClass::Transient, 20, &limits, 1.0),
             Disposition::Park
         );
-        // Nor is a job given up because somebody else works it.
+        // Nor is a job given up because another worker has it.
         assert!(matches!(
             disposition(FailureClass::Busy, 99, &limits, 0.0),
             Disposition::Retry { .. }
         ));
-        // The disk is ours, not the job's: however often, the job is not given up for it.
+        // The disk is ours, not the job's: it never causes the job to be given up.
         assert!(matches!(
             disposition(FailureClass::Disk, 99, &limits, 0.0),
             Disposition::Retry { .. }

@@ -1,22 +1,22 @@
-//! What was already done: the records that make "once" true.
+//! What was already done: the records behind the guarantee of one mail per recipient.
 //!
-//! All safety rests on records that are created and never changed. Whoever created the *intent* `i.<n>` of a
-//! recipient has the right to attempt `n` of that mail, and nobody else ever has; the *outcome* `o.<n>` says what
-//! became of it. An intent without an outcome, left behind by a process that died, is a *doubt*: the mail may or
-//! may not have left. A doubt is recorded as `unknown`, counted, and decided: by `resolve_cmd`, by `on_doubt`, by a
-//! person.
+//! All safety rests on records that are created and never changed. The process that creates the *intent* `i.<n>` of a
+//! recipient has the right to attempt `n` of that mail, exclusively and for ever. The *outcome* `o.<n>` is the result
+//! of the attempt. An intent without an outcome, left behind by a process that died, is a *doubt*: the mail may or may
+//! not have left. A doubt is recorded as `unknown`, counted, and resolved: by `resolve_cmd`, by `on_doubt`, or by an
+//! operator.
 //!
 //! ```text
 //! plan       which job this id belongs to, and which objects it hands out
 //! i.<n>      INTENT    after the audit lines are durable, before the mail's last byte
 //! o.<n>      OUTCOME   accepted | rejected | not_sent | unknown
-//! l.<n>      LATE      what the owner of attempt n learnt after somebody wrote `unknown`
+//! l.<n>      LATE      the outcome by the owner of attempt n, after another process wrote `unknown`
 //! v.<n>      VERDICT   about an attempt that is unknown: was_sent | resend_ok; about one that was rejected: resend_ok
-//! done       every recipient has an end: the message may be deleted
+//! done       every recipient has a final status: the message may be deleted
 //! reopened   a verdict came after `done`: the job may be worked once more, until the next `done`
-//! notified   the operator is told, or was, of the recipients without a mail at this `done`
-//! served     an event of a key was served; one before it comes too late
-//! lease      who works the job now; the one record that changes, and nothing rests on it
+//! notified   the operator is notified, or was, of the recipients without a mail at this `done`
+//! served     an event of a key was served; an earlier one comes too late
+//! lease      which worker runs the job now; the one record that changes, and correctness does not rest on it
 //! ```
 //!
 //! The protocol was checked exhaustively in a model, `tests/model/ledger_model.py`. Its transitions are these places:
@@ -24,19 +24,19 @@
 //! | transition | place |
 //! |---|---|
 //! | `recv` | `Worker::receive` |
-//! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `Class::Busy` |
-//! | `look` | `Books::look`, over [`status_of()`] |
-//! | `skip` | `Turn::EndedBefore` |
-//! | `go` | `who_waits`, in `distribute.rs` |
-//! | `audit` | `gather`, in `distribute.rs`: no letter can be made before |
-//! | `pre-ok`, `pre-fail` | `Way::open` |
-//! | `intent`, `intent-412`, `intent-412-own` | `Books::intend`; 412 is [`Created::Theirs`], or ours by its nonce |
-//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the dot, `Opened::send_and_tell`; what it comes to is an [`Outcome`] |
-//! | `out`, `late` | `Books::conclude` |
-//! | `doubt` | `Books::doubt` |
-//! | `resend`, `hold`, `sent` | `Books::decide`; a person's: [`resolve::resolve`] |
+//! | `busy-wait` | `JobError::Busy`, `DeliverError::Taken`; `FailureClass::Busy` |
+//! | `look` | `DeliveryLedger::look`, over [`status_of()`] |
+//! | `skip` | `DeliveryResult::EndedBefore` |
+//! | `go` | `pending_recipients`, in `distribute/audiences.rs` |
+//! | `audit` | `gather`, in `distribute/batches.rs`: a letter cannot be made before |
+//! | `pre-ok`, `pre-fail` | `Route::open` |
+//! | `intent`, `intent-412`, `intent-412-own` | `DeliveryLedger::intend`; 412 is [`Created::Theirs`], or ours by its nonce |
+//! | `acc`, `acc-noreply`, `4xx`, `5xx`, `drop` | the end of DATA, `PreparedSend::send_and_tell`; the result is an [`Outcome`] |
+//! | `out`, `late` | `DeliveryLedger::conclude` |
+//! | `doubt` | `DeliveryLedger::doubt` |
+//! | `resend`, `hold`, `sent` | `DeliveryLedger::decide`; an operator's: [`resolve::resolve`] |
 //! | `giveup` | `DeliverError::Exhausted` |
-//! | `fin`, `done`, `reread` | `finish`, in `distribute.rs` |
+//! | `fin`, `done`, `reread` | `finish`, in `distribute/finish.rs` |
 //! | `reopen` | `resolve::reopen` |
 //! | `again` | `resolve::resend` |
 //! | `delete` | `settle::delete` |
@@ -69,7 +69,7 @@ use crate::keyring::nonce;
 use crate::ledger::lease::Leases;
 use crate::ledger::shelf::PictureCache;
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum Kind {
@@ -79,17 +79,17 @@ pub enum Kind {
     Intent,
     /// What became of an attempt.
     Outcome,
-    /// What the owner of an attempt learnt after somebody else had called it unknown.
+    /// The outcome by the owner of an attempt, after another process had recorded it as unknown.
     Late,
     /// A decision about an attempt that is unknown or was rejected.
     Verdict,
-    /// Every recipient has an end.
+    /// Every recipient has a final status.
     Done,
-    /// A verdict asks for a mail after the job was done.
+    /// A verdict allows a mail after the job was done.
     Reopened,
-    /// The operator is told of those whom the job did not reach, or was.
+    /// The operator is notified, or was, of the recipients that the job did not reach.
     Notified,
-    /// An event of a key was served: one before it comes too late. Of a series of events, not of a job.
+    /// An event of a key was served: an earlier one comes too late. It belongs to a series of events, not to a job.
     Served,
 }
 
@@ -106,7 +106,7 @@ impl Kind {
         Self::Served,
     ];
 
-    /// The word under which a store keeps it.
+    /// The word under which a store keeps the kind.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Plan => "plan",
@@ -146,20 +146,21 @@ impl TryFrom<String> for Kind {
 pub struct Record {
     /// The job.
     pub job: JobId,
-    /// The recipient's id; empty for what belongs to the whole job.
+    /// The recipient's id; empty for a record of the whole job.
     pub rid: String,
-    /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been reopened.
+    /// The attempt at this recipient, from 0; for `done`, `notified` and `reopened`, how often the job had been
+    /// reopened.
     #[serde(deserialize_with = "attempt")]
     pub n: u32,
-    /// What it says.
+    /// The kind.
     pub kind: Kind,
-    /// Random, and different for every attempt to create a record: tells ours from another's.
+    /// Random, and different for every attempt to create a record: it tells our record from another's.
     pub nonce: String,
-    /// The particulars.
+    /// The body, as JSON.
     pub body: Value,
 }
 
-/// Reads the number of an attempt, which has one after it.
+/// Reads the number of an attempt, which must have a successor.
 fn attempt<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let n = u32::deserialize(deserializer)?;
     match n < MAX_ATTEMPTS {
@@ -192,12 +193,12 @@ impl Record {
     }
 }
 
-/// Who created a record first.
+/// Which process created a record first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
-    /// We did, now.
+    /// This process created it now.
     Ours,
-    /// Somebody did before; this is what stands there.
+    /// Another process did; this is the existing record.
     Theirs(Record),
 }
 
@@ -209,20 +210,20 @@ pub enum LedgerError {
     Database {
         /// `write to` or `read`.
         action: &'static str,
-        /// What it said.
+        /// The database's error.
         source: DatabaseError,
     },
-    /// The bucket did not answer as hoped.
+    /// The request to the bucket failed.
     #[error(transparent)]
     Store(#[from] EdgeError),
-    /// The bucket's server does not keep its promise of conditional writes.
+    /// The bucket's server does not implement conditional writes correctly.
     #[error(
         "the ledger cannot be kept in {place}: the server there takes a write with {header} though its condition is not met, so two workers could send the same mail; use Amazon S3 or another server with conditional writes"
     )]
     ConditionalWritesUnsupported {
         /// The bucket and the prefix.
         place: String,
-        /// Which condition it does not heed.
+        /// The condition that it ignores.
         header: &'static str,
     },
     /// Another installation keeps its ledger there.
@@ -233,7 +234,7 @@ pub enum LedgerError {
         /// The bucket and the prefix.
         place: String,
     },
-    /// An object of the ledger is there, but cannot be understood.
+    /// An object of the ledger exists, but cannot be parsed.
     #[error(
         "the ledger's object {key} cannot be read: restore it from an earlier version or a backup"
     )]
@@ -241,7 +242,7 @@ pub enum LedgerError {
         /// Its key.
         key: String,
     },
-    /// A record is there, but cannot be understood.
+    /// A record exists, but cannot be parsed.
     #[error(
         "the ledger's record {kind}.{n} of the job {job} cannot be read: restore it from a backup"
     )]
@@ -256,21 +257,21 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the disk under the ledger has no room: it is kept in a file then.
+    /// Whether the disk under the ledger is full: the ledger is a file then.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Database { source, .. } if source.is_full())
     }
 }
 
-/// Keeps records. Every method returns after what it did is durable.
+/// Stores records. Every method returns after its effect is durable.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
-    /// What is known of the health of the service that keeps it; nothing where it is a file.
+    /// The health of the service that keeps it; `None` if it is a file.
     fn edge(&self) -> Option<&Edge> {
         None
     }
 
-    /// Creates a record unless one of its job, recipient, attempt and kind exists. Never changes one.
+    /// Creates a record unless one of its job, recipient, attempt and kind exists. Never changes a record.
     async fn create(&self, record: Record) -> Result<Created, LedgerError>;
 
     /// All records of a job.
@@ -282,8 +283,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The jobs that were begun, the latest first, at most `limit`.
     async fn jobs(&self, limit: usize) -> Result<Vec<JobId>, LedgerError>;
 
-    /// Keeps page `number` of a listing of the job's objects. A listing has a random name and is written by one process;
-    /// it counts when the job's plan names it.
+    /// Stores page `number` of a listing of the job's objects. A listing has a random name and is written by one
+    /// process; it is valid once the job's plan names it.
     async fn keep_page(
         &self,
         job: &JobId,
@@ -292,7 +293,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         page: Vec<u8>,
     ) -> Result<(), LedgerError>;
 
-    /// Page `number` of a listing, if it is kept.
+    /// Page `number` of a listing, if it is stored.
     async fn page(
         &self,
         job: &JobId,
@@ -300,44 +301,44 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         number: u32,
     ) -> Result<Option<Vec<u8>>, LedgerError>;
 
-    /// Says that the job's listings are not needed any more; they may stay.
+    /// The job's listings are not needed any more; the ledger may delete them.
     async fn forget_pages(&self, job: &JobId) -> Result<(), LedgerError>;
 
-    /// How workers agree on who works a job; nothing where only one process can have the ledger open.
+    /// The leases by which workers share jobs; `None` if only one process can open the ledger.
     fn leases(&self) -> Option<&dyn Leases> {
         None
     }
 
-    /// Where what can be found out again is kept, if there is room for it.
+    /// The cache for what can be computed again, if there is one.
     fn shelf(&self) -> Option<&dyn PictureCache> {
         None
     }
 }
 
-/// What became of a mail.
+/// The outcome of a mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
-    /// The relay took it: 250 after the dot.
+    /// The relay accepted it: 250 after the end of DATA.
     Accepted {
-        /// The relay's words, which often hold its id for the mail.
+        /// The relay's text, which often has its id for the mail.
         words: String,
     },
-    /// The relay will never take it: 5yz.
+    /// The relay will never accept it: 5xx.
     Rejected {
         /// The reply code.
         code: u16,
         /// The relay's words.
         words: String,
     },
-    /// It was not sent, for certain: 4yz after the dot, or no dot.
+    /// It was certainly not sent: 4xx after the end of DATA, or no end of DATA.
     NotSent {
         /// The reply code, if there was a reply.
         code: Option<u16>,
-        /// The relay's words, or ours.
+        /// The relay's text, or ours.
         words: String,
     },
-    /// The dot was sent and no reply came, or the process died in between.
+    /// The end of DATA was sent and no reply came, or the process died in between.
     Unknown {
         /// What is known about it.
         words: String,
@@ -345,7 +346,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word for it in lines, tables and metrics.
+    /// The outcome's word in lines, tables and metrics.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
@@ -365,7 +366,7 @@ impl Outcome {
         }
     }
 
-    /// The relay's words, or ours.
+    /// The relay's text, or ours.
     pub fn words(&self) -> &str {
         match self {
             Self::Accepted { words }
@@ -375,14 +376,14 @@ impl Outcome {
         }
     }
 
-    /// A doubt that nobody has answered: nothing is sent until somebody does.
+    /// A doubt that is held: nothing is sent until it has a verdict.
     pub fn held() -> Self {
         Self::Unknown {
             words: "nobody has answered the doubt".to_owned(),
         }
     }
 
-    /// As a record's particulars.
+    /// As a record's body.
     pub fn to_body(&self) -> Value {
         serde_json::to_value(self).expect("an outcome is plain data")
     }
@@ -398,7 +399,7 @@ pub enum Answer {
     ResendOk,
 }
 
-/// An answer, and who gave it.
+/// An answer, and its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The answer.
@@ -408,7 +409,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// A verdict by somebody.
+    /// A verdict from this source.
     pub fn new(verdict: Answer, by: &str) -> Self {
         Self {
             verdict,
@@ -416,7 +417,7 @@ impl Verdict {
         }
     }
 
-    /// As a record's particulars.
+    /// As a record's body.
     pub fn to_body(&self) -> Value {
         serde_json::to_value(self).expect("a verdict is plain data")
     }

@@ -1,19 +1,19 @@
 //! Handout hands files out of S3 as links.
 //!
-//! Somebody puts a *job* on a queue: "give what lies under this prefix to these people". This is what becomes of it,
-//! and each word is a module:
+//! A program puts a *job* on a queue: "give the objects under this prefix to these people". These are its steps, and
+//! each word is a module:
 //!
 //! ```text
-//! Message ─parse▶ Job ─draw▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ JobReport ─settle▶
+//! Message ─parse▶ Job ─plan▶ Plan ─gather▶ Links ─record▶ AuditedLinks ─render▶ Rendered ─deliver▶ JobReport ─settle▶
 //!  queue     job        plan      links       audit           render          deliver          worker
 //! ```
 //!
 //! Four promises decide every argument about the code. A link works for as long as the mail says ([`plan::expiry`]).
-//! Nobody is mailed twice, and no job is lost, whatever crashes ([`ledger`]). No link leaves without a durable line that
-//! says who got it ([`audit`]): [`render`] takes [`audit::AuditedLinks`] and nothing else. And signing is cheap enough
-//! ([`presign`]) that everybody gets links of their own.
+//! No recipient is mailed twice and no job is lost, whatever crashes ([`ledger`]). Every link has a durable audit line
+//! that names its recipient before it leaves ([`audit`]): [`render`] takes [`audit::AuditedLinks`] and nothing else.
+//! Signing is cheap enough ([`presign`]) that each recipient gets links of their own.
 //!
-//! Start with [`distribute`]: it is the story, step by step.
+//! Start with [`distribute`]: it has the story, step by step.
 
 // The story, in the order in which it happens.
 pub mod audit;
@@ -31,7 +31,7 @@ pub mod render;
 pub mod report;
 pub mod run;
 
-// The machine that runs it.
+// The machine that runs the steps.
 pub mod assemble;
 pub mod bounds;
 pub mod cancellation;

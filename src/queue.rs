@@ -1,7 +1,7 @@
-//! The edge to messages: receive, hold, delete, set aside.
+//! The edge to messages: receive, hold, delete, park.
 //!
-//! [`Queue`] speaks SQS's words, whoever answers. A message that was received is hidden from others for the
-//! visibility timeout; whoever does not delete it in time will see it again.
+//! [`Queue`] uses SQS's terms for every implementation. A received message is hidden from others for the visibility
+//! timeout; if it is not deleted in time, it becomes visible again.
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
@@ -16,12 +16,12 @@ use async_trait::async_trait;
 use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, ErrorKind};
 
-/// The handle of one receipt of a message. Whoever has it can delete the message, so it does not print.
+/// The handle of one receipt of a message. Its holder can delete the message, so it is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Receipt(String);
 
 impl Receipt {
-    /// A receipt as the queue spells it.
+    /// A receipt with the queue's handle.
     pub const fn new(handle: String) -> Self {
         Self(handle)
     }
@@ -42,7 +42,7 @@ impl fmt::Debug for Receipt {
 pub struct Message {
     /// The queue's id for it, the same at every receipt.
     pub id: String,
-    /// What it says.
+    /// The body.
     pub body: String,
     /// The handle of this receipt.
     pub receipt: Receipt,
@@ -62,27 +62,27 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Where a message went that nobody can work.
+/// Where a message went that cannot be worked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parked {
-    /// It was set aside with its reason and is gone from the queue.
+    /// It was parked with its reason and is gone from the queue.
     Aside,
-    /// The queue has no such place: it stays, and the queue's redrive policy will take it away.
+    /// The queue has no queue of parked messages: the message stays, and the redrive policy will move it.
     LeftToRedrive,
 }
 
-/// A message that was set aside.
+/// A parked message.
 #[derive(Debug, Clone)]
 pub struct ParkedMessage {
     /// Its id.
     pub id: String,
-    /// What it says.
+    /// The body.
     pub body: String,
-    /// Why it was set aside.
+    /// Why it was parked.
     pub reason: String,
 }
 
-/// A request to a queue that did not succeed. `ErrorKind::NotFound` on a receipt means that it is not ours any more.
+/// A failed request to a queue. `ErrorKind::NotFound` on a receipt means that the message is not ours any more.
 pub type QueueError = EdgeError;
 
 /// A queue.
@@ -102,37 +102,38 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Hides a message that is being worked for `visibility` from now.
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError>;
 
-    /// Gives a message back, to be received again after `after`; zero lets others have it at once.
+    /// Gives a message back, to be received again after `after`; zero lets others receive it at once.
     async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {
         self.extend(receipt, after).await
     }
 
-    /// How many messages are hidden because a process received them, about; `None` where the queue knows that none is without
-    /// a process that works it.
+    /// About how many messages are hidden because a process received them; `None` if the queue knows that a living
+    /// process works each of them.
     async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
         Ok(None)
     }
 
-    /// Where [`Queue::park`] sets messages aside, if that is a dependency of its own. `park` reports to it.
+    /// The edge of the queue to which [`Queue::park`] moves messages, if that is a dependency of its own. `park`
+    /// reports to it.
     fn parked_edge(&self) -> Option<&Edge> {
         None
     }
 
-    /// Sets a message aside with the reason why nobody can work it.
+    /// Parks a message with the reason why it cannot be worked.
     async fn park(&self, message: &Message, reason: &str) -> Result<Parked, QueueError>;
 
     /// Puts a message on the queue and returns its id.
     async fn submit(&self, body: &str) -> Result<String, QueueError>;
 
-    /// How many messages wait, about; also the question whether the queue is there.
+    /// About how many messages wait; also a check that the queue is there.
     async fn waiting(&self) -> Result<u64, QueueError>;
 }
 
-/// How long a queue may take for a message that is handed over to it, all tries included: a slot of the worker is held
-/// meanwhile, and the message that is worked comes again.
+/// How long a queue may take to accept a message, all tries included: a slot of the worker is held meanwhile, and the
+/// message in progress comes again.
 pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
-/// Hands a message over to a queue that is not the one that jobs come from, in [`HAND_OVER`], and reports to its edge.
+/// Sends a message to another queue than the one of the jobs, within [`HAND_OVER`], and reports to its edge.
 pub(crate) async fn hand_over<T>(
     edge: &Edge,
     handing_over: impl Future<Output = Result<T, QueueError>>,
@@ -145,7 +146,7 @@ pub(crate) async fn hand_over<T>(
         Err(EdgeError::new(action, ErrorKind::Silent, words))
     });
     match &handed_over {
-        // It is not taken as it is, and another may be.
+        // This message is not accepted, but another may be.
         Err(error) if error.fact == ErrorKind::Rejected => edge.answered(),
         Err(error) => error.report_to(edge),
         Ok(_) => edge.answered(),

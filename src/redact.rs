@@ -1,11 +1,11 @@
-//! Words of a relay or a store without the addresses, links and secrets that they repeat.
+//! Texts of a relay or a store without the addresses, links and secrets that they repeat.
 //!
-//! A relay names the recipient and the link that it rejects; a store repeats the URL that it refuses. Both can spell
-//! them in many ways: percent-encoded, as an encoded-word, as a reference of HTML, with full-width characters, with `at`
-//! in place of `@`. Therefore no pattern of an address decides. A word is kept if it is plain (letters, digits, dots,
-//! hyphens) and too short for a token; every other word is replaced. Where it is known what must not be repeated, such as
-//! the recipient of a mail, each word that holds a part of that is replaced, however it is joined to others, cut into
-//! pieces or encoded ([`Secrets`]).
+//! A relay names the recipient and the link that it rejects; a store repeats the URL that it rejects. Both can spell
+//! them in many ways: percent-encoded, as an encoded-word, as an HTML character reference, with full-width characters,
+//! with `at` in place of `@`. Therefore no pattern of an address decides. A word is kept if it is plain (letters,
+//! digits, dots, hyphens) and too short for a token; every other word is replaced. If the values to hide are known,
+//! such as the recipient of a mail, each word that holds a part of them is replaced, even if the part is joined to
+//! others, cut into pieces or encoded ([`Secrets`]).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,15 +24,15 @@ use presign::hex::hex;
 /// Queue ids of Postfix and Exim have at most 16, request ids of S3 as well; the id of an access key has 20.
 const MAX_MIXED_PART: usize = 19;
 
-/// How the ids of access keys begin; the shortest has 16 characters.
+/// The prefixes of access key ids; the shortest id has 16 characters.
 ///
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html>
 const KEY_IDS: [&str; 3] = ["AKIA", "ASIA", "ABIA"];
 const MIN_KEY_ID: usize = 16;
 
-/// What stores call what belongs to a signature, in lower case and without its punctuation.
+/// Names that stores give to the parts of a signature, in lower case and without punctuation.
 ///
-/// The word behind such a name and a `:` or `=` is hidden.
+/// The word after such a name and a `:` or `=` is hidden.
 const OF_A_SIGNATURE: [&str; 8] = [
     "signature",
     "xamzsignature",
@@ -44,41 +44,41 @@ const OF_A_SIGNATURE: [&str; 8] = [
     "xamzsecuritytoken",
 ];
 
-/// So many bytes in a row, each a word of two hexadecimal digits, are a text: S3 spells so what it would have signed.
+/// This many consecutive words of two hexadecimal digits are a text: S3 spells the string to sign so.
 const MIN_SPELLED_TEXT: usize = 4;
 
-/// The most bytes of words that mix digits and letters: of more, all are hidden, since a signature may have been cut into
-/// pieces. The longest id of a relay, that of Amazon SES, has so many.
+/// The most bytes of words that mix digits and letters. If there are more, all are hidden, since a signature may have
+/// been cut into pieces. The longest id of a relay, that of Amazon SES, has this many.
 const MAX_MIXED_BYTES: usize = 48;
 
-/// The shortest such word that counts, in bytes: `mx1` and `12s` are none.
+/// The shortest such word that counts, in bytes: `mx1` and `12s` do not.
 const MIN_MIXED_PART: usize = 4;
 
-/// The shortest secret that is looked for, in characters: an `a` would hide every word.
+/// The shortest secret that is searched for, in characters: an `a` would hide every word.
 const MIN_SECRET: usize = 3;
 
-/// Up to so many characters a secret hides a word that has it between other characters than letters and digits; a longer one
-/// hides every word that has it. Otherwise, the recipient Ann would hide `cannot`.
+/// Up to this many characters, a secret hides a word only if it stands between characters other than letters and
+/// digits. A longer secret hides every word that contains it. Otherwise, the recipient Ann would hide `cannot`.
 const MAX_BOUNDED_SECRET: usize = 4;
 
 /// The longest word that is kept, in bytes: no longer than a label of a host name with its neighbours.
 const MAX_WORD: usize = 64;
 
-/// A hidden word of at most so many bytes may be an `@` in disguise, between words that look plain.
+/// A hidden word of at most this many bytes may be an `@` in disguise, between words that look plain.
 const MAX_DISGUISE: usize = 8;
 
-/// What stands in the place of a word that is not plain.
+/// Replaces a word that is not plain.
 const HIDDEN: &str = "(hidden)";
 
-/// What stands in the place of a word with an `@`.
+/// Replaces a word with an `@`.
 const ADDRESS: &str = "(address)";
 
-/// What words must not repeat, where it is known. Cloned without a copy.
+/// The values that a text must not repeat. A clone shares them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
-    /// As they are looked for in each word: folded.
+    /// The form that is searched for in each word: folded.
     words: Arc<[String]>,
-    /// As they are looked for across words: squeezed, and what encoders make of them.
+    /// The forms that are searched for across words: squeezed, and the encodings of that.
     spelled: Arc<[String]>,
 }
 
@@ -152,7 +152,7 @@ impl Secrets {
     }
 }
 
-/// A text in lower case, compatible characters as those that they stand for (NFKC), and without what cannot be seen.
+/// A text in lower case, with compatible characters normalised (NFKC), and without invisible characters.
 fn folded(text: &str) -> Cow<'_, str> {
     if text
         .bytes()
@@ -173,8 +173,8 @@ fn squeezed(text: &str) -> String {
         .collect()
 }
 
-/// A text squeezed, and in hexadecimal and Base64, wherever in an encoded text it stands: Base64 cuts bytes into groups of three,
-/// so that a text has three spellings, of which the characters at both ends depend on its neighbours.
+/// A text squeezed, and in hexadecimal and Base64 at every offset in an encoded text: Base64 cuts bytes into groups of
+/// three, so that a text has three spellings, of which the characters at both ends depend on its neighbours.
 fn spellings(text: &str) -> Vec<String> {
     let aligned = (0..3).map(|before| {
         let mut bytes = vec![0; before];
@@ -190,12 +190,12 @@ fn spellings(text: &str) -> Vec<String> {
 
 /// Makes words fit to be kept and logged: one line of at most `max_bytes`, without addresses, links and secrets.
 ///
-/// Of a link, its host is kept, since an operator needs it and it opens nothing.
+/// The host of a link is kept, since an operator needs it and it opens nothing.
 pub(crate) fn redacted(words: &str, max_bytes: usize) -> String {
     redacted_of(words, &Secrets::default(), max_bytes)
 }
 
-/// The same, and without the words that hold one of the secrets.
+/// The same, also without the words that hold one of the secrets.
 pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> String {
     let words: Vec<&str> = words.split_whitespace().take(max_bytes).collect();
     let mixed: usize = words.iter().map(|word| mixed_bytes(word)).sum();
@@ -232,7 +232,7 @@ pub(crate) fn redacted_of(words: &str, secrets: &Secrets, max_bytes: usize) -> S
     printable(&shown.join(" "), max_bytes).into_owned()
 }
 
-/// Which words are of a signature: those behind a name for it, and bytes that are spelled one by one.
+/// Which words belong to a signature: those after a name for it, and bytes that are spelled one by one.
 fn of_signatures(words: &[&str]) -> Vec<bool> {
     let mut is_of = vec![false; words.len()];
     for (index, pair) in words.windows(2).enumerate() {
@@ -249,7 +249,7 @@ fn of_signatures(words: &[&str]) -> Vec<bool> {
     is_of
 }
 
-/// A word, or what stands in its place.
+/// A word, or its replacement.
 fn shown(word: &str) -> String {
     if let Some((_, rest)) = word.split_once("://") {
         return link(rest);
@@ -263,7 +263,7 @@ fn shown(word: &str) -> String {
     }
 }
 
-/// A link, of which the host is kept unless there is a login before it.
+/// A link: its host is kept unless a login precedes it.
 fn link(rest: &str) -> String {
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let is_of_a_name = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
@@ -353,7 +353,7 @@ fn is_encoded_address(part: &str) -> bool {
 
 /// The texts that a part may be in Base64 or in hexadecimal.
 fn decoded(part: &str) -> impl Iterator<Item = String> {
-    // Encoders cut a text where they like: a last group that is not whole is left out.
+    // Encoders may cut a text anywhere: an incomplete last group is left out.
     let whole = part.get(..part.len() / 4 * 4).unwrap_or_default();
     let ways = [part, whole].map(|part| {
         [
@@ -386,7 +386,7 @@ fn is_word(word: &str, name: &str) -> bool {
         .eq_ignore_ascii_case(name)
 }
 
-/// Whether the words behind `index` begin as a domain does: `acme.example`, `acme dot example`, or something hidden.
+/// Whether the words after `index` begin as a domain does: `acme.example`, `acme dot example`, or a hidden word.
 fn is_followed_by_domain(words: &[&str], index: usize) -> bool {
     // A loose `@` at a word's beginning or end has half of the address in its own word.
     words[index].contains('@')
@@ -401,7 +401,7 @@ fn is_dot(word: &str) -> bool {
     is_word(word, "dot") || word == "."
 }
 
-/// The index behind the domain that begins at `index`.
+/// The index after the domain that begins at `index`.
 fn end_of_domain(words: &[&str], index: usize) -> usize {
     let mut end = (index + 1).min(words.len());
     while words.get(end).is_some_and(|word| is_dot(word)) {
@@ -513,7 +513,7 @@ mod tests {
         let secrets = of_job(&recipient);
         let base64 = |text: &str| Base64Unpadded::encode_string(text.as_bytes());
         let words = [
-            // Compatible characters (NFKC), and those that cannot be seen.
+            // Compatible characters (NFKC), and invisible ones.
             "𝐚𝐧𝐧𝐬𝐞𝐜𝐫𝐞𝐭 𝒶cme.example".to_owned(),
             "ⓐⓝⓝⓢⓔⓒⓡⓔⓣ".to_owned(),
             "ａｎｎｓｅｃｒｅｔ＠ａｃｍｅ．ｅｘａｍｐｌｅ".to_owned(),

@@ -1,4 +1,4 @@
-//! What a job came to, as its `done` record and its result say it.
+//! The report of a job, as in its `done` record and its result.
 
 use std::collections::HashMap;
 
@@ -12,17 +12,17 @@ use crate::ledger::{Outcome, Record};
 /// How many places and recipients a result names; more of them are only counted.
 pub(crate) const MAX_REPORTED: usize = 100;
 
-/// What a job came to.
+/// The report of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JobReport {
-    /// Whether all of it had been done before.
+    /// Whether the whole job had been done before.
     #[serde(skip_deserializing)]
     pub done_before: bool,
     /// How often the job had been reopened: the number of its `done`.
     #[serde(skip)]
     pub reopenings: u32,
-    /// Whether nothing was handed out since a later event of the same key had been served.
+    /// Whether the job was skipped, because a later event of the same key had been served.
     pub superseded: bool,
     /// How many links were made at the last attempt.
     pub links: u64,
@@ -30,15 +30,15 @@ pub struct JobReport {
     pub unavailable: u64,
     /// Until when the links of the last attempt work.
     pub expires_at: Option<Timestamp>,
-    /// Mails that the relay took.
+    /// Mails that the relay accepted.
     pub accepted: u64,
-    /// Mails that it will never take.
+    /// Mails that the relay rejected.
     pub rejected: u64,
-    /// Mails of which nobody knows, and which are not sent again.
+    /// Mails with an unknown outcome, which are not sent again.
     pub unknown: u64,
     /// Recipients without a mail that was accepted; at most a hundred.
     pub without_mail: Vec<WithoutMail>,
-    /// How many files the shortest of the last attempt's mails shows, where mails lead to fewer than all
+    /// How many files the shortest of the last attempt's mails shows, if mails lead to fewer than all files
     /// (`email.overflow = "summarize"`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shown: Option<u64>,
@@ -53,18 +53,18 @@ pub struct JobReport {
 pub struct WithoutMail {
     /// The recipient's id, as in the audit log and the ledger.
     pub rid: String,
-    /// What became of the mail, and the relay's words.
+    /// The outcome of the mail, with the relay's text.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
 impl JobReport {
-    /// How many recipients have no mail that was accepted.
+    /// How many recipients have no accepted mail.
     pub const fn failed(&self) -> u64 {
         self.rejected + self.unknown
     }
 
-    /// The addresses of those without a mail, as far as they are told, and what became of it.
+    /// The known addresses of recipients without a mail, and the outcome of their mails.
     pub fn in_clear(
         &self,
         job: &Job,
@@ -81,7 +81,7 @@ impl JobReport {
         told.collect()
     }
 
-    /// There was nothing left to do: what the `done` record says was done.
+    /// There was nothing left to do: the report of the `done` record.
     pub(crate) fn before(records: &[Record]) -> Self {
         let done = last_done(records);
         let told = done.and_then(|done| serde_json::from_value(done.body.clone()).ok());
@@ -100,7 +100,7 @@ impl JobReport {
             }
             Outcome::Rejected { .. } => self.rejected += 1,
             Outcome::Unknown { .. } => self.unknown += 1,
-            // Not an end: such a turn is an error, and the job comes back.
+            // Not final: such a result is an error, and the job comes back.
             Outcome::NotSent { .. } => return,
         }
         if self.without_mail.len() < MAX_REPORTED {

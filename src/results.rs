@@ -1,7 +1,7 @@
-//! What a job came to, told to whoever goes on from there: one JSON message for each job.
+//! The results of jobs for programs that continue from there: one JSON message for each job.
 //!
-//! It is told after the job's `done` record, or its line of refusal, and before its message leaves the queue, so that none
-//! is missing after a crash. For the same reason it may come twice: the job's id says that it is the same.
+//! A result is sent after the job's `done` record, or its line of rejection, and before its message leaves the queue,
+//! so that none is missing after a crash. So a result may come twice; the job's id identifies the duplicate.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -21,46 +21,46 @@ use crate::report::JobReport;
 use crate::text::chain;
 use crate::text::printable_json;
 
-/// The version of what is told.
+/// The version of the result format.
 const VERSION: u32 = 1;
 
-/// To whom results are told. A closed set: all are for real use.
+/// The receiver of results. A closed set: all are for production use.
 #[derive(Debug, Clone, Default)]
 pub enum Results {
-    /// Results are not told.
+    /// Results are not sent.
     #[default]
     Off,
     /// As messages of a queue.
     Queue {
         /// The queue.
         queue: Arc<dyn Queue>,
-        /// What is known of its health.
+        /// The queue's health.
         edge: Edge,
     },
     /// As lines of a file.
     File(ResultsFile),
 }
 
-/// A file of results, one line each. It may be on a mount whose server is gone.
+/// A file of results, one line each. It may be on a network mount whose server is down.
 #[derive(Debug, Clone)]
 pub struct ResultsFile {
     path: PathBuf,
-    /// Whether it takes lines.
+    /// The file's health.
     edge: Edge,
-    /// One write at a time: one that does not end keeps a thread, and no more than one.
+    /// One write at a time: a write that hangs keeps one thread, and no more than one.
     turn: Arc<Semaphore>,
 }
 
-/// Why a result could not be told.
+/// Why a result could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultsError {
-    /// The queue did not take it.
+    /// The queue did not accept it.
     #[error("the job's result could not be told: results.queue_url")]
     Queue(#[source] QueueError),
-    /// The queue is down, which the log was told: the result waits for it.
+    /// The queue is down, which is logged already: the result waits for it.
     #[error("the job's result waits for its queue")]
     Down(#[from] Outage),
-    /// The file did not take it.
+    /// The file did not accept it.
     #[error("the job's result could not be written to {} (results.file)", path.display())]
     File {
         /// The file.
@@ -82,7 +82,7 @@ enum JobOutcome {
 #[derive(Debug, Serialize)]
 pub struct JobResult<'a> {
     v: u32,
-    /// The job; nothing for a message in which none could be read.
+    /// The job; `None` for a message without a readable job.
     job: Option<&'a JobId>,
     /// The message that brought it.
     message: &'a str,
@@ -96,7 +96,7 @@ pub struct JobResult<'a> {
 }
 
 impl<'a> JobResult<'a> {
-    /// A job of which everybody has an end.
+    /// A job of which every recipient has a final status.
     pub const fn done(
         job: &'a JobId,
         message: &'a str,
@@ -114,7 +114,7 @@ impl<'a> JobResult<'a> {
         }
     }
 
-    /// A job that cannot be done, and that was set aside.
+    /// A job that cannot be done, and that was parked.
     pub const fn parked(
         job: Option<&'a JobId>,
         message: &'a str,
@@ -134,7 +134,7 @@ impl<'a> JobResult<'a> {
 }
 
 impl Results {
-    /// As messages of a queue, which is at this URL.
+    /// As messages of the queue at this URL.
     pub fn queue(queue: Arc<dyn Queue>, url: &str) -> Self {
         let subject = format!("the results queue {url} (results.queue_url)");
         let edge = Edge::new(EdgeKind::Results, "queue", subject);
@@ -151,7 +151,7 @@ impl Results {
         })
     }
 
-    /// What is known of the health of where results are told.
+    /// The health of the receiver of results.
     pub const fn edge(&self) -> Option<&Edge> {
         match self {
             Self::Queue { edge, .. } | Self::File(ResultsFile { edge, .. }) => Some(edge),
@@ -159,8 +159,8 @@ impl Results {
         }
     }
 
-    /// Tells a result; returns when it cannot be lost any more, or when it never will be taken: the log has it then. Fails
-    /// at once while the queue is down, but for the message that tries it, and where `share` messages wait for it in silence.
+    /// Sends a result. Returns when it is durable, or when it is rejected for good, which is logged. Fails at once
+    /// while the queue is down, except for the message that tries it, and if `share` messages wait for it in silence.
     pub async fn tell(&self, result: &JobResult<'_>, share: usize) -> Result<(), ResultsError> {
         let text = || {
             let json = serde_json::to_string(result).expect("a result is plain data");
@@ -171,7 +171,7 @@ impl Results {
             Self::Queue { queue, edge } => {
                 let _at = edge.enter(result.message, share)?;
                 match hand_over(edge, queue.submit(&text())).await {
-                    // It says no to this result, and would say no again.
+                    // The queue rejects this result, and would reject it again.
                     Err(error) if error.fact == ErrorKind::Rejected => {
                         lost(result, &ResultsError::Queue(error));
                         Ok(())
@@ -206,14 +206,14 @@ impl Results {
 }
 
 impl ResultsFile {
-    /// Writes a line, in [`HAND_OVER`].
+    /// Appends a line, within [`HAND_OVER`].
     async fn append(&self, line: String) -> io::Result<()> {
         let _under_way = self.edge.asked(Step::only("a line"));
         let written = async {
             let turn = Arc::clone(&self.turn).acquire_owned().await;
             let path = self.path.clone();
             let writing = tokio::task::spawn_blocking(move || {
-                // A write that is given up goes on there, and others wait for it.
+                // A write that timed out continues there, and later writes wait for it.
                 let _turn = turn;
                 append(&path, &line)
             });
@@ -239,7 +239,7 @@ fn failure_of(error: &io::Error) -> FailureKind {
     }
 }
 
-/// Says that a result is not told.
+/// Logs that a result is lost.
 fn lost(result: &JobResult<'_>, error: &ResultsError) {
     tracing::error!(
         message.id = result.message,
@@ -249,10 +249,10 @@ fn lost(result: &JobResult<'_>, error: &ResultsError) {
     );
 }
 
-/// One write for a line: lines of several jobs do not mix.
+/// One write for each line: lines of several jobs do not mix.
 fn append(path: &Path, line: &str) -> io::Result<()> {
     let (parent, name) = directory::split(path)?;
-    // Reasons and recipients are in there: another reader is let in by the operator, who makes the file first.
+    // The lines hold reasons and recipients. An operator who wants other readers creates the file first.
     let mut file = Directory::open(parent)?.append(name, 0o600)?;
     file.write_all(line.as_bytes())?;
     file.sync_data()
@@ -307,7 +307,7 @@ mod tests {
             let result = JobResult::parked(None, "a", "no", now);
             results.tell(&result, 2).await
         };
-        // A write that does not end.
+        // A write that hangs.
         let hangs = file.turn.acquire().await.unwrap();
         for _ in 0..2 {
             let began = tokio::time::Instant::now();
@@ -345,7 +345,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         append(&path, "1\n").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        // The operator let a group read it.
+        // The operator gave a group read access.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         append(&path, "2\n").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);

@@ -1,4 +1,4 @@
-//! One attempt at a job: the job, the message that brought it, and the instant at which it began.
+//! One attempt at a job: the job, its message, and the instant at which it began.
 
 pub mod delivery;
 mod services;
@@ -14,7 +14,7 @@ use crate::audit::record::{Context, LinkKind, Pseudonyms};
 use crate::cancellation::Cancellation;
 use crate::job::Job;
 
-/// A job and the message that brought it.
+/// A job and its message.
 #[derive(Debug, Clone)]
 pub struct JobRun {
     /// The job.
@@ -25,14 +25,14 @@ pub struct JobRun {
     pub attempt: u32,
     /// The instant at which this attempt began.
     pub now: Timestamp,
-    /// Heeded before each step that cannot be undone.
+    /// Checked before each irreversible step.
     pub stop: Cancellation,
-    /// Told when the job gets on, so that the deaths of its workers are counted anew.
+    /// Told when the job makes progress, so that the deaths of its workers are counted anew.
     pub delivery: Delivery,
 }
 
 impl JobRun {
-    /// What audit lines of links say of the attempt. `role` is the one whose credentials sign.
+    /// The attempt's fields in the audit lines of links. `role` is the one whose credentials sign.
     pub(crate) fn context<'a>(
         &'a self,
         kind: LinkKind,

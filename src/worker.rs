@@ -1,7 +1,8 @@
-//! Receive, hold, distribute, settle; until a signal, and then in order.
+//! Receive, hold, distribute, settle; until a signal, and then shut down in order.
 //!
-//! Only as many messages are received as can be started at once, so none grows old while it waits. Each message
-//! is owned by one task, which works it, extends the hold on it, and settles it; whoever loses the hold stops.
+//! The worker receives only as many messages as can be started at once, so messages do not age while they wait. One
+//! task owns each message: it works the job, extends the lease on the message, and settles it. A task that loses the
+//! lease stops.
 
 mod backlog;
 pub mod lease;
@@ -45,54 +46,55 @@ use crate::worker::lease::{HeldMessage, Lease};
 use crate::worker::settle::Settled;
 use crate::worker::turn::MessageGroup;
 
-/// How long a worker waits after a failed receive, at first and at most. The longest decides how long a queue that is back
-/// stays untried.
+/// The pause after a failed receive, at first and at most. The maximum decides how long a recovered queue stays
+/// untried.
 const INITIAL_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often a worker whose slots are all taken shows that it moves.
+/// How often a worker with full slots shows that it is alive.
 const TURN: Duration = Duration::from_secs(15);
 
-/// How long a receive that is under way at the end is waited for: cut off, its messages would stay hidden from other workers
-/// for the visibility timeout. Waited for longer, a queue that is silent would hold the end up.
+/// How long to wait at shutdown for a receive in progress. If it were cut off, its messages would stay hidden from
+/// other workers for the visibility timeout. A longer wait would let a silent queue delay the shutdown.
 const LAST_POLL: Duration = Duration::from_millis(1500);
 
-/// How long the queue is waited for at the end, when messages are given back or settled.
+/// How long to wait at shutdown for the queue, when messages are given back or settled.
 const LAST_CALL: Duration = Duration::from_secs(3);
 
-/// How long a message stays away while another is worked that may have killed the process.
+/// How long a message stays hidden while another is worked that may have killed the process.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(2);
 
-/// The shortest wait for a message that cannot be set aside now: its job is looked at again each time.
+/// The shortest wait of a message that cannot be parked now: its job is checked again each time.
 const UNPARKED: Duration = Duration::from_secs(5);
 
-/// How long a worker waits before it receives again after an empty answer that came sooner than a poll takes: a server that
-/// does not wait as it is asked to would be asked a thousand times a second.
+/// The pause after an empty answer that came sooner than a poll takes. A server that ignores the wait time would
+/// otherwise be asked a thousand times a second.
 const EMPTY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a worker waits before it receives again when all that it received had to go back, at first and at most.
+/// The pause after a receive of which every message had to go back, at first and at most.
 const INITIAL_IDLE: Duration = Duration::from_millis(50);
 const MAX_IDLE: Duration = Duration::from_secs(1);
 
-/// How often a worker looks whether a disk that was nearly full has room again.
+/// How often a worker checks whether a nearly full disk has room again.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long a message whose job is in flight already stays away.
+/// How long a message stays hidden whose job is already in flight.
 const IN_SHADOW: Duration = Duration::from_secs(15);
 
-/// How long work whose hold is lost may take to come to its next step before it is cut off: longer than a relay may take for
-/// its answer after a mail's dot. Until then the job is not worked again in this process: its place among those in flight is
-/// taken.
+/// How long work whose lease is lost may take to reach its next step before it is cut off: longer than a relay may take
+/// for its reply to the end of DATA. Until then this process does not start the job again, since its place among the
+/// jobs in flight is taken.
 const LAST_STEP: Duration = Duration::from_secs(11 * 60);
 
-/// How long a mail whose text was sent is waited for at the end, after the grace period. A supervisor that was promised an
-/// end kills what takes longer, and the mail would be in doubt all the same.
+/// How long to wait at shutdown, after the grace period, for a mail whose text was sent. A supervisor kills a process
+/// that takes longer than promised, and the mail would be in doubt all the same.
 const LAST_MAIL: Duration = Duration::from_secs(7);
 
-/// How many messages may wait for the queue to settle them beside those in the slots. Of more, each keeps its slot.
+/// How many messages may wait for the queue to settle them beside those in the slots. Each message beyond that keeps
+/// its slot.
 const MAX_UNSETTLED: usize = 200;
 
-/// As the queue's edge knows them. An answered poll says nothing about either, nor does a message that was given back about
+/// Steps of the queue's edge. An answered poll says nothing about either, and giving a message back says nothing about
 /// deletions.
 const GIVING_BACK: Step = Step {
     rank: 1,
@@ -103,7 +105,7 @@ const DELETING: Step = Step {
     name: "the deletion of a message",
 };
 
-/// How the worker works.
+/// The options of a worker.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkerOptions {
     /// How many messages are worked at once.
@@ -112,7 +114,7 @@ pub struct WorkerOptions {
     pub visibility_timeout: Duration,
     /// How long a receive waits for a message.
     pub poll: Duration,
-    /// How long work may go on after the signal to stop.
+    /// How long work may continue after the signal to stop.
     pub grace_period: Duration,
     /// When to give a job up, and how long to wait before.
     pub limits: RetryLimits,
@@ -121,13 +123,13 @@ pub struct WorkerOptions {
 /// Why the worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was told to, and everything in flight came to an end or was given back.
+    /// It was told to stop, and everything in flight has ended or was given back.
     Drained,
-    /// A disk failed under the audit log or the ledger: nothing may be handed out.
+    /// A disk failed under the audit log or the ledger: links must not be handed out.
     DiskFailed,
 }
 
-/// What messages are worked with that begin after a new configuration was read.
+/// What a new configuration changes for messages that begin after it was read.
 #[derive(Debug, Clone)]
 pub struct Renewed {
     /// The services.
@@ -145,29 +147,29 @@ pub struct Worker {
     pace: WorkerOptions,
     clock: Clock,
     in_flight: JobsInFlight,
-    /// The messages of which a line says that they are refused, and those of which a result says so.
+    /// The messages whose rejection has an audit line, and those whose rejection has a result.
     refused: RefusedMessages,
     told: RefusedMessages,
     failures: Failures,
     disk_failed: Arc<AtomicBool>,
-    /// What messages are worked with from now on, where a new configuration was read.
+    /// The latest configuration, where a new one was read.
     renewed: watch::Receiver<Option<Renewed>>,
     /// How many messages in a row went back because a suspect is worked alone.
     gone_back: Arc<AtomicU32>,
-    /// The places for messages whose work has ended, and which the queue has not settled yet.
+    /// The places for messages whose work has ended and which the queue has not settled yet.
     unsettled: Arc<Semaphore>,
     backlog: Backlog,
 }
 
-/// How often messages have failed here in a way that trying again may help. How often they were received says less: most of
-/// that may have been waiting.
+/// How often messages have failed here for a reason that a retry may resolve. The receive count says less: most
+/// receipts may have been waits.
 #[derive(Debug, Clone, Default)]
 struct Failures {
     by_message: Arc<Mutex<HashMap<String, u32>>>,
 }
 
 impl Failures {
-    /// How many messages are remembered; one that is forgotten is tried a few times more.
+    /// How many messages are remembered; a message that is dropped is tried a few times more.
     const MAX_KEPT: usize = 10_000;
 
     fn by_message(&self) -> MutexGuard<'_, HashMap<String, u32>> {
@@ -175,7 +177,7 @@ impl Failures {
         by_message.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure; how many there were, this one included.
+    /// Counts a failure; returns their number, this one included.
     fn count(&self, message: &str) -> u32 {
         let mut by_message = self.by_message();
         if by_message.len() >= Self::MAX_KEPT && !by_message.contains_key(message) {
@@ -191,14 +193,15 @@ impl Failures {
     }
 }
 
-/// Messages that were refused and may still be in the queue.
+/// Messages that were rejected and may still be in the queue.
 #[derive(Debug, Clone, Default)]
 struct RefusedMessages {
     messages: Arc<Mutex<HashSet<String>>>,
 }
 
 impl RefusedMessages {
-    /// How many are remembered; a queue without a redrive policy and without `parked_url` would fill the memory.
+    /// How many are remembered; without a bound, a queue without a redrive policy and without `parked_url` would fill
+    /// the memory.
     const MAX_KEPT: usize = 10_000;
 
     fn messages(&self) -> MutexGuard<'_, HashSet<String>> {
@@ -222,13 +225,13 @@ impl RefusedMessages {
     }
 }
 
-/// The jobs that are being worked in this process; a job is worked once at a time.
+/// The jobs in progress in this process; a job runs once at a time.
 #[derive(Debug, Clone, Default)]
 struct JobsInFlight {
     jobs: Arc<Mutex<HashSet<JobId>>>,
 }
 
-/// A job's place among those in flight, given up when dropped.
+/// A job's place among those in flight, given up on drop.
 struct InFlightGuard {
     in_flight: JobsInFlight,
     job: JobId,
@@ -256,24 +259,24 @@ impl Drop for InFlightGuard {
 
 /// How a message's work ended.
 enum Worked {
-    /// All of its jobs came to their end.
+    /// All of its jobs are complete.
     Done,
-    /// A job of it is in flight elsewhere.
+    /// A job of it is already in flight in this process.
     InShadow,
-    /// Jobs of it failed, or no job could be read from it.
+    /// Jobs of it failed, or it contains no readable job.
     Failed(Failed),
 }
 
-/// Why a message's work did not come to its end.
+/// Why a message's work failed.
 struct Failed {
-    /// Each job that failed, with its reason; no job where an event made none.
+    /// Each failed job with its reason; no job if an event made none.
     jobs: Vec<(Option<JobId>, String)>,
-    /// What decides about the message: the most hopeful of all.
+    /// The error that decides about the message: the most hopeful of all.
     error: JobError,
 }
 
 impl Failed {
-    /// Nothing is known of any job.
+    /// No job is known.
     fn without_job(error: JobError) -> Self {
         Self {
             jobs: Vec::new(),
@@ -281,7 +284,7 @@ impl Failed {
         }
     }
 
-    /// Each job that failed, with its reason; the one reason where no job is known.
+    /// Each failed job with its reason; the one reason if no job is known.
     fn each(&self) -> Vec<(Option<&JobId>, String)> {
         match self.jobs.as_slice() {
             [] => vec![(None, chain(&self.error))],
@@ -294,7 +297,7 @@ impl Failed {
 }
 
 impl Worker {
-    /// A worker; nothing is received before [`Worker::run`].
+    /// A worker; it receives nothing before [`Worker::run`].
     pub fn new(
         queue: Arc<dyn Queue>,
         services: Services,
@@ -320,7 +323,7 @@ impl Worker {
         }
     }
 
-    /// The same worker; each message is worked with what was sent here last when it begins.
+    /// The same worker; each message uses the latest value sent here when it begins.
     #[must_use]
     pub fn renewed_by(self, renewed: watch::Receiver<Option<Renewed>>) -> Self {
         Self { renewed, ..self }
@@ -339,7 +342,7 @@ impl Worker {
         }
     }
 
-    /// Works until `shutdown` completes, then lets what is in flight come to an end.
+    /// Works until `shutdown` completes, then lets the jobs in flight end.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Ended {
         let backlog = self.backlog.clone();
         let ended = tokio::select! {
@@ -393,7 +396,7 @@ impl Worker {
                 Received::Messages(messages) => {
                     pause = INITIAL_PAUSE;
                     let (messages, permits): (Vec<_>, Vec<_>) = messages.into_iter().unzip();
-                    // A turn is worked in one slot; others have the slots of those that wait in it.
+                    // A group is worked in one slot; other groups use the slots of the messages that wait in it.
                     for (turn, permit) in turn::turns(messages).into_iter().zip(permits) {
                         let slot = Slot::new(permit);
                         tasks.spawn(self.now().work_in_turn(turn, slot, stop.clone()));
@@ -405,7 +408,7 @@ impl Worker {
                     jittered(EMPTY_PAUSE)
                 }
                 Received::Failed { left_alone } => {
-                    // What was waited for in vain was pause enough.
+                    // The wait that was in vain counts as pause.
                     let rest = jittered(pause).saturating_sub(began.elapsed());
                     pause = (pause * 2).min(MAX_PAUSE);
                     rest.max(left_alone)
@@ -434,7 +437,7 @@ impl Worker {
         self.services.recording.audit.has_failed() || self.disk_failed.load(Ordering::Relaxed)
     }
 
-    /// Whether what is received could be recorded.
+    /// Whether received messages could be recorded.
     fn can_record(&self) -> bool {
         let books = &self.services.recording;
         let (audit, ledger) = (&books.audit, books.ledger.edge());
@@ -443,7 +446,7 @@ impl Worker {
             && ledger.is_none_or(|edge| edge.outage().is_none_or(|outage| outage.left.is_zero()))
     }
 
-    /// How long to wait before messages are received: all that came lately had to go back, or the ledger is down.
+    /// How long to wait before the next receive: all recent messages had to go back, or the ledger is down.
     fn idle(&self) -> Option<Duration> {
         if !self.can_record() {
             return Some(MAX_IDLE);
@@ -452,7 +455,7 @@ impl Worker {
         (gone_back > 0).then(|| (INITIAL_IDLE * gone_back).min(MAX_IDLE))
     }
 
-    /// Whether the disk has room for what is received; said when it changes, not each time.
+    /// Whether the disk has room for received messages; logged when that changes.
     fn has_room(&self, nearly_full: &mut bool) -> bool {
         match self.services.recording.audit.room().check() {
             Ok(()) => {
@@ -471,8 +474,8 @@ impl Worker {
         }
     }
 
-    /// Receives as many messages as there are slots. A receive that is under way when the signal comes is waited for, but
-    /// not for long. A queue that has not answered yet, or not lately, is not asked to wait: that it does is told at once then.
+    /// Receives as many messages as there are slots. A receive in progress at the signal is waited for, but not for
+    /// long. A queue without an answer so far, or lately, is polled without a wait, so that its answer comes at once.
     async fn receive(
         &self,
         first: OwnedSemaphorePermit,
@@ -531,7 +534,7 @@ impl Worker {
             Ok(messages) => Received::Messages(messages.into_iter().zip(free).collect()),
             Err(_) if told_to_stop => Received::ToldToStop(Vec::new()),
             Err(error) => {
-                // An edge tells it once.
+                // An edge logs it once.
                 if edge.is_none() {
                     tracing::error!(
                         error = chain(&error),
@@ -562,14 +565,14 @@ impl Worker {
         }
     }
 
-    /// Has a message given back that the queue did not take back, as soon as the queue answers.
+    /// Has the backlog give a message back that the queue did not take back, as soon as the queue answers.
     fn keep(&self, message: &Message) {
         let hidden = self.pace.visibility_timeout;
         self.backlog
             .keep(&self.services.edges, &message.receipt, hidden);
     }
 
-    /// Lets tasks end by themselves for the grace period, then asks them to stop at their next step.
+    /// Lets tasks end by themselves for the grace period, then cancels them at their next step.
     async fn drain(&self, mut tasks: JoinSet<()>, stop: &Cancellation) {
         while let Some(finished) = tasks.try_join_next() {
             log_panic(finished);
@@ -584,7 +587,7 @@ impl Worker {
             return;
         }
         stop.cancel();
-        // Each task ends before its next step that cannot be undone, and gives its message back.
+        // Each task ends before its next irreversible step, and gives its message back.
         if !all_end(&mut tasks, LAST_MAIL).await {
             tracing::error!(
                 in_flight = tasks.len(),
@@ -597,7 +600,7 @@ impl Worker {
     async fn work_in_turn(self, mut waiting: MessageGroup, slot: Slot, stop: Cancellation) {
         let (queue, visibility) = (&*self.queue, self.pace.visibility_timeout);
         while !waiting.is_empty() {
-            // The message before may have given the slot back, and all may be taken for long.
+            // The message before may have given the slot back, and all slots may be taken for long.
             let taken = stop.or(slot.take());
             if turn::holding(queue, &waiting, visibility, taken)
                 .await
@@ -613,12 +616,12 @@ impl Worker {
                 break;
             }
         }
-        // In their order, so that they come again in it.
+        // In their order, so that they are received again in it.
         drop(slot);
         self.give_back(waiting.into()).await;
     }
 
-    /// Works one message to its end.
+    /// Works one message until it is settled.
     async fn work(&self, message: Message, slot: &Slot, stop: Cancellation) -> Settled {
         let Some(delivery) = self.services.deliveries.begin(&message.id) else {
             self.gone_back.fetch_add(1, Ordering::Relaxed);
@@ -668,7 +671,7 @@ impl Worker {
         self.settle(&message, worked, &stop).await
     }
 
-    /// Opens a message aside.
+    /// Parses a message on a blocking thread.
     async fn open(&self, message: &Message) -> Result<OpenedMessage, JobError> {
         let (body, rules) = (message.body.clone(), Arc::clone(&self.rules));
         read_aside(move || envelope::open(&body, &rules)).await
@@ -692,7 +695,7 @@ impl Worker {
                 "events that are no jobs"
             );
         }
-        // One event of a message that cannot be done does not keep the others from being done.
+        // One bad event of a message does not block the others.
         let refused = opened.refused.into_iter();
         let mut failed: Vec<(Option<JobId>, JobError)> =
             refused.map(|error| (None, error.into())).collect();
@@ -737,7 +740,7 @@ impl Worker {
     async fn work_job(&self, run: &JobRun, message: &Message) -> Result<(), JobError> {
         let delivered = distribute(run, &self.services).await?;
         let id = &run.job.id;
-        // What was done before and has only its result to tell may come often until that is told.
+        // A job that was done before and only has to send its result may come often until the result is sent.
         if !delivered.done_before {
             report(id, &delivered);
         }
@@ -755,7 +758,7 @@ impl Worker {
         let mut settling = std::pin::pin!(self.settle_worked(message, worked));
         match stop.or(settling.as_mut()).await {
             Ok(left) => left,
-            // The end is not held up by a queue that is silent.
+            // A silent queue must not delay the shutdown.
             Err(Stopped) => {
                 let settled = tokio::time::timeout(LAST_CALL, settling).await;
                 settled.unwrap_or(Settled::Staying)
@@ -804,7 +807,7 @@ impl Worker {
             None => disposition,
         };
         let job = failed.jobs.iter().find_map(|(job, _)| job.as_ref());
-        // A message that waits for being set aside was told of when it came first.
+        // A message that waits to be parked was logged when it came first.
         if disposition != Disposition::Park || !self.refused.has(&message.id) {
             settle::log(message, job, &failed.error, disposition);
         }
@@ -871,8 +874,8 @@ impl Worker {
         }
     }
 
-    /// Sets a message aside after all that says why. Where one of these places cannot take it now, the message is not set
-    /// aside yet: it does not wait for them in its slot.
+    /// Parks a message after all records of the reason. If one of these places cannot take it now, the message is not
+    /// parked yet, and gives its slot back.
     async fn park(&self, message: &Message, failed: &Failed) -> Result<Settled, NotYet> {
         self.refuse(message, failed).await?;
         let edge = self.queue.parked_edge();
@@ -886,8 +889,8 @@ impl Worker {
         })
     }
 
-    /// Tells that a message cannot be worked: a line first, since a refusal without a line would be a silent drop,
-    /// then its results. Each is told once, though the message may come again until it is gone.
+    /// Records that a message cannot be worked: first its audit line, since a rejection without a line would be a
+    /// silent drop, then its results. Each is recorded once, though the message may come again until it is gone.
     async fn refuse(&self, message: &Message, failed: &Failed) -> Result<(), JobError> {
         let each = failed.each();
         if !self.refused.has(&message.id) {
@@ -914,19 +917,19 @@ impl Worker {
     }
 }
 
-/// Why a message whose jobs cannot be done is not set aside yet.
+/// Why a message whose jobs cannot be done is not parked yet.
 #[derive(Debug, thiserror::Error)]
 enum NotYet {
-    /// It could not be told, or the place for it is down.
+    /// The reason could not be recorded, or the queue of parked messages is down.
     #[error(transparent)]
     Job(#[from] JobError),
-    /// The place for it did not take it.
+    /// The queue of parked messages did not take it.
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
 
 impl NotYet {
-    /// When the message comes again. Said in the log, unless an edge has said it.
+    /// When the message comes again. Logged, unless an edge has logged it.
     fn disposition(&self, message: &Message) -> Disposition {
         let (at_least, is_said) = match self {
             Self::Job(error) => (error.at_least(), error.outage().is_some()),
@@ -947,9 +950,9 @@ impl NotYet {
 
 enum Received {
     Messages(Vec<(Message, OwnedSemaphorePermit)>),
-    /// No message, and sooner than it was asked for.
+    /// No message, and sooner than the poll's wait.
     TooSoon,
-    /// The queue failed; for how long it asks to be left alone.
+    /// The queue failed; for how long it asks not to be polled.
     Failed {
         left_alone: Duration,
     },
@@ -979,7 +982,7 @@ fn report(id: &JobId, delivered: &JobReport) {
             )
         };
     }
-    // A job is done when everybody has an end; an end that is no mail is something to look at.
+    // A job is done when every recipient has a final status; a final status without a mail needs attention.
     match delivered.rejected + delivered.unknown {
         0 => tell!(info),
         _ => tell!(warn),
@@ -1002,8 +1005,8 @@ fn log_panic(finished: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// Reads a message, or makes a job of it, aside: what a message holds may make this long work, and heartbeats, probes and signals
-/// go on. One is read at a time, so that the memory which this takes does not add up.
+/// Parses a message, or makes a job of it, on a blocking thread: a large message may take long, and heartbeats, probes
+/// and signals continue. One message is parsed at a time, so that their memory does not add up.
 async fn read_aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ParseJobError> + Send + 'static,
 ) -> Result<T, JobError> {
@@ -1012,7 +1015,7 @@ async fn read_aside<T: Send + 'static>(
         .await
         .expect("it is never closed");
     let done = tokio::task::spawn_blocking(move || {
-        // Work that is cut off here goes on there: the place is given up when it ends.
+        // Work that is cut off here continues there; the permit is released when it ends.
         let _alone = alone;
         read()
     });

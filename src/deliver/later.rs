@@ -1,7 +1,7 @@
-//! Who was told "later" by a relay, and when they are asked for again.
+//! The recipients whose mails a relay deferred, and when each is tried again.
 //!
-//! Only in memory: a process that forgets asks too early and is told "later" once more. So it rests on nothing, and
-//! another worker's word is not needed.
+//! The waits are kept in memory only. A process that lost them tries too early and is deferred once more. So nothing
+//! depends on them, and workers need not share them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,26 +13,26 @@ use super::smtp::DeferralKind;
 use crate::edge::random;
 use crate::job::JobId;
 
-/// The first wait: greylisting turns away who comes back within five minutes; elsewhere less will do.
+/// The first wait. Greylisting defers a sender that retries within five minutes; otherwise less is enough.
 const AFTER_GREYLISTING: Duration = Duration::from_secs(5 * 60);
 const AFTER_OTHER: Duration = Duration::from_secs(60);
 
 /// The longest wait; each is twice the one before.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// The longest wait of somebody whose mail was refused for a reason about us: people repair those.
+/// The longest wait of a recipient whose mail was rejected for a reason about us: operators repair that.
 const MAX_AFTER_REFUSAL: Duration = Duration::from_secs(15 * 60);
 
-/// After how many times that somebody's mail was not taken another time may be a no: one alone may be our relay's trouble.
+/// After how many failed mails to a recipient the next failure may be final: a single one may be our relay's trouble.
 const OFTEN: u32 = 2;
 
-/// How many are remembered; as many as one job may have.
+/// How many recipients are remembered; as many as one job may have.
 const MAX_KEPT: usize = 10_000;
 
 /// A recipient of a job: the job, and the recipient's id.
 type Who = (JobId, String);
 
-/// Who is to be served later.
+/// The recipients that are retried later.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Later {
     waits: Arc<Mutex<HashMap<Who, Wait>>>,
@@ -42,7 +42,7 @@ pub(super) struct Later {
 struct Wait {
     times: u32,
     until: Instant,
-    /// How many mails the relay had accepted when it last could not be told whom its "not now" was about.
+    /// How many mails the relay had accepted at the recipient's last ambiguous deferral.
     accepted: Option<u64>,
 }
 
@@ -51,14 +51,14 @@ impl Later {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long there is no use in asking for somebody.
+    /// How long until a recipient may be tried again.
     pub(super) fn left(&self, job: &JobId, rid: &str) -> Option<Duration> {
         let waits = self.waits();
         let until = waits.get(&(job.clone(), rid.to_owned()))?.until;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// Somebody was told "later"; how long they wait, with up to a quarter more so that not all come back together.
+    /// A recipient was deferred; returns the wait, with up to a quarter more so that retries spread out.
     pub(super) fn put_off(&self, job: &JobId, rid: &str, kind: DeferralKind) -> Duration {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
@@ -68,7 +68,8 @@ impl Later {
         after
     }
 
-    /// Somebody's mail was refused for a reason about us, which was noted: others of the job are served first for a while.
+    /// A recipient's mail was rejected for a reason about us, which was noted: other recipients of the job are served
+    /// first for a while.
     pub(super) fn refused(&self, job: &JobId, rid: &str) {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
@@ -76,7 +77,8 @@ impl Later {
         wait.until = Instant::now() + after.min(MAX_AFTER_REFUSAL);
     }
 
-    /// Somebody's mail was not taken, and nobody can tell whether that was about them; the relay had accepted so many mails.
+    /// A recipient's mail was not accepted, and the reply does not show whether the recipient is the reason. `accepted`
+    /// is the relay's count of accepted mails.
     pub(super) fn note(&self, job: &JobId, rid: &str, accepted: u64) {
         let mut waits = self.waits();
         let wait = wait_of(&mut waits, job, rid);
@@ -84,14 +86,14 @@ impl Later {
         wait.accepted = Some(accepted);
     }
 
-    /// Whether somebody's mail was not taken so often that another time may be a no.
+    /// Whether a recipient's mail failed so often that the next failure may be final.
     pub(super) fn is_often(&self, job: &JobId, rid: &str) -> bool {
         let waits = self.waits();
         let wait = waits.get(&(job.clone(), rid.to_owned()));
         wait.is_some_and(|wait| wait.times >= OFTEN)
     }
 
-    /// Whether, besides, the relay has accepted others since the last of those times, and so was not down.
+    /// The same, and the relay has accepted other mails since the last failure, so it was not down.
     pub(super) fn is_often_and_others_are_taken(
         &self,
         job: &JobId,
@@ -105,13 +107,13 @@ impl Later {
         })
     }
 
-    /// Somebody has an end.
+    /// A recipient has a final status.
     pub(super) fn forget(&self, job: &JobId, rid: &str) {
         self.waits().remove(&(job.clone(), rid.to_owned()));
     }
 }
 
-/// The wait of somebody, in a memory that is bounded: those whose time is up go first.
+/// The wait of a recipient, in a bounded map: expired waits are dropped first.
 fn wait_of<'a>(waits: &'a mut HashMap<Who, Wait>, job: &JobId, rid: &str) -> &'a mut Wait {
     let (who, now) = ((job.clone(), rid.to_owned()), Instant::now());
     if waits.len() >= MAX_KEPT && !waits.contains_key(&who) {

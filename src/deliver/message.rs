@@ -1,6 +1,6 @@
-//! The letter itself: headers and a body in two forms, the same bytes for the same mail.
+//! A letter: headers and a body in two forms. The same mail always has the same bytes.
 //!
-//! What stands in it was parsed before (`job/recipient.rs`, `job/email.rs`), so that nothing can go wrong here.
+//! Its content was parsed before (`job/recipient.rs`, `job/email.rs`), so building a letter cannot fail.
 
 pub mod dkim;
 mod headers;
@@ -23,7 +23,7 @@ use crate::redact::Secrets;
 use crate::render::RenderedMail;
 use headers::Headers;
 
-/// Who sends.
+/// The sender of mails.
 #[derive(Debug, Clone)]
 pub struct Sender {
     from: Recipient,
@@ -43,12 +43,12 @@ impl Sender {
         }
     }
 
-    /// The same, whose mails belong to a list and can be unsubscribed from.
+    /// The same sender, for mails of a list that recipients can unsubscribe from.
     pub fn with_list(self, list: MailingList) -> Self {
         Self { list, ..self }
     }
 
-    /// The same, whose mails are signed, once with each key.
+    /// The same sender, with mails signed once with each key.
     pub fn signed_by(self, signers: Vec<dkim::DkimSigner>) -> Self {
         let signers = signers.into();
         Self { signers, ..self }
@@ -65,8 +65,8 @@ impl Sender {
         self.from.address.as_ref()
     }
 
-    /// The Message-ID of a job's mail to a recipient: the same for every attempt, so that a mailbox that gets
-    /// the mail twice can tell.
+    /// The Message-ID of a job's mail to a recipient. It is the same for every attempt, so that a mail program can
+    /// detect a duplicate.
     pub fn message_id(&self, job: &JobId, recipient: &Recipient) -> String {
         format!(
             "<{}@{}>",
@@ -83,7 +83,7 @@ impl Sender {
         )
     }
 
-    /// Puts the letter to one of a job's recipients together. `at` is what its `Date` says.
+    /// Builds the letter to one of a job's recipients. `at` becomes its `Date`.
     pub fn letter(
         &self,
         job: &Job,
@@ -99,7 +99,7 @@ impl Sender {
         self.letter_of(recipient, message_id, bytes, mail.subject, mail.html)
     }
 
-    /// Puts a letter of plain text together that is no job's: a notice. `parts` tell it from every other.
+    /// Builds a letter of plain text that belongs to no job: a notice. `parts` make its Message-ID unique.
     pub fn notice(
         &self,
         parts: &[&[u8]],
@@ -198,11 +198,11 @@ impl Sender {
     }
 }
 
-/// When a mail was made, which it is, and that a program made it.
+/// The headers that say when the mail was made, its Message-ID, and that a program made it.
 fn put_machine(headers: &mut Headers, message_id: &str, at: Timestamp) {
     headers.put("Date", date(at));
     headers.put("Message-ID", message_id);
-    // RFC 3834: no vacation notice shall answer; Exchange and Outlook look for their own.
+    // RFC 3834: vacation responders must not answer. Exchange and Outlook look for their own header.
     headers.put("Auto-Submitted", "auto-generated");
     headers.put("X-Auto-Response-Suppress", "All");
 }
@@ -213,7 +213,7 @@ fn date(at: Timestamp) -> String {
         .expect("no clock shows a year before 0")
 }
 
-/// Two forms of the same, the better one last (RFC 2046, section 5.1.4).
+/// Two forms of one content, the preferred one last (RFC 2046, section 5.1.4).
 fn alternative(boundary: &str, text: String, html: String) -> String {
     let text = part(ContentType::TEXT_PLAIN, text);
     let html = part(ContentType::TEXT_HTML, html);

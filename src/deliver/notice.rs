@@ -1,7 +1,7 @@
-//! The notice to the operator about those whom a job did not reach: a mail of its own, in plain text.
+//! The notice to the operator about recipients that a job did not reach: a mail of its own, in plain text.
 //!
-//! It holds addresses, which no log does. It is sent once and is nobody's job, so what becomes of it is logged and never
-//! told by another notice. More than `mail.notify_rate` are not sent: the next one that is names the jobs of the others.
+//! A notice holds addresses, which no log does. It is sent once and belongs to no job, so its own outcome is only
+//! logged. Notices beyond `mail.notify_rate` are held back, and the next notice names their jobs.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How many recipients, and jobs, a notice names; more are counted.
 const MAX_NAMED: usize = 100;
 
-/// Who is told, if anybody is.
+/// The address of the operator, if notices are configured.
 #[derive(Debug, Clone, Default)]
 pub struct Notices {
     desk: Option<Arc<NoticeDesk>>,
@@ -58,11 +58,11 @@ pub struct Notice<'a> {
     pub n: u32,
     /// How many mails were accepted.
     pub accepted: u64,
-    /// How many were not.
+    /// How many mails failed.
     pub failed: u64,
-    /// Those of them that are known by name, with what became of their mails.
+    /// The failed recipients whose address is known, with the outcome of their mails.
     pub named: Vec<(String, Outcome)>,
-    /// When it is told.
+    /// When the notice is sent.
     pub at: Timestamp,
 }
 
@@ -80,12 +80,12 @@ impl Notices {
         })
     }
 
-    /// Whether anybody is told.
+    /// Whether notices are configured.
     pub const fn are_wanted(&self) -> bool {
         self.desk.is_some()
     }
 
-    /// Tells the operator, or keeps it for the next notice.
+    /// Sends the notice, or holds it back for the next one.
     pub async fn tell(&self, notice: &Notice<'_>, mailer: &Mailer) -> Result<(), DeliverError> {
         let Some(desk) = &self.desk else {
             return Ok(());
@@ -110,7 +110,7 @@ impl Notices {
 }
 
 impl NoticeWindow {
-    /// What was held back before a notice that may be sent; nothing for one that is held back itself.
+    /// What was held back before a notice that may be sent; `None` for a notice that is held back itself.
     fn take(&mut self, job: &JobId, rate: Rate) -> Option<HeldBack> {
         let now = Instant::now();
         let is_over = |at: &mut Instant| now.duration_since(*at) >= rate.period();
@@ -133,7 +133,7 @@ impl NoticeWindow {
         }
     }
 
-    /// A notice did not leave: the next names its job, and those that it would have named.
+    /// A notice was not sent: the next one names its job and the jobs that it would have named.
     fn put_back(&mut self, held_back: HeldBack, job: &JobId) {
         let meanwhile = std::mem::replace(&mut self.held_back, held_back.jobs);
         self.held_back_more += held_back.more;

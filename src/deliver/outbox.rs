@@ -1,6 +1,6 @@
 //! A directory instead of a relay: every mail as an `.eml`, its page beside it, and a table of contents.
 //!
-//! The default without a relay, and what `handout demo` fills. A mail that is put twice is there once.
+//! The default without a relay, and the target of `handout demo`. A mail that is written twice is there once.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -14,7 +14,7 @@ use directory;
 
 use crate::text::html::escape;
 
-/// How many mails the table of contents shows; the files stay all.
+/// How many mails the table of contents shows; all files stay.
 const SHOWN: usize = 500;
 
 /// How much of the table of contents is read, in bytes: more than it shows.
@@ -34,7 +34,7 @@ struct OutboxEntry {
 }
 
 impl Outbox {
-    /// An outbox in a directory, which is made if need be.
+    /// An outbox in a directory, which is created if it is missing.
     pub fn open(dir: impl Into<Location>) -> io::Result<Self> {
         let dir = dir.into();
         dir.make(0o700)?;
@@ -46,7 +46,7 @@ impl Outbox {
         &self.dir
     }
 
-    /// Puts a mail there; what is said of it. Nothing was handed to anybody when it fails, so it was not sent, for certain.
+    /// Writes a mail; returns the words of its outcome. A mail whose write fails was certainly not sent.
     pub(super) async fn put(&self, letter: &Letter) -> io::Result<String> {
         let name = letter
             .message_id
@@ -68,7 +68,7 @@ impl Outbox {
         let written = tokio::task::spawn_blocking(move || {
             let directory = dir.open()?;
             directory.replace(&format!("{name}.html"), html.as_bytes(), PRIVATE)?;
-            // The mail last: it is there when everything about it is.
+            // The mail is written last: when it exists, everything about it does.
             append_entry(&directory, &entry)?;
             directory.replace(&format!("{name}.eml"), &bytes, PRIVATE)
         });
@@ -80,7 +80,7 @@ impl Outbox {
 /// Held while the table of contents is written.
 const LOCK: &str = ".lock";
 
-/// Bodies, addresses and links are in there: they are their owner's alone.
+/// The files hold bodies, addresses and links: only their owner may read them.
 const PRIVATE: u32 = 0o600;
 
 fn append_entry(directory: &Directory, entry: &OutboxEntry) -> io::Result<()> {
@@ -89,7 +89,7 @@ fn append_entry(directory: &Directory, entry: &OutboxEntry) -> io::Result<()> {
     let mut contents = directory.append("index.jsonl", PRIVATE)?;
     tighten(&contents, PRIVATE)?;
     let mut entries = last_entries(&mut contents)?;
-    // A mail that is put again is among the last: it is so within one job.
+    // A mail of the same job that is written again is among the last entries.
     if entries.iter().any(|known| known == entry) {
         return Ok(());
     }
@@ -104,7 +104,7 @@ fn last_entries(contents: &mut File) -> io::Result<Vec<OutboxEntry>> {
     contents.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
     let mut bytes = Vec::new();
     contents.take(READ).read_to_end(&mut bytes)?;
-    // The first line may be cut, and is none then.
+    // The first line may be cut, and is skipped then.
     let lines = bytes.split(|byte| *byte == b'\n');
     Ok(lines
         .filter_map(|line| serde_json::from_slice(line).ok())

@@ -1,10 +1,11 @@
-//! Pages and lists, put where their readers find them: into a bucket, or into a directory.
+//! Publishes pages and lists: into a bucket, or into a directory.
 //!
-//! In a bucket, pages are compressed: a thousand links are alike, and every browser takes `Content-Encoding: gzip`. In a
-//! directory they are not, so that they open with a double click; nor are lists anywhere, so that `wget -i` reads them.
+//! In a bucket, pages are compressed: the links of a page repeat each other, and every browser accepts
+//! `Content-Encoding: gzip`. In a directory pages are plain, so that they open with a double click. Lists are plain
+//! everywhere, so that `wget -i` reads them.
 //!
-//! The name of what a job publishes is derived with the installation's secret: nobody can guess it, and the same
-//! job publishes under the same name again.
+//! The name of what a job publishes is derived from the installation's secret. It cannot be guessed, and the same job
+//! publishes under the same name again.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,15 +21,15 @@ use crate::plan::Audience;
 use crate::plan::PublishTarget;
 use crate::store::{Body, Content, ObjectStore};
 
-/// A page of links is for the holder of its link alone: no cache on the way may keep it.
+/// A page of links is for the holder of its own link only: shared caches must not store it.
 const NO_CACHE: &str = "private, no-store";
 
-/// Published files and folders are for a web server of another user; the umask decides, for both alike, who else may read.
+/// Published files and folders are read by a web server of another user; the umask decides for both who else may read.
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 
-/// How hard pages are compressed: a page is alike in itself, and the fastest level finds most of that. `cargo bench --bench bulk`
-/// shows what the others cost and save.
+/// The compression level of pages. A page repeats itself, and the fastest level finds most of that.
+/// `cargo bench --bench bulk` shows the cost and the gain of the other levels.
 const COMPRESSION: Compression = Compression::fast();
 
 /// Publishes what a job made for one audience.
@@ -40,7 +41,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// A publisher to `place`; `what` tells pages from lists.
+    /// A publisher to `place`; `what` distinguishes pages from lists.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         place: PublishTarget,
@@ -65,7 +66,7 @@ impl Publisher {
         }
     }
 
-    /// The bucket and key of a file, when it goes into a bucket.
+    /// The bucket and key of a file, if the target is a bucket.
     pub fn object(&self, file_name: &str) -> Option<(Bucket, Key)> {
         match &self.place {
             PublishTarget::Bucket(bucket, prefix) => {
@@ -77,7 +78,7 @@ impl Publisher {
         }
     }
 
-    /// Where a file goes, in words.
+    /// The target of a file, in words.
     pub fn describe(&self, file_name: &str) -> String {
         match &self.place {
             PublishTarget::Bucket(bucket, prefix) => {
@@ -90,7 +91,8 @@ impl Publisher {
         }
     }
 
-    /// Enters the folder of what is published below a directory; no link below the allowed directory is followed.
+    /// Opens the folder of a publication below a directory; symbolic links below the allowed directory are not
+    /// followed.
     fn enter(&self, asked: &Path, allowed: &Path) -> io::Result<Directory> {
         let below = asked.strip_prefix(allowed).map_err(io::Error::other)?;
         Directory::make(allowed, FOLDER_MODE)?.enter(&below.join(&self.folder), FOLDER_MODE)
@@ -116,7 +118,7 @@ impl Publisher {
                 Ok(size)
             }
             PublishTarget::Bucket(..) => {
-                // A page takes a few milliseconds: other work goes on meanwhile.
+                // A page takes a few milliseconds; the runtime stays free for other tasks.
                 let place = PathBuf::from(self.describe(file_name));
                 let compress = move || compressed(html.as_bytes());
                 let bytes = self.blocking(place, compress).await?;
@@ -129,7 +131,7 @@ impl Publisher {
         }
     }
 
-    /// Begins a file that is written piece by piece; `spool_dir` keeps it until it is whole.
+    /// Begins a file that is written in chunks; `spool_dir` holds it until it is complete.
     pub async fn begin(
         &self,
         file_name: &'static str,
@@ -191,7 +193,7 @@ impl Publisher {
     }
 }
 
-/// Compresses a text; the same text gives the same bytes, since neither time nor name is in them.
+/// Compresses a text. The same text gives the same bytes: the gzip header has no time and no name.
 fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
     let room = Vec::with_capacity(text.len() / 8);
     let mut encoder = GzBuilder::new().mtime(0).write(room, COMPRESSION);
@@ -199,7 +201,7 @@ fn compressed(text: &[u8]) -> io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// A file on its way to be published; it is not there before it is whole.
+/// A file to be published; it becomes visible when it is complete.
 #[derive(Debug)]
 pub struct ListDraft {
     publisher: Publisher,
@@ -208,7 +210,7 @@ pub struct ListDraft {
 }
 
 impl ListDraft {
-    /// Appends a piece.
+    /// Appends a chunk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DeliverError> {
         let written = self.file.write_all(bytes);
         written.map_err(|source| DeliverError::File {
@@ -217,7 +219,7 @@ impl ListDraft {
         })
     }
 
-    /// Publishes the whole and returns its size, in bytes.
+    /// Publishes the complete file and returns its size, in bytes.
     pub async fn finish(self, media_type: &'static str) -> Result<u64, DeliverError> {
         let Self {
             publisher,
@@ -318,7 +320,7 @@ mod tests {
             page_and_list(&publisher, inside.path()).await.unwrap();
             let folder = named.join(asked).join(&publisher.folder);
             let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-            // The umask is taken from both alike.
+            // The umask applies to both.
             assert_eq!(mode(&folder) & 0o666, mode(&folder.join("index.html")));
             assert_eq!(mode(&folder) & 0o666, mode(&folder.join("urls.txt")));
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);

@@ -1,4 +1,4 @@
-//! The books of deliveries: the ledger decides, the audit log tells.
+//! The ledger of deliveries: the records decide, and the audit log has a line for each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,41 +19,41 @@ use crate::ledger::{
 };
 use crate::progress::Progress;
 
-/// Until which pause the recording of an outcome is tried again: a minute and a half in all.
+/// The longest pause between tries to record an outcome: the tries last a minute and a half in all.
 const MAX_PAUSE: Duration = Duration::from_secs(50);
 
-/// After how long a disk that has no room for what has happened is tried again.
+/// The pause between tries to write to a full disk what has already happened.
 const NO_ROOM_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where records of deliveries are kept.
 #[derive(Debug, Clone)]
 pub struct DeliveryLedger {
-    /// What was already done.
+    /// The records of what was done.
     pub ledger: Arc<dyn Ledger>,
-    /// Who was given what.
+    /// The lines of who was given what.
     pub audit: AuditLog,
-    /// Which links of jobs that are not done have their lines in it.
+    /// The links of unfinished jobs that have their lines in the audit log.
     pub issued: Issued,
-    /// How people are named in both.
+    /// The pseudonyms of recipients in both.
     pub names: record::Pseudonyms,
-    /// Who answers doubts before `on_doubt` does.
+    /// The program that resolves doubts before `on_doubt` applies.
     pub resolver: Option<Resolver>,
     /// This process.
     pub owner: Owner,
     /// Counts doubts.
     pub progress: Progress,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// An attempt at a recipient, whose right we have or want.
+/// An attempt to deliver to a recipient, whose right is ours or requested.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptRecord<'a> {
     /// The job.
     pub job: &'a JobId,
     /// The recipient's id.
     pub rid: &'a str,
-    /// Which attempt.
+    /// The attempt's number.
     pub n: u32,
     /// The mail's Message-ID.
     pub message_id: &'a str,
@@ -65,9 +65,9 @@ impl DeliveryLedger {
         self.names.recipient_id(&recipient.canonical_address())
     }
 
-    /// Where a recipient stands, by the job's records; a doubt that a dead process left is recorded, and decided, here.
+    /// A recipient's status, by the job's records. A doubt that a dead process left is recorded and resolved here.
     ///
-    /// Decided here alone, so that a crash between a doubt and its verdict does not leave a mail unsent.
+    /// No other place resolves it, so a crash between a doubt and its verdict leaves no mail unsent.
     pub async fn look(
         &self,
         job: &JobId,
@@ -101,8 +101,8 @@ impl DeliveryLedger {
         Ok(found)
     }
 
-    /// Records that nobody knows what became of an attempt. Nobody who lives makes it: the job's lease is ours, or the
-    /// ledger's directory is locked. Somebody who lives all the same keeps the right to the attempt, and what comes of it is
+    /// Records that the outcome of an attempt is unknown. Its owner is dead: the job's lease is ours, or the ledger's
+    /// directory is locked. An owner that is alive after all keeps the right to the attempt, and its outcome is
     /// recorded as late.
     async fn doubt(&self, job: &JobId, rid: &str, n: u32) -> Result<Record, LedgerError> {
         tracing::warn!(job.id = %job, rid, n, "a mail may or may not have left before its process ended: a doubt");
@@ -120,7 +120,7 @@ impl DeliveryLedger {
         Ok(stands)
     }
 
-    /// Answers a doubt: the resolver's word first, then `on_doubt`. Nothing when it is held, for a person to answer.
+    /// Resolves a doubt: the resolver's answer first, then `on_doubt`. `None` if it is held for an operator.
     async fn decide(
         &self,
         job: &JobId,
@@ -167,7 +167,7 @@ impl DeliveryLedger {
         self.resolver.as_ref()?.ask(&question).await
     }
 
-    /// Creates a record, and returns the one that stands.
+    /// Creates a record, and returns the record that exists then.
     async fn create_or_read(&self, record: Record) -> Result<Record, LedgerError> {
         Ok(match self.ledger.create(record.clone()).await? {
             Created::Ours => record,
@@ -175,7 +175,7 @@ impl DeliveryLedger {
         })
     }
 
-    /// Asks for the right to an attempt; whether it is ours.
+    /// Requests the right to an attempt; whether it is ours.
     pub(super) async fn intend(&self, attempt: &AttemptRecord<'_>) -> Result<bool, LedgerError> {
         let body = json!({
             "message_id": attempt.message_id,
@@ -186,7 +186,7 @@ impl DeliveryLedger {
         Ok(self.ledger.create(intent).await? == Created::Ours)
     }
 
-    /// Records what became of our attempt; as late, if somebody took us for dead and called it unknown.
+    /// Records the outcome of our attempt; as late, if another worker has recorded it as unknown.
     pub(super) async fn conclude<E>(
         &self,
         attempt: &AttemptRecord<'_>,
@@ -228,7 +228,7 @@ impl DeliveryLedger {
         Ok(())
     }
 
-    /// Appends a line about what has happened, for which the disk may have no room yet.
+    /// Appends a line about what has already happened, and retries while the disk has no room for it.
     async fn tell_surely(&self, line: AuditRecord) -> Result<(), RecordError> {
         loop {
             match self.audit.append(vec![line.clone()]).await {
@@ -238,9 +238,9 @@ impl DeliveryLedger {
         }
     }
 
-    /// Creates a record of what is known now and would be forgotten otherwise: an outcome that is not recorded is a doubt,
-    /// and a doubt may be a second mail. So a ledger that does not answer is asked again for a while, and one whose disk has no
-    /// room until it has.
+    /// Creates a record of what is known now and would be lost otherwise: an outcome without a record is a doubt, and a
+    /// doubt may cause a second mail. So the record is retried for a while if the ledger does not answer, and until
+    /// there is room if its disk is full.
     async fn create_surely(&self, record: Record) -> Result<Created, LedgerError> {
         let mut pause = Duration::from_millis(100);
         loop {

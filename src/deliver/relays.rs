@@ -1,7 +1,7 @@
-//! The relays by name, the limits that stand before them, and who is to be served later.
+//! The relays by name, the limits that apply before them, and the deferred recipients.
 //!
-//! A mail waits for its recipient's domain and for its job before it waits for a connection, so that a slow domain
-//! keeps no connection from others.
+//! A mail waits for the limits of its recipient's domain and of its job before it waits for a connection, so that a
+//! slow domain takes no connection from others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::progress::Progress;
 use crate::quantity::Rate;
 use crate::rate_limit::KeyedRateLimiter;
 
-/// The longest that a mail waits for a rate in its place, while its job holds a slot that other jobs want.
+/// The longest that a mail waits for a rate in its slot, which other jobs want.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many domains, and jobs, are remembered with what they were given; about a megabyte.
+/// How many domains, and jobs, have a limiter in memory; about a megabyte.
 const MAX_LIMITERS: usize = 10_000;
 
-/// Every way to a relay.
+/// All relays of the configuration.
 #[derive(Debug, Clone)]
 pub struct Relays {
     by_name: Arc<BTreeMap<RelayName, Relay>>,
     limits: Limits,
-    /// Who was told to come later.
+    /// The deferred recipients.
     pub(super) later: Later,
 }
 
-/// What stands before all relays alike.
+/// The limits that apply to all relays.
 #[derive(Debug, Clone)]
 struct Limits {
     domain_rate: Option<Rate>,
@@ -46,7 +46,7 @@ struct Limits {
 }
 
 impl Relays {
-    /// The relays of the configuration. Nothing is connected yet.
+    /// The relays of the configuration. This opens no connection.
     pub fn new(
         mail: &MailConfig,
         environment: &Environment,
@@ -56,7 +56,7 @@ impl Relays {
         Self::opened(mail, environment, progress, clock, &|_, _| None)
     }
 
-    /// As [`Self::new`], with relays that are there already and were not touched by a new configuration, each asked for by its
+    /// As [`Self::new`], but reuses open relays that a new configuration left unchanged. Each is looked up by its
     /// section and its name.
     pub fn opened(
         mail: &MailConfig,
@@ -121,14 +121,14 @@ impl Relays {
             .ok_or_else(|| DeliverError::NoRelay {
                 name: name.to_string(),
             })?;
-        // Before the limits: no mail waits for its turn at a relay that takes nothing.
+        // Before the limits: a mail does not wait for a permit of a relay that accepts nothing.
         relay.may_be_tried(job.as_str())?;
         self.paced(job, recipient)?;
         self.limits.pass(job, recipient).await;
         Ok(relay.turn(job.as_str()).await?)
     }
 
-    /// Fails if the rates let a mail pass so late that its job is not to wait for it in a slot.
+    /// Fails if the rates delay a mail for longer than its job may hold a slot.
     pub(super) fn paced(&self, job: &JobId, recipient: &Recipient) -> Result<(), DeliverError> {
         let after = self.limits.wait(job, recipient);
         if after <= PATIENCE {
@@ -146,7 +146,7 @@ impl Limits {
         self.domain_rates.get(domain).copied().or(self.domain_rate)
     }
 
-    /// How long a mail that comes now would wait.
+    /// How long a mail would wait now.
     fn wait(&self, job: &JobId, recipient: &Recipient) -> Duration {
         let domain = recipient.address.domain().to_ascii_lowercase();
         let of_domain = self
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// How long 11 mails to each of these take, all at once, in milliseconds.
+    /// How long 11 mails to each of these addresses take, all at once, in milliseconds.
     async fn time(limits: &Limits, mails: &[(&str, &str)]) -> u128 {
         let began = Instant::now();
         let mails = mails.iter().flat_map(|mail| std::iter::repeat_n(mail, 11));

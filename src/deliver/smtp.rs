@@ -1,10 +1,10 @@
-//! A relay: how it is reached, how fast it is served, and what became of a mail that it was given.
+//! A relay: how it is reached, its rate, and the outcome of each mail.
 //!
-//! The dialogue is ours ([`dialogue`], on [`wire`]). lettre's transport has no deadline beyond connecting (its issue
-//! 1027), parks connections whose exchange was cut, so that replies are then off by one (measured: a 454 after the dot was
-//! reported as sent), and does not tell whether the dot had left when something broke. Here every step has a
-//! deadline, a connection is kept only after an exchange that ended in order, only 250 after the dot is "accepted", and
-//! what breaks before the dot was not sent, for certain.
+//! The dialogue is our own ([`dialogue`], on [`wire`]). lettre's transport has no deadline beyond connecting (its issue
+//! 1027), keeps connections whose exchange was cut, so that replies are then off by one (measured: a 454 after the end
+//! of DATA was reported as sent), and does not report whether the end of DATA had left when the connection broke. Here
+//! every step has a deadline, and a connection is kept only after an exchange that ended in order. Only 250 after the
+//! end of DATA is "accepted". A mail whose connection breaks before the end of DATA was certainly not sent.
 
 mod brake;
 mod dialogue;
@@ -50,36 +50,36 @@ use reply::{Reply, ReplyLine};
 use verdict::{ReplyVerdict, judge};
 use wire::Trust;
 
-/// How long a mail's connection may stay silent until it counts no more among those that are allowed: the next mail gets
-/// another.
+/// How long a mail's connection may be silent before it no longer counts towards the limit of connections: the next
+/// mail may open another.
 const ANOTHER_CONNECTION: Duration = Duration::from_secs(10);
 
-/// How long a mail waits for a reply before its text when another connection was answered meanwhile: its own may have died. The
-/// mail's next attempt has the whole deadline, since a relay may take long over one address.
+/// How long a mail waits for a reply before its text while another connection gets replies: its own connection may be
+/// dead. The mail's next attempt has the whole deadline, since a relay may take long over one address.
 const OVERTAKEN: Duration = Duration::from_secs(18);
 
-/// How often it is looked whether a mail was overtaken.
+/// How often a mail that waits for a reply is checked for that.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How many mails are remembered that were.
+/// How many mails that gave up their connection so are remembered.
 const MAX_OVERTAKEN: usize = 10_000;
 
-/// How long ago a relay that is not asked anew has answered, before a job begins.
+/// How recent an answer of the relay must be for a job to begin without a new check.
 const HEARD_LATELY: Duration = Duration::from_secs(1);
 
-/// After how long mails that wait in vain before their recipients are named have the relay looked at.
+/// How long mails wait without a reply, before their recipients are named, until the relay is probed.
 const LOOKED_AFTER: Duration = Duration::from_secs(3);
 
-/// How long a relay that failed in the middle of mails is left to mails.
+/// How long a relay that failed in the middle of mails is tried by mails alone.
 const LEFT_TO_MAILS: Duration = Duration::from_secs(20);
 
-/// The longest pause of a relay that a mail waits for in its place; for a longer one its job goes back to the queue.
+/// The longest pause of a relay that a mail waits for in its slot; for a longer pause its job goes back to the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a job whose mail got no connection stays away.
+/// How long a job waits whose mail got no connection.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
 
-/// A relay's reply of one line as it may be logged: its words, and its numbers alone. For the fuzz targets.
+/// A relay's one-line reply in the forms that may be logged: its text, and its codes alone. For the fuzz targets.
 #[doc(hidden)]
 pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
     let ReplyLine { code, words, .. } = ReplyLine::parse(line)?;
@@ -88,12 +88,12 @@ pub fn read_reply(line: &[u8]) -> Option<(String, String)> {
         lines: vec![words],
         ..Reply::default()
     };
-    // Whatever it says, it can be judged.
+    // Every reply can be judged.
     let _verdicts = [DialogueStep::Rcpt, DialogueStep::Dot].map(|step| judge(step, &reply));
     Some((reply.words(), reply.numbers()))
 }
 
-/// A relay and the connections to it that are kept.
+/// A relay and the kept connections to it.
 #[derive(Clone)]
 pub struct Relay {
     inner: Arc<RelayInner>,
@@ -110,20 +110,20 @@ struct RelayInner {
     edge: Edge,
     last_failure: Mutex<Option<LastFailure>>,
     refusals: Refusals,
-    /// Whose mails were overtaken once.
+    /// The recipients whose mails gave up their connection once while another connection got replies.
     overtaken: Mutex<HashSet<Addressee>>,
-    /// How many mails it has accepted.
+    /// How many mails the relay has accepted.
     accepted: AtomicU64,
     pool: RelayPool,
     progress: Progress,
     clock: Clock,
 }
 
-/// How a relay failed last.
+/// The last failure of a relay.
 #[derive(Debug)]
 struct LastFailure {
     trouble: Trouble,
-    /// Whether the connection was ready for a mail before.
+    /// Whether it failed at a mail, after the handshake.
     in_mail: bool,
     at: Instant,
 }
@@ -134,28 +134,28 @@ impl fmt::Debug for Relay {
     }
 }
 
-/// A mail's turn: the relay may be given one, on a connection that is ours.
+/// The permit for one mail: the relay may be given one, on a connection that is ours.
 #[derive(Debug)]
 pub struct RelayPermit<'a> {
     relay: &'a Relay,
     slot: ConnectionSlot,
 }
 
-/// The right to a connection; given back early by a connection that is silent for long.
+/// The right to a connection; given back early if the connection is silent for long.
 type ConnectionSlot = Option<OwnedSemaphorePermit>;
 
-/// Why a mail was not taken up.
+/// Why a mail was not announced successfully.
 #[derive(Debug)]
 pub(super) enum RelayOpenError {
-    /// This mail will never be taken: 5yz.
+    /// This mail will never be accepted: 5xx.
     Never { code: u16, words: String },
-    /// This mail may be taken later: 4yz.
+    /// This mail may be accepted later: 4xx.
     Later {
         kind: DeferralKind,
         code: u16,
         words: String,
     },
-    /// The relay takes nothing now or refuses us, or that is about this mail alone: nobody can tell from one.
+    /// The relay accepts nothing now, rejects us, or rejects this mail alone: a single reply does not show which.
     Unclear {
         code: u16,
         words: String,
@@ -166,7 +166,7 @@ pub(super) enum RelayOpenError {
 }
 
 impl Relay {
-    /// A relay as a section of the configuration describes it; `from_domain` is that of `mail.from`. Nothing is connected yet.
+    /// A relay of a section of the configuration; `from_domain` is the domain of `mail.from`. This opens no connection.
     pub fn new(
         section: &str,
         config: &SmtpConfig,
@@ -211,7 +211,7 @@ impl Relay {
         format!("{host}:{port}")
     }
 
-    /// What the relay is told in EHLO.
+    /// The name that is sent in EHLO.
     pub fn hello(&self) -> String {
         self.inner.hello.to_string()
     }
@@ -221,13 +221,13 @@ impl Relay {
         last.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of the relay's health.
+    /// The relay's health.
     pub fn edge(&self) -> &Edge {
         &self.inner.edge
     }
 
-    /// Whether a connection without a mail may tell that the relay is well: not soon after a failure in the middle of a mail,
-    /// and not where it refuses mails.
+    /// Whether a connection without a mail can show that the relay is well. It cannot soon after a failure in the
+    /// middle of a mail, or while the relay rejects mails.
     pub fn can_be_probed(&self) -> bool {
         if self.inner.refusals.last_one() {
             return false;
@@ -238,14 +238,14 @@ impl Relay {
         !last.as_ref().is_some_and(is_left_to_mails)
     }
 
-    /// Connects, secures the connection, logs in and says goodbye: whether the relay can be used. One that failed in the middle
-    /// of mails must answer to the beginning of a mail, too.
+    /// Connects, secures the connection, logs in and quits: whether the relay can be used. A relay that failed in the
+    /// middle of mails must also reply to the beginning of a mail.
     pub async fn probe(&self) -> Result<(), RelayError> {
         let under_way = self.inner.edge.asked(DialogueStep::Connect.at_edge());
         let mut dialogue = match self.connect(under_way.number()).await {
             Ok(dialogue) => dialogue,
             Err(failure) if self.is_full(&failure) => {
-                // It is there, and the mails that have its connections say the rest.
+                // The relay is there; the mails that hold its connections report the rest.
                 self.got_as_far_as(failure.step);
                 return Ok(());
             }
@@ -255,12 +255,13 @@ impl Relay {
             .last_failure()
             .as_ref()
             .is_some_and(|last| last.in_mail);
-        // A relay that greets may be silent to the beginning of a mail: its greeting is no answer to the mails that wait there.
+        // A relay that greets may be silent to the beginning of a mail: its greeting does not answer the mails that
+        // wait there.
         let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
         let is_silent_at_mail = silent_at.is_some_and(|step| step == DialogueStep::Mail.at_edge());
         if failed_in_mail || is_silent_at_mail {
             let begun = dialogue.begin_and_take_back().await;
-            // Some relays refuse the null reverse-path; one that says so answers.
+            // Some relays reject the null reverse-path; such a rejection is an answer, too.
             if let Err(failure) = begun
                 && !matches!(failure.cause, Cause::Said(_))
             {
@@ -273,17 +274,18 @@ impl Relay {
         Ok(())
     }
 
-    /// Whether mails wait in vain at a step that a connection without a mail can come to: those connections may be dead, and
-    /// the relay well.
+    /// Whether mails get no reply at a step that a connection without a mail can reach: their connections may be dead,
+    /// and the relay well.
     pub fn is_silent_before_rcpt(&self) -> bool {
         let silent_at = self.inner.edge.silent_at(LOOKED_AFTER);
         silent_at.is_some_and(|step| step.rank <= DialogueStep::Mail.at_edge().rank)
     }
 
-    /// Makes sure that the relay takes connections, before anything is done for a mail: it has answered a moment ago, or it does
-    /// now, here or to another. The connection is kept for the mail.
+    /// Checks that the relay accepts connections, before any work for a mail: it has answered a moment ago, or it
+    /// answers now, here or on another connection. The connection is kept for the mail.
     ///
-    /// What it answers here is no news of a relay that fails in the middle of mails, so only a failure is reported.
+    /// An answer here is no sign of recovery for a relay that fails in the middle of mails, so only a failure is
+    /// reported.
     pub(crate) async fn reach(&self) -> Result<(), RelayError> {
         let lately = Instant::now().checked_sub(HEARD_LATELY);
         if lately.is_some_and(|lately| self.replied_since(lately)) {
@@ -298,11 +300,12 @@ impl Relay {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.replied_since(began) {
-                // A connection got its reply and this one did not, which may be a kept one that has died, like others.
+                // Another connection got its reply and this one did not: it may be a kept one that is dead, and others
+                // may be, too.
                 self.inner.pool.forget();
                 return Ok(());
             }
-            // As for a mail: a connection that is silent for long keeps none from others.
+            // As for a mail: a connection that is silent for long must not take the place of another.
             if began.elapsed() >= ANOTHER_CONNECTION {
                 drop(slot.take());
             }
@@ -316,7 +319,7 @@ impl Relay {
             .replied_since(DialogueStep::Noop.at_edge(), instant)
     }
 
-    /// Has a kept connection answer, or makes one.
+    /// Checks a kept connection, or opens one.
     async fn ask(&self) -> Result<(), RelayError> {
         let RelayInner { edge, pool, .. } = &*self.inner;
         let under_way = edge.asked(DialogueStep::Connect.at_edge());
@@ -332,7 +335,7 @@ impl Relay {
         Ok(())
     }
 
-    /// The right to a connection; fails where all are busy for long.
+    /// The right to a connection; fails if all are busy for long.
     async fn slot(&self) -> Result<OwnedSemaphorePermit, RelayError> {
         let slot = tokio::time::timeout(PATIENCE, self.inner.pool.slot()).await;
         slot.map_err(|_| self.busy())
@@ -355,7 +358,7 @@ impl Relay {
         })
     }
 
-    /// Fails if there is no use in waiting for the relay now.
+    /// Fails if the relay cannot be used soon.
     pub(super) fn may_be_tried(&self, by: &str) -> Result<(), RelayError> {
         if let Err(outage) = self.inner.edge.may_be_tried(by) {
             let trouble = self
@@ -377,13 +380,13 @@ impl Relay {
         }
     }
 
-    /// How many mails it has accepted since the program began.
+    /// How many mails the relay has accepted since the program started.
     pub(super) fn accepted(&self) -> u64 {
         self.inner.accepted.load(Ordering::Relaxed)
     }
 
-    /// Makes a connection. Where the relay refuses the login, the password's file is read again, and what it gives is tried once if
-    /// it is another.
+    /// Opens a connection. If the relay rejects the login, the password's file is read again, and a changed login is
+    /// tried once.
     async fn connect(&self, request: RequestNumber) -> Result<Dialogue, Failure> {
         let Some(logins) = &self.inner.logins else {
             return self.begin(None, request).await;
@@ -417,8 +420,8 @@ impl Relay {
         Ok(dialogue)
     }
 
-    /// Whether a connection was turned away because others of ours are there. These serve then: slowing down would not help, and
-    /// each complaint doubles a pause in which nothing is sent.
+    /// Whether the relay rejected a connection because others of ours are open. The mail then waits for one of these:
+    /// slowing down would not help, and each complaint doubles a pause in which no mail is sent.
     fn is_full(&self, failure: &Failure) -> bool {
         let is_full = !failure.step.is_of_a_mail()
             && self.inner.pool.is_open()
@@ -434,8 +437,8 @@ impl Relay {
         is_full
     }
 
-    /// Reports a failed step to the edge. A relay that says something to a mail, if only "no", is there; one that turns
-    /// connections away before a mail is not, however it does that.
+    /// Reports a failed step to the edge. A relay that replies to a mail, even negatively, is up. A relay that rejects
+    /// connections before a mail is down, whatever its reply.
     fn failed(&self, failure: &Failure, addressee: Option<Addressee>) -> RelayError {
         let mut error = self.error(failure);
         if let Some(addressee) = addressee
@@ -460,8 +463,9 @@ impl Relay {
             None => self.got_as_far_as(failure.step),
             Some(kind) => {
                 self.down(kind, failure, error.trouble.clone());
-                // Probes find out that connections are taken again, so the job comes back with the end of the pause, and not
-                // as late as its receipts would have it. What fails in a mail is tried by a job, which signs its links anew.
+                // Probes notice when connections are accepted again, so the job comes back at the end of the pause, and
+                // not as late as its receive count would give. A failure in a mail is tried again by a job, which signs
+                // its links anew.
                 let outage = self.inner.edge.outage();
                 let outage = outage.filter(|_| !failure.step.is_of_a_mail());
                 error.left = outage.map(|outage| outage.left).unwrap_or_default();
@@ -470,7 +474,7 @@ impl Relay {
         error
     }
 
-    /// The relay refused a mail for a reason about us, or about itself.
+    /// The relay rejected a mail for a reason about us, or about itself.
     fn refused_mail(
         &self,
         kind: FailureKind,
@@ -484,14 +488,14 @@ impl Relay {
         }
     }
 
-    /// A mail, or a connection, got as far as a step: the relay is up, unless it refuses mails at a later one.
+    /// A mail or a connection got as far as a step: the relay is up, unless it rejects mails at a later step.
     fn got_as_far_as(&self, step: DialogueStep) {
         if self.inner.refusals.pass(step) {
             self.inner.edge.answered();
         }
     }
 
-    /// The relay took a mail.
+    /// The relay accepted a mail.
     fn took(&self) {
         self.inner.accepted.fetch_add(1, Ordering::Relaxed);
         self.inner.brake.accepted();
@@ -532,7 +536,7 @@ impl Relay {
         }
     }
 
-    /// All connections have been busy for as long as a mail waits in its place.
+    /// All connections were busy for as long as a mail may wait in its slot.
     fn busy(&self) -> RelayError {
         let connections = self.inner.config.connections;
         let words = format!("its {connections} connections are busy");
@@ -564,7 +568,7 @@ impl Relay {
         self.down(kind, failure, trouble);
     }
 
-    /// The relay took the mail's text and then said something that is no end: its job comes back.
+    /// The relay received the mail's text and gave a reply that is not final: the job comes back.
     pub(super) fn not_sent(&self, words: String, refusal: Option<Trouble>) -> RelayError {
         let step = DialogueStep::Dot.as_str();
         self.trouble(match self.inner.brake.pause() {
@@ -573,14 +577,14 @@ impl Relay {
         })
     }
 
-    /// The relay took the mail's text and said nothing.
+    /// The relay received the mail's text and did not reply.
     pub(super) fn no_reply(&self) -> RelayError {
         let step = DialogueStep::Dot.as_str();
         let words = "no reply came".to_owned();
         self.trouble(Trouble::Unreachable { step, words })
     }
 
-    /// Slows the whole relay down if it says so; told once, however many connections hear it.
+    /// Slows the whole relay down if the reply asks for it; logged once, however many connections get such a reply.
     fn apply(&self, verdict: ReplyVerdict, words: &str) {
         let slowed = match verdict {
             ReplyVerdict::TooFast => self.inner.brake.slow_down(),
@@ -603,14 +607,14 @@ impl Relay {
 }
 
 impl<'a> RelayPermit<'a> {
-    /// The relay whose turn it is.
+    /// The relay of the permit.
     pub(super) const fn relay(&self) -> &'a Relay {
         self.relay
     }
 
-    /// Asks the relay to take a mail, up to its "go on" before the text.
+    /// Announces a mail to the relay, up to the 354 reply before the text.
     ///
-    /// A kept connection that turns out to be closed, or closing, is replaced by another: nothing was sent yet.
+    /// A kept connection that turns out to be closed, or closing, is replaced by another: no text was sent yet.
     pub(super) async fn open(self, letter: &Letter) -> Result<Transaction<'a>, RelayOpenError> {
         let Self { relay, mut slot } = self;
         let under_way = relay.inner.edge.asked(DialogueStep::Connect.at_edge());
@@ -639,8 +643,8 @@ impl<'a> RelayPermit<'a> {
 }
 
 impl Relay {
-    /// Waits until another connection was answered while a mail has waited at one step for long; for ever if that has happened
-    /// to the mail before.
+    /// Waits until another connection gets a reply while the mail has waited long at one step. Never returns if that
+    /// has happened to the mail before.
     async fn overtakes(&self, addressee: Addressee, request: RequestNumber) {
         if self.overtaken().contains(&addressee) {
             std::future::pending::<()>().await;
@@ -665,7 +669,7 @@ impl Relay {
         overtaken.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection got no reply while others did: nothing was sent on it, and the relay is well.
+    /// A connection got no reply while others did: no text was sent on it, and the relay is well.
     fn dead_connection(&self) -> RelayError {
         RelayError {
             left: BUSY_PAUSE,
@@ -691,7 +695,7 @@ impl Relay {
                         let another = tokio::time::timeout(PATIENCE, self.inner.pool.another());
                         match another.await {
                             Ok(Some(another)) => (another, true),
-                            // Those that were there have gone.
+                            // The connections that were open are closed by now.
                             Ok(None) => continue,
                             Err(_) => return Err(RelayOpenError::Relay(self.busy())),
                         }
@@ -714,7 +718,7 @@ impl Relay {
                 Err(failure) => failure,
             };
             let is_dead = failure.is_about_the_connection()
-                // A relay may take long over a mail, but a connection that died shows nothing else.
+                // A relay may take long over a mail, but a dead connection looks the same.
                 || matches!((failure.step, &failure.cause), (DialogueStep::Mail, Cause::Late));
             if matches!(failure.cause, Cause::Late) {
                 self.inner.pool.forget();
@@ -727,22 +731,22 @@ impl Relay {
 }
 
 impl Failure {
-    /// Whether a reply ends the connection, or puts it off, before a mail: 421, or 4yz, which every other connection is told
-    /// as well. What asks for a slower pace is the brake's.
+    /// Whether a reply closes or defers the connection before a mail: 421, or another 4xx, which every other connection
+    /// would get as well. Replies that ask for a slower rate belong to the brake.
     fn turns_away(&self, reply: &Reply) -> bool {
         let verdict = judge(self.step, reply);
         !self.step.is_of_a_mail() && matches!(verdict, ReplyVerdict::Closing | ReplyVerdict::NotNow)
     }
 
-    /// Whether the relay does not take the user name and password.
+    /// Whether the relay rejects the user name and password.
     fn refuses_the_login(&self) -> bool {
         let refuses = |reply| judge(self.step, reply) == ReplyVerdict::Login;
         self.step == DialogueStep::Auth
             && matches!(&self.cause, Cause::Said(reply) if refuses(reply))
     }
 
-    /// How a mail is refused, if that is for a reason about us, or the relay is not well: it closes, or puts off what is not
-    /// about the mailbox.
+    /// How a mail is rejected, if that is for a reason about us, or if the relay is not well: it closes the connection,
+    /// or defers for a reason other than the mailbox.
     fn refuses_a_mail(&self) -> Option<FailureKind> {
         let Cause::Said(reply) = &self.cause else {
             return None;
@@ -755,19 +759,19 @@ impl Failure {
         self.step.is_of_a_mail().then_some(kind)
     }
 
-    /// Whether another connection may serve.
+    /// Whether another connection may work.
     fn is_about_the_connection(&self) -> bool {
         match &self.cause {
             Cause::Said(reply) => judge(self.step, reply) == ReplyVerdict::Closing,
             Cause::Unasked(_) | Cause::Wire(_) => true,
-            // It has taken long enough.
+            // The wait was long enough.
             Cause::Late | Cause::Lacks(_) => false,
         }
     }
 }
 
 impl Relay {
-    /// What a "no" before the text means; its connection is kept if it goes on in good order.
+    /// What a negative reply before the text means; the connection is kept if it ended in good order.
     async fn refused(
         &self,
         failure: &Failure,
@@ -798,7 +802,7 @@ impl Relay {
     }
 }
 
-/// Whether the relay knows by now for whom the mail is.
+/// Whether the relay knows the mail's recipient at this step.
 const fn is_about_somebody(step: DialogueStep) -> bool {
     matches!(step, DialogueStep::Rcpt | DialogueStep::Data)
 }

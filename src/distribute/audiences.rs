@@ -23,20 +23,20 @@ use crate::render::email::Digest;
 use crate::report::JobReport;
 use crate::run::JobRun;
 
-/// What one audience came to.
+/// The report of one audience.
 struct AudienceReport {
     links: u64,
-    /// How many files a mail shows that leads to no others.
+    /// How many files a mail shows, if it leads to no others.
     shown: Option<u64>,
     turns: Vec<RecipientEnd>,
 }
 
-/// How a recipient's turn ended.
+/// A recipient and the result of the delivery.
 type RecipientEnd = (Arc<Recipient>, Result<DeliveryResult, JobError>);
 
-/// Serves each audience, several at once; one that cannot be served now does not keep the others from their turn.
+/// Serves each audience, several at once; an audience that cannot be served now does not block the others.
 ///
-/// Nobody's turn is cut off for another's failure: a mail that was cut off in its last step would be a doubt.
+/// A delivery is never cut off for another's failure: a mail cut off in its last step would be in doubt.
 pub(super) async fn deliver_all(
     run: &JobRun,
     state: &JobState,
@@ -82,7 +82,7 @@ pub(super) async fn deliver_all(
     }
 }
 
-/// Whether an error is the job's, however many recipients met it.
+/// Whether an error belongs to the job, however many recipients met it.
 fn is_of_the_job(error: &JobError) -> bool {
     matches!(error, JobError::Stopped(_) | JobError::Aged(_)) || error.class() == FailureClass::Disk
 }
@@ -131,7 +131,7 @@ async fn serve(
                 let (links, of) = (served.links, listing.linkable);
                 tracing::info!(job.id = %run.job.id, links, of, "links are signed and recorded");
             }
-            // Of a million links that nobody is mailed, no mail is made.
+            // A job without recipients needs no mail, even for a million links.
             if !waiting.is_empty() {
                 digest.push(&batch);
             }
@@ -160,7 +160,7 @@ async fn serve(
     Ok(served)
 }
 
-/// How an attempt at a mail ended, if it was made in this turn.
+/// How an attempt at a mail ended, if it was made in this run.
 const fn end_of(turn: &Result<DeliveryResult, JobError>) -> Option<MailEnd> {
     match turn {
         Ok(DeliveryResult::Ended(Outcome::Accepted { .. })) => Some(MailEnd::Accepted),
@@ -171,10 +171,10 @@ const fn end_of(turn: &Result<DeliveryResult, JobError>) -> Option<MailEnd> {
     }
 }
 
-/// Someone who waits for a mail, and which attempt at it is next.
+/// A recipient who waits for a mail, and the number of the next attempt.
 type Pending = (Arc<Recipient>, u32);
 
-/// Parts those who still wait for their mail from those whose turn has ended, one way or another.
+/// Separates the recipients who still wait for their mail from those whose delivery has ended.
 async fn pending_recipients(
     plan: &Plan,
     sheet: &JobRecords,

@@ -20,21 +20,21 @@ use crate::media::{PictureLoader, Pictures};
 use crate::plan::{Aged, Audience, Plan};
 use crate::run::JobRun;
 
-/// How many batches are on their way to the disk at once: two keep both the processor and the disk busy.
+/// How many batches are written to the disk at once: two keep both the processor and the disk busy.
 const BATCHES_AT_ONCE: usize = 2;
 
-/// How many batches are ahead of the one that is shown: one more is being signed.
+/// How many batches are ahead of the one being rendered: one more is being signed.
 pub(super) const BATCHES_AHEAD: usize = BATCHES_AT_ONCE + 1;
 
-/// Links that may be shown, and what is known of the pictures among them.
+/// Links that may be rendered, and what is known of the pictures among them.
 type LinkBatch = (AuditedLinks, Arc<Pictures>);
 
-/// Where batches wait to be shown, and a place there.
+/// The channel of batches that wait to be rendered, and a slot in it.
 pub(super) type BatchSender = mpsc::Sender<Result<Option<LinkBatch>, JobError>>;
 
 type BatchSlot<'a> = mpsc::Permit<'a, Result<Option<LinkBatch>, JobError>>;
 
-/// Has the links of an audience signed and recorded, and sends each batch on; `None` is the end.
+/// Signs and records the links of an audience, and sends each batch on; `None` marks the end.
 pub(super) async fn gather(
     batches: impl Stream<Item = Result<(BatchSlot<'_>, LinkBatch), JobError>> + Send,
     room: &BatchSender,
@@ -47,15 +47,15 @@ pub(super) async fn gather(
             None => break Ok(None),
         }
     };
-    // Nobody is there any more if showing has failed, which is told then.
+    // The receiver is gone if rendering has failed; that error is returned then.
     drop(room.send(end).await);
 }
 
-/// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one batch are
-/// on their way to the disk, the next is signed.
+/// Signs and records the links of an audience, batch by batch, in the order of the listing. While the lines of one
+/// batch are being written to the disk, the next is signed.
 ///
-/// A batch has its place in `room` before it is state. So whatever was state can go on to its end, however long the batches
-/// before it take: requests for pictures have a time limit, and a place in the log's queue is one that others wait for.
+/// A batch reserves its slot in `room` before it is started. So every started batch can complete, however long the
+/// batches before it take: requests for pictures have a time limit, and other jobs wait for slots in the log's queue.
 pub(super) fn batches<'a>(
     run: &'a JobRun,
     state: &'a JobState,
@@ -81,7 +81,7 @@ pub(super) fn batches<'a>(
     signed.try_buffered(BATCHES_AT_ONCE)
 }
 
-/// Does some work while other work, which serves it, goes on beside it for as long.
+/// Runs `work` while `beside`, which serves it, runs for as long.
 pub(super) async fn with<T>(beside: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
     match select(pin!(work), pin!(beside)).await {
         Either::Left((done, _)) => done,
@@ -101,7 +101,7 @@ async fn sign(
     let rate = &services.signing.connection(&plan.connection)?.link_rate;
     run.stop.or(rate.pass(page.len())).await?;
     let links = if signing.is_slow() {
-        // On the heap: a future holds the room for it in every job, and few jobs need it.
+        // On the heap: the future would reserve the space in every job, and few jobs need it.
         Box::pin(sign_aside(plan, page, audience, signing)).await?
     } else {
         links::sign(plan, page, audience, signing)?
@@ -110,7 +110,7 @@ async fn sign(
     Ok(links)
 }
 
-/// Records a batch: from here on its links may be shown.
+/// Records a batch: from here on its links may be rendered.
 async fn record(
     run: &JobRun,
     plan: &Plan,
@@ -130,7 +130,7 @@ async fn record(
     Ok(audited)
 }
 
-/// Signs a batch that takes long on a thread of its own: heartbeats and other jobs go on meanwhile.
+/// Signs a long batch on a blocking thread: heartbeats and other jobs continue meanwhile.
 async fn sign_aside(
     plan: &Plan,
     page: Vec<listing::Entry>,
@@ -142,8 +142,8 @@ async fn sign_aside(
     Ok(signed.await.map_err(|_| JobError::Panicked)??)
 }
 
-/// Asked before each step that cannot be undone: whether the work shall go on, and whether its links are still what the
-/// mail will promise.
+/// Called before each irreversible step: whether the run shall continue, and whether its links still live as long as
+/// the mail will say.
 pub(super) fn may_go_on(run: &JobRun, plan: &Plan, services: &Services) -> Result<(), JobError> {
     run.stop.check()?;
     if !plan.lifetime.is_fresh((services.clock)()) {

@@ -1,4 +1,4 @@
-//! The dependencies of a job: it asks each whether it may be tried, and gives its slot back when one may not.
+//! The dependencies of a job: it asks each whether it may be tried, and gives its slot back if it may not.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -18,10 +18,10 @@ use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::run::delivery::Delivery;
 
-/// How often a job looks whether it is to give its slot back.
+/// How often a job checks whether it has to give its slot back.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Does a job's work until the job is to give its slot back: then the work stops at its next step.
+/// Runs a job until it has to give its slot back: then the run stops at its next step.
 pub(super) async fn until_it_gives_way(
     run: &JobRun,
     at: &[JobAtEdge],
@@ -36,21 +36,21 @@ pub(super) async fn until_it_gives_way(
     run.stop.cancel();
     let ended = match work.as_mut().now_or_never() {
         Some(ended) => ended,
-        // A mail is between its intent and its outcome: it is waited for, and others have the slot.
+        // A mail is between its intent and its outcome: the run waits for it, and others have the slot.
         None => {
             run.delivery.give_slot_back();
             work.await
         }
     };
     match ended {
-        // It came to its end all the same.
+        // It completed all the same.
         Ok(Ok(report)) => Ok(report),
         Ok(Err(error)) if !error.is_stopped() => Err(error),
         Ok(Err(_)) | Err(Stopped) => Err(outage.into()),
     }
 }
 
-/// Does a job's work while this process holds the job's lease; without one where the ledger is of one machine.
+/// Runs a job while this process holds the job's lease; without a lease if the ledger is of one machine.
 pub(super) async fn under_lease(
     run: &JobRun,
     services: &Services,
@@ -73,7 +73,7 @@ pub(super) async fn under_lease(
 }
 
 impl Services {
-    /// Begins the work of a job at everything that it needs. Fails if something of that is down and another job tries it.
+    /// Enters the job at each of its edges. Fails if one of them is down and another job tries it.
     pub fn enter(&self, job: &Job) -> Result<Vec<JobAtEdge>, Outage> {
         if let Some(full) = self.recording.audit.edge().outage() {
             return Err(full);
@@ -81,7 +81,7 @@ impl Services {
         let connection = self.signing.connections.get(&job.from.connection);
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         let share = self.share();
-        // One store or one relay of several, however slow, leaves slots for the others.
+        // One slow store or relay of several leaves slots for the others.
         let stores = self
             .signing
             .policy
@@ -111,7 +111,7 @@ impl Services {
             .chain(connection.map(|connection| (connection.signer.edge(), share)))
             .chain(relay.map(|relay| (relay.edge(), share)))
             .collect();
-        // First those whose pause lasts: the trial of another would be in vain.
+        // Edges in a lasting pause first: a trial of another edge would be in vain.
         edges.sort_by_key(|(edge, _)| edge.outage().is_none_or(|outage| outage.left.is_zero()));
         let by = job.id.as_str();
         edges
@@ -120,8 +120,8 @@ impl Services {
             .collect()
     }
 
-    /// Waits until a job is to give its slot back, and says why. While the job only waits for an edge, a death of the
-    /// process is not counted against its message.
+    /// Waits until a job has to give its slot back, and returns the reason. While the job only waits for an edge, a
+    /// death of the process is not counted against its message.
     pub async fn gives_way(&self, at: &[JobAtEdge], delivery: &Delivery) -> Outage {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -134,13 +134,13 @@ impl Services {
         }
     }
 
-    /// How many jobs may wait for one silent store or relay: those of all that are silent have half of the slots.
+    /// How many jobs may wait for one silent store or relay: the jobs of all silent ones have half of the slots.
     fn share(&self) -> usize {
         let silent = self.edges.iter().filter(|edge| edge.is_silent()).count();
         (self.share / silent.max(1)).max(1)
     }
 
-    /// The relay of a job's mails, if it can be told before its plan is drawn.
+    /// The relay of a job's mails, if it is known before the plan is built.
     fn relay(&self, job: &Job, email: &EmailOrder) -> Option<&Relay> {
         let Mailer::Smtp(relays) = &self.sending.mailer else {
             return None;
@@ -152,7 +152,7 @@ impl Services {
         relays.get(&name)
     }
 
-    /// Makes sure that the relay of a job's mails takes connections; nothing to do for a job without one.
+    /// Checks that the relay of a job's mails accepts connections; does nothing for a job without a relay.
     pub async fn reach_relay(&self, job: &Job) -> Result<(), DeliverError> {
         let relay = job.email.as_ref().and_then(|email| self.relay(job, email));
         match relay {

@@ -14,14 +14,14 @@ use crate::report::JobReport;
 use crate::run::JobRun;
 use crate::text::chain;
 
-/// Whether a later event of the same key was served: what this one is about is not there any more.
+/// Whether a later event of the same key was served: the object of this event does not exist any more.
 pub(super) async fn comes_too_late(run: &JobRun, services: &Services) -> Result<bool, JobError> {
     let Some(occurrence) = &run.job.occurrence else {
         return Ok(false);
     };
     let ledger = &services.recording.ledger;
     let records = ledger.records(&occurrence.series).await?;
-    // A message may bring a job of the series' name, whose mails say nothing of an event.
+    // A message may bring a job with the series' name, whose mails say nothing of an event.
     let mut served = records.iter().filter(|record| record.kind == Kind::Served);
     Ok(served.any(|record| occurrence.is_older_than(&record.rid, &record.body)))
 }
@@ -36,7 +36,7 @@ pub(super) async fn supersede(run: &JobRun, services: &Services) -> Result<JobRe
     Ok(delivered)
 }
 
-/// Records that everybody has an end: only after this may the message be deleted.
+/// Records that every recipient has a final status: only after this may the message be deleted.
 pub(super) async fn finish(
     run: &JobRun,
     delivered: &JobReport,
@@ -57,11 +57,11 @@ pub(super) async fn finish(
     }
     conclude(run, delivered, services).await?;
     failpoint::pass(Failpoint::Done);
-    // Somebody's word may have come after the sheet was read; those whom it is about were not served yet.
+    // A verdict may have come after the records were read; its recipients were not served yet.
     if !is_done(&ledger.records_of(job, "").await?) {
         return Err(JobError::Reopened);
     }
-    // Those without a mail may yet get one, which has the same objects.
+    // Recipients without a mail may still get one, which has the same objects.
     if delivered.failed() == 0
         && let Err(error) = ledger.forget_pages(job).await
     {
@@ -83,7 +83,7 @@ async fn conclude(
     Ok(())
 }
 
-/// Tells the operator whom a job did not reach; at most once for each time that it is done, whoever dies meanwhile.
+/// Notifies the operator of the recipients that a job did not reach; at most once for each `done`, also across crashes.
 pub(super) async fn notify(
     run: &JobRun,
     delivered: &JobReport,

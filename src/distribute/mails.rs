@@ -1,4 +1,4 @@
-//! One recipient's mail: rendered and delivered when it is its turn.
+//! One recipient's mail: rendered and delivered when it has a permit.
 
 use jiff::Timestamp;
 
@@ -14,12 +14,12 @@ use crate::quantity::Span;
 use crate::render::email::{Digest, MailRequest, RenderedDigest};
 use crate::run::JobRun;
 
-/// For how long a relay that says "later" about a mail is asked again: as long as the links live, within these.
+/// The retry window of a mail that a relay defers: as long as the links live, within these bounds.
 const MIN_PATIENCE: Span = Span::minutes(15);
 
 const MAX_PATIENCE: Span = Span::hours(24);
 
-/// Whether a relay that says "later" is asked again: the job was state, or reopened, not too long ago.
+/// Whether a deferred mail is retried: the job was started, or reopened, not too long ago.
 pub(super) fn patience(run: &JobRun, plan: &Plan, sheet: &JobRecords) -> RetryWindow {
     let is_begin = |record: &&Record| matches!(record.kind, Kind::Plan | Kind::Reopened);
     let begins = sheet.of("").iter().filter(is_begin).filter_map(|record| {
@@ -50,7 +50,7 @@ pub(super) struct To<'a> {
     pub(super) patience: RetryWindow,
 }
 
-/// Renders one reader's mail and delivers it, when it is its turn.
+/// Renders one reader's mail and delivers it, once it has a permit.
 pub(super) async fn mail(
     run: &JobRun,
     plan: &Plan,
@@ -87,7 +87,7 @@ pub(super) async fn mail(
     let may_go_on = || {
         may_go_on(run, plan, services)?;
         let commitment = run.stop.commit()?;
-        // Attempts at a recipient are numbered and few, so a job does not get on in this way for ever.
+        // Attempts at a recipient are numbered and few, so a job cannot make progress in this way for ever.
         run.delivery.got_on();
         Ok(commitment)
     };
@@ -102,9 +102,10 @@ pub(super) async fn mail(
     .await
 }
 
-/// Refuses a mail that does not lead to all files, unless the job wants a summary; `shown` is then the fewest that a mail shows.
+/// Rejects a mail that does not lead to all files, unless the job wants a summary; `shown` is then the smallest number
+/// of files that a mail shows.
 ///
-/// The trial of the mails has found such a job before its links were recorded, but for a mail that grew since.
+/// The trial rendering finds such a job before its links are recorded, unless a mail grew since.
 fn check_reach(
     plan: &Plan,
     drawn: &RenderedDigest,

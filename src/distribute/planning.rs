@@ -1,4 +1,4 @@
-//! From a job to its plan, as its objects and its mails let it be.
+//! From a job to its plan, adjusted to its objects and its mails.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::plan::expiry::asked_until;
 use crate::plan::{self, ExpiryGuard, Plan, PlanError, Shortage, SignerFacts};
 use crate::run::JobRun;
 
-/// Lists the objects of a plan, and settles the plan by what is there.
+/// Lists the objects of a plan, and adjusts the plan to them.
 pub(crate) async fn list(
     run: &JobRun,
     plan: Plan,
@@ -25,8 +25,8 @@ pub(crate) async fn list(
     Ok((plan, listing))
 }
 
-/// The plan as the listing lets it be: dated by the store's clock, and with a page of all files if the mails have no room for
-/// them.
+/// The plan adjusted to the listing: dated by the store's clock, and with a page of all files if the mails have no room
+/// for them.
 pub(crate) async fn settle(
     run: &JobRun,
     mut plan: Plan,
@@ -35,7 +35,7 @@ pub(crate) async fn settle(
     services: &Services,
 ) -> Result<Plan, JobError> {
     let store = &services.signing.connection(&plan.connection)?.store;
-    // The listing may have been the first to tell the time.
+    // The listing may have been the first response with the store's time.
     if !knew_the_time && store.skew().is_some() {
         plan = plan_of(run, services).await?;
     }
@@ -64,12 +64,12 @@ pub(crate) async fn settle(
     Ok(plan)
 }
 
-/// Draws the plan of an order, with credentials that last as long as they can.
+/// Builds the plan of a job, with credentials that last as long as possible.
 pub(crate) async fn plan_of(run: &JobRun, services: &Services) -> Result<Plan, JobError> {
     plan_with(run, None, services).await
 }
 
-/// Draws the plan of an order, with a page or a list of all files if its mails have a shortage of them.
+/// Builds the plan of a job, with a page or a list of all files if its mails do not show all of them.
 async fn plan_with(
     run: &JobRun,
     shortage: Option<Shortage>,
@@ -93,13 +93,13 @@ async fn plan_with(
         Arc::clone(&services.signing.policy),
         Arc::clone(&services.presenting.templates),
     );
-    // A message may make this long work: heartbeats, probes and signals go on meanwhile.
+    // A message may make this long work: heartbeats, probes and signals continue meanwhile.
     let drawn = tokio::task::spawn_blocking(move || {
         plan::draw_with(&job, &policy, &*templates, &signer, shortage, now)
     });
     let mut plan = drawn.await.map_err(|_| JobError::Panicked)??;
-    // Links of the job that have their audit lines are handed out again as long as they are fresh and could be signed for as
-    // long now: the same signatures come of the same lifetime.
+    // Links of the job that have their audit lines are handed out again while they are fresh and a new signature could
+    // last as long: the same lifetime gives the same signatures.
     if let Some(issued) = services.recording.issued.lifetime(&run.job.id)
         && issued.is_fresh(run.now)
         && issued.expires_at <= plan.lifetime.expires_at

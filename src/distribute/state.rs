@@ -1,4 +1,4 @@
-//! A job under way: started, or resumed with the objects and records that it had.
+//! A job in progress: started, or resumed with the objects and records that it had.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::run::JobRun;
 
-/// A job under way: what it hands out and how, and what was done before.
+/// A job in progress: what it hands out and how, and what was done before.
 pub(super) struct JobState {
     pub(super) plan: Plan,
     pub(super) listing: Listing,
@@ -22,7 +22,7 @@ pub(super) struct JobState {
 }
 
 impl JobState {
-    /// Tells the counters how many links and mails are to come.
+    /// Tells the counters how many links and mails to expect.
     pub(super) fn expect(&self, progress: &Progress) {
         let audiences = self.plan.audiences();
         let readers = audiences.iter().map(|audience| self.plan.readers(audience));
@@ -31,8 +31,8 @@ impl JobState {
     }
 }
 
-/// Begins a job: lists its objects, keeps them, and takes the job's id. Whoever creates the plan knows that nobody was
-/// served before, and need not look.
+/// Starts a job: lists its objects, stores them, and takes the job's id. The process that creates the plan knows that
+/// no recipient was served before, and need not read the records.
 pub(super) async fn start(
     run: &JobRun,
     plan: Plan,
@@ -65,7 +65,7 @@ pub(super) async fn start(
     }
 }
 
-/// Goes on with a job that was state before: with the objects that it had then, and for those who have no end.
+/// Resumes a job that was started before: with its stored objects, and for the recipients without a final status.
 pub(super) async fn resume(
     run: &JobRun,
     plan: Plan,
@@ -109,7 +109,7 @@ pub(super) async fn resume(
     })
 }
 
-/// The same id with another body is another job under a taken name.
+/// The same id with another body is another job under a taken id.
 pub(super) fn check_body(run: &JobRun, first: &Record) -> Result<(), JobError> {
     let job = &run.job;
     match first.body["body_sha256"].as_str() == Some(&job.body_sha256) {

@@ -1,10 +1,10 @@
-//! Who works a job now, where several workers share a ledger: the one record that changes.
+//! Which worker runs a job, where several workers share a ledger: the one record that changes.
 //!
-//! A lease is for liveness alone. It lets a worker that finds an intent without an outcome tell a living colleague,
-//! for whom it waits, from a dead one, whose doubt it records. A lease that is wrong costs a wait or a needless doubt; what
-//! keeps a mail from being sent twice without anybody's decision are the records that never change.
+//! A lease is about liveness only. With it, a worker that finds an intent without an outcome can tell a living owner,
+//! for which it waits, from a dead one, whose attempt it records as in doubt. A wrong lease costs a wait or an
+//! unnecessary doubt. The immutable records are what prevents a second mail without a decision.
 //!
-//! How old a lease is says the store, by its own clock alone: the workers' clocks do not matter.
+//! The age of a lease is measured by the store's clock alone: the workers' clocks do not matter.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,26 +20,27 @@ use crate::job::JobId;
 use crate::keyring::nonce;
 use crate::text::chain;
 
-/// How long a lease lasts; renewed at a third of it.
+/// How long a lease lasts; it is renewed at a third of that.
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// How much longer a lease is respected than it lasts: stores tell time in whole seconds, and a renewal takes its time.
+/// How much longer a lease is respected than it lasts: stores keep time in whole seconds, and a renewal takes its time.
 pub const MARGIN: Duration = Duration::from_secs(15);
 
-/// How long giving a lease back may take: it ends by itself otherwise.
+/// How long the release of a lease may take: otherwise it expires by itself.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// A process that works jobs: another one at every start of the program, so that none is taken for its dead predecessor.
+/// A process that works jobs: a new one at every start of the program, so that a process is never taken for its dead
+/// predecessor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner(Arc<str>);
 
 impl Owner {
-    /// Somebody who has never been.
+    /// An owner with a new random name.
     pub fn new() -> Self {
         Self(nonce().into())
     }
 
-    /// The name, as records have it.
+    /// The name, as in records.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -57,14 +58,14 @@ impl fmt::Display for Owner {
     }
 }
 
-/// What a lease says.
+/// The content of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseTerms {
-    /// Who works the job.
+    /// The owner, which works the job.
     pub owner: String,
-    /// Different at every write: tells ours from another's.
+    /// Different at every write: it tells our lease from another's.
     pub nonce: String,
-    /// For how long from the instant at which it was written; 0 when it was given back.
+    /// How long it lasts, from the instant at which it was written; 0 when it was given back.
     pub lasts_secs: u64,
 }
 
@@ -79,23 +80,23 @@ impl LeaseTerms {
     }
 }
 
-/// What names one state of a lease: an entity tag.
+/// Identifies one state of a lease: an entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseTag(pub String);
 
 /// A lease as it was found.
 #[derive(Debug, Clone)]
 pub struct SeenLease {
-    /// What it says.
+    /// The content.
     pub terms: LeaseTerms,
     /// How long ago it was written, by the store's clock.
     pub age: Duration,
-    /// Which state of it this is.
+    /// The tag of this state.
     pub tag: LeaseTag,
 }
 
 impl SeenLease {
-    /// For how long its owner still counts as living; nothing when it does not.
+    /// How long its owner still counts as alive; `None` if it does not.
     fn left(&self) -> Option<Duration> {
         let lasts = Duration::from_secs(self.terms.lasts_secs);
         if lasts.is_zero() {
@@ -107,13 +108,14 @@ impl SeenLease {
     }
 }
 
-/// Where leases are kept.
+/// The store of leases.
 #[async_trait]
 pub trait Leases: Send + Sync {
-    /// The lease on a job, if anybody ever had one.
+    /// The lease on a job, if there ever was one.
     async fn lease(&self, job: &JobId) -> Result<Option<SeenLease>, LedgerError>;
 
-    /// Writes a lease in place of the state `over`, or of none; nothing is written, and returned, when there is another.
+    /// Writes a lease in place of the state `over`, or of none. Writes nothing and returns `None` if the lease is in
+    /// another state.
     async fn put_lease(
         &self,
         job: &JobId,
@@ -122,14 +124,14 @@ pub trait Leases: Send + Sync {
     ) -> Result<Option<LeaseTag>, LedgerError>;
 }
 
-/// Whether the job is ours to work.
+/// Whether the lease on the job is ours.
 #[derive(Debug)]
 pub enum Taken<'a> {
-    /// It is.
+    /// The lease is ours.
     Held(LeaseHold<'a>),
-    /// Somebody who lives works it: `busy-wait`.
+    /// A living worker has it: `busy-wait`.
     Busy {
-        /// When it is worth another look.
+        /// When to look again.
         left: Duration,
     },
 }
@@ -152,7 +154,7 @@ impl fmt::Debug for LeaseHold<'_> {
     }
 }
 
-/// Takes the lease on a job, unless somebody who lives has it.
+/// Takes the lease on a job, unless a living worker has it.
 pub async fn take<'a>(
     leases: &'a dyn Leases,
     job: &JobId,
@@ -160,7 +162,7 @@ pub async fn take<'a>(
 ) -> Result<Taken<'a>, LedgerError> {
     let began = Instant::now();
     let terms = LeaseTerms::new(owner, LEASE);
-    // Most jobs are new, and then this is all.
+    // Most jobs are new, and this succeeds.
     let mut tag = leases.put_lease(job, None, &terms).await?;
     if tag.is_none() {
         let seen = leases.lease(job).await?;
@@ -186,8 +188,8 @@ pub async fn take<'a>(
 }
 
 impl LeaseHold<'_> {
-    /// Works `work` to its end while renewing the lease. When it is lost, `stop` is asked, so that the work ends before its
-    /// next step that cannot be undone.
+    /// Runs `work` to its end while renewing the lease. When the lease is lost, `stop` is cancelled, so that the work ends
+    /// before its next irreversible step.
     pub async fn hold_while<T>(&mut self, work: impl Future<Output = T>, stop: &Cancellation) -> T {
         let renewing = self.renew_until_lost(stop);
         tokio::select! {
@@ -229,7 +231,7 @@ impl LeaseHold<'_> {
         std::future::pending().await
     }
 
-    /// Gives the lease back, so that the next worker need not wait for its end.
+    /// Gives the lease back, so that the next worker need not wait until it expires.
     pub async fn release(self) {
         let over = LeaseTerms::new(&self.owner, Duration::ZERO);
         let released = self.leases.put_lease(&self.job, Some(&self.tag), &over);
@@ -275,7 +277,7 @@ mod tests {
         let stop = Cancellation::default();
         tokio::join!(hold.hold_while(work, &stop), looking);
         assert!(stop.check().is_ok());
-        // It dies here: nothing renews, and nobody gives it back.
+        // The owner dies here: the lease is neither renewed nor given back.
         tokio::time::sleep(LEASE + MARGIN - Duration::from_secs(25)).await;
         assert!(is_busy(&ledger, &other).await, "it may only have been slow");
         tokio::time::sleep(Duration::from_secs(26)).await;

@@ -11,7 +11,7 @@ use super::shelf::PictureCache;
 use super::{Created, Kind, Ledger, LedgerError, Record};
 use crate::job::JobId;
 
-/// What is kept of a listing: the job, its name, the page's number.
+/// The name of a listing's page: the job, the listing's name, the page's number.
 type PageName = (JobId, String, u32);
 
 /// Records in the order in which they were created.

@@ -1,4 +1,4 @@
-//! A person's word about a mail: the answer to a doubt, or another attempt after a refusal.
+//! An operator's decision about a mail: the answer to a doubt, or another attempt after a rejection.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -11,22 +11,22 @@ use crate::job::JobId;
 use crate::ledger::status::{is_done, record_of, reopenings, understand};
 use crate::ledger::status_of;
 
-/// What came of an answer.
+/// The result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// It stands.
+    /// The answer is recorded.
     Recorded,
-    /// There was nothing to answer: this is where the recipient stands.
+    /// There was no doubt to answer: this is the recipient's status.
     NoDoubt(RecipientStatus),
-    /// The job or the recipient is not known.
+    /// The job or the recipient is unknown.
     Unknown,
 }
 
-/// Records a person's answer to the doubt about one recipient of a job.
+/// Records an operator's answer to the doubt about one recipient of a job.
 ///
-/// An answer that allows another mail reopens the job: its next delivery is worked, though it was done, and serves those
-/// who have no end. It is reopened even if it is not done yet, since somebody may be about to call it done who has not
-/// seen the answer.
+/// An answer that allows another mail reopens the job: its next delivery runs although the job was done, and delivers
+/// to recipients without a final status. A job that is not done yet is reopened too, since a worker may be about to
+/// record `done` without having read the answer.
 pub async fn resolve(
     ledger: &dyn Ledger,
     job: &JobId,
@@ -60,21 +60,21 @@ pub async fn resolve(
     Ok(Resolved::Recorded)
 }
 
-/// What came of asking for another attempt at those whom a job did not reach.
+/// The result of a request for another attempt at the recipients that a job did not reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resent {
-    /// So many get it with the job's next delivery.
+    /// So many recipients get a mail with the job's next delivery.
     Asked(usize),
-    /// Everybody has had it, or waits for it anyway.
+    /// Every recipient has the mail, or will get it anyway.
     NobodyFailed,
-    /// The job is not known.
+    /// The job is unknown.
     Unknown,
 }
 
-/// Allows another attempt at everybody whose mail was rejected or is in doubt, and reopens the job.
+/// Allows another attempt for every recipient whose mail was rejected or is in doubt, and reopens the job.
 ///
-/// Whoever was allowed one before and has not had it is counted too: somebody who died before the job was on its way asks
-/// again. Then a job that is open by a reopening already is not reopened once more.
+/// A recipient who was allowed an attempt before and has not had it is counted too, so the request can be repeated
+/// after a crash before the job was on its way. A job that is open by a reopening already is not reopened once more.
 pub async fn resend(
     ledger: &dyn Ledger,
     job: &JobId,
@@ -116,7 +116,7 @@ pub async fn resend(
     })
 }
 
-/// Whether attempt `n`, which was not made yet, is one that somebody allowed.
+/// Whether attempt `n`, which was not made yet, is allowed by a verdict.
 fn was_allowed(records: &[Record], n: u32) -> Result<bool, LedgerError> {
     let before = n.checked_sub(1);
     let verdict = before.and_then(|before| record_of(records, before, Kind::Verdict));
@@ -133,7 +133,7 @@ async fn reopen(
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let next = reopenings(&ledger.records_of(job, "").await?) + 1;
-    // One that another has made just now will do as well.
+    // A reopening that another worker has just recorded is as good.
     let reopened = json!({ "by": by, "at": now });
     let reopened = Record::new(job, "", next, Kind::Reopened, reopened);
     ledger.create(reopened).await?;

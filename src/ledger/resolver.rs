@@ -1,7 +1,7 @@
-//! A program of the operator's that answers doubts: it looks into the relay's log, or asks the provider.
+//! A program of the operator that resolves doubts: it searches the relay's log, or asks the provider.
 //!
-//! It is told which mail by the Message-ID, which every relay logs, and never an address. It ends with 0 and says one word:
-//! `sent`, `resend` or `hold`. Whatever else it does is no answer, and then `on_doubt` decides.
+//! The program gets the mail's Message-ID, which every relay logs, and never an address. It exits with 0 and prints one
+//! word: `sent`, `resend` or `hold`. Anything else is no answer, and then `on_doubt` applies.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,10 +12,10 @@ use tokio::process::Command;
 
 use crate::job::JobId;
 
-/// How long the program may think.
+/// How long the program may run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How much of what it says is read.
+/// How much of its output is read, in bytes.
 const MAX_ANSWER: u64 = 64;
 
 /// The program.
@@ -24,27 +24,27 @@ pub struct Resolver {
     program: PathBuf,
 }
 
-/// Which mail is asked about.
+/// The mail in question.
 #[derive(Debug, Clone, Copy)]
 pub struct DoubtQuestion<'a> {
     /// The job.
     pub job: &'a JobId,
     /// The recipient's id.
     pub rid: &'a str,
-    /// What the mail's `Message-ID` says, with its brackets.
+    /// The mail's `Message-ID`, with its brackets.
     pub message_id: &'a str,
-    /// When the mail was about to be sent (RFC 3339); empty if that is not known.
+    /// When the mail was about to be sent (RFC 3339); empty if unknown.
     pub intended_at: &'a str,
 }
 
-/// What the program says.
+/// The program's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResolverReply {
     /// The mail left.
     Sent,
-    /// It did not: send it.
+    /// The mail did not leave: send it.
     Resend,
-    /// It does not know, and a person shall decide.
+    /// The program does not know, and an operator must decide.
     Hold,
 }
 
@@ -54,7 +54,7 @@ impl Resolver {
         Self { program }
     }
 
-    /// Asks; nothing if there is no answer, which is logged.
+    /// Runs the program; `None` if there is no answer, which is logged.
     pub async fn ask(&self, question: &DoubtQuestion<'_>) -> Option<ResolverReply> {
         let (job, rid) = (question.job, question.rid);
         let no_answer = |reason: &str| {

@@ -9,11 +9,11 @@
 //! <prefix>shelf/<bundle>                  what is known of pictures, some together
 //! ```
 //!
-//! A record is created by a PUT with `If-None-Match: *`. Whatever is answered to it, but a plain yes, leaves open whether it
-//! was carried out; so it is made again, and when the record is there, its nonce says whose it is.
+//! A record is created by a PUT with `If-None-Match: *`. Any response but success leaves open whether the PUT was
+//! carried out. So the PUT is retried, and when the record exists, its nonce shows whose it is.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
 //!
-//! Nothing is ever deleted, and no right to do so is needed: a lifecycle rule on the prefix lets old jobs expire.
+//! Objects are never deleted, and the ledger needs no right to delete: a lifecycle rule on the prefix expires old jobs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -42,26 +42,26 @@ use crate::job::{Bucket, JobId};
 use crate::store::ListingCourse;
 use crate::store::s3::{Payload, Puts, ServerClock};
 
-/// How often a request is made before the store counts as out of reach: with one in five failing, one in 400,000 gives up.
+/// How often a request is made before the store counts as unreachable: if one in five fails, one in 400,000 gives up.
 const ATTEMPTS: u32 = 8;
 
 /// The pause before the second attempt, doubled before each further one, up to the longest.
 const INITIAL_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long attempts at a request go on: then its job gives its slot back.
+/// How long attempts at a request continue; then its job gives its slot back.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// After how long the first read of a start is followed by another.
+/// After how long the first read at startup is followed by a second one.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(2);
 
 /// How many records are read at once: ten thousand recipients take seconds.
 const READS_AT_ONCE: usize = 64;
 
-/// How many bundles of a shelf are read or written at once; each has some hundred kilobytes.
+/// How many bundles of the cache are read or written at once; each has some hundred kilobytes.
 const BUNDLES_AT_ONCE: usize = 8;
 
-/// How many race for the first write of a new ledger, of whom one may win.
+/// How many requests race for the first write of a new ledger; one may win.
 const RACERS: usize = 8;
 
 /// An entity tag that no object has.
@@ -87,12 +87,12 @@ struct StoredRecord {
     record: Record,
 }
 
-/// When a PUT is carried out.
+/// The condition of a PUT.
 #[derive(Debug, Clone, Copy)]
 enum WriteCondition<'a> {
-    /// If there is no object of the key.
+    /// The object does not exist.
     Absent,
-    /// If the object is in this state.
+    /// The object has this entity tag.
     Unchanged(&'a str),
 }
 
@@ -105,11 +105,11 @@ impl WriteCondition<'_> {
     }
 }
 
-/// What came of a PUT.
+/// The result of a PUT.
 enum Put {
     /// It was carried out; the object's new tag.
     Done(String),
-    /// Its condition was not met; perhaps since an earlier attempt of ours was carried out.
+    /// Its condition was not met; perhaps because an earlier attempt of ours was carried out.
     Unmet,
 }
 
@@ -122,12 +122,12 @@ struct Found {
 }
 
 impl S3Ledger {
-    /// A ledger below `prefix`, with a client for the bucket's region. [`probe`](Self::probe) it before it is trusted.
+    /// A ledger below `prefix`, with a client for the bucket's region. Call [`probe`](Self::probe) before using it.
     pub fn new(client: &Client, bucket: Bucket, prefix: String, clock: Clock) -> Self {
         Self::through(&Egress::default(), client, bucket, prefix, clock)
     }
 
-    /// As [`new`](Self::new), with requests that go this way.
+    /// As [`new`](Self::new), with requests through this egress.
     pub fn through(
         egress: &Egress,
         client: &Client,
@@ -137,7 +137,7 @@ impl S3Ledger {
     ) -> Self {
         let subject = format!("the ledger in s3://{bucket}/{prefix}");
         let edge = Edge::new(EdgeKind::Ledger, "ledger", subject);
-        // Our own attempts in place of the SDK's: those share an allowance that a store with failures uses up.
+        // Our own retries in place of the SDK's: those share a token bucket that a failing store exhausts.
         let config = client
             .config()
             .to_builder()
@@ -156,21 +156,22 @@ impl S3Ledger {
         }
     }
 
-    /// The same ledger, whose PUTs carry this.
+    /// The same ledger, with these settings for its PUTs.
     #[must_use]
     pub fn with_puts(self, puts: Puts) -> Self {
         Self { puts, ..self }
     }
 
-    /// Where the ledger is, for a sentence about it.
+    /// The ledger's location, for messages.
     pub fn place(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.prefix)
     }
 
-    /// Whether the store keeps what the ledger rests on, and whether the ledger belongs to those who have the secret whose
-    /// fingerprint this is.
+    /// Checks that the store keeps the guarantees that the ledger needs, and that the ledger belongs to the
+    /// installation whose secret has this fingerprint.
     ///
-    /// Several race to create one object, and one may win; then a write must fail that would change it.
+    /// Several requests race to create one object, and only one may win. Then a conditional write that would change it
+    /// must fail.
     pub async fn probe(&self, fingerprint: &str) -> Result<(), LedgerError> {
         let key = format!("{}ledger", self.prefix);
         let identity = json!({ "v": 1, "secret": fingerprint });
@@ -186,7 +187,7 @@ impl S3Ledger {
         }
         let found: Option<serde_json::Value> = match self.get(&key).await? {
             Some(found) => serde_json::from_slice(&found.bytes).ok(),
-            // Nobody won the race: the requests failed. This one says why.
+            // No request won the race: they failed. This one shows why.
             None => match self
                 .put(&key, bytes.clone(), WriteCondition::Absent)
                 .await?
@@ -201,7 +202,7 @@ impl S3Ledger {
             });
         }
         for condition in [WriteCondition::Absent, WriteCondition::Unchanged(NO_TAG)] {
-            // The same bytes: a store that does not heed the condition changes nothing by it.
+            // The same bytes: a store that ignores the condition changes nothing by it.
             if let Put::Done(_) = self.put(&key, bytes.clone(), condition).await? {
                 return Err(self.careless(condition));
             }
@@ -242,7 +243,7 @@ impl S3Ledger {
         format!("{}shelf/{bundle}", self.prefix)
     }
 
-    /// Where the list of the latest jobs names one: later instants come first, as S3 lists.
+    /// The key of a job in the list of the latest jobs: later instants sort first in S3's order.
     fn latest_key(&self, job: &JobId, at: Timestamp) -> String {
         const LAST_SECOND: i64 = 9_999_999_999;
         let left = LAST_SECOND - at.as_second().clamp(0, LAST_SECOND);
@@ -257,7 +258,7 @@ impl S3Ledger {
         }
     }
 
-    /// Names a job among the latest. Every delivery does it again, since the one that began the job may have died before.
+    /// Adds a job to the list of the latest. Every delivery repeats it, since the first one may have died before.
     async fn note(&self, stored: &StoredRecord) -> Result<(), LedgerError> {
         let key = self.latest_key(&stored.record.job, stored.at);
         self.put(&key, Vec::new(), WriteCondition::Absent).await?;
@@ -273,7 +274,7 @@ impl S3Ledger {
         Ok(patiently(|| self.try_put(key, bytes.clone(), condition)).await?)
     }
 
-    /// One attempt at a PUT; two where the bucket asks for a checksum first.
+    /// One attempt at a PUT; two if the bucket requires a checksum first.
     async fn try_put(
         &self,
         key: &str,
@@ -343,8 +344,9 @@ impl S3Ledger {
         }))
     }
 
-    /// Reads for a start: a store that is silent is not waited for longer than one deadline, so that the start can say so, and a
-    /// read that is not answered soon is followed by another, since its connection may have died while the store is back.
+    /// A read at startup. A silent store is waited for no longer than one deadline, so that the start can report it. A
+    /// read that is not answered soon is followed by a second one, since its connection may be dead while the store is
+    /// up.
     async fn first_look(&self, key: &str) -> Result<Option<Found>, LedgerError> {
         let mut asked = FuturesUnordered::from_iter([self.try_get(key)]);
         loop {
@@ -418,8 +420,8 @@ impl S3Ledger {
     }
 }
 
-/// Makes a request again until it is answered with a yes or a no, for a while: not before its store asks for it, and not at
-/// all if the job is to wait for longer.
+/// Retries a request for a while, until the store gives a definite answer. It respects the delay that the store asks
+/// for, and stops if that is longer than the job may wait.
 async fn patiently<T, F>(mut request: impl FnMut() -> F) -> Result<T, EdgeError>
 where
     F: Future<Output = Result<T, EdgeError>>,
@@ -458,7 +460,7 @@ impl Ledger for S3Ledger {
             }
             return Ok(Created::Ours);
         }
-        // A reply may have been lost, so the record that is there may be ours; its nonce says whose it is.
+        // A response may have been lost, so the existing record may be ours; its nonce shows whose it is.
         let Some(found) = self.get(&key).await? else {
             put?;
             return Err(LedgerError::Unreadable { key });
@@ -505,7 +507,7 @@ impl Ledger for S3Ledger {
         page: Vec<u8>,
     ) -> Result<(), LedgerError> {
         let key = self.page_key(job, listing, number);
-        // Unmet is an earlier attempt of ours: nobody else has the listing's name.
+        // Unmet means an earlier attempt of ours: no other process has the listing's name.
         self.put(&key, page, WriteCondition::Absent).await.map(drop)
     }
 
@@ -532,7 +534,7 @@ impl Ledger for S3Ledger {
     }
 }
 
-/// Each bundle is an object, written once: a request for each thing would cost as much as finding it out again.
+/// Each bundle is an object, written once: a request for each entry would cost as much as computing it again.
 #[async_trait]
 impl PictureCache for S3Ledger {
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError> {
@@ -540,7 +542,7 @@ impl PictureCache for S3Ledger {
         let mut read = stream::iter(bundles(names.iter().map(String::as_str)))
             .map(async |Bundle { name, members }| {
                 let found = self.get(&self.shelf_key(&name)).await?;
-                // One that cannot be read is as good as none.
+                // An unreadable bundle counts as a missing one.
                 let things = found.and_then(|found| serde_json::from_slice(&found.bytes).ok());
                 let things: BTreeMap<String, String> = things.unwrap_or_default();
                 Ok::<_, LedgerError>((members, things))
@@ -614,8 +616,8 @@ fn read_json<T: DeserializeOwned>(key: &str, found: &Found) -> Result<T, LedgerE
     })
 }
 
-/// Spells a text with characters that every server takes in a key, so that it can be read back: `!` and two digits stand for
-/// each byte of any other, and for a dot at the beginning.
+/// Encodes a text with characters that every server accepts in a key, reversibly: `!` and two digits stand for each
+/// byte of any other character, and for a dot at the beginning.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 fn spell(text: &str) -> String {
     let mut spelled = String::with_capacity(text.len());
@@ -632,7 +634,7 @@ fn spell(text: &str) -> String {
     spelled
 }
 
-/// Reads what [`spell`] spelled.
+/// Decodes the output of [`spell`].
 fn read_spelled(spelled: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(spelled.len());
     let mut rest = spelled;

@@ -1,7 +1,7 @@
-//! What was found out and can be found out again: kept beside the ledger for as long as there is room.
+//! A cache beside the ledger, for what can be computed again.
 //!
-//! Nothing rests on it. A shelf may forget, and whoever finds nothing there looks for himself; nothing that is on it is
-//! ever changed, since its name says of what state of what it tells.
+//! Correctness does not depend on it. The cache may drop entries, and a caller that finds none computes the value
+//! itself. Entries never change, since their name covers the state of what they describe.
 
 use std::fmt;
 
@@ -10,31 +10,31 @@ use async_trait::async_trait;
 use super::LedgerError;
 use crate::keyring::sha256_hex;
 
-/// How many things are kept as one, on the average, where each request has its price.
+/// How many entries are stored as one bundle, on average, where each request has its price.
 const ABOUT_TOGETHER: u8 = 64;
 
-/// Keeps small texts under the SHA-256, in hexadecimal digits, of what they tell of.
+/// Stores small texts under the SHA-256, in hexadecimal digits, of what they describe.
 #[async_trait]
 pub trait PictureCache: Send + Sync + fmt::Debug {
-    /// What is kept under each of some names, in their order.
+    /// The entry of each name, in the order of the names.
     async fn recall(&self, names: &[String]) -> Result<Vec<Option<String>>, LedgerError>;
 
-    /// Keeps texts under their names. A shelf may keep some of them as one, and has them then only for those who ask for
-    /// the same together.
+    /// Stores texts under their names. A cache may bundle some of them, and then finds them only for callers that ask
+    /// for the same names together.
     async fn keep(&self, things: &[(String, String)]) -> Result<(), LedgerError>;
 }
 
-/// Things that are kept as one.
+/// Entries that are stored as one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Bundle {
     /// The SHA-256 of their names.
     pub(super) name: String,
-    /// Where they stand among all, in the order of their names.
+    /// The positions of its members among all names.
     pub(super) members: Vec<usize>,
 }
 
-/// Parts names into bundles. Which names are the last of a bundle say the names themselves, so that one more or one less
-/// changes the bundle that it is in and no other; in what order they come is the same.
+/// Divides names into bundles, in the same order. Each name itself decides whether it ends a bundle, so that a name
+/// more or less changes only its own bundle.
 pub(super) fn bundles<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Bundle> {
     let mut names: Vec<(usize, &str)> = names.enumerate().collect();
     names.sort_unstable_by_key(|(_, name)| *name);
@@ -104,7 +104,7 @@ mod tests {
         let kept = changed
             .iter()
             .filter(|bundle| reversed.contains(&bundle.name));
-        // A name that ends a bundle parts one into two.
+        // A name that ends a bundle divides one into two.
         assert!(
             kept.count() + 2 >= changed.len(),
             "one bundle, or one in two"

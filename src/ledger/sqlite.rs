@@ -1,7 +1,7 @@
 //! The ledger of a single machine, in the same file as its queue.
 //!
-//! It has no leases: the lock on the state directory lets one process at a time open it, so whoever wrote an intent and is
-//! not this process is dead.
+//! It has no leases: the lock on the state directory lets one process at a time open it, so the writer of an intent
+//! that is not this process is dead.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ pub struct SqliteLedger {
     clock: Clock,
 }
 
-/// A row as it is stored, before it is understood.
+/// A row as it is stored, before it is parsed.
 struct StoredRow {
     job: String,
     rid: String,
@@ -38,7 +38,7 @@ impl SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Forgets the jobs that were done and whose last record is from before an instant; how many there were.
+    /// Deletes the jobs that are done and whose last record is older than an instant; returns their number.
     ///
     /// A message of such a job that comes again is a new job, whose recipients are mailed again.
     pub async fn prune(&self, before: Timestamp) -> Result<usize, LedgerError> {
@@ -47,7 +47,7 @@ impl SqliteLedger {
             connection.execute_batch(
                 "CREATE TEMP TABLE IF NOT EXISTS old (job TEXT PRIMARY KEY); DELETE FROM old",
             )?;
-            // A job that was reopened has more endings than reopenings when it is done again.
+            // A reopened job that is done again has more `done` records than reopenings.
             let jobs = connection.execute(
                 "INSERT INTO old SELECT job FROM record GROUP BY job \
                  HAVING max(at) < ?1 AND sum(kind = 'done') > sum(kind = 'reopened')",
@@ -83,7 +83,7 @@ impl SqliteLedger {
     }
 }
 
-/// How many things the shelf holds, the latest: with a small picture each, some 150 MB.
+/// How many entries the cache holds, the latest ones: with a small picture each, some 150 MB.
 const SHELF_ROOM: i64 = 20_000;
 
 /// How long it holds them, in milliseconds: thirty days.
@@ -116,7 +116,7 @@ impl Ledger for SqliteLedger {
                 if inserted == 1 {
                     return Ok(None);
                 }
-                // A record of our own that was there already: an earlier try whose answer was lost.
+                // A record of our own that exists already: an earlier try whose reply was lost.
                 let sql = format!("{SELECT} WHERE job = ?1 AND rid = ?2 AND n = ?3 AND kind = ?4");
                 connection.query_row(&sql, key, stored).optional()
             })

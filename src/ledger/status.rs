@@ -1,39 +1,39 @@
-//! Where a recipient stands, worked out from the records; pure, and the `recip` of the model.
+//! A recipient's status, computed from the records; pure, and the `recip` of the model.
 
 use std::collections::HashMap;
 
 use super::{Answer, Kind, LedgerError, Outcome, Record, Verdict};
 
-/// How many doubts about one recipient are answered with another attempt by themselves.
+/// How many doubts about one recipient are resolved automatically with another attempt.
 ///
-/// Attempts that were not sent, for certain, do not count: how often those are made is bounded by the queue's receipts.
+/// Attempts that were certainly not sent do not count: the queue's receive count bounds those.
 pub const MAX_DOUBTS: usize = 5;
 
-/// Where a recipient stands.
+/// The status of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecipientStatus {
-    /// Attempt `n` may be made by whoever creates its intent.
+    /// Attempt `n` may be made by the process that creates its intent.
     Ready {
         /// The attempt.
         n: u32,
     },
-    /// An attempt was begun and its end was never recorded.
+    /// An attempt was begun and has no outcome.
     InFlight {
         /// The attempt.
         n: u32,
     },
-    /// Nobody knows whether attempt `n` was sent, and nobody has decided about it. Nothing is sent until somebody does.
+    /// The outcome of attempt `n` is unknown and has no verdict. Nothing is sent until there is one.
     InDoubt {
         /// The attempt.
         n: u32,
         /// How many attempts at this recipient are unknown, this one included.
         doubts: usize,
     },
-    /// There is an end, and nothing more will be sent.
+    /// The status is final, and nothing more will be sent.
     Final {
-        /// The attempt that ended.
+        /// The attempt that gave the final status.
         n: u32,
-        /// The end.
+        /// The final outcome.
         outcome: Outcome,
     },
 }
@@ -45,7 +45,7 @@ pub struct JobRecords {
 }
 
 impl JobRecords {
-    /// Sorts a job's records.
+    /// Groups a job's records.
     pub fn new(records: Vec<Record>) -> Self {
         let mut by_rid: HashMap<String, Vec<Record>> = HashMap::new();
         for record in records {
@@ -75,7 +75,7 @@ pub fn record_of(records: &[Record], n: u32, kind: Kind) -> Option<&Record> {
         .find(|record| record.n == n && record.kind == kind)
 }
 
-/// Works out where a recipient stands from its records.
+/// Computes a recipient's status from its records.
 pub fn status_of(records: &[Record]) -> Result<RecipientStatus, LedgerError> {
     let attempts = records
         .iter()
@@ -125,7 +125,7 @@ pub(super) fn understand(verdict: &Record) -> Result<Verdict, LedgerError> {
     serde_json::from_value(verdict.body.clone()).map_err(|_| verdict.damaged())
 }
 
-/// What became of an attempt: what its owner learnt late stands above what another wrote about it.
+/// The outcome of an attempt. A late record of its owner stands above an outcome that another process wrote.
 pub fn outcome_of(records: &[Record], n: u32) -> Result<Option<Outcome>, LedgerError> {
     let late = record_of(records, n, Kind::Late);
     let Some(record) = late.or_else(|| record_of(records, n, Kind::Outcome)) else {
@@ -135,12 +135,12 @@ pub fn outcome_of(records: &[Record], n: u32) -> Result<Option<Outcome>, LedgerE
     Ok(Some(outcome))
 }
 
-/// Whether every recipient had an end and no verdict came after it; from the records of the whole job.
+/// Whether every recipient had a final status and no verdict came after it; from the records of the whole job.
 pub fn is_done(records: &[Record]) -> bool {
     record_of(records, reopenings(records), Kind::Done).is_some()
 }
 
-/// What was done when the job was done last, in whatever order the ledger gives its records.
+/// The job's last `done` record, whatever the order of the records.
 pub fn last_done(records: &[Record]) -> Option<&Record> {
     let done = records.iter().filter(|record| record.kind == Kind::Done);
     done.max_by_key(|record| record.n)

@@ -37,7 +37,7 @@ struct StoredMessage {
 }
 
 impl MemoryQueue {
-    /// The bodies that were set aside, with their reasons.
+    /// The bodies of the parked messages, with their reasons.
     pub fn parked(&self) -> Vec<(String, String)> {
         self.lock().parked.clone()
     }
@@ -47,7 +47,7 @@ impl MemoryQueue {
         self.lock().deleted.clone()
     }
 
-    /// How often a hold was extended.
+    /// How often a visibility timeout was extended.
     pub fn extensions(&self) -> usize {
         self.lock().extensions
     }
@@ -62,7 +62,7 @@ impl MemoryQueue {
         self.lock().failures.push(fact);
     }
 
-    /// Puts a message behind the others of its group: none of them can be had while an earlier one is hidden.
+    /// Puts a message behind the others of its group: none of them can be received while an earlier one is hidden.
     pub fn submit_to_group(&self, body: &str, group: Option<&str>) -> Result<String, QueueError> {
         let id = self.request("submit a message", |state| {
             state.submitted += 1;

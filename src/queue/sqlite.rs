@@ -1,7 +1,7 @@
 //! A durable queue in a file: the default on one machine.
 //!
-//! Its rules are SQS's: a receipt hides a message for a while, a later receipt makes the earlier handle void,
-//! and what was parked stays with its reason until somebody looks at it.
+//! Its rules are SQS's: a receipt hides a message for a while, and a later receipt makes the earlier handle void. A
+//! parked message stays with its reason until an operator looks at it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,10 +18,10 @@ use crate::clock::Clock;
 use crate::database::{Database, DatabaseError};
 use crate::keyring::nonce;
 
-/// How often a waiting receiver looks for messages that another process put there.
+/// How often a waiting receiver looks for messages from other processes.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How far the clock may be set back before messages are looked at that it hides.
+/// How far the clock may be set back before messages hidden by the earlier time are shown.
 const CLOCK_STEP_MS: i64 = 5_000;
 
 /// Messages in a table.
@@ -45,7 +45,7 @@ impl SqliteQueue {
         }
     }
 
-    /// How many messages are set aside.
+    /// How many messages are parked.
     pub async fn count_parked(&self) -> Result<u64, QueueError> {
         let sql = "SELECT count(*) FROM message WHERE state = 'parked'";
         let count = self
@@ -57,7 +57,7 @@ impl SqliteQueue {
         Ok(count.unsigned_abs())
     }
 
-    /// Forgets messages that were set aside and had been put on the queue before an instant; how many there were.
+    /// Deletes parked messages that had been put on the queue before an instant; returns their number.
     pub async fn prune_parked(&self, before: Timestamp) -> Result<usize, QueueError> {
         let before = before.as_millisecond();
         let sql = "DELETE FROM message WHERE state = 'parked' AND enqueued_at < ?1";
@@ -69,7 +69,7 @@ impl SqliteQueue {
             .map_err(|error| failed("forget parked messages", error))
     }
 
-    /// The messages that were set aside, oldest first, at most `limit`, from the one after `after` on.
+    /// The parked messages, oldest first, at most `limit`, from the one after `after` on.
     pub async fn parked(&self, after: i64, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.database
@@ -86,7 +86,7 @@ impl SqliteQueue {
             .map_err(|error| failed("read the parked messages", error))
     }
 
-    /// Puts messages that were set aside back on the queue: all of them, or the one with this id; how many those were.
+    /// Puts parked messages back on the queue: all of them, or the one with this id; returns their number.
     pub async fn unpark(&self, id: Option<&str>) -> Result<u64, QueueError> {
         let (id, now) = (id.map(ToOwned::to_owned), self.now());
         let changed = self
@@ -108,8 +108,8 @@ impl SqliteQueue {
         (self.clock)().as_millisecond()
     }
 
-    /// Shows messages again that a clock hid which was ahead and was set back: they were hidden at an instant that has not
-    /// come. At the first receive, and whenever the clock goes backwards.
+    /// Shows messages again that were hidden by a clock which was ahead and was set back: they were hidden at an
+    /// instant in the future. Runs at the first receive, and whenever the clock goes backwards.
     async fn heed_clock(&self, now: i64) -> Result<(), QueueError> {
         let latest = self.latest.swap(now, Ordering::Relaxed);
         if now >= latest.saturating_sub(CLOCK_STEP_MS) && latest != i64::MAX {
@@ -161,10 +161,10 @@ impl SqliteQueue {
             .map_err(|error| failed("receive from the queue", error))
     }
 
-    /// Shows the messages again that a process was working when it died; how many those are.
+    /// Shows the messages again that a process was working when it died; returns their number.
     ///
-    /// The caller holds the lock on the state directory, which proves that the process is dead. Messages that were given back
-    /// for later are not among them.
+    /// The caller holds the lock on the state directory, which proves that the process is dead. Messages that were
+    /// given back for later are not among them.
     pub async fn take_over(&self) -> Result<usize, DatabaseError> {
         let now = self.now();
         let sql = "UPDATE message SET visible_at = ?1, hidden_at = ?1, held = 0 WHERE state = 'ready' AND held = 1";
@@ -192,7 +192,7 @@ impl SqliteQueue {
         one(action, changed)
     }
 
-    /// Changes the one message that `receipt` holds; void receipts change nothing, and that is an error.
+    /// Changes the one message that `receipt` holds. A void receipt changes no message and gives an error.
     async fn change(
         &self,
         action: &'static str,
@@ -210,7 +210,7 @@ impl SqliteQueue {
     }
 }
 
-/// A void receipt changes nothing, and that is an error.
+/// An error if a void receipt changed no message.
 fn one(action: &'static str, changed: usize) -> Result<(), QueueError> {
     match changed {
         1 => Ok(()),
@@ -238,7 +238,7 @@ impl Queue for SqliteQueue {
                 return Ok(messages);
             }
             let look_again = deadline.min(Instant::now() + LOOK_EVERY);
-            // Either way the table is asked again; the timer is not an error.
+            // The table is read again in either case; the timeout is not an error.
             drop(tokio::time::timeout_at(look_again, arrived).await);
         }
     }

@@ -1,4 +1,4 @@
-//! Amazon SQS, or whatever speaks its protocol, through the AWS SDK.
+//! Amazon SQS, or another server with its protocol, through the AWS SDK.
 
 mod looked_at;
 mod parked;
@@ -29,14 +29,14 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How much longer than the poll its answer may take.
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 
-/// How long the answer to a poll without a wait may take: a queue that may be back is asked so, and the next poll is on another
-/// connection.
+/// How long the answer to a poll without a wait may take. A queue that may have recovered is polled so, and the next
+/// poll uses another connection.
 const ANSWER_NOW: Duration = Duration::from_secs(5);
 
-/// The longest reason that is put beside a parked message, in characters.
+/// The longest reason that is stored with a parked message, in characters.
 const MAX_REASON: usize = 1000;
 
-/// A queue by its URL, and the queue for messages that nobody can work.
+/// A queue by its URL, and the queue of parked messages.
 #[derive(Debug, Clone)]
 pub struct SqsQueue {
     client: Client,
@@ -44,7 +44,7 @@ pub struct SqsQueue {
     parked: Option<Aside>,
 }
 
-/// Where messages are set aside.
+/// The queue of parked messages.
 #[derive(Debug, Clone)]
 struct Aside {
     client: Client,
@@ -62,7 +62,7 @@ impl SqsQueue {
         }
     }
 
-    /// The same with a queue for the messages that nobody can work, which may be in another region or at another server.
+    /// The same with a queue of parked messages, which may be in another region or at another server.
     #[must_use]
     pub fn with_parked(self, client: Client, url: String) -> Self {
         let subject = format!("the queue of parked messages {url} (queue.parked_url)");
@@ -73,7 +73,7 @@ impl SqsQueue {
         }
     }
 
-    /// How many messages the queue says that it has in a state, about.
+    /// About how many messages the queue reports in a state.
     async fn count(&self, name: QueueAttributeName) -> Result<Option<u64>, QueueError> {
         let answer = self
             .client
@@ -112,7 +112,7 @@ impl Queue for SqsQueue {
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::MessageGroupId)
             .customize()
-            // A long poll may last as long as it was asked to.
+            // A long poll may last as long as its wait.
             .interceptor(RequestTerms::answer_within(patience))
             // The next poll is the retry.
             .config_override(
@@ -185,13 +185,13 @@ impl Queue for SqsQueue {
                 .set_message_deduplication_id(id)
         };
         let parked = |error: &_| EdgeError::from_sdk(format!("park a message in {url}"), error);
-        // First there, then gone here: a crash in between leaves two, never none.
+        // Sends first and deletes then: a crash in between leaves two copies, never none.
         let with_reason = send()
             .message_attributes(parked::REASON, attribute(printable(reason))?)
             .message_attributes(parked::MESSAGE_ID, attribute(message.id.clone())?);
         let sending = async {
             match with_reason.send().await.map_err(|error| parked(&error)) {
-                // A body near the limit leaves no room for attributes; the reason stands in the audit log.
+                // A body near the size limit leaves no room for attributes; the reason is in the audit log.
                 Err(error) if error.fact == ErrorKind::Rejected => {
                     send().send().await.map_err(|error| parked(&error))
                 }
@@ -232,14 +232,14 @@ impl Queue for SqsQueue {
     }
 }
 
-/// A message without a receipt or a body cannot be worked, nor deleted; SQS does not send one.
+/// A message without a receipt or a body can be neither worked nor deleted; SQS does not send one.
 fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     let attribute = |name| message.attributes.as_ref()?.get(&name);
     let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount)
         .and_then(|count| count.parse().ok());
     let group = attribute(MessageSystemAttributeName::MessageGroupId).cloned();
     Some(Message {
-        // It goes into log and audit lines.
+        // The id goes into log and audit lines.
         id: crate::text::printable(
             &message.message_id.unwrap_or_default(),
             MAX_MESSAGE_ID_BYTES,
@@ -252,21 +252,21 @@ fn message(message: aws_sdk_sqs::types::Message) -> Option<Message> {
     })
 }
 
-/// What a FIFO queue wants to know of a message: its group, and an id that no other message has, since what is once is
-/// the job and not the text.
+/// The FIFO fields of a message: its group, and a unique deduplication id, since idempotency belongs to the job and not
+/// to the text.
 struct Fifo {
     group: String,
     deduplication_id: String,
 }
 
 impl Fifo {
-    /// `None` for a queue that is none, as its name says.
+    /// `None` for a standard queue, by its name.
     /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/fifo-queue-message-identifiers.html>
     fn of(url: &str, group: Option<&str>) -> Option<Self> {
         url.ends_with(".fifo").then(|| {
             let deduplication_id = nonce();
             Self {
-                // Jobs that nobody put into an order have none.
+                // Jobs without an order have no group.
                 group: group.map_or_else(|| deduplication_id.clone(), ToOwned::to_owned),
                 deduplication_id,
             }
@@ -278,7 +278,7 @@ impl Fifo {
     }
 }
 
-/// An invalid receipt handle is a message that is not ours any more, whatever status comes with it.
+/// An invalid receipt handle means that the message is not ours any more, whatever status comes with it.
 fn receipt_error<E>(
     action: &str,
     url: &str,
@@ -302,7 +302,8 @@ fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
-/// SQS takes XML 1.0's characters in attributes, less its control characters here, and long ones cost.
+/// SQS accepts XML 1.0's characters in attributes. Control characters are removed here, and long reasons are cut,
+/// since their size is billed.
 fn printable(reason: &str) -> String {
     reason
         .chars()

@@ -1,15 +1,15 @@
-//! Which messages were worked when the process died, and how often: where the next process finds it.
+//! Which messages were being worked when the process died, and how often: recorded for the next process.
 //!
-//! A message that kills the process, say by what it makes the process allocate, would come back for ever: a dead process
-//! counts no failures. So each delivery leaves a small file below the state directory when it begins, before anything of the
-//! message is looked at, and takes it away when it ends, in whichever way. A file that is there when a message is received is
-//! a dead process's. It needs no sync: what a process wrote outlives it, and a machine that loses power is not the
-//! message's fault.
+//! A message that kills the process, for example by its memory use, would come back for ever, since a dead process
+//! counts no failures. So each delivery writes a small file below the state directory when it begins, before the
+//! message is parsed, and removes it when it ends in any way. A file that exists when a message is received was left by
+//! a dead process. The file needs no sync: written data outlives the process, and a power loss is not the message's
+//! fault.
 //!
-//! All messages that were under way are suspected, and one of them did it. So suspects are worked one at a time: the one
-//! that kills the process again does so without the others. A suspect that would be parked for one more death is worked
-//! alone until it gets on, or for [`ALONE`]: a new message that kills would be counted against it. And where the process died
-//! while it read a message, that one did it, and not those that had been read before.
+//! All messages in progress are suspects, and one of them is the cause. So suspects are worked one at a time: the cause
+//! then kills the process without the others. A suspect that would be parked for one more death is worked alone until
+//! it has made progress, or for [`ALONE`]: the death by a new message would be counted against it. If the process died
+//! while it parsed a message, that message is the cause, and not those that had been parsed before.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,13 +22,13 @@ use tokio::time::Instant;
 
 use crate::keyring::sha256_hex;
 
-/// After so many deliveries that ended in the death of the process a message is parked.
+/// A message is parked after this many deliveries that ended in the death of the process.
 pub const MAX_DEATHS: u32 = 3;
 
 /// How long a message that would be parked for one more death is worked alone.
 const ALONE: Duration = Duration::from_secs(30);
 
-/// How long it waits for the others to get on before it is worked beside them.
+/// How long it waits for the others to make progress before it is worked beside them.
 const WAIT_FOR_ALONE: Duration = Duration::from_secs(5 * 60);
 
 /// How long a file is kept whose message never came back: as long as SQS keeps a message.
@@ -38,19 +38,19 @@ const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 #[derive(Debug, Clone)]
 pub struct Deliveries {
     dir: Arc<Directory>,
-    /// The one place for a message that is suspected.
+    /// The one place for a suspected message.
     quarantine: Arc<Semaphore>,
     company: Arc<Mutex<Company>>,
 }
 
-/// Who is worked beside whom.
+/// The deliveries that run at the same time.
 #[derive(Debug, Default)]
 struct Company {
-    /// How many deliveries have not got on yet.
+    /// How many deliveries have made no progress yet.
     under_way: usize,
-    /// Until when one of them is alone.
+    /// Until when one of them runs alone.
     alone_until: Option<Instant>,
-    /// Since when one waits to be.
+    /// Since when one waits to run alone.
     waiting_since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl Company {
             return false;
         }
         if deaths + 1 == MAX_DEATHS {
-            // One that never came back waits no longer.
+            // A message that never came back waits no longer.
             let since = self
                 .waiting_since
                 .filter(|since| now - *since < 2 * WAIT_FOR_ALONE);
@@ -81,7 +81,7 @@ impl Company {
     }
 }
 
-/// A worker's slot, held by one message after the other of a turn.
+/// A worker's slot, held by the messages of a group one after the other.
 #[derive(Debug, Clone)]
 pub struct Slot {
     slots: Arc<Semaphore>,
@@ -104,13 +104,13 @@ impl Slot {
         }
     }
 
-    /// Others have it from now on.
+    /// Frees the slot for others.
     pub(crate) fn give_back(&self) {
         drop(lock(&self.permit).take());
     }
 }
 
-/// A delivery under way. Dropped, it has ended: the process lives.
+/// A delivery in progress. Its drop means that it has ended while the process lives.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     inner: Arc<DeliveryInner>,
@@ -118,17 +118,17 @@ pub struct Delivery {
 
 #[derive(Debug)]
 struct DeliveryInner {
-    /// The file; none where it could not be written, and for a job that came in no message.
+    /// The file; `None` if it could not be written, or for a job without a message.
     file: Option<(Arc<Directory>, String)>,
     deaths: AtomicU32,
     is_kept: AtomicBool,
     is_waiting: AtomicBool,
-    /// What it takes up until it gets on.
+    /// The place that it takes up until it makes progress.
     place: Mutex<Option<SuspectPlace>>,
     slot: Mutex<Option<Slot>>,
 }
 
-/// A delivery that has not got on yet.
+/// A delivery that has made no progress yet.
 #[derive(Debug)]
 struct SuspectPlace {
     company: Arc<Mutex<Company>>,
@@ -149,15 +149,15 @@ impl Drop for DeliveryInner {
     fn drop(&mut self) {
         let is_kept = self.is_kept.load(Ordering::Relaxed);
         if let Some((dir, file)) = self.file.as_ref().filter(|_| !is_kept) {
-            // One that stays counts a death that was none; two more are needed.
+            // A file that stays counts a death too many; two more are needed to park.
             drop(dir.remove(file));
         }
     }
 }
 
 impl Deliveries {
-    /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed; what has
-    /// another name than such a file, or is none, is left alone.
+    /// The deliveries below a state directory, which is locked. Files whose messages never came back are removed.
+    /// Entries with another kind of name, and entries that are not files, are left alone.
     pub fn open(state: &Directory) -> io::Result<Self> {
         let dir = state.private_below("deliveries")?;
         let names = dir.names()?.into_iter();
@@ -176,7 +176,7 @@ impl Deliveries {
                 noted.push((name, note));
             }
         }
-        // What the last process left is judged once: the next one leaves notes of its own.
+        // The last process's files are judged once: the next process leaves notes of its own.
         let died_reading = noted
             .iter()
             .any(|(_, note)| note.step == DeliveryStep::Reading);
@@ -199,8 +199,8 @@ impl Deliveries {
         })
     }
 
-    /// Begins a delivery of a message, and says how many before it ended in the death of their process. Nothing, if it must
-    /// wait for another, since one of them is suspected.
+    /// Begins a delivery of a message, and reports how many before it ended in the death of their process. `None` if it
+    /// must wait for another, since one of them is suspected.
     pub fn begin(&self, message_id: &str) -> Option<Delivery> {
         let file = sha256_hex(message_id.as_bytes())[..32].to_owned();
         let deaths = match read(&self.dir, &file) {
@@ -239,24 +239,24 @@ impl Deliveries {
     }
 }
 
-/// How far a delivery had come.
+/// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DeliveryStep {
-    /// Its message is read.
+    /// Its message is being parsed.
     Reading,
-    /// Its jobs are worked.
+    /// Its jobs are running.
     Working,
     /// It ended in a death that is counted.
     Judged,
 }
 
-/// What the file of a delivery says: how many deaths came before it, and how far it is.
+/// The content of a delivery's file: how many deaths came before it, and its step.
 struct Note {
     deaths: u32,
     step: DeliveryStep,
 }
 
-/// Reads a delivery's file; one that says nothing was torn by the death itself.
+/// Reads a delivery's file; an empty or damaged one was torn by the death itself.
 fn read(dir: &Directory, file: &str) -> io::Result<Note> {
     let text = dir.read_bounded(file, 16)?;
     let text = str::from_utf8(&text).unwrap_or_default();
@@ -283,7 +283,7 @@ fn write(dir: &Directory, file: &str, deaths: u32, step: DeliveryStep) -> io::Re
 }
 
 impl Delivery {
-    /// The work of a job that came in no message.
+    /// The delivery of a job without a message.
     pub fn unnoted() -> Self {
         Self {
             inner: Arc::new(DeliveryInner {
@@ -297,30 +297,30 @@ impl Delivery {
         }
     }
 
-    /// The delivery is worked in this slot.
+    /// The delivery runs in this slot.
     pub(crate) fn takes(&self, slot: Slot) {
         *lock(&self.inner.slot) = Some(slot);
     }
 
-    /// Gives the worker's slot to another message, while this one waits for a relay's answer to a mail.
+    /// Frees the worker's slot for another message, while this one waits for a relay's reply to a mail.
     pub fn give_slot_back(&self) {
         if let Some(slot) = lock(&self.inner.slot).take() {
             slot.give_back();
         }
     }
 
-    /// How many deliveries before this one ended in the death of their process, since the last that got on.
+    /// How many deliveries before this one ended in the death of their process, since the last one that made progress.
     pub fn deaths(&self) -> u32 {
         self.inner.deaths.load(Ordering::Relaxed)
     }
 
-    /// Keeps the count beyond the delivery's end: the message is to be parked, and could not be.
+    /// Keeps the count after the delivery's end: the message is to be parked, and could not be.
     pub(crate) fn keep(&self) {
         self.inner.is_kept.store(true, Ordering::Relaxed);
     }
 
-    /// The delivery only waits for an edge, or does so no longer: a death of the process meanwhile, say by an operator who
-    /// restarts it in an outage, is not the message's.
+    /// The delivery only waits for an edge, or no longer does. A death of the process during the wait, such as an
+    /// operator's restart in an outage, is not the message's fault.
     pub fn waits(&self, is_waiting: bool) {
         if self.inner.is_waiting.swap(is_waiting, Ordering::Relaxed) == is_waiting {
             return;
@@ -329,7 +329,7 @@ impl Delivery {
             return;
         };
         let deaths = self.deaths();
-        // What a file counts is one more than what it says, since it is there.
+        // A file counts one death more than it states, since it exists.
         drop(match (is_waiting, deaths) {
             (true, 0) => dir.remove(file),
             (true, deaths) => write(dir, file, deaths - 1, DeliveryStep::Judged),
@@ -337,17 +337,17 @@ impl Delivery {
         });
     }
 
-    /// The message was read: if the process dies while it reads another, it is not this one that did it.
+    /// The message was parsed: a death while the process parses another message is not this one's fault.
     pub(crate) fn was_read(&self) {
         if let Some((dir, file)) = &self.inner.file {
             drop(write(dir, file, self.deaths(), DeliveryStep::Working));
         }
     }
 
-    /// The delivery got on: its plan was recorded, or it comes to a mail. A job that gets on each time comes to its
-    /// end, however often its worker is killed.
+    /// The delivery made progress: its plan was recorded, or it reached a mail. A job that makes progress each time
+    /// completes, however often its worker is killed.
     ///
-    /// It is suspected no longer, so that the next suspect need not wait until all mails of this one are sent.
+    /// It is no longer suspected, so that the next suspect need not wait until all mails of this one are sent.
     pub fn got_on(&self) {
         if self.inner.deaths.swap(0, Ordering::Relaxed) > 0
             && let Some((dir, file)) = &self.inner.file
@@ -398,7 +398,7 @@ mod tests {
         assert!(deliveries.join(other).exists() && deliveries.join("f".repeat(32)).exists());
     }
 
-    /// What a process leaves that dies in the middle.
+    /// The state that a process leaves that dies in the middle.
     fn die(delivery: Delivery) {
         std::mem::forget(delivery);
     }
@@ -461,7 +461,7 @@ mod tests {
             let deliveries = Deliveries::open(&state).unwrap();
             let worked = deliveries.begin("worked").unwrap();
             worked.was_read();
-            // What it is read beside is a new message each time.
+            // It runs beside a new message each time.
             die(deliveries.begin(&format!("kills-{deaths}")).unwrap());
             die(worked);
         }

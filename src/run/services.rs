@@ -1,6 +1,6 @@
-//! What a job's steps need, in three parts: a step takes the one that it needs.
+//! What a job's steps need, in three parts: each step takes the part that it needs.
 //!
-//! What records links and deliveries is the fourth: [`crate::deliver::DeliveryLedger`].
+//! The fourth part, which records links and deliveries, is [`crate::deliver::DeliveryLedger`].
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use crate::render::{MailSettings, Templates};
 use directory::Location;
 use presign::cloudfront;
 
-/// What signs links, and for whom.
+/// What signs links, and the rules for it.
 #[derive(Debug, Clone)]
 pub struct Signing {
-    /// The stores, their keys, and where links open.
+    /// The stores, their credentials, and the hosts of links.
     pub connections: Arc<Connections>,
     /// The installation's secret.
     pub keyring: Keyring,
-    /// What jobs may ask.
+    /// The rules for jobs.
     pub policy: Arc<Policy>,
 }
 
@@ -34,20 +34,20 @@ pub struct Signing {
 pub struct Presenting {
     /// The templates.
     pub templates: Arc<Templates>,
-    /// The language, the sender and the room of mails.
+    /// The language, the sender and the size limit of mails.
     pub mail: Arc<MailSettings>,
-    /// Which pictures of galleries are looked at.
+    /// Which pictures of galleries are loaded.
     pub pictures: media::PictureSettings,
-    /// Where long listings and lists are kept while they are worked on.
+    /// The directory of long listings and lists in progress.
     pub spool_dir: Location,
 }
 
-/// What sends mails.
+/// The part that sends mails.
 #[derive(Debug, Clone)]
 pub struct Sending {
-    /// The way out: relays or an outbox.
+    /// How mails leave: relays or an outbox.
     pub mailer: Mailer,
-    /// The sender, and what its mails carry.
+    /// The sender, and the headers of its mails.
     pub sender: Sender,
     /// Notices about recipients that a job did not reach.
     pub notices: Notices,
@@ -69,12 +69,12 @@ impl Signing {
         })
     }
 
-    /// The role whose credentials sign the links of a connection, if it takes one on.
+    /// The role whose credentials sign the links of a connection, if it assumes one.
     pub(crate) fn role(&self, connection: &ConnectionName) -> Option<&str> {
         self.connections.get(connection)?.role.as_deref()
     }
 
-    /// What signs the links to a plan's objects.
+    /// The signer of the links to a plan's objects.
     pub async fn link_signer(&self, plan: &Plan) -> Result<LinkSigner, JobError> {
         if plan.via == Via::S3 {
             return self.published_link_signer(plan, &plan.bucket).await;
@@ -100,7 +100,8 @@ impl Signing {
         })
     }
 
-    /// What signs the links to what a plan publishes: S3's always, since a distribution stands before the objects.
+    /// The signer of the links to a plan's published pages: always S3's, since a distribution is in front of the
+    /// objects only.
     pub async fn published_link_signer(
         &self,
         plan: &Plan,

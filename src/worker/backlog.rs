@@ -1,12 +1,13 @@
-//! Messages whose jobs wait for an edge: they stay hidden in the queue while the edge is down, and are shown again when it may
-//! be used.
+//! Messages whose jobs wait for an edge. They stay hidden in the queue while the edge is down, and are shown again when
+//! it may be used.
 //!
-//! Given back for the few seconds of an edge's pause, a long backlog would be received over and over, and new jobs for other
-//! edges would stand behind it. So each message is hidden for longer, the more wait, and its receipt is remembered: as soon
-//! as the edge is back, all are shown at once. A process that dies forgets them, and they come back by themselves.
+//! If they were given back for the few seconds of an edge's pause, a long backlog would be received over and over, and
+//! new jobs for other edges would wait behind it. So the more messages wait, the longer each is hidden, and its receipt
+//! is remembered: as soon as the edge is up, all are shown at once. If the process dies, the messages come back by
+//! themselves.
 //!
-//! A message that the queue itself did not take back, since it was down with the edge, waits for the queue: by itself it would
-//! stay hidden for the visibility timeout.
+//! A message that the queue itself did not take back, since it was down with the edge, waits for the queue: by itself
+//! it would stay hidden for the visibility timeout.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,22 +20,22 @@ use tokio::time::Instant;
 use crate::edge::health::{Admission, EdgeKind, Edges, Outage};
 use crate::queue::{ErrorKind, Queue, Receipt};
 
-/// How long a message is hidden: so long for each that waits, within these.
+/// How long a message is hidden: this long for each message that waits, within these bounds.
 const HIDDEN_EACH: Duration = Duration::from_millis(15);
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-/// How many receipts are remembered; messages beyond come back by themselves.
+/// How many receipts are remembered; messages beyond that come back by themselves.
 const MAX_KEPT: usize = 100_000;
 
-/// How often it is looked whether an edge may be used.
+/// How often the backlog checks whether an edge may be used.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How many messages are shown at a look, and how many requests for that are under way at once.
+/// How many messages are shown in one round, and how many requests for that run at once.
 const SHOWN_AT_ONCE: usize = 64;
 const REQUESTS: usize = 16;
 
-/// Messages whose jobs wait for an edge, by the edge's label, in the order in which they came.
+/// Messages whose jobs wait for an edge, by the edge's label, in the order of their arrival.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Backlog {
     waiting: Arc<Mutex<HashMap<String, VecDeque<WaitingMessage>>>>,
@@ -51,7 +52,7 @@ impl Backlog {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a message that waits for the end of an outage; how long it is to be hidden.
+    /// Remembers a message that waits for the end of an outage; returns how long to hide it.
     pub(super) fn add(&self, outage: &Outage, receipt: &Receipt) -> Duration {
         let now = Instant::now();
         let mut waiting = self.waiting();
@@ -74,7 +75,7 @@ impl Backlog {
         hidden
     }
 
-    /// Remembers a message that the queue did not take back, and that is hidden for so long at most.
+    /// Remembers a message that the queue did not take back, and that stays hidden for at most `hidden`.
     pub(super) fn keep(&self, edges: &Edges, receipt: &Receipt, hidden: Duration) {
         let Some(queue) = edges.of(EdgeKind::Queue) else {
             return;
@@ -110,7 +111,7 @@ impl Backlog {
             while shown < admitted
                 && let Some(next) = waiting.pop_front()
             {
-                // One that came back by itself has another receipt by now, or needs none.
+                // A message that came back by itself has another receipt by now.
                 if next.hidden_until > now {
                     due.push(next);
                     shown += 1;
@@ -121,7 +122,7 @@ impl Backlog {
         due
     }
 
-    /// Shows messages again when their edge may be used, for as long as it is polled.
+    /// Shows messages again when their edge may be used, for as long as the future is polled.
     pub(super) async fn tend(&self, queue: &dyn Queue, edges: &Edges) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -136,14 +137,14 @@ impl Backlog {
         }
     }
 
-    /// Shows all messages again: others may work them.
+    /// Shows all messages again, so that other workers can work them.
     pub(super) async fn show_all(&self, queue: &dyn Queue) {
         let all = std::mem::take(&mut *self.waiting());
         show(queue, all.into_values().flatten().collect()).await;
     }
 }
 
-/// Shows messages; those that the queue did not take back are returned.
+/// Shows messages; returns those that the queue did not take back.
 async fn show(queue: &dyn Queue, messages: Vec<WaitingMessage>) -> Vec<WaitingMessage> {
     let shown = stream::iter(messages).map(|message| async move {
         match queue.release(&message.receipt, Duration::ZERO).await {

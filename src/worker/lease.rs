@@ -1,6 +1,6 @@
-//! The hold on a message while it is worked: extended at a third of its time, given up when it is lost.
+//! The lease on a message while it is worked: extended at a third of its time, given up when it is lost.
 //!
-//! One task owns the receipt. It extends the hold beside the work and ends with neither under way, so an extension can
+//! One task owns the receipt. It extends the lease beside the work and ends with neither running, so an extension can
 //! never come after the message was deleted or given back.
 
 use std::future::Future;
@@ -15,11 +15,11 @@ use crate::edge::health::{Edge, Step};
 use crate::queue::{ErrorKind, Queue, Receipt};
 use crate::text::chain;
 
-/// How long an extension is waited for when the work has ended. What is not answered by then must not keep the work's result
-/// from being settled; one that comes after the deletion changes nothing.
+/// How long to wait for an extension when the work has ended. An extension without an answer by then must not delay
+/// settling the work's result; one that takes effect after the deletion changes nothing.
 const LAST_EXTENSION: Duration = Duration::from_secs(10);
 
-/// As the queue's edge knows it. An answered poll says nothing about it.
+/// The extension as a step of the queue's edge. An answered poll says nothing about it.
 const EXTENDING: Step = Step {
     rank: 1,
     name: "the extension of the hold on a message",
@@ -28,15 +28,15 @@ const EXTENDING: Step = Step {
 /// How the work ended, and whether the message is still ours.
 #[derive(Debug)]
 pub enum HeldMessage<T> {
-    /// The work came to its end.
+    /// The work is complete.
     Finished(T),
-    /// Somebody else has the message now, or may have.
+    /// Another worker has the message now, or may have it.
     Lost,
-    /// The work was asked to stop and did not in time.
+    /// The work was cancelled and did not stop in time.
     CutOff,
 }
 
-/// A hold on one receipt of a message.
+/// A lease on one receipt of a message.
 #[derive(Debug)]
 pub struct Lease<'a> {
     queue: &'a dyn Queue,
@@ -48,7 +48,7 @@ pub struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// A hold that began now, when the message was received.
+    /// A lease that began now, when the message was received.
     pub fn new(queue: &'a dyn Queue, receipt: &'a Receipt, visibility: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -61,16 +61,16 @@ impl<'a> Lease<'a> {
         }
     }
 
-    /// The same; the edge of the queue hears of extensions that are not answered.
+    /// The same lease; extensions without an answer are reported to the queue's edge.
     #[must_use]
     pub fn seen_by(self, edge: Option<Edge>) -> Self {
         Self { edge, ..self }
     }
 
-    /// Works `work` to its end while holding the message.
+    /// Runs `work` to its end while holding the message.
     ///
-    /// When the hold is lost, `stop` is asked, so that the work ends before its next step that cannot be undone;
-    /// if it does not within `last_step`, it is cut off.
+    /// When the lease is lost, `stop` is cancelled, so that the work ends before its next irreversible step; if it does
+    /// not within `last_step`, it is cut off.
     pub async fn hold_while<T>(
         mut self,
         work: impl Future<Output = T>,
@@ -86,7 +86,8 @@ impl<'a> Lease<'a> {
                 finished = &mut work => return HeldMessage::Finished(finished),
                 _ = extend.tick() => {
                     let hold = {
-                        // The work goes on meanwhile. If it ends, the extension does too, so that none comes after the deletion.
+                        // The work continues meanwhile. If it ends, the extension does too, so that none comes after
+                        // the deletion.
                         let extending = std::pin::pin!(self.extend());
                         match select(extending, work.as_mut()).await {
                             Either::Left((hold, _)) => hold,
@@ -110,7 +111,7 @@ impl<'a> Lease<'a> {
 
     async fn extend(&mut self) -> MessageHold {
         let now = Instant::now();
-        // SQS counts twelve hours from the receipt and then gives the message away, whatever we say.
+        // SQS counts twelve hours from the receipt and then gives the message away, whatever the extensions say.
         if now + self.visibility > self.taken_at + MAX_VISIBILITY {
             return MessageHold::Lost;
         }
@@ -131,7 +132,7 @@ impl<'a> Lease<'a> {
                     error = chain(&error),
                     "could not extend the hold on a message; trying again"
                 );
-                // Until the hold runs out, nobody else can have it.
+                // Until the lease expires, no other worker can have the message.
                 if Instant::now() >= self.held_until {
                     MessageHold::Lost
                 } else {

@@ -1,5 +1,5 @@
-//! Tries what is down, so that its return is noticed within seconds and without a job, and looks at what is not used, so that
-//! `/ready` tells of its failure before a job needs it.
+//! Probes edges that are down, so that their recovery is noticed within seconds and without a job. Also probes edges
+//! that are not used, so that `/ready` reports their failure before a job needs them.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,24 +17,24 @@ use crate::links::signer::Signer;
 use crate::queue::Queue;
 use crate::store::ObjectStore;
 
-/// How often it is looked whether an edge may be tried.
+/// How often each edge is checked for a due probe.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How long an edge was not heard of when it is looked at.
+/// After how long without news an edge is probed.
 const QUIET: Duration = Duration::from_secs(8);
 
-/// The same for one that denies requests: it may deny all, and may have been repaired.
+/// The same for an edge that denies requests: it may deny all, and may have been repaired.
 const QUIET_DENIED: Duration = Duration::from_secs(3);
 
-/// After how long a request is followed by another while it is not answered, and how many are under way at most. The
-/// connection of the first may be one that died in the outage, while the edge is back.
+/// After how long an unanswered request is followed by another, and how many run at once. The connection of the first
+/// may have died in the outage, while the edge is up again.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(2);
 const MAX_REQUESTS: usize = 6;
 
 /// How long a request over HTTP may take: longer than its first attempt, which reports to the edge.
 const TRIAL: Duration = Duration::from_millis(10_500);
 
-/// The name under which edges are tried.
+/// The name under which probes use edges.
 const NAME: &str = "probe";
 
 type Boxed<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -43,8 +43,8 @@ fn boxed<'a>(work: impl Future<Output = ()> + Send + 'a) -> Boxed<'a> {
     Box::pin(work)
 }
 
-/// Tries edges that are down, and looks at those that are not used while a supervisor asks for their health, for as long as
-/// it is polled. The queue is tried by the worker (see [`queue_answers`]).
+/// Probes edges that are down, and edges that are not used while a supervisor asks for their health, for as long as the
+/// future is polled. The worker probes the queue (see [`queue_answers`]).
 pub async fn probe(services: &Services) {
     let mut watches: Vec<Boxed<'_>> = Vec::new();
     for (name, connection) in services.signing.connections.iter() {
@@ -61,7 +61,7 @@ pub async fn probe(services: &Services) {
                 ask,
             )));
         }
-        // Each look would be a call of STS; credentials are asked for long before they end.
+        // Each probe would be a call of STS; credentials are renewed long before they expire.
         let ask = || boxed(ask_for_credentials(&connection.signer));
         let edge = connection.signer.edge();
         watches.push(boxed(watch(services, edge, Use::Seldom, ask)));
@@ -81,15 +81,14 @@ pub async fn probe(services: &Services) {
     join_all(watches).await;
 }
 
-/// Whether an edge that is not used is looked at.
+/// Whether an unused edge is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     Often,
     Seldom,
 }
 
-/// Tries one edge when it is down and its pause is over, and looks at it when it is not used. What comes of it, the requests
-/// report.
+/// Probes one edge when it is down and its pause is over, or when it is not used. The requests report the result.
 async fn watch<'a>(services: &Services, edge: &Edge, used: Use, ask: impl Fn() -> Boxed<'a>) {
     loop {
         sleep(LOOK_EVERY).await;
@@ -99,8 +98,8 @@ async fn watch<'a>(services: &Services, edge: &Edge, used: Use, ask: impl Fn() -
     }
 }
 
-/// As [`watch`]. A relay that fails in the middle of mails is left to mails for a while, which try it better: the trial is
-/// not taken from them.
+/// As [`watch`]. A relay that fails in the middle of mails is left to mails for a while, which test it better; a probe
+/// would take their trial.
 async fn watch_relay(services: &Services, relay: &Relay) {
     let ask = || boxed(async { drop(relay.probe().await) });
     loop {
@@ -126,7 +125,8 @@ fn is_due(edge: &Edge, used: Use, edges: &Edges) -> bool {
     }
 }
 
-/// Asks until an answer comes, or all requests have failed. A request that is not answered soon is followed by another.
+/// Sends requests until one is answered, or all have failed. A request that is not answered soon is followed by
+/// another.
 async fn ask_until_answered<'a>(ask: &impl Fn() -> Boxed<'a>, is_answered: impl Fn() -> bool) {
     let mut asked = vec![ask()];
     let mut follows_at = Instant::now() + FOLLOWED_AFTER;
@@ -146,7 +146,7 @@ async fn ask_until_answered<'a>(ask: &impl Fn() -> Boxed<'a>, is_answered: impl 
             }
             () = sleep_until(follows_at) => {
                 if asked.len() == MAX_REQUESTS {
-                    // The first goes on to its deadline, and reports.
+                    // The first continues to its deadline, and reports.
                     drop(asked.remove(1));
                 }
                 asked.push(ask());
@@ -156,12 +156,12 @@ async fn ask_until_answered<'a>(ask: &impl Fn() -> Boxed<'a>, is_answered: impl 
     }
 }
 
-/// Whether a queue answers that did not answer last time: it is asked how many messages wait, until it answers or a request
-/// has failed, for at most eleven seconds. One that answered last is not asked.
+/// Whether a queue answers that did not answer the last request: it is asked for its number of waiting messages, until
+/// it answers or a request has failed, for at most eleven seconds. A queue that answered last is not asked.
 ///
-/// A receive that hangs cannot be followed by another: the messages that it may bring would stay hidden. The question hides
-/// none. A queue that does not let it be asked answers too. The answer ends no outage, since a queue may answer it and be
-/// silent to receives: the receive that follows does.
+/// A hanging receive cannot be followed by another, since the messages that it returns would stay hidden. The question
+/// hides no messages. A denied question is an answer, too. The answer ends no outage, since a queue may answer it and
+/// be silent to receives: the receive that follows ends it.
 pub(super) async fn queue_answers(edge: &Edge, queue: &dyn Queue) -> bool {
     let is_silence = |kind| matches!(kind, FailureKind::Timeout | FailureKind::Unreachable);
     if !edge.last_failure().is_some_and(is_silence) {
@@ -177,14 +177,15 @@ pub(super) async fn queue_answers(edge: &Edge, queue: &dyn Queue) -> bool {
             }
         })
     };
-    // The worker's loop goes on meanwhile: it shows that it is alive.
+    // The worker's loop continues meanwhile, and shows that it is alive.
     let asking = ask_until_answered(&ask, || answers.load(Ordering::Relaxed));
     drop(timeout(TRIAL + LOOK_EVERY, asking).await);
     answers.into_inner()
 }
 
 async fn ask_for_credentials(signer: &Signer) {
-    // None last so long, so the source is asked. One that takes too long is given up; it has reported by then.
+    // No credentials last until then, so the source is asked. A request that takes too long is dropped; it has reported
+    // by then.
     drop(timeout(TRIAL, signer.credentials_end(Timestamp::MAX)).await);
 }
 

@@ -1,4 +1,4 @@
-//! What is done with a message at the end, and the one place that logs why.
+//! Settles a message, and is the one place that logs why.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::job::JobId;
 use crate::queue::{ErrorKind, Message, Parked, Queue, QueueError};
 use crate::text::chain;
 
-/// How often a delete is tried: a message that stays is done again for nothing.
+/// How often a delete is tried: a message that stays is received and worked again without effect.
 const DELETE_ATTEMPTS: u32 = 3;
 
 /// The wait before a delete is tried again.
 const DELETE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a message stays away that only the queue's redrive policy can take out.
+/// How long a message stays hidden that only the queue's redrive policy can remove.
 const LEFT_TO_REDRIVE: Duration = Duration::from_secs(60);
 
-/// Logs a job that failed, once, with its causes.
+/// Logs a failed job, once, with its causes.
 pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition: Disposition) {
     let (id, job) = (message.id.as_str(), job.map(tracing::field::display));
     let receive_count = message.receive_count;
@@ -86,13 +86,13 @@ pub fn log(message: &Message, job: Option<&JobId>, error: &JobError, disposition
 /// Whether a message is in the queue after it was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It is gone: done, or set aside.
+    /// It is gone: done, or parked.
     Gone,
-    /// It comes again.
+    /// It will be received again.
     Staying,
 }
 
-/// Does with a message what was decided.
+/// Carries out the decision about a message.
 pub async fn settle(
     queue: &dyn Queue,
     message: &Message,
@@ -124,7 +124,7 @@ async fn delete(queue: &dyn Queue, message: &Message) -> Result<(), QueueError> 
                 failpoint::pass(Failpoint::Deleted);
                 return Ok(());
             }
-            // Received again by somebody: the ledger tells them that the job is done, and they delete it.
+            // Another worker received it: the ledger shows that the job is done, and that worker deletes it.
             Err(error) if error.fact == ErrorKind::NotFound || attempt == DELETE_ATTEMPTS => {
                 return Err(error);
             }

@@ -1,8 +1,9 @@
-//! The order within a group of a FIFO queue: one message after the other, and none past one that stays.
+//! The order within a group of a FIFO queue: one message after the other, and a message that stays blocks those behind
+//! it.
 //!
-//! SQS gives several messages of a group at once, and nothing more of the group until they are gone or visible again. So a
-//! group's messages are worked by one task, in their order; those that wait are held meanwhile. When one stays in the
-//! queue, those behind it are given back at once: the queue gives them again only after it.
+//! SQS returns several messages of a group at once, and nothing more of the group until they are deleted or visible
+//! again. So one task works a group's messages in their order, and extends the lease on those that wait. When a message
+//! stays in the queue, those behind it are given back at once: the queue returns them only after it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::text::chain;
 /// Messages to be worked one after the other, in one slot.
 pub(super) type MessageGroup = VecDeque<Message>;
 
-/// Parts what was received at once into turns: each group is one, and so is each message without a group.
+/// Divides the received messages into groups: each FIFO group is one, and so is each message without a group.
 pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<MessageGroup> {
     let mut turns: Vec<MessageGroup> = Vec::new();
     for message in received {
@@ -30,7 +31,7 @@ pub(super) fn turns(received: impl IntoIterator<Item = Message>) -> Vec<MessageG
     turns
 }
 
-/// Waits for something while messages that wait for their turn are held.
+/// Waits for a future while extending the leases of the messages that wait behind it.
 pub(super) async fn holding<T>(
     queue: &dyn Queue,
     waiting: &MessageGroup,
@@ -44,8 +45,8 @@ pub(super) async fn holding<T>(
     }
 }
 
-/// Holds messages that wait for their turn, for as long as it is polled. One that was lost stays lost: the queue has
-/// given it to somebody, or will.
+/// Extends the leases of waiting messages, for as long as the future is polled. A lost message stays lost: the queue
+/// has given it to another worker, or will.
 async fn hold(queue: &dyn Queue, waiting: &MessageGroup, visibility: Duration) {
     let mut extend = tokio::time::interval(visibility / 3);
     extend.reset();
@@ -87,7 +88,7 @@ mod tests {
         let received = queue.receive(2, VISIBILITY, Duration::ZERO).await.unwrap();
         let waiting = turns(received).remove(0);
         assert_eq!(waiting.len(), 2);
-        // The message before has given the slot back, and another has it for five minutes.
+        // The message before has given the slot back, and another job has it for five minutes.
         let slots = Arc::new(Semaphore::new(1));
         let slot = Slot::new(Arc::clone(&slots).acquire_owned().await.unwrap());
         slot.give_back();

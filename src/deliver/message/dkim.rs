@@ -1,8 +1,8 @@
 //! DKIM signatures (RFC 6376), with RSA or Ed25519 (RFC 8463), relaxed/relaxed.
 //!
-//! Own code, on the library that TLS stands on: lettre's feature brings an `rsa` that leaks by its timing
-//! (RUSTSEC-2023-0071), and mail-auth a resolver and parsers of six formats. This signs what was just written here, and
-//! verifies nothing, which leaves a page of canonicalisation.
+//! Our own code, on the library that TLS uses: lettre's feature brings an `rsa` crate with a timing leak
+//! (RUSTSEC-2023-0071), and mail-auth brings a resolver and parsers of six formats. This module signs what was just
+//! written here and verifies nothing, which leaves a page of canonicalisation.
 
 use std::fmt;
 
@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::headers::{Header, Headers};
 
-/// The headers that are signed where they are. What relays add or change (`Received`, `Return-Path`) is not among them.
+/// The headers that are signed if present. Headers that relays add or change (`Received`, `Return-Path`) are not among
+/// them.
 const SIGNED: [&str; 13] = [
     "From",
     "To",
@@ -33,7 +34,8 @@ const SIGNED: [&str; 13] = [
     "Content-Type",
 ];
 
-/// The headers that are named once more than they are there: nobody can add one, or another, on the way (RFC 6376, 5.4.2).
+/// The headers that are named once more than they are present, so that another one cannot be added on the way (RFC
+/// 6376, 5.4.2).
 const SEALED: [&str; 6] = ["From", "To", "Cc", "Subject", "Reply-To", "Content-Type"];
 
 /// Where lines are folded, in bytes.
@@ -60,10 +62,10 @@ impl fmt::Debug for DkimSigner {
     }
 }
 
-/// Why a text is no key to sign with.
+/// Why a text is not a usable signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DkimKeyError {
-    /// No PEM, or PEM of something else.
+    /// The text is not PEM, or is PEM of something else.
     #[error(
         "has no private key in it: it must be PEM, as `openssl genpkey -algorithm ed25519` and `openssl genpkey -algorithm rsa` write it"
     )]
@@ -83,7 +85,7 @@ impl Key {
     fn from_pem(text: &str) -> Result<Self, DkimKeyError> {
         let block = pem::blocks(text).find(|block| block.label.ends_with("PRIVATE KEY"));
         let block = block.ok_or(DkimKeyError::NotThere)?;
-        // OpenSSL's older form of encryption says so in a header, not in the label.
+        // OpenSSL's older encryption is marked in a header, not in the label.
         if block.label.starts_with("ENCRYPTED") || block.body.contains("ENCRYPTED") {
             return Err(DkimKeyError::Encrypted);
         }
@@ -107,7 +109,7 @@ impl Key {
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
         match self {
-            // Over the hash, as if it were the message: RFC 8463, section 3.
+            // Over the hash in place of the message: RFC 8463, section 3.
             Self::Ed25519(key) => key.sign(&Sha256::digest(message)).as_ref().to_vec(),
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
@@ -134,7 +136,7 @@ impl DkimSigner {
         })
     }
 
-    /// Where verifiers look for the public key.
+    /// The DNS name under which verifiers look for the public key.
     pub fn record_name(&self) -> String {
         format!("{}._domainkey.{}", self.selector, self.domain)
     }
@@ -193,9 +195,9 @@ fn signed_names(headers: &Headers) -> Vec<&'static str> {
         .collect()
 }
 
-/// What is signed: the named headers, and the signature's own, which is not there yet (RFC 6376, section 3.7).
+/// The signed text: the named headers, and the signature's own header without its signature (RFC 6376, section 3.7).
 fn signed_text(names: &[&str], headers: &Headers, signature: &str) -> String {
-    // From the last of a name to the first; a name that is left over stands for a header that is not there.
+    // From the last header of a name to the first; a name without a remaining header stands for an absent header.
     let mut unused: Vec<&Header> = headers.iter().collect();
     let mut text = String::new();
     for name in names {

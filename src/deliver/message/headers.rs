@@ -1,8 +1,8 @@
 //! Headers as they stand in a mail: in order, encoded (RFC 2047) and folded (RFC 5322, section 2.2.3).
 //!
-//! Not lettre's own builder: it panics on a line's end in a name (measured, 0.11.23), leaves words that merely look
-//! encoded as they are, so that a reader decodes what nobody encoded, and writes names with dots as RFC 822 did.
-//! Whatever is handed in here, a header is one header, and says what was meant.
+//! Not lettre's own builder: it panics on a line end in a name (measured, 0.11.23), leaves words that merely look
+//! encoded as they are, so that a reader decodes plain text, and writes names with dots as RFC 822 did. Here every
+//! input gives exactly one header, and the header decodes to the input.
 
 use std::fmt::Write as _;
 
@@ -12,30 +12,30 @@ use email_encoding::headers::writer::EmailWriter;
 use crate::job::Recipient;
 use crate::job::recipient::forges;
 
-/// A word that is longer than this is encoded, which cuts it: nothing may pass 998 bytes in a line.
+/// A longer word is encoded, which splits it: no line may exceed 998 bytes.
 const MAX_WORD: usize = 60;
 
 /// Headers in the order in which they were put.
 #[derive(Default)]
 pub(super) struct Headers(Vec<Header>);
 
-/// A header. Its value is encoded and folded, and has no line's end after it.
+/// A header. Its value is encoded and folded, and has no line end.
 pub(super) struct Header {
     pub(super) name: &'static str,
     pub(super) value: String,
 }
 
 impl Headers {
-    /// Puts a header whose value is ASCII and short, by its making.
+    /// Puts a header whose value is known to be ASCII and short.
     pub(super) fn put(&mut self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
         self.0.push(Header { name, value });
     }
 
-    /// Puts words for people: anything, on one line.
+    /// Puts text for people: anything, on one line.
     pub(super) fn text(&mut self, name: &'static str, text: &str) {
         let text: String = text.chars().filter(|c| !forges(*c)).collect();
-        // Runs of spaces are squeezed on the way by some, and by none inside encoded words.
+        // Some relays squeeze runs of spaces; inside encoded words they are safe.
         let is_kept = is_plain(&text) && !text.contains("  ");
         self.put_with(name, |writer| match is_kept {
             true => writer.folding().write_str(&text),
@@ -43,7 +43,7 @@ impl Headers {
         });
     }
 
-    /// Puts people by name and address; nothing when there are none.
+    /// Puts mailboxes with name and address; nothing if there are none.
     pub(super) fn people<'a>(
         &mut self,
         name: &'static str,
@@ -91,7 +91,7 @@ impl Headers {
 }
 
 impl Header {
-    /// The header as it stands in the mail, with the line's end.
+    /// The header as it stands in the mail, with the line end.
     pub(super) fn line(&self) -> String {
         format!("{}: {}\r\n", self.name, self.value)
     }
@@ -113,7 +113,7 @@ fn phrase_then(writer: &mut EmailWriter<'_>, phrase: Option<&str>, rest: &str) -
     writer.folding().write_str(rest)
 }
 
-/// Writes a name as a word, a quoted string or encoded words, whichever says it exactly.
+/// Writes a name as a word, a quoted string or encoded words, so that it decodes to exactly this name.
 fn write_phrase(writer: &mut EmailWriter<'_>, phrase: &str) -> std::fmt::Result {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if !is_plain(phrase) {
@@ -126,7 +126,7 @@ fn write_phrase(writer: &mut EmailWriter<'_>, phrase: &str) -> std::fmt::Result 
     writer.folding().write_str(&format!("\"{escaped}\""))
 }
 
-/// Whether a text can stand as it is: printable ASCII, short words, and none that looks encoded.
+/// Whether a text can stand as it is: printable ASCII, short words, none of which looks encoded.
 fn is_plain(text: &str) -> bool {
     let is_printable = |c: char| c == ' ' || c.is_ascii_graphic();
     text.chars().all(is_printable)
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// Postfix cuts a header off at 102,400 bytes.
+    /// Postfix truncates a header at 102,400 bytes.
     #[test]
     fn as_many_people_as_a_header_may_show_fit_into_it() {
         use crate::job::email::MAX_SHOWN;

@@ -1,7 +1,7 @@
 //! How a mail says which list it belongs to, and how to leave it (RFC 2919, RFC 2369, RFC 8058).
 //!
-//! Who asks to leave is told by the recipient's id, the one of ledger, audit log and results: a keyed hash, which is
-//! nobody's address and cannot be guessed.
+//! A request to leave carries the recipient's id, as in ledger, audit log and results: a keyed hash, which reveals no
+//! address and cannot be guessed.
 
 use lettre::Address;
 
@@ -17,7 +17,7 @@ pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &
         headers.phrase_and_id("List-Id", id.name.as_deref(), id.id());
     }
     let list_id = id.map_or("", ListId::id);
-    // The one-click URL first: RFC 2369 has programs take the first that they know.
+    // The one-click URL first: by RFC 2369, programs use the first one that they support.
     let url = list.unsubscribe_url.as_ref();
     let url = url.map(|url| format!("<{}>", url.filled(rid, list_id)));
     let mailto = list.unsubscribe_mailto.as_ref();
@@ -32,7 +32,7 @@ pub(super) fn put(list: &MailingList, id: Option<&ListId>, rid: &str, headers: &
     }
 }
 
-/// A `mailto:` URL (RFC 6068) whose subject says who wants to leave what.
+/// A `mailto:` URL (RFC 6068) whose subject names the recipient's id and the list.
 fn mailto_url(address: &Address, rid: &str, list: &str) -> String {
     let user = percent::encode(address.user(), b"");
     let list = match list {

@@ -1,7 +1,8 @@
-//! Slowing down when a relay says that it is given too much, and slowly going on.
+//! Slowing down when a relay complains about the rate, and recovering slowly.
 //!
-//! Every complaint halves the rate, to a sixty-fourth at most, and pauses the relay, twice as long as the last time and
-//! ten minutes at most. Each quiet minute takes one step back. Several complaints at once, from several connections, are one.
+//! Every complaint halves the rate, down to a sixty-fourth, and pauses the relay for twice as long as the last time, up
+//! to ten minutes. Each minute without a complaint takes one step back. Simultaneous complaints from several
+//! connections count as one.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,22 +19,22 @@ const MAX_COST: usize = 64;
 /// How long without a complaint takes one step back.
 const CALM: Duration = Duration::from_secs(60);
 
-/// How long a relay is left alone that says that a quota is spent: at first, and at the most. One reply may be wrong, and the day's
-/// 24 hours are rolling, so that room comes little by little.
+/// How long a relay is paused that says that a quota is spent: at first, and at most. One reply may be wrong, and the
+/// quota's 24 hours are a rolling window, so that capacity returns gradually.
 /// <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
 const INITIAL_QUOTA_PAUSE: Duration = Duration::from_secs(60);
 const MAX_QUOTA_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// What a relay's complaint came to.
+/// The effect of a relay's complaint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slowed {
-    /// How long the relay is left alone.
+    /// How long the relay is paused.
     pub(super) pause: Duration,
     /// How many times a mail's share of the rate each mail takes from now on.
     pub(super) cost: usize,
 }
 
-/// How fast one relay is served.
+/// The adaptive rate of one relay.
 #[derive(Debug)]
 pub(super) struct AdaptiveRate {
     state: Mutex<BrakeState>,
@@ -45,7 +46,7 @@ struct BrakeState {
     next_pause: Duration,
     next_quota_pause: Duration,
     paused_until: Option<Instant>,
-    /// Since when nothing was heard that would count against taking a step back.
+    /// Start of the present time without a complaint.
     calm_since: Instant,
 }
 
@@ -68,7 +69,7 @@ impl AdaptiveRate {
         state
     }
 
-    /// How long the relay is to be left alone yet.
+    /// How long the relay stays paused.
     pub(super) fn pause(&self) -> Option<Duration> {
         let until = self.state().paused_until?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
@@ -79,7 +80,7 @@ impl AdaptiveRate {
         self.state().cost
     }
 
-    /// The relay was given too much. Nothing, if that is known already.
+    /// The relay was given too much. `None` if that is known already.
     pub(super) fn slow_down(&self) -> Option<Slowed> {
         let mut state = self.state();
         let pause = state.next_pause;
@@ -92,7 +93,7 @@ impl AdaptiveRate {
         })
     }
 
-    /// The relay says that a quota is spent. Nothing, if that is known already.
+    /// The relay says that a quota is spent. `None` if that is known already.
     pub(super) fn rest(&self) -> Option<Slowed> {
         let mut state = self.state();
         let pause = state.next_quota_pause;
@@ -104,7 +105,7 @@ impl AdaptiveRate {
         })
     }
 
-    /// The relay took a mail, so no quota is spent.
+    /// The relay accepted a mail, so no quota is spent.
     pub(super) fn accepted(&self) {
         self.state().next_quota_pause = INITIAL_QUOTA_PAUSE;
     }

@@ -1,7 +1,7 @@
 //! The dialogue with a relay, verb by verb: RFC 5321 and its extensions for TLS (3207), logins (4954) and UTF-8 (6531).
 //!
-//! Each verb has a deadline. A dialogue that failed is over: whoever holds it drops it, but for a "no" in good order,
-//! after which [`Dialogue::reset`] begins anew.
+//! Each verb has a deadline. A dialogue that failed is over and its owner drops it. The exception is a negative reply
+//! in good order, after which [`Dialogue::reset`] begins anew.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,19 +21,19 @@ use crate::deliver::Letter;
 use crate::edge::health::{self, Edge, RequestNumber};
 use crate::failpoint::{self, Failpoint};
 
-/// For each of the relay's addresses: one that swallows packets must not keep the next from its turn.
+/// For each of the relay's addresses: an address that drops packets must not use up the time of the next.
 const CONNECT_EACH: Duration = Duration::from_secs(10);
 
-/// A connection that was kept must answer at once, or another is made.
+/// A kept connection must answer within this, or another is opened.
 const STILL_THERE: Duration = Duration::from_secs(10);
 
-/// How long a relay that broke a text off is listened to for its reason.
+/// How long to wait for the reason of a relay that interrupted a text.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How much of a text is sent under one deadline, in bytes.
 const PIECE: usize = 32 * 1024;
 
-/// A step of the dialogue, as it is named in errors.
+/// A step of the dialogue, as errors name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DialogueStep {
     Connect,
@@ -48,7 +48,7 @@ pub(super) enum DialogueStep {
     Data,
     /// The mail's text, before its end.
     Text,
-    /// The dot that ends it.
+    /// The `.` line that ends the text: end of DATA.
     Dot,
 }
 
@@ -70,7 +70,7 @@ impl DialogueStep {
         }
     }
 
-    /// As the relay's edge knows it. What asks whether a kept connection is there comes after the login.
+    /// The same step in the terms of the relay's edge. The check of a kept connection comes after the login.
     pub(super) const fn at_edge(self) -> health::Step {
         let rank = match self {
             Self::Connect => 0,
@@ -92,7 +92,7 @@ impl DialogueStep {
         }
     }
 
-    /// Whether the connection was ready for a mail before.
+    /// Whether the step comes after the handshake, on a connection that is ready for a mail.
     pub(super) const fn is_of_a_mail(self) -> bool {
         matches!(
             self,
@@ -101,8 +101,8 @@ impl DialogueStep {
     }
 }
 
-/// The end of STARTTLS, and the greeting that follows, as the relay's edge knows them. The relay has replied to STARTTLS before,
-/// and to an EHLO: those replies on other connections are no sign that it gets further.
+/// The end of STARTTLS, and the greeting that follows, in the terms of the relay's edge. The relay has replied to
+/// STARTTLS and to an EHLO before: such replies on other connections do not show that it gets further.
 const HANDSHAKE: health::Step = health::Step {
     rank: 4,
     name: "the TLS handshake",
@@ -118,7 +118,7 @@ impl fmt::Display for DialogueStep {
     }
 }
 
-/// A step that did not go as hoped.
+/// A step that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) step: DialogueStep,
@@ -136,7 +136,7 @@ impl Failure {
         }
     }
 
-    /// What happened, as it may be logged.
+    /// What happened, in words that may be logged.
     pub(super) fn words(&self) -> String {
         match &self.cause {
             Cause::Said(reply) if self.step == DialogueStep::Auth => reply.numbers(),
@@ -148,23 +148,23 @@ impl Failure {
     }
 }
 
-/// Why.
+/// Why a step failed.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// The relay said something else than hoped.
+    /// The relay sent another reply than the expected one.
     Said(Reply),
-    /// It said something before it was asked.
+    /// The relay sent something before a command.
     Unasked(Option<Reply>),
-    /// It said nothing in time.
+    /// The relay did not reply in time.
     Late,
     /// The connection failed.
     Wire(WireError),
-    /// It does not offer what is needed.
+    /// The relay does not offer a required extension.
     Lacks(&'static str),
 }
 
 impl Cause {
-    /// What happened, as it may be logged.
+    /// What happened, in words that may be logged.
     pub(super) fn words(&self) -> String {
         match self {
             Self::Said(reply) => reply.words(),
@@ -182,11 +182,11 @@ type RelayReply<T> = Result<T, Failure>;
 /// How a mail's text ended.
 #[derive(Debug)]
 pub(super) enum TextEnd {
-    /// The relay answered the dot.
+    /// The relay replied to the end of DATA.
     Answered(Reply),
-    /// The dot was not sent, so the mail was not either; what the relay said about it, or what happened.
+    /// The end of DATA was not sent, so the mail was not sent. The cause is the relay's reply, or what failed.
     NotSent(Cause),
-    /// The dot was sent, and no answer came.
+    /// The end of DATA was sent, and no reply came.
     NoAnswer(Cause),
 }
 
@@ -194,12 +194,12 @@ pub(super) enum TextEnd {
 pub(super) struct Dialogue {
     wire: Wire,
     deadlines: Deadlines,
-    /// What the relay offers, in capitals.
+    /// The extensions that the relay offers, in capitals.
     offers: Vec<String>,
     used_at: Instant,
-    /// Is told at which step this waits, and of each reply.
+    /// Records at which step this waits, and each reply.
     edge: Edge,
-    /// For which request.
+    /// The request that uses the connection.
     request: RequestNumber,
     /// Counts it among the connections to its relay.
     counted: Option<Counted>,
@@ -277,7 +277,7 @@ impl Dialogue {
         self.ask_at((step, at), deadline, line, wanted).await
     }
 
-    /// As [`Self::ask`], at a place in the dialogue that its verb alone does not tell.
+    /// As [`Self::ask`], at a position in the dialogue that the verb alone does not identify.
     async fn ask_at(
         &mut self,
         (step, at): (DialogueStep, health::Step),
@@ -301,7 +301,7 @@ impl Dialogue {
         self.edge.replied(at);
     }
 
-    /// The connection counts from now on.
+    /// The connection is counted from now on.
     pub(super) fn counts(&mut self, counted: Counted) {
         self.counted = Some(counted);
     }
@@ -311,7 +311,8 @@ impl Dialogue {
         self.request = request;
     }
 
-    /// Fails if the relay has spoken unasked: whatever comes next would be taken for an answer to something else.
+    /// Fails if the relay sent something before a command: the next reply would be taken for the reply to another
+    /// command.
     async fn listen(&mut self, step: DialogueStep) -> RelayReply<()> {
         if self.wire.is_quiet() {
             return Ok(());
@@ -331,7 +332,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// What an extension offers, if it is offered.
+    /// The parameters of an extension, if it is offered.
     fn offer(&self, extension: &str) -> Option<&str> {
         self.offers.iter().find_map(|offer| {
             let (name, rest) = offer.split_once([' ', '=']).unwrap_or((offer, ""));
@@ -350,7 +351,7 @@ impl Dialogue {
         self.edge.waits_at(self.request, HANDSHAKE);
         let mut secured = Self {
             wire: in_time(step, deadline, self.wire.secure(trust)).await?,
-            // What was offered before the handshake was offered by anybody.
+            // Extensions offered before the TLS handshake are not authenticated.
             offers: Vec::new(),
             ..self
         };
@@ -387,12 +388,12 @@ impl Dialogue {
         Err(Failure::now(step, cause))
     }
 
-    /// How long ago the relay was last heard.
+    /// How long ago the last reply of the relay came.
     pub(super) fn idle(&self) -> Duration {
         self.used_at.elapsed()
     }
 
-    /// Whether addresses may be other than ASCII.
+    /// Whether the relay accepts addresses that are not ASCII.
     pub(super) fn takes_utf8(&self) -> bool {
         self.offer("SMTPUTF8").is_some()
     }
@@ -403,13 +404,14 @@ impl Dialogue {
         answer.await.map(drop)
     }
 
-    /// Whether the relay forgets the mail that it refused, so that another can follow.
+    /// Resets the relay's transaction after a rejected mail; whether the connection can take another.
     pub(super) async fn reset(&mut self) -> bool {
         let answer = self.ask(DialogueStep::Rset, STILL_THERE, "RSET", &[250]);
         answer.await.is_ok()
     }
 
-    /// Begins a mail with the null reverse-path (RFC 5321, section 4.5.5) and takes it back: a relay that greets may still be unable to take a mail.
+    /// Begins a mail with the null reverse-path (RFC 5321, section 4.5.5) and resets it: a relay that greets may still
+    /// be unable to accept a mail.
     pub(super) async fn begin_and_take_back(&mut self) -> RelayReply<()> {
         let deadline = self.deadlines.mail.as_duration();
         self.ask(DialogueStep::Mail, deadline, "MAIL FROM:<>", &[250])
@@ -419,15 +421,15 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// Sends QUIT.
     pub(super) async fn quit(mut self) {
         let answer = self.ask(DialogueStep::Noop, STILL_THERE, "QUIT", &[221]);
-        // Either way it is over.
+        // The connection ends in either case.
         drop(answer.await);
     }
 
-    /// Asks the relay to take a mail, up to its "go on" (354).
-    /// A connection that was kept must answer to its beginning at once, or another is made.
+    /// Announces a mail to the relay, up to the 354 reply. On a kept connection the first command must be answered at
+    /// once, or another connection is opened.
     pub(super) async fn announce(&mut self, letter: &Letter, is_kept: bool) -> RelayReply<()> {
         let envelope = &letter.envelope;
         self.wire.secrets = letter.secrets.clone();
@@ -444,7 +446,7 @@ impl Dialogue {
         self.ask(DialogueStep::Mail, mail, &line, &[250]).await?;
         for to in envelope.to() {
             let line = format!("RCPT TO:<{}>", AsRef::<str>::as_ref(to));
-            // 251: it forwards the mail. 252: it does not know, and takes it.
+            // 251: the relay forwards the mail. 252: the relay cannot verify the address, and takes the mail.
             self.ask(
                 DialogueStep::Rcpt,
                 rcpt.as_duration(),
@@ -458,12 +460,12 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Sends a mail's text, and its end if nothing stands against it.
+    /// Sends a mail's text, and the end of DATA unless the relay has replied before it.
     pub(super) async fn text(&mut self, text: &[u8]) -> TextEnd {
         let text = dotted(text);
         self.edge
             .waits_at(self.request, DialogueStep::Text.at_edge());
-        // A process can end between the halves.
+        // A process can die between the halves; the failpoint is there.
         let (first, second) = text.split_at(text.len() / 2);
         for (half, is_last) in [(first, false), (second, true)] {
             for piece in half.chunks(PIECE) {
@@ -475,7 +477,7 @@ impl Dialogue {
                 failpoint::pass(Failpoint::HalfSent);
             }
         }
-        // From here on nobody can tell but the relay.
+        // From here on only the relay knows whether the mail was accepted.
         self.edge
             .waits_at(self.request, DialogueStep::Dot.at_edge());
         let deadline = self.deadlines.dot.as_duration();
@@ -492,7 +494,7 @@ impl Dialogue {
         }
     }
 
-    /// Sends a piece of the text; fails if the relay does not wait for its end.
+    /// Sends a chunk of the text; fails if the relay replies before the end.
     async fn piece(&mut self, piece: &[u8]) -> Result<(), Cause> {
         let deadline = self.deadlines.piece.as_duration();
         let sent = in_time(DialogueStep::Text, deadline, self.wire.send(piece)).await;
@@ -510,7 +512,7 @@ impl Dialogue {
     }
 }
 
-/// Tries the relay's addresses, one after the other.
+/// Tries the relay's addresses in order.
 async fn connect(host: &str, port: u16) -> Result<Wire, WireError> {
     let mut last = None;
     for address in tokio::net::lookup_host((host, port)).await? {
@@ -546,7 +548,7 @@ fn hoped(step: DialogueStep, reply: Reply, wanted: &[u16]) -> RelayReply<Reply> 
     Err(Failure::now(step, cause))
 }
 
-/// Whether the envelope can be told to a relay without SMTPUTF8 (RFC 6531).
+/// Whether the envelope can be sent to a relay without SMTPUTF8 (RFC 6531).
 pub(super) fn is_ascii(envelope: &Envelope) -> bool {
     envelope
         .from()
@@ -555,7 +557,8 @@ pub(super) fn is_ascii(envelope: &Envelope) -> bool {
         .all(|address| AsRef::<str>::as_ref(address).is_ascii())
 }
 
-/// A text as it is sent: a dot before each that begins a line, and an end of line at its end (RFC 5321, section 4.5.2).
+/// A text as it is sent: each line that begins with a dot gets another dot, and the text ends with a line end (RFC
+/// 5321, section 4.5.2).
 fn dotted(text: &[u8]) -> Vec<u8> {
     let mut dotted = Vec::with_capacity(text.len() + 64);
     let mut begins = true;
@@ -598,7 +601,7 @@ mod tests {
         assert_eq!(words(DialogueStep::Mail, text), format!("535 {text}"));
     }
 
-    /// A connection of a relay that says these words, each after a line but the first, and is silent then.
+    /// A connection to a relay that sends these replies, each after a command except the first, and then nothing.
     async fn silent_after(listener: &TcpListener, words: &[&str]) {
         let (socket, _) = listener.accept().await.unwrap();
         let mut socket = BufReader::new(socket);

@@ -1,8 +1,8 @@
-//! What we call ourselves in EHLO: RFC 5321, section 4.1.1.1, wants a fully qualified domain name, or an address literal of
-//! a machine that has none.
+//! The name that we send in EHLO. RFC 5321, section 4.1.1.1, requires a fully qualified domain name, or an address
+//! literal of a machine without a name.
 //!
-//! Relays check it: Postfix with `reject_non_fqdn_helo_hostname`, and smtp-relay.gmail.com, which answers `vm`, `localhost`
-//! and `[127.0.0.1]` with 421.
+//! Relays check it: Postfix with `reject_non_fqdn_helo_hostname`, and smtp-relay.gmail.com, which replies 421 to `vm`,
+//! `localhost` and `[127.0.0.1]`.
 //! <https://support.google.com/a/answer/2956491>
 
 use std::fmt;
@@ -12,20 +12,20 @@ use std::net::{IpAddr, SocketAddr};
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
 use crate::config::helo_name;
 
-/// Where a machine's own names are written down, the full one first.
+/// The file with a machine's own names, the full one first.
 const HOSTS: &str = "/etc/hosts";
 
-/// What we call ourselves.
+/// The name that we send in EHLO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hello {
-    /// A domain name, or what the configuration says.
+    /// A domain name, or the configured name.
     Name(String),
     /// The address literal of our end of the connection: this machine has no name, and the sender no domain.
     Address,
 }
 
 impl Hello {
-    /// What the configuration says; else this machine's full name; else the domain of `mail.from`; else its address.
+    /// The configured name; else this machine's full name; else the domain of `mail.from`; else its address.
     pub(super) fn new(configured: Option<&str>, from_domain: &str) -> Self {
         if let Some(configured) = configured.and_then(helo_name) {
             return Self::Name(configured);
@@ -38,7 +38,7 @@ impl Hello {
         }
     }
 
-    /// As it is said on a connection with this end.
+    /// The name that is sent on a connection with this local address.
     pub(super) fn said_from(&self, own: Option<SocketAddr>) -> String {
         match self {
             Self::Name(name) => name.clone(),
@@ -62,7 +62,7 @@ impl fmt::Display for Hello {
     }
 }
 
-/// A domain name that other machines may know: not that of a machine that was given none.
+/// A domain name that other machines may know, unlike the default name of an unnamed machine.
 fn qualified(name: &str) -> Option<String> {
     let name = helo_name(name).filter(|name| !name.starts_with('['))?;
     let last = name
@@ -77,8 +77,8 @@ fn qualified(name: &str) -> Option<String> {
     (!is_nobodys).then_some(name)
 }
 
-/// The full name of the machine of this name: itself, or the one before it in a line of `/etc/hosts`, where `hostname
-/// --fqdn` finds it.
+/// The full name of the machine with this name: the name itself, or the one before it in a line of `/etc/hosts`, where
+/// `hostname --fqdn` finds it.
 fn full_name(nodename: &str, hosts: impl FnOnce() -> String) -> Option<String> {
     if nodename.contains('.') {
         return qualified(nodename);
@@ -103,7 +103,7 @@ fn full_name(nodename: &str, hosts: impl FnOnce() -> String) -> Option<String> {
 fn hosts() -> String {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(HOSTS);
-    // A machine without the file, or with one that cannot be read, has its short name alone.
+    // Without the file, or with an unreadable one, the short name is all there is.
     let read = file.and_then(|file| file.take(MAX_OPERATOR_FILE_BYTES).read_to_end(&mut bytes));
     match read {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),

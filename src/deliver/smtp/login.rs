@@ -1,7 +1,7 @@
-//! The user name and the password for a relay, which is what its file says now.
+//! The user name and the password for a relay, as its file has them now.
 //!
-//! The file is looked at before each session, ten times a second at most. Kubernetes exchanges a mounted secret while the program
-//! runs, and the relay takes the old password for a while, or not at all.
+//! The file is checked before each session, ten times a second at most. Kubernetes replaces a mounted secret while the
+//! program runs, and the relay may accept the old password for a while or reject it at once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::config_error::ConfigError;
 use crate::environment::Environment;
 use crate::stamp::Stamps;
 
-/// For how long a look at the file counts.
+/// How long the result of a check of the file is reused.
 const LOOK_COUNTS: Duration = Duration::from_millis(100);
 
-/// How long a file is left alone that cannot be read; what it said before is used.
+/// How long until a file that cannot be read is checked again; the last password is used meanwhile.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
-/// How long a look at the file is waited for: its file system may hang, and the password that it gave before is good.
+/// How long to wait for a check of the file: its file system may hang, and the last password is good.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Who we say we are, and how it is proved.
+/// The user name and the password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Login {
     pub(super) username: String,
@@ -37,14 +37,14 @@ pub(super) struct Logins {
     username: String,
     password_file: PathBuf,
     environment: Environment,
-    /// Held while the file is looked at: the others that wait want the same answer.
+    /// Held while the file is checked: concurrent callers want the same answer.
     state: Mutex<LoginState>,
 }
 
 struct LoginState {
     login: Login,
     seen: Stamps,
-    /// A look that was given up, and is waited for the next time.
+    /// A check that timed out; the next call waits for it.
     looking: Option<JoinHandle<Stamps>>,
     next_look: Instant,
     is_unreadable: bool,
@@ -78,7 +78,7 @@ impl Logins {
         })
     }
 
-    /// The login for a session that begins now: what the file says, or said as long as it could be read.
+    /// The login for a session that begins now: the file's content, or the last content that could be read.
     pub(super) async fn now(&self) -> Login {
         let mut state = self.state.lock().await;
         if state.next_look <= Instant::now() {
@@ -87,8 +87,8 @@ impl Logins {
         state.login.clone()
     }
 
-    /// The login that the file gives once a relay has refused another, if it is another. The file is read whether it looks exchanged
-    /// or not.
+    /// The login in the file after a relay rejected another one, if the two differ. The file is read even if it looks
+    /// unchanged.
     pub(super) async fn other_than(&self, refused: &Login) -> Option<Login> {
         let mut state = self.state.lock().await;
         if state.login == *refused {
@@ -124,7 +124,7 @@ impl Logins {
         }
     }
 
-    /// Reads the file on a thread that may block.
+    /// Reads the file on a blocking thread.
     async fn read_again(&self) -> Result<Login, String> {
         let (section, username) = (self.section.clone(), self.username.clone());
         let (file, environment) = (self.password_file.clone(), self.environment.clone());
@@ -148,7 +148,7 @@ impl Logins {
         state.is_unreadable = false;
     }
 
-    /// The file cannot be read: an exchange may be half done.
+    /// The file cannot be read: it may be in the middle of a replacement.
     fn stay(&self, state: &mut LoginState, words: &str) {
         if !std::mem::replace(&mut state.is_unreadable, true) {
             tracing::warn!(
@@ -185,7 +185,7 @@ mod tests {
         fs::write(&file, "one\n").unwrap();
         let logins = Logins::open("mail.smtp", "u", &file, &Environment::default()).unwrap();
         let now = async || {
-            // As if a tenth of a second had passed, or the five after a failure.
+            // Pretends that the time until the next check has passed: a tenth of a second, or five after a failure.
             logins.state.lock().await.next_look = Instant::now();
             logins.now().await.password.expose().to_owned()
         };

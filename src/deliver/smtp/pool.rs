@@ -1,10 +1,11 @@
-//! The connections to a relay: at most so many at once, and those kept whose last exchange ended in order.
+//! The connections to a relay. Their number is bounded, and a connection is kept only after an exchange that ended in
+//! order.
 //!
-//! lettre's pool bounds the parked connections, not the open ones, and parks those whose exchange was cut. Here whoever
-//! uses a connection owns it, and what is not given back is closed.
+//! lettre's pool bounds the parked connections, not the open ones, and parks connections whose exchange was cut. Here
+//! the user of a connection owns it, and a connection that is not given back is closed.
 //!
-//! A relay that takes fewer connections than are configured says so to the one that is too many. It is served with as many as
-//! it took then, and with one more after each quiet minute.
+//! A relay that takes fewer connections than are configured rejects the one that is too many. The pool then uses as
+//! many as the relay took, and one more after each quiet minute.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,13 +19,13 @@ use super::dialogue::{Cause, Dialogue};
 /// How long a connection is kept for the next mail: relays close idle ones after minutes, and firewalls forget them.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// After how long a kept connection is asked whether it is still there, which costs a round trip.
+/// After how long idle a kept connection is checked before use, which costs a round trip.
 const ASK_AFTER: Duration = Duration::from_secs(5);
 
-/// How long without a complaint about their number allows one connection more.
+/// How long without a complaint about their number allows one more connection.
 const CALM: Duration = Duration::from_secs(60);
 
-/// How often one who waits for another's connection looks whether there is one at all.
+/// How often a waiter for a kept connection checks whether the relay has any connection open.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The connections to one relay.
@@ -32,25 +33,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct RelayPool {
     slots: Arc<Semaphore>,
     kept: Mutex<Vec<Dialogue>>,
-    /// Tells one who waits for it that a connection was kept.
+    /// Wakes a waiter when a connection was kept.
     was_kept: Notify,
-    /// How many connections there are, kept or in use.
+    /// How many connections are open, kept or in use.
     open: Arc<AtomicUsize>,
     fewer: Mutex<Fewer>,
 }
 
-/// How many connections the relay takes less than the pool has.
+/// How many connections fewer than the pool has the relay takes.
 #[derive(Debug, Default)]
 struct Fewer {
-    /// By how many.
+    /// The number of connections that are too many.
     wanted: usize,
     /// The slots that are withheld for that.
     withheld: Vec<OwnedSemaphorePermit>,
-    /// When it complained last, or one more was allowed.
+    /// When the relay complained last, or one more connection was allowed.
     since: Option<Instant>,
 }
 
-/// A connection that is open, until it is dropped.
+/// Counts an open connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct Counted(Arc<AtomicUsize>);
 
@@ -61,7 +62,7 @@ impl Drop for Counted {
 }
 
 impl RelayPool {
-    /// A pool of at most so many connections.
+    /// A pool of at most this many connections.
     pub(super) fn new(connections: usize) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(connections)),
@@ -90,19 +91,18 @@ impl RelayPool {
         }
     }
 
-    /// Counts a connection that has come about.
+    /// Counts a new connection.
     pub(super) fn count(&self) -> Counted {
         self.open.fetch_add(1, Ordering::Relaxed);
         Counted(Arc::clone(&self.open))
     }
 
-    /// Whether there is a connection.
+    /// Whether a connection is open.
     pub(super) fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed) > 0
     }
 
-    /// The relay turned one more of `connections` away. Returns how many there are at most from now on, if these are fewer
-    /// than before.
+    /// The relay rejected one more than `connections`. Returns the new maximum, if it is lower than before.
     pub(super) fn is_full(&self, connections: usize) -> Option<usize> {
         let most = self.open.load(Ordering::Relaxed).clamp(1, connections);
         let mut fewer = self.fewer();
@@ -112,7 +112,7 @@ impl RelayPool {
         (is_news && before.is_none_or(|before| before.elapsed() >= CALM * 2)).then_some(most)
     }
 
-    /// Waits for a connection that another keeps. Nothing, if there is none to wait for.
+    /// Waits for a connection that another user gives back. `None` if no connection is open.
     pub(super) async fn another(&self) -> Option<Dialogue> {
         loop {
             if let Some(kept) = self.take().await {
@@ -132,7 +132,8 @@ impl RelayPool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kept connection that is still there, if there is one; asked whether it is after so long without a reply.
+    /// A kept connection that is still alive, if there is one. It is checked if it had no reply for longer than
+    /// `ask_after`.
     async fn take_idle_for(&self, ask_after: Duration) -> Option<Dialogue> {
         loop {
             let mut kept = self.kept().pop()?;
@@ -146,14 +147,14 @@ impl RelayPool {
             match kept.is_there().await {
                 Ok(()) => return Some(kept),
                 Err(failure) if matches!(failure.cause, Cause::Late) => self.forget(),
-                // Closed, as relays do with idle ones.
+                // Closed by the relay, as relays do with idle connections.
                 Err(_) => {}
             }
         }
     }
 
-    /// Drops what is kept, after a connection that died in silence: a firewall that forgot one has forgotten the others too,
-    /// and each would cost a deadline.
+    /// Drops the kept connections, after one that died in silence: a firewall that dropped one has probably dropped the
+    /// others too, and each would cost a deadline.
     pub(super) fn forget(&self) {
         self.kept().clear();
     }
@@ -163,7 +164,7 @@ impl RelayPool {
         self.take_idle_for(ASK_AFTER).await
     }
 
-    /// A kept connection that has answered just now, if there is one.
+    /// A kept connection that has just answered a check, if there is one.
     pub(super) async fn take_asked(&self) -> Option<Dialogue> {
         self.take_idle_for(Duration::ZERO).await
     }
@@ -176,7 +177,7 @@ impl RelayPool {
 }
 
 impl Fewer {
-    /// Allows one more after each quiet minute.
+    /// Allows one more connection after each quiet minute.
     fn ease(&mut self) {
         if self.wanted > 0 && self.since.is_some_and(|since| since.elapsed() >= CALM) {
             self.wanted -= 1;

@@ -1,8 +1,9 @@
-//! When refusals of us are an outage of the relay.
+//! When rejections of us count as an outage of the relay.
 //!
-//! A relay that refuses one recipient's mail for a reason about us may refuse that recipient alone: it may not relay to
-//! that domain. A second recipient, with no mail that got as far in between, shows that it refuses whatever we send. From
-//! then on the relay is down for all jobs, one of which tries it at a time, and the operator is told once.
+//! A relay that rejects one recipient's mail for a reason about us may reject that recipient alone: it may not relay to
+//! that domain. If a second recipient is rejected, with no mail between them that got as far, the relay rejects all of
+//! our mails. From then on the relay is down for all jobs, one job at a time tries it, and the operator is notified
+//! once.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use lettre::address::Envelope;
 
 use super::dialogue::DialogueStep;
 
-/// Who a mail is for, by a hash: one recipient is told from another, and no address is kept.
+/// The recipient of a mail, as a hash: it tells recipients apart and keeps no address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Addressee(u64);
 
@@ -24,7 +25,7 @@ impl Addressee {
     }
 }
 
-/// The last mail that was refused, while none got as far since.
+/// The last mail that was rejected, while no later mail got as far.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Option<RelayRefusal>>);
 
@@ -39,14 +40,15 @@ impl Refusals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A mail was refused at a step. Returns whether that is news: another recipient's mail than the last.
+    /// A mail was rejected at a step. Returns whether another recipient than the last one is affected.
     pub(super) fn add(&self, step: DialogueStep, addressee: Addressee) -> bool {
         let refusal = RelayRefusal { step, addressee };
         let before = self.last().replace(refusal);
         before.is_none_or(|before| before.addressee != addressee)
     }
 
-    /// A mail got as far as a step, or a connection did. Returns whether no refusal at this step or before stands any more.
+    /// A mail or a connection got as far as a step. Returns whether no rejection at this step or an earlier one
+    /// remains.
     pub(super) fn pass(&self, step: DialogueStep) -> bool {
         let mut last = self.last();
         let stands = |refusal: &RelayRefusal| refusal.step.at_edge().rank > step.at_edge().rank;
@@ -57,7 +59,7 @@ impl Refusals {
         true
     }
 
-    /// Whether the last mail was refused.
+    /// Whether the last mail was rejected.
     pub(super) fn last_one(&self) -> bool {
         self.last().is_some()
     }

@@ -7,14 +7,14 @@ use crate::redact::{Secrets, redacted, redacted_of};
 pub(super) const MAX_BYTES: usize = 100_000;
 pub(super) const MAX_LINE: usize = 2_000;
 
-/// What a relay said.
+/// A reply of a relay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reply {
-    /// The three digits that count.
+    /// The three digits of the reply code.
     pub(super) code: u16,
-    /// The words, line by line.
+    /// The text, line by line.
     pub(super) lines: Vec<String>,
-    /// What its words must not repeat: who the mail is for.
+    /// What its text must not repeat: the recipient of the mail.
     pub(super) secrets: Secrets,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct ReplyLine {
 }
 
 impl ReplyLine {
-    /// Reads `250-words` or `250 words`; also `250` alone, which is no mistake (RFC 5321, section 4.2).
+    /// Reads `250-words` or `250 words`; also `250` alone, which is valid (RFC 5321, section 4.2).
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (digits, rest) = bytes.split_at_checked(3)?;
         let is_code = matches!(digits, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9']);
@@ -47,13 +47,13 @@ impl ReplyLine {
 }
 
 impl Reply {
-    /// The code and the words as they may be kept and logged.
+    /// The code and the text, in a form that may be stored and logged.
     pub(super) fn words(&self) -> String {
         let words = format!("{} {}", self.code, self.lines.join(" "));
         redacted_of(&words, &self.secrets, MAX_RELAY_WORDS_BYTES)
     }
 
-    /// The code and the enhanced code alone: words about a login may repeat it.
+    /// The code and the enhanced code alone: a text about a login may repeat the login.
     pub(super) fn numbers(&self) -> String {
         let code = self.code;
         match self.enhanced() {
@@ -62,8 +62,9 @@ impl Reply {
         }
     }
 
-    /// What an enhanced status code says besides its class: `(7, 1)` of `4.7.1` (RFC 3463). It begins a line, or stands in
-    /// the words with a `#`, as qmail and others write it. One of another class than the reply's is none.
+    /// Subject and detail of the enhanced status code: `(7, 1)` of `4.7.1` (RFC 3463). The code begins a line, or
+    /// stands in the text with a `#`, as qmail and others write it. A code of another class than the reply's is
+    /// ignored.
     pub(super) fn enhanced(&self) -> Option<(u16, u16)> {
         let of_reply = |word: &str| {
             let (class, subject, detail) = enhanced_code(word)?;
@@ -92,7 +93,8 @@ pub(super) fn enhanced_code(word: &str) -> Option<(u16, u16, u16)> {
     parts.next().is_none().then_some(code)
 }
 
-/// A relay's words as they may be kept and logged: one line, bounded, without the addresses and links that it repeats.
+/// A relay's text in a form that may be stored and logged: one line, bounded, without the addresses and links that it
+/// repeats.
 pub(super) fn clean(words: &str) -> String {
     redacted(words, MAX_RELAY_WORDS_BYTES)
 }

@@ -1,4 +1,4 @@
-//! Whom a relay's certificate must be from: the system's authorities, and one more if the configuration names it.
+//! Which authorities a relay's certificate must be signed by: the system's, and one more if the configuration names it.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) fn trust(section: &str, config: &SmtpConfig) -> Result<Trust, ConfigE
         .with_safe_default_protocol_versions()
         .map_err(wrong)?
         .dangerous()
-        // The system's own verifier; what is dangerous is only that another could stand here.
+        // The system's own verifier. The method's name warns of other verifiers.
         .with_custom_certificate_verifier(Arc::new(verifier.map_err(wrong)?))
         .with_no_client_auth();
     Ok(Trust {
@@ -48,6 +48,6 @@ fn roots(section: &str, config: &SmtpConfig) -> Result<Vec<CertificateDer<'stati
     };
     let pem = crate::pem::authorities(&format!("{section}.ca_file"), path)?;
     let roots = CertificateDer::pem_slice_iter(pem.as_bytes());
-    // Each was read a moment ago.
+    // Each certificate was parsed a moment ago.
     Ok(roots.filter_map(Result::ok).collect())
 }

@@ -1,4 +1,4 @@
-//! A mail's text, its dot, and the one reply that counts.
+//! A mail's text, its end of DATA, and the final reply.
 
 use std::fmt;
 
@@ -16,11 +16,11 @@ use crate::ledger::Outcome;
 /// What became of a mail that was sent.
 #[derive(Debug)]
 pub(in crate::deliver) struct Sent {
-    /// What is recorded.
+    /// The outcome that is recorded.
     pub(in crate::deliver) outcome: Outcome,
-    /// Where it was not sent: what that is about.
+    /// Where the mail was not sent: what the reason is about.
     pub(in crate::deliver) about: DeferralScope,
-    /// Where the relay refused us: what must be repaired.
+    /// Where the relay rejected us: what must be repaired.
     pub(in crate::deliver) refusal: Option<Trouble>,
 }
 
@@ -34,18 +34,18 @@ impl Sent {
     }
 }
 
-/// What a "not now" is about.
+/// What a deferral is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::deliver) enum DeferralScope {
     /// This mail.
     Mail(DeferralKind),
-    /// The relay, or this mail: nobody can tell from one.
+    /// The relay or this mail: a single reply does not show which.
     Either,
     /// The relay.
     Relay,
 }
 
-/// A mail that the relay waits for. Dropped instead of sent, its connection closes and the relay forgets it.
+/// A mail that the relay waits for. If it is dropped instead of sent, its connection closes and the relay discards it.
 pub(in crate::deliver) struct Transaction<'a> {
     pub(super) relay: &'a Relay,
     pub(super) dialogue: Dialogue,
@@ -61,12 +61,12 @@ impl fmt::Debug for Transaction<'_> {
 }
 
 impl Transaction<'_> {
-    /// The relay that has it.
+    /// The relay of the transaction.
     pub(in crate::deliver) const fn relay(&self) -> &Relay {
         self.relay
     }
 
-    /// Sends the text and its dot, and waits for the one reply that counts.
+    /// Sends the text and the end of DATA, and waits for the final reply.
     pub(in crate::deliver) async fn send(mut self, text: &[u8]) -> Sent {
         let began = Instant::now();
         let failure = |step, cause| Failure { step, cause, began };
@@ -76,7 +76,7 @@ impl Transaction<'_> {
             tokio::select! {
                 ended = &mut sending => ended,
                 () = tokio::time::sleep(ANOTHER_CONNECTION) => {
-                    // Its answer may take minutes, and other mails have other connections meanwhile.
+                    // The reply may take minutes; other mails may open connections meanwhile.
                     self.slot = None;
                     sending.await
                 }
@@ -119,7 +119,7 @@ impl Transaction<'_> {
 }
 
 impl Relay {
-    /// What the reply to the dot means.
+    /// What the reply to the end of DATA means.
     fn judged(&self, reply: Reply, addressee: Addressee) -> Sent {
         let (code, words) = (reply.code, reply.words());
         if code == 250 {
@@ -159,7 +159,7 @@ impl Relay {
             ReplyVerdict::TooFast | ReplyVerdict::QuotaSpent => {
                 Sent::new(not_sent(words), DeferralScope::Relay)
             }
-            // Any other yes is an answer to something else.
+            // Any other positive reply answers another command.
             ReplyVerdict::OutOfStep => {
                 let words = format!("the text was answered with {words}");
                 Sent::new(Outcome::Unknown { words }, DeferralScope::Relay)
@@ -174,7 +174,8 @@ impl Relay {
         trouble
     }
 
-    /// What a reply means that did not wait for the end of the text: the dot was not sent, so a yes is none.
+    /// What a reply means that came before the end of the text. The end of DATA was not sent, so a positive reply does
+    /// not count.
     fn broken_off(&self, reply: Reply, addressee: Addressee) -> Sent {
         if (400..600).contains(&reply.code) {
             return self.judged(reply, addressee);

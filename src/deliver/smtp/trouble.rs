@@ -1,4 +1,4 @@
-//! What can be wrong with a relay, in sentences for whoever repairs it.
+//! What can be wrong with a relay, in sentences for the operator who repairs it.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::verdict::{ReplyVerdict, judge};
 use super::wire::WireError;
 use crate::config::Tls;
 
-/// Why a relay could not be used. Nothing is known against any mail.
+/// Why a relay could not be used. This says nothing about any mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayError {
     /// The relay's host and port.
@@ -19,49 +19,49 @@ pub struct RelayError {
     pub section: String,
     /// What was wrong.
     pub trouble: Trouble,
-    /// How long it is not tried again.
+    /// How long until it is tried again.
     pub left: Duration,
 }
 
 /// What can be wrong with a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// No connection, or one that broke, or no answer in time.
+    /// No connection, a broken connection, or no reply in time.
     Unreachable {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// What the network said.
+        /// The network's error.
         words: String,
     },
-    /// It does not offer STARTTLS, or its certificate is not trusted.
+    /// The relay does not offer STARTTLS, or its certificate is not trusted.
     Insecure {
         /// What is wrong.
         words: String,
     },
-    /// It does not take the user name and password.
+    /// The relay rejects the user name and password.
     Login {
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
-    /// It refuses whatever we send: 5yz to something that is not about this mail.
+    /// The relay rejects all of our mails: 5xx to something that is not about this mail.
     Refuses {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
-    /// It takes no mail now: 4yz.
+    /// The relay accepts no mail now: 4xx.
     NotNow {
-        /// During which step.
+        /// The step that failed.
         step: &'static str,
-        /// Its words.
+        /// The relay's text.
         words: String,
     },
-    /// It is left alone for a while, since it was given too much.
+    /// The relay is paused, since it was given too much.
     Paused {
-        /// For how long yet.
+        /// How long it stays paused.
         left: Duration,
-        /// Until when.
+        /// The end of the pause.
         until: Timestamp,
     },
 }
@@ -106,7 +106,7 @@ impl fmt::Display for RelayError {
 }
 
 impl RelayError {
-    /// Whether waiting will not repair it.
+    /// Whether an operator must repair it.
     pub const fn needs_a_person(&self) -> bool {
         matches!(
             self.trouble,
@@ -114,12 +114,12 @@ impl RelayError {
         )
     }
 
-    /// Whether the relay is left alone until an instant that is known.
+    /// Whether the relay is paused until a known instant.
     pub const fn is_pause(&self) -> bool {
         matches!(self.trouble, Trouble::Paused { .. })
     }
 
-    /// How long there is no use in trying again.
+    /// How long to wait at least before the next try.
     pub fn at_least(&self) -> Duration {
         match self.trouble {
             Trouble::Paused { left, .. } => left.max(self.left),
@@ -159,7 +159,8 @@ impl Trouble {
     }
 }
 
-/// What a failure says about `tls`: the relay may begin in the other way than the configuration says (RFC 8314, 3.3).
+/// What a failure suggests about `tls`: the relay may use implicit TLS where the configuration says STARTTLS, or the
+/// reverse (RFC 8314, 3.3).
 fn advice(failure: &Failure, tls: Tls) -> Option<&'static str> {
     match (&failure.cause, tls) {
         (Cause::Late | Cause::Wire(WireError::Closed), Tls::Starttls | Tls::None)
@@ -186,8 +187,8 @@ fn is_plain_text(error: &std::io::Error) -> bool {
     )
 }
 
-/// Whether a handshake ended in a verdict: about a certificate, or about the versions and ciphers that one side insists on. What
-/// breaks it in another way, such as plain text or an internal error, is a relay that is not well.
+/// Whether a handshake ended with a verdict about a certificate, or about the versions and ciphers that one side
+/// requires. Another failure, such as plain text or an internal error, shows a relay in trouble.
 fn is_tls(error: &std::io::Error) -> bool {
     use rustls::{AlertDescription as Alert, Error};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref());

@@ -1,8 +1,10 @@
-//! What a relay's "no" means: for this mail, for the relay, for us. The one place that knows the codes and the words.
+//! What a relay's negative reply means: for this mail, for the relay, for us. Only this module knows the codes and the
+//! phrases.
 //!
-//! A reply about us (the sender, the relay, this machine, a login, a limit of our account) is nobody's rejection: the job
-//! waits, and the operator is told. Only a reply about the mailbox or the message ends a recipient's mail. A reply that may
-//! be either is in doubt: its recipient waits for as long as the job's patience lasts, and no other recipient waits for it.
+//! A reply about us (the sender, the relay, this machine, a login, a limit of our account) rejects no recipient: the
+//! job waits, and the operator is notified. Only a reply about the mailbox or the message is final for a recipient. A
+//! reply that may be about either is ambiguous: its recipient is retried for as long as the job's retry window lasts,
+//! and other recipients do not wait for it.
 
 mod table;
 mod words;
@@ -12,34 +14,34 @@ use super::reply::Reply;
 use table::{Code, RULES, Rule};
 use words::ReplyWords;
 
-/// What a reply means that is not the hoped-for one.
+/// The meaning of a reply that is not the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplyVerdict {
-    /// This mail will never be taken: 5yz about its mailbox or its message. The others may be.
+    /// This mail will never be accepted: 5xx about its mailbox or its message. Other mails may be.
     Never,
-    /// This mail may be taken later: 4yz about its recipient, or 5yz that may be about us.
+    /// This mail may be accepted later: 4xx about its recipient, or 5xx that may be about us.
     Later(DeferralKind),
-    /// The relay is given too much; everybody must slow down.
+    /// The relay is given too much: all mails to it must slow down.
     TooFast,
-    /// The relay says that a quota of ours is spent.
+    /// The relay says that a quota of our account is spent.
     QuotaSpent,
-    /// The relay takes nothing now: 4yz that is not about this mail.
+    /// The relay accepts nothing now: 4xx that is not about this mail.
     NotNow,
-    /// The relay ends this connection; another may serve.
+    /// The relay ends this connection; another connection may work.
     Closing,
-    /// The relay wants to know who we are, or does not believe it.
+    /// The relay requires a login, or rejects it.
     Login,
     /// TLS is refused.
     Insecure,
-    /// The relay refuses whatever we send: the sender, this machine or its name.
+    /// The relay rejects all of our mails: the sender, this machine or its name.
     Refuses,
-    /// An answer to something else: nothing on this connection can be trusted.
+    /// A reply to another command: the connection cannot be trusted any more.
     OutOfStep,
 }
 
 impl ReplyVerdict {
-    /// Whether the connection serves the next mail after it. One on which the relay refused us remembers that: Postfix
-    /// says what it has against the name in EHLO to each RCPT. One in doubt may be such a one.
+    /// Whether the connection can carry the next mail. A connection on which the relay rejected us keeps that state:
+    /// Postfix reports its objection to the name in EHLO at each RCPT. An ambiguous reply may be such a rejection.
     pub(super) const fn leaves_the_connection_usable(self) -> bool {
         match self {
             Self::Never
@@ -57,25 +59,25 @@ impl ReplyVerdict {
     }
 }
 
-/// Why a mail is to be sent later.
+/// Why a mail is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeferralKind {
-    /// Greylisting: a stranger's first attempt is turned away, and one that comes too soon again.
+    /// Greylisting: an unknown sender's first attempt is deferred, and so is a retry that comes too soon.
     Greylisted,
-    /// A full mailbox, a lookup that failed and the like.
+    /// A full mailbox, a failed lookup and the like.
     Other,
-    /// 5yz that may be about the mailbox, the message or us.
+    /// 5xx that may be about the mailbox, the message or us.
     Doubtful,
 }
 
-/// What a reply is about, as the table says.
+/// What a reply is about, by the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// This connection has carried enough.
     Connection,
     /// Greylisting.
     Greylisting,
-    /// The mailbox takes nothing now.
+    /// The mailbox accepts nothing now.
     MailboxNow,
     /// The mailbox, or its domain.
     Mailbox,
@@ -95,7 +97,7 @@ enum Meaning {
     Unclear,
 }
 
-/// Whether a reply says that there are too many connections at once, and not that they come too fast.
+/// Whether a reply complains about too many connections at once, and not about their rate.
 pub(super) fn is_of_connections(reply: &Reply) -> bool {
     let words = ReplyWords::of(reply);
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
@@ -111,7 +113,7 @@ pub(super) fn is_of_connections(reply: &Reply) -> bool {
         ])
 }
 
-/// What a reply is about: what the first rule says that fits it.
+/// What a reply is about: the meaning of the first rule that matches.
 fn meaning(reply: &Reply) -> Meaning {
     let (code, words) = ((reply.code, reply.enhanced()), ReplyWords::of(reply));
     let rule = RULES.iter().find(|rule| rule.fits(code, &words));
@@ -157,7 +159,7 @@ pub(super) fn judge(step: DialogueStep, reply: &Reply) -> ReplyVerdict {
         };
     }
     let meaning = match meaning(reply) {
-        // The host of the recipient says that, and to our relay.
+        // The recipient's host says that to our relay.
         Meaning::Quota
         | Meaning::Rate
         | Meaning::Connection
@@ -172,7 +174,7 @@ pub(super) fn judge(step: DialogueStep, reply: &Reply) -> ReplyVerdict {
     };
     match meaning {
         Meaning::Quota => ReplyVerdict::QuotaSpent,
-        // Too many wrong passwords are no haste.
+        // Too many wrong passwords are not a rate problem.
         Meaning::Rate if !(is_permanent && step == DialogueStep::Auth) => ReplyVerdict::TooFast,
         meaning if is_permanent => judge_permanent(step, meaning),
         meaning => judge_transient(step, meaning, reply),
@@ -183,7 +185,7 @@ fn judge_permanent(step: DialogueStep, meaning: Meaning) -> ReplyVerdict {
     match meaning {
         _ if step == DialogueStep::Auth => ReplyVerdict::Login,
         Meaning::Login => ReplyVerdict::Login,
-        // What is said to MAIL, or before, is about us.
+        // A reply to MAIL, or before, is about us.
         _ if !is_about_a_mail(step) => ReplyVerdict::Refuses,
         Meaning::Us | Meaning::Connection | Meaning::Quota | Meaning::Rate => ReplyVerdict::Refuses,
         Meaning::Mailbox | Meaning::Message => ReplyVerdict::Never,
@@ -196,7 +198,8 @@ fn judge_permanent(step: DialogueStep, meaning: Meaning) -> ReplyVerdict {
 fn judge_transient(step: DialogueStep, meaning: Meaning, reply: &Reply) -> ReplyVerdict {
     match meaning {
         Meaning::Connection => ReplyVerdict::Closing,
-        // Amazon SES says so after the dot, in whatever words. To a recipient it may as well be about them.
+        // Amazon SES replies so after the end of DATA, with varying texts. As a reply to RCPT it may be about the
+        // recipient.
         // <https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html>
         _ if reply.code == 454 && step != DialogueStep::Rcpt => ReplyVerdict::TooFast,
         _ if reply.code == 421 => ReplyVerdict::Closing,
@@ -221,8 +224,8 @@ const fn is_about_a_mail(step: DialogueStep) -> bool {
     )
 }
 
-/// Whether a reply repeats what the recipient's host said when the relay asked it about the recipient. Exim calls that a callout, and
-/// Postfix an address verification (`unverified address: host … said: …`).
+/// Whether a reply repeats the reply of the recipient's host, which the relay had asked about the recipient. Exim calls
+/// that a callout, and Postfix an address verification (`unverified address: host … said: …`).
 /// <https://www.exim.org/exim-html-current/doc/html/spec_html/ch-access_control_lists.html#SECTcallver>,
 /// <https://www.postfix.org/ADDRESS_VERIFICATION_README.html>
 fn quotes_another_host(reply: &Reply) -> bool {
@@ -232,7 +235,7 @@ fn quotes_another_host(reply: &Reply) -> bool {
         && !says(&["sender .. callout", "sender verif*"])
 }
 
-/// Whether a 450 or 451 is about a policy, which is what greylisting says where it has no words for itself.
+/// Whether a 450 or 451 is about a policy: greylisting without a text of its own looks so.
 fn is_policy(reply: &Reply) -> bool {
     matches!(reply.code, 450 | 451) && matches!(reply.enhanced(), Some((7, _)))
 }

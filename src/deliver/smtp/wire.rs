@@ -1,8 +1,8 @@
-//! The bytes between us and a relay: a socket, TLS over it or not yet, and replies out of it.
+//! The bytes between us and a relay: a socket, optionally with TLS, and the replies read from it.
 //!
-//! It knows two things that a mail depends on and that lettre's connection does not tell: whether the relay spoke
-//! before it was asked, and which bytes had left when something broke. `TCP_NODELAY` is set: without it each text waits
-//! for the relay's delayed acknowledgement, 40 ms (`cargo bench --bench mail`).
+//! A mail depends on two facts that lettre's connection does not report: whether the relay sent something before a
+//! command, and which bytes had left when the connection broke. `TCP_NODELAY` is set: without it each text waits for
+//! the relay's delayed acknowledgement, 40 ms (`cargo bench --bench mail`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use super::reply::{MAX_BYTES, MAX_LINE, Reply, ReplyLine};
 use crate::redact::Secrets;
 
-/// Why nothing could be sent or read.
+/// Why sending or reading failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WireError {
     /// The relay closed the connection.
@@ -28,12 +28,12 @@ pub(super) enum WireError {
     /// The network failed.
     #[error("{0}")]
     Network(#[from] io::Error),
-    /// What was said is no reply.
+    /// The bytes are not a reply.
     #[error("the relay said something that is no reply: {0}")]
     Garbage(&'static str),
 }
 
-/// How a relay proves who it is.
+/// How a relay's certificate is verified.
 #[derive(Clone)]
 pub(super) struct Trust {
     pub(super) config: Arc<ClientConfig>,
@@ -44,7 +44,7 @@ pub(super) struct Trust {
 pub(super) struct Wire {
     stream: RelayStream,
     unread: Vec<u8>,
-    /// What replies must not repeat: who the mail is for that is under way.
+    /// What logged replies must not repeat: the recipient of the mail in progress.
     pub(super) secrets: Secrets,
 }
 
@@ -94,7 +94,7 @@ impl Wire {
 
     /// Puts TLS over the connection.
     pub(super) async fn secure(self, trust: &Trust) -> Result<Self, WireError> {
-        // What came before the handshake came from anybody (CVE-2011-0411).
+        // Bytes received before the handshake are not authenticated (CVE-2011-0411).
         if !self.unread.is_empty() {
             return Err(WireError::Garbage("words between STARTTLS and TLS"));
         }
@@ -110,12 +110,12 @@ impl Wire {
         })
     }
 
-    /// Sends bytes, all of them.
+    /// Sends all of the bytes.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         Ok(self.stream.write(bytes).await?)
     }
 
-    /// Whether the relay has said nothing that was not read. One that speaks unasked answers something else.
+    /// Whether no unread bytes of the relay are waiting. A relay that sends before a command is out of step.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.unread.is_empty() && self.stream.read(&mut self.unread).now_or_never().is_none()
     }

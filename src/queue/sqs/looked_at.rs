@@ -1,4 +1,4 @@
-//! What `handout check` wants to know of a queue.
+//! What `handout check` reads from a queue.
 
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::QueueAttributeName;
@@ -6,28 +6,30 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use super::SqsQueue;
 use crate::queue::{EdgeError, QueueError};
 
-/// A redrive policy that moves a message after fewer receipts is spared the one of a check.
+/// The check receives no message from a queue whose redrive policy moves messages after fewer receipts.
 const SPARED_BELOW: u32 = 3;
 
-/// A queue, as a check sees it.
+/// The state of a queue in a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LookedAt {
-    /// How many messages wait, about.
+    /// About how many messages wait.
     pub waiting: u64,
     /// After how many receipts the queue's redrive policy moves a message away, if it has one.
     pub max_receive_count: Option<u32>,
-    /// Whether a message was asked for. It is not where the receipt could be the last one that the policy allows.
+    /// Whether the check received. It does not if the receipt could be the last one that the policy allows.
     pub received: bool,
 }
 
 impl SqsQueue {
-    /// Asks for the queue's attributes, and for a message, which others can have at once (a visibility timeout of zero).
+    /// Reads the queue's attributes, and receives a message that others can have at once (a visibility timeout of
+    /// zero).
     ///
-    /// A queue whose attributes can be read may still refuse to hand out messages: the right to receive and the right to
+    /// A queue with readable attributes may still deny receives: receiving and decrypting need rights of their own. The
+    /// receive count of a received message goes up by one.
     /// decrypt are others. The receive count of a message that was received goes up by one.
     ///
     /// # Errors
-    /// What the queue answers.
+    /// The queue's error.
     pub async fn look_at(&self) -> Result<LookedAt, QueueError> {
         let (waiting, max_receive_count) = attributes(&self.client, &self.url).await?;
         let received = max_receive_count.is_none_or(|count| count >= SPARED_BELOW);
@@ -47,7 +49,7 @@ impl SqsQueue {
     }
 }
 
-/// How many messages wait, and after how many receipts one is moved away.
+/// About how many messages wait, and after how many receipts one is moved away.
 pub(super) async fn attributes(
     client: &Client,
     url: &str,
@@ -71,7 +73,7 @@ pub(super) async fn attributes(
     ))
 }
 
-/// The number in a redrive policy. SQS writes it as a number, and takes it as a string too.
+/// The number in a redrive policy. SQS writes it as a number, and also accepts a string.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html>
 fn max_receive_count(policy: &str) -> Option<u32> {
     let policy: serde_json::Value = serde_json::from_str(policy).ok()?;

@@ -1,7 +1,7 @@
-//! The messages that were set aside: looked at, and put back.
+//! Parked messages: listing them, and putting them back.
 //!
-//! SQS has no way to read a queue without receiving from it. What is received here is hidden from others for a minute at
-//! most, and is shown to them again as soon as it was looked at.
+//! SQS cannot show a queue without receiving from it. Messages received here are hidden from others for a minute at
+//! most, and are shown again as soon as they were read.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use super::looked_at::attributes;
 use super::{Aside, Fifo, MAX_RECEIVE, SqsQueue, receipt_error, seconds};
 use crate::queue::{EdgeError, ParkedMessage, QueueError};
 
-/// Beside a parked message: why it was set aside, and its id on the queue that it came from.
+/// Attributes of a parked message: why it was parked, and its id on its original queue.
 pub(super) const REASON: &str = "handout-reason";
 pub(super) const MESSAGE_ID: &str = "handout-message-id";
 
-/// For how long messages are hidden while they are looked at.
+/// How long messages are hidden while they are read.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// How long a receive waits: without a wait SQS asks some of its servers only and may find nothing.
+/// How long a receive waits: without a wait SQS asks only some of its servers and may find no message.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html>
 const WAIT: Duration = Duration::from_secs(1);
 
-/// The queue for messages that are set aside, of a [`SqsQueue`] that has one.
+/// The queue of parked messages of a [`SqsQueue`] that has one.
 #[derive(Debug)]
 pub struct ParkedQueue<'a> {
     queue: &'a SqsQueue,
@@ -32,12 +32,12 @@ pub struct ParkedQueue<'a> {
     url: &'a str,
 }
 
-/// A message that was received to be looked at.
+/// A message that was received to be read.
 struct Looked {
     message: ParkedMessage,
     receipt: String,
     group: Option<String>,
-    /// Its id on the queue that it came from.
+    /// Its id on its original queue.
     came_as: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Looked {
 }
 
 impl SqsQueue {
-    /// The queue for messages that are set aside, if there is one.
+    /// The queue of parked messages, if there is one.
     pub fn parked(&self) -> Option<ParkedQueue<'_>> {
         let Aside { client, url, .. } = self.parked.as_ref()?;
         let queue = self;
@@ -57,15 +57,15 @@ impl SqsQueue {
 }
 
 impl ParkedQueue<'_> {
-    /// How many messages are set aside, about; also the question whether the queue is there.
+    /// About how many messages are parked; also a check that the queue is there.
     ///
     /// # Errors
-    /// What the queue answers.
+    /// The queue's error.
     pub async fn count(&self) -> Result<u64, QueueError> {
         Ok(attributes(self.client, self.url).await?.0)
     }
 
-    /// Messages that are set aside, at most `limit`, in no order.
+    /// Parked messages, at most `limit`, in no order.
     pub async fn look(&self, limit: usize) -> Result<Vec<ParkedMessage>, QueueError> {
         let mut looked: Vec<Looked> = Vec::new();
         let mut seen = HashSet::new();
@@ -81,8 +81,8 @@ impl ParkedQueue<'_> {
         Ok(looked.into_iter().map(|looked| looked.message).collect())
     }
 
-    /// Puts messages back on the queue: all of them, or the one with this id, which may be the id that it had on the queue
-    /// before; how many those were.
+    /// Puts messages back on the queue: all of them, or the one with this id, which may be its id on its original
+    /// queue; returns their number.
     pub async fn put_back(&self, id: Option<&str>) -> Result<u64, QueueError> {
         let (mut moved, mut others, mut seen) = (0, Vec::new(), HashSet::new());
         while id.is_none() || moved == 0 {
@@ -121,7 +121,7 @@ impl ParkedQueue<'_> {
         Ok(messages.into_iter().filter_map(looked).collect())
     }
 
-    /// First there, then gone here: a crash in between leaves two, never none, and the job is done once.
+    /// Sends first and deletes then: a crash in between leaves two copies, never none, and the job is done once.
     async fn move_back(&self, one: &Looked) -> Result<(), QueueError> {
         let SqsQueue { client, url, .. } = self.queue;
         let fifo = Fifo::of(url, one.group.as_deref());
@@ -160,7 +160,7 @@ impl ParkedQueue<'_> {
     }
 }
 
-/// Those that were not received before: a queue that is looked through for longer than [`LOOK`] gives them again.
+/// The messages that were not received before: a queue that is read for longer than [`LOOK`] returns them again.
 fn keep_fresh(received: Vec<Looked>, seen: &mut HashSet<String>) -> Vec<Looked> {
     let mut fresh = received;
     fresh.retain(|one| seen.insert(one.message.id.clone()));

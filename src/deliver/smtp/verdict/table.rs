@@ -1,8 +1,10 @@
-//! What replies are about: one table, by enhanced status code first and then by words. The first rule that fits decides.
+//! What replies are about: one table, by enhanced status code first and then by words. The first rule that matches
+//! decides.
 //!
-//! Handout talks to a relay, so a "no" to RCPT or to the text may be about the mailbox or the message, or about us: the
-//! sender, the name in EHLO, this machine's address, a login, a limit of our account. Only the first ends a recipient's mail.
-//! A reply that no rule fits is in doubt, and waits. `docs/relays.md` shows the table to operators; a test holds the two equal.
+//! Handout talks to a relay, so a negative reply to RCPT or to the text may be about the mailbox or the message, or
+//! about us: the sender, the name in EHLO, this machine's address, a login, a limit of our account. Only a reply of the
+//! first kind is final for a recipient. A reply that no rule matches is ambiguous: the mail is deferred.
+//! `docs/relays.md` shows the table to operators; a test holds the two equal.
 //!
 //! Words are compared without capitals, punctuation, addresses and links, and without the enhanced codes at the beginning of
 //! lines. In a phrase, `*` at the end of a word stands for any ending, and `..` for any words between.
@@ -12,13 +14,13 @@ use super::Meaning;
 /// One rule.
 #[derive(Debug)]
 pub(super) struct Rule {
-    /// Which codes it is for: any of these, or any code at all if there are none.
+    /// The codes that the rule applies to: any of these, or every code if the list is empty.
     pub(super) codes: &'static [Code],
-    /// What the reply says: any of these, or whatever it says if there are none.
+    /// The phrases that the rule applies to: any of these, or every text if the list is empty.
     pub(super) says: &'static [&'static str],
     /// What such a reply is about.
     pub(super) meaning: Meaning,
-    /// Where that is written, or who answers so.
+    /// The source: a document, or a server that replies so.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "it is for readers, here and in docs/relays.md")
@@ -31,11 +33,11 @@ pub(super) struct Rule {
 pub(super) enum Code {
     /// An enhanced status code of either class: `X.1.1`.
     X(u16, u16),
-    /// Several of one subject: from the first to the last.
+    /// A range of details of one subject: from the first to the last.
     Range(u16, u16, u16),
     /// An enhanced status code of a permanent failure alone: `5.4.5`.
     Permanent(u16, u16),
-    /// Several of a permanent failure.
+    /// A range of details of a permanent failure.
     PermanentRange(u16, u16, u16),
     /// A reply code.
     Reply(u16),
@@ -57,7 +59,7 @@ const POSTFIX: &str =
 
 /// The table.
 pub(super) const RULES: &[Rule] = &[
-    // How much one connection may carry: another goes on.
+    // How much one connection may carry: another connection continues.
     Rule {
         codes: &[Reply(421)],
         says: &[
@@ -75,7 +77,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Greylisting,
         source: "[RFC 6647](https://www.rfc-editor.org/rfc/rfc6647)",
     },
-    // Limits of a mailbox, which look like ours.
+    // Limits of a mailbox that look like limits of our account.
     Rule {
         codes: &[Range(2, 121, 122)],
         says: &[],
@@ -97,7 +99,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: MailboxNow,
         source: GMAIL,
     },
-    // Codes that say enough, with what a provider says by them besides.
+    // Codes that are clear by themselves, with the texts that providers send with them.
     Rule {
         codes: &[X(2, 1)],
         says: &["relay limit*"],
@@ -184,7 +186,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Login,
         source: "[RFC 4954](https://www.rfc-editor.org/rfc/rfc4954#section-6)",
     },
-    // The recipient's organisation blocks what it does not block for others.
+    // The recipient's organisation blocks the sender, though others do not.
     Rule {
         codes: &[X(7, 507), X(7, 513), X(7, 703)],
         says: &[],
@@ -225,7 +227,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Mailbox,
         source: "[RFC 7504](https://www.rfc-editor.org/rfc/rfc7504#section-4)",
     },
-    // Words about what is full or too large, before words about limits.
+    // Phrases about something full or too large, before phrases about limits.
     Rule {
         codes: &[X(3, 1)],
         says: &[],
@@ -386,14 +388,14 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Quota,
         source: "[Emailit](https://emailit.com/docs/smtp/troubleshooting/)",
     },
-    // A mailbox's quota or ours.
+    // A quota of the mailbox or of our account.
     Rule {
         codes: &[],
         says: &["quota*"],
         meaning: Unclear,
         source: "[IONOS](https://www.ionos.ca/help/email/troubleshooting-mail-basicmail-business/error-messages-caused-by-undeliverable-email)",
     },
-    // Words about a login.
+    // Phrases about a login.
     Rule {
         codes: &[],
         says: &[
@@ -420,7 +422,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Login,
         source: "[Exchange Online](https://learn.microsoft.com/en-us/exchange/troubleshoot/email-delivery/ndr/non-delivery-reports-in-exchange-online), [Gmail](https://support.google.com/a/answer/3726730)",
     },
-    // Words about who sends, and from where.
+    // Phrases about the sender and its address.
     Rule {
         codes: &[],
         says: &[
@@ -570,7 +572,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Us,
         source: RFC_3463,
     },
-    // A client that a restriction does not let through hears this for any recipient.
+    // A client that a restriction rejects gets this reply for any recipient.
     Rule {
         codes: &[],
         says: &[
@@ -580,7 +582,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Unclear,
         source: POSTFIX,
     },
-    // Words about the mailbox.
+    // Phrases about the mailbox.
     Rule {
         codes: &[],
         says: &[
@@ -666,7 +668,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Mailbox,
         source: "[Postfix](https://github.com/vdukhovni/postfix/blob/master/postfix/src/smtpd/smtpd_check.c), [RFC 5321](https://www.rfc-editor.org/rfc/rfc5321#section-4.2.3), Sendmail, Exim, OpenSMTPD, Yahoo",
     },
-    // Words about the message.
+    // Phrases about the message.
     Rule {
         codes: &[],
         says: &[
@@ -694,7 +696,7 @@ pub(super) const RULES: &[Rule] = &[
         meaning: Message,
         source: "[Postfix](https://github.com/vdukhovni/postfix/blob/master/postfix/src/global/cleanup_strerror.c), [Gmail](https://support.google.com/a/answer/3726730), [Zoho](https://www.zoho.com/zeptomail/help/api/smtp-error-codes.html)",
     },
-    // What the code alone says.
+    // The code alone.
     Rule {
         codes: &[Range(3, 0, 999), Range(4, 0, 999)],
         says: &[],

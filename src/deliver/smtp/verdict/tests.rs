@@ -1,4 +1,4 @@
-//! What relays really say, by whom it is about, and the page that shows the table.
+//! Replies of real relays, sorted by what they are about, and the page that shows the table.
 
 use super::*;
 use ReplyVerdict::{
@@ -9,7 +9,7 @@ const GREY: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Greylisted);
 const LATER: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Other);
 const DOUBT: ReplyVerdict = ReplyVerdict::Later(DeferralKind::Doubtful);
 
-/// A reply as it is written: lines are parted by `\n` and have no code but the first.
+/// A reply from its text: lines are separated by `\n`, and only the first has the code.
 fn reply(text: &str) -> Reply {
     let (code, words) = text.split_once(' ').unwrap();
     Reply {
@@ -54,7 +54,7 @@ fn what_a_recipients_host_said_to_our_relay_is_about_that_recipient() {
     ];
     check(DialogueStep::Rcpt, &table);
     check(DialogueStep::Dot, &table);
-    // The relay's own words, and those about the sender.
+    // The relay's own limits, and replies about the sender.
     let own = [("452 daily sending quota exceeded", QuotaSpent)];
     check(DialogueStep::Rcpt, &own);
     check(
@@ -157,7 +157,7 @@ fn before_a_mail_every_no_is_about_us() {
     );
 }
 
-/// What relays say to RCPT and mean us: whichever recipient is named next hears the same.
+/// Replies to RCPT that are about us: the next recipient gets the same reply.
 #[test]
 fn a_reply_about_us_rejects_nobody() {
     let us = [
@@ -357,7 +357,7 @@ fn a_reply_about_us_rejects_nobody() {
         check(
             step,
             &us.map(|(text, verdict)| match (step, text.starts_with("454")) {
-                // Amazon SES speaks of haste so, after RCPT.
+                // Amazon SES uses this reply for the rate, after RCPT.
                 (DialogueStep::Data | DialogueStep::Dot, true) => (text, TooFast),
                 _ => (text, verdict),
             }),
@@ -601,7 +601,7 @@ fn a_reply_that_may_be_about_either_waits() {
         ("550 4.2.1 a code of another class", DOUBT),
         ("535 Message rejected", DOUBT),
         ("599 what", DOUBT),
-        // Limits of a mailbox, which are over in a while.
+        // Temporary limits of a mailbox.
         (
             "550 5.2.121 Recipient's per hour message receive limit from specific sender exceeded",
             LATER,

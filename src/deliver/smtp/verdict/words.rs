@@ -5,8 +5,8 @@ use super::super::reply::{Reply, enhanced_code};
 /// How much of a reply is compared, in words: a reply may have 100,000 bytes.
 const MAX_WORDS: usize = 400;
 
-/// The words of a reply: in small letters, without punctuation, and without what the reply only repeats: addresses, links,
-/// and the enhanced code that stands at the beginning of each line.
+/// The words of a reply: in lower case, without punctuation, and without what the reply only repeats: addresses, links,
+/// and the enhanced code at the beginning of each line.
 #[derive(Debug)]
 pub(super) struct ReplyWords(Vec<String>);
 
@@ -18,7 +18,8 @@ impl ReplyWords {
         Self(told.flat_map(words_of).take(MAX_WORDS).collect())
     }
 
-    /// Whether they hold a phrase: its words in this order. `*` stands for any end of a word, `..` for any words between.
+    /// Whether the reply contains a phrase: its words in this order. `*` stands for any end of a word, `..` for any
+    /// words between.
     pub(super) fn say(&self, phrase: &str) -> bool {
         let mut rest = self.0.as_slice();
         phrase.split(" .. ").all(|run| {
@@ -53,7 +54,7 @@ fn without_code(line: &str) -> &str {
     }
 }
 
-/// An address, or a link; what stands in angle brackets is what the client had said.
+/// An address or a link. Text in angle brackets is what the client had sent.
 fn is_repeated(token: &str) -> bool {
     token.contains('@') || token.contains("://") || token.starts_with('<') && token.contains('>')
 }
