@@ -1,11 +1,11 @@
 //! One durable line for each link, before the link leaves.
 //!
 //! [`record()`] is the only way from [`Links`] to [`AuditedLinks`], and [`crate::render`] takes nothing else: an
-//! unaudited link does not compile. It returns when the lines are on the disk (`fdatasync`), in groups with
-//! whoever else waits. Each line carries the SHA-256 of the one before, so that a line cannot be changed or
-//! taken out unseen; signed checkpoints and a registry of all streams say where a chain must end.
+//! unaudited link does not compile. It returns when the lines are on the disk (`fdatasync`); concurrent callers share
+//! a sync. Each line has the SHA-256 of the line before, so that a changed or removed line is detected. Signed checkpoints
+//! and a registry of all streams record where a chain must end.
 
-// A line, and what proves it.
+// Lines and their proofs.
 pub mod chain;
 pub mod checkpoint;
 pub mod note;
@@ -42,7 +42,7 @@ pub use registry::REGISTRY;
 use crate::links::{ExampleLinks, Link, Links, Unavailable};
 use crate::plan::Lifetime;
 
-/// A registry's text, read and written again. For the fuzz targets.
+/// Parses a registry's text and writes it again. For the fuzz targets.
 #[doc(hidden)]
 pub fn rewrite_registry(text: &str) -> Option<String> {
     registry::Registry::parse(text).map(|registry| registry.text())
@@ -58,22 +58,22 @@ impl AuditedLinks {
         &self.0.links
     }
 
-    /// What could not be linked.
+    /// The objects that could not be linked.
     pub fn unavailable(&self) -> &[Unavailable] {
         &self.0.unavailable
     }
 
-    /// From when until when they work.
+    /// The lifetime of the links.
     pub const fn lifetime(&self) -> Lifetime {
         self.0.lifetime
     }
 
-    /// Links that open nothing, for a preview and for tests: there is nothing to record about them.
+    /// Example links, for a preview and for tests: they open nothing, so no audit lines are needed.
     pub(crate) fn examples(links: ExampleLinks) -> Self {
         Self(links.0)
     }
 
-    /// Links as a renderer's unit test needs them; no program is built with this.
+    /// Links for unit tests of the renderer.
     #[cfg(test)]
     pub(crate) fn for_test(links: Links) -> Self {
         Self(links)

@@ -1,4 +1,4 @@
-//! How large anything from outside may be: one table, so that a reader sees all bounds side by side.
+//! Bounds on the size of everything from outside, in one table.
 //!
 //! A queue's messages, an object's key and a list of recipients are untrusted; the answers of a store or a relay are
 //! semi-trusted. Each bound is enforced where the bytes arrive or where text grows, and an error names it. Those of the embedded
@@ -6,15 +6,15 @@
 
 use std::time::Duration;
 
-// What is remembered of jobs that are not done.
+// State about jobs that are not done.
 
-/// The most batches of links of which it is remembered that they have their audit lines, for all jobs together; about 4 MB.
+/// The most batches of links that are remembered as having their audit lines, for all jobs together; about 4 MB.
 pub const MAX_ISSUED_BATCHES: usize = 50_000;
 
-/// The most jobs of which it is remembered whether their mails have room for all files; a few hundred bytes each.
+/// The most jobs for which it is remembered whether their mails have room for all files; a few hundred bytes each.
 pub const MAX_TRIED_JOBS: usize = 10_000;
 
-// What leaves: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
+// Output: log lines, results, audit lines, attributes of SQS, terminals. See `text::printable`.
 
 /// The longest reason for which a job failed, in bytes, with all its causes.
 pub const MAX_REASON_BYTES: usize = 2_000;
@@ -22,10 +22,10 @@ pub const MAX_REASON_BYTES: usize = 2_000;
 /// The longest value from outside that an error repeats, in bytes.
 pub const MAX_SHOWN_VALUE_BYTES: usize = 200;
 
-/// The longest field of a log line that is not JSON, in bytes: a reason with what stands around it.
+/// The longest field of a log line that is not JSON, in bytes: a reason with its context.
 pub const MAX_LOG_FIELD_BYTES: usize = 4_096;
 
-// What an operator names.
+// Files that an operator names.
 
 /// The longest file with a secret, a key or a job of an `[[on_event]]` rule, in bytes.
 pub const MAX_OPERATOR_FILE_BYTES: u64 = 1024 * 1024;
@@ -71,7 +71,7 @@ pub const MAX_TIME_ZONE_BYTES: usize = 64;
 /// stands in audit lines and results.
 pub const MAX_PUBLISH_DIR_BYTES: usize = 1024;
 
-/// The most keys that a job may name: each is asked for, at some 500 a second, whether or not it is there.
+/// The most keys that a job may name: each is looked up, at some 500 a second.
 pub const MAX_KEYS: usize = 10_000;
 
 /// The longest pattern, in bytes: as long as the longest key.
@@ -83,13 +83,13 @@ pub const MAX_PATTERNS: usize = 1000;
 /// The most that the patterns of one list may have together, in bytes: compiled, a byte becomes about 600.
 pub const MAX_PATTERNS_BYTES: usize = 16 * 1024;
 
-/// The most wildcards (`*` `?` `[` `{`) that the patterns of one list may have together: each key is held against all.
+/// The most wildcards (`*` `?` `[` `{`) that the patterns of one list may have together: each key is matched against all.
 pub const MAX_WILDCARDS: usize = 200;
 
 /// The most work that a job's patterns may make: bytes of all keys behind the prefix, times bytes of all patterns that are
 /// not literal.
 ///
-/// It is the same on every machine, and follows what the matcher does at the worst, some 4 ns of CPU for
+/// It is the same on every machine, and is in proportion to the matcher's worst case, some 4 ns of CPU for
 /// each. Sixteen patterns such as `**/*.pdf` make 77,000,000,000 of ten million keys of 60 bytes.
 pub const MAX_PATTERN_WORK: u64 = 100_000_000_000;
 
@@ -112,7 +112,7 @@ pub const MAX_VARS_BYTES: usize = 64 * 1024;
 /// The longest text of an event of S3 (bucket, key, version, sequencer, time), in bytes: S3's limit for a key.
 pub const MAX_EVENT_TEXT_BYTES: usize = 1024;
 
-// What a phrase becomes.
+// Filled-in phrases.
 
 /// The longest phrase before it is filled in, in bytes.
 pub const MAX_PHRASE_BYTES: usize = 1024;
@@ -126,7 +126,7 @@ pub const MAX_TITLE_BYTES: usize = 998;
 /// The longest file name before it is cleaned and shortened, in bytes: room for the longest key a few times.
 pub const MAX_FILLED_NAME_BYTES: usize = 4 * 1024;
 
-// What a store answers.
+// Answers of a store.
 
 /// The most attempts at one recipient that a ledger's record may number.
 ///
@@ -152,25 +152,25 @@ pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(120);
 /// limit of the HTTP library; tokens of S3 have about 100, and servers that put a key into theirs need 2,048.
 pub const MAX_TOKEN_BYTES: usize = 4_096;
 
-/// How many pages in a row may have no object that was not listed before. Old versions and delete markers make such pages.
+/// How many pages in a row may have no new object. Old versions and delete markers cause such pages.
 pub const MAX_FRUITLESS_PAGES: usize = 1_000;
 
 /// How many objects a job may have listed, linked or not. At 1,000 a request this is a day's listing.
 pub const MAX_LISTED_OBJECTS: u64 = 100_000_000;
 
-/// How many objects a job may leave out because they cannot be linked. Each is kept aside with its reason.
+/// How many objects a job may leave out because they cannot be linked. Each is stored with its reason.
 pub const MAX_LEFT_OUT: u64 = 1_000_000;
 
 /// How many objects that cannot be linked a job may leave out for all its audiences together.
 ///
-/// Each mail, page and list tells of all of them, and they are no links, so that no rule's `max_links` counts them. Ten thousand
-/// recipients with links of their own are told of a thousand each.
+/// Each mail, page and list names all of them, and they are not links, so `max_links` of a rule does not count them. Ten thousand
+/// recipients with links of their own may get a thousand each.
 pub const MAX_LEFT_OUT_IN_ALL: u64 = 10_000_000;
 
 /// The longest id of a message, in bytes. SQS's have 36; other services' go into log and audit lines as well.
 pub const MAX_MESSAGE_ID_BYTES: usize = 128;
 
-/// The longest words of a store that are kept, in bytes.
+/// The longest message of a store that is kept, in bytes.
 pub const MAX_STORE_WORDS_BYTES: usize = 500;
 
 /// The longest entity tag, in bytes: a digest, quoted, with a number of parts. Tags go into conditions of requests.
@@ -179,9 +179,9 @@ pub const MAX_ETAG_BYTES: usize = 256;
 /// The longest id of a version, in bytes, as S3 documents it.
 pub const MAX_VERSION_BYTES: usize = 1_024;
 
-// What a relay answers.
+// Replies of a relay.
 
-/// The longest words of a relay that are kept, in bytes: several lines of a rejection.
+/// The longest text of a relay's reply that is kept, in bytes: several lines of a rejection.
 pub const MAX_RELAY_WORDS_BYTES: usize = 300;
 
 // Files of this machine.
@@ -198,7 +198,7 @@ pub const MAX_TORN_BYTES: u64 = 16 * 1024 * 1024;
 /// The longest note of the audit log, in bytes: its registry has a line of 100 bytes for each stream.
 pub const MAX_AUDIT_NOTE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The most of `secret.key` that is read, in bytes: a larger file is none, and its size need not be known.
+/// The most of `secret.key` that is read, in bytes: a larger file is not a secret, and its size need not be known.
 pub const MAX_SECRET: u64 = 4_096;
 
 /// The longest that a message can stay hidden, counted from its receipt.

@@ -1,19 +1,19 @@
-//! "Stop before the next step that cannot be undone", and then: end at once.
+//! Cancellation: work stops before its next step that cannot be undone, and waits are dropped at once.
 //!
-//! Work that was asked to stop checks here before each such step and ends there. What only waits, for a store, a queue or
-//! a relay, is dropped by [`Cancellation::cut`]: nothing was sent, for certain. The one thing that is waited for is a mail whose
-//! intent is recorded and whose outcome is not yet: dropped there, it would be in doubt.
+//! Work checks before each such step whether it is cancelled, and ends there. Work that only waits for a store, a queue or
+//! a relay is dropped by [`Cancellation::cut`], since nothing was sent. Only a mail with a recorded intent and no outcome yet
+//! is waited for: if it were dropped there, it would be in doubt.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A request to stop, shared by the caller that makes it and the work that heeds it.
+/// A cancellation, shared by the caller that requests it and the work that checks it.
 #[derive(Debug, Clone)]
 pub struct Cancellation {
     token: CancellationToken,
-    /// How many mails of this work have an intent and no outcome.
+    /// How many mails of this work have an intent and no outcome yet.
     committed: Arc<watch::Sender<usize>>,
 }
 
@@ -23,7 +23,7 @@ impl Default for Cancellation {
     }
 }
 
-/// The work was asked to stop, and did.
+/// The work was cancelled, and stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the work was stopped before its next step and goes on when the message comes again")]
 pub struct Stopped;
@@ -48,17 +48,17 @@ impl Cancellation {
         }
     }
 
-    /// A stop for a part of the work: it heeds its own request and this one's, and waits for its own mails alone.
+    /// A cancellation for a part of the work: it is cancelled by itself or by its parent, and waits only for its own mails.
     pub fn child(&self) -> Self {
         Self::of(self.token.child_token())
     }
 
-    /// Asks the work to stop.
+    /// Cancels the work.
     pub fn cancel(&self) {
         self.token.cancel();
     }
 
-    /// Ends the work here if it was asked to stop.
+    /// Fails if the work was cancelled.
     pub fn check(&self) -> Result<(), Stopped> {
         if self.token.is_cancelled() {
             Err(Stopped)
@@ -67,8 +67,8 @@ impl Cancellation {
         }
     }
 
-    /// Waits for something that can be left waiting at any moment, such as a turn at a rate, but no longer than until
-    /// the work is asked to stop.
+    /// Waits for something that can be abandoned at any moment, such as a rate limit, until the work is
+    /// cancelled.
     pub async fn or<T>(&self, wait: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::select! {
             biased;
@@ -77,9 +77,9 @@ impl Cancellation {
         }
     }
 
-    /// Begins the step that must not be dropped: from the intent of a mail to its outcome.
+    /// Begins a step that must not be dropped: from the intent of a mail to its outcome.
     pub fn commit(&self) -> Result<Commitment, Stopped> {
-        // First counted, then looked: `cut` looks the other way round.
+        // First count, then check the cancellation: `cut` reads them in the other order.
         self.committed.send_modify(|committed| *committed += 1);
         let commitment = Commitment {
             committed: Arc::clone(&self.committed),
@@ -88,7 +88,7 @@ impl Cancellation {
         Ok(commitment)
     }
 
-    /// Works until the work was asked to stop and no mail is between its intent and its outcome; then drops it.
+    /// Runs the work until it is cancelled and no mail is between its intent and its outcome; then drops it.
     pub async fn cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         let droppable = async {
             self.token.cancelled().await;

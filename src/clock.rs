@@ -1,7 +1,7 @@
-//! The one place that asks what time it is, and in which time zone.
+//! The system clock and the time zone database; no other module reads them.
 //!
 //! Time is an argument everywhere else: the worker reads the clock once for a job and passes `now` on, so
-//! that a rule about time can be tested by saying a time.
+//! that a rule about time can be tested with any instant.
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -18,9 +18,9 @@ pub fn system() -> Timestamp {
     Timestamp::now()
 }
 
-/// Finds a time zone by its IANA name: the system's, since it may be newer, or else that of this program.
+/// Finds a time zone by its IANA name: in the system's database, since it may be newer, or else in the bundled one.
 ///
-/// Small containers have no `/usr/share/zoneinfo`, or one with a few zones in it.
+/// Small containers have no `/usr/share/zoneinfo`, or only a few zones in it.
 #[expect(
     clippy::disallowed_methods,
     reason = "this file is the place the lint points to"

@@ -1,8 +1,8 @@
-//! The one SQLite file of a single machine: queue and ledger, one connection, one thread.
+//! The SQLite database of a single machine: queue and ledger, one connection, one thread.
 //!
-//! Work is handed to the thread and answered after its transaction is on the disk. What has piled up meanwhile
-//! shares one transaction, and so one sync. A single writer also steps around the WAL-reset bug that concurrent
-//! connections could meet in SQLite before 3.51.3.
+//! Work is sent to the thread and answered after its transaction is on the disk. Work that has queued up meanwhile
+//! shares a transaction, and so a sync. A single writer also avoids the WAL-reset bug of concurrent connections in
+//! SQLite before 3.51.3.
 
 use std::fmt;
 use std::io;
@@ -13,10 +13,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{mpsc, oneshot};
 
-/// How much work may wait for the thread before callers wait to hand theirs over.
+/// How many pieces of work the queue to the thread holds before callers wait.
 const QUEUE: usize = 1024;
 
-/// How much work shares one transaction at the most.
+/// The most pieces of work in a transaction.
 const MAX_GROUP: usize = 500;
 
 /// How long SQLite waits for another process, such as `handout job submit`, to end its transaction.
@@ -75,7 +75,7 @@ pub enum DatabaseError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// Its file could not be made, or is none that may be opened.
+    /// Its file could not be made, or may not be opened.
     #[error("could not open the database {}", path.display())]
     File {
         /// The file.
@@ -86,7 +86,7 @@ pub enum DatabaseError {
     /// The bundled SQLite is too old to be trusted with a write-ahead log.
     #[error("this build has SQLite {0}: 3.51.3 or later is needed")]
     TooOld(String),
-    /// A statement failed; nothing of its work was kept.
+    /// A statement failed; its work was rolled back.
     #[error("the database could not do it")]
     Statement(#[from] rusqlite::Error),
     /// The thread has stopped.
@@ -102,7 +102,7 @@ impl DatabaseError {
         }
     }
 
-    /// Whether there is no room: on the disk for the database, its log, or the index of that (`-shm`), or in memory.
+    /// Whether there is no space: on the disk for the database, its log, or the log's index (`-shm`), or in memory.
     pub fn is_full(&self) -> bool {
         let found = match self {
             Self::Open { source, .. } | Self::Statement(source) => source.sqlite_error(),
@@ -120,7 +120,7 @@ impl DatabaseError {
         })
     }
 
-    /// Whether another process holds it.
+    /// Whether another process has locked it.
     pub fn is_busy(&self) -> bool {
         matches!(
             self.code(),
@@ -128,7 +128,7 @@ impl DatabaseError {
         )
     }
 
-    /// Whether the disk is what failed: an I/O error, a damaged file. One without room has not.
+    /// Whether the disk failed: an I/O error, or a damaged file. A full disk does not count.
     pub fn is_disk(&self) -> bool {
         let is_bad = matches!(
             self.code(),
@@ -139,7 +139,7 @@ impl DatabaseError {
 }
 
 type DatabaseAnswer = Box<dyn FnOnce(Result<(), rusqlite::Error>) + Send>;
-/// Does its statements, or none when there is no transaction to do them in.
+/// Runs its statements, or none if the transaction could not be started.
 type DatabaseWork = Box<dyn FnOnce(rusqlite::Result<&Connection>) -> DatabaseAnswer + Send>;
 
 /// A handle to the thread that owns the connection.
@@ -155,7 +155,7 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the file, and makes it when it is not there.
+    /// Opens the file, and creates it if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DatabaseError> {
         if rusqlite::version_number() < FIRST_SOUND_SQLITE {
             return Err(DatabaseError::TooOld(rusqlite::version().to_owned()));
@@ -176,7 +176,7 @@ impl Database {
         Ok(Self { sender })
     }
 
-    /// Runs `statements` in the thread and returns when what they changed is on the disk.
+    /// Runs `statements` in the thread and returns when their changes are on the disk.
     pub async fn call<T: Send + 'static>(
         &self,
         statements: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -185,7 +185,7 @@ impl Database {
         let work: DatabaseWork = Box::new(move |connection| {
             let result = connection.and_then(|connection| in_savepoint(connection, statements));
             Box::new(move |committed: Result<(), rusqlite::Error>| {
-                // Somebody who does not wait any more was cancelled; what was committed stays so.
+                // A caller that does not wait any more was cancelled; its work stays committed.
                 drop(done.send(committed.and(result)));
             })
         });
@@ -197,20 +197,21 @@ impl Database {
     }
 }
 
-/// How the name of SQLite's rollback journal ends.
+/// The suffix of SQLite's rollback journal.
 const JOURNAL: &str = "-journal";
 
-/// Makes the file, and sees that neither it nor what SQLite keeps beside it is a link: where it is without links.
+/// Creates the file, and checks that neither it nor the files that SQLite keeps beside it are symbolic links. Returns its
+/// path without links.
 fn prepare(path: &Path) -> io::Result<PathBuf> {
     let (parent, name) = directory::split(path)?;
     let folder = Directory::make_own(parent)?;
-    // Jobs with addresses and kept links are in there. The files beside it get its mode from SQLite.
+    // The file has jobs with addresses and saved links. SQLite gives the files beside it the same mode.
     folder.inspect_or_create(name, 0o600)?;
     for beside in ["-wal", "-shm", JOURNAL] {
         folder.inspect(&format!("{name}{beside}"))?;
     }
-    // This program's journal is the write-ahead log. In another one stand names of files that SQLite removes, and the
-    // user whose directory it is may have written them for root.
+    // This program's journal is the write-ahead log. A rollback journal may name files that SQLite then removes, and the
+    // user that owns the directory may have planted it for root.
     let journal = folder.stat(format!("{name}{JOURNAL}"))?;
     if !folder.is_ours()? && journal.is_some_and(|journal| journal.st_size > 0) {
         let path = folder.path().join(format!("{name}{JOURNAL}"));
@@ -228,13 +229,13 @@ fn prepare(path: &Path) -> io::Result<PathBuf> {
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // A link that was planted since is refused by SQLite.
+    // SQLite refuses a link that was planted since.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // The schema may be of another user's making: nothing in it runs, and no statement writes around it.
+    // The schema may come from another user: code in it is not run, and no statement may write to the schema tables directly.
     // <https://sqlite.org/security.html>
     for (setting, is_on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -258,7 +259,7 @@ fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
         let mut answers = vec![first(again(&begun).map(|()| connection))];
         while answers.len() < MAX_GROUP {
             let Ok(next) = receiver.try_recv() else { break };
-            // Without a transaction, each piece would commit by itself and be told that it did not.
+            // Without a transaction, each statement would commit by itself although its caller gets an error.
             let open = again(&begun).and_then(|()| match connection.is_autocommit() {
                 true => Err(rolled_back()),
                 false => Ok(connection),
@@ -270,7 +271,7 @@ fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
             false => connection.execute_batch("COMMIT"),
         });
         if committed.is_err() {
-            // Nothing to roll back when BEGIN failed; otherwise all of the group was not done.
+            // If BEGIN failed, there is nothing to roll back; otherwise the whole group is undone.
             drop(connection.execute_batch("ROLLBACK"));
         }
         for answer in answers {
@@ -279,18 +280,18 @@ fn work(connection: &Connection, mut receiver: mpsc::Receiver<DatabaseWork>) {
     }
 }
 
-/// SQLite ended the transaction by itself, as it does when the disk is full.
+/// The error for a transaction that SQLite rolled back by itself, as it does when the disk is full.
 fn rolled_back() -> rusqlite::Error {
     let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
     rusqlite::Error::SqliteFailure(error, Some("the transaction was rolled back".to_owned()))
 }
 
-/// Adds what a database lacks that an earlier version made.
+/// Adds the columns that a database of an earlier version lacks.
 fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let has = "SELECT count(*) FROM pragma_table_info('message') WHERE name = ?1";
-    // `hidden_at`: when a message was hidden, or came. One that was hidden in the future is visible, since the clock was set
-    // back. `held`: whether a process works it, or died over it.
+    // `hidden_at`: when a message was hidden, or arrived. A message that was hidden in the future is visible, since the clock
+    // was set back. `held`: whether a process works it, or died while it worked it.
     for column in ["hidden_at", "held"] {
         if connection.query_row(has, [column], |row| row.get::<_, i64>(0))? == 0 {
             connection.execute_batch(&format!(
@@ -301,7 +302,7 @@ fn add_missing_columns(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("COMMIT")
 }
 
-/// A savepoint of its own for each piece of work: one that fails takes nothing else of the group with it.
+/// Runs a piece of work in a savepoint of its own, so that its failure does not affect the rest of the group.
 fn in_savepoint<T>(
     connection: &Connection,
     statements: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -310,14 +311,14 @@ fn in_savepoint<T>(
     match statements(connection) {
         Ok(value) => connection.execute_batch("RELEASE one").map(|()| value),
         Err(error) => {
-            // After a full disk SQLite has rolled back by itself and knows no savepoint: the first error is the one.
+            // After a full disk SQLite has rolled back by itself and has no savepoint: the first error is reported.
             drop(connection.execute_batch("ROLLBACK TO one; RELEASE one"));
             Err(error)
         }
     }
 }
 
-/// The same verdict for everybody in the group; `rusqlite::Error` cannot be cloned.
+/// Copies the result for each caller of the group; `rusqlite::Error` cannot be cloned.
 fn again(committed: &rusqlite::Result<()>) -> rusqlite::Result<()> {
     match committed {
         Ok(()) => Ok(()),
@@ -335,7 +336,7 @@ fn again(committed: &rusqlite::Result<()>) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    /// What a lost intent would break is asked of SQLite itself.
+    /// The settings that keep an intent from being lost are read back from SQLite.
     #[tokio::test]
     async fn what_is_committed_is_on_the_disk_by_a_sqlite_that_keeps_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -458,7 +459,7 @@ mod tests {
             assert!(!target.exists());
             std::fs::remove_file(dir.join(name)).unwrap();
         }
-        // The operator's own path may have a link in it.
+        // The operator's own path may contain a symbolic link.
         let (named, made) = (
             folder.path().join("named"),
             folder.path().join("made/state"),

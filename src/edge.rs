@@ -1,7 +1,7 @@
-//! What the outside may answer, apart from yes: a few facts, the same for S3, SQS and everything else.
+//! Errors of external services, as a few kinds that are the same for S3, SQS and every other dependency.
 //!
-//! An edge turns the outside's own error into a fact once, and keeps the error as the source. What follows from
-//! a fact is not decided here but in [`crate::error`].
+//! An edge maps the service's own error to a kind once, and keeps the error as the source. What follows from
+//! a kind is decided in [`crate::error`].
 
 mod answer;
 mod egress;
@@ -26,16 +26,16 @@ use self::health::{Edge, FailureKind};
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
-/// What an edge may answer, apart from yes.
+/// The kind of an error at an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// There is no such bucket, object, queue or message.
+    /// The bucket, object, queue or message does not exist.
     NotFound,
-    /// The credentials may not do this, or there are none.
+    /// The credentials lack the permission, or are missing.
     Denied,
     /// Too many requests.
     Throttled,
-    /// No connection, or one that broke: the request may or may not have been carried out.
+    /// The connection failed or broke: the request may or may not have been carried out.
     Unreachable,
     /// No answer in time: the request may or may not have been carried out.
     Silent,
@@ -43,12 +43,12 @@ pub enum ErrorKind {
     Failed,
     /// The bucket is in another region, or at another address, than the configuration says.
     Elsewhere,
-    /// The request is not taken as it is.
+    /// The service rejects the request as invalid.
     Rejected,
 }
 
 impl ErrorKind {
-    /// Whether it passes without a change to anything: the same request may succeed later.
+    /// Whether the error is transient: the same request may succeed later without any change.
     pub const fn may_pass(self) -> bool {
         match self {
             Self::Throttled | Self::Unreachable | Self::Silent | Self::Failed => true,
@@ -57,16 +57,16 @@ impl ErrorKind {
     }
 }
 
-/// A request to the outside that did not succeed.
+/// A request to an external service that failed.
 #[derive(Debug)]
 pub struct EdgeError {
-    /// What was tried, with its coordinates: `list s3://reports/2026/`.
+    /// The action, with its coordinates: `list s3://reports/2026/`.
     pub action: String,
-    /// What it means.
+    /// The kind of the error.
     pub fact: ErrorKind,
-    /// What the service answered, if it did.
+    /// The service's answer, if there was one.
     pub answer: Option<Box<ServiceAnswer>>,
-    /// What the outside said, without secrets.
+    /// The underlying error, without secrets.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
@@ -90,7 +90,7 @@ impl fmt::Display for EdgeError {
             Some(place) if self.fact == ErrorKind::Elsewhere => write!(f, "{place}")?,
             Some(_) | None => f.write_str(because)?,
         }
-        // Where there is no code, the words have the status.
+        // Without a code, the source's text has the status.
         if matches!(self.fact, ErrorKind::Failed | ErrorKind::Rejected) && answer.code.is_some() {
             write!(f, " (status {})", answer.status)?;
         }
@@ -108,7 +108,7 @@ impl std::error::Error for EdgeError {
 }
 
 impl EdgeError {
-    /// An error of an edge that is not the AWS SDK.
+    /// An error of an edge that does not use the AWS SDK.
     pub(crate) fn new(
         action: impl Into<String>,
         fact: ErrorKind,
@@ -122,12 +122,12 @@ impl EdgeError {
         }
     }
 
-    /// When the service asks to come back, counted from its answer.
+    /// The pause that the service asks for (`Retry-After`), counted from its answer.
     pub fn retry_after(&self) -> Option<Duration> {
         self.answer.as_ref()?.retry_after
     }
 
-    /// When the service asks to come back that is behind an error, as far as it is one of its causes.
+    /// The pause that a service asks for, if an error of an edge is among the causes of this error.
     pub(crate) fn retry_after_in(error: &(dyn std::error::Error + 'static)) -> Duration {
         let causes = std::iter::successors(Some(error), |error| error.source());
         let mut edges = causes.filter_map(|cause| cause.downcast_ref::<Self>());
@@ -135,7 +135,7 @@ impl EdgeError {
         wait.unwrap_or_default()
     }
 
-    /// Whether the service says that the session of the credentials is over.
+    /// Whether the service says that the session of the credentials has expired.
     pub(crate) fn is_of_session(&self) -> bool {
         let code = self
             .answer
@@ -144,7 +144,7 @@ impl EdgeError {
         code.is_some_and(|code| TOKEN_IS_OVER.contains(&code))
     }
 
-    /// Whether the service knows the credentials and does not let them do this.
+    /// Whether the service accepts the credentials and denies them the permission.
     pub fn lacks_permission(&self) -> bool {
         let code = self
             .answer
@@ -174,7 +174,7 @@ impl EdgeError {
         }
     }
 
-    /// Judges an error of the AWS SDK, which is the same shape for every service.
+    /// Maps an error of the AWS SDK, which has the same shape for every service.
     pub(crate) fn from_sdk<E>(action: impl Into<String>, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -191,17 +191,17 @@ impl EdgeError {
                 ErrorKind::Unreachable
             }
             SdkError::ServiceError(_) => answer.as_ref().map_or(ErrorKind::Failed, kind_of),
-            // Credentials that cannot be had surface as a construction or dispatch failure.
+            // Credentials that cannot be loaded surface as a construction or dispatch failure.
             SdkError::DispatchFailure(failure) if failure.is_user() => ErrorKind::Denied,
             SdkError::ConstructionFailure(_) if is_input(error) => ErrorKind::Rejected,
             SdkError::ConstructionFailure(_) => ErrorKind::Denied,
-            // It would be as long the next time.
+            // A retry would get an answer of the same length.
             SdkError::ResponseError(_) if is_too_long(error) => ErrorKind::Rejected,
             SdkError::DispatchFailure(_) if http::has_too_long_a_head(error) => ErrorKind::Rejected,
             SdkError::TimeoutError(_) => ErrorKind::Silent,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => ErrorKind::Silent,
             SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => ErrorKind::Unreachable,
-            // The enum is open to later SDKs; an answer nobody knows yet is tried again.
+            // The enum is non-exhaustive; a variant of a later SDK is retried.
             _ => ErrorKind::Unreachable,
         };
         Self {
@@ -215,26 +215,26 @@ impl EdgeError {
         }
     }
 
-    /// Whether something in front of the store has answered in its place.
+    /// Whether a proxy or load balancer answered in place of the store.
     pub(crate) fn is_foreign(&self) -> bool {
         self.source.is::<http::Foreign>()
     }
 }
 
-/// Whether the SDK could not make a request of what it was given: no credentials repair that.
+/// Whether the SDK could not build a request from its input: other credentials do not help.
 fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
     is_because_of::<BuildError>(error)
 }
 
-/// Whether an error has a body and no code in it, as no service of AWS answers: a load balancer or a proxy stands in front of
-/// the service, and says nothing about what was asked for. Of stores, `edge/http.rs` finds it out before.
+/// Whether an error has a body without a code. AWS services always send a code, so a load balancer or a proxy in front of
+/// the service answered, and the answer does not concern the resource. For stores, `edge/http.rs` detects it earlier.
 fn is_of_another(error: &impl ProvideErrorMetadata, answer: &HttpResponse) -> bool {
     let has_body = answer.body().bytes().is_none_or(|body| !body.is_empty());
     let names_region = answer.headers().contains_key("x-amz-bucket-region");
     error.code().is_none() && answer.status().as_u16() < 500 && has_body && !names_region
 }
 
-/// Whether a request could not be signed because its source of credentials was silent.
+/// Whether a request could not be signed because its source of credentials did not answer.
 fn waits_for_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     let credentials = causes.find_map(|cause| cause.downcast_ref::<CredentialsError>());
@@ -248,7 +248,7 @@ fn is_because_of<E: std::error::Error + 'static>(
     std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<E>())
 }
 
-/// What the service or the network said, in a line, without the URLs and tokens that it repeats.
+/// The message of the service or the network in one line, without the URLs and tokens that it repeats.
 fn words<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -288,7 +288,7 @@ fn kind_of(answer: &ServiceAnswer) -> ErrorKind {
         401 | 403 => ErrorKind::Denied,
         429 | 503 => ErrorKind::Throttled,
         408 => ErrorKind::Failed,
-        // Another place, for now: the SDK follows no redirect, since its signature would not hold there.
+        // A temporary redirect: the SDK does not follow it, since the signature would be invalid there.
         302 | 307 => ErrorKind::Failed,
         300..=499 => ErrorKind::Rejected,
         status if is_unknown_request(status) => ErrorKind::Rejected,
@@ -296,7 +296,7 @@ fn kind_of(answer: &ServiceAnswer) -> ErrorKind {
     })
 }
 
-/// Codes that say that a session's token is over, or none: the source of the credentials gives another.
+/// Codes for an expired or invalid session token: the source of the credentials gives another.
 const TOKEN_IS_OVER: [&str; 4] = [
     "ExpiredToken",
     "InvalidToken",
@@ -304,7 +304,7 @@ const TOKEN_IS_OVER: [&str; 4] = [
     "ExpiredTokenException",
 ];
 
-/// What a code means, whatever the status that it comes with.
+/// The kind for a code, independent of the status.
 fn kind_of_code(code: &str) -> Option<ErrorKind> {
     Some(match code {
         "NoSuchBucket"
@@ -315,13 +315,13 @@ fn kind_of_code(code: &str) -> Option<ErrorKind> {
         | "ReceiptHandleIsInvalid"
         | "MessageNotInflight" => ErrorKind::NotFound,
         code if TOKEN_IS_OVER.contains(&code) => ErrorKind::Denied,
-        // A key of KMS that is disabled, gone, or of another kind: a person repairs that.
+        // A KMS key that is disabled, deleted, or of the wrong kind: an operator must repair that.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#KMSErrorCodeList>
         code if code.starts_with("KMS.") => ErrorKind::Denied,
         "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict" | "InternalError" => {
             ErrorKind::Failed
         }
-        // Completed by a request whose answer was lost, or aborted by somebody: another upload may be begun.
+        // Completed by a request whose answer was lost, or aborted by another client: a new upload may be started.
         "NoSuchUpload" => ErrorKind::Failed,
         "NotImplemented" => ErrorKind::Rejected,
         code if THROTTLES.contains(&code) => ErrorKind::Throttled,
@@ -329,12 +329,12 @@ fn kind_of_code(code: &str) -> Option<ErrorKind> {
     })
 }
 
-/// Whether an answer was ended because it is too long.
+/// Whether reading an answer was stopped because it is too long.
 fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
     is_because_of::<LengthLimitError>(error)
 }
 
-/// A number between 0 and 1, to spread waits; no more random than that needs.
+/// A number between 0 and 1 for jitter; not cryptographically random.
 pub(crate) fn random() -> f64 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
@@ -343,7 +343,7 @@ pub(crate) fn random() -> f64 {
     }
 }
 
-/// Three attempts with jittered backoff; what still fails goes back to the queue, which waits longer.
+/// Three attempts with jittered backoff. After that the job goes back to the queue, which waits longer.
 pub(crate) fn retries() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(3)
 }

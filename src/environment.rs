@@ -1,7 +1,7 @@
-//! The environment, read once; a variable that is empty is one that is not set.
+//! The environment, read once. An empty variable counts as not set.
 //!
-//! Compose files, Helm charts and unit files write `AWS_ENDPOINT_URL=` for "nothing here". The rule holds for every
-//! variable, the SDK's too: it is given this environment in place of the process's.
+//! Compose files, Helm charts and unit files write `AWS_ENDPOINT_URL=` for "not set". The rule holds for every variable,
+//! including the SDK's: the SDK gets this environment in place of the process's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use aws_types::os_shim_internal::Env;
 
-/// Where the state of a service is, and of root's commands beside it.
+/// The state directory of a service, and of commands that root runs.
 pub(crate) const SYSTEM_STATE: &str = "/var/lib/handout";
 
 /// The environment, read once: every variable that has a value.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
-    /// The names of variables whose values are no UTF-8.
+    /// The names of variables whose values are not UTF-8.
     unreadable: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Environment {
         Env::from(variables.into_iter().collect::<HashMap<_, _>>())
     }
 
-    /// Where the user's own programs keep their state: `~/.local/state/handout`.
+    /// The state directory of a user's own programs: `~/.local/state/handout`.
     /// <https://specifications.freedesktop.org/basedir-spec/latest/>
     pub fn user_state_dir(&self) -> Option<PathBuf> {
         let absolute = |name| {
@@ -92,10 +92,10 @@ impl Environment {
         Some(base?.join("handout"))
     }
 
-    /// Where the state is that no `state_dir` places.
+    /// The default of `state_dir`.
     ///
-    /// `/var/lib/handout` is the place of root, of a service that systemd gave it to, and of the user who owns it: an
-    /// installation that worked there goes on there. Any other user works below the user's own state directory.
+    /// `/var/lib/handout` is used by root, by a service whose `StateDirectory` it is, and by the user that owns it: an existing
+    /// installation keeps its place. Any other user gets a directory below the user's own state directory.
     pub(crate) fn state_dir(&self) -> PathBuf {
         let user = rustix::process::geteuid();
         let owner = std::fs::metadata(SYSTEM_STATE).ok();
@@ -155,7 +155,7 @@ mod tests {
         let service = Environment::of([home, ("STATE_DIRECTORY", "/var/lib/reports:/var/lib/x")]);
         assert_eq!(state(&service, false), "/var/lib/reports");
         assert_eq!(state(&service, true), "/var/lib/reports");
-        // Of nobody's home, there is no other place.
+        // Without a home directory, there is no other place.
         assert_eq!(state(&Environment::default(), false), "/var/lib/handout");
         assert_eq!(
             state(&Environment::of([("HOME", "relative")]), false),

@@ -1,68 +1,68 @@
-//! Named places at which a test ends the process, as a crash would: what `make crash` kills it with.
+//! Named places at which a test kills the process, as a crash would; `make crash` uses them.
 //!
-//! `HANDOUT_FAILPOINT=intended:3` in the environment of a debug build sends it SIGKILL when it comes to that place for the
-//! third time. Only debug builds have this, so that no second build is needed for the tests and no switch is left for
-//! others: in a release build [`pass`] is empty, and the variable is refused like every other that is no key.
+//! `HANDOUT_FAILPOINT=intended:3` in the environment of a debug build sends it SIGKILL when it reaches that place for the
+//! third time. Only debug builds have failpoints, which are also the builds that tests use. In a release build [`pass`] is
+//! empty, and the variable is rejected like every other that is not a configuration key.
 
-/// A place in the work after which a crash leaves something different behind; in the order in which a job comes to them.
+/// A place in the work after which a crash leaves a different state behind, in the order in which a job reaches them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failpoint {
-    /// A message was received; nothing is known about it yet.
+    /// A message was received, and is not parsed yet.
     Received,
-    /// The lease on the job is ours; only where several workers share a ledger.
+    /// This worker has the lease on the job; only where several workers share a ledger.
     Leased,
     /// The objects are known.
     Listed,
     /// The job's id belongs to its body and to these objects.
     Planned,
-    /// A batch of links is signed, and not recorded.
+    /// A batch of links is signed, and not recorded yet.
     Signed,
-    /// The lines of a batch are on the disk.
+    /// The audit lines of a batch are on the disk.
     Recorded,
     /// The pages and lists of an audience are where their readers find them.
     Published,
-    /// The relay said "go on" (354).
+    /// The relay replied 354 to DATA.
     GoAhead,
-    /// The intent is recorded; nothing of the text is sent.
+    /// The intent is recorded; none of the text is sent yet.
     Intended,
     /// Half of the text is sent.
     HalfSent,
-    /// The relay's reply to the dot is read, and not recorded.
+    /// The relay's reply to the end of DATA is read, and not recorded yet.
     Replied,
     /// The outcome is in the ledger.
     Concluded,
     /// The outcome is in the audit log too.
     Told,
-    /// What a dead process left is recorded as unknown, and not decided.
+    /// An attempt that a dead process left is recorded as unknown, and its doubt is not resolved yet.
     Doubted,
-    /// It is decided that the mail is sent again.
+    /// The doubt is resolved: the mail will be sent again.
     Decided,
-    /// Everybody has an end.
+    /// Every recipient has a final status.
     Served,
-    /// That is recorded; the message is still there.
+    /// The job is recorded as done; the message is not deleted yet.
     Done,
     /// The message is deleted.
     Deleted,
     /// A refusal is in the audit log; its message is not parked yet.
     Refused,
-    /// It was told to stop, and work is in flight.
+    /// The worker was told to stop, and jobs are in flight.
     Draining,
-    /// A segment of the audit log has its last line, a checkpoint before it; the next segment is not there.
+    /// A segment of the audit log has its last line, after a checkpoint; the next segment does not exist yet.
     Rotating,
-    /// The next segment is there; the state beside the stream is that of before.
+    /// The next segment exists; the stream's saved state is that of before.
     Rotated,
 }
 
 #[cfg(debug_assertions)]
 pub use armed::{VARIABLE, arm};
 
-/// Comes to a place: the end, if a test wants it to be.
+/// Passes a place; kills the process if a test has armed it.
 #[cfg(debug_assertions)]
 pub fn pass(point: Failpoint) {
     armed::pass(point);
 }
 
-/// Comes to a place. Nothing happens there in a release build.
+/// Passes a place. It does nothing in a release build.
 #[cfg(not(debug_assertions))]
 pub const fn pass(_point: Failpoint) {}
 
@@ -72,7 +72,7 @@ mod armed {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::Failpoint;
-    /// The variable that says where to end: `NAME` or `NAME:PASSAGE`, counted from 1.
+    /// The variable that arms a place: `NAME` or `NAME:PASSAGE`, counted from 1.
     pub const VARIABLE: &str = "HANDOUT_FAILPOINT";
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
@@ -82,14 +82,14 @@ mod armed {
         passages: AtomicU32,
     }
 
-    /// Ends the process at the place that is named, as [`VARIABLE`] names it.
+    /// Arms a place, in the format of [`VARIABLE`], so that the process is killed there.
     pub fn arm(wanted: &str) {
         let (name, passage) = wanted.split_once(':').unwrap_or((wanted, "1"));
         let armed = Armed {
             name: name.to_owned(),
             passages: AtomicU32::new(passage.parse().unwrap_or(1)),
         };
-        // Armed twice is armed as the first time.
+        // A second call has no effect.
         drop(ARMED.set(armed));
     }
 
@@ -100,7 +100,7 @@ mod armed {
         }
     }
 
-    /// Waits in this thread for a real `kill -9`; the other threads go on until it comes, as they do in a real crash.
+    /// Waits in this thread for a real `kill -9`; the other threads continue until it arrives, as they do in a real crash.
     fn die() -> ! {
         let this = std::process::id().to_string();
         drop(
@@ -108,13 +108,13 @@ mod armed {
                 .args(["-KILL", &this])
                 .status(),
         );
-        // Only a machine without the command comes here.
+        // Only reached on a machine without the command.
         std::process::abort()
     }
 }
 
 impl Failpoint {
-    /// All of them.
+    /// All places.
     pub const ALL: [Self; 22] = [
         Self::Received,
         Self::Leased,

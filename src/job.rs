@@ -1,8 +1,8 @@
-//! The parsed, trusted order: what somebody wants handed out.
+//! A job, parsed and validated: which objects are handed out, to whom, and how.
 //!
-//! A message's text becomes a [`Job`] here, once, or an error that names the field. A `Job` that exists has
-//! names that are names, addresses that are addresses, and one source; nothing after this checks them again.
-//! Whether the job *may* ask for what it asks is not known here: that is [`crate::plan`].
+//! A message's text becomes a [`Job`] here, once, or an error that names the field. A `Job`
+//! that exists has valid names, valid addresses and exactly one source; later steps do not check them again.
+//! Whether the job is *allowed* is decided in [`crate::plan`].
 
 pub mod address;
 pub mod email;
@@ -49,7 +49,7 @@ pub const MAX_S3_EXPIRES_IN: Span = Span::days(7);
 /// Why a message is not a job.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseJobError {
-    /// Longer than a queue can have delivered it.
+    /// It is longer than any message that a queue delivers.
     #[error("the message has {length} bytes; a job may have at most {MAX_BODY_BYTES}")]
     TooLarge {
         /// How many bytes it has.
@@ -72,13 +72,13 @@ pub enum ParseJobError {
     /// JSON, but not an object.
     #[error("the message is JSON, but not an object: a job looks like {{\"v\":1,\"id\":…}}")]
     NotAnObject,
-    /// Another version of the format, or none.
+    /// The version of the format is missing or not supported.
     #[error(
         "the job's version \"v\" is {found}: this program reads version {}",
         wire::VERSION
     )]
     Version {
-        /// What stands there: a number, or the kind of value.
+        /// What the field has: a number, or the kind of value.
         found: String,
     },
     /// A field of the job itself that is missing or unknown.
@@ -89,7 +89,7 @@ pub enum ParseJobError {
         /// The same with the value, for a terminal.
         said: String,
     },
-    /// A field whose value the format does not take.
+    /// A field with a value that the format does not accept.
     #[error("the job's field {field} cannot be read: {reason}")]
     Unreadable {
         /// The field's path, such as `links.expires_in`.
@@ -155,7 +155,7 @@ impl ParseJobError {
         }
     }
 
-    /// What is wrong, with the value that is wrong, for the terminal of the person who typed it.
+    /// The reason with the rejected value, for the terminal at which the job was typed.
     ///
     /// The value may be an address or a link. The error itself, which goes to logs and results, does not repeat it.
     pub fn said(&self) -> Option<&str> {
@@ -185,24 +185,24 @@ pub struct Job {
     pub gallery: Option<GalleryOrder>,
     /// The list.
     pub manifest: Option<ManifestOrder>,
-    /// What to do when nobody knows whether a mail left, where the job says it.
+    /// How an in-doubt delivery is resolved, where the job says it.
     pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
     pub vars: Map<String, Value>,
-    /// What the event said from which the job was made.
+    /// The fields of the event from which the job was made.
     pub event: Option<Map<String, Value>>,
-    /// The event's place among those of its key, where it has one.
+    /// The event's position in the order of events of its key, where it has one.
     pub occurrence: Option<Occurrence>,
     /// SHA-256 of the job's JSON: the same id with another body is another job under a taken name.
     pub body_sha256: String,
-    /// The message that brought it, as it was: kept for those whom the job could not reach.
+    /// The message that brought it, unchanged: it is kept so that the job can be sent again to recipients it did not reach.
     pub message: Arc<str>,
 }
 
 /// Which objects are handed out.
 #[derive(Debug, Clone)]
 pub struct ObjectSource {
-    /// Who signs, and where.
+    /// The connection that signs.
     pub connection: ConnectionName,
     /// The bucket.
     pub bucket: Bucket,
@@ -212,23 +212,23 @@ pub struct ObjectSource {
     pub order: Order,
     /// At most so many.
     pub limit: Option<u64>,
-    /// What to do when there are none.
+    /// What to do when no object matches.
     pub when_empty: WhenEmpty,
 }
 
 /// Which objects of a bucket.
 #[derive(Debug, Clone)]
 pub enum Selection {
-    /// All under a prefix that pass the filter.
+    /// All objects under a prefix that pass the filter.
     Prefix(Phrase, Filter),
-    /// These, by name.
+    /// Objects with these keys.
     Keys(Vec<Key>),
 }
 
-/// Which of the listed objects count.
+/// Which of the listed objects belong to the job.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// A key must match one of these, when there are any.
+    /// A key must match at least one of these, if there are any.
     pub include: Option<Globs>,
     /// A key must match none of these.
     pub exclude: Globs,
@@ -237,12 +237,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether every object counts.
+    /// Whether every object passes.
     pub fn is_empty(&self) -> bool {
         self.include.is_none() && self.exclude.is_empty() && self.modified_after.is_none()
     }
 
-    /// Whether an object counts; `path` is its key without the prefix.
+    /// Whether an object passes; `path` is its key without the prefix.
     pub fn accepts(&self, path: &str, modified: Timestamp) -> bool {
         self.include
             .as_ref()
@@ -263,11 +263,11 @@ impl Filter {
 pub struct LinkWishes {
     /// How long a link works.
     pub expires_in: Option<Span>,
-    /// What a browser does with it.
+    /// What a browser does with the file.
     pub disposition: Option<ContentDisposition>,
-    /// The name under which it is saved.
+    /// The name under which the file is saved.
     pub filename: Option<Phrase>,
-    /// Who answers it.
+    /// Who answers the link: S3 or CloudFront.
     pub via: Via,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
@@ -303,7 +303,7 @@ pub enum PublishTo {
 }
 
 impl Job {
-    /// What the names in its phrases mean, apart from those of a recipient and an object. Dates are those of `time_zone`.
+    /// The values of the names in its phrases, except those of a recipient and an object. Dates are in `time_zone`.
     pub fn scope<'a>(&'a self, time_zone: &'a TimeZone) -> PhraseScope<'a> {
         PhraseScope {
             vars: Some(&self.vars),
@@ -364,8 +364,8 @@ impl Job {
     }
 }
 
-/// Refuses an id that was to be filled in: taken as it is, it would be the same each time, and the second job of this name would
-/// be taken for the first.
+/// Rejects an id with an unfilled placeholder: it would be the same each time, and the second job with this id would be
+/// taken for the first.
 fn refuse_placeholders(id: &str) -> Result<(), ParseJobError> {
     let placeholders = ["{{", "}}", "<aws.scheduler."];
     match placeholders
@@ -474,7 +474,7 @@ fn link_wishes(links: &wire::LinksFields) -> Result<LinkWishes, ParseJobError> {
     })
 }
 
-/// Whether a link can be asked to live so long; S3's limit is the signature's own.
+/// Checks the lifetime that a job may ask for; S3's limit is that of its signature.
 pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String> {
     if expires_in.as_secs() == 0 {
         return Err("is 0: a link must live for at least one second".to_owned());
@@ -487,7 +487,7 @@ pub(crate) fn check_expires_in(expires_in: Span, via: Via) -> Result<(), String>
     Ok(())
 }
 
-/// The template of those who name none: a page that a mail can link is what the mail is about.
+/// The template of a job that names none: where the mail can link a page, it is an invitation to that page.
 fn usual_template(gallery: Option<&wire::GalleryFields>) -> &'static str {
     match gallery {
         Some(gallery) if gallery.publish.bucket.is_some() => "gallery-invite",

@@ -1,8 +1,8 @@
-//! The installation's one secret, and everything that is derived from it.
+//! The secret of the installation, and the keys and ids that are derived from it.
 //!
 //! Link ids, recipient ids, Message-IDs, the audit log's fingerprints and the embedded endpoint's keys must be
-//! the same on every attempt and after every restart, and must tell an outsider nothing. All are HMAC-SHA256
-//! of what they name, under a key of their own purpose.
+//! the same on every attempt and after every restart, and must reveal nothing to an outsider. Each is the HMAC-SHA256
+//! of what it names, under the key of its purpose.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -18,12 +18,12 @@ use crate::bounds::MAX_SECRET;
 /// The length of the secret, in bytes.
 const SECRET_LENGTH: usize = 32;
 
-/// What a derived value is for; each purpose has a key of its own, so that no two can be confused.
+/// What a derived value is for. Each purpose has a separate key, so that values of two purposes cannot be confused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The identity signed into a link.
     LinkId,
-    /// A recipient, as the ledger and the audit log name one.
+    /// A recipient's id in the ledger and the audit log.
     RecipientId,
     /// A link's fingerprint in the audit log, made from its signature.
     LinkFingerprint,
@@ -33,7 +33,7 @@ pub enum Purpose {
     PublishedName,
     /// The embedded endpoint's keys for a connection.
     EmbeddedCredentials,
-    /// Whose a shared ledger is.
+    /// The owner of a shared ledger.
     Ledger,
     /// The key that signs the audit log's checkpoints, where the configuration names no other.
     CheckpointKey,
@@ -54,7 +54,7 @@ impl Purpose {
     }
 }
 
-/// Why the secret could not be had.
+/// Why the secret could not be read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     /// The file could not be read or made.
@@ -68,7 +68,7 @@ pub enum KeyringError {
         /// What the file system said.
         source: io::Error,
     },
-    /// The file is there, but is not a secret of ours.
+    /// The file exists, but does not have the format of a secret.
     #[error(
         "the secret {} has {length} bytes instead of {SECRET_LENGTH}: restore it from a backup, or remove it to start with a new one (older link ids will then not be found)",
         path.display()
@@ -107,7 +107,7 @@ impl Keyring {
         };
         let read = match read_secret(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Read back rather than trust: of two processes that start together, one file wins.
+                // The file is read back: when two processes start together, the file of one of them wins.
                 create_secret(path).and_then(|()| read_secret(path))
             }
             read => read,
@@ -123,7 +123,7 @@ impl Keyring {
             })
     }
 
-    /// What derives values for one purpose; kept by whoever derives many.
+    /// A deriver of values for a purpose; a caller that derives many keeps it.
     pub fn deriver(&self, purpose: Purpose) -> Deriver {
         let mut key = MacMidstate::new(&self.secret);
         key.update(b"handout/1/");
@@ -152,12 +152,12 @@ impl fmt::Debug for Deriver {
 }
 
 impl Deriver {
-    /// Derives 32 bytes from `parts`; parts are length-prefixed, so no two lists collide.
+    /// Derives 32 bytes from `parts`; parts are length-prefixed, so that different lists do not collide.
     pub fn derive(&self, parts: &[&[u8]]) -> [u8; 32] {
         self.after(parts).mac.finish()
     }
 
-    /// What derives from these parts and others after them: what many lists begin with is hashed once.
+    /// A deriver for lists that begin with these parts: a beginning that many lists share is hashed once.
     #[must_use]
     pub fn after(&self, parts: &[&[u8]]) -> Self {
         let mut mac = self.mac;
@@ -177,7 +177,7 @@ impl Deriver {
     }
 }
 
-/// Reads the file, and no more of it than tells that it is none; secrets that are mounted are links.
+/// Reads the file, up to the size that shows that it is not a secret. Symbolic links are followed: mounted secrets are links.
 fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SECRET_LENGTH);
     let file = directory::read_mounted(path)?;
@@ -185,7 +185,7 @@ fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a new secret beside `path` and links it into place: the file is whole or it is not there.
+/// Writes a new secret beside `path` and links it into place, so that the file is never partly written.
 fn create_secret(path: &Path) -> io::Result<()> {
     let (parent, name) = directory::split(path)?;
     let mut secret = [0; SECRET_LENGTH];
@@ -198,7 +198,7 @@ fn create_secret(path: &Path) -> io::Result<()> {
     }
 }
 
-/// 128 random bits, which nobody else has, as 32 hexadecimal digits.
+/// 128 random bits, unique in practice, as 32 hexadecimal digits.
 pub(crate) fn nonce() -> String {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
@@ -255,7 +255,7 @@ mod tests {
             let (first, rest) = parts.split_at(cut);
             assert_eq!(deriver.after(first).id(rest), whole, "{cut}");
         }
-        // Links that were handed out must keep their names.
+        // Link ids must not change between releases.
         assert_eq!(whole, "ec8c69c187639f677a761f60f3ccca59");
     }
 

@@ -1,7 +1,8 @@
 //! From objects to links: list what is there, sign a link for each and for each audience, in batches.
 //!
-//! A batch is one page of a listing. Signing keeps one, and listing some that were asked for ahead, bounded in number and in
-//! bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave this module as [`Links`], which nothing but [`crate::audit::record()`] takes.
+//! A batch is one page of a listing. Signing keeps one page in memory, and listing keeps pages that were requested ahead,
+//! bounded in number and bytes ([`ranges`]); so ten million objects need no more memory than a hundred thousand. Links leave
+//! this module as [`Links`], which only [`crate::audit::record()`] accepts.
 
 pub mod connection;
 pub(crate) mod credentials;
@@ -39,22 +40,22 @@ use crate::plan::Audience;
 use crate::plan::{Lifetime, Plan};
 use crate::store::ObjectMeta;
 
-/// The parameter that carries a link's identity.
+/// The URL parameter with the link id.
 pub const LINK_ID: CustomParameter = CustomParameter::new("x-handout");
 
 /// A signed link to one object.
 #[derive(Debug, Clone)]
 pub struct Link {
-    /// The identity signed into it: 32 hexadecimal digits, the same for the same job, audience and object. Empty only
-    /// where no books are kept ([`direct`]).
+    /// The link id signed into it: 32 hexadecimal digits, the same for the same job, audience and object. Empty only
+    /// for links without an id ([`direct`]).
     pub id: String,
     /// The bucket.
     pub bucket: Bucket,
-    /// What it opens.
+    /// The object that it opens.
     pub object: ObjectMeta,
-    /// The name under which it is saved or shown.
+    /// The name under which the file is saved or shown.
     pub name: String,
-    /// What a browser does with it.
+    /// What a browser does with the file.
     pub disposition: ContentDisposition,
     /// The link.
     pub url: PresignedUrl,
@@ -67,23 +68,23 @@ impl Link {
     }
 }
 
-/// A batch of links, before anybody wrote down that they exist.
+/// A batch of links whose audit lines are not written yet.
 #[derive(Debug)]
 pub struct Links {
     /// The links.
     pub links: Vec<Link>,
-    /// What could not be linked, and why.
+    /// The objects that could not be linked, and why.
     pub unavailable: Vec<Unavailable>,
-    /// For whom they are.
+    /// The audience of the links.
     pub audience: Audience,
-    /// From when until when they work.
+    /// The lifetime of the links.
     pub lifetime: Lifetime,
-    /// Who signed: the access key's id, never its secret.
+    /// The id of the access key that signed; never its secret.
     pub access_key_id: Arc<str>,
 }
 
 impl Links {
-    /// When the links end.
+    /// When the links expire.
     pub const fn expires_at(&self) -> Timestamp {
         self.lifetime.expires_at
     }
@@ -95,7 +96,7 @@ pub enum SignError {
     /// Its name could not be filled in.
     #[error("the job's field links.filename {0}")]
     FileName(#[from] PhraseError),
-    /// CloudFront has no links like it.
+    /// CloudFront cannot sign such a link.
     #[error(transparent)]
     CloudFront(#[from] CloudFrontError),
 }
@@ -104,9 +105,9 @@ pub enum SignError {
 #[derive(Debug)]
 pub struct ExampleLinks(pub(crate) Links);
 
-/// Makes links that take as much room as a page's real ones, and open nothing.
+/// Makes links of the same length as a page's real ones, which open nothing.
 ///
-/// Real ones are signed to be measured, and thrown away.
+/// Real links are signed to measure their length, and dropped.
 pub fn examples(
     plan: &Plan,
     page: Vec<Entry>,
@@ -121,7 +122,7 @@ pub fn examples(
     Ok(ExampleLinks(signed))
 }
 
-/// With whose key a link is signed, and for whom to verify.
+/// The key that signs a link, by the service that verifies it.
 #[derive(Debug, Clone)]
 pub enum UrlSigner {
     /// S3 verifies it.
@@ -130,14 +131,14 @@ pub enum UrlSigner {
     CloudFront(FrontSigning),
 }
 
-/// What signs the links of a job.
+/// Signs the links of a job.
 #[derive(Debug, Clone)]
 pub struct LinkSigner {
     /// Signs.
     pub url_signer: UrlSigner,
-    /// Whose key it signs with.
+    /// The id of the access key that it signs with.
     pub access_key_id: Arc<str>,
-    /// Derives the identities that are signed in.
+    /// Derives the link ids.
     pub link_ids: Deriver,
 }
 
@@ -151,8 +152,8 @@ impl UrlSigner {
 }
 
 impl LinkSigner {
-    /// A copy that signs quickly, for links that are only measured: CloudFront's get one signature for all, as long as real
-    /// ones to a few bytes.
+    /// A copy that signs quickly, for links that are only measured: CloudFront links share a signature, whose length differs
+    /// from a real one's by a few bytes at most.
     pub fn to_measure(&self) -> Result<Self, SignError> {
         let url_signer = match &self.url_signer {
             UrlSigner::S3(presigner) => UrlSigner::S3(presigner.clone()),
@@ -164,7 +165,7 @@ impl LinkSigner {
         })
     }
 
-    /// Whether a page of links takes so long that other work should not wait for it.
+    /// Whether signing a page of links is slow enough to run on a thread of its own.
     pub const fn is_slow(&self) -> bool {
         match &self.url_signer {
             UrlSigner::S3(_) => false,
@@ -204,14 +205,14 @@ pub fn sign(
     })
 }
 
-/// What derives the identities of an audience's links to objects of a bucket, from their keys and versions.
+/// Derives the link ids of an audience's links to objects of a bucket, from their keys and versions.
 fn link_ids(signing: &LinkSigner, plan: &Plan, bucket: &Bucket, audience: &Audience) -> Deriver {
     let (job, audience) = (plan.job.id.as_str(), audience.canonical());
     let parts = [job, &audience, bucket.as_str()];
     signing.link_ids.after(&parts.map(str::as_bytes))
 }
 
-/// Signs one link; `content_disposition` is an empty text that is used on the way.
+/// Signs a link; `content_disposition` is an empty buffer.
 fn sign_one(
     plan: &Plan,
     object: ObjectMeta,
@@ -221,7 +222,7 @@ fn sign_one(
     content_disposition: &mut String,
 ) -> Result<Link, SignError> {
     let media_type = passive_type(object.key.file_name());
-    // What could run scripts is saved, whatever the job says; see `passive_type`.
+    // A file that could run scripts is saved, whatever the job says; see `passive_type`.
     let disposition = match media_type {
         Some(_) => plan.disposition,
         None => ContentDisposition::Attachment,

@@ -1,5 +1,5 @@
 //! Files that the operator names: secrets, keys, certificates, templates, jobs of rules. They may be on a mount whose server
-//! is gone, and the kernel lets no reading of a file be given up.
+//! is gone, and the kernel has no way to cancel a read of a file.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -11,21 +11,21 @@ use directory::read_mounted;
 
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
 
-/// How long a file of the operator's may take.
+/// How long reading such a file may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The files of which the last reading has not ended.
+/// The files whose last read has not ended.
 static STUCK: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Reads a file that has a text of at most [`MAX_OPERATOR_FILE_BYTES`].
+/// Reads a text file of at most [`MAX_OPERATOR_FILE_BYTES`].
 ///
-/// Links are followed, as in mounted secrets. On a mount whose server is gone it fails with [`io::ErrorKind::TimedOut`] after
-/// ten seconds, and at once as long as that reading lasts.
+/// Symbolic links are followed, since mounted secrets use them. On a mount whose server is gone it fails with
+/// [`io::ErrorKind::TimedOut`] after ten seconds, and at once while that read is still under way.
 pub fn read_text(path: &Path) -> io::Result<String> {
     in_time(path, READ_PATIENCE, read)
 }
 
-/// Reads a file on a thread of its own, since no read of a file can be given up.
+/// Reads a file on a thread of its own, since a read of a file cannot be cancelled.
 fn in_time(
     path: &Path,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! The certificates of authorities, as they lie in PEM files.
+//! Certificates of authorities in PEM files.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use rustls::pki_types::pem::PemObject;
 use crate::config_error::ConfigError;
 use crate::mounted;
 
-/// The text of a file with certificates of authorities, one or more, each of which can be trusted.
+/// Reads a file with certificates of authorities, at least one; each must be usable as a trust anchor.
 ///
 /// # Errors
-/// What is wrong with the file that `key` names.
+/// Why the file that `key` names cannot be used.
 pub(crate) fn authorities(key: &str, path: &Path) -> Result<String, ConfigError> {
     let named = |wrong: &str| format!("names {}, {wrong}", path.display());
     let refused = |wrong: &str| ConfigError::value(key, named(wrong));

@@ -1,8 +1,7 @@
-//! What will be done for a job, or the reason why nothing will.
+//! The plan of a job, or the reason why the job is rejected.
 //!
-//! [`draw`] is pure: it takes the job, the configuration's policy, what is known of the signing credentials and
-//! the present instant, and returns a [`Plan`] or a [`PlanError`]. Nothing was listed, signed or sent yet when a
-//! job is refused.
+//! [`draw`] is pure: it takes the job, the configuration's policy, the state of the signing credentials and the current
+//! instant, and returns a [`Plan`] or a [`PlanError`]. When a job is rejected, nothing has been listed, signed or sent.
 
 mod audience;
 pub mod expiry;
@@ -31,51 +30,51 @@ use crate::job::{
     Selection, TemplateName, Via, WhenEmpty,
 };
 
-/// How many objects an order other than `key` may have to keep in memory, unless a limit bounds them.
+/// How many objects a job in an order other than `key` may have without a limit, since they are sorted in memory.
 pub const MAX_SORTED_OBJECTS: usize = 100_000;
 
-/// What will be done for a job.
+/// The plan of a job.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The job.
     pub job: Arc<Job>,
-    /// The time zone of its dates and times, where a recipient has no other.
+    /// The time zone of its dates and times, unless a recipient has another.
     pub time_zone: TimeZone,
-    /// Who signs, and where.
+    /// The connection that signs.
     pub connection: ConnectionName,
     /// The bucket.
     pub bucket: Bucket,
-    /// Which of its objects, with every name filled in.
+    /// Which of its objects; phrases are filled in.
     pub objects: Objects,
     /// In which order.
     pub order: Order,
     /// At most so many.
     pub limit: Option<u64>,
-    /// What to do when there are none.
+    /// What to do when no object matches.
     pub when_empty: WhenEmpty,
     /// What to do about objects that cannot be linked.
     pub on_unlinkable: OnUnlinkable,
-    /// Who answers the links to the objects.
+    /// Which service answers the links to the objects: S3 or CloudFront.
     pub via: Via,
     /// Whether links ask for a name and a type; if not, files that could run scripts are not linked.
     pub overrides: ResponseOverrides,
-    /// From when until when the links work.
+    /// The lifetime of the links.
     pub lifetime: Lifetime,
-    /// What to do when they could not work so long.
+    /// What to do when they cannot be valid for as long as was asked.
     pub expiry_guard: ExpiryGuard,
-    /// What a browser does with a link.
+    /// What a browser does with the file.
     pub disposition: ContentDisposition,
     /// The name under which an object is saved, if it is not its own.
     pub filename: Option<Phrase>,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
-    /// Whether a link gives what was there when it was made, whatever is uploaded later.
+    /// Whether a link opens the version that was current when it was made.
     pub pin_version: bool,
-    /// Whether each listed object is looked at before it is linked.
+    /// Whether each listed object is checked with a HEAD request before it is linked.
     pub preflight: bool,
-    /// What to do when nobody knows whether a mail left.
+    /// How an in-doubt delivery is resolved.
     pub on_doubt: OnDoubt,
-    /// Through which relay its mails go.
+    /// The relay of its mails.
     pub relay: RelayName,
     /// The most links that the job may make.
     pub max_links: u64,
@@ -88,9 +87,9 @@ pub struct Plan {
 /// Which objects of a bucket.
 #[derive(Debug, Clone)]
 pub enum Objects {
-    /// All under a prefix that pass the filter.
+    /// All objects under a prefix that pass the filter.
     Under(Prefix, Filter),
-    /// These.
+    /// Objects with these keys.
     Named(Vec<Key>),
 }
 
@@ -122,16 +121,16 @@ struct PublishedPlaces {
     manifest: Option<ManifestPlan>,
 }
 
-/// Where something is published, with every name filled in.
+/// Where something is published; phrases are filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishTarget {
     /// Below a prefix of a bucket.
     Bucket(Bucket, Prefix),
     /// In a directory of this machine.
     Dir {
-        /// Which.
+        /// The directory that the job names.
         asked: PathBuf,
-        /// The directory that the configuration allows, in or above it: no link below it is followed.
+        /// The allowed directory of the configuration, which is the same or above it: symbolic links below it are not followed.
         allowed: PathBuf,
     },
 }
@@ -145,32 +144,32 @@ impl std::fmt::Display for PublishTarget {
     }
 }
 
-/// What a plan must know of those who will sign.
+/// The state of the signing services that a plan depends on.
 #[derive(Debug, Clone, Default)]
 pub struct SignerFacts {
     /// When the credentials for S3 end.
     pub credentials_end: CredentialsEnd,
-    /// What CloudFront links can open, if any can be signed.
+    /// The scope of CloudFront links, if any can be signed.
     pub reach: Option<OriginScope>,
-    /// How far the store's clock is ahead of ours, if it is known: links are dated by the store's.
+    /// How far the store's clock is ahead of ours, if it is known: links are dated by the store's clock.
     pub skew: Option<SignedDuration>,
 }
 
 impl SignerFacts {
-    /// What time it is for those who answer for the links when it is `now` here.
+    /// The time by the clock of the service that verifies the links when it is `now` here.
     pub fn time_there(&self, now: Timestamp) -> Timestamp {
         now.saturating_add(expiry::noticed(self.skew))
             .unwrap_or(now)
     }
 }
 
-/// Why a job will not be done.
+/// Why a job is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The configuration does not allow what the job asks.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The links could not live as long as they would promise.
+    /// The links could not be valid for as long as they would promise.
     #[error(transparent)]
     Shortfall(#[from] Shortfall),
     /// A phrase of the job could not be filled in.
@@ -189,7 +188,7 @@ pub enum PlanError {
         /// Why.
         source: NameError,
     },
-    /// A prefix that browsers, and some servers, take for another.
+    /// A prefix that browsers and some servers rewrite to another.
     #[error("the job's field {field} has \".\" or \"..\" as a folder, which browsers change")]
     DotSegments {
         /// Which field.
@@ -207,7 +206,7 @@ pub enum PlanError {
         /// The templates that are installed.
         known: String,
     },
-    /// A recipient's language is none of those that the templates speak.
+    /// The templates do not have a recipient's language.
     #[error(
         "the job's field {field} is {:?}, which no mail can be written in; there are: {known}; [templates] dir can add one",
         .locale.as_str()
@@ -220,7 +219,7 @@ pub enum PlanError {
         /// The languages that there are.
         known: String,
     },
-    /// CloudFront links are asked for where none can be signed.
+    /// The job asks for CloudFront links, which the connection cannot sign.
     #[error(
         "the job's field links.via asks for cloudfront, and connection {connection} has no distribution in front of {place}: use \"s3\", or see [connections.{connection}.cloudfront]"
     )]
@@ -230,7 +229,7 @@ pub enum PlanError {
         /// What it should open.
         place: String,
     },
-    /// The links to the page or the list could not live as long as the links on it.
+    /// The links to the page or the list could not be valid for as long as the links on it.
     #[error(
         "links.expires_in asks for {}, but {}, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = \"clamp\" to print the real end",
         .0.asked, .0.limit
@@ -242,7 +241,7 @@ pub enum PlanError {
         .0.shown, .0.links
     )]
     NoRoom(Shortage),
-    /// The mails have no room for all files, and their template does not link the page or the list that has them.
+    /// The mails have no room for all files, and their template does not link the page or the list with all of them.
     #[error(
         "the mail template {template:?} shows {} of the job's {} files and links neither their page nor their list: let it show gallery_url or manifest_url, or set email.overflow to \"summarize\"",
         .shortage.shown, .shortage.links
@@ -256,8 +255,8 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Whether the signing credentials have ended, or end so soon that their source must be about to give others: the job can be
-    /// planned then.
+    /// Whether the signing credentials have expired, or expire so soon that their source is about to renew them: then the job can
+    /// be planned.
     pub(crate) const fn is_of_credentials(&self) -> bool {
         match self {
             Self::Shortfall(shortfall) | Self::Published(shortfall) => {
@@ -278,14 +277,14 @@ pub trait Installed {
     fn languages(&self) -> Vec<&str>;
 }
 
-/// Whether one of the languages is a locale's own: `pt-BR`, or `pt`. Another would be English without a word.
+/// Whether the templates have a locale's language: `pt-BR`, or `pt`. Without this check the mail would silently be in English.
 pub(crate) fn speaks(languages: &[&str], locale: &Locale) -> bool {
     let language = locale.language().to_ascii_lowercase();
     let is_own = |tag: &&str| *tag == locale.as_str() || **tag == language;
     languages.iter().any(is_own)
 }
 
-/// Draws the plan of a job at `now`.
+/// Makes the plan of a job at `now`.
 pub fn draw(
     job: &Arc<Job>,
     policy: &Policy,
@@ -296,12 +295,12 @@ pub fn draw(
     draw_with(job, policy, installed, signer, None, now)
 }
 
-/// Draws the plan of a job whose mails, as [`draw`] plans them, are short of files: with a page or a list of all that the job
-/// did not ask for.
+/// Makes the plan of a job whose mails have no room for all files in the plan of [`draw`]: it adds a page or a list of all
+/// files that the job did not ask for.
 ///
 /// # Errors
 ///
-/// Besides those of [`draw`], [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
+/// Those of [`draw`], and [`PlanError::NoRoom`] where neither the job's rule nor the configuration has a place for it.
 pub fn draw_with(
     job: &Arc<Job>,
     policy: &Policy,
@@ -310,8 +309,8 @@ pub fn draw_with(
     shortage: Option<Shortage>,
     now: Timestamp,
 ) -> Result<Plan, PlanError> {
-    // The rules first: apart from the places that they are asked about, nothing is filled in or looked up for a job that
-    // they do not allow.
+    // The rules are checked first: only the places that they match are filled in before that, and nothing is looked up for a
+    // job that they do not allow.
     let time_zone = policy.time_zone(job);
     let scope = job.scope(time_zone);
     let objects = objects(job, &scope)?;
@@ -365,7 +364,7 @@ pub fn draw_with(
     let publishes_in_bucket = published.is_in_bucket();
     let lifetime = match job.links.via {
         Via::S3 => lifetime(s3)?,
-        // One end is told for all links, so it must be one that all of them have.
+        // The mail states a single end for all links, so it must hold for all of them.
         Via::Cloudfront if publishes_in_bucket => {
             lifetime(Issuer::CloudFront)?;
             lifetime(s3).map_err(PlanError::Published)?
@@ -412,7 +411,7 @@ pub fn draw_with(
 }
 
 impl Objects {
-    /// What they are about, as their prefix says it: its last folder that is a word.
+    /// The topic of the objects, from their prefix: its last folder that is a word.
     pub fn topic(&self) -> Option<&str> {
         let Self::Under(prefix, _) = self else {
             return None;
@@ -422,14 +421,14 @@ impl Objects {
     }
 }
 
-/// Which recipients the rules for the job's source keep out, rule by rule; nothing where one rule lets all of them in.
+/// The recipients that the rules for the job's source do not allow, rule by rule; empty if a single rule allows all of them.
 pub fn kept_out(job: &Job, policy: &Policy) -> Result<Vec<KeptOut>, PlanError> {
     let scope = job.scope(policy.time_zone(job));
     Ok(policy.kept_out(job, &objects(job, &scope)?))
 }
 
 impl Plan {
-    /// What the names in the job's phrases mean, apart from those of a recipient and an object.
+    /// The values of the names in the job's phrases, except those of a recipient and an object.
     pub fn scope(&self) -> PhraseScope<'_> {
         self.job.scope(&self.time_zone)
     }
@@ -439,7 +438,7 @@ impl Plan {
         self.job.email.as_ref()
     }
 
-    /// Refuses more links to named keys than the rule allows before any of the keys is asked for.
+    /// Rejects more links to named keys than the rule allows, before any of the keys is looked up.
     fn check_named(&self) -> Result<(), Refusal> {
         let Objects::Named(keys) = &self.objects else {
             return Ok(());
@@ -454,7 +453,7 @@ impl Plan {
         }
     }
 
-    /// Where a page or a list is published that the job did not ask for.
+    /// The place of a page or a list that the job did not ask for.
     pub fn supplement(&self) -> Option<&PublishTarget> {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
@@ -462,7 +461,7 @@ impl Plan {
         gallery.or(manifest.filter(|_| self.job.manifest.is_none()))
     }
 
-    /// The part of a key that is the same for all objects of the job: not shown where names are short.
+    /// The common part of the keys of the job's objects, which is left out of short names.
     pub fn prefix(&self) -> &str {
         match &self.objects {
             Objects::Under(prefix, _) => prefix.as_str(),
@@ -470,7 +469,7 @@ impl Plan {
         }
     }
 
-    /// The prefix, if the job hands out all that lies below it.
+    /// The prefix, if the job hands out everything below it.
     pub fn whole_prefix(&self) -> Option<&str> {
         match &self.objects {
             Objects::Under(prefix, filter) if filter.is_empty() && self.limit.is_none() => {
@@ -480,7 +479,7 @@ impl Plan {
         }
     }
 
-    /// Those who get links of their own: one for each recipient, or one for all.
+    /// The audiences: one for each recipient, or one for all.
     pub fn audiences(&self) -> Vec<Audience> {
         match self.email() {
             Some(email) if self.per_recipient => email
@@ -491,7 +490,7 @@ impl Plan {
         }
     }
 
-    /// The people who get a mail about an audience's links.
+    /// The recipients of a mail about an audience's links.
     pub fn readers(&self, audience: &Audience) -> Vec<Arc<Recipient>> {
         match (audience, self.email()) {
             (Audience::Recipient(recipient), _) => vec![Arc::clone(recipient)],
@@ -503,7 +502,7 @@ impl Plan {
     }
 }
 
-/// A job can be stricter than the configuration; the queue's word is not enough for a mail that may come twice.
+/// A job can be stricter than the configuration, but not laxer: a queue message must not cause a mail to be sent twice.
 fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
     match (job.on_doubt, policy.on_doubt) {
         (Some(OnDoubt::Resend), OnDoubt::Hold) => Err(Refusal::OnDoubt),
@@ -511,7 +510,7 @@ fn on_doubt(job: &Job, policy: &Policy) -> Result<OnDoubt, Refusal> {
     }
 }
 
-/// The relay of a job that its rule allows: the one that it names, or the rule's first.
+/// The relay of an allowed job: the relay that it names, or the rule's first.
 fn relay(job: &Job, rule: &AllowRule) -> RelayName {
     let asked = job.email.as_ref().and_then(|email| email.relay.as_ref());
     rule.relay(asked).cloned().unwrap_or_default()
@@ -592,7 +591,8 @@ fn title(job: &Job, order: &GalleryOrder, scope: &PhraseScope<'_>) -> Result<Str
     }
 }
 
-/// Fills subject and file name in for every recipient whom they name, so that a missing name shows before a link is made.
+/// Fills in the subject and the file name for every recipient, where they use recipient names, so that a missing value is
+/// found before a link is made.
 fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), PlanError> {
     let sample: Key = "folder/sample.pdf".parse().expect("the sample is a key");
     let recipients: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
@@ -613,7 +613,7 @@ fn check_recipient_phrases(job: &Job, scope: &PhraseScope<'_>) -> Result<(), Pla
     Ok(())
 }
 
-/// The scopes in which a phrase says different things: the recipients', or one.
+/// The scopes that give a phrase different texts: one for each recipient, or a single one.
 fn scopes<'a>(
     phrase: &Phrase,
     recipients: &'a [&Recipient],

@@ -1,4 +1,4 @@
-//! How far the work is: counted by the steps, read by the progress bar, the metrics and the watchdog.
+//! Progress counters: the steps of a job count, and the progress bar, the metrics and the watchdog read.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// After how many objects, and again after as many, a long job says in the log how far it is.
+/// A long job logs its progress each time it has worked this many objects.
 const MILESTONE: u64 = 100_000;
 
-/// Whether a count that rises from `before` to `now` is to be told.
+/// Whether progress is logged when a count rises from `before` to `now`.
 pub(crate) const fn is_milestone(before: u64, now: u64) -> bool {
     before / MILESTONE < now / MILESTONE
 }
@@ -19,11 +19,11 @@ pub(crate) const fn is_milestone(before: u64, now: u64) -> bool {
 pub(crate) enum MailEnd {
     /// A relay accepted it.
     Accepted,
-    /// A relay rejected it for good.
+    /// A relay rejected it permanently.
     Rejected,
     /// It is in doubt.
     Unknown,
-    /// It is tried again.
+    /// It will be tried again.
     Deferred,
 }
 
@@ -32,9 +32,9 @@ pub(crate) enum MailEnd {
 pub(crate) enum JobEnd {
     /// It was deleted.
     Done,
-    /// It comes again.
+    /// It will be delivered again.
     Retried,
-    /// It was set aside.
+    /// It was parked.
     Parked,
 }
 
@@ -64,12 +64,12 @@ struct Counts {
     waits: AtomicU64,
     slowdowns: AtomicU64,
     turns: AtomicU64,
-    /// The jobs that are worked, by number, and since when.
+    /// The jobs that are being worked, by number, and since when.
     in_flight: Mutex<BTreeMap<u64, Instant>>,
     jobs_begun: AtomicU64,
 }
 
-/// A job that is worked, until it is dropped.
+/// A job that is being worked, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct JobInFlight {
     progress: Progress,
@@ -85,7 +85,7 @@ impl Drop for JobInFlight {
 /// The counters at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Objects that were listed; those that are left out are among them.
+    /// Objects that were listed, including those that are left out.
     pub objects_found: u64,
     /// Links that the jobs so far will make.
     pub links_expected: u64,
@@ -93,37 +93,37 @@ pub struct Snapshot {
     pub links_issued: u64,
     /// Mails that the jobs so far will send.
     pub mails_expected: u64,
-    /// Mails that a relay took.
+    /// Mails that a relay accepted.
     pub mails_accepted: u64,
-    /// Mails that a relay will never take.
+    /// Mails that a relay rejected permanently.
     pub mails_rejected: u64,
-    /// Mails of which nobody knows.
+    /// Mails that are in doubt.
     pub mails_unknown: u64,
     /// Mails that must be tried again.
     pub mails_deferred: u64,
-    /// Jobs that came to their end.
+    /// Jobs that are done.
     pub jobs_done: u64,
     /// Jobs that will be tried again.
     pub jobs_retried: u64,
-    /// Jobs that were set aside.
+    /// Jobs that were parked.
     pub jobs_parked: u64,
     /// Answers from the queue, empty ones included.
     pub polls: u64,
     /// Mails that may or may not have left.
     pub doubts: u64,
-    /// Doubts that were answered: it was sent.
+    /// Doubts that were resolved as sent.
     pub doubts_sent: u64,
-    /// Doubts that were answered: send it again.
+    /// Doubts that were resolved by sending again.
     pub doubts_resent: u64,
-    /// Looks at a disk that had no room.
+    /// Checks of the disk that found it full.
     pub waits: u64,
-    /// Times that a relay was given too much.
+    /// How often a relay's rate was reduced.
     pub slowdowns: u64,
-    /// Turns of the worker's loop, also those in which the queue did not answer.
+    /// Iterations of the worker's loop, also those in which the queue did not answer.
     pub turns: u64,
-    /// Jobs that are worked now.
+    /// Jobs that are being worked now.
     pub jobs_in_flight: u64,
-    /// For how long the oldest of them has been worked, in seconds.
+    /// How long the oldest of them has been worked, in seconds.
     pub oldest_job_secs: u64,
 }
 
@@ -163,7 +163,7 @@ impl Progress {
         in_flight.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A job is worked from now on, until what is returned is dropped.
+    /// Counts a job as being worked until the returned guard is dropped.
     pub(crate) fn working(&self) -> JobInFlight {
         let number = self.counts.jobs_begun.fetch_add(1, Ordering::Relaxed);
         self.in_flight().insert(number, Instant::now());
@@ -173,7 +173,7 @@ impl Progress {
         }
     }
 
-    /// The worker's loop has made a turn.
+    /// Counts an iteration of the worker's loop.
     pub(crate) fn turned(&self) {
         add(&self.counts.turns, 1);
     }
@@ -182,7 +182,7 @@ impl Progress {
         add(&self.counts.objects_found, objects as u64);
     }
 
-    /// A job will make so many links and send so many mails.
+    /// Adds the links and mails that a job will make.
     pub(crate) fn expects(&self, links: u64, mails: usize) {
         add(&self.counts.links_expected, links);
         add(&self.counts.mails_expected, mails as u64);

@@ -1,6 +1,6 @@
-//! Durations, sizes and rates as people write them: `"24h"`, `"10MB"`, `"14/s"`.
+//! Durations, sizes and rates as text: `"24h"`, `"10MB"`, `"14/s"`.
 //!
-//! Used by the job format and by the configuration, so that both read alike and refuse alike.
+//! Used by the job format and by the configuration, so that both accept the same forms.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Why a quantity could not be read; the text names the forms that can.
+/// Why a quantity could not be parsed; the message names the accepted forms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// Not a duration.
@@ -33,7 +33,7 @@ pub enum QuantityError {
 /// Units and their lengths, the longest first; the last is 1.
 type Units<const N: usize> = [(&'static str, u64); N];
 
-/// Reads `"24h"`; nothing if its unit is not there or the product is too large.
+/// Reads `"24h"`; `None` if its unit is unknown or the product is too large.
 fn read_in<const N: usize>(units: &Units<N>, text: &str) -> Option<u64> {
     let (number, unit) = split_number(text)?;
     let (_, length) = units.iter().find(|(name, _)| *name == unit)?;
@@ -213,12 +213,12 @@ impl Rate {
         Duration::from_secs(self.every.as_secs())
     }
 
-    /// The pause between two.
+    /// The interval between two events at this rate.
     pub fn interval(self) -> Duration {
         self.period() / self.count.get()
     }
 
-    /// How many may pass at once: a tenth of a second's worth, and one at least.
+    /// How many may pass at once: a tenth of a second's worth, and at least 1.
     pub fn burst(self) -> NonZeroU32 {
         let in_a_tenth = u64::from(self.count.get()) / (10 * self.every.as_secs());
         let in_a_tenth = u32::try_from(in_a_tenth).unwrap_or(u32::MAX);
@@ -259,7 +259,7 @@ impl FromStr for Rate {
     }
 }
 
-/// Splits `"24h"` into its whole number and its unit; signs, spaces and fractions are no part of either.
+/// Splits `"24h"` into its whole number and its unit; signs, spaces and fractions are rejected.
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);

@@ -1,4 +1,4 @@
-//! Rate limits: at most so many in a second, a minute or an hour. A rate slows a job; it never fails one.
+//! Rate limits: a maximum number in a second, a minute or an hour. A rate slows a job and never fails it.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,17 +15,17 @@ use tokio::time::Instant;
 
 use crate::quantity::Rate;
 
-/// Lets so many through in a second, a minute or an hour, evenly, and makes the others wait.
+/// Admits a number of callers in a second, a minute or an hour, evenly, and makes the rest wait.
 ///
-/// From the first on, `n` take `(n - 1) / rate`. After a pause a burst of a tenth of a second's worth passes and no more:
-/// a relay that counts its seconds must not see twice its rate in one.
+/// From the first on, `n` calls take `(n - 1) / rate`. After a pause a burst of at most a tenth of a second's worth passes:
+/// a relay that counts by the second must not see twice its rate.
 ///
 /// Each caller reserves a time and sleeps until it; no lock is held across an await. A future that waits here and is not
-/// polled, because its task waits for another one first, delays no other caller. A caller that stops waiting has used up
+/// polled, because its task first waits for another future, delays no other caller. A caller that stops waiting has used up
 /// its reservation.
 ///
 /// The arithmetic is GCRA (ITU-T I.371) as [`governor`] does it. `governor` has no reservations: its `until_n_ready` asks
-/// again after each wait, and a large batch starves beside single callers. So it is asked here about the instant at which
+/// again after each wait, and a large batch starves beside single callers. So this code asks it about the instant at which
 /// the caller's turn will be ([`AskedInstant`]), and takes the caller's cells for that instant.
 #[derive(Debug, Clone)]
 pub struct RateLimiter {
@@ -56,7 +56,7 @@ impl RateLimiter {
         let quota = quota.unwrap_or_else(|| Quota::per_second(NonZeroU32::MAX));
         let cells = Cells::direct_with_clock(quota, AskedInstant::default());
         // governor begins with a full burst. Taken at instant 0, which is one interval before `created`, it leaves the first
-        // cell free at `created`, and instant 0 is one at which nothing is free.
+        // cell free at `created`, and at instant 0 nothing is free.
         let _taken = cells.check_n(rate.burst());
         Self {
             rate,
@@ -80,14 +80,14 @@ impl RateLimiter {
         }
     }
 
-    /// How long a caller that comes now would wait. Nothing is reserved.
+    /// How long a new caller would wait now. Nothing is reserved.
     pub fn wait(&self) -> Duration {
         let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
         let free_at = self.instant(earliest(&cells, NonZeroU32::MIN));
         free_at.saturating_duration_since(Instant::now())
     }
 
-    /// Reserves a portion of at most a burst, and returns the time at which all of it may pass; `now` or before it is at once.
+    /// Reserves a portion of at most a burst, and returns the time at which all of it may pass; at or before `now` means at once.
     fn reserve(&self, now: Instant, portion: NonZeroU32) -> Instant {
         let now = interval(self.rate) + now.saturating_duration_since(self.created);
         let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +96,7 @@ impl RateLimiter {
         self.instant(at)
     }
 
-    /// An instant of the cells as one of the clock.
+    /// Converts an instant of the cells to one of the clock.
     fn instant(&self, at: Nanos) -> Instant {
         self.created + Duration::from(at).saturating_sub(interval(self.rate))
     }
@@ -107,14 +107,14 @@ fn interval(rate: Rate) -> Duration {
     rate.interval().max(Duration::from_nanos(1))
 }
 
-/// When a portion could pass. Nothing is taken: at instant 0 nothing is free, and the refusal says when it is.
+/// When a portion could pass. Nothing is taken: at instant 0 nothing is free, and governor's refusal has the time.
 fn earliest(cells: &Cells, portion: NonZeroU32) -> Nanos {
     check(cells, Nanos::default(), portion)
         .err()
         .unwrap_or_default()
 }
 
-/// Takes a portion at an instant, or says from when on it could be taken.
+/// Takes a portion at an instant, or returns from when on it could be taken.
 fn check(cells: &Cells, at: Nanos, portion: NonZeroU32) -> Result<(), Nanos> {
     cells.clock().0.store(at.as_u64(), Ordering::Relaxed);
     match cells.check_n(portion) {
@@ -124,10 +124,10 @@ fn check(cells: &Cells, at: Nanos, portion: NonZeroU32) -> Result<(), Nanos> {
     }
 }
 
-/// Rate limiters by key, such as one for each domain that mails go to.
+/// Rate limiters by key, such as the domains that mails go to.
 ///
-/// Only so many keys are remembered, those that were used last: a key that was forgotten begins anew, and its first caller
-/// may then pass a little early.
+/// Only a limited number of keys is remembered, those that were used last. A forgotten key starts again, and its first caller
+/// may pass a little early.
 #[derive(Debug, Clone)]
 pub struct KeyedRateLimiter {
     max_keys: usize,
@@ -141,7 +141,7 @@ struct UsedLimiter {
 }
 
 impl KeyedRateLimiter {
-    /// Room for so many keys.
+    /// Limiters for at most `max_keys` keys.
     pub fn new(max_keys: usize) -> Self {
         Self {
             max_keys,
@@ -149,13 +149,13 @@ impl KeyedRateLimiter {
         }
     }
 
-    /// Waits until one may pass under a key, at a rate that is always the same for it.
+    /// Waits until a call may pass under a key. Each key must always be used with the same rate.
     pub async fn pass(&self, key: &str, rate: Rate) {
         let limiter = self.limiter(key, rate);
         limiter.pass(1).await;
     }
 
-    /// How long a caller that comes now under a key would wait. Nothing is reserved.
+    /// How long a new caller under a key would wait now. Nothing is reserved.
     pub fn wait(&self, key: &str, rate: Rate) -> Duration {
         self.limiter(key, rate).wait()
     }
@@ -304,12 +304,12 @@ mod tests {
             let mut oracle = Oracle { interval, burst, next: limiter.created };
             let mut now = limiter.created;
             for (kind, pause, portion) in steps {
-                // No pause, one of a few intervals, or one that fills the burst.
+                // No pause, a pause of a few intervals, or a pause that fills the burst.
                 let longest = interval * [0, 3, 2 * burst][kind];
                 now += longest.mul_f64(pause);
                 let portion = NonZeroU32::new(portion % burst + 1).unwrap();
                 let (at, expected) = (limiter.reserve(now, portion), oracle.reserve(now, portion));
-                // What may pass at once has no other time.
+                // All times up to `now` mean at once.
                 prop_assert_eq!(at.max(now), expected.max(now));
             }
         }

@@ -1,7 +1,7 @@
-//! The edge to objects: list them, put a page, and the facts that a signer needs.
+//! Object stores: listing, reading and publishing objects, and what a signer needs to know of a bucket.
 //!
-//! [`ObjectStore`] is what the story asks of S3. An edge turns whatever S3 said into one of a few facts, once;
-//! what follows from a fact is judged in [`crate::error`].
+//! [`ObjectStore`] has the operations that the program uses of S3. An edge maps each error of S3 to one of a few kinds,
+//! once; what follows from a kind is decided in [`crate::error`].
 
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
@@ -20,11 +20,11 @@ use crate::bounds::{MAX_FRUITLESS_PAGES, MAX_TOKEN_BYTES};
 pub use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 
-/// What S3 lists at most in one page.
+/// The most objects that S3 lists in a page.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 pub const MAX_PAGE: usize = 1000;
 
-/// An object as a listing tells of it.
+/// The metadata of an object in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Its key.
@@ -33,15 +33,15 @@ pub struct ObjectMeta {
     pub size_bytes: u64,
     /// Its entity tag, without quotes.
     pub etag: String,
-    /// Its version, where it was asked for and the bucket has versions; `null` for an object from before it had any.
+    /// Its version, where it was asked for and the bucket has versioning; `null` for an object from before versioning.
     pub version: Option<String>,
     /// When it was last changed.
     pub modified: Timestamp,
-    /// Whether S3 gives it out at once.
+    /// Whether S3 serves it at once.
     pub storage: Storage,
 }
 
-/// Whether S3 gives an object out at once.
+/// Whether S3 serves an object at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -49,28 +49,28 @@ pub enum Storage {
     Ready,
     /// Only after it was restored: GLACIER, `DEEP_ARCHIVE`, the archive tiers of `INTELLIGENT_TIERING`.
     Archived,
-    /// From an archive, by a copy that goes away.
+    /// At once, from a temporary copy of an archived object.
     Restored {
-        /// Until when the copy is there.
+        /// Until when the copy exists.
         until: Timestamp,
     },
-    /// At once, and only until the bucket's lifecycle deletes it.
+    /// At once, until the bucket's lifecycle deletes it.
     Expires {
-        /// When it may be deleted from on.
+        /// The earliest time of its deletion.
         at: Timestamp,
     },
-    /// Only to who sends the key with which it is encrypted (SSE-C); of such an object, no more is known.
+    /// Only to clients that send its encryption key (SSE-C); nothing else is known of such an object.
     #[serde(rename = "customer-key")]
     CustomerKey,
 }
 
-/// Whether a listing tells of versions.
+/// Whether a listing includes versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Versions {
-    /// A link gives whatever is there when it is opened.
+    /// A link opens the version that is current when it is opened.
     #[default]
     Floating,
-    /// A link gives what was there when it was made, whatever is uploaded later.
+    /// A link opens the version that was current when it was made.
     Pinned,
 }
 
@@ -82,7 +82,7 @@ pub enum Cursor<'a> {
     Start,
     /// With the first key that is greater than this text, which need not be a key.
     After(&'a str),
-    /// Where the page ended that had this token.
+    /// After the page that ended with this continuation token.
     Token(&'a str),
 }
 
@@ -91,27 +91,27 @@ pub enum Cursor<'a> {
 pub struct Page {
     /// The objects, in the order of their keys.
     pub objects: Vec<ObjectMeta>,
-    /// What to ask for the next page with, if there is one.
+    /// The token for the next page, if there is one.
     pub continuation_token: Option<String>,
 }
 
-/// Why a listing is not gone on with.
+/// Why a listing is not continued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EndlessListing {
     /// A continuation token that no request can carry.
     #[error("the store's continuation token has {0} bytes: at most {MAX_TOKEN_BYTES} are allowed")]
     Token(usize),
-    /// It goes in a circle.
+    /// The token repeats, so the listing would loop.
     #[error("the store gave the same continuation token twice, so its listing has no end")]
     Repeated,
-    /// Nothing comes.
+    /// Too many pages had no new object.
     #[error(
         "the store sent {MAX_FRUITLESS_PAGES} pages in a row without a new object and says that there is more"
     )]
     Fruitless,
 }
 
-/// Watches that a listing comes nearer to its end with each page.
+/// Checks that a listing makes progress with each page.
 #[derive(Debug, Default)]
 pub(crate) struct ListingCourse {
     tokens: HashSet<String>,
@@ -119,7 +119,7 @@ pub(crate) struct ListingCourse {
 }
 
 impl ListingCourse {
-    /// Checks the token of a page; `has_new` says whether the page had an object that was not listed before.
+    /// Checks the token of a page; `has_new` is true if the page had an object that was not listed before.
     pub(crate) fn go_on(&mut self, token: &str, has_new: bool) -> Result<(), EndlessListing> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(EndlessListing::Token(token.len()));
@@ -138,7 +138,7 @@ impl ListingCourse {
     }
 }
 
-/// Where the bytes of a published page or list come from.
+/// The bytes of a published page or list.
 #[derive(Debug, Clone)]
 pub enum Body {
     /// From memory.
@@ -147,7 +147,7 @@ pub enum Body {
     File(PathBuf),
 }
 
-/// What a published object says of itself.
+/// The headers of a published object.
 #[derive(Debug, Clone, Copy)]
 pub struct Content {
     /// `Content-Type`.
@@ -173,10 +173,10 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         cursor: Cursor<'_>,
     ) -> Result<Page, StoreError>;
 
-    /// Tells of one object.
+    /// Gets the metadata of an object.
     async fn head(&self, bucket: &Bucket, key: &Key) -> Result<ObjectMeta, StoreError>;
 
-    /// The first bytes of an object in the state in which it was listed, at most `most`. One that was changed since is an error.
+    /// The first bytes of an object in the state in which it was listed, at most `most`. It is an error if it was changed since.
     async fn beginning(
         &self,
         bucket: &Bucket,
@@ -184,7 +184,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         most: usize,
     ) -> Result<Vec<u8>, StoreError>;
 
-    /// Puts an object, in place of the one that may be there.
+    /// Puts an object; an existing one is replaced.
     async fn put(
         &self,
         bucket: &Bucket,
@@ -193,16 +193,16 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         content: Content,
     ) -> Result<(), StoreError>;
 
-    /// The region of a bucket, where it may be another than the connection's.
+    /// The region of a bucket, where it may differ from the connection's.
     async fn region(&self, _bucket: &Bucket) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
 
-    /// How far the store's clock was ahead of ours at its last answer; nothing before the first.
+    /// How far the store's clock was ahead of ours at its last answer; `None` before the first.
     fn skew(&self) -> Option<SignedDuration> {
         None
     }
 
-    /// Asks whether the bucket is there and may be used.
+    /// Checks that the bucket exists and may be used.
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError>;
 }

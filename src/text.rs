@@ -1,7 +1,7 @@
-//! Text from outside, made fit to be shown: in a log line, a result, an audit line, an attribute of SQS, a terminal.
+//! Escapes text from outside, so that it can be shown in a log line, a result, an audit line, an attribute of SQS or a terminal.
 //!
-//! [`printable`] is the one rule. A job's fields, an object's key, a relay's or a store's words may hold characters that
-//! end a line, command a terminal, reorder what stands around them, or are refused by SQS; and they may be a megabyte long.
+//! [`printable`] is used everywhere. A job's fields, an object's key, a relay's or a store's message may have characters that
+//! end a line, control a terminal, reorder the text around them, or are refused by SQS; and they may be a megabyte long.
 
 mod causes;
 pub(crate) mod csv;
@@ -15,9 +15,10 @@ pub use presign::disposition::is_bidi_control;
 
 pub use self::causes::{chain, nearest, with_nearest};
 
-/// Makes text fit to be shown on one line.
+/// Escapes text so that it can be shown on one line.
 ///
-/// What [`is_printable`] does not accept is escaped as `\u{1b}`, and the whole is at most `max_bytes` long. Of longer text the beginning is kept, and `… (1048576 bytes)` says how long it was.
+/// Characters that [`is_printable`] does not accept are escaped as `\u{1b}`, and the result is at most `max_bytes` long. Of
+/// longer text the beginning is kept, and `… (1048576 bytes)` says how long it was.
 ///
 /// `max_bytes` is at least 32, so that there is room for that note.
 pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
@@ -46,7 +47,7 @@ pub fn printable(text: &str, max_bytes: usize) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Makes one line of a table fit to be shown: its columns are printable, and the tabs between them stay.
+/// Escapes a line of a table: its columns are printable, and the tabs between them stay.
 pub fn printable_line(line: &str) -> Cow<'_, str> {
     if line.chars().all(|c| c == '\t' || is_printable(c)) {
         return Cow::Borrowed(line);
@@ -55,13 +56,13 @@ pub fn printable_line(line: &str) -> Cow<'_, str> {
     Cow::Owned(columns.collect::<Vec<_>>().join("\t"))
 }
 
-/// Makes text one argument of a command that is to be copied into a shell (POSIX, XCU 2.2.2). What is not printable is
-/// escaped as in [`printable`], and is not what it was.
+/// Quotes text as an argument of a command that is copied into a shell (POSIX, XCU 2.2.2). Characters that are not
+/// printable are escaped as in [`printable`], so they are not restored by the shell.
 ///
-/// Quotes, backslashes and exclamation marks stand outside the quotes, each behind a backslash: fish escapes by a backslash
+/// Quotes, backslashes and exclamation marks are put outside the quotes, each after a backslash: fish escapes by a backslash
 /// within quotes, and csh expands an exclamation mark there.
 ///
-/// An argument that may begin with `-` stands behind `--` in the command.
+/// An argument that may begin with `-` must follow `--` in the command.
 pub fn shell_argument(text: &str) -> String {
     let mut argument = "'".to_owned();
     for c in text.chars() {
@@ -73,9 +74,9 @@ pub fn shell_argument(text: &str) -> String {
     argument + "'"
 }
 
-/// Makes JSON fit to be shown: it reads back as the same value.
+/// Escapes JSON so that it can be shown; it still parses to the same value.
 ///
-/// What is not printable can only stand in its strings, where `\u001b` means the same. Line ends between values stay.
+/// Characters that are not printable are only in its strings, where `\u001b` means the same. Line ends between values stay.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     if json.chars().all(|c| c == '\n' || is_printable(c)) {
         return Cow::Borrowed(json);
@@ -95,7 +96,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
 
 /// Whether a character can be shown as it is.
 ///
-/// It ends no line, commands no terminal (C0, C1), reorders no text (Unicode TR 9), can be seen (no zero-width character, tag or byte order mark), and is a character (noncharacters are refused by SQS:
+/// It ends no line, controls no terminal (C0, C1), reorders no text (Unicode TR 9), is visible (no zero-width character, tag
+/// or byte order mark), and is a character (noncharacters are refused by SQS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html>).
 pub fn is_printable(c: char) -> bool {
     let is_noncharacter = matches!(c, '\u{FDD0}'..='\u{FDEF}') || (c as u32 & 0xFFFE) == 0xFFFE;
@@ -106,10 +108,10 @@ pub fn is_printable(c: char) -> bool {
         || is_invisible(c))
 }
 
-/// The characters that cannot be seen, so that two texts look the same.
+/// Invisible characters, which make two different texts look the same.
 ///
-/// Of those that may be ignored (Unicode, `DerivedCoreProperties.txt`, `Default_Ignorable_Code_Point`) these are all but the
-/// variation selectors, which emojis have.
+/// These are the code points with the Unicode property `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`) except
+/// the variation selectors, which emojis use.
 pub const fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{00AD}' | '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}'
@@ -168,7 +170,7 @@ mod tests {
         assert_eq!(printable(&"a".repeat(40), 40), "a".repeat(40));
     }
 
-    /// What `sh` makes of a command's arguments.
+    /// The arguments of a command as `sh` reads them.
     fn arguments(words: &str) -> String {
         let script = format!("printf '<%s>' {words}");
         let output = std::process::Command::new("sh")

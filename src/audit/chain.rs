@@ -1,4 +1,4 @@
-//! The chain: how a line is put together, and how its place in the chain is checked.
+//! The chain: how a line is built, and how its place in the chain is checked.
 //!
 //! `prev` is the SHA-256 of the line before, its newline included, over the raw bytes: no canonical form is
 //! needed, and every byte counts. The same hash is the line's leaf in the stream's [`Tree`].
@@ -10,7 +10,7 @@ use super::AuditRecord;
 use super::seal::SealKey;
 use super::tree::{Hash, Tree};
 
-/// The version of the line format. There is no other: what was never released is not read.
+/// The version of the line format, which is the only one that is read: earlier ones were never released.
 pub const VERSION: u32 = 2;
 
 /// The end of a chain so far.
@@ -21,7 +21,7 @@ pub struct ChainHead {
     tree: Tree,
 }
 
-/// What every line has.
+/// The fields that every line has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineHead<'a> {
     /// The version of the line format.
@@ -41,30 +41,30 @@ pub struct LineHead<'a> {
 /// Why a line does not continue a chain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Break {
-    /// Not one of our lines at all.
+    /// The line is not an audit line.
     #[error("the line is not an audit record")]
     NotARecord,
-    /// Of a format that this program does not know.
+    /// The line has a version that this program does not support.
     #[error("the line has the version {0}: this program knows version {VERSION}")]
     Version(u32),
-    /// Of another stream.
+    /// The line belongs to another stream.
     #[error("the line belongs to the stream {0}")]
     OtherStream(String),
-    /// A line is missing, or stands twice, or elsewhere.
+    /// A line is missing, duplicated or misplaced.
     #[error("the line has the number {found} where {expected} belongs")]
     Sequence {
         /// Its number.
         found: u64,
-        /// The number that belongs there.
+        /// The expected number.
         expected: u64,
     },
-    /// The line before was changed.
+    /// The line before this one was changed.
     #[error("the line before it was changed: its hash is not the one that this line carries")]
     Hash,
 }
 
 impl<'a> LineHead<'a> {
-    /// Reads what every line has, from a line with its newline. The fields stand where [`ChainHead::append`] puts them:
+    /// Reads the fields that every line has, from a line with its newline. The fields are where [`ChainHead::append`] puts them:
     /// half a million lines a second are read this way.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (version, rest) = number(line.strip_prefix(b"{\"v\":")?)?;
@@ -85,7 +85,7 @@ impl<'a> LineHead<'a> {
         })
     }
 
-    /// Whether nothing may come after it in its stream.
+    /// Whether it must be the last line of its stream.
     pub fn is_last(&self) -> bool {
         matches!(self.event, "close" | "recover")
     }
@@ -144,12 +144,12 @@ impl ChainHead {
         self.prev
     }
 
-    /// Appends a record as a line to `out` and moves on; `at` is the instant as lines spell it.
+    /// Appends a record as a line to `out` and advances the chain; `at` is the instant in the spelling of lines.
     pub fn append(&mut self, record: &AuditRecord, at: &str, out: &mut String) {
         self.add(record, at, None, out);
     }
 
-    /// As [`ChainHead::append`], with a seal: the process wrote this line and all before it.
+    /// Like [`ChainHead::append`], with a seal: the process wrote this line and all before it.
     pub fn append_sealed(
         &mut self,
         record: &AuditRecord,
@@ -191,7 +191,7 @@ impl ChainHead {
         self.advance(&out.as_bytes()[from..]);
     }
 
-    /// Checks that `line`, its newline included, continues the chain, and moves on.
+    /// Checks that `line`, its newline included, continues the chain, and advances the chain.
     pub fn check<'a>(&mut self, line: &'a [u8]) -> Result<LineHead<'a>, Break> {
         let head = LineHead::parse(line).ok_or(Break::NotARecord)?;
         self.check_place(&head)?;

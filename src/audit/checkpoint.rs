@@ -1,8 +1,8 @@
 //! Checkpoints: how many lines a stream has and the root over all of them, as a signed note.
 //! <https://c2sp.org/tlog-checkpoint>
 //!
-//! The origin is `handout/<log>/<stream>`: every stream is a log of its own, and the random id of the directory's log tells a
-//! stream of another directory that the same key signed. There are no extension lines.
+//! The origin is `handout/<log>/<stream>`: every stream is a log of its own, and the random id of the directory's log
+//! distinguishes it from streams of other directories under the same key. There are no extension lines.
 
 use base64ct::{Base64, Encoding};
 
@@ -10,10 +10,10 @@ use super::chain::ChainHead;
 use super::note::{BadNote, PublicKey, SigningKey};
 use super::tree::Hash;
 
-/// What stands before the stream in an origin.
+/// The beginning of an origin.
 const ORIGIN: &str = "handout/";
 
-/// What a stream was at one moment.
+/// The state of a stream at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The id of the log that the stream is in.
@@ -27,7 +27,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// What a chain of a log is now.
+    /// The current state of a chain.
     pub fn of(log: &str, head: &ChainHead) -> Self {
         Self {
             log: log.to_owned(),
@@ -37,7 +37,7 @@ impl Checkpoint {
         }
     }
 
-    /// As a note under the key.
+    /// The checkpoint as a note signed by the key.
     pub fn sign(&self, key: &SigningKey) -> String {
         let Self {
             log,

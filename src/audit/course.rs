@@ -1,6 +1,6 @@
-//! The rules of a stream, from its first line on: what a verification and a start hold every line against.
+//! The rules of a stream, from its first line on. A verification and a start check every line by them.
 //!
-//! Both must agree. A stream that a verification would not take for whole is not ended, and so not signed, by a start.
+//! Both must agree: a start does not end, and so does not sign, a stream that a verification would find damaged.
 
 use std::io::Read;
 
@@ -14,29 +14,29 @@ use super::stream::CHECKPOINT_LINES;
 use crate::bounds::MAX_TORN_BYTES;
 use crate::keyring::sha256_hex;
 
-/// Why a stream is not whole.
+/// Whether a stream is intact, or why it is not.
 pub(super) type CourseVerdict = Result<(), String>;
 
-/// How far a stream was read.
+/// The reading of a stream so far.
 #[derive(Debug, Clone)]
 pub(super) struct Course<'a> {
     directory: &'a LogDirectory,
-    /// The key and the id of the log; none where no registry names them.
+    /// The key and the id of the log; `None` where no registry names them.
     key: Option<PublicKey>,
     log: Option<&'a str>,
     pub(super) head: ChainHead,
-    /// Whether the stream's lines came to their last.
+    /// Whether the stream's last line was read.
     pub(super) over: bool,
     /// The event of the line before, and how many lines the last checkpoint covers.
     before: String,
     covered: u64,
     pub(super) checkpoints: u64,
-    /// Where we are: the segment's number, and how many lines of it were read.
+    /// The position: the segment's number, and how many lines of it were read.
     number: u32,
     lines: u64,
 }
 
-/// The fields of lines that are looked into.
+/// The fields of lines that are checked.
 #[derive(Deserialize)]
 struct SaidState {
     note: Option<String>,
@@ -53,7 +53,7 @@ impl SaidState {
 }
 
 impl<'a> Course<'a> {
-    /// A stream of which nothing was read.
+    /// The reading of a stream before its first line.
     pub(super) fn new(
         directory: &'a LogDirectory,
         stream: &str,
@@ -74,7 +74,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// Whether the stream goes on in another segment, if at all.
+    /// Whether the last line read says that the stream continues in another segment.
     pub(super) fn has_rotated(&self) -> bool {
         self.before == "rotate"
     }
@@ -89,7 +89,7 @@ impl<'a> Course<'a> {
         self.lines
     }
 
-    /// Begins the next segment, which says that it is number `found`.
+    /// Begins the next segment, whose name has the number `found`.
     pub(super) fn begin(&mut self, found: u32) -> CourseVerdict {
         (self.number, self.lines) = (self.number + 1, 0);
         if found != self.number {
@@ -113,7 +113,7 @@ impl<'a> Course<'a> {
         if self.has_rotated() && self.lines != 1 {
             return Err("the segment goes on after its last line".to_owned());
         }
-        // The tree as it was before this line is what a checkpoint is about.
+        // A checkpoint is about the tree before its own line.
         let is_checkpoint = LineHead::parse(line).is_some_and(|head| head.event == "checkpoint");
         let expected = is_checkpoint.then(|| self.state());
         let head = self.head.check(line).map_err(|error| error.to_string())?;
@@ -142,7 +142,7 @@ impl<'a> Course<'a> {
         Ok(())
     }
 
-    /// What was read, as a checkpoint would say it.
+    /// The state so far as a checkpoint.
     pub(super) fn state(&self) -> Checkpoint {
         Checkpoint::of(self.log.unwrap_or_default(), &self.head)
     }
@@ -166,7 +166,7 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// What was cut from the end of a stream is kept beside it, as it was.
+    /// Checks the bytes that were cut from the end of a stream, which are kept unchanged beside it.
     fn judge_aside(&self, said: &SaidState) -> CourseVerdict {
         if said.torn_bytes == Some(0) {
             return Ok(());
@@ -192,7 +192,7 @@ impl<'a> Course<'a> {
         };
         let mut signed = Checkpoint::open(&note, &key).map_err(|error| error.to_string())?;
         if self.log.is_none() {
-            // Without a registry it is not known which log it is.
+            // Without a registry the id of the log is unknown.
             signed.log.clear();
         }
         if Some(&signed) != expected {
@@ -204,7 +204,7 @@ impl<'a> Course<'a> {
     }
 }
 
-/// What was cut from a stream and kept.
+/// The bytes that were cut from a stream and saved.
 pub(super) fn set_aside(directory: &LogDirectory, name: &str) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = directory.read(name)?;

@@ -1,10 +1,10 @@
-//! The log's directory: which streams and segments are in it, and how files get into it and are read.
+//! The log's directory: its streams and segments, and how its files are created and read.
 //!
-//! Everything in it belongs to the directory's owner: a command that root runs must leave nothing that the daemon's user
-//! cannot read, lock and mend. What is written is opened through [`directory`], which follows no link; what is read
-//! is a regular file, and no line and no note of it is longer than its bound.
+//! Everything in it belongs to the directory's owner: a command that root runs must not leave a file that the daemon's user
+//! cannot read, lock and repair. Files are written through [`directory`], which follows no symbolic link. Only regular files
+//! are read, and their lines and notes are bounded.
 //!
-//! The files that are locked are their owner's alone: who may only read the log keeps no writer waiting, and makes no dead
+//! Lock files are only accessible to their owner: a user who may only read the log cannot block a writer, or make a dead
 //! stream look alive.
 
 use std::collections::BTreeMap;
@@ -22,22 +22,22 @@ use crate::bounds::{MAX_AUDIT_LINE_BYTES, MAX_AUDIT_NOTE_BYTES, MAX_TORN_BYTES};
 /// Held while the registry is changed, and while a stream gets into it.
 const LOCK: &str = ".lock";
 
-/// How a segment's name ends.
+/// The extension of a segment.
 const SEGMENT: &str = "jsonl";
 
-/// How the name ends of the file that is locked for as long as its stream is written.
+/// The extension of the file that is locked while its stream is written.
 const LIVE: &str = "live";
 
-/// How the name ends of a file that has not got its own yet.
+/// The suffix of a file that does not have its final name yet.
 const DRAFT: &str = ".draft";
 
-/// The age at which a draft is a dead process's: a living one gives it its name at once.
+/// The age from which a draft belongs to a dead process: a living process renames it at once.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// The mode of every file that is read: the owner writes, the group may read.
+/// The mode of every log file: the owner writes, the group may read.
 const MODE: u32 = 0o640;
 
-/// The mode of every file that is locked.
+/// The mode of every lock file.
 const LOCK_MODE: u32 = 0o600;
 
 /// The log's directory.
@@ -49,31 +49,31 @@ pub(super) struct LogDirectory {
 /// The segments of one stream, in order, each with its number and its name.
 pub(super) type Segments = Vec<(u32, String)>;
 
-/// What is in a log's directory.
+/// The contents of a log's directory.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// The streams, oldest first.
     pub(super) streams: BTreeMap<String, Segments>,
-    /// What ends like a segment and has not the name of one.
+    /// Files with the extension of a segment and an invalid name.
     pub(super) strangers: Vec<String>,
 }
 
 /// Whether a process writes a stream.
 #[derive(Debug)]
 pub(super) enum Life {
-    /// One does.
+    /// A process writes it.
     Alive,
-    /// None does, and none can begin to while this is held.
+    /// No process writes it, and none can start to while this is held.
     Dead(Option<File>),
 }
 
 impl LogDirectory {
-    /// Makes the directory, if it is not there.
+    /// Creates the directory, if it does not exist.
     pub(super) fn make(place: &Location) -> io::Result<Self> {
         Ok(Self::holding(place.make(0o750)?))
     }
 
-    /// Opens a directory that is there, to read it.
+    /// Opens an existing directory to read it.
     pub(super) fn open(place: &Location) -> io::Result<Self> {
         Ok(Self::holding(place.open()?))
     }
@@ -84,27 +84,27 @@ impl LogDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         self.held.path()
     }
 
-    /// Where a file of it is, for a sentence.
+    /// The path of a file in it, for messages.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    /// Waits until no other process changes the registry, and keeps others from it until the file is dropped.
+    /// Locks the registry exclusively, until the file is dropped. Waits for other processes that hold it.
     pub(super) fn lock(&self) -> io::Result<File> {
         let file = self.held.lock_file(LOCK, LOCK_MODE)?;
-        // An earlier build let the group open it.
+        // Earlier builds let the group open it.
         directory::tighten(&file, LOCK_MODE)?;
         directory::lock(&file, &self.path_of(LOCK))?;
         Ok(file)
     }
 
-    /// Waits until no process changes the registry. `None` where there is nothing to lock, in a copy of a log, say, and for
-    /// who may only read.
+    /// Locks the registry shared: waits until no process changes it. `None` if there is no lock file, as in a copy of a log, and
+    /// for a user who may only read.
     pub(super) fn lock_shared(&self) -> io::Result<Option<File>> {
         use io::ErrorKind::{NotFound, PermissionDenied};
         match self.read(LOCK) {
@@ -114,8 +114,8 @@ impl LogDirectory {
         }
     }
 
-    /// Makes the file that says, by its lock, that a stream is written. It is locked before it has its name: a process that
-    /// finds it finds it locked.
+    /// Creates the file whose lock shows that a stream is being written. It is locked before it gets its final name, so that
+    /// other processes never see it unlocked.
     pub(super) fn enliven(&self, stream: &str) -> io::Result<File> {
         let name = live_name(stream);
         let draft = format!("{name}{DRAFT}");
@@ -125,9 +125,9 @@ impl LogDirectory {
         Ok(file)
     }
 
-    /// Whether a stream is written now. Asked while the registry is locked.
+    /// Whether a stream is being written. Called while the registry is locked.
     ///
-    /// A file that this process may not open is damage: each stream's belongs to the directory's owner.
+    /// A file that this process may not open is damage: each belongs to the directory's owner.
     pub(super) fn life(&self, stream: &str) -> io::Result<Life> {
         let name = live_name(stream);
         let Some(file) = self.sign_of_life(stream).map_err(|error| match error.kind() {
@@ -150,7 +150,7 @@ impl LogDirectory {
         }
     }
 
-    /// The file that its process keeps locked. Another file under this name, which more users may open and lock, is none.
+    /// The file that its process keeps locked. A file under this name that more users may open and lock is ignored.
     fn sign_of_life(&self, stream: &str) -> io::Result<Option<File>> {
         let file = match self.held.read(&live_name(stream)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -161,7 +161,7 @@ impl LogDirectory {
         Ok(is_ours.then_some(file))
     }
 
-    /// As [`LogDirectory::life`], for who only looks; `None` is not known, since a reader may not open the file.
+    /// Like [`LogDirectory::life`], without the lock; `None` if it is unknown, since a reader may not open the file.
     pub(super) fn seems_alive(&self, stream: &str) -> Option<bool> {
         match self.sign_of_life(stream) {
             Ok(None) => Some(false),
@@ -170,38 +170,38 @@ impl LogDirectory {
                 Err(TryLockError::WouldBlock) => Some(true),
                 Err(TryLockError::Error(_)) => None,
             },
-            // A link, or a file of another user's.
+            // A symbolic link, or a file of another user.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Some(false),
             Err(_) => None,
         }
     }
 
-    /// Takes the sign of life away.
+    /// Removes the lock file of a stream.
     pub(super) fn bury(&self, stream: &str) -> io::Result<()> {
         self.held.remove(&live_name(stream))
     }
 
-    /// Makes a file that is not there yet.
+    /// Creates a new file.
     pub(super) fn create(&self, name: &str) -> io::Result<File> {
         self.held.create_new(name, MODE)
     }
 
-    /// Opens a file that is there to append to it.
+    /// Opens an existing file to append to it.
     pub(super) fn append_to(&self, name: &str) -> io::Result<File> {
         self.held.append(name, MODE)
     }
 
-    /// Puts a text in the place of a file, whole or not at all.
+    /// Replaces a file by a text atomically.
     pub(super) fn replace(&self, name: &str, text: &[u8]) -> io::Result<()> {
         self.held.replace(name, text, MODE)
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         self.held.remove(name)
     }
 
-    /// Removes the drafts and signs of life that dead processes left.
+    /// Removes the drafts and lock files that dead processes left.
     pub(super) fn sweep(&self) -> io::Result<()> {
         let names = self.held.names()?.into_iter();
         for name in names.filter_map(|name| name.into_string().ok()) {
@@ -210,7 +210,7 @@ impl LogDirectory {
                     self.bury(stream)?;
                 }
             } else if name.ends_with(DRAFT) {
-                // What is no file of ours is left alone.
+                // Other files are left alone.
                 let modified = self.held.modified(&name).ok().flatten();
                 let age = modified.and_then(|modified| modified.elapsed().ok());
                 if age.is_some_and(|age| age > ABANDONED_AFTER) {
@@ -221,12 +221,12 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// Makes names durable.
+    /// Syncs the directory, so that names are durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.held.sync()
     }
 
-    /// Opens a file to read it: a regular file, and no link. Another kind of file is damage.
+    /// Opens a regular file to read it. Links and other kinds of files are damage.
     pub(super) fn read(&self, name: &str) -> io::Result<File> {
         self.held
             .read_any(name)
@@ -236,7 +236,7 @@ impl LogDirectory {
             })
     }
 
-    /// Reads a note, if it is there. What is not UTF-8 is none of ours, and is told as text that is not signed.
+    /// Reads a note, if it exists. A file that is not UTF-8 is read as a text without a signature.
     pub(super) fn read_note(&self, name: &str) -> io::Result<Option<String>> {
         let file = match self.read(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -247,7 +247,7 @@ impl LogDirectory {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// What is in the directory.
+    /// The contents of the directory.
     pub(super) fn contents(&self) -> io::Result<Contents> {
         let mut contents = Contents::default();
         for name in self.held.names()? {
@@ -263,7 +263,7 @@ impl LogDirectory {
                 [stream, number, SEGMENT] => number.parse().ok().map(|number| (stream, number)),
                 _ => None,
             };
-            // One number has one name, so that no two files are one segment.
+            // Each number has exactly one valid name, so that two files cannot be the same segment.
             match read.filter(|(stream, number)| segment_name(stream, *number) == name) {
                 Some((stream, number)) => {
                     let segments = contents.streams.entry(stream.to_owned()).or_default();
@@ -280,7 +280,7 @@ impl LogDirectory {
         Ok(contents)
     }
 
-    /// The names of all segments, oldest stream first. What is none is damage, since its lines would be passed over.
+    /// The names of all segments, oldest stream first. A file with an invalid name is damage, since its lines would be skipped.
     pub(super) fn segments(&self) -> io::Result<Vec<String>> {
         let Contents { streams, strangers } = self.contents()?;
         if let Some(stranger) = strangers.first() {
@@ -295,21 +295,21 @@ impl LogDirectory {
     }
 }
 
-/// Reads a line with its newline, or what is left before the end; at most one byte more than the longest line.
+/// Reads a line with its newline, or the rest of the file; at most one byte more than the longest line.
 pub(super) fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
     line.clear();
     let most = MAX_AUDIT_LINE_BYTES as u64 + 1;
     reader.take(most).read_until(b'\n', line)
 }
 
-/// Whether what [`read_line`] gave is longer than any line.
+/// Whether the result of [`read_line`] is longer than a line may be.
 pub(super) fn is_too_long(line: &[u8]) -> bool {
     line.len() > MAX_AUDIT_LINE_BYTES
 }
 
-/// Reads on behind the beginning of a last line that has no end, and judges whether a write that broke off left it.
+/// Reads the rest after the beginning of an incomplete last line, and checks whether an interrupted write can have left it.
 ///
-/// A power cut may leave a tail of zeros that is longer than any line, but no line after it, and no other byte.
+/// A power cut may leave a tail of zeros that is longer than any line, but no other byte after it.
 pub(super) fn read_tail(
     reader: &mut impl BufRead,
     line: &mut Vec<u8>,
@@ -326,18 +326,18 @@ pub(super) fn read_tail(
     )
 }
 
-/// What is said of zeros that are not at the end.
+/// The problem of zeros that are not at the end.
 const HOLE: &str = "zero bytes stand in the middle of what comes after the last whole line: a write that broke off leaves them at the end alone";
 
-/// What is said of a line that is too long.
+/// The problem of a line that is too long.
 pub(super) const TOO_LONG: &str = "the line is longer than any audit record";
 
-/// The name of a stream's segment, which are numbered from 1.
+/// The name of a stream's segment; segments are numbered from 1.
 pub(super) fn segment_name(stream: &str, number: u32) -> String {
     format!("{stream}.{number:04}.{SEGMENT}")
 }
 
-/// Where is kept what was cut from a segment.
+/// The name of the file with the bytes that were cut from a segment.
 pub(super) fn torn_name(segment: &str) -> String {
     let stem = segment.strip_suffix(SEGMENT).unwrap_or(segment);
     format!("{stem}torn")
@@ -347,7 +347,7 @@ pub(super) fn live_name(stream: &str) -> String {
     format!("{stream}.{LIVE}")
 }
 
-/// Whether a path is still the file that is open.
+/// Whether a path still names the file that is open.
 pub(super) fn is_still(path: &Path, open: &File) -> io::Result<bool> {
     let (there, held) = (fs::symlink_metadata(path)?, open.metadata()?);
     Ok((there.dev(), there.ino()) == (held.dev(), held.ino()))

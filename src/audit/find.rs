@@ -1,7 +1,7 @@
-//! Answers questions of an audit log: which line issued this link, what did this person get.
+//! Queries of an audit log, such as the line that issued a link, or the links of a recipient.
 //!
-//! A line is not parsed to be judged: a field is searched as the bytes that the writer spells it with, which nothing
-//! else in a line can hold, since a quotation mark within a text is escaped. The segments are read on all cores.
+//! Lines are matched without parsing: a field is searched in the writer's spelling. Those bytes cannot occur elsewhere in a
+//! line, since a quotation mark within a text is escaped. The segments are read on all cores.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -17,13 +17,13 @@ use super::record::push_json;
 use super::stream::spelled;
 use crate::bounds::MAX_AUDIT_LINE_BYTES;
 
-/// How much of a segment is looked at at once, in bytes.
+/// How much of a segment is searched at once, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// How many chunks of answers may wait to be told, for each segment that is read.
+/// How many chunks of matches may wait for the caller, for each segment that is read.
 const AHEAD: usize = 4;
 
-/// What a line must say to be found; what is left out matches everything.
+/// The conditions for a line; a field that is left out matches everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkQuery {
     /// The fingerprint of a link's signature.
@@ -36,15 +36,15 @@ pub struct LinkQuery {
     pub job: Option<String>,
     /// A bucket and a key.
     pub object: Option<(String, String)>,
-    /// The first instant.
+    /// The earliest instant, inclusive.
     pub since: Option<Timestamp>,
-    /// The instant before which.
+    /// The end of the time range, exclusive.
     pub until: Option<Timestamp>,
 }
 
-/// A question as it is put to bytes.
+/// A query in bytes.
 struct Search {
-    /// What must stand in a line; the rarest first.
+    /// The texts that a line must contain; the rarest first.
     needles: Vec<Finder<'static>>,
     since: Option<String>,
     until: Option<String>,
@@ -76,7 +76,7 @@ impl Search {
         }
     }
 
-    /// Whether a line, with its newline, is an answer. The first needle is known to be in it.
+    /// Whether a line, with its newline, matches. The first needle is known to be in it.
     fn takes(&self, line: &[u8]) -> bool {
         let mut others = self.needles.iter().skip(1);
         others.all(|needle| needle.find(line).is_some()) && self.is_in_time(line)
@@ -86,14 +86,14 @@ impl Search {
         if self.since.is_none() && self.until.is_none() {
             return true;
         }
-        // Instants are spelled alike, so that they sort as texts.
+        // All instants have the same format, so that they sort as texts.
         LineHead::parse(line).is_some_and(|head| {
             self.since.as_deref().is_none_or(|since| head.ts >= since)
                 && self.until.as_deref().is_none_or(|until| head.ts < until)
         })
     }
 
-    /// Appends the answers among whole lines.
+    /// Appends the matches among whole lines.
     fn sift(&self, lines: &[u8], answers: &mut Vec<u8>) {
         let mut add = |line: &[u8]| {
             if self.takes(line) {
@@ -115,8 +115,8 @@ impl Search {
     }
 }
 
-/// Calls `found` with every line that answers the question, oldest stream first. A line that is being written, and has
-/// no end yet, is none.
+/// Calls `found` with every line that matches the query, oldest stream first. An incomplete line, which is still being
+/// written, is skipped.
 pub fn find(
     dir: impl Into<Location>,
     question: &LinkQuery,
@@ -150,7 +150,7 @@ pub fn find(
     Ok(())
 }
 
-/// Reads a segment and hands on the answers, until nobody wants them any more.
+/// Reads a segment and sends the matches, until the receiver is dropped.
 fn read(
     directory: &LogDirectory,
     name: &str,

@@ -1,10 +1,10 @@
-//! Which links of jobs that are not done have their lines: a job that comes back hands out the same links again, and no link
+//! The links with audit lines of jobs that are not done: a retried job hands out the same links again, and no link
 //! has a second line.
 //!
-//! A job that signs and then finds its relay or its bucket down comes back. While its links are fresh, it is planned with
-//! their [`Lifetime`], so that the same signatures come of it. Whether they are the same is not assumed but compared, batch by
-//! batch: other credentials, or an object that has vanished, make another batch, which has lines of its own. A process that
-//! ends forgets all this, and its jobs are signed anew.
+//! A job that signs and then finds its relay or its bucket down is retried. While its links are fresh, it is planned with
+//! their [`Lifetime`], so that signing gives the same signatures. They are compared batch by batch: with other credentials, or
+//! without an object that is gone, a batch differs and gets lines of its own. This state is in memory: after a restart the
+//! jobs are signed again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use crate::job::JobId;
 use crate::links::Links;
 use crate::plan::Lifetime;
 
-/// The links that have lines, by job. Clones share them.
+/// The links that have audit lines, by job. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Issued {
     jobs: Arc<Mutex<Jobs>>,
@@ -43,18 +43,18 @@ impl Issued {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lifetime of the links of a job that have lines.
+    /// The lifetime of the links of a job that have audit lines.
     pub fn lifetime(&self, job: &JobId) -> Option<Lifetime> {
         let jobs = self.jobs();
         jobs.by_id.get(job.as_str()).map(|of_job| of_job.lifetime)
     }
 
-    /// The job is done: it hands out nothing more.
+    /// Forgets a job that is done.
     pub fn forget(&self, job: &JobId) {
         self.jobs().remove(job.as_str());
     }
 
-    /// As [`super::record()`], but for a batch that has its lines.
+    /// Like [`super::record()`], but writes no lines for a batch that has them.
     pub async fn record(
         &self,
         links: Links,
@@ -101,8 +101,8 @@ impl Jobs {
     }
 }
 
-/// What tells a batch from every other: for whom it is, and each link's identity and signature. A link's identity is derived
-/// from its job, its audience and its object, so that a signature which opens many objects is told apart as well.
+/// Identifies a batch by its audience, and each link's id and signature. The id is derived from the job, the audience and
+/// the object, so that links which share a signature are distinguished too.
 fn digest(links: &Links, kind: LinkKind) -> [u8; 32] {
     let mut digest = Sha256::new();
     digest.update([kind as u8]);
@@ -156,7 +156,7 @@ mod tests {
         }
     }
 
-    /// How many lines the log has that tell of a link.
+    /// How many lines of the log are about a link.
     fn lines(dir: &Path) -> usize {
         let texts = segments(dir).unwrap().into_iter();
         let texts = texts.map(|path| std::fs::read_to_string(path).unwrap());

@@ -1,8 +1,8 @@
-//! The log's writer: one thread, one stream, one `fdatasync` for all who wait.
+//! The log's writer: one thread, one stream, and one `fdatasync` for all waiting callers.
 //!
-//! Callers hand over records and wait. The writer takes what has piled up, chains it, writes it, syncs it, and
-//! only then lets them go on. After a failed write or sync nothing is written any more: Linux marks the pages
-//! clean, and a second sync would succeed over lost data (`PostgreSQL`'s "fsyncgate", 2018).
+//! Callers send records and wait. The writer takes all queued records, chains them, writes them and syncs them, and
+//! only then answers the callers. After a failed write or sync it stops: Linux marks the pages clean, and a second
+//! sync would succeed although data is lost (`PostgreSQL`'s "fsyncgate", 2018).
 
 use std::io;
 use std::path::Path;
@@ -27,13 +27,13 @@ use crate::clock::Clock;
 use crate::edge::health::{Edge, EdgeKind, FailureKind, Step};
 use crate::quantity::Size;
 
-/// How many requests may wait for the writer before callers wait to hand theirs over.
+/// How many requests the writer's queue holds before callers wait.
 const QUEUE: usize = 1024;
 
-/// How many records go into one group at the most: bounds the memory of a write and the wait for a sync.
+/// The most records in a group: it bounds the memory of a write and the wait for a sync.
 const MAX_GROUP: usize = 10_000;
 
-/// How often a disk without room is tried again.
+/// How often a full disk is tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// Where and how a log is written.
@@ -41,18 +41,18 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 pub struct AuditSettings {
     /// The directory.
     pub dir: Location,
-    /// What signs its checkpoints and its registry.
+    /// The key that signs its checkpoints and its registry.
     pub key: SigningKey,
-    /// From which size on a segment is followed by a new one.
+    /// The size at which a segment is rotated.
     pub rotate_size: Size,
-    /// How much room must be left on the disk for messages to be received.
+    /// The free space below which no messages are received.
     pub min_free: Size,
-    /// Where it is remembered, outside the directory, that the log has a registry.
+    /// Where the state of the registry is remembered, outside the directory.
     pub memory: Option<Memory>,
 }
 
 impl AuditSettings {
-    /// The defaults, for a directory and a key.
+    /// The default settings, for a directory and a key.
     pub fn new(dir: impl Into<Location>, key: SigningKey) -> Self {
         Self {
             dir: dir.into(),
@@ -90,22 +90,22 @@ pub enum RecordError {
         /// What the disk said.
         source: Arc<io::Error>,
     },
-    /// Somebody else changed the file that is being written. The process must not issue links any more.
+    /// Another process changed the file that is being written. The process must not issue links any more.
     #[error(
         "the audit log {path} was changed by somebody else: {reason}; nothing more is handed out. Rotation is Handout's own (audit.rotate_size): take the log out of logrotate's hands"
     )]
     Changed {
         /// The segment.
         path: String,
-        /// What was seen.
+        /// The change.
         reason: &'static str,
     },
-    /// A record that no reader of the log would take for one. Written, it would be damage.
+    /// A record that readers of the log would reject. If it were written, it would be damage.
     #[error(
         "the audit line of this ({event}) would have more than {MAX_AUDIT_LINE_BYTES} bytes, which is all that one may have"
     )]
     TooLong {
-        /// What would have been recorded.
+        /// The event of the record.
         event: &'static str,
     },
     /// The writer has stopped, after a failure or at the end of the program.
@@ -119,7 +119,7 @@ pub enum RecordError {
         /// What the file system said.
         source: Arc<io::Error>,
     },
-    /// A stream that broke off belongs to another user, so that it cannot be ended.
+    /// An interrupted stream belongs to another user, so that it cannot be ended.
     #[error(
         "the audit log {path} belongs to another user and broke off, so it must be ended: give it to the directory's owner (chown --reference), then start again"
     )]
@@ -156,7 +156,7 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// Whether the disk has no room, and the log is as it was written.
+    /// Whether the disk is full, and the log is intact.
     pub fn is_full(&self) -> bool {
         match self {
             Self::Write { source, .. } | Self::Open { source, .. } => is_full(source),
@@ -164,20 +164,20 @@ impl RecordError {
         }
     }
 
-    /// Whether the stream's end alone is missing, which the next start writes: the disk has no room for it, or another process
-    /// has kept the directory's lock for too long.
+    /// Whether only the stream's end is missing, which the next start writes: the disk is full, or another process held the
+    /// directory's lock for too long.
     pub fn lacks_end(&self) -> bool {
         let is_late =
             matches!(self, Self::Write { source, .. } if source.kind() == io::ErrorKind::TimedOut);
         is_late || self.is_full()
     }
 
-    /// Whether the log is not as it was written, rather than the disk bad.
+    /// Whether the log was changed, rather than that the disk failed.
     pub fn is_damage(&self) -> bool {
         use io::ErrorKind::{InvalidData, InvalidInput};
         match self {
             Self::Changed { .. } | Self::Damaged { .. } | Self::Registry { .. } => true,
-            // A link, a FIFO, or a note that was changed: no disk does that.
+            // A symbolic link, a FIFO, or a changed note: a disk failure does not cause these.
             Self::Open { source, .. }
             | Self::Foreign { source, .. }
             | Self::Write { source, .. } => {
@@ -188,7 +188,7 @@ impl RecordError {
     }
 }
 
-/// What failed on the way to an open log.
+/// The error of opening the log.
 pub(super) fn open_failed(path: &Path, source: io::Error) -> RecordError {
     RecordError::Open {
         path: path.display().to_string(),
@@ -209,10 +209,10 @@ struct WriterRequest {
     done: oneshot::Sender<Result<(), RecordError>>,
 }
 
-/// As the edge of the log's disk knows it.
+/// The step of a write, for the edge of the log's disk.
 const WRITING: Step = Step::only("a write");
 
-/// How a log is, for those who do not write to it; does not keep it open.
+/// The health of a log, for tasks that do not write to it. It does not keep the log open.
 #[derive(Debug, Clone)]
 pub struct Watch {
     failure: Arc<OnceLock<RecordError>>,
@@ -221,7 +221,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// What stopped the writer, if anything did: the daemon must stop.
+    /// The failure that stopped the writer, if there was one: the daemon must stop.
     pub fn failure(&self) -> Option<&RecordError> {
         self.failure.get()
     }
@@ -232,14 +232,14 @@ impl Watch {
     }
 }
 
-/// Ends the log in order when it is closed; without, the next start finds a stream that broke off.
+/// Ends the log in order when it is closed. If it is not closed, the next start finds an interrupted stream.
 #[derive(Debug)]
 pub struct Writer {
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Writer {
-    /// Waits until all handles are gone and the last line is written.
+    /// Waits until all handles are dropped and the last line is written.
     pub fn close(self) {
         if self.thread.join().is_err() {
             tracing::error!("the audit log's writer panicked");
@@ -248,7 +248,7 @@ impl Writer {
 }
 
 impl AuditLog {
-    /// Opens a stream of its own, after ending streams that broke off in the directory.
+    /// Opens a new stream, after it has ended the interrupted streams of the directory.
     pub fn open(
         settings: &AuditSettings,
         program: &str,
@@ -275,7 +275,7 @@ impl AuditLog {
             ),
         };
         let its = watch.clone();
-        // Its timers are its own: it writes checkpoints while nobody calls.
+        // The thread has its own timers: it writes checkpoints also without calls.
         let timers = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -289,8 +289,8 @@ impl AuditLog {
                         error = crate::text::chain(&error),
                         "the audit log has stopped"
                     );
-                    // Before callers find the log closed. A group's failure is there already: those who waited for it
-                    // were told after it.
+                    // Before callers find the log closed. The failure of a group is already set: its callers were
+                    // answered after that.
                     drop(its.failure.set(error));
                 }
             })
@@ -308,7 +308,7 @@ impl AuditLog {
             return Err(RecordError::TooLong { event: long.event });
         }
         let (done, written) = oneshot::channel();
-        // A disk that hangs fails in no way.
+        // A disk that hangs returns no error.
         let _under_way = self.edge().asked(WRITING);
         self.sender
             .send(WriterRequest { records, done })
@@ -323,7 +323,7 @@ impl AuditLog {
         self.watch.failure().cloned().unwrap_or(RecordError::Closed)
     }
 
-    /// Whether the writer has stopped for a failure: the daemon must stop.
+    /// Whether the writer has stopped after a failure: the daemon must stop.
     pub fn has_failed(&self) -> bool {
         self.watch.failure().is_some()
     }
@@ -333,12 +333,12 @@ impl AuditLog {
         self.watch.room()
     }
 
-    /// What is known of its disk's room: down while a write finds none.
+    /// The health of its disk: down while it is too full for a write.
     pub const fn edge(&self) -> &Edge {
         &self.watch.edge
     }
 
-    /// How the log is, without keeping it open.
+    /// The health of the log, without keeping it open.
     pub fn watch(&self) -> Watch {
         self.watch.clone()
     }
@@ -359,8 +359,8 @@ fn stopped_at(path: &Path, error: WriteError) -> RecordError {
     }
 }
 
-/// Writes until all handles are gone, or something fails. A disk without room is an outage: what waits for its lines is told
-/// so, and the disk is tried until it has room.
+/// Writes until all handles are dropped, or a failure. A full disk is an outage: waiting callers get the error, and the
+/// disk is tried until it has space.
 fn write_groups(
     mut stream: Stream,
     receiver: &mut mpsc::Receiver<WriterRequest>,
@@ -368,7 +368,7 @@ fn write_groups(
     watch: &Watch,
 ) -> Result<(), RecordError> {
     let edge = &watch.edge;
-    // How many bytes found no room: a disk that has room for less is not tried.
+    // How many bytes did not fit: the disk is not tried while it has less free space.
     let mut refused = 0;
     loop {
         let has_no_room = edge.outage().is_some();
@@ -428,7 +428,7 @@ fn write_group(
         drop(watch.failure.set(error.clone()));
     }
     for done in waiting {
-        // Somebody who does not wait any more was cancelled; the line stands all the same.
+        // A caller that does not wait any more was cancelled; its lines stay written.
         drop(done.send(result.clone()));
     }
     result
@@ -511,7 +511,7 @@ pub(super) mod tests {
         assert_eq!(report.lines, 5);
     }
 
-    /// A stream with so many records in it, each a group of its own.
+    /// A stream with a number of records, each a group of its own.
     async fn written(settings: &AuditSettings, records: usize) {
         let (log, writer) = AuditLog::open(settings, "test", clock).unwrap();
         for number in 0..records {
@@ -584,7 +584,7 @@ pub(super) mod tests {
         assert!(verified(&settings).problems.is_empty());
     }
 
-    /// Commands come and go while the daemon writes: none may take another's new stream for a broken one.
+    /// Commands start and end while the daemon writes: none may take another's new stream for an interrupted one.
     #[test]
     fn streams_that_open_at_the_same_time_leave_each_other_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -606,7 +606,7 @@ pub(super) mod tests {
         assert_eq!((report.lines, report.streams), (120, 40));
     }
 
-    /// What logrotate's `copytruncate` and `create` do to the file that is being written.
+    /// Does to the file what logrotate's `copytruncate` and `create` do.
     #[tokio::test]
     async fn a_file_that_somebody_else_cuts_renames_or_writes_to_stops_the_log() {
         let cut = |path: &Path| drop(fs::write(path, ""));

@@ -1,7 +1,7 @@
-//! Signed notes: a text and an Ed25519 signature under it, which anybody can check who has the public key.
+//! Signed notes: a text with an Ed25519 signature, which is checked with the public key.
 //! <https://c2sp.org/signed-note>
 //!
-//! All that a log signs is signed under one name, so that there is one line of a public key to pin.
+//! A log signs everything under the same name, so that operators pin a single line with a public key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 /// The name of the key in every note.
 pub const KEY_NAME: &str = "handout";
 
-/// What the specification calls Ed25519.
+/// The specification's number for Ed25519.
 const ED25519_TYPE: u8 = 1;
 
 /// Signs notes; prints as stars.
@@ -31,28 +31,28 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Checks notes. Written as the specification's verifier key: `handout+<key id>+<base64>`.
+/// Checks notes. Its text is the specification's verifier key: `handout+<key id>+<base64>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey {
     bytes: [u8; 32],
 }
 
-/// Why a text is no key.
+/// Why a text is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointKeyError {
-    /// Not a private key in PEM.
+    /// The text is not a private key in PEM.
     #[error(
         "is no Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out FILE`"
     )]
     Private,
-    /// Not a verifier key.
+    /// The text is not a verifier key.
     #[error(
         "is no public key of an audit log: it begins with {KEY_NAME}+, and `handout audit key` prints it"
     )]
     Public,
 }
 
-/// The note is not signed with the key, or is no note.
+/// The note is not signed with the key, or is not a valid note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its signature is not the one of the log's key")]
 pub struct BadNote;
@@ -115,8 +115,8 @@ impl PublicKey {
         [hash[0], hash[1], hash[2], hash[3]]
     }
 
-    /// The text of a note with this key's signature and nothing else under it: an ignored line would be one that can be
-    /// changed unseen.
+    /// The text of a note with exactly this key's signature: any other line would be ignored and could be changed without
+    /// detection.
     pub fn open<'a>(&self, note: &'a str) -> Result<&'a str, BadNote> {
         let (text, signature) = note.rsplit_once("\n\n").ok_or(BadNote)?;
         let text = &note[..=text.len()];
@@ -160,7 +160,7 @@ impl FromStr for PublicKey {
         let key = Self {
             bytes: bytes.ok_or(CheckpointKeyError::Public)?,
         };
-        // The id is made of the key: one that does not fit is a slip of the hand.
+        // The id is derived from the key: a wrong id is a typing error.
         match key.to_string() == text {
             true => Ok(key),
             false => Err(CheckpointKeyError::Public),

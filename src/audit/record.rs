@@ -1,8 +1,8 @@
-//! What a line of the audit log says, and what it never says.
+//! The fields of audit lines, and what lines never contain.
 //!
 //! A line names the link by its id and by a keyed fingerprint of its signature, the recipient by a keyed hash
-//! unless the configuration says otherwise. It never holds a signature, a token, a whole URL, a receipt handle
-//! or a template variable: the log must not be something that opens files.
+//! unless the configuration says otherwise. It never has a signature, a token, a whole URL, a receipt handle or a
+//! template variable: access to the log must not give access to files.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -20,7 +20,7 @@ use crate::links::{Link, Links};
 use crate::plan::Audience;
 use crate::plan::Bound;
 
-/// One record, without what only the log's writer knows (sequence, instant, the hash of the line before).
+/// A record, without the fields that the log's writer adds (sequence number, instant, the hash of the line before).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// What happened: `issue`, `outcome`, `refused` …
@@ -29,7 +29,7 @@ pub struct AuditRecord {
     pub fields: Fields,
 }
 
-/// The fields of a record: a part of one text, which all records of a batch share.
+/// The fields of a record: a part of a text that all records of a batch share.
 #[derive(Clone)]
 pub struct Fields {
     text: Arc<String>,
@@ -84,7 +84,7 @@ fn fields(record: &impl Serialize) -> String {
     fields
 }
 
-/// How people are named in the log.
+/// How recipients are named in the log.
 #[derive(Debug, Clone)]
 pub struct Pseudonyms {
     recipient_ids: Deriver,
@@ -93,7 +93,7 @@ pub struct Pseudonyms {
 }
 
 impl Pseudonyms {
-    /// Names by keyed hash, and in clear besides if `clear`.
+    /// Names by keyed hash, and also in clear if `clear`.
     pub fn new(keyring: &Keyring, clear: bool) -> Self {
         Self {
             recipient_ids: keyring.deriver(Purpose::RecipientId),
@@ -126,14 +126,14 @@ impl Pseudonyms {
     }
 }
 
-/// Whose links are recorded.
+/// The context of recorded links.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The job's id.
     pub job: &'a str,
     /// The connection that signed.
     pub connection: &'a str,
-    /// The role whose credentials signed, if the connection takes one on.
+    /// The role whose credentials signed, if the connection assumes one.
     pub role: Option<&'a str>,
     /// The message that carried it, if one did.
     pub message_id: Option<&'a str>,
@@ -141,16 +141,16 @@ pub struct Context<'a> {
     pub attempt: u32,
     /// What kind of link it is.
     pub kind: LinkKind,
-    /// How people are named.
+    /// How recipients are named.
     pub names: &'a Pseudonyms,
 }
 
-/// What a recorded link opens.
+/// The kind of object that a recorded link opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkKind {
     /// An object of the job.
     Object,
-    /// An object that was named and not looked at: nobody knows its size, or whether it is there.
+    /// An object that was named and not looked up: its size and existence are unknown.
     Named,
     /// A gallery page that the job published.
     Gallery,
@@ -158,7 +158,7 @@ pub enum LinkKind {
     Manifest,
 }
 
-/// What all links of a batch have in common, before what is each link's own.
+/// The fields that all links of a batch share, before each link's own fields.
 #[derive(Serialize)]
 struct CommonFields<'a> {
     job: &'a str,
@@ -173,7 +173,7 @@ struct CommonFields<'a> {
     role: Option<&'a str>,
 }
 
-/// What they have in common after it.
+/// The fields that they share after those.
 #[derive(Serialize)]
 struct LifetimeFields<'a> {
     signed_at: Timestamp,
@@ -182,12 +182,12 @@ struct LifetimeFields<'a> {
     access_key_id: &'a str,
 }
 
-/// About how many bytes a link's own fields have.
+/// The typical length of a link's own fields, in bytes.
 const TYPICAL_LENGTH: usize = 320;
 
 /// One `issue`, `gallery` or `manifest` record for each link.
 ///
-/// Millions are written: what a batch shares is spelled once, and the rest without a detour.
+/// Millions are written: the shared fields of a batch are formatted once, and the rest is appended directly.
 pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     let rid = context.names.recipient_id(&links.audience.canonical());
     let to = context.names.in_clear(links.audience.recipient());
@@ -240,7 +240,7 @@ pub fn lines(links: &Links, context: &Context<'_>) -> Vec<AuditRecord> {
     ends.into_iter().map(record).collect()
 }
 
-/// Appends what is a link's own, with a comma at both ends.
+/// Appends a link's own fields, with a comma at both ends.
 fn push_link(link: &Link, sized: bool, names: &Pseudonyms, fields: &mut String) {
     push_text("bucket", link.bucket.as_str(), fields);
     push_text("key", link.object.key.as_str(), fields);
@@ -268,9 +268,9 @@ fn push_text(name: &str, text: &str, fields: &mut String) {
     push_json(text, fields);
 }
 
-/// Appends a text as JSON has it.
+/// Appends a text as a JSON string.
 pub(super) fn push_json(text: &str, json: &mut String) {
-    // Most texts are as they are; only these need an escape (RFC 8259, section 7).
+    // Most texts need no escape; only these characters do (RFC 8259, section 7).
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
         json.push('"');
@@ -281,14 +281,14 @@ pub(super) fn push_json(text: &str, json: &mut String) {
     }
 }
 
-/// What became of a mail.
+/// The outcome of a delivery attempt.
 #[derive(Debug, Serialize)]
 pub struct MailOutcome<'a> {
     /// The job.
     pub job: &'a str,
     /// The recipient's id.
     pub rid: &'a str,
-    /// Which attempt at this recipient, from 0, as the ledger counts.
+    /// The number of the attempt at this recipient, from 0, as in the ledger.
     pub n: u32,
     /// `accepted`, `rejected`, `not_sent` or `unknown`.
     pub outcome: &'a str,
@@ -304,7 +304,7 @@ pub fn outcome(outcome: &MailOutcome<'_>) -> AuditRecord {
     AuditRecord::new("outcome", outcome)
 }
 
-/// A `refused` record: what was asked, by whom, and why it was not done.
+/// A `refused` record: a rejected job, and the reason.
 pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> AuditRecord {
     #[derive(Serialize)]
     struct RefusedFields<'a> {
@@ -324,7 +324,7 @@ pub fn refused(job: Option<&str>, message_id: Option<&str>, reason: &str) -> Aud
     )
 }
 
-/// A `published` record: a page or a list that was put somewhere.
+/// A `published` record: a page or a list that was published.
 pub fn published(
     job: &str,
     audience: &Audience,
@@ -351,7 +351,7 @@ pub fn published(
     )
 }
 
-/// The first record of a stream; `key` checks what it signs.
+/// The first record of a stream; `key` verifies its checkpoints.
 pub fn opened(program: &str, key: &PublicKey) -> AuditRecord {
     #[derive(Serialize)]
     struct OpenedFields<'a> {
@@ -395,7 +395,7 @@ pub fn closed() -> AuditRecord {
     }
 }
 
-/// The last record of a stream that did not: what was cut from its end, if anything was.
+/// The last record of an interrupted stream: what was cut from its end, if anything was.
 pub fn recovered(torn_bytes: usize, torn_sha256: &str) -> AuditRecord {
     #[derive(Serialize)]
     struct Recovered<'a> {

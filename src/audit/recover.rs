@@ -1,9 +1,9 @@
-//! The start: what broke off is ended, and the registry brought up to date.
+//! Recovery at a start: interrupted streams are ended, and the registry is brought up to date.
 //!
-//! A process that is killed, or a machine that loses power, leaves a stream without its last line, perhaps with a torn
-//! group. A torn group belongs to links that never left: they leave only after the sync of their whole group. So what
-//! comes after the last seal is cut, kept aside and recorded; it may be of another hand, and is never taken in. Everything
-//! else that is not as it was written is evidence, and is left as it is.
+//! A killed process, or a power cut, leaves a stream without its last line, perhaps with a torn group. The links of a torn
+//! group never left: links leave only after the sync of their whole group. So all bytes after the last seal are cut, kept in
+//! a separate file and recorded. They may be forged, and never become part of the stream. Any other change of the files is
+//! evidence, and is left as it is.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -27,7 +27,7 @@ use crate::bounds::MAX_TORN_BYTES;
 use crate::clock::Clock;
 use crate::keyring::sha256_hex;
 
-/// Reads the registry, which the caller has locked, and ends what broke off. The registry that is returned is not yet saved.
+/// Reads the registry, which the caller has locked, and ends interrupted streams. The returned registry is not yet saved.
 pub(super) fn recover(means: &WriterContext) -> Result<Registry, RecordError> {
     let dir = means.directory.path();
     let there = contents(means)?;
@@ -90,7 +90,7 @@ fn registry(means: &WriterContext, there: &Contents) -> Result<Registry, RecordE
     }
 }
 
-/// Whether any segment has a byte in it: an empty one is a start's that broke off.
+/// Whether any segment has a byte in it: an empty segment is from an interrupted start.
 fn has_lines(directory: &LogDirectory, there: &Contents) -> io::Result<bool> {
     for (_, name) in there.streams.values().flatten() {
         if directory.read(name)?.metadata()?.len() > 0 {
@@ -161,12 +161,12 @@ fn damaged(dir: &LogDirectory, stream: &str, name: &str, line: u64, reason: Stri
     }
 }
 
-/// A stream that was read to the last line that is known to be its process's.
+/// A stream that was read up to the last line that its own process is known to have written.
 struct Broken<'a> {
     course: Course<'a>,
     name: String,
     number: u32,
-    /// How many bytes of the last segment are lines of the process, and what comes after them.
+    /// How many bytes of the last segment are lines of the process, and the bytes after them.
     whole: u64,
     torn: Vec<u8>,
 }
@@ -198,7 +198,7 @@ fn read_through<'a>(
     );
     let seal = SealKey::of(&means.key);
     let mut course = Course::new(dir, stream, Some(registry.key), Some(&registry.log));
-    // The last line that is the process's: of which segment, and how many bytes of it are.
+    // The last line of the process: its segment, and how many bytes of the segment end with it.
     let mut own = (course.clone(), 0, 0_u64);
     let mut line = Vec::new();
     let mut length = 0;
@@ -282,7 +282,7 @@ fn read_through<'a>(
     })
 }
 
-/// What stands in a file from a byte on.
+/// The bytes of a file from an offset on.
 fn tail(dir: &LogDirectory, name: &str, from: u64) -> io::Result<Vec<u8>> {
     let mut file = dir.read(name)?;
     file.seek(SeekFrom::Start(from))?;
@@ -292,7 +292,7 @@ fn tail(dir: &LogDirectory, name: &str, from: u64) -> io::Result<Vec<u8>> {
 }
 
 impl Broken<'_> {
-    /// Cuts what is torn, keeps it aside, and writes the last lines.
+    /// Cuts the torn bytes, keeps them in a separate file, and writes the last lines.
     fn mend(&mut self, means: &WriterContext) -> io::Result<()> {
         let dir = &means.directory;
         let stream = self.course.head.stream().to_owned();
@@ -301,7 +301,7 @@ impl Broken<'_> {
             Segment::create(dir, &stream, self.number + 1)?
         } else {
             let file = dir.append_to(&self.name)?;
-            // A start that was killed here has cut something already.
+            // An earlier start that was killed here has already cut some bytes.
             let before = match set_aside(dir, &kept) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 read => read?,
@@ -333,7 +333,7 @@ impl Broken<'_> {
     }
 }
 
-/// Removes what dead processes left that had not registered their streams yet, or not given a file its name.
+/// Removes the files of dead processes that had not registered their streams or renamed their drafts yet.
 pub(super) fn sweep(means: &WriterContext, registry: &Registry) -> Result<(), RecordError> {
     let dir = &means.directory;
     let failed = |source| open_failed(dir.path(), source);
@@ -362,7 +362,7 @@ pub(super) fn sweep(means: &WriterContext, registry: &Registry) -> Result<(), Re
     dir.sweep().map_err(failed)
 }
 
-/// Why a stream was not given up.
+/// Why the loss of a stream was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum LossError {
     /// There is no loss to accept.
@@ -370,7 +370,7 @@ pub enum LossError {
     Refused {
         /// The stream.
         stream: String,
-        /// What it is instead.
+        /// The state of the stream.
         reason: &'static str,
     },
     /// The log cannot be read or written.
@@ -378,10 +378,10 @@ pub enum LossError {
     Record(#[from] RecordError),
 }
 
-/// Gives up a stream that did not end and whose files are not as they were written, so that a start goes on without it.
+/// Accepts the loss of a stream that did not end and whose files were changed, so that a start continues without it.
 ///
 /// It stays in the registry, and every verification names it. An error is returned for a stream that is not registered, has
-/// ended, is written, or can be ended by a start.
+/// ended, is being written, or can be ended by a start.
 pub fn accept_loss(settings: &AuditSettings, clock: Clock, stream: &str) -> Result<(), LossError> {
     let failed = |source| open_failed(&settings.dir, source);
     let means = settings.means(clock)?;
@@ -433,7 +433,7 @@ mod tests {
 
     type Files = BTreeMap<String, Vec<u8>>;
 
-    /// A directory in memory, where there is one: what is tested is not the disk.
+    /// A directory in memory, where available: the disk is not under test.
     fn scratch() -> tempfile::TempDir {
         let memory = Path::new("/dev/shm");
         match memory.is_dir() {
@@ -468,7 +468,7 @@ mod tests {
         }
     }
 
-    /// A directory as a killed process leaves it: a first segment, a second with three lines, and a state that was kept
+    /// A directory as a killed process leaves it: a first segment, a second with three lines, and a state that was saved
     /// when the second began.
     async fn broken_off() -> (Files, String) {
         let dir = scratch();
@@ -490,7 +490,7 @@ mod tests {
         bytes.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
-    /// The lines up to the last seal: those of groups that may have been durable.
+    /// The lines up to the last seal, which belong to groups that may have been durable.
     fn sealed_lines(bytes: &[u8]) -> u64 {
         let lines = bytes.split_inclusive(|byte| *byte == b'\n').zip(1..);
         let is_sealed = |line: &[u8]| {
@@ -500,7 +500,7 @@ mod tests {
         sealed.last().map_or(0, |(_, number)| number)
     }
 
-    /// A process can be killed, or the power fail, after any byte. The next start mends the stream and says so in it.
+    /// A process can be killed, or the power fail, after any byte. The next start repairs the stream and records that in it.
     #[tokio::test]
     async fn a_stream_that_broke_off_at_any_byte_is_mended_and_no_whole_group_is_lost() {
         let (files, last) = broken_off().await;
@@ -605,7 +605,7 @@ mod tests {
         assert!(!dir.path().join(empty).exists());
     }
 
-    /// A file that more users may open, in the place of the sign of life, is not held for one, though it is locked.
+    /// A locked file that more users may open does not count as the lock file of a stream.
     #[tokio::test]
     async fn a_sign_of_life_that_others_may_lock_is_none() {
         use std::os::unix::fs::PermissionsExt;
@@ -628,7 +628,7 @@ mod tests {
         }
     }
 
-    /// The close can be killed after its last line and before the registry knows.
+    /// A close can be killed after its last line and before it updates the registry.
     #[tokio::test]
     async fn an_end_that_was_not_registered_is_registered_by_the_next_start() {
         let dir = scratch();

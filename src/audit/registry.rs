@@ -1,14 +1,14 @@
-//! The registry: which streams there are, and what became of each, in one signed note.
+//! The registry: all streams and their states, in a signed note.
 //!
-//! A chain proves what stands in a stream, not that a stream stands where it should: cut at a line's end, it is a
-//! shorter chain; taken away, it is none. So every stream is registered before its first line, and its last state is
-//! kept beside it: while it is written as its checkpoint `<stream>.checkpoint`, brought up to date at most a second
-//! after a line; when it has ended in the registry itself, `streams.note`. Neither is ever ahead of the lines on the
-//! disk, so a crash leaves at most a state that is too old, and the next start brings it up to date.
+//! A chain proves the lines of a stream, but not that the stream is complete: if it is cut at a line's end, it is a valid
+//! shorter chain; if its files are removed, no chain is left. So every stream is registered before its first line, and its
+//! last state is saved: while it is written, as its checkpoint `<stream>.checkpoint`, at most a second after a line; when it
+//! has ended, in the registry itself, `streams.note`. Neither is ever ahead of the lines on the disk, so a crash leaves at
+//! most a state that is too old, and the next start brings it up to date.
 //!
-//! A note that is replaced whole cannot be cut: whoever does not have the key has no way to a registry that knows less,
-//! but to one that they kept from before. Against that helps only a state that somebody else keeps: the line that
-//! `handout audit verify` prints, or a checkpoint.
+//! A note is replaced as a whole and cannot be cut: without the key, an attacker can only put back an earlier copy of the
+//! registry. That is detected by a state that is stored elsewhere: the line that `handout audit verify` prints, or a
+//! checkpoint.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,21 +26,22 @@ pub const REGISTRY: &str = "streams.note";
 /// The first line of its text.
 const ORIGIN: &str = "handout/streams";
 
-/// What became of a stream.
+/// The state of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RegistryEntry {
-    /// It is written, or broke off: its last state is in a file of its own.
+    /// It is being written, or was interrupted: its last state is in a file of its own.
     Open,
-    /// Its process stopped after so many lines with this root, since another hand changed its files: nothing may come after them.
+    /// Its process stopped after this number of lines, with this root, since another process changed its files: no line may
+    /// follow.
     Stopped {
         /// How many lines.
         lines: u64,
         /// The root over them.
         root: Hash,
     },
-    /// It did not end, its files are not as they were written, and the operator gave it up.
+    /// It did not end, its files were changed, and the operator accepted the loss.
     Lost,
-    /// It ended with so many lines and this root.
+    /// It ended with this number of lines and this root.
     Closed {
         /// How many lines.
         lines: u64,
@@ -61,11 +62,11 @@ impl RegistryEntry {
 pub(super) struct Registry {
     /// The key under which the log is signed.
     pub(super) key: PublicKey,
-    /// The random id of the log: another log of the same key has another.
+    /// The random id of the log: it differs from that of other logs with the same key.
     pub(super) log: String,
     /// How often it was saved.
     pub(super) generation: u64,
-    /// The streams by name, which is by age.
+    /// The streams by name, which is also by age.
     pub(super) streams: BTreeMap<String, RegistryEntry>,
 }
 
@@ -80,8 +81,8 @@ impl Registry {
         }
     }
 
-    /// Reads a directory's registry and checks it: with the pinned key, or else with the one that it names itself, which
-    /// shows what was damaged, but not what was forged.
+    /// Reads a directory's registry and checks it: with the pinned key, or else with the key that it names itself, which
+    /// detects damage, but not forgery.
     pub(super) fn load(
         dir: &LogDirectory,
         pinned: Option<&PublicKey>,
@@ -96,8 +97,8 @@ impl Registry {
         }))
     }
 
-    /// Puts it in the place of the one before, and keeps its generation outside the log's directory. A crash in between leaves
-    /// a registry that is newer than what is kept, never an older one.
+    /// Replaces the saved registry, and remembers its generation outside the log's directory. A crash in between leaves
+    /// a registry that is newer than the remembered generation, never an older one.
     pub(super) fn save(
         &mut self,
         directory: &LogDirectory,
@@ -109,7 +110,7 @@ impl Registry {
         memory.map_or(Ok(()), |memory| memory.keep(self, key))
     }
 
-    /// The hash of its text: what is remembered of a generation.
+    /// The hash of its text, which is remembered with the generation.
     pub(super) fn hash(&self) -> String {
         sha256_hex(self.text().as_bytes())
     }
@@ -172,7 +173,7 @@ impl Registry {
     }
 }
 
-/// How the name ends of the file with an open stream's last state.
+/// The suffix of the file with an open stream's last state.
 pub(super) const STATE: &str = ".checkpoint";
 
 /// The file of an open stream's last state.

@@ -1,10 +1,10 @@
-//! What is known of a log outside its directory: its id, its registry's last generation with the hash of its text, and the
-//! last state of each stream that has not ended.
+//! The state of a log that is stored outside its directory: its id, its registry's last generation with the hash of its text,
+//! and the last state of each stream that has not ended.
 //!
-//! Registry and states are signed, so they cannot be changed without the key. They can be taken away, though, or replaced by
-//! those of yesterday or of another log of the same key, and all lines after them with fresh hashes. So what is written last
-//! is kept in the state directory too, signed by the same key: a log with another id, without its registry, with an older
-//! one, without a stream of which lines are remembered, or with other lines than the last state covers, is damaged.
+//! Registry and states are signed, so they cannot be changed without the key. But they can be removed, or replaced by older
+//! ones or by those of another log of the same key, with new lines and hashes after them. So the last state is stored in the
+//! state directory too, signed by the same key. A log is damaged if it has another id, if it lacks its registry or has an
+//! older one, if it lacks a stream of which lines are remembered, or if its lines differ from those that the last state covers.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ const ORIGIN: &str = "handout/registry";
 /// The note with the generation.
 const REGISTRY: &str = "registry.note";
 
-/// Where the last state of one log is kept.
+/// Where the last state of a log is stored.
 #[derive(Debug, Clone)]
 pub struct Memory {
     place: Location,
 }
 
-/// What is remembered of a registry.
+/// The remembered state of a registry.
 #[derive(Debug)]
 struct KeptState {
     log: String,
@@ -39,7 +39,7 @@ struct KeptState {
 }
 
 impl Memory {
-    /// The memory of the log in `log`, below the directory `dir`: each log has its own.
+    /// The memory of the log in `log`, below the directory `dir`; each log has a separate one.
     pub fn new(dir: &Path, log: &Path) -> Self {
         let digest = sha256_hex(place(log).as_os_str().as_encoded_bytes());
         Self {
@@ -47,7 +47,7 @@ impl Memory {
         }
     }
 
-    /// The directory, for a sentence about it.
+    /// The directory, for messages.
     pub fn path(&self) -> &Path {
         &self.place
     }
@@ -73,7 +73,7 @@ impl Memory {
         dir.replace(name, note.as_bytes(), 0o600)
     }
 
-    /// What is kept of the registry; nothing where nothing is. A note that was changed is an error.
+    /// The remembered state of the registry, if there is one. A changed note is an error.
     fn kept(&self, key: &PublicKey) -> io::Result<Option<KeptState>> {
         let Some(note) = self.read(REGISTRY)? else {
             return Ok(None);
@@ -93,14 +93,14 @@ impl Memory {
         .ok_or_else(|| self.changed(REGISTRY))
     }
 
-    /// Keeps what a registry is.
+    /// Stores the state of a registry.
     pub(super) fn keep(&self, registry: &Registry, key: &SigningKey) -> io::Result<()> {
         let (log, generation, hash) = (&registry.log, registry.generation, registry.hash());
         let text = format!("{ORIGIN}\n{log}\n{generation}\n{hash}\n");
         self.put(REGISTRY, &key.sign(&text))
     }
 
-    /// What is wrong with a log's registry, or with its absence, by what is remembered; nothing if all is as it may be.
+    /// Compares a log's registry, or its absence, with the remembered state. Returns the problem, or `None`.
     pub(super) fn judge(
         &self,
         registry: Option<&Registry>,
@@ -135,7 +135,7 @@ impl Memory {
         }
         for stream in self.streams()? {
             let state = self.state(&stream, registry)?;
-            // A start that broke off before it had registered its stream leaves a state without lines.
+            // A start that was interrupted before it had registered its stream leaves a state without lines.
             let has_lines = state.is_some_and(|state| state.lines > 0);
             if has_lines && !registry.streams.contains_key(&stream) {
                 return Ok(Some(format!(
@@ -146,7 +146,7 @@ impl Memory {
         Ok(None)
     }
 
-    /// The streams of which a state is kept.
+    /// The streams with a stored state.
     pub(super) fn streams(&self) -> io::Result<Vec<String>> {
         let names = match self.place.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -157,7 +157,7 @@ impl Memory {
         Ok(names.filter_map(stream).collect())
     }
 
-    /// The last state of a stream that is kept, if one is.
+    /// The stored last state of a stream, if there is one.
     pub(super) fn state(
         &self,
         stream: &str,
@@ -171,12 +171,12 @@ impl Memory {
         Ok(Some(state).filter(|state| state.stream == stream && state.log == registry.log))
     }
 
-    /// Keeps the last state of a stream, a signed checkpoint.
+    /// Stores the last state of a stream, a signed checkpoint.
     pub(super) fn keep_state(&self, stream: &str, note: &str) -> io::Result<()> {
         self.put(&state_name(stream), note)
     }
 
-    /// Forgets a stream that has ended: the registry has its end.
+    /// Removes the state of a stream that has ended: the registry has its end.
     pub(super) fn forget_state(&self, stream: &str) -> io::Result<()> {
         match self.place.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -185,9 +185,9 @@ impl Memory {
     }
 }
 
-/// An open stream's last state, if it has one: the log's own, or the one that is remembered if that is newer.
+/// An open stream's last state, if it has one: the log's own, or the remembered one if that is newer.
 ///
-/// The one in the log's directory may be an earlier one that was put back, and all lines after it new.
+/// The state in the log's directory may be an earlier copy that was put back, with forged lines after it.
 pub(super) fn last_state(
     directory: &LogDirectory,
     memory: Option<&Memory>,
@@ -205,8 +205,8 @@ pub(super) fn last_state(
     }))
 }
 
-/// One spelling of a directory's path, whether it is there already or not. A link in its place is not followed: a log that is
-/// exchanged for a link to another is missed.
+/// A canonical path of a directory, whether it exists or not. A symbolic link in its place is not followed, so that a log that
+/// is replaced by a link to another log is found missing.
 fn place(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let named = path.file_name().and(path.parent());

@@ -1,4 +1,4 @@
-//! How much room the log's disk has: what is received must have room to be recorded.
+//! The free space on the log's disk: messages are only received while there is space to record them.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub struct DiskRoom {
     min_free: Size,
 }
 
-/// The disk has less room than it must have.
+/// The disk has less free space than is required.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NearlyFull {
     dir: PathBuf,
@@ -34,7 +34,7 @@ impl fmt::Display for NearlyFull {
 }
 
 impl DiskRoom {
-    /// Watches the disk under `dir`.
+    /// Checks the disk under `dir`.
     pub fn new(dir: &Path, min_free: Size) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -42,7 +42,7 @@ impl DiskRoom {
         }
     }
 
-    /// Looks whether there is room enough. A disk that does not answer shows at the next write.
+    /// Checks the free space. An error of the disk is ignored here and found by the next write.
     pub fn check(&self) -> Result<(), NearlyFull> {
         match self.free_bytes() {
             Ok(free) if free < self.min_free.as_bytes() => Err(NearlyFull {
@@ -54,12 +54,12 @@ impl DiskRoom {
         }
     }
 
-    /// Whether so many bytes may fit. A disk that does not answer shows at the next write.
+    /// Whether a number of bytes may fit. An error of the disk is ignored here and found by the next write.
     pub(super) fn has(&self, bytes: u64) -> bool {
         self.free_bytes().map_or(true, |free| free >= bytes)
     }
 
-    /// What a user without privileges may still write, in bytes.
+    /// The free space for users without privileges, in bytes.
     fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.dir)?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))

@@ -1,8 +1,8 @@
-//! The JSON Schema of a line, as `handout schema --audit` prints it: what every line has, and what each event adds.
+//! The JSON Schema of a line, as `handout schema --audit` prints it: the fields of every line, and those of each event.
 
 use serde_json::{Map, Value, json};
 
-/// What a field holds: a short name for a schema.
+/// The schema of a field, by a short name.
 fn field(name: &str) -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let count =
@@ -73,13 +73,13 @@ fn field(name: &str) -> Value {
     }
 }
 
-/// What any line may have.
+/// The optional fields of every line.
 const ANY: [&str; 1] = ["seal"];
 
-/// What every line has.
+/// The required fields of every line.
 const EVERY: [&str; 6] = ["v", "ev", "seq", "ts", "stream", "prev"];
 
-/// What a line about a link has, and what it may have.
+/// The required and the optional fields of a line about a link.
 const LINK: (&[&str], &[&str]) = (
     &[
         "job",
@@ -99,7 +99,7 @@ const LINK: (&[&str], &[&str]) = (
     &["message", "to", "role", "etag", "version", "size"],
 );
 
-/// An event, what it is about, the fields it has besides those of every line, and those it may have.
+/// An event: its name, its description, its required fields besides those of every line, and its optional fields.
 type Event = (
     &'static str,
     &'static str,

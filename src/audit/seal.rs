@@ -1,13 +1,13 @@
-//! Seals: which lines the process itself wrote, for the start that finds them after the process died.
+//! Seals: they show a later start which lines a process itself wrote before it died.
 //!
-//! The chain's hashes need no key, so who may write to the log can chain lines of their own to its end, and the last
+//! The chain's hashes need no key, so a user with write access to the log can chain forged lines to its end, and the last
 //! signed state is up to a second behind the lines. A signature for each group would cost more than its write. So the last
-//! line of each group carries a code under a secret key, over the line and the hash of the one before, which is over
-//! all lines before. A start takes lines in up to the last seal and sets aside what comes after it: a group that was torn,
-//! of which no link ever left, or lines of another hand.
+//! line of each group has a code under a secret key, over the line and the hash of the line before, which covers all
+//! earlier lines. A start accepts lines up to the last seal and sets aside the rest: a torn group, of which no link ever
+//! left, or forged lines.
 //!
-//! A seal says something to the holder of the key alone. To others it is a field of the line, under the chain and the
-//! checkpoints like all others.
+//! Only the holder of the key can check a seal. For other readers it is a field of the line, which the chain and the
+//! checkpoints cover like all fields.
 
 use std::fmt;
 
@@ -17,20 +17,20 @@ use presign::midstate::{MacMidstate, Midstate};
 use super::note::SigningKey;
 use super::tree::Hash;
 
-/// A seal comes after so many lines of a group at the latest: what is set aside stays small.
+/// The most lines of a group without a seal, so that little is set aside.
 pub(super) const SEAL_LINES: u64 = 64;
 
 /// The length of a seal in bytes: half of an HMAC-SHA256, as RFC 2104 allows (section 5).
 const LENGTH: usize = 16;
 
-/// What stands before and after it in its line.
+/// The text before and after it in its line.
 const BEFORE: &str = ",\"seal\":\"";
 const AFTER: &str = "\"";
 
 /// How long the end of a line is, from the quotation mark before `prev` on: `,"prev":"sha256:`, 64 digits, `"}` and a newline.
 const PREV: usize = 16 + 64 + 3;
 
-/// What makes and checks seals; prints as stars.
+/// Makes and checks seals; prints as stars.
 #[derive(Clone)]
 pub struct SealKey {
     mac: MacMidstate,
@@ -45,8 +45,8 @@ impl fmt::Debug for SealKey {
 impl SealKey {
     /// The key that belongs to a log's signing key.
     pub fn of(key: &SigningKey) -> Self {
-        // A signature of Ed25519 is the same each time (RFC 8032, 5.1.6), and this one is never shown. It cannot be that of
-        // a note, which ends with a newline.
+        // Ed25519 signatures are deterministic (RFC 8032, 5.1.6), and this one is never shown. It cannot be the signature of
+        // a note, since a note ends with a newline.
         let secret = Midstate::hash(&key.sign_raw(b"handout/seal/1"));
         Self {
             mac: MacMidstate::new(&secret),
@@ -68,7 +68,7 @@ impl SealKey {
         out.push_str(AFTER);
     }
 
-    /// Whether a line with its newline, after one with the hash `prev`, has the seal that belongs to it; nothing if it has none.
+    /// Whether the seal of a line with its newline, after a line with the hash `prev`, is right; `None` if it has no seal.
     pub(super) fn check(&self, line: &[u8], prev: &Hash) -> Option<bool> {
         let end = line.len().checked_sub(PREV)?;
         let rest = line[..end].strip_suffix(AFTER.as_bytes())?;

@@ -1,4 +1,4 @@
-//! One file of a stream, and the watch over it.
+//! A file of a stream, and the check that no other process changes it.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -20,14 +20,14 @@ pub(super) struct Segment {
 /// Why a segment could not be written.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// The disk failed, or has no room: then the stream is as it was, and may be written again.
+    /// The disk failed, or is full: if it is full, the stream is unchanged and may be written again.
     Disk(io::Error),
-    /// Another hand changed the file.
+    /// Another process changed the file.
     Changed(&'static str),
 }
 
 impl WriteError {
-    /// What the disk said, if it has no room.
+    /// The disk's error, if it is full.
     pub(super) fn full(&self) -> Option<&io::Error> {
         match self {
             Self::Disk(error) => Some(error).filter(|error| is_full(error)),
@@ -37,7 +37,7 @@ impl WriteError {
 }
 
 impl Segment {
-    /// Makes a stream's segment of that number.
+    /// Creates a stream's segment of that number.
     pub(super) fn create(directory: &LogDirectory, stream: &str, number: u32) -> io::Result<Self> {
         let name = segment_name(stream, number);
         Ok(Self {
@@ -48,7 +48,7 @@ impl Segment {
         })
     }
 
-    /// Goes on with a file that is there and `size` bytes long.
+    /// Continues an existing file that is `size` bytes long.
     pub(super) const fn resume(path: PathBuf, file: File, number: u32, size: u64) -> Self {
         Self {
             path,
@@ -70,7 +70,7 @@ impl Segment {
         self.size
     }
 
-    /// Writes lines and returns when they are on the disk. Where it has no room for them, the file is as it was.
+    /// Writes lines and returns when they are on the disk. If the disk is full, the file is unchanged.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let file = &mut self.file;
         let written = file.write_all(lines).and_then(|()| file.sync_data());
@@ -84,16 +84,16 @@ impl Segment {
         Ok(())
     }
 
-    /// Cuts off what was written of lines that did not fit. What stands before was synced, so a sync that had no room has lost
-    /// nothing of it.
+    /// Cuts off the written part of lines that did not fit. The bytes before were synced, so a sync that failed for lack of
+    /// space has not lost any of them.
     fn take_back(&mut self) -> io::Result<()> {
         self.file.set_len(self.size)?;
         self.file.seek(SeekFrom::Start(self.size))?;
         self.file.sync_data()
     }
 
-    /// Looks whether the file is still the one at its path and as long as we left it: a foreign rotation renames it or
-    /// cuts it (`copytruncate`), and either would part the log from what was promised.
+    /// Checks that the file is still the one at its path and has the expected length. A foreign rotation renames it or
+    /// truncates it (`copytruncate`), and later lines would be missing from the log.
     pub(super) fn check_untouched(&self) -> Result<(), WriteError> {
         let held = self.file.metadata().map_err(WriteError::Disk)?;
         if held.len() != self.size {

@@ -1,4 +1,4 @@
-//! How much was handed out: links and bytes, for each day, bucket and recipient.
+//! Statistics of links and bytes for each day, bucket and recipient.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::find::{LinkQuery, find};
 
-/// What is counted apart.
+/// The key of a count.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct StatsGroup {
     /// The UTC day.
@@ -19,7 +19,7 @@ pub struct StatsGroup {
     pub rid: String,
 }
 
-/// How much it is.
+/// The counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct LinkCount {
     /// The recipient's address, if the log has it.
@@ -27,11 +27,11 @@ pub struct LinkCount {
     pub to: Option<String>,
     /// Links to objects, pages and lists.
     pub links: u64,
-    /// The bytes they open, where they are known.
+    /// The bytes of their objects, where known.
     pub bytes: u64,
 }
 
-/// A line that names a link.
+/// A line about a link.
 #[derive(Deserialize)]
 struct IssuedFields {
     #[serde(default)]
@@ -47,7 +47,7 @@ struct IssuedFields {
     size: u64,
 }
 
-/// Counts the links among the lines that answer the question.
+/// Counts the links in the lines that match the query.
 pub fn stats(
     dir: impl Into<Location>,
     question: &LinkQuery,

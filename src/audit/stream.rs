@@ -21,16 +21,16 @@ use super::segment::{Segment, WriteError};
 use crate::clock::Clock;
 use crate::failpoint::{self, Failpoint};
 
-/// A checkpoint comes at the latest after so many lines …
+/// A checkpoint is written at the latest after this number of lines …
 pub(super) const CHECKPOINT_LINES: u64 = 1000;
 
-/// … or after so long, also when there is no new line: a stream that says nothing is then known to have lived.
+/// … or after this time, also without a new line: it proves that an idle stream was still alive.
 const CHECKPOINT_TIME: Duration = Duration::from_secs(60);
 
-/// How far the kept state may be behind the lines: within it, a cut at a group's end is not seen once the process is dead.
+/// How far the saved state may be behind the lines: within it, a cut at a group's end is not detected once the process is dead.
 const STATE_TIME: Duration = Duration::from_secs(1);
 
-/// What a stream is written with.
+/// The parts that a stream is written with.
 #[derive(Debug, Clone)]
 pub(super) struct WriterContext {
     pub(super) directory: LogDirectory,
@@ -41,7 +41,7 @@ pub(super) struct WriterContext {
 }
 
 impl WriterContext {
-    /// Keeps an open stream's last state, in the log's directory and outside of it.
+    /// Saves an open stream's last state, in the log's directory and outside of it.
     fn keep_state(&self, stream: &str, state: &str) -> io::Result<()> {
         self.directory
             .replace(&state_name(stream), state.as_bytes())?;
@@ -50,7 +50,7 @@ impl WriterContext {
             .map_or(Ok(()), |memory| memory.keep_state(stream, state))
     }
 
-    /// Removes an ended stream's own state, and its sign of life. What stays behind does no harm: the registry is asked.
+    /// Removes an ended stream's own state and its lock file. Files that are left behind are harmless: the registry decides.
     pub(super) fn forget_state(&self, stream: &str) -> io::Result<()> {
         self.directory.bury(stream)?;
         self.directory.remove(&state_name(stream))?;
@@ -60,7 +60,7 @@ impl WriterContext {
     }
 }
 
-/// A stream that is written.
+/// A stream that is being written.
 #[derive(Debug)]
 pub(super) struct Stream {
     means: WriterContext,
@@ -69,20 +69,20 @@ pub(super) struct Stream {
     log: String,
     head: ChainHead,
     segment: Segment,
-    /// The sign of life, locked for as long as the stream is written.
+    /// The lock file, locked while the stream is written.
     _alive: File,
     day: Date,
-    /// The next segment, where the last line of this one names it and it is not there yet: the disk had no room for it.
+    /// The next segment, if the last line of this one names it and it does not exist yet, since the disk was full.
     next: Option<u32>,
     /// How many lines the last checkpoint covers, and when it was written.
     checkpoint: (u64, Instant),
-    /// How many lines the kept state covers, and when it was written.
+    /// How many lines the saved state covers, and when it was written.
     state: (u64, Instant),
     buffer: String,
 }
 
 impl Stream {
-    /// Makes a stream and enters it into the registry, which the caller has locked, read and brought up to date.
+    /// Creates a stream and enters it into the registry, which the caller has locked, read and brought up to date.
     pub(super) fn open(means: WriterContext, mut registry: Registry) -> io::Result<Self> {
         let directory = &means.directory;
         let now = (means.clock)();
@@ -90,7 +90,7 @@ impl Stream {
         let alive = directory.enliven(&stream)?;
         let segment = Segment::create(directory, &stream, 1)?;
         let head = ChainHead::new(&stream);
-        // The file is there, empty, before anything speaks of it, and its state before the registry asks for it.
+        // The file exists, empty, before anything refers to it, and its state exists before the registry refers to it.
         let state = Checkpoint::of(&registry.log, &head).sign(&means.key);
         means.keep_state(&stream, &state)?;
         registry.streams.insert(stream, RegistryEntry::Open);
@@ -111,7 +111,7 @@ impl Stream {
         })
     }
 
-    /// The segment that is written now, for an error to name.
+    /// The segment that is written now, for error messages.
     pub(super) fn segment(&self) -> &Segment {
         &self.segment
     }
@@ -159,13 +159,13 @@ impl Stream {
         }
     }
 
-    /// Does what is due: a checkpoint, the kept state.
+    /// Does what is due: writes a checkpoint, saves the state.
     pub(super) fn tend(&mut self) -> Result<(), WriteError> {
         let tended = self.try_tend(false);
         self.stopping(tended)
     }
 
-    /// Does all that [`Stream::tend`] ever does: whether the disk has room shows.
+    /// Does everything that [`Stream::tend`] can do, which shows whether the disk is full.
     pub(super) fn tend_at_once(&mut self) -> Result<(), WriteError> {
         let tended = self.try_tend(true);
         self.stopping(tended)
@@ -205,7 +205,7 @@ impl Stream {
         forgotten.map_err(WriteError::Disk)
     }
 
-    /// Enters what became of the stream into the registry.
+    /// Enters the state of the stream into the registry.
     fn register(&self, entry: RegistryEntry) -> Result<(), WriteError> {
         let WriterContext {
             directory,
@@ -218,7 +218,7 @@ impl Stream {
         let Some(Ok(mut registry)) = registry.map_err(WriteError::Disk)? else {
             return Err(WriteError::Changed("the registry beside it was changed"));
         };
-        // Signed by us, but an earlier one that was put back, or another log's: saved anew, it would count as the last.
+        // A registry with a valid signature may be an earlier copy or another log's: saved again, it would count as the last.
         let judged = memory
             .as_ref()
             .map(|memory| memory.judge(Some(&registry), &key.public()));
@@ -234,8 +234,8 @@ impl Stream {
         saved.map_err(WriteError::Disk)
     }
 
-    /// After a foreign hand was seen, what was on the disk until then is the stream's last state, for ever: it is kept, signed,
-    /// and registered, so that the next start takes nothing in that stands after it.
+    /// After a change by another process was detected, the lines that were on the disk until then are the stream's final state.
+    /// It is saved, signed and registered, so that the next start accepts no line after it.
     fn stopping(&mut self, done: Result<(), WriteError>) -> Result<(), WriteError> {
         if let Err(WriteError::Changed(_)) = done {
             let kept = self.keep_state().map_err(WriteError::Disk);
@@ -243,7 +243,7 @@ impl Stream {
                 lines: self.head.len(),
                 root: self.head.root(),
             };
-            // Where the registry itself was changed, the next start stops at that.
+            // If the registry itself was changed, the next start stops there.
             let registered = self.register(stopped);
             for failed in [kept, registered] {
                 if let Err(WriteError::Disk(error)) = failed {
@@ -273,7 +273,7 @@ impl Stream {
         self.begin_next()
     }
 
-    /// Begins the segment that the last line names, if it was not begun yet.
+    /// Begins the segment that the last line names, if it does not exist yet.
     fn begin_next(&mut self) -> Result<(), WriteError> {
         let Some(next) = self.next else {
             return Ok(());
@@ -303,7 +303,7 @@ impl Stream {
             .append_sealed(record, at, &self.seal, &mut self.buffer);
     }
 
-    /// Writes the lines that `add` makes; where the disk has no room for them, none was made.
+    /// Writes the lines that `add` makes. If the disk is full, the chain is as before.
     fn write(&mut self, add: impl FnOnce(&mut Self)) -> Result<(), WriteError> {
         let before = (self.head.clone(), self.checkpoint);
         self.buffer.clear();
@@ -326,7 +326,7 @@ impl Stream {
     }
 }
 
-/// What the registry says of a chain that has its last line.
+/// The registry's entry for a chain that has its last line.
 pub(super) fn ended(head: &ChainHead) -> RegistryEntry {
     RegistryEntry::Closed {
         lines: head.len(),
@@ -334,7 +334,7 @@ pub(super) fn ended(head: &ChainHead) -> RegistryEntry {
     }
 }
 
-/// A name that sorts by age and is nobody else's.
+/// A unique name that sorts by age.
 fn name(now: Timestamp) -> io::Result<String> {
     let mut nonce = [0; 4];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
@@ -345,7 +345,7 @@ fn name(now: Timestamp) -> io::Result<String> {
     ))
 }
 
-/// An instant as lines spell it.
+/// An instant in the spelling of lines.
 pub(super) fn spelled(at: Timestamp) -> String {
     format!("{at:.3}")
 }

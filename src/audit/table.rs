@@ -44,7 +44,7 @@ pub fn row(line: &str) -> Result<String, serde_json::Error> {
             Value::String(text) => push_text(text, &mut row),
             Value::Null => {}
             number @ Value::Number(_) => row.push_str(&number.to_string()),
-            // No line of ours has such a field; a line that was changed by hand may.
+            // Handout writes no line with such a field; a line that was changed by hand may have it.
             other => push_text(&other.to_string(), &mut row),
         }
     }

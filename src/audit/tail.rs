@@ -1,4 +1,4 @@
-//! The end of a log: its last lines, and those that come.
+//! The end of a log: its last lines, and new ones.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,18 +13,18 @@ use crate::bounds::MAX_AUDIT_LINE_BYTES;
 /// How much is read at once, from the end backwards.
 const STEP: u64 = 64 << 10;
 
-/// How much of what is new is read at once; the rest is for the next time.
+/// How many new bytes are read at once; the rest is read the next time.
 const MAX_NEWS: u64 = 16 << 20;
 
-/// Where the reading of every segment is.
+/// The reading position in every segment.
 #[derive(Debug, Default)]
 pub struct Tail {
     read: BTreeMap<String, u64>,
 }
 
 impl Tail {
-    /// The last `count` lines of all streams, in the order in which they were written; what comes after them is for
-    /// [`Tail::news`].
+    /// The last `count` lines of all streams, in the order in which they were written. [`Tail::news`] returns the lines
+    /// after them.
     pub fn of(dir: impl Into<Location>, count: usize) -> io::Result<(Self, Vec<String>)> {
         let mut tail = Self::default();
         let mut lines = Vec::new();
@@ -35,7 +35,7 @@ impl Tail {
             .map(|name| Ok((directory.read(&name)?.metadata()?.modified()?, name)))
             .collect::<io::Result<_>>()?;
         changed.sort();
-        // The segments that changed last have the last lines, unless streams overlap: then their names tell which can.
+        // The segments that changed last have the last lines, unless streams overlap: then the streams' names show which can.
         let mut oldest_wanted = String::new();
         for (changed, name) in changed.into_iter().rev() {
             let changed = jiff::Timestamp::try_from(changed)
@@ -57,7 +57,7 @@ impl Tail {
         Ok((tail, lines))
     }
 
-    /// The lines that have come since, in the order in which they were written.
+    /// The new lines since the last call, in the order in which they were written.
     pub fn news(&mut self, dir: impl Into<Location>) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
         let directory = LogDirectory::open(&dir.into())?;
@@ -73,7 +73,7 @@ impl Tail {
             file.take((length - *read).min(MAX_NEWS))
                 .read_to_end(&mut bytes)?;
             check_lines(&bytes)?;
-            // A line that has no end yet is still being written.
+            // A line without a newline is still being written.
             let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |newline| newline + 1);
             *read += whole as u64;
             lines.extend(split(&bytes[..whole]));
@@ -83,7 +83,7 @@ impl Tail {
     }
 }
 
-/// The last lines of a file that have an end, and where that end is.
+/// The last complete lines of a file, and where they end.
 fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, Vec<String>)> {
     let length = file.metadata()?.len();
     let mut from = length;
@@ -103,7 +103,7 @@ fn last_lines(file: &mut File, count: usize) -> io::Result<(u64, Vec<String>)> {
     }
 }
 
-/// Fails if a line is longer than any audit record: what is read would grow without end.
+/// Fails if a line is longer than any audit record, so that the buffer cannot grow without bound.
 fn check_lines(bytes: &[u8]) -> io::Result<()> {
     let is_too_long = |line: &[u8]| line.len() > MAX_AUDIT_LINE_BYTES;
     match bytes.split(|byte| *byte == b'\n').any(is_too_long) {
@@ -117,7 +117,7 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = String> {
     lines.map(|line| String::from_utf8_lossy(line).into_owned())
 }
 
-/// By their instants; the lines of one stream stay in their order.
+/// Sorts lines by their instants; the lines of a stream stay in their order.
 fn sort(lines: &mut [String]) {
     lines.sort_by(|one, other| written_at(one).cmp(written_at(other)));
 }

@@ -1,19 +1,19 @@
 //! The Merkle tree over a stream's lines, as RFC 6962 section 2.1 has it.
 //!
-//! A leaf's data is the 32 bytes of its line's SHA-256, the very value that the next line carries as `prev`: a line
-//! is hashed once for both, and a leaf costs one block more. Of the tree only the roots of its complete subtrees are
-//! kept, one for each bit that is set in its size.
+//! A leaf's data is the 32 bytes of its line's SHA-256, which is also the next line's `prev`: a line is hashed once for
+//! both, and a leaf costs one block more. Only the roots of the tree's complete subtrees are stored, one for each bit that
+//! is set in its size.
 
 use sha2::{Digest, Sha256};
 
-/// What stands before a leaf and before a node, so that neither can be taken for the other.
+/// The prefixes of a leaf and of a node, so that neither can be taken for the other.
 const LEAF: u8 = 0;
 const NODE: u8 = 1;
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
-/// A tree that grows at its right.
+/// A tree that grows on its right side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     size: u64,
@@ -30,7 +30,7 @@ impl Tree {
     /// Appends a leaf.
     pub fn push(&mut self, data: &Hash) {
         let mut hash = leaf(data);
-        // Each set bit at the low end is a subtree of the size of the one on its right: they become one.
+        // Each set bit at the low end is a subtree of the size of its right neighbour: the two are merged.
         for _ in 0..self.size.trailing_ones() {
             let left = self.peaks.pop().expect("each set bit has its subtree");
             hash = node(&left, &hash);
@@ -39,7 +39,7 @@ impl Tree {
         self.size += 1;
     }
 
-    /// The hash over all leaves; that of nothing for a tree without any.
+    /// The hash over all leaves; for a tree without leaves, the hash of the empty text.
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
         let Some(last) = peaks.next() else {

@@ -1,8 +1,8 @@
-//! Reads an audit log from its first byte and says whether it is whole.
+//! Verifies an audit log from its first byte.
 //!
-//! Every line is held against the chain, every checkpoint against the tree and the key, and the end of every stream
-//! against the registry. What is wrong is a problem; what is as it may be but worth knowing is a note. A file of another
-//! kind, or a note that cannot be believed, is a problem too, and keeps nothing else from being judged.
+//! Every line is checked against the chain, every checkpoint against the tree and the key, and the end of every stream
+//! against the registry. Damage is reported as a problem; other facts worth knowing are notes. A file of another kind, or a
+//! signed note that does not verify, is a problem too, and the rest of the log is still verified.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
@@ -20,49 +20,49 @@ use super::note::PublicKey;
 use super::registry::{REGISTRY, Registry, RegistryEntry, state_name};
 use super::remembered::{Memory, last_state};
 
-/// How often a log is looked at anew, by who may not lock it, when its registry was replaced meanwhile.
+/// How often a reader that may not lock the log reads it again because its registry was replaced meanwhile.
 const LOOKS: usize = 100;
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Default, Serialize)]
 pub struct VerifyReport {
     /// How many streams were read.
     pub streams: usize,
-    /// How many lines.
+    /// How many lines were read.
     pub lines: u64,
     /// How many checkpoints hold.
     pub checkpoints: u64,
-    /// What is wrong; empty for a log that is whole.
+    /// The problems; empty for an intact log.
     pub problems: Vec<Problem>,
-    /// What is not wrong, and worth knowing.
+    /// Facts that are not problems, and worth knowing.
     pub notes: Vec<String>,
     /// Streams that a living process still writes.
     pub open: usize,
-    /// The key under which the log is signed, if it is.
+    /// The key that signs the log, if it is signed.
     pub key: Option<String>,
 }
 
-/// Something that is wrong with a log.
+/// A problem of a log.
 #[derive(Debug, Serialize)]
 pub struct Problem {
     /// The file's name.
     pub segment: String,
     /// The first bad line, from 1.
     pub line: u64,
-    /// What is wrong.
+    /// The problem.
     pub reason: String,
 }
 
 /// Verifies every stream of a directory.
 ///
-/// Without a pinned key the one is taken that the log itself names: that shows what was damaged, not what was forged
+/// Without a pinned key, the key that the log itself names is used: that detects damage, but not a log that was forged
 /// with another key.
 pub fn verify(dir: impl Into<Location>, pinned: Option<&PublicKey>) -> io::Result<VerifyReport> {
     verify_remembered(dir, pinned, None)
 }
 
-/// As [`verify`], of a log of which the registry's generation and the streams' last states are remembered outside its
-/// directory, signed with the pinned key.
+/// Like [`verify`], for a log whose registry generation and last states of streams are remembered outside its directory,
+/// signed with the pinned key.
 pub fn verify_remembered(
     dir: impl Into<Location>,
     pinned: Option<&PublicKey>,
@@ -82,7 +82,7 @@ pub fn verify_remembered(
     Ok(report)
 }
 
-/// A log without a look at its lines.
+/// The state of a log, without reading its lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Glance {
     /// Why the next start would not write to it.
@@ -91,7 +91,7 @@ pub struct Glance {
     pub is_written: bool,
 }
 
-/// Looks at a log's registry as a start does that signs with `key`. A log that is not there yet has no obstacle.
+/// Checks a log's registry like a start that signs with `key`. A log that does not exist yet has no obstacle.
 ///
 /// # Errors
 /// The directory cannot be read.
@@ -114,7 +114,7 @@ pub fn glance(dir: impl Into<Location>, key: &PublicKey, memory: &Memory) -> io:
     })
 }
 
-/// What a reader says of a file or note that is not as it was written; nothing if the disk failed.
+/// The problem of a file or note that was changed. If the disk failed, the error is returned.
 fn damage(error: io::Error) -> io::Result<String> {
     use io::ErrorKind::{InvalidData, InvalidInput, IsADirectory, NotFound};
     match error.kind() {
@@ -123,16 +123,16 @@ fn damage(error: io::Error) -> io::Result<String> {
     }
 }
 
-/// A directory at one moment: no process enters or ends a stream while it is looked at.
+/// A directory at one moment: no process enters or ends a stream while it is read.
 struct LogSnapshot<'a> {
     directory: &'a LogDirectory,
-    /// `None` if there is none; otherwise whether it can be believed.
+    /// `None` if there is none; otherwise the verified registry or its problem.
     registry: Option<Result<Registry, String>>,
-    /// What is wrong with it by what is remembered, or with a file of the directory.
+    /// The problems of the registry against the remembered state, and of the directory's files.
     found: Vec<(String, String)>,
     key: Option<PublicKey>,
     there: Contents,
-    /// The kept states of streams that have not ended.
+    /// The saved states of streams that have not ended.
     states: BTreeMap<String, Result<Checkpoint, String>>,
     /// Which streams are being written.
     alive: BTreeMap<String, Option<bool>>,
@@ -154,7 +154,7 @@ impl<'a> LogSnapshot<'a> {
         };
         let mut seen = Self::look(directory, pinned, memory)?;
         if lock.is_none() {
-            // Who may not keep the registry from changing looks until it did not.
+            // A reader that may not lock the registry reads again until it did not change meanwhile.
             for _ in 0..LOOKS {
                 let again = Self::look(directory, pinned, memory)?;
                 let is_same = again.registry == seen.registry;
@@ -184,7 +184,7 @@ impl<'a> LogSnapshot<'a> {
             Err(error) => Some(Err(damage(error)?)),
         };
         let named = registry.as_ref().and_then(|read| read.as_ref().ok());
-        // What was changed is told by itself.
+        // Changed notes are reported separately.
         if let Some((memory, key)) = memory.zip(pinned)
             && !matches!(registry, Some(Err(_)))
         {
@@ -272,7 +272,7 @@ impl<'a> LogSnapshot<'a> {
     }
 }
 
-/// What is said of a stream that was given up.
+/// The note about a stream whose loss was accepted.
 const LOST: &str = "the stream was damaged, and its loss was accepted (handout audit accept-loss)";
 
 /// The reading of one stream.
@@ -285,7 +285,7 @@ struct SegmentCheck<'a> {
     alive: Option<bool>,
     /// Whether its last line has no end.
     torn: bool,
-    /// Where we are: the file, and the line.
+    /// The position: the file, and the line.
     at: (String, u64),
 }
 
@@ -322,7 +322,7 @@ impl<'a> SegmentCheck<'a> {
         Ok(())
     }
 
-    /// Reads all segments, up to the first line that is wrong.
+    /// Reads all segments, up to the first bad line.
     fn read(&mut self) -> io::Result<CourseVerdict> {
         let mut line = Vec::new();
         for (index, (number, name)) in self.segments.iter().enumerate() {
@@ -358,7 +358,7 @@ impl<'a> SegmentCheck<'a> {
         Ok(Ok(()))
     }
 
-    /// A living writer may be in the middle of a line; a dead one was cut off.
+    /// Judges an incomplete line: a living writer may be in the middle of it; a dead one was interrupted.
     fn judge_torn(&mut self) -> CourseVerdict {
         self.torn = true;
         match self.alive {
@@ -367,7 +367,7 @@ impl<'a> SegmentCheck<'a> {
         }
     }
 
-    /// The lines that a kept state covers are those it was kept of.
+    /// Checks that the lines that a saved state covers are unchanged.
     fn judge_state(&self) -> CourseVerdict {
         match self.see.states.get(self.stream) {
             Some(Ok(state))
@@ -382,13 +382,13 @@ impl<'a> SegmentCheck<'a> {
         }
     }
 
-    /// Holds the end of the stream against what the registry says of it.
+    /// Checks the end of the stream against the registry.
     fn judge_end(&mut self, report: &mut VerifyReport) -> CourseVerdict {
         let head = &self.course.head;
         let lines = head.len();
         let mut note = |text: String| report.notes.push(format!("{}: {text}", self.stream));
         let registry = match &self.see.registry {
-            // Said once, of the registry.
+            // Reported once, for the registry.
             Some(Err(_)) => return Ok(()),
             Some(Ok(registry)) => Some(registry),
             None => None,
@@ -425,7 +425,7 @@ impl<'a> SegmentCheck<'a> {
                         "the stream was stopped after {} lines, since another hand had been seen, and {lines} are here",
                         state.lines
                     )),
-                    // The sign of life is in the directory, and the key is not needed to make one.
+                    // The lock file is in the directory, and can be made without the key.
                     Some(Ok(state)) if self.alive.is_none() => {
                         note(format!(
                             "whether it is being written or broke off is not known to a user who may not open {}: verify as the log's owner; its last {} lines are newer than its last signed state{}",

@@ -1,4 +1,4 @@
-//! What an answer that is no yes says: status, code and words, where a bucket is, and when to come back.
+//! The contents of an error answer: status, code and message, the location of a bucket, and `Retry-After`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use aws_smithy_runtime_api::http::Headers;
 
 use crate::bounds::{MAX_JUDGED_BYTES, MAX_RETRY_AFTER};
 
-/// The longest wait within a request, when its service says when to come back: what has to wait for longer gives its slot
-/// to others.
+/// The longest `Retry-After` that is waited for within a request. A job that has to wait for longer gives its slot
+/// back.
 pub(super) const WAITED_FOR_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a service said that did not do what it was asked for. Its words are the source of the error.
+/// The error answer of a service. Its message is the source of the error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceAnswer {
     /// The status of HTTP.
     pub status: u16,
     /// The service's own code, if it gave one: `SlowDown`.
     pub code: Option<String>,
-    /// Where the bucket is, if the answer says that it is not where it was asked for.
+    /// Where the bucket is, if the answer says that it is in another region or at another address.
     pub place: Option<BucketPlace>,
-    /// When the service asks to come back, from now.
+    /// The pause that the service asks for, from now.
     pub retry_after: Option<Duration>,
 }
 
-/// Where a bucket is, and where it was asked for.
+/// Where a bucket is, and what made the request for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketPlace {
     /// Its region, if the answer names it.
     pub region: Option<String>,
-    /// What asked for it.
+    /// What made the request.
     pub asked: Asker,
 }
 
@@ -50,13 +50,13 @@ pub struct Asker {
 }
 
 impl Asker {
-    /// What made a request, by the scope of its signature.
+    /// Reads what made a request from the scope of its signature.
     pub(super) fn of(request: &HttpRequest, section: Option<Arc<str>>) -> Self {
         let signed = request.headers().get("authorization").unwrap_or_default();
         let scope = signed
             .split_once("Credential=")
             .and_then(|(_, scope)| scope.split(',').next());
-        // `<access key>/<date>/<region>/<service>/aws4_request`; only the key is of any form.
+        // `<access key>/<date>/<region>/<service>/aws4_request`; only the access key may have slashes.
         let region = scope.and_then(|scope| scope.rsplit('/').nth(2));
         Self {
             section,
@@ -86,7 +86,7 @@ impl fmt::Display for BucketPlace {
 }
 
 impl ServiceAnswer {
-    /// Reads an answer; `code` is the one that the SDK found in it.
+    /// Reads an answer; `code` is the code that the SDK found in it.
     pub(super) fn of(code: Option<&str>, answer: &HttpResponse) -> Self {
         let status = answer.status().as_u16();
         Self {
@@ -98,7 +98,7 @@ impl ServiceAnswer {
     }
 }
 
-/// By which codes services ask to slow down.
+/// The codes by which services ask to slow down.
 pub(super) const THROTTLES: [&str; 7] = [
     "SlowDown",
     "Throttling",
@@ -109,7 +109,7 @@ pub(super) const THROTTLES: [&str; 7] = [
     "KmsThrottled",
 ];
 
-/// Whether an answer names one of these codes.
+/// Whether an answer has any of these codes.
 pub(crate) fn names_one_of(answer: &HttpResponse, codes: &[&str]) -> bool {
     let words = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
     codes.iter().any(|code| {
@@ -123,7 +123,7 @@ pub(crate) fn names_one_of(answer: &HttpResponse, codes: &[&str]) -> bool {
     })
 }
 
-/// What an answer says in words where it has no code: a text for people, or the title of a page.
+/// The message of an answer without a code: plain text, or the title of an HTML page.
 pub(super) fn plain_words(answer: &HttpResponse) -> Option<&str> {
     let body = answer.body().bytes()?;
     let body = &body[..body.len().min(MAX_JUDGED_BYTES)];
@@ -142,7 +142,7 @@ pub(super) fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(inner.trim()).filter(|inner| !inner.is_empty())
 }
 
-/// Codes that say that a bucket is in another region than the request's.
+/// Codes for a bucket that is in a different region from the request's.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 const OF_REGION: [&str; 4] = [
     "PermanentRedirect",
@@ -151,7 +151,7 @@ const OF_REGION: [&str; 4] = [
     "InvalidRegion",
 ];
 
-/// Where the bucket is, if that is what the answer says.
+/// Where the bucket is, if the answer says it.
 ///
 /// S3 names the region in a header, which alone is in answers to HEAD, and other servers in the body.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>
@@ -186,10 +186,10 @@ pub(crate) fn is_region(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(is_of_region)
 }
 
-/// When a service that is not well asks to come back: `Retry-After`, in seconds or as a date, at most [`MAX_RETRY_AFTER`].
+/// The pause that a failing service asks for: `Retry-After`, in seconds or as a date, at most [`MAX_RETRY_AFTER`].
 ///
-/// A date is held against the service's own clock, which its answer tells. What asks for nothing, or for the past, is as
-/// good as none. <https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3>
+/// A date is compared with the service's own clock, the `Date` of its answer. A pause of zero, or a date in the past, is
+/// ignored. <https://www.rfc-editor.org/rfc/rfc9110.html#section-10.2.3>
 pub(super) fn retry_after(status: u16, headers: &Headers) -> Option<Duration> {
     if !matches!(status, 429 | 500..) || is_unknown_request(status) {
         return None;
@@ -212,7 +212,7 @@ pub(super) fn retry_after(status: u16, headers: &Headers) -> Option<Duration> {
     Some(wait.min(MAX_RETRY_AFTER)).filter(|wait| !wait.is_zero())
 }
 
-/// As [`retry_after`], for any service: queues and STS ask to slow down by a code, with the status 400.
+/// Like [`retry_after`], for any service: queues and STS ask to slow down by a code, with the status 400.
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
 fn comes_back(answer: &HttpResponse) -> Option<Duration> {
     let status = match answer.status().as_u16() {
@@ -222,7 +222,7 @@ fn comes_back(answer: &HttpResponse) -> Option<Duration> {
     retry_after(status, answer.headers())
 }
 
-/// Whether a status says that the service does not know such requests: another time, it will not know them either.
+/// Whether a status says that the service does not support such requests: a retry would fail too.
 pub(super) const fn is_unknown_request(status: u16) -> bool {
     matches!(status, 501 | 505)
 }
@@ -231,7 +231,7 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Lets the SDK wait for as long as a service asks it to, and no request be made again before: see [`WAITED_FOR_WITHIN`].
+/// Makes the SDK wait for as long as the service asks before it retries, see [`WAITED_FOR_WITHIN`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeedsRetryAfter;
 
@@ -253,7 +253,7 @@ impl ClassifyRetry for HeedsRetryAfter {
     }
 
     fn priority(&self) -> RetryClassifierPriority {
-        // The last word.
+        // It runs last, so its decision counts.
         RetryClassifierPriority::run_after(RetryClassifierPriority::transient_error_classifier())
     }
 }
@@ -277,11 +277,11 @@ mod tests {
             (" 120 ", Some(120)),
             ("1.5", Some(2)),
             ("Sat, 28 Nov 2026 10:00:40 GMT", Some(40)),
-            // Longer than a job waits.
+            // Longer than a job waits for its retry.
             ("Sun, 28 Nov 2027 10:00:00 GMT", Some(900)),
             ("31536000", Some(900)),
             ("99999999999999999999999999", Some(900)),
-            // Nothing to wait for.
+            // No time to wait for.
             ("0", None),
             ("-5", None),
             ("Sat, 28 Nov 2026 09:00:00 GMT", None),

@@ -1,5 +1,5 @@
-//! How requests of one section of the configuration get out of this machine: which authorities they trust, and through which
-//! proxy they go.
+//! How requests of a section of the configuration leave this machine: which certificate authorities they trust, and which
+//! proxy they use.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use crate::config_error::ConfigError;
 use crate::environment::Environment;
 use crate::pem;
 
-/// The variable with a file of authorities, as the SDKs and the AWS CLI read it.
+/// The variable with a CA bundle, as the SDKs and the AWS CLI read it.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-gen-config.html>
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
-/// The way out for one section's requests. Clones are the same way.
+/// The egress settings of a section's requests. Clones share them.
 #[derive(Clone, Default)]
 pub struct Egress {
-    /// The section that names it: `connections.reports`; nothing without a configuration, and for a server of this process.
+    /// The section that names it: `connections.reports`; `None` without a configuration, and for a server of this process.
     pub(super) section: Option<Arc<str>>,
     /// Authorities that are trusted besides the system's.
     authorities: Vec<Authorities>,
     proxies: Arc<Proxies>,
 }
 
-/// A file of authorities, and what it held when it could be read last: PEM, checked.
+/// A file of authorities, and its contents when it was last read successfully: PEM, checked.
 #[derive(Clone)]
 struct Authorities {
     /// The key or the variable that names the file.
@@ -48,7 +48,7 @@ impl Authorities {
         })
     }
 
-    /// What the file holds now, or held when it could be read last.
+    /// The contents of the file now, or when it was last read successfully.
     fn again(&self) -> Arc<str> {
         let read = pem::authorities(&self.key, &self.path);
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,10 +73,10 @@ impl fmt::Debug for Egress {
 }
 
 impl Egress {
-    /// The way for a section, with the file of its `ca_file`.
+    /// The settings for a section, with its `ca_file`.
     ///
     /// # Errors
-    /// A file of authorities that cannot be used, a variable that names no proxy.
+    /// A file of authorities that cannot be used, or a variable whose value is not a proxy.
     pub fn of(
         section: &str,
         ca_file: Option<&Path>,
@@ -91,10 +91,10 @@ impl Egress {
         Ok(egress)
     }
 
-    /// The way where no configuration is.
+    /// The settings without a configuration.
     ///
     /// # Errors
-    /// A variable that names no authorities, or no proxy.
+    /// A variable whose value is not a file of authorities, or not a proxy.
     pub fn of_environment(environment: &Environment) -> Result<Self, ConfigError> {
         let mut authorities = Vec::new();
         if let Some(path) = environment.get(CA_BUNDLE) {
@@ -114,20 +114,20 @@ impl Egress {
         })
     }
 
-    /// Tells the log through which proxies requests go.
+    /// Logs the proxies that requests use.
     pub fn tell(&self) {
         for (scheme, proxy) in self.proxies.each() {
             tracing::info!("requests to {scheme}:// hosts go through {proxy}");
         }
     }
 
-    /// The way of a request.
+    /// The route of a request.
     pub(super) fn way(&self, uri: &str) -> ProxyRoute {
         self.proxies.way(uri)
     }
 
-    /// Whom TLS trusts: the system's authorities and ours, as their files are now. So a server whose certificate is another
-    /// authority's from now on is trusted as soon as the file names that one.
+    /// The authorities that TLS trusts: the system's and the configured ones, as their files are now. A server with a certificate
+    /// of a new authority is trusted as soon as the file has that authority.
     pub(super) async fn tls_context(&self) -> Result<TlsContext, HttpClientError> {
         let texts = match self.authorities.is_empty() {
             true => Vec::new(),
@@ -148,13 +148,13 @@ impl Egress {
         TlsContext::builder().with_trust_store(trusted).build()
     }
 
-    /// The proxy on a way.
+    /// The proxy on a route.
     pub(super) fn proxy(&self, way: ProxyRoute) -> ProxyConfig {
         let proxy = self.proxies.on(way);
         proxy.map_or_else(ProxyConfig::disabled, |proxy| proxy.config().clone())
     }
 
-    /// Why no connection came about, with the proxy that was asked and with what repairs a certificate that is not trusted.
+    /// Why no connection was established, with the proxy that was used and with the remedy for an untrusted certificate.
     pub(super) fn explained(&self, error: ConnectorError, way: ProxyRoute) -> ConnectorError {
         let words = crate::text::chain(&error);
         let proxy = self.proxies.on(way);
@@ -172,7 +172,7 @@ impl Egress {
         }
     }
 
-    /// What is to be done about a certificate, by the name that rustls gives to its fault.
+    /// The remedy for a certificate that was rejected, by the name of the error in rustls.
     /// <https://docs.rs/rustls/latest/rustls/enum.CertificateError.html>
     fn remedy(&self, words: &str) -> Option<String> {
         let key = match &self.section {

@@ -1,9 +1,9 @@
-//! What is known of each dependency: whether it answers, since when it does not, and when it may be tried again.
+//! The health of each dependency: whether it answers, since when it does not, and when it may be tried again.
 //!
 //! An [`Edge`] is one dependency of the program: a store, the ledger, a queue, the source of credentials, a relay, the queue
 //! of results or of parked messages. Every
-//! request reports to its edge. A job asks its edges before it does anything, so that an outage costs one sentence in the
-//! log and not one for each job; while an edge is down, one request at a time tries it, after a pause with jitter.
+//! request reports to its edge. A job checks its edges before it does anything, so that an outage is logged once and not
+//! for each job. While an edge is down, one request at a time tries it, after a pause with jitter.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,49 +18,49 @@ use super::random;
 use crate::bounds::MAX_SHOWN_VALUE_BYTES;
 use crate::text::printable;
 
-/// The pause after the failure that made an edge count as down, doubled with each further failure, and the longest. The
-/// longest decides how long an edge that is back stays untried.
+/// The pause after the failure that made an edge count as down, and the longest pause. The pause doubles with each further
+/// failure. The longest decides how late a recovery can be noticed.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long the one request that tries an edge which is down keeps all others waiting.
+/// How long the request that tries an edge which is down keeps all others waiting.
 const TRIAL: Duration = Duration::from_secs(15);
 
-/// How long one job may find out whether a silent edge answers others, beyond the share of those that wait for it.
+/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge.
 const SCOUT: Duration = Duration::from_secs(10);
 
-/// After how long a job takes long.
+/// The time at an edge after which a job counts as long.
 const LONG_JOB: Duration = Duration::from_secs(4);
 
 /// How long an edge must have been down for the jobs that wait for it to give their slots back.
 const LONG_OUTAGE: Duration = Duration::from_secs(25);
 
-/// After how long without a byte from it an edge counts as silent, where other jobs want the slots of those that wait for it.
+/// The time without a byte after which an edge counts as silent, where other jobs need the slots of those that wait for it.
 const SILENT: Duration = Duration::from_millis(3500);
 
-/// After how long without a byte, while requests wait for it, an edge is said to be silent. No request has failed yet: some
-/// deadlines of SMTP are minutes.
+/// The time without a byte, while requests wait for it, after which an edge is reported as silent. At that time no request
+/// has failed yet: some deadlines of SMTP are minutes.
 const SAID_SILENT: Duration = Duration::from_secs(18);
 
-/// After how long the log tells of a job that waits.
+/// The waiting time of a job after which it is logged.
 const LONG_WAIT: Duration = Duration::from_secs(60);
 
-/// How many requests in a row must be denied, and for how long, until a store is said to deny all. One is none: a bucket or
-/// an object may be closed to credentials that others are open to.
+/// How many requests in a row must be denied, and for how long, until a store is reported as denying all. A single denial is
+/// not enough: the credentials may lack access to one bucket or object only.
 const DENIALS: u32 = 2;
 const DENIED_FOR: Duration = Duration::from_secs(5);
 
-/// For how long after `/ready` or `/metrics` was asked an edge that is not used is looked at.
+/// How long after a request of `/ready` or `/metrics` an unused edge is probed.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 
-/// How long a job stays away that gave its slot back to others.
+/// How long a job that gave its slot back waits before it is tried again.
 const GIVEN_WAY: Duration = Duration::from_secs(5);
 
-/// After how long without a request the outage of a queue is not told any more to which only messages that wait for it are
-/// handed over: each of those tries it more often, so none is left.
+/// The time without a request after which the outage of a queue that only takes hand-overs is no longer reported. A waiting
+/// message would try the queue more often, so none is waiting.
 const UNWANTED: Duration = Duration::from_secs(120);
 
-/// The pause after a refusal. People repair those, and a wrong password must not be repeated every few seconds.
+/// The pause after a refusal. An operator has to repair it, and a wrong password must not be repeated every few seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(20);
 
 /// What kind of dependency an edge is.
@@ -76,11 +76,11 @@ pub enum EdgeKind {
     Credentials,
     /// An SMTP relay.
     Relay,
-    /// The queue that results are told to.
+    /// The queue that results are sent to.
     Results,
-    /// The queue for messages that are set aside.
+    /// The queue of parked messages.
     Parked,
-    /// The audit log, whose disk may have no room.
+    /// The audit log, whose disk may be full.
     Audit,
 }
 
@@ -103,21 +103,21 @@ impl EdgeKind {
 /// How a request to an edge failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// No answer, or no end of one, within the deadline.
+    /// No answer, or no complete answer, within the deadline.
     Timeout,
-    /// No connection, or one that broke.
+    /// The connection failed or broke.
     Unreachable,
-    /// An answer that says that the service is not well: a status of 500 and above.
+    /// An answer that says that the service is failing: a status of 500 and above.
     ServerError,
     /// An answer that asks to slow down.
     Throttled,
-    /// An answer that rejects every request, and not this one alone.
+    /// An answer that rejects every request, not only this one.
     Refused,
-    /// Credentials or a certificate that are not accepted, or none: trying again does not repair it.
+    /// Credentials or a certificate are missing or not accepted: a retry does not help.
     Denied,
     /// A disk without room.
     Full,
-    /// None: jobs that take long have its share of the slots. Requests never fail so.
+    /// No failed request: long jobs hold the edge's share of the slots.
     Occupied,
 }
 
@@ -147,14 +147,14 @@ impl FailureKind {
         }
     }
 
-    /// How many failures in a row make an outage, and for how long they must go on.
+    /// How many failures in a row make an outage, and how long they must last.
     ///
-    /// One broken connection is none, and some services answer one request in three with 503 for hours.
+    /// A single broken connection is not an outage, and some services answer one request in three with 503 for hours.
     const fn outage(self, edge: EdgeKind) -> (u32, Duration) {
         match self {
-            // A poll that was not answered has waited for as long as two other requests.
+            // A poll without an answer has waited as long as two other requests.
             Self::Timeout if matches!(edge, EdgeKind::Queue) => (1, Duration::ZERO),
-            // A source of credentials has one request at a time, for which all jobs of its connection wait.
+            // A source of credentials is asked one request at a time, and all jobs of its connection wait for it.
             Self::Timeout if matches!(edge, EdgeKind::Credentials) => (1, Duration::ZERO),
             Self::Denied | Self::Full => (1, Duration::ZERO),
             Self::Timeout | Self::Refused | Self::Unreachable => (2, Duration::ZERO),
@@ -162,7 +162,7 @@ impl FailureKind {
         }
     }
 
-    /// How long an edge that is down is left alone after its n-th failure.
+    /// How long an edge that is down is not tried after its n-th failure.
     fn pause(self, failures: u32) -> Duration {
         match self {
             Self::Refused | Self::Denied => REFUSED_PAUSE,
@@ -179,7 +179,7 @@ impl FailureKind {
     }
 }
 
-/// One dependency of the program, and what is known of it. Clones are the same edge.
+/// A dependency of the program, and its health. Clones are the same edge.
 #[derive(Clone)]
 pub struct Edge {
     inner: Arc<EdgeInner>,
@@ -187,13 +187,13 @@ pub struct Edge {
 
 struct EdgeInner {
     kind: EdgeKind,
-    /// Which of its kind: the name of a connection or a relay.
+    /// Its name among its kind: the name of a connection or a relay.
     name: String,
     /// The subject of a sentence about it: `the relay smtp.sender.example:587 (mail.smtp)`.
     subject: String,
-    /// Whether outages are told in the log: not by a command that asks once and says itself what failed.
+    /// Whether outages are logged. A command that makes one request reports the failure itself.
     is_watched: AtomicBool,
-    /// Whether a new configuration has put another edge in its place, to which the next try of each job goes.
+    /// Whether a reload replaced the edge. The next attempt of each job uses the new edge.
     is_replaced: AtomicBool,
     state: Mutex<HealthState>,
     activity: Mutex<Activity>,
@@ -215,7 +215,7 @@ impl Step {
         Self { rank: 0, name }
     }
 
-    /// The same step after so many replies to it, where it has several.
+    /// The same step after a number of replies, where it has several.
     #[must_use]
     pub const fn after(self, replies: usize) -> Self {
         Self {
@@ -228,35 +228,35 @@ impl Step {
 /// How many steps a dialogue can have.
 pub const STEPS: usize = 15;
 
-/// Which request, as long as it is under way.
+/// The number of a request that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestNumber(u64);
 
-/// What goes on at an edge.
+/// The requests and jobs at an edge.
 #[derive(Debug, Default)]
 struct Activity {
     /// The requests that are under way, each with the step at which it waits and since when.
     requests: BTreeMap<RequestNumber, (Step, Instant)>,
     next_request: u64,
-    /// When a reply came last at each step.
+    /// When the last reply came at each step.
     replies: [Option<Instant>; STEPS],
     /// The jobs that need the edge, in the order in which they began.
     jobs: BTreeMap<u64, Stay>,
     next_job: u64,
-    /// How many jobs that take long it may have, if other edges of its kind need slots, too.
+    /// The maximum number of long jobs, if other edges of its kind need slots too.
     long_jobs: Option<usize>,
-    /// The job beyond the share that finds out whether the edge answers, and since when.
+    /// The scout: the job beyond the share that tries the edge, and since when.
     scout: Option<(u64, Instant)>,
 }
 
-/// A job's time at an edge. A job lists and publishes at its store and mails at its relay, and is at one of both at a time: the
-/// time at a slow store is not the relay's, which others need.
+/// A job's time at an edge. A job lists and publishes at its store and mails at its relay, one at a time. The time at a slow
+/// store does not count for the relay, which other jobs need.
 #[derive(Debug)]
 struct Stay {
     began: Instant,
-    /// Since when it is at the edge, if it is.
+    /// Since when it is at the edge, if it is there now.
     since: Option<Instant>,
-    /// How long it was there before.
+    /// How long it was there in its earlier stays.
     spent: Duration,
     /// How many of its mails are under way.
     mails: usize,
@@ -292,7 +292,7 @@ impl Stay {
         (self.spent + since.elapsed() >= LONG_JOB).then_some(since)
     }
 
-    /// Whether it may still be one that does not take long.
+    /// Whether it may still turn out to be a short job.
     fn is_young(&self) -> bool {
         self.began.elapsed() < LONG_JOB
     }
@@ -301,11 +301,11 @@ impl Stay {
 /// How many of the jobs that wait for an edge may ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It is well.
+    /// The edge is up: all may.
     All,
-    /// It may be tried.
+    /// The edge is down and may be tried: one job may.
     One,
-    /// It is left alone, or tried by another.
+    /// The edge is paused, or another job is trying it.
     Nothing,
 }
 
@@ -330,14 +330,14 @@ impl Request {
 }
 
 impl Activity {
-    /// Whether a job finds out whether the edge answers. One that has found nothing in its time is a job that waits like others:
-    /// what it waits on may have died, and the edge be well.
+    /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
+    /// while the edge is up.
     fn has_scout(&self) -> bool {
         self.scout.is_some_and(|(_, since)| since.elapsed() < SCOUT)
     }
 
-    /// The request that has waited longest, and since when: replies to others at its step, or at a later one, count for it,
-    /// and those at an earlier step do not. A relay that greets may be silent at RCPT.
+    /// The request that has waited longest, and since when. Replies to other requests at its step or at a later step count for
+    /// it; replies at an earlier step do not, since a relay that greets may be silent at RCPT.
     fn silence(&self) -> Option<(Step, Instant)> {
         let waits = self.requests.values().map(|(step, since)| {
             let replied = self.replies[step.rank.min(STEPS - 1)..].iter().flatten();
@@ -355,7 +355,7 @@ pub struct JobAtEdge {
     job: String,
     began: Instant,
     is_scout: bool,
-    /// Whether its long wait was told.
+    /// Whether its long wait was logged.
     is_told: AtomicBool,
 }
 
@@ -370,7 +370,7 @@ impl Drop for JobAtEdge {
             activity.scout = None;
         }
         drop(activity);
-        // A trial that came to nothing, since the job ended before it asked the edge, is free for another.
+        // If the job ended before it asked the edge, its trial is free for another job.
         let mut state = self.edge.state();
         if state.trial.as_ref().is_some_and(|(by, _)| *by == self.job) {
             state.trial = None;
@@ -378,7 +378,7 @@ impl Drop for JobAtEdge {
     }
 }
 
-/// A mail of a job is under way, until this is dropped: the job is at its relay, and not at its store.
+/// A mail of a job is under way until this is dropped: meanwhile the job is at its relay and not at its store.
 #[derive(Debug)]
 pub struct Mailing<'a>(&'a [JobAtEdge]);
 
@@ -404,14 +404,14 @@ impl JobAtEdge {
         }
     }
 
-    /// Whether the job takes long at this edge, and is there now.
+    /// Whether the job is at this edge now and counts as long there.
     fn takes_long(&self) -> bool {
         let activity = self.edge.activity();
         let stay = activity.jobs.get(&self.number);
         stay.is_some_and(|stay| stay.long_since().is_some())
     }
 
-    /// Tells the log, once, that the job has waited for long though no request has failed.
+    /// Logs, once, that the job has waited for long although no request has failed.
     pub fn tell_of_long_wait(&self) {
         if let Some(silence) = self.edge.silence(LONG_WAIT)
             && !self.is_told.swap(true, Ordering::Relaxed)
@@ -426,9 +426,9 @@ impl JobAtEdge {
         }
     }
 
-    /// Why the job is to give its slot back, if it is: the edge has been down for long, or it is silent and older jobs that
-    /// wait for it hold their share of the slots. Not the one job that tries it. At an edge that was replaced no job waits:
-    /// nothing tries that edge any more, and its share would come on top of that of the other in its place.
+    /// Why the job has to give its slot back, if it has to: the edge has been down for long, or it is silent and older jobs that
+    /// wait for it hold their share of the slots. The job that tries the edge keeps its slot. At a replaced edge no job waits:
+    /// nothing tries that edge any more, and its share would add to the share of the new edge.
     pub fn gives_way(&self, share: usize) -> Option<Outage> {
         let edge = &self.edge;
         if edge.inner.is_replaced.load(Ordering::Relaxed) {
@@ -445,12 +445,12 @@ impl JobAtEdge {
         })
     }
 
-    /// The edge's outage, if it lasts.
+    /// The edge's outage, if it is down.
     pub fn outage(&self) -> Option<Outage> {
         self.edge.outage()
     }
 
-    /// The edge's outage, or its silence, if either lasts.
+    /// The edge's outage, or its silence, if it is down or silent.
     pub fn waits(&self) -> Option<Outage> {
         self.edge.outage().or_else(|| self.edge.silence(SILENT))
     }
@@ -458,30 +458,30 @@ impl JobAtEdge {
 
 #[derive(Debug, Default)]
 struct HealthState {
-    /// How many requests failed since the last that was answered.
+    /// The number of failed requests since the last answer.
     failures: u32,
-    /// When the first of these failed.
+    /// When the first of these requests failed.
     failing_since: Option<(Instant, Timestamp)>,
-    /// What the last failure was.
+    /// The kind and the message of the last failure.
     last: Option<(FailureKind, String)>,
-    /// Whether they are an outage; the log has been told then.
+    /// Whether they count as an outage, which has been logged.
     is_down: bool,
     /// Until when the edge is not tried while it is down.
     paused_until: Option<Instant>,
-    /// The requests that were denied since one was allowed.
+    /// The requests that were denied since the last that was allowed.
     denied: Option<Denials>,
-    /// Whether a request that only asks whether the edge is well was ever allowed.
+    /// Whether a probe was ever allowed.
     is_probe_allowed: bool,
     /// When a request was answered last.
     answered_at: Option<Instant>,
     /// When a request was answered, or failed, last.
     heard_at: Option<Instant>,
-    /// Which caller tries it then, and until when the others wait for that.
+    /// Which caller tries it then, and until when the others wait for the result.
     trial: Option<(String, Instant)>,
 }
 
 impl HealthState {
-    /// A request was answered, be it with an error. Returns since when none had been, if that was an outage.
+    /// Records an answer, which may be an error. Returns the beginning of the outage, if there was one.
     fn forget_failures(&mut self) -> Option<Instant> {
         let since = self.failing_since.take().filter(|_| self.is_down);
         *self = Self {
@@ -502,11 +502,11 @@ struct Denials {
     began: Instant,
     since: Timestamp,
     words: String,
-    /// Whether the log was told.
+    /// Whether they were logged.
     is_told: bool,
 }
 
-/// An edge that does not answer, as a log line, `/ready` and a job's error say it.
+/// The outage of an edge, for log lines, `/ready` and a job's error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
     /// Which edge, as metrics name it: `relay:default`.
@@ -515,11 +515,11 @@ pub struct Outage {
     pub subject: String,
     /// How requests fail.
     pub kind: FailureKind,
-    /// The words of the last failure.
+    /// The message of the last failure.
     pub words: String,
     /// Since when.
     pub since: Timestamp,
-    /// How long the edge is left alone; zero if it may be tried.
+    /// How long the edge is still paused; zero if it may be tried.
     pub left: Duration,
 }
 
@@ -581,7 +581,7 @@ impl Edge {
         self.inner.kind
     }
 
-    /// Which of its kind.
+    /// Its name among its kind.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
@@ -601,8 +601,8 @@ impl Edge {
         self.inner.failures[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Fails while the edge is down, but for one caller at a time: after the pause, the first to ask tries the edge, and the
-    /// others wait for what becomes of that. A caller is known by its name, such as a job's id, and may ask again.
+    /// Fails while the edge is down, except for one caller at a time: after the pause, the first caller tries the edge, and the
+    /// rest wait for the result. A caller is identified by its name, such as a job's id, and may ask again.
     pub fn may_be_tried(&self, by: &str) -> Result<(), Outage> {
         let mut state = self.state();
         let Some(outage) = self.outage_of(&state) else {
@@ -629,7 +629,7 @@ impl Edge {
         }
     }
 
-    /// The outage that lasts, if one does.
+    /// The current outage, if the edge is down.
     pub fn outage(&self) -> Option<Outage> {
         self.outage_of(&self.state())
     }
@@ -664,7 +664,7 @@ impl Edge {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request begins, and is under way until what is returned is dropped.
+    /// Begins a request, which is under way until the returned guard is dropped.
     pub fn asked(&self, step: Step) -> Request {
         let mut activity = self.activity();
         let number = RequestNumber(activity.next_request);
@@ -677,7 +677,7 @@ impl Edge {
         }
     }
 
-    /// A request that is under way waits at a step of its dialogue from now on.
+    /// Moves a request to a step of its dialogue, at which it waits from now on.
     pub fn waits_at(&self, number: RequestNumber, step: Step) {
         if let Some(waiting) = self.activity().requests.get_mut(&number) {
             *waiting = (step, Instant::now());
@@ -690,14 +690,14 @@ impl Edge {
         activity.requests.get(&number).map(|(_, since)| *since)
     }
 
-    /// A reply came at a step, or a part of one.
+    /// Records a reply, or a part of a reply, at a step.
     pub fn replied(&self, step: Step) {
         self.activity().replies[step.rank.min(STEPS - 1)] = Some(Instant::now());
     }
 
-    /// A job begins that needs the edge. Fails if the edge is down, but for the job that tries it (see
-    /// [`Edge::may_be_tried`]), or if it is silent and `share` jobs wait for it already, but for one that finds out whether
-    /// it answers others: connections can die while the edge is well.
+    /// Admits a job that needs the edge. Fails if the edge is down, except for the job that tries it (see
+    /// [`Edge::may_be_tried`]). Fails also if the edge is silent and `share` jobs wait for it already, except for one scout, since
+    /// connections can die while the edge is up.
     pub fn enter(&self, by: &str, share: usize) -> Result<JobAtEdge, Outage> {
         let (jobs, number) = {
             let mut activity = self.activity();
@@ -706,7 +706,7 @@ impl Edge {
             activity.jobs.insert(number, Stay::new(self.kind()));
             (jobs, number)
         };
-        // Dropped on the way out, it takes back what it has taken.
+        // If this returns early, dropping it releases what it has taken.
         let mut at = JobAtEdge {
             edge: self.clone(),
             number,
@@ -715,7 +715,7 @@ impl Edge {
             is_scout: false,
             is_told: AtomicBool::new(false),
         };
-        // One that may be short need not wait for those that take long.
+        // A job that may be short does not wait for long jobs.
         if let Some(occupied) = self.occupied(number)
             && self.has_young(number)
         {
@@ -734,14 +734,14 @@ impl Edge {
         Ok(at)
     }
 
-    /// Whether this caller's trial lasts.
+    /// Whether this caller is trying the edge.
     fn is_tried_by(&self, by: &str) -> bool {
         let state = self.state();
         let trial = state.trial.as_ref();
         trial.is_some_and(|(other, until)| other == by && *until > Instant::now())
     }
 
-    /// Whether one more job that waits for the edge may ask for it.
+    /// How many of the jobs that wait for the edge may try it.
     pub fn admits(&self) -> Admission {
         let (outage, is_tried) = {
             let state = self.state();
@@ -762,7 +762,7 @@ impl Edge {
         }
     }
 
-    /// Whether it is silent to requests that wait for it.
+    /// Whether requests wait for it and it is silent.
     pub fn is_silent(&self) -> bool {
         self.silence(SILENT).is_some()
     }
@@ -782,19 +782,19 @@ impl Edge {
         replies.any(|at| *at >= instant)
     }
 
-    /// What a job is told that waits for a silent edge beside `jobs` others, if these are its share of the slots.
+    /// The outage for a job that waits for a silent edge, if `jobs` other jobs already hold the edge's share of the slots.
     fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
         let silence = self.silence(SILENT)?;
         (jobs >= share).then_some(silence)
     }
 
-    /// Has jobs of the edge that take long hold at most so many slots, since other edges of its kind need some, too.
+    /// Limits the slots that long jobs of the edge may hold, since other edges of its kind need slots too.
     pub fn limit_long_jobs(&self, most: Option<usize>) {
         self.activity().long_jobs = most;
     }
 
-    /// What a job is told if jobs that began before it and take long have the edge's share of the slots. A store that is slow,
-    /// and never silent, would otherwise have them all.
+    /// The outage for a job if older long jobs hold the edge's share of the slots. Otherwise the jobs of a store that is slow, but
+    /// never silent, would hold them all.
     fn occupied(&self, number: u64) -> Option<Outage> {
         let activity = self.activity();
         let most = activity.long_jobs?;
@@ -812,7 +812,7 @@ impl Edge {
         })
     }
 
-    /// Whether one of the jobs that began before this one may be short.
+    /// Whether any of the jobs that began before this job may be short.
     fn has_young(&self, number: u64) -> bool {
         let activity = self.activity();
         let mut older = activity.jobs.range(..number);
@@ -834,7 +834,7 @@ impl Edge {
         })
     }
 
-    /// Why the edge is not well, if it is not: it is down, requests wait for it and nothing comes, or it denies all.
+    /// Why the edge is not healthy, if it is not: it is down, it is silent, or it denies all requests.
     pub fn trouble(&self) -> Option<Outage> {
         let outage = self.outage().filter(|_| !self.is_unwanted());
         outage
@@ -842,7 +842,7 @@ impl Edge {
             .or_else(|| self.denial_of(&self.state()))
     }
 
-    /// Whether nothing waits for the edge any more, and so nothing would find out that it is back.
+    /// Whether no job waits for the edge any more, so that no request would notice its recovery.
     fn is_unwanted(&self) -> bool {
         let is_handed_to = matches!(self.kind(), EdgeKind::Results | EdgeKind::Parked);
         is_handed_to && self.is_quiet_for(UNWANTED)
@@ -866,11 +866,11 @@ impl Edge {
         self.state().denied.is_some()
     }
 
-    /// A request was answered, and denied: an outage is over. Jobs go on to ask, since what is denied to one may be allowed to
-    /// another.
+    /// Records an answer that denies the request, which ends an outage. Jobs continue to use the edge, since a denial of one
+    /// request may not apply to another.
     ///
-    /// A request that only asks whether the edge is well says no more where it was never allowed: credentials need no more
-    /// than their jobs do.
+    /// A denied probe does not count where probes were never allowed: credentials need only the permissions of their
+    /// jobs.
     pub fn denied(&self, is_probe: bool, words: &str) {
         self.inner.failures[FailureKind::Denied as usize].fetch_add(1, Ordering::Relaxed);
         let (was_down_since, denial) = {
@@ -888,7 +888,7 @@ impl Edge {
         }
     }
 
-    /// Counts one more denial; what the log is to be told, once.
+    /// Counts a denial, and returns what is to be logged, once.
     fn count_denial(&self, state: &mut HealthState, words: &str) -> Option<Outage> {
         let denied = state.denied.get_or_insert_with(|| Denials {
             times: 0,
@@ -904,7 +904,7 @@ impl Edge {
         (!std::mem::replace(&mut denied.is_told, true)).then_some(outage)
     }
 
-    /// A request that only asks whether the edge is well was allowed.
+    /// Records that a probe was allowed.
     pub fn probe_answered(&self) {
         self.state().is_probe_allowed = true;
         self.answered();
@@ -921,7 +921,7 @@ impl Edge {
         }
     }
 
-    /// Whether nothing was heard of the edge for so long, and nothing is under way.
+    /// Whether no request was answered or failed for at least this time, and no request is under way.
     pub fn is_quiet_for(&self, at_least: Duration) -> bool {
         let heard_at = self.state().heard_at;
         self.activity().requests.is_empty() && heard_at.is_none_or(|at| at.elapsed() >= at_least)
@@ -939,13 +939,13 @@ impl Edge {
         since.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    /// The step at which a request has waited for so long in vain.
+    /// The step at which a request has waited for at least this time without a reply.
     pub fn silent_at(&self, at_least: Duration) -> Option<Step> {
         let (step, since) = self.activity().silence()?;
         (since.elapsed() >= at_least).then_some(step)
     }
 
-    /// A request was answered: the edge is up.
+    /// Records an answer: the edge is up.
     pub fn answered(&self) {
         let (down, denied) = {
             let mut state = self.state();
@@ -970,8 +970,8 @@ impl Edge {
         );
     }
 
-    /// A request that began at an instant was not answered. If another was since, its connection died in an outage that is
-    /// over, and it says nothing about now.
+    /// Records that a request that began at `began` was not answered. If another request was answered since, its connection died
+    /// in an outage that is over, and the failure does not count.
     pub fn failed_of(&self, began: Instant, kind: FailureKind, words: &str) {
         if self.answered_since(began) {
             self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -980,13 +980,13 @@ impl Edge {
         }
     }
 
-    /// A request was not answered, or the answer says that the edge is not well.
+    /// Records that a request was not answered, or that the answer says that the edge is failing.
     pub fn failed(&self, kind: FailureKind, words: &str) {
         self.failed_for(kind, words, Duration::ZERO);
     }
 
-    /// As [`failed`](Self::failed); the edge has asked to be left alone for so long. What is more than a moment makes it count
-    /// as down at once.
+    /// Like [`failed`](Self::failed), with the pause that the edge asked for. A pause of more than a moment makes it count as
+    /// down at once.
     pub fn failed_for(&self, kind: FailureKind, words: &str, left_alone: Duration) {
         self.inner.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
@@ -1012,7 +1012,7 @@ impl Edge {
         state.trial = None;
         let pause = kind.pause(state.failures);
         let pause = pause.mul_f64(0.5 + 0.5 * random()).max(left_alone);
-        // One answer may ask for more time than another that came at the same time.
+        // Of two answers at the same time, the longer pause counts.
         state.paused_until = state.paused_until.max(Some(now + pause));
         let outage = self.outage_of(&state);
         drop(state);
@@ -1022,11 +1022,11 @@ impl Edge {
     }
 }
 
-/// All edges of the program. Their outages are told in the log. Clones are the same collection.
+/// All edges of the program. Their outages are logged. Clones are the same collection.
 #[derive(Debug, Clone, Default)]
 pub struct Edges {
     edges: Arc<RwLock<Arc<[Edge]>>>,
-    /// When their health was asked for last.
+    /// When their health was last asked for.
     looked_at: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -1039,7 +1039,7 @@ impl FromIterator<Edge> for Edges {
 }
 
 impl Edges {
-    /// These are the edges from now on. Of those that are gone, outages are not told any more, and no job waits for them.
+    /// Replaces the edges. Outages of removed edges are not logged any more, and no job waits for them.
     pub fn exchange(&self, edges: Arc<[Edge]>) {
         let mut all = self.edges.write().unwrap_or_else(PoisonError::into_inner);
         let stay = |edges: &[Edge], stays: bool| {
@@ -1069,7 +1069,7 @@ impl Edges {
         self.iter().find(|edge| edge.kind() == kind)
     }
 
-    /// What is wrong with each that is not well.
+    /// The outage of each edge that is not healthy.
     pub fn troubles(&self) -> Vec<Outage> {
         self.iter().filter_map(|edge| edge.trouble()).collect()
     }
@@ -1080,12 +1080,12 @@ impl Edges {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A supervisor or a scraper asks for their health.
+    /// Records that a supervisor or a scraper asked for their health.
     pub fn look(&self) {
         *self.looked_at() = Some(Instant::now());
     }
 
-    /// Whether it was asked for lately: then the health of an edge that no job uses is found out, too.
+    /// Whether their health was asked for lately. If so, edges that no job uses are probed too.
     pub fn are_looked_at(&self) -> bool {
         self.looked_at()
             .is_some_and(|looked_at| looked_at.elapsed() <= LOOKED_AT)
@@ -1303,7 +1303,7 @@ mod tests {
         let _request = edge.asked(GET);
         after(4000).await;
         let scout = edge.enter("scout", 2).unwrap();
-        // An older one ends, so that the scout is within the share and stays.
+        // An older job ends, so that the scout is within the share and stays.
         drop(jobs.pop());
         after(10_000).await;
         assert!(scout.gives_way(2).is_none());
@@ -1332,7 +1332,7 @@ mod tests {
         assert_eq!(edge.admits(), Admission::Nothing);
         assert!(edge.enter("other", 2).is_err());
         assert!(job.gives_way(2).is_none(), "the other took nothing from it");
-        // It ends before it asks, say because it was done before.
+        // It ends before it asks, for example because the job was done before.
         drop(job);
         assert_eq!(edge.admits(), Admission::One);
         let other = edge.enter("other", 2).unwrap();

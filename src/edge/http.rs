@@ -1,12 +1,12 @@
 //! The HTTP client under every AWS SDK client: deadlines that cover the body, and reports to the edge.
 //!
 //! The SDK's own limits are for a whole attempt, however large its body, and end with the head of the answer. Here the
-//! relation is to what moves: an attempt goes on while its bytes do, the answer is due within a few seconds of the last
-//! byte sent, and the answer's body must arrive at a floor rate. After an attempt that was not answered all kept
-//! connections are dropped: a firewall that forgot one has forgotten the others too, and each would cost another deadline.
+//! deadlines follow the transfer: an attempt continues while its bytes move, the answer is due within a few seconds of the
+//! last byte sent, and the answer's body must arrive at a minimum rate. After an attempt without an answer all pooled
+//! connections are dropped: a firewall that forgot one has forgotten the rest too, and each would cost another deadline.
 //!
-//! What stands in front of a store, such as a load balancer, answers in its name. Its 404 says nothing about an object, so
-//! an answer must show that it is the store's own: see [`Judge`].
+//! A load balancer or proxy in front of a store may answer in its place. Its 404 says nothing about an object, so
+//! an answer must show that it is the store's own, see [`Judge`].
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,22 +40,22 @@ use super::proxy::ProxyRoute;
 use crate::bounds::{MAX_ANSWER_BYTES, MAX_ANSWER_TIME, MAX_JUDGED_BYTES, MAX_STORE_WORDS_BYTES};
 use crate::redact::redacted;
 
-/// How long the answer may take after the last byte was sent: at the first attempt, when the connection may be one that
-/// died in silence, and at the others.
+/// How long the answer may take after the last byte was sent: at the first attempt, when a pooled connection may have died
+/// silently, and at later attempts.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// The slowest that a body may move, in bytes a second. What is slower counts as silent.
+/// The minimum rate of a body, in bytes a second. A slower transfer counts as silent.
 const FLOOR_RATE: u64 = 8 * 1024;
 
-/// How long a connection may take to come about.
+/// How long the connection setup may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an idle connection is kept. Firewalls and NAT gateways forget idle connections without a word.
+/// How long an idle connection is kept. Firewalls and NAT gateways drop idle connections silently.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An HTTP client for the SDK whose requests report to an edge; to none where the meaning of an answer, and not its
-/// coming, says whether the edge is well.
+/// An HTTP client for the SDK whose requests report to an edge. `edge` is `None` where the health depends on the answer's
+/// meaning, which the caller judges.
 pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     SharedHttpClient::new(EdgeClient {
         edge,
@@ -64,10 +64,10 @@ pub(crate) fn client(edge: Option<Edge>, egress: Egress) -> SharedHttpClient {
     })
 }
 
-/// The answer to a GET of a URL that opens by itself: its status and its body. No edge hears of it.
+/// Gets a URL that needs no further authentication: the status and the body of the answer. It is not reported to an edge.
 ///
 /// # Errors
-/// Why there is no answer, in words without the URL.
+/// Why there is no answer, in a text without the URL.
 pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), String> {
     let client = EdgeClient {
         edge: None,
@@ -82,7 +82,7 @@ pub(crate) async fn get(url: &str, egress: Egress) -> Result<(u16, Bytes), Strin
     Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
 }
 
-/// What a request is to this client that the SDK knows nothing of.
+/// Properties of a request for this client, which the SDK does not know.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RequestTerms {
     answer_within: Option<Duration>,
@@ -91,7 +91,7 @@ pub(crate) struct RequestTerms {
 }
 
 impl RequestTerms {
-    /// Gives the answer another time than the usual: to a long poll, or to the end of an upload in parts.
+    /// Sets a deadline for the answer of a long poll, or of the completion of an upload in parts.
     pub(crate) const fn answer_within(patience: Duration) -> Self {
         Self {
             answer_within: Some(patience),
@@ -100,7 +100,7 @@ impl RequestTerms {
         }
     }
 
-    /// The request only asks whether the store is well. Its refusal is no news where it was never allowed.
+    /// The request is a probe. A denial does not count where probes were never allowed.
     pub(crate) const fn probe() -> Self {
         Self {
             answer_within: None,
@@ -109,8 +109,8 @@ impl RequestTerms {
         }
     }
 
-    /// The request names a key, or what keys begin with. What stands in front of a store may refuse it for that alone, as nginx does
-    /// with `..` and a web application firewall with more: that is no news of the store.
+    /// The request names a key or a prefix. A proxy in front of a store may refuse it for that alone, as nginx does with `..` and a
+    /// web application firewall with more: such a refusal says nothing about the store.
     pub(crate) const fn naming_a_key() -> Self {
         Self {
             answer_within: None,
@@ -145,7 +145,7 @@ impl Intercept for RequestTerms {
 #[error("{0}")]
 pub(super) struct Foreign(pub(super) String);
 
-/// Which connections a request was made on, and when.
+/// The generation of the connections that a request uses, and when it began.
 type HttpAttempt = (u64, Instant);
 
 #[derive(Debug, Clone)]
@@ -155,10 +155,10 @@ struct EdgeClient {
     pool: Arc<Mutex<HttpPool>>,
 }
 
-/// The connections that are kept; another pool after each failure.
+/// The pooled connections; a new pool is made after each failure.
 #[derive(Debug, Default)]
 struct HttpPool {
-    /// For each way out, once it was taken.
+    /// A connector for each route, made at its first use.
     connectors: [Option<SharedHttpConnector>; ProxyRoute::COUNT],
     generation: u64,
 }
@@ -182,14 +182,14 @@ impl EdgeClient {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connections that are kept for a way, and their generation.
+    /// The pooled connections of a route, and their generation.
     fn kept(&self, way: ProxyRoute) -> Option<(SharedHttpConnector, u64)> {
         let pool = self.pool();
         let kept = pool.connectors[way as usize].clone();
         Some((kept?, pool.generation))
     }
 
-    /// The connections of a way and their generation.
+    /// The connections of a route and their generation, made if there are none.
     async fn connector(
         &self,
         way: ProxyRoute,
@@ -213,7 +213,7 @@ impl EdgeClient {
         Ok((kept, pool.generation))
     }
 
-    /// Drops the connections of a generation; requests under way on them go on.
+    /// Drops the connections of a generation; requests under way on them continue.
     fn drop_pool(&self, generation: u64) {
         let mut pool = self.pool();
         if pool.generation == generation {
@@ -224,7 +224,7 @@ impl EdgeClient {
         }
     }
 
-    /// A request failed that was made on the connections of `generation`, at an instant.
+    /// Records the failure of a request that was made on the connections of `generation` at `began`.
     fn failed(&self, (generation, began): HttpAttempt, kind: FailureKind, words: &str) {
         self.drop_pool(generation);
         if let Some(edge) = &self.edge {
@@ -232,7 +232,7 @@ impl EdgeClient {
         }
     }
 
-    /// Something else than the store answered a request. To a request that names a key that may be for the key.
+    /// Records an answer that is not the store's. For a request that names a key, the key may be the cause.
     fn refused(&self, attempt: HttpAttempt, asked: AskedRequest, foreign: &Foreign) {
         if !asked.names_a_key {
             self.failed(attempt, FailureKind::Unreachable, &foreign.0);
@@ -244,7 +244,7 @@ impl EdgeClient {
         let asked = AskedRequest::by(&request);
         let asker = Asker::of(&request, self.egress.section.clone());
         let moved = MovedBytes::of(self.edge.clone());
-        // What is silent by agreement, such as the end of an upload in parts, is no silence of the edge.
+        // A request with a longer deadline, such as the completion of an upload in parts, does not make the edge silent.
         let is_usual = patience <= ANSWER;
         let edge = self.edge.as_ref().filter(|_| is_usual);
         let under_way = edge.map(|edge| edge.asked(step(request.method())));
@@ -266,7 +266,7 @@ impl EdgeClient {
         };
         let mut answer = answer.map_err(|error| {
             if has_too_long_a_head(&error) {
-                // It did answer, and the owner of the object may have made the answer what it is.
+                // The store did answer, and the owner of the object may have caused such a head.
                 self.edge.iter().for_each(Edge::answered);
                 return error;
             }
@@ -283,7 +283,7 @@ impl EdgeClient {
         if status >= 300 {
             answer.add_extension(asker);
         }
-        // Only stores have an edge here, and only their answers have a form that is known.
+        // Only stores have an edge here, and only their answers have a known form.
         let judge = match &self.edge {
             Some(_) => Judge::of(&answer, asked),
             None => Ok(Judge::trusting(status)),
@@ -310,8 +310,8 @@ impl EdgeClient {
     }
 }
 
-/// Whether the head of an answer was not read, since it is too long or has more than a hundred headers: each entry of an
-/// object's metadata is one.
+/// Whether the head of an answer was not read because it is too long or has more than a hundred headers: each entry of an
+/// object's metadata is a header.
 pub(super) fn has_too_long_a_head(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|cause| {
@@ -326,7 +326,7 @@ impl HttpConnector for EdgeClient {
     }
 }
 
-/// The one step of a request over HTTP.
+/// The only step of a request over HTTP.
 const ANY: Step = Step::only("a request");
 
 fn step(method: &str) -> Step {
@@ -349,7 +349,7 @@ fn patience(request: &HttpRequest) -> Duration {
     }
 }
 
-/// When the last bytes of a request were handed on, and how long they may take on the wire.
+/// When the last bytes of a request were handed to the connection, and how long they may take on the wire.
 #[derive(Debug, Clone)]
 struct MovedBytes {
     due: Arc<Mutex<Instant>>,
@@ -368,14 +368,14 @@ impl MovedBytes {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many bytes were handed on, and may take their time on the wire.
+    /// Records bytes that were handed to the connection, which may take their time on the wire.
     fn handed_on(&self, bytes: usize) {
         self.edge.iter().for_each(|edge| edge.replied(ANY));
         *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
             Instant::now() + on_the_wire(bytes as u64);
     }
 
-    /// Waits until nothing has moved for so long.
+    /// Waits until nothing has moved for the given time.
     async fn stopped_for(&self, patience: Duration) {
         loop {
             let end = self.due() + patience;
@@ -387,12 +387,12 @@ impl MovedBytes {
     }
 }
 
-/// How long so many bytes may take.
+/// How long a number of bytes may take.
 fn on_the_wire(bytes: u64) -> Duration {
     Duration::from_secs(bytes / FLOOR_RATE)
 }
 
-/// A request's body, which says when its bytes are handed on.
+/// A request's body, which records when its bytes are handed to the connection.
 struct SendingBody {
     body: SdkBody,
     moved: MovedBytes,
@@ -423,15 +423,15 @@ impl Body for SendingBody {
     }
 }
 
-/// What was asked, as far as it decides what the answer means.
+/// The properties of a request that decide what the answer means.
 #[derive(Debug, Clone, Copy)]
 struct AskedRequest {
     is_head: bool,
-    /// Whether a part of an object is asked for, which may be anything.
+    /// Whether a range of an object is requested, whose bytes may be anything.
     is_range: bool,
     is_probe: bool,
     names_a_key: bool,
-    /// Whether objects, or their versions, are listed.
+    /// Whether objects or their versions are listed.
     is_listing: bool,
 }
 
@@ -458,15 +458,15 @@ fn is_listing(url: &str) -> bool {
     names.any(|name| matches!(name, "list-type" | "versions"))
 }
 
-/// How much of a body shows whether it is a page for people, in bytes.
+/// How much of a body shows whether it is an HTML page, in bytes.
 const PAGE_BYTES: usize = 64;
 
-/// How much of a body shows whether it is a listing, or the error that a store gives in its place, in bytes.
+/// How much of a body shows whether it is a listing or a store's error, in bytes.
 const LISTING_BYTES: usize = 1024;
 
-/// Whether an answer is the store's own, and not that of a load balancer or a proxy in front of it.
+/// Decides whether an answer is the store's own or that of a load balancer or proxy in front of it.
 ///
-/// S3 gives each error a body of XML with a code, but for HEAD, and nothing that is asked for here is a page of HTML:
+/// Except for HEAD, each error of S3 has an XML body with a code, and no request here expects an HTML page:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 struct Judge {
     status: u16,
@@ -474,7 +474,7 @@ struct Judge {
     seen: Vec<u8>,
 }
 
-/// What a body must show.
+/// What a body must contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Must {
     Nothing,
@@ -484,7 +484,7 @@ enum Must {
 }
 
 impl Judge {
-    /// Takes every body.
+    /// Accepts every body.
     fn trusting(status: u16) -> Self {
         Self {
             status,
@@ -493,7 +493,7 @@ impl Judge {
         }
     }
 
-    /// Judges what has no body, and says what the body of the others must show.
+    /// Judges an answer without a body, and decides for other answers what the body must contain.
     fn of(answer: &HttpResponse, asked: AskedRequest) -> Result<Self, Foreign> {
         let status = answer.status().as_u16();
         let headers = answer.headers();
@@ -542,7 +542,7 @@ impl Judge {
         self.element("Code")
     }
 
-    /// Why the body is not the store's, once that can be told.
+    /// Why the body is not the store's, once it can be decided.
     fn refuses(&self, is_end: bool) -> Option<Foreign> {
         let is_foreign = match self.must {
             Must::Nothing => false,
@@ -559,14 +559,14 @@ impl Judge {
         is_foreign.then(|| self.foreign())
     }
 
-    /// What is wrong with the answer to a listing that is none: the store's error, or something that no service of S3 says.
+    /// Why the answer to a listing request is not a listing: it is the store's error, or not an answer of S3.
     fn lacks_listing(&self) -> Option<NoListing> {
         let root = root(&self.seen);
         let is_listing = matches!(root, b"ListBucketResult" | b"ListVersionsResult");
         (self.must == Must::BeListing && !is_listing).then(|| NoListing(self.words_of_failure()))
     }
 
-    /// Garage 2.5 says nothing else to a condition that does not hold, and a body is not asked for.
+    /// Garage 2.5 sends only this for a condition that does not hold, and the RFC does not require a body.
     /// <https://www.rfc-editor.org/rfc/rfc9110#section-15.5.13>
     fn is_bare_412(&self) -> bool {
         self.status == 412 && self.seen.is_empty()
@@ -583,13 +583,13 @@ impl Judge {
         ))
     }
 
-    /// What the answer says, for the words of a report.
+    /// The answer's message, for a report.
     fn words(&self) -> String {
         let code = self.code().map(ToOwned::to_owned);
         code.unwrap_or_else(|| format!("status {}", self.status))
     }
 
-    /// What the answer says of a service that is not well: a full disk is found by these words alone.
+    /// The message of a failing service: a full disk is recognized only by this text.
     fn words_of_failure(&self) -> String {
         let parts = [self.code(), self.element("Message")].into_iter().flatten();
         let said = parts.collect::<Vec<_>>().join(": ");
@@ -607,12 +607,12 @@ impl Judge {
     }
 }
 
-/// Why the answer to a listing is none.
+/// Why the answer to a listing request is not a listing.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is no listing of S3: {0}")]
 struct NoListing(String);
 
-/// The name of the first element of a text, without its prefix; empty where there is none.
+/// The name of the first element of a text, without its prefix; empty if there is none.
 fn root(text: &[u8]) -> &[u8] {
     let mut rest = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     loop {
@@ -635,24 +635,24 @@ fn root(text: &[u8]) -> &[u8] {
     name.rsplit(|byte| *byte == b':').next().unwrap_or_default()
 }
 
-/// What an answer that has come says about its edge.
+/// What a complete answer says about its edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Says {
     Well,
-    /// It fails, or asks to slow down.
+    /// The service fails, or asks to slow down.
     Unwell(FailureKind),
-    /// It refuses this request, and perhaps all.
+    /// The service denies this request, and perhaps all.
     Denied,
 }
 
 impl Says {
-    /// What the head of an answer says.
+    /// Judges the head of an answer.
     fn of(answer: &HttpResponse) -> Self {
         let names_region = answer.headers().contains_key("x-amz-bucket-region");
         match answer.status().as_u16() {
             429 | 503 => Self::Unwell(FailureKind::Throttled),
             401 | 403 => Self::Denied,
-            // Not now, or another place for now; one that names a region is about a bucket.
+            // A timeout or a temporary redirect; a redirect that names a region is about a bucket.
             408 => Self::Unwell(FailureKind::ServerError),
             302 | 307 if !names_region => Self::Unwell(FailureKind::ServerError),
             status @ 500.. if !is_unknown_request(status) => Self::Unwell(FailureKind::ServerError),
@@ -660,10 +660,10 @@ impl Says {
         }
     }
 
-    /// What the whole of an answer says: a service that is not well may say so by a code alone.
+    /// Judges the whole answer: a failing service may say so only by a code.
     fn with_code(self, judge: &Judge, asked: AskedRequest) -> Self {
         let code = judge.code().unwrap_or_default();
-        // Of one object only, unless a listing is answered so.
+        // About one object only, unless it answers a listing.
         let is_of_object =
             !asked.is_listing && (OF_OBJECT.contains(&code) || code.starts_with("KMS."));
         match kind_of_code(code) {
@@ -678,14 +678,14 @@ impl Says {
     }
 }
 
-/// Codes that say that one object is not to be had or written now, and nothing about the others.
+/// Codes about one object that cannot be read or written now, and not about the store.
 const OF_OBJECT: [&str; 3] = [
     "OperationAborted",
     "ConditionalRequestConflict",
     "NoSuchUpload",
 ];
 
-/// What the end of an answer is reported to.
+/// Where the end of an answer is reported.
 struct AttemptReport {
     /// How long the body may take beside its time on the wire.
     patience: Duration,
@@ -693,12 +693,12 @@ struct AttemptReport {
     client: EdgeClient,
     attempt: HttpAttempt,
     says: Says,
-    /// For how long the edge asks to be left alone.
+    /// The pause that the edge asks for.
     left_alone: Duration,
     asked: AskedRequest,
 }
 
-/// An answer's body, which must arrive at [`FLOOR_RATE`]. Only an answer that arrived is one.
+/// An answer's body, which must arrive at [`FLOOR_RATE`]. The answer is reported when its body is complete.
 struct Receiving {
     body: SdkBody,
     judge: Judge,
@@ -706,7 +706,7 @@ struct Receiving {
     due: Instant,
     received: u64,
     deadline: Pin<Box<Sleep>>,
-    /// Whether bytes are waited for: dropped then, the answer was given up and says nothing of the edge.
+    /// Whether bytes are waited for. If it is dropped then, the answer was abandoned and says nothing about the edge.
     is_waiting: bool,
 }
 
@@ -724,8 +724,8 @@ impl Receiving {
         }
     }
 
-    /// Bytes have come. Of a body that moves, the edge hears as its bytes come, at the floor rate once a second: it is not silent,
-    /// however long the whole takes. One that trickles is no sign of life.
+    /// Records bytes of the body. While a body arrives at the minimum rate, the edge is told once a second that it is not silent,
+    /// however long the whole takes. A body that trickles more slowly does not count as activity.
     fn receive(&mut self, bytes: u64) {
         let before = self.received / FLOOR_RATE;
         self.received += bytes;
@@ -766,7 +766,7 @@ impl Receiving {
         }
     }
 
-    /// Reports the end of an answer that has come, unless it is another's: then, why it is none.
+    /// Reports the end of a complete answer. Fails with the reason if the answer is not the store's.
     fn come(&mut self) -> Result<(), BoxError> {
         if let Some(foreign) = self.judge.refuses(true) {
             if let Some(report) = self.report.take() {
@@ -805,7 +805,7 @@ impl Body for Receiving {
                 let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
                 self.receive(data.len() as u64);
                 self.judge.see(data);
-                // Without an end to it, a store that trickles would hold a slot for as long as it likes.
+                // Without this limit, a store that trickles would hold a slot indefinitely.
                 let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
                 self.deadline.as_mut().reset(due);
                 let is_told = self.body.is_end_stream() || self.judge.refuses(false).is_some();
@@ -827,7 +827,7 @@ impl Body for Receiving {
     }
 
     fn is_end_stream(&self) -> bool {
-        // A body that is empty is judged, too, and so must be asked for.
+        // An empty body is judged too, and so must be polled.
         self.body.is_end_stream() && self.report.is_none()
     }
 
@@ -837,7 +837,7 @@ impl Body for Receiving {
 }
 
 impl Drop for Receiving {
-    /// An answer whose rest nothing wants has come as far as it was wanted, unless it was being waited for.
+    /// An answer whose rest is not read counts as complete, unless it was being waited for.
     fn drop(&mut self) {
         if !self.is_waiting {
             self.end(None);
@@ -885,7 +885,7 @@ mod tests {
         )
     }
 
-    /// What becomes of an answer to GET with this status and body.
+    /// The result of an answer to GET with this status and body.
     async fn judged(status: u16, body: &'static str, edge: &Edge) -> Result<Bytes, String> {
         judged_as(GET, status, body, edge).await
     }
@@ -1081,7 +1081,7 @@ mod tests {
         assert!(answer(&[]));
     }
 
-    /// A body of so many pieces, each after a pause.
+    /// A body of a number of pieces, each after a pause.
     fn trickling(pieces: usize, bytes: usize, pause: Duration) -> SdkBody {
         let pieces = futures_util::stream::unfold(0, move |sent| async move {
             if sent == pieces {

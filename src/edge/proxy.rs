@@ -1,7 +1,7 @@
-//! Through which proxy a request goes, as curl reads it from the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and
-//! `NO_PROXY`, in either case; where both are set, the small letters count.
+//! The proxy of a request, read from the environment as curl does: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`,
+//! in upper or lower case. Where both are set, the lower-case variable counts.
 //!
-//! This machine itself and the metadata services of a cloud are never behind a proxy.
+//! Requests to this machine and to the metadata services of a cloud never use a proxy.
 //! <https://docs.aws.amazon.com/cli/v1/userguide/cli-configure-proxy.html>
 
 use std::fmt;
@@ -19,11 +19,11 @@ use crate::environment::Environment;
 pub(super) struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
-    /// What needs no proxy: on one port, or on every port.
+    /// The hosts without a proxy: on one port, or on every port.
     without: Vec<(Option<u16>, Hosts)>,
 }
 
-/// One proxy.
+/// A proxy.
 #[derive(Clone)]
 pub(super) struct Proxy {
     /// Its URL, perhaps with a password, and the same for the HTTP client.
@@ -58,31 +58,31 @@ impl Proxy {
     }
 }
 
-/// Which proxy a request takes.
+/// Which proxy a request uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProxyRoute {
     /// None.
     Direct,
-    /// That of `http://` hosts.
+    /// The proxy for `http://` hosts.
     Http,
-    /// That of `https://` hosts.
+    /// The proxy for `https://` hosts.
     Https,
 }
 
 impl ProxyRoute {
-    /// All ways, in the order of their connectors.
+    /// The number of routes.
     pub(super) const COUNT: usize = 3;
 }
 
-/// The variables of one kind of host, the first that is set counts.
+/// The variables for `https://` hosts, in order of precedence.
 const HTTPS: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 const HTTP: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 
 impl Proxies {
-    /// What an environment says.
+    /// Reads the proxies of an environment.
     ///
     /// # Errors
-    /// A variable whose value is no proxy that can be spoken to.
+    /// A variable whose value is not a supported proxy.
     pub(super) fn of(environment: &Environment) -> Result<Self, ConfigError> {
         // A CGI program gets the header `Proxy` of a request as HTTP_PROXY: <https://httpoxy.org>.
         let is_cgi = environment.get("REQUEST_METHOD").is_some();
@@ -107,7 +107,7 @@ impl Proxies {
         https.chain(self.http.iter().map(|proxy| ("http", proxy)))
     }
 
-    /// The proxy of a way.
+    /// The proxy of a route.
     pub(super) const fn on(&self, way: ProxyRoute) -> Option<&Proxy> {
         match way {
             ProxyRoute::Direct => None,
@@ -116,7 +116,7 @@ impl Proxies {
         }
     }
 
-    /// The way of a request.
+    /// The route of a request.
     pub(super) fn way(&self, uri: &str) -> ProxyRoute {
         if self.http.is_none() && self.https.is_none() {
             return ProxyRoute::Direct;
@@ -201,7 +201,7 @@ impl fmt::Debug for Hosts {
 
 impl Hosts {
     fn of(entries: &[String]) -> Self {
-        // It says which hosts go to a proxy; which one does not matter.
+        // The matcher decides which hosts use a proxy; the URL of the proxy does not matter.
         let all = Matcher::builder().all("http://proxy.invalid");
         Self(all.no(entries.join(",")).build())
     }
@@ -211,14 +211,14 @@ impl Hosts {
     }
 }
 
-/// The hosts of `NO_PROXY`: names with all below them, addresses, networks, each perhaps with a port; `*` is all.
+/// The hosts of `NO_PROXY`: names with their subdomains, addresses and networks, each with an optional port; `*` is all.
 fn exceptions(value: &str) -> Vec<(Option<u16>, Hosts)> {
     let entries = value.split([',', ' ', '\t']).map(str::trim);
     let entries = entries.filter(|entry| !entry.is_empty());
     let (mut anywhere, mut on_ports) = (Vec::new(), Vec::new());
     for entry in entries {
         let (host, port) = match entry.rsplit_once(':') {
-            // The colons of an IPv6 address are its own, unless it stands in brackets.
+            // A colon in an IPv6 address without brackets does not begin a port.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
                 (host, port.parse().ok())
             }

@@ -1,4 +1,4 @@
-//! E-mail addresses: one parser with one rule for everything that becomes an address.
+//! E-mail addresses: one parser with one rule for every address in jobs and configuration.
 //!
 //! A rule such as `*@acme.example` is about the text of an address; a mail server may read the same text as a route.
 //! Postfix with `mydestination = acme.example` sends `ann%evil.example@acme.example` to `evil.example`
@@ -18,17 +18,17 @@ use lettre::Address;
 
 use crate::bounds::{MAX_ADDRESS_BYTES, MAX_LOCAL_PART_BYTES};
 
-/// Why a text is no address.
+/// Why a text is not an accepted address.
 ///
 /// The texts do not repeat the address: errors reach logs, and addresses must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No address in it.
+    /// The text has no address.
     #[error(
         "is not an e-mail address: write \"ann@acme.example\" or \"Ann Bell <ann@acme.example>\""
     )]
     Form,
-    /// Longer than any address.
+    /// The address is too long.
     #[error("is an address of {0} bytes: at most {MAX_ADDRESS_BYTES} are allowed")]
     TooLong(usize),
     /// A character that a mail server may read as more than the name of a mailbox.
@@ -86,7 +86,7 @@ fn check_local_part(local: &str) -> Result<(), AddressError> {
     if let Some(found) = local.chars().find(|c| !is_plain(*c)) {
         return Err(AddressError::LocalPart(found));
     }
-    // What is not ASCII must be letters as in a domain: a full-width `％` is one for a server that normalizes.
+    // Other characters must be letters as in a domain: a server that normalizes reads a full-width `％` as `%`.
     let mut words = local.split(|c: char| c.is_ascii_punctuation());
     match words.find(|word| !word.is_ascii() && ascii_labels(word).is_none()) {
         None => Ok(()),
@@ -97,10 +97,10 @@ fn check_local_part(local: &str) -> Result<(), AddressError> {
     }
 }
 
-/// A domain as the DNS and every relay know it, so that two spellings are one person.
+/// A domain in the form that the DNS and every relay use, so that two spellings are the same recipient.
 ///
-/// It is `xn--bcher-kva.example` for `bücher.example` (UTS 46); one that is ASCII keeps its capitals. `None` is for
-/// everything that is not a host name (RFC 1123): other characters, an address literal, the digits of an IP address.
+/// It is `xn--bcher-kva.example` for `bücher.example` (UTS 46); an ASCII domain keeps its capitals. `None` is returned
+/// for everything that is not a host name (RFC 1123): other characters, an address literal, the digits of an IP address.
 pub fn ascii_domain(domain: &str) -> Option<Cow<'_, str>> {
     let ascii = ascii_labels(domain)?;
     let last = ascii.rsplit('.').next().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Who gets a mail, and whom it shows.
+//! The recipients of a mail, and whom its headers show.
 //!
-//! Everybody gets a mail of their own, with links of their own, whatever it shows: `cc` and `visibility` are about
-//! what stands in the headers, and never put two people into one envelope.
+//! Each recipient gets a separate mail: `cc` and `visibility` only change its headers, and an envelope never has two
+//! recipients.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -10,25 +10,25 @@ use super::wire::{self, Overflow, Visibility};
 use super::{ListId, Locale, ParseJobError, Phrase, Recipient, RelayName, TemplateName};
 use super::{parse_field, parse_optional, place, recipient, vars};
 
-/// The most recipients of one job: more than that is a campaign, and belongs into several jobs.
+/// The most recipients of one job; larger campaigns are split into several jobs.
 pub const MAX_RECIPIENTS: usize = 10_000;
 
-/// The most people that one header shows. With the longest names and addresses that are still less than the
-/// 102,400 bytes at which postfix cuts a header off (`header_size_limit`).
+/// The most recipients that one header shows. With the longest names and addresses they take less than the
+/// 102,400 bytes at which postfix truncates a header (`header_size_limit`).
 pub const MAX_SHOWN: usize = 100;
 
 /// The mails of a job.
 #[derive(Debug, Clone)]
 pub struct EmailOrder {
-    /// Who gets one. Never empty, nobody twice.
+    /// The recipients in `To`. The list is not empty and has no duplicates.
     pub to: Vec<Recipient>,
-    /// Who gets one as well, and is seen by all. Nobody who is in `to`.
+    /// More recipients, whom all mails show. None of them is in `to`.
     pub cc: Vec<Recipient>,
-    /// Whether all in `to` are seen too.
+    /// Whether mails show all recipients in `to`.
     pub visibility: Visibility,
     /// The list that the mails belong to, where the job says it.
     pub list_id: Option<ListId>,
-    /// Where answers go.
+    /// The address for replies.
     pub reply_to: Option<Recipient>,
     /// The subject, if it is not the template's.
     pub subject: Option<Phrase>,
@@ -41,12 +41,12 @@ pub struct EmailOrder {
 }
 
 impl EmailOrder {
-    /// Everybody who gets a mail, once.
+    /// All recipients, each once.
     pub fn recipients(&self) -> impl Iterator<Item = &Recipient> {
         self.to.iter().chain(&self.cc)
     }
 
-    /// Whom the mail to `reader` shows in `To`. Never nobody: a mail without `To` looks like spam to many.
+    /// Whom the mail to `reader` shows in `To`. Never empty: spam filters suspect mails without `To`.
     pub fn shown_to<'a>(&'a self, reader: &'a Recipient) -> &'a [Recipient] {
         match self.visibility {
             Visibility::To => &self.to,
@@ -54,7 +54,7 @@ impl EmailOrder {
         }
     }
 
-    /// Whom the mail to `reader` shows in `Cc`: those who do not stand in `To` already.
+    /// Whom the mail to `reader` shows in `Cc`: the `cc` recipients who are not in `To` already.
     pub fn shown_cc(&self, reader: &Recipient) -> impl Iterator<Item = &Recipient> {
         let is_shown_to = move |person: &Recipient| {
             self.visibility == Visibility::Individual && person.address == reader.address
@@ -63,7 +63,7 @@ impl EmailOrder {
     }
 }
 
-/// Reads the mails of a job. `usual_template` is that of those who name none.
+/// Parses the mails of a job. `usual_template` is used where the job names none.
 pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrder, ParseJobError> {
     if email.to.is_empty() {
         return Err(ParseJobError::field(
@@ -98,7 +98,7 @@ pub(super) fn order(email: wire::Email, usual_template: &str) -> Result<EmailOrd
     Ok(order)
 }
 
-/// Reads a list of people. Somebody who was seen before is one person, and gets one mail.
+/// Parses a list of recipients. Duplicates are dropped, so that each recipient gets one mail.
 fn people(
     list: &str,
     people: Vec<wire::RecipientFields>,
@@ -142,14 +142,14 @@ fn reply_to(text: &str) -> Result<Recipient, ParseJobError> {
     Ok(reply_to)
 }
 
-/// A control character is refused although a subject is one line anyway: whoever put it there meant another header.
+/// A control character is rejected although a subject is written as one line anyway: it is an attempt to add a header.
 fn subject(text: &str) -> Result<Phrase, ParseJobError> {
     const FIELD: &str = "email.subject";
     place::refuse_control(text).map_err(|error| ParseJobError::field(FIELD, error))?;
     parse_field(FIELD, text)
 }
 
-/// Whether these people can stand in the headers of other people's mails.
+/// Checks that these recipients can be shown in the headers of other recipients' mails.
 fn check_shown(field: &str, people: &[Recipient]) -> Result<(), ParseJobError> {
     if people.len() > MAX_SHOWN {
         let reason = format!(
@@ -158,7 +158,7 @@ fn check_shown(field: &str, people: &[Recipient]) -> Result<(), ParseJobError> {
         );
         return Err(ParseJobError::field(field, reason));
     }
-    // Only the owner of such an address needs a relay that can spell it; shown, everybody would.
+    // Such an address needs a relay with SMTPUTF8. Shown in headers, it would require that for the mails of all recipients.
     match people.iter().find(|person| person.needs_smtputf8()) {
         None => Ok(()),
         Some(person) => {
@@ -181,7 +181,7 @@ mod tests {
         order(wire, "report").map_err(|error| error.to_string())
     }
 
-    /// What each of the mails of an order shows: `reader: To; Cc`.
+    /// The headers of each mail of an order: `reader: To; Cc`.
     fn shown(order: &EmailOrder) -> Vec<String> {
         let names = |people: &mut dyn Iterator<Item = &Recipient>| {
             let names: Vec<&str> = people.map(Recipient::display_name).collect();

@@ -1,8 +1,7 @@
-//! What a message may be besides a job: an event of S3, bare, inside SNS, or by way of EventBridge.
+//! Messages that are not jobs: S3 events, delivered directly, through SNS or through EventBridge.
 //!
-//! An event becomes a job by an `[[on_event]]` rule: a job file of the operator with `{{event.key}}` and the
-//! like in it. Its id comes from what the event says, never from when it was received, so that the same event
-//! delivered twice is one job.
+//! An `[[on_event]]` rule turns an event into a job: the rule's job file has names such as `{{event.key}}`. The job's id is
+//! derived from the event and not from the time of its receipt, so that an event that is delivered twice is one job.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,38 +18,38 @@ use crate::keyring::sha256_hex;
 use crate::text::percent::decode_form;
 use crate::text::printable;
 
-/// How often JSON may be wrapped in JSON text (SNS in SQS, a doubly encoded body) before we stop looking.
+/// How many layers of JSON text are unwrapped (SNS in SQS, a doubly encoded body).
 const MAX_WRAPPINGS: usize = 3;
 
-/// How many events one message may hold; S3 sends one, and says that it may be more.
+/// How many events one message may have. S3 sends one; its documentation allows more.
 pub(super) const MAX_RECORDS: usize = 100;
 
 /// A rule that turns an event into a job.
 #[derive(Debug, Clone)]
 pub struct EventRule {
-    /// The bucket in which it must have happened.
+    /// The bucket of the event.
     pub bucket: Bucket,
     /// What the object's key must match.
     pub key: GlobMatcher,
-    /// What must have happened.
+    /// The names of the events.
     pub events: Vec<EventName>,
     /// The job, as JSON with `{{event.…}}` in its texts.
     pub template: Arc<Value>,
 }
 
-/// What must have happened to an object. Only what can be opened now is handed out: a removal or a tag is no reason for a
-/// mail.
+/// The event's name. Only events after which the object can be opened are supported: a removal or a tag starts no
+/// job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventName {
-    /// It came into being, in any way.
+    /// The object was created, in any way.
     Created,
-    /// It came into being in one way: `Put`, `Post`, `Copy` or `CompleteMultipartUpload`.
+    /// The object was created in one way: `Put`, `Post`, `Copy` or `CompleteMultipartUpload`.
     CreatedBy(&'static str),
-    /// It was brought back from the archive.
+    /// The object was restored from an archive.
     Restored,
 }
 
-/// The ways in which an object comes into being.
+/// The ways in which an object is created.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html>
 const WAYS: [&str; 4] = ["Put", "Post", "Copy", "CompleteMultipartUpload"];
 
@@ -86,20 +85,20 @@ impl FromStr for EventName {
     }
 }
 
-/// What was in a message.
+/// The contents of a message.
 #[derive(Debug, Default)]
 pub struct OpenedMessage {
-    /// The jobs to do, each made when its turn comes; none for a test event.
+    /// The jobs, each built when it is worked; none for a test event.
     pub jobs: Vec<PendingJob>,
-    /// Events in the same message that no rule wants.
+    /// The number of events in the message that match no rule.
     pub unwanted: usize,
-    /// Why other events in the same message make no job: one's odd key does not keep the others from being served.
+    /// Why other events in the message make no job: an event with an invalid key does not prevent the rest from being worked.
     pub refused: Vec<ParseJobError>,
     /// Whether this was the test event that S3 sends when a notification is set up.
     pub test_event: bool,
 }
 
-/// A job of a message, not made yet: a hundred events of one message, each with the rule's whole job file, would be large.
+/// A job of a message, not built yet: a hundred events of one message, each with the rule's whole job file, would be large.
 #[derive(Debug)]
 pub enum PendingJob {
     /// The message is the job.
@@ -108,20 +107,20 @@ pub enum PendingJob {
     Event(Box<EventOrder>),
 }
 
-/// An event and the job file of the rule that wants it.
+/// An event and the job file of the rule that it matches.
 #[derive(Debug)]
 pub struct EventOrder {
     event: ObjectEvent,
     template: Arc<Value>,
-    /// What brings the event again.
+    /// The message that delivers the event again.
     message: Arc<str>,
 }
 
 impl PendingJob {
-    /// Makes the job.
+    /// Builds the job.
     ///
     /// # Errors
-    /// What keeps the rule's job file, with what the event says in it, from being a job.
+    /// Why the rule's job file, filled in with the event's fields, is not a valid job.
     pub fn open(self) -> Result<Job, ParseJobError> {
         match self {
             Self::Job(job) => Ok(*job),
@@ -134,7 +133,7 @@ impl PendingJob {
     }
 }
 
-/// Opens a message.
+/// Parses a message.
 pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobError> {
     let fields = match unwrap_event(json::parse(body)?, MAX_WRAPPINGS)? {
         Unwrapped::Event(fields) => fields,
@@ -185,7 +184,7 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
             continue;
         };
         let message = match records {
-            // Sent again for the sake of one event, the message must not bring the others.
+            // When the message is sent again for one event, it must not deliver the rest again.
             Some(records) if records.len() > 1 => {
                 json!({ "Records": [records[index]] }).to_string().into()
             }
@@ -203,15 +202,15 @@ pub fn open(body: &str, rules: &[EventRule]) -> Result<OpenedMessage, ParseJobEr
     }
 }
 
-/// What a message's JSON is.
+/// The kind of a message's JSON.
 enum Unwrapped {
-    /// An event, which may have stood in wrappings.
+    /// An event, unwrapped.
     Event(Map<String, Value>),
-    /// None: the JSON itself must be the job.
+    /// No event: the JSON itself must be the job.
     Other(Value),
 }
 
-/// Looks for an event, through at most so many wrappings.
+/// Looks for an event, through at most `wrappings` layers.
 fn unwrap_event(value: Value, wrappings: usize) -> Result<Unwrapped, ParseJobError> {
     let inner = match value {
         Value::Object(fields) if is_event(&fields) => return Ok(Unwrapped::Event(fields)),
@@ -242,23 +241,23 @@ fn is_event(fields: &Map<String, Value>) -> bool {
     is_notification || is_event_bridge || text("Event") == Some("s3:TestEvent")
 }
 
-/// What an event says, whichever way it came.
+/// The fields of an event, whichever way it was delivered.
 #[derive(Debug)]
 struct ObjectEvent {
     name: String,
     bucket: String,
     key: String,
-    /// None for an object of a bucket without versions, whose version is called `null`.
+    /// `None` for an object of a bucket without versions, whose version is called `null`.
     version: Option<String>,
     sequencer: Option<String>,
     etag: Option<String>,
     time: String,
-    /// Until when a restored copy is there.
+    /// The time until which a restored copy exists.
     restored_until: Option<String>,
 }
 
 impl ObjectEvent {
-    /// The event, if S3 can have written its texts: each is repeated in a job, its id, or an error.
+    /// Checks the lengths of the event's texts against S3's limits: each is repeated in a job, its id, or an error.
     fn bounded(self) -> Result<Self, ParseJobError> {
         let texts = [
             ("name", Some(&self.name)),
@@ -292,8 +291,8 @@ impl ObjectEvent {
         }
     }
 
-    /// What is the same for the same event, whichever way and however often it comes, and for no other: see the table in
-    /// `docs/jobs/events.md`. Some servers send one sequencer for all events, or none; so all that tells two events apart counts.
+    /// The event's identity: the same for each delivery of the event, by whichever way, and different for every other event. See
+    /// the table in `docs/jobs/events.md`. Some servers send the same sequencer for all events, or none, so all fields count.
     fn identity(&self) -> String {
         let absent = String::new();
         let optional = |text: &Option<String>| text.as_ref().unwrap_or(&absent).clone();
@@ -314,7 +313,7 @@ impl ObjectEvent {
     }
 }
 
-/// An instant as one spelling, in whole seconds: notifications have milliseconds, and `EventBridge` has none.
+/// An instant in one spelling, in whole seconds: notifications have milliseconds, and `EventBridge` has none.
 fn to_the_second(time: &str) -> String {
     match time.parse::<Timestamp>() {
         Ok(at) => at.as_second().to_string(),
@@ -342,8 +341,8 @@ fn notification_record(record: &Value) -> Result<ObjectEvent, ParseJobError> {
     })
 }
 
-/// A text of an event, if it says something: the version of an object in a bucket without versions is `null`, and says as
-/// little as an empty text.
+/// A text of an event, if it has a meaning: an empty text has none, nor has the version `null` of an object in a bucket
+/// without versions.
 fn meaning(text: &str) -> Option<String> {
     (!matches!(text, "" | "null")).then(|| text.to_owned())
 }
@@ -373,7 +372,7 @@ fn event_bridge(fields: &Map<String, Value>) -> Result<ObjectEvent, ParseJobErro
     })
 }
 
-/// `EventBridge`'s words as those of a notification, so that a rule names an event once, whichever way it comes.
+/// Translates `EventBridge`'s names to those of notifications, so that a rule's event names match both.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-mapping-troubleshooting.html>
 fn event_bridge_name(detail_type: &str, reason: Option<&str>) -> String {
     match (detail_type, reason) {
@@ -403,7 +402,7 @@ impl EventRule {
             && self.key.is_match(&event.key)
     }
 
-    /// Keys that events of the rule may have: one that its pattern alone gives, then those below each of the prefixes.
+    /// Keys that events of the rule may have: an example for its pattern alone, then examples below each of the prefixes.
     pub fn example_keys<'a>(&self, prefixes: impl Iterator<Item = &'a str>) -> Vec<String> {
         let of_pattern = glob::example(&self.key);
         let below = prefixes.map(|prefix| format!("{prefix}example.pdf"));
@@ -416,10 +415,10 @@ impl EventRule {
         keys
     }
 
-    /// The job of an event that nobody sent, for a look at the rule before there is one.
+    /// The job of an example event, to check the rule before a real event arrives.
     ///
     /// # Errors
-    /// What keeps the rule's job file from being a job.
+    /// Why the rule's job file is not a valid job.
     pub fn example(&self, key: &str) -> Result<Job, ParseJobError> {
         let name = match self.events.first() {
             Some(EventName::CreatedBy(way)) => format!("ObjectCreated:{way}"),
@@ -440,7 +439,7 @@ impl EventRule {
     }
 }
 
-/// The job that a rule's job file makes of an event.
+/// Builds a job from a rule's job file and an event.
 fn job_of(template: &Value, event: &ObjectEvent) -> Result<Job, ParseJobError> {
     let said: Map<String, Value> = [
         ("bucket", &event.bucket),
@@ -461,12 +460,12 @@ fn job_of(template: &Value, event: &ObjectEvent) -> Result<Job, ParseJobError> {
         .to_owned();
     let id = format!("{base}-{}", &identity[..32]);
     template["id"] = Value::from(id);
-    // What happened is the job's body: the rule's file may be edited between two deliveries of the event, and the time
-    // is spelled differently by each way that an event takes.
+    // The event's identity takes the place of the body's hash: the rule's file may be edited between two deliveries of the
+    // event, and each way of delivery spells the time differently.
     let mut job = Job::from_wire(wire::from_value(template)?, Some(said), identity)?;
     job.occurrence = event.sequencer.as_deref().and_then(|sequencer| {
         let object = (event.bucket.as_str(), event.key.as_str());
-        // A restored copy does not come too late because a later version was served.
+        // The event of a restored copy is not stale because a later version was served.
         let kind = event.name.split(':').next().unwrap_or_default();
         Occurrence::new((&base, kind), object, sequencer, &event.time)
     });
@@ -485,7 +484,7 @@ const PHRASES: [&[&str]; 6] = [
     &["manifest", "publish", "prefix"],
 ];
 
-/// Fills what the event said into the texts of a job file, but for its phrases.
+/// Fills the event's fields into the texts of a job file, except its phrases.
 fn fill(
     value: &mut Value,
     path: &mut Vec<String>,
@@ -556,7 +555,7 @@ mod tests {
         }
     }
 
-    /// A large job file is in memory once, and not once for each event of a message.
+    /// A large job file is in memory only once for all events of a message.
     #[test]
     fn the_events_of_a_message_share_their_rules_job_file_until_each_is_made() {
         let records: Vec<Value> = (0..MAX_RECORDS)
@@ -676,7 +675,7 @@ mod tests {
             .each_ref()
             .map(|odd| of(&[odd]).unwrap_err().to_string());
         let mut refused: Vec<String> = opened.refused.iter().map(ToString::to_string).collect();
-        // A job that cannot be made shows when its turn comes.
+        // A job that cannot be built fails when it is worked.
         refused.rotate_right(1);
         assert_eq!(refused, alone);
         assert_eq!(of(&[&odd[1], &odd[0]]).unwrap_err().to_string(), alone[1]);
@@ -863,7 +862,7 @@ mod tests {
         assert_eq!(job.scheduled_at, "2026-11-23T06:00:00Z".parse().ok());
         assert_eq!(job.id, opened(&sent("2026-11-23T06:00:00Z")).id);
         assert_ne!(job.id, opened(&sent("2026-11-24T06:00:00Z")).id);
-        // Nobody put it in: a test of the queue with the schedule's own text.
+        // The placeholder is unfilled: the schedule's own text was sent to test the queue.
         let unfilled = open(input, &[]).unwrap_err();
         insta::assert_snapshot!(unfilled, @"the job's field scheduled_at cannot be read: it is not what this field takes (see `handout schema`)");
     }

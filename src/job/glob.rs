@@ -1,7 +1,7 @@
 //! Patterns for keys and addresses, within limits.
 //!
 //! A pattern may come from a job. The glob library parses alternates by recursion, so that a pattern with thousands of
-//! nested braces would overflow the stack and end the process; length and nesting are bounded before it sees one.
+//! nested braces would overflow the stack and end the process. Length and nesting are bounded before the library parses it.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::bounds::{
 /// What a slash means in a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slashes {
-    /// `*` stops at a slash, as in a shell: `*.pdf` is this folder's, `**/*.pdf` is everybody's.
+    /// `*` stops at a slash, as in a shell: `*.pdf` matches in this folder, `**/*.pdf` in every folder below it.
     Separate,
     /// A slash is a character like any other; capitals do not matter. For addresses.
     Plain,
 }
 
-/// Reads a pattern, or says why it is none.
+/// Parses a pattern, or returns why it is invalid.
 pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
     if pattern.len() > MAX_PATTERN_BYTES {
         return Err(format!(
@@ -41,12 +41,12 @@ pub fn parse(pattern: &str, slashes: Slashes) -> Result<Glob, String> {
         .map_err(|error| format!("is not a pattern: {}", error.kind()))
 }
 
-/// Whether a pattern matches the text that it is, and no other.
+/// Whether a pattern is literal: it matches only its own text.
 pub fn is_literal(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\'])
 }
 
-/// A text that a pattern of keys matches, if its simplest reading is one: `incoming/example.pdf` for `incoming/**/*.pdf`.
+/// A key that the pattern matches, if its simplest expansion does: `incoming/example.pdf` for `incoming/**/*.pdf`.
 pub fn example(pattern: &GlobMatcher) -> Option<String> {
     let text = simplest(pattern.glob().glob());
     pattern.is_match(&text).then_some(text)
@@ -104,12 +104,12 @@ fn braced(text: &str) -> (&str, &str) {
     (text, "")
 }
 
-/// Patterns that a key is held against together, and how much work that is. Cloned without a copy.
+/// Patterns that are matched against a key together, and the cost of that. Clones share the data.
 #[derive(Debug, Clone, Default)]
 pub struct Globs {
     set: Arc<GlobSet>,
     /// The length of all patterns that are not literal, in bytes: a matcher has at most some states for each byte, and at
-    /// the worst all of them are looked at for each byte of a key.
+    /// the worst all of them are visited for each byte of a key.
     bytes: u64,
 }
 
@@ -124,13 +124,13 @@ impl Globs {
         self.set.is_match(text)
     }
 
-    /// The most work that [`Self::is_match`] may be, see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
+    /// The upper bound of the work of [`Self::is_match`], see [`MAX_PATTERN_WORK`](crate::bounds::MAX_PATTERN_WORK).
     pub const fn work(&self, text: &str) -> u64 {
         self.bytes.saturating_mul(text.len() as u64)
     }
 }
 
-/// Reads the list of patterns in a job's field.
+/// Parses the list of patterns in a job's field.
 ///
 /// A list within the bounds takes some ten megabytes to compile; a larger list is rejected before that.
 pub(crate) fn set(field: &str, patterns: &[String]) -> Result<Globs, ParseJobError> {
@@ -164,7 +164,7 @@ pub(crate) fn set(field: &str, patterns: &[String]) -> Result<Globs, ParseJobErr
     }
     let many = patterns.iter().filter(|pattern| !is_literal(pattern));
     let bytes = many.map(|pattern| pattern.len() as u64).sum();
-    // The library's reason would repeat the pattern.
+    // The library's message repeats the pattern, so it is left out.
     match set.build() {
         Ok(set) => Ok(Globs {
             set: Arc::new(set),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{MAX_BODY_BYTES, ParseJobError};
 use crate::bounds::{MAX_JSON_NESTING, MAX_JSON_OBJECTS, MAX_JSON_VALUES};
 
-/// Reads JSON, or says why it is none or too much.
+/// Parses JSON, or returns why it is invalid or too large.
 pub(super) fn parse(text: &str) -> Result<Value, ParseJobError> {
     if text.len() > MAX_BODY_BYTES {
         return Err(ParseJobError::TooLarge { length: text.len() });
@@ -17,13 +17,13 @@ pub(super) fn parse(text: &str) -> Result<Value, ParseJobError> {
     serde_json::from_str(text).map_err(|source| ParseJobError::NotJson { source })
 }
 
-/// How much a text builds, if it is JSON; of other text, at least as much as its valid beginning builds.
+/// How much a JSON text builds; for other text, at least as much as its valid beginning builds.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct JsonCount {
     objects: usize,
-    /// Lists, objects, and all that is in them: no fewer than there are, and for each empty list or object one more.
+    /// Lists, objects, and all that is in them, as an upper bound: each empty list or object counts twice.
     values: usize,
-    /// The most lists and objects that are inside each other.
+    /// The deepest nesting of lists and objects.
     nesting: usize,
 }
 
@@ -66,7 +66,7 @@ impl JsonCount {
     }
 }
 
-/// Moves behind the end of a string that has begun.
+/// Skips to the end of a string.
 fn skip_string(bytes: &mut std::str::Bytes<'_>) {
     while let Some(byte) = bytes.next() {
         match byte {

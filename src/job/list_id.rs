@@ -11,10 +11,10 @@ const MAX_ID_BYTES: usize = 255;
 /// The longest name, in bytes.
 const MAX_NAME_BYTES: usize = 200;
 
-/// Why a text is no list's identity.
+/// Why a text is not a list's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListIdError {
-    /// Not of the form.
+    /// The form is wrong.
     #[error(
         "is not the id of a list: write \"daily.sender.example\" or \"Daily reports <daily.sender.example>\""
     )]
@@ -29,10 +29,10 @@ pub enum ListIdError {
     TooLong,
 }
 
-/// A list: what it is called, and the id that stays the same.
+/// A mailing list: its display name, and its stable id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListId {
-    /// What it is called, for people.
+    /// Its display name.
     pub name: Option<String>,
     id: String,
 }
@@ -76,7 +76,7 @@ impl FromStr for ListId {
     }
 }
 
-/// Letters, digits, `-` and `_`: less than RFC 2919 has, and nothing that a URL would have to encode.
+/// Letters, digits, `-` and `_`: a subset of RFC 2919 that a URL carries without encoding.
 fn is_word(word: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     !word.is_empty() && word.bytes().all(is_plain)

@@ -1,4 +1,4 @@
-//! Which of two events for one key is the later: S3 delivers them in any order.
+//! The order of events for the same key: S3 delivers them in any order.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -9,41 +9,41 @@ use crate::keyring::sha256_hex;
 /// The most digits of a sequencer; S3's have 18 so far.
 const MAX_DIGITS: usize = 64;
 
-/// An event's place among those of its key.
+/// An event's position in the order of events of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occurrence {
-    /// Under which name the ledger keeps what was served of this key by this rule.
+    /// The name of the ledger's record of the last event that this rule served for this key.
     pub series: JobId,
-    /// The later event has the greater one.
+    /// The later event has the greater sequencer.
     pub sequencer: Sequencer,
     /// When it happened, as the event says.
     pub at: Timestamp,
 }
 
-/// What S3 counts the events of a key with.
+/// The sequencer by which S3 orders the events of a key.
 ///
-/// Hexadecimal digits, of which shorter ones are filled up with zeros at the right.
+/// Hexadecimal digits; the shorter of two is padded with zeros at the right before they are compared.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html>
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sequencer(String);
 
 impl Sequencer {
-    /// Reads one; `None` for what is no number, as some servers send it, and says nothing of the order.
+    /// Parses a sequencer. `None` for a text that is not a number, as some servers send it: it defines no order.
     pub fn parse(text: &str) -> Option<Self> {
         let is_number = (1..=MAX_DIGITS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         is_number.then(|| Self(format!("{:0<MAX_DIGITS$}", text.to_ascii_uppercase())))
     }
 
-    /// As it is kept: texts in this form are in the order of the events.
+    /// The stored form: texts in this form sort in the order of the events.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl Occurrence {
-    /// The event with this sequencer, for a key of a bucket; the rule and the kind of event tell jobs apart. `None` if it does not say
-    /// when it happened, or with which sequencer.
+    /// The event with this sequencer, for a key of a bucket; the rule and the kind of event tell jobs apart. `None` for an event
+    /// without a time or a sequencer.
     pub(super) fn new(
         (rule, kind): (&str, &str),
         (bucket, key): (&str, &str),
@@ -60,13 +60,13 @@ impl Occurrence {
         })
     }
 
-    /// What the ledger keeps of it once it is served, at `now`: an event that says that it happened later is not believed.
+    /// The ledger's record of a served event. Its time is at most `now`: an event that claims a later time is not believed.
     pub fn to_body(&self, job: &JobId, now: Timestamp) -> Value {
         json!({ "job": job, "at": self.at.min(now) })
     }
 
-    /// Whether it is older than the one that was served with that sequencer, by sequencer and time: the sequencer alone would let one forged message, with the
-    /// greatest there is, keep back whatever happens to the key from then on.
+    /// Whether it is older than the served event with that sequencer. Its sequencer must be smaller and its time not later: by the
+    /// sequencer alone, one forged message with the greatest sequencer would suppress all later events of the key.
     pub fn is_older_than(&self, served: &str, body: &Value) -> bool {
         let at: Option<Timestamp> = body["at"].as_str().and_then(|at| at.parse().ok());
         served > self.sequencer.as_str() && at.is_some_and(|at| at >= self.at)

@@ -1,8 +1,8 @@
 //! A short text with `{{names}}` in it, as a job may carry one: a file name, a subject, a prefix.
 //!
-//! The syntax is the plain-expression part of handlebars, and no more of it: a job is untrusted, and the engine
-//! itself can be made to overflow its stack by nested blocks (handlebars-rust issue 386). So a phrase has no
-//! blocks, no partials and no helpers, and a name that does not exist is an error, never an empty place.
+//! The syntax is the plain-expression part of handlebars only: a job is untrusted, and nested blocks can overflow the
+//! engine's stack (handlebars-rust issue 386). So a phrase has no blocks, partials or helpers, and an unknown name is an
+//! error and not an empty text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ use crate::bounds::MAX_PHRASE_BYTES;
 /// How many known names an error lists.
 const MAX_NAMES_SHOWN: usize = 20;
 
-/// Why a phrase could not be read, or could not be filled in.
+/// Why a phrase could not be parsed or filled in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PhraseError {
     /// Too long to be a name or a subject.
@@ -30,7 +30,7 @@ pub enum PhraseError {
     /// `{{` without `}}`.
     #[error("opens \"{{{{\" and does not close it")]
     Unclosed,
-    /// More than a name between the braces.
+    /// The text between the braces is not a name.
     #[error(
         "has {{{{…}}}} at its byte {0}: only plain names such as {{{{customer}}}} or {{{{object.name}}}} can stand there, no blocks, helpers or partials"
     )]
@@ -43,15 +43,15 @@ pub enum PhraseError {
         /// The names that have a value.
         known: String,
     },
-    /// The name stands for a part of an instant that the job does not have.
+    /// The name is a part of `scheduled_at`, which the job does not have.
     #[error(
         "uses {{{{{0}}}}}, which is a part of scheduled_at, and the job has none: give it one, such as \"scheduled_at\": \"2026-11-23T06:00:00Z\""
     )]
     NoInstant(String),
-    /// The name stands for a list or an object.
+    /// The name's value is a list or an object.
     #[error("uses {{{{{0}}}}}, which is not a text, a number or true/false")]
     NotText(String),
-    /// The values make it longer than what it is for.
+    /// The filled-in text is too long for its use.
     #[error("has more than {limit} bytes when it is filled in: use shorter values")]
     Overlong {
         /// How many bytes it may have.
@@ -73,7 +73,7 @@ enum PhrasePart {
 }
 
 impl Phrase {
-    /// Fills the names in from `scope`. The result has at most `limit` bytes, and no longer one is built on the way.
+    /// Fills the names in from `scope`. The result has at most `limit` bytes; a longer text is never built.
     pub fn fill(&self, scope: &PhraseScope<'_>, limit: usize) -> Result<String, PhraseError> {
         let mut filled = Filled {
             text: String::with_capacity((self.source.len() * 2).min(limit)),
@@ -88,7 +88,7 @@ impl Phrase {
         Ok(filled.text)
     }
 
-    /// Whether it says something else to each recipient; if not, it is filled in once for a job.
+    /// Whether its text differs for each recipient; if not, it is filled in once for a job.
     pub fn names_recipient(&self) -> bool {
         let is_of_recipient =
             |part: &PhrasePart| matches!(part, PhrasePart::Name(path) if path[0] == "recipient");
@@ -157,18 +157,18 @@ fn parse_name(inside: &str) -> Option<Vec<String>> {
         .collect()
 }
 
-/// Whether a phrase can name a variable so.
+/// Whether a phrase can use this as a variable's name.
 fn is_word(word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     !word.is_empty() && word.chars().all(is_part)
 }
 
-/// What the names of a phrase can mean; a place that has no object, say, leaves it out.
+/// The values of the names in a phrase; where there is no object, for example, `object` is `None`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PhraseScope<'a> {
     /// The job's own variables, found as `{{name}}` and as `{{vars.name}}`.
     pub vars: Option<&'a Map<String, Value>>,
-    /// The person, as `{{recipient.name}}`, `.address`, `.locale` and `.vars.…`.
+    /// The recipient, as `{{recipient.name}}`, `.address`, `.locale` and `.vars.…`.
     pub recipient: Option<&'a Recipient>,
     /// The object, as `{{object.name}}`, `.stem`, `.extension`, `.folder` and `.key`.
     pub object: Option<&'a Key>,
@@ -179,7 +179,7 @@ pub struct PhraseScope<'a> {
     pub scheduled_at: Option<Timestamp>,
     /// The time zone of these dates; UTC when left out.
     pub time_zone: Option<&'a TimeZone>,
-    /// What the event said, as `{{event.bucket}}`, `.key`, `.time` and `.name`.
+    /// The fields of the event, as `{{event.bucket}}`, `.key`, `.time` and `.name`.
     pub event: Option<&'a Map<String, Value>>,
 }
 
@@ -228,13 +228,13 @@ impl PhraseScope<'_> {
         }
     }
 
-    /// The names that have a value, for the error that lists them.
+    /// The names with a value, for the error that lists them.
     fn known(&self) -> String {
         let mut names: Vec<String> = self
             .vars
             .into_iter()
             .flat_map(Map::keys)
-            // Another name cannot be meant, and may be an address.
+            // A name of another form cannot be used in a phrase, and may be an address.
             .filter(|name| is_word(name))
             .take(MAX_NAMES_SHOWN)
             .map(ToOwned::to_owned)
@@ -258,7 +258,7 @@ impl PhraseScope<'_> {
                 .flat_map(Map::keys)
                 .map(|field| format!("event.{field}")),
         );
-        // A job may have thousands; the first tell how names look.
+        // A job may have thousands; the first few show their form.
         names.truncate(MAX_NAMES_SHOWN);
         names.join(", ").chars().take(MAX_PHRASE_BYTES).collect()
     }

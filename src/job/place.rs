@@ -1,4 +1,4 @@
-//! Names of things in S3 and of jobs, each a type of its own: swapping two does not compile.
+//! Names in S3 and of jobs, each with its own type, so that the compiler finds two that are swapped.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -17,7 +17,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// Our limit for a job's id, in bytes: it is printed in every log line and table.
 pub const MAX_JOB_ID_BYTES: usize = 256;
 
-/// Endings that no bucket's name may have, and what has them: their links have other hosts, or another signature (4A).
+/// Suffixes that are reserved for other resources, and what they are: their links have other hosts, or SigV4A signatures.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
 const ALIASES: [(&str, &str); 4] = [
     (".mrap", "a multi-region access point"),
@@ -26,7 +26,7 @@ const ALIASES: [(&str, &str); 4] = [
     ("--table-s3", "a table bucket"),
 ];
 
-/// Why a text is not the name that it should be; the text says what would be one.
+/// Why a text is not a valid name; the message says what is valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing was given.
@@ -43,13 +43,13 @@ pub enum NameError {
     /// A control character, shown escaped.
     #[error("holds the control character {0:?}, which no mail or page can carry")]
     Control(char),
-    /// An access point or another ARN where a bucket's name belongs.
+    /// An access point or another ARN in place of a bucket's name.
     #[error("is an ARN: only bucket names are linked, not access points or object lambdas")]
     Arn,
     /// A directory bucket of S3 Express.
     #[error("is a directory bucket: its sessions end after five minutes, and every link with them")]
     Directory,
-    /// Another alias that AWS keeps for what is no bucket.
+    /// Another suffix that AWS reserves for resources other than buckets.
     #[error(
         "is the alias of {0}: links to that are signed in a way that is not done here; name the bucket itself"
     )]
@@ -177,7 +177,7 @@ impl Key {
         check_length(text, "the object's key", MAX_KEY_BYTES)
     }
 
-    /// The last segment: what people take for the file's name. Empty for a folder marker (`photos/`).
+    /// The last segment, which is the file's name to a reader. Empty for a folder marker (`photos/`).
     pub fn file_name(&self) -> &str {
         let slash = memchr::memrchr(b'/', self.0.as_bytes());
         &self.0[slash.map_or(0, |slash| slash + 1)..]
@@ -190,7 +190,7 @@ impl Key {
 }
 
 text_type! {
-    /// The beginning of keys; may be empty, which means the whole bucket.
+    /// A prefix of keys; an empty prefix is the whole bucket.
     Prefix
 }
 
@@ -205,7 +205,7 @@ impl Prefix {
 }
 
 text_type! {
-    /// A job's id: the key under which "was this done already?" is answered.
+    /// A job's id, which is its idempotency key.
     JobId
 }
 
@@ -256,13 +256,13 @@ fn check_length(text: &str, what: &'static str, limit: usize) -> Result<(), Name
     }
 }
 
-/// Refuses a directory that is too long, or that no page or terminal can show.
+/// Rejects a directory that is too long, or that has characters which cannot be displayed.
 pub(super) fn check_directory(text: &str) -> Result<(), NameError> {
     check_length(text, "a directory", MAX_PUBLISH_DIR_BYTES)?;
     refuse_control(text)
 }
 
-/// Refuses control characters in a name that a job gives.
+/// Rejects control characters in a name that a job gives.
 pub(crate) fn refuse_control(text: &str) -> Result<(), NameError> {
     match text.chars().find(|c| c.is_control()) {
         Some(found) => Err(NameError::Control(found)),

@@ -1,4 +1,4 @@
-//! A person who is to be served, with an address that is one.
+//! A recipient with a valid address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,21 +13,21 @@ use crate::bounds::{MAX_LOCALE_BYTES, MAX_NAME_BYTES, MAX_RECIPIENT_BYTES, MAX_T
 use crate::clock;
 use crate::text::is_bidi_control;
 
-/// Why a recipient could not be understood.
+/// Why a recipient could not be parsed.
 ///
 /// The texts do not repeat the address: errors reach logs, and addresses must not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientError {
-    /// Not an address.
+    /// The address is invalid.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Longer than any name with its address.
+    /// The text is too long.
     #[error("has {0} bytes: an address and its name may have {MAX_RECIPIENT_BYTES} together")]
     TooLong(usize),
     /// A control or bidirectional-override character where a header would carry it.
     #[error("holds the character {0:?}, which could forge a mail's header or hide a name")]
     Character(char),
-    /// A name longer than any name.
+    /// The name is too long.
     #[error("has a name of {0} bytes: at most {MAX_NAME_BYTES} are allowed")]
     NameTooLong(usize),
     /// Not a language tag.
@@ -92,18 +92,18 @@ impl FromStr for Locale {
     }
 }
 
-/// A person who gets a mail, or links of their own.
+/// A recipient of a mail, or of separate links.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient {
     /// Where the mail goes; its domain is in ASCII, whichever way it was written.
     pub address: Address,
-    /// How the person is called, if the job says so.
+    /// The recipient's name, if the job says it.
     pub name: Option<String>,
     /// The language of the mail; the configuration's when the job says nothing.
     pub locale: Option<Locale>,
-    /// The clock by which the mail tells the time; the configuration's when the job says nothing.
+    /// The time zone of the times in the mail; the configuration's when the job says nothing.
     pub time_zone: Option<TimeZone>,
-    /// Variables for this person alone.
+    /// Variables for this recipient only.
     pub vars: Map<String, Value>,
 }
 
@@ -153,16 +153,16 @@ impl Recipient {
         !self.address.user().is_ascii()
     }
 
-    /// Whether only a rule that names the address literally may let it in, see [`address::must_be_named`].
+    /// Whether only a rule that names the address literally may allow it, see [`address::must_be_named`].
     pub fn must_be_named(&self) -> bool {
         address::must_be_named(&self.address)
     }
 
-    /// The address in the one spelling by which rules, ledger and audit log know the person.
+    /// The canonical address, which rules, ledger and audit log use.
     ///
     /// ASCII capitals are lower case, and the domain is `xn--bcher-kva.example` for `bücher.example` too. Other letters
-    /// stay as they are: whether `Ö` and `ö` are one mailbox is for its server to decide, and Unicode's rules would make
-    /// a `k` of U+212A, which is another mailbox than the one that a rule names.
+    /// stay as they are: whether `Ö` and `ö` are the same mailbox is decided by its server. Unicode's rules would turn U+212A
+    /// into `k`, which may be a different mailbox from the one that a rule names.
     pub fn canonical_address(&self) -> String {
         AsRef::<str>::as_ref(&self.address).to_ascii_lowercase()
     }
@@ -180,14 +180,14 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Refuses what could end a header or turn a name around on the screen.
+/// Rejects characters that could end a header or reverse a name on the screen.
 pub(crate) fn refuse_forging(text: &str) -> Result<(), RecipientError> {
     text.chars()
         .find(|c| forges(*c))
         .map_or(Ok(()), |found| Err(RecipientError::Character(found)))
 }
 
-/// The characters that end a line, command a terminal, or reorder the text around them.
+/// The characters that end a line, control a terminal, or reorder the text around them.
 pub(crate) fn forges(c: char) -> bool {
     c.is_control() || is_bidi_control(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::ParseJobError;
 use crate::bounds::{MAX_VAR_BYTES, MAX_VAR_NESTING, MAX_VARS, MAX_VARS_BYTES};
 
-/// Names that a phrase or a template gives a meaning of its own, so that no variable can take them.
+/// Names that phrases and templates define themselves; variables cannot use them.
 const RESERVED: [&str; 10] = [
     "recipient",
     "object",
@@ -21,8 +21,8 @@ const RESERVED: [&str; 10] = [
     "utc",
 ];
 
-/// Checks the names and the size of variables. An error names the field; a variable's name may be anything, and is not
-/// repeated.
+/// Checks the names and the size of variables. An error names the field, and does not repeat a variable's name, which may
+/// be any text.
 pub(super) fn checked(
     field: &str,
     vars: Map<String, Value>,

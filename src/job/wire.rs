@@ -1,7 +1,7 @@
-//! The job as JSON: format version 1, field by field, and nothing about what it means.
+//! The job as JSON: the fields of format version 1. Values are validated in [`super`].
 //!
-//! Unknown fields are errors: a misspelt `exclude` would otherwise hand out what should have stayed. The
-//! schema that `handout schema` prints is derived from these very types.
+//! Unknown fields are errors: a misspelt `exclude` would otherwise hand out the objects that it should exclude. The
+//! schema that `handout schema` prints is derived from these types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,7 +34,7 @@ pub struct JobFields {
     #[schemars(length(min = 1, max = 256))]
     pub id: String,
     /// The instant that the job is about (RFC 3339): `{{date}}` and the like in its phrases. A scheduler gives the
-    /// instant it was scheduled for, so that a job that is late, or comes again, is about the same day.
+    /// instant it was scheduled for, so that a job that runs late, or is delivered again, is about the same day.
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub scheduled_at: Option<Timestamp>,
     /// The time zone of the dates in its phrases and of the times in its mails and pages, such as `Europe/Berlin`; the
@@ -51,22 +51,22 @@ pub struct JobFields {
     pub gallery: Option<GalleryFields>,
     /// The list of all links for programs, if any.
     pub manifest: Option<ManifestFields>,
-    /// What to do when nobody knows whether a mail left; the configuration's way when left out. A job can be stricter than
-    /// the configuration (`hold`), and never laxer.
+    /// What to do about an in-doubt delivery: an attempt after which the mail may have left; the configuration's
+    /// `ledger.on_doubt` when left out. A job can be stricter than the configuration (`hold`), and never laxer.
     pub on_doubt: Option<OnDoubt>,
     /// Values for templates and phrases.
     #[serde(default)]
     pub vars: Map<String, Value>,
 }
 
-/// What to do when nobody knows whether a mail left.
+/// What to do about an in-doubt delivery: an attempt after which the mail may have left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDoubt {
-    /// Send it again with the same Message-ID: at least once.
+    /// Send the mail again with the same Message-ID: delivered at least once.
     #[default]
     Resend,
-    /// Do not, unless a person says so: at most once.
+    /// Wait for an operator's decision: delivered at most once.
     Hold,
 }
 
@@ -78,16 +78,16 @@ pub struct From {
     pub connection: String,
     /// The bucket.
     pub bucket: String,
-    /// The beginning of the objects' keys; names in braces are filled in.
+    /// The prefix of the objects' keys; names in braces are filled in.
     pub prefix: Option<String>,
-    /// The objects' keys, as they are.
+    /// The objects' keys, literally.
     #[serde(default)]
     #[schemars(length(max = 10_000))]
     pub keys: Vec<String>,
-    /// Globs of which a key must match one; relative to the prefix.
+    /// Globs, relative to the prefix; a key must match at least one.
     #[serde(default)]
     pub include: Vec<String>,
-    /// Globs of which a key must match none; relative to the prefix.
+    /// Globs, relative to the prefix; a key that matches any is left out.
     #[serde(default)]
     pub exclude: Vec<String>,
     /// Only objects changed after this instant (RFC 3339).
@@ -96,10 +96,10 @@ pub struct From {
     /// In which order.
     #[serde(default)]
     pub order: Order,
-    /// At most so many objects, the first in the order.
+    /// The maximum number of objects; the first in the order are taken.
     #[schemars(range(min = 1))]
     pub limit: Option<u64>,
-    /// What to do when nothing is there.
+    /// What to do when no object matches.
     #[serde(default)]
     pub when_empty: WhenEmpty,
 }
@@ -108,7 +108,7 @@ pub struct From {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// By key, as S3 lists; streams without a limit.
+    /// By key, as S3 lists; streamed, so that the number of objects is not bounded by memory.
     #[default]
     Key,
     /// The last changed first.
@@ -125,10 +125,10 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum WhenEmpty {
-    /// Park the job: somebody expected files.
+    /// Park the job: files were expected.
     #[default]
     Refuse,
-    /// Deliver a mail that says that there is nothing.
+    /// Deliver a mail that says that there are no files.
     Deliver,
     /// Do nothing; the job is done.
     Skip,
@@ -141,11 +141,11 @@ pub enum WhenEmpty {
 pub struct LinksFields {
     /// How long a link works: `"90s"`, `"15m"`, `"24h"`, `"7d"`, or a number of seconds.
     pub expires_in: Option<Span>,
-    /// What a browser does with it.
+    /// What a browser does with the file.
     pub disposition: Option<ContentDisposition>,
-    /// The name under which it is saved; names in braces are filled in.
+    /// The name under which the file is saved; names in braces are filled in.
     pub filename: Option<String>,
-    /// Who answers the link.
+    /// The service that answers the link.
     pub via: Option<Via>,
     /// Whether each recipient gets links of their own.
     pub per_recipient: Option<bool>,
@@ -156,10 +156,10 @@ pub struct LinksFields {
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "Disposition")]
 pub enum ContentDisposition {
-    /// Saves it.
+    /// The browser saves the file.
     #[default]
     Attachment,
-    /// Shows it, if it can; types that can run scripts are saved all the same.
+    /// The browser shows the file if it can. Types that can run scripts are saved in either case.
     Inline,
 }
 
@@ -172,7 +172,7 @@ impl std::convert::From<ContentDisposition> for presign::disposition::Dispositio
     }
 }
 
-/// Who answers a link.
+/// The service that answers a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Via {
@@ -187,10 +187,10 @@ pub enum Via {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
-    /// Who gets one; everybody gets a mail of their own.
+    /// The recipients. Each gets a separate mail.
     #[schemars(length(min = 1))]
     pub to: Vec<RecipientFields>,
-    /// Who gets one as well, and is seen by everybody else: a mail and links of their own, like those in `to`.
+    /// More recipients, whom every mail shows in `Cc`. Each gets a separate mail, as those in `to` do.
     #[serde(default)]
     pub cc: Vec<RecipientFields>,
     /// Whom a mail shows as its recipients.
@@ -199,7 +199,7 @@ pub struct Email {
     /// The list that the mails belong to (RFC 2919), such as `Daily reports <daily.sender.example>`; the
     /// configuration's when left out.
     pub list_id: Option<String>,
-    /// Where answers go.
+    /// The address for replies.
     pub reply_to: Option<String>,
     /// The subject; names in braces are filled in. The template's own when left out.
     pub subject: Option<String>,
@@ -212,11 +212,11 @@ pub struct Email {
     pub overflow: Overflow,
 }
 
-/// What to do when a mail has no room for all files, and links no page or list that has the others.
+/// What to do when a mail has no room for all files, and links no page or list that has the rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Overflow {
-    /// Publish a page of all files and link it; where there is no place for one, refuse the job.
+    /// Publish a page of all files and link it; a job without a place to publish it is rejected.
     #[default]
     Publish,
     /// Show as many as fit, and count the others.
@@ -227,14 +227,14 @@ pub enum Overflow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
-    /// The person it is for, and nobody else in `to`.
+    /// Only the recipient of the mail.
     #[default]
     Individual,
-    /// All in `to`.
+    /// All recipients in `to`.
     To,
 }
 
-/// A recipient: `"Ann Bell <ann@acme.example>"`, or an object that says more.
+/// A recipient: `"Ann Bell <ann@acme.example>"`, or an object with more fields.
 #[derive(Debug, Clone)]
 pub enum RecipientFields {
     /// An address, with or without a name.
@@ -253,9 +253,9 @@ pub struct FullRecipient {
     pub name: Option<String>,
     /// The mail's language, such as `de` or `pt-BR`.
     pub locale: Option<String>,
-    /// The clock by which the mail tells the time, such as `Europe/Berlin`; the job's when left out.
+    /// The time zone of the times in the mail, such as `Europe/Berlin`; the job's when left out.
     pub time_zone: Option<String>,
-    /// Values for this person's mail.
+    /// Values for this recipient's mail.
     #[serde(default)]
     pub vars: Map<String, Value>,
 }
@@ -351,7 +351,7 @@ pub enum ManifestFormat {
 pub struct Publish {
     /// The bucket.
     pub bucket: Option<String>,
-    /// The beginning of the key; names in braces are filled in.
+    /// The prefix of the key; names in braces are filled in.
     pub prefix: Option<String>,
     /// A directory, in place of a bucket.
     pub dir: Option<String>,
@@ -413,10 +413,10 @@ fn joined(segments: &[String]) -> String {
     field
 }
 
-/// What serde says, without the value or the name that it repeats: these may be an address or a link, and reasons are
+/// serde's message without the value or the name that it repeats: these may be an address or a link, and reasons are
 /// logged.
 ///
-/// What stands behind the last `, expected` is serde's own. A sentence of another kind is replaced as a whole.
+/// The text after the last `, expected` is serde's own. A message of another form is replaced as a whole.
 fn without_value(message: &str) -> String {
     if message.starts_with("missing field `") {
         return message.to_owned();

@@ -1,4 +1,4 @@
-//! A connection that works: a store, what signs links to its objects, and where they open.
+//! An open connection: a store, and the signer of links to its objects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use crate::rate_limit::RateLimiter;
 use crate::store::ObjectStore;
 use crate::store::s3::S3Store;
 
-/// A connection that works.
+/// An open connection.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// Its objects.
+    /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// The same without a limit to the rate, for the ledger.
+    /// The same store without a rate limit, for the ledger.
     pub s3: S3Store,
-    /// Signs links to them, at the server that recipients reach.
+    /// Signs links, for the server that recipients reach.
     pub signer: Signer,
-    /// Signs for the server that the program itself asks, where links name another.
+    /// Signs for the server that the program itself uses, where links name a different one.
     pub(crate) own_signer: Option<Signer>,
     /// The distribution in front of its bucket, if there is one.
     pub front: Option<Arc<Distribution>>,
-    /// The role whose credentials sign, if it takes one on.
+    /// The role whose credentials sign, if the connection assumes one.
     pub role: Option<Arc<str>>,
-    /// How many links it may sign.
+    /// The rate limit of its links.
     pub link_rate: RateLimiter,
 }
 

@@ -1,8 +1,8 @@
 //! Where a connection's credentials come from: STS, a role of the machine or the container, SSO, a process, files, fixed keys.
 //!
-//! Signing and the requests to the store ask the same [`CredentialSource`], so that they use the same credentials, and credentials which
-//! cannot be had are reported to one edge, whichever needs them first. A source gives what its [`Origin`] says now: its files
-//! are looked at before each use, ten times a second at most, and a service that rejects its credentials has it asked anew, once ([`doubt`]).
+//! Signing and the requests to the store use the same [`CredentialSource`], so that they have the same credentials, and a
+//! failure to load them is reported to the same edge. A source follows its [`Origin`]: the origin's files are checked before
+//! each use, ten times a second at most. When a service rejects the credentials, the origin is asked again, once ([`doubt`]).
 
 mod clean;
 pub(crate) mod doubt;
@@ -33,41 +33,41 @@ use crate::plan::expiry::noticed;
 use crate::stamp::Stamps;
 use crate::store::s3::ServerClock;
 
-/// How long a source may take: a process that hangs must not hang every job of its connection.
+/// How long a source may take: a `credential_process` that hangs must not block every job of its connection.
 pub(crate) const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// For how long credentials are used that name no end. A process that hands them out may hand out others by then.
+/// How long credentials without an expiry are used before the source is asked again. It may give others by then.
 const USED_FOR: Duration = Duration::from_secs(5 * 60);
 
-/// How long before their end credentials are not used for requests any more, as in the SDK.
+/// How long before their end credentials stop being used for requests, as in the SDK.
 const ROOM: SignedDuration = SignedDuration::from_secs(10);
 
-/// How long a source is left alone that cannot be read, while the credentials that it gave before are good; longer where it asks
-/// for it.
+/// The pause after a source could not be read, while the credentials that it gave before are valid; longer where the source
+/// asks for it.
 const LEFT_ALONE: Duration = Duration::from_secs(5);
 
-/// How long a look at the files is waited for while the credentials that were given before are good. A file system that hangs
-/// must not hold up what can be signed.
+/// How long a check of the files is waited for while earlier credentials are valid. A file system that hangs must not delay
+/// links that can be signed.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
-/// After how long a source that is down is asked once more while it does not answer: what hangs may be a process, or a
-/// connection, that it will never answer, and the source be well again.
+/// The time after which a source that is down and does not answer is asked again: a process or a connection may hang
+/// although the source is up again.
 const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
-/// For how long a look at the files counts. A command signs thousands of batches a second, and each would look.
+/// How long a check of the files is valid. A command signs thousands of batches a second, and each would check.
 const LOOK_COUNTS: Duration = Duration::from_millis(100);
 
-/// What a provider of credentials is made of, again and again.
+/// The origin of credentials: it builds their provider, and builds it again when a file changes.
 #[async_trait]
 pub(crate) trait Origin: Send + Sync + fmt::Debug {
-    /// The files that it is made of. When one of them is another than before, the provider is made anew.
+    /// The files that it is built from. When one of them changes, the provider is built again.
     fn files(&self) -> Vec<PathBuf>;
 
-    /// Reads the files and makes the provider.
+    /// Reads the files and builds the provider.
     async fn provider(&self) -> Result<SharedCredentialsProvider, CredentialsError>;
 }
 
-/// A provider that is not made of files.
+/// A provider that does not depend on files.
 #[async_trait]
 impl Origin for SharedCredentialsProvider {
     fn files(&self) -> Vec<PathBuf> {
@@ -79,7 +79,7 @@ impl Origin for SharedCredentialsProvider {
     }
 }
 
-/// A source of credentials, and what is known of its health. Clones are the same source.
+/// A source of credentials, and its health. Clones are the same source.
 #[derive(Clone)]
 pub(crate) struct CredentialSource {
     inner: Arc<SourceInner>,
@@ -89,44 +89,44 @@ struct SourceInner {
     /// The section of the configuration that it belongs to, such as `connections.reports`.
     section: String,
     origin: Arc<dyn Origin>,
-    /// The end of a session whose credentials do not say it themselves.
+    /// The end of a session, where its credentials do not include it.
     session_end: Option<SessionEnd>,
     edge: Edge,
     doubt: Doubt,
     /// The clock of the store that the credentials are for.
     clock: ServerClock,
-    /// Held while the origin is asked: the others that wait want the same answer.
+    /// Held while the origin is asked: the callers that wait need the same answer.
     state: Mutex<SourceState>,
 }
 
 #[derive(Default)]
 struct SourceState {
     provider: Option<SharedCredentialsProvider>,
-    /// The files as they were when the provider was made of them.
+    /// The files as they were when the provider was built from them.
     seen: Stamps,
-    /// When they were looked at last.
+    /// When they were last checked.
     looked_at: Option<Instant>,
-    /// The look that is under way. One that was not waited for to its end goes on, so that one thread hangs, and not many.
+    /// The check that is under way. It continues after its caller stopped waiting, so that only one thread hangs.
     looking: Option<JoinHandle<Stamps>>,
     kept: Option<KeptCredentials>,
     standing: CredentialState,
-    /// Until when a source that failed is left alone.
+    /// Until when a source that failed is not asked.
     left_alone: Option<Instant>,
 }
 
-/// What is known of the credentials that are kept.
+/// The state of the cached credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum CredentialState {
     #[default]
     Good,
-    /// A file of the source is another. They are used as long as it cannot be read: a rotation may be half done.
+    /// A file of the source has changed. They are used while it cannot be read, since a rotation may be half done.
     Outdated,
     /// A service rejects them.
     Rejected,
 }
 
 impl SourceState {
-    /// Whether the files were those of the credentials a moment ago, and nothing speaks against the credentials.
+    /// Whether the files were unchanged at a recent check, and no service rejects the credentials.
     fn has_looked(&self, doubt: &Doubt) -> bool {
         let counts = |looked_at: Instant| looked_at.elapsed() < LOOK_COUNTS;
         self.standing == CredentialState::Good
@@ -143,7 +143,7 @@ pub(crate) struct KeptCredentials {
     given_at: Instant,
 }
 
-/// The credentials that a source gives have ended.
+/// The credentials that a source gives have expired.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the credentials that it gave ended at {at}: renew them, or correct the clock of this machine if that is wrong"
@@ -157,7 +157,7 @@ struct EndedCredentials {
 enum Need {
     /// A request.
     Now,
-    /// Links that live until then.
+    /// Links that are valid until then.
     Until(Timestamp),
 }
 
@@ -222,13 +222,13 @@ impl CredentialSource {
         &self.inner.doubt
     }
 
-    /// The clock of the store that the credentials are for, which the store's answers set.
+    /// The clock of the store that the credentials are for; the store's answers set it.
     pub(crate) fn clock(&self) -> &ServerClock {
         &self.inner.clock
     }
 
-    /// The credentials for links that live until `needed_until`. If those that are kept end before, the origin is asked; what it
-    /// gives may end too early all the same.
+    /// The credentials for links that are valid until `needed_until`. If the cached credentials end before, the origin is asked;
+    /// the credentials that it gives may still end too early.
     pub(crate) async fn lasting(
         &self,
         needed_until: Timestamp,
@@ -251,7 +251,7 @@ impl CredentialSource {
         {
             return Ok(kept.clone());
         }
-        // Jobs that wait for a look are seen by the edge.
+        // The edge counts jobs that wait for a check.
         let _request = good.is_none().then(|| self.asked());
         let patience = match &good {
             Some(_) => LOOK_PATIENCE,
@@ -287,7 +287,7 @@ impl CredentialSource {
         }
     }
 
-    /// Looks whether the files are still those of which the provider was made.
+    /// Checks whether the files have changed since the provider was built.
     async fn look(&self, state: &mut SourceState) {
         let began = Instant::now();
         let files = self.inner.origin.files();
@@ -310,7 +310,7 @@ impl CredentialSource {
         state.looked_at = Some(began);
     }
 
-    /// The outage of a source that has its pause, or was found down since the caller began to wait for its turn.
+    /// The outage of a source that is paused, or that went down while the caller waited for the lock.
     fn down_since(&self, began: Instant) -> Option<CredentialsError> {
         let edge = &self.inner.edge;
         let outage = edge.outage()?;
@@ -347,8 +347,8 @@ impl CredentialSource {
         }
     }
 
-    /// Keeps what the source gave. A source whose credentials have ended already has failed: those that it gave before stay in use
-    /// as long as they are good, and without them the caller gets what there is and says what that means.
+    /// Caches what the source gave. A source that gives expired credentials has failed: earlier credentials stay in use while
+    /// they are valid. Without those, the caller gets the expired ones and reports it.
     fn take(
         &self,
         state: &mut SourceState,
@@ -373,8 +373,8 @@ impl CredentialSource {
         given
     }
 
-    /// Whether credentials have ended by the clock of the store that they are for. Before its first answer that clock is not known:
-    /// then the store judges a request, and this machine's clock the links.
+    /// Whether credentials have expired by the clock of the store that they are for. Before the store's first answer its clock is
+    /// unknown: then the store decides about a request, and this machine's clock about links.
     fn ended(&self, given: &KeptCredentials, need: Need) -> Option<EndedCredentials> {
         let CredentialsEnd::At(at) = given.end else {
             return None;
@@ -402,7 +402,7 @@ impl CredentialSource {
         if standing == CredentialState::Rejected {
             doubt.settle(is_other);
         }
-        // The sessions of a role have other keys each time; that is no news.
+        // Each session of a role has new keys; that is not logged.
         if is_other && (standing != CredentialState::Good || kept.end == CredentialsEnd::Never) {
             tracing::info!(
                 section,
@@ -416,7 +416,7 @@ impl CredentialSource {
         kept
     }
 
-    /// The source failed, and what it gave before is good.
+    /// Handles a source that failed while its earlier credentials are valid.
     fn stay(&self, state: &mut SourceState, error: &CredentialsError) {
         let until = Instant::now() + EdgeError::retry_after_in(error).max(LEFT_ALONE);
         if state.left_alone.replace(until).is_none() {
@@ -451,7 +451,7 @@ impl CredentialSource {
         match (said, given.session_token()) {
             (Some(end), _) => CredentialsEnd::At(end),
             (None, None) => CredentialsEnd::Never,
-            // A token is a session's, and a session ends, whether it says when or not.
+            // Credentials with a token belong to a session, and a session ends even if its end is not given.
             (None, Some(token)) => {
                 let session = self.inner.session_end.as_ref();
                 session
@@ -481,7 +481,7 @@ mod tests {
 
     use super::*;
 
-    /// Never says anything, and counts how often it was asked.
+    /// Never answers, and counts how often it was asked.
     #[derive(Debug, Clone, Default)]
     struct Hung(Arc<AtomicUsize>);
 
@@ -524,7 +524,7 @@ mod tests {
         );
     }
 
-    /// Answers the third time that it is asked; the first two hang.
+    /// Answers the third request; the first two hang.
     #[derive(Debug, Clone, Default)]
     struct Revived(Arc<AtomicUsize>);
 
@@ -554,7 +554,7 @@ mod tests {
         assert_eq!(source.edge().outage(), None);
     }
 
-    /// Credentials that end so many seconds from now.
+    /// Credentials that end a number of seconds from now.
     fn ending(seconds: i64) -> Credentials {
         let end = crate::clock::system() + SignedDuration::from_secs(seconds);
         Credentials::new("a", "b", Some("c".to_owned()), end.try_into().ok(), "test")
@@ -568,7 +568,7 @@ mod tests {
         let outage = over.edge().outage().unwrap();
         assert_eq!(outage.kind, FailureKind::Denied);
         assert!(outage.words.contains("ended at"), "{outage}");
-        // Keys of the environment, whose end AWS_CREDENTIAL_EXPIRATION says.
+        // Keys of the environment, whose end is in AWS_CREDENTIAL_EXPIRATION.
         let session = SessionEnd {
             session_token: "c".to_owned(),
             at: Timestamp::UNIX_EPOCH,
@@ -599,13 +599,13 @@ mod tests {
                 );
             }
         }
-        // The first request tells the time.
+        // The first answer sets the clock.
         let source = source(ending(-30));
         source.get(Need::Now).await.unwrap();
         assert_eq!(source.edge().outage(), None);
     }
 
-    /// A process may repeat an answer that it keeps: what it gave before is better than that.
+    /// A process may repeat an answer that it has cached: the earlier credentials are better.
     #[tokio::test(start_paused = true)]
     async fn credentials_that_live_are_not_given_up_for_such_as_have_ended() {
         #[derive(Debug)]

@@ -1,6 +1,6 @@
-//! Links without a job: somebody names objects at a command line and gets links to them.
+//! Links without a job: `handout presign` signs links to objects that are named at the command line.
 //!
-//! Nothing is asked of any server. What is not known of an object, its size or whether it is there, stays unknown.
+//! No request is made. The size of an object, and whether it exists, stay unknown.
 
 use std::sync::Arc;
 
@@ -19,34 +19,34 @@ use crate::plan::Audience;
 use crate::plan::Lifetime;
 use crate::store::{ObjectMeta, Storage};
 
-/// Under which job's name such links stand in the audit log.
+/// The job's name of such links in the audit log.
 pub const JOB: &str = "presign";
 
-/// What is asked of all links alike.
+/// The options that all links share.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
     /// The name under which files are saved, instead of their own.
     pub filename: Option<Phrase>,
-    /// What a browser does with them.
+    /// What a browser does with the files.
     pub disposition: ContentDisposition,
-    /// The media type that the store shall send, instead of its own.
+    /// The media type that the store sends, instead of the object's own.
     pub content_type: Option<String>,
-    /// The version to which they are pinned.
+    /// The version to which the links are pinned.
     pub version_id: Option<String>,
-    /// What identity is signed in.
+    /// The link id that is signed in.
     pub identity: Identity,
-    /// For whom they are.
+    /// The audience of the links.
     pub audience: Audience,
 }
 
-/// The identity that is signed into a link.
+/// The link id that is signed into a link.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// None: nobody keeps books in which it would stand.
+    /// No id, where no audit log is written that would have it.
     None,
-    /// The caller's own.
+    /// An id given by the caller.
     Given(String),
-    /// One of each link's own, the same whenever it is asked for again.
+    /// An id derived for each link, the same each time it is signed.
     Derived(Deriver),
 }
 
@@ -69,7 +69,7 @@ pub fn sign(
             .content_type
             .as_deref()
             .map_or(passive.is_some(), is_passive);
-        // What could run scripts is saved, whatever was asked; see `passive_type`.
+        // A file that could run scripts is saved, whatever was asked; see `passive_type`.
         let disposition = if may_be_shown {
             wish.disposition
         } else {
@@ -118,7 +118,7 @@ impl LinkOptions {
         Ok(clean_name(&name))
     }
 
-    /// The link's identity; empty if it has none.
+    /// The link id; empty if it has none.
     fn link_id(&self, canonical_audience: &str, bucket: &Bucket, key: &Key) -> String {
         match &self.identity {
             Identity::None => String::new(),
@@ -138,7 +138,7 @@ impl LinkOptions {
     }
 }
 
-/// All that is known of an object that nobody looked at.
+/// The metadata of an object that was not looked up.
 fn unseen(key: Key, version: Option<String>) -> ObjectMeta {
     ObjectMeta {
         key,

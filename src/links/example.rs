@@ -1,4 +1,4 @@
-//! URLs of previews: they open nothing, and take as much room in a mail as real ones.
+//! URLs of previews: they open nothing, and have the length of real ones.
 
 use presign::PresignedUrl;
 use presign::percent::push_path;

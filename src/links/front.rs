@@ -1,4 +1,4 @@
-//! A distribution in front of a bucket: whose key signs a connection's CloudFront links, and what they can open.
+//! A distribution in front of a bucket: the key that signs a connection's CloudFront links, and what they can open.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use presign::cloudfront::{
     CloudFrontError, CloudFrontSigner, DistributionDomain, UrlPolicy, WildcardSignature,
 };
 
-/// Whether one signature may serve everything that a job hands out.
+/// Whether a signature may be shared by all links of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureScope {
-    /// Each link has its own.
+    /// Each link has a signature of its own.
     Never,
-    /// One for everything below the job's prefix.
+    /// A signature covers everything below the job's prefix.
     WholePrefix,
 }
 
@@ -27,12 +27,12 @@ pub struct Distribution {
     pub distribution: DistributionDomain,
     /// What they can open.
     pub reach: OriginScope,
-    /// Whether they share a signature.
+    /// Whether the links share a signature.
     pub sharing: SignatureScope,
 }
 
 impl Distribution {
-    /// Signs links under a policy. `whole_prefix` is given if all that lies below it is handed out.
+    /// Signs links under a policy. `whole_prefix` is given if the job hands out everything below it.
     pub fn signing(
         self: &Arc<Self>,
         policy: UrlPolicy,
@@ -40,7 +40,7 @@ impl Distribution {
     ) -> Result<FrontSigning, CloudFrontError> {
         let shared = match (self.sharing, whole_prefix) {
             (SignatureScope::WholePrefix, Some(prefix)) => match self.reach.path(prefix)? {
-                // All of the distribution would be open, and it may have other origins.
+                // A policy for the whole distribution would open its other origins too.
                 "" => None,
                 path => {
                     let resource = self.distribution.everything_below(path);
@@ -57,7 +57,7 @@ impl Distribution {
     }
 }
 
-/// Signs links under one policy.
+/// Signs links under the same policy.
 #[derive(Debug, Clone)]
 pub struct FrontSigning {
     front: Arc<Distribution>,
@@ -66,7 +66,7 @@ pub struct FrontSigning {
 }
 
 impl FrontSigning {
-    /// Signs one link.
+    /// Signs a link.
     pub fn sign(&self, ask: &PresignRequest<'_>) -> Result<PresignedUrl, CloudFrontError> {
         let mut ask = PresignRequest {
             key: self.front.reach.path(ask.key)?,
@@ -82,7 +82,7 @@ impl FrontSigning {
         }
     }
 
-    /// A copy that gives each link the signature of another, which opens nothing and is as long as its own.
+    /// A copy that gives all links the same signature: it opens nothing, and has the length of a real one.
     pub fn to_measure(&self) -> Result<Self, CloudFrontError> {
         let shared = match &self.shared {
             Some(shared) => shared.clone(),

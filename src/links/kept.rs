@@ -1,7 +1,7 @@
-//! A job's objects, kept with its plan: a job that is delivered again hands out the same ones.
+//! A job's objects, saved with its plan, so that a job that is retried hands out the same objects.
 //!
-//! They are kept page by page, as they were listed, so that a million need no more memory than ten. Which listing counts
-//! says the plan, which is created once: of two workers that list at the same time, one's pages are never read.
+//! They are saved page by page, as they were listed, so that a million need no more memory than ten. The plan is created
+//! once and names the listing that counts: when two workers list at the same time, the pages of one of them are never read.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -23,10 +23,10 @@ use crate::plan::policy::describe;
 use crate::plan::{Objects, Plan, Refusal};
 use crate::store::{ObjectMeta, ObjectStore, Versions};
 
-/// How many pages are on their way to the ledger at once.
+/// How many pages are written to the ledger at the same time.
 const PAGES_AT_ONCE: usize = 4;
 
-/// Where a job's objects are kept; part of its plan.
+/// Where a job's objects are saved; part of its plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectSnapshot {
     /// The listing's name.
@@ -35,7 +35,7 @@ pub struct ObjectSnapshot {
     pub pages: u32,
 }
 
-/// Why a job's objects could not be kept, or not be brought back.
+/// Why a job's objects could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum KeptError {
     /// They could not be listed or read.
@@ -49,7 +49,7 @@ pub enum KeptError {
     Stopped(#[from] Stopped),
 }
 
-/// Keeps the objects of a job. They count when the job's plan says so.
+/// Saves the objects of a job. They count when the job's plan names them.
 pub async fn keep(
     listing: &Listing,
     job: &JobId,
@@ -73,23 +73,23 @@ pub async fn keep(
     Ok(kept)
 }
 
-/// The listing's name under which a job's message stands beside its objects; theirs are random and longer.
+/// The name under which a job's message is saved beside its listings; names of listings are random and longer.
 const MESSAGE: &str = "message";
 
-/// Keeps the message that brought a job, for those whom the job did not reach.
+/// Saves the message that brought a job, so that it can be sent again to recipients whom the job did not reach.
 pub async fn keep_message(job: &Job, ledger: &dyn Ledger) -> Result<(), LedgerError> {
     let message = job.message.as_bytes().to_vec();
     ledger.keep_page(&job.id, MESSAGE, 0, message).await
 }
 
-/// The message that brought a job, if it is kept.
+/// The message that brought a job, if it is saved.
 pub async fn message(job: &JobId, ledger: &dyn Ledger) -> Result<Option<String>, LedgerError> {
     let message = ledger.page(job, MESSAGE, 0).await?;
     Ok(message.and_then(|bytes| String::from_utf8(bytes).ok()))
 }
 
-/// Brings the objects of a job back, and looks at each: what has vanished since is not available. Nothing, if the ledger
-/// has not kept them.
+/// Loads the objects of a job, and checks each: an object that is gone since is not available. `None` if the ledger
+/// does not have them.
 pub async fn recall(
     kept: &ObjectSnapshot,
     plan: &Plan,
@@ -101,7 +101,7 @@ pub async fn recall(
     let mut recalled = Listing::begin(spool_dir);
     let mut presence = Presence::of(plan, kept, store, stop);
     let numbers: Vec<u32> = (0..kept.pages).collect();
-    // None is on its way while objects are looked at: nobody would wait for it meanwhile, and its time would run out.
+    // No page is requested while objects are checked: it would not be polled meanwhile, and its deadline would pass.
     for some in numbers.chunks(PAGES_AT_ONCE) {
         let pages = some
             .iter()
@@ -122,17 +122,17 @@ pub async fn recall(
     Ok(Some(recalled))
 }
 
-/// What is there now, asked for in the order in which it was kept.
+/// The objects that exist now, looked up in the order in which they were saved.
 ///
-/// A job that streams is compared with a new listing, a thousand objects a request; others, and what the listing does not
-/// have, are asked for one by one.
+/// A job that streams is compared with a new listing, a thousand objects a request. Objects of other jobs, and objects that
+/// the listing lacks, are looked up one by one.
 struct Presence<'a> {
     plan: &'a Plan,
     store: &'a dyn ObjectStore,
     listed: Option<FreshListing<'a>>,
 }
 
-/// A listing on its way, from the present key on.
+/// A listing under way, from the current key on.
 struct FreshListing<'a> {
     lister: Lister<'a>,
     keys: VecDeque<Key>,
@@ -146,7 +146,7 @@ impl<'a> Presence<'a> {
         stop: &'a Cancellation,
     ) -> Self {
         let listed = match &plan.objects {
-            // One page may have few objects far apart.
+            // The objects of a single page may be few and far apart.
             Objects::Under(prefix, _) if plan.order == Order::Key && kept.pages > 1 => {
                 let under = Under {
                     bucket: &plan.bucket,
@@ -168,7 +168,7 @@ impl<'a> Presence<'a> {
         }
     }
 
-    /// Waits for something else, while the new listing goes on.
+    /// Waits for something else, while the new listing continues.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
         match &mut self.listed {
             Some(listed) => listed.lister.meanwhile(work).await,
@@ -176,7 +176,7 @@ impl<'a> Presence<'a> {
         }
     }
 
-    /// The objects of a page stay what they were; those that are not there any more cannot be linked.
+    /// Checks the objects of a page: those that are gone cannot be linked.
     async fn look_again(&mut self, page: Vec<Entry>) -> Result<Vec<Entry>, GatherError> {
         let mut in_question: Vec<ObjectMeta> = Vec::new();
         for entry in &page {
@@ -192,14 +192,14 @@ impl<'a> Presence<'a> {
             Entry::Linkable(object) if missing.contains(&object.key) => {
                 Entry::Unavailable(object.key.to_string(), Unlinkable::Missing)
             }
-            // A copy that was restored for long enough then may not be there for long enough now.
+            // A restored copy that lasted long enough for the earlier links may end too early for these.
             Entry::Linkable(object) => listing::judged(object, self.plan),
             entry @ Entry::Unavailable(..) => entry,
         });
         Ok(again.collect())
     }
 
-    /// Whether a new listing has the key; false if there is none, and then somebody looks closer.
+    /// Whether a new listing has the key; false if there is no listing, and then the object is looked up.
     async fn is_listed(&mut self, key: &Key) -> Result<bool, GatherError> {
         let Some(listed) = &mut self.listed else {
             return Ok(false);
@@ -240,7 +240,7 @@ mod tests {
         store
     }
 
-    /// What comes back of 2,500 objects of which one has vanished, and how many requests that took.
+    /// The loaded objects of 2,500 of which one is gone, and how many requests that took.
     async fn recalled(order: &str) -> (Listing, usize) {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, stop) = (MemoryLedger::default(), Cancellation::default());

@@ -8,10 +8,10 @@ use crate::job::place::MAX_KEY_BYTES;
 /// How much of the file is read at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// How much of a line is kept: a key, the end of the line, and a byte that shows that it was too long.
+/// How much of a line is kept: a key, the end of the line, and a byte that shows that the line is too long.
 const LINE_BYTES: u64 = MAX_KEY_BYTES as u64 + 3;
 
-/// Lines of any length, of which no more is kept than a key can have.
+/// Reads lines of any length, and keeps at most the length of a key.
 pub struct Lines {
     input: BufReader<Box<dyn Read>>,
     line: Vec<u8>,
@@ -71,7 +71,7 @@ impl Lines {
         }
     }
 
-    /// Whether a whole line is there already.
+    /// Whether a whole line is already in the buffer.
     pub fn has_another(&self) -> bool {
         self.input.buffer().contains(&b'\n')
     }

@@ -1,7 +1,7 @@
 //! Which objects a link could open, before one is signed.
 //!
-//! Signing is arithmetic: it gives a perfect-looking link to what no browser can fetch. What is known to fail
-//! is not linked, and the mail says why.
+//! Signing makes no request, so it gives a valid link to an object that no browser can fetch. An object that is known to
+//! fail is not linked, and the mail says why.
 
 use std::fmt;
 
@@ -17,23 +17,23 @@ use crate::store::{ObjectMeta, Storage};
 pub enum Unlinkable {
     /// It is in an archive and must be restored first.
     Archived,
-    /// It was restored from an archive, and goes back before the link would end.
+    /// It was restored from an archive, and the copy ends before the link expires.
     RestoreEnds,
     /// The bucket's lifecycle deletes it before a link could be opened.
     Expires,
-    /// It is a folder's marker, which is nothing to open.
+    /// It is a folder's marker, which has no content.
     Folder,
-    /// It could run scripts, and the distribution would show it as a page.
+    /// It could run scripts, and the distribution would serve it as a page.
     Active,
     /// A browser would rewrite `.` and `..` in the URL and ask for another object (URL Standard, path state).
     DotSegments,
     /// A control character, which mail and pages cannot carry.
     ControlCharacters,
-    /// It is encrypted with a key that only its owner has (SSE-C): no browser can send that.
+    /// It is encrypted with a customer-provided key (SSE-C), which no browser sends.
     CustomerKey,
     /// The signing credentials may not read it.
     Forbidden,
-    /// It was listed, but is not there any more.
+    /// It was listed, but is gone now.
     Missing,
 }
 
@@ -71,17 +71,17 @@ pub struct Unavailable {
     pub reason: Unlinkable,
 }
 
-/// Whether the object is only a folder's marker, as consoles make them: nothing that anybody would want to open.
+/// Whether the object is only a folder's marker, as consoles make them.
 pub fn is_folder_marker(object: &ObjectMeta) -> bool {
     object.size_bytes == 0 && object.key.as_str().ends_with('/')
 }
 
-/// How long an object must be there at the least to be linked, counted from the date of the signature, which is a minute back.
+/// How long an object must still exist to be linked, counted from the date of the signature, which is dated back by a minute.
 const MIN_LIFE: SignedDuration = SignedDuration::from_mins(2);
 
-/// Finds what stands against a link to this object that is signed for the time from `begin` to `end`.
+/// Finds the obstacle to a link to this object that is valid from `begin` to `end`.
 ///
-/// An object that the bucket's lifecycle deletes before `end` is none: the links of the job end with it.
+/// Deletion by the bucket's lifecycle before `end` is not an obstacle: the links of the job end with the object.
 pub fn obstacle(object: &ObjectMeta, begin: Timestamp, end: Timestamp) -> Option<Unlinkable> {
     match object.storage {
         Storage::Archived => Some(Unlinkable::Archived),
@@ -99,7 +99,7 @@ pub fn obstacle(object: &ObjectMeta, begin: Timestamp, end: Timestamp) -> Option
     }
 }
 
-/// Finds what stands against a link to an object of this key, whatever the object may be.
+/// Finds the obstacle to a link that lies in the object's key.
 pub fn obstacle_in_name(key: &str) -> Option<Unlinkable> {
     if key.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Some(Unlinkable::DotSegments);

@@ -1,4 +1,4 @@
-//! A listing as a stream of pages in the order of their keys; several are asked for at once where that helps.
+//! A listing as a stream of pages in the order of their keys; several pages are requested at once where that helps.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -14,35 +14,35 @@ use crate::job::Bucket;
 use crate::store::{ErrorKind, ObjectMeta, ObjectStore, Page, Versions};
 use crate::text::chain;
 
-/// How many pages of a listing are asked for at once. A store's own limit, per prefix, is in the thousands a second; how often
-/// a connection may be asked is `links.requests`, through which each of them passes.
+/// How many pages of a listing are requested at once. A store's own limit, per prefix, is thousands of requests a second;
+/// each request also passes the connection's rate limit `links.requests`.
 const AT_ONCE: usize = 8;
 
 /// What is listed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Under<'a> {
     pub(super) bucket: &'a Bucket,
-    /// With what the keys begin.
+    /// The prefix of the keys.
     pub(super) prefix: &'a str,
     pub(super) versions: Versions,
-    /// Whether only the beginning is wanted, probably.
+    /// Whether probably only the first pages are needed.
     pub(super) is_limited: bool,
 }
 
-/// An answer, and to which range it belongs.
+/// An answer, and the range that it belongs to.
 type PageAnswer = (RangeId, Result<Page, GatherError>);
 
 /// Lists all keys under a prefix.
 ///
-/// Pages are on their way while the caller works on those before. A request has a time limit that goes on whether or not
-/// anybody looks at it, so a caller who waits for something else between two pages waits in [`Lister::meanwhile`].
+/// Pages are requested while the caller works on earlier ones. The deadline of a request runs whether or not the request is
+/// polled, so a caller that waits for something else between two pages waits in [`Lister::meanwhile`].
 pub(super) struct Lister<'a> {
     under: Under<'a>,
     store: &'a dyn ObjectStore,
     stop: &'a Cancellation,
     ranges: Ranges,
     on_their_way: FuturesUnordered<BoxFuture<'a, PageAnswer>>,
-    /// Answers that came in meanwhile, no more than were on their way.
+    /// Answers that arrived meanwhile, at most as many as were requested.
     arrived: VecDeque<PageAnswer>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Lister<'a> {
         store: &'a dyn ObjectStore,
         stop: &'a Cancellation,
     ) -> Self {
-        // Versions have a listing of their own, whose places are a key and a version.
+        // Versions have a separate listing, whose positions are a key and a version.
         let at_once = match under.is_limited || under.versions == Versions::Pinned {
             true => 1,
             false => AT_ONCE,
@@ -88,7 +88,7 @@ impl<'a> Lister<'a> {
         }
     }
 
-    /// Waits for something else, while answers come in.
+    /// Waits for something else, while answers arrive.
     pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -128,7 +128,7 @@ async fn answer(under: Under<'_>, ask: PageRequest, store: &dyn ObjectStore) -> 
         ..
     } = under;
     let page = store.list(bucket, prefix, versions, ask.cursor()).await;
-    // Before the answer itself: a clock that is far off makes S3 refuse requests, and then the clock is the reason.
+    // The clock is checked before the answer: a clock that is far off makes S3 refuse requests, and then it is the cause.
     let page = check_clock(store).and_then(|()| Ok(page?));
     (ask.range, page)
 }
@@ -152,13 +152,13 @@ mod tests {
     use crate::store::memory::MemoryStore;
     use crate::store::{Body, Content, Cursor, EdgeError, StoreError};
 
-    /// A store that takes a while, and that is given no more than that: who does not look at an answer in time loses it.
+    /// A slow store with a deadline: a caller that does not poll an answer in time loses it.
     #[derive(Debug)]
     struct Slow {
         store: MemoryStore,
-        /// Whether it refuses to list from a place on that is no token.
+        /// Whether it refuses to list from a position that is not a token.
         is_strict: bool,
-        /// How many listings were begun.
+        /// How many listings were started.
         begun: AtomicUsize,
     }
 
@@ -177,10 +177,10 @@ mod tests {
         }
     }
 
-    /// An answer in two parts, each of which somebody must take.
+    /// An answer in two parts, each of which must be polled.
     async fn in_parts(number: usize) -> Result<(), StoreError> {
         let parts = async {
-            // Not all at the same time: some are on their way while others are worked on.
+            // Not all at the same time: some are under way while others are worked on.
             sleep(Duration::from_secs(2 + number as u64 % 4)).await;
             sleep(Duration::from_secs(2)).await;
         };

@@ -1,7 +1,7 @@
-//! What is there: the objects of a plan, listed once and kept aside for every audience.
+//! The objects of a plan, listed once and kept for every audience.
 //!
-//! A listing is read once for a job, however many recipients get links of their own, so that all get the same
-//! objects. Few are kept in memory; more go to an unnamed file, a page at a time, so that memory stays flat.
+//! A listing is read once for a job, however many recipients get separate links, so that all get the same
+//! objects. The first pages are kept in memory; more go to an unnamed file, a page at a time, so that memory stays flat.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -32,30 +32,30 @@ use crate::store::{
 /// How many pages stay in memory: enough that most jobs never touch a file.
 const PAGES_IN_MEMORY: usize = 4;
 
-/// How many named objects are asked for at once.
+/// How many named objects are looked up at once.
 const HEADS_AT_ONCE: usize = 8;
 
-/// How far a store's clock may be from ours. A signature is dated back by a minute; beyond five, somebody must set a clock.
+/// How far a store's clock may be from ours. A signature is dated back by a minute; beyond five, a clock must be corrected.
 const LARGEST_SKEW: Duration = Duration::from_secs(5 * 60);
 
 /// Why the objects could not be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// The store did not answer as hoped.
+    /// A request to the store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is there is not allowed.
+    /// The rules do not allow what was found.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The file for long listings could not be written or read.
     #[error("could not keep the listing aside in {dir}")]
     Spool {
-        /// Where it was to be.
+        /// The directory of the file.
         dir: String,
         /// What the file system said.
         source: io::Error,
     },
-    /// The clocks disagree.
+    /// The clocks differ too much.
     #[error(
         "the clock of S3 is {seconds} s {direction} this machine's; links would not begin or end when they say: set the clock (NTP)"
     )]
@@ -65,7 +65,7 @@ pub enum GatherError {
         /// In which direction.
         direction: &'static str,
     },
-    /// The store lists in no order that we know, so nobody could tell what it lists twice.
+    /// The store lists in an unknown order, so duplicates could not be detected.
     #[error(
         "the store lists {key:?} after {last:?}, and keys must come in the order of their bytes, as S3 lists them; name the objects by from.keys"
     )]
@@ -75,18 +75,18 @@ pub enum GatherError {
         /// The one before it.
         last: String,
     },
-    /// The store lists without an end.
+    /// The store's listing does not end.
     #[error(transparent)]
     Endless(#[from] EndlessListing),
-    /// More than any job may have listed, or leave out.
+    /// More objects than a job may list, or leave out.
     #[error("more than {limit} objects {what}: name a narrower from.prefix")]
     TooMany {
         /// How many there may be.
         limit: u64,
-        /// Of what.
+        /// The kind of objects that is limited.
         what: &'static str,
     },
-    /// More work than any job's patterns may make.
+    /// The job's patterns would cause more work than is allowed.
     #[error(
         "the patterns of from.include and from.exclude take too long over so many keys: simplify them, or name a narrower from.prefix"
     )]
@@ -96,19 +96,19 @@ pub enum GatherError {
     Stopped(#[from] Stopped),
 }
 
-/// A listed object: one that can be linked, or one that cannot.
+/// A listed object that can be linked, or that cannot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// Can be linked.
+    /// It can be linked.
     #[serde(rename = "l", alias = "Linkable")]
     Linkable(#[serde(with = "row")] ObjectMeta),
-    /// Cannot.
+    /// It cannot be linked.
     #[serde(rename = "u", alias = "Unavailable")]
     Unavailable(String, Unlinkable),
 }
 
-/// An object as a page keeps it: a row without names, and the instant in seconds, since no store tells more. A million of them are
-/// written twice, and read. Pages that an earlier build kept have names, and are read too.
+/// An object as a page stores it: a row without field names, with the instant in seconds, which is the precision of stores. A
+/// million of them are written twice, and read. Pages that an earlier build stored have field names, and are read too.
 mod row {
     use std::fmt;
 
@@ -144,7 +144,7 @@ mod row {
         from.deserialize_any(EitherOrder)
     }
 
-    /// With names, as it was kept before.
+    /// With field names, as earlier builds stored it.
     #[derive(Deserialize)]
     struct NamedKeys {
         key: Key,
@@ -212,7 +212,7 @@ pub struct Listing {
     pub linkable: u64,
     /// How many cannot.
     pub unavailable: u64,
-    /// When the bucket's lifecycle deletes the first of those that can, as far as the store has told.
+    /// When the bucket's lifecycle deletes the first of the linkable objects, as far as the store has said.
     pub ends_at: Option<Timestamp>,
     pages: Pages,
     dir: Location,
@@ -226,7 +226,7 @@ impl Listing {
             .map_err(|source| self.failed(source))
     }
 
-    /// Page `number` as it is kept for another attempt: as JSON.
+    /// Page `number` as it is saved for another attempt: as JSON.
     pub(super) fn page_bytes(&self, number: usize) -> Result<Option<Vec<u8>>, GatherError> {
         self.pages
             .bytes(number)
@@ -240,7 +240,7 @@ impl Listing {
         }
     }
 
-    /// A listing that will be put together page by page; `spool_dir` takes what does not fit into memory.
+    /// A listing that is built page by page; `spool_dir` takes the pages that do not fit into memory.
     pub(super) fn begin(spool_dir: &Location) -> Self {
         Self {
             linkable: 0,
@@ -272,10 +272,10 @@ impl Listing {
             })
     }
 
-    /// What a plan would find where nothing is yet: the first keys that it names, or one object below its prefix.
+    /// An example listing for a plan: the first keys that it names, or an object below its prefix.
     ///
     /// # Errors
-    /// None while the page fits into memory, as one does.
+    /// None, since a single page fits into memory.
     pub(crate) fn imagined(plan: &Plan, spool_dir: &Location) -> Result<Self, GatherError> {
         let keys = match &plan.objects {
             Objects::Named(keys) => keys.iter().take(MAX_PAGE).cloned().collect(),
@@ -309,7 +309,7 @@ impl Listing {
     }
 }
 
-/// Lists the objects of a plan; `spool_dir` takes what does not fit into memory.
+/// Lists the objects of a plan; `spool_dir` takes the pages that do not fit into memory.
 pub async fn list(
     plan: &Plan,
     store: &dyn ObjectStore,
@@ -397,7 +397,7 @@ async fn gather_under(
     Ok(())
 }
 
-/// Does work that a job may make long on a thread of its own: heartbeats, probes and signals go on meanwhile.
+/// Does work that may be long, depending on the job, on a thread of its own: heartbeats, probes and signals continue meanwhile.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -405,13 +405,13 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
-/// An object's key behind the prefix, against which patterns are held.
+/// An object's key without the prefix, which is matched against patterns.
 fn path<'a>(object: &'a ObjectMeta, prefix: &str) -> Option<&'a str> {
     object.key.as_str().get(prefix.len()..)
 }
 
-/// Those of a page that pass the filter. The patterns are the job's, and with the longest a key takes many milliseconds: so
-/// this is done aside, and ends at the next key when the work is asked to stop.
+/// The objects of a page that pass the filter. The patterns come from the job, and the longest take many milliseconds for a
+/// key: so this runs on a thread of its own, and ends at the next key when the work is cancelled.
 async fn passed(
     mut objects: Vec<ObjectMeta>,
     prefix: &str,
@@ -427,12 +427,12 @@ async fn passed(
         objects
     });
     let passed = stop.or(passed).await?;
-    // What was asked to stop has left some out.
+    // A cancelled filter has left some objects out.
     stop.check()?;
     Ok(passed)
 }
 
-/// Asks for a few objects at once.
+/// Looks a few objects up at once.
 async fn heads_of<'a>(
     bucket: &Bucket,
     keys: impl Iterator<Item = &'a Key>,
@@ -443,7 +443,7 @@ async fn heads_of<'a>(
     Ok(heads)
 }
 
-/// Which of these objects are not there any more.
+/// Which of these objects are gone.
 pub(super) async fn missing_of(
     bucket: &Bucket,
     objects: &[ObjectMeta],
@@ -455,7 +455,7 @@ pub(super) async fn missing_of(
         for (key, head) in keys.clone().zip(heads_of(bucket, keys, store).await?) {
             match head.map_err(|error| (error.fact, error)) {
                 Err((ErrorKind::NotFound, _)) => drop(missing.insert(key.clone())),
-                // What may not be looked at can be linked all the same: a rule may let in the readers' network and not ours.
+                // An object that may not be looked up is still linked: a bucket policy may allow the readers' network only.
                 Err((ErrorKind::Denied | ErrorKind::Rejected, _)) | Ok(_) => {}
                 Err((
                     ErrorKind::Throttled
@@ -471,7 +471,7 @@ pub(super) async fn missing_of(
     Ok(missing)
 }
 
-/// Asks for each object what a listing does not tell: whether the signing credentials can read it, and whether it is in an
+/// Finds for each object what a listing does not show: whether the signing credentials can read it, and whether it is in an
 /// archive now.
 async fn look_at(
     objects: &[ObjectMeta],
@@ -505,7 +505,7 @@ pub(super) fn judged(object: ObjectMeta, plan: &Plan) -> Entry {
     }
 }
 
-/// What a refused HEAD says about a link; what it does not say is an error of the job.
+/// The obstacle that a refused HEAD shows; any other failure is an error of the job.
 fn obstacle_of(error: StoreError) -> Result<Unlinkable, StoreError> {
     match error.fact {
         ErrorKind::NotFound => Ok(Unlinkable::Missing),
@@ -544,8 +544,8 @@ async fn gather_named(
     Ok(())
 }
 
-/// A store whose clock is far from ours would call fresh links not yet valid, or let them end at another instant than the
-/// mail says.
+/// Checks the store's clock. If it is far from ours, the store rejects fresh links as not yet valid, or expires them at another
+/// instant than the mail says.
 pub(super) fn check_clock(store: &dyn ObjectStore) -> Result<(), GatherError> {
     match store.skew() {
         Some(skew) if skew.unsigned_abs() > LARGEST_SKEW => {
@@ -569,13 +569,13 @@ enum Wants {
     NoMore,
 }
 
-/// The last keys of a listing. S3 lists in order, and goes on behind the last key; a server that counts instead repeats
-/// keys when others are added meanwhile, and none may be handed out twice.
+/// The last keys of a listing. S3 lists in order, and continues after the last key. A server that counts instead repeats
+/// keys when others are added meanwhile; each key is handed out once.
 #[derive(Debug, Default)]
 struct Recent(Vec<Key>);
 
 impl Recent {
-    /// Whether a key was not listed before. One that should have come before, and did not, is an error.
+    /// Whether a key is new in the listing. A key that is out of order is an error.
     fn is_new(&mut self, key: &Key) -> Result<bool, GatherError> {
         match self.0.last() {
             Some(last) if key <= last => match self.0.binary_search(key) {
@@ -586,7 +586,7 @@ impl Recent {
                 }),
             },
             Some(_) | None => {
-                // This page and the one before.
+                // This page and the page before it.
                 if self.0.len() == 2 * MAX_PAGE {
                     self.0.drain(..MAX_PAGE);
                 }
@@ -627,7 +627,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes objects in. Where each is looked at first, a few are at a time, and none beyond the limit.
+    /// Adds objects. Where each is looked up first, a few are looked up at a time, and none beyond the limit.
     async fn take(
         &mut self,
         objects: Vec<ObjectMeta>,
@@ -685,12 +685,12 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Whether a listed object may be one of the job's, which its filter decides. A marker of a folder is none, and is left out without a word.
+    /// Whether a listed object may belong to the job, which its filter decides. Folder markers are left out silently.
     fn is_wanted(&mut self, object: &ObjectMeta) -> Result<bool, GatherError> {
         let Objects::Under(prefix, _) = &self.plan.objects else {
             return Ok(true);
         };
-        // A server that answers with other keys than it was asked for is not believed.
+        // Keys outside the requested prefix are ignored.
         if !object.key.as_str().starts_with(prefix.as_str()) {
             return Ok(false);
         }
@@ -700,7 +700,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn keep(&mut self, object: ObjectMeta) -> Result<Wants, GatherError> {
-        // Each audience gets a link of its own to the object.
+        // Each audience gets a separate link to the object.
         let links = (self.linkable + 1).saturating_mul(self.audiences);
         if links > self.plan.max_links {
             return Err(Refusal::TooManyLinks {
@@ -737,19 +737,19 @@ impl<'a> Gathering<'a> {
         self.push(Entry::Unavailable(key, reason))
     }
 
-    /// How many objects may be left out: each audience is told of all of them.
+    /// How many objects may be left out: each audience gets the list of all of them.
     fn most_left_out(&self) -> u64 {
         MAX_LEFT_OUT.min(MAX_LEFT_OUT_IN_ALL / self.audiences.max(1))
     }
 
-    /// The limit of a sorted part of which only the first stay.
+    /// The limit of the sorted part, of which only the first objects are kept.
     fn sorted_limit(&self) -> Option<usize> {
         let limit = self.plan.limit?;
         let limit = usize::try_from(limit).ok()?;
         (limit <= MAX_SORTED_OBJECTS).then_some(limit)
     }
 
-    /// Without a limit, too many objects to sort are refused.
+    /// Without a limit, too many objects to sort are an error.
     fn check_sorting(&self) -> Result<(), Refusal> {
         if self.sorted_limit().is_some() || self.sorting.len() <= MAX_SORTED_OBJECTS {
             return Ok(());
@@ -761,7 +761,7 @@ impl<'a> Gathering<'a> {
         })
     }
 
-    /// Keeps the sorted part bounded: with a limit, only the first of the order stay.
+    /// Keeps the sorted part bounded: with a limit, only the first objects in the order are kept.
     async fn bound_sorting(&mut self, stop: &Cancellation) -> Result<(), Stopped> {
         if let Some(limit) = self.sorted_limit()
             && self.sorting.len() >= limit.saturating_mul(2).max(MAX_PAGE)
@@ -772,7 +772,7 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// Sorts what is to be sorted, aside: many long names that begin alike may take long.
+    /// Sorts on a thread of its own, since many long names with the same beginning may take long.
     async fn sort(&mut self, stop: &Cancellation) -> Result<(), Stopped> {
         let (mut sorting, order) = (std::mem::take(&mut self.sorting), self.plan.order);
         if !sorting.is_empty() {
@@ -845,7 +845,7 @@ fn sort(objects: &mut [ObjectMeta], order: Order) {
     }
 }
 
-/// Compares names as people do: runs of digits by their value, letters without regard to case.
+/// Compares names in natural order: runs of digits by their value, letters without regard to case.
 fn natural(a: &str, b: &str) -> std::cmp::Ordering {
     let mut rest = (a, b);
     loop {
@@ -883,7 +883,7 @@ fn digits(text: &str) -> &str {
     &text[..end]
 }
 
-/// Pages in memory, and behind them a file without a name that goes away with its handle.
+/// Pages in memory, and further ones in an unnamed file that is removed with its handle.
 #[derive(Debug, Default)]
 struct Pages {
     memory: Vec<Vec<Entry>>,
@@ -926,7 +926,7 @@ impl Pages {
         Ok(Some(serde_json::from_slice(&bytes)?))
     }
 
-    /// A page as the file has it, or would.
+    /// A page in the form that the file has.
     fn bytes(&self, number: usize) -> io::Result<Option<Vec<u8>>> {
         match self.memory.get(number) {
             Some(page) => Ok(Some(serde_json::to_vec(page)?)),
@@ -1058,7 +1058,7 @@ mod tests {
         );
     }
 
-    /// Keys and patterns of which each comparison takes long: every place of a key is a new state of the matcher.
+    /// Keys and patterns that are slow to compare: every position of a key is a new state of the matcher.
     fn slow() -> (Vec<ObjectMeta>, Filter) {
         let bit = |n: u32| match n.wrapping_mul(2_654_435_761) >> 19 & 1 {
             0 => 'a',

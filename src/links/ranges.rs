@@ -1,13 +1,13 @@
-//! Where a long listing may be cut, so that its parts can be asked for at the same time.
+//! Splits a long listing into ranges that can be listed at the same time.
 //!
-//! S3 gives a thousand keys an answer and the way to the next with it, so a million objects take a thousand answers, one after
-//! the other. But a listing may begin anywhere in the order of keys. While one page is on its way, others are asked for from
-//! places further on that are guessed from the keys seen so far: a guess is no risk, since the keys of one range end where the
-//! next begins, wherever that is; it can only be of no use.
+//! S3 gives a thousand keys an answer, with the token for the next, so a million objects take a thousand answers, one after
+//! the other. But a listing may begin anywhere in the order of keys. While a page is under way, others are requested from
+//! places further on that are guessed from the keys seen so far. A wrong guess is harmless, since the keys of a range end
+//! where the next begins, wherever that is: it only costs a request.
 //!
-//! Nothing here waits or asks: [`Ranges::asks`] says what to ask for, [`Ranges::answer`] takes an answer, and
+//! This module does no I/O: [`Ranges::asks`] returns the pages to request, [`Ranges::answer`] takes an answer, and
 //! [`Ranges::pop`] gives the pages in the order of their keys. Each key belongs to one range, and each range is listed from
-//! its beginning to its end; so nothing is listed twice or lost, also when objects come and go meanwhile.
+//! its beginning to its end; so no key is listed twice or lost, also when objects are added or removed meanwhile.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,30 +15,30 @@ use crate::job::place::MAX_KEY_BYTES;
 use crate::links::listing::GatherError;
 use crate::store::{Cursor, EndlessListing, ListingCourse, ObjectMeta, Page};
 
-/// How many pages may be ahead of the one that is wanted next, on their way or here; and how many may be here in all, with
-/// those that came before somewhere nearer was cut. A page takes some 200 KB.
+/// How many pages may be ahead of the next page to return, requested or buffered; and how many may be buffered in all, with
+/// those that arrived before a nearer range was split. A page takes some 200 KB.
 const AHEAD: usize = 32;
 const AHEAD_IN_ALL: usize = 64;
 
-/// How many bytes the pages may take that are here. A page of the longest keys takes more than a megabyte; beyond this, only
-/// what is on its way still comes, and the page that is wanted next.
+/// How many bytes the buffered pages may take. A page of the longest keys takes more than a megabyte. Beyond this, only the
+/// pages that are already requested are added, and the next page to return.
 const MAX_BYTES_AHEAD: usize = 16 * 1024 * 1024;
 
-/// How many pages lie between one guess and the next, if keys go on as they did.
+/// How many pages lie between a guess and the next, if the keys continue as before.
 const PIECE: u128 = 2;
 
 /// How many guesses a long listing may have besides one for each page.
 const SPARE_GUESSES: usize = 8;
 
-/// How many characters of keys are taken for digits, and how many of them stand before the first that a page changes.
+/// How many characters of a key are read as digits, and how many of them precede the first that changes within a page.
 const DIGITS: usize = 8;
 const BEFORE: usize = 3;
 
-/// The most different characters that are taken for digits, and how many keys are passed over for one that is looked at.
+/// The most different characters that are used as digits, and how many keys are skipped for each that is examined.
 const MAX_ALPHABET: usize = 1000;
 const SAMPLE: usize = 10;
 
-/// A range's name, which no other ever has.
+/// A range's number, which is never reused.
 pub(super) type RangeId = u64;
 
 /// A page to ask for.
@@ -65,14 +65,14 @@ enum RangeStart {
     Token(String),
 }
 
-/// What there is to take.
+/// The result of taking the next page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Popped {
     /// The next page.
     Page(Vec<ObjectMeta>),
-    /// It is on its way.
+    /// It has not arrived yet.
     NotYet,
-    /// There is none.
+    /// There is no further page.
     End,
 }
 
@@ -81,20 +81,20 @@ pub(super) enum Popped {
 struct Range {
     id: RangeId,
     after: Option<String>,
-    /// Without it, the range has no end.
+    /// `None` if the range has no end.
     until: Option<String>,
     state: ListingState,
-    /// The last keys of its last two pages; of one page, the first and the last.
+    /// The last keys of its last two pages; of a single page, the first and the last.
     seen: Option<(String, String)>,
-    /// Whether a page came since it was last cut, and more follow.
+    /// Whether a page arrived since it was last split, and more follow.
     is_long: bool,
-    /// How often it was cut.
+    /// How often it was split.
     cuts: usize,
     pages: VecDeque<Vec<ObjectMeta>>,
     /// How many bytes they take.
     bytes: usize,
     course: ListingCourse,
-    /// Whether it begins at a guessed place from which the store has listed nothing yet.
+    /// Whether it begins at a guessed place from which no page has been listed yet.
     is_mere_guess: bool,
 }
 
@@ -112,9 +112,9 @@ pub(super) struct Ranges {
     next_id: RangeId,
     at_once: usize,
     in_flight: usize,
-    /// With what all keys begin, and all guessed places: some stores refuse to list from elsewhere on.
+    /// The prefix of all keys and of all guessed places: some stores refuse to list from a place outside it.
     prefix: String,
-    /// How many bytes the pages take that are here.
+    /// How many bytes the buffered pages take.
     bytes_ahead: usize,
     alphabet: BTreeSet<char>,
     /// How many pages were followed by another.
@@ -124,7 +124,7 @@ pub(super) struct Ranges {
 }
 
 impl Ranges {
-    /// All keys under a prefix, of which at most `at_once` pages are asked for at the same time.
+    /// All keys under a prefix, of which at most `at_once` pages are requested at the same time.
     pub(super) fn new(prefix: &str, at_once: usize) -> Self {
         let all = Range::new(0, None, None, RangeStart::Start);
         Self {
@@ -140,7 +140,7 @@ impl Ranges {
         }
     }
 
-    /// What to ask for now, besides what is on its way.
+    /// The pages to request now, besides those under way.
     pub(super) fn asks(&mut self) -> Vec<PageRequest> {
         let mut asks = Vec::new();
         while self.in_flight < self.at_once {
@@ -150,7 +150,7 @@ impl Ranges {
             asks.extend(self.ranges[index].ask());
             self.in_flight += 1;
         }
-        // All that is free goes into one cut: pieces of a few pages beside each other keep the order.
+        // All free requests go into the same split: adjacent pieces of a few pages keep the order.
         let free = self.at_once.saturating_sub(self.in_flight);
         let guesses = match self.long_pages {
             0 => 0,
@@ -168,7 +168,7 @@ impl Ranges {
         asks
     }
 
-    /// A listing of two pages costs one guess, and none costs more than about twice its pages.
+    /// A listing of two pages costs one guess, and no listing costs more than about twice its pages.
     fn guesses_left(&self) -> usize {
         let spare = if self.long_pages > 1 {
             SPARE_GUESSES
@@ -178,7 +178,7 @@ impl Ranges {
         (self.long_pages + spare).saturating_sub(self.guesses)
     }
 
-    /// The ranges from the front on that are not too far ahead.
+    /// The ranges, from the front on, that are not too far ahead.
     fn near(&self) -> impl Iterator<Item = (usize, &Range)> {
         let in_all: usize = self.ranges.iter().map(|range| range.pages.len()).sum();
         let mut ahead = 0;
@@ -193,7 +193,7 @@ impl Ranges {
 
     fn first_that_waits(&self) -> Option<usize> {
         let waits = |range: &Range| matches!(range.state, ListingState::Waits(_));
-        // The front's pages are taken at once; another's are set aside.
+        // The front's pages are returned at once; those of other ranges are buffered.
         let mut near = self.near();
         near.find(|(_, range)| waits(range)).map(|(index, _)| index)
     }
@@ -205,7 +205,7 @@ impl Ranges {
         found.map(|(index, _)| index)
     }
 
-    /// Cuts a range in several, whose first pages are to be asked for.
+    /// Splits a range into several, whose first pages are to be requested.
     fn cut(&mut self, index: usize, guesses: usize) -> Vec<PageRequest> {
         let range = &mut self.ranges[index];
         range.is_long = false;
@@ -225,14 +225,14 @@ impl Ranges {
         asks
     }
 
-    /// Takes an answer in.
+    /// Adds an answer.
     pub(super) fn answer(&mut self, id: RangeId, page: Page) -> Result<(), GatherError> {
         self.in_flight -= 1;
         check_order(&page.objects)?;
         let range = self.ranges.iter_mut().find(|range| range.id == id);
         let range = range.expect("a range stays until its last answer has come");
         if !range.take(page)? {
-            // It does not begin where it was asked to: this store lists page by page, or not at all.
+            // The page does not begin where it was requested: from now on this store is listed page by page.
             self.at_once = 1;
         }
         self.long_pages += usize::from(range.is_long);
@@ -241,8 +241,8 @@ impl Ranges {
         Ok(())
     }
 
-    /// Takes in that the store refused the first page of a range; says whether the listing can do without, as it can if the
-    /// range's place was guessed. From then on nothing is guessed.
+    /// Records that the store refused the first page of a range. Returns whether the listing can continue without it, which is
+    /// so if the range's place was guessed. After that, no places are guessed.
     pub(super) fn give_up(&mut self, id: RangeId) -> bool {
         let index = self.ranges.iter().position(|range| range.id == id);
         let Some(index) = index.filter(|index| self.ranges[*index].is_mere_guess) else {
@@ -252,12 +252,12 @@ impl Ranges {
         self.at_once = 1;
         let before = index.checked_sub(1).map(|before| &self.ranges[before]);
         match before.map(|before| &before.state) {
-            // Its keys are those of the range before, which is on its way to them.
+            // Its keys go to the range before, which will reach them.
             Some(ListingState::Asked | ListingState::Waits(_)) => {
                 let refused = self.ranges.remove(index).expect("it was found there");
                 self.ranges[index - 1].until = refused.until;
             }
-            // From the first key on; those that are not its own are passed over.
+            // From the first key on; keys of other ranges are skipped.
             Some(ListingState::Done) | None => {
                 self.ranges[index].state = ListingState::Waits(RangeStart::Start);
                 self.ranges[index].is_mere_guess = false;
@@ -266,7 +266,7 @@ impl Ranges {
         true
     }
 
-    /// Gives the next page out.
+    /// Returns the next page.
     pub(super) fn pop(&mut self) -> Popped {
         while let Some(front) = self.ranges.front_mut() {
             if let Some(page) = front.pages.pop_front() {
@@ -311,10 +311,10 @@ impl Range {
         }
     }
 
-    /// At most `count` places in the range, in order, behind the keys that it has given so far; none if little is left of it.
+    /// At most `count` places in the range, in order, after the keys that it has given so far; none if little is left of it.
     ///
-    /// Most are as far apart as the last pages were; one changes a folder or so, since keys may end there. Every second time
-    /// all do, for keys that go on nowhere else.
+    /// Most are as far apart as the last pages were. One is in the next folder or so, since the present folder may end. Every
+    /// second time all are, for keys that only continue there.
     fn places(&self, prefix: &str, count: usize, alphabet: &BTreeSet<char>) -> Vec<String> {
         let Some((first, last)) = &self.seen else {
             return Vec::new();
@@ -346,7 +346,7 @@ impl Range {
         }
     }
 
-    /// Takes a page in, as far as it is the range's own; says whether it began where it should.
+    /// Adds the keys of a page that belong to the range. Returns whether the page began where it should.
     fn take(&mut self, page: Page) -> Result<bool, EndlessListing> {
         self.is_mere_guess = false;
         let mut objects = page.objects;
@@ -383,7 +383,7 @@ impl Range {
     }
 }
 
-/// Adds the characters that stand where the keys of a range's last page change.
+/// Adds the characters at the positions where the keys of a range's last page change.
 fn learn(range: &Range, prefix: &str, alphabet: &mut BTreeSet<char>) {
     let (Some((before, last)), Some(page)) = (&range.seen, range.pages.back()) else {
         return;
@@ -405,7 +405,7 @@ fn bytes_of(page: &[ObjectMeta]) -> usize {
     size_of_val(page) + texts.sum::<usize>()
 }
 
-/// A page in another order than that of the keys' bytes could not be told from one that reaches beyond its range.
+/// Checks that a page is in the order of the keys' bytes. In another order, a page could not be assigned to its range.
 fn check_order(objects: &[ObjectMeta]) -> Result<(), GatherError> {
     match objects.array_windows().find(|[a, b]| a.key > b.key) {
         Some([last, key]) => Err(GatherError::OutOfOrder {
@@ -416,9 +416,9 @@ fn check_order(objects: &[ObjectMeta]) -> Result<(), GatherError> {
     }
 }
 
-/// Places behind `last`, the nearest first: the first texts that begin with less and less of it.
+/// Places after `last`, the nearest first: the first texts that share less and less of its beginning.
 ///
-/// Behind `2026/11/0999` these are `2026/11/1`, `2026/12`, `2027`, `3`; those that change no more than the page before did.
+/// After `2026/11/0999` these are `2026/11/1`, `2026/12`, `2027`, `3`; only those that change no more than the page before did.
 fn places_near(first: &str, last: &str) -> Vec<String> {
     let same = first.chars().zip(last.chars()).take_while(|(a, b)| a == b);
     let beginnings = last.char_indices();
@@ -430,7 +430,7 @@ fn places_near(first: &str, last: &str) -> Vec<String> {
     places
 }
 
-/// `count` of these, the same number of others between any two.
+/// Picks `count` of these places, evenly spread.
 fn spread(places: Vec<String>, count: usize) -> Vec<String> {
     let all = places.len();
     let chosen: BTreeSet<usize> = match all <= count {
@@ -442,13 +442,13 @@ fn spread(places: Vec<String>, count: usize) -> Vec<String> {
     chosen.map(|(_, place)| place).collect()
 }
 
-/// The next character that stands in a key without trouble.
+/// The next character that is safe in a key.
 fn next_character(c: char) -> Option<char> {
     (c..=char::MAX).skip(1).find(|c| !c.is_control())
 }
 
-/// Places behind `last`, so far from each other that a few pages like the one from `first` to `last` lie between any two. Keys
-/// are read as numbers for it, whose digits are the characters that were seen in keys.
+/// Places after `last`, so far apart that a few pages like that from `first` to `last` lie between any two. For this, keys
+/// are read as numbers, whose digits are the characters that were seen in keys.
 fn places_onward(
     first: &str,
     last: &str,
@@ -467,7 +467,7 @@ fn places_onward(
     places.collect()
 }
 
-/// Where the characters begin that change from page to page: a few before those that change within one, behind the prefix.
+/// Where the characters that change from page to page begin: a few before those that change within a page, after the prefix.
 fn window(first: &str, last: &str, prefix: &str) -> usize {
     let same = &last[..same_bytes(first, last)];
     let mut starts = same.char_indices().rev().map(|(at, _)| at);
@@ -475,14 +475,14 @@ fn window(first: &str, last: &str, prefix: &str) -> usize {
     start.max(same_bytes(prefix, same))
 }
 
-/// How many bytes two texts have in common at their beginnings, in whole characters.
+/// The length of the common prefix of two texts in bytes, in whole characters.
 fn same_bytes(a: &str, b: &str) -> usize {
     let same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
 }
 
-/// The beginning of a text as a number. Its digits are 0 for the end of the text, and for a character how many of the alphabet
-/// are not greater.
+/// The beginning of a text as a number. The digit of a character is the number of characters in the alphabet up to it; the
+/// digit of the end of the text is 0.
 fn number(text: &str, alphabet: &[char]) -> u128 {
     let digits = text.chars().map(|c| alphabet.partition_point(|a| *a <= c));
     let digits = digits.chain(std::iter::repeat(0)).take(DIGITS);
@@ -522,7 +522,7 @@ mod tests {
         }
     }
 
-    /// What a store answers whose pages have `size` keys.
+    /// The answer of a store whose pages have `size` keys.
     fn page(keys: &BTreeSet<String>, cursor: Cursor<'_>, size: usize) -> Page {
         let after = match cursor {
             Cursor::Start => "",
@@ -539,14 +539,14 @@ mod tests {
         }
     }
 
-    /// What came of a listing.
+    /// The result of a listing.
     #[derive(Debug, Default)]
     struct Listed {
         keys: Vec<String>,
         requests: usize,
-        /// How many answers were waited for, one after the other: those of requests on their way together come together.
+        /// How many answers were waited for, one after the other: answers of concurrent requests arrive together.
         rounds: usize,
-        /// The most pages that were set aside.
+        /// The most pages that were buffered.
         ahead: usize,
     }
 
@@ -700,7 +700,7 @@ mod tests {
     #[test]
     fn a_store_that_refuses_guessed_places_is_listed_page_by_page() {
         let keys = numbered(1000, |n| format!("{n:04}"));
-        // Those that were refused come back before the others, or after them.
+        // Refused requests return before the others, or after them.
         for is_late in [false, true] {
             let (mut ranges, mut found, mut refused) = (Ranges::new("", 8), Vec::new(), 0);
             loop {

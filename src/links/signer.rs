@@ -1,4 +1,4 @@
-//! Who signs for a connection: its credentials, kept as long as they last, and where its links point.
+//! Signs for a connection: with its credentials, which are cached while they are valid, and for the server of its links.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::plan::{CredentialsEnd, ExpiryGuard, Lifetime};
 /// Why nothing can be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
-    /// No credentials could be had.
+    /// The credentials could not be loaded.
     #[error(
         "connection {connection} has no credentials to sign with; `handout check` tells where it looked"
     )]
@@ -27,13 +27,13 @@ pub enum SignerError {
         /// What the provider said.
         source: CredentialsError,
     },
-    /// The credentials were asked for and did not come.
+    /// The credentials did not arrive in time.
     #[error("connection {connection} got no credentials within {} s", CREDENTIALS_TIMEOUT.as_secs())]
     Slow {
         /// The connection.
         connection: String,
     },
-    /// The credentials that came now end before those that the plan was drawn with.
+    /// The credentials end earlier than those of the plan.
     #[error(
         "the credentials of connection {connection} changed and end too early; the job is planned again"
     )]
@@ -41,7 +41,7 @@ pub enum SignerError {
         /// The connection.
         connection: String,
     },
-    /// The endpoint is none.
+    /// The endpoint is not a valid URL.
     #[error("connection {connection}: endpoint_url {source}")]
     Endpoint {
         /// The connection.
@@ -67,18 +67,18 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Where links of a connection point.
+/// The target of a connection's links.
 #[derive(Debug, Clone)]
 pub struct SigningEndpoint {
     /// The region in the scope.
     pub region: String,
-    /// Who answers.
+    /// The server that answers links.
     pub server: Server,
-    /// How buckets stand in it.
+    /// How the URL names the bucket.
     pub addressing: Addressing,
 }
 
-/// Who answers links.
+/// The server that answers links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
     /// AWS, at the endpoint of the bucket's own region.
@@ -87,10 +87,10 @@ pub enum Server {
     Other(String),
 }
 
-/// When a session ends, as its owner says and its credentials do not.
+/// The end of a session whose credentials do not include it.
 #[derive(Clone)]
 pub struct SessionEnd {
-    /// The session's token: of another session, nothing is said.
+    /// The session's token: the end is only valid for this session.
     pub session_token: String,
     /// Its end.
     pub at: Timestamp,
@@ -105,7 +105,7 @@ impl fmt::Debug for SessionEnd {
 }
 
 impl Signer {
-    /// A signer that asks `provider` for credentials when it needs them.
+    /// A signer that loads credentials from `provider` when it needs them.
     pub fn new(
         connection: String,
         endpoint: SigningEndpoint,
@@ -117,7 +117,7 @@ impl Signer {
         Self::of(connection, endpoint, source)
     }
 
-    /// A signer that asks a source of credentials.
+    /// A signer with a source of credentials.
     pub(crate) const fn of(
         connection: String,
         endpoint: SigningEndpoint,
@@ -139,12 +139,12 @@ impl Signer {
         }
     }
 
-    /// The region for which it signs where a bucket has none of its own.
+    /// The region for which it signs, unless a bucket has its own.
     pub fn region(&self) -> &str {
         plain_region(&self.endpoint.region)
     }
 
-    /// What is known of the health of the source of credentials.
+    /// The health of the source of credentials.
     pub fn edge(&self) -> &Edge {
         self.source.edge()
     }
@@ -157,10 +157,10 @@ impl Signer {
         Ok(self.credentials(needed_until).await?.end)
     }
 
-    /// A presigner for a bucket and the id of the key that it signs with; `region` is the bucket's, where it may be another
-    /// than the connection's.
+    /// A presigner for a bucket and the id of the key that it signs with; `region` is the bucket's, where it may differ from
+    /// the connection's.
     ///
-    /// The credentials may have been renewed since the plan was drawn: under `guard`, they must last as long as it says.
+    /// The credentials may have been renewed since the plan was made: under `guard`, they must last as long as the plan says.
     pub async fn presigner(
         &self,
         bucket: &Bucket,
@@ -193,7 +193,7 @@ impl Signer {
         Ok((presigner, keys.access_key_id))
     }
 
-    /// Where a bucket's links point: to its own region's endpoint, always, since a redirected signature fails.
+    /// The URL of a bucket's links: always the endpoint of its own region, since a redirected signature fails.
     fn target(&self, bucket: &Bucket, region: &str) -> Result<BucketUrl, SignerError> {
         let url = match &self.endpoint.server {
             Server::Aws(variant) => &regional_endpoint(region, *variant),

@@ -1,15 +1,15 @@
-//! Whether links open for their recipients: what the answers to one link say of the way to the store.
+//! Checks whether links open for their recipients, by the answers to a test link.
 //!
-//! A link names the server that recipients reach, which may be a proxy in front of the one that the program itself asks. A link to
-//! an object that is not there is opened at both: on a good way both give the same answer of the store.
+//! A link names the server that recipients reach, which may be a proxy in front of the endpoint that the program itself uses.
+//! A link to a missing object is opened at both: if links work, both give the same answer of the store.
 
 use std::str::from_utf8;
 
-/// What a server said to a GET of a link.
+/// A server's answer to a GET of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkAnswer {
     status: u16,
-    /// The code of a store's error. What has none is the answer of something else.
+    /// The code of a store's error; an error answer without a code is not the store's.
     code: Option<String>,
     message: String,
     /// The region that the error names.
@@ -27,7 +27,7 @@ pub enum Obstacle {
         /// What went wrong.
         reason: String,
     },
-    /// The request that came to the store is not the one that was signed.
+    /// The request that reached the store differs from the signed one.
     #[error(
         "links name {origin}, and the store behind it refuses their signature ({code}): the proxy changes Host or the path on the way. Let it pass both unchanged, with nginx by `proxy_set_header Host $http_host` and a proxy_pass without a path"
     )]
@@ -50,7 +50,7 @@ pub enum Obstacle {
         /// The region that the store names.
         expected: Option<String>,
     },
-    /// Something answered that is no store.
+    /// The answer is not a store's.
     #[error(
         "links name {origin}, where something else than a store answers (status {status}, without an error code of S3): it passes no requests on to the store"
     )]
@@ -60,7 +60,7 @@ pub enum Obstacle {
         /// The status of the answer.
         status: u16,
     },
-    /// The store refused for another reason.
+    /// The store rejects the link for another reason.
     #[error("links name {origin}, which answers {status} {code}")]
     Refused {
         /// The server that links name.
@@ -73,7 +73,7 @@ pub enum Obstacle {
 }
 
 impl LinkAnswer {
-    /// Reads an answer; only errors have a body that says something.
+    /// Reads an answer; only the body of an error is parsed.
     pub fn read(status: u16, body: &[u8]) -> Self {
         let text = from_utf8(body).unwrap_or_default();
         let word = |name: &str| {
@@ -88,7 +88,7 @@ impl LinkAnswer {
         }
     }
 
-    /// Whether it says that the way is good. An object that is not there is denied to a key that may not list.
+    /// Whether the answer shows that links work. For a missing object, a key without the list permission gets AccessDenied.
     fn is_of_good_way(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         matches!(code, "NoSuchKey" | "NoSuchBucket" | "AccessDenied")
@@ -104,7 +104,7 @@ impl LinkAnswer {
         }
     }
 
-    /// The region that the store expects, if it says it: as an element, or as S3 words it, "expecting 'eu-west-1'".
+    /// The region that the store expects, if it says it: as an element, or in S3's message, "expecting 'eu-west-1'".
     fn expected_region(&self) -> Option<String> {
         let quoted = self.message.split_once("expecting '");
         let quoted = quoted.and_then(|(_, rest)| rest.split('\'').next());
@@ -115,11 +115,11 @@ impl LinkAnswer {
     }
 }
 
-/// Judges the way to a store by the answers to one link: that of the server that links name, and that of the endpoint that the
-/// program itself asks, if it gave one.
+/// Judges the answers to a link: that of the server that links name, and that of the endpoint that the program itself uses, if
+/// it gave one.
 ///
 /// # Errors
-/// What stands in the way.
+/// Why links do not open.
 pub fn judge(
     origin: &str,
     region: &str,
@@ -143,7 +143,7 @@ pub fn judge(
     if public.is_of_good_way() && (is_the_same || status != 403) {
         return Ok(());
     }
-    // Some stores say that a signature is wrong by AccessDenied alone: the same link is then not denied at their own endpoint.
+    // Some stores answer a wrong signature with AccessDenied only: then the same link is not denied at their own endpoint.
     Err(match is_good_at_own && status == 403 {
         true => Obstacle::Changed { origin, code },
         false => Obstacle::Refused {
@@ -161,7 +161,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
-/// Whether a store's word can be shown as a region or a code.
+/// Whether a store's text can be shown as a region or a code.
 fn is_word(text: &str) -> bool {
     let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     text.len() <= 63 && !text.is_empty() && text.bytes().all(is_of_word)
@@ -196,7 +196,7 @@ mod tests {
             verdict(&not_there, Some(&denied)),
             verdict(&wrong, Some(&not_there)),
             verdict(&wrong, Some(&denied)),
-            // Garage says so of a wrong signature.
+            // Garage's answer to a wrong signature.
             verdict(&denied, Some(&not_there)),
             verdict(&wrong, None),
             verdict(&wrong, Some(&wrong)),

@@ -1,20 +1,20 @@
-//! For whom links are made.
+//! The audience of links: the recipients who share them.
 
 use std::sync::Arc;
 
 use crate::job::Recipient;
 
-/// For whom a link was made.
+/// The audience of a link.
 #[derive(Debug, Clone)]
 pub enum Audience {
-    /// Everybody that the job serves; nobody can be told from the link.
+    /// All recipients of the job; the link does not identify a recipient.
     Everyone,
-    /// One person.
+    /// A single recipient.
     Recipient(Arc<Recipient>),
 }
 
 impl Audience {
-    /// The person, if it is one.
+    /// The recipient, if it is a single one.
     pub fn recipient(&self) -> Option<&Recipient> {
         match self {
             Self::Everyone => None,
@@ -22,7 +22,7 @@ impl Audience {
         }
     }
 
-    /// The one spelling under which ids are derived for this audience.
+    /// The canonical text from which ids are derived for this audience.
     pub fn canonical(&self) -> String {
         self.recipient()
             .map_or_else(|| "everyone".to_owned(), Recipient::canonical_address)

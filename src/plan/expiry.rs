@@ -1,8 +1,8 @@
-//! How long a link will really work.
+//! The real lifetime of a link.
 //!
-//! A signed URL dies with the credentials that signed it, whatever its `X-Amz-Expires` says; the SDKs sign on
-//! and keep silent. Here the real end is worked out before anything is signed, and that end is what the mail,
-//! the page and the audit line say.
+//! A presigned URL expires with the credentials that signed it, whatever its `X-Amz-Expires` says. The SDKs sign it without
+//! a warning. This module computes the real end before anything is signed, and the mail, the page and the audit line say
+//! that end.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,31 +15,31 @@ use crate::quantity::Span;
 /// How far a signature is dated back, so that a server whose clock is a little behind ours accepts it at once.
 const BACK_DATED: Span = Span::seconds(60);
 
-/// From where on another clock counts as another. A `Date` header knows whole seconds only and takes a moment to come;
-/// what is less than this is covered by dating back.
+/// The clock skew from which on it is taken into account. A `Date` header has whole seconds only and takes a moment to
+/// arrive; a smaller skew is covered by dating back.
 const NOTICED_SKEW: SignedDuration = SignedDuration::from_secs(5);
 
-/// How long links may always be handed out, half over or not: signed anew, they would take as long again.
+/// How long links may always be handed out, even past half of their lifetime: to sign them again would take as long again.
 const HANDED_OUT_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 
-/// The shortest session that STS makes. Credentials with less left are at their end, and their source gives others soon.
+/// The shortest session that STS makes. Credentials with less time left are near their end, and their source renews them soon.
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const MIN_SESSION: SignedDuration = SignedDuration::from_mins(15);
 
-/// What to do when a link cannot live as long as was asked.
+/// What to do when a link cannot be valid for as long as was asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExpiryGuard {
-    /// Refuse the job and say what to change.
+    /// Reject the job and say what to change.
     #[default]
     Refuse,
-    /// Hand it out and print the real, earlier end everywhere.
+    /// Sign the link and print the real, earlier end everywhere.
     Clamp,
-    /// Print what was asked, true or not; for tests.
+    /// Print the requested end, even if it is wrong; for tests.
     Ignore,
 }
 
-/// What decided the end of a link.
+/// What limits the lifetime of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
@@ -47,11 +47,11 @@ pub enum Bound {
     Asked,
     /// The signing credentials end earlier.
     Credentials,
-    /// The `[[allow]]` rule allows no more.
+    /// The limit of the `[[allow]]` rule.
     Policy,
-    /// S3 itself allows no more.
+    /// The limit of S3 itself.
     S3,
-    /// CloudFront cannot count further.
+    /// The last instant that CloudFront supports.
     Cloudfront,
     /// The lifecycle of the bucket deletes the first of the files.
     Lifecycle,
@@ -65,12 +65,12 @@ pub enum CredentialsEnd {
     Never,
     /// At an instant.
     At(Timestamp),
-    /// They are a session's, and nobody said when it ends.
+    /// They belong to a session whose end is not known.
     Unknown,
 }
 
 impl CredentialsEnd {
-    /// Whether they last until `instant`, for certain.
+    /// Whether they are certain to last until `instant`.
     pub fn reaches(self, instant: Timestamp) -> bool {
         match self {
             Self::Never => true,
@@ -80,17 +80,17 @@ impl CredentialsEnd {
     }
 }
 
-/// Who answers for a link, and how long it can.
+/// The service that verifies a link, which limits its lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {
-    /// S3: seven days, and no longer than the credentials.
+    /// S3: seven days at most, and not longer than the credentials.
     S3(CredentialsEnd),
-    /// CloudFront: as far as it can count. Its key ends when somebody takes it away.
+    /// CloudFront: up to the last instant that it supports. Its key is valid until an operator removes it.
     CloudFront,
 }
 
 impl Issuer {
-    /// The most that a link may be signed for at `now`, and what says so.
+    /// The longest lifetime of a link that is signed at `now`, and what limits it.
     fn most(self, now: Timestamp) -> (Span, Bound, Limit) {
         match self {
             Self::S3(_) => (MAX_S3_EXPIRES_IN, Bound::S3, Limit::S3),
@@ -102,11 +102,11 @@ impl Issuer {
         }
     }
 
-    /// How far links are dated back, and the most seconds that a signature may then have.
+    /// How far links are dated back, and the longest lifetime in a signature, in seconds.
     const fn dating(self) -> (Span, u64) {
         match self {
             Self::S3(_) => (BACK_DATED, MAX_S3_EXPIRES_IN.as_secs()),
-            // Its links have no beginning.
+            // Its links have no start time.
             Self::CloudFront => (Span::seconds(0), u64::MAX),
         }
     }
@@ -119,19 +119,19 @@ impl Issuer {
     }
 }
 
-/// From when until when a link works.
+/// The lifetime of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetime {
     /// The instant in the signature.
     pub signed_at: Timestamp,
     /// The seconds in the signature, counted from `signed_at`.
     pub signed_for_secs: u64,
-    /// When the link really ends; the only end that anybody is told.
+    /// When the link really expires; mails, pages and audit lines say this instant.
     pub expires_at: Timestamp,
-    /// What decided that end.
+    /// What limits it.
     pub bound: Bound,
-    /// Until when the link may be handed out, by this machine's clock: later, and a mail would bring links that are
-    /// nearly over.
+    /// Until when the link may be handed out, by this machine's clock: later, a mail would have links that expire
+    /// soon.
     pub fresh_until: Timestamp,
 }
 
@@ -141,8 +141,8 @@ impl Lifetime {
         now <= self.fresh_until
     }
 
-    /// The same lifetime, ended when the bucket's lifecycle deletes the first of the objects. `now` is this machine's clock, and
-    /// `skew` how far that of the store is ahead.
+    /// The same lifetime, shortened to the instant at which the bucket's lifecycle deletes the first of the objects. `now` is by
+    /// this machine's clock, and `skew` is how far the store's clock is ahead.
     #[must_use]
     pub fn bounded_by(
         self,
@@ -169,7 +169,7 @@ impl Lifetime {
         .here(skew)
     }
 
-    /// The same lifetime for one whose own clock is `skew` behind the one by which it was worked out.
+    /// The same lifetime by a clock that is `skew` behind the clock by which it was computed.
     pub(super) fn here(self, skew: SignedDuration) -> Self {
         let fresh_until = self
             .fresh_until
@@ -182,38 +182,38 @@ impl Lifetime {
     }
 }
 
-/// What of a measured difference between two clocks counts; whatever a `Date` header can be wrong by does not.
+/// The part of a measured clock skew that counts: a skew within the error of a `Date` header is zero.
 pub(crate) fn noticed(skew: Option<SignedDuration>) -> SignedDuration {
     skew.filter(|skew| skew.abs() > NOTICED_SKEW)
         .unwrap_or(SignedDuration::ZERO)
 }
 
-/// Until when credentials must last for links that are asked for at `now`.
+/// Until when credentials must be valid for links requested at `now`.
 pub fn asked_until(asked: Span, now: Timestamp) -> Timestamp {
     next_second(now)
         .saturating_add(seconds(asked.as_secs()))
         .unwrap_or(Timestamp::MAX)
 }
 
-/// Links grew old before they could be handed out; signed anew, they are fresh again.
+/// The links are no longer fresh enough to be handed out; they have to be signed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the links were signed so long ago that half of their time is over; they are signed anew")]
 pub struct Aged;
 
-/// Why links cannot live as long as was asked.
+/// Why links cannot be valid for as long as was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("links.expires_in asks for {asked}, but {limit}; {}", limit.advice())]
 pub struct Shortfall {
     /// What was asked.
     pub asked: Span,
-    /// What stands against it.
+    /// The limit that it exceeds.
     pub limit: Limit,
 }
 
-/// What stands against a long life.
+/// The limit of a link's lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {
-    /// The rule under which the job falls.
+    /// The job's rule.
     #[error("the [[allow]] rule allows {0} at most")]
     Rule(Span),
     /// S3 itself.
@@ -225,13 +225,13 @@ pub enum Limit {
     /// The credentials, which end too early.
     #[error("the signing credentials end at {0}")]
     CredentialsEnd(Timestamp),
-    /// The credentials, which are over.
+    /// The credentials, which have expired.
     #[error("the signing credentials ended at {0}")]
     CredentialsEnded(Timestamp),
-    /// The credentials, which end so soon that their source must be about to give others.
+    /// The credentials, which expire so soon that their source is about to renew them.
     #[error("the signing credentials end at {0}, and their source gives no others yet")]
     CredentialsEnding(Timestamp),
-    /// The credentials, whose end nobody knows.
+    /// The credentials, whose end is unknown.
     #[error(
         "the signing credentials are a session's and do not say when they end (AWS_CREDENTIAL_EXPIRATION is not set, or to no instant)"
     )]
@@ -239,7 +239,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The end of credentials that are too short for links asked for at `now`.
+    /// The limit for credentials that end too early for links requested at `now`.
     fn of_credentials(end: Timestamp, now: Timestamp) -> Self {
         let end = whole_second(end);
         match end.duration_since(now) {
@@ -248,12 +248,12 @@ impl Limit {
         }
     }
 
-    /// Whether the source of the credentials may give others that last long enough: this says nothing about the job.
+    /// Whether renewed credentials may last long enough, so that the job itself is not the cause.
     pub(super) const fn may_be_renewed(self) -> bool {
         matches!(self, Self::CredentialsEnded(_) | Self::CredentialsEnding(_))
     }
 
-    /// What helps a job against it.
+    /// The advice for a job with this limit.
     const fn advice(self) -> &'static str {
         match self {
             Self::Rule(_) => {
@@ -279,11 +279,11 @@ impl Limit {
     }
 }
 
-/// Works out the lifetime of links that are signed at `now`, by the clock of whoever answers for them.
+/// Computes the lifetime of links that are signed at `now`, by the clock of the service that verifies them.
 ///
-/// `issuer` answers for them; `cap` is the most that the rule allows. Links to S3 that are asked for the full seven days
-/// end a minute before: it is the minute by which they are dated back, and without it a server whose clock is a second
-/// behind would refuse them at first.
+/// `issuer` is that service; `cap` is the most that the rule allows. Links to S3 with the full seven days end a minute
+/// earlier: it is the minute by which they are dated back, and without it a server whose clock is a second behind would
+/// reject them at first.
 pub fn lifetime(
     asked: Span,
     issuer: Issuer,
@@ -320,7 +320,7 @@ pub fn lifetime(
             refuse_if(guard, asked, Limit::of_credentials(end, now))?;
             if guard == ExpiryGuard::Clamp {
                 (expires_at, bound) = (whole_second(end), Bound::Credentials);
-                // The signature must not outlive the promise: it may yet be made with keys that were renewed.
+                // The signature must not outlive the stated end: it may be made later with renewed credentials.
                 let left = expires_at.duration_since(signed_at).as_secs();
                 signed_for_secs = u64::try_from(left).unwrap_or_default();
             }
@@ -336,7 +336,7 @@ pub fn lifetime(
     })
 }
 
-/// Half of the time, or all of it if that is short.
+/// Half of the lifetime, or all of it if it is short.
 fn fresh_until(now: Timestamp, expires_at: Timestamp) -> Timestamp {
     let whole = expires_at.duration_since(now);
     now + (whole / 2).max(whole.min(HANDED_OUT_WITHIN))
@@ -349,12 +349,12 @@ fn refuse_if(guard: ExpiryGuard, asked: Span, limit: Limit) -> Result<(), Shortf
     }
 }
 
-/// A signature knows whole seconds only; what is promised must not be later than what is signed.
+/// A signature has whole seconds only; the stated end must not be later than the signed one.
 fn whole_second(instant: Timestamp) -> Timestamp {
     Timestamp::from_second(instant.as_second()).unwrap_or(instant)
 }
 
-/// The first whole second that is not before `instant`: counted from there, nobody gets less than was asked.
+/// `instant`, rounded up to a whole second, so that a lifetime counted from it is not shorter than was asked.
 fn next_second(instant: Timestamp) -> Timestamp {
     let whole = whole_second(instant);
     let is_whole = whole == instant;

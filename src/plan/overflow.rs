@@ -7,7 +7,7 @@ use super::{
 use crate::bounds::MAX_TITLE_BYTES;
 use crate::job::{Job, ManifestFormat};
 
-/// Of how many files the mails of a job have too few.
+/// How many files the mails of a job lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
     /// How many files the job links.
@@ -17,7 +17,7 @@ pub struct Shortage {
 }
 
 impl PublishedPlaces {
-    /// Whether anything of it is opened by a link to S3.
+    /// Whether any of it is in a bucket, and so opened by a link to S3.
     pub(super) fn is_in_bucket(&self) -> bool {
         let gallery = self.gallery.as_ref().map(|gallery| &gallery.place);
         let manifest = self.manifest.as_ref().map(|manifest| &manifest.place);
@@ -25,7 +25,7 @@ impl PublishedPlaces {
         places.any(|place| matches!(place, PublishTarget::Bucket(..)))
     }
 
-    /// Adds what has all files and can be linked by a mail: a page, or a list where the job has a page of its own already.
+    /// Adds a page with all files that a mail can link, or a list where the job already has a page of its own.
     pub(super) fn supplement(
         &mut self,
         job: &Job,
@@ -56,8 +56,8 @@ impl PublishedPlaces {
     }
 }
 
-/// The title of a page that no job asked for: the mail's subject where it is the same for all, else the folder that is
-/// handed out, else the job.
+/// The title of a page that the job did not ask for: the mail's subject where it is the same for all, else the folder that is
+/// handed out, else the job's id.
 fn title(job: &Job, objects: &Objects, policy: &Policy) -> Result<String, PlanError> {
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
     if let Some(subject) = subject.filter(|subject| !subject.names_recipient()) {

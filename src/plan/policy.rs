@@ -1,7 +1,7 @@
-//! What a job may ask: the `[[allow]]` rules of the configuration.
+//! What jobs may ask for: the `[[allow]]` rules of the configuration.
 //!
-//! A queue message is untrusted. Nothing is allowed that no rule allows, and one rule must allow the whole job:
-//! two rules for two customers never add up to a mail of one's files to the other.
+//! A queue message is untrusted. Everything is denied unless an `[[allow]]` rule permits it, and one rule must permit the
+//! whole job: rules for two customers never combine to a mail with the files of one customer to the other.
 
 use std::path::PathBuf;
 
@@ -22,77 +22,77 @@ use crate::quantity::Span;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnlinkable {
-    /// Leave them out and say so in the mail, the page and the list.
+    /// Leave them out and name them in the mail, the page and the list.
     #[default]
     Skip,
-    /// Refuse the job.
+    /// Reject the job.
     Refuse,
 }
 
 /// How links are made where a job does not say it.
 #[derive(Debug, Clone, Copy)]
 pub struct LinkDefaults {
-    /// How long a link works.
+    /// How long a link is valid.
     pub expires_in: Span,
-    /// What to do when it cannot live so long.
+    /// What to do when it cannot be valid for so long.
     pub expiry_guard: ExpiryGuard,
-    /// What a browser does with it.
+    /// What a browser does with the file.
     pub disposition: ContentDisposition,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.
     pub on_unlinkable: OnUnlinkable,
-    /// Whether a link gives what was there when it was made.
+    /// Whether a link opens the version that was current when it was made.
     pub pin_version: bool,
-    /// Whether each listed object is looked at before it is linked.
+    /// Whether each listed object is checked with a HEAD request before it is linked.
     pub preflight: bool,
 }
 
-/// What jobs may ask, and what they get when they ask nothing.
+/// What jobs may ask for, and the defaults.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The rules; the first that allows a job is the one that counts.
+    /// The rules; the first that permits a job applies.
     pub rules: Vec<AllowRule>,
     /// The defaults.
     pub links: LinkDefaults,
-    /// What to do when nobody knows whether a mail left.
+    /// How an in-doubt delivery is resolved.
     pub on_doubt: OnDoubt,
     /// Links on one page of a gallery.
     pub page_size: usize,
     /// The time zone of jobs that name none.
     pub time_zone: TimeZone,
-    /// The domain of the sender, to which answers may always go.
+    /// The domain of the sender, to which replies may always go.
     pub sender_domain: String,
-    /// Where an event starts a job: nothing may be published there.
+    /// The rules by which events start jobs: nothing may be published where they match.
     pub triggers: Vec<EventRule>,
-    /// Where a page goes that no job asked for, if the job's rule names no bucket.
+    /// The place of a page that the job did not ask for, if the job's rule names no bucket.
     pub default_publish: Option<PublishTarget>,
 }
 
-/// One rule: together, what a job may ask.
+/// An `[[allow]]` rule; its conditions apply together.
 #[derive(Debug, Clone)]
 pub struct AllowRule {
-    /// Who signs.
+    /// The connection that signs.
     pub connection: ConnectionName,
-    /// From which bucket.
+    /// The bucket of the objects.
     pub bucket: Bucket,
-    /// Under which prefix.
+    /// The prefix of their keys.
     pub prefix: Prefix,
-    /// To whom; matched against the canonical address.
+    /// The allowed recipients, as patterns for the canonical address.
     pub recipients: Vec<GlobMatcher>,
-    /// Where answers may go besides the recipients and the sender's own domain.
+    /// Where replies may go besides the recipients and the sender's own domain.
     pub reply_to: Vec<GlobMatcher>,
-    /// Through which relays mails may go; the first is that of jobs that name none.
+    /// The allowed relays of mails; the first is the default of jobs that name none.
     pub relays: Vec<RelayName>,
-    /// Where pages and lists may go.
+    /// Where pages and lists may be published.
     pub publish: Vec<PublishRule>,
-    /// The longest that a link may live.
+    /// The longest lifetime of a link.
     pub max_expires_in: Span,
     /// The most links of one job.
     pub max_links: u64,
 }
 
-/// A place where pages and lists may go.
+/// A place where pages and lists may be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishRule {
     /// Below a prefix of a bucket: `s3://bucket/prefix`.
@@ -101,21 +101,21 @@ pub enum PublishRule {
     Dir(PathBuf),
 }
 
-/// Those whom a rule keeps out of a job.
+/// The recipients of a job that a rule does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptOut {
-    /// Which of the `[[allow]]` rules, from 0.
+    /// The index of the `[[allow]]` rule, from 0.
     pub rule: usize,
-    /// What the rule is about.
+    /// The rule's bucket and prefix.
     pub place: String,
-    /// Whom it does not let in.
+    /// The recipients that it does not allow.
     pub recipients: Vec<Recipient>,
 }
 
-/// Why a job is not allowed. Nothing failed: somebody decided so.
+/// Why the rules do not allow a job. It is a decision of the configuration and not a failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No rule speaks of the place.
+    /// No rule is for the place.
     #[error(
         "no [[allow]] rule of the configuration lets connection {connection} hand out {place}; add one if this is wanted"
     )]
@@ -125,21 +125,21 @@ pub enum Refusal {
         /// The bucket and the prefix or key.
         place: String,
     },
-    /// A rule allows the place, but not this reader. The address is masked.
+    /// The rules for the place do not allow this recipient. The address is masked.
     #[error(
         "the [[allow]] rules for {place} do not let it go to the recipient {masked} (email.{list}[{index}])"
     )]
     Recipient {
         /// The bucket and the prefix or key.
         place: String,
-        /// In which list of the job.
+        /// The job's list with the recipient.
         list: &'static str,
-        /// Which of its people.
+        /// The recipient's index in that list.
         index: usize,
         /// The address, masked.
         masked: String,
     },
-    /// A rule allows the recipients, but not that their answers go there. The address is masked.
+    /// The rules for the recipients do not allow this address for replies. The address is masked.
     #[error(
         "the [[allow]] rules for {place} do not let answers go to {masked} (email.reply_to): answers quote live links"
     )]
@@ -149,7 +149,7 @@ pub enum Refusal {
         /// The address, masked.
         masked: String,
     },
-    /// A rule allows the recipients, but not that their mails go this way.
+    /// The rules for the recipients do not allow this relay.
     #[error(
         "the [[allow]] rules for {place} do not let its mails go through the relay {relay} (email.relay); there are: {known}"
     )]
@@ -158,28 +158,28 @@ pub enum Refusal {
         place: String,
         /// The relay.
         relay: String,
-        /// Those through which they may go.
+        /// The relays that are allowed.
         known: String,
     },
-    /// The job would have mails sent twice where the configuration would rather have them not sent.
+    /// The job asks to resend in-doubt mails where the configuration holds them.
     #[error(
         "the job's on_doubt is \"resend\", and the configuration's ledger.on_doubt \"hold\": a job can be stricter, and not laxer"
     )]
     OnDoubt,
-    /// What would be published starts a job itself.
+    /// The published object would itself start a job.
     #[error(
         "publishing to {target} would start a job by an [[on_event]] rule, and that job another"
     )]
     Loop {
-        /// Where it should have gone.
+        /// Where it was to be published.
         target: String,
     },
-    /// A rule allows the place, but not publishing there.
+    /// The rules for the place do not allow publishing there.
     #[error("the [[allow]] rules for {place} do not let it be published to {target}")]
     Publish {
         /// The bucket and the prefix or key.
         place: String,
-        /// Where it should have gone.
+        /// Where it was to be published.
         target: String,
     },
     /// More links than the rule allows.
@@ -190,10 +190,10 @@ pub enum Refusal {
         /// How many it may make.
         limit: u64,
     },
-    /// There is nothing to hand out, and the job says that there must be.
+    /// No object matches, and the job requires one.
     #[error("nothing is there to hand out under {place} (from.when_empty = \"refuse\")")]
     Empty {
-        /// Where nothing was found.
+        /// Where no object was found.
         place: String,
     },
     /// An object cannot be linked, and the configuration says that all must be.
@@ -224,7 +224,7 @@ impl Policy {
         job.time_zone.as_ref().unwrap_or(&self.time_zone)
     }
 
-    /// Finds the rule that allows the whole job.
+    /// Finds the rule that permits the whole job.
     pub(super) fn allow<'a>(
         &self,
         job: &Job,
@@ -254,7 +254,7 @@ impl Policy {
         Err(nearest)
     }
 
-    /// The relay of a job that names none, if it can be told before the plan is drawn: all rules about its bucket agree.
+    /// The relay of a job that names none, if it is known before the plan is made: all rules about its bucket have the same.
     pub fn usual_relay(&self, job: &Job) -> Option<RelayName> {
         let about = |rule: &&AllowRule| {
             rule.connection == job.from.connection && rule.bucket == job.from.bucket
@@ -269,7 +269,7 @@ impl Policy {
         agree.then(|| usual.cloned().unwrap_or_default())
     }
 
-    /// Which recipients the rules for a job's source keep out, rule by rule; nothing where one rule lets all of them in.
+    /// The recipients that the rules for a job's source do not allow, rule by rule; empty if a single rule allows all of them.
     pub(super) fn kept_out(&self, job: &Job, objects: &Objects) -> Vec<KeptOut> {
         let people: Vec<&Recipient> = job.email.iter().flat_map(EmailOrder::recipients).collect();
         let mut verdicts = Vec::new();
@@ -291,8 +291,8 @@ impl Policy {
         verdicts
     }
 
-    /// Where a page goes that no job asked for: the first bucket in which the rule lets pages be published, or else the
-    /// configuration's default. A directory is none, since no mail can link what is in it.
+    /// The place of a page that the job did not ask for: the first bucket in which the rule allows publishing, or else the
+    /// configuration's default. Directories are not used, since a mail cannot link their files.
     pub(super) fn spare_place(&self, rule: &AllowRule) -> Option<PublishTarget> {
         let of_rule = rule.publish.iter().filter_map(PublishRule::bucket);
         let mut places = of_rule.chain(self.default_publish.clone());
@@ -318,7 +318,7 @@ impl Policy {
         })
     }
 
-    /// How long links shall live: what the job asks, or the default as far as the rule allows it.
+    /// The requested lifetime of links: the job's, or the default within the rule's limit.
     pub(super) fn expires_in(&self, job: &Job, rule: &AllowRule) -> Span {
         job.links
             .expires_in
@@ -337,7 +337,7 @@ impl AllowRule {
             }
     }
 
-    /// What stands against the job, apart from its source.
+    /// Why the rule does not permit the job, apart from its source.
     fn objection<'a>(
         &self,
         job: &Job,
@@ -391,7 +391,7 @@ impl AllowRule {
         })
     }
 
-    /// The relay that a job gets which asks for this one, or for none in particular.
+    /// The rule's relay of that name, or its first relay if `asked` is `None`.
     pub(super) fn relay(&self, asked: Option<&RelayName>) -> Option<&RelayName> {
         let is_asked = |relay: &&RelayName| asked.is_none_or(|asked| asked == *relay);
         self.relays.iter().find(is_asked)
@@ -412,7 +412,7 @@ impl AllowRule {
     }
 }
 
-/// Whether one of the patterns lets an address in. One that a mail server may route is let in by its literal self alone.
+/// Whether any of the patterns allows an address. An address that a mail server may route is allowed only literally.
 fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
     let address = recipient.canonical_address();
     let must_be_named = recipient.must_be_named();
@@ -422,7 +422,7 @@ fn names(patterns: &[GlobMatcher], recipient: &Recipient) -> bool {
 }
 
 impl AllowRule {
-    /// Notes the directory of this rule that a place is in or below; of several, the one that is nearest.
+    /// Sets the allowed directory of a place to the rule's directory that contains it; of several, to the nearest.
     pub(super) fn confine(&self, mut place: PublishTarget) -> PublishTarget {
         let PublishTarget::Dir { asked, allowed } = &mut place else {
             return place;

@@ -1,4 +1,4 @@
-//! What a distribution in front of a bucket can open.
+//! The scope of a distribution in front of a bucket: the objects that its links can open.
 
 use crate::job::Bucket;
 use presign::cloudfront::CloudFrontError;
@@ -6,9 +6,9 @@ use presign::cloudfront::CloudFrontError;
 /// What a distribution can open, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OriginScope {
-    /// The bucket behind it; without one, whichever a rule lets the connection hand out.
+    /// The bucket behind it; `None` for every bucket that the rules allow the connection.
     pub bucket: Option<Bucket>,
-    /// What CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
+    /// The origin path that CloudFront puts before the path of a URL: empty, or `site/`. Keys without it cannot be opened.
     pub origin_path: String,
     /// Whether links ask for a name and a type.
     pub overrides: ResponseOverrides,
@@ -31,12 +31,12 @@ impl OriginScope {
     }
 }
 
-/// Whether links ask for a name and a type of their own, which the distribution must hand on to S3.
+/// Whether links ask for a name and a type of their own, which the distribution must forward to S3.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ResponseOverrides {
     /// They do.
     #[default]
     Forwarded,
-    /// They do not: files come as S3 keeps them, and those that could run scripts are not linked.
+    /// They do not: files have the name and type that S3 stores, and files that could run scripts are not linked.
     Omitted,
 }

@@ -38,7 +38,7 @@ impl MemoryStore {
         }
     }
 
-    /// Makes a bucket, if it is not there.
+    /// Makes a bucket, if it does not exist.
     pub fn create_bucket(&self, bucket: &str) {
         self.lock().buckets.entry(bucket.to_owned()).or_default();
     }
@@ -46,7 +46,7 @@ impl MemoryStore {
     /// Puts an object that was changed at `modified`; makes its bucket if need be.
     ///
     /// # Panics
-    /// If `key` is no key.
+    /// If `key` is not a valid key.
     pub fn insert(&self, bucket: &str, key: &str, bytes: &[u8], modified: Timestamp) {
         let meta = ObjectMeta {
             key: key.parse().expect("a test's key is a key"),
@@ -64,7 +64,7 @@ impl MemoryStore {
             .insert(key.to_owned(), (meta, bytes.to_owned()));
     }
 
-    /// What an object holds.
+    /// The bytes of an object.
     pub fn bytes(&self, bucket: &str, key: &str) -> Option<Vec<u8>> {
         self.lock()
             .buckets
@@ -89,20 +89,20 @@ impl MemoryStore {
         self.lock().failures.push(fact);
     }
 
-    /// Makes every look at an object fail with `fact`, as for one that the credentials may not read.
+    /// Makes every HEAD of an object fail with `fact`, like that of an object that the credentials may not read.
     pub fn unreadable(&self, bucket: &str, key: &str, fact: ErrorKind) {
         self.lock()
             .unreadable
             .insert((bucket.to_owned(), key.to_owned()), fact);
     }
 
-    /// Keeps an object otherwise than it was put. Only a look at it tells.
+    /// Sets the storage of an object. Only HEAD shows it.
     pub fn set_storage(&self, bucket: &str, key: &str, storage: Storage) {
         let place = (bucket.to_owned(), key.to_owned());
         self.lock().storage.insert(place, storage);
     }
 
-    /// Gives the store a clock that is so far ahead of ours; it is known after the first answer.
+    /// Sets how far the store's clock is ahead of ours; it is known after the first answer.
     pub fn set_clock_ahead(&self, ahead: SignedDuration) {
         self.lock().clock_ahead = Some(ahead);
     }

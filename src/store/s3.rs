@@ -1,4 +1,4 @@
-//! S3, or whatever speaks its protocol, through the AWS SDK.
+//! S3 and compatible stores, through the AWS SDK.
 
 mod head;
 mod lifecycle;
@@ -41,24 +41,24 @@ use crate::job::{Bucket, Key};
 use crate::text::percent::decode_form;
 use crate::text::printable;
 
-/// How much of a file is read at once, in bytes: each time another thread is asked for it. The SDK's own choice is 64 KiB.
+/// How much of a file is read at once, in bytes: each read is a call on another thread. The SDK's own choice is 64 KiB.
 const READ_AT_ONCE: usize = 256 * 1024;
 
-/// What is wrong with a listing that ends before its end. Taken for the end, it would hide the other objects.
+/// The error for a truncated listing without a token. If it were taken for the last page, further objects would be missed.
 const MORE_NOWHERE: &str = "the listing says that there is more and not where";
 
-/// What the two readers of a listing make of an answer, in words; the first takes plain answers only. For the fuzz targets, which
-/// hold them against each other.
+/// The results of the two readers of a listing as text; the first reads plain answers only. For the fuzz targets, which
+/// compare them.
 #[doc(hidden)]
 pub fn read_listing(xml: &[u8]) -> (Option<String>, String) {
     page::read_by_both(xml)
 }
 
-/// The objects that a client's credentials reach.
+/// An object store over a client of the AWS SDK.
 #[derive(Debug, Clone)]
 pub struct S3Store {
     client: Client,
-    /// Clients for buckets in other regions; nothing for a server that has no regions.
+    /// Clients for buckets in other regions; `None` for a server without regions.
     regions: Option<Arc<Mutex<HashMap<Bucket, Regional>>>>,
     clock: ServerClock,
     largest_put: u64,
@@ -75,7 +75,7 @@ struct Regional {
 }
 
 impl S3Store {
-    /// A store over a configured client, at a server that has one region or does not care.
+    /// A store over a configured client, at a server with a single region or without regions.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "the client is the store's from now on"
@@ -104,7 +104,7 @@ impl S3Store {
         }
     }
 
-    /// The same store, whose requests go this way.
+    /// The same store, whose requests use this egress.
     #[must_use]
     pub fn through(self, egress: Egress) -> Self {
         Self {
@@ -120,28 +120,28 @@ impl S3Store {
         Self { clock, ..self }
     }
 
-    /// The same store, whose PUTs carry this.
+    /// The same store, with these settings for its PUTs.
     #[must_use]
     pub fn with_puts(self, puts: Puts) -> Self {
         Self { puts, ..self }
     }
 
-    /// What its PUTs carry.
+    /// The settings of its PUTs.
     pub const fn puts(&self) -> &Puts {
         &self.puts
     }
 
-    /// The way of its requests.
+    /// The egress of its requests.
     pub const fn egress(&self) -> &Egress {
         &self.egress
     }
 
-    /// What is known of the store's health.
+    /// The health of the store.
     pub const fn edge(&self) -> &Edge {
         &self.edge
     }
 
-    /// A store at AWS, where each bucket is in a region of its own: it is looked up once, and asked there.
+    /// A store at AWS, where each bucket has a region: it is looked up once, and requests go there.
     pub fn regional(client: Client) -> Self {
         Self {
             regions: Some(Arc::default()),
@@ -149,7 +149,7 @@ impl S3Store {
         }
     }
 
-    /// Uploads files of more bytes than this in parts, instead of those that S3 does not take at once.
+    /// Sets the size above which a file is uploaded in parts, instead of S3's limit for a PUT.
     #[must_use]
     pub fn with_largest_put(self, largest_put: u64) -> Self {
         Self {
@@ -158,7 +158,7 @@ impl S3Store {
         }
     }
 
-    /// The client for a bucket. S3 answers requests for another region's bucket with a redirect that no signature survives.
+    /// The client for a bucket. S3 redirects requests for a bucket of another region, and a redirect invalidates the signature.
     pub(crate) async fn client(&self, bucket: &Bucket) -> Result<Client, StoreError> {
         Ok(self
             .regional_client(bucket)
@@ -170,7 +170,7 @@ impl S3Store {
         let Some(regions) = &self.regions else {
             return Ok(None);
         };
-        // Not held while S3 is asked: several may ask for the same bucket at once, and get the same answer.
+        // The lock is not held during the request: several callers may look up the same bucket at once, and get the same answer.
         let known = || regions.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(regional) = known().get(bucket) {
             return Ok(Some(regional.clone()));
@@ -204,7 +204,7 @@ impl S3Store {
                 let listing = listing.max_keys(1).send().await;
                 let action = || format!("look up the region of s3://{bucket}");
                 listing.map_err(|error| EdgeError::from_sdk(action(), &error))?;
-                // The credentials may be others by now.
+                // The credentials may have been renewed by now.
                 self.head_bucket(bucket).await
             }
             region => region,
@@ -234,8 +234,8 @@ impl S3Store {
             .unwrap_or_default()
     }
 
-    /// Fails unless the store itself answers. Something in front of it that refuses a request which names a key, or a prefix, may do so
-    /// for the name, and may have no way to the store.
+    /// Fails unless the store itself answers. A proxy in front of it that refuses a request with a key or a prefix may do so
+    /// because of the name, and may not reach the store.
     async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
         match self.probe(bucket).await {
             Err(error) if error.fact.may_pass() => Err(error),
@@ -278,7 +278,7 @@ impl S3Store {
             .map_err(|reason| EdgeError::new(action(), ErrorKind::Rejected, reason))
     }
 
-    /// Lists with versions; the token is the two markers of S3, one after the other.
+    /// Lists with versions; the token is the two markers of S3, concatenated.
     async fn list_versions(
         &self,
         bucket: &Bucket,
@@ -347,7 +347,7 @@ pub(crate) struct ServerClock {
 }
 
 impl ServerClock {
-    /// How far the server's clock was ahead of ours at its last answer; nothing before the first.
+    /// How far the server's clock was ahead of ours at its last answer; `None` before the first.
     pub(crate) fn skew(&self) -> Option<SignedDuration> {
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -445,7 +445,7 @@ impl ObjectStore for S3Store {
             .map_err(|error| EdgeError::from_sdk(action(), &error))?
             .body;
         let mut bytes = Vec::new();
-        // A server that knows no ranges would send all of it.
+        // A server without support for ranges would send all of it.
         while bytes.len() < most
             && let Some(some) = body.next().await
         {
@@ -510,7 +510,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn probe(&self, bucket: &Bucket) -> Result<(), StoreError> {
-        // HEAD answers carry no error code, and a listing is what a job needs anyway.
+        // HEAD answers have no error code, and a job needs a listing anyway.
         self.client(bucket)
             .await?
             .list_objects_v2()
@@ -525,7 +525,7 @@ impl ObjectStore for S3Store {
     }
 }
 
-/// What a failure is after which the store answered: refused for the name in it, a request would be refused again.
+/// The error of a refused request, after which the store did answer: it was refused for its name, and would be refused again.
 fn refused_for_a_name(error: StoreError) -> StoreError {
     match error.is_foreign() {
         true => EdgeError {
@@ -536,7 +536,7 @@ fn refused_for_a_name(error: StoreError) -> StoreError {
     }
 }
 
-/// A client whose requests report to an edge, and have its deadlines in place of the SDK's.
+/// A client whose requests report to an edge, with the edge's deadlines in place of the SDK's.
 fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
     let config = client.config().to_builder();
     let config = config
@@ -547,7 +547,7 @@ fn on_edge(client: &Client, edge: &Edge, egress: &Egress) -> Client {
     Client::from_conf(config.build())
 }
 
-/// A version in a listing of versions.
+/// Converts an entry of a listing of versions.
 fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, String> {
     let class = version.storage_class.as_ref().map(|class| class.as_str());
     let id = version.version_id.as_deref().unwrap_or_default();
@@ -564,7 +564,7 @@ fn version_meta(version: ObjectVersion, encoded: bool) -> Result<ObjectMeta, Str
     })
 }
 
-/// Refuses a text of a listing that is longer than such texts are.
+/// Rejects a text of a listing that is longer than its limit.
 fn check_length(field: &str, text: &str, limit: usize) -> Result<(), String> {
     let length = text.len();
     match length > limit {
@@ -575,7 +575,7 @@ fn check_length(field: &str, text: &str, limit: usize) -> Result<(), String> {
     }
 }
 
-/// The key of a listed object; an answer without one, or with one that is none, is not S3's.
+/// The key of a listed object. A missing or invalid key is an error, since S3 does not send one.
 fn listed_key(key: Option<&str>, encoded: bool) -> Result<Key, String> {
     let key = key.ok_or("an object in the listing has no key")?;
     let key = match encoded {

@@ -1,4 +1,4 @@
-//! A store that is not asked more often than it should be.
+//! A store with a rate limit for its requests.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Body, Content, Cursor, ObjectMeta, ObjectStore, Page, StoreError, Ve
 use crate::job::{Bucket, Key};
 use crate::rate_limit::RateLimiter;
 
-/// Another store, behind a rate.
+/// A store behind a rate limit.
 #[derive(Debug, Clone)]
 pub struct Throttled {
     store: Arc<dyn ObjectStore>,
@@ -17,13 +17,13 @@ pub struct Throttled {
 }
 
 impl Throttled {
-    /// `store`, asked no more often than `limiter` permits.
+    /// `store`, with requests at the rate of `limiter`.
     pub fn new(store: Arc<dyn ObjectStore>, limiter: RateLimiter) -> Self {
         Self { store, limiter }
     }
 }
 
-// Every method by name: one that is forgotten would go to the trait's default instead of to the store.
+// Every method is implemented: a forgotten one would use the trait's default instead of the store's.
 #[deny(
     clippy::missing_trait_methods,
     reason = "a wrapper must not forget a method"
@@ -68,7 +68,7 @@ impl ObjectStore for Throttled {
     }
 
     async fn region(&self, bucket: &Bucket) -> Result<Option<String>, StoreError> {
-        // Looked up once for a bucket, and then known.
+        // The region of a bucket is looked up once and then cached, so it is not limited.
         self.store.region(bucket).await
     }
 

@@ -1,11 +1,11 @@
-//! Errors in words: with their causes, and with the name that was meant.
+//! Error messages: with their causes, and with the nearest known name.
 
 use std::borrow::Cow;
 
 use super::printable;
 use crate::bounds::MAX_REASON_BYTES;
 
-/// An error and its causes in one sentence, each cause once.
+/// Formats an error and its causes as a sentence, each cause once.
 ///
 /// The sentence is printable and at most [`MAX_REASON_BYTES`] long: it goes into logs, results and parked messages.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -1,4 +1,4 @@
-//! Cells of CSV that no spreadsheet runs.
+//! CSV cells that spreadsheets do not run as formulas.
 //!
 //! A spreadsheet runs a cell that begins with a formula's sign, and an object's key may: an apostrophe makes it text.
 //! Where a locale's separator is `;`, the quotation marks of a row that was written with commas count for its first
@@ -34,7 +34,7 @@ fn push_guarded(text: &str, row: &mut String) {
     if text.starts_with(['\t', '\r', '\n']) {
         row.push('\'');
     }
-    // Where a cell may begin; what is skipped there does not keep a spreadsheet from seeing a formula.
+    // Where a cell may begin; a spreadsheet skips some characters there before a formula.
     let mut begin = Some(row.len());
     for c in text.chars() {
         if let Some(at) = begin.filter(|_| is_formula(c)) {
@@ -52,7 +52,7 @@ fn push_guarded(text: &str, row: &mut String) {
     }
 }
 
-/// Whether a byte can stand anywhere but at the beginning of a text.
+/// Whether a byte is harmless anywhere except at the beginning of a text.
 const fn is_inert(byte: u8) -> bool {
     !matches!(byte, b'"' | b';' | b'|' | 0..=0x1f)
 }

@@ -1,9 +1,9 @@
-//! Escaping for HTML, which is where every value of a job goes through.
+//! Escaping for HTML; every value of a job in a page or mail passes through it.
 
-/// Escapes for HTML text and quoted attributes; values stand nowhere else.
+/// Escapes for HTML text and quoted attributes; templates use values only there.
 ///
-/// The engine's own also escapes `=` and `` ` ``, which only unquoted attributes need: five bytes for each
-/// parameter of each link, of the 90,000 that a mail may have.
+/// The engine's own function also escapes `=` and `` ` ``, which only unquoted attributes need: five bytes for each
+/// parameter of each link, of the 90,000 bytes that a mail may have.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 8);
     escape_into(text, &mut escaped);
@@ -31,7 +31,7 @@ pub(crate) fn escape_into(text: &str, escaped: &mut String) {
     escaped.push_str(&text[from..]);
 }
 
-/// What stands for a byte that cannot stand for itself.
+/// The reference for a byte that must be escaped.
 const fn reference(byte: u8) -> Option<&'static str> {
     match byte {
         b'&' => Some("&amp;"),

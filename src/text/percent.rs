@@ -1,5 +1,5 @@
-//! Percent-encoding (RFC 3986, section 2.1), where an address or a notification spells text that way. A link has encoders of its own,
-//! which are measured: `links/sigv4.rs`.
+//! Percent-encoding (RFC 3986, section 2.1) for addresses and notifications. Links have faster encoders of their own in
+//! `crates/presign`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ pub(crate) fn encode(text: &str, kept: &[u8]) -> String {
     encoded
 }
 
-/// Decodes a path. What is no escape stays as it is; what is no UTF-8 becomes U+FFFD.
+/// Decodes a path. Text that is not an escape stays as it is; bytes that are not UTF-8 become U+FFFD.
 pub fn decode(text: &str) -> Cow<'_, str> {
     decode_with(text, b'+')
 }

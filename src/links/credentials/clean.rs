@@ -1,17 +1,17 @@
-//! Keys as they were meant: what an env file, a mounted secret or a clipboard left around them is taken away, and what cannot be
-//! a key is refused before it signs links that open nothing.
+//! Cleans keys: white space from an env file, a mounted secret or a clipboard is removed, and a text that cannot be a key is
+//! rejected before it signs links that do not open.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 
-/// Takes white space from the ends of the keys, and refuses keys that still hold what no key holds.
+/// Removes white space from the ends of the keys, and rejects keys with characters that no key has.
 ///
-/// An id and a token stand in URLs and headers, so they are printable ASCII without spaces. A secret may be any text of one line:
-/// other servers let operators choose it.
+/// An id and a token are part of URLs and headers, so they are printable ASCII without spaces. A secret may be any text of
+/// one line: S3-compatible servers let operators choose it.
 ///
 /// # Errors
 ///
-/// One sentence that names the part and what it holds, and never the part itself.
+/// One sentence that names the part and the character in it, and never the part itself.
 pub(crate) fn clean(given: Credentials) -> Result<Credentials, CredentialsError> {
     let id = part("access key id", given.access_key_id(), true)?;
     let secret = part("secret access key", given.secret_access_key(), false)?;
@@ -34,7 +34,7 @@ pub(crate) fn clean(given: Credentials) -> Result<Credentials, CredentialsError>
     Ok(cleaned.build())
 }
 
-/// What is wrong with a key.
+/// Why a key is rejected.
 #[derive(Debug, thiserror::Error)]
 #[error("the {name} {what}: write it without quotation marks, spaces and line ends")]
 struct Unclean {

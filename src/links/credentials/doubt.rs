@@ -1,5 +1,4 @@
-//! Whether a service rejects the credentials that it is asked with: then their source is asked anew, and the request is made once
-//! more.
+//! Handles credentials that a service rejects: their source is asked again, and the request is retried once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,15 +10,15 @@ use tokio::time::Instant;
 
 use crate::edge::names_one_of;
 
-/// For how long the answer of a source that was asked anew counts: it is not asked again for each request that is rejected.
+/// How long the answer of a source that was asked again counts, so that it is not asked for each rejected request.
 const COUNTS_FOR: Duration = Duration::from_secs(20);
 
-/// By which words services say that they do not know the key, that it did not sign this, or that its session is over.
+/// The codes for an unknown key, a wrong signature, or an expired session.
 ///
 /// S3: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. SQS and STS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>,
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>. A clock that is wrong and a policy that denies have
-/// other codes. Garage says `AccessDenied` to everything, and which in its message.
+/// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>. A wrong clock and a policy that denies have
+/// other codes. Garage sends `AccessDenied` for everything, with the cause in its message.
 const REJECTIONS: [&str; 11] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -34,18 +33,18 @@ const REJECTIONS: [&str; 11] = [
     "Forbidden: Invalid signature",
 ];
 
-/// What services say about a source's credentials.
+/// What services answered about a source's credentials.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Doubt(Arc<Mutex<DoubtState>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 enum DoubtState {
-    /// Nothing speaks against them.
+    /// No service rejects them.
     #[default]
     Closed,
-    /// They were rejected, and the source was not asked since.
+    /// They were rejected, and the source has not been asked since.
     Open,
-    /// The source was asked at that time, and gave others or not.
+    /// The source was asked at that time; `is_other` is true if it gave different credentials.
     Settled { at: Instant, is_other: bool },
 }
 
@@ -54,24 +53,24 @@ impl Doubt {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the source is to be asked anew.
+    /// Whether the source has to be asked again.
     pub(crate) fn is_open(&self) -> bool {
         matches!(*self.state(), DoubtState::Open)
     }
 
-    /// Whether the source was asked anew a moment ago, and gave the same that was rejected.
+    /// Whether the source was recently asked again, and gave the same rejected credentials.
     pub(crate) fn is_left(&self) -> bool {
         matches!(*self.state(), DoubtState::Settled { at, is_other: false } if at.elapsed() < COUNTS_FOR)
     }
 
-    /// The source was asked anew.
+    /// Records that the source was asked again.
     pub(crate) fn settle(&self, is_other: bool) {
         let at = Instant::now();
         *self.state() = DoubtState::Settled { at, is_other };
     }
 
-    /// Credentials of the source were rejected; whether there is use in another attempt. Requests that were under way while the
-    /// source gave others were signed with those before.
+    /// Records that credentials of the source were rejected, and returns whether a retry can succeed. Requests that were under
+    /// way while the source gave new credentials were signed with the earlier ones.
     fn is_worth_an_attempt(&self) -> bool {
         let mut state = self.state();
         match *state {
@@ -84,7 +83,7 @@ impl Doubt {
     }
 }
 
-/// Has requests made once more whose credentials were rejected. Each attempt asks the source for its credentials.
+/// Retries requests whose credentials were rejected. Each attempt asks the source for its credentials.
 #[derive(Debug)]
 pub(crate) struct OnceMore(pub(crate) Doubt);
 
@@ -103,8 +102,8 @@ impl ClassifyRetry for OnceMore {
     }
 }
 
-/// Whether an answer rejects the credentials of its request. An answer to HEAD has no body, and so gives no reason; where it
-/// refuses, the store is asked in a way that gives one (`store/s3.rs`).
+/// Whether an answer rejects the credentials of its request. An answer to HEAD has no body and so gives no reason; after a
+/// refused HEAD, another request finds the reason (`store/s3.rs`).
 fn rejects(answer: &HttpResponse) -> bool {
     matches!(answer.status().as_u16(), 400 | 401 | 403) && names_one_of(answer, &REJECTIONS)
 }

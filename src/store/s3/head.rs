@@ -1,4 +1,4 @@
-//! What HEAD says of an object, and why it is refused where it does not say so.
+//! HEAD of an object, and the reason of a refused HEAD.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
@@ -11,7 +11,7 @@ use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{ObjectMeta, Storage, StoreError};
 
-/// Looks at an object.
+/// Gets the metadata of an object.
 pub(super) async fn head(
     client: &Client,
     clock: &ServerClock,
@@ -31,7 +31,7 @@ pub(super) async fn head(
             if !why_not(client, bucket, key).await? {
                 return Ok(of_customer_key(key));
             }
-            // The credentials may be others by now.
+            // The credentials may have been renewed by now.
             head().await.map_err(beside_get)?
         }
         answer => answer?,
@@ -60,16 +60,16 @@ fn meta(key: &Key, answer: HeadObjectOutput) -> ObjectMeta {
     }
 }
 
-/// Whether an answer to HEAD refuses without a reason, since it has no body: the key may be unknown, its session may be over, the
-/// object may be one that only its owner's key opens, or it may not be read. A request whose answer has a body is told which,
-/// and has the credentials asked for anew where they are what is refused.
+/// Whether an answer to HEAD refuses without a reason, since it has no body: the access key may be unknown, its session may
+/// have expired, the object may be encrypted with SSE-C, or reading may be denied. The answer to another request has a body
+/// with the reason, and causes the source of credentials to be asked again where they are refused.
 pub(super) fn gives_no_reason(failed: &EdgeError) -> bool {
     let status = failed.answer.as_ref().map(|answer| answer.status);
     matches!(status, Some(400 | 401 | 403)) && failed.fact != ErrorKind::Elsewhere
 }
 
-/// Asks for a byte of an object whose HEAD was refused: true if it is given, false for an object that only its owner's key
-/// opens, and else why not.
+/// Gets a byte of an object whose HEAD was refused: true if it is returned, false for an object with SSE-C, and else the
+/// error.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html>
 async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, StoreError> {
     let request = client.get_object().bucket(bucket.as_str());
@@ -83,7 +83,7 @@ async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, St
     };
     match error.code() {
         Some("InvalidRequest") => Ok(false),
-        // It has no first byte.
+        // The object is empty.
         Some("InvalidRange") => Ok(true),
         _ => {
             let action = format!("look at s3://{bucket}/{key}");
@@ -92,7 +92,7 @@ async fn why_not(client: &Client, bucket: &Bucket, key: &Key) -> Result<bool, St
     }
 }
 
-/// The failure of a HEAD after a GET that was answered.
+/// The failure of a HEAD although a GET was answered.
 fn beside_get(mut failed: EdgeError) -> EdgeError {
     if let Some(answer) = &failed.answer
         && gives_no_reason(&failed)
@@ -114,7 +114,7 @@ fn of_customer_key(key: &Key) -> ObjectMeta {
     }
 }
 
-/// Until when a restored copy is there: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+/// Until when a restored copy exists: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
 fn restored_until(header: &str) -> Option<Timestamp> {
     let is_done = header.contains("ongoing-request=\"false\"");

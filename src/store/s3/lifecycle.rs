@@ -1,4 +1,4 @@
-//! What a bucket's lifecycle deletes, as far as it may be read.
+//! The deletions by a bucket's lifecycle, as far as its configuration may be read.
 
 use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule, LifecycleRuleFilter};
 use jiff::Timestamp;
@@ -13,18 +13,18 @@ use crate::store::StoreError;
 pub struct Deletion {
     /// The rule's id; empty when it has none.
     pub rule: String,
-    /// What the keys of its objects begin with.
+    /// The prefix of its objects' keys.
     pub prefix: String,
     /// When they are deleted.
     pub when: Deleted,
-    /// Whether only some of them are: those of a size, or with a tag.
+    /// Whether only some of them are deleted: those of a size, or with a tag.
     pub is_partial: bool,
 }
 
 /// When a lifecycle rule deletes an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// So many days after it was made.
+    /// A number of days after it was created.
     AfterDays(u32),
     /// From an instant on.
     From(Timestamp),
@@ -35,7 +35,7 @@ impl S3Store {
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLifecycleConfiguration.html>
     ///
     /// # Errors
-    /// The store's answer, which is also that there are none, or that they may not be read.
+    /// The store's error, also if there are no rules, or if they may not be read.
     pub async fn deletions(&self, bucket: &Bucket) -> Result<Vec<Deletion>, StoreError> {
         let request = self.client(bucket).await?;
         let request = request.get_bucket_lifecycle_configuration();
@@ -68,13 +68,13 @@ fn deletion(rule: &LifecycleRule) -> Option<Deletion> {
     })
 }
 
-/// The prefix beside the filter, as rules were written before there were filters.
+/// The prefix outside the filter, as in rules from before filters existed.
 #[expect(deprecated, reason = "buckets of that time have such rules")]
 fn plain_prefix(rule: &LifecycleRule) -> Option<&str> {
     rule.prefix()
 }
 
-/// The prefix of a filter, and whether it asks for more.
+/// The prefix of a filter, and whether it has further conditions.
 fn extent(filter: &LifecycleRuleFilter) -> (Option<&str>, bool) {
     let (prefix, tag, sizes) = match filter.and() {
         Some(and) => (

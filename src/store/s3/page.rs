@@ -1,8 +1,8 @@
-//! A page of a listing, read from what S3 answered.
+//! Parses a page of a listing from S3's answer.
 //!
-//! The SDK makes a builder and a dozen optional texts of every object; of a million objects, that alone takes longer than
-//! signing them. So the answer to a listing is read here, in one pass, into what is wanted of it. All else about the request
-//! stays the SDK's: its signature, its retries, and what it makes of errors. The tests hold the two together.
+//! The SDK makes a builder and a dozen optional texts of every object; for a million objects, that alone takes longer than
+//! signing them. So the answer to a listing is parsed here, in one pass, into the needed fields. Everything else about the
+//! request stays with the SDK: its signature, its retries, and its errors. The tests compare the two.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 
 mod plain;
@@ -33,7 +33,7 @@ use crate::text::printable;
 /// The element around a page.
 const ROOT: &str = "ListBucketResult";
 
-/// Why an answer is no page.
+/// Why an answer is not a page.
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
     /// It is not XML.
@@ -42,30 +42,30 @@ enum ReadError {
     /// It is not in UTF-8.
     #[error("the listing is not in UTF-8")]
     Text(#[from] quick_xml::encoding::EncodingError),
-    /// It ends before its root does.
+    /// It ends before its root element does.
     #[error("the listing ends in the middle")]
     Torn,
-    /// It names a character in a way that XML does not know.
+    /// It has an unknown entity reference.
     #[error("the listing has the unknown reference &{0};")]
     Reference(String),
-    /// It says something in a way that S3 does not.
+    /// A field has a value that S3 does not send.
     #[error("the listing has the {field} {text:?}, which is none")]
     Field {
         /// The element.
         field: &'static str,
-        /// What stands in it.
+        /// Its value.
         text: String,
     },
 }
 
-/// Takes the SDK's place when the answer to one listing is read; keeps the page.
+/// Parses the answer to a listing in place of the SDK, and keeps the page.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PageReader {
     page: Arc<Mutex<Option<Result<Page, String>>>>,
 }
 
 impl PageReader {
-    /// The page that was read last; or what was wrong with an object in it.
+    /// The page that was read last, or the error of an object in it.
     pub(super) fn take(&self) -> Result<Page, String> {
         let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         page.take()
@@ -109,7 +109,7 @@ impl DeserializeResponse for PageReader {
     }
 }
 
-/// An error, or a success that is none of ours.
+/// Lets the SDK read an error, or an answer of another kind.
 fn as_the_sdk_reads_it(response: &HttpResponse, config: &ConfigBag) -> OutputOrError {
     let layer = ListObjectsV2::new().config();
     let layer = layer.expect("the SDK's operation has a configuration");
@@ -118,7 +118,7 @@ fn as_the_sdk_reads_it(response: &HttpResponse, config: &ConfigBag) -> OutputOrE
     theirs.deserialize_nonstreaming_with_config(response, config)
 }
 
-/// What is wanted of an object, as it stands in the answer.
+/// The needed fields of an object, as they are in the answer.
 #[derive(Default)]
 struct ObjectDraft<'x> {
     key: Option<Cow<'x, str>>,
@@ -128,7 +128,7 @@ struct ObjectDraft<'x> {
     storage: Option<Storage>,
 }
 
-/// What is wanted of an answer.
+/// The needed fields of an answer.
 #[derive(Default)]
 struct ListingAnswer<'x> {
     objects: Vec<ObjectDraft<'x>>,
@@ -137,7 +137,7 @@ struct ListingAnswer<'x> {
     is_encoded: bool,
 }
 
-/// Reads an answer; nothing if it is of another kind, such as an error.
+/// Parses an answer; `None` if it is of another kind, such as an error.
 fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     match plain::read(xml) {
         Some(answer) => Ok(Some(answer.page())),
@@ -145,7 +145,7 @@ fn read(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     }
 }
 
-/// What the reader of plain answers and the reader of all XML make of one.
+/// The results of the reader of plain answers and the reader of all XML.
 pub(super) fn read_by_both(xml: &[u8]) -> (Option<String>, String) {
     let plain = plain::read(xml).map(|answer| format!("{:?}", Some(answer.page())));
     let any = match read_any(xml) {
@@ -155,10 +155,10 @@ pub(super) fn read_by_both(xml: &[u8]) -> (Option<String>, String) {
     (plain, any)
 }
 
-/// Reads an answer in whatever XML.
+/// Parses an answer in any XML.
 fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     let mut reader = Reader::from_reader(xml);
-    // An empty element is one with an empty text.
+    // An empty element is read like an element with an empty text.
     reader.config_mut().expand_empty_elements = true;
     let mut answer = ListingAnswer::default();
     let (mut depth, mut text) = (0_u32, String::new());
@@ -205,7 +205,7 @@ fn read_any(xml: &[u8]) -> Result<Option<Result<Page, String>>, ReadError> {
     }
 }
 
-/// An instant, as S3 writes them or in any way of RFC 3339.
+/// An instant, in S3's spelling or any other of RFC 3339.
 fn instant(text: &str) -> Result<Timestamp, ReadError> {
     match plain_instant(text.as_bytes()) {
         Some(instant) => Ok(instant),
@@ -234,7 +234,7 @@ fn plain_instant(text: &[u8]) -> Option<Timestamp> {
     let (month, day) = (two(m1, m2)?, two(d1, d2)?);
     let (hour, minute, second) = (two(h1, h2)?, two(n1, n2)?, two(s1, s2)?);
     let time = DateTime::new(year, month, day, hour, minute, second, 0);
-    // Before 1970, a fraction goes the other way.
+    // Before 1970, a fraction would be rounded in the other direction.
     let time = time.ok().filter(|_| year >= 1970)?;
     Offset::UTC.to_timestamp(time).ok()
 }
@@ -302,7 +302,7 @@ impl<'x> ObjectDraft<'x> {
     }
 
     fn meta(self, is_encoded: bool) -> Result<ObjectMeta, String> {
-        // To the second: what HEAD tells has no more.
+        // To the second, which is the precision of HEAD.
         check_length("ETag", &self.etag, MAX_ETAG_BYTES)?;
         let second = self.modified.map(Timestamp::as_second).unwrap_or_default();
         Ok(ObjectMeta {

@@ -1,7 +1,7 @@
 //! A file that is too large for one PUT, uploaded in parts.
 //!
-//! The list of ten million links is. S3 shows the object when all parts are there, or not at all; parts that an attempt
-//! left that was cut off cost money until a lifecycle rule of the bucket aborts them.
+//! The list of ten million links is such a file. S3 shows the object only when all parts are uploaded. The parts of an
+//! interrupted upload cost money until a lifecycle rule of the bucket aborts it.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::edge::{EdgeError, ErrorKind};
 use crate::job::{Bucket, Key};
 use crate::store::{Content, StoreError};
 
-/// The most bytes that S3 takes in one PUT.
+/// The most bytes that S3 accepts in a PUT.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
 pub(super) const LARGEST_PUT: u64 = 5_000_000_000;
 
@@ -25,14 +25,14 @@ pub(super) const LARGEST_PUT: u64 = 5_000_000_000;
 const MAX_PARTS: u64 = 10_000;
 const SMALLEST_PART: u64 = 5 * 1024 * 1024;
 
-/// The most parts of a file that is just too large for one PUT: what is sent again after an error is one part.
+/// The most parts of a file that is just too large for one PUT: after an error, a single part is sent again.
 const PARTS_OF_LARGEST_PUT: u64 = 32;
 
 /// How long S3 may take to put the parts together: "several minutes", its documentation says.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
 const PUT_TOGETHER: Duration = Duration::from_secs(10 * 60);
 
-/// An upload that was begun.
+/// An upload in progress.
 pub(super) struct Upload<'a> {
     client: &'a Client,
     puts: &'a Puts,
@@ -42,7 +42,7 @@ pub(super) struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    /// Begins to upload to a key; nothing is there until [`Upload::complete`].
+    /// Starts an upload to a key; the object does not exist until [`Upload::complete`].
     pub(super) async fn begin(
         client: &'a Client,
         puts: &'a Puts,
@@ -57,7 +57,7 @@ impl<'a> Upload<'a> {
             .content_type(content.media_type)
             .cache_control(content.cache_control)
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
-            // S3 refuses parts with another checksum than the upload was begun with.
+            // S3 refuses parts with a checksum of another kind than the upload was started with.
             .set_checksum_algorithm(has_checksums(client).then_some(ChecksumAlgorithm::Crc32));
         let id = match puts.of_upload(request).send().await {
             Ok(begun) => begun.upload_id,
@@ -73,7 +73,7 @@ impl<'a> Upload<'a> {
         })
     }
 
-    /// Uploads all of a file, or nothing: after an error, the parts that are there are given up.
+    /// Uploads a file as a whole: after an error, the upload is aborted.
     pub(super) async fn file(
         self,
         path: &Path,
@@ -170,7 +170,7 @@ impl<'a> Upload<'a> {
             .map_err(|error| EdgeError::from_sdk(action(), &error))
     }
 
-    /// Gives the parts up. What is wrong is told already; that they could not be given up either is for the log.
+    /// Aborts the upload. The cause is reported by the caller; a failure to abort is only logged.
     async fn abort(&self) {
         let aborted = self
             .client
@@ -192,7 +192,7 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// How long each part is but the last: all alike, as some servers want them.
+/// The length of each part except the last: all are equal, which some servers require.
 fn part_length(length: u64, largest_put: u64) -> u64 {
     (largest_put / PARTS_OF_LARGEST_PUT)
         .max(length.div_ceil(MAX_PARTS))

@@ -1,7 +1,7 @@
-//! What a PUT carries besides its bytes: how the store encrypts the object, and by what it checks the bytes.
+//! The headers of a PUT: how the store encrypts the object, and the checksums by which it verifies the bytes.
 //!
 //! A checksum is a header that is computed before the bytes are sent, never a trailer behind them: a trailer makes an
-//! `aws-chunked` body of them, which other servers refuse or keep as the object's own `Content-Encoding`.
+//! `aws-chunked` body of them, which some S3-compatible servers reject or store as the object's own `Content-Encoding`.
 //!
 //! | the client's `request_checksum_calculation` | with the bytes |
 //! |---|---|
@@ -34,7 +34,7 @@ use crate::config::Encryption;
 use crate::edge::{EdgeError, ErrorKind};
 use crate::job::Bucket;
 
-/// How long a file may take for the next of its bytes.
+/// How long a read of a file may take.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 const fn sse(encryption: Encryption) -> ServerSideEncryption {
@@ -45,18 +45,18 @@ const fn sse(encryption: Encryption) -> ServerSideEncryption {
     }
 }
 
-/// What all PUTs of a connection carry. Clones share what they learn of buckets.
+/// The settings of all PUTs of a connection. Clones share what they learn about buckets.
 #[derive(Debug, Clone, Default)]
 pub struct Puts {
-    /// The section of the configuration that says it, such as `connections.reports`; nothing without one.
+    /// The section of the configuration with the settings, such as `connections.reports`; `None` without one.
     section: Option<Arc<str>>,
     encryption: Option<Encryption>,
     kms_key_id: Option<String>,
-    /// The buckets that asked for a checksum.
+    /// The buckets that require a checksum.
     asked_by: Arc<Mutex<HashSet<Bucket>>>,
 }
 
-/// By what a store checks bytes, in Base64.
+/// The checksums of bytes, in Base64.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
     pub(super) crc32: Option<String>,
@@ -64,7 +64,7 @@ pub(crate) struct Sums {
 }
 
 impl Puts {
-    /// What a section of the configuration says.
+    /// The settings of a section of the configuration.
     pub fn new(section: &str, encryption: Option<Encryption>, kms_key_id: Option<String>) -> Self {
         Self {
             section: Some(section.into()),
@@ -78,7 +78,7 @@ impl Puts {
         self.asked_by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By what a bucket checks these bytes, as far as the client and the bucket want it.
+    /// Computes the checksums of these bytes, as far as the client sends them and the bucket requires them.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -92,8 +92,8 @@ impl Puts {
         payload.sums(has_checksums(client), wants_md5).await
     }
 
-    /// Whether the bucket asks for a checksum that the refused request lacked: the request is made again then, with it, and
-    /// so are all later ones.
+    /// Whether the bucket requires a checksum that the refused request lacked. Then the request is retried with it, and all
+    /// later requests have it.
     pub(crate) fn learns(&self, bucket: &Bucket, sums: &Sums, error: &EdgeError) -> bool {
         let is_asked = sums.md5.is_none() && asks_for_checksum(error);
         if is_asked {
@@ -102,7 +102,7 @@ impl Puts {
         is_asked
     }
 
-    /// A PUT with what it carries.
+    /// A PUT with its encryption and checksum headers.
     pub(crate) fn of_object(
         &self,
         request: PutObjectFluentBuilder,
@@ -115,7 +115,7 @@ impl Puts {
             .set_content_md5(sums.md5.clone())
     }
 
-    /// The beginning of an upload in parts, with what it carries for all of them.
+    /// The start of an upload in parts, with the headers for all parts.
     pub(super) fn of_upload(
         &self,
         request: CreateMultipartUploadFluentBuilder,
@@ -125,7 +125,7 @@ impl Puts {
             .set_ssekms_key_id(self.kms_key_id.clone())
     }
 
-    /// The refusal of a PUT, with what to look at where it may be about encryption: S3 denies without saying by which policy.
+    /// Adds advice to a refused PUT where encryption may be the cause: S3 denies without naming the policy.
     pub(crate) fn explained(&self, mut error: EdgeError) -> EdgeError {
         if let Some(section) = &self.section
             && let Some(hint) = self.hint(section, error.fact)
@@ -157,17 +157,17 @@ impl Puts {
     }
 }
 
-/// Whether a client sends checksums where a request can do without.
+/// Whether a client sends checksums where a request does not require them.
 pub(super) fn has_checksums(client: &Client) -> bool {
     let calculation = client.config().request_checksum_calculation();
     calculation != Some(&RequestChecksumCalculation::WhenRequired)
 }
 
-/// Whether a store refuses bytes since nothing checks them, as S3 does in buckets with Object Lock: `InvalidRequest`,
+/// Whether a store requires a checksum, as S3 does in buckets with Object Lock: `InvalidRequest`,
 /// "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters".
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html#object-lock-put-object>
 ///
-/// Servers have several codes for it (`MissingContentMD5` with MinIO), and all name the header.
+/// Servers use several codes (MinIO: `MissingContentMD5`), and all name the header.
 fn asks_for_checksum(error: &EdgeError) -> bool {
     let words = error.source.to_string().to_ascii_lowercase();
     let status = error.answer.as_ref().map(|answer| answer.status);
@@ -176,12 +176,12 @@ fn asks_for_checksum(error: &EdgeError) -> bool {
         && names_one.iter().any(|header| words.contains(header))
 }
 
-/// Bytes that are put: all at once, or a part.
+/// The bytes of a PUT, or of a part.
 #[derive(Debug, Clone)]
 pub(crate) enum Payload {
     /// From memory.
     Bytes(Bytes),
-    /// From a file, so many from there on.
+    /// From a file: a number of bytes from an offset.
     File {
         path: PathBuf,
         from: u64,
@@ -190,7 +190,7 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    /// The bytes as the SDK takes them, from the beginning.
+    /// The bytes as a body for the SDK, from the beginning.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -222,7 +222,7 @@ impl Payload {
                 file.seek(SeekFrom::Start(*from)).await?;
                 let (mut file, mut some) = (file.take(*length), vec![0; READ_AT_ONCE]);
                 loop {
-                    // A mount whose server is gone gives neither bytes nor an error.
+                    // A mount whose server is gone returns neither bytes nor an error.
                     match timeout(READ_PATIENCE, file.read(&mut some)).await?? {
                         0 => break,
                         read => summing.update(&some[..read]),

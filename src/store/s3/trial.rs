@@ -1,4 +1,4 @@
-//! Whether a bucket takes what is published: asked in a way that leaves nothing behind.
+//! Checks that a bucket accepts objects to publish, without leaving one behind.
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::ByteStream;
@@ -9,17 +9,17 @@ use crate::edge::EdgeError;
 use crate::job::Bucket;
 use crate::store::StoreError;
 
-/// The name below the prefix that is asked for. It is never there.
+/// The name below the prefix that the trial uses. Such an object never exists.
 const NAME: &str = ".handout-check";
 
-/// The MD5 of nothing, which is not that of [`BODY`] (RFC 1864).
+/// The MD5 of the empty text, which differs from that of [`BODY`] (RFC 1864).
 const OTHER_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
 const BODY: &[u8] = b"handout check";
 
 /// An entity tag that no object has.
 const OTHER_ETAG: &str = "\"handout-check\"";
 
-/// What a server says to a PUT that it would have taken, were it not for its condition or its checksum.
+/// The error codes for a PUT that only fails its condition or its checksum.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
 const OBJECTIONS: [&str; 5] = [
     "PreconditionFailed",
@@ -29,21 +29,21 @@ const OBJECTIONS: [&str; 5] = [
     "ConditionalRequestConflict",
 ];
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteTrial {
-    /// The bucket would take an object.
+    /// The bucket would accept an object.
     Taken,
-    /// The server heeds neither conditions nor checksums: it has taken an object of a few bytes, under this key.
+    /// The server checks neither conditions nor checksums: it has stored an object of a few bytes under this key.
     Left(String),
 }
 
 impl S3Store {
-    /// Puts an object below `prefix` that no server may take: its condition cannot be met, and its `Content-MD5` is wrong.
-    /// Permissions are looked at before both. It asks for the encryption that everything asks for which is put there.
+    /// Puts an object below `prefix` that a server must refuse: its condition cannot hold, and its `Content-MD5` is wrong.
+    /// Servers check permissions before both. The request has the same encryption headers as real ones.
     ///
     /// # Errors
-    /// What stands against publishing there: no permission, no bucket, no answer.
+    /// Why publishing there would fail: no permission, no bucket, no answer.
     pub async fn try_put(&self, bucket: &Bucket, prefix: &str) -> Result<WriteTrial, StoreError> {
         let key = format!("{prefix}{NAME}");
         let request = self.client(bucket).await?.put_object();

@@ -1,7 +1,8 @@
-//! An answer as S3 writes it: elements without attributes, one after the other, and texts with named references.
+//! A fast parser of answers as S3 writes them: elements without attributes, one after the other, and texts with named
+//! references.
 //!
-//! A listing of a million objects is 300 MB of that, and XML has much more: whatever is not plain is left, from the
-//! beginning, to the reader of all XML. The tests hold the two together.
+//! A listing of a million objects is 300 MB. An answer that uses more of XML is left, from the beginning, to the reader of
+//! all XML. The tests compare the two.
 
 use std::borrow::Cow;
 
@@ -11,7 +12,7 @@ use crate::store::MAX_PAGE;
 /// How S3 writes the quotes around an entity tag.
 const QUOTE: &str = "&quot;";
 
-/// The references that XML has names for.
+/// The entity references that XML predefines.
 const REFERENCES: [(&str, char); 5] = [
     (QUOTE, '"'),
     ("&amp;", '&'),
@@ -20,10 +21,10 @@ const REFERENCES: [(&str, char); 5] = [
     ("&gt;", '>'),
 ];
 
-/// Reads an answer; nothing if it is not plain, or if something is wrong with it.
+/// Parses an answer; `None` if it is not plain, or not valid.
 pub(super) fn read(xml: &[u8]) -> Option<ListingAnswer<'_>> {
     let xml = std::str::from_utf8(xml).ok()?;
-    // XML makes another line end of it.
+    // XML normalizes it to another line end.
     if memchr::memchr(b'\r', xml.as_bytes()).is_some() {
         return None;
     }
@@ -47,7 +48,7 @@ pub(super) fn read(xml: &[u8]) -> Option<ListingAnswer<'_>> {
     }
 }
 
-/// What follows the opening tag of a page.
+/// The text after the opening tag of a page.
 fn inside_of_root(xml: &str) -> Option<&str> {
     let declared = xml.strip_prefix("<?xml ");
     let root = match declared {
@@ -58,7 +59,7 @@ fn inside_of_root(xml: &str) -> Option<&str> {
         .strip_prefix('<')?
         .strip_prefix(ROOT)?
         .split_once('>')?;
-    // A tag may end elsewhere than at the first bracket, if that is in quotes; and what ends with a slash is empty.
+    // The first `>` may be inside quotes and so not end the tag; and a tag that ends with a slash is empty.
     let is_whole = attributes.matches('"').count().is_multiple_of(2)
         && !attributes.contains(['\'', '<'])
         && !attributes.ends_with('/');
@@ -76,7 +77,7 @@ fn object<'x>(cursor: &mut XmlCursor<'x>) -> Option<ObjectDraft<'x>> {
         };
         let mut raw = cursor.raw_text(name)?;
         if name == "ETag" {
-            // They would be taken away later, from a text of its own.
+            // The quotes are removed here, so that no copy of the text is needed later.
             let inside = raw.strip_prefix(QUOTE);
             raw = inside
                 .and_then(|raw| raw.strip_suffix(QUOTE))
@@ -91,13 +92,13 @@ enum XmlTag<'x> {
     Close(&'x str),
 }
 
-/// What is not read yet.
+/// The rest of the answer.
 struct XmlCursor<'x> {
     rest: &'x str,
 }
 
 impl<'x> XmlCursor<'x> {
-    /// The next tag, after nothing but space.
+    /// The next tag; only white space may precede it.
     fn tag(&mut self) -> Option<XmlTag<'x>> {
         let inside = self.rest.trim_ascii_start().strip_prefix('<')?;
         let (is_close, inside) = match inside.strip_prefix('/') {
@@ -114,7 +115,7 @@ impl<'x> XmlCursor<'x> {
         })
     }
 
-    /// The text up to the closing tag of `name`, as it stands there.
+    /// The text up to the closing tag of `name`, not unescaped.
     fn raw_text(&mut self, name: &str) -> Option<&'x str> {
         let end = memchr::memchr(b'<', self.rest.as_bytes())?;
         let (raw, after) = self.rest.split_at(end);
@@ -124,7 +125,7 @@ impl<'x> XmlCursor<'x> {
     }
 }
 
-/// Puts characters in the place of their references; nothing if one has no name.
+/// Replaces references by their characters; `None` if a reference is unknown.
 fn unescaped(raw: &str) -> Option<Cow<'_, str>> {
     let Some(first) = memchr::memchr(b'&', raw.as_bytes()) else {
         return Some(Cow::Borrowed(raw));
@@ -149,7 +150,7 @@ mod tests {
     use super::super::{plain_instant, read_any};
     use super::*;
 
-    /// What both readers make of an answer that this one can read.
+    /// Whether both readers agree about an answer that this one can read.
     fn agree(xml: &str) -> bool {
         let Some(ours) = read(xml.as_bytes()) else {
             return false;
