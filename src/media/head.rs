@@ -1,4 +1,4 @@
-//! The first bytes of a file, read without trust: whatever is not there is `None`, and no number can lead outside.
+//! The first bytes of an untrusted file: reads outside of them return `None`.
 
 /// The first bytes of a file, or a part of them.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +25,12 @@ impl<'a> FileHead<'a> {
         self.0.get(at..).map(Self)
     }
 
-    /// What lies between two offsets, or the part of it that is there.
+    /// The available part between two offsets.
     pub(super) fn part(self, at: usize, end: usize) -> Option<Self> {
         self.0.get(at..end.min(self.0.len())).map(Self)
     }
 
-    /// Whether `bytes` stand at an offset.
+    /// Whether `bytes` are at an offset.
     pub(super) fn has(self, at: usize, bytes: &[u8]) -> bool {
         self.get(at, bytes.len()) == Some(bytes)
     }
