@@ -1,17 +1,17 @@
-//! Servers of others, started for a test on a free port and ended with it.
+//! Third-party servers, started for a test on a free port and ended with it.
 //!
-//! They come with `make test`; without it, the tests that need them say so and pass.
+//! `make test` prepares them. Without them, the tests that need them report that and pass.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Says that a test did nothing, and what to do about it.
+/// Reports that a test was skipped, and how to enable it.
 pub(crate) fn skipped(test: &str) {
     skipped_for(test, "run make test");
 }
 
-/// Says that a test is skipped, and why.
+/// Reports that a test was skipped, and why.
 #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
 pub(crate) fn skipped_for(test: &str, reason: &str) {
     eprintln!("{test}: skipped: {reason}");
@@ -24,7 +24,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// The parts, or a note that the test is skipped.
+    /// The third-party servers, or a report that the test is skipped.
     #[expect(
         clippy::disallowed_methods,
         reason = "how make test tells the suite what it prepared"
@@ -66,7 +66,7 @@ impl Parts {
         Server::start(command.args(arguments), Ending::Killed).expect("the server starts")
     }
 
-    /// Starts postfix for mails to a domain; nothing, with the reason on stderr, where it cannot run.
+    /// Starts postfix for mails to a domain; `None`, with the reason on stderr, if it cannot run.
     pub(crate) fn postfix_or_skip(
         &self,
         test: &str,
@@ -78,7 +78,7 @@ impl Parts {
         self.other_or_skip(test, "postfix.py", &[&[&*dir, domain], refused].concat())
     }
 
-    /// Starts a server that may not be there: nginx, versitygw; nothing, with the reason on stderr, where it cannot run.
+    /// Starts an optional server (nginx, versitygw); `None`, with the reason on stderr, if it cannot run.
     #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
     pub(crate) fn other_or_skip(
         &self,
@@ -94,7 +94,7 @@ impl Parts {
         server
     }
 
-    /// What Python's own parser finds in mails.
+    /// The result of Python's mail parser.
     pub(crate) fn parse_mails(&self, paths: &[PathBuf]) -> Vec<serde_json::Value> {
         let output = run(self.script("parse_mail.py").args(paths));
         match serde_json::from_slice(&output).unwrap() {
@@ -108,7 +108,7 @@ impl Parts {
         self.make_ca_for(dir, "localhost");
     }
 
-    /// The same for a server of another name besides.
+    /// The same for a server with an additional name.
     pub(crate) fn make_ca_for(&self, dir: &Path, name: &str) {
         assert!(
             self.script("make_ca.py")
@@ -121,7 +121,7 @@ impl Parts {
     }
 }
 
-/// Runs a program to its good end; its output.
+/// Runs a program that must succeed; returns its output.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     assert!(
@@ -164,7 +164,7 @@ impl Browser {
         command
     }
 
-    /// Opens a page, takes a picture, and returns what the browser complained about.
+    /// Opens a page, takes a screenshot, and returns the browser's errors.
     pub(crate) fn shoot(&self, url: &str, picture: &Path, arguments: &[&str]) -> serde_json::Value {
         let output = self
             .script("shot.mjs")
@@ -182,9 +182,9 @@ impl Browser {
 /// How a server is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// At once: nothing of it is left then.
+    /// At once: SIGKILL leaves nothing of it.
     Killed,
-    /// By closing its standard input, since it has to end others before itself.
+    /// By closing its standard input, since it has to end child processes first.
     Asked,
 }
 
@@ -201,7 +201,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it; nothing if it cannot run here.
+    /// Starts it; `None` if it cannot run here.
     fn start(command: &mut Command, ending: Ending) -> Option<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -242,7 +242,7 @@ impl Drop for Server {
         if self.ending == Ending::Killed {
             drop(self.child.kill());
         }
-        // One that is asked gives itself a time, after which it ends the others by force.
+        // A server that ends child processes kills them after a timeout of its own.
         drop(self.child.wait());
     }
 }
