@@ -69,7 +69,7 @@ pub enum OpenError {
     /// The templates cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The secret cannot be had.
+    /// The secret cannot be read or created.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     /// The database cannot be opened.
@@ -92,7 +92,7 @@ pub enum OpenError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// The state directory could not be created or entered.
@@ -103,7 +103,7 @@ pub enum OpenError {
     StateDir {
         /// The directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// Another process uses the same state directory.
@@ -152,11 +152,11 @@ pub enum Serving {
 /// All opened services. [`Opened::close`] closes them in order.
 #[derive(Debug)]
 pub struct Opened {
-    /// What jobs are worked with.
+    /// The services for jobs.
     pub services: Services,
-    /// Where jobs come from.
+    /// The queue of jobs.
     pub queue: Arc<dyn Queue>,
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub rules: Vec<EventRule>,
     audit_writer: Writer,
     /// The configuration in use, for comparison on reload.
@@ -297,7 +297,7 @@ struct Fixed<'a> {
     keyring: &'a Keyring,
     progress: &'a Progress,
     spool_dir: &'a Location,
-    /// Where the embedded endpoint listens.
+    /// The address of the embedded endpoint.
     address: Option<std::net::SocketAddr>,
     clock: Clock,
 }
@@ -652,7 +652,7 @@ fn pictures(config: &Config) -> media::PictureSettings {
     }
 }
 
-/// How mails and pages speak.
+/// The rendering settings of mails and pages.
 pub fn mail_settings(
     config: &Config,
     sender: &Sender,

@@ -128,7 +128,7 @@ impl ConfigArgs {
     }
 }
 
-/// Does what the arguments say.
+/// Runs the command of the arguments.
 pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Result<ExitCode> {
     match arguments.command {
         #[cfg(feature = "embedded")]

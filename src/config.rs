@@ -47,7 +47,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The secret behind link ids and fingerprints; `<state_dir>/secret.key` by default.
     pub secret_key_file: Option<PathBuf>,
-    /// Where jobs come from.
+    /// The queue of jobs.
     pub queue: QueueConfig,
     /// The named connections: their credentials and servers.
     pub connections: BTreeMap<String, ConnectionConfig>,
@@ -55,7 +55,7 @@ pub struct Config {
     pub embedded: EmbeddedConfig,
     /// The defaults of links for jobs that do not set them.
     pub links: LinksConfig,
-    /// How mails leave.
+    /// How mails are sent.
     pub mail: MailConfig,
     /// Where the ledger is kept.
     pub ledger: LedgerConfig,
@@ -69,9 +69,9 @@ pub struct Config {
     pub templates: TemplatesConfig,
     /// Metrics and health.
     pub http: HttpConfig,
-    /// What jobs may ask.
+    /// The rules that permit jobs.
     pub allow: Vec<AllowConfig>,
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub on_event: Vec<OnEventConfig>,
 }
 
@@ -100,11 +100,11 @@ impl Default for Config {
     }
 }
 
-/// Where jobs come from.
+/// The queue of jobs.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// Which kind of queue.
+    /// The type of the queue.
     pub kind: QueueKind,
     /// The queue's URL, for SQS.
     pub url: Option<String>,
@@ -164,7 +164,7 @@ pub struct ResultsConfig {
     pub file: Option<PathBuf>,
 }
 
-/// Which kind of queue.
+/// The type of the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
@@ -175,7 +175,7 @@ pub enum QueueKind {
     Sqs,
 }
 
-/// Who signs, and where.
+/// A connection: credentials and server.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionConfig {
@@ -185,7 +185,7 @@ pub struct ConnectionConfig {
     /// The region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Another server that speaks S3.
+    /// Another S3-compatible server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
     /// A file with CA certificates that are trusted besides the system's.
@@ -203,7 +203,7 @@ pub struct ConnectionConfig {
     /// A profile of the AWS configuration files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// A role to take on.
+    /// A role to assume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<String>,
     /// The duration of its sessions, instead of STS's default of an hour; links end with their session.
@@ -252,7 +252,7 @@ pub struct CloudFrontConfig {
     pub key_pair_id: String,
     /// The file with the private key.
     pub private_key_file: PathBuf,
-    /// The digest below the signature.
+    /// The hash algorithm of the signature.
     #[serde(default)]
     pub hash: HashAlgorithm,
     /// Whether one signature covers a job's whole prefix.
@@ -279,7 +279,7 @@ impl CloudFrontConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedConfig {
-    /// Where it listens.
+    /// The listening address.
     pub listen: SocketAddr,
     /// The URL that links contain; the address of a TLS proxy if others use them.
     pub public_url: String,
@@ -334,11 +334,11 @@ impl Default for LinksConfig {
     }
 }
 
-/// How mails leave.
+/// How mails are sent.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MailConfig {
-    /// Which way.
+    /// The transport.
     pub transport: Transport,
     /// The sender.
     pub from: String,
@@ -366,7 +366,7 @@ pub struct MailConfig {
     pub relays: BTreeMap<String, SmtpConfig>,
     /// The mailing list of the mails.
     pub list: ListConfig,
-    /// What signs them.
+    /// The DKIM keys.
     pub dkim: Vec<DkimConfig>,
 }
 
@@ -443,7 +443,7 @@ pub struct DkimConfig {
     pub key_file: PathBuf,
 }
 
-/// Which way mails leave.
+/// How mails are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -462,9 +462,9 @@ pub struct SmtpConfig {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// How the connection is secured.
+    /// The transport security.
     pub tls: Tls,
-    /// Who logs in.
+    /// The user name.
     pub username: Option<String>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
@@ -506,7 +506,7 @@ pub enum Tls {
     Starttls,
     /// TLS from the first byte.
     Implicit,
-    /// None; only on this machine.
+    /// No TLS; only on this machine.
     None,
 }
 
@@ -514,7 +514,7 @@ pub enum Tls {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerConfig {
-    /// Which kind of ledger.
+    /// The type of the ledger.
     pub kind: LedgerKind,
     /// The connection to its bucket, for S3.
     pub connection: Option<String>,
@@ -541,7 +541,7 @@ impl Default for LedgerConfig {
     }
 }
 
-/// Which kind of ledger.
+/// The type of the ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerKind {
@@ -558,7 +558,7 @@ pub enum LedgerKind {
 pub struct AuditConfig {
     /// Its directory; `<state_dir>/audit` by default.
     pub dir: Option<PathBuf>,
-    /// How recipients are named.
+    /// How the log names recipients.
     pub recipients: RecipientNames,
     /// The file with the Ed25519 key that signs checkpoints; by default a key derived from the secret.
     pub checkpoint_key_file: Option<PathBuf>,
@@ -587,7 +587,7 @@ pub enum RecipientNames {
     /// By a keyed hash.
     #[default]
     Hashed,
-    /// By their address besides.
+    /// By their address as well.
     Clear,
 }
 
@@ -648,14 +648,14 @@ impl Default for HttpConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
-    /// Who signs.
+    /// The connection that signs.
     pub connection: String,
-    /// From which bucket.
+    /// The bucket.
     pub bucket: String,
-    /// Under which prefix.
+    /// The prefix.
     #[serde(default)]
     pub prefix: String,
-    /// To whom: `*@acme.example`.
+    /// The permitted recipients: `*@acme.example`.
     #[serde(default)]
     pub recipients: Vec<String>,
     /// The permitted reply addresses besides the recipients and the sender's own domain.
@@ -717,7 +717,7 @@ impl OnEventConfig {
 }
 
 impl Config {
-    /// Who sends.
+    /// The sender.
     pub fn sender(&self) -> Result<Recipient, ConfigError> {
         Recipient::parse(&self.mail.from).map_err(|error| ConfigError::value("mail.from", error))
     }

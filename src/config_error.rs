@@ -9,7 +9,7 @@ use std::{fmt, io};
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// No file anywhere.
+    /// There is no configuration file.
     #[error(
         "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
     )]
@@ -19,7 +19,7 @@ pub enum ConfigError {
         "config.toml in the working directory is not used, since {reason}: name it with --config if it is meant, or run the command in another directory"
     )]
     Planted {
-        /// Whose it is.
+        /// Why it is not trusted.
         reason: &'static str,
     },
     /// The file cannot be read.
@@ -27,7 +27,7 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// The file is not a valid configuration.
@@ -35,13 +35,13 @@ pub enum ConfigError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the error.
         reason: String,
     },
     /// The environment variables are not a valid configuration.
     #[error("the environment is wrong: {reason}")]
     Variables {
-        /// Which, and why.
+        /// The variable and the error.
         reason: String,
     },
     /// No region is configured, and the instance's metadata service, which may know it, returned none.

@@ -46,7 +46,7 @@ struct TrialResult {
 struct Conditions {
     /// The recipients, the variables and the phrases.
     body_sha256: String,
-    /// What was published besides.
+    /// The place of the additional publication.
     supplement: Option<PublishTarget>,
     /// The number of linked objects, and of objects without a link.
     objects: (u64, u64),
@@ -121,7 +121,7 @@ impl Tried {
         of_job.push(TrialResult { of, shortage });
     }
 
-    /// The job is done.
+    /// Drops the results of a job that is done.
     pub(crate) fn forget(&self, job: &JobId) {
         self.verdicts().remove(job);
     }
@@ -209,7 +209,7 @@ impl<'a> MailTrial<'a> {
         Ok(digest)
     }
 
-    /// The mail of one reader.
+    /// Renders the mail of one recipient.
     pub(crate) fn draw(
         &self,
         digest: &Digest,

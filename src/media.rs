@@ -61,7 +61,7 @@ impl Pictures {
         self.by_key.get(key).map(|picture| &**picture)
     }
 
-    /// Keeps what was found out.
+    /// Adds the facts about a picture.
     pub fn insert(&mut self, key: Key, picture: Arc<Picture>) {
         self.by_key.insert(key, picture);
     }

@@ -43,11 +43,11 @@ pub struct TrialMails<'p> {
 /// A mail as it would be sent.
 #[derive(Debug)]
 pub struct PreviewedMail {
-    /// To whom.
+    /// The recipient.
     pub recipient: Arc<Recipient>,
     /// Subject, text and HTML, and how many of the job's files they show.
     pub drawn: Drawn,
-    /// The whole letter.
+    /// The complete message.
     pub letter: Letter,
 }
 

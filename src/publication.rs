@@ -28,7 +28,7 @@ use crate::store::{ObjectMeta, Storage};
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// What a run publishes with.
+/// The services that publish a run's pages and manifests.
 #[derive(Debug, Clone, Copy)]
 pub struct Publishing<'a> {
     run: &'a JobRun,
@@ -70,7 +70,7 @@ pub struct Published {
 pub struct Places {
     /// The first page.
     pub gallery: Option<String>,
-    /// The list.
+    /// The manifest.
     pub manifest: Option<String>,
 }
 

@@ -32,7 +32,7 @@ pub struct RenderedMail {
     pub subject: String,
     /// The plain text part.
     pub text: String,
-    /// The part for the others.
+    /// The HTML part.
     pub html: String,
 }
 
@@ -74,7 +74,7 @@ impl std::fmt::Debug for RenderedPage {
 pub struct MailSettings {
     /// The language of recipients without a locale of their own.
     pub locale: Locale,
-    /// Who sends, by name.
+    /// The display name of the sender.
     pub sender_name: String,
     /// The address for replies where the job names no other.
     pub sender_address: String,
@@ -97,13 +97,13 @@ pub enum RenderError {
         file: String,
         /// The line, if known.
         line: Option<usize>,
-        /// What stood against it.
+        /// The reason.
         reason: String,
     },
     /// The job's subject could not be filled in.
     #[error("the job's field email.subject {source}")]
     Subject {
-        /// Why.
+        /// The error of the phrase.
         source: PhraseError,
     },
     /// The mail exceeds the budget even without any file.
@@ -115,7 +115,7 @@ pub enum RenderError {
         file: String,
         /// The size of the mail, in bytes.
         bytes: usize,
-        /// How many it may have.
+        /// The budget, in bytes.
         budget: usize,
     },
     /// The number of links differs from the number that the pages were laid out for.
@@ -123,9 +123,9 @@ pub enum RenderError {
         "the gallery was laid out for {announced} links, but {found} came: the objects changed meanwhile"
     )]
     Changed {
-        /// How many were announced.
+        /// The announced number of links.
         announced: u64,
-        /// How many came.
+        /// The actual number of links.
         found: u64,
     },
     /// The pages have no links of their own.
@@ -133,7 +133,7 @@ pub enum RenderError {
     PageLinks {
         /// The number of pages, including the index.
         pages: usize,
-        /// How many links there are.
+        /// The number of links.
         links: usize,
     },
 }

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::text::is_printable;
 
-    /// Keeps what is written.
+    /// Stores the written lines.
     #[derive(Debug, Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 /// The objects of a page.
 const PAGE: u64 = 1000;
 
-/// Where all objects lie.
+/// The prefix of all objects.
 pub(crate) const PREFIX: &str = "exports/2026/";
 
 /// A bucket with a number of objects and a delay for each answer.

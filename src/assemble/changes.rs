@@ -97,7 +97,7 @@ fn contents(path: &Path) -> Option<[u8; 32]> {
     Some(digest.finalize().into())
 }
 
-/// What differs.
+/// The differences between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     keys: BTreeSet<String>,

@@ -264,7 +264,7 @@ async fn aws_connection(
     Ok((route.store(), signer, own_signer))
 }
 
-/// What signs without a job.
+/// Signs links without a job.
 #[derive(Debug)]
 pub struct Direct {
     /// Signs for S3.
@@ -462,7 +462,7 @@ impl ConnectionRoute {
         }
     }
 
-    /// Where the program itself asks.
+    /// The endpoint that Handout calls.
     fn own_endpoint(&self) -> SigningEndpoint {
         let variant = EndpointVariant {
             fips: self.sdk.use_fips().unwrap_or_default(),
@@ -476,7 +476,7 @@ impl ConnectionRoute {
         }
     }
 
-    /// Where links point.
+    /// The endpoint that links name.
     fn link_endpoint(&self) -> SigningEndpoint {
         match self.public.clone() {
             Some((url, addressing)) => SigningEndpoint {

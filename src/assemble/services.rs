@@ -15,22 +15,22 @@ use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Presenting, Sending, Signing};
 
-/// What jobs are worked with.
+/// The services for jobs.
 #[derive(Debug, Clone)]
 pub struct Services {
-    /// What signs links.
+    /// Signs links.
     pub signing: Signing,
     /// The ledger and the audit log.
     pub recording: DeliveryLedger,
-    /// What renders mails and pages.
+    /// Renders mails and pages.
     pub presenting: Presenting,
-    /// What sends mails.
+    /// Sends mails.
     pub sending: Sending,
     /// How many audiences of a job are delivered to concurrently.
     pub at_once: usize,
     /// Where results of jobs are sent.
     pub results: Results,
-    /// How far everything is.
+    /// The progress counters.
     pub progress: Progress,
     /// The health of every dependency.
     pub edges: Edges,
@@ -40,7 +40,7 @@ pub struct Services {
     pub deliveries: Deliveries,
     /// The jobs whose mails were already tried for size.
     pub(crate) tried: Tried,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -82,7 +82,7 @@ impl Services {
         mail_trial::shortage(plan, listing, stop, parts, &self.tried).await
     }
 
-    /// What a run publishes with.
+    /// The services that publish a run's pages and manifests.
     pub(crate) const fn publishing<'a>(
         &'a self,
         run: &'a JobRun,

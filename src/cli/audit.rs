@@ -170,7 +170,7 @@ fn object(place: &str) -> Result<(String, String), String> {
     Ok((bucket.to_owned(), key.to_owned()))
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn audit(
     command: AuditCommand,
     environment: &Environment,

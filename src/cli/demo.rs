@@ -47,7 +47,7 @@ pub(crate) struct DemoArgs {
 /// Why the demo has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
-    /// Another program has the port.
+    /// Another program uses the port.
     #[error(
         "another program listens on {0}, which the links of this demo name: end that program, or make another demo with --dir"
     )]
@@ -164,7 +164,7 @@ fn config_file(dir: &Path) -> PathBuf {
     dir.join("config.toml")
 }
 
-/// What was made, and where.
+/// Prints what the demo created, and where.
 fn tell(dir: &Path, made: &probe::Made) -> anyhow::Result<()> {
     let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
     say("")?;

@@ -110,7 +110,7 @@ impl JobArgs {
     }
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn job(
     command: JobCommand,
     environment: &Environment,

@@ -90,7 +90,7 @@ pub(crate) enum ResolveAnswer {
     Resend,
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn ledger(
     command: LedgerCommand,
     environment: &Environment,

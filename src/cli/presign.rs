@@ -202,7 +202,7 @@ fn server_url(text: &str) -> Result<String, ServerUrlError> {
 }
 
 fn media_type(text: &str) -> Result<String, String> {
-    // It becomes a header.
+    // The value becomes a response header.
     let is_plain = |c: char| matches!(c, ' '..='~');
     match text.contains('/') && text.chars().all(is_plain) {
         true => Ok(text.to_owned()),
@@ -220,7 +220,7 @@ fn link_id(text: &str) -> Result<String, String> {
     }
 }
 
-/// Why nothing is signed.
+/// Why no link was signed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PresignError {
     /// No setting names the region.
@@ -246,7 +246,7 @@ pub(crate) enum PresignError {
     NoPlace {
         /// The state directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A placeholder in --filename has no value.
@@ -262,7 +262,7 @@ pub(crate) enum PresignError {
     NoCloudFront {
         /// The connection.
         connection: String,
-        /// What it should open.
+        /// The bucket that the link should open.
         bucket: Bucket,
     },
     /// S3 did not return the bucket's region.
@@ -273,7 +273,7 @@ pub(crate) enum PresignError {
     TooShort {
         /// The requested lifetime and its limit.
         shortfall: Shortfall,
-        /// What to do about it.
+        /// Advice.
         advice: &'static str,
     },
 }

@@ -33,7 +33,7 @@ const MAX_LEDGER_PREFIX: usize = 100;
 pub(crate) struct LedgerPlace {
     pub(crate) connection: ConnectionName,
     pub(crate) bucket: Bucket,
-    /// What its keys begin with.
+    /// The prefix of its keys.
     pub(crate) prefix: String,
 }
 
@@ -189,7 +189,7 @@ impl Config {
         merged.map_err(|error: toml::de::Error| error.message().to_owned())
     }
 
-    /// Checks what no type could.
+    /// Validates constraints that types do not express.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.queue.kind == QueueKind::Sqs && self.queue.url.is_none() {
             return Err(ConfigError::value(

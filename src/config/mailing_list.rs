@@ -45,7 +45,7 @@ pub enum UnsubscribeUrlError {
         "has no {{{{rid}}}} in it: without the recipient's id nobody can tell who wants to leave"
     )]
     Anonymous,
-    /// Longer than a header's line.
+    /// The URL does not fit into a header line.
     #[error(
         "is too long: filled in, it may have {MAX_URL_BYTES} bytes, since no header can fold it"
     )]

@@ -12,7 +12,7 @@ use crate::environment::Environment;
 /// A path, its kind, and the key that names it.
 type NamedPath<'a> = (String, PathKind, &'a mut PathBuf);
 
-/// What is behind a path.
+/// The kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PathKind {
     /// A file with a secret, which may be one of systemd's credentials.
@@ -192,7 +192,7 @@ mod tests {
         for line in lines {
             assert!(line.contains(r#" = "/etc/handout/"#), "{line}");
         }
-        // What is absolute stays.
+        // Absolute paths are unchanged.
         let again = resolved(&toml::to_string(&config).unwrap(), &Environment::default());
         assert_eq!(again.unwrap(), config);
     }

@@ -69,7 +69,7 @@ impl QueueAddress {
         &self.url
     }
 
-    /// The way there.
+    /// The queue's region and server.
     pub const fn place(&self) -> &QueuePlace {
         &self.place
     }
@@ -109,7 +109,7 @@ impl QueuePlace {
             // The form that AWS used before 2012 and some libraries still use.
             [region, "queue"] if is_region(region) => regional(region, false, false),
             ["queue"] => regional(LEGACY_REGION, false, false),
-            // An endpoint in a network of one's own, which is asked itself.
+            // A VPC endpoint, which is called directly.
             // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-internetwork-traffic-privacy.html
             [.., "sqs" | "sqs-fips", region, "vpce"] if is_region(region) => itself(Some(region)),
             _ => itself(None),

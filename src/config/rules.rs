@@ -102,7 +102,7 @@ impl Config {
         Ok(())
     }
 
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub fn event_rules(&self) -> Result<Vec<EventRule>, ConfigError> {
         self.on_event
             .iter()

@@ -42,7 +42,7 @@ const MAX_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
 pub struct PictureSettings {
     /// The maximum number of pictures of a job; the first ones are inspected.
     pub limit: u64,
-    /// So many at once.
+    /// How many are inspected at once.
     pub at_once: usize,
 }
 

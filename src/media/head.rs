@@ -5,12 +5,12 @@
 pub(super) struct FileHead<'a>(&'a [u8]);
 
 impl<'a> FileHead<'a> {
-    /// Over bytes that somebody sent.
+    /// Wraps untrusted bytes.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// All of them.
+    /// All bytes.
     pub(super) const fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -20,7 +20,7 @@ impl<'a> FileHead<'a> {
         self.0.get(at..at.checked_add(length)?)
     }
 
-    /// What comes after an offset.
+    /// The part after an offset.
     pub(super) fn after(self, at: usize) -> Option<Self> {
         self.0.get(at..).map(Self)
     }
@@ -44,33 +44,33 @@ impl<'a> FileHead<'a> {
         self.0.get(at).copied()
     }
 
-    /// Two bytes, the larger first.
+    /// Two bytes, big-endian.
     pub(super) fn be16(self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_be_bytes)
     }
 
-    /// Four bytes, the largest first.
+    /// Four bytes, big-endian.
     pub(super) fn be32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_be_bytes)
     }
 
-    /// Eight bytes, the largest first.
+    /// Eight bytes, big-endian.
     pub(super) fn be64(self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_be_bytes)
     }
 
-    /// Two bytes, the smaller first.
+    /// Two bytes, little-endian.
     pub(super) fn le16(self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_le_bytes)
     }
 
-    /// Three bytes, the smallest first.
+    /// Three bytes, little-endian.
     pub(super) fn le24(self, at: usize) -> Option<u32> {
         let [a, b, c] = self.array(at)?;
         Some(u32::from_le_bytes([a, b, c, 0]))
     }
 
-    /// Four bytes, the smallest first.
+    /// Four bytes, little-endian.
     pub(super) fn le32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_le_bytes)
     }

@@ -16,7 +16,7 @@ const APP1: u8 = 0xE1;
 /// The prefix of an APP1 segment with EXIF.
 pub(super) const EXIF: &[u8] = b"Exif\0\0";
 
-/// Whether a file is one.
+/// Whether a file is a JPEG.
 pub(super) fn is(head: FileHead<'_>) -> bool {
     head.has(0, &[0xFF, SOI, 0xFF])
 }
@@ -74,7 +74,7 @@ pub(super) struct JpegSegment<'a> {
     pub(super) marker: u8,
     /// Without its length.
     pub(super) body: &'a [u8],
-    /// Where it ends.
+    /// The offset of its end.
     pub(super) end: usize,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct JpegSegments<'a> {
 }
 
 impl<'a> JpegSegments<'a> {
-    /// Those after the start marker.
+    /// The segments after the start marker.
     pub(super) const fn of(head: FileHead<'a>) -> Self {
         Self {
             head,
@@ -97,7 +97,7 @@ impl<'a> JpegSegments<'a> {
         }
     }
 
-    /// Those from an offset on.
+    /// Continues at an offset.
     pub(super) const fn go_on_at(&mut self, at: usize) {
         self.at = at;
     }
@@ -118,7 +118,7 @@ impl<'a> Iterator for JpegSegments<'a> {
         let marker = self.head.u8(at)?;
         let (body, length): (&[u8], usize) = match marker {
             0x00 => return None,
-            // Alone, without a length.
+            // Standalone markers, without a length.
             0x01 | 0xD0..=0xD9 => (&[], 0),
             _ => {
                 let length = usize::from(self.head.be16(at + 1)?);

@@ -3,7 +3,7 @@
 /// The maximum side, in pixels. No format that browsers display has more than 65,535.
 const MAX_SIDE: u32 = 100_000;
 
-/// The most pixels: a gigapixel.
+/// The maximum number of pixels: a gigapixel.
 const MAX_PIXELS: u64 = 1_000_000_000;
 
 /// The size of a picture in pixels: neither side is 0, and both are within limits.
@@ -22,7 +22,7 @@ impl PictureSize {
         is_sane.then_some(Self { width, height })
     }
 
-    /// As it is shown.
+    /// The size after rotation.
     pub(super) const fn turned(self, orientation: Orientation) -> Self {
         match orientation.is_sideways() {
             true => Self {
@@ -40,7 +40,7 @@ impl PictureSize {
 pub(super) struct Orientation(u8);
 
 impl Orientation {
-    /// As it is stored.
+    /// Unrotated.
     pub(super) const UPRIGHT: Self = Self(1);
 
     /// A quarter turn to the right, and to the left.

@@ -11,7 +11,7 @@ use super::head::FileHead;
 use super::jpeg::{EOI, EXIF, JpegSegments, SOI, SOS, frame_size};
 use super::size::{Orientation, PictureSize};
 
-/// The longest URI, in bytes.
+/// The maximum length of the URI, in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
 /// The minimum and maximum side, in pixels. Cameras write 160 × 120.
@@ -36,7 +36,7 @@ pub(super) fn data_uri(
     (length <= MAX_URI_BYTES).then(|| format!("{URI_BEGIN}{}", Base64::encode_string(&bytes)))
 }
 
-/// The picture alone.
+/// The rewritten JPEG.
 fn bare(jpeg: &[u8], stored: PictureSize, orientation: Orientation) -> Option<Vec<u8>> {
     let head = FileHead::new(jpeg);
     if !super::jpeg::is(head) || jpeg.len() > MAX_URI_BYTES {

@@ -30,20 +30,20 @@ const MAX_ROWS_BESIDE_GALLERY: usize = 25;
 /// The maximum length of a subject, in characters; mail programs show about 60.
 const MAX_SUBJECT_CHARS: usize = 200;
 
-/// One person's mail.
+/// The mail of one recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct MailRequest<'a> {
-    /// What was done.
+    /// The plan of the job.
     pub plan: &'a Plan,
-    /// What it made.
+    /// The job's links.
     pub digest: &'a Digest,
-    /// Who gets the mail.
+    /// The recipient of the mail.
     pub recipient: &'a Recipient,
     /// The page of all links, if there is one.
     pub gallery_url: Option<&'a PresignedUrl>,
     /// The list of all links, if there is one.
     pub manifest_url: Option<&'a PresignedUrl>,
-    /// How things are written.
+    /// The settings for rendering.
     pub settings: &'a MailSettings,
 }
 
@@ -54,7 +54,7 @@ pub struct Drawn {
     pub mail: RenderedMail,
     /// The number of files that its HTML links.
     pub shown: u64,
-    /// How many it only counts.
+    /// The number of files that it only counts.
     pub more: u64,
     /// Whether its HTML links a page or a list of all files.
     pub links_all: bool,
@@ -130,7 +130,7 @@ fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
                 if html[..found].ends_with(url.as_bytes()) {
                     return Some(found);
                 }
-                // The end may repeat itself.
+                // The searched text may overlap itself.
                 from = found - end.len() + 1;
             }
         };

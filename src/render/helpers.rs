@@ -56,7 +56,7 @@ pub(super) fn register(engine: &mut Handlebars<'_>, strings: &Arc<Strings>) {
     }
 }
 
-/// What a helper is given.
+/// The arguments of a helper.
 struct Call<'a> {
     language: &'a Language,
     first: Option<&'a Value>,

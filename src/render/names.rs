@@ -25,7 +25,7 @@ pub(super) struct Stray {
 
 /// The input of a walk beside the template.
 pub(super) struct NameWalk<'a> {
-    /// Where included templates are found.
+    /// The engine, which resolves included templates.
     pub(super) engine: &'a Handlebars<'static>,
     /// The strings, and the placeholders of each.
     pub(super) words: &'a BTreeMap<&'a str, BTreeSet<String>>,
@@ -33,7 +33,7 @@ pub(super) struct NameWalk<'a> {
     pub(super) sample: &'a Value,
 }
 
-/// What a name stands for.
+/// The shape of a value.
 #[derive(Debug, Clone, Copy)]
 enum Shape<'v> {
     /// A value of the sample.
@@ -50,7 +50,7 @@ struct NameFrame<'v> {
     named: BTreeMap<String, Shape<'v>>,
 }
 
-/// Where a walk is.
+/// The position of a walk.
 struct Here<'t, 'v> {
     template: &'t str,
     line: Option<usize>,

@@ -37,14 +37,14 @@ pub struct Language {
     words: BTreeMap<String, StringEntry>,
 }
 
-/// Which way a language runs.
+/// The text direction of a language.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From left to right.
+    /// Left to right.
     #[default]
     Ltr,
-    /// From right to left.
+    /// Right to left.
     Rtl,
 }
 

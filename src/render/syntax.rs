@@ -24,13 +24,13 @@ pub(super) type SyntaxError = (usize, String);
 pub(super) enum Medium {
     /// Values are escaped.
     Html,
-    /// Values stand as they are.
+    /// Values are not escaped.
     Text,
     /// Style or script: a text without tags, whose hash is part of a page's policy.
     Inert,
 }
 
-/// What stands between braces.
+/// A tag, the text between braces.
 #[derive(Debug, Clone, Copy)]
 struct TemplateTag<'s> {
     line: usize,
@@ -74,7 +74,7 @@ impl TemplateTag<'_> {
 pub(super) struct Outline {
     /// The nesting depth of its blocks.
     pub(super) depth: usize,
-    /// What it includes.
+    /// The templates that it includes.
     pub(super) includes: Vec<Include>,
 }
 

@@ -98,7 +98,7 @@ pub enum TemplateError {
     Read {
         /// The directory, or the file in it.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
     /// A template is not usable.
@@ -108,7 +108,7 @@ pub enum TemplateError {
         file: String,
         /// The line, if known.
         line: Option<usize>,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -125,9 +125,9 @@ impl TemplateError {
 
 /// Templates that passed every check.
 pub struct Templates {
-    /// Escapes what it fills in.
+    /// The engine that escapes values for HTML.
     html: Handlebars<'static>,
-    /// Does not.
+    /// The engine that does not escape.
     text: Handlebars<'static>,
     strings: Arc<Strings>,
     emails: BTreeSet<String>,
@@ -143,7 +143,7 @@ pub struct Templates {
 enum CardWriter {
     /// The template is the compiled-in one, which the program implements itself.
     Program,
-    /// The template is an operator's.
+    /// The template is the operator's, and the engine renders it.
     Engine,
 }
 
@@ -358,7 +358,7 @@ impl Templates {
         Ok(())
     }
 
-    /// The words.
+    /// The strings.
     pub fn strings(&self) -> &Strings {
         &self.strings
     }
@@ -394,7 +394,7 @@ impl Templates {
         Ok(html)
     }
 
-    /// Fills in a template.
+    /// Renders a template.
     pub(super) fn render(&self, name: &str, view: &impl Serialize) -> Result<String, RenderError> {
         self.render_in(name, &context(name, view)?)
     }

@@ -60,7 +60,7 @@ impl Moment {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Missed {
     pub(super) name: String,
-    /// The word that says why.
+    /// The string of the reason.
     pub(super) reason: &'static str,
 }
 

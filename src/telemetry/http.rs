@@ -40,7 +40,7 @@ pub struct Health {
 enum Phase {
     /// The program is starting; with the reason if it cannot start yet.
     Starting(Option<String>),
-    /// It works.
+    /// The program is running.
     Running(Vitals),
 }
 
@@ -55,11 +55,11 @@ impl Default for Phase {
 pub struct Vitals {
     /// The counters.
     pub progress: Progress,
-    /// Whether the worker moves.
+    /// Whether the worker makes progress.
     pub pulse: Pulse,
     /// Whether links can be recorded.
     pub audit: Watch,
-    /// What it needs.
+    /// The dependencies of the jobs.
     pub edges: Edges,
 }
 
@@ -68,7 +68,7 @@ impl Health {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The start waits for something.
+    /// Records why the start is waiting.
     pub fn waits_for(&self, reason: String) {
         *self.phase() = Phase::Starting(Some(reason));
     }
@@ -78,7 +78,7 @@ impl Health {
         matches!(&*self.phase(), Phase::Starting(_))
     }
 
-    /// The start is over.
+    /// Records that the program is running.
     pub fn runs(&self, vitals: Vitals) {
         *self.phase() = Phase::Running(vitals);
     }

@@ -233,7 +233,7 @@ impl Directory {
         Self::own(&target, links - 1)
     }
 
-    /// The same directory once more.
+    /// Another descriptor of the same directory.
     fn again(&self) -> io::Result<Self> {
         Ok(Self {
             handle: self.handle.try_clone()?,
@@ -519,7 +519,7 @@ impl Directory {
         }
     }
 
-    /// Makes names durable.
+    /// Syncs the directory, which makes its names durable.
     pub fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }

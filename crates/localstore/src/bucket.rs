@@ -84,7 +84,7 @@ impl Stat {
     }
 }
 
-/// An object that was opened.
+/// An open object.
 pub(crate) struct Object {
     pub(crate) file: File,
     pub(crate) stat: Stat,
@@ -111,7 +111,7 @@ pub(crate) enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// A bucket that exists.
+/// An existing bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     root: Directory,
@@ -170,7 +170,7 @@ impl Bucket {
         }
     }
 
-    /// Begins an object.
+    /// Starts an upload.
     pub(crate) fn draft(&self) -> io::Result<UploadDraft> {
         let folder = self.reserved(Path::new(DRAFTS))?;
         let name = format!("{DRAFT}{}", nonce());

@@ -63,7 +63,7 @@ pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<b
 pub struct Site {
     /// The access key id. It selects the site of a request.
     pub access_key_id: String,
-    /// Signs; it is never printed.
+    /// The secret that signs; it is never printed.
     pub secret_access_key: String,
     /// The region that requests must be signed for.
     pub region: String,
@@ -104,7 +104,7 @@ pub enum EndpointError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The directory of a site does not exist, or is not accessible.
@@ -114,7 +114,7 @@ pub enum EndpointError {
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Two sites share an access key, which must select the site of a request.

@@ -31,7 +31,7 @@ const WINDOW: usize = 1001;
 /// longer than the daemon's timeout would count as an outage. A folder that is not cached takes milliseconds.
 pub(crate) const FOLDERS: usize = 2000;
 
-/// What to list.
+/// The parameters of a listing.
 pub(crate) struct ListingQuery<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) delimiter: Option<&'a str>,
@@ -46,7 +46,7 @@ pub(crate) struct ListingQuery<'a> {
 /// A position in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Behind this key.
+    /// After this key.
     Key(String),
     /// After all keys with this prefix.
     Group(String),
@@ -89,7 +89,7 @@ impl Mark {
     }
 }
 
-/// One page.
+/// A page of a listing.
 #[derive(Default)]
 pub(crate) struct ListingPage {
     pub(crate) objects: Vec<(String, Stat)>,

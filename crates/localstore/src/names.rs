@@ -43,7 +43,7 @@ const MIN_PART: usize = MAX_PART - 3;
 /// The two possible places of a key's file, relative to the bucket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NamePlaces {
-    /// Where it is by default.
+    /// The default place.
     pub(crate) usual: PathBuf,
     /// The place if the usual one is a folder.
     pub(crate) beside: PathBuf,

@@ -19,7 +19,7 @@ use crate::bounds::{
 };
 use crate::patience::MovedResponse;
 
-/// Who signed a request.
+/// The signer of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyHolder {
     /// The holder of a link, identified by the signature in the query.
@@ -28,7 +28,7 @@ pub(crate) enum KeyHolder {
     Own,
 }
 
-/// The room of one endpoint.
+/// The limits and the connections of one endpoint.
 #[derive(Clone)]
 pub(crate) struct Room {
     waiting: Arc<Mutex<WaitingResponse>>,
@@ -87,9 +87,9 @@ impl Answers {
 
     /// Closes an answer for a request of a link that already has `share` answers; `false` if none can be closed.
     ///
-    /// It closes the answer whose client read the least recently, if that is too little; of equal ones, the oldest. If all have
-    /// just started or are read well, it closes the slowest answer of the link with the most answers, provided that this link
-    /// keeps more than the other link gets.
+    /// It closes the answer with the lowest recent throughput, if that is below [`MIN_PACE_BYTES`]; of equal ones, the oldest. If
+    /// all have just started or are read fast enough, it closes the slowest answer of the link with the most answers, provided
+    /// that this link keeps more answers than the requesting link gets.
     fn make_room(&mut self, share: usize) -> bool {
         let slow = self.slowest(|answer| {
             answer.began.elapsed() >= PACE_PERIOD && answer.moved.lately() < MIN_PACE_BYTES
@@ -128,7 +128,7 @@ struct WaitingResponse {
     by_turn: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// One connection's place in the room.
+/// A connection's entry in the room.
 #[derive(Clone)]
 pub(crate) struct ConnectionPlace(Arc<RoomInner>);
 

@@ -1,4 +1,4 @@
-//! Signing, measured beside the other ways to sign in Rust, in one run, on one core.
+//! Compares signing with other Rust signers, in one run, on one core.
 //!
 //! `cargo bench -p presign`. Timings vary on shared machines: compare the ratios. Each row is the median of several rounds. The
 //! rounds of the contenders alternate, so that a disturbance affects all of them. Before the measurement, the benchmark asserts

@@ -39,12 +39,12 @@ pub enum CloudFrontError {
     /// The id of the public key is malformed.
     #[error("{0:?} is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F")]
     KeyPairId(String),
-    /// The distribution's name is none.
+    /// The domain name of the distribution is malformed.
     #[error(
         "{0:?} is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net"
     )]
     Domain(String),
-    /// A network is none.
+    /// A network is malformed.
     #[error(
         "{0:?} is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"
     )]
@@ -52,17 +52,17 @@ pub enum CloudFrontError {
     /// The URL cannot be signed in this form.
     #[error("a link to {url} cannot be signed for CloudFront: {reason}")]
     Url {
-        /// The URL, not signed yet.
+        /// The unsigned URL.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The link would never work.
+    /// The policy ends before it starts.
     #[error("a CloudFront link that begins at {start} must end later, not at {end}")]
     Order {
-        /// Its beginning.
+        /// The start of the policy.
         start: Timestamp,
-        /// Its end.
+        /// The end of the policy.
         end: Timestamp,
     },
     /// The end of the URL is outside the range that CloudFront can represent.
@@ -73,9 +73,9 @@ pub enum CloudFrontError {
     /// The wildcard signature does not cover the URL.
     #[error("{url} is outside of {resource}, for which the CloudFront links were signed")]
     Outside {
-        /// The URL, not signed yet.
+        /// The unsigned URL.
         url: String,
-        /// What is signed.
+        /// The signed resource.
         resource: String,
     },
     /// The distribution cannot reach the object.
@@ -149,7 +149,7 @@ impl UrlPolicy {
         }
     }
 
-    /// Works from one network only.
+    /// Also restricts the policy to one network.
     #[must_use]
     pub const fn from_network(self, network: Ipv4Network) -> Self {
         Self {
@@ -380,7 +380,7 @@ impl CloudFrontSigner {
     }
 }
 
-/// One signature for many URLs.
+/// A signature for all URLs that match a resource.
 #[derive(Clone)]
 pub struct WildcardSignature {
     resource: Arc<str>,
@@ -423,7 +423,7 @@ fn base64(bytes: &[u8]) -> String {
         .replace('/', "~")
 }
 
-/// Reads what [`base64`] wrote.
+/// Decodes CloudFront's Base64.
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.replace('-', "+").replace('_', "=").replace('~', "/");
     Base64::decode_vec(&text).ok()
@@ -492,7 +492,7 @@ const fn may_stand_in_a_url(byte: u8) -> bool {
         || matches!(byte, b'&'..=b',' | b';' | b'=')
 }
 
-/// Whether a resource with `*` and `?` matches a URL. Backtracks only to the last `*`.
+/// Whether a resource with `*` and `?` matches a URL. The search backtracks only to the last `*`.
 pub(crate) fn matches(resource: &[u8], url: &[u8]) -> bool {
     let (mut at, mut in_url) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -6,10 +6,10 @@
 /// How a browser handles a file (RFC 6266, section 4.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DispositionType {
-    /// Saves it.
+    /// Saves the file.
     #[default]
     Attachment,
-    /// Shows it.
+    /// Displays the file.
     Inline,
 }
 

@@ -18,7 +18,7 @@ use crate::percent::{decode, push_path};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketUrl {
-    /// `https://bucket.s3.eu-west-1.amazonaws.com`, as it stands in the URL.
+    /// `https://bucket.s3.eu-west-1.amazonaws.com`, the beginning of the URL.
     pub(crate) origin: String,
     /// The `Host` header that a client will send, without a port that is the scheme's own.
     pub(crate) host: String,
@@ -45,7 +45,7 @@ pub enum ServerUrlError {
         "{0:?} is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it"
     )]
     Form(String),
-    /// The path is one that clients change before they send it.
+    /// Clients would normalize the path before they send it.
     #[error(
         "{0:?} has a path that clients would change: between single slashes write letters, digits, \"-\", \".\", \"_\", \"~\" and %XX, and no folder \".\" or \"..\""
     )]

@@ -20,7 +20,7 @@ pub use location::{KnownServer, UrlLocation, UrlStyle};
 
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
-/// RFC 5322's longest line.
+/// The maximum line length of RFC 5322.
 const MAX_LINE: usize = 998;
 /// The limit of old proxies and browsers, in bytes.
 const MAX_FOR_OLD_CLIENTS: usize = 2_048;
@@ -39,11 +39,11 @@ pub enum SignatureScheme {
     CloudFrontCanned,
     /// CloudFront's `Policy`, a custom policy in the URL.
     CloudFrontCustom,
-    /// None that we know.
+    /// No known signature.
     Unsigned,
 }
 
-/// What kind of key signed.
+/// The type of the key that signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialKind {
@@ -59,16 +59,16 @@ pub enum CredentialKind {
     Other,
 }
 
-/// Who signed.
+/// The key that signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignedBy {
     /// The key's id. It is not secret.
     pub key_id: String,
-    /// Its kind.
+    /// The type.
     pub credential: CredentialKind,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -76,27 +76,27 @@ pub enum Severity {
     Wrong,
     /// The URL may fail, or may permit more than intended.
     Risk,
-    /// Good to know.
+    /// Information without effect on the URL.
     Note,
 }
 
-/// Something that was found.
+/// A finding about a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UrlFinding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// A sentence.
+    /// A sentence for people.
     pub text: String,
 }
 
 /// The content of a signed URL, and what was found about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Its kind.
+    /// The type.
     pub scheme: SignatureScheme,
     /// What the URL opens, if it can be parsed.
     pub opens: Option<UrlLocation>,
-    /// Who signed it.
+    /// The key that signed the URL.
     pub signed_by: Option<SignedBy>,
     /// When the URL was signed, or from when it works.
     pub starts_at: Option<Timestamp>,
@@ -104,7 +104,7 @@ pub struct Explanation {
     pub ends_at: Option<Timestamp>,
     /// The latest possible end, if it is earlier than the stated one: no session lasts longer than 36 hours.
     pub ends_at_latest: Option<Timestamp>,
-    /// Whether it is over.
+    /// Whether the URL has expired.
     pub is_over: bool,
     /// The region in the signature.
     pub region: Option<String>,
@@ -128,7 +128,7 @@ pub struct Explanation {
     pub findings: Vec<UrlFinding>,
 }
 
-/// Explains URLs, with what is known beside them.
+/// Explains URLs, with additional knowledge of servers and parameters.
 ///
 /// ```
 /// use presign::explain::{Explainer, SignatureScheme};

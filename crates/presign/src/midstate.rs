@@ -79,7 +79,7 @@ impl Midstate {
         hash.finish()
     }
 
-    /// Feeds more.
+    /// Adds input.
     #[inline]
     pub fn update(&mut self, mut bytes: &[u8]) {
         let held = self.length % BLOCK;
@@ -153,7 +153,7 @@ impl MacMidstate {
         }
     }
 
-    /// Feeds more.
+    /// Adds input.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);

@@ -4,7 +4,7 @@
 //! other byte is `%XX` with capital digits, and a space is never `+`.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html#create-canonical-request>
 
-/// Which bytes stand for themselves.
+/// Whether each byte value is kept unencoded.
 type Plain = [bool; 256];
 
 /// Bytes that a query does not encode: RFC 3986's unreserved characters. A space is never `+`.

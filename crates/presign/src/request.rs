@@ -168,7 +168,7 @@ impl ExpiresIn {
         }
     }
 
-    /// In seconds.
+    /// The duration in seconds.
     pub const fn as_secs(self) -> u64 {
         self.0
     }

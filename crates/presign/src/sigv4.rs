@@ -67,7 +67,7 @@ pub struct Presigner {
     security_token: String,
     /// The same parameters in canonical order: the part between the path and the request's parameters.
     canonical_middle: String,
-    /// What stands after our parameters.
+    /// The end of the canonical request, after the request's parameters.
     canonical_tail: String,
 }
 

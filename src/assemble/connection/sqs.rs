@@ -22,7 +22,7 @@ use crate::links::credentials::doubt::OnceMore;
 pub struct SqsRoute<'a> {
     /// The queue's region.
     pub region: Option<&'a str>,
-    /// Another server that speaks SQS.
+    /// Another SQS-compatible server.
     pub endpoint_url: Option<&'a str>,
     /// A profile of the AWS configuration files.
     pub profile: Option<&'a str>,

@@ -24,7 +24,7 @@ use crate::quantity::Span;
 /// The session name of a role in AWS's logs.
 const SESSION_NAME: &str = "handout";
 
-/// A role to take on.
+/// A role to assume.
 #[derive(Debug, Clone)]
 pub(super) struct Role {
     /// Its ARN.
@@ -43,7 +43,7 @@ pub(super) struct CallerIdentity {
 }
 
 impl CallerIdentity {
-    /// What the environment says.
+    /// The identity that the environment describes.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let said = |name| {
             let value = environment.get(name).map(str::trim);

@@ -22,10 +22,10 @@ const LIVES_SECS: u64 = 300;
 /// Why the test of a link could not be made, or why the link failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WayError {
-    /// What stands in the way.
+    /// The link does not open.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
-    /// No link can be signed.
+    /// The link cannot be signed.
     #[error(transparent)]
     Signer(#[from] SignerError),
     /// The store did not return the bucket's region.

@@ -40,9 +40,9 @@ const TAMPERINGS: usize = 6;
 
 /// A mail in the outbox.
 pub(super) struct DemoMail {
-    /// To whom.
+    /// The recipient.
     pub(super) to: String,
-    /// About what.
+    /// The subject.
     pub(super) subject: String,
     /// Its link to a gallery, if it has one.
     pub(super) gallery: Option<String>,
@@ -57,7 +57,7 @@ pub(super) struct FetchedPage {
     pub(super) hrefs: Vec<String>,
 }
 
-/// What the demo made.
+/// The output of the demo.
 pub(super) struct Made {
     pub(super) mails: Vec<DemoMail>,
     pub(super) pages: Vec<FetchedPage>,
@@ -148,7 +148,7 @@ impl Made {
     }
 }
 
-/// What came of the checks.
+/// The results of the checks.
 #[derive(Debug, Default)]
 pub(super) struct DemoVerdict {
     opened: usize,

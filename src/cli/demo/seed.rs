@@ -119,11 +119,11 @@ pub(super) struct SeededJob {
 pub(super) enum Ports {
     /// The ports of the last run, or the usual ones.
     Usual,
-    /// Any that are free.
+    /// Any free ports.
     Any,
 }
 
-/// What was seeded.
+/// The files and jobs of the demo.
 pub(super) struct Seeded {
     /// The configuration.
     pub(super) config_file: PathBuf,

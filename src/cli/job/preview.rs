@@ -59,7 +59,7 @@ pub(crate) struct PreviewArgs {
     json: bool,
 }
 
-/// What was found and written.
+/// The report of a preview.
 #[derive(Debug, Serialize)]
 struct PreviewReport {
     job: String,
@@ -68,17 +68,17 @@ struct PreviewReport {
     per_recipient: bool,
     recipients: usize,
     expires_at: jiff::Timestamp,
-    /// Why the links end then.
+    /// What limits the lifetime of the links.
     because: &'static str,
     unavailable: u64,
-    /// The first of them.
+    /// The first objects without a link.
     not_linked: Vec<NotLinked>,
     mails: Vec<PreviewMail>,
     /// Where a page or manifest of all files is published that the job does not request, because a mail has no room for all
     /// files.
     supplement: Option<String>,
     pages: usize,
-    /// Those that were written.
+    /// The written pages.
     page_files: Vec<PathBuf>,
 }
 
@@ -96,10 +96,10 @@ struct PreviewMail {
     shown: u64,
     more: u64,
     text_bytes: usize,
-    /// Encoded for transport.
+    /// In bytes after transfer encoding.
     html_bytes: usize,
     html_budget_bytes: usize,
-    /// The whole letter.
+    /// The complete message.
     letter_bytes: usize,
     /// Whether Gmail would clip it.
     clipped: bool,

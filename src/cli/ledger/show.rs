@@ -13,7 +13,7 @@ use super::super::{exit, say, say_json};
 /// The number of listed jobs if none is named.
 const LISTED: usize = 50;
 
-/// A job among others.
+/// A job in the list of jobs.
 #[derive(Debug, Serialize)]
 struct ListedJob<'a> {
     job: &'a JobId,

@@ -35,7 +35,7 @@ pub(super) struct RefusedKeys {
     pub(super) first: Vec<String>,
 }
 
-/// Where keys come from.
+/// The source of keys.
 pub(super) struct Keys {
     source: KeySource,
     pub(super) refused: RefusedKeys,

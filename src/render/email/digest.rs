@@ -90,7 +90,7 @@ enum Choice {
 #[derive(Debug, Clone)]
 pub(super) struct KeptFiles {
     pub(super) link: Link,
-    /// The number of its folder.
+    /// The index of its folder.
     pub(super) folder: usize,
     /// The number of files before it in its folder.
     nth: u64,
@@ -105,7 +105,7 @@ pub(super) struct DigestFolder {
 }
 
 impl Digest {
-    /// A digest of nothing yet.
+    /// An empty digest.
     pub fn new(plan: &Plan) -> Self {
         Self {
             base: view::base(plan.prefix()).to_owned(),
@@ -125,7 +125,7 @@ impl Digest {
         }
     }
 
-    /// Takes in a batch.
+    /// Adds a batch.
     pub fn push(&mut self, links: &AuditedLinks) {
         for link in links.links() {
             self.take(link);
@@ -141,7 +141,7 @@ impl Digest {
         }
     }
 
-    /// How many links there are.
+    /// The number of links.
     pub const fn count(&self) -> u64 {
         self.total.count
     }

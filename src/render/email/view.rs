@@ -97,7 +97,7 @@ struct RowGroup<'a> {
     count: u64,
     size_bytes: u64,
     files: Vec<&'a MailRow<'a>>,
-    /// Those that are not shown.
+    /// The files that are not shown.
     more: Option<Tally>,
 }
 
@@ -131,7 +131,7 @@ struct Glimpse<'a> {
 struct MailMissedFiles<'a> {
     count: u64,
     files: Cow<'a, [Missed]>,
-    /// Those that are not named.
+    /// The number of files that are not named.
     more: Option<u64>,
 }
 

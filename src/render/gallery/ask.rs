@@ -35,7 +35,7 @@ impl RenewalMail {
         let subject = language.say("ask_subject", None, &places);
         Self {
             address: percent::encode(address, b"@"),
-            // If a phrase of the operator cannot be filled in, the subject is the job's id.
+            // If the operator's string has a placeholder without a value, the subject is the job's id.
             subject: percent::encode(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
         }
     }

@@ -49,7 +49,7 @@ impl CardWords {
     }
 }
 
-/// Says a word, escaped.
+/// Formats a string, escaped.
 fn said(language: &Language, key: &str, count: Option<u64>) -> Result<String, RenderError> {
     let values = count.map(|count| ("count", language.number(count)));
     let text = language

@@ -33,7 +33,7 @@ pub(super) struct GalleryPage {
     pub(super) folders: Vec<GalleryFolder>,
     pub(super) count: usize,
     pub(super) size_bytes: u64,
-    /// Whence pictures and sound come.
+    /// The origins of pictures and sound.
     pub(super) origins: BTreeSet<String>,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
@@ -75,7 +75,7 @@ pub(super) struct Item {
     name: Range<usize>,
     pub(super) size_bytes: u64,
     pub(super) modified: Timestamp,
-    /// Where its link is.
+    /// The range of its link in the page's text.
     url: Range<usize>,
     /// Width and height in pixels, if known, so that the layout does not shift when the picture loads.
     pub(super) size: Option<(u32, u32)>,

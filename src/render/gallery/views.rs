@@ -107,7 +107,7 @@ struct ItemView<'a> {
     /// The class of its shape.
     shape: Option<String>,
     thumbnail: Option<&'a str>,
-    /// The photos beside it.
+    /// The neighbouring photos.
     previous: Option<u64>,
     next: Option<u64>,
     note: Option<&'static str>,

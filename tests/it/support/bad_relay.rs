@@ -39,7 +39,7 @@ pub(crate) struct Rule {
     pub(crate) step: &'static str,
     /// The number of the server's step of this name, from 1; 0 for every step.
     pub(crate) at: usize,
-    /// What it does.
+    /// The behaviour.
     pub(crate) habit: Habit,
 }
 
@@ -48,7 +48,7 @@ pub(crate) const OFFERS: &str = "250-bad.example\r\n250-AUTH PLAIN LOGIN\r\n250 
 
 /// The server; it ends with its tasks when dropped.
 pub(crate) struct BadRelay {
-    /// Where it listens on loopback.
+    /// Its port on loopback.
     pub(crate) port: u16,
     seen: Arc<Mutex<Seen>>,
     rules: Rules,
@@ -57,7 +57,7 @@ pub(crate) struct BadRelay {
 
 type Rules = Arc<Mutex<Vec<Rule>>>;
 
-/// What the relay saw.
+/// The recorded input of the relay.
 #[derive(Debug, Default)]
 struct Seen {
     connections: usize,

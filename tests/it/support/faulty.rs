@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// What goes wrong.
+/// The faults of a proxy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Faults {
     /// The percentage of failing requests: a third each is rejected with 500, is rejected with 409 or 503, and loses its answer
@@ -31,7 +31,7 @@ pub(crate) struct Faults {
 
 /// A running proxy; it ends with the test.
 pub(crate) struct FaultyProxy {
-    /// Where it listens.
+    /// The URL of the proxy.
     pub(crate) url: String,
     counts: Arc<Counts>,
     _tasks: JoinSet<()>,
@@ -52,7 +52,7 @@ struct Counts {
     writes: AtomicU32,
 }
 
-/// What becomes of a request.
+/// The handling of a request.
 enum Fate {
     Carried,
     Refused(StatusCode, &'static str),
@@ -76,7 +76,7 @@ impl FaultyProxy {
                     let answer = service_fn(|request| answer(request, &upstream, faults, &counts));
                     let conversation =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-                    // A lost answer ends it.
+                    // A lost answer ends the connection.
                     drop(conversation.await);
                 });
             }

@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What the line does.
+/// The mode of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Bytes go through.
+    /// Bytes are forwarded.
     Open,
     /// Connections are accepted, but no byte is forwarded; earlier connections stay dead.
     Silent,
@@ -29,7 +29,7 @@ pub(crate) enum Mode {
 
 /// A running proxy; it ends with the test.
 pub(crate) struct Line {
-    /// Where it listens on loopback.
+    /// Its address on loopback.
     pub(crate) address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
     _tasks: JoinSet<()>,

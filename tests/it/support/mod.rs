@@ -1,4 +1,4 @@
-//! What the chapters share.
+//! Common parts of the integration tests.
 
 pub(crate) mod answering;
 pub(crate) mod bad_relay;

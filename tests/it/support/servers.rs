@@ -17,7 +17,7 @@ pub(crate) fn skipped_for(test: &str, reason: &str) {
     eprintln!("{test}: skipped: {reason}");
 }
 
-/// What `make test` prepared.
+/// The third-party software that `make test` prepared.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     venv: PathBuf,
@@ -196,7 +196,7 @@ pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
     ending: Ending,
-    /// Where it listens on loopback.
+    /// Its port on loopback.
     pub(crate) port: u16,
 }
 

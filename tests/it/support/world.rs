@@ -35,15 +35,15 @@ pub(crate) struct World {
 /// A mail in the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct SeenMail {
-    /// To whom.
+    /// The recipient.
     pub(crate) to: String,
-    /// About what.
+    /// The subject.
     pub(crate) subject: String,
     /// The links in it.
     pub(crate) hrefs: Vec<String>,
     /// Its page.
     pub(crate) html: String,
-    /// The whole letter.
+    /// The complete message.
     pub(crate) eml: String,
 }
 

@@ -19,7 +19,7 @@ use crate::pem::blocks;
 /// The smallest RSA key that CloudFront accepts.
 const MIN_RSA_BITS: u32 = 2048;
 
-/// The digest below the signature.
+/// The hash algorithm of the signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HashAlgorithm {
@@ -59,13 +59,13 @@ pub enum PrivateKeyError {
     /// The key is encrypted with a passphrase.
     #[error("is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`")]
     Encrypted,
-    /// Damaged.
+    /// The key is malformed.
     #[error("is damaged: what stands between its first and last line is no key")]
     Damaged,
     /// The type of the key or its curve is not supported.
     #[error("is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other")]
     Unsupported,
-    /// Too short.
+    /// The RSA key is too short.
     #[error("has {0} bits: CloudFront takes RSA keys of {MIN_RSA_BITS} and more")]
     Short(u32),
 }

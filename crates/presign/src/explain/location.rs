@@ -47,7 +47,7 @@ impl UrlStyle {
     }
 }
 
-/// What a link opens.
+/// The location that a link opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UrlLocation {
     /// The host, with a port if there is one.
@@ -70,11 +70,11 @@ pub struct UrlLocation {
 /// A server that a connection's links name, with facts that a URL does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
-    /// The connection.
+    /// The name of the connection.
     pub connection: String,
-    /// The server.
+    /// The URL of the server.
     pub url: ServerUrl,
-    /// How buckets stand in it.
+    /// How its URLs name buckets.
     pub addressing: Addressing,
 }
 

@@ -150,7 +150,7 @@ pub(super) fn without_secrets(text: &str) -> String {
     }
 }
 
-/// Where the first secret begins.
+/// The position of the first secret.
 fn secret_in(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
     let ends = SECRETS.iter().flat_map(|name| {
