@@ -1,7 +1,7 @@
-//! The audit log, measured: what a line costs, what a group costs, how fast a log is verified and searched.
+//! Measures the audit log: the cost of a line and of a group, and the speed of verifying and searching.
 //!
-//! `cargo bench --bench audit`. Machines are shared and noisy. The log that is verified and searched has a million lines
-//! and lies where temporary files do.
+//! `cargo bench --bench audit`. Timings vary on shared machines. The log that is verified and searched has a million lines and is
+//! in the directory for temporary files.
 
 #![expect(
     clippy::print_stdout,
@@ -198,7 +198,7 @@ impl Bench {
     }
 }
 
-/// A batch of links to objects that are named.
+/// A batch of links to named objects.
 fn links(keyring: &Keyring) -> Links {
     let bucket = "acme-reports".parse().unwrap();
     let at = "2026-11-23T18:40:00Z".parse().unwrap();
@@ -243,12 +243,12 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// How much CPU time the process takes for something, its threads that end included: proc(5), in hundredths of a second.
+/// The CPU time of the process for a piece of work, including finished threads, in hundredths of a second: proc(5).
 fn cpu(work: impl FnOnce()) -> Duration {
     let taken = || {
         let text = std::fs::read_to_string("/proc/self/stat").unwrap();
         let (_, rest) = text.rsplit_once(')').unwrap();
-        // The state, then ten numbers, then the time in the program and in the system.
+        // The state, then ten numbers, then the user and the system time.
         let fields = rest.split_whitespace().skip(11).take(2);
         let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 10)

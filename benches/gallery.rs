@@ -1,7 +1,7 @@
-//! The pages of a gallery, measured: what a card costs when the program writes it, and when the engine fills it in.
+//! Measures the pages of a gallery: the cost of a card when the program writes it, and when the template engine renders it.
 //!
-//! `cargo bench --bench gallery`. Machines are shared and noisy: read the ratio. The time is that of the CPU, and both
-//! write the same bytes.
+//! `cargo bench --bench gallery`. Timings vary on shared machines: compare the ratio. The time is CPU time, and both ways write
+//! the same bytes.
 
 #![expect(
     clippy::print_stdout,
@@ -33,7 +33,7 @@ use presign::{AccessKey, Addressing, BucketUrl, ExpiresIn, Presigner};
 /// The links of a batch, and the cards of a page.
 const BATCH: usize = 1000;
 
-/// The pages of a gallery: for each way as many, since they tell of each other.
+/// The number of pages of a gallery, the same for both ways, since pages link to each other.
 const PAGES: usize = 30;
 
 fn main() {
@@ -64,7 +64,7 @@ fn main() {
     }
 }
 
-/// Microseconds of CPU a card, and the bytes of a page.
+/// Microseconds of CPU for a card, and the size of a page in bytes.
 fn measure(templates: &Templates, batch: &AuditedLinks, pictures: &Pictures) -> (f64, usize) {
     let (plan, settings) = (plan(), settings());
     let total = (PAGES * BATCH) as u64;
@@ -94,7 +94,7 @@ fn key(number: usize) -> String {
     format!("photos/Day {}/IMG_{number:04}.jpg", number / 250)
 }
 
-/// Signed and recorded links to photos whose sizes are known.
+/// Signed and recorded links to photos of known sizes.
 fn batch(session_token: Option<String>) -> (AuditedLinks, Pictures) {
     let keyring = Keyring::new([7; 32]);
     let links = links(&keyring, session_token);
@@ -227,12 +227,12 @@ fn plan() -> Plan {
     }
 }
 
-/// How much CPU time the process takes for something: proc(5), in hundredths of a second.
+/// The CPU time of the process for a piece of work, in hundredths of a second: proc(5).
 fn cpu(work: impl FnOnce()) -> Duration {
     let taken = || {
         let text = fs::read_to_string("/proc/self/stat").unwrap();
         let (_, rest) = text.rsplit_once(')').unwrap();
-        // The state, then ten numbers, then the time in the program and in the system.
+        // The state, then ten numbers, then the user and the system time.
         let fields = rest.split_whitespace().skip(11).take(2);
         let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
         Duration::from_millis(ticks * 10)

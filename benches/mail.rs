@@ -1,8 +1,8 @@
-//! The way to a relay, measured: mails a second on one connection and on eight, CPU for each, and whether the 40 ms of a
-//! delayed acknowledgement appear.
+//! Measures sending to a relay: mails a second on one connection and on eight, CPU for each, and whether the 40 ms of a delayed
+//! acknowledgement occur.
 //!
-//! `cargo bench --bench mail`. The relay is a process of its own on loopback, which answers at once and keeps nothing. The same
-//! dialogue is spoken once more by hand with Nagle's algorithm on, for comparison.
+//! `cargo bench --bench mail`. The relay is a separate process on loopback, which replies at once and stores nothing. For
+//! comparison, the same dialogue is also run by hand with Nagle's algorithm.
 
 #![expect(
     clippy::print_stdout,
@@ -50,7 +50,7 @@ fn main() {
     }
 }
 
-/// Sends mails over so many connections, as many at once.
+/// Sends mails over a number of connections concurrently.
 async fn measure(port: u16, connections: usize) {
     let mailer = mailer(port, connections);
     let to = Recipient::parse("ann@acme.example").unwrap();
@@ -115,7 +115,7 @@ fn text() -> Vec<u8> {
     line.repeat(MAIL_BYTES / line.len()).into_bytes()
 }
 
-/// The dialogue as plain blocking writes: text and dot apart, as a client sends them that is not careful.
+/// The dialogue as plain blocking writes: the text and the end of DATA in separate writes, as in a careless client.
 fn by_hand(port: u16, nodelay: bool) {
     const FEW: u32 = 100;
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -161,7 +161,7 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// The relay, as a process whose CPU is not ours.
+/// The relay, as a process whose CPU is not counted.
 struct Sink {
     child: Child,
     port: u16,
@@ -199,7 +199,7 @@ fn sink() {
             std::thread::spawn(move || serve(stream));
         }
     });
-    // Until whoever started it is gone.
+    // Until the parent process is gone.
     drop(std::io::stdin().read_to_end(&mut Vec::new()));
 }
 

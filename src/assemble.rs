@@ -1,4 +1,4 @@
-//! What a job is worked with: every edge, opened once from the configuration.
+//! Builds the services for jobs: opens every edge of the configuration once.
 
 mod audit;
 mod changes;
@@ -54,10 +54,10 @@ pub use self::changes::Changes;
 use self::changes::ConfigReading;
 pub use self::services::Services;
 
-/// The most HTML in a mail, in bytes: Gmail cuts at about 102 KB.
+/// The maximum size of a mail's HTML, in bytes: Gmail clips at about 102 KB.
 const HTML_BUDGET_BYTES: usize = 90_000;
 
-/// How long downloads from the embedded endpoint are waited for at the end.
+/// How long a shutdown waits for downloads from the embedded endpoint.
 const LAST_DOWNLOADS: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why the services could not be opened. Each variant has its exit code.
@@ -69,7 +69,7 @@ pub enum OpenError {
     /// The templates cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The secret cannot be had.
+    /// The secret cannot be read or created.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     /// The database cannot be opened.
@@ -81,21 +81,21 @@ pub enum OpenError {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// No job was ever begun here.
+    /// The ledger's file does not exist: no job was ever started here.
     #[error("there is no ledger yet: {} does not exist", path.display())]
     NoLedger {
         /// The file.
         path: PathBuf,
     },
-    /// A directory cannot be made or locked.
+    /// A directory could not be created or locked.
     #[error("could not prepare {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The state directory cannot be made or entered.
+    /// The state directory could not be created or entered.
     #[error(
         "could not prepare the state directory {}: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written",
         path.display()
@@ -103,10 +103,10 @@ pub enum OpenError {
     StateDir {
         /// The directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// Another process works in the same directory.
+    /// Another process uses the same state directory.
     #[error(
         "another handout works in {}: one at a time may; use `handout job submit` to give it a job",
         path.display()
@@ -115,15 +115,15 @@ pub enum OpenError {
         /// The state directory.
         path: PathBuf,
     },
-    /// The embedded endpoint cannot be started.
+    /// The embedded endpoint could not be started.
     #[cfg(feature = "embedded")]
     #[error(transparent)]
     Embedded(#[from] localstore::EndpointError),
 }
 
 impl OpenError {
-    /// Whether it may pass without a change to the configuration: a store that cannot be reached, a full disk, a database that
-    /// another process holds, a metadata service that is silent.
+    /// Whether the error may pass without a change to the configuration: an unreachable store, a full disk, a database that
+    /// another process holds, a metadata service that does not answer.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Ledger(LedgerError::Store(error)) => error.fact.may_pass(),
@@ -140,26 +140,26 @@ impl OpenError {
     }
 }
 
-/// Whether the embedded endpoint is there for others, or for this command alone.
+/// Whether the embedded endpoint serves others, or only this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
-    /// On the address of the configuration, where links point.
+    /// On the configured address, which links point to.
     Links,
-    /// On a free port, for listings and pages of this command.
+    /// On a free port, for the listings and pages of this command.
     Itself,
 }
 
-/// Everything open. Dropped in order by [`Opened::close`].
+/// All opened services. [`Opened::close`] closes them in order.
 #[derive(Debug)]
 pub struct Opened {
-    /// What jobs are worked with.
+    /// The services for jobs.
     pub services: Services,
-    /// Where jobs come from.
+    /// The queue of jobs.
     pub queue: Arc<dyn Queue>,
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub rules: Vec<EventRule>,
     audit_writer: Writer,
-    /// What is in use, for when it is read again.
+    /// The configuration in use, for comparison on reload.
     config: Config,
     reading: ConfigReading,
     #[cfg(feature = "embedded")]
@@ -179,11 +179,11 @@ impl Opened {
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
         if let Some(embedded) = self.embedded {
-            // No job is worked any more. A download that is cut can be begun again where it ended.
+            // No job is running any more. An interrupted download can be resumed.
             embedded.shutdown(LAST_DOWNLOADS).await;
         }
         drop(self.services);
-        // The writer's thread ends when its last handle is gone; joining would block the runtime.
+        // The writer's thread ends when its last handle is dropped; joining it would block the runtime.
         let closed = tokio::task::spawn_blocking(move || self.audit_writer.close());
         drop(closed.await);
     }
@@ -221,7 +221,7 @@ pub async fn open(
         address,
         clock,
     };
-    // On the heap: the SDK's way to credentials is long, and every command's future would hold room for it.
+    // On the heap: the SDK's credential futures are large, and every command's future would include their size.
     let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
     let connections = &changeable.signing.connections;
     let queue: Arc<dyn Queue> = match config.queue.kind {
@@ -236,7 +236,7 @@ pub async fn open(
         }
     };
     let results = results(config, environment).await?;
-    // After what can fail for others' sake: each opening of the log is a stream of its own.
+    // Opened after everything that can fail because of others: each opening of the log starts a stream.
     let (audit, audit_writer) = AuditLog::open(&audit_settings, PROGRAM, clock)?;
     let resolver = config.ledger.resolve_cmd.as_ref();
     let books = DeliveryLedger {
@@ -292,17 +292,17 @@ pub async fn open(
     })
 }
 
-/// What no configuration changes while the program runs.
+/// The services that a reload does not change.
 struct Fixed<'a> {
     keyring: &'a Keyring,
     progress: &'a Progress,
     spool_dir: &'a Location,
-    /// Where the embedded endpoint listens.
+    /// The address of the embedded endpoint.
     address: Option<std::net::SocketAddr>,
     clock: Clock,
 }
 
-/// The services that a configuration can change while jobs are worked.
+/// The services that a reload can change while jobs run.
 struct Changeable {
     signing: Signing,
     presenting: Presenting,
@@ -311,7 +311,7 @@ struct Changeable {
 }
 
 impl Changeable {
-    /// Opens them. What is not touched by the changes since `old` is taken from there.
+    /// Opens them. Services that the changes since `old` do not affect are reused.
     async fn open(
         config: &Config,
         environment: &Environment,
@@ -370,7 +370,7 @@ impl Changeable {
         })
     }
 
-    /// The services with these in place of those that they had.
+    /// The services, with these as replacements.
     fn with(self, services: &Services) -> Services {
         let Self {
             signing,
@@ -388,8 +388,8 @@ impl Changeable {
     }
 }
 
-/// The queue, from which no message is hidden for a process that died: the lock on the state directory proves that there is
-/// no other than this.
+/// The queue, with messages that a dead process had received made visible again: the lock on the state directory proves that no
+/// other process uses it.
 async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
     let messages = queue.take_over().await?;
     if messages > 0 {
@@ -401,7 +401,7 @@ async fn taken_over(queue: SqliteQueue) -> Result<SqliteQueue, DatabaseError> {
     Ok(queue)
 }
 
-/// Opens the database. SQLite waits for another process that holds it, and so must not do that here.
+/// Opens the database on a blocking thread: SQLite waits for other processes that hold it.
 async fn open_database(path: PathBuf) -> Result<Database, DatabaseError> {
     let opened = tokio::task::spawn_blocking(move || Database::open(&path)).await;
     opened.unwrap_or(Err(DatabaseError::Closed))
@@ -415,8 +415,8 @@ fn queue_edge(config: &Config) -> Edge {
     Edge::new(EdgeKind::Queue, "queue", format!("the queue {queue}"))
 }
 
-/// Every edge that the configuration names for the work of a job, but for the queue. A directory of this machine is none, but its database is:
-/// another process may hold it.
+/// Every edge that jobs depend on, except the queue. A local directory is not an edge, but its database is: another process may
+/// hold it.
 fn edges(
     connections: &Connections,
     ledger: &dyn Ledger,
@@ -443,7 +443,7 @@ fn edges(
 /// The program and its version, as the audit log names it.
 pub const PROGRAM: &str = concat!("handout/", env!("CARGO_PKG_VERSION"));
 
-/// The queue alone, for a command that only puts a job there while the daemon works.
+/// The queue alone, for commands that only submit a job while the daemon runs.
 pub async fn open_queue(
     config: &Config,
     environment: &Environment,
@@ -455,7 +455,7 @@ pub async fn open_queue(
     })
 }
 
-/// The ledger in its bucket, after a look whether the store there keeps what the ledger rests on.
+/// The ledger in its bucket, after a check that the store supports what the ledger requires.
 pub async fn s3_ledger(
     config: &Config,
     connections: &Connections,
@@ -477,19 +477,19 @@ pub async fn s3_ledger(
     Ok(ledger)
 }
 
-/// The ledger alone, for a command that asks it or answers a doubt while the daemon works.
+/// The ledger alone, for commands that read it or resolve a doubt while the daemon runs.
 #[derive(Debug)]
 pub struct OpenedLedger {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
-    /// How recipients are named in it.
+    /// The names of recipients in it.
     pub names: Pseudonyms,
     #[cfg(feature = "embedded")]
     embedded: Option<localstore::Endpoint>,
 }
 
 impl OpenedLedger {
-    /// Closes what it was reached through.
+    /// Closes the connections behind it.
     pub async fn close(self) {
         #[cfg(feature = "embedded")]
         if let Some(embedded) = self.embedded {
@@ -498,7 +498,7 @@ impl OpenedLedger {
     }
 }
 
-/// Opens the ledger alone. One in a file must be there already.
+/// Opens the ledger alone. A ledger in a file must exist already.
 pub async fn open_ledger(
     config: &Config,
     environment: &Environment,
@@ -530,7 +530,7 @@ pub async fn open_ledger(
     })
 }
 
-/// The ledger in the file of this machine, which must be there already.
+/// The ledger in the file of this machine, which must exist already.
 pub fn open_sqlite_ledger(config: &Config, clock: Clock) -> Result<SqliteLedger, OpenError> {
     if config.ledger.kind != LedgerKind::Sqlite {
         let reason = "is \"s3\": let a lifecycle rule of the bucket expire old jobs";
@@ -547,7 +547,7 @@ fn names(config: &Config, keyring: &Keyring) -> Pseudonyms {
     Pseudonyms::new(keyring, config.audit.recipients == RecipientNames::Clear)
 }
 
-/// The queue of this machine, which knows more than the trait: what was parked.
+/// The queue of this machine, which also offers the parked messages, beyond the trait.
 pub fn open_sqlite_queue(config: &Config, clock: Clock) -> Result<SqliteQueue, OpenError> {
     private_dir(&config.state_dir)?;
     Ok(SqliteQueue::new(
@@ -591,7 +591,7 @@ pub async fn sqs_queue(
     Ok(queue.with_parked(of_parked, parked.url().to_owned()))
 }
 
-/// To whom the ends of jobs are told.
+/// Where results of jobs are sent.
 pub async fn results(config: &Config, environment: &Environment) -> Result<Results, ConfigError> {
     let wanted = &config.results;
     Ok(match (&wanted.queue_url, &wanted.file) {
@@ -639,7 +639,7 @@ fn mailer(
     })
 }
 
-/// Which pictures of galleries are looked at.
+/// Which pictures of galleries are inspected.
 fn pictures(config: &Config) -> media::PictureSettings {
     let gallery = &config.gallery;
     media::PictureSettings {
@@ -652,7 +652,7 @@ fn pictures(config: &Config) -> media::PictureSettings {
     }
 }
 
-/// How mails and pages speak.
+/// The rendering settings of mails and pages.
 pub fn mail_settings(
     config: &Config,
     sender: &Sender,
@@ -666,7 +666,7 @@ pub fn mail_settings(
     })
 }
 
-/// The language of mails whose recipients have none of their own: one that the templates speak.
+/// The language of mails for recipients without a locale: one for which the templates have strings.
 pub fn locale(config: &Config, templates: &Templates) -> Result<Locale, ConfigError> {
     let wrong = |reason: String| ConfigError::value("mail.locale", reason);
     let locale = config.mail.locale.parse::<Locale>();
@@ -713,14 +713,14 @@ pub async fn start_embedded(
     Ok(Some(endpoint))
 }
 
-/// An empty directory for what is kept only while it is worked on; a killed process leaves its drafts there.
+/// An empty directory for temporary files; a killed process leaves its drafts there.
 fn fresh_spool(state: &Directory, state_dir: &Path) -> Result<Location, OpenError> {
     const SPOOL: &str = "spool";
     let place = Location::below(state_dir, SPOOL);
     let emptied = || {
         let spool = state.private_below(SPOOL)?;
         let names = spool.names()?.into_iter();
-        // What has no name of ours is left alone.
+        // Files with other names are left alone.
         for name in names.filter_map(|name| name.into_string().ok()) {
             spool.remove(&name)?;
         }
@@ -742,9 +742,9 @@ fn make_dir(path: &Path) -> Result<(), OpenError> {
     })
 }
 
-/// Opens or makes a state directory: only its owner may enter.
+/// Opens or creates a state directory that only its owner may enter.
 ///
-/// Mails with live links and people's addresses are in there.
+/// It contains mails with live links and the addresses of recipients.
 pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
     Directory::private(path).map_err(|source| OpenError::StateDir {
         path: path.to_owned(),
@@ -752,7 +752,7 @@ pub fn private_dir(path: &Path) -> Result<Directory, OpenError> {
     })
 }
 
-/// One process at a time: a recipient's intent without an outcome then belongs to a process that is dead.
+/// Locks the state directory for one process at a time: an intent without an outcome then belongs to a dead process.
 fn lock_state_dir(state_dir: &Path) -> Result<(Directory, File), OpenError> {
     let failed = |source| OpenError::StateDir {
         path: state_dir.to_owned(),

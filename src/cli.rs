@@ -1,4 +1,4 @@
-//! The command line: one file for each command, and here what they share.
+//! The command line: one file for each command, and their common parts.
 
 mod audit;
 mod beside;
@@ -92,7 +92,7 @@ enum Command {
 }
 
 impl Cli {
-    /// How much the command tells besides its result.
+    /// The log level of the command.
     pub(crate) const fn verbosity(&self) -> Verbosity {
         match self.command {
             Command::Run(_) => Verbosity::Jobs,
@@ -118,7 +118,8 @@ impl ConfigArgs {
         self.config.is_some()
     }
 
-    /// The configuration; without one, a configuration whose audit log is the user's own. `None` if the user has no directory.
+    /// The configuration; without a file, a configuration whose audit log is in the user's own directory. `None` if the user has
+    /// no such directory.
     fn load_or_of_user(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
         match Config::load(self.config.as_deref(), environment) {
             Err(ConfigError::Nowhere) => Ok(Config::of_user(environment)?),
@@ -127,7 +128,7 @@ impl ConfigArgs {
     }
 }
 
-/// Does what the arguments say.
+/// Runs the command of the arguments.
 pub(crate) async fn run(arguments: Cli, environment: &Environment) -> anyhow::Result<ExitCode> {
     match arguments.command {
         #[cfg(feature = "embedded")]

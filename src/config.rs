@@ -1,7 +1,7 @@
-//! The configuration: one file and the environment, read once into values that are right or refused.
+//! The configuration: one file and the environment, read once and validated.
 //!
-//! `config.toml` at the top of the project is the annotated default, and a test holds it against
-//! [`Config::default`]. A key that nobody knows is an error: a misspelt guard would guard nothing.
+//! `config.toml` at the top of the project is the annotated default, and a test compares it with [`Config::default`]. An unknown
+//! key is an error, because a misspelt limit would have no effect.
 
 mod audit;
 mod deadlines;
@@ -43,25 +43,25 @@ use crate::quantity::{Rate, Size, Span};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where queue, ledger, audit log and secret of this machine live; a file that is loaded without it gets the user's.
+    /// The directory of this machine's queue, ledger, audit log and secret. A file without it uses the user's state directory.
     pub state_dir: PathBuf,
-    /// The secret behind link ids and fingerprints; `<state_dir>/secret.key` when left out.
+    /// The secret behind link ids and fingerprints; `<state_dir>/secret.key` by default.
     pub secret_key_file: Option<PathBuf>,
-    /// Where jobs come from.
+    /// The queue of jobs.
     pub queue: QueueConfig,
-    /// Who signs, and where, by name.
+    /// The named connections: their credentials and servers.
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// The S3 endpoint of this process, for connections with a directory.
     pub embedded: EmbeddedConfig,
-    /// How links are made where a job does not say it.
+    /// The defaults of links for jobs that do not set them.
     pub links: LinksConfig,
-    /// How mails leave.
+    /// How mails are sent.
     pub mail: MailConfig,
-    /// Where "was this done already?" is kept.
+    /// Where the ledger is kept.
     pub ledger: LedgerConfig,
     /// The audit log.
     pub audit: AuditConfig,
-    /// To whom the ends of jobs are told.
+    /// Where results of jobs are sent.
     pub results: ResultsConfig,
     /// The pages.
     pub gallery: GalleryConfig,
@@ -69,9 +69,9 @@ pub struct Config {
     pub templates: TemplatesConfig,
     /// Metrics and health.
     pub http: HttpConfig,
-    /// What jobs may ask.
+    /// The rules that permit jobs.
     pub allow: Vec<AllowConfig>,
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub on_event: Vec<OnEventConfig>,
 }
 
@@ -100,31 +100,31 @@ impl Default for Config {
     }
 }
 
-/// Where jobs come from.
+/// The queue of jobs.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
-    /// Which kind of queue.
+    /// The type of the queue.
     pub kind: QueueKind,
     /// The queue's URL, for SQS.
     pub url: Option<String>,
-    /// Where messages go that nobody can work, for SQS.
+    /// The queue for parked messages, for SQS.
     pub parked_url: Option<String>,
-    /// The queue's region, for SQS, where it is not the one that the URL names.
+    /// The queue's region, for SQS, if it differs from the one in the URL.
     pub region: Option<String>,
-    /// The server to ask, where it is not the one that the URL names.
+    /// The server of the queue, if it differs from the one in the URL.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
-    /// A file with authorities whose certificates are trusted besides the system's, for SQS.
+    /// A file with CA certificates that are trusted besides the system's, for SQS.
     pub ca_file: Option<PathBuf>,
-    /// How many jobs are worked at once.
+    /// How many jobs run at once.
     pub max_in_flight: usize,
-    /// How long a received message is hidden from others; extended while the job is worked.
+    /// How long a received message is hidden from other workers; extended while the job runs.
     pub visibility_timeout: Span,
-    /// How long jobs may go on after a signal to stop.
+    /// How long running jobs may continue after SIGTERM.
     pub grace_period: Span,
-    /// After how many receipts a job that still fails is parked.
+    /// The number of receives after which a failing job is parked.
     pub max_receives: u32,
 }
 
@@ -150,21 +150,21 @@ impl Default for QueueConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResultsConfig {
-    /// The URL of an SQS queue for them.
+    /// The URL of an SQS queue for results.
     pub queue_url: Option<String>,
-    /// That queue's region, where it is not the one that the URL names.
+    /// That queue's region, if it differs from the one in the URL.
     pub region: Option<String>,
-    /// The server to ask, where it is not the one that the URL names.
+    /// The server of the queue, if it differs from the one in the URL.
     pub endpoint_url: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
-    /// A file with authorities whose certificates are trusted besides the system's.
+    /// A file with CA certificates that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// A file for them, a line each.
+    /// A file for results, one per line.
     pub file: Option<PathBuf>,
 }
 
-/// Which kind of queue.
+/// The type of the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
@@ -175,41 +175,41 @@ pub enum QueueKind {
     Sqs,
 }
 
-/// Who signs, and where.
+/// A connection: credentials and server.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectionConfig {
-    /// A directory that the embedded endpoint serves, one folder a bucket.
+    /// A directory that the embedded endpoint serves, with a folder for each bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
     /// The region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Another server that speaks S3.
+    /// Another S3-compatible server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_url: Option<String>,
-    /// A file with authorities whose certificates are trusted besides the system's.
+    /// A file with CA certificates that are trusted besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// Whether the bucket stands in the path instead of the host's name.
+    /// Whether URLs have the bucket in the path instead of the host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
-    /// The server that links name, where recipients reach the store by another one.
+    /// The server that links name, if recipients reach the store by another name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_endpoint_url: Option<String>,
-    /// Whether the bucket stands in the path of links to it, instead of the host's name.
+    /// Whether links have the bucket in the path instead of the host name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_path_style: Option<bool>,
     /// A profile of the AWS configuration files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// A role to take on.
+    /// A role to assume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<String>,
-    /// How long its sessions last, instead of STS's hour; links end with them.
+    /// The duration of its sessions, instead of STS's default of an hour; links end with their session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assume_role_duration: Option<Span>,
-    /// Another server that speaks STS, for the role and for a web identity.
+    /// Another STS-compatible server, for the role and for a web identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sts_endpoint_url: Option<String>,
     /// A fixed access key's id.
@@ -221,10 +221,10 @@ pub struct ConnectionConfig {
     /// The file with its session token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_token_file: Option<PathBuf>,
-    /// How the store encrypts what is put there, instead of as its bucket says.
+    /// The encryption of uploaded objects, instead of the bucket's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse: Option<Encryption>,
-    /// With which key of KMS, instead of the account's own for S3.
+    /// The KMS key for it, instead of the account's own key for S3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sse_kms_key_id: Option<String>,
     /// A distribution in front of its bucket.
@@ -246,19 +246,19 @@ impl ConnectionConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CloudFrontConfig {
-    /// The distribution's name, or one of ours that points to it.
+    /// The distribution's domain name, or an alternate domain name for it.
     pub domain: String,
-    /// Under which id CloudFront knows the public key.
+    /// The id of the public key in CloudFront.
     pub key_pair_id: String,
     /// The file with the private key.
     pub private_key_file: PathBuf,
-    /// The digest below the signature.
+    /// The hash algorithm of the signature.
     #[serde(default)]
     pub hash: HashAlgorithm,
-    /// Whether one signature serves a job's whole prefix.
+    /// Whether one signature covers a job's whole prefix.
     #[serde(default)]
     pub wildcard: bool,
-    /// Whether links ask for a file's name and type.
+    /// Whether links override a file's name and type.
     #[serde(default = "CloudFrontConfig::default_response_overrides")]
     pub response_overrides: bool,
     /// The bucket behind it.
@@ -279,9 +279,9 @@ impl CloudFrontConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedConfig {
-    /// Where it listens.
+    /// The listening address.
     pub listen: SocketAddr,
-    /// What links say; a TLS proxy's address when others are to use them.
+    /// The URL that links contain; the address of a TLS proxy if others use them.
     pub public_url: String,
 }
 
@@ -294,27 +294,27 @@ impl Default for EmbeddedConfig {
     }
 }
 
-/// How links are made where a job does not say it.
+/// The defaults of links for jobs that do not set them.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LinksConfig {
     /// How long a link works.
     pub expires_in: Span,
-    /// What to do when it cannot work so long.
+    /// What to do when the credentials cannot support that lifetime.
     pub expiry_guard: ExpiryGuard,
-    /// What a browser does with it.
+    /// Whether a browser displays or saves the file.
     pub disposition: ContentDisposition,
     /// Whether each recipient gets links of their own.
     pub per_recipient: bool,
     /// What to do about objects that cannot be linked.
     pub on_unlinkable: OnUnlinkable,
-    /// Whether a link gives what was there when it was made, whatever is uploaded later; needs a bucket with versions.
+    /// Whether a link opens the version that existed when it was made; requires a bucket with versioning.
     pub pin_version: bool,
-    /// Whether each listed object is looked at before it is linked: finds what a listing does not tell.
+    /// Whether a HEAD request checks each object before it is linked: some problems do not show in a listing.
     pub preflight: bool,
     /// How many links may be signed, for each connection.
     pub rate: Rate,
-    /// How many requests may be made to S3, for each connection.
+    /// How many requests to S3 are sent, for each connection.
     pub requests: Rate,
 }
 
@@ -334,39 +334,39 @@ impl Default for LinksConfig {
     }
 }
 
-/// How mails leave.
+/// How mails are sent.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MailConfig {
-    /// Which way.
+    /// The transport.
     pub transport: Transport,
     /// The sender.
     pub from: String,
-    /// The language where a recipient has none.
+    /// The language of recipients without a locale.
     pub locale: String,
-    /// The time zone in which mails and pages say when links end.
+    /// The time zone of the instants in mails and pages.
     pub time_zone: String,
-    /// How many mails of one job are under way at once.
+    /// How many mails of one job are sent concurrently.
     pub at_once: usize,
-    /// The directory of the outbox; `<state_dir>/outbox` when left out.
+    /// The directory of the outbox; `<state_dir>/outbox` by default.
     pub outbox_dir: Option<PathBuf>,
-    /// How many mails of one job are sent.
+    /// The rate of mails for one job.
     pub job_rate: Option<Rate>,
-    /// How many mails are sent to one domain.
+    /// The rate of mails to one domain.
     pub domain_rate: Option<Rate>,
-    /// Who is told when mails of a job were refused.
+    /// The address that is notified of rejected mails.
     pub notify: Option<String>,
-    /// How many such notices are sent.
+    /// The rate of these notices.
     pub notify_rate: Rate,
     /// The relay of jobs that name none.
     pub smtp: SmtpConfig,
-    /// How many mails are sent to these domains.
+    /// The rates of mails to individual domains.
     pub domain_rates: BTreeMap<String, Rate>,
     /// More relays, by name.
     pub relays: BTreeMap<String, SmtpConfig>,
-    /// The list that mails belong to.
+    /// The mailing list of the mails.
     pub list: ListConfig,
-    /// What signs them.
+    /// The DKIM keys.
     pub dkim: Vec<DkimConfig>,
 }
 
@@ -409,7 +409,7 @@ impl MailConfig {
         Ok(relays)
     }
 
-    /// The section in which a relay is described.
+    /// The configuration section of a relay.
     pub fn section_of(name: &RelayName) -> String {
         match *name == RelayName::default() {
             true => "mail.smtp".to_owned(),
@@ -418,15 +418,15 @@ impl MailConfig {
     }
 }
 
-/// The list that mails belong to, for mail programs.
+/// The mailing list of the mails, for mail programs.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListConfig {
     /// Its id, with or without a name: `Daily reports <daily.sender.example>`.
     pub id: Option<String>,
-    /// Who takes mails that ask to leave it.
+    /// The address for unsubscribe mails.
     pub unsubscribe_mailto: Option<String>,
-    /// What takes POST requests that ask to leave it.
+    /// The URL for unsubscribe requests (POST).
     pub unsubscribe_url: Option<String>,
 }
 
@@ -434,20 +434,20 @@ pub struct ListConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DkimConfig {
-    /// For which domain; the sender's when left out.
+    /// Its domain; the sender's by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// Under which name verifiers find the public key.
+    /// The selector under which verifiers find the public key.
     pub selector: String,
     /// The file with the private key.
     pub key_file: PathBuf,
 }
 
-/// Which way mails leave.
+/// How mails are sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// Into a directory, to be looked at.
+    /// Writes mails into a directory, for inspection.
     #[default]
     Outbox,
     /// Through a relay.
@@ -462,21 +462,21 @@ pub struct SmtpConfig {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// How the connection is secured.
+    /// The transport security.
     pub tls: Tls,
-    /// Who logs in.
+    /// The user name.
     pub username: Option<String>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
-    /// A certificate authority that is trusted besides the system's.
+    /// A CA certificate that is trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// What it is told in EHLO.
+    /// The host name in EHLO.
     pub hello: Option<String>,
-    /// How many mails it is given.
+    /// The rate of mails to the relay.
     pub rate: Rate,
-    /// How many connections it is given at once.
+    /// The maximum number of connections to the relay.
     pub connections: usize,
-    /// How long each step of the dialogue may take.
+    /// The timeouts of each step of the dialogue.
     pub deadlines: Deadlines,
 }
 
@@ -497,34 +497,34 @@ impl Default for SmtpConfig {
     }
 }
 
-/// How a connection to the relay is secured.
+/// The transport security of a connection to the relay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
-    /// STARTTLS, required: a relay that does not offer it gets no mail.
+    /// STARTTLS, required: no mail is sent to a relay that does not offer it.
     #[default]
     Starttls,
     /// TLS from the first byte.
     Implicit,
-    /// None; only on this machine.
+    /// No TLS; only on this machine.
     None,
 }
 
-/// Where "was this done already?" is kept.
+/// Where the ledger is kept.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerConfig {
-    /// Which kind of ledger.
+    /// The type of the ledger.
     pub kind: LedgerKind,
     /// The connection to its bucket, for S3.
     pub connection: Option<String>,
     /// Its bucket, for S3.
     pub bucket: Option<String>,
-    /// What its keys begin with, for S3.
+    /// The prefix of its keys, for S3.
     pub prefix: String,
-    /// What to do when nobody knows whether a mail left.
+    /// What to do about a delivery in doubt.
     pub on_doubt: OnDoubt,
-    /// A program that is asked before, and answers `sent`, `resend` or `hold`.
+    /// A program that is asked first, and answers `sent`, `resend` or `hold`.
     pub resolve_cmd: Option<PathBuf>,
 }
 
@@ -541,7 +541,7 @@ impl Default for LedgerConfig {
     }
 }
 
-/// Which kind of ledger.
+/// The type of the ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LedgerKind {
@@ -556,15 +556,15 @@ pub enum LedgerKind {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
-    /// Its directory; `<state_dir>/audit` when left out.
+    /// Its directory; `<state_dir>/audit` by default.
     pub dir: Option<PathBuf>,
-    /// How recipients are named.
+    /// How the log names recipients.
     pub recipients: RecipientNames,
-    /// The file with the Ed25519 key that signs checkpoints; one derived from the secret when left out.
+    /// The file with the Ed25519 key that signs checkpoints; by default a key derived from the secret.
     pub checkpoint_key_file: Option<PathBuf>,
-    /// From which size on a segment is followed by a new one; each day begins a new one anyway.
+    /// The size at which a new segment is started; each day also starts one.
     pub rotate_size: Size,
-    /// How much room the log's disk must have for messages to be received.
+    /// The free space that the log's disk must have for messages to be received.
     pub min_free: Size,
 }
 
@@ -580,14 +580,14 @@ impl Default for AuditConfig {
     }
 }
 
-/// How recipients are named in the audit log.
+/// How the audit log names recipients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecipientNames {
     /// By a keyed hash.
     #[default]
     Hashed,
-    /// By their address besides.
+    /// By their address as well.
     Clear,
 }
 
@@ -597,14 +597,14 @@ pub enum RecipientNames {
 pub struct GalleryConfig {
     /// Links on one page.
     pub page_size: usize,
-    /// Whether the beginnings of pictures are read, so that pages know their sizes.
+    /// Whether the headers of pictures are read, so that pages know their sizes.
     pub picture_sizes: bool,
-    /// How many pictures of a job are looked at, at the most.
+    /// The maximum number of pictures of a job whose headers are read.
     pub picture_limit: u64,
-    /// How many of them at once.
+    /// How many of them are read at once.
     pub pictures_at_once: usize,
-    /// Where a page goes that is published because a mail has no room for all files, if the job's rule names no bucket in
-    /// `publish`: `s3://bucket/prefix`.
+    /// Where a page is published if a mail has no room for all files and the job's rule names no bucket in `publish`:
+    /// `s3://bucket/prefix`.
     pub default_publish: Option<String>,
 }
 
@@ -624,7 +624,7 @@ impl Default for GalleryConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TemplatesConfig {
-    /// A directory like `templates/`; what is in it replaces or adds to the shipped ones.
+    /// A directory like `templates/`, whose files replace or add to the built-in ones.
     pub dir: Option<PathBuf>,
 }
 
@@ -632,7 +632,7 @@ pub struct TemplatesConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
-    /// Where `/metrics`, `/live` and `/ready` are answered.
+    /// The address of `/metrics`, `/live` and `/ready`.
     pub listen: SocketAddr,
 }
 
@@ -644,39 +644,39 @@ impl Default for HttpConfig {
     }
 }
 
-/// One `[[allow]]` rule, as it is written.
+/// One `[[allow]]` rule, as written.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllowConfig {
-    /// Who signs.
+    /// The connection that signs.
     pub connection: String,
-    /// From which bucket.
+    /// The bucket.
     pub bucket: String,
-    /// Under which prefix.
+    /// The prefix.
     #[serde(default)]
     pub prefix: String,
-    /// To whom: `*@acme.example`.
+    /// The permitted recipients: `*@acme.example`.
     #[serde(default)]
     pub recipients: Vec<String>,
-    /// Where answers may go besides the recipients and the sender's own domain.
+    /// The permitted reply addresses besides the recipients and the sender's own domain.
     #[serde(default)]
     pub reply_to: Vec<String>,
-    /// Through which relays mails may go; a job that names none goes through the first.
+    /// The permitted relays; a job that names none uses the first.
     #[serde(default = "AllowConfig::default_relays")]
     pub relays: Vec<String>,
-    /// Where pages and lists may go: `s3://bucket/prefix` or `dir:/path`.
+    /// Where pages and manifests may be published: `s3://bucket/prefix` or `dir:/path`.
     #[serde(default)]
     pub publish: Vec<String>,
-    /// The longest that a link may live.
+    /// The maximum lifetime of a link.
     #[serde(default = "AllowConfig::default_max_expires_in")]
     pub max_expires_in: Span,
-    /// The most links of one job.
+    /// The maximum number of links of one job.
     #[serde(default = "AllowConfig::default_max_links")]
     pub max_links: u64,
 }
 
 impl AllowConfig {
-    /// The relay of `[mail.smtp]`, and no other.
+    /// The relay of `[mail.smtp]` only.
     pub fn default_relays() -> Vec<String> {
         vec![RelayName::default().to_string()]
     }
@@ -690,19 +690,19 @@ impl AllowConfig {
     }
 }
 
-/// One `[[on_event]]` rule, as it is written.
+/// One `[[on_event]]` rule, as written.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnEventConfig {
-    /// The bucket in which it must have happened.
+    /// The bucket that the event must name.
     pub bucket: String,
-    /// What the object's key must match.
+    /// The pattern that the object's key must match.
     #[serde(default = "OnEventConfig::default_key")]
     pub key: String,
-    /// What must have happened to it.
+    /// The event types that match.
     #[serde(default = "OnEventConfig::default_events")]
     pub events: Vec<String>,
-    /// The job's file, with `{{event.bucket}}`, `{{event.key}}`, `{{event.time}}` in its texts.
+    /// The job's file, with the placeholders `{{event.bucket}}`, `{{event.key}}` and `{{event.time}}` in its texts.
     pub job: PathBuf,
 }
 
@@ -717,12 +717,12 @@ impl OnEventConfig {
 }
 
 impl Config {
-    /// Who sends.
+    /// The sender.
     pub fn sender(&self) -> Result<Recipient, ConfigError> {
         Recipient::parse(&self.mail.from).map_err(|error| ConfigError::value("mail.from", error))
     }
 
-    /// Who is told when mails of a job were refused.
+    /// The address that is notified of rejected mails.
     pub fn notify(&self) -> Result<Option<Recipient>, ConfigError> {
         let notify = self.mail.notify.as_deref().map(Recipient::parse);
         let notify = notify.transpose();
@@ -734,7 +734,7 @@ impl Config {
         self.audit_place().to_path_buf()
     }
 
-    /// The audit log's directory, and through which links it may be entered.
+    /// The audit log's directory, and the symbolic links through which it may be entered.
     pub fn audit_place(&self) -> Location {
         self.own_place(self.audit.dir.as_deref(), "audit")
     }
@@ -744,7 +744,7 @@ impl Config {
         self.outbox_place().to_path_buf()
     }
 
-    /// The outbox's directory, and through which links it may be entered.
+    /// The outbox's directory, and the symbolic links through which it may be entered.
     pub fn outbox_place(&self) -> Location {
         self.own_place(self.mail.outbox_dir.as_deref(), "outbox")
     }
@@ -765,7 +765,7 @@ impl Config {
         self.state_dir.join("handout.sqlite")
     }
 
-    /// Whether any connection is served by this process.
+    /// Whether this process serves any connection.
     pub fn needs_embedded(&self) -> bool {
         self.connections
             .values()

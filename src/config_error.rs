@@ -1,7 +1,7 @@
-//! Why the configuration cannot be used.
+//! The errors of the configuration.
 //!
-//! A module of its own below all others: authorities, proxies and keys are read where they are used, and what is wrong with
-//! them is told with the key of the configuration that names them.
+//! This module is below all others: authorities, proxies and keys are read where they are used, and their errors name the key of
+//! the configuration.
 
 use std::path::PathBuf;
 use std::{fmt, io};
@@ -9,17 +9,17 @@ use std::{fmt, io};
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// No file anywhere.
+    /// There is no configuration file.
     #[error(
         "there is no configuration: no --config was given, and neither config.toml nor /etc/handout/config.toml exists"
     )]
     Nowhere,
-    /// The file in the working directory is one that another user may have put there.
+    /// The file in the working directory may have been put there by another user.
     #[error(
         "config.toml in the working directory is not used, since {reason}: name it with --config if it is meant, or run the command in another directory"
     )]
     Planted {
-        /// Whose it is.
+        /// Why it is not trusted.
         reason: &'static str,
     },
     /// The file cannot be read.
@@ -27,24 +27,24 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// The file is not what it should be.
+    /// The file is not a valid configuration.
     #[error("the configuration {} is wrong: {reason}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the error.
         reason: String,
     },
-    /// The variables alone are not what they should be.
+    /// The environment variables are not a valid configuration.
     #[error("the environment is wrong: {reason}")]
     Variables {
-        /// Which, and why.
+        /// The variable and the error.
         reason: String,
     },
-    /// No region is configured, and the metadata service of the instance, which may know it, did not say one.
+    /// No region is configured, and the instance's metadata service, which may know it, returned none.
     #[error(
         "the configuration's {key} is missing, and neither the environment nor the profile nor the metadata service of the instance says one: set it, or AWS_EC2_METADATA_DISABLED=true where there is no such service"
     )]
@@ -52,20 +52,20 @@ pub enum ConfigError {
         /// The key, such as `connections.reports.region`.
         key: String,
     },
-    /// A file that a key names is on a file system that does not answer.
+    /// A file that a key names is on a file system that does not respond.
     #[error("the configuration's {key} names a file that does not come")]
     Late {
         /// The key, such as `mail.smtp.password_file`.
         key: String,
-        /// Which file, and for how long.
+        /// The file, and how long it was waited for.
         source: io::Error,
     },
-    /// A key has a value that cannot be used.
+    /// The value of a key is not usable.
     #[error("the configuration's {key} {reason}")]
     Value {
         /// The key, such as `queue.url`.
         key: String,
-        /// What is wrong with it and what would be right.
+        /// The error, and a correct form.
         reason: String,
     },
 }
@@ -78,7 +78,7 @@ impl ConfigError {
         }
     }
 
-    /// A file that a key names was not read; `reason` says so where it is there no more, or no such file.
+    /// The error for an unreadable file that a key names; `reason` formats it, except for timeouts.
     pub(crate) fn unread(
         key: impl Into<String>,
         source: io::Error,

@@ -1,12 +1,11 @@
-//! What the mails of a plan show, tried before a link is signed for use.
+//! Tries how many files the mails of a plan show, before a link is signed for use.
 //!
-//! A mail is as long as its readers' programs allow, so not every job's files fit. Whether they do decides what else is
-//! published, and that must be known before the first link is recorded: no link may be recorded as handed out that its
-//! recipient cannot reach. The trial renders the very mails, with links that take the same room and open nothing.
+//! Mail programs limit the size of a mail, so not every job's files fit. The result decides whether a page is published as well.
+//! It must be known before the first link is recorded, because no link may be recorded as handed out if its recipient cannot
+//! reach it. The trial renders the real mails, with sample links of the same length that open nothing.
 //!
-//! That may be ten thousand mails, and a job whose recipients wait for a rate comes back for a few of them at a time. So what a
-//! trial came to is remembered ([`Tried`]) until the job is done: while nothing has changed on which a mail's length depends, it is
-//! not tried again.
+//! A trial may render ten thousand mails, and a rate-limited job returns for a few recipients at a time. The result is therefore
+//! remembered ([`Tried`]) until the job is done, and reused while nothing has changed that affects a mail's length.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,35 +24,35 @@ use crate::render::email::{self, Digest, MAX_ROWS, RenderedDigest};
 use crate::render::{MailSettings, Templates};
 use crate::run::{Presenting, Signing};
 
-/// The part of a mail's room that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the one
-/// that was measured.
+/// The part of a mail's budget that the trial leaves empty, as its reciprocal: a signature can be some bytes longer than the
+/// measured one.
 const SPARE_PART: usize = 100;
 
-/// What the trials of jobs came to that are not done. Clones share it.
+/// The results of trials of unfinished jobs. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tried {
     verdicts: Arc<Mutex<HashMap<JobId, Vec<TrialResult>>>>,
 }
 
-/// What one trial came to. A job has two: of the plan as it asks for it, and with what is published besides.
+/// The result of one trial. A job has two: of the plan as requested, and with the additional publication.
 #[derive(Debug)]
 struct TrialResult {
     of: Conditions,
     shortage: Option<Shortage>,
 }
 
-/// All on which the length of a job's mails depends, but for the instants in them, for which room is spared.
+/// Everything that affects the length of a job's mails, except for the instants in them, for which the spare part leaves room.
 #[derive(Debug, Clone)]
 struct Conditions {
     /// The recipients, the variables and the phrases.
     body_sha256: String,
-    /// What was published besides.
+    /// The place of the additional publication.
     supplement: Option<PublishTarget>,
-    /// How many objects are linked, and how many are not.
+    /// The number of linked objects, and of objects without a link.
     objects: (u64, u64),
-    /// What ends the links: mails say so.
+    /// What limits the lifetime of the links: mails state it.
     bound: Bound,
-    /// Whose signatures they have: a session's links are longer.
+    /// The access key of their signatures: links of a session are longer.
     access_key_id: Arc<str>,
     templates: Arc<Templates>,
     settings: Arc<MailSettings>,
@@ -82,7 +81,7 @@ impl Conditions {
         }
     }
 
-    /// Whether these are the same. A configuration that is read again makes everything of it anew.
+    /// Whether these are the same. A reload replaces changed services by new instances.
     fn are(&self, other: &Self) -> bool {
         self.body_sha256 == other.body_sha256
             && self.supplement == other.supplement
@@ -101,7 +100,7 @@ impl Tried {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a trial under these conditions came to, if there was one.
+    /// The result of a trial under these conditions, if known.
     fn recall(&self, job: &JobId, conditions: &Conditions) -> Option<Option<Shortage>> {
         let verdicts = self.verdicts();
         let mut of_job = verdicts.get(job)?.iter();
@@ -109,7 +108,7 @@ impl Tried {
         Some(same.shortage)
     }
 
-    /// Remembers what a trial came to, in place of one of the same plan under other conditions.
+    /// Stores the result of a trial, and replaces one of the same plan under other conditions.
     fn remember(&self, job: &JobId, of: Conditions, shortage: Option<Shortage>) {
         let mut verdicts = self.verdicts();
         if verdicts.len() >= MAX_TRIED_JOBS && !verdicts.contains_key(job) {
@@ -122,13 +121,13 @@ impl Tried {
         of_job.push(TrialResult { of, shortage });
     }
 
-    /// The job is done.
+    /// Drops the results of a job that is done.
     pub(crate) fn forget(&self, job: &JobId) {
         self.verdicts().remove(job);
     }
 }
 
-/// Makes mails of a plan that open nothing.
+/// Renders mails of a plan with links that open nothing.
 pub(crate) struct MailTrial<'a> {
     plan: &'a Plan,
     listing: &'a Listing,
@@ -137,7 +136,7 @@ pub(crate) struct MailTrial<'a> {
 }
 
 impl<'a> MailTrial<'a> {
-    /// A trial of a plan and its objects. Asks for the credentials, since a link with a session's token is longer.
+    /// A trial of a plan and its objects. Fetches the credentials, since links with a session token are longer.
     pub(crate) async fn new(
         plan: &'a Plan,
         listing: &'a Listing,
@@ -162,7 +161,7 @@ impl<'a> MailTrial<'a> {
         })
     }
 
-    /// A page of the listing, with examples in place of links.
+    /// A page of the listing, with sample links.
     pub(crate) fn batch(
         &self,
         number: usize,
@@ -177,7 +176,7 @@ impl<'a> MailTrial<'a> {
         Ok(AuditedLinks::examples(examples))
     }
 
-    /// What a mail can show of all objects.
+    /// The digest of all objects.
     pub(crate) fn digest(&self, audience: &Audience) -> Result<Digest, JobError> {
         let mut digest = Digest::new(self.plan);
         for number in 0..self.listing.pages() {
@@ -186,7 +185,7 @@ impl<'a> MailTrial<'a> {
         Ok(digest)
     }
 
-    /// What a mail can show of the first objects: one more than any mail has room for, if there are so many.
+    /// The digest of the first objects: one more than any mail can show, if there are so many.
     pub(crate) async fn first_digest(&self, audience: &Audience) -> Result<Digest, JobError> {
         let mut digest = Digest::new(self.plan);
         let mut left = MAX_ROWS + 1;
@@ -210,7 +209,7 @@ impl<'a> MailTrial<'a> {
         Ok(digest)
     }
 
-    /// The mail of one reader.
+    /// Renders the mail of one recipient.
     pub(crate) fn draw(
         &self,
         digest: &Digest,
@@ -238,7 +237,7 @@ impl<'a> MailTrial<'a> {
     }
 }
 
-/// Finds whether a mail of the plan neither shows all files nor links what has them.
+/// Returns the shortage of the plan's mails, if a mail neither shows all files nor links a page or list of them.
 pub(crate) async fn shortage(
     plan: &Plan,
     listing: &Listing,
@@ -261,7 +260,7 @@ pub(crate) async fn shortage(
     Ok(shortage)
 }
 
-/// Makes the mails, until one of them is short of files.
+/// Renders the mails until one of them lacks files.
 async fn try_mails(
     trial: &MailTrial<'_>,
     stop: &Cancellation,
@@ -294,7 +293,7 @@ async fn try_mails(
                     shown: drawn.shown,
                 }));
             }
-            // Where the mail with the most to say leaves half of its room, the others of its language fit.
+            // If the longest mail uses at most half of the budget, all others in its language fit.
             if number == 0 && drawn.html_bytes * 2 <= full {
                 break;
             }
@@ -304,14 +303,14 @@ async fn try_mails(
     Ok(None)
 }
 
-/// Whether the names of files differ from reader to reader.
+/// Whether the names of files differ between recipients.
 fn names_readers(plan: &Plan) -> bool {
     let filename = plan.filename.as_ref();
     plan.per_recipient && filename.is_some_and(Phrase::names_recipient)
 }
 
-/// The readers by the language in which their mails are written, which many locales may have; of each, that one first of whom a mail
-/// has the most to say.
+/// The recipients by the language of their mails, which several locales may share; in each, the recipient with the longest mail
+/// comes first.
 fn by_language(plan: &Plan, presenting: &Presenting) -> Vec<Vec<Arc<Recipient>>> {
     let mut groups: BTreeMap<&str, Vec<(usize, Arc<Recipient>)>> = BTreeMap::new();
     let strings = presenting.templates.strings();
@@ -374,7 +373,7 @@ mod tests {
         assert_eq!(tried.recall(&job, &plain), Some(shortage));
         assert_eq!(tried.recall(&job, &supplemented), Some(None));
         assert_eq!(tried.recall(&"other".parse().unwrap(), &plain), None);
-        // A session's key, an object that has vanished, a configuration that was read again.
+        // A session's key, a vanished object, a reloaded configuration.
         for changed in [
             Conditions {
                 access_key_id: "ASIAEXAMPLE".into(),

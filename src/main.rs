@@ -1,4 +1,4 @@
-//! The program: arguments, configuration, edges, run until a signal, exit code.
+//! The program: arguments, configuration, services, run until a signal, exit code.
 
 mod cli;
 
@@ -10,10 +10,10 @@ use clap::Parser;
 use handout::environment::Environment;
 use handout::telemetry;
 
-/// How long threads that still work are waited for at the end.
+/// How long a shutdown waits for threads.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
-/// Variables that libraries read from the process's environment by themselves, and of which they take an empty one for a path.
+/// Variables that libraries read from the process's environment themselves, treating an empty value as a path.
 const READ_BY_LIBRARIES: [&str; 5] = [
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return cli::exit::failed(&anyhow::Error::new(error)),
     };
     let ended = runtime.block_on(cli::run(arguments, &environment));
-    // A thread that still waits, say for the name of a host, has nothing to lose: what must be whole was waited for.
+    // A thread that still waits, such as for a DNS answer, holds no state: everything that must be complete was awaited.
     runtime.shutdown_timeout(LAST_THREADS);
     match ended {
         Ok(code) => {
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts the program again without the empty ones among these variables: with `SSL_CERT_FILE=`, no certificate would be trusted.
-/// An environment cannot be changed safely in place. Where the program cannot be started again, it goes on as it is.
+/// Restarts the program without those of these variables that are empty: with `SSL_CERT_FILE=`, no certificate would be trusted.
+/// An environment cannot be changed safely in place. If the restart fails, the program continues unchanged.
 fn without_empty_variables() {
     let is_empty = |name: &&str| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let empty: Vec<&str> = READ_BY_LIBRARIES.into_iter().filter(is_empty).collect();
@@ -70,6 +70,6 @@ fn without_empty_variables() {
     for name in empty {
         command.env_remove(name);
     }
-    // Comes back with an error only.
+    // Returns only with an error.
     drop(command.exec());
 }

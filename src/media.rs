@@ -1,7 +1,7 @@
-//! What the first bytes of pictures tell: their size on the screen, and the small picture that cameras put inside.
+//! Reads the size and the embedded thumbnail of a picture from its first bytes.
 //!
-//! Nothing is decoded: headers are read, every number in them is bounded, and whatever is odd is "not known". A picture
-//! that is not known costs its gallery a moment of layout, and never a job.
+//! Nothing is decoded: only headers are read, every number in them is bounded, and malformed input counts as unknown. An unknown
+//! picture shifts the gallery's layout while it loads, and never fails a job.
 
 mod album;
 mod boxes;
@@ -21,26 +21,26 @@ pub use album::{PictureLoader, PictureSettings};
 
 use crate::job::Key;
 
-/// What is known of a picture.
+/// The facts about a picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
-    /// How wide it is shown, in pixels: after it was turned as its EXIF orientation says.
+    /// The displayed width, in pixels, after rotation by the EXIF orientation.
     pub width: u32,
-    /// How high it is shown, in pixels.
+    /// The displayed height, in pixels.
     pub height: u32,
-    /// The camera's own small picture as a `data:` URI of at most 8 KiB. It turns as the large one does, and is to cover
-    /// its place: where shapes differ, cameras put black bars around it.
+    /// The camera's embedded thumbnail as a `data:` URI of at most 8 KiB. It is rotated like the picture, and should cover its
+    /// place: where aspect ratios differ, cameras add black bars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thumbnail: Option<String>,
 }
 
 impl Picture {
-    /// Reads what a file's first bytes tell; nothing if they are odd, cut off, or of no format that is known.
+    /// Reads a file's first bytes; `None` if they are malformed, truncated, or of an unknown format.
     pub fn read(head: &[u8]) -> Option<Self> {
         format::read(head)
     }
 
-    /// The same without its small picture.
+    /// The same without its thumbnail.
     fn without_thumbnail(&self) -> Self {
         Self {
             thumbnail: None,
@@ -49,19 +49,19 @@ impl Picture {
     }
 }
 
-/// What is known of the pictures of a batch. A picture that is not in here is shown without a known size.
+/// The facts about the pictures of a batch. A picture that is missing here is shown without a known size.
 #[derive(Debug, Clone, Default)]
 pub struct Pictures {
     by_key: HashMap<Key, Arc<Picture>>,
 }
 
 impl Pictures {
-    /// What is known of a picture.
+    /// The facts about a picture.
     pub fn of(&self, key: &Key) -> Option<&Picture> {
         self.by_key.get(key).map(|picture| &**picture)
     }
 
-    /// Keeps what was found out.
+    /// Adds the facts about a picture.
     pub fn insert(&mut self, key: Key, picture: Arc<Picture>) {
         self.by_key.insert(key, picture);
     }

@@ -1,8 +1,8 @@
-//! What a job would send, without sending it: nothing is signed for use, recorded or delivered.
+//! Previews a job: shows what it would send, and signs, records and delivers nothing.
 //!
-//! The same plan, the same listing and the same templates as in earnest; only the links are examples that open nothing.
-//! They are as long as real ones, so that a mail that would not fit shows it here. Mails are made one after the other as
-//! they are asked for: a thousand of them need no more memory than one.
+//! Plan, listing and templates are those of a real run; only the links are samples that open nothing. They are as long as real
+//! links, so a mail that would not fit shows here. Mails are rendered on demand, one after the other: a thousand of them need no
+//! more memory than one.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use crate::render::email::{Digest, RenderedDigest};
 use crate::render::gallery::{Gallery, PageLinks};
 use crate::run::JobRun;
 
-/// How many mails of each audience, and of how many audiences, a check makes.
+/// How many mails of each audience, and of how many audiences, a check renders.
 const MAX_CHECKED_MAILS: usize = 100;
 
-/// A job, planned and listed, of which mails and pages can be made.
+/// A planned and listed job whose mails and pages can be rendered.
 pub struct Preview<'t> {
     /// The plan.
     pub plan: Plan,
@@ -34,7 +34,7 @@ pub struct Preview<'t> {
     services: &'t Services,
 }
 
-/// What makes mails and pages of a job's preview.
+/// Renders mails and pages of a job's preview.
 pub struct TrialMails<'p> {
     preview: &'p Preview<'p>,
     mails: MailTrial<'p>,
@@ -43,11 +43,11 @@ pub struct TrialMails<'p> {
 /// A mail as it would be sent.
 #[derive(Debug)]
 pub struct PreviewedMail {
-    /// To whom.
+    /// The recipient.
     pub recipient: Arc<Recipient>,
-    /// Subject, text and HTML, and how much of the job is in them.
+    /// Subject, text and HTML, and how many of the job's files they show.
     pub drawn: RenderedDigest,
-    /// The whole letter.
+    /// The complete message.
     pub letter: Letter,
 }
 
@@ -78,7 +78,7 @@ impl<'t> Preview<'t> {
         })
     }
 
-    /// Plans a job as if its objects were there: for the example of a rule.
+    /// Plans a job as if its objects existed: for the example of a rule.
     pub async fn imagine(run: &'t JobRun, services: &'t Services) -> Result<Self, JobError> {
         let plan = plan_of(run, services).await?;
         let listing = Listing::imagined(&plan, &services.presenting.spool_dir)?;
@@ -91,12 +91,12 @@ impl<'t> Preview<'t> {
         })
     }
 
-    /// Makes the first mails and the beginning of the page, and keeps nothing of them: a template that misses a variable of the
-    /// job is found so.
+    /// Renders the first mails and the start of the page, and discards them. This finds templates that lack a variable of the
+    /// job.
     ///
     /// # Errors
     ///
-    /// Whatever would keep the job from being done, as far as it can be known before.
+    /// Any error that would keep the job from being done, as far as it can be known beforehand.
     pub async fn check(&self) -> Result<(), JobError> {
         let mails = self.services.mail_trial(&self.plan, &self.listing).await?;
         let audiences = self.plan.audiences();
@@ -124,7 +124,7 @@ impl<'t> Preview<'t> {
         Ok(())
     }
 
-    /// Makes mails and pages of it.
+    /// Renders its mails and pages.
     pub async fn trial(&self) -> Result<TrialMails<'_>, JobError> {
         let mails = self.services.mail_trial(&self.plan, &self.listing).await?;
         Ok(TrialMails {
@@ -133,17 +133,17 @@ impl<'t> Preview<'t> {
         })
     }
 
-    /// How many links it would make for each audience.
+    /// The number of links for each audience.
     pub const fn links(&self) -> u64 {
         self.listing.linkable
     }
 
-    /// How many objects cannot be linked.
+    /// The number of objects without a link.
     pub const fn unavailable(&self) -> u64 {
         self.listing.unavailable
     }
 
-    /// The first `most` objects that cannot be linked, and why.
+    /// The first `most` objects without a link, and the reasons.
     pub fn first_unavailable(&self, most: usize) -> Result<Vec<Unavailable>, JobError> {
         let mut found = Vec::new();
         for number in 0..self.listing.pages() {
@@ -160,7 +160,7 @@ impl<'t> Preview<'t> {
         Ok(found)
     }
 
-    /// How many pages the gallery of an audience would have.
+    /// The number of pages of an audience's gallery.
     pub fn page_count(&self) -> usize {
         self.plan.gallery.as_ref().map_or(0, |gallery| {
             Gallery::file_names(self.listing.linkable, gallery.page_size).len()
@@ -203,7 +203,7 @@ impl TrialMails<'_> {
         Ok(pages)
     }
 
-    /// The mails, in the order of the recipients, each made when it is asked for.
+    /// The mails, in the order of the recipients, each rendered on demand.
     pub fn mails(&self) -> impl Iterator<Item = Result<PreviewedMail, JobError>> + '_ {
         let audiences = self.preview.plan.audiences().into_iter();
         audiences.flat_map(move |audience| self.mails_of(&audience))

@@ -1,7 +1,7 @@
-//! The page and the list of one audience, on their way out batch by batch.
+//! Publishes the page and the manifest of one audience, batch by batch.
 //!
-//! How many pages there will be is known from the listing, so the links from page to page are signed and recorded
-//! before the first page is rendered, and no page is kept in memory after it is full.
+//! The number of pages follows from the listing. Links between pages are therefore signed and recorded before the first page is
+//! rendered, and no page is kept in memory after it is full.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::store::{ObjectMeta, Storage};
 
 const HTML: &str = "text/html; charset=utf-8";
 
-/// What a run publishes with.
+/// The services that publish a run's pages and manifests.
 #[derive(Debug, Clone, Copy)]
 pub struct Publishing<'a> {
     run: &'a JobRun,
@@ -38,12 +38,12 @@ pub struct Publishing<'a> {
     presenting: &'a Presenting,
 }
 
-/// The page and the list that a job asked for; either may be absent.
+/// The page and the manifest of a job; either may be absent.
 pub struct Publication<'a> {
     publishing: Publishing<'a>,
     audience: Audience,
     gallery: Option<(Gallery<'a>, Publisher, PublishedPages)>,
-    /// Pages that are full and not put yet.
+    /// Full pages that are not published yet.
     full: Vec<RenderedPage>,
     manifest: Option<(Manifest, ListDraft, PublishedList)>,
 }
@@ -59,18 +59,18 @@ impl std::fmt::Debug for Publication<'_> {
 /// What was published, and the links to it.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// The link to the first page, when it is in a bucket.
+    /// The link to the first page, if it is in a bucket.
     pub gallery_url: Option<PresignedUrl>,
-    /// The link to the list, when it is in a bucket.
+    /// The link to the manifest, if it is in a bucket.
     pub manifest_url: Option<PresignedUrl>,
 }
 
-/// Where the page and the list of an audience are, in words: the same at every attempt.
+/// Where the page and the manifest of an audience are, for display: the same at every attempt.
 #[derive(Debug, Default)]
 pub struct Places {
     /// The first page.
     pub gallery: Option<String>,
-    /// The list.
+    /// The manifest.
     pub manifest: Option<String>,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Publishing<'a> {
         }
     }
 
-    /// Says where the plan's page and list are for an audience, published now or before.
+    /// The locations of the plan's page and manifest for an audience, published now or before.
     pub fn places(self, listing: &Listing, audience: &Audience) -> Result<Places, JobError> {
         let plan = self.plan;
         let gallery = plan.gallery.as_ref().map(|wanted| -> Result<_, JobError> {
@@ -124,7 +124,7 @@ impl<'a> Publishing<'a> {
         })
     }
 
-    /// Begins what the plan asks for.
+    /// Starts the publication that the plan requests.
     pub async fn begin(
         self,
         listing: &Listing,
@@ -217,7 +217,7 @@ impl<'a> Publishing<'a> {
         Ok((manifest, draft, list))
     }
 
-    /// Signs and records the links to what will be published; none when it goes into a directory.
+    /// Signs and records the links to what will be published; none for a directory.
     async fn sign_files(
         self,
         audience: &Audience,
@@ -282,7 +282,7 @@ impl<'a> Publishing<'a> {
 }
 
 impl Publication<'_> {
-    /// Shows a batch. The pages that it fills are to be put before the next.
+    /// Adds a batch. The pages that it fills must be published before the next batch.
     pub fn push(&mut self, batch: &AuditedLinks, pictures: &Pictures) -> Result<(), JobError> {
         if let Some((gallery, ..)) = &mut self.gallery {
             self.full.extend(gallery.push(batch, pictures)?);
@@ -303,7 +303,7 @@ impl Publication<'_> {
         Ok(())
     }
 
-    /// Publishes what is left and says where everything is.
+    /// Publishes the rest and returns the locations.
     pub async fn finish(mut self) -> Result<Published, JobError> {
         let Publishing { run, recording, .. } = self.publishing;
         self.put_full().await?;
@@ -342,7 +342,7 @@ impl PublishedPages {
     }
 }
 
-/// The file name and the media type of a list.
+/// The file name and the media type of a manifest.
 const fn list_kind(format: ManifestFormat) -> (&'static str, &'static str) {
     match format {
         ManifestFormat::Csv => ("manifest.csv", "text/csv; charset=utf-8"),

@@ -1,8 +1,8 @@
-//! From audited links to what people read: a mail, the pages of a gallery, a manifest.
+//! Renders audited links into mails, gallery pages and manifests.
 //!
-//! Everything here is pure: no file is read after [`Templates::load`], no clock is asked, and the same links
-//! give the same bytes. It takes [`crate::audit::AuditedLinks`] and nothing else, so that an unaudited link
-//! cannot be shown. What is said stands in `templates/`, not in this code.
+//! Rendering is pure: no file is read after [`Templates::load`], no clock is read, and the same links give the same bytes. It
+//! takes only [`crate::audit::AuditedLinks`], so that an unaudited link cannot be rendered. All wording is in `templates/`, not
+//! in this code.
 
 pub mod email;
 pub mod gallery;
@@ -30,9 +30,9 @@ use crate::job::phrase::PhraseError;
 pub struct RenderedMail {
     /// One line, without control characters.
     pub subject: String,
-    /// The part for readers of plain text.
+    /// The plain text part.
     pub text: String,
-    /// The part for the others.
+    /// The HTML part.
     pub html: String,
 }
 
@@ -45,7 +45,7 @@ pub struct RenderedPage {
     pub html: String,
 }
 
-// Both hold bearer links, so neither prints what it holds.
+// Both hold bearer links, so neither prints its content.
 impl std::fmt::Debug for RenderedMail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
@@ -69,71 +69,71 @@ impl std::fmt::Debug for RenderedPage {
     }
 }
 
-/// What the configuration says of how things are written.
+/// The configuration's settings for rendering.
 #[derive(Debug, Clone)]
 pub struct MailSettings {
-    /// The language of those who have none of their own.
+    /// The language of recipients without a locale of their own.
     pub locale: Locale,
-    /// Who sends, by name.
+    /// The display name of the sender.
     pub sender_name: String,
-    /// Where those answers go that no job sends elsewhere.
+    /// The address for replies where the job names no other.
     pub sender_address: String,
-    /// The most bytes that the HTML part of a mail may have, encoded for transport.
+    /// The maximum size of the HTML part of a mail, in bytes after transfer encoding.
     pub html_budget_bytes: usize,
 }
 
 impl MailSettings {
-    /// Gmail hides what comes after some 102 KB; this leaves room for what relays and scanners add.
+    /// Gmail clips a message at about 102 KB; this leaves room for what relays and scanners add.
     pub const HTML_BUDGET_BYTES: usize = 90_000;
 }
 
-/// Why something could not be rendered. No text repeats a link or an address.
+/// Why something could not be rendered. No text contains a link or an address.
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
-    /// A template met something that it cannot show.
+    /// A template met a value that it cannot render.
     #[error("the template {file}{} could not be filled in: {reason}", at_line(*line))]
     Template {
         /// Its file.
         file: String,
-        /// The line, where it is known.
+        /// The line, if known.
         line: Option<usize>,
-        /// What stood against it.
+        /// The reason.
         reason: String,
     },
     /// The job's subject could not be filled in.
     #[error("the job's field email.subject {source}")]
     Subject {
-        /// Why.
+        /// The error of the phrase.
         source: PhraseError,
     },
-    /// A mail that passes the budget although it shows no file.
+    /// The mail exceeds the budget even without any file.
     #[error(
         "the template {file} makes a mail of {bytes} bytes without a single file in it; {budget} are allowed, since mail readers cut longer ones off"
     )]
     TooLarge {
         /// Its file.
         file: String,
-        /// How many bytes the mail has.
+        /// The size of the mail, in bytes.
         bytes: usize,
-        /// How many it may have.
+        /// The budget, in bytes.
         budget: usize,
     },
-    /// Another number of links than the pages were laid out for.
+    /// The number of links differs from the number that the pages were laid out for.
     #[error(
         "the gallery was laid out for {announced} links, but {found} came: the objects changed meanwhile"
     )]
     Changed {
-        /// How many were announced.
+        /// The announced number of links.
         announced: u64,
-        /// How many came.
+        /// The actual number of links.
         found: u64,
     },
-    /// Pages whose own links are missing.
+    /// The pages have no links of their own.
     #[error("the gallery has {pages} pages, but links to {links} of them")]
     PageLinks {
-        /// How many pages there are, with the index.
+        /// The number of pages, including the index.
         pages: usize,
-        /// How many links there are.
+        /// The number of links.
         links: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! Whether files are still the ones that were read.
+//! Detects whether files have changed since they were read.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::task::JoinHandle;
 
-/// What tells a file from the one that is read under its name next time.
+/// The metadata that identifies a version of a file.
 ///
-/// Links are followed: Kubernetes exchanges a mounted secret by turning one link to another directory. The time of the last change
-/// of the inode (ctime) is looked at beside that of the contents, which `cp -p` and `rsync -t` set back.
+/// Symbolic links are followed: Kubernetes updates a mounted secret by pointing a link to another directory. The change time of
+/// the inode (ctime) is compared as well as the modification time, which `cp -p` and `rsync -t` reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -32,18 +32,18 @@ impl Stamp {
     }
 }
 
-/// The stamps of several files; a file that is not there has none.
+/// The stamps of several files; a missing file has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stamps(Vec<Option<Stamp>>);
 
 impl Stamps {
-    /// Looks at the files. A file system that hangs blocks the thread.
+    /// Inspects the files. A file system that hangs blocks the thread.
     pub(crate) fn of(paths: &[PathBuf]) -> Self {
         Self(paths.iter().map(|path| Stamp::of(path)).collect())
     }
 
-    /// As [`Self::of`], on a thread that may block: a caller that gives up waiting keeps the handle, and
-    /// waits for it the next time, so that few threads hang.
+    /// As [`Self::of`], on a thread that may block. A caller that stops waiting keeps the handle and waits for it the next time,
+    /// so that few threads hang.
     pub(crate) fn looking(paths: Vec<PathBuf>) -> JoinHandle<Self> {
         tokio::task::spawn_blocking(move || Self::of(&paths))
     }

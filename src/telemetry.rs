@@ -1,7 +1,7 @@
-//! What the operator sees of a running program: log lines, numbers, health, and systemd's notices.
+//! What the operator sees of a running program: log lines, metrics, health, and notifications to systemd.
 //!
-//! A line is for a person, its fields are for queries. No line holds a URL, an address, a body or a credential:
-//! jobs, keys, counts and masked addresses say enough.
+//! A line's message is for people, its fields are for queries. No line contains a URL, an address, a body or a credential: jobs,
+//! keys, counts and masked addresses identify what happened.
 
 pub mod http;
 pub mod metrics;
@@ -22,7 +22,7 @@ use crate::config::overrides::LOG;
 use crate::environment::Environment;
 use crate::text::{printable, printable_json};
 
-/// The libraries below log requests, and with them URLs, at their debug level.
+/// These libraries log requests, including URLs, at their debug level.
 const LIBRARIES: [&str; 7] = [
     "aws_config",
     "aws_runtime",
@@ -33,19 +33,19 @@ const LIBRARIES: [&str; 7] = [
     "hyper_util",
 ];
 
-/// Libraries that say nothing, whatever is wanted: what they log has signatures in it.
+/// Libraries that are always silent: their log lines contain signatures.
 const SILENT: &str = "aws_sigv4=off,s3s=off";
 
-/// How much is told on stderr where `HANDOUT_LOG` does not say it.
+/// The default level on stderr, unless `HANDOUT_LOG` sets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verbosity {
-    /// What each job came to: a daemon's.
+    /// The result of each job, for a daemon.
     Jobs,
-    /// What somebody should know: a command's, whose results are on stdout.
+    /// Warnings only, for a command whose results are on stdout.
     Warnings,
 }
 
-/// Formats the fields of a line that is not JSON: each is printable and bounded, so that none can forge a line.
+/// Formats the fields of a line that is not JSON. Values are printable and bounded, so that none can forge a line.
 fn printable_fields() -> impl for<'writer> tracing_subscriber::fmt::FormatFields<'writer> + 'static
 {
     debug_fn(|writer, field, value| {
@@ -59,11 +59,11 @@ fn printable_fields() -> impl for<'writer> tracing_subscriber::fmt::FormatFields
     .delimited(" ")
 }
 
-/// Writes lines of JSON without raw control characters of any kind.
+/// Writes lines of JSON without control characters.
 struct JsonLines<W>(W);
 
 impl<W: Write> Write for JsonLines<W> {
-    /// Takes a whole line, as it is given by the subscriber.
+    /// Receives a whole line from the subscriber.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
         self.0.write_all(printable_json(&text).as_bytes())?;
@@ -75,7 +75,7 @@ impl<W: Write> Write for JsonLines<W> {
     }
 }
 
-/// What stands in the log for lines that are missing, as the other lines are written.
+/// The line that reports dropped lines, in the format of the others.
 fn missing_lines(count: u64, is_json: bool) -> String {
     let now = crate::clock::system();
     let message = format!("{count} lines of this log are missing: stderr was not read in time");
@@ -90,25 +90,25 @@ fn missing_lines(count: u64, is_json: bool) -> String {
     }
 }
 
-/// Writes log lines to stderr: for people on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters. The daemon's are written
-/// by a thread, see [`flush`].
+/// Writes log lines to stderr: as text on a terminal, as JSON elsewhere. `HANDOUT_LOG` filters. A thread writes the daemon's
+/// lines, see [`flush`].
 pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
     let wanted = environment.get(LOG);
     let (level, of_libraries) = match verbosity {
         Verbosity::Jobs => ("info", "warn"),
         Verbosity::Warnings if wanted.is_some() => ("warn", "warn"),
-        // A command ends with a sentence of its own, which has the library's words in it.
+        // A command ends with an error message of its own, which includes the library's.
         Verbosity::Warnings => ("warn", "error"),
     };
     let libraries = LIBRARIES.map(|library| format!("{library}={of_libraries}"));
     let libraries = format!("{},{SILENT}", libraries.join(","));
-    // The libraries' directives come last, whatever is wanted: a request's URL must not be in a log at any level.
+    // The libraries' directives come last and cannot be overridden: a request's URL must not be in a log at any level.
     let filter = EnvFilter::try_new(format!("{},{libraries}", wanted.unwrap_or(level)))
         .unwrap_or_else(|_| EnvFilter::new(format!("{level},{libraries}")));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
-        // They would be told on stderr, of which they are, by a macro that panics when that fails.
+        // They would be reported on stderr, whose own errors they are, by a macro that panics when that fails.
         .log_internal_errors(false);
     let is_json = !stderr().is_terminal();
     let written = match verbosity {
@@ -130,9 +130,9 @@ pub fn start_logging(environment: &Environment, verbosity: Verbosity) {
             .with_target(false)
             .try_init()
     };
-    // Somebody, a test perhaps, listens already: then there is nothing to start.
+    // If another subscriber is installed already, such as a test's, nothing is started.
     if started.is_ok() && verbosity == Verbosity::Jobs {
-        // The usual hook writes to stderr by itself, and would wait there for ever.
+        // The default hook writes to stderr directly, and could block there for ever.
         std::panic::set_hook(Box::new(
             |panic| tracing::error!(%panic, "a thread panicked"),
         ));
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::text::is_printable;
 
-    /// Keeps what is written.
+    /// Stores the written lines.
     #[derive(Debug, Clone, Default)]
     struct Kept(Arc<Mutex<Vec<u8>>>);
 
@@ -176,7 +176,7 @@ mod tests {
         }
     }
 
-    /// What turns a terminal, a line, or a reader of lines around.
+    /// Characters that affect a terminal, a line, or a parser of lines.
     const HOSTILE: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{7f}\r\nERROR forged\u{202e}\u{2028}\u{feff}";
 
     fn log() {

@@ -1,9 +1,9 @@
-//! A million links, measured: what an object costs at each stage of a job, and how much memory the whole takes.
+//! Measures a million links: the cost of an object at each stage of a job, and the memory of the whole job.
 //!
-//! `cargo bench --bench bulk`. S3 is played by a process of its own, whose work is not counted; everything else is real:
-//! signatures, the audit log and its syncs, the ledger, pages and lists, the requests that put them. A script in Python,
-//! boto3 and Jinja2, does the same work in the same run (`TEST_VENV` names its environment; `make bench` does). Machines are
-//! shared and noisy: the CPU time counts, and ratios within one run.
+//! `cargo bench --bench bulk`. A separate process simulates S3, and its work is not counted. Everything else is real: signatures,
+//! the audit log and its syncs, the ledger, pages and manifests, the PUT requests. A Python script with boto3 and Jinja2 does the
+//! same work in the same run (`TEST_VENV` names its environment; `make bench` sets it). Timings vary on shared machines: compare
+//! the CPU times, and ratios within one run.
 
 #![expect(
     clippy::print_stderr,
@@ -21,16 +21,16 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
-/// How many objects a job has.
+/// The numbers of objects of the jobs.
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-/// How many the stages are measured with, one after the other.
+/// The number of objects for measuring the stages one by one.
 const STAGED: u64 = 200_000;
 
-/// How many Python gets: it needs half a minute for more.
+/// The number of objects for Python: more would take over half a minute.
 const PEER: u64 = 10_000;
 
-/// What a slow store is: each answer takes so long, in milliseconds, and there are so many objects.
+/// The slow store: the delay of each answer, in milliseconds, and the number of objects.
 const SLOW_MS: u64 = 50;
 const SLOW: u64 = 200_000;
 
@@ -70,7 +70,7 @@ fn all() {
     peer(ours["all"].as_f64().unwrap());
 }
 
-/// How long a listing takes when each answer does.
+/// The duration of a listing when each answer is delayed.
 fn slow_store() {
     let seconds = |way| {
         of_child("list", SLOW, SLOW_MS, way)["seconds"]
@@ -113,7 +113,7 @@ fn peer(ours: f64) {
     );
 }
 
-/// What a child of ours measures against a server of its own.
+/// The measurements of a child process with a server of its own.
 fn of_child(what: &str, objects: u64, delay: u64, way: &str) -> Value {
     let server = Server::start(objects, delay);
     let last = match way {
@@ -129,7 +129,7 @@ fn of_child(what: &str, objects: u64, delay: u64, way: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{what} said {text:?}"))
 }
 
-/// The server, in a process of its own; it ends when its standard input is closed.
+/// The server, in a separate process; it ends when its standard input is closed.
 struct Server {
     child: Child,
     _stdin: ChildStdin,

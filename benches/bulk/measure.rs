@@ -1,10 +1,10 @@
-//! What a process has used so far.
+//! Resource usage of the process.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The CPU time of all threads of this process, those that ended included.
+/// The CPU time of all threads of this process, including finished ones.
 pub(crate) fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(
@@ -13,7 +13,7 @@ pub(crate) fn cpu() -> Duration {
     )
 }
 
-/// The most memory that this process ever had at once, in MiB: proc(5), `VmHWM`.
+/// The peak memory of this process, in MiB: proc(5), `VmHWM`.
 pub(crate) fn peak_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));

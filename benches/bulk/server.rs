@@ -1,4 +1,4 @@
-//! As much of S3 as a job needs: a bucket whose listing is made up as it is asked for, and room for what is put.
+//! The parts of S3 that a job needs: a bucket with a generated listing, and a sink for uploads.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -18,16 +18,16 @@ use tokio::task::JoinSet;
 /// The objects of a page.
 const PAGE: u64 = 1000;
 
-/// Where all objects lie.
+/// The prefix of all objects.
 pub(crate) const PREFIX: &str = "exports/2026/";
 
-/// A bucket of so many objects, whose answers take so long.
+/// A bucket with a number of objects and a delay for each answer.
 struct Bucket {
     objects: u64,
     delay: Duration,
 }
 
-/// Serves until standard input is closed; says `ready <port>` when it listens.
+/// Serves until standard input is closed; prints `ready <port>` when it listens.
 pub(crate) fn serve(objects: u64, delay_ms: u64) {
     let bucket = Arc::new(Bucket {
         objects,
@@ -75,7 +75,7 @@ impl Bucket {
         Ok(Response::new(Full::new(self.page(&query).into())))
     }
 
-    /// The page after what the query names.
+    /// The listing page after the query's position.
     fn page(&self, query: &str) -> String {
         let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name));
         let from = match (value("continuation-token="), value("start-after=")) {
@@ -105,7 +105,7 @@ impl Bucket {
         xml
     }
 
-    /// The number of the first object whose key is greater than a text.
+    /// The number of the first object whose key sorts after a text.
     fn first_after(&self, text: &str) -> u64 {
         let (mut low, mut high) = (0, self.objects);
         while low < high {
@@ -123,7 +123,7 @@ fn key(number: u64) -> String {
     format!("{PREFIX}{number:08}.jpg")
 }
 
-/// Decodes what a query has escaped.
+/// Decodes an escaped query parameter.
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

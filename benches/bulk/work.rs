@@ -1,4 +1,4 @@
-//! A job of many objects, as a whole and stage by stage, on real services.
+//! A job with many objects, as a whole and stage by stage, with real services.
 
 use std::io::Write;
 use std::path::Path;
@@ -35,10 +35,10 @@ use tokio::time::Instant;
 use crate::measure;
 use crate::server::PREFIX;
 
-/// A rate that holds nobody up.
+/// A rate that never limits.
 const NO_LIMIT: Rate = Rate::per_second(1_000_000_000);
 
-/// A job and what it is worked with.
+/// A job and its services.
 struct Bench {
     runtime: Runtime,
     opened: Opened,
@@ -132,12 +132,12 @@ fn config(dir: &Path, endpoint: &str) -> Config {
     config.connections.insert("reports".to_owned(), connection);
     config.links.rate = NO_LIMIT;
     config.links.requests = NO_LIMIT;
-    // One GET a picture is the store's time, and made for the first few thousand alone.
+    // One GET for each picture would measure the store, and is made only for the first few thousand.
     config.gallery.picture_sizes = false;
     config
 }
 
-/// A job that makes pages and a list of all that is there.
+/// A job that publishes pages and a manifest of all objects.
 fn job_text(from: &Value) -> String {
     let mut from = from.clone();
     from["connection"] = json!("reports");
@@ -154,7 +154,7 @@ fn job_text(from: &Value) -> String {
     .to_string()
 }
 
-/// A whole job, as `handout job run` does it.
+/// A whole job, as `handout job run` runs it.
 pub(crate) fn job(endpoint: &str, objects: u64) {
     let Bench {
         runtime,
@@ -164,7 +164,7 @@ pub(crate) fn job(endpoint: &str, objects: u64) {
         _dir,
     } = Bench::new(endpoint, &json!({}));
     let (before, began) = (measure::cpu(), Instant::now());
-    // On a thread of the runtime, as a worker does it.
+    // On a thread of the runtime, like in a worker.
     let job = async move { distribute(&run, &opened.services).await };
     let delivered = runtime.block_on(runtime.spawn(job)).unwrap().unwrap();
     assert_eq!(delivered.links, objects);
@@ -178,7 +178,7 @@ pub(crate) fn job(endpoint: &str, objects: u64) {
     );
 }
 
-/// A listing alone; a limit keeps it to one page after the other.
+/// A listing alone; a limit keeps it sequential.
 pub(crate) fn list(endpoint: &str, split: bool) {
     let from = match split {
         true => json!({}),
@@ -194,12 +194,12 @@ pub(crate) fn list(endpoint: &str, split: bool) {
     );
 }
 
-/// What each stage costs, in the order in which an object comes to them.
+/// The cost of each stage, in the order in which an object passes them.
 #[derive(Default)]
 struct Costs(Vec<(&'static str, Duration)>);
 
 impl Costs {
-    /// Adds what something costs to a stage.
+    /// Adds the cost of a piece of work to a stage.
     async fn of<T>(&mut self, stage: &'static str, work: impl Future<Output = T>) -> T {
         let before = measure::cpu();
         let result = work.await;
@@ -229,7 +229,7 @@ fn micros(cost: Duration, objects: u64) -> f64 {
     cost.as_secs_f64() * 1e6 / objects as f64
 }
 
-/// What compressing a page costs and saves, by level; to standard error, beside the result.
+/// The cost and the saving of compressing a page, by level; printed to standard error, beside the result.
 fn levels(html: &str) {
     for level in [1, 2, 3, 4, 6, 9] {
         let before = measure::cpu();
@@ -247,7 +247,7 @@ fn levels(html: &str) {
     }
 }
 
-/// Every stage on its own: the next begins when the last is done.
+/// Every stage separately: the next starts after the previous one.
 pub(crate) fn stages(endpoint: &str, objects: u64) {
     let bench = Bench::new(endpoint, &json!({}));
     bench.runtime.block_on(staged(&bench, objects));

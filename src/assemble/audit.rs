@@ -1,4 +1,4 @@
-//! `[audit]`: from what is written to what writes and signs.
+//! Builds the audit log and its signing key from `[audit]`.
 
 use crate::audit::AuditSettings;
 use crate::audit::note::SigningKey;
@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::keyring::{Keyring, Purpose};
 
 impl Config {
-    /// How the audit log is written, and what signs it.
+    /// The settings of the audit log, and the key that signs it.
     pub fn audit_settings(
         &self,
         keyring: &Keyring,
@@ -24,12 +24,12 @@ impl Config {
         })
     }
 
-    /// Where it is remembered, outside the log's directory, that the log has a registry.
+    /// The file outside the log's directory that records that the log has a registry.
     pub fn audit_memory(&self) -> Memory {
         Memory::new(&self.state_dir, &self.audit_dir())
     }
 
-    /// The key of `checkpoint_key_file`, or else one that is derived from the installation's secret.
+    /// The key of `checkpoint_key_file`, or else one derived from the installation's secret.
     pub fn checkpoint_key(
         &self,
         keyring: &Keyring,

@@ -1,4 +1,4 @@
-//! What differs between the configuration that is in use and the one that is read now, the contents of its files included.
+//! Compares the configuration in use with a newly read one, including the contents of their files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -10,7 +10,7 @@ use toml::Value;
 use crate::bounds::MAX_OPERATOR_FILE_BYTES;
 use crate::config::Config;
 
-/// What a start opens and holds: keys of these names count from the next start on.
+/// Keys that are only read at start: changes to them take effect after a restart.
 const OF_THE_START: [&str; 8] = [
     "state_dir",
     "secret_key_file",
@@ -22,13 +22,13 @@ const OF_THE_START: [&str; 8] = [
     "embedded",
 ];
 
-/// Lists of tables, which are named as a whole.
+/// Lists of tables, which are reported as a whole.
 const LISTS: [&str; 3] = ["allow", "on_event", "mail.dkim"];
 
 /// How deep directories of templates are read.
 const DEEPEST: usize = 8;
 
-/// A configuration as it was read: each key with its value, and each file that a key names with what it held.
+/// A configuration as read: each key with its value, and each file that a key names with the digest of its contents.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConfigReading {
     values: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ pub(super) struct ConfigReading {
 }
 
 impl ConfigReading {
-    /// Reads the files that the configuration names. None of their contents is kept.
+    /// Reads the files that the configuration names. Their contents are not kept.
     pub(super) fn of(config: &Config) -> Self {
         let mut reading = Self::default();
         if let Ok(whole) = Value::try_from(config) {
@@ -53,7 +53,7 @@ impl ConfigReading {
     }
 }
 
-/// `mail.smtp.host` and its value, for each value.
+/// Flattens a section to `mail.smtp.host` and its value, for each value.
 fn flatten(name: String, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Table(table) => {
@@ -75,7 +75,7 @@ fn flatten(name: String, value: &Value, into: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The digest of a file, or of every file below a directory with its name.
+/// The digest of a file, or of all files below a directory with their names.
 fn contents(path: &Path) -> Option<[u8; 32]> {
     let mut digest = Sha256::new();
     let mut files = vec![(path.to_owned(), 0)];
@@ -97,18 +97,18 @@ fn contents(path: &Path) -> Option<[u8; 32]> {
     Some(digest.finalize().into())
 }
 
-/// What differs.
+/// The differences between two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     keys: BTreeSet<String>,
-    /// What was taken over, in words for the log.
+    /// The changes that took effect, in words for the log.
     pub taken_over: Vec<String>,
-    /// What counts from the next start on.
+    /// The changes that take effect after a restart.
     pub needs_restart: Vec<String>,
 }
 
 impl Changes {
-    /// From the reading in use to a new one.
+    /// Compares the configuration in use with a new one.
     pub(super) fn between(old: &ConfigReading, new: &ConfigReading) -> Self {
         let mut words = BTreeMap::new();
         let mut keys = BTreeSet::new();
@@ -142,7 +142,7 @@ impl Changes {
         }
     }
 
-    /// Whether anything in a section, or a key of that name, differs.
+    /// Whether a section, or a key of that name, differs.
     pub(super) fn touch(&self, section: &str) -> bool {
         self.keys.iter().any(|key| is_of(section, key))
     }
@@ -159,7 +159,7 @@ fn needs_restart(key: &str) -> bool {
     is_directory || OF_THE_START.iter().any(|section| is_of(section, key))
 }
 
-/// Whether a file is read at each new connection, also by what is opened at the start alone.
+/// Whether a file is read for each new connection, even by services that are only opened at start.
 fn is_read_anew(key: &str) -> bool {
     key.ends_with(".ca_file")
 }
@@ -180,7 +180,7 @@ fn count(reading: &ConfigReading, list: &str) -> usize {
     tables.collect::<BTreeSet<_>>().len()
 }
 
-/// A new configuration with the values of the old one where only a start can change them.
+/// A new configuration with the old values of all keys that are only read at start.
 pub(super) fn with_what_stays(new: &Config, old: &Config) -> Config {
     let mut mixed = Config {
         state_dir: old.state_dir.clone(),
@@ -241,7 +241,7 @@ mod tests {
         assert!(!changes.touch("mail.relays") && !changes.touch("links.expires"));
         assert_eq!(Changes::between(&new, &new), Changes::default());
 
-        // What is read at each connection needs no restart, unless another file is named.
+        // Files that are read for each connection need no restart, unless the configuration names another file.
         let queue = |file: &str| reading(&format!("[queue]\nca_file = {file:?}\n"));
         let (one, other) = (&*secret.to_string_lossy(), "/other");
         let before = queue(one);

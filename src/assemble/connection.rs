@@ -1,7 +1,7 @@
-//! Named connections: who signs, and where; from the configuration to clients that work.
+//! Builds clients for named connections: which credentials sign, and for which server.
 //!
-//! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from a role that is
-//! taken on: see [`origin`]. A connection with a directory gets keys of its own for the embedded endpoint of this process.
+//! Credentials come from the usual chain of the AWS SDK, from a profile, from fixed keys or from an assumed role: see [`origin`].
+//! A connection with a directory gets keys of its own for the embedded endpoint of this process.
 
 mod filled;
 mod front;
@@ -51,10 +51,10 @@ use crate::store::throttled::Throttled;
 
 pub use crate::links::connection::{Connection, Connections};
 
-/// The region of the embedded endpoint: a scope needs one.
+/// The region of the embedded endpoint: a credential scope needs one.
 pub const EMBEDDED_REGION: &str = "us-east-1";
 
-/// What the connection is called that no configuration names.
+/// The name of the connection that comes from the environment, without a configuration.
 pub const OF_ENVIRONMENT: &str = "environment";
 
 pub use sqs::{SqsRoute, sqs_client};
@@ -99,7 +99,7 @@ pub fn embedded_sites(config: &Config, keyring: &Keyring) -> Vec<EmbeddedSite> {
     config.connections.iter().filter_map(site).collect()
 }
 
-/// The servers that links of the configuration's connections name, and those that the program asks itself.
+/// The servers that links of the configuration's connections name, and those that Handout itself calls.
 pub fn servers(config: &Config) -> Vec<KnownServer> {
     let server = |name: &str, url: &Option<String>, path_style: Option<bool>| {
         Some(KnownServer {
@@ -121,10 +121,10 @@ pub fn servers(config: &Config) -> Vec<KnownServer> {
     servers.flatten().collect()
 }
 
-/// What a connection of that name was opened as, where nothing about it has changed.
+/// Returns the open connection of a name, if nothing about it has changed.
 pub type KeptConnection<'a> = &'a (dyn Fn(&str) -> Option<Connection> + Sync);
 
-/// Opens every connection. `embedded` is where the embedded endpoint of this process listens.
+/// Opens every connection. `embedded` is the address of the embedded endpoint of this process.
 pub async fn open(
     config: &Config,
     keyring: &Keyring,
@@ -134,7 +134,7 @@ pub async fn open(
     Box::pin(open_but(&|_| None, config, keyring, embedded, environment)).await
 }
 
-/// As [`open`], but for connections that are `kept`.
+/// As [`open`], but reuses connections that `kept` returns.
 pub async fn open_but(
     kept: KeptConnection<'_>,
     config: &Config,
@@ -215,7 +215,7 @@ fn embedded_connection(
         .timeout_config(TimeoutConfig::disabled())
         .retry_config(retries())
         .build();
-    // The endpoint takes no parts, and says itself what is too large.
+    // The embedded endpoint does not support multipart uploads, and reports itself when an object is too large.
     let store = S3Store::new(aws_sdk_s3::Client::from_conf(client)).with_largest_put(u64::MAX);
     let public_url = &embedded.public_url;
     let is_own = *public_url == format!("http://{}", embedded.listen);
@@ -239,7 +239,7 @@ impl EmbeddedSite {
         ))
     }
 
-    /// Signs for the address under which others see the endpoint; it need not listen for that.
+    /// Signs for the public address of the endpoint, which need not listen for that.
     pub fn signer(&self, public_url: &str) -> Signer {
         let endpoint = SigningEndpoint {
             region: EMBEDDED_REGION.to_owned(),
@@ -264,18 +264,18 @@ async fn aws_connection(
     Ok((route.store(), signer, own_signer))
 }
 
-/// What signs without a job.
+/// Signs links without a job.
 #[derive(Debug)]
 pub struct Direct {
     /// Signs for S3.
     pub signer: Signer,
-    /// Knows in which regions buckets are; a server with one region needs none.
+    /// Resolves the regions of buckets; `None` for a server with a single region.
     pub regions: Option<Arc<dyn ObjectStore>>,
     /// The distribution in front of the bucket, if the connection has one.
     pub front: Option<Arc<Distribution>>,
 }
 
-/// What signs for one connection of the configuration. Nothing need listen for it, and no store is asked anything yet.
+/// The signer of one connection. It needs no listening endpoint and sends no request to a store.
 pub async fn direct(
     config: &Config,
     name: &str,
@@ -304,9 +304,9 @@ pub async fn direct(
     })
 }
 
-/// What signs where no configuration is: as `wanted` says, and for the rest as every program of AWS would.
+/// The signer without a configuration: as `wanted` says, and for the rest as the AWS SDK resolves it.
 ///
-/// Where nobody names a region and `region_of_last_resort` is given, requests go there until the bucket's own is known.
+/// If no region is configured and `region_of_last_resort` is given, requests go there until the bucket's own region is known.
 pub async fn environment_direct(
     wanted: &ConnectionConfig,
     region_of_last_resort: Option<&str>,
@@ -349,20 +349,20 @@ fn open_front(
     Ok(front.transpose()?.map(Arc::new))
 }
 
-/// Neither the connection nor the environment nor a profile says the region.
+/// Neither the connection nor the environment nor a profile names the region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is missing, and neither the environment nor the profile names one")]
 pub struct NoRegion;
 
-/// The way to S3: what a connection says, and for the rest the environment and its profile.
+/// How S3 is reached: the connection's settings, completed by the environment and its profile.
 struct ConnectionRoute {
     name: String,
     sdk: SdkConfig,
-    /// An endpoint that is not AWS's own.
+    /// An endpoint outside of AWS.
     other_server: Option<String>,
     region: String,
     addressing: Addressing,
-    /// The server that links name, if it is another.
+    /// The server that links name, if it differs.
     public: Option<(String, Addressing)>,
     source: CredentialSource,
     egress: Egress,
@@ -441,7 +441,7 @@ impl ConnectionRoute {
             client = only_required_checksums(client, &self.sdk);
         }
         let client = aws_sdk_s3::Client::from_conf(client.build());
-        // Only AWS has regions of which a bucket can be in another.
+        // Only at AWS can a bucket be in another region.
         let store = match self.other_server {
             None => S3Store::regional(client),
             Some(_) => S3Store::new(client),
@@ -462,7 +462,7 @@ impl ConnectionRoute {
         }
     }
 
-    /// Where the program itself asks.
+    /// The endpoint that Handout calls.
     fn own_endpoint(&self) -> SigningEndpoint {
         let variant = EndpointVariant {
             fips: self.sdk.use_fips().unwrap_or_default(),
@@ -476,7 +476,7 @@ impl ConnectionRoute {
         }
     }
 
-    /// Where links point.
+    /// The endpoint that links name.
     fn link_endpoint(&self) -> SigningEndpoint {
         match self.public.clone() {
             Some((url, addressing)) => SigningEndpoint {
@@ -493,7 +493,7 @@ impl ConnectionRoute {
     }
 }
 
-/// An endpoint as the SDK joins it with a bucket: a path without a slash at its end would run into the bucket's name.
+/// An endpoint in the form that the SDK joins with a bucket: a path needs a trailing slash.
 fn for_sdk(endpoint: &str) -> String {
     match ServerUrl::parse(endpoint) {
         Ok(url) if !url.path().is_empty() => format!("{}{}/", url.origin(), url.path()),
@@ -501,7 +501,7 @@ fn for_sdk(endpoint: &str) -> String {
     }
 }
 
-/// Whether an endpoint is one of AWS's own, such as that of a VPC.
+/// Whether an endpoint is AWS's own, such as a VPC endpoint.
 fn is_of_aws(url: &str) -> bool {
     let host = url.parse::<hyper::Uri>().ok();
     let host = host.as_ref().and_then(hyper::Uri::host).unwrap_or_default();
@@ -509,8 +509,8 @@ fn is_of_aws(url: &str) -> bool {
     before_suffix(&host).is_some() || host.ends_with(".api.aws")
 }
 
-/// Sends and expects no checksums that an operation can do without, unless the environment or the profile asks for them: servers
-/// other than AWS's refuse the trailers in which the SDK sends them, or keep `aws-chunked` for the object's own encoding.
+/// Sends and expects only the checksums that an operation requires, unless the environment or the profile asks for more. Servers
+/// outside AWS reject the trailers in which the SDK sends checksums, or store `aws-chunked` as the object's own encoding.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html>
 fn only_required_checksums(
     mut client: aws_sdk_s3::config::Builder,
@@ -534,7 +534,7 @@ fn only_required_checksums(
     client
 }
 
-/// A section of the configuration lacks a region, for good or until the metadata service answers.
+/// The error for a section without a region, permanent or until the metadata service answers.
 fn no_region(section: &str, environment: &Environment) -> ConfigError {
     let key = format!("{section}.region");
     let disabled = environment.get("AWS_EC2_METADATA_DISABLED");
@@ -544,14 +544,14 @@ fn no_region(section: &str, environment: &Environment) -> ConfigError {
     }
 }
 
-/// The endpoint that the environment or the profile names for S3, before the one that it names for everything.
+/// The endpoint that the environment or the profile names for S3; it takes precedence over the one for all services.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html>
 fn s3_endpoint(sdk: &SdkConfig) -> Option<String> {
     let for_s3 = setting(sdk, "AWS_ENDPOINT_URL", "endpoint_url");
     for_s3.or_else(|| sdk.endpoint_url().map(ToOwned::to_owned))
 }
 
-/// What the environment or the profile says for S3, under these names.
+/// A setting of the environment or the profile for S3, under these names.
 fn setting(sdk: &SdkConfig, variable: &str, of_profile: &str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id("S3")
@@ -562,14 +562,14 @@ fn setting(sdk: &SdkConfig, variable: &str, of_profile: &str) -> Option<String> 
     sdk.service_config().and_then(|all| all.load_config(key))
 }
 
-/// What the profile says under this name.
+/// A setting of the profile.
 fn of_profile(sdk: &SdkConfig, name: &str) -> Option<String> {
-    // A key needs the name of a variable, too.
+    // The SDK's key type requires the name of a variable, too.
     setting(sdk, "HANDOUT_NO_VARIABLE", name)
 }
 
-/// When the session of the environment's credentials ends, as `aws configure export-credentials` writes it: the SDK does
-/// not read it.
+/// The end of the session of the environment's credentials, as `aws configure export-credentials` writes it: the SDK does not
+/// read it.
 fn session_end(environment: &Environment) -> Option<SessionEnd> {
     Some(SessionEnd {
         session_token: environment.get("AWS_SESSION_TOKEN")?.trim().to_owned(),
@@ -577,12 +577,12 @@ fn session_end(environment: &Environment) -> Option<SessionEnd> {
     })
 }
 
-/// What S3, SQS and STS clients are made from alike.
+/// The common settings of S3, SQS and STS clients.
 #[derive(Debug, Clone)]
 struct Base {
     region: Option<String>,
     profile: Option<String>,
-    /// Whether the requests go to a server that is not AWS's.
+    /// Whether the requests go to a server outside AWS.
     other_server: bool,
     environment: Environment,
     egress: Egress,
@@ -591,9 +591,10 @@ struct Base {
 impl Base {
     async fn load(&self) -> SdkConfig {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            // The SDK takes an empty variable for a value, and ends the process at an endpoint that is empty.
+            // The SDK treats an empty variable as a value, and panics on an empty endpoint.
             .env(self.environment.for_sdk())
-            // What the service says decides about credentials and queues, not that it answers: see their edges.
+            // The edges of credentials and queues are judged by the content of answers, not by whether there is one: see their
+            // edges.
             .http_client(http::client(None, self.egress.clone()))
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .timeout_config(TimeoutConfig::disabled())
@@ -608,7 +609,7 @@ impl Base {
         let region = sdk.region().map(|region| region.as_ref().trim().to_owned());
         let region = region.filter(|region| !region.is_empty());
         let other_server = self.other_server || s3_endpoint(&sdk).is_some();
-        // Other servers take any region; their users seldom name one.
+        // Other servers accept any region, and their users seldom configure one.
         let region = region.or_else(|| other_server.then(|| EMBEDDED_REGION.to_owned()));
         let sdk = sdk.into_builder().region(region.map(Region::new));
         sdk.build()

@@ -1,4 +1,4 @@
-//! `[[mail.dkim]]`: from what is written to what signs mails.
+//! Builds the DKIM signers from `[[mail.dkim]]`.
 
 use crate::config::{Config, DkimConfig, Secret};
 use crate::config_error::ConfigError;
@@ -6,7 +6,7 @@ use crate::deliver::message::dkim::DkimSigner;
 use crate::environment::Environment;
 
 impl Config {
-    /// What signs mails: a signer for each key.
+    /// The DKIM signers, one for each key.
     pub fn dkim_signers(&self, environment: &Environment) -> Result<Vec<DkimSigner>, ConfigError> {
         let keys = self.mail.dkim.iter().enumerate();
         keys.map(|(index, dkim)| self.dkim_signer(index, dkim, environment))

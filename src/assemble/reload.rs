@@ -1,7 +1,7 @@
-//! A configuration that is read again while jobs are worked: rules, templates, secrets and certificates.
+//! Reloads the configuration while jobs run: rules, templates, secrets and certificates.
 //!
-//! All of it is made before any of it counts. Jobs that have begun go on with what they began with; what nobody touched keeps
-//! its connections, its limits and what is known of its health.
+//! All new services are built before any of them is used. Running jobs keep the services that they started with. Services whose
+//! configuration is unchanged keep their connections, limits and health.
 
 use super::changes::{Changes, ConfigReading, with_what_stays};
 use super::{Changeable, Fixed, OpenError, Opened, edges};
@@ -11,11 +11,11 @@ use crate::edge::health::EdgeKind;
 use crate::environment::Environment;
 
 impl Opened {
-    /// Takes a new configuration over, but for what only a start can change.
+    /// Applies a new configuration, except for keys that are only read at start.
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration or the files that it names; then nothing has changed.
+    /// The configuration or a file that it names is invalid. Nothing has changed then.
     pub async fn reload(
         &mut self,
         new: &Config,
@@ -24,7 +24,7 @@ impl Opened {
         let mixed = with_what_stays(new, &self.config);
         let (wanted, reading) = (ConfigReading::of(new), ConfigReading::of(&mixed));
         mixed.check()?;
-        // The clients of queues stay, and read these files at their next connection.
+        // The clients of queues are kept, and read these files for their next connection.
         for (section, file) in [
             ("queue", &mixed.queue.ca_file),
             ("results", &mixed.results.ca_file),

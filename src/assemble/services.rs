@@ -1,4 +1,4 @@
-//! What jobs are worked with, as one value that is built from the configuration.
+//! The services for jobs, as one value that is built from the configuration.
 
 use crate::cancellation::Cancellation;
 use crate::clock::Clock;
@@ -15,32 +15,32 @@ use crate::results::Results;
 use crate::run::delivery::Deliveries;
 use crate::run::{JobRun, Presenting, Sending, Signing};
 
-/// What jobs are worked with.
+/// The services for jobs.
 #[derive(Debug, Clone)]
 pub struct Services {
-    /// What signs links.
+    /// Signs links.
     pub signing: Signing,
-    /// What records links and deliveries: the ledger and the audit log.
+    /// The ledger and the audit log.
     pub recording: DeliveryLedger,
-    /// What renders mails and pages.
+    /// Renders mails and pages.
     pub presenting: Presenting,
-    /// What sends mails.
+    /// Sends mails.
     pub sending: Sending,
-    /// How many audiences of a job are served at once.
+    /// How many audiences of a job are delivered to concurrently.
     pub at_once: usize,
-    /// Where the ends of jobs are told.
+    /// Where results of jobs are sent.
     pub results: Results,
-    /// How far everything is.
+    /// The progress counters.
     pub progress: Progress,
     /// The health of every dependency.
     pub edges: Edges,
-    /// How many jobs may wait for a store or a relay that is silent, so that others have slots too.
+    /// How many jobs may wait for a silent store or relay, so that others keep slots.
     pub share: usize,
-    /// Which messages were worked when the process died.
+    /// The messages that were in progress when the process died.
     pub deliveries: Deliveries,
-    /// Of which jobs it is known whether their mails have room for all files.
+    /// The jobs whose mails were already tried for size.
     pub(crate) tried: Tried,
-    /// What time it is.
+    /// The clock.
     pub clock: Clock,
 }
 
@@ -71,7 +71,7 @@ impl Services {
         MailTrial::new(plan, listing, &self.signing, &self.presenting).await
     }
 
-    /// Finds whether a mail of the plan neither shows all files nor links what has them.
+    /// Returns the shortage of the plan's mails, if a mail neither shows all files nor links a page or list of them.
     pub(crate) async fn mail_shortage(
         &self,
         plan: &Plan,
@@ -82,7 +82,7 @@ impl Services {
         mail_trial::shortage(plan, listing, stop, parts, &self.tried).await
     }
 
-    /// What a run publishes with.
+    /// The services that publish a run's pages and manifests.
     pub(crate) const fn publishing<'a>(
         &'a self,
         run: &'a JobRun,

@@ -1,4 +1,4 @@
-//! `handout audit`: whether the log is whole, which line issued a link, and how much was handed out.
+//! `handout audit`: verifies the log, finds lines, and counts links.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ use serde::Serialize;
 use super::terminal::{TerminalLines, complain};
 use super::{ConfigArgs, exit, say, say_json};
 
-/// How often a followed log is looked at.
+/// The polling interval of a followed log.
 const FOLLOW: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Subcommand)]
@@ -170,7 +170,7 @@ fn object(place: &str) -> Result<(String, String), String> {
     Ok((bucket.to_owned(), key.to_owned()))
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn audit(
     command: AuditCommand,
     environment: &Environment,
@@ -218,7 +218,7 @@ pub(super) async fn audit(
     }
 }
 
-/// The configuration; where there is none, that of the books that `handout presign` keeps for the user.
+/// The configuration; without a file, that of the audit log that `handout presign` keeps for the user.
 fn books_of(config: &ConfigArgs, environment: &Environment) -> anyhow::Result<Config> {
     let found = config.load_or_of_user(environment)?;
     let kept = found.filter(|found| config.is_named() || found.audit_dir().exists());
@@ -239,7 +239,7 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
         Some(key) => Some(public_key(key)?),
         None => own.as_ref().map(|(key, _)| *key),
     };
-    // What is remembered is signed with our own key, and says nothing where another one is asked for.
+    // The memory is signed with this installation's key, so it does not apply if another key is requested.
     let memory = own.filter(|(key, _)| Some(*key) == pinned);
     let memory = memory.map(|(_, memory)| memory);
     let report = verify_remembered(&dir, pinned.as_ref(), memory.as_ref());
@@ -277,7 +277,7 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
     })
 }
 
-/// A key, as it is written or in a file.
+/// A public key, from the argument or from a file.
 fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     if let Ok(key) = text.parse() {
         return Ok(key);
@@ -288,7 +288,7 @@ fn public_key(text: &str) -> anyhow::Result<PublicKey> {
     key.map_err(|error| anyhow::anyhow!("--public-key names {text}, which {error}"))
 }
 
-/// The key of a log of our own, and what is remembered of it; of a log from elsewhere, nothing is known here.
+/// The key of this installation's log, and its memory; for other logs, neither is known.
 fn own_log(
     dir: &Path,
     config: &ConfigArgs,
@@ -305,7 +305,7 @@ fn own_log(
         let known = std::fs::canonicalize(one).ok();
         known.is_some() && known == std::fs::canonicalize(other).ok()
     };
-    // To look is not to make a secret.
+    // A read-only command must not create a secret.
     if !same(dir, &config.audit_dir()) || !config.secret_key_file().exists() {
         return Ok(None);
     }

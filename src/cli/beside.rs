@@ -1,7 +1,7 @@
-//! What works beside the daemon's work, also when that is blocked: the answers about its health, and signals.
+//! Runs beside the work, even when that is blocked: health endpoints and signals.
 //!
-//! It has a thread and a runtime of its own. A library that reads a file which is a FIFO, or a disk that hangs, stops the
-//! work; a supervisor must still be told so, and must still be able to end the program.
+//! It has its own thread and runtime. A library that reads a FIFO, or a disk that hangs, can block the work. A supervisor must
+//! still get an answer, and must still be able to stop the program.
 
 use std::io;
 use std::net::TcpListener;
@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::Signals;
 
-/// How long a start that was told to stop is waited for.
+/// How long a shutdown during the start waits for the start.
 const LAST_START: Duration = Duration::from_secs(5);
 
-/// How long work that was told to stop is waited for after the grace period. The worker is done within ten seconds, and a
-/// supervisor is told to give fifteen.
+/// How long a shutdown waits for the work after the grace period. The worker ends within ten seconds; supervisors are advised to
+/// allow fifteen.
 const LAST_WORK: Duration = Duration::from_secs(14);
 
 /// The same after a second signal.
@@ -35,8 +35,8 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    /// Begins to listen for signals, and to answer where there is a listener. From the first signal on, the program ends
-    /// after `grace` and a little more, whether its work has ended or not.
+    /// Starts listening for signals, and answering if there is a listener. After the first signal, the program ends after `grace`
+    /// plus a margin, even if its work has not ended.
     pub(super) fn start(
         listener: Option<TcpListener>,
         health: Health,
@@ -78,15 +78,15 @@ impl Beside {
         })
     }
 
-    /// How often the program was told to read its configuration again: by SIGHUP, from the first moment on.
+    /// Counts the requested reloads: SIGHUP is handled from the start of the program.
     pub(super) fn reloads(&self) -> watch::Receiver<u32> {
         self.reloads.clone()
     }
 
-    /// Waits until the program was told to stop so many times.
+    /// Waits for the given number of stop signals.
     pub(super) async fn told(&mut self, times: u32) {
         if self.told.wait_for(|told| *told >= times).await.is_err() {
-            // The thread has ended, and with it the only way to be told.
+            // The thread has ended, so no further signal can arrive.
             std::future::pending::<()>().await;
         }
     }
@@ -101,7 +101,7 @@ impl Drop for Beside {
     }
 }
 
-/// Counts signals for as long as it is polled.
+/// Counts signals while it is polled.
 async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
     while signals.recv().await.is_some() {
         counted.send_modify(|count| *count += 1);
@@ -109,7 +109,7 @@ async fn count(mut signals: Signal, counted: &watch::Sender<u32>) {
     std::future::pending::<()>().await;
 }
 
-/// Tells of signals, and returns when the program should have ended.
+/// Publishes signals, and returns when the program should have ended.
 async fn heed_signals(
     mut signals: Signals,
     tell: &watch::Sender<u32>,
@@ -128,7 +128,7 @@ async fn heed_signals(
     }
 }
 
-/// Ends the program in the middle of its work. What it did is on the disk, as when it is killed.
+/// Ends the program while work is running. Completed work is durable, as after `kill -9`.
 #[expect(clippy::exit, reason = "the main thread is blocked and cannot return")]
 fn end() {
     tracing::warn!(

@@ -1,6 +1,6 @@
-//! `handout check`: what would not work, before a job finds out.
+//! `handout check`: finds problems before a job does.
 //!
-//! Each topic has a file, and tells the [`CheckReport`] what it finds as soon as it knows.
+//! Each topic has a file, and adds its findings to the [`CheckReport`] as soon as they are known.
 
 mod connections;
 mod deletions;
@@ -30,9 +30,9 @@ pub(crate) struct CheckArgs {
     json: bool,
 }
 
-/// Looks at everything; exit 1 if anything would not work.
+/// Runs all checks; exit 1 if any fails.
 ///
-/// What is on this machine is looked at first, since it is known at once. Each look at something outside is bounded.
+/// Local checks run first, since they are immediate. Each check of a remote service has a timeout.
 pub(super) async fn check(
     arguments: &CheckArgs,
     environment: &Environment,

@@ -1,7 +1,7 @@
 //! `handout demo`: everything on this machine, without an account or another program.
 //!
-//! It writes what an operator would write (a configuration, jobs, files in buckets), then runs the very daemon on it.
-//! Nothing is simulated: the endpoint verifies signatures, the queue is durable, the audit log is chained.
+//! It writes what an operator would write (a configuration, jobs, files in buckets), then runs the real daemon on it. Nothing is
+//! simulated: the endpoint verifies signatures, the queue is durable, the audit log is chained.
 
 mod probe;
 mod seed;
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use super::run::{Signals, pace};
 use super::{exit, say, say_lines};
 
-/// How long the three jobs may take before something is wrong.
+/// The timeout of the three jobs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
@@ -44,20 +44,20 @@ pub(crate) struct DemoArgs {
     once: bool,
 }
 
-/// Why there is nothing to show.
+/// Why the demo has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
-    /// Another program has the port.
+    /// Another program uses the port.
     #[error(
         "another program listens on {0}, which the links of this demo name: end that program, or make another demo with --dir"
     )]
     PortTaken(SocketAddr),
-    /// A job was parked, or took too long.
+    /// A job was parked, or exceeded the timeout.
     #[error("the jobs did not come to their end within {} s; see the log above", PATIENCE.as_secs())]
     Unsettled,
 }
 
-/// Seeds, works three jobs, and shows or checks what came of them.
+/// Writes the files, runs three jobs, and shows or checks their results.
 pub(super) async fn demo(
     arguments: &DemoArgs,
     environment: &Environment,
@@ -108,7 +108,7 @@ pub(super) async fn demo(
     Ok(code)
 }
 
-/// Seeds and opens everything. A port that was free can be taken a moment later: then on others.
+/// Writes the files and opens everything. A free port can be taken a moment later: then other ports are used.
 async fn open(
     dir: &Path,
     environment: &Environment,
@@ -128,7 +128,7 @@ async fn open(
     }
 }
 
-/// Runs the daemon's worker until `count` messages are settled; whether they were, in time.
+/// Runs the daemon's worker until `count` messages are settled; returns whether they were settled in time.
 async fn work(opened: &Opened, config: &Config, count: usize) -> anyhow::Result<bool> {
     let worker = Worker::new(
         Arc::clone(&opened.queue),
@@ -164,7 +164,7 @@ fn config_file(dir: &Path) -> PathBuf {
     dir.join("config.toml")
 }
 
-/// What was made, and where.
+/// Prints what the demo created, and where.
 fn tell(dir: &Path, made: &probe::Made) -> anyhow::Result<()> {
     let shown = |path: &Path| path.strip_prefix(dir).unwrap_or(path).display().to_string();
     say("")?;

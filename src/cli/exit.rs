@@ -1,4 +1,4 @@
-//! From errors to exit codes (sysexits.h), so that systemd and scripts can tell what to do.
+//! Maps errors to exit codes (sysexits.h), for systemd and scripts.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use handout::text::chain;
 use super::demo::DemoError;
 use super::presign::PresignError;
 
-/// The check or the job found something.
+/// The check or the job has findings.
 pub(crate) const FOUND: u8 = 1;
 const USAGE: u8 = 64;
 const DATA: u8 = 65;
@@ -25,9 +25,9 @@ const CANNOT_CREATE: u8 = 73;
 pub(crate) const DISK: u8 = 74;
 const CONFIG: u8 = 78;
 
-/// Prints what clap has to say; help and version are no errors.
+/// Prints clap's message; help and version are not errors.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // Nothing can be done about a terminal that does not take the text.
+    // An error of the terminal cannot be reported.
     drop(error.print());
     if error.use_stderr() {
         USAGE.into()
@@ -36,7 +36,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Prints an error with its causes, in one sentence, and finds its code.
+/// Prints an error with its causes, in one sentence, and returns its exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
@@ -106,7 +106,7 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<handout::queue::QueueError>() {
         return UNAVAILABLE;
     }
-    // Whatever stands around it, such as an error about the secret: what failed is a file.
+    // A file error decides, whatever errors wrap it, such as one about the secret.
     let of_system = |cause: &(dyn std::error::Error + 'static)| {
         let error = cause.downcast_ref::<std::io::Error>();
         error.map(std::io::Error::kind)
@@ -118,7 +118,7 @@ fn code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// What a broken audit log ends the program with: it is damaged, or the disk is.
+/// The exit code for a broken audit log: damaged data, or a disk error.
 pub(super) fn audit_code(error: &RecordError) -> u8 {
     match error.is_damage() {
         true => DATA,

@@ -1,4 +1,4 @@
-//! `handout explain`: what a signed URL opens, how long it lives and why it fails.
+//! `handout explain`: shows what a signed URL opens, how long it lives and why it fails.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use presign::explain::{Explainer, KnownServer};
 
 use super::{ConfigArgs, exit, say_json, say_lines};
 
-/// The longest URL that is read from stdin; servers take an eighth of it.
+/// The maximum length of a URL from stdin; servers accept an eighth of it.
 const MAX_BYTES: u64 = 64 * 1024;
 
 pub(super) const EXAMPLES: &str = "\
@@ -65,7 +65,8 @@ pub(super) fn explain(
 }
 
 impl ExplainArgs {
-    /// The servers of the configuration. One that is not named on the command line may be missing, or another user's.
+    /// The servers of the configuration. A configuration that is not named on the command line may be missing, or belong to
+    /// another user.
     fn servers(&self, environment: &Environment) -> anyhow::Result<Vec<KnownServer>> {
         let config = match self.config.load(environment) {
             Err(error) if self.config.is_named() => return Err(error),
@@ -75,7 +76,7 @@ impl ExplainArgs {
     }
 }
 
-/// All of stdin, whatever its bytes: a link that was cut in two has a line break in it, and that is worth saying.
+/// Reads all of stdin: a link that was broken in two contains a line break, which is worth reporting.
 fn read() -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin()

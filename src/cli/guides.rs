@@ -1,4 +1,4 @@
-//! The commands that a guide prints are commands of this program.
+//! Tests that the commands in the guides exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use clap::{Command, CommandFactory, Parser};
 
 use super::Cli;
 
-/// What a user reads besides the book.
+/// The user documentation outside of the book.
 const GUIDES: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
@@ -19,13 +19,13 @@ const GUIDES: [&str; 6] = [
     "templates/README.md",
 ];
 
-/// A shell in which `handout` writes its arguments down, `date` says a day to come, and no other program is found.
+/// A shell in which `handout` records its arguments, `date` prints a future day, and no other program is found.
 const WRITES_DOWN: &str =
     "handout() { for word; do printf '%s\\037' \"$word\"; done >>calls; printf '\\036' >>calls; }
 date() { echo 2037-01-01T08:00:00Z; }
 ";
 
-/// What a user reads: its name and its text.
+/// The user documentation: names and texts.
 fn guides() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths: Vec<PathBuf> = GUIDES.map(|name| root.join(name)).into();
@@ -54,7 +54,7 @@ fn the_command_line_is_sound() {
     Cli::command().debug_assert();
 }
 
-/// The arguments of each `handout` in a script, as a shell reads them.
+/// The arguments of each `handout` call in a script, as a shell parses them.
 fn calls(script: &str) -> Vec<Vec<String>> {
     let dir = tempfile::tempdir().unwrap();
     let shell = Process::new("/bin/sh")
@@ -122,7 +122,7 @@ fn every_command_that_a_guide_names_in_a_sentence_is_one() {
     assert!(count > 30, "{count} commands");
 }
 
-/// The table of commands of the README has each of them.
+/// The README's table of commands is complete.
 #[test]
 fn every_command_stands_in_the_table_of_the_readme() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
@@ -136,7 +136,7 @@ fn every_command_stands_in_the_table_of_the_readme() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Notes each command without others below it that the table does not name.
+/// Collects each leaf command that the table lacks.
 fn look_for(command: &Command, table: &str, missing: &mut Vec<String>) {
     let below = command.get_subcommands();
     let mut below = below.filter(|below| below.get_name() != "help").peekable();

@@ -1,4 +1,4 @@
-//! `handout job`: run one now, put it on the queue, or look at what it would send.
+//! `handout job`: runs, submits, previews and resends jobs.
 
 mod parked;
 mod preview;
@@ -34,7 +34,7 @@ pub(super) use self::preview::Previewing;
 use super::run::Signals;
 use super::{ConfigArgs, exit, say, say_json, terminal};
 
-/// How often the bar looks at the counters, and how often a plain line is written.
+/// The refresh interval of the progress bar, and the interval of plain lines.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
@@ -110,7 +110,7 @@ impl JobArgs {
     }
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn job(
     command: JobCommand,
     environment: &Environment,
@@ -164,7 +164,7 @@ async fn run(
     work(&run, opened, config, json).await
 }
 
-/// Does a job with what was opened for it, and closes that.
+/// Runs a job with the opened services, and closes them.
 async fn work(
     run: &JobRun,
     opened: Opened,
@@ -178,7 +178,7 @@ async fn work(
         let mut work = Box::pin(work);
         tokio::select! {
             result = &mut work => result,
-            // Not in the middle of a mail: that would leave a doubt.
+            // Not in the middle of a mail: that would leave it in doubt.
             () = signals.next() => {
                 run.stop.cancel();
                 work.await
@@ -244,7 +244,7 @@ fn tell(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Res
     published.try_for_each(|place| say(format_args!("  published    {place}")))
 }
 
-/// A line for each recipient whose mail was rejected, or may or may not have left, with the relay's words.
+/// Prints a line for each recipient whose mail was rejected or is in doubt, with the relay's reply.
 fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std::io::Result<()> {
     let failed = delivered.failed();
     if failed == 0 {
@@ -268,7 +268,7 @@ fn tell_failures(run: &JobRun, delivered: &JobReport, names: &Pseudonyms) -> std
     ))
 }
 
-/// Shows the counters while the work goes on: a bar on a terminal, a line now and then elsewhere.
+/// Shows the counters during the work: a bar on a terminal, a line now and then elsewhere.
 async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) -> T {
     let terminal = terminal::is_watched();
     let bar = if terminal {
@@ -301,7 +301,7 @@ async fn with_progress<T>(progress: &Progress, work: impl Future<Output = T>) ->
     }
 }
 
-/// What stands beside the bar. How many links there will be is known when everything is listed.
+/// The text beside the bar. The number of links is known once everything is listed.
 fn message(now: &Snapshot) -> String {
     match now.links_expected {
         0 => format!("{} objects listed", now.objects_found),

@@ -1,4 +1,4 @@
-//! `handout ledger`: what became of a job's recipients, and the answers to doubts.
+//! `handout ledger`: shows the status of recipients and resolves doubts.
 
 mod show;
 
@@ -19,7 +19,7 @@ use jiff::SignedDuration;
 
 use super::{ConfigArgs, exit, say};
 
-/// Among how many jobs doubts are looked for.
+/// The number of jobs that are searched for doubts.
 const LOOKED_THROUGH: usize = 1000;
 
 #[derive(Debug, Subcommand)]
@@ -90,7 +90,7 @@ pub(crate) enum ResolveAnswer {
     Resend,
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(super) async fn ledger(
     command: LedgerCommand,
     environment: &Environment,
@@ -133,7 +133,7 @@ pub(super) async fn ledger(
     }
 }
 
-/// Does something with the ledger of a configuration, and closes it.
+/// Runs an operation on the ledger of a configuration, and closes it.
 async fn with_ledger(
     config: &ConfigArgs,
     environment: &Environment,
@@ -146,7 +146,7 @@ async fn with_ledger(
     result
 }
 
-/// The least age of jobs that are forgotten: a day longer than any queue keeps a message.
+/// The minimum age of jobs that may be deleted: a day longer than any queue keeps a message.
 const LEAST_AGE: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 
 fn old_enough(text: &str) -> Result<Span, String> {

@@ -1,7 +1,7 @@
-//! `handout presign`: links on stdout, one per line, for the objects that are named.
+//! `handout presign`: prints presigned links for the named objects, one per line.
 //!
-//! Keys come and links go in batches, so a million need no more memory than a thousand. A batch is signed, its lines
-//! in the audit log are made durable, and only then is it printed.
+//! Keys and links are processed in batches, so a million need no more memory than a thousand. A batch is signed, its lines in the
+//! audit log are made durable, and only then are its links printed.
 
 mod keys;
 
@@ -66,10 +66,10 @@ and its secret are those of the configuration (run this as the daemon's user); w
 they are in $XDG_STATE_HOME/handout, which defaults to ~/.local/state/handout. With
 --no-audit there is no line, and a link has no id unless --link-id gives it one.";
 
-/// What a link's identity may have besides letters and digits.
+/// The characters of a link id besides letters and digits.
 const LINK_ID_MARKS: [char; 4] = ['-', '_', '.', '~'];
 
-/// The longest identity: more makes links that mail programs break.
+/// The maximum length of a link id: longer links are broken by mail programs.
 const MAX_LINK_ID_BYTES: usize = 64;
 
 #[derive(Debug, Args)]
@@ -149,7 +149,7 @@ fn usage(wrong: &str) -> clap::Error {
     super::Cli::command().error(ErrorKind::ValueValidation, wrong)
 }
 
-/// A bucket, and mostly a key in it.
+/// A bucket, and usually a key in it.
 #[derive(Debug, Clone)]
 struct ObjectPlace {
     bucket: Bucket,
@@ -202,7 +202,7 @@ fn server_url(text: &str) -> Result<String, ServerUrlError> {
 }
 
 fn media_type(text: &str) -> Result<String, String> {
-    // It becomes a header.
+    // The value becomes a response header.
     let is_plain = |c: char| matches!(c, ' '..='~');
     match text.contains('/') && text.chars().all(is_plain) {
         true => Ok(text.to_owned()),
@@ -220,7 +220,7 @@ fn link_id(text: &str) -> Result<String, String> {
     }
 }
 
-/// Why nothing is signed.
+/// Why no link was signed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PresignError {
     /// No setting names the region.
@@ -228,17 +228,17 @@ pub(crate) enum PresignError {
         "no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile"
     )]
     NoRegion,
-    /// There is nothing to sign with.
+    /// There are no credentials.
     #[error(
         "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
     )]
     NoCredentials(#[source] CredentialsError),
-    /// There is no place for the log.
+    /// There is no directory for the audit log.
     #[error(
         "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
     )]
     NoState,
-    /// The place for the log cannot be written.
+    /// The directory for the audit log cannot be written.
     #[error(
         "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
         path.display()
@@ -246,13 +246,13 @@ pub(crate) enum PresignError {
     NoPlace {
         /// The state directory.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// A name in --filename has no value.
+    /// A placeholder in --filename has no value.
     #[error("--filename {0}")]
     Filename(#[source] PhraseError),
-    /// CloudFront has no links like it.
+    /// CloudFront does not support such a link.
     #[error(transparent)]
     CloudFront(#[from] CloudFrontError),
     /// There is no distribution.
@@ -262,18 +262,18 @@ pub(crate) enum PresignError {
     NoCloudFront {
         /// The connection.
         connection: String,
-        /// What it should open.
+        /// The bucket that the link should open.
         bucket: Bucket,
     },
-    /// S3 does not say where the bucket is.
+    /// S3 did not return the bucket's region.
     #[error("the bucket's region could not be found out; give --region")]
     NoRegionFound(#[source] EdgeError),
-    /// The links could not live as long as was asked.
+    /// The links could not live as long as requested.
     #[error("--expires-in asks for {}, but {}; {advice}", shortfall.asked, shortfall.limit)]
     TooShort {
-        /// What was asked, and what stands against it.
+        /// The requested lifetime and its limit.
         shortfall: Shortfall,
-        /// What to do about it.
+        /// Advice.
         advice: &'static str,
     },
 }
@@ -315,7 +315,7 @@ pub(super) async fn presign(
 }
 
 impl PresignArgs {
-    /// Looks at what no single option shows.
+    /// Checks combinations of options.
     fn check(&self) -> Result<(), clap::Error> {
         let several = self.keys_from.is_some() || self.places.len() > 1;
         let wants_policy = self.not_before.is_some() || self.from_network.is_some();
@@ -343,14 +343,14 @@ impl PresignArgs {
         Err(usage(wrong))
     }
 
-    /// Whether the links leave out what they would ask for, so that files come as S3 keeps them.
+    /// Whether the links omit response overrides, so that files are served as S3 stores them.
     fn comes_as_kept(&self, direct: &Direct) -> bool {
         let front = direct.front.as_ref();
         let front = front.filter(|_| self.via == Via::Cloudfront);
         front.is_some_and(|front| front.reach.overrides == ResponseOverrides::Omitted)
     }
 
-    /// Refuses what such links cannot ask for.
+    /// Rejects options that such links cannot express.
     fn check_as_kept(&self) -> Result<(), clap::Error> {
         match self.filename.is_some() || self.content_type.is_some() || self.inline {
             true => Err(usage(
@@ -371,7 +371,7 @@ impl PresignArgs {
         }
     }
 
-    /// Whose books are kept and whose connections are known; `None` if that is of no use.
+    /// The configuration for audit log and connections; `None` if neither is needed.
     fn config(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
         if self.config.is_named() || self.connection.is_some() {
             return Ok(Some(self.config.load(environment)?));
@@ -433,11 +433,11 @@ impl PresignArgs {
     }
 }
 
-/// The audit log, in a stream of this command's own: the daemon goes on writing in its.
+/// The audit log, in a separate stream: the daemon continues to write its own.
 struct PresignBooks {
     keyring: Keyring,
     names: Pseudonyms,
-    /// The role whose credentials sign, if the connection takes one on.
+    /// The role whose credentials sign, if the connection assumes one.
     role: Option<String>,
     log: AuditLog,
     writer: Writer,
@@ -471,13 +471,13 @@ impl PresignBooks {
     }
 }
 
-/// All that a batch needs on its way from keys to printed links.
+/// The state of the batches from keys to printed links.
 struct PresignDesk {
     arguments: PresignArgs,
     wish: LinkOptions,
     direct: Direct,
     books: Option<PresignBooks>,
-    /// Whether the links may end before what is printed, with the session that signs: it is told once.
+    /// Whether links may end before the printed expiry, with the signing session: this is reported once.
     may_end_early: Cell<bool>,
 }
 
@@ -509,7 +509,7 @@ impl PresignDesk {
         Ok(())
     }
 
-    /// Signs a batch. Each is dated anew: keys may come slowly, and all links shall live as long as was asked.
+    /// Signs a batch. Each has its own signing time: keys may arrive slowly, and all links must live as long as requested.
     async fn sign(&self, batch: KeyBatch) -> anyhow::Result<Links> {
         let KeyBatch { bucket, keys } = batch;
         let (hand, access_key_id, lifetime) = match self.arguments.via {
@@ -546,7 +546,7 @@ impl PresignDesk {
         Ok((UrlSigner::S3(Box::new(presigner)), access_key_id, lifetime))
     }
 
-    /// Tells, once, that the printed end is later than the session's, or perhaps later.
+    /// Warns, once, that the session ends or may end before the printed expiry.
     fn warn_of_an_early_end(&self, end: CredentialsEnd, lifetime: Lifetime) {
         if end.reaches(lifetime.expires_at) {
             return;
@@ -591,7 +591,7 @@ impl PresignDesk {
         Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
     }
 
-    /// No rule caps it, so what is asked is the cap.
+    /// There is no rule, so the requested lifetime is the limit.
     fn lifetime(&self, issuer: Issuer, begin: Timestamp) -> Result<Lifetime, PresignError> {
         let (asked, guard) = (self.arguments.expires_in, self.arguments.expiry_guard);
         lifetime(asked, issuer, asked, guard, begin).map_err(|shortfall| PresignError::TooShort {
@@ -607,7 +607,7 @@ impl PresignDesk {
             .unwrap_or(OF_ENVIRONMENT)
     }
 
-    /// Says what to do about it, where no configuration says where credentials come from.
+    /// Adds advice for programs without a configuration of credentials.
     fn without_credentials(&self, error: SignerError) -> anyhow::Error {
         match error {
             SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
@@ -659,7 +659,7 @@ impl PresignDesk {
     }
 }
 
-/// What helps when links cannot live as long as was asked.
+/// Advice for links that cannot live as long as requested.
 const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
     match (limit, guard) {
         (Limit::CredentialsUnknown, _) => {
@@ -678,7 +678,7 @@ const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
     }
 }
 
-/// Says on stderr which keys were not linked.
+/// Reports on stderr the keys without a link.
 fn report(refused: &RefusedKeys) -> anyhow::Result<ExitCode> {
     if refused.count == 0 {
         return Ok(ExitCode::SUCCESS);

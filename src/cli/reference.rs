@@ -1,4 +1,4 @@
-//! The reference of the command line, made from what `--help` prints. `UPDATE=1 cargo test --locked reference` writes it.
+//! Generates the command line reference from the output of `--help`. `UPDATE=1 cargo test --locked reference` writes it.
 
 use std::env;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ The configuration is `--config FILE`, else `config.toml` in the working director
 user's, or that other users may write, is refused unless `--config` names it. The exit codes are in [systemd](operating/systemd.md#exit-codes).
 ";
 
-/// The width at which the texts are broken.
+/// The width at which the texts are wrapped.
 const COLUMNS: usize = 100;
 
 #[test]
@@ -38,7 +38,7 @@ fn the_command_line_reference_is_what_help_prints() {
     );
 }
 
-/// A command and those below it.
+/// A command and its subcommands.
 fn add(page: &mut String, command: &mut Command) {
     let name = command.get_bin_name().unwrap_or("handout").to_owned();
     write!(page, "\n## {name}\n\n```text\n").expect("writing to a string does not fail");

@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read again while jobs are worked.
+//! Reloads the configuration on SIGHUP while jobs run.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::ConfigArgs;
 
-/// Reads the configuration again each time that `told` counts, for as long as it is polled; messages that begin after that are
-/// worked as it says. One that is wrong changes nothing.
+/// Reloads the configuration for each change of `told`, while it is polled. Messages that start later use the new configuration;
+/// an invalid one changes nothing.
 pub(super) async fn reload_when_told(
     arguments: &ConfigArgs,
     environment: &Environment,
@@ -21,15 +21,15 @@ pub(super) async fn reload_when_told(
     mut told: watch::Receiver<u32>,
     renew: &watch::Sender<Option<Renewed>>,
 ) {
-    // A signal that came during the start counts: the file may have changed after it was read.
+    // A signal during the start counts: the file may have changed after it was read.
     let mut seen = 0;
     loop {
         match told.wait_for(|count| *count > seen).await {
             Ok(count) => seen = *count,
-            // The thread has ended that listens for signals.
+            // The thread that listens for signals has ended.
             Err(_) => return std::future::pending().await,
         }
-        // Before the first poll was answered, the supervisor still waits for the start.
+        // Until the first poll is answered, the supervisor still waits for the start.
         let is_ready = opened.services.progress.snapshot().polls > 0;
         if is_ready {
             notify::reloading();

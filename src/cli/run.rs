@@ -25,15 +25,15 @@ use super::beside::Beside;
 use super::reload::reload_when_told;
 use super::{ConfigArgs, exit};
 
-/// How long a receive waits: an SQS poll that is under way at a signal is waited for, so not the full 20 s.
+/// The duration of a receive: a shutdown waits for a running SQS poll, so it is shorter than the maximum of 20 s.
 const SQS_POLL: Duration = Duration::from_secs(10);
 const SQLITE_POLL: Duration = Duration::from_secs(1);
 
-/// The pause before the start is tried again, at first and at most.
+/// The pause before the start is retried: the initial and the maximum value.
 const INITIAL_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT; a second signal does not wait for what is in flight. SIGHUP has the configuration read again.
+/// Runs until SIGTERM or SIGINT; a second signal skips waiting for jobs in flight. SIGHUP reloads the configuration.
 pub(super) async fn run(
     arguments: &ConfigArgs,
     environment: &Environment,
@@ -54,7 +54,7 @@ pub(super) async fn run(
         let Some(taken) = taken else {
             return Ok(start(config, environment, &health).await?);
         };
-        // Another handout in the same directory has the port too, and that is the better answer.
+        // Another handout in the same directory also holds the port, and the directory's error is more helpful.
         assemble::open(config, environment, clock::system, Serving::Itself).await?;
         let listen = config.http.listen;
         Err(taken).with_context(|| format!("could not listen on {listen} (http.listen)"))
@@ -118,7 +118,7 @@ pub(super) async fn run(
     drop((services, renew, queue));
     opened.close().await;
     match (audit.failure(), ended) {
-        // The work came to its end, and the next start ends the stream.
+        // The work has drained, and the next start completes the audit stream.
         (Some(failure), Ended::Drained) if failure.lacks_end() => {
             tracing::warn!(
                 error = chain(failure),
@@ -137,7 +137,7 @@ pub(super) async fn run(
     }
 }
 
-/// Probes what the services name that are in use.
+/// Probes the edges of the current services.
 async fn probe_current(first: &Services, mut renewed: watch::Receiver<Option<Renewed>>) {
     loop {
         let services = renewed.borrow_and_update().clone();
@@ -149,8 +149,8 @@ async fn probe_current(first: &Services, mut renewed: watch::Receiver<Option<Ren
     }
 }
 
-/// Opens everything. What may pass, such as a store that cannot be reached or a full disk, is waited for: a supervisor that
-/// starts the program again and again would give it up, and it would stay down when the store is back.
+/// Opens everything. Errors that may pass, such as an unreachable store or a full disk, are retried: a supervisor that restarts
+/// the program repeatedly would give up, and the program would stay down when the store is back.
 async fn start(
     config: &Config,
     environment: &Environment,
@@ -175,7 +175,7 @@ async fn start(
     }
 }
 
-/// How the worker works, as the configuration says.
+/// The worker's options from the configuration.
 pub(super) const fn pace(config: &Config) -> WorkerOptions {
     WorkerOptions {
         max_in_flight: config.queue.max_in_flight,
@@ -214,8 +214,8 @@ fn announce(config: &Config, http: Option<std::net::SocketAddr>) {
     }
 }
 
-/// Says how many messages are hidden at the start, and until when at most: those of a process that was killed are, and nothing
-/// else would tell why no job begins.
+/// Logs how many messages are hidden at the start, and until when at most: those of a killed process are hidden, and nothing else
+/// would explain why no job starts.
 async fn tell_in_flight(queue: &dyn Queue, config: &Config) {
     match queue.in_flight().await {
         Ok(None | Some(0)) => {}
@@ -243,7 +243,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts listening.
     pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
@@ -252,7 +252,7 @@ impl Signals {
         })
     }
 
-    /// The same for a command, which has nothing to read again: that its terminal is closed means the end, too.
+    /// The same for a command, which has no configuration to reload: SIGHUP, a closed terminal, ends it too.
     pub(super) fn listen_at_terminal() -> std::io::Result<Self> {
         Ok(Self {
             hangup: Some(signal(SignalKind::hangup())?),
@@ -260,7 +260,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next of any.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         let hangup = async {
             match &mut self.hangup {

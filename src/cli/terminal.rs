@@ -1,6 +1,6 @@
-//! Everything that a command prints goes through here, so that text from outside cannot command a terminal.
+//! Writes all output of commands, so that untrusted text cannot control a terminal.
 //!
-//! `clippy.toml` forbids `std::io::stdout` and `std::io::stderr` elsewhere: a new command cannot forget it.
+//! `clippy.toml` forbids `std::io::stdout` and `std::io::stderr` elsewhere, so that a new command cannot bypass it.
 #![allow(
     clippy::disallowed_methods,
     reason = "this is the place where stdout and stderr are written"
@@ -20,12 +20,12 @@ impl TerminalLines {
         Self(BufWriter::new(io::stdout().lock()))
     }
 
-    /// Writes one line of text; only tabs are kept of what is not printable.
+    /// Writes one line of text; of the characters that are not printable, only tabs are kept.
     pub(crate) fn text(&mut self, line: impl Display) -> io::Result<()> {
         writeln!(self.0, "{}", printable_line(&line.to_string()))
     }
 
-    /// Writes JSON, which reads back as the same value.
+    /// Writes JSON, escaped so that it parses to the same value.
     pub(crate) fn json(&mut self, json: &str) -> io::Result<()> {
         writeln!(self.0, "{}", printable_json(json))
     }
@@ -41,12 +41,12 @@ impl TerminalLines {
     }
 }
 
-/// Writes a line to stdout. A reader that went away (`| head`) is an error, not a panic.
+/// Writes a line to stdout. A closed reader (`| head`) is an error, not a panic.
 pub(crate) fn say(line: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable_line(&line.to_string()))
 }
 
-/// Writes text of several lines to stdout. Its parts from outside must have no line ends.
+/// Writes text of several lines to stdout. Untrusted parts of it must not contain line ends.
 pub(crate) fn say_lines(text: impl Display) -> io::Result<()> {
     text.to_string().split('\n').try_for_each(say)
 }
@@ -57,7 +57,7 @@ pub(crate) fn say_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", printable_json(&json))
 }
 
-/// Writes a line to stderr. Nothing can be done about a terminal that does not take it.
+/// Writes a line to stderr. Errors are ignored, since there is no place to report them.
 pub(crate) fn complain(line: impl Display) {
     let line = format!("handout: {line}");
     let line = printable_line(&line);
@@ -66,7 +66,7 @@ pub(crate) fn complain(line: impl Display) {
     }
 }
 
-/// Writes bytes of our own making to stdout as they are: signed URLs, which are ASCII, and scripts.
+/// Writes trusted bytes to stdout unchanged: signed URLs, which are ASCII, and scripts.
 pub(crate) fn write_exactly(bytes: &[u8]) -> io::Result<()> {
     io::stdout().lock().write_all(bytes)
 }

@@ -1,9 +1,9 @@
-//! `[audit]`: what is checked of it.
+//! Validation of `[audit]`.
 
 use super::Config;
 use crate::config_error::ConfigError;
 
-/// The smallest segment: below it, a busy log would be a heap of files.
+/// The minimum segment size: smaller segments would produce too many files in a busy log.
 const MIN_ROTATE_SIZE: u64 = 1_000_000;
 
 impl Config {

@@ -1,36 +1,36 @@
-//! How long each step of a dialogue with a relay may take.
+//! The timeouts of each step of a dialogue with a relay.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config_error::ConfigError;
 use crate::quantity::Span;
 
-/// How long each step may take.
+/// The timeouts of each step.
 ///
-/// From MAIL on the defaults are those of RFC 5321, section 4.5.3.2. Before it nothing was sent and a relay does no work for a
-/// mail: one that is silent there is not waited for as long as the five minutes of the RFC, which are for 1982's networks.
+/// From MAIL on, the defaults are those of RFC 5321, section 4.5.3.2. Before MAIL, nothing was sent and the relay does no work
+/// for a mail, so the defaults are shorter than the five minutes of the RFC, which date from the networks of 1982.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deadlines {
-    /// Until a connection is there, whichever of the relay's addresses it is to.
+    /// Until a connection to any of the relay's addresses is established.
     pub connect: Span,
     /// Until the relay greets.
     pub greeting: Span,
     /// For EHLO.
     pub ehlo: Span,
-    /// For STARTTLS, and for the handshake.
+    /// For STARTTLS and the TLS handshake.
     pub starttls: Span,
-    /// For each line of a login.
+    /// For each line of the authentication.
     pub auth: Span,
     /// For MAIL.
     pub mail: Span,
     /// For RCPT.
     pub rcpt: Span,
-    /// For DATA, until the relay says "go on".
+    /// For DATA, until the 354 reply.
     pub data: Span,
-    /// For each 32 KiB of a text to be taken.
+    /// For each chunk of 32 KiB of the message to be sent.
     pub piece: Span,
-    /// For the answer after the text.
+    /// For the reply to the end of DATA.
     pub dot: Span,
 }
 
@@ -51,11 +51,11 @@ impl Default for Deadlines {
     }
 }
 
-/// The longest: a worker that is told to stop waits eleven minutes for a mail's last step.
+/// The maximum: a worker that is shutting down waits eleven minutes for a mail's last step.
 const LONGEST: Span = Span::minutes(10);
 
 impl Deadlines {
-    /// Checks the deadlines of a relay that is described in `section`.
+    /// Validates the timeouts of the relay in `section`.
     pub(crate) fn check(&self, section: &str) -> Result<(), ConfigError> {
         let Self {
             connect,

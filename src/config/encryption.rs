@@ -1,24 +1,24 @@
-//! `encryption`: how a store is asked to encrypt what is put there.
+//! `encryption`: the server-side encryption of uploaded objects.
 
 use serde::{Deserialize, Serialize};
 
-/// How a store encrypts what is put there: the values of `x-amz-server-side-encryption`.
+/// Server-side encryption of uploaded objects: the values of `x-amz-server-side-encryption`.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Encryption {
-    /// With keys of the store (SSE-S3).
+    /// With keys of S3 (SSE-S3).
     #[serde(rename = "AES256")]
     Aes256,
-    /// With a key of KMS (SSE-KMS).
+    /// With a KMS key (SSE-KMS).
     #[serde(rename = "aws:kms")]
     Kms,
-    /// Twice, with a key of KMS (DSSE-KMS).
+    /// Dual-layer, with a KMS key (DSSE-KMS).
     #[serde(rename = "aws:kms:dsse")]
     KmsDsse,
 }
 
 impl Encryption {
-    /// Whether a key of KMS encrypts.
+    /// Whether a KMS key encrypts.
     pub const fn is_kms(self) -> bool {
         match self {
             Self::Kms | Self::KmsDsse => true,

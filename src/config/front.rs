@@ -1,4 +1,4 @@
-//! `[connections.NAME.cloudfront]`: what its links can open.
+//! `[connections.NAME.cloudfront]`: which objects its links can open.
 
 use super::CloudFrontConfig;
 use crate::config_error::ConfigError;
@@ -6,7 +6,7 @@ use crate::job::place::NameError;
 use crate::plan::{OriginScope, ResponseOverrides};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain};
 
-/// What the links of a distribution can open; everything is looked at but the key.
+/// Which objects the links of a distribution can open. Validates everything except the key.
 pub(crate) fn reach(
     connection: &str,
     wanted: &CloudFrontConfig,

@@ -1,11 +1,11 @@
-//! `helo_name`: what the program may call itself in EHLO (RFC 5321, section 4.1.1.1).
+//! `helo_name`: the name of the client in EHLO (RFC 5321, section 4.1.1.1).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::job::address::ascii_domain;
 
-/// A name of the configuration as it is said: a fully qualified domain name, in ASCII, or an address literal. Nothing if it
-/// is neither.
+/// The configured name in the form for EHLO: a fully qualified domain name in ASCII, or an address literal. `None` if it is
+/// neither.
 pub(crate) fn helo_name(configured: &str) -> Option<String> {
     let literal = configured
         .strip_prefix('[')

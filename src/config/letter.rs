@@ -1,4 +1,4 @@
-//! `[mail.list]` and `[[mail.dkim]]`: from what is written to what stands in a mail's headers, and what is checked of the keys.
+//! Builds mail headers from `[mail.list]` and `[[mail.dkim]]`, and validates the keys.
 
 use super::{Config, DkimConfig};
 use crate::config::{MailingList, UnsubscribeUrl};
@@ -7,7 +7,7 @@ use crate::job::Recipient;
 use crate::job::address::ascii_domain;
 
 impl Config {
-    /// The list that mails belong to, and the ways to leave it.
+    /// The mailing list of the mails, and how to unsubscribe from it.
     pub fn mailing_list(&self) -> Result<MailingList, ConfigError> {
         let list = &self.mail.list;
         let id = list.id.as_deref().map(str::parse).transpose();
@@ -36,7 +36,7 @@ impl Config {
         Ok(list)
     }
 
-    /// Checks what can be checked without the keys.
+    /// Validates what does not need the keys.
     pub(super) fn check_dkim(&self) -> Result<(), ConfigError> {
         let mut names = Vec::new();
         for (index, dkim) in self.mail.dkim.iter().enumerate() {
@@ -63,7 +63,8 @@ impl Config {
         Ok(())
     }
 
-    /// The domain of a signature, which must be the sender's or one above it: others do not count for DMARC (RFC 7489, 3.1.1).
+    /// The domain of a signature. It must be the sender's or a parent of it: other domains are not aligned for DMARC (RFC 7489,
+    /// 3.1.1).
     pub(crate) fn dkim_domain(
         &self,
         index: usize,
@@ -103,7 +104,7 @@ fn unsubscribe_mailto(text: &str) -> Result<Recipient, ConfigError> {
     }
 }
 
-/// A name between the dots of the DNS.
+/// Whether a text is a DNS label.
 fn is_label(label: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=63).contains(&label.len()) && label.bytes().all(is_plain)

@@ -1,4 +1,4 @@
-//! Reading the configuration: the file, then the environment over it, then the checks that need both.
+//! Loads the configuration: the file, then the environment over it, then the checks that need both.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,21 +23,21 @@ use crate::mounted;
 use crate::quantity::Span;
 use crate::text::with_nearest;
 
-/// Where the file is looked for when none is named.
+/// The default locations of the file.
 const PLACES: [&str; 2] = ["config.toml", "/etc/handout/config.toml"];
 
-/// The longest prefix of a ledger in S3: the longest job id, spelled, and a recipient's record must fit into a key.
+/// The maximum length of the ledger's prefix in S3: the longest job id, encoded, and a recipient's record must fit into a key.
 const MAX_LEDGER_PREFIX: usize = 100;
 
-/// Where the ledger in S3 is.
+/// The location of the ledger in S3.
 pub(crate) struct LedgerPlace {
     pub(crate) connection: ConnectionName,
     pub(crate) bucket: Bucket,
-    /// What its keys begin with.
+    /// The prefix of its keys.
     pub(crate) prefix: String,
 }
 
-/// A secret from a file; prints as stars.
+/// A secret from a file. Its `Debug` output is masked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -75,7 +75,7 @@ impl Secret {
     }
 }
 
-/// Where a secret is looked for that has a bare name.
+/// The locations where a secret with a bare file name is looked up.
 fn where_secrets_are(environment: &Environment) -> String {
     let credentials = match environment.get("CREDENTIALS_DIRECTORY") {
         Some(directory) => format!("in $CREDENTIALS_DIRECTORY, which is {directory}"),
@@ -84,18 +84,18 @@ fn where_secrets_are(environment: &Environment) -> String {
     format!("a bare name is looked for {credentials}, and then beside the configuration file")
 }
 
-/// Why a file that no argument named, in the working directory, may be of another user's making; nothing if it may not.
+/// Why a file in the working directory may have been put there by another user; `None` if it may not.
 ///
-/// A configuration names programs that are run and directories that are written and made private. In `/tmp`, or in a
-/// directory of another user's, a command would do all that for the one who put the file there. The user who runs the
-/// command is trusted, and so is root; also that no group gives its directories to users who are not.
+/// A configuration names programs to run and directories to write and make private. In `/tmp`, or in another user's directory, a
+/// command would do all that on behalf of the user who put the file there. The user who runs the command and root are trusted. So
+/// are groups: a group is assumed to share its directories only with trusted users.
 fn planted(file: &Path) -> io::Result<Option<&'static str>> {
     const BY_OTHERS: u32 = 0o002;
     const STICKY: u32 = 0o1000;
     let ours = rustix::process::geteuid().as_raw();
     let is_foreign = |there: &Metadata| ![0, ours].contains(&there.uid());
     let is_open = |there: &Metadata| there.mode() & BY_OTHERS != 0;
-    // The link itself too: it decides which file of ours it is, and where the paths in that begin.
+    // The symbolic link is checked too: it selects the file, and relative paths in the file start at its directory.
     if is_foreign(&file.symlink_metadata()?) {
         return Ok(Some("it belongs to another user"));
     }
@@ -104,7 +104,7 @@ fn planted(file: &Path) -> io::Result<Option<&'static str>> {
         () if is_foreign(&read) => Some("it is a link to a file of another user's"),
         () if is_open(&read) => Some("other users may write it"),
         () if is_foreign(&directory) => Some("the directory belongs to another user"),
-        // Where the sticky bit is set, what belongs to us is not exchanged.
+        // In a directory with the sticky bit, other users cannot replace our files.
         () if is_open(&directory) && directory.mode() & STICKY == 0 => {
             Some("other users may write to the directory")
         }
@@ -112,7 +112,7 @@ fn planted(file: &Path) -> io::Result<Option<&'static str>> {
     })
 }
 
-/// Where a text is wrong, and why. The line itself is not shown: a secret may stand there, where its file should be named.
+/// The position of an error and its text. The line itself is not shown: it may contain a secret in place of the secret's file.
 fn placed(text: &str, error: &toml::de::Error) -> String {
     let words = error.message().trim_end();
     let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
@@ -124,8 +124,8 @@ fn placed(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Config {
-    /// Finds, reads and checks the configuration. One that is not named is looked for in the working directory, where it must
-    /// be the user's own or root's, and then in `/etc/handout`.
+    /// Finds, reads and validates the configuration. Without a name, it is looked up in the working directory, where it must
+    /// belong to the user or to root, and then in `/etc/handout`.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
         let path = match named {
             Some(path) => path.to_owned(),
@@ -149,14 +149,15 @@ impl Config {
             path: path.clone(),
             reason,
         })?;
-        // A link's own directory, and not its target's: Kubernetes mounts a file as a link into a folder that is exchanged.
+        // The directory of the symbolic link, not of its target: Kubernetes mounts a file as a link into a folder that is
+        // replaced.
         config.resolve_paths(absolute.parent().unwrap_or(Path::new("/")), environment)?;
         config.check()?;
         Ok(config)
     }
 
-    /// The configuration of a user who has no file: the defaults with the environment over them, and the user's own state
-    /// directory. `None` if the environment names no place for that.
+    /// The configuration of a user without a file: the defaults with the environment over them, and the user's own state
+    /// directory. `None` if the environment names no such directory.
     pub fn of_user(environment: &Environment) -> Result<Option<Self>, ConfigError> {
         let wrong = |reason| ConfigError::Variables { reason };
         let mut config = Self::parse("", environment).map_err(wrong)?;
@@ -175,9 +176,9 @@ impl Config {
         Ok(Some(config))
     }
 
-    /// Reads the text of a configuration, with the environment over it.
+    /// Parses the text of a configuration, with the environment over it.
     pub fn parse(text: &str, environment: &Environment) -> Result<Self, String> {
-        // The text by itself first: its errors point at a line, which a merged table cannot.
+        // The text alone is parsed first: its errors have line numbers, which those of a merged table lack.
         let _: Self = toml::from_str(text).map_err(|error| with_nearest(&placed(text, &error)))?;
         let table: Table = toml::from_str(text).map_err(|error| placed(text, &error))?;
         let mut table = overrides::lay_over(table, environment)?;
@@ -188,7 +189,7 @@ impl Config {
         merged.map_err(|error: toml::de::Error| error.message().to_owned())
     }
 
-    /// Checks what no type could.
+    /// Validates constraints that types do not express.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.queue.kind == QueueKind::Sqs && self.queue.url.is_none() {
             return Err(ConfigError::value(
@@ -204,7 +205,7 @@ impl Config {
             false => Ok(()),
         };
         at_least("queue.max_in_flight", self.queue.max_in_flight as u64, 1)?;
-        // A hold is extended at a third of the timeout, which must leave time for a slow answer.
+        // A lease is extended after a third of the timeout, which must leave time for a slow answer.
         at_least(
             "queue.visibility_timeout",
             self.queue.visibility_timeout.as_secs(),
@@ -245,7 +246,7 @@ impl Config {
         Ok(())
     }
 
-    /// The version travels in the query, which a distribution without overrides is not said to hand on.
+    /// The version is a query parameter, which a distribution without response overrides is not declared to forward.
     fn check_versions(&self, name: &str, cloudfront: &CloudFrontConfig) -> Result<(), ConfigError> {
         if cloudfront.response_overrides || !self.links.pin_version {
             return Ok(());
@@ -256,7 +257,7 @@ impl Config {
         ))
     }
 
-    /// A distribution stands before one bucket: links into another would open whatever has the same name there.
+    /// A distribution belongs to one bucket: links to another bucket would open an object of the same name in the first.
     fn check_one_bucket(
         &self,
         name: &str,
@@ -385,7 +386,7 @@ impl Config {
             };
         }
         let place = self.ledger_place()?;
-        // What a job may publish there could stand where a record belongs, and a record is nobody's file.
+        // A job could otherwise publish a file at the key of a record, and forge or block it.
         let meets = |bucket: &str, prefix: &str| {
             bucket == place.bucket.as_str()
                 && (prefix.starts_with(&place.prefix) || place.prefix.starts_with(prefix))
@@ -417,7 +418,7 @@ impl Config {
         Ok(())
     }
 
-    /// Where the ledger in S3 is.
+    /// The location of the ledger in S3.
     pub(crate) fn ledger_place(&self) -> Result<LedgerPlace, ConfigError> {
         let needed = |field: &str, value: &Option<String>| {
             let missing = "is missing: kind = \"s3\" needs connection and bucket";
@@ -451,7 +452,7 @@ impl Config {
         })
     }
 
-    /// The time zone in which mails and pages speak.
+    /// The time zone of the instants in mails and pages.
     pub fn time_zone(&self) -> Result<jiff::tz::TimeZone, ConfigError> {
         crate::clock::time_zone(&self.mail.time_zone).ok_or_else(|| {
             let reason = format!(
@@ -463,8 +464,7 @@ impl Config {
     }
 }
 
-/// How long sessions of a role can be.
-/// <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
+/// The permitted session durations of a role. <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html>
 const SESSIONS: std::ops::RangeInclusive<Span> = Span::minutes(15)..=Span::hours(12);
 
 fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), ConfigError> {
@@ -519,7 +519,7 @@ fn check_connection(name: &str, connection: &ConnectionConfig) -> Result<(), Con
     }
 }
 
-/// A key of KMS: its id, its ARN, or an alias of it.
+/// Validates a KMS key: its id, its ARN, or an alias of it.
 /// <https://docs.aws.amazon.com/kms/latest/developerguide/concepts.html#key-id>
 fn check_kms_key(id: &str, sse: Option<Encryption>) -> Result<(), &'static str> {
     if !sse.is_some_and(Encryption::is_kms) {
@@ -539,10 +539,10 @@ fn check_endpoint(endpoint: &str, key: String) -> Result<(), ConfigError> {
         .map_err(|error| ConfigError::value(key, error))
 }
 
-/// The queue of a key such as `queue.url`.
+/// Parses the queue's URL in a key such as `queue.url`.
 ///
 /// # Errors
-/// What stands there is no URL of a queue.
+/// The value is not the URL of a queue.
 pub(crate) fn queue_address(key: &str, url: &str) -> Result<QueueAddress, ConfigError> {
     QueueAddress::parse(url).map_err(|error| ConfigError::value(key, error))
 }
@@ -578,7 +578,7 @@ mod tests {
         );
     }
 
-    /// Whether the key is wrong, its value, or the syntax of its line: the sentence goes into the log of the service.
+    /// Applies to an unknown key, a wrong value and a syntax error: the error goes into the service's log.
     #[test]
     fn a_secret_in_the_place_of_its_file_is_not_repeated() {
         for line in [
@@ -772,7 +772,7 @@ mod tests {
         assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
-    /// The configuration is loaded as a command does it, with a secret that is nowhere.
+    /// Loads the configuration as a command does, with a secret that does not exist.
     #[test]
     fn a_secret_that_is_not_found_is_named_with_the_places_where_it_was_looked_for() {
         let folder = tempfile::tempdir().unwrap();

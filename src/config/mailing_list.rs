@@ -1,38 +1,38 @@
-//! The list that mails belong to, and the ways to leave it (RFC 2919, RFC 2369, RFC 8058).
+//! The mailing list of the mails, and how to unsubscribe from it (RFC 2919, RFC 2369, RFC 8058).
 
 use lettre::Address;
 
 use crate::job::ListId;
 
-/// The longest URL in a header, in bytes. It cannot be folded, and no line may pass 998.
+/// The maximum length of a URL in a header, in bytes. It cannot be folded, and a line has at most 998.
 const MAX_URL_BYTES: usize = 900;
 
-/// What stands for the recipient's id in the URL.
+/// The placeholder of the recipient's id in the URL.
 const RID: &str = "{{rid}}";
 
-/// What stands for the list's id in the URL.
+/// The placeholder of the list's id in the URL.
 const LIST: &str = "{{list}}";
 
-/// The longest that either can be, in bytes.
+/// The maximum length of either, in bytes.
 const MAX_RID_BYTES: usize = 32;
 const MAX_LIST_BYTES: usize = 255;
 
-/// The list that mails belong to, and the ways to leave it.
+/// The mailing list of the mails, and how to unsubscribe from it.
 #[derive(Debug, Clone, Default)]
 pub struct MailingList {
-    /// Which one, where a job does not say it.
+    /// The list's id, for jobs that set none.
     pub id: Option<ListId>,
-    /// Who takes mails that ask to leave it.
+    /// The address for unsubscribe mails.
     pub unsubscribe_mailto: Option<Address>,
-    /// What takes requests that ask to leave it.
+    /// The URL for unsubscribe requests.
     pub unsubscribe_url: Option<UnsubscribeUrl>,
 }
 
-/// The URL to which a mail program sends a POST when its reader presses "unsubscribe", with a place for the reader's id.
+/// The URL to which a mail program sends a POST request when its reader unsubscribes, with a placeholder for the recipient's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnsubscribeUrl(String);
 
-/// Why a text is no such URL.
+/// Why a text is not a valid unsubscribe URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsubscribeUrlError {
     /// Not a URL, or not https, or with characters that a header cannot carry.
@@ -40,12 +40,12 @@ pub enum UnsubscribeUrlError {
         "is not an https URL in ASCII: write one like \"https://sender.example/unsubscribe/{{{{rid}}}}\""
     )]
     Form,
-    /// Nobody could tell who asks.
+    /// The URL does not identify the recipient.
     #[error(
         "has no {{{{rid}}}} in it: without the recipient's id nobody can tell who wants to leave"
     )]
     Anonymous,
-    /// Longer than a header's line.
+    /// The URL does not fit into a header line.
     #[error(
         "is too long: filled in, it may have {MAX_URL_BYTES} bytes, since no header can fold it"
     )]
@@ -53,7 +53,7 @@ pub enum UnsubscribeUrlError {
 }
 
 impl UnsubscribeUrl {
-    /// Reads the template of the URL.
+    /// Parses the template of the URL.
     pub fn parse(template: &str) -> Result<Self, UnsubscribeUrlError> {
         let url = Self(template.to_owned());
         if !template.contains(RID) {
@@ -63,7 +63,7 @@ impl UnsubscribeUrl {
         if longest.len() > MAX_URL_BYTES {
             return Err(UnsubscribeUrlError::TooLong);
         }
-        // In a header, a comma ends a URL (RFC 2369, section 2), and brackets are around it.
+        // In a header, a comma ends a URL (RFC 2369, section 2), and angle brackets enclose it.
         let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | ',' | '{' | '}');
         let parsed = longest.parse::<hyper::Uri>().ok();
         let is_https = parsed.is_some_and(|url| {
@@ -75,7 +75,7 @@ impl UnsubscribeUrl {
         }
     }
 
-    /// Whether it tells one list from another.
+    /// Whether the URL contains the list's id.
     pub fn names_list(&self) -> bool {
         self.0.contains(LIST)
     }

@@ -1,4 +1,4 @@
-//! The variables that stand over the file: `HANDOUT_QUEUE__URL` is `url` of `[queue]`.
+//! Environment variables that override the file: `HANDOUT_QUEUE__URL` sets `url` of `[queue]`.
 
 use std::net::IpAddr;
 
@@ -8,19 +8,19 @@ use super::Config;
 use crate::environment::Environment;
 use crate::text::nearest;
 
-/// What begins the variables that override the file.
+/// The prefix of variables that override the file.
 const PREFIX: &str = "HANDOUT_";
 
-/// The one variable of ours that is no key of the file: the filter of the log.
+/// The only variable with the prefix that is not a key of the file: the log filter.
 pub(crate) const LOG: &str = "HANDOUT_LOG";
 
 /// The variable that names the state directory.
 pub(super) const STATE_DIR: &str = "HANDOUT_STATE_DIR";
 
-/// As many places are tried for the second underscore of a name that has single ones.
+/// The number of positions that are tried for a double underscore in a name with single ones.
 const MAX_TRIED_PLACES: usize = 6;
 
-/// Sets what the variables say in the table of the file, which is right by itself.
+/// Applies the variables to the table of the file, which is valid by itself.
 pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Table, String> {
     let ours = |name: &&str| name.starts_with(PREFIX) && is_key(name);
     let unreadable = environment.unreadable().iter().map(String::as_str);
@@ -42,13 +42,13 @@ pub(super) fn lay_over(mut table: Table, environment: &Environment) -> Result<Ta
     }
 }
 
-/// Why a table is no configuration.
+/// Why a table is not a valid configuration.
 fn fault_of(table: &Table) -> Option<String> {
     let read = Value::Table(table.clone()).try_into::<Config>();
     read.err().map(|error| error.message().to_owned())
 }
 
-/// Says which variable is wrong, and what was meant.
+/// Reports which variable is wrong, and suggests a correction.
 fn explain(file: &Table, variables: &[Variable<'_>], fault: &str) -> String {
     let with = |is_set: &dyn Fn(&Variable<'_>) -> bool| {
         let mut table = file.clone();
@@ -81,7 +81,7 @@ fn explain(file: &Table, variables: &[Variable<'_>], fault: &str) -> String {
     }
 }
 
-/// A variable of ours that sets a key.
+/// A variable that sets a key.
 struct Variable<'a> {
     name: &'a str,
     value: &'a str,
@@ -93,7 +93,7 @@ impl Variable<'_> {
         set(table, &path.to_lowercase(), self.value);
     }
 
-    /// The name with the right word in place of the one that is unknown.
+    /// The name with its unknown word corrected.
     fn spelled(&self, fault: &str, right: &str) -> String {
         let path = self.name.strip_prefix(PREFIX).unwrap_or(self.name);
         let words = path.split("__").map(|word| {
@@ -106,7 +106,7 @@ impl Variable<'_> {
         format!("{PREFIX}{}", words.collect::<Vec<_>>().join("__"))
     }
 
-    /// The name with two underscores where it has one, if that makes it a key.
+    /// The name with a double underscore in place of a single one, if that makes it a key.
     fn with_sections(&self, file: &Table) -> Option<String> {
         let path = self.name.strip_prefix(PREFIX)?;
         let single: Vec<usize> = path.match_indices('_').map(|(at, _)| at).collect();
@@ -134,7 +134,7 @@ impl Variable<'_> {
     }
 }
 
-/// Whether a variable of ours overrides a key of the file.
+/// Whether a variable overrides a key of the file.
 fn is_key(name: &str) -> bool {
     #[cfg(debug_assertions)]
     if name == crate::failpoint::VARIABLE {
@@ -143,9 +143,9 @@ fn is_key(name: &str) -> bool {
     name != LOG
 }
 
-/// Whether Kubernetes set it, for a Service that is called `handout` or `handout-…`.
+/// Whether Kubernetes set the variable, for a Service named `handout` or `handout-…`.
 ///
-/// It tells every container of a namespace of every Service there: `…_SERVICE_HOST`, `…_SERVICE_PORT`,
+/// Kubernetes describes every Service of a namespace to all containers there: `…_SERVICE_HOST`, `…_SERVICE_PORT`,
 /// `…_SERVICE_PORT_<name>`, `…_PORT` and `…_PORT_<number>_<protocol>`, the last also with `_PROTO`, `_PORT` and `_ADDR`.
 /// <https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables>
 fn is_of_a_service(name: &str, value: &str) -> bool {
@@ -179,7 +179,7 @@ fn is_of_a_service(name: &str, value: &str) -> bool {
     is_port && is_told
 }
 
-/// Sets `queue__url` to a text, which is read as TOML if it is any.
+/// Sets `queue__url` to a text, which is parsed as TOML where possible.
 fn set(table: &mut Table, path: &str, text: &str) {
     let (sections, key) = match path.rsplit_once("__") {
         Some((sections, key)) => (sections.split("__").collect(), key),
@@ -199,7 +199,7 @@ fn set(table: &mut Table, path: &str, text: &str) {
     table.insert(key.to_owned(), literal(text));
 }
 
-/// `8` and `true` are a number and a truth value; everything else is the text that it is.
+/// `8` and `true` are parsed as a number and a boolean; every other text is kept as a string.
 fn literal(text: &str) -> Value {
     let number = text.parse::<i64>().ok().map(Value::Integer);
     let truth = text.parse::<bool>().ok().map(Value::Boolean);

@@ -1,7 +1,7 @@
-//! Every path of the configuration, and where a relative one begins.
+//! Resolves the paths of the configuration.
 //!
-//! A path that is not absolute is relative to the directory of the configuration file, wherever the program was started
-//! and whether it stands in the file or in a variable. The bare name of a secret is looked for among systemd's credentials first.
+//! A relative path is relative to the directory of the configuration file, regardless of the working directory and of whether the
+//! file or a variable sets it. A secret's bare file name is first looked up among systemd's credentials.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,15 @@ use super::Config;
 use crate::config_error::ConfigError;
 use crate::environment::Environment;
 
-/// A path, what is behind it, and the key that names it.
+/// A path, its kind, and the key that names it.
 type NamedPath<'a> = (String, PathKind, &'a mut PathBuf);
 
-/// What is behind a path.
+/// The kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PathKind {
-    /// A file with a secret in it, which may be one of systemd's credentials.
+    /// A file with a secret, which may be one of systemd's credentials.
     Secret,
-    /// Anything else: a directory, a program, a certificate, a job.
+    /// Any other path: a directory, a program, a certificate, a job.
     Plain,
 }
 
@@ -47,7 +47,7 @@ impl Config {
         Ok(())
     }
 
-    /// Each file with a secret in it, and the key that names it.
+    /// Each file with a secret, and the key that names it.
     pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
         let mut config = self.clone();
         config.secret_key_file = Some(self.secret_key_file());
@@ -56,7 +56,7 @@ impl Config {
         secrets.map(|(key, _, path)| (key, path.clone())).collect()
     }
 
-    /// Every path that is written, and the key that names it.
+    /// Every configured path, and the key that names it.
     fn paths(&mut self) -> Vec<NamedPath<'_>> {
         let mut all = vec![secret("secret_key_file", &mut self.secret_key_file)];
         all.push(plain("state_dir", &mut self.state_dir));
@@ -128,7 +128,7 @@ fn plain<'a>(
 mod tests {
     use super::*;
 
-    /// A configuration in which every path is written, each as `marker-<number>/file`, a secret as `marker-<number>`.
+    /// A configuration that sets every path, each to `marker-<number>/file`, and each secret to `marker-<number>`.
     const EVERY_PATH: &str = r#"
         state_dir = "marker-1/state"
         secret_key_file = "marker-2"
@@ -192,12 +192,12 @@ mod tests {
         for line in lines {
             assert!(line.contains(r#" = "/etc/handout/"#), "{line}");
         }
-        // What is absolute stays.
+        // Absolute paths are unchanged.
         let again = resolved(&toml::to_string(&config).unwrap(), &Environment::default());
         assert_eq!(again.unwrap(), config);
     }
 
-    /// A key that is added without a place in `paths` would be relative to wherever the program was started.
+    /// A new key that is missing in `paths` would be relative to the working directory.
     #[test]
     fn every_field_that_is_a_path_is_among_them() {
         let source = [include_str!("../config.rs")];
@@ -238,7 +238,8 @@ mod tests {
             assert_eq!(is_secret, line.contains(&directory), "{line}");
         }
         assert_eq!(config.secret_files().len(), 8);
-        // Where it is no credential, it is beside the file; in a folder, it is no name of a credential.
+        // If the credential does not exist, the file beside the configuration is used; a path with a folder is not a credential's
+        // name.
         let text = "[mail.smtp]\npassword_file = \"other\"\n[audit]\ncheckpoint_key_file = \"./marker-1\"\n";
         let config = resolved(text, &environment).unwrap();
         let beside = config.mail.smtp.password_file.unwrap();

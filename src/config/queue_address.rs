@@ -1,7 +1,7 @@
-//! Where a queue is, as its URL says: in which region, and at whose server.
+//! Derives region and server of a queue from its URL.
 //!
-//! A request to SQS names its queue by the URL and goes to an endpoint that the URL does not decide. A queue is therefore asked in
-//! the region of its URL, and where its host is no regional endpoint of AWS, at the host itself.
+//! A request to SQS names its queue by URL, but that URL does not determine the endpoint. Handout calls the regional endpoint of
+//! the URL's region, or, if its host is not a regional endpoint of AWS, the host itself.
 //! <https://docs.aws.amazon.com/general/latest/gr/sqs-service.html>
 
 use std::fmt;
@@ -9,10 +9,10 @@ use std::fmt;
 use presign::ServerUrl;
 use presign::partition::{EndpointVariant, before_suffix, is_region};
 
-/// The region of `queue.amazonaws.com`, which names none.
+/// The region of `queue.amazonaws.com`, whose name contains none.
 const LEGACY_REGION: &str = "us-east-1";
 
-/// How hosts of AWS end that answer over IPv6 too, by partition; elsewhere they end as all others.
+/// The suffixes of dual-stack hosts, by partition; other partitions use their common suffix.
 const DUAL_STACK: [&str; 7] = [
     "api.aws",
     "api.amazonwebservices.com.cn",
@@ -23,36 +23,36 @@ const DUAL_STACK: [&str; 7] = [
     "api.aws.hci.ic.gov",
 ];
 
-/// A text that is no URL of a queue.
+/// A text that is not the URL of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "is no URL of a queue: write it whole, as `aws sqs get-queue-url --queue-name NAME` prints it, such as https://sqs.eu-west-1.amazonaws.com/123456789012/NAME"
 )]
 pub struct QueueAddressError;
 
-/// The URL of a queue, and what it says of the way there.
+/// The URL of a queue, and its region and server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueAddress {
     url: String,
     place: QueuePlace,
 }
 
-/// The way to a queue. Queues with the same are asked by the same client.
+/// How a queue is reached. Queues with equal values share a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueuePlace {
-    /// The region that the host names.
+    /// The region in the host name.
     pub region: Option<String>,
-    /// The server to ask, where it is no regional endpoint of AWS: scheme, host and port.
+    /// The server, if it is not a regional endpoint of AWS: scheme, host and port.
     pub origin: Option<String>,
-    /// Which of the region's endpoints the host is.
+    /// The variant of the region's endpoint.
     pub variant: EndpointVariant,
 }
 
 impl QueueAddress {
-    /// Reads the URL of a queue; a slash at its end is no part of the queue's name.
+    /// Parses the URL of a queue; a trailing slash is not part of the queue's name.
     ///
     /// # Errors
-    /// It is no `http` or `https` URL with a path.
+    /// The text is not an `http` or `https` URL with a path.
     pub fn parse(url: &str) -> Result<Self, QueueAddressError> {
         let server = ServerUrl::parse(url).map_err(|_| QueueAddressError)?;
         if server.path().is_empty() {
@@ -69,7 +69,7 @@ impl QueueAddress {
         &self.url
     }
 
-    /// The way there.
+    /// The queue's region and server.
     pub const fn place(&self) -> &QueuePlace {
         &self.place
     }
@@ -106,10 +106,10 @@ impl QueuePlace {
         match labels[..] {
             ["sqs", region] if is_region(region) => regional(region, false, is_dual_stack),
             ["sqs-fips", region] if is_region(region) => regional(region, true, is_dual_stack),
-            // As AWS wrote them before 2012, and some libraries still do.
+            // The form that AWS used before 2012 and some libraries still use.
             [region, "queue"] if is_region(region) => regional(region, false, false),
             ["queue"] => regional(LEGACY_REGION, false, false),
-            // An endpoint in a network of one's own, which is asked itself.
+            // A VPC endpoint, which is called directly.
             // https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-internetwork-traffic-privacy.html
             [.., "sqs" | "sqs-fips", region, "vpce"] if is_region(region) => itself(Some(region)),
             _ => itself(None),
@@ -117,7 +117,7 @@ impl QueuePlace {
     }
 }
 
-/// The region of a host that is built like AWS's: `sqs.eu-west-1.localhost.localstack.cloud:4566`.
+/// The region in a host that is structured like AWS's: `sqs.eu-west-1.localhost.localstack.cloud:4566`.
 fn after_service(host: &str) -> Option<&str> {
     let region = host.strip_prefix("sqs.")?.split('.').next()?;
     Some(region).filter(|region| is_region(region))
@@ -224,7 +224,7 @@ mod tests {
                     .use_dual_stack(dual_stack);
                 let (params, resolver) = (params.build().unwrap(), DefaultResolver::new());
                 let resolved = resolver.resolve_endpoint(&params).now_or_never().unwrap();
-                // Not every partition has every variant.
+                // Some partitions lack some variants.
                 let Ok(endpoint) = resolved else {
                     continue;
                 };

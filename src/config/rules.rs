@@ -1,4 +1,4 @@
-//! `[[allow]]` and `[[on_event]]`: from what is written to what is decided with.
+//! Builds the policy and the event rules from `[[allow]]` and `[[on_event]]`.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::plan::policy::{AllowRule, PublishRule};
 use crate::plan::{LinkDefaults, Policy, PublishTarget};
 
 impl Config {
-    /// What jobs may ask, and what they get when they ask nothing.
+    /// The limits and the defaults of jobs.
     pub fn policy(&self) -> Result<Policy, ConfigError> {
         let rules = self
             .allow
@@ -45,7 +45,7 @@ impl Config {
         })
     }
 
-    /// `gallery.default_publish`: a bucket, since a mail links what is published there.
+    /// `gallery.default_publish` must be a bucket, since a mail links to what is published there.
     fn default_publish(&self) -> Result<Option<PublishTarget>, ConfigError> {
         let Some(target) = &self.gallery.default_publish else {
             return Ok(None);
@@ -57,8 +57,8 @@ impl Config {
         })
     }
 
-    /// Looks at the rules' job files as if an event had come: a job that could never be done, or whose page would be the next
-    /// event, is found before there is one.
+    /// Checks the rules' job files with sample events. This finds jobs that could never be done, and jobs whose page would
+    /// trigger the next event.
     pub fn check_event_rules(&self, policy: &Policy) -> Result<(), ConfigError> {
         if let Some(place) = policy.default_publish.as_ref()
             && policy.triggers_itself(place)
@@ -89,7 +89,7 @@ impl Config {
                     .fill(&job.scope(policy.time_zone(&job)), MAX_KEY_BYTES)
                     .ok();
                 let prefix = filled.and_then(|prefix| prefix.parse::<Prefix>().ok());
-                // A prefix that this example cannot fill is looked at when the plan of a job is drawn, as all are.
+                // A prefix that the sample cannot fill is checked when a job is planned, like all prefixes.
                 let Some(prefix) = prefix else { continue };
                 let place = PublishTarget::Bucket(bucket.clone(), prefix);
                 if policy.triggers_itself(&place) {
@@ -102,7 +102,7 @@ impl Config {
         Ok(())
     }
 
-    /// Which events become jobs.
+    /// The rules that turn events into jobs.
     pub fn event_rules(&self) -> Result<Vec<EventRule>, ConfigError> {
         self.on_event
             .iter()
@@ -208,9 +208,9 @@ impl Config {
     }
 }
 
-/// Spells the domain of a pattern as addresses have theirs, in ASCII: `*@xn--bcher-kva.example` for `*@bücher.example`.
+/// Converts the domain of a pattern to ASCII, as in addresses: `*@xn--bcher-kva.example` for `*@bücher.example`.
 ///
-/// What has no wildcard follows the rule of addresses: a whole pattern, a domain, a label of it.
+/// Parts without a wildcard must be valid in an address: a whole pattern, a domain, a label of it.
 fn address_pattern(pattern: &str) -> Result<String, String> {
     let (user, domain) = pattern.rsplit_once('@').unwrap_or(("", pattern));
     if glob::is_literal(pattern) && pattern.contains('@') {

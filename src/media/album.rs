@@ -1,7 +1,7 @@
-//! The pictures of one job, looked at once for all its recipients.
+//! Inspects the pictures of one job, once for all its recipients.
 //!
-//! What is known from earlier jobs comes from the ledger's shelf; for the rest, one GET each asks for the first bytes, a few
-//! at a time. Time, requests and failures are bounded, and whatever fails leaves a picture without a known size.
+//! Results of earlier jobs come from the ledger's cache. For every other picture, one GET fetches the first bytes, a few at a
+//! time. Time, requests and failures are bounded, and a failure leaves a picture without a known size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,28 +21,28 @@ use crate::plan::Plan;
 use crate::store::{ObjectMeta, ObjectStore};
 use crate::text::chain;
 
-/// How many bytes of a file are asked for. Cameras put EXIF first, and an EXIF segment has 64 KiB at the most.
+/// The number of bytes requested from a file. Cameras write EXIF first, and an EXIF segment has at most 64 KiB.
 const HEAD_BYTES: usize = 64 * 1024;
 
-/// How long one GET may take, with its wait for the connection's rate.
+/// The timeout of a GET, including its wait for the connection's rate.
 const GET_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long all looking for a job may take, and no longer than a quarter of the time for which its links are signed. What it
-/// does not reach is looked at by the next job: what was found out is kept.
+/// The time limit of all inspection for a job; it is also limited to a quarter of the lifetime of the job's links. The next job
+/// inspects the remaining pictures, since results are kept.
 const MAX_LOOK: Duration = Duration::from_secs(120);
 
-/// How many GETs may fail before no more are made: who may not read ten may not read ten thousand.
+/// The number of failed GETs after which no more are sent: if ten are denied, ten thousand would be.
 const MAX_FAILURES: u32 = 10;
 
-/// How many bytes of small pictures one job shows, those that come first.
+/// The total size of the thumbnails that one job shows, in bytes; the first ones are kept.
 const MAX_THUMBNAIL_BYTES: usize = 8 * 1024 * 1024;
 
-/// Which of a gallery's pictures are looked at, and how.
+/// Which of a gallery's pictures are inspected, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureSettings {
-    /// At most so many pictures of a job, the first.
+    /// The maximum number of pictures of a job; the first ones are inspected.
     pub limit: u64,
-    /// So many at once.
+    /// How many are inspected at once.
     pub at_once: usize,
 }
 
@@ -55,24 +55,24 @@ pub struct PictureLoader<'a> {
     stop: &'a Cancellation,
     at_once: usize,
     failures: AtomicU32,
-    /// Held while somebody looks: others who want the same page wait for it instead of looking too.
+    /// Held during inspection: other callers for the same page wait for its result instead of inspecting it too.
     state: Mutex<LoaderState>,
 }
 
 #[derive(Debug)]
 struct LoaderState {
-    /// What is known of the pages so far. Everybody reads them in order.
+    /// The facts about the pages so far. Callers read them in order.
     pages: Vec<Arc<Pictures>>,
-    /// How many pictures may still be looked at.
+    /// The number of pictures that may still be inspected.
     left: u64,
-    /// How many bytes of small pictures may still be shown.
+    /// The number of bytes left for thumbnails.
     thumbnail_bytes_left: usize,
-    /// Until when is looked; known from the first look on.
+    /// The deadline of the inspection, set when it starts.
     until: Option<Instant>,
 }
 
 impl<'a> PictureLoader<'a> {
-    /// The album of a plan; nothing is looked at before a page is asked for, and nothing ever for a plan without a gallery.
+    /// The pictures of a plan. Nothing is inspected before a page is requested, and never for a plan without a gallery.
     pub fn new(
         plan: &'a Plan,
         store: &'a dyn ObjectStore,
@@ -97,8 +97,8 @@ impl<'a> PictureLoader<'a> {
         }
     }
 
-    /// What is known of the pictures of page `number` of the job's listing. Pages are asked for in order; one that was asked
-    /// for before is not looked at again.
+    /// The facts about the pictures of page `number` of the job's listing. Pages are requested in order; a repeated request does
+    /// not inspect them again.
     pub async fn page(&self, number: usize, page: &[Entry]) -> Arc<Pictures> {
         let mut state = self.state.lock().await;
         if let Some(known) = state.pages.get(number) {
@@ -144,7 +144,8 @@ impl<'a> PictureLoader<'a> {
         Instant::now() + MAX_LOOK.min(life / 4)
     }
 
-    /// Asks for an object's first bytes and reads them. Nothing, if they could not be had; nothing in it, if they tell nothing.
+    /// Fetches and reads an object's first bytes. The outer `None`: they could not be fetched; the inner `None`: they are not a
+    /// known picture.
     async fn ask(&self, object: &ObjectMeta, until: Instant) -> Option<Option<Picture>> {
         if object.size_bytes == 0 {
             return Some(None);
@@ -161,7 +162,7 @@ impl<'a> PictureLoader<'a> {
         }
     }
 
-    /// Counts a failure, and tells of the first.
+    /// Counts a failure, and logs the first.
     fn fail<T>(&self, object: &ObjectMeta, error: Option<&EdgeError>) -> Option<T> {
         if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
             let error = error.map_or_else(|| "it took too long".to_owned(), |error| chain(error));
@@ -175,7 +176,7 @@ impl<'a> PictureLoader<'a> {
         None
     }
 
-    /// What earlier jobs found out: nothing, or that nothing can be known, or a picture.
+    /// The results of earlier jobs: none, an unreadable picture, or a picture.
     async fn recall(&self, names: &[String], until: Instant) -> Vec<Option<Option<Picture>>> {
         let nothing = || vec![None; names.len()];
         let Some(shelf) = self.shelf.filter(|_| !names.is_empty()) else {
@@ -197,7 +198,7 @@ impl<'a> PictureLoader<'a> {
         }
     }
 
-    /// Keeps what was found out for later jobs. That it could not be kept is no reason to stop.
+    /// Stores the results for later jobs. A failure to store them is ignored.
     async fn keep(&self, names: &[String], found: &[(usize, Option<Picture>)], until: Instant) {
         let Some(shelf) = self.shelf else { return };
         let things: Vec<(String, String)> = found
@@ -210,7 +211,7 @@ impl<'a> PictureLoader<'a> {
         if things.is_empty() {
             return;
         }
-        // A little longer than looking may take: what was found out last is worth keeping too.
+        // A little longer than the inspection's deadline, so that the last results are stored too.
         let kept = timeout(GET_TIMEOUT.max(until - Instant::now()), shelf.keep(&things));
         if let Ok(Ok(Err(error))) = self.stop.or(kept).await {
             self.shelf_failed(&error);
@@ -222,8 +223,8 @@ impl<'a> PictureLoader<'a> {
         tracing::warn!(job.id = %self.plan.job.id, error, "what is known of pictures is not kept or not found");
     }
 
-    /// Under which name a picture is kept. Another state of the object has another name, and so has whatever a later version
-    /// of this program reads otherwise.
+    /// The name under which a picture is stored. It differs for each state of the object, and for each version of the program
+    /// that reads pictures differently.
     fn name(&self, object: &ObjectMeta) -> String {
         let Plan {
             connection, bucket, ..
@@ -241,13 +242,13 @@ impl<'a> PictureLoader<'a> {
 }
 
 impl LoaderState {
-    /// The pictures of a page that may be looked at.
+    /// The pictures of a page that may be inspected.
     fn take<'p>(&mut self, page: &'p [Entry]) -> Vec<&'p ObjectMeta> {
         let objects = page.iter().filter_map(|entry| match entry {
             Entry::Linkable(object) => Some(object),
             Entry::Unavailable(..) => None,
         });
-        // Without a tag, nobody could tell a changed one from this.
+        // Without an ETag, a changed object could not be told from this one.
         let pictures = objects
             .filter(|object| format::is_picture(object.key.as_str()) && !object.etag.is_empty());
         let most = usize::try_from(self.left).unwrap_or(usize::MAX);
@@ -256,7 +257,7 @@ impl LoaderState {
         pictures
     }
 
-    /// A picture whose small one still has room among those of the job, or without it.
+    /// The picture, with its thumbnail if the job has room for it.
     fn within_bounds(&mut self, picture: Picture) -> Picture {
         let length = picture.thumbnail.as_ref().map_or(0, String::len);
         match self.thumbnail_bytes_left.checked_sub(length) {

@@ -1,19 +1,19 @@
-//! Boxes: the form of AVIF and HEIF files. ISO/IEC 14496-12, 4.2
+//! Boxes, the container format of AVIF and HEIF files. ISO/IEC 14496-12, 4.2
 
 use super::head::FileHead;
 use super::size::{Orientation, PictureSize};
 
-/// The most properties that are looked at: those of a photo in tiles are few, since its tiles share them.
+/// The maximum number of properties that are read: photos in tiles have few, since their tiles share them.
 const MAX_PROPERTIES: usize = 1024;
 
-/// A box: four letters, and the part of its content that is there.
+/// A box: its four-letter type, and the available part of its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BoxPart<'a> {
     pub(super) kind: [u8; 4],
     pub(super) content: FileHead<'a>,
 }
 
-/// The boxes that stand one after the other in a part of a file.
+/// The consecutive boxes in a part of a file.
 pub(super) fn boxes(mut rest: FileHead<'_>) -> impl Iterator<Item = BoxPart<'_>> {
     std::iter::from_fn(move || {
         let kind = rest.get(4, 4)?.try_into().ok()?;
@@ -23,20 +23,19 @@ pub(super) fn boxes(mut rest: FileHead<'_>) -> impl Iterator<Item = BoxPart<'_>>
             length => (8, usize::try_from(length).ok()?),
         };
         let content = rest.part(begin, end)?;
-        // Each takes eight bytes at the least, so this ends.
+        // Each box takes at least eight bytes, so the loop ends.
         rest = rest.after(end).unwrap_or(FileHead::new(&[]));
         Some(BoxPart { kind, content })
     })
 }
 
-/// The first box of a kind.
+/// The first box of a type.
 pub(super) fn find<'a>(part: FileHead<'a>, kind: &[u8; 4]) -> Option<FileHead<'a>> {
     let mut all = boxes(part);
     all.find(|one| one.kind == *kind).map(|one| one.content)
 }
 
-/// Reads the size of a HEIF or AVIF picture: of the one that is the file's primary, among tiles, small ones and masks.
-/// ISO/IEC 23008-12, 6
+/// Reads the size of a HEIF or AVIF picture: that of the primary item, among tiles, thumbnails and masks. ISO/IEC 23008-12, 6
 pub(super) fn heif_size(head: FileHead<'_>) -> Option<PictureSize> {
     let meta = find(head, b"meta")?.after(4)?;
     let primary = primary_item(meta)?;
@@ -45,7 +44,7 @@ pub(super) fn heif_size(head: FileHead<'_>) -> Option<PictureSize> {
     let container: Vec<BoxPart<'_>> = boxes(container).take(MAX_PROPERTIES).collect();
     let mut size = None;
     for number in associations(properties, primary)? {
-        // They are numbered from 1; 0 stands for none.
+        // Properties are numbered from 1; 0 means none.
         let Some(at) = number.checked_sub(1) else {
             continue;
         };
@@ -81,7 +80,7 @@ fn associations(properties: FileHead<'_>, item: u32) -> Option<Vec<usize>> {
         };
         let count = usize::from(ipma.u8(at + id_length)?);
         at += id_length + 1;
-        // The uppermost bit says whether a property must be understood.
+        // The highest bit marks essential properties.
         let number = |nth: usize| match has_long_numbers {
             true => Some(usize::from(ipma.be16(at + 2 * nth)? & 0x7FFF)),
             false => Some(usize::from(ipma.u8(at + nth)? & 0x7F)),
@@ -94,7 +93,7 @@ fn associations(properties: FileHead<'_>, item: u32) -> Option<Vec<usize>> {
     None
 }
 
-/// Turned by so many quarters, against the clock.
+/// Rotation by a number of quarter turns, counterclockwise.
 const fn quarters(count: u8) -> Orientation {
     match count & 3 {
         1 => Orientation::LEFT,
@@ -103,7 +102,7 @@ const fn quarters(count: u8) -> Orientation {
     }
 }
 
-/// Cut to the whole pixels of a clean aperture. Codecs whose sizes are even have it for pictures whose are odd.
+/// Crops to the whole pixels of a clean aperture. Codecs with even sizes write it for pictures with odd sizes.
 fn cut(size: PictureSize, aperture: FileHead<'_>) -> Option<PictureSize> {
     let side = |at: usize| {
         let (dividend, divisor) = (aperture.be32(at)?, aperture.be32(at + 4)?);

@@ -1,18 +1,18 @@
-//! Which format a file has, by its first bytes, and where each keeps its size.
+//! Detects the format of a file by its first bytes, and reads its size.
 //!
-//! Only formats are read that browsers show. A file of another one is a card in the gallery, which has no size.
+//! Only formats that browsers display are read. Other files are cards in the gallery, which need no size.
 
 use super::head::FileHead;
 use super::size::PictureSize;
 use super::{Picture, boxes, jpeg};
 use presign::disposition::passive_type;
 
-/// Whether a gallery shows a file of this name as a picture; of others, not a byte is asked for.
+/// Whether a gallery displays a file of this name as a picture; other files are not fetched.
 pub(super) fn is_picture(name: &str) -> bool {
     passive_type(name).is_some_and(|media_type| media_type.starts_with("image/"))
 }
 
-/// Reads what a picture's first bytes tell. What is odd, cut off or of no known format is not known.
+/// Reads a picture's first bytes; `None` if they are malformed, truncated or of an unknown format.
 pub(super) fn read(bytes: &[u8]) -> Option<Picture> {
     let head = FileHead::new(bytes);
     if jpeg::is(head) {
@@ -58,10 +58,10 @@ fn png(head: FileHead<'_>) -> Option<PictureSize> {
     is_header.then(|| PictureSize::new(head.be32(16)?, head.be32(20)?))?
 }
 
-/// Three kinds of first chunk. <https://developers.google.com/speed/webp/docs/riff_container>
+/// There are three kinds of first chunk. <https://developers.google.com/speed/webp/docs/riff_container>
 fn webp(head: FileHead<'_>) -> Option<PictureSize> {
     match head.get(12, 4)? {
-        // After the frame tag and a start code; two bits of each side say how to scale it. RFC 6386, 9.1
+        // After the frame tag and a start code; two bits of each side give its scaling. RFC 6386, 9.1
         b"VP8 " if head.has(23, b"\x9D\x01\x2A") => PictureSize::new(
             u32::from(head.le16(26)? & 0x3FFF),
             u32::from(head.le16(28)? & 0x3FFF),

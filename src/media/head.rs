@@ -1,16 +1,16 @@
-//! The first bytes of a file, read without trust: whatever is not there is `None`, and no number can lead outside.
+//! The first bytes of an untrusted file: reads outside of them return `None`.
 
 /// The first bytes of a file, or a part of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileHead<'a>(&'a [u8]);
 
 impl<'a> FileHead<'a> {
-    /// Over bytes that somebody sent.
+    /// Wraps untrusted bytes.
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// All of them.
+    /// All bytes.
     pub(super) const fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -20,17 +20,17 @@ impl<'a> FileHead<'a> {
         self.0.get(at..at.checked_add(length)?)
     }
 
-    /// What comes after an offset.
+    /// The part after an offset.
     pub(super) fn after(self, at: usize) -> Option<Self> {
         self.0.get(at..).map(Self)
     }
 
-    /// What lies between two offsets, or the part of it that is there.
+    /// The available part between two offsets.
     pub(super) fn part(self, at: usize, end: usize) -> Option<Self> {
         self.0.get(at..end.min(self.0.len())).map(Self)
     }
 
-    /// Whether `bytes` stand at an offset.
+    /// Whether `bytes` are at an offset.
     pub(super) fn has(self, at: usize, bytes: &[u8]) -> bool {
         self.get(at, bytes.len()) == Some(bytes)
     }
@@ -44,33 +44,33 @@ impl<'a> FileHead<'a> {
         self.0.get(at).copied()
     }
 
-    /// Two bytes, the larger first.
+    /// Two bytes, big-endian.
     pub(super) fn be16(self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_be_bytes)
     }
 
-    /// Four bytes, the largest first.
+    /// Four bytes, big-endian.
     pub(super) fn be32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_be_bytes)
     }
 
-    /// Eight bytes, the largest first.
+    /// Eight bytes, big-endian.
     pub(super) fn be64(self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_be_bytes)
     }
 
-    /// Two bytes, the smaller first.
+    /// Two bytes, little-endian.
     pub(super) fn le16(self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_le_bytes)
     }
 
-    /// Three bytes, the smallest first.
+    /// Three bytes, little-endian.
     pub(super) fn le24(self, at: usize) -> Option<u32> {
         let [a, b, c] = self.array(at)?;
         Some(u32::from_le_bytes([a, b, c, 0]))
     }
 
-    /// Four bytes, the smallest first.
+    /// Four bytes, little-endian.
     pub(super) fn le32(self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_le_bytes)
     }

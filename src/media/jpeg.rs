@@ -1,4 +1,4 @@
-//! JPEG: segments up to the frame header, EXIF among them.
+//! JPEG: the segments up to the frame header, including EXIF.
 //!
 //! <https://www.w3.org/Graphics/JPEG/itu-t81.pdf> annex B
 
@@ -13,17 +13,17 @@ pub(super) const EOI: u8 = 0xD9;
 pub(super) const SOS: u8 = 0xDA;
 const APP1: u8 = 0xE1;
 
-/// What an APP1 segment with EXIF begins with.
+/// The prefix of an APP1 segment with EXIF.
 pub(super) const EXIF: &[u8] = b"Exif\0\0";
 
-/// Whether a file is one.
+/// Whether a file is a JPEG.
 pub(super) fn is(head: FileHead<'_>) -> bool {
     head.has(0, &[0xFF, SOI, 0xFF])
 }
 
-/// Reads its size, turned as EXIF says, and the camera's small picture.
+/// Reads its size, rotated by EXIF, and the camera's embedded thumbnail.
 ///
-/// A frame header that lies beyond the first bytes, behind EXIF that fills them, is replaced by the size in that EXIF.
+/// If EXIF fills the first bytes and the frame header lies beyond them, the size in that EXIF is used.
 pub(super) fn read(head: FileHead<'_>) -> Option<Picture> {
     let mut exif = None;
     let mut segments = JpegSegments::of(head);
@@ -57,38 +57,38 @@ fn picture(stored: PictureSize, exif: Option<TiffDirectory<'_>>) -> Picture {
     }
 }
 
-/// Whether a marker is a frame header's: SOF0 to SOF15, without the three numbers in between that are something else.
+/// Whether a marker is a frame header's: SOF0 to SOF15, except for three numbers with other meanings.
 pub(super) const fn is_frame(marker: u8) -> bool {
     matches!(marker, 0xC0..=0xCF) && !matches!(marker, 0xC4 | 0xC8 | 0xCC)
 }
 
-/// The size in a frame header. A height of 0 is told later, by a DNL segment that nobody writes.
+/// The size in a frame header. A height of 0 means that a DNL segment gives it later; encoders do not use that.
 pub(super) fn frame_size(body: &[u8]) -> Option<PictureSize> {
     let body = FileHead::new(body);
     PictureSize::new(body.be16(3)?.into(), body.be16(1)?.into())
 }
 
-/// A marker and what belongs to it.
+/// A marker and its data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct JpegSegment<'a> {
     pub(super) marker: u8,
     /// Without its length.
     pub(super) body: &'a [u8],
-    /// Where it ends.
+    /// The offset of its end.
     pub(super) end: usize,
 }
 
-/// The segments of a JPEG file, up to the first that is not whole.
+/// The segments of a JPEG file, up to the first incomplete one.
 #[derive(Debug)]
 pub(super) struct JpegSegments<'a> {
     head: FileHead<'a>,
     at: usize,
-    /// Whether they ended since the next goes on behind what is there.
+    /// Whether they ended because the next segment exceeds the available bytes.
     is_cut: bool,
 }
 
 impl<'a> JpegSegments<'a> {
-    /// Those after the start marker.
+    /// The segments after the start marker.
     pub(super) const fn of(head: FileHead<'a>) -> Self {
         Self {
             head,
@@ -97,7 +97,7 @@ impl<'a> JpegSegments<'a> {
         }
     }
 
-    /// Those from an offset on.
+    /// Continues at an offset.
     pub(super) const fn go_on_at(&mut self, at: usize) {
         self.at = at;
     }
@@ -111,14 +111,14 @@ impl<'a> Iterator for JpegSegments<'a> {
         if self.head.u8(self.at)? != 0xFF {
             return None;
         }
-        // Any number of fill bytes may stand before a marker.
+        // Any number of fill bytes may precede a marker.
         let fill = self.head.after(self.at)?.bytes().iter();
         let fill = fill.take_while(|byte| **byte == 0xFF).count();
         let at = self.at + fill;
         let marker = self.head.u8(at)?;
         let (body, length): (&[u8], usize) = match marker {
             0x00 => return None,
-            // Alone, without a length.
+            // Standalone markers, without a length.
             0x01 | 0xD0..=0xD9 => (&[], 0),
             _ => {
                 let length = usize::from(self.head.be16(at + 1)?);

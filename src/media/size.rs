@@ -1,12 +1,12 @@
-//! A picture's size, within limits; and which way up it is shown.
+//! A picture's size, within limits, and its orientation.
 
-/// The longest side, in pixels. No format that browsers show has more than 65,535.
+/// The maximum side, in pixels. No format that browsers display has more than 65,535.
 const MAX_SIDE: u32 = 100_000;
 
-/// The most pixels: a gigapixel.
+/// The maximum number of pixels: a gigapixel.
 const MAX_PIXELS: u64 = 1_000_000_000;
 
-/// How large a picture is, in pixels: neither side is 0, and both are within limits.
+/// The size of a picture in pixels: neither side is 0, and both are within limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PictureSize {
     pub(super) width: u32,
@@ -14,7 +14,7 @@ pub(super) struct PictureSize {
 }
 
 impl PictureSize {
-    /// A size that a header tells, unless it cannot be true.
+    /// A size from a header, unless it is implausible.
     pub(super) fn new(width: u32, height: u32) -> Option<Self> {
         let sides = [width, height];
         let is_sane = sides.iter().all(|side| (1..=MAX_SIDE).contains(side))
@@ -22,7 +22,7 @@ impl PictureSize {
         is_sane.then_some(Self { width, height })
     }
 
-    /// As it is shown.
+    /// The size after rotation.
     pub(super) const fn turned(self, orientation: Orientation) -> Self {
         match orientation.is_sideways() {
             true => Self {
@@ -34,20 +34,20 @@ impl PictureSize {
     }
 }
 
-/// How a picture must be turned and mirrored to be shown: 1 not at all, from 5 on by a quarter.
+/// How a picture is rotated and mirrored for display: 1 is unchanged, from 5 on by a quarter turn.
 /// <https://www.cipa.jp/std/documents/download_e.html?DC-008-Translation-2023-E> 4.6.5.1, tag 274
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Orientation(u8);
 
 impl Orientation {
-    /// As it is stored.
+    /// Unrotated.
     pub(super) const UPRIGHT: Self = Self(1);
 
-    /// A quarter to the right, and to the left.
+    /// A quarter turn to the right, and to the left.
     pub(super) const RIGHT: Self = Self(6);
     pub(super) const LEFT: Self = Self(8);
 
-    /// An orientation as EXIF numbers them; a number that is none turns nothing, as in browsers.
+    /// An orientation by its EXIF number; an invalid number changes nothing, as in browsers.
     pub(super) fn new(number: u32) -> Self {
         match u8::try_from(number) {
             Ok(number @ 1..=8) => Self(number),

@@ -1,9 +1,9 @@
-//! A camera's small picture, as a `data:` URI in which there is a picture and nothing else.
+//! A camera's embedded thumbnail as a `data:` URI that contains only a picture.
 //!
-//! It is written anew, segment by segment, with what a decoder needs and no more: no EXIF with a place in it, no comment,
-//! no profile, nothing after the end. How it is to be turned stands in an EXIF segment of our own, which has one value.
-//! It is not decoded. Cameras put black bars above and below where the small picture has another shape than the large
-//! one; so it is to cover the place of the picture, as with `object-fit: cover`.
+//! The JPEG is rewritten, segment by segment, with only what a decoder needs: without EXIF such as the place of the photo,
+//! without comments or profiles, and without data after the end. Its orientation is written to a new EXIF segment with that one
+//! value. Nothing is decoded. Cameras put black bars above and below a thumbnail whose aspect ratio differs from the picture's,
+//! so it should cover the picture's place, as with `object-fit: cover`.
 
 use base64ct::{Base64, Encoding};
 
@@ -11,10 +11,10 @@ use super::head::FileHead;
 use super::jpeg::{EOI, EXIF, JpegSegments, SOI, SOS, frame_size};
 use super::size::{Orientation, PictureSize};
 
-/// The longest URI, in bytes.
+/// The maximum length of the URI, in bytes.
 const MAX_URI_BYTES: usize = 8 * 1024;
 
-/// The shortest and the longest side, in pixels. Cameras write 160 × 120.
+/// The minimum and maximum side, in pixels. Cameras write 160 × 120.
 const SIDES: std::ops::RangeInclusive<u32> = 16..=512;
 
 const URI_BEGIN: &str = "data:image/jpeg;base64,";
@@ -25,7 +25,7 @@ const DRI: u8 = 0xDD;
 const APP1: u8 = 0xE1;
 const APP14: u8 = 0xEE;
 
-/// Makes the URI, unless something about the small picture is odd. `stored` is the size of the large one before turning.
+/// Builds the URI, unless the thumbnail is malformed. `stored` is the size of the picture before rotation.
 pub(super) fn data_uri(
     jpeg: &[u8],
     stored: PictureSize,
@@ -36,7 +36,7 @@ pub(super) fn data_uri(
     (length <= MAX_URI_BYTES).then(|| format!("{URI_BEGIN}{}", Base64::encode_string(&bytes)))
 }
 
-/// The picture alone.
+/// The rewritten JPEG.
 fn bare(jpeg: &[u8], stored: PictureSize, orientation: Orientation) -> Option<Vec<u8>> {
     let head = FileHead::new(jpeg);
     if !super::jpeg::is(head) || jpeg.len() > MAX_URI_BYTES {
@@ -51,7 +51,7 @@ fn bare(jpeg: &[u8], stored: PictureSize, orientation: Orientation) -> Option<Ve
             DQT => seen.quantization = true,
             DHT => seen.huffman = true,
             DRI => {}
-            // Baseline and progressive, and not twice.
+            // Baseline and progressive, and only once.
             0xC0..=0xC2 if !seen.frame => {
                 seen.frame = true;
                 check_frame(segment.body, stored)?;
@@ -68,7 +68,7 @@ fn bare(jpeg: &[u8], stored: PictureSize, orientation: Orientation) -> Option<Ve
                 bare.extend_from_slice(&[0xFF, EOI]);
                 return Some(bare);
             }
-            // Adobe's, without which colours may be others: cameras do not write it.
+            // Adobe's marker changes the meaning of the colours; cameras do not write it.
             APP14 => return None,
             // All other application segments, and comments.
             0xE0..=0xEF | 0xFE => continue,
@@ -93,8 +93,8 @@ impl SeenEntries {
     }
 }
 
-/// A frame of eight bits, in grey or colours, small, and of about the shape of the large picture. One of another shape was
-/// left behind by a program that cut the picture to size, and may show what was cut away.
+/// Accepts a small frame of eight bits, in grey or colours, with about the aspect ratio of the picture. A thumbnail with another
+/// aspect ratio was left behind by a program that cropped the picture, and may show what was cropped.
 fn check_frame(body: &[u8], stored: PictureSize) -> Option<()> {
     let [8, .., components @ (1 | 3)] = body.get(..6)? else {
         return None;
@@ -106,12 +106,12 @@ fn check_frame(body: &[u8], stored: PictureSize) -> Option<()> {
         u64::from(size.width) * u64::from(stored.height),
         u64::from(stored.width) * u64::from(size.height),
     );
-    // 16:9 in 4:3 with bars is the widest that cameras do.
+    // 16:9 within 4:3 with bars is the largest difference that cameras produce.
     let is_alike = 3 * a.max(b) <= 4 * a.min(b);
     (is_small && is_whole && is_alike).then_some(())
 }
 
-/// Where a scan's data end: at the first marker that does not belong to them.
+/// The end of a scan's data: the first marker that does not belong to them.
 fn scan_end(head: FileHead<'_>, begin: usize) -> Option<usize> {
     let data = head.after(begin)?.bytes();
     let is_end = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7);
@@ -125,13 +125,13 @@ fn push_segment(bare: &mut Vec<u8>, marker: u8, body: &[u8]) {
     bare.extend_from_slice(body);
 }
 
-/// EXIF that says how to turn the picture, and nothing else.
+/// EXIF with the orientation only.
 fn push_orientation(bare: &mut Vec<u8>, orientation: Orientation) {
     if orientation == Orientation::UPRIGHT {
         return;
     }
     let mut exif = EXIF.to_vec();
-    // The head; a directory of one entry: tag 0x112, a SHORT, one; no other directory.
+    // The header; a directory of one entry: tag 0x112, a SHORT, one; no other directory.
     exif.extend_from_slice(b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0");
     exif.extend_from_slice(&[orientation.number(), 0, 0, 0, 0, 0, 0]);
     push_segment(bare, APP1, &exif);

@@ -1,18 +1,18 @@
-//! TIFF: the form in which JPEG files carry EXIF.
+//! TIFF, the format of EXIF in JPEG files.
 //!
-//! It is a chain of directories of numbered values. Only the first two are ever looked at, so a chain that bites its
-//! tail leads nowhere. <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf> section 2
+//! It is a chain of directories of numbered values. Only the first two are read, so a cyclic chain is harmless.
+//! <https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf> section 2
 
 use super::head::FileHead;
 use super::size::{Orientation, PictureSize};
 
-/// The most values of a directory; cameras write some fifty.
+/// The maximum number of values of a directory; cameras write about fifty.
 const MAX_ENTRIES: u16 = 1000;
 
-/// The bytes of one entry: tag, type, count, value.
+/// The size of one entry in bytes: tag, type, count, value.
 const ENTRY_LENGTH: usize = 12;
 
-/// The types whose values are whole numbers that fit into an entry.
+/// The types of whole numbers that fit into an entry.
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
 
@@ -23,7 +23,7 @@ const EXIF_OFFSET: u16 = 0x8769;
 const PHOTO_WIDTH: u16 = 0xA002;
 const PHOTO_HEIGHT: u16 = 0xA003;
 
-/// A TIFF structure, and the order of its bytes.
+/// A TIFF structure, and its byte order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tiff<'a> {
     head: FileHead<'a>,
@@ -43,7 +43,7 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// The first directory: of the picture itself.
+    /// The first directory, which describes the picture itself.
     pub(super) fn first(self) -> Option<TiffDirectory<'a>> {
         self.directory(self.u32(4)?)
     }
@@ -85,13 +85,13 @@ pub(super) struct TiffDirectory<'a> {
 }
 
 impl<'a> TiffDirectory<'a> {
-    /// How the picture is turned; not at all if nothing says so.
+    /// The orientation of the picture; the default if none is given.
     pub(super) fn orientation(self) -> Orientation {
         self.number(ORIENTATION)
             .map_or(Orientation::UPRIGHT, Orientation::new)
     }
 
-    /// The small JPEG that the directory after this one names, if all of it is there.
+    /// The JPEG thumbnail that the directory after this one names, if it is complete.
     pub(super) fn thumbnail(self) -> Option<&'a [u8]> {
         let second = self.tiff.u32(self.entry(self.count))?;
         let second = self.tiff.directory(second)?;
@@ -100,7 +100,7 @@ impl<'a> TiffDirectory<'a> {
         self.tiff.head.get(at, length)
     }
 
-    /// The size of the photo as its camera wrote it down, before turning. Programs that cut photos forget it at times.
+    /// The size of the photo as the camera recorded it, before rotation. Programs that crop photos sometimes leave it unchanged.
     pub(super) fn photo_size(self) -> Option<PictureSize> {
         let exif = self.tiff.directory(self.number(EXIF_OFFSET)?)?;
         PictureSize::new(exif.number(PHOTO_WIDTH)?, exif.number(PHOTO_HEIGHT)?)
@@ -119,7 +119,7 @@ impl<'a> TiffDirectory<'a> {
         }
     }
 
-    /// Where an entry begins; the one after the last is where the next directory's offset stands.
+    /// The offset of an entry; after the last entry comes the offset of the next directory.
     const fn entry(self, nth: u16) -> usize {
         self.at + 2 + ENTRY_LENGTH * nth as usize
     }

@@ -1,8 +1,8 @@
-//! A mail about links: what it shows, within what a mail may weigh.
+//! Mails about links, within the size budget of a mail.
 //!
-//! A [`Digest`] gathers from the stream of links what one mail can show. [`draw`] renders it for one person: as many
-//! rows as the budget allows, and in both parts how many more there are, in which folders, and where they are found. A
-//! mail is never cut, and never silent about it.
+//! A [`Digest`] collects from the stream of links what one mail can show. [`draw`] renders it for one recipient: as many rows as
+//! the budget allows, and in both parts the number of remaining files, their folders, and where to find them. A mail is never
+//! truncated, and always states what it leaves out.
 
 mod digest;
 mod fit;
@@ -24,41 +24,41 @@ use crate::text::html::escape;
 use crate::text::is_bidi_control;
 use view::{MailRows, View};
 
-/// The most rows beside a link to a page that shows them all: a mail is a letter, not a listing.
+/// The maximum number of rows beside a link to a page that shows them all.
 const MAX_ROWS_BESIDE_GALLERY: usize = 25;
 
-/// The longest subject, in characters; mail readers show some 60.
+/// The maximum length of a subject, in characters; mail programs show about 60.
 const MAX_SUBJECT_CHARS: usize = 200;
 
-/// One person's mail.
+/// The mail of one recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct MailRequest<'a> {
-    /// What was done.
+    /// The plan of the job.
     pub plan: &'a Plan,
-    /// What it made.
+    /// The job's links.
     pub digest: &'a Digest,
-    /// Who gets the mail.
+    /// The recipient of the mail.
     pub recipient: &'a Recipient,
     /// The page of all links, if there is one.
     pub gallery_url: Option<&'a PresignedUrl>,
     /// The list of all links, if there is one.
     pub manifest_url: Option<&'a PresignedUrl>,
-    /// How things are written.
+    /// The settings for rendering.
     pub settings: &'a MailSettings,
 }
 
-/// A mail, and what became of its files.
+/// A mail, and how many of the job's files it shows.
 #[derive(Debug, Clone)]
 pub struct RenderedDigest {
     /// The mail.
     pub mail: RenderedMail,
-    /// How many files its HTML links.
+    /// The number of files that its HTML links.
     pub shown: u64,
-    /// How many it only counts.
+    /// The number of files that it only counts.
     pub more: u64,
     /// Whether its HTML links a page or a list of all files.
     pub links_all: bool,
-    /// The bytes of its HTML, encoded for transport: what the budget is about.
+    /// The size of its HTML, in bytes after transfer encoding; the budget limits this size.
     pub html_bytes: usize,
 }
 
@@ -69,7 +69,7 @@ impl RenderedDigest {
     }
 }
 
-/// Renders a person's mail, and says how much of the job is in it.
+/// Renders a recipient's mail, and reports how much of the job it shows.
 pub fn draw(
     templates: &Templates,
     letter: &MailRequest<'_>,
@@ -86,7 +86,7 @@ pub fn draw(
         None => one_line(&templates.render(&files.subject, &view)?),
     };
     let budget_bytes = letter.settings.html_budget_bytes;
-    // Both parts are filled in with the same, unless fewer rows were tried last.
+    // Both parts are rendered with the same rows, unless the last attempt tried fewer.
     let mut filled = None;
     let (shown, html) = fit::fit(sheet.most(), budget_bytes, &files.html, |count| {
         view.show(&sheet, count);
@@ -99,7 +99,7 @@ pub fn draw(
         _ => templates::context(&files.text, &view)?,
     };
     let text = tidy(&templates.render_in(&files.text, &context)?);
-    // A template of the operator's own may leave rows out.
+    // A template of the operator may leave rows out.
     let shown = linked(&html, view.urls());
     let places = [letter.gallery_url, letter.manifest_url];
     let places = places.into_iter().flatten().map(PresignedUrl::expose);
@@ -116,10 +116,10 @@ pub fn draw(
     })
 }
 
-/// How many bytes of a URL are looked for: its end has the signature, which no other has.
+/// The number of bytes of a URL that are searched for: its end contains the signature, which is unique.
 const LOOKED_FOR: usize = 48;
 
-/// How many of some URLs stand in a page. They mostly come in their order, so each is first looked for behind the one before.
+/// The number of URLs that occur in a page. They are usually in order, so each is first searched for after the previous one.
 fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
     let html = html.as_bytes();
     let (mut count, mut behind) = (0, 0);
@@ -133,7 +133,7 @@ fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
                 if html[..found].ends_with(url.as_bytes()) {
                     return Some(found);
                 }
-                // The end may repeat itself.
+                // The searched text may overlap itself.
                 from = found - end.len() + 1;
             }
         };
@@ -147,7 +147,7 @@ fn linked<'a>(html: &str, urls: impl Iterator<Item = &'a str>) -> u64 {
     count
 }
 
-/// The files of a mail's template.
+/// The file names of a mail's template.
 struct TemplateFiles {
     subject: String,
     text: String,
@@ -176,7 +176,7 @@ impl<'a> MailRequest<'a> {
             .unwrap_or(&self.settings.locale)
     }
 
-    /// The clock by which this person is told the time.
+    /// The time zone of this recipient.
     fn time_zone(&self) -> &'a TimeZone {
         let theirs = self.recipient.time_zone.as_ref();
         theirs.unwrap_or(&self.plan.time_zone)
@@ -189,7 +189,7 @@ impl<'a> MailRequest<'a> {
         }
     }
 
-    /// The subject that the job gives, on one line.
+    /// The job's subject, on one line.
     fn subject(&self) -> Result<Option<String>, RenderError> {
         let scope = PhraseScope {
             recipient: Some(self.recipient),
@@ -203,8 +203,8 @@ impl<'a> MailRequest<'a> {
         Ok(filled.as_deref().map(one_line))
     }
 
-    /// What the mail is about when its subject does not say it: the gallery's title, or else the last folder of
-    /// the prefix that is a word, or else the job.
+    /// The topic of the mail where its subject does not name it: the gallery's title, or else the last folder of the prefix that
+    /// is a word, or else the job.
     fn topic(&self) -> String {
         let plan = self.plan;
         let titled = plan
@@ -222,7 +222,7 @@ impl<'a> MailRequest<'a> {
     }
 }
 
-/// Puts a text on one line and takes out what a header must not carry.
+/// Puts a text on one line and removes characters that a header must not contain.
 fn one_line(text: &str) -> String {
     let visible: String = text.chars().filter(|c| !is_bidi_control(*c)).collect();
     let words: Vec<&str> = visible
@@ -239,7 +239,7 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Ends every line of a text at its last letter and leaves one empty line between paragraphs.
+/// Trims the end of every line and leaves one empty line between paragraphs.
 fn tidy(text: &str) -> String {
     let mut tidied = String::with_capacity(text.len());
     let mut gap = false;
@@ -273,7 +273,7 @@ mod tests {
         plan("reports/2026/11/23/", &json!({}))
     }
 
-    /// The plan of a job that asks for a template.
+    /// The plan of a job that requests a template.
     fn plan_for(template: &str, prefix: &str, more: &Value) -> Plan {
         let mut over =
             json!({ "email": { "to": ["Ann Bell <ann@acme.example>"], "template": template } });
@@ -301,7 +301,7 @@ mod tests {
     fn in_every_language(plan: &Plan, links: &AuditedLinks, page: Option<&PresignedUrl>) -> String {
         let told = LANGUAGES.map(|locale| {
             let mail = mail_in(locale, plan, links, page);
-            // Marks that nobody sees would stand here as escapes.
+            // Invisible marks would appear here as escapes.
             let text = without_urls(&mail.text).replace(['\u{2068}', '\u{2069}'], "");
             let subject = mail.subject.replace(['\u{2068}', '\u{2069}'], "");
             format!("── {locale}: {subject}\n\n{text}")
@@ -1198,7 +1198,7 @@ mod tests {
         assert_eq!(text.matches("https://").count(), shown);
     }
 
-    /// Names that are long, and longer once they are escaped and encoded.
+    /// Long names that grow further when escaped and encoded.
     fn names() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "x", "\"", "<", "&", "=", "é", "字", "🎈", "\u{202E}", "\u{7}", " ", "{{x}}", ".pdf",
@@ -1206,7 +1206,7 @@ mod tests {
         prop::collection::vec(piece, 1..150).prop_map(|pieces| pieces.concat())
     }
 
-    /// The links of a job: so many, in so many folders, with such names.
+    /// The links of a job: their number, folders and names.
     fn many(count: usize, folders: usize, url_bytes: usize, name: &str) -> Vec<Link> {
         let name: String = name.chars().take(150).collect();
         let url = format!("https://b.example/{}", "&=".repeat(url_bytes / 2));

@@ -1,7 +1,7 @@
-//! The pages of a gallery, one at a time: a page is rendered when it is full, and only one is in memory.
+//! Renders the pages of a gallery one at a time. A page is rendered when it is full, and only one is in memory.
 //!
-//! How many links there will be is told beforehand, since each page names the ones beside it, and their own
-//! links may have to be signed first.
+//! The number of links is announced beforehand, since each page names its neighbours, and the links of pages may have to be
+//! signed first.
 
 mod ask;
 mod cards;
@@ -35,9 +35,9 @@ use crate::plan::Plan;
 /// How pages link to each other.
 #[derive(Debug)]
 pub enum PageLinks {
-    /// By their names: they stand in one folder.
+    /// By file name: all pages are in one folder.
     Relative,
-    /// By links of their own, in the order of [`Gallery::file_names`].
+    /// By signed links, in the order of [`Gallery::file_names`].
     Signed(Vec<PresignedUrl>),
 }
 
@@ -50,12 +50,12 @@ impl PageLinks {
     }
 }
 
-/// A gallery that is being made.
+/// A gallery in progress.
 pub struct Gallery<'a> {
     templates: &'a Templates,
     /// The template's name.
     template: &'a str,
-    /// What all keys have in common: [`view::base`].
+    /// The common prefix of all keys: [`view::base`].
     base: &'a str,
     time_zone: &'a TimeZone,
     language: &'a Language,
@@ -65,18 +65,18 @@ pub struct Gallery<'a> {
     nav: PageLinks,
     announced: u64,
     page_size: usize,
-    /// How many links came so far.
+    /// The number of links so far.
     found: u64,
-    /// How many of those are on pages that are done.
+    /// The number of those on finished pages.
     done: u64,
     page: GalleryPage,
-    /// How long the page before is, in bytes: the next will be about as long.
+    /// The length of the previous page in bytes, an estimate for the next.
     room: usize,
     summaries: Vec<GallerySummary>,
     size_bytes: u64,
 }
 
-// By hand, since what it holds are links.
+// Written by hand, because it holds links.
 impl fmt::Debug for Gallery<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -90,13 +90,13 @@ impl fmt::Debug for Gallery<'_> {
 }
 
 impl<'a> Gallery<'a> {
-    /// How many pages so many links make, without an index.
+    /// The number of pages for a number of links, without an index.
     pub fn page_count(total_links: u64, page_size: usize) -> usize {
         let pages = total_links.div_ceil(page_size.max(1) as u64).max(1);
         usize::try_from(pages).unwrap_or(usize::MAX)
     }
 
-    /// The names of all files: one page is `index.html`; several have an index before `page-1.html`.
+    /// The names of all files: a single page is `index.html`; several pages are `page-1.html` and so on after an index.
     pub fn file_names(total_links: u64, page_size: usize) -> Vec<String> {
         let index = "index.html".to_owned();
         match Self::page_count(total_links, page_size) {
@@ -107,7 +107,7 @@ impl<'a> Gallery<'a> {
         }
     }
 
-    /// Begins a gallery of as many links as are announced.
+    /// Starts a gallery for the announced number of links.
     pub fn begin(
         templates: &'a Templates,
         plan: &'a Plan,
@@ -160,7 +160,7 @@ impl<'a> Gallery<'a> {
         })
     }
 
-    /// Takes in a batch, and returns the pages that it filled.
+    /// Adds a batch, and returns the pages that it filled.
     pub fn push(
         &mut self,
         links: &AuditedLinks,
@@ -177,7 +177,7 @@ impl<'a> Gallery<'a> {
             }
             let picture = pictures.of(link.key());
             self.page.add(link, picture, self.found, self.base);
-            // The last page waits for finish: files without a link may still come.
+            // The last page is left to `finish`: files without a link may still follow.
             if self.page.count == self.page_size && self.found < self.announced {
                 full.push(self.turn()?);
             }
@@ -204,13 +204,13 @@ impl<'a> Gallery<'a> {
         Ok(vec![last, index])
     }
 
-    /// Renders the page that is being filled, and begins the next.
+    /// Renders the current page, and starts the next.
     fn turn(&mut self) -> Result<RenderedPage, RenderError> {
         let mut page = std::mem::take(&mut self.page);
         page.lay_out();
         let number = self.summaries.len() + 1;
         let pages = self.names.len().max(2) - 1;
-        // With an index, page n stands at n in the list of files; without, the only page stands at 0.
+        // With an index, page n is at n in the list of files; without, the only page is at 0.
         let at = if pages == 1 { 0 } else { number };
         let href = |at: usize| self.nav.href(&self.names, at);
         let file = gallery_file(self.template, "page.html");
@@ -267,7 +267,7 @@ impl<'a> Gallery<'a> {
         })
     }
 
-    /// The head of a page that shows what comes from `origins`.
+    /// The head of a page that loads content from `origins`.
     fn head(&self, file: &str, origins: &BTreeSet<String>) -> PageHead<'_> {
         PageHead {
             title: &self.frame.title,
@@ -276,7 +276,7 @@ impl<'a> Gallery<'a> {
     }
 }
 
-/// The zone of the page's times: its reader's, as in their mail, and the job's where several read it.
+/// The time zone of the page: its reader's, as in their mail, or the job's if several readers share it.
 fn time_zone<'a>(audience: &'a Audience, plan: &'a Plan) -> &'a TimeZone {
     let theirs = audience
         .recipient()
@@ -301,7 +301,7 @@ fn frame<'a>(
         total,
         recipient: audience.recipient().map(|person| person.display_name()),
         sender: &settings.sender_name,
-        // Not the moment of this attempt: the same links make the same page.
+        // Not the time of this attempt: the same links give the same page.
         made_at: moment(plan.lifetime.signed_at),
         expires_at: moment(plan.lifetime.expires_at),
         sooner: view::sooner(plan.lifetime.bound),
@@ -495,7 +495,7 @@ mod tests {
             &[],
         );
         let page = pages(&photos(10), &Audience::Everyone, &[&links]).remove(0);
-        // The lightbox begins with an empty picture of its own.
+        // The lightbox starts with an empty picture of its own.
         let sources: Vec<String> = attribute(&page.html, " src=\"")
             .iter()
             .filter(|url| !url.starts_with("data:"))

@@ -1,7 +1,7 @@
-//! The words that templates can use: `{{size bytes}}`, `{{t "files" count=count}}`.
+//! The helpers of templates: `{{size bytes}}`, `{{t "files" count=count}}`.
 //!
-//! Each helper is a small function from values to a text or to a sentence that says what is wrong. What they
-//! return is escaped like any other value; none can write markup.
+//! Each helper is a small function from values to a text or to an error message. The result is escaped like any other value; no
+//! helper can write markup.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::strings::{Language, Strings};
 
-/// The helpers of ours, in alphabetical order.
+/// Handout's own helpers, in alphabetical order.
 const HELPERS: [(&str, HelperWork); 7] = [
     ("date", date),
     ("instant", instant),
@@ -26,7 +26,7 @@ const HELPERS: [(&str, HelperWork); 7] = [
     ("t", t),
 ];
 
-/// What the engine brings along; `log` and `raw` are left out, since nothing a template shows belongs into a log.
+/// The engine's helpers. `log` and `raw` are left out: values of templates must not be logged or rendered unescaped.
 const BUILT_IN: [&str; 15] = [
     "and", "each", "eq", "gt", "gte", "if", "len", "lookup", "lt", "lte", "ne", "not", "or",
     "unless", "with",
@@ -41,7 +41,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
         .chain(HELPERS.iter().map(|(name, _)| *name))
 }
 
-/// Makes the helpers known to an engine.
+/// Registers the helpers with an engine.
 pub(super) fn register(engine: &mut Handlebars<'_>, strings: &Arc<Strings>) {
     engine.unregister_helper("log");
     engine.unregister_helper("raw");
@@ -56,7 +56,7 @@ pub(super) fn register(engine: &mut Handlebars<'_>, strings: &Arc<Strings>) {
     }
 }
 
-/// What a helper is given.
+/// The arguments of a helper.
 struct Call<'a> {
     language: &'a Language,
     first: Option<&'a Value>,
@@ -90,7 +90,7 @@ impl Call<'_> {
     }
 }
 
-/// A size in bytes, as people say it.
+/// A size in bytes, in readable units.
 fn size(call: &Call<'_>) -> Result<String, String> {
     call.whole_number().map(|bytes| call.language.size(bytes))
 }
@@ -113,13 +113,13 @@ fn instant(call: &Call<'_>) -> Result<String, String> {
         .map(|(local, zone)| call.language.instant(local, zone))
 }
 
-/// A URL that may stand in a page: https, http on this machine, or a page beside this one.
+/// A URL that a page may contain: https, http on this machine, or a page in the same folder.
 fn link(call: &Call<'_>) -> Result<String, String> {
     let url = call.text()?;
     if is_safe_url(url) || is_page_name(url) {
         return Ok(url.to_owned());
     }
-    // The URL is a secret, so the sentence does not show it.
+    // The URL is a secret, so the error does not contain it.
     Err("was given something that is no https link".to_owned())
 }
 
@@ -134,7 +134,7 @@ fn plural(call: &Call<'_>) -> Result<String, String> {
     Ok(call.language.form(&forms, call.whole_number()?).to_owned())
 }
 
-/// A word from `templates/strings/`, with values in its places.
+/// A string from `templates/strings/`, with its placeholders filled in.
 fn t(call: &Call<'_>) -> Result<String, String> {
     let count = call.named.get("count").and_then(|count| count.as_u64());
     let values = call.named.iter().map(|(name, value)| {
@@ -150,7 +150,7 @@ fn t(call: &Call<'_>) -> Result<String, String> {
     call.language.say(call.text()?, count, &values.collect())
 }
 
-/// Whether a browser may be sent there: never `javascript:`, never plain http across a network.
+/// Whether a page may link to a URL: never `javascript:`, never plain http over a network.
 pub(super) fn is_safe_url(url: &str) -> bool {
     let (is_encrypted, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (true, rest),
@@ -177,7 +177,7 @@ fn is_page_name(url: &str) -> bool {
     })
 }
 
-/// One of our helpers, as the engine calls it.
+/// Adapts a helper to the engine's interface.
 struct Spoken {
     strings: Arc<Strings>,
     work: HelperWork,
@@ -191,7 +191,7 @@ impl HelperDef for Spoken {
         context: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
-        // Every view says at its root in which language it is.
+        // The root of every view names its language.
         let tag = context
             .data()
             .pointer("/language/tag")

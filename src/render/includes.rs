@@ -1,33 +1,33 @@
-//! Which templates include which: never in a circle, never endlessly.
+//! Checks which templates include which: without cycles, and with bounded depth and count.
 //!
-//! The engine renders an included template inside the call of the other. A circle overflows its stack, and so does a
-//! long chain, and that ends the process; ten templates of which each includes the next one twice are rendered a
-//! thousand times. <https://github.com/sunng87/handlebars-rust/issues/386>
+//! The engine renders an included template inside the call of the including one. A cycle or a long chain overflows its stack,
+//! which aborts the process; ten templates of which each includes the next one twice are rendered a thousand times.
+//! <https://github.com/sunng87/handlebars-rust/issues/386>
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::syntax::Outline;
 
-/// The deepest that blocks and included templates may stand in each other: four times what ours do.
+/// The maximum nesting depth of blocks and included templates: four times what the built-in templates need.
 const MAX_DEPTH: usize = 32;
 
-/// The most templates that one may include, counted each time: twenty times what ours do.
+/// The maximum number of templates that one may include, counted each time: twenty times what the built-in templates need.
 const MAX_INCLUDED: usize = 200;
 
-/// The templates and how they are built, by name.
+/// The templates and their structure, by name.
 pub(super) type Outlines<'s> = BTreeMap<&'s str, Outline>;
 
-/// The template at fault, and what is wrong with it.
+/// The template at fault, and the error.
 pub(super) type IncludeError = (String, String);
 
-/// How far a template reaches, with all that it includes.
+/// The depth and size of a template, with all that it includes.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reach {
     depth: usize,
     included: usize,
 }
 
-/// Refuses templates that the engine could not carry out.
+/// Rejects templates that the engine could not render.
 pub(super) fn check(outlines: &Outlines<'_>) -> Result<(), IncludeError> {
     let mut known = BTreeMap::new();
     for &name in outlines.keys() {
@@ -36,7 +36,7 @@ pub(super) fn check(outlines: &Outlines<'_>) -> Result<(), IncludeError> {
     Ok(())
 }
 
-/// Follows a template into what it includes; `trail` leads to it, and ends with it.
+/// Visits a template and its includes; `trail` is the path to it, itself included.
 fn reach<'o>(
     name: &'o str,
     outlines: &'o Outlines<'_>,
@@ -47,7 +47,7 @@ fn reach<'o>(
         return Ok(*reach);
     }
     let Some(outline) = outlines.get(name) else {
-        // That it is not there is told where the names are looked at.
+        // A missing template is reported where the names are checked.
         return Ok(Reach::default());
     };
     let mut found = Reach {
@@ -72,7 +72,7 @@ fn reach<'o>(
     Ok(found)
 }
 
-/// Goes on to an included template, unless the way has led there before or is too long.
+/// Visits an included template, unless the path contains it already or is too long.
 fn step<'o>(name: &'o str, trail: &mut Vec<&'o str>) -> Result<(), IncludeError> {
     let seen = trail.iter().position(|earlier| *earlier == name);
     trail.push(name);

@@ -1,4 +1,4 @@
-//! The list of all links, for programs and spreadsheets: a stream of bytes.
+//! The manifest, the list of all links for programs and spreadsheets, as a stream of bytes.
 
 use std::fmt;
 
@@ -24,20 +24,20 @@ const COLUMNS: [&str; 8] = [
     "unavailable",
 ];
 
-/// How the table spells instants: as RFC 3339 does.
+/// Instants in the table are written as in RFC 3339.
 const INSTANTS: DateTimePrinter = DateTimePrinter::new();
 
-/// A list that is being written.
+/// A manifest in progress.
 pub struct Manifest {
     format: ManifestFormat,
     expires_at: Timestamp,
-    /// The same, as the table spells it.
+    /// The same, as the table writes it.
     expires: String,
-    /// What a batch is written into.
+    /// The buffer of the current batch.
     text: String,
 }
 
-/// By hand: what was written last are links.
+/// Written by hand: the buffer holds links.
 impl fmt::Debug for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Manifest")
@@ -48,7 +48,7 @@ impl fmt::Debug for Manifest {
 }
 
 impl Manifest {
-    /// Begins a list, and returns its first bytes.
+    /// Starts a manifest, and returns its first bytes.
     pub fn begin(format: ManifestFormat, lifetime: Lifetime) -> (Self, Vec<u8>) {
         let manifest = Self {
             format,
@@ -89,7 +89,7 @@ impl Manifest {
                         &mut text,
                     );
                 }
-                // A list for download programs names what can be downloaded.
+                // The list of URLs for download programs contains only downloadable objects.
                 ManifestFormat::Urls => {}
             }
         }
@@ -101,7 +101,7 @@ impl Manifest {
         push_text(link.key().as_str(), text);
         text.push(',');
         push_text(&link.name, text);
-        // None of what follows can begin a formula or hold a quotation mark: a number, instants, digits, a URL.
+        // None of the remaining fields can begin a formula or contain a quotation mark: a number, instants, digits, a URL.
         text.push(',');
         text.push_str(itoa::Buffer::new().format(link.object.size_bytes));
         text.push_str(",\"");

@@ -1,9 +1,8 @@
-//! Every name that a template uses must exist, before the first mail is made with it.
+//! Checks, when templates are loaded, that every name in a template exists.
 //!
-//! The engine's strict mode lets a misspelt name pass in `{{#if typo}}` and in `{{#each typo}}…{{else}}`, so a
-//! mail could lack a part for ever and nobody would know. Here the parsed template is walked beside a sample
-//! of what it will be given. What a job brings along (`vars`) is open: it is looked at when a mail is made.
-//! <https://github.com/sunng87/handlebars-rust/issues/579>
+//! The engine's strict mode accepts a misspelt name in `{{#if typo}}` and in `{{#each typo}}…{{else}}`, so that a part of every
+//! mail could be missing unnoticed. This module walks the parsed template beside a sample of its values. The values of a job
+//! (`vars`) are open: they are checked when a mail is rendered. <https://github.com/sunng87/handlebars-rust/issues/579>
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +15,7 @@ use serde_json::Value;
 use super::helpers;
 use super::syntax::PARTIAL_BLOCK;
 
-/// What is wrong, in which template and line.
+/// The error, with its template and line.
 #[derive(Debug)]
 pub(super) struct Stray {
     pub(super) template: String,
@@ -24,34 +23,34 @@ pub(super) struct Stray {
     pub(super) reason: String,
 }
 
-/// What a walk needs to know besides the template.
+/// The input of a walk beside the template.
 pub(super) struct NameWalk<'a> {
-    /// Where included templates are found.
+    /// The engine, which resolves included templates.
     pub(super) engine: &'a Handlebars<'static>,
-    /// The words, and the places that each has.
+    /// The strings, and the placeholders of each.
     pub(super) words: &'a BTreeMap<&'a str, BTreeSet<String>>,
-    /// What the template will be given.
+    /// A sample of the template's values.
     pub(super) sample: &'a Value,
 }
 
-/// What a name stands for.
+/// The shape of a value.
 #[derive(Debug, Clone, Copy)]
 enum Shape<'v> {
     /// A value of the sample.
     Known(&'v Value),
-    /// What only a job knows, or a helper works out.
+    /// A value that only a job knows, or that a helper computes.
     Open,
 }
 
-/// A context that names are looked up in: the whole view, an element of a list, an included template's.
+/// A context for looking up names: the whole view, an element of a list, an included template's.
 #[derive(Debug, Clone)]
 struct NameFrame<'v> {
     shape: Shape<'v>,
-    /// Names given beside it: `as |file|`, or `{{> partial name=value}}`.
+    /// Names defined beside it: `as |file|`, or `{{> partial name=value}}`.
     named: BTreeMap<String, Shape<'v>>,
 }
 
-/// Where a walk is.
+/// The position of a walk.
 struct Here<'t, 'v> {
     template: &'t str,
     line: Option<usize>,
@@ -59,7 +58,7 @@ struct Here<'t, 'v> {
     block: GivenBlock,
 }
 
-/// Whether the includer has given a block, which `{{> @partial-block}}` shows.
+/// Whether the including template passes a block, which `{{> @partial-block}}` renders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GivenBlock {
     Yes,
@@ -138,12 +137,12 @@ impl NameWalk<'_> {
             TemplateElement::HelperBlock(block) => self.block(block, here),
             TemplateElement::PartialExpression(partial)
             | TemplateElement::PartialBlock(partial) => self.partial(partial, here),
-            // The text of the template was checked for these already.
+            // `syntax` has already rejected these.
             _ => Err(here.stray("has a tag that no template needs".to_owned())),
         }
     }
 
-    /// A value, or a helper that makes one.
+    /// A value, or a call of a helper.
     fn expression<'v>(
         &self,
         call: &HelperTemplate,
@@ -152,7 +151,7 @@ impl NameWalk<'_> {
         let name = call.name.as_name().unwrap_or_default();
         match &call.name {
             Parameter::Path(path) if call.params.is_empty() && call.hash.is_empty() => {
-                // The engine asks its helpers first, so a value of that name is out of reach.
+                // The engine looks up helpers first, so they shadow values of the same name.
                 if helpers::names().any(|helper| helper == name) {
                     return Err(without_value(name, here));
                 }
@@ -197,7 +196,7 @@ impl NameWalk<'_> {
         }
     }
 
-    /// A word of the strings files, with a value for each of its places.
+    /// A string of the strings files, with a value for each placeholder.
     fn word(&self, word: &str, given: &BTreeSet<&str>, here: &Here<'_, '_>) -> Result<(), Stray> {
         let Some(places) = self.words.get(word) else {
             let reason = format!("uses the word {word:?}, which strings/en.toml does not have");
@@ -233,7 +232,7 @@ impl NameWalk<'_> {
         }
     }
 
-    /// `{{#if}}`, `{{#each}}`, `{{#with}}`: the last two look names up elsewhere.
+    /// `{{#if}}`, `{{#each}}`, `{{#with}}`: the last two change the context.
     fn block(&self, block: &HelperTemplate, here: &mut Here<'_, '_>) -> Result<(), Stray> {
         let helper = block.name.as_name().unwrap_or_default();
         self.call(helper, &block.params, &block.hash, here)?;
@@ -308,7 +307,7 @@ impl NameWalk<'_> {
         self.named_template(name, Some(here), frames, block)
     }
 
-    /// `{{> @partial-block}}`: what the includer has given, or else what stands in it.
+    /// `{{> @partial-block}}`: the block of the including template, or else its own content.
     fn given_block(
         &self,
         partial: &DecoratorTemplate,
@@ -328,11 +327,11 @@ fn without_value(helper: &str, here: &Here<'_, '_>) -> Stray {
     here.stray(format!("uses the helper {helper:?} without a value"))
 }
 
-/// Finds what a path stands for, or says which part of it stands for nothing.
+/// Resolves a path, or reports the part that does not exist.
 fn resolve<'v>(path: &Path, here: &Here<'_, 'v>) -> Result<Shape<'v>, Stray> {
     let (segments, raw) = match path {
         Path::Relative((segments, raw)) => (segments, raw),
-        // `@index`, `@first`, `@last`, `@key`: the engine's own.
+        // `@index`, `@first`, `@last`, `@key`: variables of the engine.
         Path::Local(_) => return Ok(Shape::Open),
     };
     let names: Vec<&str> = segments
@@ -385,7 +384,7 @@ fn resolve<'v>(path: &Path, here: &Here<'_, 'v>) -> Result<Shape<'v>, Stray> {
     Ok(shape)
 }
 
-/// What a list holds, as its sample shows.
+/// The shape of a list's elements, by its sample.
 fn element_of(list: Shape<'_>) -> Shape<'_> {
     match list {
         Shape::Known(Value::Array(elements)) => elements.first().map_or(Shape::Open, Shape::Known),
@@ -406,7 +405,7 @@ fn block_names<'v>(names: Option<&BlockParam>, shape: Shape<'v>) -> BTreeMap<Str
     }
 }
 
-/// `: did you mean "…"?`, or all that there is when nothing is near.
+/// `: did you mean "…"?`, or all known names if none is similar.
 fn hint<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();

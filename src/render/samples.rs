@@ -1,4 +1,4 @@
-//! A small world for the tests of this folder: a job, its links, its reader.
+//! Fixtures for the tests of this module: a job, its links, its reader.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) fn settings() -> MailSettings {
     }
 }
 
-/// The plan of a job with this `from.prefix`, and whatever else the test says over it.
+/// The plan of a job with this `from.prefix`, merged with `over`.
 pub(crate) fn plan(prefix: &str, over: &Value) -> Plan {
     let mut job = json!({
         "v": 1,
@@ -213,7 +213,7 @@ pub(super) fn pages(
     pages
 }
 
-/// What is compiled in, loaded once.
+/// The built-in templates, loaded once.
 pub(super) fn installed() -> &'static Templates {
     static INSTALLED: std::sync::LazyLock<Templates> = std::sync::LazyLock::new(templates);
     &INSTALLED
@@ -223,7 +223,7 @@ pub(super) fn templates() -> Templates {
     Templates::load(None).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Every address that a page leads to, unescaped, in the order of the page.
+/// Every URL that a page links to, unescaped, in the order of the page.
 pub(super) fn hrefs(html: &str) -> Vec<String> {
     attribute(html, " href=\"")
 }

@@ -1,7 +1,7 @@
-//! The words of mails and pages, a file for each language, and how that language writes numbers and dates.
+//! The strings of mails and pages, a file for each language, and that language's number and date formats.
 //!
-//! The files are compiled in from `templates/strings/`. One of the same name in the directory of overrides
-//! changes some words or adds a language; what a language does not say is said in English.
+//! The files are compiled in from `templates/strings/`. A file of the same name in the directory of overrides replaces strings or
+//! adds a language; strings that a language lacks are taken from English.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::templates::TemplateError;
 use crate::job::Locale;
 
-/// The language that says everything, and that stands in for the others.
+/// The complete language, which supplies missing strings.
 const FALLBACK: &str = "en";
 
 const BUILT_IN: [(&str, &str); 6] = [
@@ -23,7 +23,7 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("ja", include_str!("../../templates/strings/ja.toml")),
 ];
 
-/// All languages that there are words in.
+/// All languages with strings.
 #[derive(Debug)]
 pub struct Strings {
     languages: BTreeMap<String, Language>,
@@ -37,18 +37,18 @@ pub struct Language {
     words: BTreeMap<String, StringEntry>,
 }
 
-/// Which way a language runs.
+/// The text direction of a language.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// From left to right.
+    /// Left to right.
     #[default]
     Ltr,
-    /// From right to left.
+    /// Right to left.
     Rtl,
 }
 
-/// How a language writes numbers, sizes and dates.
+/// The number, size and date formats of a language.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Forms {
@@ -62,7 +62,7 @@ struct Forms {
     size_units: [String; 5],
     date: String,
     instant: String,
-    /// How the first day of a month is written, where that is not 1: French writes 1er.
+    /// How the first day of a month is written, if not 1: French writes 1er.
     first_of_month: Option<String>,
     /// From January.
     months: [String; 12],
@@ -71,21 +71,21 @@ struct Forms {
     weekdays: [String; 7],
 }
 
-/// Which forms a counted word has. <https://cldr.unicode.org/index/cldr-spec/plural-rules>
+/// The plural categories of a language. <https://cldr.unicode.org/index/cldr-spec/plural-rules>
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Plural {
     /// One form for all numbers: Japanese.
     Same,
-    /// One, and the others: English, German, Spanish.
+    /// One, and other: English, German, Spanish.
     OneOther,
-    /// None and one, and the others: French.
+    /// Zero and one, and other: French.
     ZeroOneOther,
     /// Six forms.
     Arabic,
 }
 
-/// A word, or its forms by count.
+/// A string, or its forms by count.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, expecting = "a word is a text, or a table of its forms")]
 enum StringEntry {
@@ -93,7 +93,7 @@ enum StringEntry {
     Counted(BTreeMap<String, String>),
 }
 
-/// A file of words; `language` may be left out where the language is known already.
+/// A file of strings; `language` may be left out where the language is known already.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -103,7 +103,7 @@ struct File {
 }
 
 impl Strings {
-    /// Reads the words that are compiled in, and over them `overrides`: pairs of a language's tag and a file's text.
+    /// Loads the compiled-in strings, and `overrides` over them: pairs of a language's tag and a file's text.
     pub(super) fn load(overrides: &[(String, String)]) -> Result<Self, TemplateError> {
         let mut strings = Self {
             languages: BTreeMap::new(),
@@ -153,7 +153,7 @@ impl Strings {
         Ok(())
     }
 
-    /// Refuses a word with a place that its English one does not have: nothing would ever be put there.
+    /// Rejects a string with a placeholder that its English counterpart lacks: it would never be filled in.
     fn check_placeholders(&self, words: &BTreeMap<String, StringEntry>) -> Result<(), String> {
         let Some(english) = self.languages.get(FALLBACK) else {
             return Ok(());
@@ -171,7 +171,7 @@ impl Strings {
         Ok(())
     }
 
-    /// The tags of the languages that there are.
+    /// The tags of the available languages.
     pub(super) fn tags(&self) -> impl Iterator<Item = &str> {
         self.languages.keys().map(String::as_str)
     }
@@ -190,12 +190,12 @@ impl Strings {
             .expect("English is compiled in")
     }
 
-    /// The language for a person's or the configuration's locale.
+    /// The language for a recipient's or the configuration's locale.
     pub fn for_locale(&self, locale: &Locale) -> &Language {
         self.language(locale.as_str())
     }
 
-    /// The names of all words, and the places that each must be given values for.
+    /// The names of all strings, and the placeholders of each.
     pub(super) fn keys(&self) -> BTreeMap<&str, BTreeSet<String>> {
         let english = self.language(FALLBACK);
         english
@@ -212,12 +212,12 @@ impl Language {
         &self.tag
     }
 
-    /// Which way it runs, for `dir`.
+    /// The direction of its script, for `dir`.
     pub const fn direction(&self) -> Direction {
         self.forms.direction
     }
 
-    /// Says a word, with values in its places; a counted word takes its form from `count`.
+    /// Formats a string with its values; a string with plural forms chooses by `count`.
     pub(super) fn say(
         &self,
         key: &str,
@@ -243,7 +243,7 @@ impl Language {
         })
     }
 
-    /// Chooses among the forms that somebody gives; `other` is always one of them.
+    /// Selects the plural form for a count from given forms; `other` is always among them.
     pub(super) fn form<'f>(&self, forms: &'f BTreeMap<String, String>, count: u64) -> &'f str {
         let category = self.forms.plural.category(count);
         forms
@@ -284,7 +284,7 @@ impl Language {
     /// Appends a size, as [`Language::size`] writes it.
     pub(super) fn push_size(&self, bytes: u64, text: &mut String) {
         let (mut unit, mut scale) = (0, 1_u64);
-        // 999.5 of a unit would be shown as 1,000 of it: that is 1 of the next.
+        // 999.5 of a unit would be shown as 1,000 of it, so it becomes 1 of the next.
         while unit + 1 < self.forms.size_units.len()
             && bytes >= scale.saturating_mul(1000) - scale / 2
         {
@@ -309,7 +309,7 @@ impl Language {
         self.fill_date(&self.forms.date, date, |_| None)
     }
 
-    /// A minute and the place whose clock shows it: `Monday 30 November 2026, 18:40 (Europe/Berlin)`.
+    /// A minute with the time zone that it is in: `Monday 30 November 2026, 18:40 (Europe/Berlin)`.
     pub fn instant(&self, local: DateTime, zone: &str) -> String {
         self.fill_date(&self.forms.instant, local.date(), |place| match place {
             "time" => Some(format!("{:02}:{:02}", local.hour(), local.minute())),
@@ -339,11 +339,11 @@ impl Language {
                 place => more(place).ok_or_else(String::new)?,
             })
         });
-        // A form with a place that no date has would show it in every mail; the ISO date is never wrong.
+        // An unfilled placeholder would show in every mail, so the ISO date is used instead.
         filled.unwrap_or_else(|_: String| date.to_string())
     }
 
-    /// Keeps a value from turning around the sentence it stands in, where the two may run different ways.
+    /// Isolates a value from the text direction of the sentence around it.
     fn isolate(&self, value: &str) -> String {
         match self.forms.direction {
             Direction::Ltr => value.to_owned(),
@@ -387,7 +387,7 @@ impl StringEntry {
     }
 }
 
-/// Fills in the `{places}` of a pattern; a brace that opens none stands for itself.
+/// Fills in the `{placeholders}` of a pattern; a brace that opens none is kept.
 fn fill<E>(pattern: &str, mut value: impl FnMut(&str) -> Result<String, E>) -> Result<String, E> {
     let mut text = String::with_capacity(pattern.len() * 2);
     let mut rest = pattern;
@@ -412,7 +412,7 @@ const fn rounded(bytes: u64, scale: u64) -> u64 {
         }
 }
 
-/// Tenths of a unit, rounded; never past 9.9 unless the whole number is.
+/// Tenths of a unit, rounded; above 9.9 only if the whole number is.
 fn tenths(bytes: u64, scale: u64) -> u64 {
     let tenth = (scale / 10).max(1);
     if scale == 1 {
@@ -438,7 +438,7 @@ mod tests {
             let plural = file.language.expect("a language of its own").plural;
             assert!(file.words.keys().eq(english.words.keys()), "{tag}");
             for (key, word) in &file.words {
-                // A form for one or two may leave the number out: the word says it.
+                // A form for one or two may leave the number out, since the word contains it.
                 let (places, model) = (word.placeholders(), english.words[key].placeholders());
                 assert_eq!(places, model, "{tag}: {key}");
                 let StringEntry::Counted(forms) = word else {

@@ -1,36 +1,36 @@
-//! What the text of a template may contain, checked before the engine reads it.
+//! Checks the text of a template before the engine parses it.
 //!
 //! The engine overflows its stack on deep nesting and on templates that include each other, so both are bounded
-//! (<https://github.com/sunng87/handlebars-rust/issues/386>). Every value is escaped, for HTML text and quoted attributes.
-//! Where in the HTML a value stands is not checked: templates are installed by the operator (`templates/README.md`).
+//! (<https://github.com/sunng87/handlebars-rust/issues/386>). Every value is escaped, for HTML text and quoted attributes. The
+//! position of a value within the HTML is not checked: templates are installed by the operator (`templates/README.md`).
 
-/// The longest template, in bytes: ten times the longest of ours.
+/// The maximum size of a template, in bytes: ten times the largest built-in one.
 pub(super) const MAX_SOURCE_BYTES: usize = 256 * 1024;
 
-/// The deepest that blocks may stand in each other: twice what ours do.
+/// The maximum nesting depth of blocks: twice what the built-in templates need.
 const MAX_BLOCK_DEPTH: usize = 16;
 
-/// The deepest that helpers may stand in each other, `(size (lookup …))`.
+/// The maximum nesting depth of helper calls, `(size (lookup …))`.
 const MAX_CALL_DEPTH: usize = 4;
 
-/// What a template calls the block that it was given.
+/// The name of the block that the including template passes.
 pub(super) const PARTIAL_BLOCK: &str = "@partial-block";
 
-/// A line of a template, and what is wrong there.
+/// A line of a template, and its error.
 pub(super) type SyntaxError = (usize, String);
 
-/// What kind of text a template makes, by its name.
+/// The type of text that a template produces, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Medium {
     /// Values are escaped.
     Html,
-    /// Values stand as they are.
+    /// Values are not escaped.
     Text,
     /// Style or script: a text without tags, whose hash is part of a page's policy.
     Inert,
 }
 
-/// What stands between braces.
+/// A tag, the text between braces.
 #[derive(Debug, Clone, Copy)]
 struct TemplateTag<'s> {
     line: usize,
@@ -69,12 +69,12 @@ impl TemplateTag<'_> {
     }
 }
 
-/// How a template is built, as far as it tells how deep the engine will go.
+/// The structure of a template, as far as it determines the engine's recursion depth.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
-    /// The deepest that its blocks stand in each other.
+    /// The nesting depth of its blocks.
     pub(super) depth: usize,
-    /// What it includes.
+    /// The templates that it includes.
     pub(super) includes: Vec<Include>,
 }
 
@@ -83,11 +83,11 @@ pub(super) struct Outline {
 pub(super) struct Include {
     /// Its name.
     pub(super) name: String,
-    /// In how many blocks it stands.
+    /// The number of blocks around it.
     pub(super) depth: usize,
 }
 
-/// Checks a template's text, and returns how it is built.
+/// Checks a template's text, and returns its structure.
 pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, SyntaxError> {
     let tags = tags(source)?;
     if let (Medium::Inert, Some(tag)) = (medium, tags.first()) {
@@ -97,7 +97,7 @@ pub(super) fn check(source: &str, medium: Medium) -> Result<Outline, SyntaxError
     outline(&tags)
 }
 
-/// Finds the tags of a template, and refuses those that no template needs.
+/// Finds the tags of a template, and rejects unsupported ones.
 fn tags(source: &str) -> Result<Vec<TemplateTag<'_>>, SyntaxError> {
     let mut tags = Vec::new();
     let mut rest = source;
@@ -118,7 +118,7 @@ fn tags(source: &str) -> Result<Vec<TemplateTag<'_>>, SyntaxError> {
     Ok(tags)
 }
 
-/// Splits what begins with `{{` after its `}}`; braces in quotes and in comments do not count.
+/// Splits a text that begins with `{{` after its `}}`; braces in quotes and in comments do not count.
 fn cut_tag(text: &str) -> Option<(&str, &str)> {
     if text.starts_with("{{!--") {
         let end = text.find("--}}")? + 4;
@@ -211,14 +211,14 @@ fn without_quotes(text: &str) -> String {
     outside
 }
 
-/// A block that was opened and not closed yet.
+/// A block that is not closed yet.
 struct Open<'t, 's> {
     tag: &'t TemplateTag<'s>,
-    /// How many `{{else if}}` it has: the engine puts each into the one before.
+    /// The number of its `{{else if}}`: the engine nests each in the previous one.
     chained: usize,
 }
 
-/// Follows the blocks of a template, and refuses those that the engine could not carry out.
+/// Follows the blocks of a template, and rejects those that the engine could not render.
 fn outline(tags: &[TemplateTag<'_>]) -> Result<Outline, SyntaxError> {
     let mut open: Vec<Open<'_, '_>> = Vec::new();
     let mut outline = Outline::default();
@@ -269,7 +269,7 @@ fn check_closing(tag: &TemplateTag<'_>, opened: Option<&Open<'_, '_>>) -> Result
     Err((tag.line, reason))
 }
 
-/// The template that a tag includes, if it does.
+/// The template that a tag includes, if any.
 fn included(tag: &TemplateTag<'_>) -> Result<Option<String>, SyntaxError> {
     let includes = matches!(tag.kind, TagKind::Partial | TagKind::OpenPartial);
     if !includes || tag.word() == PARTIAL_BLOCK {
@@ -282,7 +282,7 @@ fn included(tag: &TemplateTag<'_>) -> Result<Option<String>, SyntaxError> {
     Ok(Some(tag.word().to_owned()))
 }
 
-/// Whether a tag of a template that was checked uses a name.
+/// Whether a tag of a checked template uses a name.
 pub(super) fn uses(source: &str, name: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let uses = |tag: &TemplateTag<'_>| {
@@ -296,7 +296,7 @@ fn line_at(source: &str, at: usize) -> usize {
     source[..at].matches('\n').count() + 1
 }
 
-/// Cuts out the styles or scripts of a page: from `<style` to `</style>`, with their tags.
+/// Extracts the styles or scripts of a page: from `<style` to `</style>`, with their tags.
 pub(super) fn inline_blocks<'s>(source: &'s str, element: &str) -> Vec<&'s str> {
     let (open, close) = (format!("<{element}"), format!("</{element}>"));
     let mut blocks = Vec::new();

@@ -1,7 +1,7 @@
-//! The installed templates: compiled in, replaced or joined by an operator's, and checked before the first use.
+//! The installed templates: compiled in, replaced or extended by the operator's, and checked before the first use.
 //!
-//! A template that loads can be trusted to be finite, to escape, and to use no name that does not exist. What a
-//! reload finds wrong is told with file and line, and the templates in use stay as they are.
+//! A loaded template is finite, escapes its values, and uses only names that exist. An error during a reload is reported with
+//! file and line, and the current templates stay in use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -81,13 +81,13 @@ const EMAIL_PARTS: [&str; 3] = ["body.html", "body.txt", "subject.txt"];
 /// The files of a gallery's template.
 const GALLERY_PARTS: [&str; 2] = ["index.html", "page.html"];
 
-/// The folders and cards of a page: as compiled in, [`gallery`] writes them itself.
+/// The folders and cards of a page. While this template is the compiled-in one, [`gallery`] writes them itself.
 pub(super) const CARDS: &str = "partials/cards.html";
 
-/// Where in a page the cards are written. No value can forge it, since none writes a `<`.
+/// The position of the cards in a page. Values cannot forge it, since `<` is escaped in them.
 const CARDS_MARK: &str = "<!-- cards -->";
 
-/// The gallery's own name; others are folders below its.
+/// The default gallery template; others are folders below it.
 const GALLERY: &str = "gallery";
 
 /// Why templates could not be loaded.
@@ -98,17 +98,17 @@ pub enum TemplateError {
     Read {
         /// The directory, or the file in it.
         path: PathBuf,
-        /// What the file system said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// A template is not one that can be used.
+    /// A template is not usable.
     #[error("the template {file}{}: {reason}", line.map_or_else(String::new, |line| format!(", line {line}")))]
     Wrong {
-        /// The file, as it is called below the directory.
+        /// The file, relative to the directory.
         file: String,
-        /// The line, where there is one.
+        /// The line, if known.
         line: Option<usize>,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
@@ -125,25 +125,25 @@ impl TemplateError {
 
 /// Templates that passed every check.
 pub struct Templates {
-    /// Escapes what it fills in.
+    /// The engine that escapes values for HTML.
     html: Handlebars<'static>,
-    /// Does not.
+    /// The engine that does not escape.
     text: Handlebars<'static>,
     strings: Arc<Strings>,
     emails: BTreeSet<String>,
     galleries: BTreeSet<String>,
-    /// What each page's policy lets run, by the page's template.
+    /// The hashes that each page's policy permits, by the page's template.
     hashes: BTreeMap<String, InlineHashes>,
     /// The page templates that loop over the folders themselves.
     loops: BTreeSet<String>,
 }
 
-/// Who writes the cards of a page.
+/// The writer of a page's cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CardWriter {
-    /// The template is the one that is compiled in, which the program can do by itself.
+    /// The template is the compiled-in one, which the program implements itself.
     Program,
-    /// The template is an operator's.
+    /// The template is the operator's, and the engine renders it.
     Engine,
 }
 
@@ -154,7 +154,7 @@ impl CardWriter {
     }
 }
 
-/// The `Content-Security-Policy` sources of what stands in a page itself.
+/// The `Content-Security-Policy` sources of a page's inline styles and scripts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InlineHashes {
     pub(super) style: Vec<String>,
@@ -185,7 +185,7 @@ impl Installed for Templates {
 }
 
 impl Templates {
-    /// Loads what is compiled in, and over it the files of a directory with the same paths.
+    /// Loads the compiled-in templates, and over them the files of a directory with the same paths.
     pub fn load(overrides: Option<&Path>) -> Result<Self, TemplateError> {
         let mut sources: BTreeMap<String, String> = BUILT_IN
             .iter()
@@ -237,7 +237,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// The page templates in which a name is used, or in what they include.
+    /// The page templates that use a name, themselves or in their includes.
     fn loops_over(
         &self,
         name: &str,
@@ -275,7 +275,7 @@ impl Templates {
             })
     }
 
-    /// Walks all that is rendered by itself, and with it what that includes.
+    /// Checks all templates that are rendered directly, with their includes.
     fn check_names(&self) -> Result<(), TemplateError> {
         let words = self.strings.keys();
         let (mail, page, index) = (
@@ -304,7 +304,7 @@ impl Templates {
         Ok(())
     }
 
-    /// Hashes the styles and scripts of every page, as the engine will write them.
+    /// Hashes the styles and scripts of every page, as the engine will render them.
     fn hash_inline_blocks(
         &mut self,
         sources: &BTreeMap<String, String>,
@@ -358,12 +358,12 @@ impl Templates {
         Ok(())
     }
 
-    /// The words.
+    /// The strings.
     pub fn strings(&self) -> &Strings {
         &self.strings
     }
 
-    /// What the policy of a page lets run.
+    /// The hashes that the policy of a page permits.
     pub(super) fn inline_hashes(&self, page: &str) -> &InlineHashes {
         self.hashes
             .get(page)
@@ -375,8 +375,7 @@ impl Templates {
         self.loops.contains(page)
     }
 
-    /// Fills in the template of a page, and lets `write_cards` write where it has the cards; `room` is about how long it
-    /// will be.
+    /// Renders the template of a page, and calls `write_cards` at the position of its cards; `room` is an estimate of the length.
     pub(super) fn render_around(
         &self,
         name: &str,
@@ -395,12 +394,12 @@ impl Templates {
         Ok(html)
     }
 
-    /// Fills in a template.
+    /// Renders a template.
     pub(super) fn render(&self, name: &str, view: &impl Serialize) -> Result<String, RenderError> {
         self.render_in(name, &context(name, view)?)
     }
 
-    /// Fills in a template with a view that serves several.
+    /// Renders a template with a view that several templates share.
     pub(super) fn render_in(&self, name: &str, context: &Context) -> Result<String, RenderError> {
         let engine = if name.ends_with(".html") {
             &self.html
@@ -413,12 +412,12 @@ impl Templates {
     }
 }
 
-/// What a template is filled in with; `name` is the template's.
+/// Converts a view for rendering; `name` is the template's.
 pub(super) fn context(name: &str, view: &impl Serialize) -> Result<Context, RenderError> {
     Context::wraps(view).map_err(|error| unrenderable(name, &error))
 }
 
-/// Why a template cannot be filled in.
+/// Why a template cannot be rendered.
 fn unrenderable(name: &str, error: &handlebars::RenderError) -> RenderError {
     RenderError::Template {
         file: format!("{}.hbs", error.template_name.as_deref().unwrap_or(name)),
@@ -440,7 +439,7 @@ fn complain(name: &str, line: Option<usize>, reason: impl Into<String>) -> Templ
     TemplateError::new(format!("{name}.hbs"), line, reason)
 }
 
-/// What the engine says, as a sentence; never a value, since values can be links.
+/// The engine's error as a sentence, without values, since values can be links.
 fn reason(error: &handlebars::RenderError) -> String {
     use handlebars::RenderErrorReason as Reason;
     match error.reason() {
@@ -463,7 +462,7 @@ fn engine(strings: &Arc<Strings>, escape: fn(&str) -> String) -> Handlebars<'sta
     engine
 }
 
-/// Takes the indentation out of what makes HTML: it is there for the author, and would be sent with every row.
+/// Removes indentation from HTML templates: it would be sent with every row.
 fn without_indentation(name: &str, source: &str) -> String {
     match medium(name) {
         Ok(Medium::Text) | Err(_) => source.to_owned(),
@@ -486,7 +485,7 @@ fn medium(name: &str) -> Result<Medium, TemplateError> {
     }
 }
 
-/// The names below a folder for which all parts are there.
+/// The names below a folder with all their parts.
 fn whole(
     sources: &BTreeMap<String, String>,
     folder: &str,
@@ -527,14 +526,14 @@ fn galleries(sources: &BTreeMap<String, String>) -> Result<BTreeSet<String>, Tem
     Ok(names)
 }
 
-/// The language whose words a file of overrides has: `strings/de.toml`.
+/// The language of a file of overrides: `strings/de.toml`.
 fn language_of(path: &str) -> Option<&str> {
     path.strip_prefix("strings/")?
         .strip_suffix(".toml")
         .filter(|tag| !tag.contains('/'))
 }
 
-/// Reads the templates and words of a directory, with their paths below it.
+/// Reads the templates and strings of a directory, with their paths below it.
 fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, TemplateError> {
     let mut files = Vec::new();
     let mut folders = vec![directory.to_owned()];
@@ -565,7 +564,7 @@ fn read_directory(directory: &Path) -> Result<Vec<(String, String)>, TemplateErr
     Ok(files)
 }
 
-/// Whether a file of the directory is one of ours; a README beside them is not.
+/// Whether a file of the directory is a template or strings file; others, such as a README, are ignored.
 fn is_template(name: &str) -> bool {
     name.ends_with(".hbs") || language_of(name).is_some()
 }
@@ -589,7 +588,7 @@ fn read_file(path: &Path, name: &str) -> Result<String, TemplateError> {
 
 #[cfg(test)]
 impl Templates {
-    /// What is compiled in, all of it filled in by the engine.
+    /// The compiled-in templates, all of them rendered by the engine.
     pub(super) fn filled_in_by_the_engine() -> Self {
         let sources = BUILT_IN
             .iter()
@@ -604,7 +603,7 @@ impl Templates {
 mod tests {
     use super::*;
 
-    /// Loads with one file replaced or added, and returns what is said against it.
+    /// Loads with one file replaced or added, and returns the error.
     fn refusal(name: &str, source: &str) -> String {
         loaded(&[(name, source)]).map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
     }
@@ -727,7 +726,7 @@ mod tests {
         ");
     }
 
-    /// Templates that include each other one after the other, `times` times each.
+    /// Templates that include each other in a chain, `times` times each.
     fn chain(length: usize, times: usize) -> Vec<(String, String)> {
         let file = |n: usize| format!("partials/p{n}.html.hbs");
         let source = |n: usize| format!("{{{{> partials/p{}.html}}}}", n + 1).repeat(times);
@@ -778,7 +777,7 @@ mod tests {
             .map(|(name, source)| (name.as_str(), source.as_str()))
             .collect();
         let templates = loaded(&files).unwrap_or_else(|error| panic!("{error}"));
-        // A worker's threads have two megabytes, and these builds need several times the stack of a release.
+        // A worker's threads have two megabytes of stack, and these builds need several times as much of it as a release build.
         let render = move || templates.render("email/report/body.html", &email::sample());
         let thread = std::thread::Builder::new().stack_size(2 << 20);
         let html = thread.spawn(render).unwrap().join().unwrap().unwrap();
@@ -898,7 +897,7 @@ mod tests {
         ] {
             names(&sample, &mut known);
         }
-        // An instant's parts are for the helpers, but for `iso` in `datetime`.
+        // The parts of an instant are for the helpers, except `iso` in `datetime`.
         let inner = ["iso", "local", "zone"];
         let told = |name: &str| {
             readme.contains(&format!("`{name}`")) || readme.contains(&format!("{{{{{name} "))

@@ -1,7 +1,7 @@
-//! What templates see, where mails and pages see the same.
+//! The values that templates of mails and pages share.
 //!
-//! A view is serialised for the engine, and its sample is what templates are checked against when they are
-//! loaded: a name that no view has is an error then, not an empty place in a mail.
+//! A view is serialised for the engine. Templates are checked against its sample when they are loaded: an unknown name is an
+//! error then, instead of an empty place in a mail.
 
 use std::borrow::Cow;
 
@@ -31,12 +31,12 @@ impl<'a> LanguageView<'a> {
     }
 }
 
-/// An instant, as machines read it and as a clock on the wall shows it.
+/// An instant, machine-readable and in local time.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct InstantView {
     /// RFC 3339, for `<time datetime>`.
     pub(super) iso: String,
-    /// The same on the clock of `zone`; what the helpers format.
+    /// The same in the time zone `zone`; the helpers format it.
     pub(super) local: DateTime,
     /// The zone's name.
     pub(super) zone: String,
@@ -60,7 +60,7 @@ impl InstantView {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Missed {
     pub(super) name: String,
-    /// The word that says why.
+    /// The string of the reason.
     pub(super) reason: &'static str,
 }
 
@@ -80,7 +80,7 @@ pub(super) const fn reason(reason: Unlinkable) -> &'static str {
     }
 }
 
-/// Why links end sooner than was asked for, as a key of the strings; nothing when they do not.
+/// Why links end sooner than requested, as a key of the strings; `None` if they do not.
 pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
     match bound {
         Bound::Asked => None,
@@ -90,7 +90,7 @@ pub(super) const fn sooner(bound: Bound) -> Option<&'static str> {
     }
 }
 
-/// Makes a name fit to be shown: what would end a line or turn the text around becomes a visible mark.
+/// Makes a name displayable: characters that end a line or reorder text become a visible mark.
 pub(super) fn shown(name: &str) -> Cow<'_, str> {
     if is_plain(name) {
         return name.into();
@@ -113,12 +113,12 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// The last folder of a prefix, with its slash: what the keys of a job have in common and nobody needs to read.
+/// The last folder of a prefix, with its slash: the common part of a job's keys, which is not displayed.
 pub(super) fn base(prefix: &str) -> &str {
     &prefix[..prefix.rfind('/').map_or(0, |slash| slash + 1)]
 }
 
-/// The part of a key that differs among the objects of a job: what stands after their [`base`].
+/// The part of a key that differs among the objects of a job, after their [`base`].
 pub(super) fn below<'k>(key: &'k str, base: &str) -> &'k str {
     key.strip_prefix(base).unwrap_or(key)
 }

@@ -23,14 +23,14 @@ use crate::audit::log::Watch;
 use crate::edge::health::Edges;
 use crate::progress::Progress;
 
-/// How long a connection may last: a request, its answer, and the client's reading of it. The answer is made of memory.
+/// The maximum duration of a connection: request, answer, and the client's reading of it. The answer is made from memory.
 const CONNECTION_TIME: Duration = Duration::from_secs(5);
 
-/// How many clients are answered at once; a scraper and a supervisor are two. For one more the oldest connection is closed, so
-/// that clients which say nothing, or do not read, keep no other from an answer.
+/// The maximum number of clients at once; a scraper and a supervisor are two. A further client closes the oldest connection, so
+/// that idle or slow clients cannot block others.
 const MAX_CONNECTIONS: usize = 32;
 
-/// What the answers are made of.
+/// The sources of the answers.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     phase: Arc<Mutex<Phase>>,
@@ -38,9 +38,9 @@ pub struct Health {
 
 #[derive(Debug)]
 enum Phase {
-    /// The program starts; why it cannot yet, if it cannot.
+    /// The program is starting; with the reason if it cannot start yet.
     Starting(Option<String>),
-    /// It works.
+    /// The program is running.
     Running(Vitals),
 }
 
@@ -50,16 +50,16 @@ impl Default for Phase {
     }
 }
 
-/// What is known of a program that works.
+/// The state of a running program.
 #[derive(Debug, Clone)]
 pub struct Vitals {
     /// The counters.
     pub progress: Progress,
-    /// Whether the worker moves.
+    /// Whether the worker makes progress.
     pub pulse: Pulse,
     /// Whether links can be recorded.
     pub audit: Watch,
-    /// What it needs.
+    /// The dependencies of the jobs.
     pub edges: Edges,
 }
 
@@ -68,17 +68,17 @@ impl Health {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The start waits for something.
+    /// Records why the start is waiting.
     pub fn waits_for(&self, reason: String) {
         *self.phase() = Phase::Starting(Some(reason));
     }
 
-    /// Whether the start is not over.
+    /// Whether the program is still starting.
     pub fn is_starting(&self) -> bool {
         matches!(&*self.phase(), Phase::Starting(_))
     }
 
-    /// The start is over.
+    /// Records that the program is running.
     pub fn runs(&self, vitals: Vitals) {
         *self.phase() = Phase::Running(vitals);
     }
@@ -93,7 +93,7 @@ impl Health {
         }
     }
 
-    /// Why the program does not live; a restart helps.
+    /// Why the program is not live; a restart helps.
     fn not_live(&self) -> Option<String> {
         match &*self.phase() {
             Phase::Running(vitals) if !vitals.pulse.is_beating() => {
@@ -128,7 +128,7 @@ impl Health {
     }
 }
 
-/// Binds the address, so that a port that is taken shows at the start.
+/// Binds the address, so that a port conflict shows at start.
 pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(listen)?;
     listener.set_nonblocking(true)?;
@@ -142,7 +142,7 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // The system has no more files for a connection.
+            // The process or the system is out of file descriptors.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -163,7 +163,7 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
                 .header_read_timeout(CONNECTION_TIME)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answers);
-            // A client that goes away, or stays too long, is no news.
+            // A client that disconnects or exceeds the time limit is not worth a log line.
             drop(timeout(CONNECTION_TIME, conversation).await);
         }));
     }
@@ -222,7 +222,7 @@ mod tests {
             let request = b"GET /live HTTP/1.1\r\nHost: h\r\n\r\n";
             stream.write_all(request).await.unwrap();
             let mut answer = String::new();
-            // To its end: the connection is not kept.
+            // To its end: the connection is closed after the answer.
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         };

@@ -1,15 +1,14 @@
-//! The counters as Prometheus reads them.
-//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
+//! The counters in Prometheus's text format. <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
 use std::fmt::Write;
 
 use crate::edge::health::{Edge, Edges, FailureKind};
 use crate::progress::Snapshot;
 
-/// A counter's name, what it counts, and its samples by label.
+/// A counter's name, its help text, and its samples by label.
 type Family<'a> = (&'a str, &'a str, &'a [(&'a str, u64)]);
 
-/// Writes the counters in Prometheus's text format. Labels are bounded: results, never names.
+/// Writes the counters in Prometheus's text format. The number of label values is bounded: results, never names.
 pub fn text(counts: &Snapshot, edges: &Edges) -> String {
     let families: [Family<'_>; 7] = [
         (
@@ -95,7 +94,7 @@ fn gauges(text: &mut String, counts: &Snapshot) {
     }
 }
 
-/// The health of the edges. Their labels are names of the configuration, so they are few.
+/// The health of the edges. Their labels are names from the configuration, so they are few.
 fn of_edges(text: &mut String, edges: &Edges) {
     let write = |text: &mut String, name: &str, labels: &str, value: u64| {
         writeln!(text, "{name}{{{labels}}} {value}").expect("writing to a string does not fail");

@@ -1,4 +1,4 @@
-//! What systemd is told: ready, still moving, stopping. Without systemd, nobody is.
+//! Notifies systemd: ready, alive, stopping. Without systemd, nothing is sent.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use crate::progress::Progress;
 
-/// When the worker's loop has not turned for so long, it is stuck: the longest poll and its deadline, with room. Whether the
-/// queue, a store or a relay answers is no question of life, since a restart repairs none of them: see `/ready`.
+/// The silence of the worker's loop after which it counts as stuck: the longest poll and its deadline, with a margin. Whether the
+/// queue, a store or a relay answers does not affect liveness, since a restart repairs none of them: see `/ready`.
 const MAX_SILENCE: Duration = Duration::from_secs(90);
 
-/// Whether the worker moves: fed by its progress, not by a timer that would beat in a dead process.
+/// Whether the worker makes progress. Its progress counters drive this; a timer would continue in a stuck process.
 #[derive(Debug, Clone)]
 pub struct Pulse {
     progress: Progress,
@@ -30,10 +30,10 @@ impl Pulse {
         }
     }
 
-    /// Whether there was any movement lately.
+    /// Whether there was progress lately.
     pub fn is_beating(&self) -> bool {
         let counts = self.progress.snapshot();
-        // A worker that waits for room moves: ended, it would not come back to any.
+        // A worker that waits for disk space makes progress: a restart would not free any.
         let movement = counts.polls
             + counts.waits
             + counts.turns
@@ -49,7 +49,7 @@ impl Pulse {
     }
 }
 
-/// Says that the program is ready as soon as the queue has answered for the first time; does not end.
+/// Reports readiness after the first answer of the queue; does not return.
 pub async fn ready_when_polled(progress: &Progress) {
     while progress.snapshot().polls == 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -58,7 +58,7 @@ pub async fn ready_when_polled(progress: &Progress) {
     std::future::pending::<()>().await;
 }
 
-/// Says that the configuration is read again. The supervisor waits for [`reloaded`].
+/// Reports that a reload has started. The supervisor waits for [`reloaded`].
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
@@ -66,17 +66,17 @@ pub fn reloading() {
     }
 }
 
-/// Says that the configuration was read, and taken over or not.
+/// Reports that the reload has ended, with or without success.
 pub fn reloaded() {
     tell(&[NotifyState::Ready]);
 }
 
-/// Says that the program ends by itself.
+/// Reports a regular shutdown.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Feeds systemd's watchdog, if there is one, for as long as the worker moves.
+/// Feeds systemd's watchdog, if configured, while the worker makes progress.
 pub async fn feed_watchdog(pulse: Pulse) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;

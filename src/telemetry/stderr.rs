@@ -1,8 +1,8 @@
-//! Where log lines go: to stderr, which may be closed, or be a pipe that nothing reads.
+//! Writes log lines to stderr, which may be closed, or a pipe without a reader.
 //!
-//! A daemon must work on in both cases, so its lines are written by a thread of their own, behind a queue with an end. What
-//! does not fit is dropped and counted, and the next line that is written says how many are missing. A command writes its few
-//! lines itself. Neither sees an error: a log that cannot be written has nowhere to say so.
+//! A daemon must continue in both cases, so a dedicated thread writes its lines from a bounded queue. Lines that do not fit are
+//! dropped and counted, and the next line that is written reports their number. A command writes its few lines directly. Errors
+//! are ignored in both cases: there is no place to report them.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,18 +13,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How many lines wait for the thread at most. A line has at most a few kilobytes.
+/// The capacity of the thread's queue, in lines. A line has at most a few kilobytes.
 const WAITING: usize = 4096;
 
-/// How long the lines that wait are written on when the program ends.
+/// How long a shutdown waits for the remaining lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Says how many lines are missing.
+/// Formats the line about dropped lines.
 type Missing = fn(u64) -> String;
 
 enum SentLine {
     Line(Vec<u8>),
-    /// Everything before is written: that is said here.
+    /// Acknowledged once all lines before it are written.
     End(SyncSender<()>),
 }
 
@@ -51,18 +51,18 @@ pub(super) fn stderr() -> io::Stderr {
     io::stderr()
 }
 
-/// The thread of the daemon's log, once it was started.
+/// The queue of the daemon's log thread, once it has started.
 static THREAD: OnceLock<SyncSender<SentLine>> = OnceLock::new();
 
 impl LineQueue {
-    /// Lines that are written at once, by the thread that says them.
+    /// Writes lines directly, on the thread that logs them.
     pub(super) const fn direct() -> Self {
         Self {
             way: LogWriter::Direct,
         }
     }
 
-    /// Lines that are written to stderr by a thread of their own. Where none can be had, they are written at once.
+    /// Writes lines to stderr on a dedicated thread, or directly if no thread can be started.
     pub(super) fn of_thread(missing: Missing) -> Self {
         let (lines, receiver) = Self::queued(WAITING);
         let LogWriter::Thread { sender, dropped } = &lines.way else {
@@ -98,7 +98,7 @@ impl LineQueue {
     }
 }
 
-/// Writes what comes until the end of the program.
+/// Writes lines until the end of the program.
 fn write_lines(
     receiver: &Receiver<SentLine>,
     dropped: &AtomicU64,
@@ -117,13 +117,12 @@ fn write_lines(
     }
 }
 
-/// Waits until the lines that were said are written, but no longer than a second. Whether they were.
+/// Waits at most a second until all queued lines are written. Returns whether they were.
 pub fn flush() -> bool {
     THREAD.get().is_none_or(flush_through)
 }
 
-/// Writes the daemon's last line behind its others and waits for it, but no longer than a second. Whether there is a daemon
-/// whose log has such an order.
+/// Queues the daemon's last line and waits at most a second for it. Returns whether a log thread exists.
 pub fn last_line(line: &str) -> bool {
     let Some(sender) = THREAD.get() else {
         return false;
@@ -152,7 +151,7 @@ fn flush_through(sender: &SyncSender<SentLine>) -> bool {
     !matches!(end.recv_timeout(left), Err(RecvTimeoutError::Timeout))
 }
 
-/// One line as the subscriber writes it; it goes out whole when it is dropped.
+/// One line from the subscriber; it is written whole when it is dropped.
 pub(super) struct LogLine {
     lines: LineQueue,
     text: Vec<u8>,

@@ -70,7 +70,8 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 fn sources() -> impl Iterator<Item = (String, String)> {
     let paths = source_folders()
         .into_iter()
-        .flat_map(|folder| files_below(&folder));
+        .flat_map(|folder| files_below(&folder))
+        .filter(|path| !path.ends_with("tests.rs"));
     paths.map(|path| {
         let name = path.strip_prefix(root()).unwrap();
         let name = name.strip_prefix("src").unwrap_or(name);

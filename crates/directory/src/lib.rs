@@ -1,15 +1,15 @@
-//! Directories held by descriptor: every file in one is opened relative to it, and no symbolic link is followed.
+//! Directories held by descriptor: every file is opened relative to its directory, and symbolic links are not followed.
 //!
 //! A privileged process works in directories that a less privileged user may write. A name there may be a symbolic link, a hard
 //! link or a FIFO that the other user planted. A name is therefore one component, opened with `O_NOFOLLOW` and `O_NONBLOCK`
-//! (`open(2)`). What was opened must be a regular file with one link and an expected owner before it is read, changed or given
+//! (`open(2)`). An opened file must be a regular file with one link and an expected owner before it is read, changed or given
 //! away. Folders below are entered one component at a time, in the same way.
 //!
-//! The path of a directory that the operator names is the operator's: symbolic links in it are followed, as in `/var/lib` on
-//! another disk. A folder that the program derives from such a path ([`Location::below`]) is entered through no link. The
+//! The path of a directory that the operator names is trusted: symbolic links in it are followed, as in `/var/lib` on another
+//! disk. A folder that the program derives from such a path ([`Location::below`]) is entered without following links. The
 //! program's own directory ([`Directory::make_own`]) is entered through a link only if root or the process's user owns the link.
 //!
-//! A file that another process may read is written as a [`Draft`]: it gets its name when it is whole and synced.
+//! A file that another process may read is written as a [`Draft`]: it gets its name once it is complete and synced.
 //!
 //! ```
 //! use directory::Directory;
@@ -44,30 +44,30 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// The flags of every file that is opened: no link is followed, and a FIFO does not block.
+/// The flags for opening files: links are not followed, and a FIFO does not block.
 const SAFE: OFlags = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// The flags of every directory that is held.
+/// The flags for opening directories.
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
-/// How many links lead to a directory at the most; as many as the kernel follows (`path_resolution(7)`).
+/// The maximum number of links on the way to a directory, the same as in the kernel (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// How long a lock is waited for: a program holds it for milliseconds, another user may hold it for ever.
+/// The timeout of a lock: a program holds it for milliseconds, but another user may hold it for ever.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a directory is: a path of the operator's, in which links are followed, or a folder derived from it, which is entered
-/// through no link.
+/// The path of a directory: a path of the operator, in which links are followed, or a folder derived from it, which is entered
+/// without following links.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location(Arc<LocationInner>);
 
 #[derive(Debug, PartialEq, Eq)]
 struct LocationInner {
     path: PathBuf,
-    /// What of the path is the operator's, unless all is.
+    /// The operator's part of the path; `None` if all of it is.
     base: Option<PathBuf>,
 }
 
@@ -88,7 +88,7 @@ impl Location {
         }
     }
 
-    /// Opens the directory, and makes what is missing of its path with `mode`, masked by the umask.
+    /// Opens the directory, and creates missing parts of its path with `mode`, masked by the umask.
     pub fn make(&self, mode: u32) -> io::Result<Directory> {
         match self.derived() {
             Some((base, folder)) => Directory::private(base)?.enter(folder, mode),
@@ -149,9 +149,9 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens a directory of the operator's.
+    /// Opens a directory whose path the operator names.
     pub fn open(path: &Path) -> io::Result<Self> {
-        // The parent of a name alone.
+        // The parent of a bare name.
         let path = match path.as_os_str().is_empty() {
             true => Path::new("."),
             false => path,
@@ -161,7 +161,7 @@ impl Directory {
         Ok(Self { handle, path })
     }
 
-    /// Opens a directory of the operator's, and makes what is missing of its path with `mode`, masked by the umask.
+    /// Opens a directory whose path the operator names, and creates missing parts with `mode`, masked by the umask.
     pub fn make(path: &Path, mode: u32) -> io::Result<Self> {
         match Self::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -174,15 +174,15 @@ impl Directory {
         }
     }
 
-    /// Opens or makes a directory that only its owner may enter. A link at its name must be root's or the process's user's.
+    /// Opens or creates a directory that only its owner may enter. A link at its name must belong to root or the process's user.
     pub fn private(path: &Path) -> io::Result<Self> {
         let directory = Self::make_own(path)?;
         tighten(&directory.handle, 0o700)?;
         Ok(directory)
     }
 
-    /// Opens the program's own directory, or makes it for its owner alone. A link at its name must be root's or the process's
-    /// user's.
+    /// Opens the program's own directory, or creates it for its owner alone. A link at its name must belong to root or the
+    /// process's user.
     pub fn make_own(path: &Path) -> io::Result<Self> {
         match Self::own(path, MAX_LINKS) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(path, 0o700),
@@ -190,17 +190,17 @@ impl Directory {
         }
     }
 
-    /// Whether it is root's or the process's user's, so that no other user prepared it.
+    /// Whether root or the process's user owns it, so that no other user prepared it.
     pub fn is_ours(&self) -> io::Result<bool> {
         let (owner, _) = self.owner()?;
         Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
     }
 
-    /// Opens or makes a folder below that only its owner may enter, and whose files the program may remove.
+    /// Opens or creates a child folder that only its owner may enter, and whose files the program may remove.
     pub fn private_below(&self, folder: &str) -> io::Result<Self> {
         let shown = Path::new(folder);
         let directory = self.enter(shown, 0o700)?;
-        // Who owns a directory can give a folder in it, of root's own, the name of one of the program's.
+        // The owner of a directory can rename another folder in it, such as one of root's, to a name of the program's.
         let (owner, ours) = (directory.owner()?.0, rustix::process::geteuid());
         let is_made_here = owner == ours.as_raw() && !ours.is_root();
         if owner != self.owner()?.0 && !is_made_here {
@@ -210,14 +210,14 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Opens the program's own directory: another user may own it, and must not lead the program away from it by a link.
+    /// Opens the program's own directory. Another user may own it, but must not redirect the program by a link.
     fn own(path: &Path, links: usize) -> io::Result<Self> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Self::open(path);
         };
         let parent = Self::open(parent)?;
         let shown = Path::new(name);
-        // The link itself is held, so that what is judged is what is read.
+        // The link itself is held, so that the checked link is the one that is read.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let there = rustix::fs::openat(&parent.handle, name, flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&there)?;
@@ -233,7 +233,7 @@ impl Directory {
         Self::own(&target, links - 1)
     }
 
-    /// The same directory once more.
+    /// Another descriptor of the same directory.
     fn again(&self) -> io::Result<Self> {
         Ok(Self {
             handle: self.handle.try_clone()?,
@@ -246,12 +246,12 @@ impl Directory {
         Ok((metadata.uid(), metadata.gid()))
     }
 
-    /// Where it was when it was opened; for messages.
+    /// Its path when it was opened; for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Enters a folder below, and makes what is missing with `mode`, masked by the umask.
+    /// Enters a folder below, and creates missing parts with `mode`, masked by the umask.
     pub fn enter(&self, below: &Path, mode: u32) -> io::Result<Self> {
         let mut at = self.again()?;
         for component in below.components() {
@@ -263,13 +263,13 @@ impl Directory {
         Ok(at)
     }
 
-    /// Enters a folder below, which is there.
+    /// Enters an existing folder below.
     pub fn enter_existing(&self, below: &Path) -> io::Result<Self> {
         self.walk(below, FOLDER)
     }
 
-    /// Enters a folder below, which is there, only to find what is in it: the right to search the folders suffices. What was
-    /// entered so cannot be synced.
+    /// Enters an existing folder below only to look up its content: search permission on the folders suffices. The result cannot
+    /// be synced.
     pub fn pass(&self, below: &Path) -> io::Result<Self> {
         self.walk(below, FOLDER.union(OFlags::PATH))
     }
@@ -292,7 +292,7 @@ impl Directory {
         }
     }
 
-    /// Enters a folder below, and makes it if it is not there.
+    /// Enters a child folder, and creates it if it is missing.
     pub fn step(&self, name: &Path, mode: u32) -> io::Result<Self> {
         match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {}
@@ -300,7 +300,7 @@ impl Directory {
             Err(error) => return Err(error.into()),
         }
         let made = self.descend(name, FOLDER)?;
-        // Another user may have put another folder in its place meanwhile: a third user's, or one of ours with files in it.
+        // Another user may have replaced the folder meanwhile: by a third user's, or by one of ours with files in it.
         let is_ours = made.owner()?.0 == rustix::process::geteuid().as_raw();
         if is_ours && made.entries()?.next().is_none() {
             self.give(&made.handle)?;
@@ -321,16 +321,16 @@ impl Directory {
         Ok(Self { handle, path })
     }
 
-    /// The names of what is in it, in no order.
+    /// The names of its content, unordered.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         self.entries()?.map(|entry| Ok(entry?.0)).collect()
     }
 
-    /// What is in it, in no order: names, and of which kind each is. A link is of its own kind, whatever it leads to.
+    /// Its content, unordered: names with file types. A symbolic link has a type of its own, whatever its target.
     pub fn entries(
         &self,
     ) -> io::Result<impl Iterator<Item = io::Result<(OsString, FileType)>> + '_> {
-        // A descriptor of its own has a place of its own among the names.
+        // A separate descriptor has a separate read position.
         let entries = Dir::new(rustix::fs::openat(
             &self.handle,
             ".",
@@ -347,7 +347,7 @@ impl Directory {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
         let kind = match entry.file_type() {
-            // Not every file system tells it with the name.
+            // Some file systems do not return the type with the name.
             FileType::Unknown => match self.stat(&name)? {
                 Some(stat) => FileType::from_raw_mode(stat.st_mode),
                 None => return Ok(None),
@@ -357,7 +357,7 @@ impl Directory {
         Ok(Some((name, kind)))
     }
 
-    /// When a regular file with one name and an expected owner was changed last; nothing where there is none.
+    /// The modification time of a regular file with one link and an expected owner; `None` if there is none.
     pub fn modified(&self, name: &str) -> io::Result<Option<SystemTime>> {
         self.inspect(name)?;
         let stat = self.stat(name)?;
@@ -367,7 +367,7 @@ impl Directory {
         }))
     }
 
-    /// What stands at a name, if anything does; a link is not followed.
+    /// The metadata of a name, if it exists; a link is not followed.
     pub fn stat(&self, name: impl AsRef<Path>) -> io::Result<Option<Stat>> {
         match rustix::fs::statat(&self.handle, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
@@ -375,7 +375,7 @@ impl Directory {
         }
     }
 
-    /// Opens a regular file of any owner to read it: in a copy, say.
+    /// Opens a regular file of any owner for reading, for example in a copy.
     pub fn read_any(&self, name: &str) -> io::Result<File> {
         self.opened(name, OFlags::RDONLY)
     }
@@ -395,30 +395,30 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Makes a file that is not there yet, and gives it to the directory's owner.
+    /// Creates a new file, and gives it to the directory's owner.
     pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
         self.create(name, OFlags::RDWR, mode)
     }
 
-    /// Opens a file to append to it, and makes it if it is not there.
+    /// Opens a file for appending, and creates it if it is missing.
     pub fn append(&self, name: &str, mode: u32) -> io::Result<File> {
         self.open_or_create(name, OFlags::RDWR | OFlags::APPEND, mode)
     }
 
-    /// Opens the file of a lock, which is not taken yet, and makes it if it is not there.
+    /// Opens the file of a lock without taking the lock, and creates it if it is missing.
     pub fn lock_file(&self, name: &str, mode: u32) -> io::Result<File> {
         self.open_or_create(name, OFlags::RDWR, mode)
     }
 
-    /// Puts bytes in the place of a file, durably, whole or not at all.
+    /// Replaces the content of a file, atomically and durably.
     pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
         let mut draft = self.draft(mode)?;
         draft.write_all(bytes)?;
         draft.keep(name)
     }
 
-    /// Begins a file without a name, which gets one when it is whole; `mode` is masked by the umask. Where the file system
-    /// has no such files it has the name of a draft, and a killed process leaves it.
+    /// Creates an unnamed file, which gets a name once it is complete; `mode` is masked by the umask. On a file system without
+    /// unnamed files it has the name of a draft, which a killed process leaves behind.
     pub fn draft(&self, mode: u32) -> io::Result<Draft> {
         let (file, name) = match self.unnamed(mode)? {
             Some(file) => (file, None),
@@ -437,8 +437,8 @@ impl Directory {
         Ok(draft)
     }
 
-    /// A file that goes away with its process; none where the file system has no such files, or the process no `/proc` by
-    /// which it could be named.
+    /// A file that disappears with its process; `None` if the file system does not support unnamed files, or the process has no
+    /// `/proc` through which to name it.
     fn unnamed(&self, mode: u32) -> io::Result<Option<File>> {
         if !Path::new(OPEN_FILES).exists() {
             return Ok(None);
@@ -450,19 +450,19 @@ impl Directory {
                 self.give(&file)?;
                 Ok(Some(file))
             }
-            // open(2): the file system, or the kernel, does not know the flag.
+            // open(2): the file system or the kernel does not support the flag.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Makes a file without a name, which goes away with its handle.
+    /// Creates an unnamed file, which disappears with its handle.
     pub fn scratch(&self) -> io::Result<File> {
         let draft = self.draft(0o600)?;
         draft.file.try_clone()
     }
 
-    /// Gives a file another name, in the place of the file that may have it.
+    /// Renames a file, and replaces an existing file of that name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.component(from)?;
         self.component(to)?;
@@ -470,7 +470,7 @@ impl Directory {
         renamed.map_err(|error| self.refused(to, error))
     }
 
-    /// Moves a file into a folder of the same file system, in the place of the file that may have its name there.
+    /// Moves a file into a folder of the same file system, and replaces an existing file of that name.
     pub fn move_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
         self.component(from)?;
         folder.component(to)?;
@@ -482,7 +482,7 @@ impl Directory {
         )?)
     }
 
-    /// Gives a file another name in a folder of the same file system, unless another file has it.
+    /// Gives a file another name in a folder of the same file system; fails if the name is taken.
     pub fn link_to(&self, from: &str, folder: &Self, to: &str) -> io::Result<()> {
         self.component(from)?;
         folder.component(to)?;
@@ -496,13 +496,13 @@ impl Directory {
         )?)
     }
 
-    /// Whether a regular file stands at a name.
+    /// Whether a name is a regular file.
     pub fn has_file(&self, name: &str) -> io::Result<bool> {
         let stat = self.stat(name)?;
         Ok(stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file()))
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         self.component(name)?;
         match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
@@ -511,7 +511,7 @@ impl Directory {
         }
     }
 
-    /// What the kernel says where a directory stands in the way of a file.
+    /// The kernel's error when a directory is in the place of a file.
     fn refused(&self, name: &str, error: Errno) -> io::Error {
         match error {
             Errno::ISDIR | Errno::NOTEMPTY => self.refusal(Path::new(name), NOT_REGULAR),
@@ -519,7 +519,7 @@ impl Directory {
         }
     }
 
-    /// Makes names durable.
+    /// Syncs the directory, which makes its names durable.
     pub fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
@@ -556,7 +556,7 @@ impl Directory {
         let handle = rustix::fs::openat(&self.handle, name, flags | SAFE, Mode::empty());
         let file = File::from(handle.map_err(|error| match error {
             Errno::LOOP => self.refusal(shown, "is a symbolic link"),
-            // A FIFO without a reader, or a socket; a directory that is opened to write.
+            // A FIFO without a reader, or a socket; a directory that is opened for writing.
             Errno::NXIO | Errno::ISDIR => self.refusal(shown, NOT_REGULAR),
             other => other.into(),
         })?);
@@ -566,9 +566,9 @@ impl Directory {
         }
     }
 
-    /// Looks at a file that a library opens by its path, and makes it if it is not there.
+    /// Inspects a file that a library opens by its path, and creates it if it is missing.
     ///
-    /// What is there is not opened: closing it would end the POSIX locks that this process has on it.
+    /// An existing file is not opened: closing it would release the POSIX locks that this process holds on it.
     pub fn inspect_or_create(&self, name: &str, mode: u32) -> io::Result<()> {
         match self.create_new(name, mode) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.inspect(name),
@@ -576,7 +576,7 @@ impl Directory {
         }
     }
 
-    /// Looks at a file that a library opens by its path, if it is there.
+    /// Inspects a file that a library opens by its path, if it exists.
     pub fn inspect(&self, name: &str) -> io::Result<()> {
         self.component(name)?;
         let Some(stat) = self.stat(name)? else {
@@ -603,7 +603,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Gives what was just made here to the directory's owner, if the process may.
+    /// Gives a file or folder that was just created here to the directory's owner, if the process may.
     fn give(&self, made: &File) -> io::Result<()> {
         let metadata = made.metadata()?;
         let (user, group) = self.owner()?;
@@ -611,7 +611,7 @@ impl Directory {
             return Ok(());
         }
         match fchown(made, Some(user), Some(group)) {
-            // Only root may; another user who writes here has the rights of a group.
+            // Only root may; another user who writes here has group permissions.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             given => given,
         }
@@ -635,15 +635,15 @@ impl Directory {
     }
 }
 
-/// What is said of a FIFO, a directory, a device.
+/// The reason for refusing a FIFO, a directory or a device.
 const NOT_REGULAR: &str = "is not a regular file";
 
-/// Takes the lock of a file, or says after [`LOCK_PATIENCE`] that another process does not let go of it.
+/// Takes the lock of a file, or fails after [`LOCK_PATIENCE`] if another process holds it.
 pub fn lock(file: &File, what: &Path) -> io::Result<()> {
     take(what, || file.try_lock())
 }
 
-/// As [`lock`], beside others who only read.
+/// Like [`lock`], shared with other readers.
 pub fn lock_shared(file: &File, what: &Path) -> io::Result<()> {
     take(what, || file.try_lock_shared())
 }
@@ -679,7 +679,7 @@ pub fn split(path: &Path) -> io::Result<(&Path, &str)> {
     }
 }
 
-/// Opens a file of the operator's to read it; links are followed, as in mounted secrets, and a FIFO does not block.
+/// Opens a file of the operator for reading; links are followed, as in mounted secrets, and a FIFO does not block.
 pub fn read_mounted(path: &Path) -> io::Result<File> {
     read_regular(path, SAFE.difference(OFlags::NOFOLLOW))
 }
@@ -701,7 +701,7 @@ fn read_regular(path: &Path, flags: OFlags) -> io::Result<File> {
     }
 }
 
-/// Takes the permissions beyond `mode` from what is open, if the process may: an earlier build left them too wide.
+/// Removes the permissions beyond `mode` from an open file, if the process may: earlier versions created it with wider ones.
 pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
     let permissions = open.metadata()?.permissions();
     let (now, wanted) = (permissions.mode() & 0o7777, permissions.mode() & mode);
@@ -709,7 +709,7 @@ pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     match open.set_permissions(PermissionsExt::from_mode(wanted)) {
-        // Only its owner and root may.
+        // Only the owner and root may.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         set => set,
     }
@@ -718,13 +718,13 @@ pub fn tighten(open: &File, mode: u32) -> io::Result<()> {
 /// Where the kernel shows the process its open files.
 const OPEN_FILES: &str = "/proc/self/fd";
 
-/// A file on its way into a directory: only its owner may read it, and it is removed unless it is kept.
+/// A file in progress: only its owner may read it, and it is removed unless it is kept.
 #[derive(Debug)]
 pub struct Draft {
     directory: Directory,
     file: File,
     mode: Permissions,
-    /// The name that it has meanwhile, if it has one.
+    /// Its temporary name, if it has one.
     name: Option<String>,
 }
 
@@ -734,7 +734,7 @@ impl Draft {
         &self.file
     }
 
-    /// Where this process finds it meanwhile.
+    /// The path under which this process reaches it meanwhile.
     pub fn path(&self) -> PathBuf {
         match &self.name {
             Some(name) => self.directory.path.join(name),
@@ -742,7 +742,7 @@ impl Draft {
         }
     }
 
-    /// Gives the whole file its name, durably, in the place of what has it.
+    /// Gives the complete file its name, durably, and replaces an existing file of that name.
     pub fn keep(mut self, name: &str) -> io::Result<()> {
         self.directory.component(name)?;
         self.file.set_permissions(self.mode.clone())?;
@@ -761,7 +761,7 @@ impl Draft {
         self.directory.sync()
     }
 
-    /// Gives the whole file its name, durably, unless another file has it.
+    /// Gives the complete file its name, durably; fails if the name is taken.
     pub fn keep_new(self, name: &str) -> io::Result<()> {
         self.directory.component(name)?;
         self.file.sync_all()?;
@@ -792,7 +792,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // An error that ended the draft is the one to tell.
+            // The error that ended the draft is the one to report.
             let _ = rustix::fs::unlinkat(&self.directory.handle, name, AtFlags::empty());
         }
     }
@@ -804,8 +804,8 @@ fn draft_name() -> io::Result<String> {
     Ok(format!(".{:016x}.draft", u64::from_le_bytes(bytes)))
 }
 
-/// Whether a file could not be written since there is no room for it: on the disk, in what its user may have of it, among the
-/// open files of the process or the machine, or in memory.
+/// Whether a write failed for lack of space or resources: on the disk, in the user's quota, among the open files of the process
+/// or the machine, or in memory.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -813,7 +813,7 @@ pub fn is_full(error: &io::Error) -> bool {
     ) || has_too_many_files(error)
 }
 
-/// What there is no room for, and what to do where the words of the system do not tell.
+/// The exhausted resource, and what to do where the system's error text does not say.
 pub fn words_of_room(error: &io::Error) -> String {
     match has_too_many_files(error) {
         true => "too many open files: raise LimitNOFILE".to_owned(),
@@ -908,7 +908,7 @@ mod tests {
         assert_refused(&directory, "belongs to another user");
     }
 
-    /// Another user exchanges a folder that was just made for one of a third user's, or of root's: it is not given away.
+    /// Another user replaces a folder that was just created by one of a third user's, or of root's: it is not given away.
     #[test]
     fn what_was_not_made_here_is_not_given_away() {
         if !rustix::process::geteuid().is_root() {
@@ -952,7 +952,7 @@ mod tests {
         assert_eq!(fs::metadata(there).unwrap().uid(), owner);
     }
 
-    /// The program removes what is in such a folder.
+    /// The program would remove the content of such a folder.
     #[test]
     fn a_folder_of_another_user_is_not_taken_for_one_that_was_made_here() {
         if !rustix::process::geteuid().is_root() {

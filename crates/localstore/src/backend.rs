@@ -1,6 +1,6 @@
-//! The S3 operations that we have, each a translation: a request of s3s in, files out.
+//! The supported S3 operations: translates requests of s3s to file operations.
 //!
-//! What is not here is not there: any other operation is refused before its input is read.
+//! Every other operation is rejected before its input is read.
 
 use std::io;
 use std::path::PathBuf;
@@ -37,18 +37,18 @@ const OPERATIONS: [&str; 6] = [
     "PutObject",
 ];
 
-/// Longest page of a listing. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+/// The maximum page size of a listing. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 const MAX_PAGE: i32 = 1000;
 
-/// How much of a file is read at once: what a slow reader holds in memory.
+/// How much of a file is read at once, which bounds the memory of a slow reader.
 const CHUNK_SIZE: usize = 64 << 10;
 
 /// Serves the objects of all sites.
 pub(crate) struct Backend {
     sites: Sites,
-    /// Held by the writer whose object takes its name.
+    /// Held by a writer while its object takes its name.
     turn: Arc<Mutex<()>>,
-    /// Where our own events go, since s3s runs without a subscriber.
+    /// The subscriber of our own events, since s3s runs without one.
     log: tracing::Dispatch,
 }
 
@@ -61,7 +61,7 @@ impl Backend {
         }
     }
 
-    /// The directory of whoever signed.
+    /// The directory of the site whose key signed the request.
     fn directory<T>(&self, request: &S3Request<T>) -> S3Result<PathBuf> {
         let credentials = request
             .credentials
@@ -83,7 +83,7 @@ impl Backend {
         })
     }
 
-    /// Opens what a GET or HEAD asks for, if its conditions hold, and says which part of it.
+    /// Opens the object of a GET or HEAD if its conditions hold, and returns the requested range.
     async fn find<T>(
         &self,
         request: &S3Request<T>,
@@ -105,7 +105,7 @@ impl Backend {
         Ok((object, extent))
     }
 
-    /// Does what may wait for a disk on a thread that may wait.
+    /// Runs blocking disk operations on a thread for them.
     async fn blocking<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -117,10 +117,10 @@ impl Backend {
         done.map_err(|error| self.disk_error(what, &error))
     }
 
-    /// Tells the operator what went wrong, and the client only that something did.
+    /// Logs the cause for the operator, and returns only a generic error to the client.
     ///
-    /// What lies in a bucket's folder is of the making of all who may write there. It denies what was asked for, and is no sign
-    /// that the endpoint is not well: the daemon's other jobs would wait for that.
+    /// The content of a bucket's folder is controlled by all users with write access to it. An error caused by it denies the
+    /// request, but must not mark the endpoint as unhealthy, since the daemon's other jobs would then wait.
     fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
         tracing::dispatcher::with_default(&self.log, || {
             tracing::error!(target: crate::LOG_TARGET, %error, "the embedded endpoint could not {what}");
@@ -138,8 +138,8 @@ impl Backend {
     }
 }
 
-/// Whether an error comes of what lies in a bucket's folder, and not of the disk or of the process: a file or a folder that may
-/// not be read, that another program holds (`F_SETLEASE`), or that something else stands in the place of.
+/// Whether an error is caused by the content of a bucket's folder, not by the disk or the process: a file or folder that is not
+/// readable, that another program holds (`F_SETLEASE`), or whose place is taken by something else.
 fn is_of_the_folder(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -162,7 +162,7 @@ fn is_of_the_folder(error: &io::Error) -> bool {
     )
 }
 
-/// Lets the operations through that we have, for requests that are signed and have a slot.
+/// Admits supported operations, for requests that are signed and have a slot.
 pub(crate) struct OurOperations;
 
 #[async_trait::async_trait]
@@ -181,12 +181,12 @@ impl S3Access for OurOperations {
     }
 }
 
-/// Gives a request whose signature was verified its slot.
+/// Assigns a slot to a request whose signature was verified.
 async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
     let signer = if context.headers().contains_key(AUTHORIZATION) {
         KeyHolder::Own
     } else {
-        // Decoded: one link has many spellings, and one share of the slots.
+        // Decoded: a link has many spellings, which share one limit.
         let query = scope::SignedQuery::parse(context.uri().query().unwrap_or_default())?;
         let signature = query.only(SIGNATURE);
         KeyHolder::Link(signature.ok_or_else(|| s3_error!(AccessDenied))?.to_owned())
@@ -294,7 +294,7 @@ impl S3 for Backend {
         let content_type = description
             .content_type
             .unwrap_or_else(|| content_type(&input.key).to_owned());
-        // Of GET, s3s applies the response-* parameters itself.
+        // For GET, s3s applies the response-* parameters itself.
         let output = HeadObjectOutput {
             accept_ranges: Some("bytes".to_owned()),
             cache_control: input.response_cache_control.or(description.cache_control),
@@ -420,7 +420,7 @@ impl S3 for Backend {
 }
 
 fn list_output(input: ListObjectsV2Input, page: ListingPage, max_keys: i32) -> ListObjectsV2Output {
-    // Asked for by clients whose XML cannot carry every key: control characters have no place in XML 1.0.
+    // Requested by clients whose XML cannot represent every key: XML 1.0 excludes control characters.
     let is_encoded = input
         .encoding_type
         .as_ref()
@@ -477,7 +477,7 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// What a GET or HEAD asks for.
+/// The request of a GET or HEAD.
 struct Wanted<'a> {
     bucket: &'a str,
     key: &'a str,
@@ -490,7 +490,7 @@ struct Wanted<'a> {
     if_unmodified_since: Option<&'a Timestamp>,
 }
 
-/// Reads it from the input of either: two types, with the same fields.
+/// Converts the inputs of both operations: two types with the same fields.
 macro_rules! wanted {
     ($input:expr) => {
         Wanted {
@@ -509,7 +509,7 @@ macro_rules! wanted {
 use wanted;
 
 impl Wanted<'_> {
-    /// There are no versions: the only one is called "null". Nor are there parts.
+    /// Rejects versions and parts: the only version is "null", and there are no parts.
     fn refuse_versions(&self) -> S3Result<()> {
         match (self.version_id, self.part_number) {
             (None | Some("null"), None) => Ok(()),
@@ -521,7 +521,7 @@ impl Wanted<'_> {
         }
     }
 
-    /// Holds the conditions against the object, in the order of RFC 9110, section 13.2.2.
+    /// Evaluates the conditions in the order of RFC 9110, section 13.2.2.
     fn check(&self, stat: &Stat) -> S3Result<()> {
         let is_it = |condition: &ETagCondition| {
             condition
@@ -562,14 +562,14 @@ fn not_modified(stat: &Stat) -> S3Error {
     error
 }
 
-/// Whether a range is still a range of what the client has begun to download. <https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5>
+/// Whether the object is still the one that a ranged download began with. <https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5>
 fn may_be_ranged(headers: &HeaderMap, stat: &Stat) -> bool {
     headers
         .get(IF_RANGE)
         .is_none_or(|value| *value == format!("\"{}\"", stat.etag))
 }
 
-/// The part of an object that is asked for.
+/// The requested part of an object.
 enum Extent {
     Whole { length: u64 },
     Range { start: u64, end: u64 },
@@ -603,7 +603,7 @@ impl Extent {
         }
     }
 
-    /// The value of `Content-Range`, which also makes the response a 206.
+    /// The value of `Content-Range`; its presence makes the response a 206.
     fn header(&self, stat: &Stat) -> Option<String> {
         match self {
             Self::Whole { .. } => None,
@@ -611,7 +611,7 @@ impl Extent {
         }
     }
 
-    /// Reads it from a file, a chunk at a time.
+    /// Reads the part from a file in chunks.
     async fn read(&self, file: std::fs::File) -> io::Result<StreamingBlob> {
         let mut file = tokio::fs::File::from_std(file);
         if let Self::Range { start, .. } = self {
@@ -626,12 +626,12 @@ impl Extent {
     }
 }
 
-/// What a browser must not do: run what it was told is an image, because it looks like a script.
+/// Prevents browsers from running a script that was served as an image.
 fn no_sniffing() -> HeaderMap {
     HeaderMap::from_iter([(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))])
 }
 
-/// Names something that a PUT asks for and that it would be a lie to ignore.
+/// Returns an option of a PUT that is not supported and must not be ignored silently.
 fn wish_that_we_do_not_grant(input: &PutObjectInput) -> Option<&'static str> {
     let wishes = [
         (
@@ -677,7 +677,7 @@ fn not_implemented(what: &str) -> S3Error {
     S3Error::with_message(S3ErrorCode::NotImplemented, message)
 }
 
-/// `aws-chunked` describes how the body travelled, and is no property of the object.
+/// `aws-chunked` describes the transfer of the body, and is not a property of the object.
 fn without_transfer_coding(content_encoding: &str) -> Option<String> {
     let codings = content_encoding.split(',').map(str::trim_ascii);
     let kept: Vec<&str> = codings

@@ -1,11 +1,12 @@
-//! Links whose public URL has a path: a proxy in front of the endpoint may take that path off a request, or leave it there.
+//! Supports links whose public URL has a path: a proxy in front of the endpoint may strip that path, or keep it.
 //!
-//! The signature covers the path that recipients ask for, and s3s verifies the path that arrives. A request whose signature is right
-//! for the public path is therefore signed anew for the path below it; any other is left as it is, and refused as all wrong ones are.
+//! The signature covers the path that recipients request, and s3s verifies the path that arrives. A request with a valid
+//! signature for the public path is therefore signed again for the path below it. Any other request is left unchanged, and s3s
+//! rejects it as usual.
 //!
-//! A path and a query have many spellings, and s3s verifies what they say. So they are decoded here before anything is
-//! compared, and a link for the public path that is not taken off is refused: s3s would find its signature right, and take the
-//! public path for a bucket.
+//! Paths and queries have many spellings, and s3s verifies the decoded form. They are therefore decoded here before the
+//! comparison. A link that arrives with the public path but was not signed for it is rejected: s3s would accept its signature and
+//! treat the public path as a bucket.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal as is_equal;
 use hyper::header::{AUTHORIZATION, HOST};
@@ -19,19 +20,19 @@ use s3s::{S3Result, s3_error};
 
 use crate::scope::{Claim, SIGNATURE, SignedQuery, Sites};
 
-/// The path of the public URL, decoded, without a slash at its end; empty for a URL without one.
+/// The path of the public URL, decoded, without a trailing slash; empty for a URL without a path.
 #[derive(Debug, Clone)]
 pub(crate) struct PublicPath(String);
 
 impl PublicPath {
-    /// `path` is spelled as in a URL.
+    /// `path` is encoded as in a URL.
     pub(crate) fn new(path: &str) -> Self {
         Self(decode(path).unwrap_or_else(|| path.to_owned()))
     }
 
-    /// Takes the public path off a link that was signed with it. The caller has admitted the request.
+    /// Strips the public path from a link that was signed with it. The caller has admitted the request.
     pub(crate) fn take_off(&self, sites: &Sites, head: &mut request::Parts) -> S3Result<()> {
-        // What is signed in its header is the daemon's own, which asks the endpoint itself.
+        // Only the daemon signs in the header, and it calls the endpoint directly.
         if self.0.is_empty() || head.headers.contains_key(AUTHORIZATION) {
             return Ok(());
         }
@@ -50,13 +51,13 @@ impl PublicPath {
         Ok(())
     }
 
-    /// What comes after the public path, if a path begins with it.
+    /// The rest of a path after the public path, if the path begins with it.
     fn inside<'a>(&self, path: &'a str) -> Option<&'a str> {
         let inside = path.strip_prefix(&self.0)?;
         inside.starts_with('/').then_some(inside)
     }
 
-    /// The URI below the public path, signed for the endpoint itself; nothing for what was not signed for the public path.
+    /// The URI below the public path, signed for the endpoint itself; `None` if the request was not signed for the public path.
     fn below(&self, sites: &Sites, head: &request::Parts, arrived: &str) -> Option<Uri> {
         let query = SignedQuery::parse(head.uri.query()?).ok()?;
         let signature = query.only(SIGNATURE)?;
@@ -79,10 +80,10 @@ impl PublicPath {
     }
 }
 
-/// All of a link but its path, as its signature covers it.
+/// The signed parts of a link, except its path.
 struct PathLink<'a> {
     method: &'a str,
-    /// The parameters, sorted and spelled anew, without the signature.
+    /// The parameters, sorted and encoded, without the signature.
     parameters: String,
     /// The signed headers, and their names.
     headers: String,
@@ -111,7 +112,7 @@ impl<'a> PathLink<'a> {
         })
     }
 
-    /// The right signature for a path, which is decoded. <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+    /// The valid signature for a decoded path. <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
     fn signature(&self, path: &str) -> String {
         let Self {
             method,
@@ -133,7 +134,8 @@ impl<'a> PathLink<'a> {
     }
 }
 
-/// The canonical headers and the list of their names, which the caller has found sorted, and each header there once.
+/// The canonical headers and the list of their names. The caller has checked that the names are sorted and that each header
+/// occurs once.
 fn signed(names: &str, headers: &HeaderMap) -> Option<String> {
     debug_assert!(names.split(';').any(|name| name == HOST.as_str()));
     let mut text = String::new();

@@ -1,42 +1,39 @@
-//! How much a client may take of the endpoint: connections, requests, bytes and time.
+//! The limits for clients of the endpoint: connections, requests, bytes and time.
 //!
-//! With a file for each answer, all of them are far below the 1,024 open files that a process gets by default.
+//! With one file for each answer, all limits stay far below 1,024, the default limit of open files of a process.
 
 use std::time::Duration;
 
-/// Connections without a signed request: of more, the one that waited longest is closed.
+/// The maximum number of connections without a signed request; a further one closes the longest-waiting one.
 pub(crate) const MAX_WAITING: usize = 128;
 
-/// Requests by links that are answered at once: one more takes the slot of an answer that is read too slowly, or is told to
-/// slow down.
+/// The maximum number of link requests that are answered at once. A further one takes the slot of an answer that is read too
+/// slowly, or receives `SlowDown`.
 pub(crate) const MAX_LINKS: usize = 192;
 
-/// Requests by one link that are answered at once: one more is told to slow down. A browser or a download manager opens six to
-/// sixteen.
+/// The maximum number of requests by one link that are answered at once; a further one receives `SlowDown`. A browser or a
+/// download manager opens six to sixteen.
 pub(crate) const MAX_SAME_LINK: usize = 16;
 
-/// How long the pace of a connection is looked at.
+/// The period over which a connection's throughput is measured.
 ///
-/// The kernel takes megabytes for a client at once, and then nothing for a
-/// few seconds, although the client reads.
+/// The kernel buffers megabytes for a client at once, and then accepts nothing for a few seconds, although the client reads.
 pub(crate) const PACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// What a client must move in [`PACE_PERIOD`] to keep its slot for certain while all are taken: 128 KiB a second.
+/// The number of bytes in [`PACE_PERIOD`] that protects a client's slot while all are taken: 128 KiB a second.
 pub(crate) const MIN_PACE_BYTES: usize = 640 << 10;
 
-/// Requests of the daemon that are answered at once: more wait. No link takes one of these slots.
+/// The maximum number of daemon requests that are answered at once; further ones wait. Links cannot take these slots.
 pub(crate) const MAX_OWN_REQUESTS: usize = 32;
 
-/// The longest head of a request, in bytes: a link with a session token takes 5 KB, and S3
-/// itself stops at 8 KB of headers.
+/// The maximum size of a request's head, in bytes: a link with a session token takes 5 KB, and S3 itself limits headers to 8 KB.
 pub(crate) const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// How long the head of a request may take, and the pause between two requests of a connection.
+/// The maximum duration of a request's head, and of the pause between two requests of a connection.
 pub(crate) const MAX_HEAD_TIME: Duration = Duration::from_secs(15);
 
-/// What a client must take while [`MAX_WRITE_STALL`] passes and bytes wait for it: 1 KiB a
-/// second.
+/// The minimum number of bytes that a client must accept within [`MAX_WRITE_STALL`] while data is pending: 1 KiB a second.
 pub(crate) const MIN_WRITTEN_BYTES: usize = 60 << 10;
 
-/// How long a client may take nothing, or next to nothing, of what is sent.
+/// How long a client may accept less than [`MIN_WRITTEN_BYTES`] of pending data.
 pub(crate) const MAX_WRITE_STALL: Duration = Duration::from_secs(60);

@@ -1,15 +1,15 @@
-//! One bucket: a folder, and the regular files in it, which are its objects.
+//! A bucket: a folder whose regular files are its objects.
 //!
-//! Three promises are kept here:
+//! The module guarantees:
 //!
-//! - **Nothing outside of the folder is read, written, removed or listed.** A symbolic link below a bucket is no object and no
-//!   folder, wherever it leads. What is looked at, opened, made, renamed and removed is so relative to a folder that is held
-//!   by its descriptor and was entered from the bucket one component at a time, through no link.
-//! - **An object is whole or absent.** Bytes go to a draft in the same file system, are synced, and then take their
-//!   name in one step, which does not replace anything if it must not.
+//! - **Nothing outside of the folder is read, written, removed or listed.** A symbolic link below a bucket is neither an object
+//!   nor a folder. Every operation (stat, open, create, rename, remove) is relative to a folder that is held by its descriptor
+//!   and was entered from the bucket one component at a time, without following links.
+//! - **An object is whole or absent.** Bytes are written to a draft in the same file system, synced, and then given their name in
+//!   one step, which replaces an existing object only if the request permits it.
 //!
-//! The reserved folder of a bucket holds the drafts and the descriptions. The file system must offer `rename`
-//! and hard links, and a bucket must be one file system.
+//! The reserved folder of a bucket holds the drafts and the descriptions. The file system must support `rename` and hard links,
+//! and a bucket must be on one file system.
 
 use std::fs::File;
 use std::io;
@@ -28,31 +28,30 @@ use crate::names::{self, NamePlaces, NameReading};
 /// Where uploads are written until they are whole.
 const DRAFTS: &str = "drafts";
 
-/// How the name of a draft begins; the rest is random.
+/// The prefix of a draft's name; the rest is random.
 const DRAFT: &str = "put-";
 
-/// As any program would make files and folders: the umask decides who may read them.
+/// The usual mode of new files and folders: the umask decides who may read them.
 const FILE_MODE: u32 = 0o666;
 const FOLDER_MODE: u32 = 0o777;
 
-/// Age at which a draft was abandoned by a process that died: no upload takes as long.
+/// The age at which a draft counts as abandoned by a dead process; every upload is shorter.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How often we look again when a file is replaced under our hands; each time, somebody else made progress.
+/// How often an operation is retried when a file is replaced concurrently; each retry means that another writer made progress.
 const ATTEMPTS: usize = 8;
 
-/// The size, the age and the version of an object.
+/// The size, the modification time and the version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stat {
     pub(crate) size: u64,
-    /// Whole seconds, as HTTP and S3 give them.
+    /// In whole seconds, as in HTTP and S3.
     pub(crate) modified: SystemTime,
-    /// Size, inode and time of the last change in nanoseconds.
+    /// Derived from size, inode and change time in nanoseconds.
     ///
-    /// A listing gives an `ETag` for each object, so it must be had without reading the file. A file that is
-    /// replaced has another inode, one that is written to has another time. S3 promises no more
-    /// than that it "reflects changes only to the contents"; the hyphens keep clients from taking it for an MD5.
-    /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
+    /// A listing has an `ETag` for each object, so it must be available without reading the file. A replaced file has another
+    /// inode, a modified one another time. S3 itself only states that the ETag "reflects changes only to the contents"; the
+    /// hyphens keep clients from interpreting it as an MD5. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
     pub(crate) etag: String,
 }
 
@@ -63,7 +62,7 @@ impl Stat {
             "{size:x}-{:x}-{seconds:x}-{:x}",
             stat.st_ino, stat.st_mtime_nsec
         );
-        // A file system keeps times that no answer can tell, and whose file it is sets them.
+        // The file's owner can set times that an answer cannot represent.
         let seconds = seconds.clamp(0, jiff::Timestamp::MAX.as_second());
         let since_epoch = Duration::from_secs(seconds.cast_unsigned());
         Self {
@@ -77,7 +76,7 @@ impl Stat {
         Ok(Self::new(&rustix::fs::fstat(file)?))
     }
 
-    /// Looks at a regular file below a folder; `None` if there is none, something else, or a link on the way.
+    /// Inspects a regular file below a folder; `None` if it is missing, not a regular file, or behind a symbolic link.
     pub(crate) fn of_file(folder: &Directory, place: &Path) -> io::Result<Option<Self>> {
         let stat = look_at(folder, place)?;
         let file = stat.filter(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
@@ -85,14 +84,14 @@ impl Stat {
     }
 }
 
-/// An object that was opened.
+/// An open object.
 pub(crate) struct Object {
     pub(crate) file: File,
     pub(crate) stat: Stat,
     pub(crate) description: Description,
 }
 
-/// What must be true of the present object for another to take its place.
+/// The condition on the existing object for a replacement.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     Anything,
@@ -112,20 +111,20 @@ pub(crate) enum PublishError {
     Io(#[from] io::Error),
 }
 
-/// A bucket that exists.
+/// An existing bucket.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     root: Directory,
 }
 
 impl Bucket {
-    /// Opens a bucket below the directory of a site, whose path is free of symbolic links.
+    /// Opens a bucket below the directory of a site, whose path has no symbolic links.
     pub(crate) fn open(directory: &Path, name: &str) -> io::Result<Option<Self>> {
         let root = Directory::open(directory).and_then(|site| site.enter_existing(Path::new(name)));
         Ok(absent_is_none(root)?.map(|root| Self { root }))
     }
 
-    /// A folder in the bucket, if there is one and no symbolic link leads to it.
+    /// A folder in the bucket, if it exists and no symbolic link leads to it.
     pub(crate) fn folder(&self, folder: &Path) -> io::Result<Option<Directory>> {
         absent_is_none(self.root.pass(folder))
     }
@@ -134,7 +133,7 @@ impl Bucket {
     pub(crate) fn find(&self, key: &str) -> io::Result<Option<Object>> {
         for _ in 0..ATTEMPTS {
             let NamePlaces { usual, beside } = names::places(key);
-            // In this order: a file may be moved from the one to the other, but never back.
+            // In this order: a file may be moved from the first place to the second, but never back.
             let file = match open_file(&self.root, &usual)? {
                 None => open_file(&self.root, &beside)?,
                 file => file,
@@ -148,7 +147,7 @@ impl Bucket {
                     description,
                 }));
             }
-            // It has none, unless the object was replaced and its description removed since we opened it.
+            // There is no description, unless the object was replaced and its description removed since it was opened.
             if self.stat(key)?.is_some_and(|now| now.etag == stat.etag) {
                 return Ok(Some(Object {
                     file,
@@ -171,7 +170,7 @@ impl Bucket {
         }
     }
 
-    /// Begins an object.
+    /// Starts an upload.
     pub(crate) fn draft(&self) -> io::Result<UploadDraft> {
         let folder = self.reserved(Path::new(DRAFTS))?;
         let name = format!("{DRAFT}{}", nonce());
@@ -182,17 +181,17 @@ impl Bucket {
         })
     }
 
-    /// Removes the drafts that a process left behind when it was killed.
+    /// Removes the drafts of killed processes.
     pub(crate) fn remove_abandoned_drafts(&self) -> io::Result<()> {
         let place = Path::new(names::RESERVED).join(DRAFTS);
         let Some(folder) = absent_is_none(self.root.enter_existing(&place))? else {
             return Ok(());
         };
-        // The file system's own clock, which also dated the others.
+        // The file system's own clock, which also dated the other drafts.
         let now = self.draft()?.file.metadata()?.modified()?;
         let names = folder.names()?.into_iter();
         for name in names.filter_map(|name| name.into_string().ok()) {
-            // What is none of our drafts is left alone.
+            // Files with other names are left alone.
             let modified = name.strip_prefix(DRAFT).map(|_| folder.modified(&name));
             let Some(Ok(Some(modified))) = modified else {
                 continue;
@@ -204,7 +203,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Makes a draft the object of `key`. The last step of all writers is taken in turn, under `turn`.
+    /// Publishes a draft as the object of `key`. `turn` serializes this last step of all writers.
     pub(crate) fn publish(
         &self,
         key: &str,
@@ -266,7 +265,7 @@ impl Bucket {
                 _ => {}
             }
             let (mut changed_folders, folder) = self.make_folders(place)?;
-            // The lock binds this process; the file system binds the others too.
+            // The lock covers this process; the file system operation covers other processes.
             match draft.become_object(&folder, file_name(place)?, present.is_none()) {
                 Ok(()) => {
                     changed_folders.push(folder);
@@ -291,7 +290,7 @@ impl Bucket {
         .into())
     }
 
-    /// Decides where the file of a key goes, and says what it would replace.
+    /// Chooses the place for the file of a key, and returns what it would replace.
     fn choose<'a>(
         &self,
         usual: &'a Path,
@@ -310,11 +309,12 @@ impl Bucket {
         }
     }
 
-    /// Makes the folders around a place, and moves a file of that name beside; returns the folders that changed, and the last.
+    /// Creates the parent folders of a place, and moves a file that has the name of one aside; returns the changed folders and
+    /// the last folder.
     fn make_folders(&self, place: &Path) -> io::Result<(Vec<Directory>, Directory)> {
         let mut changed = Vec::new();
         let mut here = self.root.enter_existing(Path::new(""))?;
-        // Where the segment began, and what its parts say so far.
+        // The start of the segment, and the text of its parts so far.
         let (mut segment_folder, mut before) = (here.enter_existing(Path::new(""))?, String::new());
         for name in place.parent().into_iter().flatten() {
             let reading = name.to_str().and_then(|name| names::read(&before, name));
@@ -349,7 +349,7 @@ impl Bucket {
         Ok((changed, here))
     }
 
-    /// Writes the description of a version, if there is anything to say; the version need not be there yet.
+    /// Writes the description of a version, if it is not empty. The version need not exist yet.
     fn describe(&self, key: &str, etag: &str, description: &Description) -> io::Result<bool> {
         if *description == Description::default() {
             return Ok(false);
@@ -359,7 +359,7 @@ impl Bucket {
         Ok(true)
     }
 
-    /// Reads the description of a version: it belongs to these bytes under this key, and dies with them.
+    /// Reads the description of a version: it belongs to these bytes under this key.
     fn description(&self, key: &str, etag: &str) -> io::Result<Option<Description>> {
         let (folder, name) = Description::place(key, etag);
         let place = Path::new(names::RESERVED).join(folder);
@@ -374,7 +374,7 @@ impl Bucket {
         self.reserved(&folder)?.remove(&name)
     }
 
-    /// A folder in the reserved one, which is made when it is first needed.
+    /// A folder in the reserved folder, created on first use.
     fn reserved(&self, folder: &Path) -> io::Result<Directory> {
         let place = Path::new(names::RESERVED).join(folder);
         self.root.enter(&place, FOLDER_MODE)
@@ -399,16 +399,16 @@ struct PublishedObject {
     changed_folders: Vec<Directory>,
 }
 
-/// An object on its way; it is removed unless it becomes one.
+/// An upload in progress; it is removed unless it is published.
 pub(crate) struct UploadDraft {
     folder: Directory,
-    /// None once it is an object.
+    /// `None` once it is published.
     name: Option<String>,
     pub(crate) file: File,
 }
 
 impl UploadDraft {
-    /// Gives it the name of an object, in the place of what has it unless `is_new`.
+    /// Renames the draft to the name of an object, and replaces an existing file unless `is_new`.
     fn become_object(&mut self, folder: &Directory, name: &str, is_new: bool) -> io::Result<()> {
         let Some(draft) = &self.name else {
             return Ok(());
@@ -427,7 +427,7 @@ impl UploadDraft {
 impl Drop for UploadDraft {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            // An error that ended the draft is the one to tell; a later start removes what stays.
+            // The error that ended the draft is the one to report; a later start removes the rest.
             let _ = self.folder.remove(name);
         }
     }
@@ -439,18 +439,18 @@ fn file_name(place: &Path) -> io::Result<&str> {
     name.ok_or_else(|| in_the_way(place))
 }
 
-/// Opens a regular file below a folder; `None` if there is none, something else, or a link on the way.
+/// Opens a regular file below a folder; `None` if it is missing, not a regular file, or behind a symbolic link.
 fn open_file(folder: &Directory, place: &Path) -> io::Result<Option<File>> {
     absent_is_none(beneath(folder, place, Directory::read_any))
 }
 
-/// What stands at a place below a folder, if anything does and no link is on the way.
+/// The metadata of a place below a folder, if it exists and is not behind a symbolic link.
 fn look_at(folder: &Directory, place: &Path) -> io::Result<Option<rustix::fs::Stat>> {
     let stat = absent_is_none(beneath(folder, place, |folder, name| folder.stat(name)))?;
     Ok(stat.flatten())
 }
 
-/// Does something with a name below a folder, to which no link leads.
+/// Runs an operation on a name below a folder that is not behind a symbolic link.
 fn beneath<T>(
     folder: &Directory,
     place: &Path,
@@ -463,10 +463,10 @@ fn beneath<T>(
     }
 }
 
-/// Gives a draft a time that no other draft of this process has.
+/// Gives a draft a timestamp that no other draft of this process has.
 ///
-/// The clock of a file system ticks every few milliseconds. Three objects that follow each other within a tick could share size,
-/// time and, since the third may get the inode that the first gave back, the `ETag`.
+/// The clock of a file system ticks every few milliseconds. Three objects in succession within a tick could share size and time
+/// and, since the third may reuse the inode of the first, the `ETag`.
 fn make_version_distinct(file: &File) -> io::Result<()> {
     static DRAFTS_SO_FAR: AtomicU32 = AtomicU32::new(0);
     let nudge = DRAFTS_SO_FAR.fetch_add(1, Ordering::Relaxed) % 1_000_000;
@@ -480,12 +480,12 @@ fn in_the_way(place: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::AlreadyExists, text)
 }
 
-/// Turns "there is no such file" into `None`, in all its forms.
+/// Maps all forms of "no such file" to `None`.
 pub(crate) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
     match result {
         Ok(value) => Ok(Some(value)),
-        // What is refused as input is a link, or no regular file: no object and no folder.
+        // `InvalidInput` means a symbolic link or a special file: neither an object nor a folder.
         Err(error)
             if matches!(
                 error.kind(),
@@ -498,7 +498,7 @@ pub(crate) fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> 
     }
 }
 
-/// 128 random bits as 32 hexadecimal digits: a name that no other draft has.
+/// 128 random bits as 32 hexadecimal digits, a unique name for a draft.
 fn nonce() -> String {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
@@ -576,7 +576,7 @@ mod tests {
         ));
     }
 
-    /// Another process shares neither our lock nor our knowledge, only the directory.
+    /// Another process shares only the directory, neither the lock nor the state of this one.
     #[test]
     fn two_processes_cannot_both_create() {
         for key in ["a", "a/b", "%~.."] {
@@ -618,7 +618,7 @@ mod tests {
         assert!(is_there(&fresh) && !is_there(&old) && foreign.exists());
     }
 
-    /// A user with the right to write in a bucket's folders swaps one for a link, before or while the endpoint uses it.
+    /// A user with write access to a bucket's folders replaces one by a link, before or while the endpoint uses it.
     #[test]
     fn a_folder_that_became_a_link_leads_to_no_write_and_no_removal_elsewhere() {
         let (site, bucket) = bucket();
@@ -645,7 +645,7 @@ mod tests {
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{place}");
             fs::remove_file(&link).unwrap();
         }
-        // The folder of the drafts is a link every other moment.
+        // The folder of the drafts alternates between a folder and a link.
         fs::create_dir_all(&drafts).unwrap();
         let link = site.path().join("link");
         std::os::unix::fs::symlink(outside.path(), &link).unwrap();

@@ -1,8 +1,8 @@
-//! What an object says about itself beside its bytes: the headers that were given with it and are given back.
+//! The description of an object: the headers that were uploaded with it and are returned with it.
 //!
-//! A description is a small file in the reserved folder whose name holds the key and the version. It is written before its object
-//! appears, so no reader meets the one without the other, and a file that is replaced by hand
-//! has none, rather than that of its predecessor.
+//! A description is a small file in the reserved folder whose name is derived from the key and the version. It is written before
+//! its object appears, so that readers see both. A file that is replaced by hand has no description, rather than that of its
+//! predecessor.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,16 +13,16 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The longest description that is read, in bytes: S3 takes 2 KB of metadata and 8 KB of other headers.
+/// The maximum size of a description that is read, in bytes: S3 accepts 2 KB of metadata and 8 KB of other headers.
 const LONGEST: u64 = 64 * 1024;
 
-/// How many entries of metadata an object may have here: clients take a hundred headers, and so does the daemon's own.
+/// The maximum number of metadata entries of an object: clients, the daemon's included, accept a hundred headers.
 const MAX_METADATA: usize = 64;
 
-/// The last second of the year 9999, since 1970: no date in an answer can be later.
+/// The last second of the year 9999, since 1970: the latest date that an answer can represent.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The headers of an object, as they came.
+/// The headers of an object, unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Description {
@@ -45,9 +45,9 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// Where the description of a version is: a folder in the reserved one, and its name there.
+    /// The location of a version's description: its folder in the reserved one, and its name.
     pub(crate) fn place(key: &str, etag: &str) -> (PathBuf, String) {
-        // A key is longer than a file name may be. 256 folders keep each of them small.
+        // A key can be longer than a file name. 256 folders keep each of them small.
         let digest: String = Sha256::digest(key)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -70,7 +70,7 @@ impl Description {
         }
     }
 
-    /// Whether it can stand in an answer. All who may write to the bucket's folder may have written it.
+    /// Whether its values are valid in a response. All users with write access to the bucket's folder may have written it.
     pub(crate) fn can_be_sent(&self) -> bool {
         let texts = [
             &self.content_type,
@@ -92,7 +92,7 @@ impl Description {
     }
 }
 
-/// Guesses the type of a file that came without one, by the end of its name.
+/// Guesses the type of a file that was uploaded without one, by its extension.
 pub(crate) fn content_type(key: &str) -> &'static str {
     let extension = key.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {

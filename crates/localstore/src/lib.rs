@@ -1,21 +1,21 @@
-//! The S3 of one machine: directories, served as buckets on loopback, so that signed links really work without an account.
+//! A local S3 endpoint: serves directories as buckets, so that signed links work without an AWS account.
 //!
-//! A [`Site`] is a directory with one folder for each bucket, and the key that signs for it. One [`Endpoint`] serves
-//! all sites: the access key of a request decides which of them it sees. An operator may put files into the folders by hand;
-//! what lies there as `2026/11/a b.pdf` has the key `2026/11/a b.pdf`.
+//! A [`Site`] is a directory with one folder for each bucket, and the key that signs for it. One [`Endpoint`] serves all sites:
+//! the access key of a request selects its site. An operator may put files into the folders by hand; the file `2026/11/a b.pdf`
+//! has the key `2026/11/a b.pdf`.
 //!
-//! It is S3 as far as Handout and the holder of a link need it: `GetObject` and `HeadObject` with ranges, conditions
-//! and overrides, `PutObject` with `If-None-Match: *` and `If-Match`, `ListObjectsV2`, `HeadBucket` and `ListBuckets`.
-//! Every request must be signed; everything else answers `NotImplemented`. Buckets are made by the operator, or by
+//! It supports the part of S3 that Handout and the holders of links need: `GetObject` and `HeadObject` with ranges, conditions
+//! and overrides, `PutObject` with `If-None-Match: *` and `If-Match`, `ListObjectsV2`, `HeadBucket` and `ListBuckets`. Every
+//! request must be signed; every other operation returns `NotImplemented`. Buckets are created by the operator, or by
 //! [`create_bucket`].
 //!
-//! How a request travels:
+//! The path of a request:
 //!
-//! 1. `service`: connections, with `room` for their number and `patience` for those who do not read
-//! 2. `scope`: what must be true of a signature before it is computed; `below`: for which path it is; then s3s computes it
+//! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read
+//! 2. `scope`: checks of a signature before it is computed; `below`: the path that it covers; then s3s computes it
 //! 3. `backend`: the operations
-//! 4. `bucket`: files that are whole and where they should be, with `names` for their places, `description` for
-//!    their headers, `upload` for the bytes that come, and `listing` for their order
+//! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers, `upload` receives
+//!    bytes, and `listing` sorts keys
 
 mod backend;
 mod below;
@@ -46,7 +46,7 @@ use self::bucket::Bucket;
 use self::scope::Sites;
 use self::service::Service;
 
-/// Whether a request passes the checks that come before its signature is computed; nothing if it is no HTTP request. For the fuzz
+/// Whether a request passes the checks before its signature is computed; `None` if it is not an HTTP request. For the fuzz
 /// targets.
 #[doc(hidden)]
 pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<bool> {
@@ -58,19 +58,19 @@ pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<b
     Some(Sites::new(vec![site]).ok()?.admit(&parts).is_ok())
 }
 
-/// The target of log events: the module that the endpoint was of the program that embeds it, so that filters keep working.
+/// The target of log events: the module of the program that the endpoint was before it became a crate. Filters keep working.
 const LOG_TARGET: &str = "handout::embedded";
 
-/// A directory of buckets, and the key whose signatures open it.
+/// A directory of buckets, and the key that signs for it.
 #[derive(Clone)]
 pub struct Site {
-    /// Names the key, and so the site, in every request.
+    /// The access key id. It selects the site of a request.
     pub access_key_id: String,
-    /// Signs; it is never printed.
+    /// The secret that signs; it is never printed.
     pub secret_access_key: String,
     /// The region that requests must be signed for.
     pub region: String,
-    /// Holds one folder for each bucket.
+    /// Contains one folder for each bucket.
     pub directory: PathBuf,
 }
 
@@ -94,7 +94,7 @@ impl fmt::Debug for Site {
 /// Why an endpoint did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// Somebody else listens there.
+    /// Another process listens there.
     #[error(
         "{address} is in use by another program, perhaps another Handout: stop it, or set `listen` in [embedded] to a free address"
     )]
@@ -102,25 +102,25 @@ pub enum EndpointError {
         /// The address.
         address: SocketAddr,
     },
-    /// The system does not let us listen there.
+    /// The system refuses to listen on the address.
     #[error("could not listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The directory of a site is not there, or not for us.
+    /// The directory of a site does not exist, or is not accessible.
     #[error(
         "could not open the directory {directory:?} of a connection: it must exist and be readable"
     )]
     Directory {
         /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The access key of a request could not decide.
+    /// Two sites share an access key, which must select the site of a request.
     #[error(
         "two connections with a directory share the access key {access_key_id:?}: give each its own"
     )]
@@ -130,22 +130,22 @@ pub enum EndpointError {
     },
 }
 
-/// A running S3 endpoint. Dropped, it ends at once; see [`shutdown`](Self::shutdown).
+/// A running S3 endpoint. Dropping it stops it immediately; see [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    /// The one task that accepts; the connections are tasks of its own.
+    /// The single task that accepts connections; each connection is a child task of it.
     task: JoinSet<()>,
 }
 
 impl Endpoint {
-    /// Binds `listen` (port 0 is any free port) and serves the sites.
+    /// Binds `listen` (port 0 means any free port) and serves the sites.
     pub async fn start(listen: SocketAddr, sites: Vec<Site>) -> Result<Self, EndpointError> {
         Self::start_below(listen, sites, String::new()).await
     }
 
-    /// The same for links whose public URL has a path, such as `/files`: a proxy may take it off a request, or leave it there.
+    /// The same for links whose public URL has a path, such as `/files`: a proxy may strip it from a request, or keep it.
     pub async fn start_below(
         listen: SocketAddr,
         sites: Vec<Site>,
@@ -189,7 +189,7 @@ impl Endpoint {
     /// Stops accepting, lets requests in progress finish for at most `grace`, then cuts them.
     pub async fn shutdown(mut self, grace: Duration) {
         self.stop.send_replace(true);
-        // Cancelled, the task drops its connections; an upload that is cut leaves nothing but a draft, which is removed.
+        // Cancelled, the task drops its connections; an interrupted upload leaves only a draft, which is removed.
         if tokio::time::timeout(grace, self.task.join_next())
             .await
             .is_err()
@@ -205,7 +205,7 @@ async fn bind(listen: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Resolves the symbolic links of a site's directory, which are the operator's; those below it are not followed.
+/// Resolves the symbolic links in a site's path, which the operator controls; links below it are not followed.
 fn real_directory(site: Site) -> Result<Site, EndpointError> {
     let opened =
         fs::canonicalize(&site.directory).and_then(|real| fs::read_dir(&real).map(|_| real));
@@ -227,9 +227,9 @@ fn remove_abandoned_drafts(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the folder of a bucket; one that is there already stays as it is.
+/// Creates the folder of a bucket; an existing one is left unchanged.
 ///
-/// The name must be one that S3 would take: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
+/// The name must be valid in S3: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
 pub fn create_bucket(directory: &Path, bucket: &str) -> io::Result<()> {
     if !s3s::path::check_bucket_name(bucket) {
         let text = format!(

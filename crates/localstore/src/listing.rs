@@ -1,11 +1,11 @@
-//! Listing: the keys of a bucket in the order of their bytes, a page at a time.
+//! Lists the keys of a bucket in byte order, page by page.
 //!
-//! Nothing is indexed. A walk through the folders in the order of their names *with a trailing `/`* meets the keys
-//! in order (`a-b` < `a/b` < `a0`), skips the folders that cannot hold a key of the page, and never knows more of
-//! a folder than a window of its next names: memory does not grow with the bucket. A page of a flat folder reads all
-//! names in it, which costs about a microsecond for each.
+//! There is no index. A walk through the folders, sorted by name *with a trailing `/`*, visits the keys in order (`a-b` < `a/b` <
+//! `a0`) and skips folders that cannot contain a key of the page. It holds only a window of the next names of a folder, so memory
+//! does not grow with the bucket. A page of a flat folder reads all names in it, which costs about a microsecond each.
 //!
-//! Symbolic links, sockets and the like are no objects. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
+//! Symbolic links, sockets and other special files are not objects.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 
 use std::borrow::Cow;
 use std::collections::BinaryHeap;
@@ -18,42 +18,42 @@ use directory::Directory;
 use crate::bucket::{Bucket, Stat, absent_is_none};
 use crate::names::{self, NameReading};
 
-/// How many folders, one in the other, are held by their descriptors; below them only the one that is read is. Keys have up to
-/// 512 folders, and a process has not many more descriptors.
+/// How many nested folders are held by their descriptors; below them, only the folder that is being read is. Keys have up to 512
+/// folders, and a process has few more descriptors.
 const HELD: usize = 8;
 
-/// How many names of a folder are held: a page of the longest that S3 gives, and the one that says whether there is another.
+/// The number of names of a folder in memory: a page of the maximum size, and one more that shows whether another page follows.
 const WINDOW: usize = 1001;
 
-/// How many folders are entered for a page at the most; a page that ends for that has fewer objects, or none.
+/// The maximum number of folders that are entered for a page; a page that reaches it has fewer objects, or none.
 ///
-/// Folders without any object in them are no keys, and all who may write to the bucket can make millions: an answer that takes
-/// longer than the daemon waits for it would be an outage. A folder that is not in memory takes milliseconds.
+/// Folders without objects have no keys, and all users with write access to the bucket can create millions. An answer that takes
+/// longer than the daemon's timeout would count as an outage. A folder that is not cached takes milliseconds.
 pub(crate) const FOLDERS: usize = 2000;
 
-/// What to list.
+/// The parameters of a listing.
 pub(crate) struct ListingQuery<'a> {
     pub(crate) prefix: &'a str,
     pub(crate) delimiter: Option<&'a str>,
-    /// Where the page before this one ended.
+    /// The end of the previous page.
     pub(crate) after: Option<Mark>,
-    /// How many objects and groups at most; at least 1.
+    /// The maximum number of objects and groups; at least 1.
     pub(crate) limit: usize,
-    /// How many folders at most, such as [`FOLDERS`].
+    /// The maximum number of folders, such as [`FOLDERS`].
     pub(crate) folders: usize,
 }
 
-/// A place in the order of keys.
+/// A position in the order of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Behind this key.
+    /// After this key.
     Key(String),
-    /// Behind all keys that begin with this.
+    /// After all keys with this prefix.
     Group(String),
 }
 
 impl Mark {
-    /// Spells the mark as a continuation token, which clients must not read anything into.
+    /// Encodes the mark as an opaque continuation token.
     pub(crate) fn token(&self) -> String {
         let (kind, text) = match self {
             Self::Key(key) => ('k', key),
@@ -63,7 +63,7 @@ impl Mark {
             .fold(kind.to_string(), |token, byte| format!("{token}{byte:02x}"))
     }
 
-    /// Reads a token; `None` if it is not one of ours.
+    /// Decodes a token; `None` if it is not a token of this module.
     pub(crate) fn from_token(token: &str) -> Option<Self> {
         let (kind, digits) = token.split_at_checked(1)?;
         let bytes: Option<Vec<u8>> = digits
@@ -89,13 +89,13 @@ impl Mark {
     }
 }
 
-/// One page.
+/// A page of a listing.
 #[derive(Default)]
 pub(crate) struct ListingPage {
     pub(crate) objects: Vec<(String, Stat)>,
     /// The common prefixes.
     pub(crate) groups: Vec<String>,
-    /// Where the next page begins, if there is one.
+    /// The start of the next page, if there is one.
     pub(crate) next: Option<Mark>,
 }
 
@@ -123,17 +123,17 @@ pub(crate) fn list(bucket: &Bucket, query: &ListingQuery<'_>) -> io::Result<List
     Ok(walk.page)
 }
 
-/// A name in a folder, in the order of the keys that it stands for.
+/// A name in a folder, in the order of its keys.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     /// The segment, with a `/` if it is a folder.
     text: String,
     kind: CandidateKind,
-    /// Where it lies in the folder.
+    /// Its place in the folder.
     place: PathBuf,
 }
 
-/// A usual file comes before the one beside it, which it hides.
+/// A regular file sorts before the one beside it, which it hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum CandidateKind {
     Usual,
@@ -143,11 +143,11 @@ enum CandidateKind {
 
 /// A folder of the bucket that is being listed.
 struct ListedFolder {
-    /// Where it is in the bucket.
+    /// Its place in the bucket.
     place: PathBuf,
-    /// How many folders around it are being listed.
+    /// The number of parent folders that are being listed.
     depth: usize,
-    /// Nothing while it was let go of.
+    /// `None` while it is closed.
     directory: Option<Directory>,
 }
 
@@ -160,7 +160,7 @@ impl ListedFolder {
         Ok(self.directory.as_ref())
     }
 
-    /// Enters a folder in it, and lets go of this one if too many are held.
+    /// Enters a child folder, and closes this one if too many are held.
     fn enter(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Self>> {
         let Some(here) = self.directory(bucket)? else {
             return Ok(None);
@@ -178,7 +178,7 @@ impl ListedFolder {
         }))
     }
 
-    /// Looks at a regular file in it.
+    /// Inspects a regular file in the folder.
     fn stat(&mut self, bucket: &Bucket, place: &Path) -> io::Result<Option<Stat>> {
         match self.directory(bucket)? {
             Some(here) => Stat::of_file(here, place),
@@ -196,7 +196,7 @@ struct ListingWalk<'a> {
 }
 
 impl ListingWalk<'_> {
-    /// Meets the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
+    /// Visits the keys below `folder`, all of which begin with `prefix`; breaks when the page is full.
     fn visit(&mut self, mut folder: ListedFolder, prefix: &str) -> io::Result<ControlFlow<()>> {
         let mut cursor = None;
         while !self.is_grouped(prefix) {
@@ -239,10 +239,10 @@ impl ListingWalk<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Counts a folder that was listed; ends the page behind it after as many as may be.
+    /// Counts a listed folder; ends the page after it once the limit is reached.
     fn leave(&mut self, key: String) -> ControlFlow<()> {
         self.entered += 1;
-        // What is left of a group is left out at once, and the next page must not begin inside of it.
+        // The rest of a group is skipped at once, and the next page must not start within it.
         if self.entered < self.query.folders || self.is_grouped(&key) {
             return ControlFlow::Continue(());
         }
@@ -260,7 +260,7 @@ impl ListingWalk<'_> {
         if self.is_grouped(&key) {
             return Ok(ControlFlow::Continue(()));
         }
-        // Gone since its name was read.
+        // Removed since its name was read.
         let Some(stat) = folder.stat(self.bucket, place)? else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -289,12 +289,12 @@ impl ListingWalk<'_> {
         Some(&key[..self.query.prefix.len() + end])
     }
 
-    /// Whether the group of this key, or of all keys that begin with it, is on the page already.
+    /// Whether the page already contains the group of this key, or of all keys that begin with it.
     fn is_grouped(&self, key: &str) -> bool {
         matches!((&self.last, self.group(key)), (Some(Mark::Group(last)), Some(group)) if last == group)
     }
 
-    /// Reads the next names of a folder behind `cursor`, in order.
+    /// Reads the next names of a folder after `cursor`, in order.
     fn window(
         &self,
         folder: &Directory,
@@ -311,7 +311,7 @@ impl ListingWalk<'_> {
         Ok(window.smallest.into_sorted_vec())
     }
 
-    /// Whether a key may be on this page; of a folder, whether any key below it may.
+    /// Whether a key may be on this page; for a folder, whether any key below it may.
     fn wants(&self, key: &str, kind: CandidateKind) -> bool {
         let is_folder = kind == CandidateKind::Folder;
         let begins =
@@ -331,7 +331,7 @@ impl ListingWalk<'_> {
     }
 }
 
-/// The smallest names of a folder that a walk wants.
+/// The smallest names of a folder that a walk needs.
 struct ListingWindow<'a> {
     walk: &'a ListingWalk<'a>,
     prefix: &'a str,
@@ -340,11 +340,12 @@ struct ListingWindow<'a> {
 }
 
 impl ListingWindow<'_> {
-    /// Reads a folder, and the parts of long names in it. `inside` and `before` are where we are, and what it says.
+    /// Scans a folder, and the parts of long names in it. `inside` is the place of the scan, and `before` the text of the parts
+    /// so far.
     fn scan(&mut self, folder: &Directory, inside: &Path, before: &str) -> io::Result<()> {
         for entry in folder.entries()? {
             let (name, kind) = entry?;
-            // What is not UTF-8 is no key.
+            // A name that is not UTF-8 is not a key.
             let Some(name) = name.to_str() else { continue };
             let Some(reading) = names::read(before, name) else {
                 continue;
@@ -409,7 +410,7 @@ impl ListingWindow<'_> {
     }
 }
 
-/// Whether a key finds what lies there: the parts of a long name can be arranged in more ways than we write them.
+/// Whether the key leads to this place: parts of a long name could be arranged in other ways than `names` writes them.
 fn is_canonical(candidate: &Candidate) -> bool {
     let segment = candidate.text.trim_end_matches('/');
     let place = match candidate.kind {
@@ -446,7 +447,7 @@ mod tests {
         bucket
     }
 
-    /// All pages, and what each of them must keep.
+    /// All pages, with the invariants of each page.
     fn all(
         bucket: &Bucket,
         prefix: &str,
@@ -482,7 +483,7 @@ mod tests {
         }
     }
 
-    /// The listing of S3, in the simplest words.
+    /// A simple model of S3's listing.
     fn model(
         keys: &BTreeSet<String>,
         prefix: &str,
@@ -546,7 +547,7 @@ mod tests {
         }
         let keys: Vec<String> = keys.into_iter().collect();
         assert_eq!(all(&bucket, "", None, 700, None, usize::MAX), keys);
-        // One list, which has to look through two windows.
+        // A listing that needs two windows.
         let query = ListingQuery {
             prefix: "",
             delimiter: None,

@@ -1,24 +1,24 @@
-//! How a key becomes the path of a file, and the name of a file becomes a key again.
+//! Maps keys to file paths, and file names to keys.
 //!
-//! An operator drops `2026/11/a b.pdf` into a bucket's folder and means the key `2026/11/a b.pdf`: a segment of a
-//! key is the name of a file or folder, as it stands. But a key may be any 1 to 1,024 bytes of UTF-8, and
-//! some segments cannot stand: an empty one (`//`, a leading or trailing `/`), `.` and `..`, a NUL, more than 255 bytes,
-//! and the one name that we keep for ourselves. Those are *spelled*:
+//! An operator puts `2026/11/a b.pdf` into a bucket's folder and expects the key `2026/11/a b.pdf`: a segment of a key is the
+//! name of a file or folder, unchanged. But a key may be any 1 to 1,024 bytes of UTF-8, and some segments cannot be file names:
+//! an empty one (`//`, a leading or trailing `/`), `.` and `..`, a NUL, more than 255 bytes, and the one reserved name. These are
+//! *encoded*:
 //!
 //! | on disk             | means                                                                              |
 //! |---------------------|------------------------------------------------------------------------------------|
-//! | `%~TEXT`            | the segment `TEXT`, which cannot stand                                             |
+//! | `%~TEXT`            | the segment `TEXT`, which cannot be a file name                                    |
 //! | `%=TEXT` (a file)   | the last segment `TEXT`, when a *folder* has that name already (`a` beside `a/b`)  |
 //! | `%+TEXT` (a folder) | the first part of a segment that is too long; the rest is the name inside          |
 //!
-//! where `TEXT` writes `%` as `%25` and NUL as `%00`. One rule keeps this injective and leaves the operator's names alone:
-//! **a name stands for itself unless it is how we spell something that cannot.** So `100% done.pdf`, `report%20x.pdf` and
-//! `%~notes` are what they seem, because nobody needs another spelling for `notes`; only a name
-//! like `%~..` is taken, and the key `%~..` is spelled `%~%25~..` in turn. A name that breaks the table (a folder `%=a`)
-//! is no part of any key: it is neither listed nor found.
+//! where `TEXT` writes `%` as `%25` and NUL as `%00`. One rule keeps this injective and preserves the operator's names: **a name
+//! stands for itself unless it is the encoding of a segment that cannot be a file name.** So `100% done.pdf`, `report%20x.pdf`
+//! and `%~notes` stand for themselves, because `notes` needs no encoding. A name like `%~..` is an encoding, and the key `%~..`
+//! is in turn encoded as `%~%25~..`. A name that breaks the table (a folder `%=a`) is not part of any key: it is neither listed
+//! nor found.
 //!
-//! Nothing here touches a disk. Names are compared by bytes: NFC and NFD are two keys, as in S3, so the
-//! file system must tell them (and `a` from `A`) apart, as those of Linux do.
+//! This module does not access the disk. Names are compared by bytes: as in S3, NFC and NFD are two keys, so the file system must
+//! distinguish them (and `a` from `A`), as those of Linux do.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -26,41 +26,41 @@ use std::path::PathBuf;
 /// Longest key in bytes. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 pub(crate) const MAX_KEY: usize = 1024;
 
-/// The folder in a bucket that holds what is not an object; nothing of this name is one, at any depth.
+/// The reserved folder of a bucket; no object has this name, at any depth.
 pub(crate) const RESERVED: &str = ".handout";
 
-/// Longest name of a file in bytes: `NAME_MAX` of Linux and of every file system in use there.
+/// The maximum length of a file name in bytes: `NAME_MAX` of Linux and of every file system in use there.
 const MAX_NAME: usize = 255;
 
 const SPELLED: &str = "%~";
 const BESIDE: &str = "%=";
 const PART: &str = "%+";
 
-/// Longest text of a part, and the shortest: a cut moves back by up to three bytes rather than split a character.
+/// The maximum length of a part, and the minimum: a cut moves back by up to three bytes to keep characters whole.
 const MAX_PART: usize = MAX_NAME - PART.len();
 const MIN_PART: usize = MAX_PART - 3;
 
-/// The two places, relative to the bucket, where the file of a key may be.
+/// The two possible places of a key's file, relative to the bucket.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NamePlaces {
-    /// Where it is by default.
+    /// The default place.
     pub(crate) usual: PathBuf,
-    /// Where it is if the usual place is a folder.
+    /// The place if the usual one is a folder.
     pub(crate) beside: PathBuf,
 }
 
-/// What the name of a file or folder says.
+/// The meaning of the name of a file or folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NameReading<'a> {
     /// A segment of a key.
     Segment(Cow<'a, str>),
-    /// The last segment of a key, whose usual name may be that of a folder.
+    /// The last segment of a key whose usual name may be taken by a folder.
     Beside(String),
-    /// The beginning of a segment that goes on in the names inside.
+    /// The beginning of a segment that continues in the names inside.
     Part(String),
 }
 
-/// Says where the file of `key` may be.
+/// The possible places of the file of `key`.
 pub(crate) fn places(key: &str) -> NamePlaces {
     let (folders, file) = key
         .rsplit_once('/')
@@ -79,7 +79,7 @@ pub(crate) fn places(key: &str) -> NamePlaces {
     }
 }
 
-/// Says where the folder of the keys that begin with `prefix` and a `/` is.
+/// The place of the folder with the keys that begin with `prefix` and a `/`.
 pub(crate) fn folder(prefix: &str) -> PathBuf {
     prefix.split('/').flat_map(name).collect()
 }
@@ -89,14 +89,14 @@ pub(crate) fn segment(text: &str) -> PathBuf {
     name(text).iter().collect()
 }
 
-/// The place of a last segment in its folder, when the usual one is a folder.
+/// The place of a last segment in its folder if the usual one is a folder.
 pub(crate) fn beside(text: &str) -> PathBuf {
     spell(BESIDE, text).iter().collect()
 }
 
-/// Reads the name of a file or folder; `None` is no part of any key.
+/// Decodes the name of a file or folder; `None` if it is not part of any key.
 ///
-/// `before` is what the parts around it say already, and empty in an ordinary folder.
+/// `before` is the text of the enclosing parts, and is empty in an ordinary folder.
 pub(crate) fn read<'a>(before: &str, name: &'a str) -> Option<NameReading<'a>> {
     read_spelled(before, name).or_else(|| {
         let stands = before.is_empty() && stands(name);
@@ -118,7 +118,8 @@ fn read_spelled(before: &str, name: &str) -> Option<NameReading<'static>> {
     }
 }
 
-/// Whether a segment can be a name as it is. This and `read_spelled` ask each other, about ever shorter texts.
+/// Whether a segment can be a file name unchanged. This function and `read_spelled` are mutually recursive, on ever shorter
+/// texts.
 fn stands(segment: &str) -> bool {
     !matches!(segment, "" | "." | ".." | RESERVED)
         && segment.len() <= MAX_NAME
@@ -126,7 +127,7 @@ fn stands(segment: &str) -> bool {
         && read_spelled("", segment).is_none()
 }
 
-/// The name of a segment: one component of a path, or several if it is long.
+/// The name of a segment: one path component, or several if it is long.
 fn name(segment: &str) -> Vec<String> {
     if stands(segment) {
         vec![segment.to_owned()]
@@ -148,7 +149,7 @@ fn spell(sigil: &str, segment: &str) -> Vec<String> {
     names
 }
 
-/// The last place, up to the longest part, that splits neither a character nor a `%25`.
+/// The last cut position, up to the maximum length of a part, that splits neither a character nor a `%25`.
 fn cut(quoted: &str) -> usize {
     let end = quoted.floor_char_boundary(MAX_PART);
     match quoted.as_bytes()[..end] {
@@ -162,7 +163,7 @@ fn quote(text: &str) -> String {
     text.replace('%', "%25").replace('\0', "%00")
 }
 
-/// The inverse of `quote`; `None` if the text is not what `quote` writes.
+/// The inverse of `quote`; `None` if the text is not an output of `quote`.
 fn unquote(spelling: &str) -> Option<String> {
     let mut pieces = spelling.split('%');
     let mut text = pieces.next()?.to_owned();
@@ -195,7 +196,7 @@ mod tests {
         places(key).beside.to_str().unwrap().to_owned()
     }
 
-    /// Reads a path back, one name after another, as a listing does.
+    /// Decodes a path, name by name, as a listing does.
     fn key_of(path: &Path) -> Option<String> {
         let names: Vec<&str> = path.iter().map(|name| name.to_str().unwrap()).collect();
         let (file, folders) = names.split_last()?;
@@ -311,11 +312,11 @@ mod tests {
         assert_eq!(read("", RESERVED), None);
         let part = format!("%+{}", "n".repeat(253));
         assert_eq!(key_of(&Path::new(&part).join("n")), None);
-        // "nn…n" with 255 bytes stands, so this spelling of it is nobody's.
+        // "nn…n" with 255 bytes is a valid file name, so this encoding of it is not used.
         assert_eq!(key_of(&Path::new(&part).join("%~nn")), None);
     }
 
-    /// Made of what is dangerous, so that short ones collide if anything can.
+    /// Critical fragments, so that short names collide if any do.
     const PIECES: [&str; 26] = [
         "%",
         "%~",
@@ -411,7 +412,7 @@ mod tests {
             }
         }
 
-        /// The operator's names: whatever the file is called, its key leads back to that very file.
+        /// An operator's file of any name: its key leads back to the same file.
         #[test]
         fn a_name_that_is_read_is_the_name_of_its_key(name in hostile_name()) {
             match read("", &name) {

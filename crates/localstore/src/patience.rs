@@ -1,7 +1,7 @@
-//! A stream that gives up on a reader who does not read.
+//! A stream that fails when the client does not read.
 //!
-//! A link lets anyone who was given it begin a download. Who then reads nothing would keep a connection and a file open for as long as
-//! they please, and there are only so many. hyper bounds the time for a request, not for a response.
+//! Every holder of a link can start a download. A client that then reads nothing would hold a connection and an open file
+//! indefinitely, and both are limited. hyper has a timeout for requests, but not for responses.
 
 use std::io;
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::bounds::PACE_PERIOD;
 
-/// How much a connection moved lately, in both directions.
+/// The recent throughput of a connection, in both directions.
 #[derive(Default)]
 pub(crate) struct MovedResponse(Mutex<Period>);
 
-/// The bytes of the present period, and of the one before.
+/// The bytes of the current period, and of the previous one.
 #[derive(Default)]
 struct Period {
     began: Option<Instant>,
@@ -31,7 +31,7 @@ impl MovedResponse {
         self.with(|period| period.now += bytes);
     }
 
-    /// The bytes of the last [`PACE_PERIOD`] at least, and of twice as long at the most.
+    /// The bytes of the last [`PACE_PERIOD`] to twice that time.
     pub(crate) fn lately(&self) -> usize {
         self.with(|period| period.before + period.now)
     }
@@ -57,18 +57,17 @@ impl MovedResponse {
     }
 }
 
-/// The pause after which writes are others than those before: between two requests nothing waits for the client.
+/// The pause that separates series of writes: between two requests, no data is pending for the client.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Passes everything through, and fails a write when the client takes less than `least` bytes while `patience` passes and
-/// writes wait for it.
+/// Forwards all data, and fails a write when the client accepts less than `least` bytes within `patience` while data is pending.
 pub(crate) struct Patient<S> {
     stream: S,
     patience: Duration,
     least: usize,
-    /// Runs from the first write that waits.
+    /// Starts with the first pending write.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// How much was taken since, and when the last of it was.
+    /// The bytes accepted since then, and the time of the last of them.
     taken: usize,
     taken_at: Option<Instant>,
     moved: Arc<MovedResponse>,
@@ -92,7 +91,7 @@ impl<S> Patient<S> {
         }
     }
 
-    /// Looks at the clock while the stream is not ready.
+    /// Checks the deadline while the stream is not ready.
     fn bound<T>(
         &mut self,
         written: Poll<io::Result<T>>,

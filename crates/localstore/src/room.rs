@@ -1,13 +1,12 @@
-//! Room for connections: how many may wait for a request, and how many requests are answered at once.
+//! Limits connections: how many may wait for a request, and how many requests are answered at once.
 //!
-//! A connection has proved nothing until a request on it was signed by a key of ours. Until then, and between two
-//! requests, it only waits, and of those that wait the one that did so longest is closed when another comes: connections
-//! that are held open keep no other out. A request that is signed leaves that crowd. One by a link takes a slot of the
-//! links; one that the holder of the secret signed in its header, which is the daemon itself, takes a slot that no link
-//! can take.
+//! A connection is unauthenticated until a request on it was signed by a configured key. Until then, and between two requests, it
+//! waits; a new connection beyond the limit closes the longest-waiting one, so that idle connections cannot block others. A
+//! signed request leaves that set. A request by a link takes a slot for links. A request that is signed in its header comes from
+//! the daemon itself, and takes a slot that links cannot take.
 //!
-//! Where all slots of the links are taken, another request takes the slot of an answer that is read too slowly, which is
-//! closed ([`Answers::make_room`]): readers who hold their slots keep no other out either, however many links they have.
+//! If all slots for links are taken, another request takes the slot of an answer that is read too slowly, which is closed
+//! ([`Answers::make_room`]). Slow readers therefore cannot block others either, however many links they have.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,16 +19,16 @@ use crate::bounds::{
 };
 use crate::patience::MovedResponse;
 
-/// Who signed a request.
+/// The signer of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyHolder {
-    /// The holder of a link: the signature, which is in the query, is this.
+    /// The holder of a link, identified by the signature in the query.
     Link(String),
     /// The holder of the secret: the signature is in the header.
     Own,
 }
 
-/// The room of one endpoint.
+/// The limits and the connections of one endpoint.
 #[derive(Clone)]
 pub(crate) struct Room {
     waiting: Arc<Mutex<WaitingResponse>>,
@@ -37,7 +36,7 @@ pub(crate) struct Room {
     own: Arc<Semaphore>,
 }
 
-/// What a request that is answered takes up.
+/// The slot of a request that is being answered.
 enum ResponseSlot {
     Link(Arc<Mutex<Answers>>, u64),
     Own(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit),
@@ -51,7 +50,7 @@ impl Drop for ResponseSlot {
     }
 }
 
-/// The answers to links, in the order in which they began.
+/// The answers to links, in the order of their start.
 #[derive(Default)]
 struct Answers {
     next_turn: u64,
@@ -86,11 +85,11 @@ impl Answers {
         Some(turn)
     }
 
-    /// Closes an answer for a request of a link that has `share` others; `false` if none is to be closed.
+    /// Closes an answer for a request of a link that already has `share` answers; `false` if none can be closed.
     ///
-    /// It is the answer of which the client took the least lately, and too little; of equal ones, the oldest. Where all have
-    /// just begun, or are read well, it is the slowest of the link with the most answers, as long as that keeps more than
-    /// the other link gets.
+    /// It closes the answer with the lowest recent throughput, if that is below [`MIN_PACE_BYTES`]; of equal ones, the oldest. If
+    /// all have just started or are read fast enough, it closes the slowest answer of the link with the most answers, provided
+    /// that this link keeps more answers than the requesting link gets.
     fn make_room(&mut self, share: usize) -> bool {
         let slow = self.slowest(|answer| {
             answer.began.elapsed() >= PACE_PERIOD && answer.moved.lately() < MIN_PACE_BYTES
@@ -122,14 +121,14 @@ impl Answers {
     }
 }
 
-/// The connections without a request that is answered, in the order in which they began to wait.
+/// The connections without a request in progress, in the order in which they began to wait.
 #[derive(Default)]
 struct WaitingResponse {
     next_turn: u64,
     by_turn: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// One connection's place in the room.
+/// A connection's entry in the room.
 #[derive(Clone)]
 pub(crate) struct ConnectionPlace(Arc<RoomInner>);
 
@@ -140,7 +139,7 @@ struct RoomInner {
     state: Mutex<RoomState>,
 }
 
-/// Where the connection is: among those that wait, or in a slot.
+/// The state of the connection: waiting, or in a slot.
 #[derive(Default)]
 struct RoomState {
     turn: Option<u64>,
@@ -156,7 +155,7 @@ impl Room {
         }
     }
 
-    /// Takes a connection in, and tells the one that waited longest to go if there are too many.
+    /// Registers a connection, and closes the longest-waiting one if there are too many.
     pub(crate) fn enter(&self) -> ConnectionPlace {
         let place = ConnectionPlace(Arc::new(RoomInner {
             room: self.clone(),
@@ -170,20 +169,20 @@ impl Room {
 }
 
 impl ConnectionPlace {
-    /// Ends when the connection must go.
+    /// Returns when the connection must be closed.
     pub(crate) async fn must_close(&self) {
         self.0.close.notified().await;
     }
 
-    /// What its client takes and gives.
+    /// The throughput of its client.
     pub(crate) fn moved(&self) -> Arc<MovedResponse> {
         Arc::clone(&self.0.moved)
     }
 
-    /// Takes a slot for a request whose signature was verified; `false` if the links have none left that could be freed, or this
-    /// link has its share.
+    /// Takes a slot for a request whose signature was verified; `false` if no slot for links can be freed, or this link has
+    /// reached its share.
     ///
-    /// The daemon's own requests wait for theirs.
+    /// The daemon's own requests wait for their slots.
     pub(crate) async fn begin(&self, signer: KeyHolder) -> bool {
         self.0.leave();
         let room = &self.0.room;
@@ -247,7 +246,7 @@ impl Drop for RoomInner {
     }
 }
 
-/// A request that is being answered, until the last byte of the answer is handed on.
+/// A request in progress, until the last byte of the answer is passed on.
 pub(crate) struct ServedResponse(ConnectionPlace);
 
 impl Drop for ServedResponse {
@@ -256,7 +255,7 @@ impl Drop for ServedResponse {
     }
 }
 
-/// A panic elsewhere leaves these maps whole.
+/// The maps are consistent even after a panic elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

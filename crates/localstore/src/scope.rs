@@ -1,9 +1,9 @@
-//! Who may ask: the checks of a request's signature that come before the signature itself is computed.
+//! Authorizes requests: the checks of a signature before it is computed.
 //!
-//! s3s verifies the HMAC and the expiry, and is more tolerant than S3 about what was signed. Here a request must say
-//! exactly one time, in its query or in its `Authorization` header, that it was signed with Signature Version 4 by the key of
-//! one of our sites, for its region and for S3, over the host and every `x-amz-*` header, and for a
-//! week at most. Anything else is refused before a byte of its body is read.
+//! s3s verifies the HMAC and the expiry, and is more tolerant than S3 about the scope of a signature. Here a request must be
+//! signed exactly once, in its query or in its `Authorization` header, with Signature Version 4, by the key of a configured site,
+//! for its region and for S3, over the host and every `x-amz-*` header, for at most a week. Every other request is rejected
+//! before any of its body is read.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 
@@ -20,7 +20,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use crate::Site;
 
-/// Longest life of a presigned URL, a week: the signing key lives no longer.
+/// The maximum lifetime of a presigned URL, a week: the signing key lives no longer.
 const MAX_EXPIRY_SECONDS: u32 = 604_800;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -28,13 +28,13 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The parameter that carries a signature.
 pub(crate) const SIGNATURE: &str = "X-Amz-Signature";
 
-/// How the header that carries a signature is written.
+/// The format of the header with a signature.
 const AUTHORIZATION_FORM: &str = "AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…";
 
-/// The type of a form that is posted.
+/// The media type of POST forms.
 const FORM: &[u8] = b"multipart/form-data";
 
-/// Headers that clients send unsigned. The first can only narrow a request, since its body is held against it.
+/// Headers that clients send unsigned. The first can only restrict a request, since the body is verified against it.
 const MAY_BE_UNSIGNED: [&str; 2] = ["x-amz-content-sha256", "x-amz-user-agent"];
 
 /// The sites, by access key.
@@ -42,7 +42,7 @@ const MAY_BE_UNSIGNED: [&str; 2] = ["x-amz-content-sha256", "x-amz-user-agent"];
 pub(crate) struct Sites(Arc<HashMap<String, Site>>);
 
 impl Sites {
-    /// `Err` names the access key that two sites share.
+    /// `Err` contains the access key that two sites share.
     pub(crate) fn new(sites: Vec<Site>) -> Result<Self, String> {
         let mut by_key = HashMap::new();
         for site in sites {
@@ -61,11 +61,11 @@ impl Sites {
             .ok_or_else(|| S3Error::with_message(S3ErrorCode::InvalidAccessKeyId, unknown))
     }
 
-    /// Checks all that can be said of a request without computing its signature.
+    /// Checks a request as far as possible without computing its signature.
     pub(crate) fn admit(&self, request: &request::Parts) -> S3Result<()> {
         let query = SignedQuery::parse(request.uri.query().unwrap_or_default())?;
         let authorization = request.headers.get(AUTHORIZATION);
-        // s3s would take a version 2 signature, which has neither a region nor signed headers.
+        // s3s would accept a version 2 signature, which has neither a region nor signed headers.
         if query.has("Signature") || query.has("AWSAccessKeyId") {
             return Err(unsupported());
         }
@@ -82,7 +82,7 @@ impl Sites {
                     .ok()
                     .and_then(|value| value.strip_prefix(ALGORITHM));
                 let fields = fields.filter(|_| is_only).ok_or_else(unsupported)?;
-                // A parameter of the other kind would mean nothing to one parser, and something to another.
+                // Parsers could interpret a parameter of the other kind differently.
                 if query.has_any_of_signature() {
                     return Err(one_mechanism());
                 }
@@ -104,7 +104,7 @@ impl Sites {
             )));
         }
         check_signed_headers(claim.signed_headers, &request.headers)?;
-        // s3s would look for the signature of a form in its body, and pass over the one that was checked here.
+        // s3s would read the signature of a form from its body, and ignore the one that was checked here.
         let content_type = request.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_form = content_type
             .and_then(|text| text.trim_ascii().get(..FORM.len()))
@@ -125,14 +125,14 @@ impl S3Auth for Sites {
     }
 }
 
-/// What a request says of its signature.
+/// The signature information of a request.
 pub(crate) struct Claim<'a> {
     pub(crate) credential: &'a str,
     pub(crate) date: &'a str,
     pub(crate) signed_headers: &'a str,
 }
 
-/// What the signing key was derived from, beside the secret and the day.
+/// The inputs of the signing key besides the secret and the date.
 pub(crate) struct CredentialScope<'a> {
     pub(crate) access_key_id: &'a str,
     pub(crate) region: &'a str,
@@ -149,7 +149,7 @@ impl<'a> Claim<'a> {
             return Err(format!("X-Amz-Algorithm only supports \"{ALGORITHM}\""));
         }
         let expires = parameter("X-Amz-Expires")?;
-        // `parse` alone would take a sign.
+        // `parse` alone would accept a sign.
         let is_number = expires.bytes().all(|byte| byte.is_ascii_digit());
         let seconds = expires.parse().ok().filter(|_| is_number);
         if !seconds.is_some_and(|seconds| (1..=MAX_EXPIRY_SECONDS).contains(&seconds)) {
@@ -169,7 +169,7 @@ impl<'a> Claim<'a> {
         })
     }
 
-    /// Reads `Credential=…, SignedHeaders=…, Signature=…`: these three, in this order, with at most one space after a comma.
+    /// Parses `Credential=…, SignedHeaders=…, Signature=…`: these three, in this order, with at most one space after a comma.
     fn of_headers(authorization: &'a str, headers: &'a HeaderMap) -> Result<Self, String> {
         let fields: Vec<&str> = authorization.split(',').collect();
         let malformed = || format!("it must be written {AUTHORIZATION_FORM}");
@@ -204,7 +204,7 @@ impl<'a> Claim<'a> {
                 "the Credential is mal-formed; expecting \"{form}\""
             ));
         };
-        // s3s 0.14.1 takes anything for a digit, and subtracts '0' from it.
+        // s3s 0.14.1 accepts any byte as a digit, and subtracts '0' from it.
         if !has_shape(self.date, "00000000T000000Z") || !has_shape(date, "00000000") {
             let form = "YYYYMMDD, with a time YYYYMMDD'T'HHMMSS'Z'";
             return Err(format!("a date must be written {form}"));
@@ -222,7 +222,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Whether a text is like a model in which each `0` stands for a digit.
+/// Whether a text matches a model in which each `0` stands for a digit.
 fn has_shape(text: &str, model: &str) -> bool {
     let is_alike = |(byte, like): (u8, u8)| match like {
         b'0' => byte.is_ascii_digit(),
@@ -231,7 +231,7 @@ fn has_shape(text: &str, model: &str) -> bool {
     text.len() == model.len() && text.bytes().zip(model.bytes()).all(is_alike)
 }
 
-/// The 64 digits of an HMAC-SHA-256.
+/// Whether a text is the 64 hexadecimal digits of an HMAC-SHA-256.
 fn is_signature(text: &str) -> bool {
     text.len() == 64
         && text
@@ -239,10 +239,10 @@ fn is_signature(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A header that is not signed may have been added by anyone: the host, and all that S3 acts upon, must be.
+/// Checks that the host and every header that S3 acts upon is signed: an unsigned header may have been added by a third party.
 ///
-/// The names are in lower case, in the order of their bytes, each once, and each names a header that is there once: what
-/// is signed has then one reading.
+/// The names must be in lower case and sorted by byte, each once, and each must name a header that occurs once, so that the
+/// signed content is unambiguous.
 fn check_signed_headers(signed: &str, headers: &HeaderMap) -> S3Result<()> {
     let names: Vec<&str> = signed.split(';').collect();
     let is_name =
@@ -292,7 +292,7 @@ fn unsupported() -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidRequest, message)
 }
 
-/// The parameters of a query, decoded as s3s decodes them: it must not see another value than we do.
+/// The parameters of a query, decoded as s3s decodes them: both must see the same values.
 pub(crate) struct SignedQuery(Vec<(String, String)>);
 
 impl SignedQuery {
@@ -314,7 +314,7 @@ impl SignedQuery {
         self.0.iter().any(|pair| pair.0 == name)
     }
 
-    /// Whether it has a parameter of a signature, however it is spelled.
+    /// Whether it has a parameter of a signature, in any spelling.
     fn has_any_of_signature(&self) -> bool {
         let is_alike = |name: &str| {
             QUERY_PARAMETERS
@@ -324,7 +324,7 @@ impl SignedQuery {
         self.0.iter().any(|pair| is_alike(&pair.0))
     }
 
-    /// A parameter of a signature in other capitals than S3's.
+    /// A parameter of a signature whose capitals differ from S3's.
     fn misspelled_parameter(&self) -> Option<&str> {
         let mut names = self.0.iter().map(|pair| pair.0.as_str());
         names.find_map(|name| {
@@ -335,7 +335,7 @@ impl SignedQuery {
         })
     }
 
-    /// All parameters but one, sorted and spelled as a signature covers them.
+    /// All parameters but one, sorted and encoded as in a canonical query.
     pub(crate) fn spelled_without(&self, name: &str) -> String {
         let mut others: Vec<_> = self.0.iter().filter(|pair| pair.0 != name).collect();
         others.sort();
@@ -346,7 +346,7 @@ impl SignedQuery {
         text.split_off(text.len().min(1))
     }
 
-    /// The value of a parameter that is given once.
+    /// The value of a parameter that occurs once.
     pub(crate) fn only(&self, name: &str) -> Option<&str> {
         let mut values = self
             .0
@@ -357,7 +357,7 @@ impl SignedQuery {
     }
 }
 
-/// Decodes `%XX` and `+`; `None` if what comes out is not UTF-8.
+/// Decodes `%XX` and `+`; `None` if the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,6 +1,6 @@
-//! The connections: accepting them, bounding them, and ending them.
+//! Accepts, limits and closes connections.
 //!
-//! It knows HTTP and nothing of S3 but that a request is admitted by `Sites` and then answered by s3s.
+//! This module handles HTTP. Its only knowledge of S3 is that `Sites` admits a request and s3s then answers it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -27,7 +27,7 @@ use crate::patience::Patient;
 use crate::room::{ConnectionPlace, Room, ServedResponse};
 use crate::scope::Sites;
 
-/// How long to wait when the system has no more files for a connection; trying at once again would only heat the room.
+/// The pause when the system is out of file descriptors; an immediate retry would only use CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers requests.
@@ -50,7 +50,7 @@ impl Service {
         }
     }
 
-    /// Answers a request. A connection on which nothing was signed is closed with the answer.
+    /// Answers a request. A connection without a signed request is closed after the answer.
     async fn respond(
         &self,
         request: Request<Incoming>,
@@ -78,10 +78,10 @@ impl Service {
                 .to_http_response()
                 .unwrap_or_else(|_| internal_error());
         }
-        // For the access check, which comes after the signature was verified.
+        // For the access check, which runs after the signature was verified.
         head.extensions.insert(place.clone());
         let request = Request::from_parts(head, Body::from(body));
-        // s3s writes requests into its debug log, signatures and all. A link that works must not be in a log at any level.
+        // s3s writes requests, including signatures, to its debug log. A working link must not be in a log at any level.
         let answered = self
             .s3
             .call(request)
@@ -91,7 +91,7 @@ impl Service {
     }
 }
 
-/// What is sent, and the slot that it keeps until then.
+/// The response body, and the slot that it holds until it is sent.
 struct HttpAnswer {
     body: Body,
     _served: Option<ServedResponse>,
@@ -123,7 +123,7 @@ fn internal_error() -> Response<Body> {
     response
 }
 
-/// Accepts connections until told to stop, then waits for those that are open.
+/// Accepts connections until the stop signal, then waits for the open ones.
 pub(crate) async fn serve(
     listener: TcpListener,
     service: Service,
@@ -152,17 +152,17 @@ pub(crate) async fn serve(
             }
         }
     }
-    // Closed first, so that a client who comes now is told, rather than left waiting.
+    // Closed first, so that a new client gets an error instead of waiting.
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// Waits until told to stop; a sender that is gone says so too.
+/// Waits for the stop signal; a dropped sender counts as one.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _told = stop.wait_for(|stop| *stop).await;
 }
 
-/// Serves the requests of one connection; told to stop, it finishes the one in progress.
+/// Serves the requests of one connection; after the stop signal, it finishes the current one.
 async fn converse(
     stream: TcpStream,
     service: Service,
@@ -194,7 +194,7 @@ async fn converse(
         }
     };
     if let Err(error) = ended {
-        // Clients go away as they please.
+        // Clients disconnect at any time.
         tracing::debug!(target: crate::LOG_TARGET, %error, "a connection to the embedded endpoint broke off");
     }
 }

@@ -1,6 +1,6 @@
-//! Receiving the bytes of an upload: into a draft as they come, held against every digest that the client gave.
+//! Receives an upload into a draft, and verifies every digest that the client gave.
 //!
-//! s3s verifies what belongs to the signature (`x-amz-content-sha256`, signed chunks) and leaves the rest to us: the length,
+//! s3s verifies what belongs to the signature (`x-amz-content-sha256`, signed chunks). This module verifies the rest: the length,
 //! `Content-MD5` and the `x-amz-checksum-*` of headers and trailers.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
 
@@ -13,10 +13,10 @@ use s3s::dto::{Checksum, PutObjectInput, StreamingBlob};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Result, TrailingHeaders};
 use tokio::io::AsyncWriteExt;
 
-/// Largest object that one PUT may bring. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
+/// The maximum size of an object in one PUT. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html>
 pub(crate) const LARGEST_UPLOAD: u64 = 5 << 30;
 
-/// The digests that are computed while bytes come in, and what they must be.
+/// The digests that are computed during the upload, and their expected values.
 pub(crate) struct Expected {
     length: Option<u64>,
     md5: Option<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Takes what a request says about its body.
+    /// The expectations of a request about its body.
     pub(crate) fn of(request: &mut S3Request<PutObjectInput>) -> S3Result<Self> {
         let announced = request
             .headers
@@ -79,7 +79,7 @@ impl Expected {
         }
     }
 
-    /// Completes the checksums with those that came behind the body.
+    /// Adds the checksums from the trailers.
     fn read_trailers(&mut self) -> S3Result<()> {
         let trailers = self
             .trailing_headers
@@ -109,7 +109,7 @@ impl Expected {
     }
 }
 
-/// Writes a body into a draft; returns the checksums that were verified.
+/// Writes a body into a draft; returns the verified checksums.
 pub(crate) async fn receive(
     body: Option<StreamingBlob>,
     draft: &std::fs::File,
@@ -147,7 +147,7 @@ pub(crate) async fn receive(
     Ok(sums)
 }
 
-/// Why a body did not become a draft: the client's mistake, or our disk's.
+/// Why a body could not be received: a client error, or a disk error.
 pub(crate) enum ReceiveError {
     Refused(S3Error),
     Disk(io::Error),
@@ -165,7 +165,7 @@ impl From<io::Error> for ReceiveError {
     }
 }
 
-/// The body ended early, or was not what its signature says. The types that would tell which are private to s3s.
+/// The error for a body that ended early or did not match its signature. The types that would tell which are private to s3s.
 fn broken_body(error: &(dyn std::error::Error + 'static)) -> S3Error {
     let text = error.to_string();
     let code = match text.rsplit(' ').next() {
@@ -181,7 +181,7 @@ fn too_large() -> S3Error {
     S3Error::with_message(S3ErrorCode::EntityTooLarge, message)
 }
 
-/// `Content-MD5` is the only thing that we have to write in base64.
+/// Base64 is only needed for `Content-MD5`.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);

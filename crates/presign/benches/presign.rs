@@ -1,8 +1,8 @@
-//! Signing, measured beside the other ways to sign in Rust, in one run, on one core.
+//! Compares signing with other Rust signers, in one run, on one core.
 //!
-//! `cargo bench -p presign`. Machines are shared and noisy: read the ratios. Each row is the median of several
-//! rounds, and the rounds of the contenders alternate, so that a slow moment hits all. Before they are measured, all
-//! must give the same signature.
+//! `cargo bench -p presign`. Timings vary on shared machines: compare the ratios. Each row is the median of several rounds. The
+//! rounds of the contenders alternate, so that a disturbance affects all of them. Before the measurement, the benchmark asserts
+//! that all contenders produce the same signature.
 
 #![expect(
     clippy::print_stdout,
@@ -40,12 +40,12 @@ const DISPOSITION: &str = "attachment; filename=\"report 0000.pdf\"";
 const ROUNDS: usize = 9;
 const KEYS: usize = 20_000;
 
-/// Signs a link to a key and shows it.
+/// Signs a link to a key and passes its text to a callback.
 type Sign<'a> = Box<dyn FnMut(&str, &mut dyn FnMut(&str)) + 'a>;
 
 struct Contender<'a> {
     name: &'static str,
-    /// How many links a round has: about the same time for all.
+    /// The number of links in a round, chosen so that all contenders take about the same time.
     each: usize,
     sign: Sign<'a>,
     rounds: Vec<f64>,
@@ -94,7 +94,7 @@ fn contenders(token: Option<&str>) -> [Contender<'static>; 4] {
     ]
 }
 
-/// Compares what they sign: the same request, so the same signature.
+/// Asserts that all contenders sign the same request with the same signature.
 fn agree(contenders: &mut [Contender<'_>], key: &str) {
     let mut signatures = Vec::new();
     for contender in contenders {
@@ -169,7 +169,7 @@ fn rusty_s3(token: Option<&str>) -> Sign<'static> {
         Some(token) => rusty_s3::Credentials::new_with_token(ID, SECRET, token),
         None => rusty_s3::Credentials::new(ID, SECRET),
     };
-    // Its own version of jiff reads the instant.
+    // aws-sdk-s3's own version of jiff parses the instant.
     let at = INSTANT.parse().unwrap();
     Box::new(move |key, seen| {
         let mut action = bucket.get_object(Some(&credentials), key);
@@ -180,7 +180,7 @@ fn rusty_s3(token: Option<&str>) -> Sign<'static> {
     })
 }
 
-/// The AWS SDK's signer by itself: whoever calls it spells the URL.
+/// The AWS SDK's signer by itself: the caller encodes the URL.
 fn aws_sigv4(token: Option<&str>) -> Sign<'static> {
     let identity = Credentials::new(ID, SECRET, token.map(ToOwned::to_owned), None, "bench").into();
     let disposition = DISPOSITION.replace(' ', "%20").replace(';', "%3B");

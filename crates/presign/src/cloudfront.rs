@@ -1,10 +1,9 @@
-//! CloudFront signed URLs: arithmetic with a private key, as [`crate::sigv4`] is arithmetic with a secret.
+//! CloudFront signed URLs, computed with a private key.
 //!
-//! What is signed is a policy, a small JSON text: which URL, until when, from when, from which network. A *canned*
-//! policy has an end and nothing else, and CloudFront writes it anew from the URL that it is asked for; a *custom*
-//! one stands in the URL. Such links know no session and no seven days: they end when their policy ends, or when the
-//! key is taken out of its group.
-//! <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html>
+//! The signature covers a policy, a small JSON text: the URL, the end, and optionally the start and the client's network. A
+//! *canned* policy has only an end; CloudFront rebuilds it from the requested URL. A *custom* policy is part of the URL. These
+//! URLs depend on no session and have no limit of seven days: they expire when their policy ends or when the key is removed from
+//! its key group. <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-signed-urls.html>
 
 pub mod key;
 
@@ -22,7 +21,7 @@ use crate::percent::push_path;
 use crate::request::PresignRequest;
 use crate::url::PresignedUrl;
 
-/// The parameters that CloudFront takes for its own and leaves out of what it compares.
+/// The parameters that CloudFront reserves and removes before it compares a URL with a policy.
 pub(crate) const OWN_PARAMETERS: [&str; 5] = [
     "Expires",
     "Policy",
@@ -31,68 +30,68 @@ pub(crate) const OWN_PARAMETERS: [&str; 5] = [
     "Hash-Algorithm",
 ];
 
-/// CloudFront counts seconds in 32 bits: 19 January 2038.
+/// The last instant that CloudFront accepts: it counts seconds in 32 bits, to 19 January 2038.
 pub const LAST_SECOND: i64 = i32::MAX as i64;
 
 /// Why a CloudFront URL cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudFrontError {
-    /// The id of the public key is none.
+    /// The id of the public key is malformed.
     #[error("{0:?} is not the id of a CloudFront public key: it looks like K2JCJMDEHXQW5F")]
     KeyPairId(String),
-    /// The distribution's name is none.
+    /// The domain name of the distribution is malformed.
     #[error(
         "{0:?} is not the domain of a distribution: write the name alone, such as d111111abcdef8.cloudfront.net"
     )]
     Domain(String),
-    /// A network is none.
+    /// A network is malformed.
     #[error(
         "{0:?} is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"
     )]
     Network(String),
-    /// The URL cannot be signed as it is.
+    /// The URL cannot be signed in this form.
     #[error("a link to {url} cannot be signed for CloudFront: {reason}")]
     Url {
-        /// The URL, not signed yet.
+        /// The unsigned URL.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// The link would never work.
+    /// The policy ends before it starts.
     #[error("a CloudFront link that begins at {start} must end later, not at {end}")]
     Order {
-        /// Its beginning.
+        /// The start of the policy.
         start: Timestamp,
-        /// Its end.
+        /// The end of the policy.
         end: Timestamp,
     },
-    /// The link would end later than CloudFront can count, or before it began to.
+    /// The end of the URL is outside the range that CloudFront can represent.
     #[error(
         "a CloudFront link cannot end at {0}: CloudFront counts from 1970 to 2038-01-19T03:14:07Z"
     )]
     End(Timestamp),
-    /// The one signature does not cover the URL.
+    /// The wildcard signature does not cover the URL.
     #[error("{url} is outside of {resource}, for which the CloudFront links were signed")]
     Outside {
-        /// The URL, not signed yet.
+        /// The unsigned URL.
         url: String,
-        /// What is signed.
+        /// The signed resource.
         resource: String,
     },
-    /// The distribution does not reach the object.
+    /// The distribution cannot reach the object.
     #[error("the distribution cannot open {key:?}: its origin path is {origin_path:?}")]
     Unreached {
         /// The object's key.
         key: String,
-        /// What every key that it opens begins with.
+        /// The prefix of every key that the distribution opens.
         origin_path: String,
     },
-    /// The key does not sign, which no key does that could be read.
+    /// The key failed to sign; this is not expected of a key that was parsed.
     #[error("the CloudFront key does not sign")]
     Key,
 }
 
-/// An IPv4 network, of one address or more.
+/// An IPv4 network of one or more addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv4Network {
     address: Ipv4Addr,
@@ -109,7 +108,7 @@ impl FromStr for Ipv4Network {
         let address: Ipv4Addr = address.parse().map_err(|_| refuse())?;
         let prefix: u8 = prefix.parse().map_err(|_| refuse())?;
         let below = u32::MAX.checked_shr(prefix.into()).unwrap_or(0);
-        // 192.0.2.7/24 is a slip: it may mean one address or 256.
+        // 192.0.2.7/24 is ambiguous: it may mean one address or 256.
         if !is_number || prefix > 32 || address.to_bits() & below != 0 {
             return Err(refuse());
         }
@@ -123,7 +122,7 @@ impl fmt::Display for Ipv4Network {
     }
 }
 
-/// When a link works, and for whom.
+/// When a URL works, and from which network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UrlPolicy {
     end: Timestamp,
@@ -132,7 +131,7 @@ pub struct UrlPolicy {
 }
 
 impl UrlPolicy {
-    /// Works until an instant; CloudFront counts whole seconds.
+    /// Works until `end`; CloudFront counts whole seconds.
     pub const fn until(end: Timestamp) -> Self {
         Self {
             end,
@@ -141,7 +140,7 @@ impl UrlPolicy {
         }
     }
 
-    /// Does not work before an instant.
+    /// Also requires that `start` has passed.
     #[must_use]
     pub const fn starting(self, start: Timestamp) -> Self {
         Self {
@@ -150,7 +149,7 @@ impl UrlPolicy {
         }
     }
 
-    /// Works from one network only.
+    /// Also restricts the policy to one network.
     #[must_use]
     pub const fn from_network(self, network: Ipv4Network) -> Self {
         Self {
@@ -178,9 +177,9 @@ impl UrlPolicy {
         }
     }
 
-    /// The text that is signed, to the byte: CloudFront writes a canned one anew and compares.
+    /// The signed text, exact to the byte: CloudFront rebuilds a canned policy and compares it.
     fn json(&self, resource: &str) -> String {
-        // A quote in a resource could bring in another, so it is escaped, though `check_url` lets none pass.
+        // A quote in a resource could inject JSON, so it is escaped, although `check_url` already rejects quotes.
         let resource = serde_json::Value::from(resource);
         let end = self.end.as_second();
         let mut json = format!(
@@ -200,16 +199,16 @@ impl UrlPolicy {
     }
 }
 
-/// Where links of a distribution point.
+/// The domain that the URLs of a distribution point to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DistributionDomain {
     origin: String,
 }
 
 impl DistributionDomain {
-    /// The distribution with this domain, its own or one of ours that points to it.
+    /// Parses the distribution's domain name, either its own or an alternate domain name (CNAME).
     pub fn new(domain: &str) -> Result<Self, CloudFrontError> {
-        // Browsers send host names in lower case, and CloudFront compares them as they come.
+        // Browsers send host names in lower case, and CloudFront compares them byte for byte.
         let name = domain.to_ascii_lowercase();
         let is_label = |label: &str| {
             (1..=63).contains(&label.len())
@@ -225,14 +224,14 @@ impl DistributionDomain {
         })
     }
 
-    /// The scheme and host of the links, as a page's security policy names them.
+    /// The scheme and host of the URLs, as a Content Security Policy names them.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The URL of an object, yet to be signed. Its key and parameters are escaped as in a link to S3.
+    /// The unsigned URL of an object. Key and parameters are encoded as in an S3 URL.
     ///
-    /// CloudFront hands `response-…` parameters on only if the distribution's origin request policy says so.
+    /// CloudFront forwards `response-…` parameters to S3 only if the distribution's origin request policy includes them.
     pub fn url(&self, request: &PresignRequest<'_>) -> String {
         let mut parameters = String::new();
         request.push_parameters(&mut parameters);
@@ -246,7 +245,7 @@ impl DistributionDomain {
         url
     }
 
-    /// The resource that is everything whose key begins with `prefix`, for [`CloudFrontSigner::wildcard`].
+    /// The resource that matches every key that begins with `prefix`, for [`CloudFrontSigner::wildcard`].
     pub fn everything_below(&self, prefix: &str) -> String {
         let mut resource = String::new();
         self.push_place(prefix, &mut resource);
@@ -270,7 +269,7 @@ pub struct CloudFrontSigner {
 }
 
 impl CloudFrontSigner {
-    /// Signs with `key`, whose public half CloudFront knows as `key_pair_id`.
+    /// Signs with `key`, whose public key is registered with CloudFront as `key_pair_id`.
     pub fn new(
         key_pair_id: &str,
         key: PrivateKey,
@@ -284,7 +283,7 @@ impl CloudFrontSigner {
         })
     }
 
-    /// Whether a text looks like the id of a public key.
+    /// Checks the format of a public key's id.
     pub fn check_key_pair_id(text: &str) -> Result<(), CloudFrontError> {
         let is_id =
             (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -294,12 +293,12 @@ impl CloudFrontSigner {
         }
     }
 
-    /// The id of the key: no secret, and part of every link.
+    /// The id of the public key. It is not secret and is part of every URL.
     pub fn key_pair_id(&self) -> &Arc<str> {
         &self.key_pair_id
     }
 
-    /// What kind of key it is, in words.
+    /// The type of the key, for display.
     pub fn kind(&self) -> String {
         let hash = match self.hash {
             HashAlgorithm::Sha1 => "SHA-1",
@@ -308,7 +307,7 @@ impl CloudFrontSigner {
         format!("{} with {hash}", self.key.kind())
     }
 
-    /// Signs one URL, query and all: whoever changes a character of it has no link.
+    /// Signs one URL with its query. A change to any character invalidates the URL.
     pub fn sign(&self, url: &str, policy: &UrlPolicy) -> Result<PresignedUrl, CloudFrontError> {
         check_url(url)?;
         policy.check()?;
@@ -316,16 +315,16 @@ impl CloudFrontSigner {
         Ok(signed(url, &query))
     }
 
-    /// Signs a resource with `*` (any characters) and `?` (one) once, for all URLs that it stands for.
+    /// Signs a resource with the wildcards `*` (any characters) and `?` (one character) once, for all URLs that it matches.
     ///
-    /// Cheap, and weaker than [`CloudFrontSigner::sign`]: whoever holds one link can make the others, and a
-    /// parameter such as `x-handout` can be changed.
+    /// This is cheaper and weaker than [`CloudFrontSigner::sign`]: the holder of one URL can derive the others, and can change a
+    /// parameter such as `x-handout`.
     pub fn wildcard(
         &self,
         resource: &str,
         policy: &UrlPolicy,
     ) -> Result<WildcardSignature, CloudFrontError> {
-        // What may stand in a URL, once the wildcards are taken for letters.
+        // The resource must be a valid URL once its wildcards are replaced by a letter.
         check_url(&resource.replace(['*', '?'], "w")).map_err(|error| match error {
             CloudFrontError::Url { reason, .. } => refused(resource, reason),
             other => other,
@@ -341,7 +340,8 @@ impl CloudFrontSigner {
         })
     }
 
-    /// The signature of one URL for use in all: as long as that of each of them under a canned policy, and good for none.
+    /// Returns a signature for estimating lengths: as long as the signature of each URL under a canned policy, and valid for no
+    /// URL.
     pub fn sample(&self, policy: &UrlPolicy) -> Result<WildcardSignature, CloudFrontError> {
         policy.check()?;
         let query = self.query("https://example.invalid/", policy, policy.is_canned())?;
@@ -372,7 +372,7 @@ impl CloudFrontSigner {
         query.push_str(&base64(&signature));
         query.push_str("&Key-Pair-Id=");
         query.push_str(&self.key_pair_id);
-        // SHA-1 is not named, so that URLs for it are what they always were.
+        // CloudFront assumes SHA-1 when no algorithm is named, so URLs for SHA-1 stay unchanged.
         if self.hash == HashAlgorithm::Sha256 {
             query.push_str("&Hash-Algorithm=SHA256");
         }
@@ -380,7 +380,7 @@ impl CloudFrontSigner {
     }
 }
 
-/// One signature for many URLs.
+/// A signature for all URLs that match a resource.
 #[derive(Clone)]
 pub struct WildcardSignature {
     resource: Arc<str>,
@@ -397,7 +397,7 @@ impl fmt::Debug for WildcardSignature {
 }
 
 impl WildcardSignature {
-    /// A link to one of the URLs; refused for one that the signature does not cover.
+    /// Appends the signature to a URL. Returns an error for a URL that the signature does not cover.
     pub fn apply(&self, url: &str) -> Result<PresignedUrl, CloudFrontError> {
         check_url(url)?;
         if !matches(self.resource.as_bytes(), url.as_bytes()) {
@@ -415,7 +415,7 @@ fn signed(url: &str, query: &str) -> PresignedUrl {
     PresignedUrl::new(format!("{url}{separator}{query}"))
 }
 
-/// Base 64 in CloudFront's own alphabet, which needs no percent-encoding.
+/// Base64 in CloudFront's alphabet, which needs no percent-encoding.
 fn base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
         .replace('+', "-")
@@ -423,7 +423,7 @@ fn base64(bytes: &[u8]) -> String {
         .replace('/', "~")
 }
 
-/// Reads what [`base64`] wrote.
+/// Decodes CloudFront's Base64.
 pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     let text = text.replace('-', "+").replace('_', "=").replace('~', "/");
     Base64::decode_vec(&text).ok()
@@ -436,7 +436,7 @@ fn refused(url: &str, reason: &'static str) -> CloudFrontError {
     }
 }
 
-/// Whether a client will ask for exactly this URL, and CloudFront compare exactly this text.
+/// Checks that clients request this URL unchanged, so that CloudFront compares the same text.
 fn check_url(url: &str) -> Result<(), CloudFrontError> {
     let refuse = |reason| Err(refused(url, reason));
     let Some(rest) = url
@@ -492,7 +492,7 @@ const fn may_stand_in_a_url(byte: u8) -> bool {
         || matches!(byte, b'&'..=b',' | b';' | b'=')
 }
 
-/// Whether a resource with `*` and `?` stands for a URL. Linear but for the stars: the last one gives way first.
+/// Whether a resource with `*` and `?` matches a URL. The search backtracks only to the last `*`.
 pub(crate) fn matches(resource: &[u8], url: &[u8]) -> bool {
     let (mut at, mut in_url) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -1,22 +1,22 @@
-//! What a linked file is called and what a browser does with it.
+//! File names, `Content-Disposition` values and media types of downloads.
 //!
-//! A name may come from an object's key or from a job, so it is hostile until it was cleaned here: no header
-//! can be ended by it, no extension disguised.
+//! A name may come from an object's key or from a user, so it is untrusted until it is cleaned here: a cleaned name cannot end a
+//! header or disguise an extension.
 
-/// What a browser does with a file (RFC 6266, section 4.2).
+/// How a browser handles a file (RFC 6266, section 4.2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DispositionType {
-    /// Saves it.
+    /// Saves the file.
     #[default]
     Attachment,
-    /// Shows it.
+    /// Displays the file.
     Inline,
 }
 
-/// The longest file name, in bytes: what common file systems take, less what a browser adds for a copy.
+/// The longest file name, in bytes: the limit of common file systems, less what a browser adds to the name of a copy.
 const MAX_NAME_BYTES: usize = 150;
 
-/// Types that browsers show and that cannot run scripts, by extension; the only ones that may be shown inline.
+/// The types that browsers display and that cannot run scripts, by extension. Only these may be displayed inline.
 const PASSIVE_TYPES: [(&str, &str); 24] = [
     ("aac", "audio/aac"),
     ("avif", "image/avif"),
@@ -44,7 +44,7 @@ const PASSIVE_TYPES: [(&str, &str); 24] = [
     ("webp", "image/webp"),
 ];
 
-/// Their extensions as [`number`]s: each link and each card asks.
+/// Their extensions as [`number`]s, because this lookup runs for each link and each card.
 const PASSIVE_EXTENSIONS: [u64; PASSIVE_TYPES.len()] = {
     let mut numbers = [0; PASSIVE_TYPES.len()];
     let mut at = 0;
@@ -55,7 +55,7 @@ const PASSIVE_EXTENSIONS: [u64; PASSIVE_TYPES.len()] = {
     numbers
 };
 
-/// A short extension as a number, the same in capitals; 0 for one that is longer than any that is known.
+/// A short extension as a number, ignoring case; 0 for an extension longer than all known ones.
 const fn number(extension: &[u8]) -> u64 {
     if extension.len() > 4 {
         return 0;
@@ -68,16 +68,16 @@ const fn number(extension: &[u8]) -> u64 {
     number
 }
 
-/// What stands after a name's last dot.
+/// The part of a name after its last dot.
 pub fn extension(name: &str) -> Option<&str> {
     let dot = memchr::memrchr(b'.', name.as_bytes())?;
     Some(&name[dot + 1..])
 }
 
-/// The media type under which a name may be shown in a browser; `None` for all that could run scripts there.
+/// The media type under which a browser may display a file of this name; `None` for types that could run scripts.
 ///
-/// Objects of a bucket share its origin: an HTML or SVG file shown inline could read whatever else the reader's
-/// browser may open there. So everything outside of this list is saved, not shown.
+/// All objects of a bucket share an origin: an HTML or SVG file that is displayed inline could read other objects that the
+/// reader's browser may open there. Files outside this list are therefore saved, not displayed.
 pub fn passive_type(name: &str) -> Option<&'static str> {
     let number = number(extension(name)?.as_bytes());
     let found = PASSIVE_EXTENSIONS
@@ -86,13 +86,13 @@ pub fn passive_type(name: &str) -> Option<&'static str> {
     Some(PASSIVE_TYPES[found].1)
 }
 
-/// Extensions of files that a browser runs scripts of, when they come as what they are.
+/// The extensions of files whose scripts a browser runs when they are served with their own type.
 const ACTIVE: [&str; 17] = [
     "hta", "htm", "html", "js", "mht", "mhtml", "mjs", "shtml", "svg", "svgz", "swf", "wasm",
     "xht", "xhtml", "xml", "xsl", "xslt",
 ];
 
-/// Whether a name is one of a file that could run scripts in a browser, if it is not saved.
+/// Whether a file of this name could run scripts in a browser unless it is saved.
 pub fn is_active(name: &str) -> bool {
     let is = |extension: &str| {
         ACTIVE
@@ -102,7 +102,7 @@ pub fn is_active(name: &str) -> bool {
     extension(name).is_some_and(is)
 }
 
-/// Whether a media type is one that may be shown in a browser.
+/// Whether a browser may display this media type inline.
 pub fn is_passive(media_type: &str) -> bool {
     let essence = |text: &str| {
         let essence = text.split(';').next().unwrap_or_default();
@@ -114,8 +114,8 @@ pub fn is_passive(media_type: &str) -> bool {
         .any(|(_, known)| essence(known) == wanted)
 }
 
-/// Makes a text into a file name that is one on every system: no separators, quotes or control characters, no
-/// characters that turn text around, at most 150 bytes with its extension kept.
+/// Cleans a text into a file name that is valid on every system: no separators, quotes or control characters, no bidirectional
+/// control characters, at most 150 bytes with the extension kept.
 pub fn clean_name(text: &str) -> String {
     match is_clean(text) {
         true => text.to_owned(),
@@ -129,14 +129,14 @@ fn cleaned(text: &str) -> String {
         .filter(|c| !c.is_control() && !is_bidi_control(*c))
         .map(|c| if is_separator(c) { '_' } else { c })
         .collect();
-    // Windows drops trailing dots and spaces, and a leading dot hides a file: neither is what was meant.
+    // Windows drops trailing dots and spaces, and a leading dot hides a file.
     match cleaned.trim_matches(is_dot_or_space) {
         "" => "file".to_owned(),
         cleaned => shorten(cleaned),
     }
 }
 
-/// The characters that reorder text around them (Unicode TR 9): used to disguise names and extensions.
+/// The characters that reorder the text around them (Unicode TR 9). They are used to disguise names and extensions.
 pub const fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200E}' | '\u{200F}' | '\u{061C}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
@@ -145,12 +145,12 @@ fn is_dot_or_space(c: char) -> bool {
     c == '.' || c.is_whitespace()
 }
 
-/// What some system does not take in a name.
+/// The characters that some operating system rejects in file names.
 const fn is_separator(c: char) -> bool {
     matches!(c, '/' | '\\' | '"' | ':' | '*' | '?' | '<' | '>' | '|')
 }
 
-/// Whether a name can stay what it is, as most can: printable ASCII without spaces, and not too long.
+/// Whether a name needs no cleaning: printable ASCII without spaces, and within the length limit.
 fn is_clean(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !is_separator(char::from(byte));
     (1..=MAX_NAME_BYTES).contains(&name.len())
@@ -178,7 +178,7 @@ fn shorten(name: &str) -> String {
     format!("{stem}{dot}{extension}")
 }
 
-/// Gives a name the extension that the object's own name has, if it lacks it: without, nothing opens the file.
+/// Adds the extension of the object's own name where the name lacks it: programs choose how to open a file by its extension.
 pub fn with_extension_of(name: String, original: &str) -> String {
     match original.rsplit_once('.') {
         Some((stem, extension))
@@ -195,7 +195,7 @@ pub fn with_extension_of(name: String, original: &str) -> String {
 
 /// Appends the `Content-Disposition` for a cleaned name: an ASCII fallback, and `filename*` where it is needed.
 ///
-/// S3 refuses what is not ISO-8859-1 (`InvalidArgument`), so both spellings are ASCII. RFC 6266 and RFC 8187.
+/// S3 rejects values outside of ISO-8859-1 (`InvalidArgument`), so both spellings are ASCII. RFC 6266 and RFC 8187.
 pub fn push_content_disposition(disposition: DispositionType, name: &str, text: &mut String) {
     text.push_str(match disposition {
         DispositionType::Attachment => "attachment",
@@ -210,7 +210,7 @@ pub fn push_content_disposition(disposition: DispositionType, name: &str, text: 
         text.extend(name.chars().map(spelled));
     }
     text.push('"');
-    // A percent sign in the fallback is decoded by some browsers, so such names need the exact spelling too.
+    // Some browsers decode a percent sign in the fallback, so such names also need `filename*`.
     if !name.is_ascii() || name.contains('%') {
         text.push_str("; filename*=UTF-8''");
         for byte in name.bytes() {
@@ -219,7 +219,7 @@ pub fn push_content_disposition(disposition: DispositionType, name: &str, text: 
     }
 }
 
-/// RFC 8187's `attr-char` stands for itself, everything else is escaped.
+/// Appends a byte: RFC 8187's `attr-char` unchanged, every other byte percent-encoded.
 fn push_attr_char(byte: u8, text: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     match byte {

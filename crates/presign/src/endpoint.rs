@@ -1,7 +1,7 @@
-//! The URL of a server, and the URL of a bucket at it.
+//! The URL of a server, and the URL of a bucket on it.
 //!
-//! A signature covers the host and the path that a client sends. What a browser would spell otherwise than it stands in the
-//! configuration is therefore rejected here.
+//! A signature covers the host and the path that a client sends. URLs that a browser would normalize to another spelling are
+//! therefore rejected.
 
 use crate::percent::{decode, push_path};
 
@@ -18,15 +18,15 @@ use crate::percent::{decode, push_path};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketUrl {
-    /// `https://bucket.s3.eu-west-1.amazonaws.com`, as it stands in the URL.
+    /// `https://bucket.s3.eu-west-1.amazonaws.com`, the beginning of the URL.
     pub(crate) origin: String,
     /// The `Host` header that a client will send, without a port that is the scheme's own.
     pub(crate) host: String,
-    /// `/`, or `/bucket/` in path style; behind the server's base path, if it has one.
+    /// `/`, or `/bucket/` in path style; preceded by the server's base path, if it has one.
     pub(crate) path: String,
 }
 
-/// How a bucket's name stands in a URL.
+/// How a URL names the bucket.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +40,22 @@ pub enum Addressing {
 /// Why a server or a bucket has no URL that can be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServerUrlError {
-    /// It has no scheme or host, or more than a path behind them.
+    /// The URL lacks a scheme or host, or has more than a path after them.
     #[error(
         "{0:?} is not an endpoint: write http:// or https:// and a host, with a port and a path if needed, and nothing after it"
     )]
     Form(String),
-    /// Its path is one that clients change before they send it.
+    /// Clients would normalize the path before they send it.
     #[error(
         "{0:?} has a path that clients would change: between single slashes write letters, digits, \"-\", \".\", \"_\", \"~\" and %XX, and no folder \".\" or \"..\""
     )]
     Path(String),
-    /// The bucket's name cannot stand in a URL as it is.
+    /// The bucket's name is not valid in a URL without encoding.
     #[error("{0:?} is not the name of a bucket: write letters, digits, \"-\", \".\" and \"_\"")]
     Bucket(String),
 }
 
-/// The URL of a server: its scheme, host and port, and the path below which it answers.
+/// The URL of a server: its scheme, host and port, and the path under which it answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     scheme: &'static str,
@@ -66,10 +66,10 @@ pub struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// Reads a URL such as `https://files.example:8443/storage/v1/s3`.
+    /// Parses a URL such as `https://files.example:8443/storage/v1/s3`.
     ///
     /// # Errors
-    /// It is not the URL of a server, or clients would send another one than was signed.
+    /// The text is not the URL of a server, or clients would normalize it to another URL.
     pub fn parse(url: &str) -> Result<Self, ServerUrlError> {
         let refuse = || ServerUrlError::Form(shown(url));
         let (scheme, rest) = url.split_once("://").ok_or_else(refuse)?;
@@ -78,7 +78,7 @@ impl ServerUrl {
             .find(|known| **known == scheme)
             .ok_or_else(refuse)?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // A browser sends the host in lower case, so that is what must be signed; a path keeps its capitals.
+        // A browser sends the host in lower case, so the signature must cover that spelling; the case of a path is kept.
         let authority = authority.to_ascii_lowercase();
         let path = path.trim_end_matches('/');
         if !is_authority(&authority) || path.contains(['?', '#']) {
@@ -122,7 +122,7 @@ fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
     authority.strip_suffix(port).unwrap_or(authority)
 }
 
-/// A URL as an error names it: without a user, a password or a query's parameters.
+/// A URL for error messages: without user, password and query parameters.
 fn shown(url: &str) -> String {
     let (url, query) = url
         .split_once('?')
@@ -134,9 +134,9 @@ fn shown(url: &str) -> String {
     }
 }
 
-/// What a part of a path says, if all clients and servers agree about it: of RFC 3986's unreserved characters and of escapes. Some
-/// servers sign what they decode and spell anew, so it is spelled anew here too. An escaped slash is a slash to some; `.` and `..`
-/// are resolved by browsers, escaped or not, and empty parts are joined by proxies.
+/// Decodes a path segment if all clients and servers interpret it alike: RFC 3986's unreserved characters and escapes only. Some
+/// servers sign the decoded and re-encoded path, so it is re-encoded here too. Some treat an escaped slash as a separator;
+/// browsers resolve `.` and `..`, escaped or not; proxies merge empty segments.
 /// <https://url.spec.whatwg.org/#double-dot-path-segment>
 fn decoded_segment(segment: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
@@ -155,7 +155,7 @@ impl BucketUrl {
     /// name covers, and for an IP address.
     ///
     /// # Errors
-    /// The endpoint is not the URL of a server, or the bucket's name cannot stand in a URL as it is.
+    /// The endpoint is not the URL of a server, or the bucket's name is not valid in a URL without encoding.
     pub fn new(
         endpoint: &str,
         bucket: &str,
@@ -186,15 +186,15 @@ impl BucketUrl {
     }
 }
 
-/// Whether a name needs no encoding; of old, S3 took capitals and underscores in `us-east-1`.
+/// Whether a bucket's name needs no encoding. Old buckets in `us-east-1` may have capitals and underscores.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
 fn is_bucket(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     !matches!(name, "" | "." | "..") && name.bytes().all(is_plain)
 }
 
-/// Whether a host with or without a port is one that every client sends as it stands here. What a browser would spell
-/// otherwise (`:0443`, `ü`, `127.1`) would not be what was signed.
+/// Whether every client sends this host and port unchanged. A spelling that browsers normalize (`:0443`, `ü`, `127.1`) would
+/// differ from what was signed.
 fn is_authority(authority: &str) -> bool {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -233,8 +233,8 @@ impl Addressing {
         }
     }
 
-    /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no
-    /// host name has capitals, underscores or more than 63 characters in a part, and an IP address has no subdomains.
+    /// Path style where virtual-host style cannot work: no wildcard certificate covers a bucket with a dot, no host name has
+    /// capitals, underscores or more than 63 characters in a label, and an IP address has no subdomains.
     fn fits(self, authority: &str, bucket: &str) -> Self {
         let is_plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let name = bucket.as_bytes();

@@ -1,7 +1,7 @@
-//! What a signed URL says of itself: what it opens, who signed it, how long it lives, and why it may fail.
+//! Explains a signed URL: what it opens, which key signed it, when it ends, and why it may fail.
 //!
-//! Nothing is asked of anybody: a link is read as its server would read it. The signature cannot be checked without
-//! the secret; it is never shown, and neither is a session token.
+//! No request is sent: a URL is read as its server would read it. The signature cannot be verified without the secret. Signatures
+//! and session tokens are never shown.
 
 mod cloudfront;
 mod location;
@@ -20,14 +20,14 @@ pub use location::{KnownServer, UrlLocation, UrlStyle};
 
 use query::{Parameters, Parts, shown, shown_name, without_secrets};
 
-/// RFC 5322's longest line.
+/// The maximum line length of RFC 5322.
 const MAX_LINE: usize = 998;
-/// What old proxies and browsers took.
+/// The limit of old proxies and browsers, in bytes.
 const MAX_FOR_OLD_CLIENTS: usize = 2_048;
-/// What most servers take, and all that CloudFront does.
+/// The limit of most servers and of CloudFront, in bytes.
 const MAX_FOR_SERVERS: usize = 8_192;
 
-/// Which kind of signature a URL has.
+/// The signature scheme of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SignatureScheme {
@@ -35,100 +35,100 @@ pub enum SignatureScheme {
     SigV4,
     /// `AWSAccessKeyId`, `Expires` and `Signature`.
     SigV2,
-    /// CloudFront's `Expires`, with a policy that it makes up from the URL.
+    /// CloudFront's `Expires`, with a canned policy that CloudFront rebuilds from the URL.
     CloudFrontCanned,
-    /// CloudFront's `Policy`, which stands in the URL.
+    /// CloudFront's `Policy`, a custom policy in the URL.
     CloudFrontCustom,
-    /// None that we know.
+    /// No known signature.
     Unsigned,
 }
 
-/// What kind of key signed.
+/// The type of the key that signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CredentialKind {
-    /// An IAM user's key: it works until somebody takes it away.
+    /// The access key of an IAM user: valid until it is deactivated or deleted.
     LongTerm,
-    /// A session's: it dies with the session.
+    /// The access key of temporary credentials: valid until the session ends.
     Temporary,
     /// A public key in a CloudFront key group.
     CloudFrontKey,
     /// A key of the account's root user, from before there were key groups.
     CloudFrontAccountKey,
-    /// Not one of AWS's, or none that we know.
+    /// Not an access key of AWS, or of an unknown type.
     Other,
 }
 
-/// Who signed.
+/// The key that signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignedBy {
-    /// The key's id, which is no secret.
+    /// The key's id. It is not secret.
     pub key_id: String,
-    /// Its kind.
+    /// The type.
     pub credential: CredentialKind,
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The link does not work, or does not any more.
+    /// The URL does not work, or no longer works.
     Wrong,
-    /// It may fail, or do more than was meant.
+    /// The URL may fail, or may permit more than intended.
     Risk,
-    /// Good to know.
+    /// Information without effect on the URL.
     Note,
 }
 
-/// Something that was found.
+/// A finding about a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UrlFinding {
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// A sentence.
+    /// A sentence for people.
     pub text: String,
 }
 
-/// What a URL says of itself.
+/// The content of a signed URL, and what was found about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// Its kind.
+    /// The type.
     pub scheme: SignatureScheme,
-    /// What it opens, if it is a URL at all.
+    /// What the URL opens, if it can be parsed.
     pub opens: Option<UrlLocation>,
-    /// Who signed it.
+    /// The key that signed the URL.
     pub signed_by: Option<SignedBy>,
-    /// When it was signed, or from when it works.
+    /// When the URL was signed, or from when it works.
     pub starts_at: Option<Timestamp>,
-    /// When it ends by its own words.
+    /// The end that the URL states.
     pub ends_at: Option<Timestamp>,
-    /// When it has ended for certain, if that is earlier: no session lasts longer than 36 hours.
+    /// The latest possible end, if it is earlier than the stated one: no session lasts longer than 36 hours.
     pub ends_at_latest: Option<Timestamp>,
-    /// Whether it is over.
+    /// Whether the URL has expired.
     pub is_over: bool,
     /// The region in the signature.
     pub region: Option<String>,
-    /// The one network from which it works.
+    /// The only network from which it works.
     pub network: Option<String>,
     /// The resource of a custom policy.
     pub resource: Option<String>,
-    /// The `Content-Disposition` that it requests for.
+    /// The `Content-Disposition` that the URL requests.
     pub disposition: Option<String>,
-    /// The `Content-Type` that it requests for.
+    /// The `Content-Type` that the URL requests.
     pub content_type: Option<String>,
-    /// The version that it is pinned to.
+    /// The version that the URL is pinned to.
     pub version_id: Option<String>,
     /// The value of the caller's own parameter.
     pub link_id: Option<String>,
     /// The URL's length in bytes.
     pub length: usize,
-    /// How many of them are a session token.
+    /// The length of the session token within it.
     pub token_length: usize,
-    /// What was found, the worst first.
+    /// The findings, the most severe first.
     pub findings: Vec<UrlFinding>,
 }
 
-/// Explains URLs, with what is known beside them.
+/// Explains URLs, with additional knowledge of servers and parameters.
 ///
 /// ```
 /// use presign::explain::{Explainer, SignatureScheme};
@@ -141,14 +141,14 @@ pub struct Explanation {
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Explainer<'a> {
-    /// Servers that are not AWS's, of which more is known than a URL says.
+    /// Servers outside AWS, about which more is known than a URL states.
     pub servers: &'a [KnownServer],
-    /// The parameter whose value is the caller's own id of a link.
+    /// The parameter whose value is the caller's own id of a URL.
     pub custom: Option<CustomParameter>,
 }
 
 impl Explainer<'_> {
-    /// Explains a URL at an instant. Whatever the text is, an explanation comes out.
+    /// Explains a URL at an instant. Any text is accepted.
     pub fn explain(&self, url: &str, now: Timestamp) -> Explanation {
         explain(self, url, now)
     }
@@ -214,14 +214,14 @@ impl Explanation {
         }
     }
 
-    /// Whether anything stands against opening it.
+    /// Whether a finding says that the URL does not work.
     pub fn is_wrong(&self) -> bool {
         self.findings
             .iter()
             .any(|finding| finding.severity == Severity::Wrong)
     }
 
-    /// What is known of the end besides the URL's own words, as long as it is not over.
+    /// The limits of its lifetime that the URL does not state, until it has expired.
     fn real_end(&self) -> Option<String> {
         let credential = self.signed_by.as_ref()?.credential;
         let end = self.ends_at.filter(|_| !self.is_over)?;
@@ -250,7 +250,7 @@ impl Explanation {
         self.findings.push(UrlFinding { severity, text });
     }
 
-    /// The worst first, and no secret in any text: a damaged URL may have them where nobody would look.
+    /// Sorts findings by severity and removes secrets from all texts: a damaged URL may contain them in unexpected places.
     fn finished(mut self) -> Self {
         self.findings.sort_by_key(|finding| finding.severity);
         let location = self.opens.iter_mut().flat_map(|location| {
@@ -280,7 +280,7 @@ impl Explanation {
         self
     }
 
-    /// What happens to a URL on its way through mails, pages and clipboards.
+    /// Checks for damage that mails, pages and clipboards do to URLs.
     fn look_for_damage(&mut self, url: &str) {
         if url.contains(['\r', '\n']) {
             self.wrong("a line break is in it: a mail program or a terminal cut it in two");
@@ -419,7 +419,7 @@ impl Explanation {
     }
 }
 
-/// An instant, and how far away it is.
+/// An instant with its distance from now.
 fn when(instant: Timestamp, now: Timestamp) -> String {
     let far = now.duration_since(instant);
     if far.is_negative() {
@@ -463,7 +463,7 @@ impl CredentialKind {
         }
     }
 
-    /// What is known of the end besides the URL's own words.
+    /// The limits of the lifetime that the URL does not state.
     const fn real_end(self) -> &'static str {
         match self {
             Self::LongTerm => "then, unless the key is disabled or loses its permission before",
@@ -476,7 +476,7 @@ impl CredentialKind {
     }
 }
 
-/// The explanation at an instant, for a person.
+/// A human-readable explanation at an instant.
 #[derive(Debug)]
 pub struct InWords<'a> {
     explanation: &'a Explanation,
@@ -484,7 +484,7 @@ pub struct InWords<'a> {
 }
 
 impl Explanation {
-    /// For a person, told at an instant.
+    /// Formats the explanation for people, with times relative to `now`.
     pub const fn in_words(&self, now: Timestamp) -> InWords<'_> {
         InWords {
             explanation: self,

@@ -14,7 +14,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Appends bytes as lower-case hexadecimal digits.
 #[inline]
 pub fn push_hex(bytes: &[u8], text: &mut String) {
-    // Whole hashes at a time: a signature is spelled for every link, and pushing single characters is slow.
+    // Whole hashes at a time: each URL encodes a signature, and pushing single characters is slow.
     let (hashes, rest) = bytes.as_chunks::<32>();
     for hash in hashes {
         text.push_str(std::str::from_utf8(&hex_of(hash)).expect("digits are ASCII"));
@@ -28,7 +28,7 @@ pub fn push_hex(bytes: &[u8], text: &mut String) {
 #[inline]
 pub fn hex_of(hash: &[u8; 32]) -> [u8; 64] {
     let mut spelled = [0; 64];
-    // Arithmetic, not a table: the compiler does it for many bytes at once.
+    // Arithmetic instead of a table lets the compiler vectorize the loop.
     for (pair, byte) in spelled.as_chunks_mut::<2>().0.iter_mut().zip(hash) {
         *pair = [digit(byte >> 4), digit(byte & 15)];
     }

@@ -36,20 +36,20 @@
 //! # }
 //! ```
 //!
-//! # What is in it
+//! # Modules
 //!
 //! - [`Presigner`], [`PresignRequest`], [`BucketUrl`], [`ServerUrl`]: `GetObject` with Signature Version 4 in the query
 //! - [`cloudfront`]: signed URLs with canned and custom policies, RSA and ECDSA keys, SHA-1 and SHA-256
 //! - [`disposition`]: file names and `Content-Disposition` values that are safe for any object key
-//! - [`explain`]: what a presigned URL opens, who signed it, when it ends and why it fails
+//! - [`explain`]: what a presigned URL opens, which key signed it, when it ends and why it may fail
 //! - [`partition`]: AWS's partitions and the regional endpoints of S3
-//! - [`midstate`], [`hex`], [`percent`], [`pem`]: the parts of which signatures are made, for servers that verify them and for
-//!   other uses of HMAC
+//! - [`midstate`], [`hex`], [`percent`], [`pem`]: building blocks of signatures, also for servers that verify them and for other
+//!   uses of HMAC
 //!
-//! # What is not in it
+//! # Scope
 //!
-//! No request is made and no clock is read: the caller passes the instant. Credentials are passed in; where they come from and
-//! when they end is the caller's. A URL that temporary credentials signed ends with their session, whatever it says.
+//! The crate sends no requests and reads no clock: the caller passes the instant and the credentials. The caller also tracks when
+//! credentials end: a URL that temporary credentials signed expires with their session, even if its `X-Amz-Expires` is longer.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>
 
 #[cfg(doctest)]

@@ -1,4 +1,4 @@
-//! SHA-256 and HMAC with a shared beginning: what many texts begin with is hashed once, and the state is copied.
+//! SHA-256 and HMAC with a common prefix: the prefix of many texts is hashed once, and the state is copied for each.
 //!
 //! ```
 //! use presign::midstate::MacMidstate;
@@ -13,21 +13,21 @@
 //! assert_ne!(code("a"), code("b"));
 //! ```
 //!
-//! Compare codes in constant time (the `subtle` crate, `aws-lc-rs`): `==` stops at the first byte that differs.
+//! Compare codes in constant time (the `subtle` crate, `aws-lc-rs`): `==` returns at the first byte that differs.
 //!
-//! The compression function is `sha2`'s, with the processor's own instructions where it has them. This module adds
-//! the buffer around it: `hmac` and `digest` copy, erase and re-begin three hash states for each link, which costs as
-//! much as a quarter of the hashing itself. The tests hold the two together for every length.
+//! The compression function is `sha2`'s, which uses the processor's own instructions where available. This module adds the buffer
+//! around it: `hmac` and `digest` copy, erase and restart three hash states for each URL, which costs as much as a quarter of the
+//! hashing itself. The tests compare both for every length.
 
 use sha2::block_api::compress256;
 
-/// The bytes that are hashed at once.
+/// The block size of SHA-256, in bytes.
 const BLOCK: usize = 64;
 
-/// Where a final block keeps the length of everything, in bits.
+/// The offset of the message length, in bits, in the final block.
 const LENGTH_AT: usize = BLOCK - 8;
 
-/// The first state of SHA-256 (FIPS 180-4, 5.3.3).
+/// The initial state of SHA-256 (FIPS 180-4, 5.3.3).
 const FIRST: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
@@ -39,17 +39,17 @@ const FIRST: [u32; 8] = [
     0x5be0_cd19,
 ];
 
-/// A SHA-256 that has hashed something already, and can be copied.
+/// A SHA-256 state that can be copied after a common prefix.
 #[derive(Clone, Copy)]
 pub struct Midstate {
     state: [u32; 8],
-    /// What does not fill a block yet.
+    /// Input that does not fill a block yet.
     pending: [u8; BLOCK],
-    /// How many bytes were fed in all.
+    /// The total input, in bytes.
     length: usize,
 }
 
-/// What was hashed may be a key, so it is not printed.
+/// The hashed input may be a key, so it is not printed.
 impl std::fmt::Debug for Midstate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Midstate(****)")
@@ -63,7 +63,7 @@ impl Default for Midstate {
 }
 
 impl Midstate {
-    /// A hash of nothing so far.
+    /// A hash of no input.
     pub const fn new() -> Self {
         Self {
             state: FIRST,
@@ -72,14 +72,14 @@ impl Midstate {
         }
     }
 
-    /// The hash of a whole text.
+    /// The SHA-256 of a whole text.
     pub fn hash(text: &[u8]) -> [u8; 32] {
         let mut hash = Self::new();
         hash.update(text);
         hash.finish()
     }
 
-    /// Feeds more.
+    /// Adds input.
     #[inline]
     pub fn update(&mut self, mut bytes: &[u8]) {
         let held = self.length % BLOCK;
@@ -102,7 +102,7 @@ impl Midstate {
         self.pending[..rest.len()].copy_from_slice(rest);
     }
 
-    /// The hash of what was fed.
+    /// The hash of all input.
     #[inline]
     pub fn finish(mut self) -> [u8; 32] {
         let held = self.length % BLOCK;
@@ -119,14 +119,14 @@ impl Midstate {
     }
 }
 
-/// An HMAC-SHA-256 (RFC 2104) that has a key and perhaps a beginning, and can be copied.
+/// An HMAC-SHA-256 (RFC 2104) with a key and an optional common prefix, which can be copied.
 #[derive(Clone, Copy)]
 pub struct MacMidstate {
     inner: Midstate,
     outer: Midstate,
 }
 
-/// Its state is as good as its key.
+/// The state is as secret as the key.
 impl std::fmt::Debug for MacMidstate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MacMidstate(****)")
@@ -134,7 +134,7 @@ impl std::fmt::Debug for MacMidstate {
 }
 
 impl MacMidstate {
-    /// An HMAC under a key, of nothing so far.
+    /// An HMAC under a key, of no input.
     pub fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
         if key.len() > BLOCK {
@@ -153,13 +153,13 @@ impl MacMidstate {
         }
     }
 
-    /// Feeds more.
+    /// Adds input.
     #[inline]
     pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
     }
 
-    /// The code for what was fed.
+    /// The authentication code of all input.
     #[inline]
     pub fn finish(mut self) -> [u8; 32] {
         self.outer.update(&self.inner.finish());

@@ -1,12 +1,12 @@
-//! AWS's partitions: which regions belong to which, and how the hosts of each end.
+//! AWS's partitions: the regions of each, and the suffixes of their hosts.
 //!
-//! <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>; the names are those of
-//! the SDK's own table, with which the tests compare every host.
+//! <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>; the names are those of the
+//! SDK's own table, and the tests compare every host with it.
 
-/// How hosts of AWS end where no other partition claims the region; `us-gov-*` is among them.
+/// The host suffix of regions that no other partition claims, `us-gov-*` included.
 const COMMON: &str = "amazonaws.com";
 
-/// How the names of a partition's regions begin, and how its hosts end.
+/// The prefix of each partition's region names, and the suffix of its hosts.
 const OTHERS: [(&str, &str); 6] = [
     ("cn-", "amazonaws.com.cn"),
     ("eusc-", "amazonaws.eu"),
@@ -16,20 +16,19 @@ const OTHERS: [(&str, &str); 6] = [
     ("us-isof-", "csp.hci.ic.gov"),
 ];
 
-/// What the SDK calls S3's global endpoint. Its signatures are for this region, and its host redirects all others.
+/// The SDK's name of S3's global endpoint, and its region. Its host redirects requests for all other regions.
 const GLOBAL: (&str, &str) = ("aws-global", "us-east-1");
 
-/// Which of a region's endpoints is meant.
-/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html>
+/// The variant of a region's endpoint. <https://docs.aws.amazon.com/sdkref/latest/guide/feature-endpoints.html>
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EndpointVariant {
-    /// The one whose cryptography is validated (FIPS 140).
+    /// The endpoint with validated cryptography (FIPS 140).
     pub fips: bool,
-    /// The one that answers over IPv6 too.
+    /// The endpoint that also answers over IPv6.
     pub dual_stack: bool,
 }
 
-/// S3's endpoint of a region: the global one redirects new buckets, and no signature survives that.
+/// The endpoint of S3 in a region. The global endpoint redirects requests for new buckets, which invalidates their signatures.
 pub fn regional_endpoint(region: &str, variant: EndpointVariant) -> String {
     let region = plain_region(region);
     let service = if variant.fips { "s3-fips" } else { "s3" };
@@ -37,7 +36,7 @@ pub fn regional_endpoint(region: &str, variant: EndpointVariant) -> String {
     format!("https://{service}{stack}.{region}.{}", suffix(region))
 }
 
-/// The region for which a signature is made.
+/// The region that a signature is made for.
 pub fn plain_region(region: &str) -> &str {
     match region == GLOBAL.0 {
         true => GLOBAL.1,
@@ -45,7 +44,7 @@ pub fn plain_region(region: &str) -> &str {
     }
 }
 
-/// What stands before the end of a host of AWS; nothing for hosts of others.
+/// The part of an AWS host before the partition's suffix; `None` for other hosts.
 pub fn before_suffix(host: &str) -> Option<&str> {
     let suffixes = OTHERS.iter().map(|(_, suffix)| *suffix).chain([COMMON]);
     suffixes
@@ -58,7 +57,7 @@ fn suffix(region: &str) -> &'static str {
     other.map_or(COMMON, |(_, suffix)| suffix)
 }
 
-/// `eu-west-1`, `us-gov-east-1`: words and a number.
+/// Whether a text has the form of a region such as `eu-west-1` or `us-gov-east-1`: words and a number.
 pub fn is_region(text: &str) -> bool {
     let words: Vec<&str> = text.split('-').collect();
     words.len() >= 3

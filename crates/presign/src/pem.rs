@@ -1,6 +1,6 @@
-//! PEM, the form of keys and certificates in files (RFC 7468), read leniently.
+//! PEM, the text format of keys and certificates (RFC 7468), parsed leniently.
 //!
-//! A key may come from a YAML file or an environment variable, indented or on one line. RFC 7468, section 2, allows a parser to
+//! A key may come from a YAML file or an environment variable, indented or on one line. RFC 7468, section 2, allows parsers to
 //! accept that.
 
 use base64ct::{Base64, Encoding};
@@ -10,7 +10,7 @@ use base64ct::{Base64, Encoding};
 pub struct Block<'a> {
     /// The label, such as `PRIVATE KEY`.
     pub label: &'a str,
-    /// The text between the two lines, with headers if there are any.
+    /// The text between the two lines, including headers.
     pub body: &'a str,
 }
 
@@ -24,15 +24,15 @@ impl std::fmt::Debug for Block<'_> {
 }
 
 impl Block<'_> {
-    /// The decoded body, whatever the length or the indentation of its lines; `None` if it is not Base64.
+    /// The decoded body; `None` if it is not Base64. Line lengths and indentation are ignored.
     pub fn der(&self) -> Option<Vec<u8>> {
         let digits: String = self.body.split_ascii_whitespace().collect();
         Base64::decode_vec(&digits).ok()
     }
 }
 
-/// The blocks of a PEM text, in order; an unfinished block is left out.
-/// Several are usual: `openssl ecparam -genkey` writes its parameters before the key.
+/// The blocks of a PEM text, in order. An unfinished block is skipped. A text often has several: `openssl ecparam -genkey` writes
+/// its parameters before the key.
 pub fn blocks(pem: &str) -> impl Iterator<Item = Block<'_>> {
     pem.split("-----BEGIN ").skip(1).filter_map(|rest| {
         let (label, rest) = rest.split_once("-----")?;

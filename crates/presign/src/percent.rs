@@ -1,13 +1,13 @@
-//! Percent-encoding (RFC 3986, section 2) as Signature Version 4 wants it, and decoding.
+//! Percent-encoding (RFC 3986, section 2) as Signature Version 4 requires it, and decoding.
 //!
-//! A signature covers the encoded text, so that both sides must encode alike: the unreserved characters stand for themselves,
-//! every other byte is `%XX` with capital digits, and a space is never `+`.
+//! A signature covers the encoded text, so client and server must encode alike: unreserved characters are not encoded, every
+//! other byte is `%XX` with capital digits, and a space is never `+`.
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html#create-canonical-request>
 
-/// Which bytes stand for themselves.
+/// Whether each byte value is kept unencoded.
 type Plain = [bool; 256];
 
-/// In a query, RFC 3986's unreserved characters stand for themselves, everything else is `%XX`; never `+` for a space.
+/// Bytes that a query does not encode: RFC 3986's unreserved characters. A space is never `+`.
 const IN_QUERY: Plain = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -20,14 +20,14 @@ const IN_QUERY: Plain = {
     table
 };
 
-/// In a path, a slash does too.
+/// Bytes that a path does not encode: the same and the slash.
 const IN_PATH: Plain = {
     let mut table = IN_QUERY;
     table[b'/' as usize] = true;
     table
 };
 
-/// Appends a key as it stands in a URL's path: slashes stand for themselves.
+/// Appends a key, encoded for a URL's path; slashes are kept.
 ///
 /// ```
 /// let mut url = String::from("https://files.example/");
@@ -38,13 +38,13 @@ pub fn push_path(key: &str, out: &mut String) {
     push_escaped(key, &IN_PATH, out);
 }
 
-/// Appends a value as it stands in a URL's query: a slash is escaped, too.
+/// Appends a value, encoded for a URL's query; slashes are encoded.
 #[inline]
 pub fn push_query(value: &str, out: &mut String) {
     push_escaped(value, &IN_QUERY, out);
 }
 
-/// Appends `&name=value` to a query; nothing if there is no value. The name is written as it is.
+/// Appends `&name=value` to a query, or nothing without a value. The name is not encoded.
 ///
 /// ```
 /// let mut query = String::from("list-type=2");
@@ -62,7 +62,7 @@ pub fn push_parameter(name: &str, value: Option<&str>, text: &mut String) {
     }
 }
 
-/// `%XX` for each byte, one after the other.
+/// `%XX` for each byte value, in order.
 const ESCAPES: &str = {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     const TABLE: [u8; 768] = {
@@ -86,10 +86,10 @@ fn escaped(byte: u8) -> &'static str {
     &ESCAPES[at..at + 3]
 }
 
-/// Appends `text` percent-encoded; runs of plain characters, which are most, are copied whole.
+/// Appends `text` percent-encoded. Runs of plain characters, the common case, are copied whole.
 #[inline]
 fn push_escaped(text: &str, plain: &Plain, out: &mut String) {
-    // What is escaped and is not ASCII may stand inside of a character; a plain run never ends there.
+    // An encoded byte may be part of a multi-byte character; a plain run never ends within one.
     let mut from = 0;
     for (at, byte) in text.bytes().enumerate() {
         if !plain[usize::from(byte)] {
@@ -105,7 +105,7 @@ fn push_escaped(text: &str, plain: &Plain, out: &mut String) {
     }
 }
 
-/// Decodes the escapes of a path or of a parameter, and leaves `+` as it is.
+/// Decodes the escapes of a path or a parameter; `+` is kept.
 ///
 /// `None` if an escape is broken, or if the decoded bytes are not UTF-8.
 ///
@@ -129,7 +129,7 @@ pub fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Decodes what is an escape and leaves the rest as it is; bytes that are not UTF-8 become U+FFFD.
+/// Decodes valid escapes and keeps the rest; bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn decode_lossy(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

@@ -1,10 +1,10 @@
-//! What is asked of a presigned URL: the object, what the server answers with it, and for how long.
+//! The input of a presigned URL: the object, the overrides of the response, and the expiry.
 
 use std::time::Duration;
 
 use crate::percent::push_parameter;
 
-/// A request for one presigned URL: the object's key, and what its answer shall differ in.
+/// A request for one presigned URL: the object's key, and overrides of the response.
 ///
 /// The parameters are those of `GetObject`.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html#API_GetObject_RequestSyntax>
@@ -12,19 +12,19 @@ use crate::percent::push_parameter;
 pub struct PresignRequest<'a> {
     /// The object's key, any UTF-8, not encoded.
     pub key: &'a str,
-    /// `response-content-disposition`, if the server shall send a `Content-Disposition`. S3 rejects what is not ISO-8859-1;
-    /// [`disposition`](crate::disposition) writes one that is ASCII.
+    /// `response-content-disposition`, to override the response's `Content-Disposition`. S3 rejects values outside of ISO-8859-1;
+    /// [`disposition`](crate::disposition) writes an ASCII value.
     pub content_disposition: Option<&'a str>,
-    /// `response-content-type`, if the server shall send another `Content-Type` than the object's own.
+    /// `response-content-type`, to override the object's own `Content-Type`.
     pub content_type: Option<&'a str>,
-    /// `versionId`, if the URL shall open one version of the object.
+    /// `versionId`, to open one version of the object.
     pub version_id: Option<&'a str>,
-    /// A parameter of the caller's own, and its value.
+    /// A parameter of the caller, and its value.
     pub custom: Option<(CustomParameter, &'a str)>,
 }
 
 impl PresignRequest<'_> {
-    /// About how many bytes its parts have, once encoded.
+    /// An estimate of the encoded length, in bytes.
     pub(crate) fn encoded_len(&self) -> usize {
         let texts = [
             Some(self.key),
@@ -40,7 +40,7 @@ impl PresignRequest<'_> {
             .sum()
     }
 
-    /// The parameters of the operation and the caller's own, sorted as a canonical query must be.
+    /// The parameters of the operation and of the caller, sorted as a canonical query requires.
     #[inline]
     pub(crate) fn push_parameters(&self, url: &mut String) {
         push_parameter(
@@ -56,7 +56,7 @@ impl PresignRequest<'_> {
     }
 }
 
-/// The name of a query parameter of the caller's own, which is signed and comes back in the server's access log.
+/// The name of a caller's query parameter. It is signed and appears in the server's access log.
 ///
 /// S3 ignores parameters that begin with `x-` and writes them to its server access log.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html#LogFormatCustom>
@@ -78,11 +78,11 @@ pub struct CustomParameter(&'static str);
 impl CustomParameter {
     /// A parameter name: `x-` and then lower-case letters, digits and hyphens.
     ///
-    /// The name sorts before `x-id`, S3's own parameter, so that it has one place in the sorted query that is signed. It does not
-    /// begin with `x-amz-`, which S3 interprets.
+    /// The name must sort before `x-id`, S3's own parameter, so that its place in the sorted query is fixed. It must not begin
+    /// with `x-amz-`, which S3 interprets.
     ///
     /// # Panics
-    /// The name is another one. In a `const`, that is an error of the compiler.
+    /// The name has another form. In a `const`, this is a compile-time error.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         let bytes = name.as_bytes();
@@ -119,13 +119,13 @@ impl CustomParameter {
     }
 }
 
-/// For how long a presigned URL works: whole seconds, from one to seven days of them.
+/// How long a presigned URL works: whole seconds, from one second to seven days.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>, `X-Amz-Expires`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExpiresIn(u64);
 
-/// A duration that Signature Version 4 has no URL for.
+/// A duration outside the range that Signature Version 4 allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a presigned URL cannot expire in {0:?}: S3 takes 1 second to 7 days")]
 pub struct ExpiresInError(pub Duration);
@@ -136,7 +136,7 @@ impl ExpiresIn {
     /// Seven days.
     pub const MAX: Self = Self(7 * 24 * 60 * 60);
 
-    /// The duration in whole seconds; a fraction is cut off.
+    /// The duration in whole seconds; a fraction is truncated.
     ///
     /// # Errors
     /// The duration is below [`ExpiresIn::MIN`] or above [`ExpiresIn::MAX`], which S3 rejects
@@ -152,7 +152,7 @@ impl ExpiresIn {
         Ok(Self(seconds))
     }
 
-    /// The nearest duration that S3 takes.
+    /// The duration, limited to the range that S3 accepts.
     ///
     /// ```
     /// assert_eq!(presign::ExpiresIn::clamped(700_000), presign::ExpiresIn::MAX);
@@ -168,7 +168,7 @@ impl ExpiresIn {
         }
     }
 
-    /// In seconds.
+    /// The duration in seconds.
     pub const fn as_secs(self) -> u64 {
         self.0
     }

@@ -1,9 +1,8 @@
-//! Signature Version 4 in the query of `GetObject`: computation alone, and the hot path.
+//! Presigned `GetObject` URLs with Signature Version 4 in the query. This is the hot path.
 //!
-//! The signing key is derived once for an access key, a date and a region; its HMAC state is copied for each URL. All that is the
-//! same for the URLs of a batch is written once. A URL equals, byte for byte, the one that the AWS SDK for Rust presigns for the
-//! same instant.
-//! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+//! The signing key is derived once for an access key, a date and a region; its HMAC state is copied for each URL. Everything that
+//! the URLs of a batch share is written once. A URL equals, byte for byte, the one that the AWS SDK for Rust presigns for the
+//! same instant. <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
 
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use crate::url::PresignedUrl;
 /// The service in the scope of every signature.
 const SERVICE: &str = "s3";
 
-/// The parameters that every presigned URL has, in the order in which S3 documents them.
+/// The parameters of every presigned URL, in the order in which S3 documents them.
 pub const QUERY_PARAMETERS: [&str; 6] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -29,17 +28,16 @@ pub const QUERY_PARAMETERS: [&str; 6] = [
     "X-Amz-Signature",
 ];
 
-/// An access key, and the session token that belongs to a temporary one.
+/// An access key, and the session token of a temporary one.
 ///
-/// `Debug` shows the id alone.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
+/// `Debug` shows only the id. <https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html>
 #[derive(Clone)]
 pub struct AccessKey {
-    /// The id, such as `AKIAIOSFODNN7EXAMPLE`: no secret, and part of every URL.
+    /// The id, such as `AKIAIOSFODNN7EXAMPLE`. It is not secret and is part of every URL.
     pub access_key_id: Arc<str>,
     /// The secret that signs.
     pub secret_access_key: Arc<str>,
-    /// The session token of temporary credentials (`ASIA…`): part of every URL, and signed.
+    /// The session token of temporary credentials (`ASIA…`). It is signed and is part of every URL.
     pub session_token: Option<Arc<str>>,
 }
 
@@ -54,27 +52,26 @@ impl std::fmt::Debug for AccessKey {
 
 /// Signs URLs of one bucket's objects, all for the same instant.
 ///
-/// `Debug` shows the bucket's URL alone.
+/// `Debug` shows only the bucket's URL.
 #[derive(Clone)]
 pub struct Presigner {
-    /// The HMAC under the signing key, fed with what every string to sign begins with:
-    /// `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`.
+    /// The HMAC under the signing key after the common prefix of every string to sign: `AWS4-HMAC-SHA256\n<instant>\n<scope>\n`.
     begun: MacMidstate,
-    /// `https://bucket.s3.eu-west-1.amazonaws.com/`: what stands before the key in a URL.
+    /// `https://bucket.s3.eu-west-1.amazonaws.com/`: the part of a URL before the key.
     url_head: String,
-    /// How much of `url_head` is not part of the signed path.
+    /// The length of the part of `url_head` that is not in the signed path.
     origin_length: usize,
-    /// `&X-Amz-Algorithm=…&X-Amz-Signature=`: what stands between our parameters and the signature.
+    /// `&X-Amz-Algorithm=…&X-Amz-Signature=`: the part between the request's parameters and the signature.
     url_signature: String,
     /// `&X-Amz-Security-Token=…`; empty for keys without a token.
     security_token: String,
-    /// The same, in the order in which it is signed: what stands between the path and our parameters.
+    /// The same parameters in canonical order: the part between the path and the request's parameters.
     canonical_middle: String,
-    /// What stands after our parameters.
+    /// The end of the canonical request, after the request's parameters.
     canonical_tail: String,
 }
 
-/// All that follows the place has the token of the session in it, or is as good as a signature.
+/// The other fields contain the session token or are as secret as a signature.
 impl std::fmt::Debug for Presigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Presigner")
@@ -86,8 +83,8 @@ impl std::fmt::Debug for Presigner {
 impl Presigner {
     /// Prepares URLs that are signed at `signed_at`, in whole seconds, and expire `expires_in` later.
     ///
-    /// `region` is the bucket's own: S3 redirects a request to another region, and the signature does not survive that. S3 rejects
-    /// a URL whose `signed_at` is more than 15 minutes ahead of its clock.
+    /// `region` must be the bucket's own: S3 redirects requests for another region, which invalidates the signature. S3 rejects a
+    /// URL whose `signed_at` is more than 15 minutes ahead of its clock.
     pub fn new(
         target: BucketUrl,
         keys: &AccessKey,
@@ -118,26 +115,26 @@ impl Presigner {
             origin_length: origin.len(),
             url_head: origin + &path,
             url_signature: format!("&{claims}&X-Amz-SignedHeaders=host&X-Amz-Signature="),
-            // Sorted by byte, as the canonical query must be: capitals come first.
+            // Sorted by byte, as the canonical query requires: capitals come first.
             canonical_middle: format!("\n{claims}{security_token}&X-Amz-SignedHeaders=host"),
             canonical_tail: format!("&x-id=GetObject\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"),
             security_token,
         }
     }
 
-    /// The scheme, host and port of its URLs, such as `https://acme-reports.s3.eu-west-1.amazonaws.com`.
+    /// The scheme, host and port of the URLs, such as `https://acme-reports.s3.eu-west-1.amazonaws.com`.
     pub fn origin(&self) -> &str {
         &self.url_head[..self.origin_length]
     }
 
-    /// Signs one URL. It does not fail: any key can be encoded.
+    /// Signs one URL. This cannot fail: any key can be encoded.
     pub fn presign(&self, request: &PresignRequest<'_>) -> PresignedUrl {
         let room = self.url_head.len() + self.url_signature.len() + self.security_token.len();
         let mut url = String::with_capacity(room + request.encoded_len() + 128);
         url.push_str(&self.url_head);
         push_path(request.key, &mut url);
         let path = self.origin_length..url.len();
-        // The SDK's order: its own parameter, the operation's, ours; then those of the signature.
+        // The SDK's order: `x-id`, the operation's parameters, the caller's; then those of the signature.
         url.push_str("?x-id=GetObject");
         let parameters_from = url.len();
         request.push_parameters(&mut url);
@@ -148,7 +145,7 @@ impl Presigner {
         PresignedUrl::new(url)
     }
 
-    /// Signs a path and our parameters, both as they stand in the URL, escaped and sorted.
+    /// Signs a path and the request's parameters, both encoded and sorted as in the URL.
     fn signature(&self, path: &str, parameters: &str) -> [u8; 32] {
         let mut canonical_request = Midstate::new();
         for part in [
@@ -168,7 +165,7 @@ impl Presigner {
 
 /// The signing key of a day and a region for S3, as an HMAC that is ready for strings to sign.
 ///
-/// `date` is `20261123`. A server that verifies signatures needs it, too; a client has it in its [`Presigner`].
+/// `date` has the form `20261123`. Servers use it to verify signatures; a [`Presigner`] derives it for clients.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html#derive-signing-key>
 pub fn signing_key(secret: &str, date: &str, region: &str) -> MacMidstate {
     let step = |key: &[u8], data: &str| {
@@ -224,7 +221,7 @@ mod tests {
         );
         let (endpoint, at) = ("https://s3.amazonaws.com", "2013-05-24T00:00:00Z");
         let mut presigner = presigner(endpoint, "examplebucket", keys, at, 86_400);
-        // The example has no x-id, which all our links have.
+        // The example has no x-id, which all URLs of this crate have.
         presigner.canonical_tail = presigner.canonical_tail.replace("&x-id=GetObject", "");
         let signature = presigner.signature("/test.txt", "");
         assert_eq!(

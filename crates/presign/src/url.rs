@@ -4,31 +4,31 @@ use std::fmt;
 
 use crate::percent::decode;
 
-/// The parameters that have the signature, S3's and CloudFront's.
+/// The parameters that hold the signature, in S3 and in CloudFront.
 const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Signature"];
 
-/// A URL that opens an object for each holder of it.
+/// A URL that opens an object for every holder of it.
 ///
-/// It has no `Display`, and its `Debug` hides it. [`PresignedUrl::expose`] is the one way to its text, and the
-/// places that call it are the places from which a link leaves the process.
+/// It has no `Display`, and its `Debug` hides it. [`PresignedUrl::expose`] is the only access to its text, so its callers are the
+/// only places where a URL leaves the process.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresignedUrl(String);
 
 impl PresignedUrl {
-    /// Takes a URL that was signed elsewhere, so that it is not printed by accident.
+    /// Wraps a URL that was signed elsewhere, so that it is not printed by accident.
     pub const fn new(url: String) -> Self {
         Self(url)
     }
 
-    /// The text of the URL. It is a secret: keep it out of logs.
+    /// The text of the URL. It is secret: keep it out of logs.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The signature in it, S3's or CloudFront's, from which a log can make a fingerprint; empty if there is none. It is as secret as
-    /// the URL.
+    /// The signature of S3 or CloudFront in the URL, for fingerprints in logs; empty if there is none. It is as secret as the
+    /// URL.
     pub fn signature(&self) -> &str {
-        // It stands near the end; only a session's token may follow.
+        // The signature is near the end; only a session token may follow it.
         let mut rest = self.0.as_str();
         while let Some(at) = memchr::memrchr(b'&', rest.as_bytes()) {
             if let Some(signature) = signature_of(&rest[at + 1..]) {
@@ -46,7 +46,7 @@ impl fmt::Debug for PresignedUrl {
     }
 }
 
-/// Finds the signature in a URL's query, S3's or CloudFront's, however its name and its digits are spelled.
+/// Finds the signature of S3 or CloudFront in a URL's query, in any encoding of its name and digits.
 pub fn signature_in(url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
     query.split('&').find_map(|pair| {

@@ -1,9 +1,9 @@
-//! An empty setting of a profile is an unset one, as an empty variable is.
+//! Treats an empty setting of a profile as unset, like an empty variable.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
-/// What the SDK found, without empty endpoints: a client ends the process at one.
+/// The SDK's configuration without empty endpoints: a client would panic on one.
 pub(super) fn filled(sdk: SdkConfig) -> SdkConfig {
     let endpoint = sdk.endpoint_url().filter(|endpoint| is_filled(endpoint));
     let endpoint = endpoint.map(ToOwned::to_owned);

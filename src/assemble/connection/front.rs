@@ -1,4 +1,4 @@
-//! `[connections.NAME.cloudfront]`: from what is written to what signs.
+//! Builds the CloudFront signer from `[connections.NAME.cloudfront]`.
 
 use crate::config::front::{reach, said};
 use crate::config::{CloudFrontConfig, Secret};
@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::links::front::{Distribution, SignatureScope};
 use presign::cloudfront::{CloudFrontError, CloudFrontSigner, DistributionDomain, PrivateKey};
 
-/// Reads the key, and gives what signs.
+/// Reads the key, and returns the distribution with its signer.
 pub(crate) fn open(
     connection: &str,
     wanted: &CloudFrontConfig,

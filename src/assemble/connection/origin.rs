@@ -1,4 +1,4 @@
-//! What a section of the configuration says about its credentials, read again whenever a file of it changes.
+//! The credentials of a section of the configuration, reloaded when one of its files changes.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub(super) struct Configured {
     environment: Environment,
 }
 
-/// Fixed keys: an id from the configuration, the rest from files.
+/// Fixed keys: the id from the configuration, the rest from files.
 #[derive(Debug, Clone)]
 struct KeyFiles {
     connection: String,
@@ -39,7 +39,7 @@ struct KeyFiles {
     token: Option<PathBuf>,
 }
 
-/// Checks that the files of fixed keys can be read, so that a start fails and not the first job.
+/// Checks that the files of fixed keys can be read, so that an error shows at start and not at the first job.
 pub(super) fn check(
     connection: &str,
     wanted: &ConnectionConfig,
@@ -50,7 +50,7 @@ pub(super) fn check(
 }
 
 impl Configured {
-    /// What `wanted` says; `base` has the region and the profile.
+    /// The credentials that `wanted` describes; `base` has the region and the profile.
     pub(super) fn new(
         connection: &str,
         base: Base,
@@ -69,11 +69,11 @@ impl Configured {
         }
     }
 
-    /// The credentials themselves, or those with which a role is taken on.
+    /// The credentials themselves, or those that assume a role.
     async fn own(&self, sdk: &SdkConfig) -> Result<SharedCredentialsProvider, CredentialsError> {
         if let Some(keys) = self.keys.clone() {
             let environment = self.environment.clone();
-            // A file system that hangs blocks the thread, for as long as a file is waited for.
+            // A file system that hangs blocks the thread until the deadline for reading files.
             let read = tokio::task::spawn_blocking(move || keys.read(&environment));
             let read = read.await.map_err(CredentialsError::unhandled)?;
             let keys = read.map_err(CredentialsError::invalid_configuration)?;
@@ -92,8 +92,8 @@ impl Configured {
         chain.ok_or_else(|| CredentialsError::not_loaded("the AWS SDK knows no way to them"))
     }
 
-    /// The SDK's chain up to the web identity, which is taken to our own STS. The SDK's own provider asks AWS's, and needs an ARN in
-    /// the answer.
+    /// The SDK's chain up to the web identity, which uses the STS client of this module. The SDK's own provider always calls
+    /// AWS's STS and requires an ARN in the answer.
     fn of_identity(&self, sdk: &SdkConfig, identity: CallerIdentity) -> SharedCredentialsProvider {
         let mut client = ProviderConfig::without_region().with_region(sdk.region().cloned());
         if let Some(http) = sdk.http_client() {
@@ -168,7 +168,7 @@ impl KeyFiles {
     }
 }
 
-/// The files with profiles, as the SDKs and the AWS CLI find them.
+/// The files with profiles, as the SDKs and the AWS CLI locate them.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/file-location.html>
 fn profile_files(environment: &Environment) -> Vec<PathBuf> {
     let home = environment.get("HOME").map(PathBuf::from);

@@ -1,10 +1,10 @@
 //! A profile's `credential_process`: a program that prints credentials.
 //!
-//! The SDK runs such a program without a bound on its output, and does not kill it when its caller gives up: a program that hangs
-//! would be there once for each request. Here its output has a bound, and the program is killed with its process group when its
-//! caller, the source of the credentials, gives up at its deadline.
+//! The SDK runs such a program without limiting its output, and does not kill it when its caller gives up, so hanging programs
+//! would accumulate with each request. Here the output is limited, and the program is killed with its process group when its
+//! caller, the source of the credentials, reaches its deadline.
 //!
-//! Not so where the program serves a role of a profile (`source_profile`): the SDK runs that.
+//! This does not apply to a program behind a role of a profile (`source_profile`): the SDK runs it.
 
 use std::fmt;
 use std::process::Stdio;
@@ -22,16 +22,16 @@ use tokio::process::Command;
 
 use crate::redact::redacted;
 
-/// How much a program may print, in bytes. Session tokens have a few thousand.
+/// The maximum output of a program, in bytes. Session tokens have a few thousand.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// How much of what it complains about is read, in bytes.
+/// How much of its error output is read, in bytes.
 const MAX_WORDS_BYTES: usize = 500;
 
-/// How long what it printed is waited for when it has ended: something that it started may hold its output open.
+/// How long output is awaited after the program has ended: a child process may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The fields of a profile that come before its program.
+/// The fields of a profile that take precedence over its program.
 const BEFORE_IT: [&str; 6] = [
     "role_arn",
     "credential_source",
@@ -41,7 +41,7 @@ const BEFORE_IT: [&str; 6] = [
     "login_session",
 ];
 
-/// A program that prints credentials, as a shell runs it.
+/// A program that prints credentials, run by a shell.
 pub(super) struct Process {
     command: String,
 }
@@ -53,20 +53,20 @@ impl fmt::Debug for Process {
     }
 }
 
-/// The processes of a program, which end when this is dropped.
+/// The processes of a program, killed when this is dropped.
 struct ProcessGroup(Option<Pid>);
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // One that has ended is none any more.
+            // The group may have ended already.
             let _has_ended = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
 impl Process {
-    /// The program of the profile that `sdk` was made of, where that is what gives its credentials.
+    /// The program of the profile in `sdk`, if it is the source of the profile's credentials.
     pub(super) fn of(sdk: &SdkConfig) -> Option<Self> {
         let field = |name| super::of_profile(sdk, name);
         let is_of_another = BEFORE_IT.into_iter().any(|name| field(name).is_some());
@@ -102,7 +102,7 @@ impl Process {
             let reading = futures_util::future::join(printing, complaining);
             let mut reading = std::pin::pin!(reading);
             tokio::select! {
-                // One that prints too much never ends, since its output is not read any further.
+                // A program that exceeds the limit never ends, since its output is no longer read.
                 _ = &mut reading => None,
                 status = child.wait() => {
                     drop(tokio::time::timeout(LAST_WORDS, reading).await);
@@ -118,7 +118,7 @@ impl Process {
             None => child.wait().await,
         };
         let status = status.map_err(|error| format!("could not be waited for: {error}"))?;
-        // It ended by itself, and what it left running was meant to be.
+        // The program ended by itself; child processes that it left running are kept.
         group.0 = None;
         match status.success() {
             true => Ok(printed),
@@ -131,17 +131,17 @@ impl Process {
     }
 }
 
-/// Reads at most so much. The rest is not read, so that what prints it waits, and is ended with its group.
+/// Reads up to a limit. The rest is not read, so that its writer blocks until it is killed with its group.
 async fn read_to(from: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>, most: u64) {
     if let Some(from) = from {
         drop(from.take(most).read_to_end(into).await);
     }
 }
 
-/// Reads what the program printed. Names of fields may be written small or large, as the SDKs take them.
+/// Parses the program's output. Field names are matched in lower or upper case, like in the SDKs.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>
 fn read(printed: &[u8]) -> Result<Credentials, String> {
-    // What is wrong with it is not said in serde's words, which repeat parts of it.
+    // Errors do not use serde's texts, which quote parts of the input.
     let parsed = serde_json::from_slice::<Map<String, Value>>(printed);
     let fields = parsed.map_err(|_| "it is no JSON object".to_owned())?;
     let field = |name: &str| {

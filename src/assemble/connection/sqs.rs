@@ -1,4 +1,4 @@
-//! Clients for queues in SQS: in which region and at which server each is asked.
+//! Clients for SQS queues: region and server of each.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::environment::Environment;
 use crate::links::credentials::CredentialSource;
 use crate::links::credentials::doubt::OnceMore;
 
-/// The way to an SQS queue; what is left out is the environment's or the profile's.
+/// How an SQS queue is reached; settings that are left out come from the environment or the profile.
 #[derive(Debug, Clone, Copy)]
 pub struct SqsRoute<'a> {
     /// The queue's region.
     pub region: Option<&'a str>,
-    /// Another server that speaks SQS.
+    /// Another SQS-compatible server.
     pub endpoint_url: Option<&'a str>,
     /// A profile of the AWS configuration files.
     pub profile: Option<&'a str>,
-    /// A file with authorities that are trusted besides the system's.
+    /// A file with CA certificates that are trusted besides the system's.
     pub ca_file: Option<&'a Path>,
-    /// Which of the region's endpoints is asked, beside what the environment says.
+    /// The variant of the region's endpoint, beside the environment's settings.
     pub variant: EndpointVariant,
 }
 
 impl<'a> SqsRoute<'a> {
-    /// The way to one queue: what the configuration leaves out is as the queue's URL says.
+    /// The route to one queue: settings that the configuration leaves out are derived from the queue's URL.
     pub fn to(self, place: &'a QueuePlace) -> Self {
         Self {
             region: self.region.or(place.region.as_deref()),
@@ -44,7 +44,7 @@ impl<'a> SqsRoute<'a> {
     }
 }
 
-/// An SQS client; `section` of the configuration names its route.
+/// An SQS client; `section` is the configuration section of its route.
 pub async fn sqs_client(
     section: &str,
     route: SqsRoute<'_>,

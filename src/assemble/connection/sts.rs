@@ -1,8 +1,8 @@
-//! Sessions of roles, taken on at the STS of AWS or of another server.
+//! Assumes roles at the STS of AWS or of another server.
 //!
-//! The SDK's own providers read the account out of the role's ARN in the answer, which MinIO leaves empty
-//! (<https://github.com/awslabs/aws-sdk-rust/issues/1288>), and ask an STS that only a variable of the environment can name. Of the
-//! answer, nothing is needed here but the keys and their end.
+//! The SDK's own providers parse the account from the role's ARN in the answer, which MinIO leaves empty
+//! (<https://github.com/awslabs/aws-sdk-rust/issues/1288>), and take the STS endpoint only from an environment variable. Handout
+//! needs only the keys and their expiry from the answer.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,19 +21,19 @@ use crate::links::credentials::clean;
 use crate::mounted;
 use crate::quantity::Span;
 
-/// The name under which a role's session appears in AWS's logs.
+/// The session name of a role in AWS's logs.
 const SESSION_NAME: &str = "handout";
 
-/// A role to take on.
+/// A role to assume.
 #[derive(Debug, Clone)]
 pub(super) struct Role {
     /// Its ARN.
     pub(super) arn: String,
-    /// How long its sessions last, instead of STS's hour.
+    /// The duration of its sessions, instead of STS's default of an hour.
     pub(super) lasts: Option<Span>,
 }
 
-/// Who the process is by a token in a file, as Kubernetes and other platforms say it.
+/// The identity of the process by a token file, as Kubernetes and other platforms provide it.
 /// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-assume-role-credentials.html>
 #[derive(Debug, Clone)]
 pub(super) struct CallerIdentity {
@@ -43,7 +43,7 @@ pub(super) struct CallerIdentity {
 }
 
 impl CallerIdentity {
-    /// What the environment says.
+    /// The identity that the environment describes.
     pub(super) fn of(environment: &Environment) -> Option<Self> {
         let said = |name| {
             let value = environment.get(name).map(str::trim);
@@ -57,7 +57,7 @@ impl CallerIdentity {
     }
 }
 
-/// Takes on a role, each time that it is asked.
+/// Assumes a role for each request of credentials.
 pub(super) struct Sessions {
     client: Client,
     way: StsClient,
@@ -76,7 +76,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// Cleans the keys with which a role is taken on.
+/// Trims the keys with which a role is assumed.
 #[derive(Debug)]
 struct Clean(SharedCredentialsProvider);
 
@@ -90,7 +90,7 @@ impl ProvideCredentials for Clean {
 }
 
 impl Sessions {
-    /// Takes on a role with credentials that may do so.
+    /// Assumes a role with credentials that are allowed to.
     pub(super) fn of_role(
         sdk: &SdkConfig,
         endpoint: Option<&str>,
@@ -105,7 +105,7 @@ impl Sessions {
         }
     }
 
-    /// Takes on a role with a token; these requests have no signature.
+    /// Assumes a role with a token; these requests are not signed.
     pub(super) fn of_identity(
         sdk: &SdkConfig,
         endpoint: Option<&str>,
@@ -166,7 +166,7 @@ impl ProvideCredentials for Sessions {
 impl CallerIdentity {
     async fn token(&self) -> Result<String, CredentialsError> {
         let (path, file) = (self.token_file.display(), self.token_file.clone());
-        // A file system that hangs blocks the thread, for as long as a file is waited for.
+        // A file system that hangs blocks the thread until the deadline for reading files.
         let read = tokio::task::spawn_blocking(move || mounted::read_text(&file));
         let read = read.await.map_err(CredentialsError::unhandled)?;
         let text = read.map_err(|error| {
@@ -192,7 +192,7 @@ fn client(sdk: &SdkConfig, endpoint: Option<&str>) -> Client {
     Client::from_conf(config.identity_cache(IdentityCache::no_cache()).build())
 }
 
-/// The keys of an answer. One without an end has an end that is not known; the SDK then says 1970.
+/// The keys of an answer. If the answer has no expiry, the SDK reports 1970, and the expiry is treated as unknown.
 fn keys(given: Option<Given>) -> Result<Credentials, CredentialsError> {
     let without = |what| {
         let words = format!("the answer of STS has no {what}");

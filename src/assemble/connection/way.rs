@@ -1,4 +1,4 @@
-//! A link of our own, opened as a recipient would open it.
+//! Tests a signed link as a recipient would open it.
 
 use jiff::SignedDuration;
 use presign::PresignRequest;
@@ -15,20 +15,20 @@ use crate::links::way::{LinkAnswer, Obstacle, judge};
 use crate::plan::{Bound, ExpiryGuard, Lifetime};
 use crate::store::StoreError;
 
-/// How far back the link is dated, for a store whose clock is behind, and how long it lives from then on, in seconds.
+/// How far the link is backdated, for stores whose clock is behind, and its lifetime from then on, in seconds.
 const BACK: SignedDuration = SignedDuration::from_secs(60);
 const LIVES_SECS: u64 = 300;
 
-/// Why nothing is known of the way, or what stands in it.
+/// Why the test of a link could not be made, or why the link failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WayError {
-    /// What stands in the way.
+    /// The link does not open.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
-    /// No link can be signed.
+    /// The link cannot be signed.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// The store does not say in which region the bucket is.
+    /// The store did not return the bucket's region.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -41,16 +41,16 @@ struct LinkTrial {
 }
 
 impl Connection {
-    /// Whether its links name another server than the program itself asks.
+    /// Whether its links name another server than Handout itself calls.
     pub const fn has_public_endpoint(&self) -> bool {
         self.own_signer.is_some()
     }
 
-    /// Opens a link to an object of `bucket` that is not there, at the server that links name and at the one that the program asks
-    /// itself; the server that links name, if links open there.
+    /// Opens a link to a missing object of `bucket`, at the server that links name and at the server that Handout calls. Returns
+    /// the server that links name, if links open there.
     ///
     /// # Errors
-    /// What stands in the way, or that no link can be signed.
+    /// Why the link failed, or why it could not be signed.
     pub async fn try_links(&self, bucket: &Bucket, clock: Clock) -> Result<String, WayError> {
         let key = format!("handout-check-{}", nonce());
         let trial = self.trial(&self.signer, bucket, &key, clock).await?;

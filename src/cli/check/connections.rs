@@ -1,4 +1,4 @@
-//! The connections: their credentials, the buckets that rules name, and the ledger.
+//! Checks the connections: their credentials, the buckets of the rules, and the ledger.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -48,7 +48,7 @@ pub(super) async fn check(
     with_embedded(config, &keyring, report, looking).await
 }
 
-/// Whether the ledger can be kept where it is to be.
+/// Checks that the ledger's place is usable.
 async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -> CheckOutcome {
     match config.ledger.kind {
         LedgerKind::Sqlite => {
@@ -71,7 +71,7 @@ async fn ledger(config: &Config, connections: &Connections, keyring: &Keyring) -
     }
 }
 
-/// Whether what lies under each place that a rule names may be listed, and read: a link opens with the rights of its signer.
+/// Checks that each prefix of a rule can be listed and read: a link has the permissions of its signer.
 async fn buckets(
     config: &Config,
     connections: &Connections,
@@ -107,14 +107,14 @@ async fn buckets(
     Ok(())
 }
 
-/// What is known of a place from which files are handed out.
+/// The result for a place from which files are handed out.
 enum ConnectionVerdict {
     Works(String),
     Warns(String),
     Fails(BoxError),
 }
 
-/// Lists what is there as a job does, and asks for a byte of the first object that has one.
+/// Lists the place as a job does, and reads a byte of the first non-empty object.
 async fn hands_out(
     connection: &Connection,
     rule: &AllowRule,
@@ -144,7 +144,7 @@ async fn hands_out(
     );
     let words = chain(&error);
     match error.fact {
-        // Its links open by the distribution's rights.
+        // CloudFront links open with the distribution's permissions.
         ErrorKind::Denied if connection.front.is_none() => {
             ConnectionVerdict::Fails(format!("{told}, so links to it open nothing: {words}").into())
         }

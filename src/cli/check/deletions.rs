@@ -1,4 +1,4 @@
-//! Whether a bucket's lifecycle deletes files before the links to them end.
+//! Checks whether a bucket's lifecycle deletes files before their links expire.
 
 use std::io;
 
@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::report::{CheckReport, bounded};
 
-/// Looks at the bucket of each rule, where its lifecycle may be read; most servers have none, and most policies do not let it be
-/// read, which is no finding.
+/// Checks the bucket of each rule if its lifecycle configuration is readable. Most servers have none, and most policies deny
+/// reading it, so that is not a finding.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
@@ -38,7 +38,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// What is said of a deletion that can come before a link of the rule ends.
+/// The warning about a deletion that can precede the expiry of a link of the rule.
 fn early(deletion: &Deletion, rule: &AllowRule, now: Timestamp) -> Option<String> {
     let (theirs, ours) = (deletion.prefix.as_str(), rule.prefix.as_str());
     if !theirs.starts_with(ours) && !ours.starts_with(theirs) {

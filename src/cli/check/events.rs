@@ -1,4 +1,4 @@
-//! The rules for events: whether the jobs that they make could be done.
+//! Checks the event rules: whether their jobs could be done.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +15,7 @@ use handout::text::chain;
 use super::report::{CheckReport, bounded};
 use crate::cli::job::{Previewing, run_of};
 
-/// Makes a job of an example event by each rule, and looks at it as `handout job submit` does, as if its objects were there.
+/// Builds a job from a sample event for each rule, and checks it like `handout job submit`, as if its objects existed.
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
@@ -44,15 +44,15 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// What became of the jobs of a rule's example events, in a sentence.
+/// The result for the jobs of a rule's sample events, with its message.
 enum EventVerdict {
     Works(String),
-    /// Some can be done, and some cannot.
+    /// Some jobs can be done, and some cannot.
     Warns(String),
     Fails(String),
 }
 
-/// Tries a key that the rule's pattern gives, and where no `[[allow]]` rule lets it be handed out, keys that one has.
+/// Tries a key that matches the rule's pattern and, if no `[[allow]]` rule permits it, keys that such a rule permits.
 async fn judge(rule: &EventRule, file: &Path, services: &Services) -> EventVerdict {
     let file = file.display();
     let allowed = services.signing.policy.rules.iter();

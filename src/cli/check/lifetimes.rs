@@ -1,4 +1,4 @@
-//! How long links can really live: with S3 as long as the credentials that sign them, and seven days at the most.
+//! Checks how long links can live: in S3 as long as the signing credentials, and at most seven days.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::report::{CheckReport, bounded};
 
-/// What of a connection's links is told, and how.
+/// The result for a connection's links.
 #[derive(Debug, PartialEq, Eq)]
 enum LifetimeVerdict {
     Works(String),
@@ -30,7 +30,7 @@ pub(super) async fn check(
     let what = format!("connections.{name}");
     let now = clock::system();
     let asked = asked_by_default(config, name);
-    // A session that is renewed is renewed for this look as it is for a job.
+    // A session that is renewed for jobs is renewed for this check as well.
     let looking = connection.signer.credentials_end(asked_until(asked, now));
     let end = match bounded(looking).await {
         Err(error) => return report.tell(what, Err(error)),
@@ -40,7 +40,7 @@ pub(super) async fn check(
     match judge(asked, end, config.links.expiry_guard, now) {
         LifetimeVerdict::Works(result) => report.tell(what, Ok(result))?,
         LifetimeVerdict::Warns(result) => report.warn(what, result)?,
-        // Its jobs may all hand out by CloudFront.
+        // All of its jobs may use CloudFront.
         LifetimeVerdict::Fails(result) if connection.front.is_some() => {
             report.warn(what, format!("for links by S3: {result}"))?;
         }
@@ -58,7 +58,7 @@ pub(super) async fn check(
     report.tell(format!("connections.{name}.cloudfront"), Ok(result))
 }
 
-/// The longest that a job on the connection asks for when it does not say how long.
+/// The longest default lifetime of the jobs on a connection.
 fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
     let default = config.links.expires_in;
     let rules = config.allow.iter();
@@ -67,7 +67,7 @@ fn asked_by_default(config: &Config, name: &ConnectionName) -> Span {
     asked.max().unwrap_or(default)
 }
 
-/// Judges by the rule by which jobs are planned.
+/// Applies the rule by which jobs are planned.
 fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -> LifetimeVerdict {
     let jobs_ask = format!("jobs ask for {asked} (links.expires_in)");
     let planned = match lifetime(asked, Issuer::S3(end), asked, guard, now) {
@@ -113,7 +113,7 @@ fn left(end: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(end.duration_since(now).as_secs()).unwrap_or_default()
 }
 
-/// A duration for people: `5h 39m`, `39m`, `40s`.
+/// A human-readable duration: `5h 39m`, `39m`, `40s`.
 fn until(end: Timestamp, now: Timestamp) -> String {
     let secs = left(end, now);
     match (secs / 3600, secs / 60 % 60) {
@@ -124,7 +124,7 @@ fn until(end: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// What can be asked for: whole hours, or else the minutes less the one that begins now.
+/// The lifetime that can be requested: whole hours, or else whole minutes less the current one.
 fn round_down(secs: u64) -> Span {
     match secs / 3600 {
         0 => Span::minutes((secs / 60).saturating_sub(1).max(1)),

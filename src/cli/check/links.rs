@@ -1,4 +1,4 @@
-//! Whether links open at the server that they name, where it is not the one that the program itself asks.
+//! Checks that links open at the server that they name, if it differs from the server that Handout calls.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use handout::plan::policy::PublishRule;
 
 use super::report::{CheckReport, bounded};
 
-/// Opens a link of each connection whose links name another server, for each bucket that a rule names.
+/// Opens a link of each connection whose links name another server, for each bucket of the rules.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
@@ -41,7 +41,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Whether it is only that the embedded endpoint is not served now: this command serves it on another port, for itself.
+/// Whether the only problem is that the embedded endpoint is not running: this command serves it on another port.
 fn may_be_asleep(config: &Config, name: &ConnectionName, obstacle: &Obstacle) -> bool {
     let connection = config.connections.get(name.as_str());
     let is_embedded = connection.is_some_and(|connection| connection.directory.is_some());
@@ -52,7 +52,7 @@ fn may_be_asleep(config: &Config, name: &ConnectionName, obstacle: &Obstacle) ->
     is_embedded && is_silent
 }
 
-/// The buckets into which links may point, by connection.
+/// The buckets that links may point to, by connection.
 fn linked(config: &Config) -> BTreeSet<(ConnectionName, Bucket)> {
     let mut linked = BTreeSet::new();
     let Ok(policy) = config.policy() else {

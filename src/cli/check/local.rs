@@ -1,4 +1,4 @@
-//! What is on this machine: templates, directories, addresses, secret files and the rules of the configuration.
+//! Checks this machine: templates, directories, addresses, secret files and the rules of the configuration.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -17,7 +17,7 @@ use handout::render::Templates;
 
 use super::report::{BoxError, CheckOutcome, CheckReport};
 
-/// How much of a script is read for its first line.
+/// How many bytes of a script are read for its first line.
 const FIRST_LINE: u64 = 256;
 
 pub(super) fn check(
@@ -57,7 +57,7 @@ fn state_dir(config: &Config) -> CheckOutcome {
     Ok(format!("{} can be written", dir.display()))
 }
 
-/// Whether the log can go on where it is: its key, its directory, its registry and the room on its disk.
+/// Checks that the log can be continued: its key, directory, registry and disk space.
 fn audit_log(
     config: &Config,
     environment: &Environment,
@@ -97,7 +97,8 @@ fn audit_log(
     }
 }
 
-/// Whether the daemon can listen where it is to. A process that writes the audit log now is taken for the one that listens there.
+/// Checks that the daemon can listen on its addresses. A process that writes the audit log is assumed to be the one that listens
+/// there.
 fn addresses(config: &Config, is_working: bool, report: &CheckReport) -> io::Result<()> {
     let embedded = config
         .needs_embedded()
@@ -123,7 +124,7 @@ fn can_be_listened_on(address: SocketAddr, is_working: bool) -> CheckOutcome {
     }
 }
 
-/// Whether a program of the operator's can be started: it, and what its first line names (execve(2)).
+/// Checks that a program of the operator can be started, including the interpreter in its first line (execve(2)).
 fn can_be_run(program: &Path) -> CheckOutcome {
     let wrong = |what: &str| {
         format!(
@@ -139,7 +140,7 @@ fn can_be_run(program: &Path) -> CheckOutcome {
     rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
         .map_err(|_| wrong("cannot be executed (chmod +x)"))?;
     let mut line = Vec::new();
-    // A program that can be executed need not be readable.
+    // An executable program need not be readable.
     if let Ok(file) = File::open(program) {
         file.take(FIRST_LINE).read_to_end(&mut line)?;
     }
@@ -152,7 +153,7 @@ fn can_be_run(program: &Path) -> CheckOutcome {
     }
 }
 
-/// Whether a file can be made in a directory, or in the one above it where it is yet to be made.
+/// Checks that a file can be created in a directory, or in its nearest existing parent.
 pub(super) fn can_be_written(place: &Location) -> CheckOutcome {
     let there = existing(place);
     let opened = match there == &**place {
@@ -168,7 +169,7 @@ pub(super) fn can_be_written(place: &Location) -> CheckOutcome {
     })
 }
 
-/// A directory, or the nearest one above it that is there.
+/// A directory, or its nearest existing parent.
 fn existing(dir: &Path) -> &Path {
     let is_missing = |dir: &Path| {
         let metadata = fs::symlink_metadata(dir);
@@ -178,14 +179,14 @@ fn existing(dir: &Path) -> &Path {
     above.find(|dir| !is_missing(dir)).unwrap_or(dir)
 }
 
-/// Whether users of this machine can read secrets that have nothing to do with the service. A group's right to read is the
-/// operator's: Kubernetes mounts secrets for a group (fsGroup), and a group may have the service alone in it.
+/// Checks that unrelated users of this machine cannot read secrets. Group read permission is up to the operator: Kubernetes
+/// mounts secrets for a group (fsGroup), and a group may contain only the service.
 fn secret_files(config: &Config, report: &CheckReport) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mut count = 0;
     let mut open = Vec::new();
     for (key, file) in config.secret_files() {
-        // One that is missing is told by what needs it.
+        // A missing file is reported by the check that needs it.
         let Ok(metadata) = fs::metadata(&file) else {
             continue;
         };

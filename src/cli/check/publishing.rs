@@ -1,4 +1,4 @@
-//! Where pages and lists may go: buckets that take them, directories that can be written.
+//! Checks where pages and manifests may be published: buckets and directories.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use handout::store::s3::WriteTrial;
 use super::local::can_be_written;
 use super::report::{CheckOutcome, CheckReport};
 
-/// Looks at each place once, whichever rules name it. What is wrong with the rules themselves is told elsewhere.
+/// Checks each place once, whichever rules name it. Errors in the rules themselves are reported elsewhere.
 pub(super) async fn check(
     config: &Config,
     connections: &Connections,
@@ -50,7 +50,7 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// The default place for pages of a rule that names none, as if the rule named it.
+/// The default place for pages of a rule without one, as if the rule named it.
 fn as_rule(place: &PublishTarget) -> Option<PublishRule> {
     match place {
         PublishTarget::Bucket(bucket, prefix) => {
@@ -60,7 +60,7 @@ fn as_rule(place: &PublishTarget) -> Option<PublishRule> {
     }
 }
 
-/// Whether an object may be put there, without putting one.
+/// Checks whether an object may be put there, without putting one.
 async fn takes(
     connections: &Connections,
     name: &ConnectionName,

@@ -1,4 +1,4 @@
-//! The queue of jobs, the queue of parked messages, and where the ends of jobs are told.
+//! Checks the queue of jobs, the queue of parked messages, and the destination of results.
 
 use std::io;
 use std::path::Path;
@@ -52,7 +52,7 @@ async fn in_sqs(
     parked(config, &queue, report).await
 }
 
-/// Whether a region of the configuration is another than the one that a queue's URL names.
+/// Checks that the configured regions match those in the queues' URLs.
 fn regions(config: &Config, report: &CheckReport) -> io::Result<()> {
     let (queue, results) = (&config.queue, &config.results);
     for (key, url, region) in [
@@ -102,7 +102,7 @@ fn tell_queue(config: &Config, looked_at: LookedAt, report: &CheckReport) -> io:
     )
 }
 
-/// The queue of parked messages, where one is named. Whether it takes messages only a message would tell.
+/// Checks the queue of parked messages, if configured. Only a message would show whether it accepts messages.
 async fn parked(config: &Config, queue: &SqsQueue, report: &CheckReport) -> io::Result<()> {
     let Some(parked) = queue.parked() else {
         let result = "there is no queue.parked_url: what cannot be done is left to the queue's redrive policy";
@@ -116,7 +116,7 @@ async fn parked(config: &Config, queue: &SqsQueue, report: &CheckReport) -> io::
     tell_count("parked messages", "are parked", counted, report)
 }
 
-/// Where the ends of jobs are told, if anywhere.
+/// Checks the destination of results, if configured.
 async fn results(
     config: &Config,
     environment: &Environment,
@@ -154,13 +154,13 @@ async fn results(
     }
 }
 
-/// Whether two URLs name one queue.
+/// Whether two URLs name the same queue.
 fn is_same(url: &Option<String>, other: &Option<String>) -> bool {
     let address = |url: &Option<String>| QueueAddress::parse(url.as_deref()?).ok();
     address(url).is_some_and(|url| Some(url) == address(other))
 }
 
-/// Tells how many messages a queue has to which messages are only sent. The right to look at it is no need of the daemon's.
+/// Reports the message count of a send-only queue. The daemon does not need the permission to read it.
 fn tell_count(
     what: &str,
     they: &str,
@@ -178,7 +178,7 @@ fn tell_count(
     }
 }
 
-/// Whether a line can be added to the file of results, which a job makes if it is not there.
+/// Checks that a line can be appended to the results file, which a job creates if it is missing.
 fn takes_lines(file: &Path) -> CheckOutcome {
     let failed = |error: io::Error| format!("{} takes no lines: {error}", file.display());
     let (parent, name) = directory::split(file).map_err(failed)?;

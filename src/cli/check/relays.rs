@@ -1,4 +1,4 @@
-//! The relays, and the signatures of mails.
+//! Checks the relays and the DKIM signatures of mails.
 
 use std::io;
 
@@ -12,10 +12,10 @@ use handout::quantity::Span;
 use super::local::can_be_written;
 use super::report::CheckReport;
 
-/// How long a step of a dialogue may take here.
+/// The timeout of a step of the dialogue here.
 const STEP: Span = Span::seconds(25);
 
-/// Whether each relay can be used. All are asked at once.
+/// Checks that each relay can be used, all concurrently.
 pub(super) async fn check(
     config: &Config,
     environment: &Environment,
@@ -56,8 +56,8 @@ pub(super) async fn check(
     told.into_iter().collect()
 }
 
-/// The relays, with no step of a dialogue before a mail that takes as long as the whole look may: the sentence of a step
-/// that is late says more than that of the look.
+/// The relays, with the timeouts of all steps before a mail below the timeout of the whole check: the error of a late step says
+/// more than that of the check.
 fn hurried(mail: &MailConfig) -> MailConfig {
     let mut mail = mail.clone();
     for relay in mail.relays.values_mut().chain([&mut mail.smtp]) {
@@ -77,8 +77,8 @@ fn hurried(mail: &MailConfig) -> MailConfig {
     mail
 }
 
-/// What speaks against a port and its `tls`, before the relay is asked: where they do not agree, both sides may wait for the
-/// other to begin.
+/// A mismatch of a port and its `tls` setting, found before the relay is contacted: with a mismatch, both sides may wait for the
+/// other.
 fn odd_port(port: u16, tls: Tls) -> Option<String> {
     match (port, tls) {
         (465, Tls::Starttls | Tls::None) => Some(
@@ -92,7 +92,7 @@ fn odd_port(port: u16, tls: Tls) -> Option<String> {
     }
 }
 
-/// Whether the keys of DKIM can be read, and what the DNS must say of them. The DNS itself is not asked.
+/// Checks that the DKIM keys can be read, and reports the required DNS records. The DNS is not queried.
 pub(super) fn signatures(
     config: &Config,
     environment: &Environment,

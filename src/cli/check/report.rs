@@ -1,4 +1,4 @@
-//! What the looks of `handout check` found, told as soon as it is known.
+//! The findings of `handout check`, reported as soon as they are known.
 
 use std::future::Future;
 use std::io;
@@ -11,25 +11,25 @@ use serde_json::json;
 
 use super::super::{say, say_json};
 
-/// How long a look at something outside may take. What is asked has deadlines of its own, whose sentences say more; this is
-/// the bound of all steps together.
+/// The timeout of a check of a remote service. Each step has a timeout of its own, with a more specific error; this bounds all
+/// steps together.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The width of the column of names; a longer name moves its own line only.
+/// The width of the name column; a longer name shifts only its own line.
 const NAMES: usize = 32;
 
 /// Why something does not work.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a look found: a sentence if it works, an error if it does not.
+/// The outcome of a check: a sentence on success, or an error.
 pub(super) type CheckOutcome = Result<String, BoxError>;
 
-/// What was looked at, and what came of it.
+/// A check with its outcome.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
     ok: bool,
-    /// Whether the operator should look at it although everything works.
+    /// Whether the finding is a warning although everything works.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     warning: bool,
     result: String,
@@ -50,7 +50,7 @@ impl CheckReport {
         }
     }
 
-    /// Tells that something works, or that it does not.
+    /// Reports the outcome of a check.
     pub(super) fn tell(&self, what: impl Into<String>, outcome: CheckOutcome) -> io::Result<()> {
         let ok = outcome.is_ok();
         let result = outcome.unwrap_or_else(|error| chain(&*error));
@@ -62,7 +62,7 @@ impl CheckReport {
         })
     }
 
-    /// Tells what the operator should look at although everything works.
+    /// Reports a warning although everything works.
     pub(super) fn warn(
         &self,
         what: impl Into<String>,
@@ -76,7 +76,7 @@ impl CheckReport {
         })
     }
 
-    /// Looks at something outside, and tells what came of it within [`WITHIN`].
+    /// Runs a check of a remote service, and reports its outcome within [`WITHIN`].
     pub(super) fn look<'a>(
         &'a self,
         what: impl Into<String> + 'a,
@@ -86,7 +86,7 @@ impl CheckReport {
         async move { self.tell(what, looking.await.unwrap_or_else(Err)) }
     }
 
-    /// Prints what is printed at the end, and says whether everything works.
+    /// Prints the end of the report, and returns whether everything works.
     pub(super) fn end(self) -> io::Result<bool> {
         let findings = self
             .findings
@@ -116,10 +116,10 @@ impl CheckReport {
     }
 }
 
-/// The outcome of a look that has to end within [`WITHIN`].
+/// The outcome of a check that must end within [`WITHIN`].
 ///
 /// # Errors
-/// A sentence when it does not end.
+/// A sentence if it does not end in time.
 pub(super) fn bounded<'a, T>(
     looking: impl Future<Output = T> + 'a,
 ) -> impl Future<Output = Result<T, BoxError>> + 'a {

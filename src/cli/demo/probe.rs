@@ -1,7 +1,7 @@
-//! `--once`: reads what was made as its readers would, and tries to break it.
+//! `--once`: reads the results as recipients would, and tests that tampered links fail.
 //!
-//! Nothing here asks the program's own records what it sent: links are read out of the mails and pages, fetched over
-//! the network, and held against the sample files and the audit log.
+//! The program's own records are not consulted: links are read from the mails and pages, fetched over the network, and compared
+//! with the sample files and the audit log.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -32,17 +32,17 @@ use serde_json::Value;
 
 use super::seed::bytes_of;
 
-/// How every gzip stream begins (RFC 1952, section 2.3.1).
+/// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// How often each link is tampered with, at places spread over it.
+/// How often each link is tampered with, at positions spread over it.
 const TAMPERINGS: usize = 6;
 
 /// A mail in the outbox.
 pub(super) struct DemoMail {
-    /// To whom.
+    /// The recipient.
     pub(super) to: String,
-    /// About what.
+    /// The subject.
     pub(super) subject: String,
     /// Its link to a gallery, if it has one.
     pub(super) gallery: Option<String>,
@@ -57,13 +57,13 @@ pub(super) struct FetchedPage {
     pub(super) hrefs: Vec<String>,
 }
 
-/// What the demo made.
+/// The output of the demo.
 pub(super) struct Made {
     pub(super) mails: Vec<DemoMail>,
     pub(super) pages: Vec<FetchedPage>,
     pub(super) outbox: PathBuf,
     pub(super) audit_dir: PathBuf,
-    /// How many links the audit log knows.
+    /// The number of links in the audit log.
     pub(super) issued: usize,
     lists: Vec<String>,
 }
@@ -130,7 +130,7 @@ impl Made {
         })
     }
 
-    /// Every link that left, wherever it stands.
+    /// All links in mails, pages and manifests.
     fn links(&self) -> BTreeSet<&str> {
         let in_mails = self.mails.iter().flat_map(|mail| &mail.hrefs);
         let on_pages = self.pages.iter().flat_map(|page| &page.hrefs);
@@ -148,7 +148,7 @@ impl Made {
     }
 }
 
-/// What came of the checks.
+/// The results of the checks.
 #[derive(Debug, Default)]
 pub(super) struct DemoVerdict {
     opened: usize,
@@ -157,14 +157,14 @@ pub(super) struct DemoVerdict {
     tamper_refused: usize,
     expired_refused: bool,
     audited: usize,
-    /// Links of earlier runs that name another address than the one where the demo listens now.
+    /// Links of earlier runs that name another address than the demo's current one.
     elsewhere: usize,
     audit_lines: u64,
     problems: Vec<String>,
 }
 
 impl DemoVerdict {
-    /// Whether everything was as it should be.
+    /// Whether all checks passed.
     pub(super) const fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
@@ -212,7 +212,7 @@ impl fmt::Display for DemoVerdict {
     }
 }
 
-/// A text that lies in a bucket: pages are stored compressed, lists as they are.
+/// A published text in a bucket: pages are stored compressed, manifests are not.
 fn published_text(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path)?;
     if !bytes.starts_with(&GZIP_MAGIC) {
@@ -273,7 +273,7 @@ pub(super) async fn probe(
     Ok(verdict)
 }
 
-/// Opens a link, and changes it.
+/// Opens a link, and tampers with it.
 async fn try_out(
     link: &str,
     place: &(String, String),
@@ -294,7 +294,7 @@ async fn try_out(
     tamper(link, verdict).await
 }
 
-/// Changes one character at several places; each change must be refused.
+/// Changes one character at several positions; each change must be rejected.
 async fn tamper(link: &str, verdict: &mut DemoVerdict) -> anyhow::Result<()> {
     let path_at = link.match_indices('/').nth(3).map_or(0, |(at, _)| at + 1);
     let places: Vec<usize> = (path_at..link.len())
@@ -315,7 +315,7 @@ async fn tamper(link: &str, verdict: &mut DemoVerdict) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A link that ended an hour ago. It is never handed out, so it needs no line.
+/// A link that expired an hour ago. It is never handed out, so it needs no audit line.
 async fn expired(services: &Services) -> anyhow::Result<String> {
     let connection = services.signing.connection(&"local".parse()?)?;
     let bucket: Bucket = "reports".parse()?;

@@ -1,4 +1,4 @@
-//! What an operator would have written: files in buckets, a configuration, and jobs.
+//! Writes the operator's part of the demo: files in buckets, a configuration, and jobs.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use directory::{Directory, split};
 use handout::clock;
 use serde_json::{Value, json};
 
-/// A sample file and where it goes.
+/// A sample file and its destination.
 struct Sample {
     bucket: &'static str,
     key: &'static str,
@@ -25,7 +25,7 @@ macro_rules! sample {
     };
 }
 
-/// Names as people give them: spaces, umlauts, plus signs, quotes, emoji.
+/// Typical names: spaces, umlauts, plus signs, quotes, emoji.
 const SAMPLES: [Sample; 14] = [
     sample!(
         "reports",
@@ -102,10 +102,10 @@ const SAMPLES: [Sample; 14] = [
 /// The folder of the buckets.
 const BUCKETS: &str = "buckets";
 
-/// The longest configuration of an earlier demo that is read, in bytes; that of this one has 1 KB.
+/// The maximum size of an earlier demo's configuration that is read, in bytes; that of this demo has 1 KB.
 const MAX_CONFIGURATION: u64 = 64 * 1024;
 
-/// Where galleries and lists are published.
+/// Where galleries and manifests are published.
 const PUBLISHED: &str = "published";
 
 /// A job of the demo.
@@ -114,26 +114,26 @@ pub(super) struct SeededJob {
     pub(super) body: String,
 }
 
-/// On which ports the demo listens.
+/// The ports of the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ports {
-    /// Those of the last time, or the usual ones.
+    /// The ports of the last run, or the usual ones.
     Usual,
-    /// Any that are free.
+    /// Any free ports.
     Any,
 }
 
-/// What was seeded.
+/// The files and jobs of the demo.
 pub(super) struct Seeded {
     /// The configuration.
     pub(super) config_file: PathBuf,
-    /// The jobs, to be put on the queue.
+    /// The jobs to submit.
     pub(super) jobs: Vec<SeededJob>,
-    /// Whether there was a demo before, whose links name its address.
+    /// Whether an earlier demo exists, whose links name its address.
     pub(super) goes_on: bool,
 }
 
-/// The bytes that a link to a key must give.
+/// The expected content of a link to a key.
 pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
     SAMPLES
         .iter()
@@ -143,7 +143,7 @@ pub(super) fn bytes_of(bucket: &str, key: &str) -> Option<&'static [u8]> {
 
 /// Writes files, configuration and jobs below `dir`.
 pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
-    // What an earlier demo, or another user, left under these names is replaced and not written through.
+    // Files of an earlier demo or another user under these names are replaced, not written through.
     let demo = Directory::make_own(dir)?;
     for bucket in ["reports", "photos", "uploads", PUBLISHED] {
         demo.enter(&Path::new(BUCKETS).join(bucket), 0o777)
@@ -153,7 +153,7 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
         let path = Path::new(BUCKETS).join(sample.bucket).join(sample.key);
         let (folder, name) = split(&path)?;
         let folder = demo.enter(folder, 0o777)?;
-        // Left alone when it is there: its ETag, and with it the link's id, stay the same.
+        // An unchanged file is kept, so that its ETag, and with it the link's id, stay the same.
         let there = folder.read_bounded(name, sample.bytes.len() as u64);
         if there.is_ok_and(|bytes| bytes == sample.bytes) {
             continue;
@@ -163,7 +163,7 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
             .with_context(|| format!("could not write {}", dir.join(&path).display()))?;
     }
     let jobs_folder = demo.enter(Path::new("jobs"), 0o700)?;
-    // A job is done once, so each run of the demo needs ids of its own.
+    // A job is done once, so each run of the demo needs new ids.
     let stamp = clock::system().strftime("%Y%m%dT%H%M%S").to_string();
     let mut jobs = Vec::new();
     for (name, body) in [
@@ -179,7 +179,7 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     jobs_folder.replace("on-upload.json", &event, 0o600)?;
     let config_file = super::config_file(dir);
     let (_, name) = split(&config_file)?;
-    // What is there and is no configuration is replaced.
+    // An existing file that is not a configuration is replaced.
     let before = demo.read_bounded(name, MAX_CONFIGURATION);
     let before = String::from_utf8(before.unwrap_or_default()).unwrap_or_default();
     let before: toml::Table = toml::from_str(&before).unwrap_or_default();
@@ -193,7 +193,7 @@ pub(super) fn seed(dir: &Path, ports: Ports) -> anyhow::Result<Seeded> {
     })
 }
 
-/// A report for two people, in their languages.
+/// A report for two recipients, in their languages.
 fn report(stamp: &str) -> Value {
     json!({
         "v": 1,
@@ -213,7 +213,7 @@ fn report(stamp: &str) -> Value {
     })
 }
 
-/// A gallery, and the invitation to it.
+/// A gallery, and its invitation.
 fn gallery(stamp: &str) -> Value {
     json!({
         "v": 1,
@@ -226,7 +226,7 @@ fn gallery(stamp: &str) -> Value {
     })
 }
 
-/// What S3 says when an upload lands; a rule of the configuration makes a job of it.
+/// The event that S3 sends for an upload; a rule of the configuration turns it into a job.
 fn event(stamp: &str) -> Value {
     json!({ "Records": [{
         "eventVersion": "2.3",
@@ -243,7 +243,7 @@ fn event(stamp: &str) -> Value {
     }] })
 }
 
-/// The job that an upload becomes.
+/// The job for an upload.
 fn on_upload() -> Value {
     json!({
         "v": 1,
@@ -256,7 +256,7 @@ fn on_upload() -> Value {
 
 fn configuration(dir: &Path, before: &toml::Table, ports: Ports) -> anyhow::Result<String> {
     let address = |section: &str, port: u16| match (ports, listened(before, section)) {
-        // The address of the last time, free or not: links from then name it.
+        // The address of the last run, even if it is taken: earlier links name it.
         (Ports::Usual, Some(port)) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         (Ports::Usual, None) => free_address(port),
         (Ports::Any, _) => free_address(0),
@@ -320,7 +320,7 @@ fn listened(config: &toml::Table, section: &str) -> Option<u16> {
     Some(address.port())
 }
 
-/// The usual port, or a free one when something else has it.
+/// The usual port, or a free one if it is taken.
 fn free_address(usual: u16) -> anyhow::Result<SocketAddr> {
     let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, usual));
     let listener = usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));

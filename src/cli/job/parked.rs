@@ -1,4 +1,4 @@
-//! `handout job parked`: what was set aside, and the way back.
+//! `handout job parked`: lists, requeues and deletes parked messages.
 
 use std::process::ExitCode;
 
@@ -109,7 +109,7 @@ async fn of_sqs(arguments: &ParkedArgs, queue: &SqsQueue) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The id of one message; none for all of them.
+/// The id of one message; `None` for all.
 fn one(id: &str) -> Option<&str> {
     Some(id).filter(|id| *id != ALL)
 }

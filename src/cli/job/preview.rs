@@ -1,4 +1,4 @@
-//! `handout job preview`: what a job would send, as files to look at and numbers to check.
+//! `handout job preview`: writes what a job would send to files, and prints its numbers.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,16 +25,16 @@ use serde_json::json;
 use super::{JobArgs, run_of_body};
 use crate::cli::{say, say_json};
 
-/// What Gmail shows of a mail's HTML, in bytes; more is hidden behind a link.
+/// How much of a mail's HTML Gmail shows, in bytes; the rest is hidden behind a link.
 const GMAIL_CLIPS_AT: usize = 102_000;
 
-/// The most objects without a link, and recipients kept out by a rule, that are listed.
+/// The maximum number of listed objects without a link, and of listed recipients that the rules deny.
 const LISTED: usize = 100;
 
-/// The most pages of a gallery that are written.
+/// The maximum number of gallery pages that are written.
 const MAX_PAGES: usize = 3;
 
-/// The longest part of a file name that is made of an address, in bytes.
+/// The maximum length of the part of a file name that is derived from an address, in bytes.
 const MAX_SLUG_BYTES: usize = 60;
 
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub(crate) struct PreviewArgs {
     json: bool,
 }
 
-/// What was found and written.
+/// The report of a preview.
 #[derive(Debug, Serialize)]
 struct PreviewReport {
     job: String,
@@ -68,16 +68,17 @@ struct PreviewReport {
     per_recipient: bool,
     recipients: usize,
     expires_at: jiff::Timestamp,
-    /// Why the links end then.
+    /// What limits the lifetime of the links.
     because: &'static str,
     unavailable: u64,
-    /// The first of them.
+    /// The first objects without a link.
     not_linked: Vec<NotLinked>,
     mails: Vec<PreviewMail>,
-    /// Where a page or a list of all files is published that the job does not ask for, since a mail has no room for them.
+    /// Where a page or manifest of all files is published that the job does not request, because a mail has no room for all
+    /// files.
     supplement: Option<String>,
     pages: usize,
-    /// Those that were written.
+    /// The written pages.
     page_files: Vec<PathBuf>,
 }
 
@@ -91,21 +92,21 @@ struct NotLinked {
 struct PreviewMail {
     to: String,
     subject: String,
-    /// Files that the mail shows, and those that it only counts.
+    /// The number of files that the mail shows, and of files that it only counts.
     shown: u64,
     more: u64,
     text_bytes: usize,
-    /// Encoded for transport.
+    /// In bytes after transfer encoding.
     html_bytes: usize,
     html_budget_bytes: usize,
-    /// The whole letter.
+    /// The complete message.
     letter_bytes: usize,
-    /// Whether Gmail would hide the end of it.
+    /// Whether Gmail would clip it.
     clipped: bool,
     files: [PathBuf; 3],
 }
 
-/// Writes a preview and says what is in it.
+/// Writes a preview and prints a summary.
 pub(super) async fn show(
     arguments: &PreviewArgs,
     environment: &Environment,
@@ -252,7 +253,7 @@ fn tell_mail(mail: &PreviewMail) -> std::io::Result<()> {
     ))
 }
 
-/// Lists whom the rules keep out, when that is why the job would be refused; the reason itself is the command's error.
+/// Lists the recipients that the rules deny, if that is why the job would be rejected; the reason itself is the command's error.
 fn tell_refusal(
     run: &JobRun,
     services: &Services,
@@ -293,7 +294,7 @@ fn kept_out_as_json(kept_out: &KeptOut) -> serde_json::Value {
     })
 }
 
-/// The first addresses; the author of the job has them anyway.
+/// The first addresses; the author of the job knows them already.
 fn addresses(recipients: &[handout::job::Recipient]) -> Vec<String> {
     let shown = recipients.iter().take(LISTED);
     let mut shown: Vec<String> = shown.map(|person| person.address.to_string()).collect();
@@ -311,7 +312,7 @@ struct Files<'a> {
 
 impl<'a> Files<'a> {
     fn make(out: &'a Path) -> anyhow::Result<Self> {
-        // Addresses and live links are in there: another user's link must not lead them elsewhere.
+        // They contain addresses and live links: another user's symbolic link must not redirect them.
         let made = Directory::make_own(out);
         let directory = made.map_err(|source| OpenError::Directory {
             path: out.to_owned(),
@@ -353,7 +354,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// An address as a part of a file name: no slash, no dot at its beginning, nothing that a shell reads.
+/// An address as a part of a file name: no slash, no leading dot, no characters that a shell interprets.
 fn slug(address: &str) -> String {
     let mut slug = String::new();
     for c in address.chars() {
@@ -366,7 +367,7 @@ fn slug(address: &str) -> String {
     slug
 }
 
-/// A preview reads the store and writes nothing of the installation's: its books are in a directory that goes away.
+/// A preview reads the store and writes nothing to the installation: its ledger and audit log are in a temporary directory.
 pub(crate) struct Previewing {
     pub(crate) services: Services,
     opened: assemble::Opened,
@@ -375,18 +376,18 @@ pub(crate) struct Previewing {
 
 impl Previewing {
     pub(crate) async fn open(config: &Config, environment: &Environment) -> anyhow::Result<Self> {
-        // The root of a container may be read-only, but for its volume.
+        // The root file system of a container may be read-only, except for its volume.
         let scratch = tempfile::tempdir().or_else(|_| tempfile::tempdir_in(&config.state_dir));
         let scratch = scratch.context(
             "could not make a temporary directory: set TMPDIR or state_dir to one that can be written",
         )?;
         let mut config = config.clone();
-        // A secret of its own: the embedded endpoint is this command's too, and takes the keys that are derived from it.
+        // A separate secret: this command runs an embedded endpoint of its own, whose keys are derived from it.
         config.secret_key_file = None;
         config.state_dir = scratch.path().to_owned();
         config.audit.dir = None;
         config.audit.checkpoint_key_file = None;
-        // Nothing is mailed or told, and a relay's password may be readable by the service alone.
+        // No mails or results are sent, and a relay's password may be readable only by the service.
         config.mail.transport = Transport::Outbox;
         config.results = ResultsConfig::default();
         config.mail.outbox_dir = None;

@@ -1,4 +1,4 @@
-//! `handout job resend`: a job once more, for those whom it did not reach.
+//! `handout job resend`: delivers a job again to the recipients that it did not reach.
 
 use std::process::ExitCode;
 
@@ -20,17 +20,17 @@ use handout::text::chain;
 use super::{run_of, work};
 use crate::cli::{exit, say};
 
-/// What is to be done, after the ledger was asked.
+/// The action that follows from the ledger.
 enum ResendRequest {
-    /// So many get it with the job's next delivery, for which this message is needed.
+    /// This many recipients get the mail with the job's next delivery, which needs this message.
     Again(usize, String),
-    /// So many get it with the job's next delivery, whose message is where it was.
+    /// This many recipients get the mail with the job's next delivery, whose message is still queued.
     Waiting(usize),
     /// Nothing, and why.
     Nothing(String),
 }
 
-/// Asks for another attempt and has it made: by the worker of the queue, or by this process if there is none.
+/// Requests another attempt and triggers it: by the queue's worker, or in this process if there is no queue worker.
 pub(super) async fn again(
     id: &JobId,
     config: &Config,
@@ -65,7 +65,7 @@ pub(super) async fn again(
     }
 }
 
-/// Marks those who are to get it again; before that, looks whether they can.
+/// Checks whether the recipients can be retried, and marks them.
 async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
     let records = ledger.records_of(id, "").await?;
     if is_done(&records) && has_failures(&records) && kept::message(id, ledger).await?.is_none() {
@@ -74,7 +74,7 @@ async fn ask(ledger: &dyn Ledger, id: &JobId) -> anyhow::Result<ResendRequest> {
         )));
     }
     let resent = resend(ledger, id, "operator", clock::system()).await?;
-    // Asked for now: a worker that was at the job keeps its message before it calls the job done.
+    // Read now: a worker that was running the job stores its message before it records the job as done.
     let message = kept::message(id, ledger).await?;
     Ok(match (resent, message) {
         (Resent::Unknown, _) => ResendRequest::Nothing(format!("the ledger knows no job {id}")),
@@ -103,8 +103,8 @@ async fn put_on_queue(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does the one job of the message that is meant; a message of several events has more. A job that cannot be done now goes
-/// on the queue, as it would from a worker's hands.
+/// Runs the one job that is meant from a message, which may contain several events. A job that must wait is put on the queue, as
+/// by a worker.
 async fn do_now(
     id: &JobId,
     message: &str,
@@ -137,7 +137,7 @@ async fn do_now(
     }
 }
 
-/// Whether a worker would give the job's message back for later.
+/// Whether a worker would return the job's message to the queue.
 fn comes_back(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<JobError>().map(JobError::class);
     matches!(

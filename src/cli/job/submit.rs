@@ -1,4 +1,4 @@
-//! `handout job submit`: a job on the queue, after a look whether it can be done.
+//! `handout job submit`: checks a job and puts it on the queue.
 
 use std::process::ExitCode;
 
@@ -17,10 +17,10 @@ use super::preview::Previewing;
 use super::run_of;
 use crate::cli::say;
 
-/// What to do when a job could not be looked at.
+/// What to do if a job could not be checked.
 const UNCHECKED: &str = "the job was not submitted, since it could not be looked at; `--no-check` submits it without a look";
 
-/// Puts a message on the queue; checks first that each job in it can be done as far as a preview can tell.
+/// Puts a message on the queue. First checks that each of its jobs can be done, as far as a preview can tell.
 pub(super) async fn submit(
     body: &str,
     config: &Config,

@@ -1,4 +1,4 @@
-//! `handout ledger show`: where jobs and their recipients stand, as lines and as JSON.
+//! `handout ledger show`: prints the status of jobs and recipients, as lines and as JSON.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::super::{exit, say, say_json};
 
-/// How many jobs are listed when none is named.
+/// The number of listed jobs if none is named.
 const LISTED: usize = 50;
 
-/// A job among others.
+/// A job in the list of jobs.
 #[derive(Debug, Serialize)]
 struct ListedJob<'a> {
     job: &'a JobId,
@@ -30,22 +30,22 @@ struct ShownJob<'a> {
     recipients: Vec<LedgerRow<'a>>,
 }
 
-/// Where a recipient stands, and what became of the last attempt.
+/// The status of a recipient, and the outcome of the last attempt.
 #[derive(Debug, Serialize)]
 struct LedgerRow<'a> {
     rid: &'a str,
     /// `accepted`, `rejected`, `in_doubt`, `under_way` or `open`.
     state: &'static str,
-    /// The last attempt; the next one where the recipient is `open`.
+    /// The last attempt, or the next one of an `open` recipient.
     attempt: u32,
-    /// What became of the last attempt that has an end: `accepted`, `rejected`, `not_sent` or `unknown`.
+    /// The outcome of the last finished attempt: `accepted`, `rejected`, `not_sent` or `unknown`.
     outcome: Option<&'static str>,
-    /// When that was recorded; for records of older versions, when the attempt began.
+    /// When the outcome was recorded; for records of older versions, when the attempt began.
     at: Option<String>,
     code: Option<u16>,
     words: Option<String>,
     message_id: Option<&'a str>,
-    /// Attempts of which the owner learnt the end after they had been called unknown.
+    /// Attempts whose owner recorded the outcome after another worker had called them unknown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     late: Vec<Late>,
 }
@@ -92,7 +92,7 @@ fn state(records_of_job: &[Record]) -> &'static str {
     }
 }
 
-/// Prints where each recipient of a job stands.
+/// Prints the status of each recipient of a job.
 pub(super) async fn show(ledger: &dyn Ledger, job: &JobId, json: bool) -> anyhow::Result<ExitCode> {
     let sheet = JobRecords::new(ledger.records(job).await?);
     let is_known = !(sheet.of("").is_empty() && sheet.recipients().is_empty());
@@ -156,7 +156,7 @@ impl<'a> LedgerRow<'a> {
         })
     }
 
-    /// The recipient's id, the state, the time, the code and the words, parted by tabs.
+    /// The recipient's id, the status, the time, the reply code and the reply text, separated by tabs.
     fn line(&self) -> String {
         let attempt = self.attempt;
         let state = match self.state {
@@ -211,7 +211,7 @@ fn intent<'a>(records: &'a [Record], n: u32, field: &str) -> Option<&'a str> {
     record_of(records, n, Kind::Intent)?.body[field].as_str()
 }
 
-/// Late outcomes: what the owners of attempts recorded after another worker had called them unknown.
+/// Late outcomes: recorded by the owners of attempts after another worker had called them unknown.
 fn late(records: &[Record]) -> anyhow::Result<Vec<Late>> {
     let late = records.iter().filter(|record| record.kind == Kind::Late);
     let late = late.map(|late| {
@@ -223,7 +223,7 @@ fn late(records: &[Record]) -> anyhow::Result<Vec<Late>> {
     late.collect()
 }
 
-/// Prints the mails in doubt, with what finds them in a relay's log.
+/// Prints the mails in doubt, with the data that identifies them in a relay's log.
 pub(super) async fn show_doubts(
     ledger: &dyn Ledger,
     jobs: &[JobId],
@@ -270,7 +270,7 @@ pub(super) async fn show_doubts(
     })
 }
 
-/// Whether a job was done and counted no doubt: then its recipients need not be looked at.
+/// Whether a job was done without doubts, so that its recipients need no check.
 fn has_no_doubts(records_of_job: &[Record]) -> bool {
     is_done(records_of_job)
         && records_of_job

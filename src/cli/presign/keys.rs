@@ -1,4 +1,4 @@
-//! The keys to link, in batches of one bucket: from the command line, or from the lines of a file.
+//! Reads the keys to link, in batches of one bucket: from the command line, or from the lines of a file.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -13,13 +13,13 @@ use handout::links::lines::Lines;
 use handout::links::linkable::{Unlinkable, obstacle_in_name};
 use presign::disposition::is_active;
 
-/// How many links are signed, recorded and printed at once: one sync of the audit log for each batch.
+/// The batch size with an audit log: one sync of the log for each batch.
 pub(super) const RECORDED: usize = 4096;
 
-/// How many where nothing is recorded: what stays in the processor's cache is quicker.
+/// The batch size without an audit log: a batch that fits into the processor's cache is faster.
 pub(super) const UNRECORDED: usize = 256;
 
-/// How many of the keys that are not linked are told one by one.
+/// How many of the keys without a link are reported individually.
 const TOLD: usize = 10;
 
 /// Keys of one bucket that can be linked.
@@ -28,25 +28,25 @@ pub(super) struct KeyBatch {
     pub(super) keys: Vec<Key>,
 }
 
-/// What was named and cannot be linked.
+/// Keys that were named and cannot be linked.
 pub(super) struct RefusedKeys {
     saving: Saving,
     pub(super) count: u64,
     pub(super) first: Vec<String>,
 }
 
-/// Where keys come from.
+/// The source of keys.
 pub(super) struct Keys {
     source: KeySource,
     pub(super) refused: RefusedKeys,
 }
 
-/// Whether the links can say that a file is to be saved.
+/// Whether links can request that a file is saved instead of displayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Saving {
     /// They can.
     Possible,
-    /// They cannot, and so files that could run scripts are not linked.
+    /// They cannot, so files that could run scripts are not linked.
     Impossible,
 }
 
@@ -81,15 +81,15 @@ impl Keys {
         }
     }
 
-    /// The same keys, for links that can say that a file is to be saved, or cannot.
+    /// The same keys, for links that can or cannot request that a file is saved.
     pub(super) fn with_saving(mut self, saving: Saving) -> Self {
         self.refused.saving = saving;
         self
     }
 
-    /// The next keys that can be linked, at most so many of a file's; `None` when there are no more.
+    /// The next keys that can be linked, at most `most` from a file; `None` at the end.
     ///
-    /// Lines that are there are not kept waiting for lines that are still to come.
+    /// Available lines are returned without waiting for further ones.
     pub(super) fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<KeyBatch>> {
         let refused = &mut self.refused;
         let batch = match &mut self.source {
@@ -142,7 +142,7 @@ impl Default for RefusedKeys {
 }
 
 impl RefusedKeys {
-    /// A key that can be linked; what cannot is counted, and told under the name that `what` gives it.
+    /// A key that can be linked; others are counted, and reported under the name that `what` returns.
     fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
         match linkable(text, self.saving) {
             Ok(key) => Some(key),
@@ -161,7 +161,7 @@ fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
     let of_key = |error: &dyn Display| format!("its key {error}");
     let text = std::str::from_utf8(text).map_err(|_| of_key(&"is not UTF-8"))?;
     let key: Key = text.parse().map_err(|error| of_key(&error))?;
-    // The object is not looked at: a key that is named like a folder marker counts as one.
+    // The object is not inspected: a key with the name of a folder marker counts as one.
     let folder = text.ends_with('/').then_some(Unlinkable::Folder);
     let is_shown = saving == Saving::Impossible;
     let active = (is_shown && is_active(key.file_name())).then_some(Unlinkable::Active);

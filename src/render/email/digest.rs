@@ -1,8 +1,8 @@
-//! What one mail can show of the links of an audience, in memory that does not grow with the job.
+//! Collects what one mail can show of the links of an audience. Memory does not grow with the job.
 //!
-//! Every file is counted, in its folder; some are kept as rows. Where the job's order means something (the newest
-//! first), those are the first. Where it is only that of the names, they are the first of each folder, so that a
-//! mail about ten days shows something of each day.
+//! Every file is counted in its folder; some are kept as rows. Where the order of the job is meaningful (newest first), the first
+//! files are kept. Where it is the order of names, the first files of each folder are kept, so that a mail about ten days shows
+//! files of each day.
 
 use std::collections::HashMap;
 
@@ -16,16 +16,16 @@ use crate::job::Order;
 use crate::links::Link;
 use crate::plan::Plan;
 
-/// The most rows that a digest keeps: more never fit into the budget.
+/// The maximum number of rows that a digest keeps; more never fit into the budget.
 pub const MAX_ROWS: usize = 200;
 
-/// The most folders that are told apart; files in others are counted together.
+/// The maximum number of folders that are counted separately; files of other folders are counted together.
 const MAX_FOLDERS: usize = MAX_ROWS;
 
-/// The most files without a link that a mail names.
+/// The maximum number of files without a link that a mail names.
 const MAX_MISSED: usize = 20;
 
-/// A number of files and what they weigh together.
+/// A number of files and their total size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct FileCount {
     pub(super) count: u64,
@@ -45,41 +45,41 @@ impl FileCount {
         self.size_bytes = self.size_bytes.saturating_add(other.size_bytes);
     }
 
-    /// What is left when `part` of it is taken away; nothing when nothing is left.
+    /// The difference to `part`; `None` if it is empty.
     pub(super) fn without(self, part: Self) -> Option<Self> {
         let count = self.count.saturating_sub(part.count);
         let size_bytes = self.size_bytes.saturating_sub(part.size_bytes);
         (count > 0).then_some(Self { count, size_bytes })
     }
 
-    /// The tally, if it counts anything.
+    /// The tally; `None` if it is empty.
     pub(super) fn some(self) -> Option<Self> {
         self.without(Self::default())
     }
 }
 
-/// What goes into a mail of the links of one audience.
+/// The content of a mail about the links of one audience.
 #[derive(Debug, Clone)]
 pub struct Digest {
-    /// What all keys have in common: [`view::base`].
+    /// The common prefix of all keys: [`view::base`].
     base: String,
     choice: Choice,
     pub(super) rows: Vec<KeptFiles>,
-    /// The most rows of one folder; it sinks as more folders come.
+    /// The maximum number of rows of one folder; it decreases as folders are added.
     most_of_folder: u64,
     /// In the order of their first files.
     pub(super) folders: Vec<DigestFolder>,
     numbers: HashMap<String, usize>,
-    /// The folder of the last link: keys come in their order, so the next is mostly there too.
+    /// The folder of the last link. Keys are sorted, so the next link is usually in the same folder.
     last: usize,
-    /// Files in folders that are not told apart.
+    /// Files in folders that are not counted separately.
     pub(super) elsewhere: FileCount,
     pub(super) total: FileCount,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
 }
 
-/// Which files become rows when not all can.
+/// Which files become rows when the number of rows is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     First,
@@ -90,13 +90,13 @@ enum Choice {
 #[derive(Debug, Clone)]
 pub(super) struct KeptFiles {
     pub(super) link: Link,
-    /// The number of its folder.
+    /// The index of its folder.
     pub(super) folder: usize,
-    /// How many of its folder came before it.
+    /// The number of files before it in its folder.
     nth: u64,
 }
 
-/// A folder and all that is in it, shown or not.
+/// A folder and all its files, shown or not.
 #[derive(Debug, Clone)]
 pub(super) struct DigestFolder {
     /// Its path below the job's prefix; empty for the prefix itself.
@@ -105,7 +105,7 @@ pub(super) struct DigestFolder {
 }
 
 impl Digest {
-    /// A digest of nothing yet.
+    /// An empty digest.
     pub fn new(plan: &Plan) -> Self {
         Self {
             base: view::base(plan.prefix()).to_owned(),
@@ -125,7 +125,7 @@ impl Digest {
         }
     }
 
-    /// Takes in a batch.
+    /// Adds a batch.
     pub fn push(&mut self, links: &AuditedLinks) {
         for link in links.links() {
             self.take(link);
@@ -141,7 +141,7 @@ impl Digest {
         }
     }
 
-    /// How many links there are.
+    /// The number of links.
     pub const fn count(&self) -> u64 {
         self.total.count
     }
@@ -151,12 +151,12 @@ impl Digest {
         self.rows.first().map(|row| &row.link.url)
     }
 
-    /// Whether the files are in several folders, and so need to say in which.
+    /// Whether the files are in several folders, so that the mail groups them.
     pub(super) const fn is_grouped(&self) -> bool {
         self.folders.len() > 1
     }
 
-    /// The rows' numbers, those first that a shorter mail keeps longest.
+    /// The indexes of the rows, sorted so that a shorter mail drops the last ones first.
     pub(super) fn ranked(&self) -> Vec<usize> {
         let mut ranked: Vec<usize> = (0..self.rows.len()).collect();
         if self.choice == Choice::FirstOfEachFolder {
@@ -189,7 +189,7 @@ impl Digest {
         }
     }
 
-    /// Takes the last row from each of the folders that have the most.
+    /// Removes the last row from each of the folders with the most rows.
     fn make_room(&mut self) {
         if self.rows.len() > MAX_ROWS {
             let most = self.rows.iter().map(|row| row.nth).max();
@@ -245,7 +245,7 @@ mod tests {
         (0..days).flat_map(move |day| (0..files).map(move |n| format!("shoot/Day {day}/{n}.jpg")))
     }
 
-    /// How many rows each folder has.
+    /// The number of rows of each folder.
     fn rows(digest: &Digest) -> Vec<usize> {
         (0..digest.folders.len())
             .map(|number| {

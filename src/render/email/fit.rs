@@ -1,4 +1,4 @@
-//! How much of a mail fits: Gmail hides what comes after some 102 KB, and with it the rest of the files.
+//! Fits a mail into its budget: Gmail clips a message at about 102 KB, and hides the remaining files.
 
 use super::super::RenderError;
 
@@ -15,8 +15,8 @@ pub(super) fn fit(
         return Ok((most, whole));
     }
     let mut best = None;
-    // Fewer rows make a shorter mail, but for the line that a folder gets when its last row goes: what is found by halving
-    // fits in any case, and is the most that fits but for a row.
+    // Fewer rows make a shorter mail, except for the line that a folder gets when its last row is dropped. The result of the
+    // binary search always fits, and is at most one row below the maximum.
     let (mut fewer, mut too_many) = (0, most);
     while fewer < too_many {
         let count = usize::midpoint(fewer, too_many);
@@ -29,7 +29,7 @@ pub(super) fn fit(
             too_many = count;
         }
     }
-    // Where nothing fits, the last that was tried has no rows at all.
+    // If nothing fits, the last attempt had no rows.
     best.ok_or_else(|| RenderError::TooLarge {
         file: format!("{file}.hbs"),
         bytes,
@@ -37,10 +37,10 @@ pub(super) fn fit(
     })
 }
 
-/// The most bytes that a text can have in quoted-printable, as a mail with long lines is sent.
+/// The maximum length of a text in quoted-printable, as a mail with long lines is sent.
 ///
-/// `=` and all that is not ASCII take three bytes, and so may a space before a line's end; a line break takes two. Lines
-/// end after 73 to 75 bytes, since what takes three is not torn apart, and that end takes another three. RFC 2045 6.7.
+/// `=` and every byte outside of ASCII take three bytes, and so may a space before a line's end; a line break takes two. Lines
+/// end after 73 to 75 bytes, because escapes are not split, and a soft line break takes another three. RFC 2045 6.7.
 pub(super) fn encoded_len(text: &str) -> usize {
     let byte_len = |byte| match byte {
         b'\n' => 2,
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// A mail whose rows have a hundred bytes each, after a head of a thousand.
+    /// A mail with rows of a hundred bytes each, after a head of a thousand.
     fn fitted(most: usize, budget_bytes: usize) -> Result<usize, RenderError> {
         let mut tries = 0;
         let fitted = fit(most, budget_bytes, "email/x/body.html", |rows| {
@@ -119,7 +119,7 @@ mod tests {
         #[test]
         fn a_mail_is_never_longer_than_was_reckoned(text in r"([ -~]|=|é|🎈| \n|\n){0,600}") {
             let (sent, reckoned) = (sent(&text), encoded_len(&text));
-            // lettre ends a body's last line, if the text does not.
+            // lettre terminates a body's last line if the text does not.
             prop_assert!(sent <= reckoned + 2, "{sent} > {reckoned}: {text:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What the templates of a mail see.
+//! The values for the templates of mails.
 
 use std::borrow::Cow;
 
@@ -12,24 +12,24 @@ use super::MailRequest;
 use super::digest::{Digest, FileCount, KeptFiles};
 use crate::job::ContentDisposition;
 
-/// The longest name that a mail shows, in characters; a longer one loses its middle. The file is saved under the whole.
+/// The maximum length of a name in a mail, in characters. A longer name loses its middle; the file is saved under the full name.
 const MAX_NAME_CHARS: usize = 96;
 
-/// How many of them stand at the end, with the extension.
+/// The number of those characters that are kept at the end, with the extension.
 const NAME_END_CHARS: usize = 24;
 
-/// The most folders that are named without any of their files.
+/// The maximum number of folders that are named without any of their files.
 const MAX_NAMED_FOLDERS: usize = 20;
 
-/// How many files an invitation names.
+/// The number of files that an invitation names.
 const GLIMPSE: usize = 3;
 
-/// What the templates of a mail see.
+/// The values for the templates of mails.
 #[derive(Serialize)]
 pub(super) struct View<'a> {
     language: LanguageView<'a>,
     pub(super) subject: String,
-    /// What it is about: its heading.
+    /// The topic, used as the heading.
     topic: String,
     recipient: Person<'a>,
     sender: &'a str,
@@ -50,22 +50,22 @@ pub(super) struct View<'a> {
     missed: Option<MailMissedFiles<'a>>,
     gallery_url: Option<&'a str>,
     manifest_url: Option<&'a str>,
-    /// Whether the page is there because the files do not fit into the mail, and not because the job asks for a gallery.
+    /// Whether the page exists because the files do not fit into the mail, not because the job requests a gallery.
     overflows: bool,
     expires_at: InstantView,
     sooner: Option<&'static str>,
-    /// Whether the links are this person's alone.
+    /// Whether the links belong to this recipient alone.
     personal: bool,
-    /// Whether a link shows its file, rather than saving it.
+    /// Whether a link displays its file instead of saving it.
     opens: bool,
 }
 
-/// The person who reads the mail.
+/// The recipient of the mail.
 #[derive(Serialize)]
 struct Person<'a> {
-    /// As the job calls them; nothing when it does not.
+    /// The recipient's name in the job, if it has one.
     name: Option<&'a str>,
-    /// The name, or the address where there is none.
+    /// The name, or the address if there is no name.
     called: &'a str,
     address: &'a str,
     vars: Cow<'a, Map<String, Value>>,
@@ -80,7 +80,7 @@ struct JobView<'a> {
 #[derive(Clone, Default, Serialize)]
 pub(super) struct MailRow<'a> {
     name: String,
-    /// Nothing when all files are in one.
+    /// `None` if all files are in one folder.
     folder: Option<&'a str>,
     size_bytes: u64,
     modified: InstantView,
@@ -89,15 +89,15 @@ pub(super) struct MailRow<'a> {
     number: usize,
 }
 
-/// A folder and the files of it that are shown.
+/// A folder and its files that are shown.
 #[derive(Serialize)]
 struct RowGroup<'a> {
-    /// Nothing for files in no folder.
+    /// `None` for files outside of folders.
     name: Option<&'a str>,
     count: u64,
     size_bytes: u64,
     files: Vec<&'a MailRow<'a>>,
-    /// Those that are not shown.
+    /// The files that are not shown.
     more: Option<FileCount>,
 }
 
@@ -106,9 +106,9 @@ struct RowGroup<'a> {
 pub(super) struct More<'a> {
     pub(super) count: u64,
     size_bytes: u64,
-    /// By folder; empty when there is but one.
+    /// By folder; empty if there is only one.
     folders: Vec<MoreInFolder<'a>>,
-    /// Those in folders that are not in that list.
+    /// The files in folders that are not in that list.
     elsewhere: Option<FileCount>,
 }
 
@@ -119,7 +119,7 @@ struct MoreInFolder<'a> {
     size_bytes: u64,
 }
 
-/// The first few files, for a mail that only says what is there.
+/// The first few files, for a mail that only summarizes.
 #[derive(Default, Serialize)]
 struct PictureView<'a> {
     files: Vec<&'a MailRow<'a>>,
@@ -131,21 +131,21 @@ struct PictureView<'a> {
 struct MailMissedFiles<'a> {
     count: u64,
     files: Cow<'a, [Missed]>,
-    /// Those that are not named.
+    /// The number of files that are not named.
     more: Option<u64>,
 }
 
-/// The rows and folders of a digest, as they are written for one person.
+/// The rows and folders of a digest, formatted for one recipient.
 pub(super) struct MailRows<'a> {
     rows: Vec<MailRow<'a>>,
-    /// The rows' numbers, those first that a shorter mail keeps longest.
+    /// The indexes of the rows, sorted so that a shorter mail drops the last ones first.
     ranked: Vec<usize>,
     folders: &'a [NamedRow],
     total: FileCount,
     elsewhere: FileCount,
 }
 
-/// A folder with a name that can be shown.
+/// A folder with a displayable name.
 pub(super) struct NamedRow {
     name: Option<String>,
     all: FileCount,
@@ -164,7 +164,7 @@ pub(super) fn named_folders(digest: &Digest) -> Vec<NamedRow> {
 }
 
 impl<'a> MailRows<'a> {
-    /// At most `most` rows of a letter's digest.
+    /// The rows of a letter's digest, up to `most`.
     pub(super) fn new(letter: &MailRequest<'a>, folders: &'a [NamedRow], most: usize) -> Self {
         let digest = letter.digest;
         let zone = letter.time_zone();
@@ -190,7 +190,7 @@ impl<'a> MailRows<'a> {
         }
     }
 
-    /// How many rows can be shown.
+    /// The number of rows that can be shown.
     pub(super) const fn most(&self) -> usize {
         self.ranked.len()
     }
@@ -202,7 +202,7 @@ impl<'a> MailRows<'a> {
         chosen.into_iter().map(|row| &self.rows[row]).collect()
     }
 
-    /// The shown rows by folder; after them, some folders without any, and what is in all others.
+    /// The shown rows by folder; then some folders without shown rows, and the sum of all others.
     fn grouped(&'a self, shown: &[&'a MailRow<'a>]) -> (Vec<RowGroup<'a>>, FileCount) {
         let mut rows: Vec<Vec<&MailRow<'_>>> = vec![Vec::new(); self.folders.len()];
         for &row in shown {
@@ -230,7 +230,7 @@ impl<'a> MailRows<'a> {
     }
 }
 
-/// What is not shown, by folder as far as these can be named.
+/// The files that are not shown, by folder as far as folders can be named.
 fn more<'a>(groups: &[RowGroup<'a>], elsewhere: FileCount, hidden: FileCount) -> More<'a> {
     let mut left = elsewhere;
     let mut folders = Vec::new();
@@ -264,7 +264,7 @@ fn weight(rows: &[&MailRow<'_>]) -> FileCount {
     weight
 }
 
-/// Makes a name fit for a mail: what hides is made visible, and of a name as long as a page the middle is left out.
+/// Prepares a name for a mail: invisible characters become visible, and the middle of a very long name is left out.
 pub(super) fn brief(name: &str) -> String {
     let shown = view::shown(name);
     let count = shown.chars().count();
@@ -342,7 +342,7 @@ impl<'a> View<'a> {
         self.files.iter().map(|row| row.url)
     }
 
-    /// Shows the first `count` rows of a sheet, and says what else there is.
+    /// Shows the first `count` rows of `sheet`, and counts the rest.
     pub(super) fn show(&mut self, sheet: &'a MailRows<'a>, count: usize) {
         self.files = sheet.chosen(count);
         let hidden = sheet.total.without(weight(&self.files));
@@ -356,7 +356,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What mail templates are checked against: a view in which everything is there.
+/// The sample against which mail templates are checked: a view in which every value is present.
 pub(in super::super) fn sample() -> Value {
     let row = MailRow {
         folder: Some(""),
@@ -426,7 +426,7 @@ mod tests {
     use super::*;
     use crate::job::Recipient;
 
-    /// What a mail is shown of a job with so many files in so many folders, when it has room for `rows` of them.
+    /// The view of a mail about this many files in this many folders, with room for `rows` of them.
     fn shown(files: usize, folders: usize, order: &str, rows: usize) -> (Value, usize) {
         let over = json!({ "from": {
             "connection": "reports", "bucket": "acme-reports", "prefix": "shoot/", "order": order,

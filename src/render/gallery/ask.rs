@@ -1,4 +1,4 @@
-//! Whom a reader asks for new links, and how: a mail that says which job they were of.
+//! The mail with which a reader asks for new links. It names the job.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) struct RenewalMail {
 }
 
 impl RenewalMail {
-    /// Asks whoever the mail says that answers go to, or else the sender.
+    /// Addresses the mail to the job's reply address, or else to the sender.
     pub(super) fn new(
         plan: &Plan,
         settings: &MailSettings,
@@ -35,7 +35,7 @@ impl RenewalMail {
         let subject = language.say("ask_subject", None, &places);
         Self {
             address: percent::encode(address, b"@"),
-            // A word of an operator's that cannot be filled in leaves the one thing that matters.
+            // If the operator's string has a placeholder without a value, the subject is the job's id.
             subject: percent::encode(&subject.unwrap_or_else(|_| plan.job.id.to_string()), b""),
         }
     }

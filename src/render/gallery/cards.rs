@@ -1,7 +1,7 @@
-//! The folders and cards of a page, written as `partials/cards.html.hbs` would be filled in, and to the same byte.
+//! Writes the folders and cards of a page, byte for byte as the engine would fill in `partials/cards.html.hbs`.
 //!
-//! A page has a thousand of them, and the engine takes tens of microseconds for each: it makes every value into JSON
-//! and looks every name up. A test holds the two against each other.
+//! A page has a thousand cards, and the engine takes tens of microseconds for each: it converts every value to JSON and looks up
+//! every name. A test compares both.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::super::templates::CARDS;
 use super::page::{self, Crumb, GalleryFolder, GalleryPage, Item, Neighbours};
 use crate::text::html::escape_into;
 
-/// What names of links share: they open beside the page and tell nobody whence.
+/// The common attributes of name links: they open in a new tab and send no referrer.
 const NAME: &str = "\" dir=\"auto\" target=\"_blank\" rel=\"noopener noreferrer\">";
 
-/// Appends texts that are already escaped, or cannot need it.
+/// Appends texts that are already escaped or need no escaping.
 macro_rules! put {
     ($html:ident: $($part:expr),+) => {{ $($html.push_str($part);)+ }};
 }
@@ -49,7 +49,7 @@ impl CardWords {
     }
 }
 
-/// Says a word, escaped.
+/// Formats a string, escaped.
 fn said(language: &Language, key: &str, count: Option<u64>) -> Result<String, RenderError> {
     let values = count.map(|count| ("count", language.number(count)));
     let text = language
@@ -73,9 +73,9 @@ pub(super) struct Cards<'a> {
     language: &'a Language,
     words: &'a CardWords,
     time_zone: &'a TimeZone,
-    /// The day that was written last, escaped: most files of a folder are of one day.
+    /// The last day that was written, escaped: most files of a folder are from the same day.
     day: Option<(Date, String)>,
-    /// The name and the link of the card that is written, escaped: each stands there more than once.
+    /// The name and the link of the current card, escaped, because the card contains each of them more than once.
     name: String,
     url: String,
     /// Its size, not escaped.
@@ -99,7 +99,7 @@ impl<'a> Cards<'a> {
         }
     }
 
-    /// Writes all folders of a page that is laid out.
+    /// Writes all folders of a laid-out page.
     pub(super) fn write(
         &mut self,
         page: &GalleryPage,
@@ -191,7 +191,7 @@ impl<'a> Cards<'a> {
         self.facts(item, None, html)
     }
 
-    /// Writes what is played in its card by an element, or opened from it.
+    /// Writes the files of a group that are played in their cards or opened from them.
     fn group(
         &mut self,
         page: &GalleryPage,
@@ -262,7 +262,7 @@ impl<'a> Cards<'a> {
     fn take(&mut self, page: &GalleryPage, item: &Item) -> Result<(), RenderError> {
         let url = page.url(item);
         if !is_safe_url(url) {
-            // The URL is a secret, so the sentence does not show it.
+            // The URL is a secret, so the error does not contain it.
             let reason = "{{link}} was given something that is no https link";
             return Err(complaint(reason.to_owned()));
         }
@@ -320,18 +320,18 @@ mod tests {
     use crate::media::{Picture, Pictures};
     use crate::plan::Audience;
 
-    /// Hostile names in hostile folders, each as every kind of file.
+    /// Hostile names in hostile folders, each with every kind of file.
     fn links() -> (AuditedLinks, Pictures) {
         let mut pictures = Pictures::default();
         let mut links: Vec<Link> = Vec::new();
-        // A key holds its folder and its name: each gets half of the room.
+        // A key holds its folder and its name: each gets half of the length.
         let mut keys = hostile::keys();
         keys.retain(|key| key.len() < 500);
         for (number, name) in hostile::words().into_iter().enumerate() {
             let key = &keys[number % keys.len()];
             for ending in ["", ".jpg", ".mp4", ".ogg", ".heic"] {
                 let mut link = link(&format!("photos/{key}/{key}{ending}"), 1 << number);
-                // A name that was not cleaned: the page must not depend on it.
+                // A name that was not cleaned: the page must be safe regardless.
                 link.name = format!("{name}{ending}");
                 if number % 3 > 0 {
                     let thumbnail = format!("data:image/jpeg;base64,{number}AAA=");

@@ -1,4 +1,4 @@
-//! The links of one page, sorted into their folders and by how they are shown.
+//! The links of one page, grouped by folder and by how they are shown.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -11,20 +11,20 @@ use super::policy::origin;
 use crate::links::{Link, Unavailable};
 use crate::media::Picture;
 
-/// The most files without a link that a page names.
+/// The maximum number of files without a link that a page names.
 const MAX_MISSED: usize = 200;
 
-/// The most bytes of small pictures that a page carries: they do not compress, and the first ones are seen first.
+/// The maximum size of the embedded thumbnails of a page, in bytes: they do not compress, and the first ones are seen first.
 const MAX_THUMBNAIL_BYTES: usize = 1_000_000;
 
-/// The most folders that a heading names, from the last: who is deeper than that finds the way by the name.
+/// The maximum number of folders in a heading, counted from the innermost. Deeper folders are identified by their name.
 const MAX_CRUMBS: usize = 8;
 
-/// The shapes that the style sheet knows, in twentieths of the height: 8 is 2:5, 60 is 3:1. What is beyond is cut off
-/// in the overview.
+/// The aspect ratios of the style sheet, in twentieths of the height: 8 is 2:5, 60 is 3:1. The overview crops pictures beyond
+/// them.
 pub(super) const SHAPES: std::ops::RangeInclusive<u32> = 8..=60;
 
-/// What a thumbnail begins with; the rest is base 64.
+/// The prefix of a thumbnail; the rest is Base64.
 const THUMBNAIL: &str = "data:image/jpeg;base64,";
 
 /// The links of a page.
@@ -33,23 +33,23 @@ pub(super) struct GalleryPage {
     pub(super) folders: Vec<GalleryFolder>,
     pub(super) count: usize,
     pub(super) size_bytes: u64,
-    /// Whence pictures and sound come.
+    /// The origins of pictures and sound.
     pub(super) origins: BTreeSet<String>,
     pub(super) missed: Vec<Missed>,
     pub(super) missed_count: u64,
-    /// The names and links of all files: a text for each would be made and thrown away a million times.
+    /// The names and links of all files in one buffer, instead of a million allocations.
     text: String,
-    /// Where in `folders` a folder is, until they are laid out.
+    /// The index in `folders` of a folder, until they are laid out.
     by_name: HashMap<String, usize>,
     /// Which folder the last link was in.
     last: Option<(String, usize)>,
     thumbnail_bytes: usize,
 }
 
-/// The files of a folder that are on a page.
+/// The files of a folder on a page.
 #[derive(Default)]
 pub(super) struct GalleryFolder {
-    /// Its path below the job's prefix, fit to be shown; empty for files that are in none.
+    /// Its displayable path below the job's prefix; empty for files outside of folders.
     pub(super) name: String,
     pub(super) count: u64,
     pub(super) photos: Vec<Item>,
@@ -60,10 +60,10 @@ pub(super) struct GalleryFolder {
     pub(super) trail: Vec<Crumb>,
 }
 
-/// A folder on the way to another.
+/// An ancestor of a folder.
 pub(super) struct Crumb {
     pub(super) name: String,
-    /// The place of its section on the page, if it has one.
+    /// The index of its section on the page, if it has one.
     pub(super) section: Option<usize>,
 }
 
@@ -71,20 +71,20 @@ pub(super) struct Crumb {
 pub(super) struct Item {
     /// Counted over all pages, from 1.
     pub(super) nth: u64,
-    /// Where in the page's text its name is.
+    /// The range of its name in the page's text.
     name: Range<usize>,
     pub(super) size_bytes: u64,
     pub(super) modified: Timestamp,
-    /// Where its link is.
+    /// The range of its link in the page's text.
     url: Range<usize>,
-    /// Width and height in pixels, where they are known: the page will not jump when the picture is there.
+    /// Width and height in pixels, if known, so that the layout does not shift when the picture loads.
     pub(super) size: Option<(u32, u32)>,
-    /// The small picture, in base 64.
+    /// The thumbnail, in Base64.
     pub(super) thumbnail: Option<String>,
 }
 
 impl GalleryPage {
-    /// A page without links; takes over the room of one that is done.
+    /// An empty page that reuses the buffers of a finished one.
     pub(super) fn after(done: Self) -> Self {
         let mut text = done.text;
         text.clear();
@@ -94,7 +94,7 @@ impl GalleryPage {
         }
     }
 
-    /// The name of a file, fit to be shown.
+    /// The displayable name of a file.
     pub(super) fn name(&self, item: &Item) -> &str {
         &self.text[item.name.clone()]
     }
@@ -140,7 +140,7 @@ impl GalleryPage {
         }
     }
 
-    /// Finds a folder, or begins it. Links come in the order of their keys, so it is mostly the last one.
+    /// Finds or adds a folder. Links are sorted by key, so it is usually the last folder.
     fn folder_of(&mut self, name: &str) -> usize {
         if let Some((last, at)) = &self.last
             && last == name
@@ -162,7 +162,7 @@ impl GalleryPage {
         at
     }
 
-    /// The small picture's base 64, as long as there is room for it.
+    /// The thumbnail in Base64, while the page has room for it.
     fn thumbnail(&mut self, picture: &Picture) -> Option<String> {
         let base64 = picture.thumbnail.as_deref()?.strip_prefix(THUMBNAIL)?;
         let fits = self.thumbnail_bytes + base64.len() <= MAX_THUMBNAIL_BYTES;
@@ -189,9 +189,9 @@ impl GalleryPage {
         self.folders.iter().any(|folder| !folder.photos.is_empty())
     }
 
-    /// Puts the folders into their order and gives them their headings.
+    /// Sorts the folders and gives them their headings.
     pub(super) fn lay_out(&mut self) {
-        // Photos first, whatever their folder is called; among folders with and without, the order stays.
+        // Folders with photos come first; the sort is stable.
         self.folders.sort_by_key(|folder| folder.photos.is_empty());
         let sections: HashMap<&str, usize> = self
             .folders
@@ -210,13 +210,13 @@ impl GalleryPage {
     }
 }
 
-/// Whether a link is one of an origin's, as those of a job nearly all are.
+/// Whether a link belongs to an origin; nearly all links of a job share one.
 fn is_of(url: &str, origin: Option<&String>) -> bool {
     let rest = origin.and_then(|origin| url.strip_prefix(origin.as_str()));
     rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// The way to a folder, each part of it with its section.
+/// The ancestors of a folder, each with its section.
 fn trail(path: &str, sections: &HashMap<&str, usize>) -> Vec<Crumb> {
     let ends = path.match_indices('/').map(|(at, _)| at);
     let mut crumbs = Vec::new();
@@ -240,7 +240,7 @@ fn trail(path: &str, sections: &HashMap<&str, usize>) -> Vec<Crumb> {
 }
 
 impl Item {
-    /// The nearest of the style sheet's shapes.
+    /// The nearest aspect ratio of the style sheet.
     pub(super) fn shape(&self) -> Option<u32> {
         let (width, height) = self.size?;
         let twentieths = (u64::from(width) * 20 + u64::from(height) / 2) / u64::from(height);
@@ -258,7 +258,7 @@ pub(super) fn label(name: &str) -> impl Iterator<Item = char> {
     word.chars().map(|letter| letter.to_ascii_uppercase())
 }
 
-/// The word that says what a reader should know before opening a file.
+/// The hint that a reader should see before opening a file.
 pub(super) fn note(name: &str) -> Option<&'static str> {
     let extension = disposition::extension(name).unwrap_or_default();
     let is_heic = ["heic", "heif"]
@@ -267,7 +267,7 @@ pub(super) fn note(name: &str) -> Option<&'static str> {
     is_heic.then_some("note_heic")
 }
 
-/// The photos of a page in the order in which it shows them.
+/// The photos of a page in display order.
 pub(super) struct Neighbours {
     order: Vec<u64>,
     at: usize,
@@ -282,7 +282,7 @@ impl Neighbours {
         }
     }
 
-    /// Goes on to the next photo, and returns the ones before and after it.
+    /// Advances to the next photo, and returns its neighbours.
     pub(super) fn beside_the_next(&mut self) -> (Option<u64>, Option<u64>) {
         let before = self.at.checked_sub(1);
         let beside = (
@@ -300,7 +300,7 @@ enum FileKind {
     Photo,
     Video,
     Sound,
-    /// As a card: documents, and all that could run scripts.
+    /// As a card: documents, and all types that could run scripts.
     File,
 }
 

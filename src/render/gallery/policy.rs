@@ -1,11 +1,11 @@
-//! What a page may do: show what it links to, run what it brings along, and nothing else.
+//! The Content Security Policy of a page: it permits the page's links and inline content, and nothing else.
 
 use std::collections::BTreeSet;
 
 use super::super::helpers::is_safe_url;
 use super::super::templates::InlineHashes;
 
-/// The `Content-Security-Policy` of a page that may load pictures and sound from `origins` and nothing from anywhere else.
+/// The `Content-Security-Policy` of a page that loads pictures and sound only from `origins`.
 pub(super) fn policy(hashes: &InlineHashes, origins: &BTreeSet<String>) -> String {
     let media: Vec<&str> = origins.iter().map(String::as_str).collect();
     let images: Vec<&str> = media.iter().copied().chain(["data:"]).collect();

@@ -1,4 +1,4 @@
-//! What the templates of pages see.
+//! The values for the templates of pages.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -8,22 +8,22 @@ use super::super::view::{InstantView, LanguageView, Missed};
 use super::ask::RenewalMail;
 use super::page::{self, GalleryFolder, GalleryPage, Item, Neighbours};
 
-/// What is the same on all pages of a gallery.
+/// The values that all pages of a gallery share.
 #[derive(Default, Serialize)]
 pub(super) struct PageFrame<'a> {
     pub(super) language: LanguageView<'a>,
     pub(super) title: String,
-    /// How many files all pages have together.
+    /// The number of files on all pages.
     pub(super) total: u64,
-    /// For whom the links are, if for one person.
+    /// The recipient, if the links belong to one.
     pub(super) recipient: Option<&'a str>,
     pub(super) sender: &'a str,
-    /// Whom to ask for new links.
+    /// How to ask for new links.
     pub(super) ask: RenewalMail,
     pub(super) made_at: InstantView,
     pub(super) expires_at: InstantView,
     pub(super) sooner: Option<&'static str>,
-    /// Whether a link shows its file, rather than saving it.
+    /// Whether a link displays its file instead of saving it.
     pub(super) opens: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct PageHead<'a> {
     pub(super) policy: String,
 }
 
-/// What the template of a page sees.
+/// The values for the template of a page.
 #[derive(Serialize)]
 pub(super) struct PageView<'a> {
     pub(super) head: PageHead<'a>,
@@ -41,7 +41,7 @@ pub(super) struct PageView<'a> {
     pub(super) frame: &'a PageFrame<'a>,
     pub(super) count: u64,
     pub(super) size_bytes: u64,
-    /// The numbers of its first and last file, among those of all pages.
+    /// The numbers of its first and last file, counted over all pages.
     pub(super) first: u64,
     pub(super) last: u64,
     /// Its number, and how many there are.
@@ -54,9 +54,9 @@ pub(super) struct PageView<'a> {
     pub(super) next: Option<&'a str>,
     pub(super) has_photos: bool,
     pub(super) missed: Option<MissedFiles<'a>>,
-    /// The folders that have a heading, when there are several.
+    /// The folders with a heading, if there are several.
     pub(super) contents: Vec<GalleryEntry<'a>>,
-    /// For templates that loop over the files themselves; costly, so it is left out for those that do not.
+    /// For templates that loop over the files themselves. Costly, so other templates do not get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) folders: Option<Vec<FolderView<'a>>>,
 }
@@ -69,15 +69,15 @@ pub(super) struct GalleryEntry<'a> {
     count: u64,
 }
 
-/// A folder, as templates loop over it.
+/// A folder, for templates that loop over folders.
 #[derive(Default, Serialize)]
 pub(super) struct FolderView<'a> {
     anchor: String,
-    /// Nothing for files that are in none.
+    /// Empty for files outside of folders.
     name: &'a str,
     trail: Vec<CrumbView<'a>>,
     count: u64,
-    /// Whether the shape of any of its photos is known.
+    /// Whether the size of any of its photos is known.
     sized: bool,
     photos: Vec<ItemView<'a>>,
     videos: Vec<ItemView<'a>>,
@@ -99,7 +99,7 @@ struct ItemView<'a> {
     label: String,
     size_bytes: u64,
     modified: InstantView,
-    /// The same in seconds since 1970, to sort by.
+    /// The same in seconds since 1970, for sorting.
     seconds: i64,
     url: &'a str,
     width: Option<u32>,
@@ -107,7 +107,7 @@ struct ItemView<'a> {
     /// The class of its shape.
     shape: Option<String>,
     thumbnail: Option<&'a str>,
-    /// The photos beside it.
+    /// The neighbouring photos.
     previous: Option<u64>,
     next: Option<u64>,
     note: Option<&'static str>,
@@ -120,7 +120,7 @@ pub(super) struct MissedFiles<'a> {
     more: Option<u64>,
 }
 
-/// What the template of an index sees.
+/// The values for the template of an index.
 #[derive(Serialize)]
 pub(super) struct IndexView<'a> {
     pub(super) head: PageHead<'a>,
@@ -131,7 +131,7 @@ pub(super) struct IndexView<'a> {
     pub(super) pages: &'a [GallerySummary],
 }
 
-/// A page, as the index tells of it.
+/// A page, as the index lists it.
 #[derive(Default, Serialize)]
 pub(super) struct GallerySummary {
     page: u64,
@@ -161,7 +161,7 @@ impl GallerySummary {
     }
 }
 
-/// The place of a section on its page.
+/// The anchor of a section on its page.
 fn anchor(section: usize) -> String {
     format!("f{}", section + 1)
 }
@@ -248,7 +248,7 @@ impl<'p> ItemView<'p> {
     }
 }
 
-/// What page templates are checked against: a view in which everything is there.
+/// The sample against which page templates are checked: a view in which every value is present.
 pub(in super::super) fn page_sample() -> Value {
     let items = || vec![ItemView::default()];
     let folder = FolderView {
@@ -283,7 +283,7 @@ pub(in super::super) fn page_sample() -> Value {
     })
 }
 
-/// What index templates are checked against.
+/// The sample against which index templates are checked.
 pub(in super::super) fn index_sample() -> Value {
     sample(&IndexView {
         head: PageHead::default(),

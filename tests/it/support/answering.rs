@@ -1,4 +1,4 @@
-//! A server that answers with a status, headers and a body of our choice.
+//! A server that answers with a given status, headers and body.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,13 +10,13 @@ use tokio::task::JoinSet;
 /// A bucket with one object.
 pub(crate) const LISTING: &str = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a.pdf</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>";
 
-/// An answer: its status line, more headers, its body.
+/// An answer: its status line, further headers, its body.
 pub(crate) type Answer = (&'static str, String, &'static str);
 
-/// The requests that a server got, each with its head and its body.
+/// The requests that a server received, each with its head and its body.
 pub(crate) type Requests = Arc<Mutex<Vec<String>>>;
 
-/// Answers every request as it is told; remembers what it was asked.
+/// Answers every request as configured, and records the requests.
 pub(crate) async fn answering(
     date: String,
     answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
@@ -73,7 +73,7 @@ pub(crate) fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     named.next().map(|(_, value)| value.trim())
 }
 
-/// An instant as HTTP writes it.
+/// An instant in HTTP's format.
 pub(crate) fn date(ahead: SignedDuration) -> String {
     let at = handout::clock::system().checked_add(ahead).unwrap();
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()

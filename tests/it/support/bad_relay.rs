@@ -1,6 +1,6 @@
-//! A relay with bad habits: it speaks SMTP as it should, but where its script says otherwise.
+//! A misbehaving relay: it speaks SMTP correctly, except where its script says otherwise.
 //!
-//! Unlike aiosmtpd, it can be as wrong as bytes can be: an answer before the question, two for one, none, half of one.
+//! Unlike aiosmtpd, it can send any bytes: a reply before the command, two replies, no reply, half a reply.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,45 +10,45 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// Longer than any deadline of a test.
+/// Longer than any timeout in a test.
 const FOR_EVER: Duration = Duration::from_secs(30);
 
-/// What is done at a step in place of what should be.
+/// What the relay does at a step, instead of the regular behaviour.
 #[derive(Debug, Clone)]
 pub(crate) enum Habit {
-    /// Says this, whatever it is, and goes on.
+    /// Sends this, and continues.
     Say(String),
-    /// Says this and closes the connection.
+    /// Sends this and closes the connection.
     SayAndClose(String),
-    /// Says this, and nothing ever after.
+    /// Sends this, and nothing more.
     SayAndStall(String),
     /// Closes the connection.
     Close,
-    /// Takes the mail, and closes the connection.
+    /// Accepts the mail, and closes the connection.
     KeepAndClose,
-    /// Takes the mail, says this and goes on.
+    /// Accepts the mail, sends this and continues.
     KeepAndSay(String),
-    /// Takes the mail, says this and closes the connection.
+    /// Accepts the mail, sends this and closes the connection.
     KeepSayAndClose(String),
 }
 
-/// A habit, and where it shows.
+/// A habit, and the step at which it applies.
 #[derive(Debug, Clone)]
 pub(crate) struct Rule {
     /// `CONNECT`, a verb, `TEXT` (the first line of a text was read), `DOT`.
     pub(crate) step: &'static str,
-    /// At which of the server's steps of this name, from 1; at each for 0.
+    /// The number of the server's step of this name, from 1; 0 for every step.
     pub(crate) at: usize,
-    /// What it does.
+    /// The behaviour.
     pub(crate) habit: Habit,
 }
 
-/// What the relay offers after EHLO.
+/// The relay's extensions in the EHLO reply.
 pub(crate) const OFFERS: &str = "250-bad.example\r\n250-AUTH PLAIN LOGIN\r\n250 STARTTLS";
 
 /// The server; it ends with its tasks when dropped.
 pub(crate) struct BadRelay {
-    /// Where it listens on loopback.
+    /// Its port on loopback.
     pub(crate) port: u16,
     seen: Arc<Mutex<Seen>>,
     rules: Rules,
@@ -57,7 +57,7 @@ pub(crate) struct BadRelay {
 
 type Rules = Arc<Mutex<Vec<Rule>>>;
 
-/// What the relay saw.
+/// The recorded input of the relay.
 #[derive(Debug, Default)]
 struct Seen {
     connections: usize,
@@ -73,9 +73,9 @@ impl BadRelay {
         Self::with_room_for(usize::MAX, rules).await
     }
 
-    /// A relay that takes so many connections at once, and turns the others away as Postfix does.
+    /// A relay that accepts this many connections at once, and rejects others as Postfix does.
     pub(crate) async fn with_room_for(most: usize, rules: Vec<Rule>) -> Self {
-        // What is not read shows soon.
+        // A small receive buffer shows early that data is not read.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -111,27 +111,27 @@ impl BadRelay {
         }
     }
 
-    /// It has these habits from now on.
+    /// Replaces its habits.
     pub(crate) fn becomes(&self, rules: Vec<Rule>) {
         *self.rules.lock().unwrap() = rules;
     }
 
-    /// How many connections were made to it.
+    /// The number of connections that were made to it.
     pub(crate) fn connections(&self) -> usize {
         self.seen.lock().unwrap().connections
     }
 
-    /// What its clients called themselves, in order.
+    /// The names of its clients in EHLO, in order.
     pub(crate) fn hellos(&self) -> Vec<String> {
         self.seen.lock().unwrap().hellos.clone()
     }
 
-    /// The answers to AUTH PLAIN, in order.
+    /// The AUTH PLAIN responses, in order.
     pub(crate) fn logins(&self) -> Vec<String> {
         self.seen.lock().unwrap().logins.clone()
     }
 
-    /// To whom the mails are that it took, in order.
+    /// The recipients of the accepted mails, in order.
     pub(crate) fn kept(&self) -> Vec<String> {
         self.seen.lock().unwrap().kept.clone()
     }
@@ -148,7 +148,7 @@ struct Over;
 
 impl Session {
     async fn run(mut self) {
-        // How it ended is what the tests look at from the other side.
+        // The tests observe the end of a connection from the client's side.
         drop(self.talk().await);
     }
 
@@ -219,7 +219,7 @@ impl Session {
         self.seen.lock().unwrap().kept.push(to.to_owned());
     }
 
-    /// The habit at this step, which is counted if `counts`.
+    /// The habit at this step; the step is counted if `counts`.
     fn habit_at(&self, step: &'static str, counts: bool) -> Option<Habit> {
         let mut seen = self.seen.lock().unwrap();
         let count = seen.steps.entry(step).or_default();
@@ -230,7 +230,7 @@ impl Session {
         rules.iter().find(applies).map(|rule| rule.habit.clone())
     }
 
-    /// Does what is usual at a step, or what the script says; returns what was said.
+    /// Performs the regular action of a step, or that of the script; returns what was sent.
     async fn step(&mut self, step: &'static str, usual: &str, to: &str) -> Result<String, Over> {
         let (text, after) = match self.habit_at(step, true) {
             None => (usual.to_owned(), After::GoOn),

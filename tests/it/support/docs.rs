@@ -1,4 +1,4 @@
-//! The pages of the project, as a user reads them.
+//! The pages of the documentation, as a user reads them.
 
 use std::env;
 use std::fs;

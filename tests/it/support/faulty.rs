@@ -1,4 +1,4 @@
-//! A server that fails, in front of one that does not: an HTTP proxy that refuses, loses answers, and takes its time.
+//! A faulty HTTP proxy in front of a working server: it rejects requests, loses answers, and delays.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,23 +15,23 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// What goes wrong.
+/// The faults of a proxy.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Faults {
-    /// Of a hundred requests, how many fail: a third each is refused with 500 and with 409 or 503, and of a third the answer is
-    /// lost after the request was carried out.
+    /// The percentage of failing requests: a third each is rejected with 500, is rejected with 409 or 503, and loses its answer
+    /// after the request was executed.
     pub(crate) percent: u32,
-    /// Carries so many of the first writes out as if they had no condition.
+    /// The number of first writes whose conditions are ignored.
     pub(crate) careless: u32,
-    /// The longest that a request waits before it is looked at, in milliseconds.
+    /// The maximum delay of a request, in milliseconds.
     pub(crate) latency_ms: u32,
-    /// What is in the URLs of requests that are denied.
+    /// A part of the URLs of requests that are denied.
     pub(crate) denied: Option<&'static str>,
 }
 
 /// A running proxy; it ends with the test.
 pub(crate) struct FaultyProxy {
-    /// Where it listens.
+    /// The URL of the proxy.
     pub(crate) url: String,
     counts: Arc<Counts>,
     _tasks: JoinSet<()>,
@@ -43,16 +43,16 @@ struct Counts {
     requests: AtomicU32,
     failed: AtomicU32,
     lost: AtomicU32,
-    /// How many of the next answers are lost for certain.
+    /// How many of the next answers are lost.
     to_lose: AtomicU32,
-    /// What is in the bodies of requests that are answered with this text, or never.
+    /// A part of the bodies of requests that are answered with this text, or never.
     odd: Mutex<Option<(&'static str, Option<&'static str>)>>,
-    /// The operation (of AWS's JSON protocols) that is refused with 400, and the text of the refusal.
+    /// The operation (of AWS's JSON protocols) that is rejected with 400, and its error text.
     refused: Mutex<Option<(&'static str, &'static str)>>,
     writes: AtomicU32,
 }
 
-/// What becomes of a request.
+/// The handling of a request.
 enum Fate {
     Carried,
     Refused(StatusCode, &'static str),
@@ -76,7 +76,7 @@ impl FaultyProxy {
                     let answer = service_fn(|request| answer(request, &upstream, faults, &counts));
                     let conversation =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-                    // A lost answer ends it.
+                    // A lost answer ends the connection.
                     drop(conversation.await);
                 });
             }
@@ -88,22 +88,22 @@ impl FaultyProxy {
         }
     }
 
-    /// Lets the next answers be lost, after their requests were carried out.
+    /// Loses the next answers, after their requests were executed.
     pub(crate) fn lose_next(&self, count: u32) {
         self.counts.to_lose.store(count, Ordering::SeqCst);
     }
 
-    /// Answers requests with `part` in their body with this text, or never; no more of that for no part.
+    /// Answers requests with `part` in their body with this text, or never; `None` restores the default.
     pub(crate) fn answers(&self, odd: Option<(&'static str, Option<&'static str>)>) {
         *self.counts.odd.lock().unwrap() = odd;
     }
 
-    /// Refuses an operation, such as `AmazonSQS.ReceiveMessage`, with this text.
+    /// Rejects an operation, such as `AmazonSQS.ReceiveMessage`, with this text.
     pub(crate) fn refuses(&self, operation: &'static str, text: &'static str) {
         *self.counts.refused.lock().unwrap() = Some((operation, text));
     }
 
-    /// How many requests came, how many were refused, and of how many the answer was lost.
+    /// The numbers of requests, of rejected requests, and of lost answers.
     pub(crate) fn counts(&self) -> (u32, u32, u32) {
         let read = |counter: &AtomicU32| counter.load(Ordering::SeqCst);
         (
@@ -115,7 +115,7 @@ impl FaultyProxy {
 }
 
 impl Counts {
-    /// The next of a row of numbers that look random and are the same in every run (`SplitMix64`).
+    /// The next number of a pseudo-random sequence that is the same in every run (`SplitMix64`).
     fn roll(&self, sides: u32) -> u32 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
         let mut mixed = self

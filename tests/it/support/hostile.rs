@@ -1,6 +1,6 @@
 //! Keys and names that have broken other programs.
 
-/// Keys that S3 takes and a browser can open.
+/// Keys that S3 accepts and a browser can open.
 pub(crate) fn keys() -> Vec<String> {
     let mut keys: Vec<String> = [
         "plain.pdf",
@@ -46,7 +46,7 @@ pub(crate) fn keys() -> Vec<String> {
     keys
 }
 
-/// Keys that S3 takes and no browser can open, or no mail can carry.
+/// Keys that S3 accepts and that browsers cannot open or mails cannot carry.
 pub(crate) const UNLINKABLE: [&str; 6] = [
     "a/../b.pdf",
     "./c.pdf",
@@ -56,7 +56,7 @@ pub(crate) const UNLINKABLE: [&str; 6] = [
     "del\u{7f}.pdf",
 ];
 
-/// Words that have broken mail headers: as a name or a subject, each must arrive as it is.
+/// Texts that have broken mail headers: as a name or a subject, each must arrive unchanged.
 pub(crate) fn words() -> Vec<String> {
     let others = [
         "=?utf-8?q?not_encoded?=",

@@ -1,5 +1,4 @@
-//! The line to a server: bytes go through, or it falls silent as behind a firewall that has forgotten its connections, or
-//! refuses.
+//! A TCP proxy to a server that forwards bytes, falls silent like a firewall that has dropped its state, or rejects.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,33 +10,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What the line does.
+/// The mode of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Bytes go through.
+    /// Bytes are forwarded.
     Open,
-    /// Connections come about, and no byte goes through; those that were there when it began are dead for ever.
+    /// Connections are accepted, but no byte is forwarded; earlier connections stay dead.
     Silent,
     /// Connections are closed at once.
     Refusing,
-    /// Bytes of answers go through at sixteen kilobytes a second: slow, and never silent.
+    /// Answers are forwarded at sixteen kilobytes a second: slow, but never silent.
     Slow,
-    /// Requests go through, and of an answer its head alone.
+    /// Requests are forwarded, but of an answer only its head.
     BodySilent,
-    /// Each request gets this answer, as of a load balancer that has none of its own.
+    /// Each request gets this answer, like from a load balancer without a backend.
     Says(&'static str),
 }
 
-/// A running line; it ends with the test.
+/// A running proxy; it ends with the test.
 pub(crate) struct Line {
-    /// Where it listens on loopback.
+    /// Its address on loopback.
     pub(crate) address: SocketAddr,
     mode: Arc<watch::Sender<Mode>>,
     _tasks: JoinSet<()>,
 }
 
 impl Line {
-    /// A line to `upstream` that is open.
+    /// A forwarding proxy to `upstream`.
     pub(crate) async fn start(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -57,7 +56,7 @@ impl Line {
         }
     }
 
-    /// A server that takes connections and never says a word.
+    /// A server that accepts connections and never sends a byte.
     pub(crate) async fn silent() -> Self {
         let line = Self::start(([127, 0, 0, 1], 9).into()).await;
         line.becomes(Mode::Silent);
@@ -111,7 +110,7 @@ async fn carry(mut near: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
         );
     };
     let changed = async {
-        // Whether it recovers or not, this connection is no longer what it was.
+        // After a change of the mode, this connection is not used any more.
         drop(mode.changed().await);
         *mode.borrow()
     };
@@ -133,7 +132,7 @@ async fn trickle(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) {
     }
 }
 
-/// Lets a request through and the head of its answer back, and then nothing more.
+/// Forwards a request and the head of its answer, and then nothing more.
 async fn pass_heads(near: TcpStream, upstream: SocketAddr) {
     let Ok(far) = TcpStream::connect(upstream).await else {
         return;
@@ -158,7 +157,7 @@ async fn pass_heads(near: TcpStream, upstream: SocketAddr) {
     });
 }
 
-/// Reads what comes and says nothing, for as long as the other side stays.
+/// Reads and discards, until the peer closes.
 async fn hold(mut near: TcpStream) {
     let mut ignored = [0; 4096];
     while near.read(&mut ignored).await.is_ok_and(|read| read > 0) {}

@@ -1,4 +1,4 @@
-//! What the chapters share.
+//! Common parts of the integration tests.
 
 pub(crate) mod answering;
 pub(crate) mod bad_relay;
@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long anything in a test may take before it hangs.
+/// The timeout of a step in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test, as cargo built it.
@@ -21,7 +21,7 @@ pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_handout"))
 }
 
-/// Looks again and again until `look` sees something; panics when it does not in time.
+/// Repeats `look` until it returns a value; panics after the timeout.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -53,7 +53,7 @@ pub(crate) fn hrefs(html: &str) -> Vec<String> {
         .collect()
 }
 
-/// Fetches a URL over HTTP/1.1: status, headers and body, as they come.
+/// Fetches a URL over HTTP/1.1: status, headers and undecoded body.
 pub(crate) async fn answer(url: &str) -> (u16, hyper::HeaderMap, Vec<u8>) {
     use http_body_util::{BodyExt, Empty};
     use hyper_util::client::legacy::Client;
@@ -65,7 +65,7 @@ pub(crate) async fn answer(url: &str) -> (u16, hyper::HeaderMap, Vec<u8>) {
     (head.status.as_u16(), head.headers, body)
 }
 
-/// Fetches a URL as a browser does: status, and body as it is meant.
+/// Fetches a URL like a browser: status and decoded body.
 pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
     let (status, headers, body) = answer(url).await;
     let is_compressed = headers
@@ -77,7 +77,7 @@ pub(crate) async fn get(url: &str) -> (u16, Vec<u8>) {
     (status, gunzipped(&body))
 }
 
-/// A text that was published to a bucket: pages are compressed there, lists are not.
+/// A text that was published to a bucket: pages are compressed there, manifests are not.
 pub(crate) fn published_text(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap();
     let text = match bytes.starts_with(&[0x1f, 0x8b]) {

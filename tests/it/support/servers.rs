@@ -1,18 +1,18 @@
-//! Servers of others, started for a test on a free port and ended with it.
+//! Third-party servers, started for a test on a free port and ended with it.
 //!
-//! They come with `make test`; without it, the tests that need them say so and pass. Where `REQUIRE_PARTS` is set, as in CI, a
-//! part that is missing is a failure.
+//! `make test` prepares them. Without them, the tests that need them report that and pass, or fail where `REQUIRE_PARTS` is set,
+//! as in CI.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Says that a part is missing that a test needs, and what to do about it.
+/// Reports that a test was skipped, and how to enable it.
 pub(crate) fn skipped(test: &str) {
     is_missing(test, "run make test");
 }
 
-/// Says which part is missing that a test needs.
+/// Reports which part is missing that a test needs.
 ///
 /// # Panics
 /// With `REQUIRE_PARTS` in the environment.
@@ -24,20 +24,20 @@ pub(crate) fn is_missing(test: &str, reason: &str) {
     skipped_for(test, reason);
 }
 
-/// Says that a test is skipped for want of a privilege, or because another command runs it.
+/// Reports that a test is skipped for want of a privilege, or because another command runs it.
 #[expect(clippy::print_stderr, reason = "a skipped test must not be silent")]
 pub(crate) fn skipped_for(test: &str, reason: &str) {
     eprintln!("{test}: skipped: {reason}");
 }
 
-/// What `make test` prepared.
+/// The third-party software that `make test` prepared.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     venv: PathBuf,
 }
 
 impl Parts {
-    /// The parts, or a note that the test is skipped.
+    /// The third-party servers, or a report that the test is skipped.
     #[expect(
         clippy::disallowed_methods,
         reason = "how make test tells the suite what it prepared"
@@ -79,7 +79,7 @@ impl Parts {
         Server::start(command.args(arguments), Ending::Killed).expect("the server starts")
     }
 
-    /// Starts postfix for mails to a domain; nothing, with the reason on stderr, where it cannot run.
+    /// Starts postfix for mails to a domain; `None`, with the reason on stderr, if it cannot run.
     pub(crate) fn postfix_or_skip(
         &self,
         test: &str,
@@ -91,7 +91,7 @@ impl Parts {
         self.other_or_skip(test, "postfix.py", &[&[&*dir, domain], refused].concat())
     }
 
-    /// Starts a server that may not be there: nginx, versitygw; nothing, with the reason on stderr, where it cannot run.
+    /// Starts an optional server (nginx, versitygw); `None`, with the reason on stderr, if it cannot run.
     pub(crate) fn other_or_skip(
         &self,
         test: &str,
@@ -106,7 +106,7 @@ impl Parts {
         server
     }
 
-    /// What Python's own parser finds in mails.
+    /// The result of Python's mail parser.
     pub(crate) fn parse_mails(&self, paths: &[PathBuf]) -> Vec<serde_json::Value> {
         let output = run(self.script("parse_mail.py").args(paths));
         match serde_json::from_slice(&output).unwrap() {
@@ -120,7 +120,7 @@ impl Parts {
         self.make_ca_for(dir, "localhost");
     }
 
-    /// The same for a server of another name besides.
+    /// The same for a server with an additional name.
     pub(crate) fn make_ca_for(&self, dir: &Path, name: &str) {
         assert!(
             self.script("make_ca.py")
@@ -133,7 +133,7 @@ impl Parts {
     }
 }
 
-/// Runs a program to its good end; its output.
+/// Runs a program that must succeed; returns its output.
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     assert!(
@@ -176,7 +176,7 @@ impl Browser {
         command
     }
 
-    /// Opens a page, takes a picture, and returns what the browser complained about.
+    /// Opens a page, takes a screenshot, and returns the browser's errors.
     pub(crate) fn shoot(&self, url: &str, picture: &Path, arguments: &[&str]) -> serde_json::Value {
         let output = self
             .script("shot.mjs")
@@ -194,9 +194,9 @@ impl Browser {
 /// How a server is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
-    /// At once: nothing of it is left then.
+    /// At once: SIGKILL leaves nothing of it.
     Killed,
-    /// By closing its standard input, since it has to end others before itself.
+    /// By closing its standard input, since it has to end child processes first.
     Asked,
 }
 
@@ -208,12 +208,12 @@ pub(crate) struct Server {
     child: Child,
     stdin: Option<ChildStdin>,
     ending: Ending,
-    /// Where it listens on loopback.
+    /// Its port on loopback.
     pub(crate) port: u16,
 }
 
 impl Server {
-    /// Starts it; nothing if it cannot run here.
+    /// Starts it; `None` if it cannot run here.
     fn start(command: &mut Command, ending: Ending) -> Option<Self> {
         let mut child = command
             .stdin(Stdio::piped())
@@ -254,7 +254,7 @@ impl Drop for Server {
         if self.ending == Ending::Killed {
             drop(self.child.kill());
         }
-        // One that is asked gives itself a time, after which it ends the others by force.
+        // A server that ends child processes kills them after a timeout of its own.
         drop(self.child.wait());
     }
 }

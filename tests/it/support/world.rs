@@ -1,7 +1,7 @@
-//! A small world: buckets in a directory, a queue, an outbox, an audit log, and the worker between them.
+//! A test installation: buckets in a directory, a queue, an outbox, an audit log, and the worker between them.
 //!
-//! Everything in it is the real part of a single machine. A test puts objects and jobs in, lets it run, and reads what
-//! came out: mails as they lie in the outbox, lines as they stand in the log.
+//! All parts are the real ones of a single machine. A test adds objects and jobs, runs the worker, and reads the results: mails
+//! from the outbox, lines from the log.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use super::{PATIENCE, hrefs};
 
-/// A world and what happened in it.
+/// A test installation and its results.
 pub(crate) struct World {
     /// The directory of everything.
     pub(crate) dir: TempDir,
@@ -35,20 +35,20 @@ pub(crate) struct World {
 /// A mail in the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct SeenMail {
-    /// To whom.
+    /// The recipient.
     pub(crate) to: String,
-    /// About what.
+    /// The subject.
     pub(crate) subject: String,
     /// The links in it.
     pub(crate) hrefs: Vec<String>,
     /// Its page.
     pub(crate) html: String,
-    /// The whole letter.
+    /// The complete message.
     pub(crate) eml: String,
 }
 
 impl World {
-    /// A world with an empty bucket `reports`, whose rule lets everything go to `acme.example`.
+    /// An installation with an empty bucket `reports`, whose rule permits everything to `acme.example`.
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config {
@@ -88,7 +88,7 @@ impl World {
         world
     }
 
-    /// Puts an object into `reports`, as an operator would: as a file.
+    /// Puts an object into `reports` as an operator would: as a file.
     pub(crate) fn object(self, key: &str, text: &str) -> Self {
         let path = self.bucket("reports").join(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -96,13 +96,13 @@ impl World {
         self
     }
 
-    /// Changes the configuration before the world runs.
+    /// Changes the configuration before the first run.
     pub(crate) fn configured(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Puts a job on the queue at the next run.
+    /// Submits a job at the next run.
     pub(crate) fn job(self, job: &Value) -> Self {
         self.message(&job.to_string())
     }
@@ -113,7 +113,7 @@ impl World {
         self
     }
 
-    /// Opens everything. A child that another test starts has the lock of those before for as long as it takes to begin.
+    /// Opens everything. The lock may still be held for a moment by a child process that another test has just forked.
     pub(crate) async fn open(&self) -> Opened {
         super::until("the lock of the state directory", async || {
             let environment = Environment::default();
@@ -126,7 +126,7 @@ impl World {
         .await
     }
 
-    /// Works what was submitted until each message is settled: deleted, parked, or given back for later.
+    /// Runs until each submitted message is settled: deleted, parked, or returned for later.
     pub(crate) async fn run(&mut self) -> &Self {
         let opened = self.open().await;
         let count = self.submitted.len() as u64;
@@ -147,7 +147,7 @@ impl World {
             .filter_map(|line| {
                 let entry: Value = serde_json::from_str(line).unwrap();
                 let file = entry["file"].as_str().unwrap();
-                // The letter is written last: without it, the mail is not there.
+                // The .eml file is written last: without it, the mail does not exist.
                 let eml = fs::read_to_string(outbox.join(format!("{file}.eml"))).ok()?;
                 let html = fs::read_to_string(outbox.join(format!("{file}.html"))).unwrap();
                 Some(SeenMail {
@@ -189,7 +189,7 @@ impl World {
             .collect()
     }
 
-    /// The reasons for which messages were parked.
+    /// The reasons for parked messages.
     pub(crate) async fn parked(&self) -> Vec<String> {
         let queue = self.queue();
         queue
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// Shows every message that a dead process held, as if its visibility timeout had passed.
+    /// Makes every message of a dead process visible, as if its visibility timeout had passed.
     pub(crate) fn show_all(&self) {
         let database = rusqlite::Connection::open(self.config.database_file()).unwrap();
         database
@@ -216,7 +216,7 @@ impl World {
             .unwrap();
     }
 
-    /// Waits until a message is put back for later, and makes it visible. The log speaks of it before the queue does.
+    /// Waits until a message is returned for later, and makes it visible. The log mentions it before the queue is updated.
     pub(crate) async fn show_what_is_put_back(&self) {
         let database = rusqlite::Connection::open(self.config.database_file()).unwrap();
         let sql =
@@ -236,7 +236,7 @@ impl World {
     pub(crate) fn written(&self) -> PathBuf {
         let path = self.dir.path().join("config.toml");
         let text = toml::to_string(&self.config).unwrap();
-        // What is written is what was meant.
+        // The written file must parse to the same configuration.
         let read: Config = toml::from_str(&text).unwrap();
         assert_eq!(read.allow, self.config.allow);
         fs::write(&path, text).unwrap();
@@ -263,7 +263,7 @@ pub(crate) fn email_job(id: &str) -> Value {
     })
 }
 
-/// The pace of tests: quick to look, quick to end.
+/// The worker options for tests: short polls, quick shutdown.
 pub(crate) fn pace() -> WorkerOptions {
     WorkerOptions {
         max_in_flight: 4,
@@ -274,7 +274,7 @@ pub(crate) fn pace() -> WorkerOptions {
     }
 }
 
-/// Runs a worker on what was opened until `count` messages are settled.
+/// Runs a worker on the opened services until `count` messages are settled.
 pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
     let progress = opened.services.progress.clone();
     let settled = async {
@@ -300,9 +300,9 @@ pub(crate) async fn run_until_settled(opened: &Opened, count: u64) {
     assert_eq!(ended, Ended::Drained);
 }
 
-/// An address on loopback that nobody listens on now.
+/// A loopback address without a listener.
 ///
-/// Below the ports that the system gives to outgoing connections, and never the same twice in a run.
+/// Its port is below those that the system assigns to outgoing connections, and is returned only once in a run.
 pub(crate) fn free_address() -> std::net::SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();

@@ -1,8 +1,8 @@
-//! The private keys that CloudFront takes, as they lie in PEM files.
+//! The private keys that CloudFront accepts, in PEM.
 //!
-//! CloudFront wants SHA-1 or SHA-256 below RSA PKCS#1 v1.5 or ECDSA on P-256. aws-lc-rs, which is here for TLS,
-//! verifies SHA-1 but does not sign with it, so this is the one place with the `rsa` and `p256` crates. Both sign
-//! deterministically (RFC 8017, RFC 6979): the same link is the same text each time it is made.
+//! CloudFront accepts SHA-1 or SHA-256 with RSA PKCS#1 v1.5 or with ECDSA on P-256. aws-lc-rs, which serves TLS, verifies SHA-1
+//! but does not sign with it, so this module uses the `rsa` and `p256` crates. Both sign deterministically (RFC 8017, RFC 6979):
+//! the same input always gives the same URL.
 
 use std::fmt;
 
@@ -16,21 +16,21 @@ use sha2::Sha256;
 
 use crate::pem::blocks;
 
-/// The shortest RSA key that CloudFront takes.
+/// The smallest RSA key that CloudFront accepts.
 const MIN_RSA_BITS: u32 = 2048;
 
-/// The digest below the signature.
+/// The hash algorithm of the signature.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HashAlgorithm {
-    /// What CloudFront assumes when a URL does not say.
+    /// The default of CloudFront when the URL names no algorithm.
     #[default]
     Sha1,
-    /// Said in the URL; CloudFront knows it since April 2026.
+    /// Named in the URL. CloudFront supports it since April 2026.
     Sha256,
 }
 
-/// A private key whose public half CloudFront has.
+/// A private key whose public key is registered with CloudFront.
 pub struct PrivateKey(KeyKind);
 
 enum KeyKind {
@@ -48,24 +48,24 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Why a text is no key to sign with.
+/// Why a text is not a usable signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateKeyError {
-    /// No PEM, or PEM of something else.
+    /// The text contains no PEM private key.
     #[error(
         "has no private key in it: it must be PEM that begins with \"-----BEGIN PRIVATE KEY-----\", or the same with RSA or EC"
     )]
     NotThere,
-    /// A key that needs a passphrase.
+    /// The key is encrypted with a passphrase.
     #[error("is encrypted: decrypt it with `openssl pkcs8 -in KEY -out DECRYPTED`")]
     Encrypted,
-    /// Damaged.
+    /// The key is malformed.
     #[error("is damaged: what stands between its first and last line is no key")]
     Damaged,
-    /// Another kind of key, or another curve.
+    /// The type of the key or its curve is not supported.
     #[error("is neither RSA nor ECDSA on the curve P-256, and CloudFront takes no other")]
     Unsupported,
-    /// Too short.
+    /// The RSA key is too short.
     #[error("has {0} bits: CloudFront takes RSA keys of {MIN_RSA_BITS} and more")]
     Short(u32),
 }
@@ -76,7 +76,7 @@ impl PrivateKey {
         let block = blocks(pem)
             .find(|block| block.label.ends_with("PRIVATE KEY"))
             .ok_or(PrivateKeyError::NotThere)?;
-        // OpenSSL's older form of encryption says so in a header, not in the label.
+        // OpenSSL's older encryption format is marked by a header, not by the label.
         if block.label.starts_with("ENCRYPTED") || block.body.contains("ENCRYPTED") {
             return Err(PrivateKeyError::Encrypted);
         }
@@ -114,7 +114,7 @@ impl PrivateKey {
         }
     }
 
-    /// Signs: PKCS#1 v1.5 for RSA, DER for ECDSA. `None` if the key cannot, which a key that was read never does.
+    /// Signs a message: PKCS#1 v1.5 for RSA, DER for ECDSA. `None` if the key cannot sign, which is not expected of a parsed key.
     pub(super) fn sign(&self, message: &[u8], hash: HashAlgorithm) -> Option<Vec<u8>> {
         match (&self.0, hash) {
             (KeyKind::Rsa(key), HashAlgorithm::Sha1) => key.pkcs1v15_sign::<Sha1>(message).ok(),

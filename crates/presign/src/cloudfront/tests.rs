@@ -1,4 +1,4 @@
-//! The tests of signed CloudFront URLs: against OpenSSL, and against a reading of the documentation.
+//! Tests of CloudFront signed URLs: against OpenSSL, and against a model of the documentation.
 
 use super::key::tests::{P256_SEC1, RSA_PKCS1};
 use super::*;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
-/// What OpenSSL makes of the same key: see the README beside it.
+/// The signatures of OpenSSL with the same key: see the README beside it.
 const OPENSSL: &str = include_str!("../../tests/fixtures/openssl.txt");
 const RSA_PUBLIC: &str = include_str!("../../tests/fixtures/rsa-public.pem");
 const P256_PUBLIC: &str = include_str!("../../tests/fixtures/p256-public.pem");
@@ -34,7 +34,7 @@ fn rsa() -> CloudFrontSigner {
     signer(RSA_PKCS1, HashAlgorithm::Sha1)
 }
 
-/// CloudFront, as its documentation tells of it: whether a URL opens at an instant for an address.
+/// A model of CloudFront by its documentation: whether a URL opens at an instant for an address.
 fn opens(url: &str, now: i64, from: Ipv4Addr) -> bool {
     let (place, query) = url.split_once('?').unwrap();
     let own = |name: &str| {
@@ -342,7 +342,7 @@ proptest! {
             policy.network.map_or(Ipv4Addr::LOCALHOST, |network| network.address),
         );
         prop_assert!(opens(&signed, now, from), "{}", signed);
-        // The key's id is not signed: it only says by which key to verify.
+        // The key's id is not signed: it only selects the key that verifies.
         let end = signed.find("&Key-Pair-Id=").unwrap();
         let place = place.index(end);
         let mut changed = signed.clone();

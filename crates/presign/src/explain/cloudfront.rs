@@ -8,7 +8,7 @@ use super::{CredentialKind, Explanation, SignatureScheme, SignedBy, location, qu
 use crate::cloudfront::{OWN_PARAMETERS, from_base64, matches};
 use crate::percent::decode_lossy;
 
-/// Whether the parameters are CloudFront's, or what is left of them in a link that was cut.
+/// Whether the parameters are CloudFront's, even if some of them were cut off.
 pub(super) fn is_meant(parameters: &Parameters<'_>) -> bool {
     let is_left = parameters.has("Expires") && parameters.has("Signature");
     parameters.has("Key-Pair-Id") || parameters.has("Policy") || is_left
@@ -124,7 +124,7 @@ fn look_at_resource(explanation: &mut Explanation, resource: &str, parts: &Parts
     }
 }
 
-/// The URL as CloudFront compares it: without what belongs to the signature.
+/// The URL as CloudFront compares it: without the parameters of the signature.
 fn asked(parts: &Parts<'_>) -> String {
     let others: Vec<&str> = parts
         .query

@@ -1,4 +1,4 @@
-//! From a host and a path to a bucket and a key.
+//! Derives bucket and key from a host and a path.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::endpoint::{Addressing, ServerUrl};
 use crate::partition::{before_suffix, is_region};
 use crate::percent::decode_lossy;
 
-/// How the bucket stands in the URL.
+/// How the URL names the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UrlStyle {
@@ -15,7 +15,7 @@ pub enum UrlStyle {
     VirtualHost,
     /// `s3.region.amazonaws.com/bucket/key`.
     Path,
-    /// `bucket.s3-website-region.amazonaws.com/key`: S3 as a web server, which knows no signatures.
+    /// `bucket.s3-website-region.amazonaws.com/key`: the website endpoint, which does not support signatures.
     Website,
     /// `name-account.s3-accesspoint.region.amazonaws.com/key`.
     AccessPoint,
@@ -23,11 +23,11 @@ pub enum UrlStyle {
     MultiRegionAccessPoint,
     /// `name-account.s3-object-lambda.region.amazonaws.com/key`.
     ObjectLambda,
-    /// Not a host of AWS, so the first folder is taken for the bucket.
+    /// Not a host of AWS: the first path segment is read as the bucket.
     CustomEndpoint,
-    /// A server that a connection of the configuration names.
+    /// A server that is listed in [`KnownServer`]s.
     Configured,
-    /// A distribution: the origin behind it cannot be seen.
+    /// A distribution: its origin cannot be derived from the URL.
     CloudFront,
 }
 
@@ -47,52 +47,52 @@ impl UrlStyle {
     }
 }
 
-/// What a link opens.
+/// The location that a link opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UrlLocation {
     /// The host, with a port if there is one.
     pub host: String,
-    /// How the bucket stands in it.
+    /// How the URL names the bucket.
     pub style: UrlStyle,
-    /// The bucket, or the access point.
+    /// The bucket or the access point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
-    /// The key; for a distribution the path without its slash.
+    /// The key; for a distribution, the path without its leading slash.
     pub key: String,
     /// The region that the host names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The connection of the configuration whose links name the host.
+    /// The connection whose links use this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
 }
 
-/// A server that links of a connection name: what no link says is known of it.
+/// A server that a connection's links name, with facts that a URL does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownServer {
-    /// The connection.
+    /// The name of the connection.
     pub connection: String,
-    /// The server.
+    /// The URL of the server.
     pub url: ServerUrl,
-    /// How buckets stand in it.
+    /// How its URLs name buckets.
     pub addressing: Addressing,
 }
 
 impl KnownServer {
-    /// The bucket and the spelled key of a link to it; nothing for a link to another.
+    /// The bucket and the encoded key of a URL on this server; `None` for a URL on another server.
     fn read<'a>(&self, host: &str, path: &'a str) -> Option<(Option<String>, &'a str)> {
         let below = path.strip_prefix(self.url.path())?.strip_prefix('/')?;
         if host == self.url.host() {
             return Some(in_path(below));
         }
-        // A bucket whose name cannot stand in a host stands in the path all the same.
+        // A bucket whose name is not valid in a host name is always named in the path.
         let bucket = host.strip_suffix(self.url.host())?.strip_suffix('.')?;
         let is_in_host = self.addressing == Addressing::VirtualHost && !bucket.is_empty();
         is_in_host.then(|| (Some(bucket.to_owned()), below))
     }
 }
 
-/// The bucket as the first folder, and the spelled key behind it.
+/// The first path segment as the bucket, and the encoded key after it.
 fn in_path(path: &str) -> (Option<String>, &str) {
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
     (Some(decode_lossy(bucket)).filter(|b| !b.is_empty()), key)
@@ -110,7 +110,7 @@ pub(super) fn at_cloudfront(parts: &Parts<'_>) -> UrlLocation {
     }
 }
 
-/// Reads the location of a link to S3 or to a server like it. Of servers that share a host, the one with the longest path is meant.
+/// Reads the location of a URL to S3 or to a compatible server. Of servers with the same host, the longest matching path wins.
 pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> UrlLocation {
     let host = parts.host();
     let sent = parts.sent_host();
@@ -145,10 +145,10 @@ pub(super) fn at_s3(parts: &Parts<'_>, servers: &[KnownServer]) -> UrlLocation {
     }
 }
 
-/// Style, bucket and region of what stands before the partition's suffix.
+/// Style, bucket and region from the part of the host before the partition's suffix.
 fn aws_host(host: &str) -> Option<(UrlStyle, Option<String>, Option<String>)> {
     let labels: Vec<&str> = host.split('.').collect();
-    // The last one: a bucket may have "s3" among its own labels.
+    // The last match: labels of the bucket may contain "s3".
     let at = labels.iter().rposition(|label| {
         *label == "s3" || label.starts_with("s3-") || label.starts_with("s3e")
     })?;

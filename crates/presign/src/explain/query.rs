@@ -1,9 +1,9 @@
-//! A URL, taken apart without believing any of it.
+//! Splits a URL into its parts without trusting any of them.
 
 use crate::disposition::is_bidi_control;
 use crate::percent::decode_lossy;
 
-/// A URL's parts as they stand in it.
+/// The parts of a URL, not decoded.
 #[derive(Debug, Default)]
 pub(super) struct Parts<'a> {
     pub(super) scheme: &'a str,
@@ -17,7 +17,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// `None` for what is no absolute URL.
+    /// `None` if the text is not an absolute URL.
     pub(super) fn of(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -62,7 +62,7 @@ impl<'a> Parts<'a> {
             .to_owned()
     }
 
-    /// Whether nobody can listen between here and there.
+    /// Whether the connection does not leave the machine.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.host();
         host == "localhost" || host.starts_with("127.") || host == "[::1]"
@@ -77,7 +77,7 @@ pub(super) struct Parameter<'a> {
     pub(super) raw_value: &'a str,
 }
 
-/// A query's parameters in their order.
+/// The parameters of a query, in order.
 #[derive(Debug, Default)]
 pub(super) struct Parameters<'a>(pub(super) Vec<Parameter<'a>>);
 
@@ -85,7 +85,7 @@ impl<'a> Parameters<'a> {
     pub(super) fn of(query: &'a str) -> Self {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let parameters = pairs.map(|pair| {
-            // A link that was copied out of a page's source: `&amp;` is one `&` there.
+            // A URL that was copied from HTML source: `&amp;` stands for `&` there.
             let pair = pair.strip_prefix("amp;").unwrap_or(pair);
             let (name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
             Parameter {
@@ -113,7 +113,7 @@ impl<'a> Parameters<'a> {
         self.0.iter().find(|parameter| parameter.name == name)
     }
 
-    /// Names that stand there twice, each once.
+    /// The names of parameters that occur more than once, each listed once.
     pub(super) fn duplicates(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.0.iter().map(|p| p.name.as_str()).collect();
         names.sort_unstable();
@@ -127,11 +127,11 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// What a signature or a session token is called, wherever it stands; compared without regard to case.
+/// Parts of the names of parameters that hold signatures or session tokens, compared without regard to case.
 const SECRETS: [&str; 3] = ["signature", "security-token", "session-token"];
 
-/// A text without the signature or the token that a damaged URL may have anywhere: all behind `Signature=` is left out,
-/// however often that was escaped.
+/// Removes the signature and the token, which a damaged URL may have anywhere: all text after `Signature=` is dropped, even if
+/// that was escaped several times.
 pub(super) fn without_secrets(text: &str) -> String {
     let mut end = secret_in(text);
     let mut read = text.to_owned();
@@ -141,7 +141,7 @@ pub(super) fn without_secrets(text: &str) -> String {
             break;
         }
         read = again;
-        // Where it stands in the text itself is not known then, but it begins with an escape.
+        // The position in the undecoded text is unknown then, but the match begins with an escape.
         end = secret_in(&read).and(text.find('%'));
     }
     match end {
@@ -150,7 +150,7 @@ pub(super) fn without_secrets(text: &str) -> String {
     }
 }
 
-/// Where the first secret begins.
+/// The position of the first secret.
 fn secret_in(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
     let ends = SECRETS.iter().flat_map(|name| {
@@ -161,7 +161,7 @@ fn secret_in(text: &str) -> Option<usize> {
         .min()
 }
 
-/// The length of the `=` with which a text begins, which may be escaped, more than once, or for a page's source.
+/// The length of a leading `=`, which may be percent-encoded repeatedly or escaped for HTML.
 fn sign_of_equality(text: &str) -> Option<usize> {
     let plain = ["=", "&#61;", "&#x3d;", "&equals;", "\\u003d"];
     let plain = plain.iter().find(|sign| text.starts_with(**sign));
@@ -174,7 +174,7 @@ fn sign_of_equality(text: &str) -> Option<usize> {
         .then(|| text.len() - digits.len() + "3d".len())
 }
 
-/// A text as a terminal may show it: nothing in it moves the cursor, turns it around or goes on for ever.
+/// Makes a text safe for a terminal: without control and bidirectional characters, and with a bounded length.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 1024;
     let mut shown = String::with_capacity(text.len());
@@ -191,7 +191,7 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
-/// A parameter's name for a sentence. A damaged URL may have anything for a name, even half a signature.
+/// A parameter's name for a message. A damaged URL may have any text as a name, even part of a signature.
 pub(super) fn shown_name(name: &str) -> String {
     const MOST: usize = 40;
     let mut short: String = name.chars().take(MOST).collect();

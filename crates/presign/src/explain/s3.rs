@@ -1,4 +1,4 @@
-//! Links to S3: signature versions 4 and 2.
+//! S3 URLs: signature versions 4 and 2.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, civil};
@@ -9,13 +9,13 @@ use crate::cloudfront::matches;
 use crate::request::ExpiresIn;
 use crate::sigv4::QUERY_PARAMETERS;
 
-/// What a session token is called; a session of a directory bucket has a name of its own for it.
+/// The parameters of session tokens; directory buckets use a name of their own.
 const TOKENS: [&str; 2] = ["X-Amz-Security-Token", "X-Amz-S3session-Token"];
 
-/// The longest session there is: `GetSessionToken` of an IAM user.
+/// The longest session that AWS issues: `GetSessionToken` for an IAM user.
 const MAX_SESSION: SignedDuration = SignedDuration::from_hours(36);
 
-/// Regions from before 2014; all others refuse signature version 2.
+/// Regions from before 2014. All later regions reject signature version 2.
 const REGIONS_WITH_V2: [&str; 8] = [
     "ap-northeast-1",
     "ap-southeast-1",
@@ -72,7 +72,7 @@ fn look_at_signature(explanation: &mut Explanation, parameters: &Parameters<'_>)
     }
 }
 
-/// `<key id>/<date>/<region>/<service>/aws4_request`; version 4A's has no region.
+/// `<key id>/<date>/<region>/<service>/aws4_request`; the credential of version 4A has no region.
 fn look_at_credential(
     explanation: &mut Explanation,
     credential: &str,
@@ -221,7 +221,7 @@ fn look_at_region(explanation: &mut Explanation) {
     }
 }
 
-/// Version 4A signs for a set of regions, `eu-*,us-east-1`.
+/// Whether a region matches the set that version 4A signs for, `eu-*,us-east-1`.
 fn is_among(region: &str, set: &str) -> bool {
     set.split(',')
         .any(|pattern| matches(pattern.as_bytes(), region.as_bytes()))
@@ -245,8 +245,8 @@ fn look_at_headers(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     }
 }
 
-/// Each parameter is signed, so one that somebody appended breaks the link. Who writes `x-id` first (the SDK for Rust, and
-/// we) writes nothing but the token behind the signature; who sorts all parameters may have signed whatever is there.
+/// Every parameter is signed, so an appended parameter invalidates the URL. Signers that write `x-id` first (the SDK for Rust and
+/// this crate) write only the token after the signature. Signers that sort all parameters may have signed any parameter there.
 fn look_behind_signature(explanation: &mut Explanation, parameters: &Parameters<'_>) {
     let all = &parameters.0;
     let names = || all.iter().map(|parameter| parameter.name.as_str());

@@ -1,4 +1,4 @@
-//! The tests of explanations: links as they are sent, damaged and invented.
+//! Tests of explanations, with real, damaged and invented URLs.
 
 use super::*;
 use crate::{AccessKey, Addressing, BucketUrl, ExpiresIn, PresignRequest, Presigner};
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 const SIGNATURE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// One that stands where none belongs.
+/// A signature in a place where none belongs.
 const PLANTED: &str = "f00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabef00dbabe";
 
 fn noon() -> Timestamp {
@@ -28,7 +28,7 @@ fn told(url: &str) -> String {
     text
 }
 
-/// A link of our own, signed four hours before noon.
+/// A URL of this crate, signed four hours before noon.
 fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
     let target = BucketUrl::new(
         "https://s3.eu-west-1.amazonaws.com",
@@ -58,7 +58,7 @@ fn link(key_id: &str, token: Option<&str>, key: &str, seconds: u64) -> String {
     url.expose().to_owned()
 }
 
-/// The worst of what is found, without its sentence's end.
+/// The most severe findings, without the end of their sentences.
 fn findings(url: &str) -> Vec<String> {
     let explanation = known().explain(url, noon());
     let findings = explanation.findings.into_iter();
@@ -346,12 +346,12 @@ fn a_signature_in_the_wrong_place_is_not_shown_either() {
 #[test]
 fn what_was_appended_to_a_link_is_found() {
     let good = link("AKIAIOSFODNN7EXAMPLE", None, "a.pdf", 86_400);
-    // As the SDK for JavaScript writes links: all parameters in their order, whatever belongs to the signature.
+    // The format of the SDK for JavaScript: all parameters sorted, those of the signature included.
     let (head, query) = good.split_once('?').unwrap();
     let mut pairs: Vec<&str> = query.split('&').collect();
     pairs.sort_unstable();
     let sorted = format!("{head}?{}", pairs.join("&"));
-    // As boto3 does: the signature last, and no x-id.
+    // The format of boto3: the signature last, and no x-id.
     let last = good.replace("x-id=GetObject&", "");
     let table = [
         format!("{good}&response-content-type=text/html"),
