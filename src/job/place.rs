@@ -17,7 +17,7 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// Our limit for a job's id, in bytes: it is printed in every log line and table.
 pub const MAX_JOB_ID_BYTES: usize = 256;
 
-/// Suffixes that are reserved for other resources, and what they are: their links have other hosts, or SigV4A signatures.
+/// Suffixes that are reserved for other resources, and what they are: their links have other hosts, or `SigV4A` signatures.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
 const ALIASES: [(&str, &str); 4] = [
     (".mrap", "a multi-region access point"),

@@ -88,7 +88,7 @@ impl LinkAnswer {
         }
     }
 
-    /// Whether the answer shows that links work. For a missing object, a key without the list permission gets AccessDenied.
+    /// Whether the answer shows that links work. For a missing object, a key without the list permission gets `AccessDenied`.
     fn is_of_good_way(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         matches!(code, "NoSuchKey" | "NoSuchBucket" | "AccessDenied")

@@ -50,7 +50,7 @@ pub(crate) struct Stat {
     /// Derived from size, inode and change time in nanoseconds.
     ///
     /// A listing has an `ETag` for each object, so it must be available without reading the file. A replaced file has another
-    /// inode, a modified one another time. S3 itself only states that the ETag "reflects changes only to the contents"; the
+    /// inode, a modified one another time. S3 itself only states that the `ETag` "reflects changes only to the contents"; the
     /// hyphens keep clients from interpreting it as an MD5. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html>
     pub(crate) etag: String,
 }
