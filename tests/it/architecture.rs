@@ -91,9 +91,9 @@ fn the_story_does_not_speak_of_the_outside() {
 
 #[test]
 fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner() {
-    // The last opens a link of its own, to an object that is not there.
+    // The first measures how long a link is in a mail; the last opens one of its own, to an object that is not there.
     let allowed = [
-        "links/url.rs",
+        "links/example.rs",
         "render/",
         "cli/",
         "assemble/connection/way.rs",
@@ -116,7 +116,9 @@ fn a_signed_url_is_exposed_only_where_links_leave_or_are_printed_for_their_owner
         {
             continue;
         }
-        assert!(!text.contains(".expose()"), "{name} exposes a URL");
+        let exposes =
+            |line: &str| !line.trim_start().starts_with("//") && line.contains(".expose()");
+        assert!(!text.lines().any(exposes), "{name} exposes a URL");
     }
 }
 
