@@ -91,6 +91,21 @@ impl Parts {
         self.other_or_skip(test, "postfix.py", &[&[&*dir, domain], refused].concat())
     }
 
+    /// Starts a server that only the whole of `make peers` prepares; `None`, with the reason on stderr, if it is not there.
+    pub(crate) fn server_of_peers(
+        &self,
+        test: &str,
+        script: &str,
+        arguments: &[&str],
+    ) -> Option<Server> {
+        let mut command = self.script(script);
+        let server = Server::start(command.args(arguments), Ending::Asked);
+        if server.is_none() {
+            skipped_for(test, "run make peers");
+        }
+        server
+    }
+
     /// Starts an optional server (nginx, versitygw); `None`, with the reason on stderr, if it cannot run.
     pub(crate) fn other_or_skip(
         &self,
