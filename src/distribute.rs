@@ -34,6 +34,8 @@ pub async fn distribute(run: &JobRun, services: &Services) -> Result<JobReport, 
     let down = || at.iter().find_map(JobAtEdge::outage);
     let audit = || services.recording.audit.edge().outage();
     let report = ran.map_err(|error| error.or_outage(audit().or_else(down)))?;
+    // The notice needs none of them.
+    drop(at);
     if report.failed() > 0
         && services.sending.notices.are_wanted()
         && let Err(error) = notify(run, &report, services).await

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use presign::PresignedUrl;
 
 use crate::audit::AuditedLinks;
-use crate::audit::record::{self, LinkKind as LineKind};
+use crate::audit::record::{self, LinkKind};
 use crate::deliver::DeliveryLedger;
 use crate::deliver::publish::{ListDraft, Publisher};
 use crate::error::JobError;
@@ -235,11 +235,11 @@ impl<'a> Publishing<'a> {
         };
         let signer = self.signing.published_link_signer(plan, bucket).await?;
         let (disposition, media_type, kind) = match shown {
-            ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LineKind::Gallery),
+            ShownAs::InBrowser => (ContentDisposition::Inline, HTML, LinkKind::Gallery),
             ShownAs::Saved(media_type) => (
                 ContentDisposition::Attachment,
                 media_type,
-                LineKind::Manifest,
+                LinkKind::Manifest,
             ),
         };
         let sign = |(bucket, key)| {

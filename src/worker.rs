@@ -654,7 +654,7 @@ impl Worker {
             HeldMessage::Lost => {
                 tracing::warn!(
                     message.id,
-                    "lost the hold on a message; whoever has it now goes on"
+                    "lost the visibility lease on a message; another worker will continue"
                 );
                 return Settled::Staying;
             }

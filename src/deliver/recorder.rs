@@ -146,7 +146,7 @@ impl DeliveryLedger {
             },
             None => ("hold", ""),
         };
-        tracing::warn!(job.id = %job, rid, n, answer, by, "a doubt is decided");
+        tracing::warn!(job.id = %job, rid, n, answer, by, "in-doubt delivery decided");
         verdict
     }
 

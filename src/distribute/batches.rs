@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::state::JobState;
 use crate::assemble::Services;
 use crate::audit::AuditedLinks;
-use crate::audit::record::LinkKind as LineKind;
+use crate::audit::record::LinkKind;
 use crate::error::JobError;
 use crate::failpoint::{self, Failpoint};
 use crate::links::listing;
@@ -120,7 +120,7 @@ async fn record(
     may_go_on(run, plan, services)?;
     let recording = &services.recording;
     let role = services.signing.role(&run.job.from.connection);
-    let context = run.context(LineKind::Object, role, &recording.names);
+    let context = run.context(LinkKind::Object, role, &recording.names);
     let audited = recording
         .issued
         .record(links, &context, &recording.audit)

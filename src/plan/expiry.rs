@@ -1,6 +1,6 @@
 //! The real lifetime of a link.
 //!
-//! A presigned URL expires with the credentials that signed it, whatever its `X-Amz-Expires` says. The SDKs sign it without
+//! A presigned URL expires with the credentials that signed it, even where its `X-Amz-Expires` names a later time. The SDKs sign it without
 //! a warning. This module computes the real end before anything is signed, and the mail, the page and the audit line say
 //! that end.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html#PresignedUrl-Expiration>

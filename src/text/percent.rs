@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use presign::percent::decode_lossy;
+
 /// Encodes all but RFC 3986's unreserved characters and those that are `kept`.
 pub(crate) fn encode(text: &str, kept: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len() * 2);
@@ -19,42 +21,18 @@ pub(crate) fn encode(text: &str, kept: &[u8]) -> String {
 
 /// Decodes a path. Text that is not an escape stays as it is; bytes that are not UTF-8 become U+FFFD.
 pub fn decode(text: &str) -> Cow<'_, str> {
-    decode_with(text, b'+')
+    match memchr::memchr(b'%', text.as_bytes()) {
+        Some(_) => decode_lossy(text).into(),
+        None => text.into(),
+    }
 }
 
 /// Decodes a key as notifications and encoded listings spell it: `red+flower%2B.jpg` is `red flower+.jpg`.
 pub(crate) fn decode_form(text: &str) -> Cow<'_, str> {
-    decode_with(text, b' ')
-}
-
-fn decode_with(text: &str, plus: u8) -> Cow<'_, str> {
-    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return text.into();
+    match memchr::memchr2(b'%', b'+', text.as_bytes()) {
+        Some(_) => decode_lossy(&text.replace('+', " ")).into(),
+        None => text.into(),
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match (first, after) {
-            (b'%', [high, low, ..]) => hex_pair(*high, *low),
-            _ => None,
-        };
-        match escaped {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(if *first == b'+' { plus } else { *first });
-                rest = after;
-            }
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn hex_pair(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 #[cfg(test)]

@@ -326,7 +326,7 @@ impl Directory {
         self.entries()?.map(|entry| Ok(entry?.0)).collect()
     }
 
-    /// Its content, unordered: names with file types. A symbolic link has a type of its own, whatever its target.
+    /// Its content, unordered: names with file types. A symbolic link is reported as a link, and its target is not looked at.
     pub fn entries(
         &self,
     ) -> io::Result<impl Iterator<Item = io::Result<(OsString, FileType)>> + '_> {

@@ -317,7 +317,7 @@ impl Explanation {
         match parts.scheme.to_ascii_lowercase().as_str() {
             "https" => {}
             "http" if parts.is_loopback() => {}
-            "http" => self.risk("it is http: whoever listens on the way can open it too"),
+            "http" => self.risk("it is http: a listener on the network path can open it too"),
             _ => self.wrong("its scheme is neither https nor http"),
         }
         let Some(location) = self.opens.clone() else {

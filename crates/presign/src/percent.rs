@@ -130,7 +130,11 @@ pub fn decode(text: &str) -> Option<String> {
 }
 
 /// Decodes valid escapes and keeps the rest; bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn decode_lossy(text: &str) -> String {
+///
+/// ```
+/// assert_eq!(presign::percent::decode_lossy("a%20b, 100%"), "a b, 100%");
+/// ```
+pub fn decode_lossy(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

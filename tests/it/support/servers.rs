@@ -98,8 +98,7 @@ impl Parts {
         script: &str,
         arguments: &[&str],
     ) -> Option<Server> {
-        let mut command = self.script(script);
-        let server = Server::start(command.args(arguments), Ending::Asked);
+        let server = self.start_other(script, arguments);
         if server.is_none() {
             skipped_for(test, "run make peers");
         }
@@ -113,12 +112,16 @@ impl Parts {
         script: &str,
         arguments: &[&str],
     ) -> Option<Server> {
-        let mut command = self.script(script);
-        let server = Server::start(command.args(arguments), Ending::Asked);
+        let server = self.start_other(script, arguments);
         if server.is_none() {
             is_missing(test, "see the line above");
         }
         server
+    }
+
+    fn start_other(&self, script: &str, arguments: &[&str]) -> Option<Server> {
+        let mut command = self.script(script);
+        Server::start(command.args(arguments), Ending::Asked)
     }
 
     /// The result of Python's mail parser.

@@ -119,7 +119,7 @@ fn look_at_resource(explanation: &mut Explanation, resource: &str, parts: &Parts
         explanation.wrong("its policy is for another URL");
     } else if resource.contains('*') {
         explanation.risk(
-            "its policy is for a pattern: whoever has it can open all that matches, and change its parameters",
+            "its policy is for a pattern: its signature opens every URL that matches, with any parameters",
         );
     }
 }

@@ -207,7 +207,7 @@ fn a_link_to_cloudfront_with_a_custom_policy() {
       policy for   https://d111111abcdef8.cloudfront.net/im*
       link id      1
       length       642 bytes
-    risk:  its policy is for a pattern: whoever has it can open all that matches, and change its parameters
+    risk:  its policy is for a pattern: its signature opens every URL that matches, with any parameters
     ");
 }
 
@@ -252,7 +252,7 @@ fn what_is_wrong_is_found() {
         .join("; "),
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
-    it is http: whoever listens on the way can open it too
+    it is http: a listener on the network path can open it too
     this is no URL: it must begin with https:// or http:// and a host
     its signature is not of 64 hexadecimal digits: the link was cut or changed
     X-Amz-SignedHeaders is missing: the link was cut or changed
