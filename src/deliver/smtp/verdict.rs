@@ -225,11 +225,15 @@ const fn is_about_a_mail(step: DialogueStep) -> bool {
 /// Postfix an address verification (`unverified address: host … said: …`).
 /// <https://www.exim.org/exim-html-current/doc/html/spec_html/ch-access_control_lists.html#SECTcallver>,
 /// <https://www.postfix.org/ADDRESS_VERIFICATION_README.html>
+///
+/// Whether the sender was asked about instead, the relay says before it repeats anything. What comes after, the name of the host
+/// included, is worded by the recipient's side.
 fn quotes_another_host(reply: &Reply) -> bool {
     let words = ReplyWords::of(reply);
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
-    says(&["host .. said", "callout .. failed", "response to .. was"])
-        && !says(&["sender .. callout", "sender verif*"])
+    let quotes = ["host .. said", "callout .. failed", "response to .. was"];
+    let own = quotes.into_iter().filter_map(|phrase| words.before(phrase));
+    let own = own.min_by_key(|own| own.len());
+    own.is_some_and(|own| !own.iter().any(|word| word.starts_with("sender")))
 }
 
 /// Whether a 450 or 451 is about a policy, which is what greylisting says where it has no words for itself.
