@@ -19,7 +19,7 @@ use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
 pub use self::answer::{Asker, BucketPlace, ServiceAnswer};
-pub(crate) use self::answer::{HeedsRetryAfter, is_region, names_one_of};
+pub(crate) use self::answer::{HeedsRetryAfter, code_of, is_region, message_of};
 use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};

@@ -9,18 +9,18 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::time::Instant;
 
-use crate::edge::names_one_of;
+use crate::edge::{code_of, message_of};
 
 /// For how long the answer of a source that was asked anew counts: it is not asked again for each request that is rejected.
 const COUNTS_FOR: Duration = Duration::from_secs(20);
 
-/// By which words services say that they do not know the key, that it did not sign this, or that its session is over.
+/// By which codes services say that they do not know the key, that it did not sign this, or that its session is over.
 ///
 /// S3: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. SQS and STS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>,
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>. A clock that is wrong and a policy that denies have
-/// other codes. Garage says `AccessDenied` to everything, and which in its message.
-const REJECTIONS: [&str; 11] = [
+/// other codes.
+const REJECTIONS: [&str; 9] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
@@ -30,9 +30,10 @@ const REJECTIONS: [&str; 11] = [
     "UnrecognizedClientException",
     "ExpiredTokenException",
     "InvalidSignatureException",
-    "Forbidden: No such key",
-    "Forbidden: Invalid signature",
 ];
+
+/// How Garage says it, whose code is `AccessDenied` whatever it refuses: with these words its message begins.
+const REJECTIONS_OF_GARAGE: [&str; 2] = ["Forbidden: No such key", "Forbidden: Invalid signature"];
 
 /// What services say about a source's credentials.
 #[derive(Debug, Clone, Default)]
@@ -106,7 +107,11 @@ impl ClassifyRetry for OnceMore {
 /// Whether an answer rejects the credentials of its request. An answer to HEAD has no body, and so gives no reason; where it
 /// refuses, the store is asked in a way that gives one (`store/s3.rs`).
 fn rejects(answer: &HttpResponse) -> bool {
-    matches!(answer.status().as_u16(), 400 | 401 | 403) && names_one_of(answer, &REJECTIONS)
+    let says =
+        |text: &str, beginnings: &[&str]| beginnings.iter().any(|begin| text.starts_with(begin));
+    matches!(answer.status().as_u16(), 400 | 401 | 403)
+        && (code_of(answer).is_some_and(|code| REJECTIONS.contains(&&*code))
+            || message_of(answer).is_some_and(|message| says(message, &REJECTIONS_OF_GARAGE)))
 }
 
 #[cfg(test)]
@@ -145,6 +150,30 @@ mod tests {
             assert!(!said(403, &xml(code)), "{code}");
         }
         assert!(!said(403, ""));
+    }
+
+    #[test]
+    fn a_key_in_an_answer_is_no_word_about_the_credentials() {
+        let said = |code: &str, key: &str| {
+            let body = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>User: u is not authorized to perform: s3:GetObject on \
+                 resource: &quot;arn:aws:s3:::reports/{key}&quot;</Message><Key>{key}</Key><Resource>/reports/{key}</Resource></Error>"
+            );
+            rejects(&HttpResponse::new(
+                403.try_into().unwrap(),
+                SdkBody::from(body),
+            ))
+        };
+        for key in REJECTIONS.into_iter().chain(REJECTIONS_OF_GARAGE) {
+            assert!(!said("AccessDenied", &format!("2026/{key}/a.pdf")), "{key}");
+        }
+        assert!(said("ExpiredToken", "2026/a.pdf"));
+        let json =
+            "{\"__type\":\"com.amazonaws.sqs#AccessDenied\",\"message\":\"no queue ExpiredToken\"}";
+        assert!(!rejects(&HttpResponse::new(
+            403.try_into().unwrap(),
+            SdkBody::from(json)
+        )));
     }
 
     #[tokio::test(start_paused = true)]
