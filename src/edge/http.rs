@@ -537,9 +537,10 @@ impl Judge {
         element(std::str::from_utf8(&self.seen).ok()?, name)
     }
 
-    /// The code of an error.
+    /// The code of an error. What an object begins with is none: a page of the ledger holds keys, which others choose.
     fn code(&self) -> Option<&str> {
-        self.element("Code")
+        let is_error = self.status >= 300 || root(&self.seen) == b"Error";
+        self.element("Code").filter(|_| is_error)
     }
 
     /// Why the body is not the store's, once that can be told.
@@ -1005,6 +1006,8 @@ mod tests {
                 "\u{feff}<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"></ListBucketResult>",
             ),
             (LISTING, 200, "<s3:ListVersionsResult/>"),
+            (GET, 200, "[{\"l\":[\"<Code>SlowDown</Code>.pdf\",5]}]"),
+            (GET, 200, "<Code>InternalError</Code>"),
             (LISTING, 404, "<Error><Code>NoSuchBucket</Code></Error>"),
             (
                 LISTING,
