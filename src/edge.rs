@@ -208,11 +208,19 @@ impl EdgeError {
             action: action.into(),
             fact,
             answer: answer.map(Box::new),
-            source: match is_because_of::<http::Foreign>(error) {
-                true => http::Foreign(words(error)).into(),
-                false => words(error).into(),
+            source: if is_because_of::<http::Foreign>(error) {
+                http::Foreign(words(error)).into()
+            } else if is_because_of::<http::BrokenAtName>(error) {
+                http::BrokenAtName(words(error).into()).into()
+            } else {
+                words(error).into()
             },
         }
+    }
+
+    /// Whether the connection broke under a request that names a key, which no edge was told.
+    pub(crate) fn is_broken_at_name(&self) -> bool {
+        self.source.is::<http::BrokenAtName>()
     }
 
     /// Whether something in front of the store has answered in its place.
