@@ -19,7 +19,7 @@ use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 use http_body_util::LengthLimitError;
 
 pub use self::answer::{Asker, BucketPlace, ServiceAnswer};
-pub(crate) use self::answer::{HeedsRetryAfter, is_region, names_one_of};
+pub(crate) use self::answer::{HeedsRetryAfter, code_of, is_region, message_of};
 use self::answer::{THROTTLES, is_unknown_request, plain_words};
 pub use self::egress::Egress;
 use self::health::{Edge, FailureKind};
@@ -208,11 +208,19 @@ impl EdgeError {
             action: action.into(),
             fact,
             answer: answer.map(Box::new),
-            source: match is_because_of::<http::Foreign>(error) {
-                true => http::Foreign(words(error)).into(),
-                false => words(error).into(),
+            source: if is_because_of::<http::Foreign>(error) {
+                http::Foreign(words(error)).into()
+            } else if is_because_of::<http::BrokenAtName>(error) {
+                http::BrokenAtName(words(error).into()).into()
+            } else {
+                words(error).into()
             },
         }
+    }
+
+    /// Whether the connection broke under a request that names a key; no edge was told of it.
+    pub(crate) fn is_broken_at_name(&self) -> bool {
+        self.source.is::<http::BrokenAtName>()
     }
 
     /// Whether a proxy or load balancer answered in place of the store.

@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::retries::classifiers::{
     ClassifyRetry, RetryAction, RetryClassifierPriority,
 };
 use aws_smithy_runtime_api::http::Headers;
+use serde_json::Value;
 
 use crate::bounds::{MAX_JUDGED_BYTES, MAX_RETRY_AFTER};
 
@@ -109,25 +110,39 @@ pub(super) const THROTTLES: [&str; 7] = [
     "KmsThrottled",
 ];
 
-/// Whether an answer has any of these codes.
-pub(crate) fn names_one_of(answer: &HttpResponse, codes: &[&str]) -> bool {
-    let words = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default());
-    codes.iter().any(|code| {
-        // A code stands in `<Code>…</Code>`, or at the end of `"__type":"com.amazonaws.sqs#…"`.
-        words.match_indices(code).any(|(at, code)| {
-            let before = words[..at].chars().next_back();
-            let after = words[at + code.len()..].chars().next();
-            let goes_on = |next: Option<char>| next.is_some_and(char::is_alphanumeric);
-            !goes_on(before) && !goes_on(after)
-        })
-    })
+/// The code of an error: the first `<Code>` of XML, or the type of JSON behind its `#`.
+///
+/// No other part of the answer counts: services repeat the key and the prefix of a request, which the sender of a job chose.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>,
+/// <https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html#operation-error-serialization>
+pub(crate) fn code_of(answer: &HttpResponse) -> Option<String> {
+    let text = judged_text(answer)?;
+    if text.starts_with('<') {
+        return element(text, "Code").map(ToOwned::to_owned);
+    }
+    let fields: Value = serde_json::from_str(text).ok()?;
+    let of_body = ["__type", "code"]
+        .into_iter()
+        .find_map(|name| fields[name].as_str());
+    let code = answer.headers().get("x-amzn-errortype").or(of_body)?;
+    let code = code.rsplit_once('#').map_or(code, |(_, code)| code);
+    Some(code.split(':').next().unwrap_or(code).to_owned())
+}
+
+/// The message of an XML error.
+pub(crate) fn message_of(answer: &HttpResponse) -> Option<&str> {
+    element(judged_text(answer)?, "Message")
+}
+
+fn judged_text(answer: &HttpResponse) -> Option<&str> {
+    let body = answer.body().bytes()?;
+    let body = &body[..body.len().min(MAX_JUDGED_BYTES)];
+    Some(std::str::from_utf8(body).ok()?.trim())
 }
 
 /// The message of an answer without a code: plain text, or the title of an HTML page.
 pub(super) fn plain_words(answer: &HttpResponse) -> Option<&str> {
-    let body = answer.body().bytes()?;
-    let body = &body[..body.len().min(MAX_JUDGED_BYTES)];
-    let text = std::str::from_utf8(body).ok()?.trim();
+    let text = judged_text(answer)?;
     let text = match text.starts_with('<') {
         true => element(text, "title")?,
         false => text,
@@ -216,7 +231,7 @@ pub(super) fn retry_after(status: u16, headers: &Headers) -> Option<Duration> {
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>
 fn comes_back(answer: &HttpResponse) -> Option<Duration> {
     let status = match answer.status().as_u16() {
-        400 if names_one_of(answer, &THROTTLES) => 429,
+        400 if code_of(answer).is_some_and(|code| THROTTLES.contains(&&*code)) => 429,
         status => status,
     };
     retry_after(status, answer.headers())
@@ -310,6 +325,8 @@ mod tests {
         assert_eq!(wait(400, "<Code>Throttling</Code>"), Some(40));
         assert_eq!(wait(400, "<Code>InvalidRequest</Code>"), None);
         assert_eq!(wait(400, "<Code>ThrottlingNever</Code>"), None);
+        let of_key = "<Error><Code>KeyTooLongError</Code><Key>SlowDown</Key></Error>";
+        assert_eq!(wait(400, of_key), None);
         assert_eq!(wait(403, "<Code>AccessDenied</Code>"), None);
         assert_eq!(wait(503, ""), Some(40));
     }

@@ -145,6 +145,12 @@ impl Intercept for RequestTerms {
 #[error("{0}")]
 pub(super) struct Foreign(pub(super) String);
 
+/// An established connection broke under a request that names a key. A proxy in front of a store may have closed it because
+/// of the name, as nginx does with the status 444, so no edge is told.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct BrokenAtName(pub(super) BoxError);
+
 /// The generation of the connections that a request uses, and when it began.
 type HttpAttempt = (u64, Instant);
 
@@ -275,7 +281,12 @@ impl EdgeClient {
             } else {
                 FailureKind::Unreachable
             };
+            let is_for_the_name = asked.names_a_key && broke_under_the_request(&error);
             let error = self.egress.explained(error, way);
+            if is_for_the_name {
+                self.drop_pool(generation);
+                return ConnectorError::io(BrokenAtName(error.into()).into());
+            }
             self.failed((generation, began), kind, &crate::text::chain(&error));
             error
         })?;
@@ -318,6 +329,14 @@ pub(super) fn has_too_long_a_head(error: &(dyn std::error::Error + 'static)) -> 
         let cause = cause.downcast_ref::<hyper::Error>();
         cause.is_some_and(hyper::Error::is_parse_too_large)
     })
+}
+
+/// Whether an established connection ended before the answer.
+fn broke_under_the_request(error: &ConnectorError) -> bool {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    let sent = causes.find_map(|cause| cause.downcast_ref::<hyper_util::client::legacy::Error>());
+    !error.is_timeout() && sent.is_some_and(|error| !error.is_connect())
 }
 
 impl HttpConnector for EdgeClient {
@@ -537,9 +556,10 @@ impl Judge {
         element(std::str::from_utf8(&self.seen).ok()?, name)
     }
 
-    /// The code of an error.
+    /// The code of an error. The beginning of an object does not count: a page of the ledger holds keys, which senders choose.
     fn code(&self) -> Option<&str> {
-        self.element("Code")
+        let is_error = self.status >= 300 || root(&self.seen) == b"Error";
+        self.element("Code").filter(|_| is_error)
     }
 
     /// Why the body is not the store's, once it can be decided.
@@ -911,6 +931,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of_the_store() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/reports/x", listener.local_addr().unwrap());
+        let mut closing = tokio::task::JoinSet::new();
+        closing.spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = [0; 1024];
+                drop(tokio::io::AsyncReadExt::read(&mut stream, &mut head).await);
+            }
+        });
+        for (terms, failures) in [
+            (RequestTerms::naming_a_key(), 0),
+            (RequestTerms::probe(), 1),
+        ] {
+            let edge = edge();
+            let client = EdgeClient {
+                edge: Some(edge.clone()),
+                egress: Egress::default(),
+                pool: Arc::default(),
+            };
+            let mut request = HttpRequest::get(url.as_str()).unwrap();
+            request.add_extension(terms);
+            let error = client.attempt(request).await.unwrap_err();
+            assert_eq!(edge.count(FailureKind::Unreachable), failures, "{terms:?}");
+            let mut causes = std::iter::successors(
+                Some(&error as &(dyn std::error::Error + 'static)),
+                |error| error.source(),
+            );
+            assert_eq!(
+                causes.any(|cause| cause.is::<BrokenAtName>()),
+                failures == 0
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn a_page_of_what_stands_in_front_of_a_store_is_no_answer_of_the_store() {
         const PAGE: &str = "<!DOCTYPE html><html><h1>404 Not Found</h1></html>";
         for (status, body) in [
@@ -1005,6 +1062,8 @@ mod tests {
                 "\u{feff}<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"></ListBucketResult>",
             ),
             (LISTING, 200, "<s3:ListVersionsResult/>"),
+            (GET, 200, "[{\"l\":[\"<Code>SlowDown</Code>.pdf\",5]}]"),
+            (GET, 200, "<Code>InternalError</Code>"),
             (LISTING, 404, "<Error><Code>NoSuchBucket</Code></Error>"),
             (
                 LISTING,

@@ -235,7 +235,7 @@ impl S3Store {
     }
 
     /// Fails unless the store itself answers. A proxy in front of it that refuses a request with a key or a prefix may do so
-    /// because of the name, and may not reach the store.
+    /// because of the name, and may not reach the store. After a broken connection, this request reports to the edge.
     async fn answers(&self, bucket: &Bucket) -> Result<(), StoreError> {
         match self.probe(bucket).await {
             Err(error) if error.fact.may_pass() => Err(error),
@@ -395,6 +395,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 list().await.map_err(refused_for_a_name)
             }
+            Err(error) if error.is_broken_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }
@@ -418,6 +419,7 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 head().await.map_err(refused_for_a_name)
             }
+            Err(error) if error.is_broken_at_name() => self.answers(bucket).await.and(Err(error)),
             answer => answer,
         }
     }
@@ -501,6 +503,9 @@ impl ObjectStore for S3Store {
                 self.answers(bucket).await?;
                 is_asked_again = true;
                 continue;
+            }
+            if error.is_broken_at_name() {
+                self.answers(bucket).await?;
             }
             let error = refused_for_a_name(error);
             if !self.puts.learns(bucket, &sums, &error) {

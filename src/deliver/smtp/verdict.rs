@@ -228,11 +228,15 @@ const fn is_about_a_mail(step: DialogueStep) -> bool {
 /// that a callout, and Postfix an address verification (`unverified address: host … said: …`).
 /// <https://www.exim.org/exim-html-current/doc/html/spec_html/ch-access_control_lists.html#SECTcallver>,
 /// <https://www.postfix.org/ADDRESS_VERIFICATION_README.html>
+///
+/// A relay that verifies the sender instead says so before the quotation. The words after it, the name of the quoted host included,
+/// come from the recipient's side.
 fn quotes_another_host(reply: &Reply) -> bool {
     let words = ReplyWords::of(reply);
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.say(phrase));
-    says(&["host .. said", "callout .. failed", "response to .. was"])
-        && !says(&["sender .. callout", "sender verif*"])
+    let quotes = ["host .. said", "callout .. failed", "response to .. was"];
+    let own = quotes.into_iter().filter_map(|phrase| words.before(phrase));
+    let own = own.min_by_key(|own| own.len());
+    own.is_some_and(|own| !own.iter().any(|word| word.starts_with("sender")))
 }
 
 /// Whether a 450 or 451 is about a policy: greylisting without a text of its own looks so.

@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::time::Instant;
 
-use crate::edge::names_one_of;
+use crate::edge::{code_of, message_of};
 
 /// How long the answer of a source that was asked again counts, so that it is not asked for each rejected request.
 const COUNTS_FOR: Duration = Duration::from_secs(20);
@@ -18,8 +18,8 @@ const COUNTS_FOR: Duration = Duration::from_secs(20);
 /// S3: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. SQS and STS:
 /// <https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonErrors.html>,
 /// <https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html>. A wrong clock and a policy that denies have
-/// other codes. Garage sends `AccessDenied` for everything, with the cause in its message.
-const REJECTIONS: [&str; 11] = [
+/// other codes.
+const REJECTIONS: [&str; 9] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
@@ -29,9 +29,10 @@ const REJECTIONS: [&str; 11] = [
     "UnrecognizedClientException",
     "ExpiredTokenException",
     "InvalidSignatureException",
-    "Forbidden: No such key",
-    "Forbidden: Invalid signature",
 ];
+
+/// What the message of Garage begins with in these cases; its code is `AccessDenied` for every rejection.
+const REJECTIONS_OF_GARAGE: [&str; 2] = ["Forbidden: No such key", "Forbidden: Invalid signature"];
 
 /// What services answered about a source's credentials.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +106,11 @@ impl ClassifyRetry for OnceMore {
 /// Whether an answer rejects the credentials of its request. An answer to HEAD has no body and so gives no reason; after a
 /// refused HEAD, another request finds the reason (`store/s3.rs`).
 fn rejects(answer: &HttpResponse) -> bool {
-    matches!(answer.status().as_u16(), 400 | 401 | 403) && names_one_of(answer, &REJECTIONS)
+    let says =
+        |text: &str, beginnings: &[&str]| beginnings.iter().any(|begin| text.starts_with(begin));
+    matches!(answer.status().as_u16(), 400 | 401 | 403)
+        && (code_of(answer).is_some_and(|code| REJECTIONS.contains(&&*code))
+            || message_of(answer).is_some_and(|message| says(message, &REJECTIONS_OF_GARAGE)))
 }
 
 #[cfg(test)]
@@ -144,6 +149,30 @@ mod tests {
             assert!(!said(403, &xml(code)), "{code}");
         }
         assert!(!said(403, ""));
+    }
+
+    #[test]
+    fn a_key_in_an_answer_is_no_word_about_the_credentials() {
+        let said = |code: &str, key: &str| {
+            let body = format!(
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>User: u is not authorized to perform: s3:GetObject on \
+                 resource: &quot;arn:aws:s3:::reports/{key}&quot;</Message><Key>{key}</Key><Resource>/reports/{key}</Resource></Error>"
+            );
+            rejects(&HttpResponse::new(
+                403.try_into().unwrap(),
+                SdkBody::from(body),
+            ))
+        };
+        for key in REJECTIONS.into_iter().chain(REJECTIONS_OF_GARAGE) {
+            assert!(!said("AccessDenied", &format!("2026/{key}/a.pdf")), "{key}");
+        }
+        assert!(said("ExpiredToken", "2026/a.pdf"));
+        let json =
+            "{\"__type\":\"com.amazonaws.sqs#AccessDenied\",\"message\":\"no queue ExpiredToken\"}";
+        assert!(!rejects(&HttpResponse::new(
+            403.try_into().unwrap(),
+            SdkBody::from(json)
+        )));
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,9 +51,39 @@ fn what_a_recipients_host_said_to_our_relay_is_about_that_recipient() {
             "550 Callout verification failed:\n550 5.7.1 Client host [192.0.2.1] blocked using zen.spamhaus.org",
             DOUBT,
         ),
+        // The recipient's host uses the words for a verification of the sender.
+        (
+            "550 Callout verification failed:\n550 5.7.1 sender verify: daily limit exceeded",
+            DOUBT,
+        ),
+        (
+            "451 Callout failed: remote host said: 452 sender callout failed: 452 sending quota exceeded",
+            LATER,
+        ),
+        (
+            "450 <r@r.example>: Recipient address rejected: unverified address: host sender-verify.r.example[192.0.2.7] said: 450 daily limit exceeded",
+            LATER,
+        ),
+        (
+            "451 response to \"RCPT TO:<r@r.example>\" from sender-verify.r.example [192.0.2.7] was: 450 rate limit exceeded\n451 Could not complete recipient verify callout",
+            LATER,
+        ),
     ];
     check(DialogueStep::Rcpt, &table);
     check(DialogueStep::Dot, &table);
+    check(
+        DialogueStep::Rcpt,
+        &[
+            (
+                "451 Sender callout failed: remote host said: 452 sending quota exceeded",
+                QuotaSpent,
+            ),
+            (
+                "450 <s@s.example>: Sender address rejected: unverified address: host mx.s.example said: 550 no such user",
+                Refuses,
+            ),
+        ],
+    );
     // The relay's own limits, and replies about the sender.
     let own = [("452 daily sending quota exceeded", QuotaSpent)];
     check(DialogueStep::Rcpt, &own);

@@ -21,20 +21,26 @@ impl ReplyWords {
     /// Whether the reply contains a phrase: its words in this order. `*` stands for any end of a word, `..` for any
     /// words between.
     pub(super) fn say(&self, phrase: &str) -> bool {
-        let mut rest = self.0.as_slice();
-        phrase.split(" .. ").all(|run| {
+        self.before(phrase).is_some()
+    }
+
+    /// The words before a phrase; `None` if the reply does not contain it.
+    pub(super) fn before(&self, phrase: &str) -> Option<&[String]> {
+        let mut begin = None;
+        let mut from = 0;
+        for run in phrase.split(" .. ") {
             let wanted: Vec<&str> = run.split(' ').collect();
-            let found = rest.windows(wanted.len()).position(|window| {
+            let mut windows = self.0[from..].windows(wanted.len());
+            let at = windows.position(|window| {
                 window
                     .iter()
                     .zip(&wanted)
                     .all(|(word, wanted)| is(word, wanted))
-            });
-            if let Some(at) = found {
-                rest = &rest[at + wanted.len()..];
-            }
-            found.is_some()
-        })
+            })?;
+            begin.get_or_insert(at);
+            from += at + wanted.len();
+        }
+        Some(&self.0[..begin?])
     }
 }
 
