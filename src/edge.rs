@@ -5,6 +5,7 @@
 
 mod answer;
 mod egress;
+pub(crate) mod follow_up;
 pub mod health;
 pub(crate) mod http;
 mod proxy;

@@ -474,8 +474,17 @@ impl ObjectStore for S3Store {
             Body::File(path) => {
                 let length = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
                 if length > self.largest_put {
-                    let upload = Upload::begin(&client, &self.puts, bucket, key, content).await?;
-                    return upload.file(&path, length, self.largest_put).await;
+                    let upload = async {
+                        let begun = Upload::begin(&client, &self.puts, bucket, key, content).await;
+                        begun?.file(&path, length, self.largest_put).await
+                    };
+                    let uploaded = upload.await;
+                    let may_be_the_name =
+                        |error: &StoreError| error.is_foreign() || error.is_broken_at_name();
+                    if uploaded.as_ref().is_err_and(may_be_the_name) {
+                        self.answers(bucket).await?;
+                    }
+                    return uploaded;
                 }
                 let from = 0;
                 Payload::File { path, from, length }

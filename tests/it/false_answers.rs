@@ -17,6 +17,7 @@ use crate::answers::{job_of_r, world_at};
 use crate::daemon::{Daemon, daemon_log, submit};
 use crate::liveness::{is_ready, is_unready, mailed};
 use crate::support::answering::{LISTING, answering, date};
+use crate::support::get;
 use crate::support::world::{World, email_job};
 
 /// How long after the return of what was down its jobs may come back.
@@ -71,7 +72,12 @@ async fn a_source_whose_credentials_have_ended_is_down_and_its_jobs_wait() {
 async fn what_is_no_answer_of_a_store_is_an_outage_and_jobs_are_back_soon_after_it() {
     let slow_down = "<Error><Code>SlowDown</Code></Error>";
     let expired = "<Error><Code>ExpiredToken</Code></Error>";
+    // A server that announces too few bytes, and one whose listing does not end.
+    let cut = &LISTING[..LISTING.len() / 2];
+    let endless: &str = (LISTING.replace("</ListBucketResult>", "") + &" ".repeat(9 << 20)).leak();
     for (status, body) in [
+        ("200 OK", cut),
+        ("200 OK", endless),
         ("200 OK", ""),
         ("200 OK", "{\"status\":\"starting\"}"),
         ("200 OK", slow_down),
@@ -100,7 +106,7 @@ async fn what_is_no_answer_of_a_store_is_an_outage_and_jobs_are_back_soon_after_
         assert_eq!(
             world.parked().await,
             Vec::<String>::new(),
-            "{status} {body}"
+            "{status} {body:.60}"
         );
         is_back.store(true, Ordering::Relaxed);
         let began = Instant::now();
@@ -108,7 +114,7 @@ async fn what_is_no_answer_of_a_store_is_an_outage_and_jobs_are_back_soon_after_
             mailed(&world, id).await;
         }
         let took = began.elapsed();
-        assert!(took < BACK_WITHIN, "{status} {body}: {took:?}");
+        assert!(took < BACK_WITHIN, "{status} {body:.60}: {took:?}");
         daemon.stops(&config).await;
     }
 }
@@ -131,7 +137,13 @@ async fn a_daemon_that_can_open_no_more_files_goes_on_when_it_can() {
     let jobs: Vec<_> = (0..80).map(|n| email_job(&format!("job-{n}"))).collect();
     limit_files(daemon.pid(), 40);
     world.submit(&jobs).await;
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    let live = format!("http://{}/live", daemon.http);
+    for _ in 0..16 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(3), get(&live)).await;
+        let (status, _) = answer.expect("/live has descriptors of its own");
+        assert_eq!(status, 200);
+    }
     assert!(
         daemon_log(&config).contains("oo many open files"),
         "{}",
