@@ -15,8 +15,8 @@ const MAX_QUESTION: Duration = Duration::from_secs(11);
 /// Whether a queue answers that did not answer the last request: it is asked for its number of waiting messages, until
 /// it answers or a request has failed, for at most eleven seconds. A queue that answered last is not asked.
 ///
-/// A hanging ReceiveMessage cannot be followed by another, since the messages that it returns would stay hidden, and a
-/// second SendMessage would send the message twice. The question does neither. A denied question is an answer, too. The
+/// A hanging `ReceiveMessage` cannot be followed by another, since the messages that it returns would stay hidden, and a
+/// second `SendMessage` would send the message twice. The question does neither. A denied question is an answer, too. The
 /// answer ends no outage, since a queue may answer it and be silent to other requests: the request that follows ends it.
 pub(crate) async fn answers<'a>(
     edge: &Edge,

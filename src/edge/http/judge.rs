@@ -254,11 +254,8 @@ fn ends_listing(text: &[u8]) -> bool {
     let Some(tag) = tag.strip_suffix(b">") else {
         return false;
     };
-    let name = match (tag.strip_prefix(b"/"), tag.strip_suffix(b"/")) {
-        (Some(name), _) | (None, Some(name)) => name,
-        (None, None) => return false,
-    };
-    is_listing_element(local_name(name))
+    let name = tag.strip_prefix(b"/").or_else(|| tag.strip_suffix(b"/"));
+    name.is_some_and(|name| is_listing_element(local_name(name)))
 }
 
 /// The name of an element without its prefix and without what follows it in the tag.

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::query::{Parameters, Parts};
 use super::{CredentialKind, Explanation, SignatureScheme, SignedBy, location, query};
-use crate::cloudfront::{OWN_PARAMETERS, from_base64, matches};
 use crate::percent::decode_lossy;
+use crate::policy::{OWN_PARAMETERS, from_base64, matches};
 
 /// Whether the parameters are CloudFront's, even if some of them were cut off.
 pub(super) fn is_meant(parameters: &Parameters<'_>) -> bool {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp, civil};
 
 use super::query::{Parameters, shown_name};
 use super::{CredentialKind, Explanation, SignatureScheme, SignedBy, UrlStyle};
-use crate::cloudfront::matches;
+use crate::policy::matches;
 use crate::request::ExpiresIn;
 use crate::sigv4::QUERY_PARAMETERS;
 
