@@ -29,7 +29,7 @@ pub(super) fn checked(
 ) -> Result<Map<String, Value>, ParseJobError> {
     if let Some(name) = RESERVED.iter().find(|name| vars.contains_key(**name)) {
         let reason = format!(
-            "is a name with a meaning of its own ({}): choose another",
+            "is a reserved name ({}): choose another",
             RESERVED.join(", ")
         );
         return Err(ParseJobError::field(format!("{field}.{name}"), reason));
