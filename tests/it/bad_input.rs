@@ -171,14 +171,14 @@ async fn what_does_not_exist_or_is_not_allowed_is_named() {
     insta::assert_snapshot!(reasons(&bodies).await, @r#"
     the job's field from.connection is elsewhere, which is no connection of the configuration; there are: local
     no [[allow]] rule of the configuration lets connection local hand out s3://secrets/; add one if this is wanted
-    the job's field email.template names the template "rapport", which is not installed; there are: digest, gallery-invite, report
+    the job's field email.template names the template "rapport", which is not installed; installed: digest, gallery-invite, report
     the job's field email.subject uses {{costumer}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, job.id
     the job's field links.filename uses {{object.nam}}, which has no value here; known are: recipient.name, recipient.address, recipient.locale, object.name, object.stem, object.extension, object.folder, object.key, job.id
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     the [[allow]] rules for s3://reports/ do not let it be published to s3://elsewhere/x/
     the [[allow]] rules for s3://reports/ do not let answers go to e…@evil.example (email.reply_to): answers quote live links
     the job's field gallery.publish.prefix has "." or ".." as a folder, which browsers change
-    nothing is there to hand out under s3://reports/gone.pdf (from.when_empty = "refuse")
+    there are no objects to hand out under s3://reports/gone.pdf (from.when_empty = "refuse")
     "#);
 }
 
@@ -247,5 +247,5 @@ async fn more_named_keys_than_the_rule_lets_a_job_link_are_refused_whether_or_no
         .job(&job("limited", 6, Some(5)))
         .job(&job("many", 6, None));
     world.run().await;
-    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, which is all that its [[allow]] rule lets it make (max_links)");
+    insta::assert_snapshot!(world.parked().await.join("\n"), @"the job makes more than 10 links, the most that its [[allow]] rule permits (max_links)");
 }

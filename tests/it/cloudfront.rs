@@ -455,7 +455,7 @@ async fn what_a_distribution_cannot_open_or_a_rule_does_not_allow_is_refused_wit
     the job's field links.via asks for cloudfront, and connection local has no distribution in front of s3://reports/: use "s3", or see [connections.local.cloudfront]
     links.expires_in asks for 30d, but the [[allow]] rule allows 7d at most; ask for less, raise the rule's max_expires_in, or set expiry_guard = "clamp" to print the real end
     links.expires_in asks for 36500d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or set expiry_guard = "clamp" to print the real end
-    links.expires_in asks for 30d, but S3 allows 7d at most, and links to pages and lists in a bucket are S3's whatever links.via says; publish to a directory, ask for less, or set expiry_guard = "clamp" to print the real end
+    links.expires_in asks for 30d, but S3 allows 7d at most, and links to pages and lists in a bucket are always signed for S3, also with links.via; publish to a directory, ask for less, or set expiry_guard = "clamp" to print the real end
     "#);
 }
 
