@@ -66,7 +66,7 @@ impl SqliteQueue {
             .call(move |connection| connection.execute(sql, [before]));
         pruned
             .await
-            .map_err(|error| failed("forget parked messages", error))
+            .map_err(|error| failed("prune the parked messages", error))
     }
 
     /// The parked messages, oldest first, at most `limit`, from the one after `after` on.
@@ -125,7 +125,7 @@ impl SqliteQueue {
         if shown > 0 {
             tracing::warn!(
                 messages = shown,
-                "the clock was set back; messages that it would have hidden for longer are visible"
+                "the clock was set back; messages that it hid for longer are visible again"
             );
         }
         Ok(())
@@ -256,8 +256,13 @@ impl Queue for SqliteQueue {
 
     async fn extend(&self, receipt: &Receipt, visibility: Duration) -> Result<(), QueueError> {
         let sql = "UPDATE message SET visible_at = ?2, hidden_at = ?3 WHERE receipt = ?1 AND state = 'ready'";
-        self.hide("extend the hold on a message", sql, receipt, visibility)
-            .await
+        self.hide(
+            "extend the visibility of a message",
+            sql,
+            receipt,
+            visibility,
+        )
+        .await
     }
 
     async fn release(&self, receipt: &Receipt, after: Duration) -> Result<(), QueueError> {

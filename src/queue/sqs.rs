@@ -149,11 +149,9 @@ impl Queue for SqsQueue {
             .queue_url(&self.url)
             .receipt_handle(receipt.expose())
             .visibility_timeout(seconds(visibility.min(MAX_VISIBILITY)));
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| receipt_error("extend the hold on a message of", &self.url, &error))
+        request.send().await.map(drop).map_err(|error| {
+            receipt_error("extend the visibility of a message of", &self.url, &error)
+        })
     }
 
     fn parked_edge(&self) -> Option<&Edge> {
