@@ -41,7 +41,7 @@ pub(super) async fn holding<T>(
     tokio::select! {
         biased;
         done = until => done,
-        () = hold(queue, waiting, visibility) => unreachable!("holding does not end by itself"),
+        () = hold(queue, waiting, visibility) => unreachable!("the renewal of leases never ends"),
     }
 }
 
