@@ -311,7 +311,7 @@ mod tests {
           bo@acme.example
               refused: 550 5.1.1 (address) no such user
           cy@acme.example
-              in doubt: nobody has answered the doubt
+              in doubt: the in-doubt delivery is not resolved
           and 412 more
 
         When the cause is repaired, this sends these mails again, and no others:
