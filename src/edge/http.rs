@@ -629,7 +629,7 @@ impl Judge {
 
 /// Why the answer to a listing request is not a listing.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is no listing of S3: {0}")]
+#[error("the answer is not a listing of S3: {0}")]
 struct NoListing(String);
 
 /// The name of the first element of a text, without its prefix; empty if there is none.

@@ -617,7 +617,7 @@ async fn what_sts_says_against_a_role_reaches_the_terminal() {
     let connection = format!("{ROLE}sts_endpoint_url = \"{url}\"\n");
     let said = presign(home.path(), &connection, &KEYS, &[]);
     assert!(
-        said.contains("could not take on the role arn:aws:iam::123456789012:role/reports"),
+        said.contains("could not assume the role arn:aws:iam::123456789012:role/reports"),
         "{said}"
     );
     assert!(

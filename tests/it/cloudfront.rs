@@ -379,7 +379,7 @@ async fn what_could_run_scripts_is_not_linked_where_nothing_would_have_it_saved(
     ];
     insta::assert_snapshot!(table.join("\n"), @r"
     0 
-    1 handout: not linked: s3://reports/a.html: it could run scripts, and the distribution cannot be told to have it saved (response_overrides = false)
+    1 handout: not linked: s3://reports/a.html: it could run scripts, and the distribution cannot be asked to send it as a download (response_overrides = false)
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront
     64 error: --filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront

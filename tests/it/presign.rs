@@ -276,7 +276,7 @@ fn what_no_browser_opens_is_told_and_the_others_are_printed() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 2);
     insta::assert_snapshot!(String::from_utf8(output.stderr).unwrap(), @r#"
-    handout: not linked: line 2: its name has "." or ".." as a folder, which browsers change
+    handout: not linked: line 2: its key has "." or ".." as a folder, which browsers change
     handout: not linked: line 3: its name has control characters
     handout: 2 objects were not linked
     "#);

@@ -262,7 +262,7 @@ async fn a_listing_with_more_and_no_way_to_it_is_an_error() {
         assert_eq!(error.fact, ErrorKind::Rejected);
         let text = handout::text::chain(&error);
         assert!(
-            text.ends_with("the listing says that there is more and not where"),
+            text.ends_with("the listing is truncated and has no continuation token"),
             "{text}"
         );
     }
