@@ -339,7 +339,7 @@ async fn a_silent_greeting_names_the_setting_of_tls_and_the_other_lines_do_not_w
     assert!(last.0 < Duration::from_secs(40), "{last:?}");
     assert!(last.1.starts_with("FAIL  mail.smtp "), "{last:?}");
     assert!(
-        last.1.contains("did not answer in time (greeting): no answer in time; a relay that speaks TLS from the first byte is silent so, and needs tls = \"implicit\""),
+        last.1.contains("did not answer in time (greeting): no answer in time; a relay that speaks TLS from the first byte is silent in the same way, and needs tls = \"implicit\""),
         "{last:?}"
     );
     // They were there long before: the pipe is no terminal, and nothing is held back for it.
