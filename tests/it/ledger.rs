@@ -658,7 +658,7 @@ async fn a_held_doubt_is_listed_answered_and_then_sent() {
     opened.close().await;
 }
 
-/// A relay that greets and hangs up at each mail: links are signed and recorded for it, what was begun stays open, and its
+/// A relay that greets and hangs up at each mail: links signed and recorded for it, what was begun stays open, and its
 /// objects are kept.
 async fn a_relay_that_hangs_up() -> BadRelay {
     BadRelay::start(vec![Rule {
