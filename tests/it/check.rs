@@ -174,7 +174,7 @@ fn the_key_of_a_distribution_is_named() {
     fs::write(credentials.join("secret"), "x").unwrap();
     let credentials = credentials.to_string_lossy();
     let checked = Checked::of(&world, &[("CREDENTIALS_DIRECTORY", &credentials)]);
-    insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key, only a link will tell");
+    insta::assert_snapshot!(checked.line("connections.fronted.cloudfront"), @"ok connections.fronted.cloudfront: links to https://files.acme.example are signed with key K1TESTKEY (RSA-2048 with SHA-1) and can live until 2038; whether a key group has that key shows only when a link is opened");
 }
 
 /// A world whose queue is in SQS.
@@ -266,7 +266,7 @@ async fn a_parked_url_that_cannot_work_is_a_failure_and_a_hasty_redrive_policy_a
         checked.failures();
         checked.line("parked messages").to_owned()
     };
-    insta::assert_snapshot!(parked(&world), @"ok parked messages: there is no queue.parked_url: what cannot be done is left to the queue's redrive policy");
+    insta::assert_snapshot!(parked(&world), @"ok parked messages: queue.parked_url is not set: rejected messages are left to the queue's redrive policy");
     world.config.queue.parked_url = Some(format!("{url}-that-is-missing"));
     let missing = parked(&world);
     assert!(

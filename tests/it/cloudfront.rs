@@ -328,7 +328,7 @@ async fn another_implementation_opens_what_somebody_presigns_from_its_beginning_
     insta::assert_snapshot!(refusal(&[&via[..], &["s3://other/a.pdf"]].concat()), @"78 handout: connection local has no distribution in front of s3://other/: see [connections.local.cloudfront], or leave out --via");
     insta::assert_snapshot!(refusal(&["--via", "cloudfront", "--expires-in", "9999d", place]), @"1 handout: --expires-in asks for 9999d, but CloudFront counts to 2038-01-19T03:14:07Z and no further; ask for less, or take the real end by --expiry-guard clamp");
     insta::assert_snapshot!(refusal(&[&via[..], &["--from-network", "192.0.2.7/24", place]].concat()), @r#"64 error: invalid value '192.0.2.7/24' for '--from-network <NETWORK>': "192.0.2.7/24" is not an IPv4 network: write 192.0.2.0/24 or 192.0.2.7; CloudFront has no policies for IPv6"#);
-    insta::assert_snapshot!(refusal(&["--from-network", "192.0.2.7", place]), @"64 error: --not-before and --from-network are CloudFront's: S3 knows no such links; give --via cloudfront");
+    insta::assert_snapshot!(refusal(&["--from-network", "192.0.2.7", place]), @"64 error: --not-before and --from-network are for CloudFront only: S3 has no such links; give --via cloudfront");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::support::until;
 use crate::support::world::{SeenMail, World, email_job};
 
 const READ: &str = "the configuration was read again";
-const REFUSED: &str = "the configuration could not be read again; nothing has changed";
+const REFUSED: &str = "could not reload the configuration; the previous one stays in use";
 
 fn job_to(id: &str, address: &str) -> Value {
     let mut job = email_job(id);

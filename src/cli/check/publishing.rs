@@ -73,7 +73,7 @@ async fn takes(
     Ok(match connection.s3.try_put(bucket, prefix).await? {
         WriteTrial::Taken => format!("takes what {name} publishes"),
         WriteTrial::Left(key) => format!(
-            "takes what {name} publishes; the server heeds neither If-Match nor Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
+            "takes what {name} publishes; the server ignores If-Match and Content-MD5, so this check left s3://{bucket}/{key} there: remove it"
         ),
     })
 }
