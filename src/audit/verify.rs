@@ -411,7 +411,7 @@ impl<'a> SegmentCheck<'a> {
             ) => match *registered == lines && *root == head.root() && self.course.over {
                 true => Ok(()),
                 false => Err(format!(
-                    "the stream ended with {registered} lines, and other {lines} are here"
+                    "the stream was closed with {registered} lines, but {lines} are here"
                 )),
             },
             (_, Some(entry @ (RegistryEntry::Open | RegistryEntry::Stopped { .. }))) => {

@@ -119,10 +119,7 @@ mod tests {
                 "bytes together",
             ),
             (json!({ secret: nested }), "inside each other"),
-            (
-                json!({ secret: { "vars": 1 }, "job": 1 }),
-                "meaning of its own",
-            ),
+            (json!({ secret: { "vars": 1 }, "job": 1 }), "reserved name"),
         ];
         for (vars, reason) in table {
             let error = checked("vars", vars.as_object().unwrap().clone());

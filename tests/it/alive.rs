@@ -216,7 +216,7 @@ async fn a_secret_that_is_being_written_keeps_no_job_waiting_and_the_old_one_is_
         key_of(&mail_of(&world, &config, "meanwhile").await.hrefs[0]),
         "AKIAOLD"
     );
-    let words = "those that it gave before stay in use";
+    let words = "the previous ones stay in use";
     assert_eq!(
         daemon_log(&config).matches(words).count(),
         1,
@@ -588,7 +588,7 @@ async fn a_session_that_does_not_say_its_end_or_has_no_token_is_promised_to_nobo
         presign(home.path(), &connection, &KEYS, &[])
     };
     let endless = of("<Credentials>KEYS</Credentials>").await;
-    assert!(endless.contains("do not say when they end"), "{endless}");
+    assert!(endless.contains("do not say when they expire"), "{endless}");
     let over = "<Credentials>KEYS<Expiration>2020-01-01T00:00:00Z</Expiration></Credentials>";
     let over = of(over).await;
     assert!(over.contains("ended at 2020-01-01T00:00:00Z"), "{over}");

@@ -386,7 +386,7 @@ fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_ask
     };
     let warning = |why: &str| {
         format!(
-            "handout: the signing credentials are a session's and {why}: the links end with the session, also before their own end\n"
+            "handout: the signing credentials are temporary and {why}: the links end with the session, also before their own end\n"
         )
     };
     assert_eq!(
@@ -394,7 +394,7 @@ fn links_of_a_session_whose_end_is_not_known_are_printed_with_a_warning_when_ask
         (
             Some(0),
             vec![json!(true), json!(true)],
-            warning("do not say when they end")
+            warning("do not say when they expire")
         ),
     );
     let until = (jiff::Timestamp::UNIX_EPOCH

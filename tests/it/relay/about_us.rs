@@ -128,7 +128,7 @@ async fn a_daily_limit_rests_the_relay_and_the_mail_leaves_when_it_is_over() {
         let job = job_for("daily", &["ann@acme.example", "bo@acme.example"]);
         let (code, _, wrong) = job_run(&config, &job, &[]);
         assert_eq!(code, Some(69), "{reply}: {wrong}");
-        assert!(wrong.contains("left alone until"), "{reply}: {wrong}");
+        assert!(wrong.contains("gets no mail until"), "{reply}: {wrong}");
         assert!(
             !outcomes(&world).iter().any(|line| line != recorded),
             "{reply}"
