@@ -137,7 +137,7 @@ impl TryFrom<String> for Kind {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
-        Self::from_word(&word).ok_or_else(|| format!("{word:?} is no kind of record"))
+        Self::from_word(&word).ok_or_else(|| format!("{word:?} is not a kind of record"))
     }
 }
 

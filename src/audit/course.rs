@@ -109,10 +109,10 @@ impl<'a> Course<'a> {
     pub(super) fn line(&mut self, line: &[u8]) -> CourseVerdict {
         self.lines += 1;
         if self.over {
-            return Err("the stream goes on after its last line".to_owned());
+            return Err("the stream continues after its last line".to_owned());
         }
         if self.has_rotated() && self.lines != 1 {
-            return Err("the segment goes on after its last line".to_owned());
+            return Err("the segment continues after its last line".to_owned());
         }
         // A checkpoint is about the tree before its own line.
         let is_checkpoint = LineHead::parse(line).is_some_and(|head| head.event == "checkpoint");

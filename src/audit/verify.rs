@@ -450,7 +450,7 @@ impl<'a> SegmentCheck<'a> {
                     }
                     Some(Ok(state)) => {
                         note(format!(
-                            "it broke off, and the next start ends it; its last {} lines are newer than its last signed state",
+                            "its process died, and the next start closes it; its last {} lines are newer than its last signed state",
                             lines - state.lines
                         ));
                         Ok(())

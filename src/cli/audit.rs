@@ -259,7 +259,7 @@ fn verify_dir(arguments: &VerifyArgs, environment: &Environment) -> anyhow::Resu
         let verdict = if report.problems.is_empty() {
             "whole"
         } else {
-            "NOT whole"
+            "DAMAGED"
         };
         say(format_args!(
             "{}: {} lines and {} checkpoints in {} streams ({} still open): {verdict}",

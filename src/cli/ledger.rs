@@ -59,7 +59,7 @@ Example:
         #[command(flatten)]
         config: ConfigArgs,
     },
-    /// Resolves the doubt about a recipient's mail: it was sent, or send it again.
+    /// Resolves an in-doubt delivery: the mail was sent, or is to be sent again.
     #[command(after_help = "\
 If the relay accepted the mail, its log contains the Message-ID that `handout ledger show --doubts` prints.
 

@@ -203,7 +203,7 @@ impl Queue for MemoryQueue {
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {
-        self.request("look at the queue", |state| {
+        self.request("count the messages of the queue", |state| {
             Some(state.messages.len() as u64)
         })
     }

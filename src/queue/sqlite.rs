@@ -121,7 +121,7 @@ impl SqliteQueue {
             .database
             .call(move |connection| connection.execute(sql, params![now, CLOCK_STEP_MS]))
             .await
-            .map_err(|error| failed("look at the queue", error))?;
+            .map_err(|error| failed("count the messages of the queue", error))?;
         if shown > 0 {
             tracing::warn!(
                 messages = shown,
@@ -315,7 +315,7 @@ impl Queue for SqliteQueue {
             })
             .await
             .map(|count| count.unsigned_abs())
-            .map_err(|error| failed("look at the queue", error))
+            .map_err(|error| failed("count the messages of the queue", error))
     }
 }
 

@@ -82,8 +82,9 @@ impl SqsQueue {
             .attribute_names(name.clone())
             .send()
             .await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
+        let answer = answer.map_err(|error| {
+            EdgeError::from_sdk(format!("get the attributes of {}", self.url), &error)
+        })?;
         let attributes = answer.attributes;
         Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
     }

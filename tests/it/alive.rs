@@ -649,16 +649,8 @@ async fn keys_with_line_ends_around_them_sign_and_keys_with_line_ends_or_quotes_
     }
     for (id, secret, words) in [
         ("AK\nIA", "s", "the access key id holds a line end"),
-        (
-            "\"AKIA\"",
-            "s",
-            "the access key id stands in quotation marks",
-        ),
-        (
-            "AKIA",
-            "'s'",
-            "the secret access key stands in quotation marks",
-        ),
+        ("\"AKIA\"", "s", "the access key id is in quotation marks"),
+        ("AKIA", "'s'", "the secret access key is in quotation marks"),
         ("AKIA", "s\nt", "the secret access key holds a line end"),
     ] {
         let said = with(id, secret);

@@ -135,7 +135,7 @@ fn can_be_run(program: &Path) -> CheckOutcome {
     let metadata = fs::metadata(program);
     let metadata = metadata.map_err(|error| wrong(&format!("cannot be found: {error}")))?;
     if !metadata.is_file() {
-        return Err(wrong("is no file").into());
+        return Err(wrong("is not a file").into());
     }
     rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
         .map_err(|_| wrong("cannot be executed (chmod +x)"))?;

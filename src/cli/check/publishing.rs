@@ -69,7 +69,7 @@ async fn takes(
 ) -> CheckOutcome {
     let connection = connections
         .get(name)
-        .ok_or_else(|| format!("there is no connection {name}"))?;
+        .ok_or_else(|| format!("unknown connection {name}"))?;
     Ok(match connection.s3.try_put(bucket, prefix).await? {
         WriteTrial::Taken => format!("takes what {name} publishes"),
         WriteTrial::Left(key) => format!(

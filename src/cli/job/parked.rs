@@ -95,7 +95,7 @@ async fn of_sqs(arguments: &ParkedArgs, queue: &SqsQueue) -> anyhow::Result<Exit
     );
     let Some(parked) = queue.parked() else {
         anyhow::bail!(
-            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it took away"
+            "queue.parked_url is not set, so messages are left to the queue's redrive policy; `aws sqs start-message-move-task` puts back what it moved"
         );
     };
     if let Some(id) = &arguments.requeue {

@@ -138,7 +138,7 @@ fn a_program_for_doubts_that_cannot_be_run_is_a_failure() {
     FAIL ledger.resolve_cmd: …/resolve cannot be found: No such file or directory (os error 2): in-doubt deliveries would not be resolved by it
     FAIL ledger.resolve_cmd: …/resolve cannot be executed (chmod +x): in-doubt deliveries would not be resolved by it
     FAIL ledger.resolve_cmd: …/resolve names /usr/bin/nonesuch, which is not there: in-doubt deliveries would not be resolved by it
-    FAIL ledger.resolve_cmd: …/resolve is no file: in-doubt deliveries would not be resolved by it
+    FAIL ledger.resolve_cmd: …/resolve is not a file: in-doubt deliveries would not be resolved by it
     ok ledger.resolve_cmd: …/resolve can be executed
     ");
 }
