@@ -90,7 +90,7 @@ fn judge(asked: Span, end: CredentialsEnd, guard: ExpiryGuard, now: Timestamp) -
             LifetimeVerdict::Works("links can live for 7d: the credentials do not end".to_owned())
         }
         CredentialsEnd::Unknown => LifetimeVerdict::Warns(format!(
-            "{jobs_ask} and the credentials are temporary and do not say when they expire: links end with it, also before the end that mails print (links.expiry_guard = \"ignore\")"
+            "{jobs_ask} and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = \"ignore\")"
         )),
         CredentialsEnd::At(end) if planned.bound == Bound::Credentials => {
             LifetimeVerdict::Warns(format!(
@@ -181,7 +181,7 @@ mod tests {
         FAIL links.expires_in asks for 8d, but S3 allows 7d at most; ask for less, set expiry_guard = "clamp" to print the real end, or hand out by CloudFront (links.via), which has no such limit
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
         FAIL the credentials are temporary and do not say when they expire: set AWS_CREDENTIAL_EXPIRATION, or use a profile, a role or a long-term key
-        warn jobs ask for 1d (links.expires_in) and the credentials are temporary and do not say when they expire: links end with it, also before the end that mails print (links.expiry_guard = "ignore")
+        warn jobs ask for 1d (links.expires_in) and the credentials are temporary and do not say when they expire: links end with the session, also before the end that mails print (links.expiry_guard = "ignore")
         "#);
     }
 }
