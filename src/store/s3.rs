@@ -45,7 +45,7 @@ use crate::text::printable;
 const READ_AT_ONCE: usize = 256 * 1024;
 
 /// The error for a truncated listing without a token. If it were taken for the last page, further objects would be missed.
-const MORE_NOWHERE: &str = "the listing says that there is more and not where";
+const MORE_NOWHERE: &str = "the listing is truncated and has no continuation token";
 
 /// The results of the two readers of a listing as text; the first reads plain answers only. For the fuzz targets, which
 /// compare them.
@@ -178,7 +178,7 @@ impl S3Store {
         let region = self.look_up_region(bucket).await?;
         if !is_region(&region) {
             let region = printable(&region, MAX_SHOWN_VALUE_BYTES);
-            let reason = format!("the answer names the region {region}, which is none");
+            let reason = format!("the answer names {region}, which is not a region");
             let action = format!("look up the region of s3://{bucket}");
             return Err(EdgeError::new(action, ErrorKind::Rejected, reason));
         }

@@ -1,6 +1,7 @@
-//! Probes edges that are down, so that their recovery is noticed within seconds and without a job. Also probes edges
-//! that are not used, so that `/ready` reports their failure before a job needs them, and stores at which a request failed
-//! whose key may be the cause.
+//! Probes edges that are down, so that their recovery is noticed within seconds and without a job.
+//!
+//! Edges that are not used are probed too, so that `/ready` reports their failure before a job needs them, and stores at which a
+//! request failed whose key may be the cause.
 
 use std::time::Duration;
 

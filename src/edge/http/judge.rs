@@ -249,7 +249,7 @@ impl Judge {
 
 /// Why the answer to a listing request is not a listing.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is no listing of S3: {0}")]
+#[error("the answer is not a listing of S3: {0}")]
 pub(super) struct NoListing(String);
 
 /// Whether the name of an element is that of a listing.
