@@ -5,6 +5,7 @@
 //! Whether the job is *allowed* is decided in [`crate::plan`].
 
 pub mod address;
+mod date_distance;
 pub mod email;
 pub mod envelope;
 pub mod glob;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::occurrence::Occurrence;
-use super::phrase::{Phrase, PhraseScope};
+use super::phrase::{Phrase, PhraseScope, stem_and_extension};
 use super::{Bucket, Job, ParseJobError, glob, json, wire};
 use crate::bounds::{MAX_EVENT_TEXT_BYTES, MAX_SHOWN_VALUE_BYTES, MAX_VAR_BYTES};
 use crate::keyring::sha256_hex;
@@ -441,14 +441,17 @@ impl EventRule {
 
 /// Builds a job from a rule's job file and an event.
 fn job_of(template: &Value, event: &ObjectEvent) -> Result<Job, ParseJobError> {
+    let (folder, stem) = folder_and_stem(&event.key);
     let said: Map<String, Value> = [
-        ("bucket", &event.bucket),
+        ("bucket", event.bucket.as_str()),
         ("key", &event.key),
+        ("folder", folder),
+        ("stem", stem),
         ("time", &event.time),
         ("name", &event.name),
     ]
     .into_iter()
-    .map(|(name, value)| (name.to_owned(), Value::from(value.as_str())))
+    .map(|(name, value)| (name.to_owned(), Value::from(value)))
     .collect();
     let mut template = template.clone();
     fill(&mut template, &mut Vec::new(), &said)?;
@@ -472,6 +475,13 @@ fn job_of(template: &Value, event: &ObjectEvent) -> Result<Job, ParseJobError> {
     // An event's job is about the instant of the event.
     job.scheduled_at = job.scheduled_at.or_else(|| event.time.parse().ok());
     Ok(job)
+}
+
+/// The folder of an event's key, without the slash at its end, and its file name without the extension, as an object's key has
+/// them in phrases.
+fn folder_and_stem(key: &str) -> (&str, &str) {
+    let (folder, name) = key.rsplit_once('/').unwrap_or(("", key));
+    (folder, stem_and_extension(name).0)
 }
 
 /// The fields that are phrases: `{{event.key}}` in them is filled in later, with everything else, and once.

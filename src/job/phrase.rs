@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
+use super::date_distance::DateDistance;
 use super::recipient::Recipient;
 use super::{JobId, Key};
 use crate::bounds::MAX_PHRASE_BYTES;
@@ -32,7 +33,7 @@ pub enum PhraseError {
     Unclosed,
     /// The text between the braces is not a name.
     #[error(
-        "has {{{{…}}}} at its byte {0}: only plain names such as {{{{customer}}}} or {{{{object.name}}}} can stand there, no blocks, helpers or partials"
+        "has {{{{…}}}} at its byte {0}: only plain names such as {{{{customer}}}}, {{{{object.name}}}} or {{{{date:-1d}}}} can stand there, no blocks, helpers or partials"
     )]
     NotAName(usize),
     /// The name has no value.
@@ -48,6 +49,14 @@ pub enum PhraseError {
         "uses {{{{{0}}}}}, which is a part of scheduled_at, and the job has none: give it one, such as \"scheduled_at\": \"2026-11-23T06:00:00Z\""
     )]
     NoInstant(String),
+    /// A distance in days, weeks or months stands at a name that is no date.
+    #[error(
+        "uses {{{{{0}}}}}, and only a date can be moved: {{{{date:-1d}}}}, {{{{month:-1m}}}}, {{{{utc.week:+2w}}}}"
+    )]
+    NotADate(String),
+    /// The moved date is before the first or after the last that there is.
+    #[error("uses {{{{{0}}}}}, which is no date: use a smaller distance")]
+    NoSuchDate(String),
     /// The name's value is a list or an object.
     #[error("uses {{{{{0}}}}}, which is not a text, a number or true/false")]
     NotText(String),
@@ -69,7 +78,25 @@ pub struct Phrase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PhrasePart {
     Literal(String),
-    Name(Vec<String>),
+    Name(PhraseName),
+}
+
+/// A name in a phrase: `object.name`, or `date:-1d`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PhraseName {
+    path: Vec<String>,
+    /// How far a date is moved.
+    moved: Option<DateDistance>,
+}
+
+impl fmt::Display for PhraseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path.join("."))?;
+        match &self.moved {
+            Some(moved) => write!(f, ":{moved}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Phrase {
@@ -82,7 +109,7 @@ impl Phrase {
         for part in &self.parts {
             match part {
                 PhrasePart::Literal(literal) => filled.push(literal)?,
-                PhrasePart::Name(path) => scope.push(path, &mut filled)?,
+                PhrasePart::Name(name) => scope.push(name, &mut filled)?,
             }
         }
         Ok(filled.text)
@@ -90,8 +117,7 @@ impl Phrase {
 
     /// Whether its text differs for each recipient; if not, it is filled in once for a job.
     pub fn names_recipient(&self) -> bool {
-        let is_of_recipient =
-            |part: &PhrasePart| matches!(part, PhrasePart::Name(path) if path[0] == "recipient");
+        let is_of_recipient = |part: &PhrasePart| matches!(part, PhrasePart::Name(name) if name.path[0] == "recipient");
         self.parts.iter().any(is_of_recipient)
     }
 }
@@ -150,11 +176,18 @@ impl fmt::Display for Phrase {
     }
 }
 
-fn parse_name(inside: &str) -> Option<Vec<String>> {
-    let words = inside.trim().split('.');
-    words
-        .map(|word| is_word(word).then(|| word.to_owned()))
-        .collect()
+fn parse_name(inside: &str) -> Option<PhraseName> {
+    let inside = inside.trim();
+    let (path, moved) = match inside.split_once(':') {
+        Some((path, distance)) => (path, Some(distance.parse().ok()?)),
+        None => (inside, None),
+    };
+    let words = path.split('.');
+    let path = words.map(|word| is_word(word).then(|| word.to_owned()));
+    Some(PhraseName {
+        path: path.collect::<Option<_>>()?,
+        moved,
+    })
 }
 
 /// Whether a phrase can use this as a variable's name.
@@ -174,18 +207,38 @@ pub struct PhraseScope<'a> {
     pub object: Option<&'a Key>,
     /// The job, as `{{job.id}}`.
     pub job: Option<&'a JobId>,
-    /// The instant that the job is about, as `{{date}}` (2026-11-23), `{{year}}`, `{{month}}` and `{{day}}`, and in UTC as
-    /// `{{utc.date}}` and so on.
+    /// The instant that the job is about, as `{{date}}` (2026-11-23), `{{year}}`, `{{month}}`, `{{day}}`, `{{week}}` and
+    /// `{{week_year}}`, in UTC as `{{utc.date}}` and so on, and moved as `{{date:-1d}}`.
     pub scheduled_at: Option<Timestamp>,
     /// The time zone of these dates; UTC when left out.
     pub time_zone: Option<&'a TimeZone>,
-    /// The fields of the event, as `{{event.bucket}}`, `.key`, `.time` and `.name`.
+    /// The fields of the event, as `{{event.bucket}}`, `.key`, `.folder`, `.stem`, `.time` and `.name`.
     pub event: Option<&'a Map<String, Value>>,
 }
 
 impl PhraseScope<'_> {
-    fn push(&self, path: &[String], text: &mut Filled) -> Result<(), PhraseError> {
-        let words: Vec<&str> = path.iter().map(String::as_str).collect();
+    fn push(&self, name: &PhraseName, text: &mut Filled) -> Result<(), PhraseError> {
+        let words: Vec<&str> = name.path.iter().map(String::as_str).collect();
+        let utc = &TimeZone::UTC;
+        let date = match *words.as_slice() {
+            [field] => spelling_of(field).zip(Some(self.time_zone.unwrap_or(utc))),
+            ["utc", field] => spelling_of(field).zip(Some(utc)),
+            _ => None,
+        };
+        match (date, self.scheduled_at, &name.moved) {
+            (Some((spelling, zone)), Some(at), moved) => {
+                let at = zone.to_datetime(at);
+                let at = match moved {
+                    Some(moved) => moved.from(at),
+                    None => Some(at),
+                };
+                let at = at.ok_or_else(|| PhraseError::NoSuchDate(name.to_string()))?;
+                return text.push(&at.strftime(spelling).to_string());
+            }
+            (Some(_), None, Some(_)) => return Err(PhraseError::NoInstant(name.to_string())),
+            (None, _, Some(_)) => return Err(PhraseError::NotADate(name.to_string())),
+            (Some(_) | None, _, None) => {}
+        }
         let plain = match *words.as_slice() {
             ["recipient", field] => self
                 .recipient
@@ -196,15 +249,6 @@ impl PhraseScope<'_> {
         };
         if let Some(plain) = plain {
             return text.push(plain);
-        }
-        let utc = &TimeZone::UTC;
-        let date = match *words.as_slice() {
-            [field] => spelling_of(field).zip(Some(self.time_zone.unwrap_or(utc))),
-            ["utc", field] => spelling_of(field).zip(Some(utc)),
-            _ => None,
-        };
-        if let (Some((spelling, zone)), Some(at)) = (date, self.scheduled_at) {
-            return text.push(&zone.to_datetime(at).strftime(spelling).to_string());
         }
         let value = match *words.as_slice() {
             ["vars", ref inner @ ..] => self.vars.and_then(|vars| dig(vars, inner)),
@@ -218,11 +262,11 @@ impl PhraseScope<'_> {
             Some(Value::String(value)) => text.push(value),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => text.push(&value.to_string()),
             Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
-                Err(PhraseError::NotText(path.join(".")))
+                Err(PhraseError::NotText(name.to_string()))
             }
-            None if date.is_some() => Err(PhraseError::NoInstant(path.join("."))),
+            None if date.is_some() => Err(PhraseError::NoInstant(name.to_string())),
             None => Err(PhraseError::Unknown {
-                name: path.join("."),
+                name: name.to_string(),
                 known: self.known(),
             }),
         }
@@ -265,11 +309,14 @@ impl PhraseScope<'_> {
 }
 
 /// The names for the instant that a job is about, and how each is spelled.
-const DATE_FIELDS: [(&str, &str); 4] = [
+const DATE_FIELDS: [(&str, &str); 6] = [
     ("date", "%Y-%m-%d"),
     ("year", "%Y"),
     ("month", "%m"),
     ("day", "%d"),
+    // The week of ISO 8601, and the year that it belongs to: the first of January 2027 is in week 53 of 2026.
+    ("week", "%V"),
+    ("week_year", "%G"),
 ];
 
 fn spelling_of(field: &str) -> Option<&'static str> {
@@ -283,10 +330,7 @@ const OBJECT_FIELDS: [&str; 5] = ["name", "stem", "extension", "folder", "key"];
 
 fn object_field<'a>(key: &'a Key, field: &str) -> Option<&'a str> {
     let name = key.file_name();
-    let (stem, extension) = match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => (stem, extension),
-        _ => (name, ""),
-    };
+    let (stem, extension) = stem_and_extension(name);
     match field {
         "name" => Some(name),
         "stem" => Some(stem),
@@ -294,6 +338,14 @@ fn object_field<'a>(key: &'a Key, field: &str) -> Option<&'a str> {
         "folder" => Some(key.folder()),
         "key" => Some(key.as_str()),
         _ => None,
+    }
+}
+
+/// A file name without its extension, and the extension without its dot.
+pub(super) fn stem_and_extension(name: &str) -> (&str, &str) {
+    match name.rsplit_once('.') {
+        Some((stem, extension)) if !stem.is_empty() => (stem, extension),
+        _ => (name, ""),
     }
 }
 
@@ -355,12 +407,12 @@ mod tests {
         .map(|source| format!("{source}: {}", fill(source).unwrap_err()));
         insta::assert_snapshot!(errors.join("\n"), @r#"
         {{costumer}}: uses {{costumer}}, which has no value here; known are: customer, deep, list, year, object.name, object.stem, object.extension, object.folder, object.key
-        {{#if x}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
-        {{{raw}}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
-        {{> p}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{#if x}}: has {{…}} at its byte 2: only plain names such as {{customer}}, {{object.name}} or {{date:-1d}} can stand there, no blocks, helpers or partials
+        {{{raw}}}: has {{…}} at its byte 2: only plain names such as {{customer}}, {{object.name}} or {{date:-1d}} can stand there, no blocks, helpers or partials
+        {{> p}}: has {{…}} at its byte 2: only plain names such as {{customer}}, {{object.name}} or {{date:-1d}} can stand there, no blocks, helpers or partials
         {{open: opens "{{" and does not close it
         {{list}}: uses {{list}}, which is not a text, a number or true/false
-        {{}}: has {{…}} at its byte 2: only plain names such as {{customer}} or {{object.name}} can stand there, no blocks, helpers or partials
+        {{}}: has {{…}} at its byte 2: only plain names such as {{customer}}, {{object.name}} or {{date:-1d}} can stand there, no blocks, helpers or partials
         "#);
     }
 
@@ -430,6 +482,81 @@ mod tests {
             phrase.fill(&PhraseScope::default(), 1000),
             Err(PhraseError::NoInstant(name)) if name == "year"
         ));
+    }
+
+    #[test]
+    fn yesterday_last_month_and_the_week_are_dates_of_the_jobs_time_zone() {
+        let zone = crate::clock::time_zone("Asia/Tokyo").unwrap();
+        let fill = |at: &str, phrase: &str| {
+            let scope = PhraseScope {
+                scheduled_at: Some(at.parse().unwrap()),
+                time_zone: Some(&zone),
+                ..PhraseScope::default()
+            };
+            phrase.parse::<Phrase>().unwrap().fill(&scope, 100)
+        };
+        for (at, phrase, expected) in [
+            ("2026-11-23T06:00:00Z", "{{date:-1d}}", "2026-11-22"),
+            (
+                "2026-11-23T22:00:00Z",
+                "{{date:-1d}} {{utc.date:-1d}}",
+                "2026-11-23 2026-11-22",
+            ),
+            (
+                "2026-03-31T06:00:00Z",
+                "{{year:-1m}}/{{month:-1m}}/{{day:-1m}}",
+                "2026/02/28",
+            ),
+            (
+                "2026-01-05T06:00:00Z",
+                "{{ year:-1w }}-{{month:-1w}}",
+                "2025-12",
+            ),
+            (
+                "2026-12-31T14:00:00Z",
+                "{{week_year}}-W{{week}}",
+                "2026-W53",
+            ),
+            (
+                "2026-12-31T16:00:00Z",
+                "{{year}} {{week_year}}-W{{week}}",
+                "2027 2026-W53",
+            ),
+            (
+                "2026-01-01T06:00:00Z",
+                "W{{week:+1w}}, W{{week}}",
+                "W02, W01",
+            ),
+        ] {
+            assert_eq!(fill(at, phrase).as_deref(), Ok(expected), "{at} {phrase}");
+        }
+        let at = "2026-11-23T06:00:00Z";
+        assert_eq!(
+            fill(at, "{{job.id:-1d}}"),
+            Err(PhraseError::NotADate("job.id:-1d".to_owned()))
+        );
+        assert_eq!(
+            fill("9999-12-30T00:00:00Z", "{{date:+9999d}}"),
+            Err(PhraseError::NoSuchDate("date:+9999d".to_owned()))
+        );
+        let nameless = "{{date:-1d}}".parse::<Phrase>().unwrap();
+        assert_eq!(
+            nameless.fill(&PhraseScope::default(), 100),
+            Err(PhraseError::NoInstant("date:-1d".to_owned()))
+        );
+        for phrase in [
+            "{{date:-1y}}",
+            "{{date:1d}}",
+            "{{date:}}",
+            "{{:-1d}}",
+            "{{date:-1d:-1d}}",
+        ] {
+            assert_eq!(
+                phrase.parse::<Phrase>(),
+                Err(PhraseError::NotAName(2)),
+                "{phrase}"
+            );
+        }
     }
 
     #[test]
