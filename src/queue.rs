@@ -3,6 +3,7 @@
 //! [`Queue`] uses SQS's terms for every implementation. A received message is hidden from others for the visibility
 //! timeout; if it is not deleted in time, it becomes visible again.
 
+mod answers;
 #[cfg(any(test, feature = "test-support"))]
 pub mod memory;
 pub mod sqlite;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::answers::answers;
+use crate::edge::follow_up::Boxed;
 use crate::edge::health::{Edge, Step};
 pub use crate::edge::{EdgeError, ErrorKind};
 
@@ -133,25 +136,32 @@ pub trait Queue: Send + Sync + fmt::Debug {
 /// message in progress comes again.
 pub(crate) const HAND_OVER: Duration = Duration::from_secs(10);
 
-/// Sends a message to another queue than the one of the jobs, within [`HAND_OVER`], and reports to its edge.
-pub(crate) async fn hand_over<T>(
+/// Sends a message to another queue than the one of the jobs, within [`HAND_OVER`], and reports to its edge. A queue that
+/// did not answer the last request is asked `question` first, its number of waiting messages, see [`answers`].
+pub(crate) async fn hand_over<'a, T>(
     edge: &Edge,
-    handing_over: impl Future<Output = Result<T, QueueError>>,
+    question: impl Fn() -> Boxed<'a, Result<u64, QueueError>> + Sync,
+    sending: impl Future<Output = Result<T, QueueError>>,
 ) -> Result<T, QueueError> {
     let _under_way = edge.asked(Step::only("SendMessage"));
-    let handed_over = tokio::time::timeout(HAND_OVER, handing_over).await;
-    let handed_over = handed_over.unwrap_or_else(|_| {
+    let is_silent = || {
         let words = format!("no answer within {} s", HAND_OVER.as_secs());
         let action = format!("send a message to {}", edge.subject());
-        Err(EdgeError::new(action, ErrorKind::Silent, words))
-    });
-    match &handed_over {
+        EdgeError::new(action, ErrorKind::Silent, words)
+    };
+    if !answers(edge, question).await {
+        // The question has reported it.
+        return Err(is_silent());
+    }
+    let sent = tokio::time::timeout(HAND_OVER, sending).await;
+    let sent = sent.unwrap_or_else(|_| Err(is_silent()));
+    match &sent {
         // This message is not accepted, but another may be.
         Err(error) if error.fact == ErrorKind::Rejected => edge.answered(),
         Err(error) => error.report_to(edge),
         Ok(_) => edge.answered(),
     }
-    handed_over
+    sent
 }
 
 #[cfg(test)]
@@ -163,10 +173,11 @@ mod tests {
     async fn what_a_silent_queue_is_handed_ends_in_time_and_makes_an_outage() {
         let edge = Edge::new(EdgeKind::Results, "queue", "the results queue");
         let silent = || std::future::pending::<Result<(), QueueError>>();
+        let question = || Box::pin(async { Ok(0_u64) }) as Boxed<'_, _>;
         for _ in 0..2 {
             assert_eq!(edge.outage(), None);
             let began = tokio::time::Instant::now();
-            let error = hand_over(&edge, silent()).await.unwrap_err();
+            let error = hand_over(&edge, question, silent()).await.unwrap_err();
             assert_eq!(
                 (error.fact, began.elapsed()),
                 (ErrorKind::Silent, HAND_OVER)
@@ -179,7 +190,31 @@ mod tests {
         );
         let rejected =
             async { Err::<(), _>(EdgeError::new("submit", ErrorKind::Rejected, "too long")) };
-        hand_over(&edge, rejected).await.unwrap_err();
+        hand_over(&edge, question, rejected).await.unwrap_err();
         assert_eq!(edge.outage(), None, "it answers");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_sent_once_to_a_queue_that_was_silent_and_soon_after_it_answers() {
+        let edge = Edge::new(EdgeKind::Results, "queue", "the results queue");
+        edge.failed(crate::edge::health::FailureKind::Timeout, "");
+        let began = tokio::time::Instant::now();
+        let returns = began + Duration::from_secs(5);
+        // The connections of the outage stay silent.
+        let question = || -> Boxed<'_, Result<u64, QueueError>> {
+            match tokio::time::Instant::now() < returns {
+                true => Box::pin(std::future::pending()),
+                false => Box::pin(async { Ok(0) }),
+            }
+        };
+        let mut sent = 0;
+        let sending = async {
+            sent += 1;
+            Ok(())
+        };
+        hand_over(&edge, question, sending).await.unwrap();
+        let took = began.elapsed();
+        assert!(took <= Duration::from_secs(7), "{took:?}");
+        assert_eq!((sent, edge.is_failing()), (1, false));
     }
 }

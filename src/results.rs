@@ -170,7 +170,7 @@ impl Results {
             Self::Off => Ok(()),
             Self::Queue { queue, edge } => {
                 let _at = edge.enter(result.message, share)?;
-                match hand_over(edge, queue.submit(&text())).await {
+                match hand_over(edge, || queue.waiting(), queue.submit(&text())).await {
                     // The queue rejects this result, and would reject it again.
                     Err(error) if error.fact == ErrorKind::Rejected => {
                         lost(result, &ResultsError::Queue(error));

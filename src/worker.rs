@@ -35,7 +35,7 @@ use crate::job::JobId;
 use crate::job::ParseJobError;
 use crate::job::envelope::{self, EventRule, OpenedMessage};
 use crate::progress::JobEnd;
-use crate::queue::{ErrorKind, Message, Queue, QueueError};
+use crate::queue::{self, ErrorKind, Message, Queue, QueueError};
 use crate::report::JobReport;
 use crate::results::JobResult;
 use crate::run::JobRun;
@@ -491,7 +491,7 @@ impl Worker {
             let answers = tokio::select! {
                 biased;
                 () = shutdown.as_mut() => return Received::ToldToStop(Vec::new()),
-                answers = probe::queue_answers(edge, &*self.queue) => answers,
+                answers = queue::answers(edge, || self.queue.waiting()) => answers,
             };
             if !answers {
                 return Received::Failed {

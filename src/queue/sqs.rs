@@ -72,21 +72,32 @@ impl SqsQueue {
             ..self
         }
     }
+}
 
-    /// About how many messages the queue reports in a state.
-    async fn count(&self, name: QueueAttributeName) -> Result<Option<u64>, QueueError> {
-        let answer = self
-            .client
-            .get_queue_attributes()
-            .queue_url(&self.url)
-            .attribute_names(name.clone())
-            .send()
-            .await;
-        let answer =
-            answer.map_err(|error| EdgeError::from_sdk(format!("look at {}", self.url), &error))?;
-        let attributes = answer.attributes;
-        Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
-    }
+/// About how many messages a queue reports in a state.
+async fn count(
+    client: &Client,
+    url: &str,
+    name: QueueAttributeName,
+) -> Result<Option<u64>, QueueError> {
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(name.clone())
+        .send()
+        .await;
+    let answer = answer
+        .map_err(|error| EdgeError::from_sdk(format!("get the attributes of {url}"), &error))?;
+    let attributes = answer.attributes;
+    Ok(attributes.and_then(|attributes| attributes.get(&name)?.parse().ok()))
+}
+
+/// The state of messages that wait.
+const WAITING: QueueAttributeName = QueueAttributeName::ApproximateNumberOfMessages;
+
+/// About how many messages wait in a queue.
+async fn waiting(client: &Client, url: &str) -> Result<u64, QueueError> {
+    Ok(count(client, url, WAITING).await?.unwrap_or_default())
 }
 
 #[async_trait]
@@ -149,11 +160,9 @@ impl Queue for SqsQueue {
             .queue_url(&self.url)
             .receipt_handle(receipt.expose())
             .visibility_timeout(seconds(visibility.min(MAX_VISIBILITY)));
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| receipt_error("extend the hold on a message of", &self.url, &error))
+        request.send().await.map(drop).map_err(|error| {
+            receipt_error("extend the visibility of a message of", &self.url, &error)
+        })
     }
 
     fn parked_edge(&self) -> Option<&Edge> {
@@ -198,7 +207,7 @@ impl Queue for SqsQueue {
                 sent => sent,
             }
         };
-        hand_over(edge, sending).await?;
+        hand_over(edge, || Box::pin(waiting(client, url)), sending).await?;
         self.delete(&message.receipt).await?;
         Ok(Parked::Aside)
     }
@@ -222,13 +231,12 @@ impl Queue for SqsQueue {
     }
 
     async fn waiting(&self) -> Result<u64, QueueError> {
-        let name = QueueAttributeName::ApproximateNumberOfMessages;
-        self.count(name).await.map(Option::unwrap_or_default)
+        waiting(&self.client, &self.url).await
     }
 
     async fn in_flight(&self) -> Result<Option<u64>, QueueError> {
-        let name = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
-        self.count(name).await
+        let hidden = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        count(&self.client, &self.url, hidden).await
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -29,6 +32,11 @@ const CONNECTION_TIME: Duration = Duration::from_secs(5);
 /// The maximum number of clients at once; a scraper and a supervisor are two. A further client closes the oldest connection, so
 /// that idle or slow clients cannot block others.
 const MAX_CONNECTIONS: usize = 32;
+
+/// How many file descriptors are held back for connections, so that `/live` answers while the process has no other left, and
+/// how often used ones are replaced.
+const SPARE_DESCRIPTORS: usize = 4;
+const REPLACED_EVERY: Duration = Duration::from_millis(50);
 
 /// The sources of the answers.
 #[derive(Debug, Clone, Default)]
@@ -135,15 +143,86 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// File descriptors that are held back, as copies of the listener's. Clones are the same descriptors.
+#[derive(Clone)]
+struct SpareDescriptors {
+    held: Arc<Mutex<Vec<OwnedFd>>>,
+    of: Arc<OwnedFd>,
+}
+
+impl SpareDescriptors {
+    fn of(listener: &std::net::TcpListener) -> io::Result<Self> {
+        let spare = Self {
+            held: Arc::default(),
+            of: Arc::new(listener.as_fd().try_clone_to_owned()?),
+        };
+        spare.replace();
+        Ok(spare)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn are_missing(&self) -> bool {
+        self.held().len() < SPARE_DESCRIPTORS
+    }
+
+    /// Takes descriptors until all are held, or the process has none left.
+    fn replace(&self) {
+        while self.are_missing() {
+            let Ok(copy) = self.of.try_clone() else {
+                return;
+            };
+            self.held().push(copy);
+        }
+    }
+
+    /// Closes one, for the next connection. `false` if none is left.
+    fn give_up_one(&self) -> bool {
+        self.held().pop().is_some()
+    }
+
+    /// Closes a connection. While spare descriptors are missing its own becomes one in the same step, so that no other part of
+    /// the program can take it in between.
+    fn close(&self, stream: TcpStream) {
+        if self.are_missing()
+            && let Ok(stream) = stream.into_std()
+        {
+            let mut descriptor = OwnedFd::from(stream);
+            if rustix::io::dup2(&self.of, &mut descriptor).is_ok() {
+                self.held().push(descriptor);
+            }
+        }
+    }
+}
+
+/// Whether a connection waits to be accepted.
+fn is_waiting(listener: &TcpListener) -> bool {
+    let mut readable = [PollFd::new(listener, PollFlags::IN)];
+    rustix::event::poll(&mut readable, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Answers until the task is dropped. Fails if the runtime cannot watch the listener.
 pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Result<Infallible> {
+    let spare = SpareDescriptors::of(&listener)?;
     let listener = TcpListener::from_std(listener)?;
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            // The process or the system is out of file descriptors.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(REPLACED_EVERY), if spare.are_missing() => {
+                spare.replace();
+                continue;
+            }
+        };
+        let Ok((stream, _)) = accepted else {
+            // The process or the system is out of file descriptors. Linux says so before it looks for a connection.
+            if !is_waiting(&listener) || !spare.give_up_one() {
+                tokio::time::sleep(REPLACED_EVERY).await;
+                spare.replace();
+            }
             continue;
         };
         while connections.try_join_next().is_some() {}
@@ -152,19 +231,20 @@ pub async fn serve(listener: std::net::TcpListener, health: Health) -> io::Resul
             let oldest = oldest_first.pop_front();
             oldest.iter().for_each(AbortHandle::abort);
         }
-        let health = health.clone();
+        let (health, spare) = (health.clone(), spare.clone());
         oldest_first.push_back(connections.spawn(async move {
             let answers = service_fn(move |request: Request<hyper::body::Incoming>| {
-                let response = answer(request.uri().path(), &health);
-                async move { Ok::<_, Infallible>(response) }
+                ready(Ok::<_, Infallible>(answer(request.uri().path(), &health)))
             });
-            let conversation = http1::Builder::new()
+            let mut conversation = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(CONNECTION_TIME)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answers);
+            let served = poll_fn(|context| conversation.poll_without_shutdown(context));
             // A client that disconnects or exceeds the time limit is not worth a log line.
-            drop(timeout(CONNECTION_TIME, conversation).await);
+            drop(timeout(CONNECTION_TIME, served).await);
+            spare.close(conversation.into_parts().io.into_inner());
         }));
     }
 }
@@ -203,7 +283,6 @@ fn answer(path: &str, health: &Health) -> Response<Full<Bytes>> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
 
     #[tokio::test]
     async fn clients_that_say_nothing_or_do_not_read_keep_no_other_from_its_answer() {

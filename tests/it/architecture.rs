@@ -154,12 +154,13 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
         "aws_smithy_http_client",
         &["edge/http.rs", "edge/egress.rs", "edge/proxy.rs"],
     ),
-    // A socket: the dialogue with a relay, and the embedded endpoint.
+    // A socket: the dialogue with a relay, the embedded endpoint, and the connections of `/live`.
     (
         "TcpStream",
         &[
             "deliver/smtp/dialogue.rs",
             "deliver/smtp/wire.rs",
+            "telemetry/http.rs",
             "crates/localstore/src/service.rs",
         ],
     ),
@@ -170,10 +171,10 @@ const REACHING_OUT: [(&str, &[&str]); 16] = [
     ("UnixStream", &[]),
     ("UnixDatagram", &[]),
     // Another client of HTTP or SMTP than the two of the edges.
-    // Of a proxy only which hosts need none.
+    // Only its errors, and which hosts need no proxy.
     (
         "hyper_util::client",
-        &["cli/demo/probe.rs", "edge/proxy.rs"],
+        &["cli/demo/probe.rs", "edge/http.rs", "edge/proxy.rs"],
     ),
     ("hyper::client", &[]),
     ("SmtpTransport", &[]),

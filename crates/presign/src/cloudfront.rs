@@ -12,23 +12,14 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use base64ct::{Base64, Encoding};
 use jiff::Timestamp;
 
 pub use key::{HashAlgorithm, PrivateKey, PrivateKeyError};
 
 use crate::percent::push_path;
+use crate::policy::{OWN_PARAMETERS, base64, matches};
 use crate::request::PresignRequest;
 use crate::url::PresignedUrl;
-
-/// The parameters that CloudFront reserves and removes before it compares a URL with a policy.
-pub(crate) const OWN_PARAMETERS: [&str; 5] = [
-    "Expires",
-    "Policy",
-    "Signature",
-    "Key-Pair-Id",
-    "Hash-Algorithm",
-];
 
 /// The last instant that CloudFront accepts: it counts seconds in 32 bits, to 19 January 2038.
 pub const LAST_SECOND: i64 = i32::MAX as i64;
@@ -87,7 +78,7 @@ pub enum CloudFrontError {
         origin_path: String,
     },
     /// The key failed to sign; this is not expected of a key that was parsed.
-    #[error("the CloudFront key does not sign")]
+    #[error("could not sign with the CloudFront key")]
     Key,
 }
 
@@ -415,20 +406,6 @@ fn signed(url: &str, query: &str) -> PresignedUrl {
     PresignedUrl::new(format!("{url}{separator}{query}"))
 }
 
-/// Base64 in CloudFront's alphabet, which needs no percent-encoding.
-fn base64(bytes: &[u8]) -> String {
-    Base64::encode_string(bytes)
-        .replace('+', "-")
-        .replace('=', "_")
-        .replace('/', "~")
-}
-
-/// Decodes CloudFront's Base64.
-pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.replace('-', "+").replace('_', "=").replace('~', "/");
-    Base64::decode_vec(&text).ok()
-}
-
 fn refused(url: &str, reason: &'static str) -> CloudFrontError {
     CloudFrontError::Url {
         url: url.to_owned(),
@@ -490,33 +467,6 @@ const fn may_stand_in_a_url(byte: u8) -> bool {
                 | b'$'
         )
         || matches!(byte, b'&'..=b',' | b';' | b'=')
-}
-
-/// Whether a resource with `*` and `?` matches a URL. The search backtracks only to the last `*`.
-pub(crate) fn matches(resource: &[u8], url: &[u8]) -> bool {
-    let (mut at, mut in_url) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while in_url < url.len() {
-        match resource.get(at) {
-            Some(b'*') => {
-                star = Some((at, in_url));
-                at += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == url[in_url] => {
-                at += 1;
-                in_url += 1;
-            }
-            _ => {
-                let Some((star_at, taken)) = star else {
-                    return false;
-                };
-                star = Some((star_at, taken + 1));
-                at = star_at + 1;
-                in_url = taken + 1;
-            }
-        }
-    }
-    resource[at..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]

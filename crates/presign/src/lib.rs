@@ -46,6 +46,11 @@
 //! - [`midstate`], [`hex`], [`percent`], [`pem`]: building blocks of signatures, also for servers that verify them and for other
 //!   uses of HMAC
 //!
+//! # Features
+//!
+//! - `cloudfront` (default): the signer of CloudFront URLs, with the RSA and ECDSA code that it needs. Without it, [`explain`] still
+//!   reads them.
+//!
 //! # Scope
 //!
 //! The crate sends no requests and reads no clock: the caller passes the instant and the credentials. The caller also tracks when
@@ -56,6 +61,7 @@
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
 
+#[cfg(feature = "cloudfront")]
 pub mod cloudfront;
 pub mod disposition;
 mod endpoint;
@@ -65,6 +71,7 @@ pub mod midstate;
 pub mod partition;
 pub mod pem;
 pub mod percent;
+mod policy;
 mod request;
 pub mod sigv4;
 mod url;

@@ -112,12 +112,12 @@ impl PresignDesk<'_> {
         let why = match end {
             CredentialsEnd::At(end) => format!("end at {end}"),
             CredentialsEnd::Never | CredentialsEnd::Unknown => {
-                "do not say when they end".to_owned()
+                "do not say when they expire".to_owned()
             }
         };
         if !self.may_end_early.replace(true) {
             terminal::complain(format_args!(
-                "the signing credentials are a session's and {why}: the links end with the session, also before their own end"
+                "the signing credentials are temporary and {why}: the links end with the session, also before their own end"
             ));
         }
     }

@@ -50,7 +50,7 @@ impl<'a> Upload<'a> {
         key: &'a Key,
         content: Content,
     ) -> Result<Self, StoreError> {
-        let action = format!("begin to upload s3://{bucket}/{key}");
+        let action = format!("start the upload of s3://{bucket}/{key}");
         let request = client.create_multipart_upload().bucket(bucket.as_str());
         let request = request
             .key(key.as_str())
@@ -59,7 +59,12 @@ impl<'a> Upload<'a> {
             .set_content_encoding(content.encoding.map(ToOwned::to_owned))
             // S3 refuses parts with a checksum of another kind than the upload was started with.
             .set_checksum_algorithm(has_checksums(client).then_some(ChecksumAlgorithm::Crc32));
-        let id = match puts.of_upload(request).send().await {
+        let request = puts.of_upload(request).customize();
+        let id = match request
+            .interceptor(RequestTerms::naming_a_key())
+            .send()
+            .await
+        {
             Ok(begun) => begun.upload_id,
             Err(error) => return Err(puts.explained(EdgeError::from_sdk(action, &error))),
         };
@@ -135,6 +140,9 @@ impl<'a> Upload<'a> {
                 .set_checksum_crc32(sums.crc32.clone())
                 .set_content_md5(sums.md5.clone())
                 .body(payload.body().await.map_err(unreadable)?);
+            let request = request
+                .customize()
+                .interceptor(RequestTerms::naming_a_key());
             let error = match request.send().await {
                 Ok(part) => {
                     return Ok(CompletedPart::builder()
@@ -161,7 +169,7 @@ impl<'a> Upload<'a> {
             .upload_id(&self.id)
             .multipart_upload(parts.build())
             .customize()
-            .interceptor(RequestTerms::answer_within(PUT_TOGETHER))
+            .interceptor(RequestTerms::answer_within(PUT_TOGETHER).and_names_a_key())
             .send()
             .await;
         let action = || format!("put s3://{}/{} together", self.bucket, self.key);
@@ -178,15 +186,17 @@ impl<'a> Upload<'a> {
             .bucket(self.bucket.as_str())
             .key(self.key.as_str())
             .upload_id(&self.id)
+            .customize()
+            .interceptor(RequestTerms::naming_a_key())
             .send()
             .await;
         if let Err(error) = aborted {
-            let action = format!("give up the upload to s3://{}/{}", self.bucket, self.key);
+            let action = format!("abort the upload of s3://{}/{}", self.bucket, self.key);
             let error = EdgeError::from_sdk(action, &error);
             let error = &error as &(dyn std::error::Error + 'static);
             tracing::warn!(
                 error,
-                "parts of an upload stay behind; a lifecycle rule can abort them"
+                "parts of an aborted upload remain in the bucket; a lifecycle rule can remove them"
             );
         }
     }

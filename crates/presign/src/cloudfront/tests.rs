@@ -2,7 +2,9 @@
 
 use super::key::tests::{P256_SEC1, RSA_PKCS1};
 use super::*;
+use crate::policy::from_base64;
 use crate::request::CustomParameter;
+use base64ct::{Base64, Encoding};
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
 use proptest::prelude::*;
 use rsa::pkcs1v15::Pkcs1v15Sign;

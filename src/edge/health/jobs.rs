@@ -1,0 +1,321 @@
+//! The jobs at an edge: which of them may ask it, and which have to give their slots back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::requests::{GIVEN_WAY, SILENT};
+use super::{Activity, Edge, EdgeKind, FailureKind, Outage};
+
+/// How long one job (the scout) may try a silent edge, beyond the share of slots of the jobs that wait for the edge. A relay
+/// that is silent after its greeting is tried by mails alone, so the next scout decides how late its return is noticed. A store
+/// is probed besides.
+const fn scouting_time(kind: EdgeKind) -> Duration {
+    match kind {
+        EdgeKind::Relay => Duration::from_millis(3500),
+        EdgeKind::Store
+        | EdgeKind::Ledger
+        | EdgeKind::Queue
+        | EdgeKind::Credentials
+        | EdgeKind::Results
+        | EdgeKind::Parked
+        | EdgeKind::Audit => Duration::from_secs(10),
+    }
+}
+
+/// The time at an edge after which a job counts as long.
+const LONG_JOB: Duration = Duration::from_secs(4);
+
+/// How long an edge must have been down for the jobs that wait for it to give their slots back.
+pub(super) const LONG_OUTAGE: Duration = Duration::from_secs(25);
+
+/// The waiting time of a job after which it is logged.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
+/// A job's time at an edge. A job lists and publishes at its store and mails at its relay, one at a time. The time at a slow
+/// store does not count for the relay, which other jobs need.
+#[derive(Debug)]
+pub(super) struct Stay {
+    began: Instant,
+    /// Since when it is at the edge, if it is there now.
+    since: Option<Instant>,
+    /// How long it was there in its earlier stays.
+    spent: Duration,
+    /// How many of its mails are under way.
+    mails: usize,
+}
+
+impl Stay {
+    fn new(kind: EdgeKind) -> Self {
+        let began = Instant::now();
+        Self {
+            began,
+            since: (kind != EdgeKind::Relay).then_some(began),
+            spent: Duration::ZERO,
+            mails: 0,
+        }
+    }
+
+    fn has_mails(&mut self, mails: usize, kind: EdgeKind) {
+        self.mails = mails;
+        let is_here = (kind == EdgeKind::Relay) == (mails > 0);
+        match (is_here, self.since) {
+            (true, None) => self.since = Some(Instant::now()),
+            (false, Some(since)) => {
+                self.spent += since.elapsed();
+                self.since = None;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    /// Since when the job is at the edge, if it takes long there.
+    fn long_since(&self) -> Option<Instant> {
+        let since = self.since?;
+        (self.spent + since.elapsed() >= LONG_JOB).then_some(since)
+    }
+
+    /// Whether it may still turn out to be a short job.
+    fn is_young(&self) -> bool {
+        self.began.elapsed() < LONG_JOB
+    }
+}
+
+/// How many of the jobs that wait for an edge may ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The edge is up: all may.
+    All,
+    /// The edge is down and may be tried: one job may.
+    One,
+    /// The edge is paused, or another job is trying it.
+    Nothing,
+}
+
+/// A job that needs an edge, until it is dropped.
+#[derive(Debug)]
+pub struct JobAtEdge {
+    edge: Edge,
+    number: u64,
+    job: String,
+    began: Instant,
+    is_scout: bool,
+    /// Whether its long wait was logged.
+    is_told: AtomicBool,
+}
+
+impl Drop for JobAtEdge {
+    fn drop(&mut self) {
+        let mut activity = self.edge.activity();
+        activity.jobs.remove(&self.number);
+        if activity
+            .scout
+            .is_some_and(|(scout, _)| scout == self.number)
+        {
+            activity.scout = None;
+        }
+        drop(activity);
+        // If the job ended before it asked the edge, its trial is free for another job.
+        let mut state = self.edge.state();
+        if state.trial.as_ref().is_some_and(|(by, _)| *by == self.job) {
+            state.trial = None;
+        }
+    }
+}
+
+/// A mail of a job is under way until this is dropped: meanwhile the job is at its relay and not at its store.
+#[derive(Debug)]
+pub struct Mailing<'a>(&'a [JobAtEdge]);
+
+impl<'a> Mailing<'a> {
+    /// A mail begins.
+    pub fn begin(at: &'a [JobAtEdge]) -> Self {
+        at.iter().for_each(|at| at.mails(|mails| mails + 1));
+        Self(at)
+    }
+}
+
+impl Drop for Mailing<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|at| at.mails(|mails| mails - 1));
+    }
+}
+
+impl JobAtEdge {
+    fn mails(&self, count: impl Fn(usize) -> usize) {
+        let kind = self.edge.kind();
+        if let Some(stay) = self.edge.activity().jobs.get_mut(&self.number) {
+            stay.has_mails(count(stay.mails), kind);
+        }
+    }
+
+    /// Whether the job is at this edge now and counts as long there.
+    fn takes_long(&self) -> bool {
+        let activity = self.edge.activity();
+        let stay = activity.jobs.get(&self.number);
+        stay.is_some_and(|stay| stay.long_since().is_some())
+    }
+
+    /// Logs, once, that the job has waited for long although no request has failed.
+    pub fn tell_of_long_wait(&self) {
+        if let Some(silence) = self.edge.silence(LONG_WAIT)
+            && !self.is_told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                job.id = self.job,
+                edge = self.edge.kind().as_str(),
+                edge.name = self.edge.name(),
+                "a job has waited for {} s: {silence}",
+                LONG_WAIT.as_secs()
+            );
+        }
+    }
+
+    /// Why the job has to give its slot back, if it has to: the edge has been down for long, or it is silent and older jobs that
+    /// wait for it hold their share of the slots. The job that tries the edge keeps its slot. At a replaced edge no job waits:
+    /// nothing tries that edge any more, and its share would add to the share of the new edge.
+    pub fn gives_way(&self, share: usize) -> Option<Outage> {
+        let edge = &self.edge;
+        if edge.inner.is_replaced.load(Ordering::Relaxed) {
+            return self.waits();
+        }
+        if edge.is_tried_by(&self.job)
+            || self.is_scout && self.began.elapsed() < scouting_time(edge.kind())
+        {
+            return None;
+        }
+        let lasting = edge.outage().filter(|_| edge.down_for() >= LONG_OUTAGE);
+        let occupied = || edge.occupied(self.number).filter(|_| self.takes_long());
+        lasting.or_else(occupied).or_else(|| {
+            let older = edge.activity().jobs.range(..self.number).count();
+            edge.crowded(older, share)
+        })
+    }
+
+    /// The edge's outage, if it is down.
+    pub fn outage(&self) -> Option<Outage> {
+        self.edge.outage()
+    }
+
+    /// The edge's outage, or its silence, if it is down or silent.
+    pub fn waits(&self) -> Option<Outage> {
+        self.edge.outage().or_else(|| self.edge.silence(SILENT))
+    }
+}
+
+impl Activity {
+    /// Whether a scout is trying the edge. A scout without a result in time waits like other jobs: its connection may have died
+    /// while the edge is up.
+    fn has_scout(&self, kind: EdgeKind) -> bool {
+        let scout = self.scout;
+        scout.is_some_and(|(_, since)| since.elapsed() < scouting_time(kind))
+    }
+}
+
+impl Edge {
+    /// Admits a job that needs the edge. Fails if the edge is down, except for the job that tries it (see
+    /// [`Edge::may_be_tried`]). Fails also if the edge is silent and `share` jobs wait for it already, except for one scout, since
+    /// connections can die while the edge is up.
+    pub fn enter(&self, by: &str, share: usize) -> Result<JobAtEdge, Outage> {
+        let (jobs, number) = {
+            let mut activity = self.activity();
+            let (jobs, number) = (activity.jobs.len(), activity.next_job);
+            activity.next_job += 1;
+            activity.jobs.insert(number, Stay::new(self.kind()));
+            (jobs, number)
+        };
+        // If this returns early, dropping it releases what it has taken.
+        let mut at = JobAtEdge {
+            edge: self.clone(),
+            number,
+            job: by.to_owned(),
+            began: Instant::now(),
+            is_scout: false,
+            is_told: AtomicBool::new(false),
+        };
+        // A job that may be short does not wait for long jobs.
+        if let Some(occupied) = self.occupied(number)
+            && self.has_young(number)
+        {
+            return Err(occupied);
+        }
+        if let Some(crowded) = self.crowded(jobs, share) {
+            let mut activity = self.activity();
+            if activity.has_scout(self.kind()) {
+                drop(activity);
+                return Err(crowded);
+            }
+            activity.scout = Some((number, Instant::now()));
+            at.is_scout = true;
+        }
+        self.may_be_tried(by)?;
+        Ok(at)
+    }
+
+    /// Whether this caller is trying the edge.
+    fn is_tried_by(&self, by: &str) -> bool {
+        let state = self.state();
+        let trial = state.trial.as_ref();
+        trial.is_some_and(|(other, until)| other == by && *until > Instant::now())
+    }
+
+    /// How many of the jobs that wait for the edge may try it.
+    pub fn admits(&self) -> Admission {
+        let (outage, is_tried) = {
+            let state = self.state();
+            let trial = state.trial.as_ref();
+            let is_tried = trial.is_some_and(|(_, until)| *until > Instant::now());
+            (self.outage_of(&state), is_tried)
+        };
+        let is_silent = self.is_silent();
+        match outage {
+            None if self.occupied(u64::MAX).is_some() => match self.has_young(u64::MAX) {
+                true => Admission::Nothing,
+                false => Admission::One,
+            },
+            None if !is_silent => Admission::All,
+            None if !self.activity().has_scout(self.kind()) => Admission::One,
+            Some(outage) if outage.left.is_zero() && !is_tried => Admission::One,
+            None | Some(_) => Admission::Nothing,
+        }
+    }
+
+    /// The outage for a job that waits for a silent edge, if `jobs` other jobs already hold the edge's share of the slots.
+    fn crowded(&self, jobs: usize, share: usize) -> Option<Outage> {
+        let silence = self.silence(SILENT)?;
+        (jobs >= share).then_some(silence)
+    }
+
+    /// Limits the slots that long jobs of the edge may hold, since other edges of its kind need slots too.
+    pub fn limit_long_jobs(&self, most: Option<usize>) {
+        self.activity().long_jobs = most;
+    }
+
+    /// The outage for a job if older long jobs hold the edge's share of the slots. Otherwise the jobs of a store that is slow, but
+    /// never silent, would hold them all.
+    fn occupied(&self, number: u64) -> Option<Outage> {
+        let activity = self.activity();
+        let most = activity.long_jobs?;
+        let older = activity.jobs.range(..number);
+        let mut took_long = older.filter_map(|(_, stay)| stay.long_since());
+        let last = took_long.nth(most.saturating_sub(1))?;
+        let since = SignedDuration::try_from(last.elapsed()).ok()?;
+        Some(Outage {
+            edge: self.label(),
+            subject: self.inner.subject.clone(),
+            kind: FailureKind::Occupied,
+            words: format!("{most} jobs that take long have its share of the slots"),
+            since: crate::clock::system() - since,
+            left: GIVEN_WAY,
+        })
+    }
+
+    /// Whether any of the jobs that began before this job may be short.
+    fn has_young(&self, number: u64) -> bool {
+        let activity = self.activity();
+        let mut older = activity.jobs.range(..number);
+        older.any(|(_, stay)| stay.is_young())
+    }
+}

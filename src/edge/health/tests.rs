@@ -1,0 +1,411 @@
+//! Tests of outages, pauses, and the shares of slots.
+
+use super::jobs::LONG_OUTAGE;
+use super::kinds::INITIAL_PAUSE;
+use super::*;
+
+const GET: Step = Step::only("GET");
+
+fn edge() -> Edge {
+    Edge::new(
+        EdgeKind::Relay,
+        "default",
+        "the relay smtp.sender.example:25 (mail.smtp)",
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_that_asks_for_time_is_down_at_once_and_left_alone_for_so_long() {
+    let edge = edge();
+    edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(2));
+    assert_eq!(edge.outage(), None, "a moment is no outage");
+    edge.failed_for(FailureKind::Throttled, "503", Duration::from_secs(40));
+    // Another answer of the same time does not shorten it.
+    edge.failed(FailureKind::ServerError, "500");
+    after(39_000).await;
+    assert!(edge.may_be_tried("a").is_err());
+    after(1_000).await;
+    assert!(edge.may_be_tried("a").is_ok());
+    edge.answered();
+    assert_eq!(edge.outage(), None);
+}
+
+async fn after(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_failure_is_no_outage_and_the_second_in_a_row_is() {
+    let edge = edge();
+    edge.failed(FailureKind::Timeout, "no answer");
+    edge.answered();
+    edge.failed(FailureKind::Timeout, "no answer");
+    assert_eq!((edge.outage(), edge.may_be_tried("a")), (None, Ok(())));
+    edge.failed(FailureKind::Timeout, "no answer");
+    let outage = edge.may_be_tried("a").unwrap_err();
+    assert!(outage.left <= INITIAL_PAUSE && !outage.left.is_zero());
+    let said = outage.to_string();
+    assert!(
+        said.starts_with("the relay smtp.sender.example:25 (mail.smtp) has not answered since 20"),
+        "{said}"
+    );
+    assert_eq!(edge.count(FailureKind::Timeout), 3);
+    edge.answered();
+    assert_eq!((edge.outage(), edge.may_be_tried("a")), (None, Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_some_requests_is_up() {
+    let edge = edge();
+    for kind in [FailureKind::ServerError, FailureKind::Throttled] {
+        for _ in 0..5 {
+            edge.failed(kind, "503");
+            after(40).await;
+        }
+        assert_eq!(edge.outage(), None, "{kind:?}");
+        edge.answered();
+    }
+    for _ in 0..12 {
+        edge.failed(FailureKind::ServerError, "503");
+        after(1000).await;
+    }
+    assert_eq!(edge.outage().unwrap().kind, FailureKind::ServerError);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_down_one_request_at_a_time_tries_it_and_the_pause_is_bounded() {
+    let edge = edge();
+    for _ in 0..20 {
+        edge.failed(FailureKind::Timeout, "");
+    }
+    let left = edge.may_be_tried("a").unwrap_err().left;
+    assert!(left <= MAX_PAUSE && left >= MAX_PAUSE / 2, "{left:?}");
+    tokio::time::sleep(left).await;
+    assert_eq!(edge.may_be_tried("a"), Ok(()), "its pause is over");
+    assert!(edge.may_be_tried("b").is_err(), "another tries it");
+    assert_eq!(edge.may_be_tried("a"), Ok(()), "it goes on");
+    tokio::time::sleep(TRIAL).await;
+    assert_eq!(
+        edge.may_be_tried("b"),
+        Ok(()),
+        "the one before was given up"
+    );
+    edge.failed(FailureKind::Timeout, "");
+    assert!(edge.may_be_tried("b").is_err(), "its trial has failed");
+    edge.answered();
+    assert_eq!(
+        (edge.may_be_tried("a"), edge.may_be_tried("b")),
+        (Ok(()), Ok(()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_wait_for_a_silent_edge_keep_to_their_share_and_those_of_a_busy_one_do_not() {
+    let edge = edge();
+    let jobs: Vec<JobAtEdge> = (0..4)
+        .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+        .collect();
+    let request = edge.asked(GET);
+    let giving_way = || jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
+    for _ in 0..10 {
+        after(3000).await;
+        edge.replied(GET);
+        assert_eq!(giving_way(), 0, "bytes move");
+    }
+    after(3600).await;
+    assert_eq!(giving_way(), 2, "the two youngest");
+    assert!(jobs[0].gives_way(2).is_none());
+    let scout = edge.enter("scout", 2).unwrap();
+    assert!(edge.enter("new", 2).is_err(), "one finds out for all");
+    assert!(scout.gives_way(2).is_none());
+    after(10_000).await;
+    assert!(scout.gives_way(2).is_some(), "it found out");
+    drop(scout);
+    drop(edge.enter("another", 2).unwrap());
+    drop(request);
+    assert_eq!(giving_way(), 0, "nothing is waited for");
+    drop(jobs);
+    for _ in 0..2 {
+        edge.failed(FailureKind::Timeout, "");
+    }
+    tokio::time::sleep(edge.outage().unwrap().left).await;
+    let trial = edge.enter("new", 2).unwrap();
+    assert!(trial.gives_way(2).is_none());
+    tokio::time::sleep(LONG_OUTAGE).await;
+    assert!(trial.gives_way(2).is_some(), "it has been down for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_take_long_at_an_edge_that_answers_keep_to_their_share_if_there_is_another() {
+    let edge = Edge::new(EdgeKind::Store, "reports", "S3 (connections.reports)");
+    let mut jobs: Vec<JobAtEdge> = (0..4)
+        .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+        .collect();
+    after(4000).await;
+    let giving_way =
+        |jobs: &[JobAtEdge]| jobs.iter().filter(|job| job.gives_way(2).is_some()).count();
+    assert_eq!(giving_way(&jobs), 0, "it is the only one of its kind");
+    edge.limit_long_jobs(Some(2));
+    assert_eq!(giving_way(&jobs), 2);
+    assert!(jobs[1].gives_way(2).is_none(), "the oldest go on");
+    jobs.truncate(2);
+    assert_eq!((edge.admits(), edge.trouble()), (Admission::One, None));
+    let short = edge.enter("short", 2).unwrap();
+    let occupied = edge.enter("new", 2).unwrap_err();
+    assert_eq!(occupied.kind, FailureKind::Occupied);
+    assert_eq!(edge.admits(), Admission::Nothing);
+    after(3900).await;
+    assert!(short.gives_way(2).is_none(), "it may be short");
+    after(100).await;
+    assert!(short.gives_way(2).is_some(), "it is not");
+    drop(short);
+    drop(jobs.remove(0));
+    assert_eq!(edge.admits(), Admission::All);
+    let young = edge.enter("new", 2).unwrap();
+    assert!(young.gives_way(2).is_none());
+    after(4000).await;
+    assert!(young.gives_way(2).is_none(), "it is the second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_at_a_slow_store_is_not_the_relays_nor_time_at_a_slow_relay_the_stores() {
+    let store = Edge::new(EdgeKind::Store, "reports", "S3 (connections.reports)");
+    let relay = edge();
+    for edge in [&store, &relay] {
+        edge.limit_long_jobs(Some(1));
+    }
+    let at = |job: &str| [&store, &relay].map(|edge| edge.enter(job, 2).unwrap());
+    let (first, second) = (at("first"), at("second"));
+    let gives_way = |at: &[JobAtEdge; 2]| [&at[0], &at[1]].map(|at| at.gives_way(2).is_some());
+    after(4000).await;
+    assert_eq!(gives_way(&second), [true, false], "both list");
+    assert_eq!(relay.admits(), Admission::All);
+    let (mailing, mailing_too) = (Mailing::begin(&first), Mailing::begin(&first));
+    assert_eq!(gives_way(&second), [false, false], "the first mails");
+    after(4000).await;
+    drop(mailing_too);
+    let second_mails = Mailing::begin(&second);
+    after(3900).await;
+    assert_eq!(
+        gives_way(&second),
+        [false, false],
+        "it has not mailed for long"
+    );
+    after(100).await;
+    assert_eq!(gives_way(&second), [false, true]);
+    drop(mailing);
+    assert_eq!(gives_way(&second), [false, false], "the first publishes");
+    drop(second_mails);
+    assert_eq!(gives_way(&second), [true, false]);
+    assert_eq!(gives_way(&first), [false, false], "it is the oldest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_hangs_as_long_as_the_others_keeps_no_other_from_finding_out() {
+    let edge = edge();
+    let mut jobs: Vec<JobAtEdge> = (0..2)
+        .map(|n| edge.enter(&n.to_string(), 2).unwrap())
+        .collect();
+    let _request = edge.asked(GET);
+    after(4000).await;
+    let scout = edge.enter("scout", 2).unwrap();
+    // An older job ends, so that the scout is within the share and stays.
+    drop(jobs.pop());
+    after(10_000).await;
+    assert!(scout.gives_way(2).is_none());
+    let next = edge.enter("next", 2);
+    assert!(
+        next.is_ok(),
+        "its connection may have died while the edge is well"
+    );
+    assert!(edge.enter("new", 2).is_err(), "one at a time");
+    drop(scout);
+    assert!(edge.enter("new", 2).is_err(), "the scout is another by now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_came_to_nothing_is_free_for_another_and_one_that_lasts_is_not_cut() {
+    let edge = edge();
+    for _ in 0..2 {
+        edge.failed(FailureKind::Timeout, "");
+    }
+    after(30_000).await;
+    let job = edge.enter("job", 2).unwrap();
+    assert!(
+        job.gives_way(2).is_none(),
+        "it has 15 s, however long the outage"
+    );
+    assert_eq!(edge.admits(), Admission::Nothing);
+    assert!(edge.enter("other", 2).is_err());
+    assert!(job.gives_way(2).is_none(), "the other took nothing from it");
+    // It ends before it asks, for example because the job was done before.
+    drop(job);
+    assert_eq!(edge.admits(), Admission::One);
+    let other = edge.enter("other", 2).unwrap();
+    after(15_000).await;
+    assert!(other.gives_way(2).is_some());
+    edge.answered();
+    assert_eq!(edge.admits(), Admission::All);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_began_before_the_last_answer_says_nothing_about_now() {
+    let edge = edge();
+    let began = Instant::now();
+    after(1000).await;
+    edge.answered();
+    for _ in 0..3 {
+        edge.failed_of(began, FailureKind::Timeout, "");
+    }
+    assert_eq!((edge.outage(), edge.count(FailureKind::Timeout)), (None, 3));
+    for _ in 0..2 {
+        edge.failed_of(Instant::now(), FailureKind::Timeout, "");
+    }
+    assert!(edge.outage().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edge_that_is_waited_for_in_vain_is_said_to_be_silent_before_a_request_fails() {
+    let edge = edge();
+    assert!(edge.is_quiet_for(Duration::from_secs(10)), "never used");
+    let request = edge.asked(GET);
+    assert!(!edge.is_quiet_for(Duration::ZERO), "a request is under way");
+    after(17_000).await;
+    assert_eq!(edge.trouble(), None);
+    after(1_000).await;
+    let said = edge.trouble().unwrap().to_string();
+    assert!(said.contains("has not answered since 20"), "{said}");
+    assert!(said.ends_with(": waiting at GET"), "{said}");
+    assert_eq!(edge.may_be_tried("a"), Ok(()), "silence is no outage yet");
+    edge.replied(GET);
+    assert_eq!(edge.trouble(), None);
+    drop(request);
+    edge.answered();
+    assert!(!edge.is_quiet_for(Duration::from_secs(10)));
+    after(10_000).await;
+    assert!(edge.is_quiet_for(Duration::from_secs(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_to_others_break_a_silence_at_their_step_and_at_earlier_ones_only() {
+    let edge = edge();
+    let step = |rank, name| Step { rank, name };
+    let (greeting, rcpt, data) = (step(1, "greeting"), step(7, "RCPT"), step(8, "DATA"));
+    let request = edge.asked(greeting);
+    edge.waits_at(request.number(), rcpt);
+    for _ in 0..10 {
+        after(3000).await;
+        edge.replied(greeting);
+    }
+    let silence = edge.trouble().unwrap().to_string();
+    assert!(silence.ends_with(": waiting at RCPT"), "{silence}");
+    assert_eq!(edge.silent_at(Duration::from_secs(30)), Some(rcpt));
+    edge.replied(data);
+    assert_eq!(edge.trouble(), None, "others get on");
+    drop(request);
+    edge.waits_at(RequestNumber(0), rcpt);
+    assert_eq!(edge.silent_at(Duration::ZERO), None, "it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_denies_all_is_said_to_and_one_that_denies_some_is_not() {
+    let edge = edge();
+    for _ in 0..5 {
+        edge.denied(true, "AccessDenied");
+        after(3000).await;
+    }
+    assert_eq!(edge.trouble(), None, "a look that was never allowed");
+    edge.probe_answered();
+    for _ in 0..5 {
+        edge.denied(false, "AccessDenied");
+        after(3000).await;
+        edge.answered();
+    }
+    assert_eq!(edge.trouble(), None, "others are allowed");
+    edge.denied(true, "AccessDenied");
+    after(5000).await;
+    assert_eq!(edge.trouble(), None, "once");
+    edge.denied(true, "AccessDenied");
+    let said = edge.trouble().unwrap().to_string();
+    assert!(said.contains("cannot be used since 20"), "{said}");
+    assert!(said.ends_with(": AccessDenied"), "{said}");
+    assert_eq!(edge.may_be_tried("a"), Ok(()), "jobs go on to ask");
+    edge.answered();
+    assert_eq!(edge.trouble(), None);
+}
+
+#[test]
+fn an_answer_that_denies_ends_an_outage() {
+    for is_probe in [true, false] {
+        let edge = edge();
+        for _ in 0..2 {
+            edge.failed(FailureKind::Timeout, "");
+        }
+        edge.denied(is_probe, "AccessDenied");
+        assert_eq!((edge.trouble(), edge.may_be_tried("a")), (None, Ok(())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn edges_are_looked_at_for_a_minute_after_their_health_was_asked_for() {
+    let edges = Edges::from_iter([edge()]);
+    assert!(!edges.are_looked_at());
+    edges.look();
+    after(60_000).await;
+    assert!(edges.are_looked_at());
+    after(1).await;
+    assert!(!edges.are_looked_at());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_no_message_waits_for_is_not_told_for_ever() {
+    for (kind, is_told) in [
+        (EdgeKind::Results, false),
+        (EdgeKind::Parked, false),
+        (EdgeKind::Store, true),
+    ] {
+        let edge = Edge::new(kind, "queue", "the queue");
+        edge.failed(FailureKind::Denied, "no");
+        after(119_000).await;
+        assert!(edge.trouble().is_some());
+        after(1_000).await;
+        assert_eq!(edge.trouble().is_some(), is_told, "{kind:?}");
+        edge.failed(FailureKind::Denied, "no");
+        assert!(edge.trouble().is_some(), "{kind:?}: a message wants it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_job_waits_for_an_edge_that_was_replaced_and_those_that_get_on_go_on() {
+    let (kept, replaced) = (edge(), edge());
+    let edges = Edges::from_iter([kept.clone(), replaced.clone()]);
+    let jobs = [&kept, &replaced].map(|edge| edge.enter("job", 2).unwrap());
+    let _requests = [&kept, &replaced].map(|edge| edge.asked(GET));
+    let giving_way = || [&jobs[0], &jobs[1]].map(|job| job.gives_way(2).is_some());
+    edges.exchange(Arc::from([kept.clone(), edge()]));
+    after(3_000).await;
+    assert_eq!(giving_way(), [false, false]);
+    replaced.replied(GET);
+    after(3_000).await;
+    assert_eq!(giving_way(), [false, false], "it answers");
+    after(1_000).await;
+    assert_eq!(giving_way(), [false, true]);
+}
+
+#[test]
+fn the_registry_tells_of_those_that_are_down() {
+    let store = Edge::new(EdgeKind::Store, "reports", "S3");
+    let relay = Edge::new(EdgeKind::Relay, "default", "the relay");
+    let edges = Edges::from_iter([store.clone(), relay.clone()]);
+    store.failed(FailureKind::Timeout, "");
+    store.failed(FailureKind::Timeout, "\u{1b}[2J");
+    relay.failed(FailureKind::Timeout, "");
+    let outages = edges.troubles();
+    assert_eq!(outages.len(), 1);
+    assert!(
+        outages[0].to_string().ends_with(r": \u{1b}[2J"),
+        "{}",
+        outages[0]
+    );
+    assert_eq!(edges.iter().count(), 2);
+}

@@ -1,0 +1,262 @@
+//! The bodies of requests and answers, with deadlines that follow their bytes.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::judge::{AskedRequest, Judge, Says};
+use super::{ANY, EdgeClient, FLOOR_RATE, HttpAttempt};
+use crate::bounds::MAX_ANSWER_TIME;
+use crate::edge::health::{Edge, FailureKind, Request};
+
+/// When the last bytes of a request were handed to the connection, and how long they may take on the wire.
+#[derive(Debug, Clone)]
+pub(super) struct MovedBytes {
+    due: Arc<Mutex<Instant>>,
+    edge: Option<Edge>,
+}
+
+impl MovedBytes {
+    pub(super) fn of(edge: Option<Edge>) -> Self {
+        Self {
+            due: Arc::new(Mutex::new(Instant::now())),
+            edge,
+        }
+    }
+
+    fn due(&self) -> Instant {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records bytes that were handed to the connection, which may take their time on the wire.
+    pub(super) fn handed_on(&self, bytes: usize) {
+        self.edge.iter().for_each(|edge| edge.replied(ANY));
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) =
+            Instant::now() + on_the_wire(bytes as u64);
+    }
+
+    /// Waits until nothing has moved for the given time.
+    pub(super) async fn stopped_for(&self, patience: Duration) {
+        loop {
+            let end = self.due() + patience;
+            tokio::time::sleep_until(end).await;
+            if self.due() + patience <= Instant::now() {
+                return;
+            }
+        }
+    }
+}
+
+/// How long a number of bytes may take.
+pub(super) fn on_the_wire(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / FLOOR_RATE)
+}
+
+/// A request's body, which records when its bytes are handed to the connection.
+pub(super) struct SendingBody {
+    pub(super) body: SdkBody,
+    pub(super) moved: MovedBytes,
+}
+
+impl Body for SendingBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let bytes = frame
+            .as_ref()
+            .and_then(|frame| frame.as_ref().ok()?.data_ref());
+        self.moved.handed_on(bytes.map_or(0, Bytes::len));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.body)
+    }
+}
+
+/// Where the end of an answer is reported.
+pub(super) struct AttemptReport {
+    /// How long the body may take beside its time on the wire.
+    pub(super) patience: Duration,
+    pub(super) _under_way: Option<Request>,
+    pub(super) client: EdgeClient,
+    pub(super) attempt: HttpAttempt,
+    pub(super) says: Says,
+    /// The pause that the edge asks for.
+    pub(super) left_alone: Duration,
+    pub(super) asked: AskedRequest,
+}
+
+/// An answer's body, which must arrive at [`FLOOR_RATE`]. The answer is reported when its body is complete.
+pub(super) struct Receiving {
+    body: SdkBody,
+    pub(super) judge: Judge,
+    pub(super) report: Option<AttemptReport>,
+    due: Instant,
+    received: u64,
+    deadline: Pin<Box<Sleep>>,
+    /// Whether bytes are waited for. If it is dropped then, the answer was abandoned and says nothing about the edge.
+    is_waiting: bool,
+}
+
+impl Receiving {
+    pub(super) fn new(body: SdkBody, judge: Judge, report: AttemptReport) -> Self {
+        let due = Instant::now() + report.patience;
+        Self {
+            body,
+            judge,
+            report: Some(report),
+            due,
+            received: 0,
+            deadline: Box::pin(tokio::time::sleep_until(due)),
+            is_waiting: false,
+        }
+    }
+
+    /// Records bytes of the body. While a body arrives at the minimum rate, the edge is told once a second that it is not silent,
+    /// however long the whole takes. A body that trickles more slowly does not count as activity.
+    fn receive(&mut self, bytes: u64) {
+        let before = self.received / FLOOR_RATE;
+        self.received += bytes;
+        if self.received / FLOOR_RATE > before
+            && let Some(report) = &self.report
+        {
+            report.client.edge.iter().for_each(|edge| edge.replied(ANY));
+        }
+    }
+
+    /// Reports how the answer ended, once.
+    fn end(&mut self, failure: Option<(FailureKind, &str)>) {
+        let Some(AttemptReport {
+            client,
+            attempt,
+            says,
+            left_alone,
+            asked,
+            ..
+        }) = self.report.take()
+        else {
+            return;
+        };
+        if failure.is_none() {
+            client.edge.iter().for_each(|edge| edge.replied(ANY));
+        }
+        match (failure, &client.edge) {
+            (Some((kind, words)), _) => client.failed(attempt, asked.names_a_key, kind, words),
+            (None, Some(edge)) => match says.with_code(&self.judge, asked) {
+                Says::Well if asked.is_probe => edge.probe_answered(),
+                Says::Well => edge.answered(),
+                Says::Denied => edge.denied(asked.is_probe, &self.judge.words()),
+                Says::Unwell(kind) if asked.names_a_key && !self.judge.is_of_the_disk() => {
+                    edge.doubted(kind);
+                }
+                Says::Unwell(kind) => {
+                    edge.failed_for(kind, &self.judge.words_of_outage(), left_alone);
+                }
+            },
+            (None, None) => {}
+        }
+    }
+
+    /// Reports the end of a complete answer. Fails with the reason if the answer is not the store's.
+    fn come(&mut self) -> Result<(), BoxError> {
+        self.judge.complete();
+        if let Some(foreign) = self.judge.refuses(true) {
+            if let Some(report) = self.report.take() {
+                report.client.failed(
+                    report.attempt,
+                    report.asked.names_a_key,
+                    FailureKind::Unreachable,
+                    &foreign.0,
+                );
+            }
+            return Err(foreign.into());
+        }
+        self.end(None);
+        match self.judge.lacks_listing() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Body for Receiving {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            self.is_waiting = true;
+            ready!(self.deadline.as_mut().poll(context));
+            const WORDS: &str = "the answer's body did not arrive in time";
+            self.end(Some((FailureKind::Timeout, WORDS)));
+            return Poll::Ready(Some(Err(WORDS.into())));
+        };
+        self.is_waiting = false;
+        match &frame {
+            Some(Ok(frame)) => {
+                let data = frame.data_ref().map(Bytes::as_ref).unwrap_or_default();
+                self.receive(data.len() as u64);
+                self.judge.see(data);
+                if let Some(error) = self.judge.too_long(self.received) {
+                    self.end(Some((FailureKind::ServerError, &error.to_string())));
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                // Without this limit, a store that trickles would hold a slot indefinitely.
+                let due = self.due + on_the_wire(self.received).min(MAX_ANSWER_TIME);
+                self.deadline.as_mut().reset(due);
+                let is_told = self.body.is_end_stream() || self.judge.refuses(false).is_some();
+                if is_told && let Err(error) = self.come() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            Some(Err(error)) => {
+                let words = crate::text::chain(&**error);
+                self.end(Some((FailureKind::Unreachable, &words)));
+            }
+            None => {
+                if let Err(error) = self.come() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // An empty body is judged too, and so must be polled.
+        self.body.is_end_stream() && self.report.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        Body::size_hint(&self.body)
+    }
+}
+
+impl Drop for Receiving {
+    /// An answer whose rest is not read counts as complete, unless it was being waited for.
+    fn drop(&mut self) {
+        if !self.is_waiting {
+            self.end(None);
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Tests of the deadlines of bodies, of whose an answer is, and of what an edge is told.
+
+use super::judge::is_listing;
+use super::*;
+use crate::edge::health::EdgeKind;
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+
+fn edge() -> Edge {
+    Edge::new(EdgeKind::Store, "reports", "S3")
+}
+
+const GET: AskedRequest = AskedRequest {
+    is_head: false,
+    is_range: false,
+    is_probe: false,
+    names_a_key: false,
+    is_listing: false,
+};
+
+fn receiving(body: SdkBody, edge: &Edge) -> Receiving {
+    let client = EdgeClient {
+        edge: Some(edge.clone()),
+        egress: Egress::default(),
+        pool: Arc::default(),
+    };
+    Receiving::new(
+        body,
+        Judge::trusting(200),
+        AttemptReport {
+            patience: ANSWER,
+            _under_way: None,
+            client,
+            attempt: (0, Instant::now()),
+            says: Says::Well,
+            left_alone: Duration::ZERO,
+            asked: GET,
+        },
+    )
+}
+
+/// The result of an answer to GET with this status and body.
+async fn judged(status: u16, body: &'static str, edge: &Edge) -> Result<Bytes, String> {
+    judged_as(GET, status, body, edge).await
+}
+
+async fn judged_as(
+    asked: AskedRequest,
+    status: u16,
+    body: &'static str,
+    edge: &Edge,
+) -> Result<Bytes, String> {
+    let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+    let judge = Judge::of(&answer, asked).unwrap();
+    let says = Says::of(&answer);
+    let body = std::mem::replace(answer.body_mut(), SdkBody::taken());
+    let mut receiving = receiving(body, edge);
+    receiving.judge = judge;
+    let report = receiving.report.as_mut().unwrap();
+    (report.says, report.asked) = (says, asked);
+    let whole = receiving.collect().await;
+    whole
+        .map(|body| body.to_bytes())
+        .map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_under_a_request_that_names_a_key_is_no_news_of_the_store() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/reports/x", listener.local_addr().unwrap());
+    let mut closing = tokio::task::JoinSet::new();
+    closing.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            drop(tokio::io::AsyncReadExt::read(&mut stream, &mut head).await);
+        }
+    });
+    for (terms, is_doubt) in [
+        (RequestTerms::naming_a_key(), true),
+        (RequestTerms::probe(), false),
+    ] {
+        let edge = edge();
+        let client = EdgeClient {
+            edge: Some(edge.clone()),
+            egress: Egress::default(),
+            pool: Arc::default(),
+        };
+        let mut request = HttpRequest::get(url.as_str()).unwrap();
+        request.add_extension(terms);
+        let error = client.attempt(request).await.unwrap_err();
+        assert_eq!(edge.count(FailureKind::Unreachable), 1, "{terms:?}");
+        assert_eq!(
+            (edge.take_doubt(), edge.is_failing()),
+            (is_doubt, !is_doubt)
+        );
+        let mut causes = std::iter::successors(
+            Some(&error as &(dyn std::error::Error + 'static)),
+            |error| error.source(),
+        );
+        assert_eq!(causes.any(|cause| cause.is::<FailedAtName>()), is_doubt);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_what_stands_in_front_of_a_store_is_no_answer_of_the_store() {
+    const PAGE: &str = "<!DOCTYPE html><html><h1>404 Not Found</h1></html>";
+    for (status, body) in [
+        (404, PAGE),
+        (405, ""),
+        (412, PAGE),
+        (403, "denied by policy"),
+        (307, PAGE),
+        (200, PAGE),
+        (200, "\n<HTML lang=en>"),
+    ] {
+        let edge = edge();
+        for _ in 0..2 {
+            let words = judged(status, body, &edge).await.unwrap_err();
+            assert!(words.contains("in front of the store"), "{words}");
+        }
+        let outage = edge.outage().unwrap();
+        assert_eq!(outage.kind, FailureKind::Unreachable, "{status} {body}");
+    }
+    for (status, body) in [
+        (404, "<Error><Code>NoSuchKey</Code></Error>"),
+        (
+            412,
+            "<?xml?><Error>\n<Code>PreconditionFailed</Code></Error>",
+        ),
+        (200, "<?xml?><ListBucketResult/>"),
+        (200, ""),
+        (204, ""),
+    ] {
+        let edge = edge();
+        for _ in 0..2 {
+            judged(status, body, &edge).await.unwrap();
+        }
+        assert_eq!(edge.outage(), None, "{status} {body}");
+        assert_eq!(edge.count(FailureKind::Unreachable), 0);
+    }
+}
+
+const LISTING: AskedRequest = AskedRequest {
+    is_listing: true,
+    ..GET
+};
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_listing_is_a_failure_of_the_store_whatever_its_status() {
+    use FailureKind::{ServerError, Throttled};
+    const ABORTED: &str = "<Error><Code>OperationAborted</Code></Error>";
+    for (status, body, kind) in [
+        (200, "", ServerError),
+        (200, "{\"ok\":true}", ServerError),
+        (200, "welcome", ServerError),
+        (
+            200,
+            "<?xml version=\"1.0\"?>\n<!-- <ListBucketResult> --><Other/>",
+            ServerError,
+        ),
+        (
+            200,
+            "<Error><Code>InternalError</Code></Error>",
+            ServerError,
+        ),
+        (200, "<Error><Code>SlowDown</Code></Error>", Throttled),
+        (
+            400,
+            "<Error><Code>RequestTimeout</Code></Error>",
+            ServerError,
+        ),
+        (
+            307,
+            "<Error><Code>TemporaryRedirect</Code></Error>",
+            ServerError,
+        ),
+        (409, ABORTED, ServerError),
+        // Cut short by a server that announced too few bytes, which is valid HTTP.
+        (200, "<ListBucketResult><Contents><Key>a", ServerError),
+        (
+            200,
+            "<ListBucketResult><Contents></Contents></ListBucketRe",
+            ServerError,
+        ),
+        (200, "<ListBucketResult>", ServerError),
+        (200, "<ListVersionsResult><Version/>", ServerError),
+    ] {
+        let edge = edge();
+        for _ in 0..2 {
+            let answer = judged_as(LISTING, status, body, &edge).await;
+            assert_eq!(answer.is_err(), status == 200, "{body}");
+            tokio::time::sleep(Duration::from_secs(11)).await;
+        }
+        assert_eq!(
+            edge.outage().map(|outage| outage.kind),
+            Some(kind),
+            "{status} {body}"
+        );
+    }
+    for (asked, status, body) in [
+        (
+            LISTING,
+            200,
+            "\u{feff}<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"></ListBucketResult>",
+        ),
+        (LISTING, 200, "<s3:ListVersionsResult/>"),
+        (
+            LISTING,
+            200,
+            "<ListVersionsResult><Version/></ListVersionsResult >\n\n",
+        ),
+        (GET, 200, "[{\"l\":[\"<Code>SlowDown</Code>.pdf\",5]}]"),
+        (GET, 200, "<Code>InternalError</Code>"),
+        (LISTING, 404, "<Error><Code>NoSuchBucket</Code></Error>"),
+        (
+            LISTING,
+            301,
+            "<Error><Code>PermanentRedirect</Code></Error>",
+        ),
+        // About one object.
+        (GET, 409, ABORTED),
+        (
+            GET,
+            400,
+            "<Error><Code>KMS.DisabledException</Code></Error>",
+        ),
+        (GET, 200, ""),
+    ] {
+        let edge = edge();
+        for _ in 0..2 {
+            judged_as(asked, status, body, &edge).await.unwrap();
+        }
+        assert_eq!(edge.outage(), None, "{status} {body}");
+        assert_eq!(edge.count(FailureKind::Denied), 0, "{body}");
+    }
+    for code in ["ExpiredToken", "InvalidToken"] {
+        let edge = edge();
+        let body = format!("<Error><Code>{code}</Code></Error>").leak();
+        judged_as(LISTING, 400, body, &edge).await.unwrap();
+        assert_eq!(edge.count(FailureKind::Denied), 1, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_the_fault_of_a_key_or_a_prefix_is_a_doubt_and_no_outage() {
+    const SLOW_DOWN: &str = "<Error><Code>SlowDown</Code></Error>";
+    const INTERNAL: &str = "<Error><Code>InternalError</Code></Error>";
+    for asked in [GET, LISTING] {
+        for names_a_key in [true, false] {
+            let asked = AskedRequest {
+                names_a_key,
+                ..asked
+            };
+            for (status, body) in [
+                (503, SLOW_DOWN),
+                (500, INTERNAL),
+                (502, "<html><h1>502 Bad Gateway</h1></html>"),
+                (403, "<html>blocked</html>"),
+                (200, "<html>blocked</html>"),
+                (400, "<Error><Code>RequestTimeout</Code></Error>"),
+            ] {
+                let edge = edge();
+                for _ in 0..4 {
+                    drop(judged_as(asked, status, body, &edge).await);
+                    tokio::time::sleep(Duration::from_secs(4)).await;
+                }
+                let said = (edge.outage().is_some(), edge.take_doubt());
+                assert_eq!(said, (!names_a_key, names_a_key), "{status} {body}");
+            }
+            let edge = edge();
+            for body in [cut_off, stalled] {
+                for _ in 0..2 {
+                    let mut receiving = receiving(body(), &edge);
+                    receiving.report.as_mut().unwrap().asked = asked;
+                    let attempt = receiving.collect();
+                    let answered = async {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        // Another request, as a probe.
+                        if names_a_key {
+                            edge.answered();
+                        }
+                    };
+                    let (received, ()) = tokio::join!(attempt, answered);
+                    assert!(received.is_err());
+                }
+            }
+            let said = (edge.outage().is_some(), edge.take_doubt());
+            assert_eq!(said, (!names_a_key, names_a_key));
+        }
+    }
+    // A full disk is the store's, and a probe, which only reads, does not find it.
+    let edge = edge();
+    for _ in 0..4 {
+        let named = AskedRequest {
+            names_a_key: true,
+            ..GET
+        };
+        let full = "<Error><Code>XMinioStorageFull</Code></Error>";
+        judged_as(named, 507, full, &edge).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert!(edge.outage().is_some());
+}
+
+/// A body whose connection ends in the middle.
+fn cut_off() -> SdkBody {
+    let chunks = [
+        Ok(Frame::data(Bytes::from_static(b"<ListBucketResult>"))),
+        Err(BoxError::from("end of file before message length reached")),
+    ];
+    let chunks = futures_util::stream::iter(chunks);
+    SdkBody::from_body_1_x(http_body_util::StreamBody::new(chunks))
+}
+
+/// A body of which nothing more comes.
+fn stalled() -> SdkBody {
+    trickling(1, 1, Duration::from_secs(1000))
+}
+
+/// A listing of this many bytes, in chunks.
+fn long_listing(bytes: usize) -> SdkBody {
+    let mut text = b"<ListBucketResult>".to_vec();
+    text.resize(bytes, b' ');
+    text.extend_from_slice(b"</ListBucketResult>");
+    let chunks: Vec<_> = text
+        .chunks(64 * 1024)
+        .map(|chunk| Ok::<_, BoxError>(Frame::data(Bytes::copy_from_slice(chunk))))
+        .collect();
+    let chunks = futures_util::stream::iter(chunks);
+    SdkBody::from_body_1_x(http_body_util::StreamBody::new(chunks))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_without_end_is_a_failure_of_the_store_and_a_long_one_is_not() {
+    for (bytes, is_failure) in [(MAX_ANSWER_BYTES - 64, false), (MAX_ANSWER_BYTES, true)] {
+        let edge = edge();
+        for _ in 0..2 {
+            let mut receiving = receiving(long_listing(bytes), &edge);
+            let head = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+            receiving.judge = Judge::of(&head, LISTING).unwrap();
+            receiving.report.as_mut().unwrap().asked = LISTING;
+            assert_eq!(receiving.collect().await.is_err(), is_failure);
+            tokio::time::sleep(Duration::from_secs(11)).await;
+        }
+        let outage = edge.outage().map(|outage| outage.kind);
+        assert_eq!(outage, is_failure.then_some(FailureKind::ServerError));
+    }
+}
+
+#[test]
+fn a_listing_is_known_by_its_url() {
+    let s3 = "https://reports.s3.eu-west-1.amazonaws.com/";
+    for (path, wanted) in [
+        ("?list-type=2&prefix=a", true),
+        ("?max-keys=1000&versions", true),
+        ("?versions=&prefix=a", true),
+        ("?location", false),
+        ("?versionId=1", false),
+        ("list-type=2?uploads", false),
+        ("versions", false),
+    ] {
+        assert_eq!(is_listing(&format!("{s3}{path}")), wanted, "{path}");
+    }
+}
+
+/// What Garage 2.5 answers to a ranged GET whose If-Match no longer matches.
+#[tokio::test]
+async fn a_file_that_changed_meanwhile_at_garage_is_no_outage_of_the_store() {
+    let edge = edge();
+    judged(412, "", &edge).await.unwrap();
+    assert_eq!(edge.outage(), None);
+}
+
+#[test]
+fn a_page_without_a_body_is_known_by_its_headers() {
+    let head = AskedRequest {
+        is_head: true,
+        ..GET
+    };
+    let answer = |headers: &[(&'static str, &'static str)]| {
+        let mut answer = HttpResponse::new(404.try_into().unwrap(), SdkBody::empty());
+        for (name, value) in headers {
+            answer.headers_mut().insert(*name, *value);
+        }
+        Judge::of(&answer, head).is_ok()
+    };
+    assert!(!answer(&[("content-type", "text/html; charset=utf-8")]));
+    assert!(answer(&[("content-type", "application/xml")]));
+    assert!(answer(&[
+        ("content-type", "text/html"),
+        ("x-amz-request-id", "1")
+    ]));
+    assert!(answer(&[]));
+}
+
+/// A body of a number of pieces, each after a pause.
+fn trickling(pieces: usize, bytes: usize, pause: Duration) -> SdkBody {
+    let pieces = futures_util::stream::unfold(0, move |sent| async move {
+        if sent == pieces {
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        let frame = Frame::data(Bytes::from(vec![b'x'; bytes]));
+        Some((Ok::<_, BoxError>(frame), sent + 1))
+    });
+    SdkBody::from_body_1_x(http_body_util::StreamBody::new(Box::pin(pieces.fuse())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_is_given_up_and_one_that_is_slow_but_moves_is_not() {
+    let edge = edge();
+    let began = Instant::now();
+    let trickled = receiving(trickling(1000, 1, Duration::from_secs(1)), &edge)
+        .collect()
+        .await;
+    assert!(trickled.is_err());
+    assert_eq!(began.elapsed().as_secs(), ANSWER.as_secs());
+    assert_eq!(edge.count(FailureKind::Timeout), 1);
+    let slow = receiving(trickling(60, 50_000, Duration::from_secs(1)), &edge);
+    assert_eq!(slow.collect().await.unwrap().to_bytes().len(), 3_000_000);
+    assert_eq!(edge.count(FailureKind::Timeout), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_moves_for_long_is_not_silence_and_one_that_trickles_is() {
+    for (bytes, is_silent) in [(50_000, false), (10_000, false), (1, true)] {
+        let edge = edge();
+        let _under_way = edge.asked(step("GET"));
+        let body = receiving(trickling(60, bytes, Duration::from_secs(1)), &edge);
+        let received = tokio::time::timeout(Duration::from_millis(19_500), body.collect());
+        assert!(received.await.is_err(), "it lasts");
+        let said = edge.trouble().is_some();
+        assert_eq!(
+            (edge.is_silent(), said),
+            (is_silent, is_silent),
+            "{bytes} a second"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_when_its_body_has_arrived() {
+    let edge = edge();
+    for _ in 0..2 {
+        let cut = receiving(trickling(1, 1, Duration::from_secs(60)), &edge);
+        assert!(cut.collect().await.is_err());
+    }
+    assert!(
+        edge.outage().is_some(),
+        "the heads that came are no answers"
+    );
+    drop(
+        receiving(SdkBody::from("whole"), &edge)
+            .collect()
+            .await
+            .unwrap(),
+    );
+    assert_eq!(edge.outage(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_given_up_while_it_is_waited_for_is_none() {
+    let edge = edge();
+    for _ in 0..2 {
+        edge.failed(FailureKind::Timeout, "");
+    }
+    let stuck = receiving(trickling(2, 1, Duration::from_secs(18)), &edge);
+    let trial = tokio::time::timeout(Duration::from_secs(12), stuck.collect());
+    assert!(trial.await.is_err());
+    assert!(edge.outage().is_some(), "its head came, and no body");
+    drop(receiving(SdkBody::from("not read"), &edge));
+    assert_eq!(edge.outage(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_goes_on_while_its_bytes_move() {
+    let moved = MovedBytes::of(None);
+    let began = Instant::now();
+    let sending = async {
+        for _ in 0..30 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            moved.handed_on(1);
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = moved.stopped_for(FIRST_ANSWER) => {}
+        () = sending => {}
+    }
+    assert_eq!(began.elapsed().as_secs(), 30 * 9 + FIRST_ANSWER.as_secs());
+    let large = MovedBytes::of(None);
+    large.handed_on(60 * usize::try_from(FLOOR_RATE).unwrap());
+    let began = Instant::now();
+    large.stopped_for(FIRST_ANSWER).await;
+    assert_eq!(began.elapsed().as_secs(), 60 + FIRST_ANSWER.as_secs());
+}
