@@ -294,7 +294,7 @@ async fn what_cannot_be_linked_under_a_prefix_is_told_and_nothing_is_an_exit_cod
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
     assert!(
-        complaint.contains("not linked: s3://reports/2026/x/../b.pdf: its name has"),
+        complaint.contains("not linked: s3://reports/2026/x/../b.pdf: its key has"),
         "{complaint}"
     );
     // Without a terminal, no progress is shown.
