@@ -91,6 +91,13 @@ bench: ## the numbers of the design; compare ratios within one run
 	export TEST_VENV="$(CURDIR)/.test/venv"
 	cargo bench --workspace --locked $(ARGS)
 
+.PHONY: share
+share: ## links to 10,000 objects under a prefix, beside `mc share download --recursive`: the CPU that each takes
+	@tests/setup.sh venv
+	tests/peers/servers.sh versitygw mc
+	cargo build --release --locked
+	.test/venv/bin/python benches/peers/share.py --program "$(target)/release/handout"
+
 SECONDS ?= 60
 
 .PHONY: fuzz

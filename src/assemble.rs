@@ -708,8 +708,7 @@ pub async fn start_embedded(
     }
     let public = ServerUrl::parse(&config.embedded.public_url);
     let public = public.map_err(|error| ConfigError::value("embedded.public_url", error))?;
-    let path = public.path().to_owned();
-    let endpoint = localstore::Endpoint::start_below(listen, sites, path).await?;
+    let endpoint = localstore::Endpoint::start_behind(listen, sites, &public).await?;
     Ok(Some(endpoint))
 }
 

@@ -16,6 +16,7 @@ mod lister;
 pub mod listing;
 mod ranges;
 pub mod signer;
+pub mod walk;
 pub mod way;
 
 use std::sync::Arc;

@@ -157,13 +157,7 @@ pub async fn open_but(
         }
         let (store, signer, own_signer) = match (sites.get(name), embedded) {
             (Some(site), Some(address)) => embedded_connection(site, address, &config.embedded),
-            (Some(_), None) => {
-                let reason = "needs the embedded endpoint, which this build does not have (cargo feature \"embedded\")";
-                return Err(ConfigError::value(
-                    format!("connections.{name}.directory"),
-                    reason,
-                ));
-            }
+            (Some(_), None) => return Err(no_embedded(name)),
             (None, _) => aws_connection(name, wanted, environment).await?,
         };
         let front = open_front(name, wanted, environment)?;
@@ -205,6 +199,14 @@ fn embedded_connection(
     address: SocketAddr,
     embedded: &EmbeddedConfig,
 ) -> (S3Store, Signer, Option<Signer>) {
+    let public_url = &embedded.public_url;
+    let is_own = *public_url == format!("http://{}", embedded.listen);
+    let own_signer = (!is_own).then(|| site.signer(&format!("http://{address}")));
+    let store = store_of_site(site, address);
+    (store, site.signer(public_url), own_signer)
+}
+
+fn store_of_site(site: &EmbeddedSite, address: SocketAddr) -> S3Store {
     let client = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(EMBEDDED_REGION))
@@ -216,11 +218,7 @@ fn embedded_connection(
         .retry_config(retries())
         .build();
     // The embedded endpoint does not support multipart uploads, and reports itself when an object is too large.
-    let store = S3Store::new(aws_sdk_s3::Client::from_conf(client)).with_largest_put(u64::MAX);
-    let public_url = &embedded.public_url;
-    let is_own = *public_url == format!("http://{}", embedded.listen);
-    let own_signer = (!is_own).then(|| site.signer(&format!("http://{address}")));
-    (store, site.signer(public_url), own_signer)
+    S3Store::new(aws_sdk_s3::Client::from_conf(client)).with_largest_put(u64::MAX)
 }
 
 impl EmbeddedSite {
@@ -269,6 +267,8 @@ async fn aws_connection(
 pub struct Direct {
     /// Signs for S3.
     pub signer: Signer,
+    /// Lists objects; `None` for a directory, which the embedded endpoint must serve first: see [`embedded_store`].
+    pub store: Option<Arc<dyn ObjectStore>>,
     /// Resolves the regions of buckets; `None` for a server with a single region.
     pub regions: Option<Arc<dyn ObjectStore>>,
     /// The distribution in front of the bucket, if the connection has one.
@@ -293,15 +293,39 @@ pub async fn direct(
         let site = site.expect("each connection with a directory has its site");
         return Ok(Direct {
             signer: site.signer(&config.embedded.public_url),
+            store: None,
             regions: None,
             front,
         });
     }
     let route = Box::pin(ConnectionRoute::of_connection(name, wanted, environment)).await?;
+    let direct = route.direct();
+    let requests = RateLimiter::new(config.links.requests);
+    let store = direct.store.map(|store| Throttled::new(store, requests));
     Ok(Direct {
         front,
-        ..route.direct()
+        store: store.map(|store| Arc::new(store) as Arc<dyn ObjectStore>),
+        ..direct
     })
+}
+
+/// The store of a connection with a directory, which the embedded endpoint serves at `address`; `None` without such a connection.
+pub fn embedded_store(
+    config: &Config,
+    keyring: &Keyring,
+    name: &str,
+    address: SocketAddr,
+) -> Option<Arc<dyn ObjectStore>> {
+    let mut sites = embedded_sites(config, keyring).into_iter();
+    let site = sites.find(|site| site.connection == name)?;
+    Some(Arc::new(store_of_site(&site, address)))
+}
+
+/// The error of a build without the embedded endpoint.
+pub fn no_embedded(name: &str) -> ConfigError {
+    let reason =
+        "needs the embedded endpoint, which this build does not have (cargo feature \"embedded\")";
+    ConfigError::value(format!("connections.{name}.directory"), reason)
 }
 
 /// The signer without a configuration: as `wanted` says, and for the rest as the AWS SDK resolves it.
@@ -453,11 +477,12 @@ impl ConnectionRoute {
     }
 
     fn direct(&self) -> Direct {
-        let regions = self.other_server.is_none();
-        let regions = regions.then(|| Arc::new(self.store()) as Arc<dyn ObjectStore>);
+        let store: Arc<dyn ObjectStore> = Arc::new(self.store());
+        let is_regional = self.other_server.is_none();
         Direct {
             signer: self.signer(),
-            regions,
+            regions: is_regional.then(|| Arc::clone(&store)),
+            store: Some(store),
             front: None,
         }
     }

@@ -1,52 +1,41 @@
-//! `handout presign`: prints presigned links for the named objects, one per line.
+//! `handout presign`: prints presigned links for the named objects, one per line, or for all objects under a prefix.
 //!
 //! Keys and links are processed in batches, so a million need no more memory than a thousand. A batch is signed, its lines in the
 //! audit log are made durable, and only then are its links printed.
+//!
+//! `arguments`: what the options mean; `connect`: who signs and what lists; `keys` and `found`: which objects; `desk`: from keys
+//! to links; `books`: the audit log; `errors`: why not.
 
+mod arguments;
+mod books;
+mod connect;
+mod desk;
+mod errors;
+mod found;
 mod keys;
 
 use std::cell::Cell;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use aws_credential_types::provider::error::CredentialsError;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
-use handout::assemble::connection;
-use handout::assemble::connection::{Direct, NoRegion, OF_ENVIRONMENT};
-use handout::assemble::{OpenError, PROGRAM, private_dir};
-use handout::audit::log::Writer;
-use handout::audit::record::{Context, LinkKind, Pseudonyms};
-use handout::audit::{self, AuditLog};
-use handout::clock;
-use handout::config::{Config, ConnectionConfig, RecipientNames};
-use handout::edge::{EdgeError, Egress};
+use clap::Args;
+use handout::assemble::connection::OF_ENVIRONMENT;
 use handout::environment::Environment;
-use handout::error::JobError;
-use handout::job::phrase::{Phrase, PhraseError};
-use handout::job::{Bucket, ContentDisposition, Recipient, Via};
-use handout::keyring::{Keyring, Purpose};
-use handout::links::direct::{self, Identity, LinkOptions};
-use handout::links::signer::SignerError;
-use handout::links::{Link, Links, SignError, UrlSigner};
-use handout::plan::Audience;
-use handout::plan::ResponseOverrides;
-use handout::plan::expiry::{Issuer, asked_until, lifetime};
-use handout::plan::{CredentialsEnd, ExpiryGuard, Lifetime, Limit, Shortfall};
+use handout::job::phrase::Phrase;
+use handout::job::{Recipient, Via};
+use handout::plan::ExpiryGuard;
 use handout::quantity::Span;
 use jiff::Timestamp;
-use presign::cloudfront::{CloudFrontError, Ipv4Network, UrlPolicy};
-use presign::disposition::is_passive;
+use presign::cloudfront::Ipv4Network;
 
-use presign::{ServerUrl, ServerUrlError};
-
-use serde_json::json;
-
-use self::keys::{KeyBatch, Keys, RECORDED, RefusedKeys, Saving, UNRECORDED};
+use self::arguments::{ObjectPlace, expires_in, guard, link_id, media_type, server_url, via};
+use self::books::PresignBooks;
+use self::connect::ListedStore;
+use self::desk::PresignDesk;
+pub(crate) use self::errors::PresignError;
+use self::found::{FoundKeys, ListingProgress};
+use self::keys::{Keys, RefusedKeys, Saving};
 use super::{ConfigArgs, exit, terminal};
 
 pub(super) const EXAMPLES: &str = "\
@@ -55,6 +44,7 @@ Examples:
   handout presign --connection reports --for ann@acme.example s3://acme-reports/q3.pdf
   handout presign --connection site --via cloudfront s3://acme-site/q3.pdf
   handout presign --keys-from keys.txt s3://acme-reports > urls.txt
+  handout presign --recursive --include '*.pdf' s3://acme-reports/2026/ > urls.txt
 
 Credentials, region and endpoint come from the usual places of the AWS tools:
 AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL and the profile's files. The
@@ -66,17 +56,21 @@ and its secret are those of the configuration (run this as the daemon's user); w
 they are in $XDG_STATE_HOME/handout, which defaults to ~/.local/state/handout. With
 --no-audit there is no line, and a link has no id unless --link-id gives it one.";
 
-/// The characters of a link id besides letters and digits.
-const LINK_ID_MARKS: [char; 4] = ['-', '_', '.', '~'];
-
-/// The maximum length of a link id: longer links are broken by mail programs.
-const MAX_LINK_ID_BYTES: usize = 64;
-
 #[derive(Debug, Args)]
 pub(crate) struct PresignArgs {
-    /// The objects; keys are literal, without escapes. With --keys-from, the bucket alone.
+    /// The objects; keys are literal, without escapes. With --keys-from, the bucket alone; with --recursive, a prefix of keys.
     #[arg(value_name = "s3://BUCKET/KEY", required = true)]
     places: Vec<ObjectPlace>,
+    /// Links every object whose key begins with the key that is named; folder markers are left out.
+    #[arg(long)]
+    recursive: bool,
+    /// Links only objects that match the pattern; may be repeated. "*.pdf" is for names in every folder, "2026/*.pdf" and
+    /// "/*.pdf" for a path below the prefix; ** matches across folders.
+    #[arg(long, value_name = "PATTERN", requires = "recursive")]
+    include: Vec<String>,
+    /// Leaves out objects that match the pattern; may be repeated, and prevails over --include.
+    #[arg(long, value_name = "PATTERN", requires = "recursive")]
+    exclude: Vec<String>,
     /// Reads literal keys from a file or stdin, one per line; empty lines, and a CR before the end of a line, are ignored.
     #[arg(long, value_name = "FILE|-")]
     keys_from: Option<PathBuf>,
@@ -145,148 +139,27 @@ pub(crate) struct PresignArgs {
     config: ConfigArgs,
 }
 
-fn usage(wrong: &str) -> clap::Error {
-    super::Cli::command().error(ErrorKind::ValueValidation, wrong)
-}
-
-/// A bucket, and usually a key in it.
-#[derive(Debug, Clone)]
-struct ObjectPlace {
-    bucket: Bucket,
-    key: String,
-}
-
-impl FromStr for ObjectPlace {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let place = text
-            .strip_prefix("s3://")
-            .ok_or("it is not of the form s3://BUCKET/KEY")?;
-        let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
-        let bucket = bucket
-            .parse()
-            .map_err(|error| format!("the bucket {error}"))?;
-        Ok(Self {
-            bucket,
-            key: key.to_owned(),
-        })
-    }
-}
-
-fn expires_in(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
-    match span.as_secs() {
-        0 => Err("a link needs a second at least".to_owned()),
-        _ => Ok(span),
-    }
-}
-
-fn via() -> impl TypedValueParser<Value = Via> {
-    PossibleValuesParser::new(["s3", "cloudfront"]).map(|value| match value.as_str() {
-        "cloudfront" => Via::Cloudfront,
-        _ => Via::S3,
-    })
-}
-
-fn guard() -> impl TypedValueParser<Value = ExpiryGuard> {
-    PossibleValuesParser::new(["refuse", "clamp", "ignore"]).map(|value| match value.as_str() {
-        "clamp" => ExpiryGuard::Clamp,
-        "ignore" => ExpiryGuard::Ignore,
-        _ => ExpiryGuard::Refuse,
-    })
-}
-
-fn server_url(text: &str) -> Result<String, ServerUrlError> {
-    ServerUrl::parse(text).map(|_| text.to_owned())
-}
-
-fn media_type(text: &str) -> Result<String, String> {
-    // The value becomes a response header.
-    let is_plain = |c: char| matches!(c, ' '..='~');
-    match text.contains('/') && text.chars().all(is_plain) {
-        true => Ok(text.to_owned()),
-        false => Err("it is not a media type, such as \"application/pdf\"".to_owned()),
-    }
-}
-
-fn link_id(text: &str) -> Result<String, String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || LINK_ID_MARKS.contains(&c);
-    match (1..=MAX_LINK_ID_BYTES).contains(&text.len()) && text.chars().all(is_allowed) {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
-            "an identity has 1 to {MAX_LINK_ID_BYTES} letters, digits, '-', '_', '.' and '~'"
-        )),
-    }
-}
-
-/// Why no link was signed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PresignError {
-    /// No setting names the region.
-    #[error(
-        "no region is known: give --region, have it looked up by --find-region, or set AWS_REGION or a region in the profile"
-    )]
-    NoRegion,
-    /// There are no credentials.
-    #[error(
-        "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile by --profile or AWS_PROFILE, or a connection by --connection"
-    )]
-    NoCredentials(#[source] CredentialsError),
-    /// There is no directory for the audit log.
-    #[error(
-        "there is no place for the audit log: set XDG_STATE_HOME, or state_dir in a configuration that --config names, or do without the log by --no-audit"
-    )]
-    NoState,
-    /// The directory for the audit log cannot be written.
-    #[error(
-        "there is no place for the audit log: {} cannot be prepared: set state_dir in the configuration, or XDG_STATE_HOME, to a place that can be written, or do without the log by --no-audit",
-        path.display()
-    )]
-    NoPlace {
-        /// The state directory.
-        path: PathBuf,
-        /// The error of the file system.
-        source: io::Error,
-    },
-    /// A placeholder in --filename has no value.
-    #[error("--filename {0}")]
-    Filename(#[source] PhraseError),
-    /// CloudFront does not support such a link.
-    #[error(transparent)]
-    CloudFront(#[from] CloudFrontError),
-    /// There is no distribution.
-    #[error(
-        "connection {connection} has no distribution in front of s3://{bucket}/: see [connections.{connection}.cloudfront], or leave out --via"
-    )]
-    NoCloudFront {
-        /// The connection.
-        connection: String,
-        /// The bucket that the link should open.
-        bucket: Bucket,
-    },
-    /// S3 did not return the bucket's region.
-    #[error("the bucket's region could not be found out; give --region")]
-    NoRegionFound(#[source] EdgeError),
-    /// The links could not live as long as requested.
-    #[error("--expires-in asks for {}, but {}; {advice}", shortfall.asked, shortfall.limit)]
-    TooShort {
-        /// The requested lifetime and its limit.
-        shortfall: Shortfall,
-        /// Advice.
-        advice: &'static str,
-    },
-}
-
 /// Prints the links.
 pub(super) async fn presign(
     arguments: PresignArgs,
     environment: &Environment,
 ) -> anyhow::Result<ExitCode> {
     arguments.check()?;
-    let mut keys = arguments.keys()?;
+    let filter = arguments.filter()?;
     let config = arguments.config(environment)?;
     let direct = arguments.direct(config.as_ref(), environment).await?;
+    let progress = ListingProgress::new(arguments.recursive);
+    let mut listed = None;
+    let mut keys = match (&arguments.keys_from, arguments.recursive) {
+        (_, true) => {
+            let name = arguments.connection.as_deref().unwrap_or(OF_ENVIRONMENT);
+            let opened = ListedStore::open(&direct, config.as_ref(), name).await?;
+            let store = Arc::clone(&listed.insert(opened).store);
+            Keys::found(FoundKeys::new(&arguments, filter, store, &progress))
+        }
+        (Some(path), false) => Keys::from_lines(arguments.places[0].bucket.clone(), path)?,
+        (None, false) => Keys::named(arguments.named()),
+    };
     if arguments.comes_as_kept(&direct) {
         arguments.check_as_kept()?;
         keys = keys.with_saving(Saving::Impossible);
@@ -303,379 +176,27 @@ pub(super) async fn presign(
         wish: arguments.wish(books.as_ref()),
         direct,
         books,
-        arguments,
+        arguments: &arguments,
+        progress: progress.clone(),
         may_end_early: Cell::new(false),
     };
     let result = desk.hand_out(&mut keys).await;
+    progress.end();
     if let Some(books) = desk.books {
         books.close();
     }
+    let refused = keys.into_refused();
+    if let Some(listed) = listed {
+        listed.close().await;
+    }
     result?;
-    report(&keys.refused)
-}
-
-impl PresignArgs {
-    /// Checks combinations of options.
-    fn check(&self) -> Result<(), clap::Error> {
-        let several = self.keys_from.is_some() || self.places.len() > 1;
-        let wants_policy = self.not_before.is_some() || self.from_network.is_some();
-        let is_past = |begin: Timestamp| begin <= clock::system();
-        let mut inline_type = self.content_type.iter().filter(|_| self.inline);
-        let wrong = if self.keys_from.is_some() && self.places.len() > 1 {
-            "--keys-from takes one bucket"
-        } else if self.keys_from.is_some() && !self.places[0].key.is_empty() {
-            "--keys-from takes a bucket without a key: the keys are the lines, whole"
-        } else if self.keys_from.is_none() && self.places.iter().any(|place| place.key.is_empty()) {
-            "a bucket is named without a key: write s3://BUCKET/KEY, or give the keys by --keys-from"
-        } else if self.version_id.is_some() && several {
-            "--version-id is one object's: name one"
-        } else if self.via == Via::Cloudfront && self.connection.is_none() {
-            "--via cloudfront needs the --connection whose distribution it is"
-        } else if self.via == Via::S3 && wants_policy {
-            "--not-before and --from-network are for CloudFront only: S3 has no such links; give --via cloudfront"
-        } else if self.not_before.is_some_and(is_past) {
-            "--not-before is in the past: leave it out, and the links work at once"
-        } else if inline_type.any(|text| !is_passive(text)) {
-            "--inline does not allow this --content-type: it could run scripts in the browser and read other objects of the bucket"
-        } else {
-            return Ok(());
-        };
-        Err(usage(wrong))
+    if arguments.recursive && progress.is_nothing() {
+        terminal::complain(
+            "no object was found to link: look at the prefix, --include and --exclude",
+        );
+        return Ok(exit::FOUND.into());
     }
-
-    /// Whether the links omit response overrides, so that files are served as S3 stores them.
-    fn comes_as_kept(&self, direct: &Direct) -> bool {
-        let front = direct.front.as_ref();
-        let front = front.filter(|_| self.via == Via::Cloudfront);
-        front.is_some_and(|front| front.reach.overrides == ResponseOverrides::Omitted)
-    }
-
-    /// Rejects options that such links cannot express.
-    fn check_as_kept(&self) -> Result<(), clap::Error> {
-        match self.filename.is_some() || self.content_type.is_some() || self.inline {
-            true => Err(usage(
-                "--filename, --content-type and --inline do not reach S3 here: response_overrides = false in the connection's cloudfront",
-            )),
-            false => Ok(()),
-        }
-    }
-
-    fn keys(&self) -> anyhow::Result<Keys> {
-        match &self.keys_from {
-            Some(path) => Keys::from_lines(self.places[0].bucket.clone(), path),
-            None => {
-                let places = self.places.iter();
-                let named = places.map(|place| (place.bucket.clone(), place.key.clone()));
-                Ok(Keys::named(named.collect()))
-            }
-        }
-    }
-
-    /// The configuration for audit log and connections; `None` if neither is needed.
-    fn config(&self, environment: &Environment) -> anyhow::Result<Option<Config>> {
-        if self.config.is_named() || self.connection.is_some() {
-            return Ok(Some(self.config.load(environment)?));
-        }
-        if self.no_audit {
-            return Ok(None);
-        }
-        let config = self.config.load_or_of_user(environment)?;
-        Ok(Some(config.ok_or(PresignError::NoState)?))
-    }
-
-    async fn direct(
-        &self,
-        config: Option<&Config>,
-        environment: &Environment,
-    ) -> anyhow::Result<Direct> {
-        let mut direct = match (&self.connection, config) {
-            (Some(name), Some(config)) => connection::direct(config, name, environment).await?,
-            (Some(_) | None, _) => self.environment_direct(environment).await?,
-        };
-        direct.regions = direct.regions.filter(|_| self.find_region);
-        Ok(direct)
-    }
-
-    async fn environment_direct(&self, environment: &Environment) -> anyhow::Result<Direct> {
-        let wanted = ConnectionConfig {
-            region: self.region.clone(),
-            endpoint_url: self.endpoint_url.clone(),
-            public_endpoint_url: self.public_endpoint_url.clone(),
-            path_style: self.path_style.then_some(true),
-            profile: self.profile.clone(),
-            ..ConnectionConfig::default()
-        };
-        let last_resort = self.find_region.then_some("us-east-1");
-        let egress = Egress::of_environment(environment)?;
-        let direct =
-            connection::environment_direct(&wanted, last_resort, environment, egress).await;
-        Ok(direct.map_err(|NoRegion| PresignError::NoRegion)?)
-    }
-
-    fn wish(&self, books: Option<&PresignBooks>) -> LinkOptions {
-        let identity = match (&self.link_id, books) {
-            (Some(id), _) => Identity::Given(id.clone()),
-            (None, Some(books)) => Identity::Derived(books.keyring.deriver(Purpose::LinkId)),
-            (None, None) => Identity::None,
-        };
-        let recipient = self.recipient.clone().map(Arc::new);
-        LinkOptions {
-            filename: self.filename.clone(),
-            disposition: match self.inline {
-                true => ContentDisposition::Inline,
-                false => ContentDisposition::Attachment,
-            },
-            content_type: self.content_type.clone(),
-            version_id: self.version_id.clone(),
-            identity,
-            audience: recipient.map_or(Audience::Everyone, Audience::Recipient),
-        }
-    }
-}
-
-/// The audit log, in a separate stream: the daemon continues to write its own.
-struct PresignBooks {
-    keyring: Keyring,
-    names: Pseudonyms,
-    /// The role whose credentials sign, if the connection assumes one.
-    role: Option<String>,
-    log: AuditLog,
-    writer: Writer,
-}
-
-impl PresignBooks {
-    fn open(
-        config: &Config,
-        connection: Option<&str>,
-        environment: &Environment,
-    ) -> anyhow::Result<Self> {
-        private_dir(&config.state_dir).map_err(|error| match error {
-            OpenError::StateDir { path, source } => PresignError::NoPlace { path, source }.into(),
-            other => anyhow::Error::new(other),
-        })?;
-        let keyring = Keyring::open(&config.secret_key_file())?;
-        let settings = config.audit_settings(&keyring, environment)?;
-        let (log, writer) = AuditLog::open(&settings, PROGRAM, clock::system)?;
-        Ok(Self {
-            names: Pseudonyms::new(&keyring, config.audit.recipients == RecipientNames::Clear),
-            keyring,
-            role: connection.and_then(|name| config.connections.get(name)?.assume_role.clone()),
-            log,
-            writer,
-        })
-    }
-
-    fn close(self) {
-        drop(self.log);
-        self.writer.close();
-    }
-}
-
-/// The state of the batches from keys to printed links.
-struct PresignDesk {
-    arguments: PresignArgs,
-    wish: LinkOptions,
-    direct: Direct,
-    books: Option<PresignBooks>,
-    /// Whether links may end before the printed expiry, with the signing session: this is reported once.
-    may_end_early: Cell<bool>,
-}
-
-impl PresignDesk {
-    async fn hand_out(&self, keys: &mut Keys) -> anyhow::Result<()> {
-        let mut text = Vec::new();
-        let most = match self.books {
-            Some(_) => RECORDED,
-            None => UNRECORDED,
-        };
-        while let Some(batch) = keys.next_batch(most)? {
-            if batch.keys.is_empty() {
-                continue;
-            }
-            let links = self.sign(batch).await?;
-            text.clear();
-            match &self.books {
-                // The lines are durable before a link is printed.
-                Some(books) => {
-                    let links = audit::record(links, &self.context(books), &books.log)
-                        .await
-                        .map_err(OpenError::Audit)?;
-                    self.spell(links.links(), links.lifetime(), &mut text)?;
-                }
-                None => self.spell(&links.links, links.lifetime, &mut text)?,
-            }
-            terminal::write_exactly(&text)?;
-        }
-        Ok(())
-    }
-
-    /// Signs a batch. Each has its own signing time: keys may arrive slowly, and all links must live as long as requested.
-    async fn sign(&self, batch: KeyBatch) -> anyhow::Result<Links> {
-        let KeyBatch { bucket, keys } = batch;
-        let (hand, access_key_id, lifetime) = match self.arguments.via {
-            Via::S3 => self.hand_of_s3(&bucket).await?,
-            Via::Cloudfront => self.hand_of_cloudfront(&bucket)?,
-        };
-        let links = direct::sign(&self.wish, &bucket, keys, &hand, access_key_id, lifetime);
-        Ok(links.map_err(|error| match error {
-            SignError::FileName(error) => PresignError::Filename(error),
-            SignError::CloudFront(error) => PresignError::CloudFront(error),
-        })?)
-    }
-
-    async fn hand_of_s3(&self, bucket: &Bucket) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
-        let now = clock::system();
-        let signer = &self.direct.signer;
-        let asked = self.arguments.expires_in;
-        let end = signer.credentials_end(asked_until(asked, now)).await;
-        let end = end.map_err(|error| self.without_credentials(error))?;
-        let lifetime = self.lifetime(Issuer::S3(end), now)?;
-        self.warn_of_an_early_end(end, lifetime);
-        let region = match &self.direct.regions {
-            Some(store) => store
-                .region(bucket)
-                .await
-                .map_err(PresignError::NoRegionFound)?,
-            None => None,
-        };
-        let guard = self.arguments.expiry_guard;
-        let signing = signer
-            .presigner(bucket, region.as_deref(), lifetime, guard)
-            .await;
-        let (presigner, access_key_id) = signing.map_err(JobError::Signer)?;
-        Ok((UrlSigner::S3(Box::new(presigner)), access_key_id, lifetime))
-    }
-
-    /// Warns, once, that the session ends or may end before the printed expiry.
-    fn warn_of_an_early_end(&self, end: CredentialsEnd, lifetime: Lifetime) {
-        if end.reaches(lifetime.expires_at) {
-            return;
-        }
-        let why = match end {
-            CredentialsEnd::At(end) => format!("end at {end}"),
-            CredentialsEnd::Never | CredentialsEnd::Unknown => {
-                "do not say when they expire".to_owned()
-            }
-        };
-        if !self.may_end_early.replace(true) {
-            terminal::complain(format_args!(
-                "the signing credentials are temporary and {why}: the links end with the session, also before their own end"
-            ));
-        }
-    }
-
-    fn hand_of_cloudfront(
-        &self,
-        bucket: &Bucket,
-    ) -> anyhow::Result<(UrlSigner, Arc<str>, Lifetime)> {
-        let now = clock::system();
-        let begin = self.arguments.not_before;
-        let front = self.direct.front.as_ref().filter(|front| {
-            let behind = front.reach.bucket.as_ref();
-            behind.is_none_or(|behind| behind == bucket)
-        });
-        let front = front.ok_or_else(|| PresignError::NoCloudFront {
-            connection: self.connection().to_owned(),
-            bucket: bucket.clone(),
-        })?;
-        let lifetime = self.lifetime(Issuer::CloudFront, begin.unwrap_or(now))?;
-        let mut policy = UrlPolicy::until(lifetime.expires_at);
-        if let Some(begin) = begin {
-            policy = policy.starting(begin);
-        }
-        if let Some(network) = self.arguments.from_network {
-            policy = policy.from_network(network);
-        }
-        let signing = front.signing(policy, None);
-        let hand = UrlSigner::CloudFront(signing.map_err(PresignError::CloudFront)?);
-        Ok((hand, Arc::clone(front.signer.key_pair_id()), lifetime))
-    }
-
-    /// There is no rule, so the requested lifetime is the limit.
-    fn lifetime(&self, issuer: Issuer, begin: Timestamp) -> Result<Lifetime, PresignError> {
-        let (asked, guard) = (self.arguments.expires_in, self.arguments.expiry_guard);
-        lifetime(asked, issuer, asked, guard, begin).map_err(|shortfall| PresignError::TooShort {
-            advice: advice(shortfall.limit, guard),
-            shortfall,
-        })
-    }
-
-    fn connection(&self) -> &str {
-        self.arguments
-            .connection
-            .as_deref()
-            .unwrap_or(OF_ENVIRONMENT)
-    }
-
-    /// Adds advice for programs without a configuration of credentials.
-    fn without_credentials(&self, error: SignerError) -> anyhow::Error {
-        match error {
-            SignerError::NoCredentials { source, .. } if self.arguments.connection.is_none() => {
-                PresignError::NoCredentials(source).into()
-            }
-            SignerError::NoCredentials { .. }
-            | SignerError::Slow { .. }
-            | SignerError::Changed { .. }
-            | SignerError::Endpoint { .. } => JobError::Signer(error).into(),
-        }
-    }
-
-    fn context<'a>(&'a self, books: &'a PresignBooks) -> Context<'a> {
-        Context {
-            job: direct::JOB,
-            connection: self.connection(),
-            role: books.role.as_deref(),
-            message_id: None,
-            attempt: 1,
-            kind: LinkKind::Named,
-            names: &books.names,
-        }
-    }
-
-    fn spell(
-        &self,
-        links: &[Link],
-        lifetime: Lifetime,
-        text: &mut Vec<u8>,
-    ) -> Result<(), serde_json::Error> {
-        for link in links {
-            if self.arguments.json {
-                let line = json!({
-                    "url": link.url.expose(),
-                    "bucket": link.bucket,
-                    "key": link.object.key,
-                    "expires_at": lifetime.expires_at,
-                    "bound": lifetime.bound,
-                    "may_end_early": self.may_end_early.get(),
-                    "link_id": Some(&link.id).filter(|id| !id.is_empty()),
-                });
-                serde_json::to_writer(&mut *text, &line)?;
-            } else {
-                text.extend_from_slice(link.url.expose().as_bytes());
-            }
-            text.push(b'\n');
-        }
-        Ok(())
-    }
-}
-
-/// Advice for links that cannot live as long as requested.
-const fn advice(limit: Limit, guard: ExpiryGuard) -> &'static str {
-    match (limit, guard) {
-        (Limit::CredentialsUnknown, _) => {
-            "set it to their end, as `aws configure export-credentials --format env` does, sign with a long-term key, or take links that end with the session by --expiry-guard ignore"
-        }
-        (Limit::CredentialsEnded(_), _)
-        | (Limit::CredentialsEnd(_) | Limit::CredentialsEnding(_), ExpiryGuard::Clamp) => {
-            "renew the credentials, or sign with others"
-        }
-        (Limit::CredentialsEnd(_) | Limit::CredentialsEnding(_), _) => {
-            "ask for less, take the real end by --expiry-guard clamp, or sign with other credentials"
-        }
-        (Limit::S3 | Limit::CloudFront | Limit::Rule(_), _) => {
-            "ask for less, or take the real end by --expiry-guard clamp"
-        }
-    }
+    report(&refused)
 }
 
 /// Reports on stderr the keys without a link.

@@ -114,6 +114,14 @@ pub struct Globs {
 }
 
 impl Globs {
+    /// Parses patterns of paths, in which `*` stops at a slash. `field` is their name in errors.
+    ///
+    /// # Errors
+    /// A pattern is none, or there are too many.
+    pub fn parse(field: &str, patterns: &[String]) -> Result<Self, ParseJobError> {
+        set(field, patterns)
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty()

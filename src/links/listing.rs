@@ -572,11 +572,11 @@ enum Wants {
 /// The last keys of a listing. S3 lists in order, and continues after the last key. A server that counts instead repeats
 /// keys when others are added meanwhile; each key is handed out once.
 #[derive(Debug, Default)]
-struct Recent(Vec<Key>);
+pub(super) struct Recent(Vec<Key>);
 
 impl Recent {
     /// Whether a key is new in the listing. A key that is out of order is an error.
-    fn is_new(&mut self, key: &Key) -> Result<bool, GatherError> {
+    pub(super) fn is_new(&mut self, key: &Key) -> Result<bool, GatherError> {
         match self.0.last() {
             Some(last) if key <= last => match self.0.binary_search(key) {
                 Ok(_) => Ok(false),

@@ -174,6 +174,153 @@ async fn each_line_of_a_file_is_a_key_and_each_link_opens() {
 }
 
 #[tokio::test]
+async fn all_objects_under_a_prefix_are_linked_as_patterns_say_and_each_link_opens() {
+    let keys = [
+        "2026/a.pdf",
+        "2026/b.txt",
+        "2026/drafts/c.pdf",
+        "2026/drafts/old/d.pdf",
+        "2026-archive/e.pdf",
+        "2025/f.pdf",
+    ];
+    let world = keys
+        .iter()
+        .fold(World::new(), |world, key| world.object(key, key));
+    fs::create_dir_all(world.bucket("reports").join("2026/folder")).unwrap();
+    let config = config(&world);
+    let linked = |arguments: &[&str]| {
+        let fixed = ["--config", &config, "--connection", "local", "--json"];
+        let arguments = [&fixed[..], &["--recursive"], arguments].concat();
+        Presign::new(world.dir.path(), &arguments).links()
+    };
+    let keys_of = |lines: &[String]| {
+        let lines = lines.iter();
+        let keys = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["key"].clone());
+        let keys = keys.map(|key| key.as_str().unwrap().to_owned());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    let place = "s3://reports/2026/";
+    // The daemon does not run: the command serves the directory meanwhile.
+    let all = "2026/a.pdf 2026/b.txt 2026/drafts/c.pdf 2026/drafts/old/d.pdf";
+    for (arguments, expected) in [
+        (&[place][..], all),
+        (
+            &["s3://reports/2026/drafts"],
+            "2026/drafts/c.pdf 2026/drafts/old/d.pdf",
+        ),
+        (
+            &["--include", "*.pdf", place],
+            "2026/a.pdf 2026/drafts/c.pdf 2026/drafts/old/d.pdf",
+        ),
+        (&["--include", "/*.pdf", place], "2026/a.pdf"),
+        (&["--include", "drafts/*", place], "2026/drafts/c.pdf"),
+        (
+            &["--include", "drafts/**", "--include", "*.txt", place],
+            "2026/b.txt 2026/drafts/c.pdf 2026/drafts/old/d.pdf",
+        ),
+        (&["--exclude", "*.{pdf,csv}", place], "2026/b.txt"),
+        (
+            &["--include", "*.pdf", "--exclude", "drafts/**", place],
+            "2026/a.pdf",
+        ),
+        (&[place, "s3://reports/2025/"], &format!("{all} 2025/f.pdf")),
+        (&["--exclude", "2026*/**", "s3://reports"], "2025/f.pdf"),
+    ] {
+        assert_eq!(keys_of(&linked(arguments)), expected, "{arguments:?}");
+    }
+    let opened = world.open().await;
+    let lines = linked(&[place]);
+    for line in &lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let body = line["key"].as_str().unwrap().as_bytes().to_vec();
+        assert_eq!(get(line["url"].as_str().unwrap()).await, (200, body));
+    }
+    opened.close().await;
+    // Each link has its line in the audit log.
+    let issued = world.audit_of("issue");
+    for line in &lines {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let is_recorded = issued.iter().any(|it| it["link_id"] == line["link_id"]);
+        assert!(is_recorded, "{line}");
+    }
+}
+
+/// Pages are on their way while links are signed and recorded, which ask for the same credentials.
+#[tokio::test]
+async fn a_prefix_of_many_pages_is_linked_without_a_configuration() {
+    let world = World::new();
+    let folder = world.bucket("reports").join("many");
+    fs::create_dir_all(&folder).unwrap();
+    let keys: Vec<String> = (0..5500)
+        .map(|number| format!("many/{number:04}"))
+        .collect();
+    for key in &keys {
+        fs::write(world.bucket("reports").join(key), "").unwrap();
+    }
+    let opened = world.open().await;
+    let keyring = Keyring::open(&world.config.secret_key_file()).unwrap();
+    let site = embedded_sites(&world.config, &keyring).remove(0);
+    let state = tempfile::tempdir().unwrap();
+    for _ in 0..3 {
+        let presign = Presign::new(state.path(), &["--recursive", "s3://reports/many/"])
+            .env("AWS_ACCESS_KEY_ID", &site.access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", &site.secret_access_key)
+            .env("AWS_REGION", "us-east-1")
+            .env("HANDOUT_STATE_DIR", &state.path().to_string_lossy())
+            .env("AWS_ENDPOINT_URL", &world.config.embedded.public_url);
+        let links = tokio::task::spawn_blocking(|| presign.links())
+            .await
+            .unwrap();
+        let linked = links.iter().zip(&keys);
+        assert_eq!(links.len(), keys.len());
+        for (link, key) in linked {
+            assert!(link.contains(&format!("/reports/{key}?")), "{link}");
+        }
+    }
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_linked_under_a_prefix_is_told_and_nothing_is_an_exit_code() {
+    let world = World::new().object("2026/a.pdf", "x");
+    put_all(&world, &["2026/x/../b.pdf".to_owned()]).await;
+    let config = config(&world);
+    let run = |arguments: &[&str]| {
+        let fixed = ["--config", &config, "--connection", "local", "--recursive"];
+        Presign::new(world.dir.path(), &[&fixed[..], arguments].concat()).output()
+    };
+    let output = run(&["s3://reports/2026/"]);
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 1);
+    assert!(
+        complaint.contains("not linked: s3://reports/2026/x/../b.pdf: its key has"),
+        "{complaint}"
+    );
+    // Without a terminal, no progress is shown.
+    assert_eq!(complaint.lines().count(), 2, "{complaint}");
+    for arguments in [
+        &["s3://reports/2027/"][..],
+        &["--include", "*.csv", "s3://reports/2026/"],
+    ] {
+        let output = run(arguments);
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        assert!(output.stdout.is_empty());
+        assert!(
+            complaint.contains("no object was found to link"),
+            "{complaint}"
+        );
+    }
+    let missing = run(&["s3://nowhere/2026/"]);
+    let complaint = String::from_utf8(missing.stderr).unwrap();
+    assert!(
+        missing.status.code() != Some(0) && complaint.contains("s3://nowhere/"),
+        "{complaint}"
+    );
+}
+
+#[tokio::test]
 async fn without_a_configuration_the_environment_says_who_signs_and_where() {
     let world = World::new().object("a.pdf", "x");
     let opened = world.open().await;
@@ -481,6 +628,10 @@ fn wrong_arguments_end_with_64() {
         &["b/a.pdf"],
         &["s3://arn:aws:s3/a.pdf"],
         &["--keys-from", "-", "s3://b/a.pdf"],
+        &["--keys-from", "-", "--recursive", "s3://b"],
+        &["--include", "*.pdf", "s3://b/a.pdf"],
+        &["--recursive", "--include", "[", "s3://b/a/"],
+        &["--recursive", "--version-id", "v", "s3://b/a/"],
         &["--keys-from", "-", "s3://b", "s3://c"],
         &["--expires-in", "0", "s3://b/a.pdf"],
         &["--expiry-guard", "never", "s3://b/a.pdf"],

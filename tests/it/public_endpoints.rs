@@ -478,3 +478,52 @@ async fn check_says_that_the_proxy_before_the_embedded_endpoint_changes_host() {
     daemon.signal("TERM");
     assert_eq!(daemon.end().await.0, Some(0), "{}", daemon_log(&config));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_through_a_proxy_that_loses_host_says_so_to_its_reader_and_once_to_the_operator() {
+    let test = "a_link_through_a_proxy_that_loses_host";
+    let Some(parts) = Parts::or_skip(test) else {
+        return;
+    };
+    let mut world = World::new().object("a.pdf", "x");
+    let address = world.config.embedded.listen;
+    let Some(nginx) = proxy(&parts, test, &world, address.port(), &["--host", "change"]) else {
+        return;
+    };
+    world.config.embedded.public_url = nginx.url();
+    let config = world.written();
+    let daemon = Daemon::start(&config, &[]).await;
+    let presign = ["presign", "--connection", "local", "s3://reports/a.pdf"];
+    let link = said(&handout(&world, &presign));
+    let public = nginx.url().replacen("http://", "", 1);
+    for _ in 0..3 {
+        let (status, body) = get(link.trim()).await;
+        let body = String::from_utf8(body).unwrap();
+        assert_eq!(status, 403, "{body}");
+        assert!(
+            body.contains("<Code>SignatureDoesNotMatch</Code>"),
+            "{body}"
+        );
+        let reason = format!("The link is for {public}, and the Host header was changed");
+        assert!(body.contains(&reason), "{body}");
+    }
+    let tampered = get(&link.trim().replace("a.pdf", "b.pdf")).await;
+    assert!(
+        !String::from_utf8(tampered.1)
+            .unwrap()
+            .contains("Host header")
+    );
+    daemon.signal("TERM");
+    assert_eq!(daemon.end().await.0, Some(0));
+    let log = daemon_log(&config);
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("changes the Host header"))
+        .collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(
+        told[0].contains(&format!("\"expected\":\"{public}\"")),
+        "{told:?}"
+    );
+    assert!(told[0].contains("\"arrived\":\""), "{told:?}");
+}

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Proves what Handout promises against servers that people run: stores, a queue, a proxy, and a judge of mails.
+"""Proves what Handout promises against servers that people run: stores, a queue, a proxy, a judge of mails, and a client of S3.
 
     .test/venv/bin/python tests/peers/peers.py --program target/debug/handout [--only NAME]… [--quick] [--kills N] [--strict]
 
 Each server is prepared by tests/peers/servers.sh, and runs on loopback as a process of its own. Prints a row for each server and proof, and exits
 with 1 if a proof failed. What cannot be tried here is named as skipped, with the reason; with `--strict` that is a failure, too. `--only` takes
-names of servers and of proofs: these of those. `--quick` takes versitygw and ElasticMQ alone, and few kills. docs/compatibility.md says what was seen.
+names of servers and of proofs: these of those. `--quick` takes versitygw, ElasticMQ and the embedded endpoint alone, and few kills. docs/compatibility.md says what was seen.
 """
 
 import argparse
@@ -23,10 +23,12 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "crash"), str(HERE.parent / "faults")]
 
+import endpoint  # noqa: E402
 import mails  # noqa: E402
 import queues  # noqa: E402
 import stores  # noqa: E402
 from desk import Skipped, Wrong  # noqa: E402
+from endpoint import EmbeddedEndpoint  # noqa: E402
 from servers import STORES, ElasticMq, Mailpit, Minio, Versitygw  # noqa: E402
 
 OF_STORES = (
@@ -41,8 +43,8 @@ OF_STORES = (
     stores.ledger,
 )
 OF_QUEUES = (queues.suite_of_queues, queues.standard, queues.fifo, queues.redriven)
-PARTS = [kind.part for kind in (*STORES, ElasticMq, Mailpit)]
-QUICK = ("versitygw", "elasticmq")
+PARTS = [kind.part for kind in (*STORES, ElasticMq, Mailpit, EmbeddedEndpoint)]
+QUICK = ("versitygw", "elasticmq", "embedded")
 
 
 class Table:
@@ -124,17 +126,31 @@ def play(wanted, table):
                     table.add(queue.name, f"events of {kind.name}", "skipped", reason)
                 else:
                     table.play(queue.name, f"events of {kind.name}", queues.events, program, kind, queue)
+    if is_wanted(EmbeddedEndpoint, "before_a_client"):
+        play_endpoint(table, program)
     if is_wanted(Mailpit, "judged"):
         with running(table, Mailpit) as mailpit, running(table, Versitygw) as store:
             if mailpit and store:
                 table.play(mailpit.name, "templates", mails.judged, program, store, mailpit)
 
 
+def play_endpoint(table, program):
+    """The one server that is the program itself; the peer is the client."""
+    if reason := prepared(Versitygw.part):
+        table.add(EmbeddedEndpoint.name, "before a client", "skipped", reason)
+        return
+    server = EmbeddedEndpoint(program)
+    try:
+        table.play(server.name, "before_a_client", endpoint.before_a_client, program, server)
+    finally:
+        server.stop()
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=pathlib.Path, required=True, help="a debug build: others cannot be killed at named places")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a server, as servers.sh calls it, or a proof")
-    parser.add_argument("--quick", action="store_true", help="versitygw and ElasticMQ alone, with few kills")
+    parser.add_argument("--quick", action="store_true", help="versitygw, ElasticMQ and the embedded endpoint alone, with few kills")
     parser.add_argument("--kills", type=int, help="of workers with each store's ledger (300; 20 with --quick)")
     parser.add_argument("--strict", action="store_true", help="what is skipped is a failure")
     wanted = parser.parse_args()

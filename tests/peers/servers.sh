@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Prepares the real servers of `make peers` and `make faults` below .test/peers; they run as processes of their own, and nothing of them is linked.
+# Prepares the real servers of `make peers` and `make faults`, and the peer of `make share`, below .test/peers; they run as processes of their own,
+# and nothing of them is linked.
 #
-#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage]
+#   tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc]
 #
-# Each is pinned here and stamped by its pin; a second run takes a moment. The first takes minutes: versitygw 3, MinIO 10, Mailpit 2, Garage 20 of
-# one core. Wants Go 1.26 or later (versitygw, minio, mailpit), Maven with Java 17 (elasticmq), Cargo (garage). Details are in .test/peers/servers.log.
+# Each is pinned here and stamped by its pin; a second run takes a moment. The first takes minutes: versitygw 3, MinIO 10, Mailpit 2, mc 3, Garage
+# 20 of one core. Wants Go 1.26 or later (versitygw, minio, mailpit, mc), Maven with Java 17 (elasticmq), Cargo (garage). Details are in .test/peers/servers.log.
 # Exit 0 ready, 1 a build failed, 64 usage, 77 a tool is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,6 +14,7 @@ versitygw=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 # MinIO's releases have no version that Go knows: this is the commit of its last one.
 minio=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 mailpit=github.com/axllent/mailpit@v1.33.1
+mc=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 elasticmq=org.elasticmq:elasticmq-server_2.13:1.6.12
 copier=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 garage=garage@2.5.0
@@ -55,6 +57,7 @@ from_go() {
 
 prepare_versitygw() { is_ready versitygw "$versitygw" bin/versitygw || from_go versitygw "$versitygw"; }
 prepare_minio() { is_ready minio "$minio" bin/minio || from_go minio "$minio"; }
+prepare_mc() { is_ready mc "$mc" bin/mc || from_go mc "$mc"; }
 prepare_mailpit() { is_ready mailpit "$mailpit" bin/mailpit || from_go mailpit "$mailpit"; }
 
 prepare_garage() {
@@ -92,14 +95,14 @@ if [[ $# -eq 0 ]]; then
 fi
 for part in "$@"; do
     case $part in
-    versitygw | elasticmq | minio | mailpit | garage)
+    versitygw | elasticmq | minio | mailpit | garage | mc)
         exec 9>"$root/$part.lock"
         flock 9 # one at a time; the second finds the stamp of the first
         "prepare_$part"
         echo "${!part}" >"$root/stamps/$part"
         ;;
     *)
-        echo "usage: tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage]" >&2
+        echo "usage: tests/peers/servers.sh [versitygw] [elasticmq] [minio] [mailpit] [garage] [mc]" >&2
         exit 64
         ;;
     esac

@@ -5,45 +5,35 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
 
-use bytes::BytesMut;
-use futures_util::stream;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_RANGE, X_CONTENT_TYPE_OPTIONS};
+use hyper::Uri;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::http::Extensions;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
-    self, CommonPrefix, ETag, ETagCondition, EncodingType, GetObjectInput, GetObjectOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-    ListBucketsOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput, PutObjectOutput,
-    StreamingBlob, Timestamp,
+    self, CommonPrefix, ETag, ETagCondition, EncodingType, HeadBucketInput, HeadBucketOutput,
+    ListBucketsInput, ListBucketsOutput, ListObjectsV2Input, ListObjectsV2Output, PutObjectInput,
+    PutObjectOutput, Timestamp,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::bucket::{self, Bucket, Condition, Object, PublishError, Stat};
-use crate::description::{Description, content_type};
+use crate::bucket::{self, Bucket, Condition, PublishError, Stat};
+use crate::claim::SIGNATURE;
+use crate::description::Description;
 use crate::listing::{self, ListingPage, ListingQuery, Mark};
+use crate::query::SignedQuery;
 use crate::room::{ConnectionPlace, KeyHolder};
-use crate::scope::{self, SIGNATURE, Sites};
+use crate::scope::Sites;
 use crate::upload::{self, Expected, ReceiveError};
 
-/// The operations that are served, by the names of S3.
-const OPERATIONS: [&str; 6] = [
-    "GetObject",
-    "HeadBucket",
-    "HeadObject",
-    "ListBuckets",
-    "ListObjectsV2",
-    "PutObject",
-];
+/// The operations that are served besides those of `objects`, by the names of S3.
+const OPERATIONS: [&str; 4] = ["HeadBucket", "ListBuckets", "ListObjectsV2", "PutObject"];
 
 /// The maximum page size of a listing. <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html>
 const MAX_PAGE: i32 = 1000;
 
-/// How much of a file is read at once, which bounds the memory of a slow reader.
-const CHUNK_SIZE: usize = 64 << 10;
-
 /// Serves the objects of all sites.
+#[derive(Clone)]
 pub(crate) struct Backend {
     sites: Sites,
     /// Held by a writer while its object takes its name.
@@ -70,7 +60,7 @@ impl Backend {
         Ok(self.sites.site(&credentials.access_key)?.directory.clone())
     }
 
-    async fn bucket<T>(&self, request: &S3Request<T>, name: &str) -> S3Result<Bucket> {
+    pub(crate) async fn bucket<T>(&self, request: &S3Request<T>, name: &str) -> S3Result<Bucket> {
         let (directory, name) = (self.directory(request)?, name.to_owned());
         let bucket = self
             .blocking("open the bucket", move || Bucket::open(&directory, &name))
@@ -83,30 +73,8 @@ impl Backend {
         })
     }
 
-    /// Opens the object of a GET or HEAD if its conditions hold, and returns the requested range.
-    async fn find<T>(
-        &self,
-        request: &S3Request<T>,
-        wanted: Wanted<'_>,
-    ) -> S3Result<(Object, Extent)> {
-        wanted.refuse_versions()?;
-        let bucket = self.bucket(request, wanted.bucket).await?;
-        let key = wanted.key.to_owned();
-        let object = self
-            .blocking("read the object", move || bucket.find(&key))
-            .await?;
-        let object =
-            object.ok_or_else(|| s3_error!(NoSuchKey, "The specified key does not exist."))?;
-        wanted.check(&object.stat)?;
-        let range = wanted
-            .range
-            .filter(|_| may_be_ranged(&request.headers, &object.stat));
-        let extent = Extent::of(range, &object.stat)?;
-        Ok((object, extent))
-    }
-
     /// Runs blocking disk operations on a thread for them.
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -121,7 +89,7 @@ impl Backend {
     ///
     /// The content of a bucket's folder is controlled by all users with write access to it. An error caused by it denies the
     /// request, but must not mark the endpoint as unhealthy, since the daemon's other jobs would then wait.
-    fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
+    pub(crate) fn disk_error(&self, what: &'static str, error: &io::Error) -> S3Error {
         tracing::dispatcher::with_default(&self.log, || {
             tracing::error!(target: crate::LOG_TARGET, %error, "the embedded endpoint could not {what}");
         });
@@ -171,7 +139,8 @@ impl S3Access for OurOperations {
         if context.credentials().is_none() {
             return Err(s3_error!(AccessDenied, "Anonymous access is not allowed"));
         }
-        begin(context).await?;
+        let (headers, uri) = (context.headers().clone(), context.uri().clone());
+        begin(&headers, &uri, context.extensions_mut()).await?;
         let name = context.s3_op().name();
         if OPERATIONS.contains(&name) {
             Ok(())
@@ -182,16 +151,16 @@ impl S3Access for OurOperations {
 }
 
 /// Assigns a slot to a request whose signature was verified.
-async fn begin(context: &mut S3AccessContext<'_>) -> S3Result<()> {
-    let signer = if context.headers().contains_key(AUTHORIZATION) {
+pub(crate) async fn begin(headers: &HeaderMap, uri: &Uri, extensions: &Extensions) -> S3Result<()> {
+    let signer = if headers.contains_key(AUTHORIZATION) {
         KeyHolder::Own
     } else {
         // Decoded: a link has many spellings, which share one limit.
-        let query = scope::SignedQuery::parse(context.uri().query().unwrap_or_default())?;
+        let query = SignedQuery::parse(uri.query().unwrap_or_default())?;
         let signature = query.only(SIGNATURE);
         KeyHolder::Link(signature.ok_or_else(|| s3_error!(AccessDenied))?.to_owned())
     };
-    let place = context.extensions_mut().get::<ConnectionPlace>().cloned();
+    let place = extensions.get::<ConnectionPlace>();
     let place = place.ok_or_else(|| s3_error!(InternalError))?;
     if place.begin(signer).await {
         Ok(())
@@ -242,16 +211,6 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let bucket = self.bucket(&request, &request.input.bucket).await?;
         let input = request.input;
-        let after = match (&input.continuation_token, &input.start_after) {
-            (Some(token), _) => Some(Mark::from_token(token).ok_or_else(|| {
-                s3_error!(
-                    InvalidArgument,
-                    "The continuation token provided is incorrect"
-                )
-            })?),
-            (None, Some(key)) if !key.is_empty() => Some(Mark::Key(key.clone())),
-            (None, _) => None,
-        };
         let max_keys = input.max_keys.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let limit = usize::try_from(max_keys).map_err(|_| {
             s3_error!(
@@ -264,6 +223,18 @@ impl S3 for Backend {
             .delimiter
             .clone()
             .filter(|delimiter| !delimiter.is_empty());
+        let after = match (&input.continuation_token, &input.start_after) {
+            (Some(token), _) => Some(Mark::from_token(token).ok_or_else(|| {
+                s3_error!(
+                    InvalidArgument,
+                    "The continuation token provided is incorrect"
+                )
+            })?),
+            (None, Some(start)) if !start.is_empty() => {
+                Some(Mark::after(start, &prefix, delimiter.as_deref()))
+            }
+            (None, _) => None,
+        };
         let page = self.blocking("list the bucket", move || match limit {
             0 => Ok(ListingPage::default()),
             _ => listing::list(
@@ -278,83 +249,6 @@ impl S3 for Backend {
             ),
         });
         Ok(S3Response::new(list_output(input, page.await?, max_keys)))
-    }
-
-    async fn head_object(
-        &self,
-        request: S3Request<HeadObjectInput>,
-    ) -> S3Result<S3Response<HeadObjectOutput>> {
-        let (
-            Object {
-                stat, description, ..
-            },
-            extent,
-        ) = self.find(&request, wanted!(request.input)).await?;
-        let input = request.input;
-        let content_type = description
-            .content_type
-            .unwrap_or_else(|| content_type(&input.key).to_owned());
-        // For GET, s3s applies the response-* parameters itself.
-        let output = HeadObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            cache_control: input.response_cache_control.or(description.cache_control),
-            content_disposition: input
-                .response_content_disposition
-                .or(description.content_disposition),
-            content_encoding: input
-                .response_content_encoding
-                .or(description.content_encoding),
-            content_language: input
-                .response_content_language
-                .or(description.content_language),
-            content_length: Some(extent.length().cast_signed()),
-            content_range: extent.header(&stat),
-            content_type: input.response_content_type.or(Some(content_type)),
-            e_tag: Some(ETag::Strong(stat.etag)),
-            expires: input
-                .response_expires
-                .or(description.expires.map(timestamp)),
-            last_modified: Some(stat.modified.into()),
-            metadata: Some(description.metadata.into_iter().collect()),
-            ..HeadObjectOutput::default()
-        };
-        Ok(S3Response::with_headers(output, no_sniffing()))
-    }
-
-    async fn get_object(
-        &self,
-        request: S3Request<GetObjectInput>,
-    ) -> S3Result<S3Response<GetObjectOutput>> {
-        let (
-            Object {
-                file,
-                stat,
-                description,
-            },
-            extent,
-        ) = self.find(&request, wanted!(request.input)).await?;
-        let body = extent.read(file).await;
-        let body = body.map_err(|error| self.disk_error("read the object", &error))?;
-        let content_type = description
-            .content_type
-            .unwrap_or_else(|| content_type(&request.input.key).to_owned());
-        let output = GetObjectOutput {
-            accept_ranges: Some("bytes".to_owned()),
-            body: Some(body),
-            cache_control: description.cache_control,
-            content_disposition: description.content_disposition,
-            content_encoding: description.content_encoding,
-            content_language: description.content_language,
-            content_length: Some(extent.length().cast_signed()),
-            content_range: extent.header(&stat),
-            content_type: Some(content_type),
-            e_tag: Some(ETag::Strong(stat.etag)),
-            expires: description.expires.map(timestamp),
-            last_modified: Some(stat.modified.into()),
-            metadata: Some(description.metadata.into_iter().collect()),
-            ..GetObjectOutput::default()
-        };
-        Ok(S3Response::with_headers(output, no_sniffing()))
     }
 
     async fn put_object(
@@ -477,160 +371,6 @@ fn percent_encoded(text: &str) -> String {
     encoded
 }
 
-/// The request of a GET or HEAD.
-struct Wanted<'a> {
-    bucket: &'a str,
-    key: &'a str,
-    version_id: Option<&'a str>,
-    part_number: Option<i32>,
-    range: Option<dto::Range>,
-    if_match: Option<&'a ETagCondition>,
-    if_none_match: Option<&'a ETagCondition>,
-    if_modified_since: Option<&'a Timestamp>,
-    if_unmodified_since: Option<&'a Timestamp>,
-}
-
-/// Converts the inputs of both operations: two types with the same fields.
-macro_rules! wanted {
-    ($input:expr) => {
-        Wanted {
-            bucket: &$input.bucket,
-            key: &$input.key,
-            version_id: $input.version_id.as_deref(),
-            part_number: $input.part_number,
-            range: $input.range,
-            if_match: $input.if_match.as_ref(),
-            if_none_match: $input.if_none_match.as_ref(),
-            if_modified_since: $input.if_modified_since.as_ref(),
-            if_unmodified_since: $input.if_unmodified_since.as_ref(),
-        }
-    };
-}
-use wanted;
-
-impl Wanted<'_> {
-    /// Rejects versions and parts: the only version is "null", and there are no parts.
-    fn refuse_versions(&self) -> S3Result<()> {
-        match (self.version_id, self.part_number) {
-            (None | Some("null"), None) => Ok(()),
-            (None | Some("null"), Some(_)) => Err(not_implemented("partNumber")),
-            (Some(_), _) => Err(s3_error!(
-                NoSuchVersion,
-                "The specified version does not exist."
-            )),
-        }
-    }
-
-    /// Evaluates the conditions in the order of RFC 9110, section 13.2.2.
-    fn check(&self, stat: &Stat) -> S3Result<()> {
-        let is_it = |condition: &ETagCondition| {
-            condition
-                .as_etag()
-                .is_none_or(|etag| etag.value() == stat.etag)
-        };
-        let modified = Timestamp::from(stat.modified);
-        let holds = match (self.if_match, self.if_unmodified_since) {
-            (Some(condition), _) => is_it(condition),
-            (None, Some(since)) => modified <= *since,
-            (None, None) => true,
-        };
-        if !holds {
-            let message = "At least one of the pre-conditions you specified did not hold";
-            return Err(S3Error::with_message(
-                S3ErrorCode::PreconditionFailed,
-                message,
-            ));
-        }
-        let is_known = match (self.if_none_match, self.if_modified_since) {
-            (Some(condition), _) => is_it(condition),
-            (None, Some(since)) => modified <= *since,
-            (None, None) => false,
-        };
-        if is_known {
-            Err(not_modified(stat))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-fn not_modified(stat: &Stat) -> S3Error {
-    let mut error = S3Error::new(S3ErrorCode::NotModified);
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", stat.etag)) {
-        error.set_headers(HeaderMap::from_iter([(hyper::header::ETAG, etag)]));
-    }
-    error
-}
-
-/// Whether the object is still the one that a ranged download began with. <https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5>
-fn may_be_ranged(headers: &HeaderMap, stat: &Stat) -> bool {
-    headers
-        .get(IF_RANGE)
-        .is_none_or(|value| *value == format!("\"{}\"", stat.etag))
-}
-
-/// The requested part of an object.
-enum Extent {
-    Whole { length: u64 },
-    Range { start: u64, end: u64 },
-}
-
-impl Extent {
-    fn of(range: Option<dto::Range>, stat: &Stat) -> S3Result<Self> {
-        let Some(range) = range else {
-            return Ok(Self::Whole { length: stat.size });
-        };
-        match range.check(stat.size) {
-            Ok(range) if !range.is_empty() => Ok(Self::Range {
-                start: range.start,
-                end: range.end,
-            }),
-            Ok(_) | Err(_) => {
-                let message = "The requested range is not satisfiable";
-                let mut error = S3Error::with_message(S3ErrorCode::InvalidRange, message);
-                if let Ok(size) = HeaderValue::from_str(&format!("bytes */{}", stat.size)) {
-                    error.set_headers(HeaderMap::from_iter([(hyper::header::CONTENT_RANGE, size)]));
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn length(&self) -> u64 {
-        match self {
-            Self::Whole { length } => *length,
-            Self::Range { start, end } => end - start,
-        }
-    }
-
-    /// The value of `Content-Range`; its presence makes the response a 206.
-    fn header(&self, stat: &Stat) -> Option<String> {
-        match self {
-            Self::Whole { .. } => None,
-            Self::Range { start, end } => Some(format!("bytes {start}-{}/{}", end - 1, stat.size)),
-        }
-    }
-
-    /// Reads the part from a file in chunks.
-    async fn read(&self, file: std::fs::File) -> io::Result<StreamingBlob> {
-        let mut file = tokio::fs::File::from_std(file);
-        if let Self::Range { start, .. } = self {
-            file.seek(io::SeekFrom::Start(*start)).await?;
-        }
-        let chunks = stream::try_unfold(file.take(self.length()), |mut file| async move {
-            let mut chunk = BytesMut::with_capacity(CHUNK_SIZE);
-            let length = file.read_buf(&mut chunk).await?;
-            Ok::<_, io::Error>((length > 0).then(|| (chunk.freeze(), file)))
-        });
-        Ok(StreamingBlob::wrap(chunks))
-    }
-}
-
-/// Prevents browsers from running a script that was served as an image.
-fn no_sniffing() -> HeaderMap {
-    HeaderMap::from_iter([(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))])
-}
-
 /// Returns an option of a PUT that is not supported and must not be ignored silently.
 fn wish_that_we_do_not_grant(input: &PutObjectInput) -> Option<&'static str> {
     let wishes = [
@@ -671,7 +411,7 @@ fn condition(input: &PutObjectInput) -> S3Result<Condition> {
     }
 }
 
-fn not_implemented(what: &str) -> S3Error {
+pub(crate) fn not_implemented(what: &str) -> S3Error {
     let message =
         format!("A header you provided implies functionality that is not implemented: {what}");
     S3Error::with_message(S3ErrorCode::NotImplemented, message)
@@ -684,10 +424,6 @@ fn without_transfer_coding(content_encoding: &str) -> Option<String> {
         .filter(|coding| !matches!(*coding, "" | "aws-chunked"))
         .collect();
     (!kept.is_empty()).then(|| kept.join(", "))
-}
-
-fn timestamp(seconds: u64) -> Timestamp {
-    Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Seconds since 1970; `None` before.

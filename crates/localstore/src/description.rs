@@ -94,6 +94,10 @@ impl Description {
 
 /// Guesses the type of a file that was uploaded without one, by its extension.
 pub(crate) fn content_type(key: &str) -> &'static str {
+    // As consoles describe the markers of folders.
+    if key.ends_with('/') {
+        return "application/x-directory";
+    }
     let extension = key.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {
         "avif" => "image/avif",

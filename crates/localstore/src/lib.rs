@@ -12,8 +12,9 @@
 //! The path of a request:
 //!
 //! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read
-//! 2. `scope`: checks of a signature before it is computed; `below`: the path that it covers; then s3s computes it
-//! 3. `backend`: the operations
+//! 2. `scope`: checks of a signature before it is computed, as `claim` and `query` read it; `below`: the host and the path that
+//!    it covers; then s3s computes it; `rejection`: the words of errors
+//! 3. `objects`: the operations of links, with the `conditions` of HTTP; `backend`: the other operations
 //! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers, `upload` receives
 //!    bytes, and `listing` sorts keys
 
@@ -21,10 +22,16 @@ mod backend;
 mod below;
 mod bounds;
 mod bucket;
+mod claim;
+mod conditions;
 mod description;
 mod listing;
 mod names;
+mod objects;
 mod patience;
+mod query;
+
+mod rejection;
 mod room;
 mod scope;
 mod service;
@@ -37,11 +44,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use presign::ServerUrl;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::below::PublicPath;
+use self::below::PublicUrl;
 use self::bucket::Bucket;
 use self::scope::Sites;
 use self::service::Service;
@@ -55,7 +63,8 @@ pub fn passes_scope(site: Site, uri: &str, headers: &[(&str, &str)]) -> Option<b
         request = request.header(*name, *value);
     }
     let (parts, ()) = request.body(()).ok()?.into_parts();
-    Some(Sites::new(vec![site]).ok()?.admit(&parts).is_ok())
+    let sites = Sites::new(vec![site]).ok()?;
+    Some(sites.admit(&parts, claim::now()).is_ok())
 }
 
 /// The target of log events: the module of the program that the endpoint was before it became a crate. Filters keep working.
@@ -142,14 +151,23 @@ pub struct Endpoint {
 impl Endpoint {
     /// Binds `listen` (port 0 means any free port) and serves the sites.
     pub async fn start(listen: SocketAddr, sites: Vec<Site>) -> Result<Self, EndpointError> {
-        Self::start_below(listen, sites, String::new()).await
+        Self::start_with(listen, sites, PublicUrl::default()).await
     }
 
-    /// The same for links whose public URL has a path, such as `/files`: a proxy may strip it from a request, or keep it.
-    pub async fn start_below(
+    /// The same for links that name another URL, at which a proxy passes requests on to the endpoint. It must leave the `Host`
+    /// header unchanged. A path of the URL, such as `/files`, may be stripped from a request, or kept.
+    pub async fn start_behind(
         listen: SocketAddr,
         sites: Vec<Site>,
-        public_path: String,
+        public_url: &ServerUrl,
+    ) -> Result<Self, EndpointError> {
+        Self::start_with(listen, sites, PublicUrl::new(public_url)).await
+    }
+
+    async fn start_with(
+        listen: SocketAddr,
+        sites: Vec<Site>,
+        public_url: PublicUrl,
     ) -> Result<Self, EndpointError> {
         let sites: Vec<Site> = sites
             .into_iter()
@@ -172,7 +190,7 @@ impl Endpoint {
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        let service = Service::new(sites, PublicPath::new(&public_path));
+        let service = Service::new(sites, public_url);
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,

@@ -53,6 +53,14 @@ pub(crate) enum Mark {
 }
 
 impl Mark {
+    /// The position of a `start-after`. A common prefix stands for all keys of its group, as in S3.
+    pub(crate) fn after(start: &str, prefix: &str, delimiter: Option<&str>) -> Self {
+        match group(start, prefix, delimiter) {
+            Some(group) if group == start => Self::Group(start.to_owned()),
+            Some(_) | None => Self::Key(start.to_owned()),
+        }
+    }
+
     /// Encodes the mark as an opaque continuation token.
     pub(crate) fn token(&self) -> String {
         let (kind, text) = match self {
@@ -283,10 +291,7 @@ impl ListingWalk<'_> {
 
     /// The common prefix of a key, or of all keys that begin with `key`.
     fn group<'k>(&self, key: &'k str) -> Option<&'k str> {
-        let delimiter = self.query.delimiter?;
-        let rest = key.strip_prefix(self.query.prefix)?;
-        let end = rest.find(delimiter)? + delimiter.len();
-        Some(&key[..self.query.prefix.len() + end])
+        group(key, self.query.prefix, self.query.delimiter)
     }
 
     /// Whether the page already contains the group of this key, or of all keys that begin with it.
@@ -329,6 +334,14 @@ impl ListingWalk<'_> {
                 }
             }
     }
+}
+
+/// The common prefix of a key in a listing with a delimiter.
+fn group<'k>(key: &'k str, prefix: &str, delimiter: Option<&str>) -> Option<&'k str> {
+    let delimiter = delimiter?;
+    let rest = key.strip_prefix(prefix)?;
+    let end = rest.find(delimiter)? + delimiter.len();
+    Some(&key[..prefix.len() + end])
 }
 
 /// The smallest names of a folder that a walk needs.
@@ -457,7 +470,7 @@ mod tests {
         folders: usize,
     ) -> Vec<String> {
         let mut found = Vec::new();
-        let mut after = start.map(|start| Mark::Key(start.to_owned()));
+        let mut after = start.map(|start| Mark::after(start, prefix, delimiter));
         loop {
             let query = ListingQuery {
                 prefix,
@@ -490,9 +503,12 @@ mod tests {
         delimiter: Option<&str>,
         start: Option<&str>,
     ) -> Vec<String> {
-        let behind = keys
-            .iter()
-            .filter(|key| start.is_none_or(|start| key.as_str() > start));
+        let is_group = |start: &str| group(start, prefix, delimiter) == Some(start);
+        let behind = keys.iter().filter(|key| {
+            start.is_none_or(|start| {
+                key.as_str() > start && !(is_group(start) && key.starts_with(start))
+            })
+        });
         let mut found: Vec<String> = behind
             .filter_map(|key| {
                 let rest = key.strip_prefix(prefix)?;

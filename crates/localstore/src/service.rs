@@ -4,11 +4,14 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -21,9 +24,12 @@ use tokio::task::JoinSet;
 use tracing::instrument::WithSubscriber;
 
 use crate::backend::{Backend, OurOperations};
-use crate::below::PublicPath;
+use crate::below::PublicUrl;
 use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
+use crate::claim::{now, wrong_signature};
+use crate::objects::ObjectRoute;
 use crate::patience::Patient;
+use crate::rejection::{Rejection, code_of, with_message};
 use crate::room::{ConnectionPlace, Room, ServedResponse};
 use crate::scope::Sites;
 
@@ -34,18 +40,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Service {
     sites: Sites,
-    public_path: PublicPath,
+    public_url: PublicUrl,
+    /// Whether the operator was told that a proxy changes `Host`.
+    told_of_host: Arc<AtomicBool>,
     s3: S3Service,
 }
 
 impl Service {
-    pub(crate) fn new(sites: Sites, public_path: PublicPath) -> Self {
-        let mut builder = S3ServiceBuilder::new(Backend::new(sites.clone()));
+    pub(crate) fn new(sites: Sites, public_url: PublicUrl) -> Self {
+        let backend = Backend::new(sites.clone());
+        let mut builder = S3ServiceBuilder::new(backend.clone());
+        builder.set_route(ObjectRoute(backend));
         builder.set_auth(sites.clone());
         builder.set_access(OurOperations);
         Self {
             sites,
-            public_path,
+            public_url,
+            told_of_host: Arc::default(),
             s3: builder.build(),
         }
     }
@@ -69,14 +80,31 @@ impl Service {
     }
 
     async fn answer(&self, request: Request<Incoming>, place: &ConnectionPlace) -> Response<Body> {
-        let (mut head, body) = request.into_parts();
-        let admitted = self.sites.admit(&head);
-        if let Err(refusal) =
-            admitted.and_then(|()| self.public_path.take_off(&self.sites, &mut head))
-        {
-            return refusal
-                .to_http_response()
-                .unwrap_or_else(|_| internal_error());
+        let (head, body) = request.into_parts();
+        if let Err(rejection) = self.sites.admit(&head, now()) {
+            return rejection.into_response();
+        }
+        // s3s takes the request; only a link with another host is looked at again.
+        let is_suspect = self.public_url.other_host(&head).is_some();
+        let arrived = is_suspect.then(|| head.clone());
+        let response = self.admitted(head, body, place).await;
+        let is_wrong = || code_of(&response).as_deref() == Some("SignatureDoesNotMatch");
+        match arrived.filter(|_| is_wrong()) {
+            Some(head) if self.public_url.was_signed_for_it(&self.sites, &head) => {
+                self.host_changed(&head).into_response()
+            }
+            Some(_) | None => with_message(response),
+        }
+    }
+
+    async fn admitted(
+        &self,
+        mut head: request::Parts,
+        body: Incoming,
+        place: &ConnectionPlace,
+    ) -> Response<Body> {
+        if let Err(rejection) = self.public_url.take_off(&self.sites, &mut head) {
+            return rejection.into_response();
         }
         // For the access check, which runs after the signature was verified.
         head.extensions.insert(place.clone());
@@ -88,6 +116,22 @@ impl Service {
             .with_subscriber(tracing::Dispatch::none())
             .await;
         answered.unwrap_or_else(|_| internal_error())
+    }
+
+    /// The answer to a link whose host a proxy has changed. The operator is told once: each link has the same fault.
+    fn host_changed(&self, head: &request::Parts) -> Rejection {
+        let (expected, arrived) = self.public_url.other_host(head).unwrap_or_default();
+        if !self.told_of_host.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                target: crate::LOG_TARGET,
+                arrived,
+                expected,
+                "a proxy in front of the embedded endpoint changes the Host header: links do not open until it passes Host unchanged"
+            );
+        }
+        wrong_signature(&format!(
+            "The link is for {expected}, and the Host header was changed on the way here: the proxy must pass Host unchanged."
+        ))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reads the keys to link, in batches of one bucket: from the command line, or from the lines of a file.
+//! Reads the keys to link, in batches of one bucket: from the command line, from the lines of a file, or from a listing.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -12,6 +12,8 @@ use handout::job::{Bucket, Key};
 use handout::links::lines::Lines;
 use handout::links::linkable::{Unlinkable, obstacle_in_name};
 use presign::disposition::is_active;
+
+use super::found::FoundKeys;
 
 /// The batch size with an audit log: one sync of the log for each batch.
 pub(super) const RECORDED: usize = 4096;
@@ -36,9 +38,9 @@ pub(super) struct RefusedKeys {
 }
 
 /// The source of keys.
-pub(super) struct Keys {
-    source: KeySource,
-    pub(super) refused: RefusedKeys,
+pub(super) struct Keys<'a> {
+    source: KeySource<'a>,
+    refused: RefusedKeys,
 }
 
 /// Whether links can request that a file is saved instead of displayed.
@@ -50,12 +52,13 @@ pub(super) enum Saving {
     Impossible,
 }
 
-enum KeySource {
+enum KeySource<'a> {
     Named(Peekable<IntoIter<(Bucket, String)>>),
     Lines(Bucket, Lines),
+    Found(Box<FoundKeys<'a>>),
 }
 
-impl Keys {
+impl<'a> Keys<'a> {
     pub(super) fn named(places: Vec<(Bucket, String)>) -> Self {
         Self::of(KeySource::Named(places.into_iter().peekable()))
     }
@@ -74,7 +77,17 @@ impl Keys {
         Ok(Self::of(KeySource::Lines(bucket, Lines::new(input))))
     }
 
-    fn of(source: KeySource) -> Self {
+    /// Keys that a store lists.
+    pub(super) fn found(keys: FoundKeys<'a>) -> Self {
+        Self::of(KeySource::Found(Box::new(keys)))
+    }
+
+    /// The keys without a link.
+    pub(super) fn into_refused(self) -> RefusedKeys {
+        self.refused
+    }
+
+    fn of(source: KeySource<'a>) -> Self {
         Self {
             source,
             refused: RefusedKeys::default(),
@@ -90,7 +103,7 @@ impl Keys {
     /// The next keys that can be linked, at most `most` from a file; `None` at the end.
     ///
     /// Available lines are returned without waiting for further ones.
-    pub(super) fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<KeyBatch>> {
+    pub(super) async fn next_batch(&mut self, most: usize) -> anyhow::Result<Option<KeyBatch>> {
         let refused = &mut self.refused;
         let batch = match &mut self.source {
             KeySource::Named(places) => {
@@ -106,6 +119,7 @@ impl Keys {
                 }
                 KeyBatch { bucket, keys }
             }
+            KeySource::Found(found) => return found.next_page(refused).await,
             KeySource::Lines(bucket, lines) => {
                 let mut keys = Vec::with_capacity(most);
                 loop {
@@ -143,17 +157,20 @@ impl Default for RefusedKeys {
 
 impl RefusedKeys {
     /// A key that can be linked; others are counted, and reported under the name that `what` returns.
-    fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
+    pub(super) fn sort_out(&mut self, text: &[u8], what: impl FnOnce() -> String) -> Option<Key> {
         match linkable(text, self.saving) {
             Ok(key) => Some(key),
-            Err(reason) => {
-                self.count += 1;
-                if self.first.len() < TOLD {
-                    self.first.push(format!("{}: {reason}", what()));
-                }
-                None
-            }
+            Err(reason) => self.refuse(&what(), &reason),
         }
+    }
+
+    /// Counts a key that cannot be linked, and reports it if it is among the first.
+    pub(super) fn refuse(&mut self, what: &str, reason: &dyn Display) -> Option<Key> {
+        self.count += 1;
+        if self.first.len() < TOLD {
+            self.first.push(format!("{what}: {reason}"));
+        }
+        None
     }
 }
 
@@ -175,29 +192,29 @@ fn linkable(text: &[u8], saving: Saving) -> Result<Key, String> {
 mod tests {
     use super::*;
 
-    fn read(text: &'static [u8]) -> (Vec<String>, RefusedKeys) {
+    async fn read(text: &'static [u8]) -> (Vec<String>, RefusedKeys) {
         let lines = Lines::new(Box::new(text));
         let mut keys = Keys::of(KeySource::Lines("reports".parse().unwrap(), lines));
         let mut all = Vec::new();
-        while let Some(batch) = keys.next_batch(2).unwrap() {
+        while let Some(batch) = keys.next_batch(2).await.unwrap() {
             all.extend(batch.keys.into_iter().map(|key| key.to_string()));
         }
         (all, keys.refused)
     }
 
-    #[test]
-    fn a_line_is_a_key_as_it_is_without_its_end() {
-        let (keys, refused) = read(b"a b\r\n\n\r\n s3://x/%20 \nlast");
+    #[tokio::test]
+    async fn a_line_is_a_key_as_it_is_without_its_end() {
+        let (keys, refused) = read(b"a b\r\n\n\r\n s3://x/%20 \nlast").await;
         assert_eq!(keys, ["a b", " s3://x/%20 ", "last"]);
         assert_eq!(refused.count, 0);
-        assert_eq!(read(b"").0, [""; 0]);
+        assert_eq!(read(b"").await.0, [""; 0]);
     }
 
-    #[test]
-    fn what_cannot_be_linked_is_told_and_does_not_stop_the_others() {
+    #[tokio::test]
+    async fn what_cannot_be_linked_is_told_and_does_not_stop_the_others() {
         let long = [&b"x".repeat(5000)[..], b"\nb\n"].concat();
         let text = [&b"a/../b\nt\x07\n\xff\nok\n"[..], &long, b"dir/\n"].concat();
-        let (keys, refused) = read(text.leak());
+        let (keys, refused) = read(text.leak()).await;
         assert_eq!(keys, ["ok", "b"]);
         insta::assert_snapshot!(refused.first.join("\n"), @r#"
         line 1: its key has "." or ".." as a folder, which browsers change
@@ -209,13 +226,13 @@ mod tests {
         assert_eq!(refused.count, 5);
     }
 
-    #[test]
-    fn a_batch_has_a_limit() {
+    #[tokio::test]
+    async fn a_batch_has_a_limit() {
         let text: String = (0..4).map(|number| format!("{number}\n")).collect();
         let lines = Lines::new(Box::new(io::Cursor::new(text.into_bytes())));
         let mut keys = Keys::of(KeySource::Lines("reports".parse().unwrap(), lines));
-        assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 3);
-        assert_eq!(keys.next_batch(3).unwrap().unwrap().keys.len(), 1);
-        assert!(keys.next_batch(3).unwrap().is_none());
+        assert_eq!(keys.next_batch(3).await.unwrap().unwrap().keys.len(), 3);
+        assert_eq!(keys.next_batch(3).await.unwrap().unwrap().keys.len(), 1);
+        assert!(keys.next_batch(3).await.unwrap().is_none());
     }
 }

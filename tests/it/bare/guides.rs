@@ -223,6 +223,8 @@ END
 /// What they must have come to.
 const CAME: &str = r#"
 test "$(wc -l < urls.txt)" -eq 1000
+test "$(wc -l < all.txt)" -eq 3
+test "$(wc -l < pdfs.jsonl)" -eq 3
 test "$(wc -l < ann.csv)" -gt 1
 test -s audit.pub
 "#;

@@ -1,5 +1,7 @@
 //! Links whose public URL has a path.
 
+use presign::ServerUrl;
+
 use super::*;
 
 /// The public path is the name of a bucket, too, and in that is an object whose key begins with the name of the other.
@@ -11,7 +13,8 @@ async fn a_link_below_a_public_path_opens_its_own_object_however_it_is_spelled()
     }
     let sites = vec![site("AKIDONE", site_dir.path())];
     let any = "127.0.0.1:0".parse().unwrap();
-    let endpoint = Endpoint::start_below(any, sites, "/files".to_owned()).await;
+    let public = ServerUrl::parse("http://files.acme.example/files").unwrap();
+    let endpoint = Endpoint::start_behind(any, sites, &public).await;
     let endpoint = endpoint.unwrap();
     let own = client(endpoint.address(), "AKIDONE");
     let public = format!("http://{}/files/", endpoint.address());
