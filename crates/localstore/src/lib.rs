@@ -11,7 +11,8 @@
 //!
 //! The path of a request:
 //!
-//! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read
+//! 1. `service`: connections; `room` limits their number, and `patience` closes those that do not read;
+//!    `people` makes pages of errors for browsers
 //! 2. `scope`: checks of a signature before it is computed; `below`: the path that it covers; then s3s computes it
 //! 3. `backend`: the operations
 //! 4. `bucket`: complete files in their places; `names` maps keys to places, `description` stores headers, `upload` receives
@@ -25,6 +26,7 @@ mod description;
 mod listing;
 mod names;
 mod patience;
+mod people;
 mod room;
 mod scope;
 mod service;
@@ -35,14 +37,18 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::people::{LinkTrouble, TroublePages};
+
 use self::below::PublicPath;
 use self::bucket::Bucket;
+use self::people::PagesSlot;
 use self::scope::Sites;
 use self::service::Service;
 
@@ -130,11 +136,19 @@ pub enum EndpointError {
     },
 }
 
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A running S3 endpoint. Dropping it stops it immediately; see [`shutdown`](Self::shutdown).
-#[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    pages: PagesSlot,
     /// The single task that accepts connections; each connection is a child task of it.
     task: JoinSet<()>,
 }
@@ -172,13 +186,21 @@ impl Endpoint {
         })?;
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
-        let service = Service::new(sites, PublicPath::new(&public_path));
+        let pages = PagesSlot::default();
+        let service = Service::new(sites, PublicPath::new(&public_path), pages.clone());
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,
             stop,
+            pages,
             task,
         })
+    }
+
+    /// Tells people in browsers by these pages what is wrong with a link; before, they get S3's XML as programs do. The first
+    /// pages stay.
+    pub fn tell_people_by(&self, pages: Arc<dyn TroublePages>) {
+        let _told_already = self.pages.set(pages);
     }
 
     /// The address that it listens on.

@@ -24,6 +24,7 @@ use crate::backend::{Backend, OurOperations};
 use crate::below::PublicPath;
 use crate::bounds::{MAX_HEAD_BYTES, MAX_HEAD_TIME, MAX_WRITE_STALL, MIN_WRITTEN_BYTES};
 use crate::patience::Patient;
+use crate::people::{PagesSlot, Reader};
 use crate::room::{ConnectionPlace, Room, ServedResponse};
 use crate::scope::Sites;
 
@@ -36,10 +37,11 @@ pub(crate) struct Service {
     sites: Sites,
     public_path: PublicPath,
     s3: S3Service,
+    pages: PagesSlot,
 }
 
 impl Service {
-    pub(crate) fn new(sites: Sites, public_path: PublicPath) -> Self {
+    pub(crate) fn new(sites: Sites, public_path: PublicPath, pages: PagesSlot) -> Self {
         let mut builder = S3ServiceBuilder::new(Backend::new(sites.clone()));
         builder.set_auth(sites.clone());
         builder.set_access(OurOperations);
@@ -47,6 +49,7 @@ impl Service {
             sites,
             public_path,
             s3: builder.build(),
+            pages,
         }
     }
 
@@ -56,7 +59,13 @@ impl Service {
         request: Request<Incoming>,
         place: &ConnectionPlace,
     ) -> Response<HttpAnswer> {
-        let mut response = self.answer(request, place).await;
+        let (head, body) = request.into_parts();
+        let reader = Reader::of(&head);
+        let answer = self.answer(Request::from_parts(head, body), place).await;
+        let mut response = match reader {
+            Some(reader) => reader.told(answer, &self.pages),
+            None => answer,
+        };
         let served = place.served();
         if served.is_none() {
             let close = HeaderValue::from_static("close");
