@@ -286,7 +286,8 @@ const stories = {
               if (own && (left < 0 || right > document.documentElement.clientWidth)) found.push(`${state}: ${inner.className || inner.tagName} from ${left} to ${right}`);
             }
           };
-          for (const dir of [document.documentElement.dir, document.documentElement.dir === 'rtl' ? 'ltr' : 'rtl']) {
+          const own = document.documentElement.dir;
+          for (const dir of [own === 'rtl' ? 'ltr' : 'rtl', own]) {
             document.documentElement.dir = dir;
             for (const view of ['as-list', 'as-pictures']) {
               const choice = document.getElementById(view);
