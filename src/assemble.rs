@@ -227,7 +227,9 @@ pub async fn open(
     let changeable = Box::pin(Changeable::open(config, environment, &fixed, None)).await?;
     #[cfg(feature = "embedded")]
     if let Some(embedded) = &embedded {
-        embedded.tell_people_by(Arc::new(people::Pages::of(&changeable.presenting)));
+        embedded.tell_people_by(Arc::new(people::LinkTroublePages::of(
+            &changeable.presenting,
+        )));
     }
     let connections = &changeable.signing.connections;
     let queue: Arc<dyn Queue> = match config.queue.kind {

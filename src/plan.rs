@@ -347,8 +347,12 @@ pub fn draw_with(
     let gallery = gallery.map(|(order, place)| -> Result<_, PlanError> {
         let title = order.title.as_ref();
         let title = title.map(|title| fill("gallery.title", title, &scope, MAX_TITLE_BYTES));
+        let title = match title.transpose()? {
+            None => overflow::title(job, policy)?,
+            named => named,
+        };
         Ok(GalleryPlan {
-            title: title.transpose()?,
+            title,
             template: order.template.clone(),
             place: policy.addressed(rule.confine(place)),
             page_size: policy.page_size,
@@ -472,7 +476,7 @@ impl Plan {
         gallery.or(manifest.filter(|_| self.job.manifest.is_none()))
     }
 
-    /// What its page and its mails are about, in the job's own words: the page's title, or else the folder that is handed out.
+    /// What its page and its mails are about, in the job's own words: the page's title, the mail's subject, or else the folder that is handed out.
     pub fn title(&self) -> Option<&str> {
         let title = self
             .gallery
@@ -573,10 +577,8 @@ fn check_templates(job: &Job, installed: &impl Installed) -> Result<(), PlanErro
             known: known.join(", "),
         })
     };
-    if let Some(email) = &job.email {
-        if let Some(template) = &email.template {
-            check("email.template", template, installed.emails())?;
-        }
+    if let Some(template) = job.email.as_ref().and_then(|email| email.template.as_ref()) {
+        check("email.template", template, installed.emails())?;
     }
     if let Some(gallery) = &job.gallery {
         check("gallery.template", &gallery.template, installed.galleries())?;

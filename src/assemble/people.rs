@@ -9,12 +9,12 @@ use crate::render::{MailSettings, Templates};
 use crate::run::Presenting;
 
 /// The words of the installation, in the languages of its templates.
-pub(super) struct Pages {
+pub(super) struct LinkTroublePages {
     templates: Arc<Templates>,
     settings: Arc<MailSettings>,
 }
 
-impl Pages {
+impl LinkTroublePages {
     pub(super) fn of(presenting: &Presenting) -> Self {
         Self {
             templates: Arc::clone(&presenting.templates),
@@ -23,7 +23,7 @@ impl Pages {
     }
 }
 
-impl TroublePages for Pages {
+impl TroublePages for LinkTroublePages {
     fn page(&self, trouble: LinkTrouble, languages: &str) -> String {
         let (title, text) = match trouble {
             LinkTrouble::Expired => ("expired_title", "expired_text"),

@@ -54,8 +54,8 @@ impl PublishedPlaces {
     }
 }
 
-/// The title of a page that the job did not ask for: the mail's subject where it is the same for all.
-fn title(job: &Job, policy: &Policy) -> Result<Option<String>, PlanError> {
+/// The title of a page that the job gives none: the mail's subject where it is the same for all.
+pub(super) fn title(job: &Job, policy: &Policy) -> Result<Option<String>, PlanError> {
     let subject = job.email.as_ref().and_then(|email| email.subject.as_ref());
     let subject = subject.filter(|subject| !subject.names_recipient());
     let scope = job.scope(policy.time_zone(job));

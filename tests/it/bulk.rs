@@ -284,7 +284,7 @@ async fn a_compressed_page_opens_in_a_browser() {
     let picture = world.dir.path().join("page.png");
     let shot = tokio::task::spawn_blocking(move || browser.shoot(&link, &picture, &[]));
     let seen = shot.await.unwrap();
-    assert_eq!(seen["title"], "seen", "{seen}");
+    assert_eq!(seen["title"], "Report seen", "{seen}");
     assert_eq!(seen["console_errors"], json!([]));
     opened.close().await;
 }

@@ -187,7 +187,7 @@ impl Endpoint {
         let (stop, stopped) = watch::channel(false);
         let mut task = JoinSet::new();
         let pages = PagesSlot::default();
-        let service = Service::new(sites, PublicPath::new(&public_path), pages.clone());
+        let service = Service::new(sites, PublicPath::new(&public_path), Arc::clone(&pages));
         task.spawn(service::serve(listener, service, stopped));
         Ok(Self {
             address,

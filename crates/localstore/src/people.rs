@@ -79,7 +79,7 @@ impl Reader {
             (REFERRER_POLICY, "no-referrer"),
             (
                 CONTENT_SECURITY_POLICY,
-                "default-src 'none'; style-src 'unsafe-inline'",
+                "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
             ),
         ] {
             page.headers_mut()
